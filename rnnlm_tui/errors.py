@@ -1,24 +1,24 @@
-"""The one tree of errors that people see; each carries a message, a hint and an exit code.
+"""All errors shown to users. Each has a message, a hint and an exit code.
 
-    RnnlmError                    1  something failed that is nobody's input
-    ├── InputError                2  what was asked for can't be: nothing was done
-    │   ├── ConfigError              one or more problems in a config, all of them listed
-    │   ├── CorpusError              a source of text that is missing, empty, binary, too short
-    │   ├── TokenizerError           a tokenizer that can't be loaded or trained
-    │   ├── RunNameError             a run name that is taken or impossible
-    │   ├── UnknownRunError          no run, or several, of that name
-    │   ├── UnknownCheckpointError   no checkpoint of that step or mark
-    │   ├── DeviceError              no such device on this machine
-    │   └── TerminalError            no terminal, or one that is too small
-    ├── RunStateError             3  the run is not in a state for this (running, paused, ended)
-    ├── WorkerError               4  a worker or sampler that failed, died or does not answer
-    └── StorageError              5  files that can't be read, written or trusted
-        ├── CheckpointError          a checkpoint that is damaged or of the wrong kind
-        │   └── NewerCheckpointError    one that a newer version wrote
-        └── DatabaseError            a run.db that is damaged
-            └── NewerDatabaseError      one that a newer version made: whole, and left as it is
+    RnnlmError                    1  internal failure, not caused by the input
+    ├── InputError                2  invalid request; nothing was changed
+    │   ├── ConfigError              one or more problems in a config, all listed
+    │   ├── CorpusError              text source missing, empty, binary or too short
+    │   ├── TokenizerError           tokenizer can't be loaded or trained
+    │   ├── RunNameError             run name taken or invalid
+    │   ├── UnknownRunError          run not found, or name ambiguous
+    │   ├── UnknownCheckpointError   checkpoint not found
+    │   ├── DeviceError              device not available on this machine
+    │   └── TerminalError            no terminal, or terminal too small
+    ├── RunStateError             3  not possible in the run's current state
+    ├── WorkerError               4  worker or sampler failed, died or does not answer
+    └── StorageError              5  files can't be read or written, or are damaged
+        ├── CheckpointError          checkpoint damaged or of the wrong kind
+        │   └── NewerCheckpointError    checkpoint written by a newer version
+        └── DatabaseError            run.db damaged
+            └── NewerDatabaseError      run.db written by a newer version; left unchanged
 
-Ctrl-C while following a run leaves with 130; the run goes on.
+Ctrl-C while following a run exits with code 130; the run continues.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 EXIT_INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C ended while its run went on."""
+"""Exit code of a command that was interrupted with Ctrl-C while its run continues."""
 
 
 class RnnlmError(Exception):
-    """Something that a person can act on: `message` says what and with which value, `hint` what to do next."""
+    """An error shown to the user: `message` says what failed and why, `hint` what to do next."""
 
     exit_code = 1
 
@@ -46,28 +46,28 @@ class RnnlmError(Exception):
 
 
 class InputError(RnnlmError):
-    """What was asked for can't be done as asked; nothing was created or changed."""
+    """The request is invalid; nothing was created or changed."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a config."""
+    """One problem in a config."""
 
     path: str
-    """Full dotted path of the field, `optimizer.learning_rate`."""
+    """Dotted path of the field, such as `optimizer.learning_rate`."""
     message: str
-    """What is wrong with which value and what is allowed."""
+    """What is wrong with the value, and what is allowed."""
     hint: str = ""
-    """The near spelling or the next thing to do; may be empty."""
+    """A similar name or what to do next; may be empty."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
 class ConfigError(InputError):
-    """All problems of a config at once."""
+    """All problems in a config."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -77,77 +77,77 @@ class ConfigError(InputError):
 
 
 class CorpusError(InputError):
-    """A source of text that can't be used."""
+    """The text source can't be used."""
 
 
 class TokenizerError(InputError):
-    """A tokenizer that can't be loaded or trained."""
+    """The tokenizer can't be loaded or trained."""
 
 
 class RunNameError(InputError):
-    """A run name that is taken or impossible."""
+    """The run name is taken or invalid."""
 
 
 class UnknownRunError(InputError):
-    """No run of that name, or a prefix of several."""
+    """The run was not found, or the name is a prefix of several runs."""
 
 
 class UnknownCheckpointError(InputError):
-    """No checkpoint of that step or mark."""
+    """The checkpoint was not found."""
 
 
 class DeviceError(InputError):
-    """No such device on this machine."""
+    """The device is not available on this machine."""
 
 
 class TerminalError(InputError):
-    """No terminal, or one that is too small."""
+    """There is no terminal, or it is too small."""
 
 
 class RunStateError(RnnlmError):
-    """The run is not in a state for this."""
+    """The action is not possible in the run's current state."""
 
     exit_code = 3
 
 
 class WorkerError(RnnlmError):
-    """A worker or sampler failed, died or does not answer."""
+    """A worker or sampler failed, died or doesn't answer."""
 
     exit_code = 4
 
 
 class StorageError(RnnlmError):
-    """Files that can't be read, written or trusted."""
+    """Files can't be read or written, or are damaged."""
 
     exit_code = 5
 
 
 class CheckpointError(StorageError):
-    """A checkpoint that is damaged or of the wrong kind."""
+    """The checkpoint is damaged or of the wrong kind."""
 
 
 class NewerCheckpointError(CheckpointError):
-    """A checkpoint that a newer version of rnnlm-tui wrote: whole perhaps, and not to be judged by this one."""
+    """The checkpoint was written by a newer version, so this version can't verify it."""
 
 
 class DatabaseError(StorageError):
-    """A run's database that is damaged."""
+    """A run's database is damaged."""
 
 
 class NewerDatabaseError(DatabaseError):
-    """A run's database that a newer version made: it is whole, and nothing here may touch it."""
+    """A run's database was written by a newer version. It isn't damaged and must not be changed."""
 
 
 def error_kind(exit_code: int) -> type[RnnlmError]:
-    """The kind of error that a process of ours tells by its exit code."""
+    """The error class for an exit code of one of our processes."""
     kinds: tuple[type[RnnlmError], ...] = (InputError, RunStateError, WorkerError, StorageError)
     return next((kind for kind in kinds if kind.exit_code == exit_code), RnnlmError)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean "demo"?` for the known names nearest to `name`, or an empty string."""
+    """`did you mean "demo"?` with the known names most similar to `name`; empty if there are none."""
     names = list(known)
     near = get_close_matches(name, names, n=3, cutoff=0.6)
-    # The beginning of a name, mistyped: `nble` for `noble-heron`.
+    # A mistyped prefix: `nble` for `noble-heron`.
     near = near or [candidate for candidate in names if get_close_matches(name, [candidate[: len(name) + 1]], cutoff=0.75)][:3]
     return "did you mean " + " or ".join(f'"{candidate}"' for candidate in near) + "?" if near else ""

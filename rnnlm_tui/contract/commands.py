@@ -1,4 +1,4 @@
-"""The verbs of a worker's control socket: one JSON object a line each way."""
+"""The commands of a worker's control socket, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 Verb = Literal["status", "pause", "resume", "stop", "checkpoint", "evaluate", "sample", "set", "snapshot"]
 
 SETTABLE: tuple[str, ...] = ("optimizer.learning_rate", "evaluation.every", "checkpoint.every")
-"""Config fields that `set` may change while a run goes on; each change is an event of the run."""
+"""Config fields that `set` can change during a run; each change is recorded as an event."""
 
 SETTINGS_KEY = "settings"
-"""Meta key of what `set` changed, as JSON from dotted path to value, so that a later attempt goes on with it."""
+"""Meta key of the values changed by `set`, as JSON (dotted path to value), for later attempts."""
 
 CHANGED_FACT = "changed"
-"""The same in a checkpoint's manifest, from which a lost database is rebuilt."""
+"""The same in a checkpoint's manifest, for rebuilding a lost database."""
 
 MAX_REQUEST_BYTES = 65_536
-"""A longer line is refused and its connection closed."""
+"""The connection is closed if a line is longer."""
 
 
 class _Message(BaseModel):
@@ -26,13 +26,16 @@ class _Message(BaseModel):
 
 
 class Command(_Message):
-    """A request to a worker. Each one that acts does so between two steps and is journalled before it is answered; `status` only looks."""
+    """A request to a worker.
 
-    id: str = Field(min_length=1, max_length=64, description="Chosen by the sender; a repeated id is answered from the journal and acts once.")
+    It is executed between two steps and journalled before it is answered, except for `status`.
+    """
+
+    id: str = Field(min_length=1, max_length=64, description="Chosen by the sender. A repeated id is answered from the journal and not executed again.")
     verb: Verb
     path: str | None = Field(default=None, description="set: the field's dotted path, one of SETTABLE.")
     value: float | None = Field(default=None, description="set: the new value.")
-    prompt: str | None = Field(default=None, max_length=20_000, description="sample: the prompt; without one the configured prompts are continued.")
+    prompt: str | None = Field(default=None, max_length=20_000, description="sample: the prompt; default: the configured prompts.")
 
 
 class CommandResult(_Message):
@@ -41,17 +44,18 @@ class CommandResult(_Message):
     id: str
     ok: bool
     error: str = ""
-    """Why not, in one sentence."""
+    """Why the command failed, in one sentence."""
     hint: str = ""
     status: str = ""
-    """running, paused, preparing or stopping: the worker's state after the command."""
+    """The worker's state after the command: running, paused, preparing or stopping."""
     step: int = 0
     checkpoint: str = ""
-    """checkpoint, snapshot: the directory that was written; stop: the newest checkpoint, empty before the first. Relative to the run directory."""
+    """checkpoint, snapshot: the directory written; stop: the newest checkpoint, empty if there is none.
+    Relative to the run directory."""
     text: str = ""
-    """sample: the continuation; evaluate: the figures in words."""
+    """sample: the continuation; evaluate: the results as text."""
 
 
 def setting_value(path: str, value: float) -> float | int:
-    """A `set` command's number as the config field at `path` wants it: whole for the intervals."""
+    """The number of a `set` command as the field's type: int for intervals."""
     return int(value) if path.endswith(".every") and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""How a run computes, in the words of app and command line: `bf16 products`, `others use 1.0 of 2 cores`; and that it can't compute so."""
+"""Texts about a run's device: `bf16 matmul`, `other processes use 1.0 of 2 cores`."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ CELL_NAMES: Mapping[str, str] = MappingProxyType(
 
 
 def arithmetic(summary: RunSummary) -> str:
-    """The layers' numbers and the matrix products, as far as they differ: `float32`, `bf16 products`, `TF32 products`, `bf16 layers`; empty before the worker has told."""
+    """`float32`, `bf16 matmul`, `TF32 matmul` or `bf16 layers`; empty until the worker reports it."""
     if summary.matmul is None and summary.precision is None:
         return ""
     rounded = "TF32" if (summary.device or "").startswith("cuda") else "bf16"
     if summary.precision == "bf16":
         return "bf16 layers"
-    return f"{rounded} products" if summary.matmul == "medium" else "float32"
+    return f"{rounded} matmul" if summary.matmul == "medium" else "float32"
 
 
 def device_text(summary: RunSummary) -> str:
-    """`cpu, 2 threads, bf16 products`; empty before the first attempt."""
+    """`cpu, 2 threads, bf16 matmul`; empty before the first attempt."""
     return ", ".join(part for part in (summary.device, arithmetic(summary)) if part)
 
 
-def other_load_text(summary: RunSummary) -> str:
-    """`others use 1.0 of 2 cores`; empty where that slows nothing."""
+def other_load_text(summary: RunSummary, *, short: bool = False) -> str:
+    """`other processes use 1.0 of 2 cores`, or `others use …`; empty if that doesn't slow the run."""
     if summary.others_cores is None or summary.cores is None:
         return ""
     held = f"{summary.others_cores:.1f}" if summary.others_cores < 9.95 else f"{summary.others_cores:.0f}"
-    return f"others use {held} of {counted(summary.cores, 'core')}"
+    return f"{'others' if short else 'other processes'} use {held} of {counted(summary.cores, 'core')}"
 
 
 def unsupported_precision(precision: str, device: str) -> DeviceError:
-    """That `training.precision` is not for this device, whose words begin with its name: `cpu, 2 threads`."""
-    hint = "set training.precision=float32" + ("; training.matmul=auto rounds where that pays on a CPU" if device.startswith("cpu") else "")
+    """The error for a `training.precision` that the device (`cpu, 2 threads`) doesn't support."""
+    hint = "set training.precision=float32" + ("; on a CPU, training.matmul=auto uses bf16 where that is faster" if device.startswith("cpu") else "")
     return DeviceError(f"training.precision is {precision}, which needs a CUDA GPU with bf16; the device is {device}", hint=hint)

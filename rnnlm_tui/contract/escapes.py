@@ -1,4 +1,4 @@
-r"""One line for texts that may hold line breaks: `\n`, `\t` and `\\` as people write them in code."""
+r"""Write texts with line breaks in one line, with `\n`, `\t` and `\\`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 _WRITTEN = {"\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 _MEANT = {"n": "\n", "t": "\t"}
 BETWEEN = "|"
-"""Between several texts in one line; one that is meant is written with a backslash."""
+"""Separates several texts in one line; inside a text it is written with a backslash."""
 
 
 def escaped(text: str) -> str:
-    """The text in one line."""
+    """The text in one line, with escape sequences."""
     return "".join(_WRITTEN.get(character, character) for character in text)
 
 
 def unescaped(line: str) -> str:
-    """What `escaped` wrote; a backslash before any other letter is itself."""
+    """Reverse `escaped`; a backslash before any other character stays as it is."""
     return re.sub(r"\\([nt\\|])", lambda found: _MEANT.get(found[1], found[1]), line)
 
 
@@ -27,6 +27,6 @@ def escaped_list(texts: Sequence[str]) -> str:
 
 
 def unescaped_list(line: str) -> list[str]:
-    """What `escaped_list` wrote; nothing between two bars, or at an end, is no text."""
+    """Reverse `escaped_list`; empty texts are left out."""
     parts = re.findall(r"(?:\\.|[^\\|]|\\$)+", line)
     return [unescaped(part) for part in parts]

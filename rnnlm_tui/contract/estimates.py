@@ -1,4 +1,4 @@
-"""What a config gives before anything runs: parameters, steps, memory, disk, time."""
+"""Estimates from a config alone: parameters, steps, FLOPs and checkpoint sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
-    """Trained parameters by part; a tied output matrix counts once, in `embedding`."""
+    """Trained parameters by part; a tied matrix counts only in `embedding`."""
 
     embedding: int
     layers: tuple[int, ...]
@@ -31,26 +31,26 @@ class ParameterCount:
 
 
 def layer_sizes(model: ModelConfig) -> tuple[LayerSize, ...]:
-    """The size of each recurrent layer, the first one first; the formulas stand with the cells in `contract.cell_sizes`."""
+    """The sizes of the recurrent layers, from the first to the last."""
     widths = [model.embedding_dim] + [model.hidden_size] * model.num_layers
     return tuple(CELL_SIZES[model.cell_type](inputs, hidden, model.num_heads) for inputs, hidden in pairwise(widths))
 
 
 def parameter_count(model: ModelConfig, vocab_size: int) -> ParameterCount:
-    """Parameters of the network that `engine.model` builds from the same numbers."""
+    """Parameters of the model, as `engine.model` builds it."""
     layers = tuple(size.parameters for size in layer_sizes(model))
     matrix = 0 if model.tie_weights else model.hidden_size * vocab_size
     return ParameterCount(embedding=vocab_size * model.embedding_dim, layers=layers, output=matrix + vocab_size)
 
 
 def flops_per_token(model: ModelConfig, vocab_size: int) -> int:
-    """Floating-point operations of one training token: 6 for each multiply-add of a matrix product (2 forward, 4 backward)."""
+    """FLOPs per training token: 6 for each multiply-add in a matmul (2 forward, 4 backward)."""
     recurrent = sum(size.weights + size.other_products for size in layer_sizes(model))
     return 6 * (recurrent + model.hidden_size * vocab_size)
 
 
 def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) -> int:
-    """Optimizer updates of one pass, as `engine.batches` cuts it; the last step of a pass may be smaller."""
+    """Optimizer steps per epoch, as `engine.batches` makes them; the last step may be smaller."""
     training = config.training
     if training.data_mode == "stream":
         return max(1, ceil(max(1, (train_tokens - 1) // training.batch_size) / training.bptt))
@@ -58,35 +58,35 @@ def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) 
 
 
 def smallest_training_split(training: TrainingConfig) -> int:
-    """Tokens (stream mode) or sentences (sentence mode) that the training split must have to fill one batch."""
+    """Smallest training split that fills a batch, in tokens (stream mode) or sentences (sentence mode)."""
     return training.batch_size * (2 if training.data_mode == "stream" else 1)
 
 
 def total_steps(config: RunConfig, per_epoch: int) -> int:
-    """Steps of the whole run: `max_steps` where given, else the epochs' worth."""
+    """Steps of the whole run: `max_steps` if given, else the steps of all epochs."""
     return config.training.max_steps or config.training.epochs * per_epoch
 
 
 def planned_warmup(config: RunConfig, steps: int) -> int:
-    """Warm-up steps of a run of this length: the config's, or a tenth of the run if the preset's default would take all of it."""
+    """Warm-up steps in a run of `steps`: as configured, or a tenth if the preset's default is too long."""
     return _warmup(config.schedule.warmup_steps, config.preset, steps)
 
 
 def warmup_note(config: RunConfig, steps: int | None) -> str:
-    """A note on a warm-up that was shortened; empty if it wasn't, or while the number of steps is unknown."""
+    """A note if the warm-up was shortened; empty if it wasn't, or if `steps` is unknown."""
     preset = config.schedule.warmup_steps
     if steps is None or (planned := planned_warmup(config, steps)) == preset:
         return ""
     if not planned:
-        return f"no warm-up: the preset's {counted(preset, 'step')} would take the whole run of {counted(steps, 'step')}"
-    return f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run's {steps:,}: the preset's {preset:,} would take the whole run"
+        return f"no warm-up: the run has {counted(steps, 'step')}, the preset's warm-up {preset:,}"
+    return f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run: the preset's warm-up has {preset:,} steps, the run {steps:,}"
 
 
 def check_warmup(config: RunConfig, steps: int | None) -> None:
-    """Refuse a warm-up that the user set and that would take the whole run.
+    """Check that a warm-up set by the user is shorter than the run.
 
     Args:
-        steps: length of the run; None while it is unknown.
+        steps: length of the run; None if unknown.
 
     Raises:
         ConfigError: the warm-up is not below the run's steps.
@@ -97,10 +97,10 @@ def check_warmup(config: RunConfig, steps: int | None) -> None:
 
 
 def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:
-    """The problem with a warm-up in a run of this length; None if it fits, or if it is the preset's default."""
+    """The problem with a warm-up in a run of `steps`; None if it fits or is the preset's default."""
     if _warmup(warmup, preset, steps) < max(steps, 1):
         return None
-    return Problem(WARMUP, f"is {warmup:,}, must be below the run's {counted(steps, 'step')}", f"a tenth of them is {steps // 10:,}")
+    return Problem(WARMUP, f"is {warmup:,}, must be below the run's {counted(steps, 'step')}", f"a tenth would be {steps // 10:,}")
 
 
 def _warmup(warmup: int, preset: str, steps: int) -> int:
@@ -109,14 +109,17 @@ def _warmup(warmup: int, preset: str, steps: int) -> int:
 
 
 def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adamw") -> int:
-    """Size of one checkpoint: weights and, with AdamW, its two moments, float32."""
+    """Size of a checkpoint: weights and, with AdamW, two moments, all float32."""
     return (3 if algorithm == "adamw" else 1) * FLOAT_BYTES * parameter_count(model, vocab_size).total
 
 
 def kept_checkpoints(config: RunConfig, steps: int | None) -> int:
-    """Checkpoints on the disk at the end of a run of `steps`, at most: the newest, the best and those that are kept for good; None: not known how long.
+    """The most checkpoints on disk at the end of a run: the newest, the best and those always kept.
 
-    Written are those that are due, the last, and one at each evaluation that is the best so far, which every evaluation may be.
+    Checkpoints are saved when due, at the end, and at each new best evaluation, which may be every one.
+
+    Args:
+        steps: length of the run; None if unknown.
     """
     newest = config.checkpoint.keep_last + 1
     if steps is None:
@@ -128,5 +131,5 @@ def kept_checkpoints(config: RunConfig, steps: int | None) -> int:
 
 
 def _multiples(up_to: int, one: int, other: int) -> int:
-    """Numbers from 1 on that are multiples of either; a 0 has none."""
+    """How many numbers from 1 to `up_to` are multiples of either; 0 has no multiples."""
     return sum(up_to // every for every in (one, other) if every) - (up_to // lcm(one, other) if one and other else 0)

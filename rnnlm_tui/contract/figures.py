@@ -1,4 +1,4 @@
-"""Numbers as people read them: `3,751`, `27.6k`, `8.1e-4`, `24 s left ±3`, `1 min 39 s`, `39 MB`, `2 h`."""
+"""Format numbers for display: `3,751`, `27.6k`, `8.1e-4`, `24 s left ±3`, `1 min 39 s`, `39 MB`, `2 h`."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import math
 from collections.abc import Sequence
 
 NOTHING = "–"
-"""Stands where there is no figure (yet)."""
+"""Shown for a missing value."""
 
 GIB = 2**30
 LARGEST_WRITTEN_OUT = 1e9
-"""From here on a figure with decimals is written as `1.2e36` too: nobody counts its digits."""
+"""Numbers from here on are written like `1.2e36`, even with fixed decimals."""
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separators: `3,751`."""
+    """An integer with thousands separators: `3,751`."""
     if value is None or math.isnan(value):
         return NOTHING
     return _infinite(value) or f"{round(value):,}"
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A count with its noun: `1 step`, `3,751 steps`; `plural` for a noun whose plural isn't made with an s."""
+    """A count with its noun: `1 step`, `3,751 steps`; `plural` for irregular plurals."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def first_of(words: Sequence[str], most: int) -> str:
-    """The first of several words, and how many more there are: `a, b and 3 more`."""
+    """The first `most` words and the number of others: `a, b and 3 more`."""
     rest = len(words) - most
     return ", ".join(words[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def short(value: float | None) -> str:
-    """Three significant digits with k, M, G or T: `543k`, `27.6k`, `1.2M`, `15k`, `812`."""
+    """A number in three significant digits with k, M, G or T: `543k`, `27.6k`, `1.2M`, `812`."""
     if value is None or math.isnan(value):
         return NOTHING
     if sign := _infinite(value):
@@ -50,7 +50,11 @@ def short(value: float | None) -> str:
 
 
 def figure(value: float | None, digits: int | None = None) -> str:
-    """A loss, a perplexity or another measured number: `2,003`, `443`, `58.1`, `3.93`, `0.41`, `8.1e-4`; with `digits` decimals, else in about three digits; `1.2e36` where it is huge."""
+    """A measured number such as a loss or a perplexity: `2,003`, `443`, `58.1`, `3.93`, `8.1e-4`, `1.2e36`.
+
+    Args:
+        digits: number of decimals; None for about three significant digits.
+    """
     if value is None or math.isnan(value):
         return NOTHING
     if sign := _infinite(value):
@@ -70,7 +74,7 @@ def figure(value: float | None, digits: int | None = None) -> str:
 
 
 def scientific(value: float | None, digits: int = 1) -> str:
-    """`8.1e-4`, `4e-3`: short for a learning rate."""
+    """A number such as a learning rate: `8.1e-4`, `4e-3`."""
     if value is None or math.isnan(value):
         return NOTHING
     if sign := _infinite(value):
@@ -82,26 +86,26 @@ def scientific(value: float | None, digits: int = 1) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """`79 %` of a fraction between 0 and 1; never `100 %` before the end."""
+    """A fraction between 0 and 1 as `79 %`; never `100 %` below 1."""
     if fraction is None or math.isnan(fraction):
         return NOTHING
     return f"{99 if 0.99 < fraction < 1 else round(fraction * 100)} %"
 
 
 def share(fraction: float | None) -> str:
-    """A share in percent, never rounded to 0: `12 %`, `0.2 %`, `0.04 %`."""
+    """A fraction in percent, never rounded to 0: `12 %`, `0.2 %`, `0.04 %`."""
     if fraction is None or not 0 < fraction < 0.0095:
         return percent(fraction)
     return f"{fraction * 100:.1g} %" if fraction > 1e-6 else f"{scientific(fraction * 100, 0)} %"
 
 
 def unknown_share_text(fraction: float | None) -> str:
-    """`4 % unknown`: the share of unknown tokens, shown next to a figure; empty if there are none or they weren't counted."""
+    """`4 % unknown`, the fraction of unknown tokens; empty if there are none or they weren't counted."""
     return f"{share(fraction)} unknown" if fraction else ""
 
 
 def bits_per_byte_text(bits: float | None, unknown_share: float | None, *, digits: int = 2, unit: str = "bits a byte") -> str:
-    """`1.54 bits a byte`, `1.54 bits a byte, 0.04 % unknown`, `no bits a byte: 4 % unknown`; empty if neither is known."""
+    """`1.54 bits a byte, 0.04 % unknown`, or `no bits a byte: 4 % unknown`; empty if neither is known."""
     unknown = unknown_share_text(unknown_share)
     if bits is None:
         return f"no {unit}: {unknown}" if unknown else ""
@@ -109,14 +113,14 @@ def bits_per_byte_text(bits: float | None, unknown_share: float | None, *, digit
 
 
 def change(value: float | None) -> str:
-    """A difference with its sign: `−14.9`, `+0.3`."""
+    """A difference with a sign: `−14.9`, `+0.3`."""
     if value is None or math.isnan(value):
         return NOTHING
     return f"{'−' if value < 0 else '+'}{figure(abs(value))}"
 
 
 def duration(seconds: float | None) -> str:
-    """`24 s`, `1 min 39 s`, `2 h 05 min`, `3 d 04 h`; `0.4 s` under two seconds, where the tenth matters."""
+    """`24 s`, `1 min 39 s`, `2 h 05 min`, `3 d 04 h`; with tenths below two seconds: `0.4 s`."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
     seconds = max(0.0, seconds)
@@ -133,12 +137,15 @@ def duration(seconds: float | None) -> str:
 
 
 def about(seconds: float | None) -> str:
-    """An estimate: `≈ 2 min 05 s`."""
+    """An estimated duration: `≈ 2 min 05 s`."""
     return NOTHING if seconds is None or not math.isfinite(seconds) else f"≈ {duration(round(seconds))}"
 
 
 def time_left(seconds: float | None, margin: float | None = None) -> tuple[str, str]:
-    """The time left and its margin apart, since only the first is bright: (`24 s left`, `±3`); the margin in the unit that stands last in the first."""
+    """The time left and its margin: (`24 s left`, `±3`), separate because only the first is bright.
+
+    The margin is in the last unit of the time left.
+    """
     if seconds is None or not math.isfinite(seconds):
         return "time left unknown", ""
     left = f"{duration(round(seconds))} left"
@@ -150,7 +157,7 @@ def time_left(seconds: float | None, margin: float | None = None) -> tuple[str, 
 
 
 def age(seconds: float | None) -> str:
-    """How long ago, in one short figure: `now`, `40 s`, `5 min`, `2 h`, `1 d`."""
+    """How long ago, in one unit: `now`, `40 s`, `5 min`, `2 h`, `1 d`."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
     if seconds < 10:
@@ -165,9 +172,9 @@ def age(seconds: float | None) -> str:
 
 
 def epoch_of(epoch: float, epochs: float | None) -> tuple[str, str]:
-    """The epoch and the number of epochs, with matching decimals: `6.3` of `8`, `1.86` of `1.86`, `0.00023` of `0.00046`.
+    """The epoch and the number of epochs with matching decimals: `6.3` of `8`, `0.00023` of `0.00046`.
 
-    The second text is empty if the number isn't known.
+    The second text is empty if the number of epochs is unknown.
     """
     if not epochs:
         return f"{epoch:.1f}", ""
@@ -179,7 +186,7 @@ def epoch_of(epoch: float, epochs: float | None) -> tuple[str, str]:
 
 
 def gib(size: float | None) -> str:
-    """Memory as a bare number of GiB: `0.6`, `4.7`, `23`."""
+    """Memory in GiB without the unit: `0.6`, `4.7`, `23`."""
     if size is None or math.isnan(size):
         return NOTHING
     value = size / GIB
@@ -187,14 +194,14 @@ def gib(size: float | None) -> str:
 
 
 def memory(size: float | None) -> str:
-    """Memory: `0.6 GiB`, `312 MiB` under a tenth of a GiB."""
+    """Memory: `0.6 GiB`, or `62 MiB` below a tenth of a GiB."""
     if size is None or math.isnan(size):
         return NOTHING
     return f"{size / 2**20:.0f} MiB" if size < 0.095 * GIB else f"{gib(size)} GiB"
 
 
 def disk(size: float | None) -> str:
-    """Bytes on disk in powers of 1,000, as disks are sold: `39 MB`, `212 GB`, `1.2 TB`."""
+    """Disk space in decimal units: `39 MB`, `212 GB`, `1.2 TB`."""
     if size is None or math.isnan(size):
         return NOTHING
     value, unit = float(size), "B"

@@ -1,7 +1,7 @@
-"""The memory that a training worker takes at its peak, part by part, by arithmetic alone.
+"""Estimate a training worker's peak memory from its config.
 
-On a CPU it agrees within 15 % with what was measured, the most that the process held. On a GPU it counts tensors alone, by the
-same constants, and was not measured.
+On a CPU, the estimate is within 15 % of the measured peak of the process. On a GPU it counts only
+tensors, with the same constants, and was not measured.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ MIB = 2**20
 PROCESS_BYTES = 335 * MIB
 """Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on Linux)."""
 LIVE_CHUNKS = 2
-"""The chunk itself, and a matrix product that lays it out anew."""
+"""The chunk of logits, and a copy in another memory layout for its matmul."""
 LIVE_MATRICES = 3
-"""Of the size of the output matrix while the loss is made: its transposed copy, its gradient, a chunk's share of that."""
+"""Matrices of the output matrix's size during the loss: a transposed copy, the gradient, and a chunk's part of it."""
 SLACK = 1.15
-"""Holes between blocks that come and go (measured)."""
+"""Factor for memory fragmentation (measured)."""
 DROPPED = 1.5
-"""Numbers that a dropout holds for each unit (measured)."""
+"""Numbers per unit that dropout keeps (measured)."""
 SENTENCE_BYTES, ORDER_BYTES = 12, 8
-"""Of a sentence's place and length, and of its place in a shuffled pass."""
+"""Bytes per sentence for its offset and length, and for its position in a shuffled epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellMemory:
-    """Numbers that one layer holds for each position of a step, forward and backward."""
+    """Numbers that a layer keeps for each position of a step, for forward and backward."""
 
     per_unit: float
-    """Times the hidden size."""
+    """Numbers per hidden unit."""
     per_pair: float = 0.0
-    """Times the heads and the positions that each one looks back on: matrices of T x T."""
+    """Numbers per head and earlier position, for matrices of T x T."""
 
 
 CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
@@ -60,31 +60,31 @@ CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
         "mlstm": CellMemory(21, 2.3),
     }
 )
-"""Measured on a CPU at 9,000 positions of 256 units, dropout left out."""
+"""Measured on a CPU with 9,000 positions and 256 units, without dropout."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Bytes by part. The process, weights and moments are always there; of the rest, what a step, an evaluation or a checkpoint holds."""
+    """Memory in bytes by part: permanent parts, and those of a step, an evaluation or a checkpoint."""
 
     process: int
-    """The process before there is a model; 0 on a GPU, whose tensors alone count."""
+    """The process without a model; 0 on a GPU, where only tensors count."""
     weights: int
     moments: int
-    """AdamW's two."""
+    """AdamW's two moments."""
     activations: int
-    """What the backward pass needs of embedding, layers and dropout, for a whole step."""
+    """Activations of embedding, layers and dropout that the backward pass needs."""
     head: int
-    """Chunks of logits, copies of the output matrix and its gradient, while the loss is made."""
+    """Chunks of logits, copies of the output matrix and its gradient during the loss."""
     gradients: int
-    """Of all weights, after the backward pass, when the head's copies are gone."""
+    """Gradients of all weights after the backward pass, when `head` is free again."""
     corpus: int
-    """Where each sentence begins and how long it is (sentence mode); on a GPU the token ids. Token files are mapped, and their pages are
-    the system's to take back."""
+    """Sentence offsets and lengths (sentence mode); on a GPU the token ids. Memory-mapped token files
+    don't count, because the system can reclaim their pages."""
     evaluation: int
-    """Logits of held-out text, between two steps."""
+    """Logits during an evaluation."""
     saving: int
-    """Copies while a checkpoint is written, between two steps; on a GPU they are in the machine's memory."""
+    """Copies during a checkpoint; on a GPU run they are in CPU memory."""
 
     @property
     def step(self) -> int:
@@ -96,22 +96,22 @@ class MemoryParts:
 
     @property
     def between_steps(self) -> int:
-        """Held while a checkpoint is written."""
+        """Memory while a checkpoint is written."""
         return self.process + self.corpus + self.weights + self.moments + self.saving
 
 
 def positions_per_step(config: RunConfig) -> int:
-    """Tokens of a full step, padding included."""
+    """Tokens of a full step, including padding."""
     training = config.training
     return training.batch_size * _length(config)
 
 
 def memory_parts(config: RunConfig, vocab_size: int, *, sentences: int = 0, on_gpu: bool = False, resident_tokens: int = 0) -> MemoryParts:
-    """The parts of the peak for a vocabulary of `vocab_size`.
+    """Estimate the peak memory by part.
 
     Args:
-        sentences: to train on.
-        resident_tokens: to train on where their ids lie in the GPU's memory.
+        sentences: number of training sentences.
+        resident_tokens: number of training tokens stored in GPU memory.
     """
     training = config.training
     model = config.model
@@ -129,7 +129,7 @@ def memory_parts(config: RunConfig, vocab_size: int, *, sentences: int = 0, on_g
         moments=moments,
         activations=FLOAT_BYTES * round(positions * _numbers_per_position(model, _length(config))),
         head=round(SLACK * (LIVE_CHUNKS * logits + LIVE_MATRICES * matrix)),
-        # A tied matrix gets two gradients, as embedding and as output, before they are one; dropping words makes a copy of the vectors.
+        # A tied matrix has two gradients before they are added; word dropout copies the embedding.
         gradients=weights + (matrix if model.tie_weights else 0) + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
         corpus=FLOAT_BYTES * resident_tokens if on_gpu else index,
         evaluation=FLOAT_BYTES * LIVE_CHUNKS * vocab_size * min(evaluated, rows),
@@ -138,7 +138,7 @@ def memory_parts(config: RunConfig, vocab_size: int, *, sentences: int = 0, on_g
 
 
 def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str, Fact]:
-    """All of a config that decides its memory: two configs of the same shape need the same."""
+    """The settings that determine memory: configs with the same shape need the same."""
     model, training = config.model.model_dump(mode="json", exclude={"initialization", "init_scale"}), config.training
     length = {"bptt": training.bptt} if training.data_mode == "stream" else {"context_length": training.context_length, "sentences": sentences}
     how = {"precision": training.precision, "matmul": training.matmul, "cuda_graphs": training.cuda_graphs, "deterministic": training.deterministic}
@@ -156,7 +156,7 @@ def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str
 def largest_fitting_batch(
     config: RunConfig, vocab_size: int, available: int, *, sentences: int = 0, on_gpu: bool = False, resident_tokens: int = 0
 ) -> int | None:
-    """The largest batch, no larger than the config's, whose step fits into `available` bytes; None where not even one row does."""
+    """The largest batch size up to the config's that fits into `available` bytes; None if none does."""
 
     def fits(batch: int) -> bool:
         training = config.training.model_copy(update={"batch_size": batch})
@@ -182,7 +182,7 @@ def _length(config: RunConfig) -> int:
 
 
 def _numbers_per_position(model: ModelConfig, length: int) -> float:
-    """What backward needs for one position, in numbers of float32; a dropout keeps its mask, and for a while its result."""
+    """Numbers kept for the backward pass per position; dropout keeps its mask, and temporarily its result."""
     dropped = DROPPED if model.dropout else 0.0
     cell = CELL_MEMORY[model.cell_type]
     numbers = (1 + dropped) * model.embedding_dim

@@ -1,4 +1,4 @@
-"""Read decimal numbers that people type, and suggest what to write instead of an invalid one."""
+"""Parse decimal numbers typed by the user, and suggest corrections for invalid ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DECIMAL = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _MOST_DIGITS = 300
-"""A longer whole number is above every bound, and Python refuses to read more than 4,300 digits."""
+"""Longer integers are above every bound, and Python refuses to parse more than 4,300 digits."""
 
 
 def read_number(text: str) -> int | float | None:
-    """Read a decimal number, with or without thousands separators; None for any other text and for a number too large for a float."""
+    """Parse a decimal number, with or without thousands separators; None if invalid or too large."""
     found = DECIMAL.fullmatch(text)
     if found is None or len(found["whole"]) > _MOST_DIGITS:
         return None
@@ -27,30 +27,30 @@ def read_number(text: str) -> int | float | None:
 
 
 def is_infinite(text: str) -> bool:
-    """Whether a text is inf, nan or a number too large for a float."""
+    """Whether the text is inf, nan or a number too large for a float."""
     return re.fullmatch(r"[+-]?(inf(inity)?|nan)", text, re.ASCII | re.IGNORECASE) is not None or (
         DECIMAL.fullmatch(text) is not None and read_number(text) is None
     )
 
 
 def number_hint(text: str, *, whole: bool) -> str:
-    """A hint for a text that isn't a valid number: what to write instead; empty if that isn't clear."""
+    """What to write instead of an invalid number; empty if that isn't clear."""
     text = text.strip()
     if len(text) > _MOST_DIGITS:
         return ""
     if re.fullmatch(r"[+-]?0[xob][0-9a-f_]+", text, re.ASCII | re.IGNORECASE):
         try:
-            return f"write {int(text, 0)}: only decimal numbers are read"
+            return f"write {int(text, 0)}: only decimal numbers are supported"
         except ValueError:
             return ""
     if (plain := text.replace("\u2212", "-")) != text:
-        return _suggestion(plain, "a minus sign is -")
+        return _suggestion(plain, "the minus sign is -")
     if not text.isascii() and (plain := "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)) != text:
-        return _suggestion(plain, "only the digits 0 to 9 are read")
+        return _suggestion(plain, "only the digits 0 to 9 are supported")
     if re.fullmatch(r"[+-]?0+\d+(\.\d*)?", text, re.ASCII):
         return _suggestion(re.sub(r"0+(?=\d)", "", text, count=1), "")
     if re.fullmatch(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", text, re.ASCII) and not (whole and "." not in text):
-        return _suggestion(text.replace(".", "").replace(",", "."), "decimals have a point")
+        return _suggestion(text.replace(".", "").replace(",", "."), "use a decimal point")
     if whole and re.fullmatch(r"[+-]?\d+,\d{1,2}", text, re.ASCII):  # 3,5 may be 3.5 or 35
         return "thousands are separated in groups of three, as in 1,000"
     if re.fullmatch(r"[+-]?\d+([,_]\d+)+", text, re.ASCII):

@@ -1,4 +1,4 @@
-"""Text from outside (prompts, generated text, corpora, names, paths, exceptions, logs) with nothing in it that could act on a terminal."""
+"""Make untrusted text (prompts, samples, corpora, names, paths, logs) safe to show in a terminal."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ UNSAFE = re.compile(
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"  # tags
     "]"
 )
-"""U+200C, U+200D (Persian, Indic scripts, joined emoji) and variation selectors are not included, because texts need them."""
+"""Control and invisible characters. Variation selectors, U+200C and U+200D are allowed, because Persian,
+Indic scripts and joined emoji need them."""
 
 
 def is_joiner(character: str | None) -> bool:
-    """Whether a character is a zero-width joiner or non-joiner, which `str.isprintable` rejects although it is text."""
+    """Whether this is a zero-width joiner or non-joiner, which `str.isprintable` rejects."""
     return character in ("\u200c", "\u200d")
 
 
 def safe(text: str, *, keep: str = "\n") -> str:
-    """The text with everything that could act on a terminal, or would not be seen, made visible; characters of `keep` pass unchanged."""
+    """Replace control and invisible characters, except those in `keep`, by visible signs."""
     return UNSAFE.sub(lambda match: match[0] if match[0] in keep else visible(match[0]), text)
 
 
 def visible(character: str) -> str:
-    """The sign that stands for a character that would act or not be seen: ␛ for ESC, ␡ for DEL, `‹9b›` for a C1, `‹202e›` for a bidi override."""
+    """The visible sign for a character: ␛ for ESC, ␡ for DEL, `‹9b›` for C1, `‹202e›` for a bidi override."""
     code = ord(character)
     if code < 0x20:
         return chr(0x2400 + code)
@@ -39,5 +40,5 @@ def visible(character: str) -> str:
 
 
 def user_path(text: str) -> Path:
-    """A path from the user with `~` and `~user` expanded; `~user` stays as it is if there is no such user, as in a shell."""
+    """A path typed by the user, with `~` and `~user` expanded; an unknown `~user` is left unchanged."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises a RuntimeError there)

@@ -1,4 +1,4 @@
-"""The presets: named configs that a run starts from."""
+"""The presets: named configs to start a run from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnnlm_tui.contract.config import (
 from rnnlm_tui.errors import InputError, did_you_mean
 
 DEMO = RunConfig()
-"""57 State of the Union addresses, BPE of 2,048, tied Elman 2x192, in about two minutes on two cores."""
+"""57 State of the Union addresses, BPE with 2,048 types, tied Elman 2x192; about two minutes on two cores."""
 
 ELMAN = RunConfig(
     preset="elman",
@@ -33,7 +33,7 @@ ELMAN = RunConfig(
     checkpoint=CheckpointConfig(every=200),
     sampling=SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=40),
 )
-"""Generated number-agreement sentences in the manner of Elman's experiments: the perplexity has a known floor."""
+"""Generated number-agreement sentences, as in Elman's experiments, with a known lowest perplexity."""
 
 BOOK = RunConfig(
     preset="book",
@@ -49,14 +49,15 @@ BOOK = RunConfig(
 )
 """The recurrent model of The Hundred-Page Language Models Book, chapter 3.
 
-The book keeps no validation set: here the last 1 of 500 training sentences are one, 344 steps of its 172,148.
+The book has no validation set. Here it is the last 1/500 of the training sentences (344 of its 172,148 steps).
 """
 
 LSTM = RunConfig(preset="lstm", model=ModelConfig(cell_type="lstm", num_layers=1), optimizer=OptimizerConfig(learning_rate=0.01))
-"""The demo with one LSTM layer in place of two Elman layers: a little longer, and a perplexity of 43 on the test set instead of 51."""
+"""The demo with one LSTM layer instead of two Elman layers: takes a little longer, test perplexity 43
+instead of 51."""
 
 GRU = RunConfig(preset="gru", model=ModelConfig(cell_type="gru", num_layers=1), optimizer=OptimizerConfig(learning_rate=0.007))
-"""The demo with one GRU layer: about as long, and a perplexity of 41 on the test set."""
+"""The demo with one GRU layer: takes about as long, test perplexity 41."""
 
 CHARS = RunConfig(
     preset="chars",
@@ -68,25 +69,27 @@ CHARS = RunConfig(
     evaluation=EvaluationConfig(every=500, prompts=("\n", "The ")),
     sampling=SamplingConfig(temperature=0.7, top_p=1.0, max_new_tokens=400),
 )
-"""Karpathy's char-rnn with its defaults: 2x128, windows of 50 characters, 50 streams; but with AdamW and a larger rate instead of RMSprop."""
+"""Karpathy's char-rnn with its defaults (2x128, 50 characters, batch 50), but with AdamW and a larger
+rate instead of RMSprop."""
 
 PTB_TRAINING_TOKENS = 929_589
-"""Words of ptb.train.txt with an <eos> for each of its lines."""
+"""Words in ptb.train.txt, with an <eos> for each line."""
 
 
 def _zaremba(
     name: str, *, hidden_size: int, dropout: float, init_scale: float, bptt: int, max_norm: float, epochs: int, decay_after: int, decay: float
 ) -> RunConfig:
-    """A model of Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization" (2014), section 4.1, on the Penn Treebank.
+    """A model from Zaremba et al., "Recurrent Neural Network Regularization" (2014), section 4.1, on PTB.
 
-    Their loss is the sum over the time steps of a window, ours the mean, so that our gradients are `bptt` times smaller: their
-    rate of 1.0 is here 1.0 x bptt, and their largest gradient norm is here divided by bptt. An evaluation ends each epoch.
+    Their loss is summed over the time steps of a window, ours is the mean, so our gradients are `bptt`
+    times smaller. Therefore the learning rate is multiplied and the gradient norm divided by bptt. Each
+    epoch ends with an evaluation.
     """
     per_epoch = math.ceil((PTB_TRAINING_TOKENS - 1) // 20 / bptt)
     return RunConfig(
         preset=name,
         corpus=CorpusConfig(source="ptb", layout="sentences"),
-        # The 9,999 words of the files, the unknown word among them, the <eos> that ends a line, and the padding, which no stream holds.
+        # 9,999 words (with the unknown word), <eos> and the padding, which streams don't use.
         tokenizer=TokenizerConfig(kind="word", vocab_size=10_001),
         model=ModelConfig(
             cell_type="lstm",
@@ -108,37 +111,37 @@ def _zaremba(
 
 
 PTB_SMALL = _zaremba("ptb-small", hidden_size=200, dropout=0.0, init_scale=0.1, bptt=20, max_norm=5.0, epochs=13, decay_after=4, decay=2.0)
-"""The non-regularized LSTM, 2x200: a perplexity of 114 on the test set is published."""
+"""The non-regularized LSTM, 2x200: published test perplexity 114."""
 
 PTB_MEDIUM = _zaremba("ptb-medium", hidden_size=650, dropout=0.5, init_scale=0.05, bptt=35, max_norm=5.0, epochs=39, decay_after=6, decay=1.2)
-"""The medium regularized LSTM, 2x650: 82.7 on the test set."""
+"""The medium regularized LSTM, 2x650: published test perplexity 82.7."""
 
 PTB_LARGE = _zaremba("ptb-large", hidden_size=1_500, dropout=0.65, init_scale=0.04, bptt=35, max_norm=10.0, epochs=55, decay_after=14, decay=1.15)
-"""The large regularized LSTM, 2x1500: 78.4 on the test set."""
+"""The large regularized LSTM, 2x1500: published test perplexity 78.4."""
 
 PRESETS: dict[str, RunConfig] = {config.preset: config for config in (DEMO, LSTM, GRU, ELMAN, BOOK, PTB_SMALL, PTB_MEDIUM, PTB_LARGE, CHARS)}
 
 PRESET_SUMMARIES: dict[str, str] = {
     "demo": "two-layer Elman RNN on 57 State of the Union addresses",
-    "lstm": "the demo's text with an LSTM: the next step",
-    "gru": "the demo's text with a GRU",
-    "elman": "Elman RNN on generated sentences with a known floor",
+    "lstm": "the demo with an LSTM: the next step",
+    "gru": "the demo with a GRU",
+    "elman": "Elman RNN on generated sentences, known best perplexity",
     "book": "the textbook's two-layer Elman RNN, 8.3 M parameters",
     "ptb-small": "your Penn Treebank, LSTM 2x200: published perplexity 114",
     "ptb-medium": "your Penn Treebank, LSTM 2x650: published perplexity 82.7",
     "ptb-large": "your Penn Treebank, LSTM 2x1500: published perplexity 78.4",
-    "chars": "char-rnn on your text (input.txt): LSTM by characters",
+    "chars": "char-rnn on your text (input.txt): character LSTM",
 }
-"""One line for each preset, for lists and the palette."""
+"""A one-line description of each preset."""
 
 
 def preset(name: str) -> RunConfig:
-    """The preset of that name.
+    """The preset with this name.
 
     Raises:
-        InputError: no such preset, with the near ones.
+        InputError: unknown preset, with similar names as a hint.
     """
     try:
         return PRESETS[name]
     except KeyError:
-        raise InputError(f'no preset "{name}", there are {", ".join(PRESETS)}', hint=did_you_mean(name, PRESETS)) from None
+        raise InputError(f'unknown preset "{name}", must be one of {", ".join(PRESETS)}', hint=did_you_mean(name, PRESETS)) from None

@@ -1,4 +1,4 @@
-"""What a probe of a config tells: its progress, its figures, and the calibration that later estimates go by."""
+"""Messages of a probe, and the calibration that later estimates are based on."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ Fact = str | int | float | bool
 
 
 class Calibration(BaseModel):
-    """How fast and how large the training of one shape was on one machine."""
+    """Measured speed and memory of training one shape on one machine."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     host: str
     device: Literal["cpu", "cuda", "mps"]
     device_name: str
-    """For people: `cuda:0 NVIDIA H100`, `cpu, 2 threads`."""
+    """Display name: `cuda:0 NVIDIA H100`, `cpu, 2 threads`."""
     threads: int
-    """CPU threads that computed."""
+    """CPU threads used."""
     shape: dict[str, Fact]
-    """All that decides the memory of a step, as `contract.memory.memory_shape` tells it."""
+    """The settings that determine memory, from `memory_shape`."""
     steps: int
-    """Steps that were measured, after the warm-up."""
+    """Measured steps, after the warm-up."""
     flops_per_step: float
-    """By `contract.estimates.flops_per_token` and the tokens that counted."""
+    """From `flops_per_token` and the non-padding tokens."""
     step_seconds: float
-    """Mean."""
+    """Mean duration of a step."""
     tokens_per_second: float
-    """Non-padding tokens."""
+    """Non-padding tokens per second."""
     memory_bytes: int
-    """Most that was held in a step or an evaluation: by the process on a CPU, by its tensors on a GPU."""
+    """Peak memory in a step or an evaluation: of the process on a CPU, of its tensors on a GPU."""
     process_bytes: int
-    """Held by the process before there was a model; 0 on a GPU."""
+    """Memory of the process without a model; 0 on a GPU."""
     versions: dict[str, str]
     time: float
-    """Wall clock, Unix seconds."""
+    """Unix seconds."""
 
     @property
     def cell_type(self) -> str:
@@ -52,25 +52,25 @@ class _Message(BaseModel):
 
 
 class ProbeProgress(_Message):
-    """What a probe is at."""
+    """The progress of a probe."""
 
     kind: Literal["progress"] = "progress"
     phase: str
-    """A phase of the corpus, `warm-up` or `steps`."""
+    """A phase of the corpus preparation, `warm-up` or `steps`."""
     done: int
     total: int
-    """0 when unknown."""
+    """0 if unknown."""
 
 
 class ProbeDone(_Message):
-    """A probe's last line."""
+    """The last line of a successful probe."""
 
     kind: Literal["done"] = "done"
     calibration: Calibration
 
 
 class ProbeFailed(_Message):
-    """A probe's last line where it could not measure."""
+    """The last line of a failed probe."""
 
     kind: Literal["failed"] = "failed"
     message: str

@@ -1,4 +1,4 @@
-"""The course of the book's own run, REFERENCE: perplexity by training sentences seen, and which configs may be laid beside it."""
+"""The learning curve of the book's run, and which runs can be compared with it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.config import RunConfig
 
 REFERENCE_NAME = "reference"
-"""What charts and `show` call it."""
+"""Its name in charts and `show`."""
 SENTENCES_PER_EVALUATION = 200_064
-"""1,563 batches of 128 sentences: the reference was evaluated that often."""
+"""The reference was evaluated every 1,563 batches of 128 sentences."""
 SENTENCES = 22_034_911
-"""Lines of the news training set: the reference saw each of them once."""
+"""Lines of the news training set; the reference saw each of them once."""
 MAX_VALIDATION_SHARE = 0.01
-"""Share of the training set that a run may keep for validation and still learn from the text that the reference learned from."""
+"""A comparable run may use at most this fraction of the training set for validation."""
 
 
 class ReferencePoint(NamedTuple):
@@ -24,7 +24,7 @@ class ReferencePoint(NamedTuple):
     sentences: int
     """Training sentences seen."""
     perplexity: float
-    """On the first 1,024 lines of the news test set: the exponential of the mean loss of a non-padding token."""
+    """On the first 1,024 lines of the news test set: exp of the mean loss per non-padding token."""
 
 
 _BY_EVALUATION: tuple[tuple[int, float], ...] = (
@@ -36,9 +36,10 @@ REFERENCE: tuple[ReferencePoint, ...] = (
     *(ReferencePoint(number * SENTENCES_PER_EVALUATION, value) for number, value in _BY_EVALUATION),
     ReferencePoint(SENTENCES, 72.41),
 )
-"""Burkov, The Hundred-Page Language Models Book, chapter 3: the recurrent model of notebook 3.1, one epoch on an A100, 72.41 (loss 4.2824) at the end.
+"""The RNN of notebook 3.1 in Burkov, The Hundred-Page Language Models Book, chapter 3.
 
-These are 18 of its 110 evaluations and the one at the end. Single ones stray from this course (92.0 at 5 M sentences, 78.0 at 18.2 M) and are left out.
+It was trained for one epoch on an A100 and ended at 72.41 (loss 4.2824). These are 18 of its 110
+evaluations and the last one. Outliers (92.0 at 5 M sentences, 78.0 at 18.2 M) are left out.
 """
 
 _MAY_DIFFER: dict[str, set[str] | bool] = {
@@ -52,16 +53,16 @@ _MAY_DIFFER: dict[str, set[str] | bool] = {
     "training": {"epochs", "max_steps", "bptt", "seed", "deterministic", "device", "precision", "matmul", "cuda_graphs", "threads"},
     "evaluation": {"every", "prompts"},
 }
-"""Whole sections, and fields of the others, that leave a run comparable; `follows_reference` says why."""
+"""Sections (True) and fields that don't affect whether a run is comparable; see `follows_reference`."""
 
 
 def follows_reference(config: RunConfig) -> bool:
-    """Whether a run of this config learns and is measured as the reference was, so that equal sentences seen may be compared.
+    """Whether a run with this config can be compared with the reference at equal numbers of sentences.
 
-    It must have the book's text, vocabulary, model, optimizer, batches and evaluation. What may differ is how long it trains (the rate is
-    constant, so a shorter or longer run takes the same course), how the arithmetic is done (device, precision, threads), the seed, where
-    text and tokenizer come from, how often it is evaluated, saved and sampled, the part that is split off for validation as long as it is
-    small, and fields without a meaning for this model and text. The preset's name decides nothing: what is in the config does.
+    It must have the book's text, vocabulary, model, optimizer, batches and evaluation. These may differ:
+    the length (the learning rate is constant), device, precision, threads, seed, where text and
+    tokenizer are loaded from, how often it is evaluated, saved and sampled, a small validation set, and
+    fields without an effect on this model and text. The preset's name doesn't matter.
     """
     from rnnlm_tui.contract.presets import BOOK
 
@@ -73,23 +74,26 @@ def _compared(config: RunConfig) -> dict[str, object]:
 
 
 def first_pass_sentences(batch_size: int, steps_per_epoch: float | None = None) -> int:
-    """Training sentences up to which a run may be laid beside the reference: one pass over its own text, and no more than the reference saw.
+    """The number of training sentences up to which a run can be compared: its first epoch.
 
-    The last batch of a pass counts as a full one. Without `steps_per_epoch` the run's own pass is taken for as long as the reference's.
+    It is at most the reference's epoch. The last batch counts as a full one.
+
+    Args:
+        steps_per_epoch: of the run; None to assume an epoch as long as the reference's.
     """
     most = math.ceil(SENTENCES / batch_size)
     return batch_size * (most if steps_per_epoch is None else min(most, round(steps_per_epoch)))
 
 
 def reference_points(batch_size: int, steps_per_epoch: float | None = None) -> tuple[ReferencePoint, ...]:
-    """The reference's points as far as a run's first pass goes.
+    """The reference's points within a run's first epoch.
 
-    What is split off for validation makes the run's pass a little shorter than the reference's: the reference's end is kept all the same.
+    The validation set makes the run's epoch a little shorter; the reference's last point is still included.
     """
     end = first_pass_sentences(batch_size, steps_per_epoch) / (1 - 2 * MAX_VALIDATION_SHARE)
     return tuple(point for point in REFERENCE if point.sentences <= end)
 
 
 def nearest_reference_point(sentences: float) -> ReferencePoint:
-    """The reference's evaluation at the number of training sentences nearest to this one: measured, never interpolated; of two as near, the earlier."""
+    """The reference's evaluation closest to this number of sentences, not interpolated."""
     return min(REFERENCE, key=lambda point: abs(point.sentences - sentences))

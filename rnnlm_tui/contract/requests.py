@@ -1,4 +1,4 @@
-"""What an app or CLI asks of a sampler, and what comes back: one JSON object a line over pipes."""
+"""Messages between the app or CLI and a sampler, one JSON object per line over pipes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CancelRequest(_Message):
 
 
 class LoadRequest(_Message):
-    """Load a checkpoint ahead of its first sample, so that the first token comes at once."""
+    """Load a checkpoint in advance, so that the first sample starts immediately."""
 
     kind: Literal["load"] = "load"
     id: str
@@ -38,13 +38,13 @@ class LoadRequest(_Message):
 
 
 class SamplePiece(_Message):
-    """Text that was drawn since the last piece, whole characters only."""
+    """The text generated since the last piece, in whole characters."""
 
     kind: Literal["piece"] = "piece"
     id: str
     text: str
     tokens: int
-    """Tokens drawn so far."""
+    """Tokens generated so far."""
 
 
 class SampleDone(_Message):
@@ -52,7 +52,7 @@ class SampleDone(_Message):
     id: str
     reason: Literal["length", "stop", "cancelled"]
     stop: str = ""
-    """The stop string that ended the text, which it does not hold; empty for the other reasons."""
+    """The stop string that ended the text, if `reason` is stop; it isn't part of `text`."""
     text: str
     """The whole continuation, without the prompt."""
     tokens: int
@@ -60,9 +60,9 @@ class SampleDone(_Message):
     seconds: float
     first_token_seconds: float
     bits_per_token: float
-    """Mean surprise of the drawn tokens under the model at temperature 1."""
+    """Mean of -log2 p of the generated tokens at temperature 1."""
     unknown: tuple[str, ...] = ()
-    """Words or characters of the prompt that the model has no token for, so that it read <unk> instead."""
+    """Words or characters of the prompt outside the vocabulary, read as <unk>."""
 
 
 class SampleFailed(_Message):
@@ -74,7 +74,7 @@ class SampleFailed(_Message):
 
 
 class SamplerReady(_Message):
-    """Sent once at the start, and in answer to a load request."""
+    """Sent at the start, and as the answer to a load request."""
 
     kind: Literal["ready"] = "ready"
     id: str = ""

@@ -1,4 +1,4 @@
-"""The filter of lists of runs, the same in the app and on the command line: `otter`, `ppl<80`, `hidden_size>=256 finished`, `!draft`."""
+"""Filters for lists of runs, in the app and the CLI: `otter`, `ppl<80`, `hidden_size>=256 finished`, `!draft`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.summary import RunSummary
 
 MAX_FILTER_CHARACTERS = 1_000
-"""Of a filter."""
 NO_VALUE = "none"
-"""`test_ppl=none` finds the runs that have no such figure."""
+"""`test_ppl=none` finds the runs without a test perplexity."""
 SHORTEST_STATUS = 3
-"""A status is known by so many of its first letters."""
+"""A status can be shortened to this many letters."""
 ENDED_STATUSES: frozenset[str] = frozenset({"stopped", "finished", "failed", "crashed"})
 _WORD = re.compile(r"""(?:[^\s"']|"[^"]*(?:"|$)|'[^']*(?:'|$))+""")
 _QUOTED = re.compile(r""""([^"]*)(?:"|$)|'([^']*)(?:'|$)""")
@@ -48,49 +47,50 @@ class Condition(Protocol):
 
     @property
     def needs_config(self) -> bool:
-        """Whether `holds` wants the run's config."""
+        """Whether `holds` needs the run's config."""
         ...
 
     def holds(self, summary: RunSummary, config: RunConfig | None) -> bool:
-        """Whether the run is wanted."""
+        """Whether the run matches."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Conditions that all have to hold; none: every run is wanted."""
+    """Conditions that must all hold; without conditions every run matches."""
 
     conditions: tuple[Condition, ...] = ()
 
     @property
     def needs_config(self) -> bool:
-        """Whether `matches` wants the runs' configs."""
+        """Whether `matches` needs the runs' configs."""
         return any(condition.needs_config for condition in self.conditions)
 
     def matches(self, summary: RunSummary, config: RunConfig | None = None) -> bool:
-        """Whether a run is wanted; a config key of a run whose config is None has no value."""
+        """Whether a run matches; without its config, config keys have no value."""
         return all(condition.holds(summary, config) for condition in self.conditions)
 
 
 def parse_filter(text: str) -> RunFilter:
-    """A filter from a person's words, all of which must hold.
+    """Parse a filter: words that must all match.
 
-    A bare word stands in the run's name, tags, note, corpus, cell or preset, or begins its status (`running`, `living`, `ended`, `pinned`). `key<80` compares,
-    with < <= > >= = !=, a figure (`ppl`, `loss`, `step`, `tokens`, `age` …) or a config key (`training.seed`, `hidden_size`); words compare with = and !=, and `none` is
-    what has no value.
-    `!` before a word turns it around; quotes keep spaces together.
+    A plain word is searched in the run's name, tags, note, corpus, cell and preset, or is the beginning
+    of its status (`running`, `living`, `ended`, `pinned`). `key<80` compares a metric (`ppl`, `loss`,
+    `step`, `tokens`, `age` …) or a config key (`training.seed`, `hidden_size`) with < <= > >= = !=;
+    text values compare with = and != only; `none` means no value. `!` before a word negates it; quotes
+    keep spaces together.
 
     Raises:
-        InputError: an unknown key, with near names, or a value that can't be compared; the text is too long.
+        InputError: an unknown key (with similar names as a hint), an invalid value or a filter that is too long.
     """
     if len(text) > MAX_FILTER_CHARACTERS:
-        raise InputError(f"the filter has {counted(len(text), 'character')}, at most {MAX_FILTER_CHARACTERS:,} are read", hint="write a shorter one")
+        raise InputError(f"the filter has {counted(len(text), 'character')}, must have at most {MAX_FILTER_CHARACTERS:,}", hint="use a shorter filter")
     return RunFilter(tuple(_condition(word) for word in _WORD.findall(text)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """A bare word."""
+    """A plain word."""
 
     word: str
     """In lower case."""
@@ -125,7 +125,7 @@ class _Comparison:
     key: RunKey
     sign: str
     value: float | str
-    """A number for a figure; words in lower case."""
+    """A number, or text in lower case."""
 
     @property
     def needs_config(self) -> bool:
@@ -145,19 +145,19 @@ class _Comparison:
 
 def _condition(word: str) -> Condition:
     bare = word.lstrip("!")
-    turns = len(word) - len(bare)
-    if turns and bare and bare[0] not in "=<>":
-        return _Not(_condition(bare)) if turns % 2 else _condition(bare)
+    negations = len(word) - len(bare)
+    if negations and bare and bare[0] not in "=<>":
+        return _Not(_condition(bare)) if negations % 2 else _condition(bare)
     match = _COMPARISON.fullmatch(word)
     if match is None:
         if word[:1] in "<>=!":
-            raise InputError(f'"{safe(word[:64], keep="")}" compares nothing', hint="write a key before it, such as ppl<80")
+            raise InputError(f'"{safe(word[:64], keep="")}" has no key to compare', hint="write a key before it, such as ppl<80")
         return _Word(_plain(word).lower())
     key, sign = find_key(match["key"]), match["sign"]
     written = _plain(match["value"]).strip()
     if key.quantity == "words":
         if sign not in ("=", "!="):
-            raise InputError(f"{key.name} is a word, and {sign} compares numbers", hint=f"write {key.name}= or {key.name}!=")
+            raise InputError(f"{key.name} is text, but {sign} compares numbers", hint=f"use {key.name}= or {key.name}!=")
         return _Comparison(key, sign, written.lower())
     if written.lower() == NO_VALUE and sign in ("=", "!="):
         return _Comparison(key, sign, "")
@@ -165,7 +165,7 @@ def _condition(word: str) -> Condition:
 
 
 def _plain(word: str) -> str:
-    """Without the quotes that kept its spaces together."""
+    """The word without its quotes."""
     return _QUOTED.sub(lambda match: match[1] or match[2] or "", word)
 
 
@@ -175,7 +175,7 @@ def _number(text: str, key: RunKey, sign: str) -> float:
     number = None if match is None else read_number(match[1])
     if match is None or number is None or match[2].lower() not in units:
         shown = safe(text[:64], keep="")
-        said = f'"{shown}" is not a valid number for {key.name}' if shown else f"{key.name}{sign} has no value"
-        meant = "" if match is None else number_hint(match[1], whole=False)
-        raise InputError(said, hint=meant if number is None and meant else f"write {key.name}{sign}{_EXAMPLES[key.quantity]}")
+        message = f'"{shown}" is not a valid number for {key.name}' if shown else f"{key.name}{sign} has no value"
+        hint = "" if match is None else number_hint(match[1], whole=False)
+        raise InputError(message, hint=hint if number is None and hint else f"write {key.name}{sign}{_EXAMPLES[key.quantity]}")
     return number * units[match[2].lower()]

@@ -1,4 +1,4 @@
-"""What a list of runs can be filtered and sorted by: figures of a run's summary, words of it, and every key of its config."""
+"""Keys to filter and sort runs by: metrics and texts of the summary, and all config keys."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from rnnlm_tui.contract.summary import RunSummary
 
 Value = float | str | tuple[str, ...] | None
-"""A figure, a word, or several of which one is enough; None: there is none (yet)."""
+"""A number, a text, or several texts of which one has to match; None if there is no value (yet)."""
 Quantity = Literal["number", "seconds", "bytes", "words"]
-"""In which units a key's values may be written; words are compared with = and != alone."""
+"""The units of a key's values; "words" are texts, compared with = and != only."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """One thing that runs are compared by."""
+    """A key to filter and sort runs by."""
 
     name: str
-    """As it is typed; a config key has its dotted path."""
+    """The dotted path for config keys."""
     quantity: Quantity
     read: Callable[[RunSummary, RunConfig | None], Value]
-    """Its value for a run; of the config where `needs_config`, which is None then where it could not be read."""
+    """Returns the value for a run. With `needs_config` it reads the config, which is None if unreadable."""
     aliases: tuple[str, ...] = ()
     needs_config: bool = False
 
@@ -45,7 +45,7 @@ def _words(name: str, read: Callable[[RunSummary], str | tuple[str, ...] | None]
 
 
 def best_perplexity(summary: RunSummary) -> float | None:
-    """A run's best validation perplexity; that of the set it is judged by where validation was never measured."""
+    """A run's best validation perplexity, or that of the evaluated set if validation was never evaluated."""
     validation, judged = summary.validation, summary.evaluation
     return next((value for value in (validation.best_perplexity, validation.perplexity, judged.best_perplexity) if value is not None), None)
 
@@ -85,14 +85,14 @@ FIGURES: tuple[RunKey, ...] = (
     _words("parent", lambda run: run.parent),
     _words("pinned", lambda run: ("yes", "true") if run.pinned else ("no", "false")),
 )
-"""The figures and words of a summary."""
+"""The metrics and texts of a summary."""
 
 
 def find_key(name: str) -> RunKey:
-    """The key of that name: a figure, a config key by its path, or by its last word where only one ends so.
+    """Find a metric by name, or a config key by its path or its last part if that is unique.
 
     Raises:
-        InputError: there is none, with near names, or several.
+        InputError: the name is unknown (with similar names as a hint) or ambiguous.
     """
     from rnnlm_tui.contract.validation import did_you_mean_key, field_paths
 
@@ -103,17 +103,17 @@ def find_key(name: str) -> RunKey:
     shown = safe(name.strip()[:64], keep="")
     ending = [path for path in field_paths() if path.rpartition(".")[2] == wanted]
     if ending:
-        raise InputError(f'"{shown}" may be {" or ".join(ending)}', hint="write which")
-    raise InputError(f'"{shown}" is no figure and no config key', hint=did_you_mean_key(wanted[:64], _by_name()) or f"try {', '.join(figure_names())}")
+        raise InputError(f'"{shown}" is ambiguous: {" or ".join(ending)}', hint="write the full key")
+    raise InputError(f'unknown key "{shown}"', hint=did_you_mean_key(wanted[:64], _by_name()) or f"try {', '.join(figure_names())}")
 
 
 def key_names() -> tuple[str, ...]:
-    """Every name that `find_key` knows, aliases as well."""
+    """All names that `find_key` accepts, including aliases."""
     return tuple(_by_name())
 
 
 def figure_names() -> tuple[str, ...]:
-    """The names of the figures and words, without their aliases."""
+    """The names of the summary's keys, without aliases."""
     return tuple(key.name for key in FIGURES)
 
 
@@ -155,22 +155,22 @@ def _config_value(path: str, _summary: RunSummary, config: RunConfig | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class RunOrder:
-    """An order of runs by one key; runs without a value come last, whichever way it is turned."""
+    """A sort order of runs by one key; runs without a value always come last."""
 
     key: RunKey
     descending: bool = False
 
     @property
     def needs_config(self) -> bool:
-        """Whether `sorted` wants the runs' configs."""
+        """Whether `sorted` needs the runs' configs."""
         return self.key.needs_config
 
     def turned(self) -> RunOrder:
-        """The order turned around."""
+        """The reverse order."""
         return RunOrder(self.key, not self.descending)
 
     def sorted(self, runs: Iterable[tuple[RunSummary, RunConfig | None]]) -> list[tuple[RunSummary, RunConfig | None]]:
-        """The runs in this order, as they came where they have the same value; pinned ones are not told apart."""
+        """Sort the runs; the sort is stable and ignores pins."""
         known: list[tuple[float | str, tuple[RunSummary, RunConfig | None]]] = []
         unknown = []
         for run in runs:
@@ -186,9 +186,9 @@ class RunOrder:
 
 
 def parse_order(text: str) -> RunOrder:
-    """`ppl`, or `-ppl` for the largest first.
+    """Parse `ppl`, or `-ppl` for descending order.
 
     Raises:
-        InputError: no such key.
+        InputError: unknown key.
     """
     return RunOrder(find_key(text.removeprefix("-")), descending=text.startswith("-"))

@@ -1,4 +1,4 @@
-"""A run's status, derived and never stored. Imports no pydantic, so that the app's first screen appears sooner."""
+"""A run's status, which is derived and never stored. Doesn't import pydantic, so that the app starts faster."""
 
 from __future__ import annotations
 
@@ -11,65 +11,67 @@ if TYPE_CHECKING:
 RunStatus = Literal["draft", "preparing", "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "degraded", "lost"]
 
 LIVING: frozenset[str] = frozenset({"preparing", "running", "paused", "stalled", "degraded"})
-"""Statuses in which a worker holds the run."""
+"""Statuses in which a worker runs."""
 
 RESUMABLE: frozenset[str] = frozenset({"stopped", "failed", "crashed"})
-"""Statuses from which `resume` starts a new attempt."""
+"""Statuses from which a run can be resumed."""
 
 HEARTBEAT_SECONDS = 1.0
-"""A living worker writes its heartbeat this often, at a pause as well."""
+"""How often a worker writes its heartbeat, also when paused."""
 
 STALE_SECONDS = 60.0
-"""A heartbeat, or a last step while running, older than this is stale."""
+"""An older heartbeat is stale; a running run with an older last step is stalled."""
 
 SLOW_STEPS = 20
-"""A run whose steps take long has so many times its usual step."""
+"""For slow steps, the limit is this many times the usual step."""
 
 ACTIVITY_KEY = "activity"
-"""Meta key of what a worker does between two steps that may take long."""
+"""Meta key of a long activity between two steps."""
 Activity = Literal["evaluating", "sampling", "saving"]
-"""Its values; empty while it trains."""
+"""Values of ACTIVITY_KEY, which is empty during training."""
 
 CORPUS_HASH_KEY, CORPUS_NOTES_KEY, CORPUS_LAYOUT_KEY = "corpus_hash", "corpus_notes", "corpus_layout"
 """Meta keys of the prepared corpus: its hash, its notes as a JSON list, and its layout."""
 DATABASE_KEY = "database"
-"""Meta key of where the database lies when not in the run's folder, in words."""
+"""Meta key of a text that says where the database is if it isn't in the run's folder."""
 REHEARSED_KEY = "rehearsed_seconds"
-"""Meta key of the seconds that a step took before the first one."""
+"""Meta key of the duration of the test step before the first step."""
 MEMORY_KEY = "memory_warning"
-"""Meta key of what an attempt would need of memory and is not free, in one line; empty where it fits, and once a step has worked."""
+"""Meta key of a warning that memory may not suffice; empty if it does, and after the first step."""
 MEMORY_BATCH_KEY = "memory_batch"
-"""Meta key of the training.batch_size that should fit where MEMORY_KEY says something; empty where none does."""
+"""Meta key of the training.batch_size that should fit if there is a MEMORY_KEY; empty if none does."""
 
 
 def failure_prefix(attempt: int) -> str:
-    """What stands in a run's log before the reason for which an attempt failed: the log has it even where the database took nothing any more."""
+    """The prefix of the failure reason in the worker's log, which has it even if the database can't store it."""
     return f"attempt {attempt} failed: "
 
 
 @dataclass(frozen=True, slots=True)
 class StatusFacts:
-    """All that a status is derived from."""
+    """The facts that determine a status."""
 
     lock_held: bool
     same_host: bool
-    """The last worker ran on this host, so that its lock can be seen from here: a free one is that of a dead worker, after a restart as well."""
+    """Whether the last worker ran on this host. Then a free lock means that the worker is dead, also after
+    a reboot."""
     last_state: EventKind | None
-    """The newest of the events that tell a state: started, preparing, running, paused, resumed, stopped, finished, failed. None: never started."""
+    """The newest event that changes the state (started, preparing, running, paused, resumed, stopped,
+    finished, failed); None if the run was never started."""
     heartbeat_age: float | None
-    """Seconds since the worker's heartbeat; None: there was none."""
+    """Seconds since the worker's last heartbeat; None if there was none."""
     step_age: float | None = None
-    """Seconds since the newest step, evaluation or checkpoint ended; None: not known."""
+    """Seconds since the newest step, evaluation or checkpoint ended; None if unknown."""
     median_step_seconds: float | None = None
-    """Median seconds of a step; None: not known."""
+    """Median duration of a step in seconds; None if unknown."""
     activity: str = ""
-    """What the worker says it does beside training; while it does and its heart beats, no step has to end."""
+    """The worker's activity besides training. During it a run with a fresh heartbeat isn't stalled."""
     degraded: bool = False
-    """The worker can't store what it measures and keeps it in memory, as on a full disk; it trains on."""
+    """Whether the worker keeps rows in memory because it can't store them, for example on a full disk."""
 
 
 def derive_status(facts: StatusFacts) -> RunStatus:
-    """DESIGN.md section 3: lock and heartbeat decide; what can't be known is never shown as success."""
+    """Derive the status from lock and heartbeat. An unknown state is never shown as success."""
     if facts.last_state is None and not facts.lock_held:
         return "draft"
     if facts.last_state in ("stopped", "finished", "failed"):
@@ -96,7 +98,7 @@ def _living_status(facts: StatusFacts) -> RunStatus:
 
 
 def stall_seconds(median_step_seconds: float | None) -> float:
-    """Seconds without the end of a step after which a run counts as stalled."""
+    """Seconds without a finished step after which a run counts as stalled."""
     return max(STALE_SECONDS, SLOW_STEPS * (median_step_seconds or 0.0))
 
 

@@ -1,4 +1,4 @@
-"""RunSummary: the figures of one run. Lists show it and `show --json` prints it, so its fields are a public contract."""
+"""RunSummary: a run's status and metrics. `show --json` prints it, so its fields are a public contract."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rnnlm_tui.contract.status import RunStatus
 
 
 class Figures(BaseModel):
-    """A frozen group of figures in the JSON contract."""
+    """A frozen group of fields in the JSON output."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
 class TrainFigures(Figures):
     loss: float | None = None
-    """Of the newest steps, smoothed; nats per token."""
+    """Smoothed over the newest steps, in nats per token."""
     perplexity: float | None = None
     grad_norm: float | None = None
-    """Smoothed as the loss is; the newest step's own where that is not finite."""
+    """Smoothed like the loss; the newest step's value if that is not finite."""
     learning_rate: float | None = None
 
 
@@ -32,13 +32,13 @@ class EvaluationFigures(Figures):
     bits_per_byte: float | None = None
     """None if the text has too many unknown tokens (`metrics.MAX_UNKNOWN_SHARE`)."""
     unknown_share: float | None = None
-    """Fraction of the scored targets that is the unknown token; None if an earlier version evaluated, which did not count it."""
+    """Fraction of unknown tokens among the scored targets; None for evaluations by earlier versions."""
     best_step: int | None = None
     best_perplexity: float | None = None
 
 
 class BaselineFigures(Figures):
-    """An absolute-discount bigram model on the same tokens."""
+    """A bigram model with absolute discounting on the same tokens."""
 
     name: str = "bigram"
     perplexity: float | None = None
@@ -47,27 +47,28 @@ class BaselineFigures(Figures):
 
 
 class SourceFigures(Figures):
-    """The entropy of a generated source: the floor that no model can pass."""
+    """The entropy of a generated source, the lower bound for all models."""
 
     perplexity: float | None = None
 
 
 class ReferenceFigures(Figures):
-    """The book's own run beside this one; measured on the same set, `RunSummary.evaluation`."""
+    """The book's run for comparison, on the same set as `RunSummary.evaluation`."""
 
     sentences: int | None = None
-    """Training sentences that this run had seen at its newest evaluation."""
+    """Training sentences seen by this run at its newest evaluation."""
     perplexity: float | None = None
-    """Of the reference at its evaluation nearest to that; None after the run's first epoch, for the reference saw no sentence twice."""
+    """The reference's perplexity at its closest evaluation; None after the run's first epoch, because the
+    reference was trained for one epoch."""
     reference_sentences: int | None = None
-    """Training sentences that the reference had seen at it."""
+    """Training sentences seen by the reference at that evaluation."""
 
 
 class CheckpointFigures(Figures):
     best: int | None = None
-    """Step of the best checkpoint on disk by validation loss."""
+    """Step of the checkpoint on disk with the best validation loss."""
     pinned: tuple[int, ...] = ()
-    """Steps of the checkpoints that the user pinned."""
+    """Steps of the pinned checkpoints."""
     last: int | None = None
     """Step of the newest checkpoint on disk."""
     count: int = 0
@@ -81,26 +82,26 @@ class ModelFigures(Figures):
     tie_weights: bool
     parameters: int | None = None
     vocab_size: int | None = None
-    """None until the corpus is prepared. A model that knows nothing has the loss ln(vocab_size)."""
+    """None until the corpus is prepared. An untrained model has a loss of about ln(vocab_size)."""
 
 
 class PreparingFigures(Figures):
     phase: str
-    """As in `metrics.Phase`."""
+    """One of `metrics.Phase`."""
     done: int
-    """Bytes; `done` and `total` are 0 in phases that aren't measured in bytes."""
+    """Bytes; `done` and `total` are 0 in phases without a byte count."""
     total: int
 
 
 class PatienceFigures(Figures):
-    """Early stopping: evaluations in a row without a better validation loss, and how many of them end the run."""
+    """Early stopping: evaluations since the best validation loss, and the limit."""
 
     waited: int
     limit: int
 
 
 class RunSummary(Figures):
-    """One run in figures: `show --json` prints one, `runs --json` a list, `train --follow --json` ends with one."""
+    """A run's summary, printed by `show --json`, `runs --json` (a list) and `train --follow --json` (last line)."""
 
     run: str
     status: RunStatus
@@ -114,63 +115,64 @@ class RunSummary(Figures):
     host: str | None = None
     device: str | None = None
     precision: str | None = None
-    """Numbers of the layers: float32 or bf16."""
+    """Precision of the layers: float32 or bf16."""
     matmul: str | None = None
-    """Matrix products as they are computed: float32, or medium, with inputs rounded to bf16 (TF32 on a GPU)."""
+    """The matmul mode in use: float32, or medium with inputs rounded to bf16 (TF32 on a GPU)."""
     cores: int | None = None
-    """Cores that the worker may use."""
+    """Cores available to the worker."""
     others_cores: float | None = None
-    """Cores that other processes used in the last ten seconds; None if that doesn't slow training."""
+    """Cores used by other processes in the last ten seconds; None if that doesn't slow training."""
     started: str | None = None
-    """ISO 8601, UTC, of the first attempt."""
+    """Start of the first attempt, ISO 8601, UTC."""
     updated: float | None = None
-    """Unix seconds of the newest recorded value; of the creation if there is none."""
+    """Unix seconds of the newest recorded value, or of the run's creation if there is none."""
     active_seconds: float = 0.0
     preset: str = ""
     corpus: str = ""
-    """Title of the text: `57 State of the Union addresses`."""
+    """Title of the text, such as `57 State of the Union addresses`."""
     corpus_hash: str | None = None
-    """Of the prepared corpus; None until it is prepared, and for a run of an earlier version."""
+    """Hash of the prepared corpus; None until it is prepared, and for runs of earlier versions."""
     corpus_notes: tuple[str, ...] = ()
-    """Notes on the text: lines that were cut, files left out, sentences that occur in two splits."""
+    """Notes about the text, such as lines that were cut and sentences that occur in two splits."""
     corpus_layout: str = "sentences"
     """sentences, lines or raw."""
     corpus_source: str = ""
-    """`corpus.source` of the config: the name of a built-in corpus, or a path."""
+    """`corpus.source` of the config: a built-in corpus or a path."""
     model: ModelFigures
     train: TrainFigures = TrainFigures()
     validation: EvaluationFigures = EvaluationFigures()
     test: EvaluationFigures = EvaluationFigures()
     evaluation: EvaluationFigures = EvaluationFigures()
-    """Newest evaluation of the set that is evaluated during training; the evaluation at the end, on the whole set, is in `validation` or `test`."""
+    """Newest evaluation of the set evaluated during training. The evaluation at the end, on the whole set,
+    is in `validation` or `test`."""
     baseline: BaselineFigures = BaselineFigures()
     source: SourceFigures = SourceFigures()
     reference: ReferenceFigures | None = None
-    """None where the run doesn't follow the book's protocol."""
+    """None if the run isn't comparable with the book's run."""
     tokens_per_second: float | None = None
-    """Of the newest ten seconds of training while it runs, of the whole run once it has ended."""
+    """Mean of the last ten seconds during the run, of the whole run after its end."""
     eta_seconds: float | None = None
     checkpoints: CheckpointFigures = CheckpointFigures()
     preparing: PreparingFigures | None = None
     patience: PatienceFigures | None = None
-    """None where the config asks for no early stopping."""
+    """None without early stopping."""
     parent: str | None = None
-    """`run@step` that this run started from."""
+    """The `run@step` that this run started from."""
     database: str | None = None
-    """Where its database is stored, and why; None if in the run's folder."""
+    """Where the database is stored, and why; None if in the run's folder."""
     message: str | None = None
-    """Why it failed, crashed or stalled, in one line."""
+    """Why the run failed, crashed or stalled, in one line."""
     hint: str | None = None
-    """What to do next if it isn't training."""
+    """What to do next if the run isn't training."""
     unreadable: Literal["damaged database", "can't be read"] | None = None
-    """Why the run can't be read; its status is `lost` then, and its figures are unknown."""
+    """Why the run can't be read; its status is then `lost`, and its metrics are unknown."""
     tags: tuple[str, ...] = ()
-    """The user's tags, to filter by."""
+    """The user's tags."""
     note: str = ""
     """The user's note, one line."""
     pinned: bool = False
-    """Whether the user keeps it at the top of the list."""
+    """Whether the user pinned the run to the top of the list."""
     labels_damaged: bool = False
-    """The file with its tags, note and pin is invalid; the app moves it aside and shows a notice."""
+    """The file with tags, note and pin is damaged; the app moves it aside and shows a notice."""
     diverged: bool = False
-    """It failed with non-finite losses or gradients. A resume would continue with the same weights and settings, and fail again."""
+    """Whether the run failed with non-finite losses or gradients; resuming it would fail again."""

@@ -1,4 +1,4 @@
-"""From raw values (a TOML file, `--set`, a form) to a RunConfig, or every problem at once."""
+"""Validate raw values (from TOML, `--set` or the form) into a RunConfig, reporting all problems."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rnnlm_tui.contract.numbers import is_infinite, number_hint, read_number
 from rnnlm_tui.errors import ConfigError, Problem, did_you_mean
 
 Raw = dict[str, object]
-"""A config as TOML gives it: sections of plain values."""
+"""A config as parsed from TOML: sections of plain values."""
 OTHER_NAMES = {
     "lr": "optimizer.learning_rate", "peak_rate": "optimizer.learning_rate", "rate": "optimizer.learning_rate", "step_size": "optimizer.learning_rate",
     "optimizer": "optimizer.algorithm", "optim": "optimizer.algorithm", "wd": "optimizer.weight_decay", "decay": "optimizer.weight_decay", "l2": "optimizer.weight_decay",
@@ -44,43 +44,43 @@ OTHER_NAMES = {
     "sequence_length": "training.bptt", "warmup": "schedule.warmup_steps", "scheduler": "schedule.kind", "early_stopping": "training.patience",
     "text": "corpus.source", "dataset": "corpus.source", "data": "corpus.source",
 }  # fmt: skip
-"""What other programs call our keys, by their last word."""
+"""Names of our keys in other programs, for suggestions."""
 _PATTERNS = {
-    "corpus.url": "begin with http:// or https:// and hold printable ASCII alone, no spaces",
+    "corpus.url": "start with http:// or https:// and contain only printable ASCII without spaces",
     "training.device": "be auto, cpu, mps, cuda or cuda:N",
 }
-"""What each field's pattern allows, in words."""
+"""A description of each field's pattern."""
 _RANGES = {"sampling.temperature": f"{MIN_TEMPERATURE:g} … 100, or 0 for greedy"}
-"""Allowed ranges that aren't clear from the bounds of their field."""
+"""Allowed ranges that can't be derived from the field's bounds."""
 RATE = "optimizer.learning_rate"
 ADAMW_MAX_RATE = 1
-"""Highest learning rate of adamw. Its updates are about as large as the rate; those of sgd also scale with the gradient."""
+"""AdamW's updates are about as large as the rate; those of SGD also scale with the gradient."""
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 SectionT = TypeVar("SectionT", bound=BaseModel)
 LIST_AS_WRITTEN = r'["\n", "The end"]'
-"""How TOML has a list of texts, the first of them a line break."""
+"""An example of a TOML list of strings; the first one is a line break."""
 
 
 def section_model(section: str) -> type[BaseModel]:
-    """The pydantic model behind a section's name."""
+    """The pydantic model of a section."""
     return cast(type[BaseModel], RunConfig.model_fields[section].annotation)
 
 
 def field_paths() -> tuple[str, ...]:
-    """Every field's dotted path, in the order of the form."""
+    """The dotted paths of all fields, in the order of the form."""
     return tuple(f"{section}.{name}" for section in SECTIONS for name in section_model(section).model_fields)
 
 
 def config_to_raw(config: RunConfig) -> Raw:
-    """Plain values of a config; None is left out, as TOML has no word for it."""
+    """Convert a config to plain values, without None, which TOML doesn't have."""
     return cast(Raw, config.model_dump(mode="json", exclude_none=True))
 
 
 def parse_config(raw: Mapping[str, object]) -> RunConfig:
-    """Validate raw values; fields left out take their defaults.
+    """Validate raw values; missing fields get their defaults.
 
     Raises:
-        ConfigError: with all problems, each with its full field path, the allowed range and a near spelling.
+        ConfigError: all problems, with field paths, allowed ranges and suggested names.
     """
     problems: list[Problem] = []
     config: RunConfig | None = None
@@ -97,8 +97,9 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
 def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
     """Validate a config that this or an earlier version stored with a run.
 
-    Earlier versions allowed sampling settings so small that dividing by them overflows. They are raised to the smallest allowed value,
-    so that these runs can be opened, resumed and sampled. A config without `corpus.layout` has the layout sentences.
+    Earlier versions allowed sampling settings so small that dividing by them overflows. They are raised
+    to the smallest allowed value, so that these runs can still be opened, resumed and sampled. A config
+    without `corpus.layout` gets the layout `sentences`.
 
     Raises:
         ConfigError: as `parse_config`.
@@ -115,7 +116,10 @@ def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
 
 
 def merge(base: RunConfig | Mapping[str, object], changes: Mapping[str, object]) -> Raw:
-    """Raw values of `base` with `changes` (dotted path to value) laid over them; None clears a field, a problem where the field needs a value."""
+    """Apply changes (dotted path to value) to a config.
+
+    None clears a field; validation then reports the fields that need a value.
+    """
     raw = config_to_raw(base) if isinstance(base, RunConfig) else dict(base)
     for path, value in changes.items():
         section, _, name = path.partition(".")
@@ -129,7 +133,7 @@ def merge(base: RunConfig | Mapping[str, object], changes: Mapping[str, object])
 
 
 def overlay(base: RunConfig, raw: Mapping[str, object]) -> Raw:
-    """Raw values of `base` with a (possibly partial) config file laid over them, section by section."""
+    """Apply a config file, which may be partial, to `base`, section by section."""
     merged = config_to_raw(base)
     for section, values in raw.items():
         below = merged.get(section)
@@ -138,10 +142,12 @@ def overlay(base: RunConfig, raw: Mapping[str, object]) -> Raw:
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
-    """`key=value` texts (TOML values; a bare word is text) as dotted path to value; an empty value clears a field.
+    """Parse `key=value` arguments into dotted path to value; an empty value clears a field.
+
+    Values are TOML; a bare word is a string.
 
     Raises:
-        ConfigError: an assignment without `=` or to an unknown key, all of them at once.
+        ConfigError: all assignments that lack `=` or have an unknown key.
     """
     known = field_paths()
     changes: dict[str, object] = {}
@@ -152,7 +158,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
         if not equals:
             problems.append(Problem(path, "has no value", "write it as key=value"))
         elif path not in known:
-            problems.append(Problem(path, "is no config key", did_you_mean_key(path, known) or _by_last_word(path, known)))
+            problems.append(Problem(path, "unknown config key", did_you_mean_key(path, known) or _by_last_word(path, known)))
         else:
             changes[path] = parse_value(path, text)
     if problems:
@@ -161,9 +167,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
 
 
 def parse_value(path: str, text: str) -> object:
-    """Parse a value from the command line or the form: a number, true or false, a TOML list of strings, else the text itself.
+    """Parse a value typed by the user into a number, a bool, a list of strings or a string.
 
-    A text that is invalid for its field is returned unchanged, so that the error shows it as it was typed.
+    Invalid values are returned unchanged, so that the error shows them as typed.
     """
     text = text.strip()
     if not text:
@@ -180,7 +186,7 @@ def parse_value(path: str, text: str) -> object:
 
 
 def _kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
-    """The kind of value that a field takes; text for choices and unknown fields."""
+    """The kind of a field's value; "text" for choices and unknown fields."""
     section, _, name = path.partition(".")
     if section not in SECTIONS or name not in section_model(section).model_fields:
         return "text"
@@ -192,7 +198,7 @@ def _kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
 
 
 def _list_as_toml(text: str) -> object:
-    """The strings of a TOML list; any other text is returned unchanged."""
+    """Parse a TOML list of strings; any other text is returned unchanged."""
     try:
         found = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -202,7 +208,10 @@ def _list_as_toml(text: str) -> object:
 
 
 def did_you_mean_key(path: str, known: Iterable[str]) -> str:
-    """`did you mean "optimizer.learning_rate"?` for a key as other programs call it, or mistyped; empty where none of the known keys is near."""
+    """`did you mean "optimizer.learning_rate"?` for a misspelled key or another program's name for it.
+
+    Empty if no known key is similar.
+    """
     names = list(known)
     meant = OTHER_NAMES.get(path.rpartition(".")[2].lower().replace("-", "_"))
     return f'did you mean "{meant}"?' if meant in names else did_you_mean(path, names)
@@ -211,7 +220,7 @@ def did_you_mean_key(path: str, known: Iterable[str]) -> str:
 def _by_last_word(path: str, known: Iterable[str]) -> str:
     name = path.rpartition(".")[2]
     same = [candidate for candidate in known if candidate.rpartition(".")[2] == name]
-    return "did you mean " + " or ".join(f'"{candidate}"' for candidate in same) + "?" if same else "`rnnlm-tui config show` lists them"
+    return "did you mean " + " or ".join(f'"{candidate}"' for candidate in same) + "?" if same else "`rnnlm-tui config show` lists all keys"
 
 
 def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
@@ -222,7 +231,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
     context = details.get("ctx", {})
     if kind == "extra_forbidden":
         known = field_paths() if len(location) > 1 or path in OTHER_NAMES else SECTIONS
-        return Problem(path, "is no config key", did_you_mean_key(path, known) or _by_last_word(path, field_paths()))
+        return Problem(path, "unknown config key", did_you_mean_key(path, known) or _by_last_word(path, field_paths()))
     bounds = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}
     if kind in bounds:
         limit = next(iter(context.values()))
@@ -237,7 +246,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
     if kind in ("string_too_short", "string_too_long", "too_long") and isinstance(value, str | Sequence):
         most = context.get("max_length", "")
         return Problem(
-            path, "is empty" if not value else f"has {len(value):,} {'characters' if isinstance(value, str) else 'texts'}, at most {most:,} are taken"
+            path, "is empty" if not value else f"has {len(value):,} {'characters' if isinstance(value, str) else 'texts'}, must have at most {most:,}"
         )
     if kind == "finite_number" or (kind == "float_type" and isinstance(value, str) and is_infinite(value.strip())):
         return Problem(path, f"is {_shown(value)}, must be a finite number", allowed_range(path, raw))
@@ -246,9 +255,9 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
         "string_type": "text", "tuple_type": "a list of texts", "model_type": "a section of keys", "model_attributes_type": "a section of keys", "dict_type": "a section of keys",
     }.get(kind)  # fmt: skip
     meant = number_hint(value, whole=kind == "int_type") if isinstance(value, str) and kind in ("int_type", "float_type") else ""
-    hint = f"write {LIST_AS_WRITTEN}, in a shell between single quotes" if kind == "tuple_type" else meant or allowed_range(path, raw)
+    hint = f"write {LIST_AS_WRITTEN}, in single quotes on the command line" if kind == "tuple_type" else meant or allowed_range(path, raw)
     if value is None:
-        return Problem(path, f"has no value, must be {wanted or 'one'}", hint)
+        return Problem(path, f"has no value, must be {wanted}" if wanted else "has no value", hint)
     if wanted:
         return Problem(path, f"is {_shown(value)}, must be {wanted}", hint)
     return Problem(path, f"is {_shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}", allowed_range(path, raw))
@@ -264,7 +273,11 @@ def _plain(number: object) -> str:
 
 
 def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
-    """`1 … 65,536`, `above 0, at most 1`: a number field's bounds in words, for the config `raw` if given; empty for other fields."""
+    """A number field's bounds, such as `1 … 65,536` or `above 0, at most 1`; empty for other fields.
+
+    Args:
+        raw: the config whose optimizer decides the limit of the learning rate.
+    """
     section, _, name = path.partition(".")
     if section not in SECTIONS or name not in section_model(section).model_fields:
         return ""
@@ -287,14 +300,14 @@ def _algorithm(raw: Mapping[str, object]) -> object:
 
 
 def _rate_too_high(shown: str, raw: Mapping[str, object]) -> Problem:
-    """The problem of a learning rate above the chosen optimizer's limit."""
+    """The problem for a learning rate above the optimizer's limit."""
     known, allowed = _algorithm(raw), allowed_range(RATE, raw)
     with_it = f" with {known}" if isinstance(known, str) else ""
-    return Problem(RATE, f"is {shown}, must be {allowed.partition(', ')[2]}{with_it}", f"{allowed}; sgd takes larger rates" if known == "adamw" else allowed)
+    return Problem(RATE, f"is {shown}, must be {allowed.partition(', ')[2]}{with_it}", f"{allowed}; sgd allows larger rates" if known == "adamw" else allowed)
 
 
 def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
-    """Problems between fields; each check runs when its own section is valid, whatever is wrong elsewhere."""
+    """Check fields against each other. A check runs if its sections are valid, whatever the others are."""
 
     def valid(section: str, model: type[SectionT]) -> SectionT | None:
         try:
@@ -311,18 +324,28 @@ def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
     )
     if model and model.tie_weights and model.embedding_dim != model.hidden_size:
         yield Problem(
-            "model.tie_weights", f"needs embedding_dim = hidden_size, they are {model.embedding_dim:,} and {model.hidden_size:,}", "make them equal, or untie"
+            "model.tie_weights",
+            f"requires embedding_dim = hidden_size, but they are {model.embedding_dim:,} and {model.hidden_size:,}",
+            "make them equal, or set it to false",
         )
     if model and model.cell_type in HEADED_CELLS and model.hidden_size % model.num_heads:
-        yield Problem("model.num_heads", f"is {model.num_heads:,}, must divide the hidden size of {model.hidden_size:,}", f"{_near_divisor(model)} does")
+        yield Problem(
+            "model.num_heads", f"is {model.num_heads:,}, must divide the hidden size of {model.hidden_size:,}", f"use {_near_divisor(model)}, for example"
+        )
     if model and model.weight_dropout and model.cell_type not in RECURRENT_WEIGHT_CELLS:
         yield Problem(
-            "model.weight_dropout", f"has no state-to-state weights to drop in {model.cell_type}", f"set it to 0, or take {', '.join(RECURRENT_WEIGHT_CELLS)}"
+            "model.weight_dropout",
+            f"is {model.weight_dropout:g}, but {model.cell_type} has no recurrent weights to drop",
+            f"set it to 0, or set model.cell_type to {', '.join(RECURRENT_WEIGHT_CELLS)}",
         )
     if model and training and training.data_mode == "sentences":
         for name in ("variational_dropout", "embedding_dropout", "weight_dropout"):
             if getattr(model, name):
-                yield Problem(f"model.{name}", "is for stream mode, the data mode is sentences", "set it to 0 or false, or training.data_mode to stream")
+                yield Problem(
+                    f"model.{name}",
+                    "is only for stream mode, but training.data_mode is sentences",
+                    "turn it off, or set training.data_mode=stream",
+                )
     if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MAX_RATE:
         yield _rate_too_high(f"{optimizer.learning_rate:g}", raw)
     corpus = valid("corpus", CorpusConfig)
@@ -331,19 +354,21 @@ def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
         and corpus.layout in ("lines", "raw")
         and (built_in := next((name for name in (corpus.source, corpus.test_source) if name in BUILT_IN_SOURCES), None))
     ):
-        yield Problem("corpus.layout", f"is {corpus.layout}, the built-in corpus {built_in} comes as sentences", "set it to auto, or take a text of your own")
+        yield Problem("corpus.layout", f"is {corpus.layout}, but the built-in corpus {built_in} has only sentences", "set it to auto, or use your own text")
     if training and training.deterministic and training.matmul == "medium":
-        yield Problem("training.matmul", "is medium, exact mode computes in float32", "set it to auto or float32")
+        yield Problem("training.matmul", "is medium, but exact mode needs float32", "set it to auto or float32")
     if schedule and training and training.max_steps is not None:
         problem = warmup_problem(schedule.warmup_steps, str(raw.get("preset", "demo")), training.max_steps)
         if problem is not None:
             yield problem
     if tokenizer and tokenizer.kind == "pretrained" and tokenizer.name is None:
-        yield Problem("tokenizer.name", "is empty, a pretrained tokenizer needs a local folder or a hub name")
+        yield Problem("tokenizer.name", "is empty, must be a local folder or a Hugging Face name for a pretrained tokenizer")
     if tokenizer and tokenizer.kind == "bpe" and tokenizer.vocab_size < 260:
-        yield Problem("tokenizer.vocab_size", f"is {tokenizer.vocab_size:,}, must be at least 260 for bpe", "256 bytes and the special tokens come first")
+        yield Problem(
+            "tokenizer.vocab_size", f"is {tokenizer.vocab_size:,}, must be at least 260 for bpe", "256 bytes and the special tokens are always included"
+        )
 
 
 def _near_divisor(model: ModelConfig) -> int:
-    """The divisor of the hidden size that is nearest to the number of heads."""
+    """The divisor of the hidden size closest to the number of heads."""
     return min((heads for heads in range(1, model.hidden_size + 1) if model.hidden_size % heads == 0), key=lambda heads: abs(heads - model.num_heads))

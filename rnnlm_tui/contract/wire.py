@@ -1,4 +1,4 @@
-"""One JSON object a line: how commands, requests and their answers travel."""
+"""Encode and decode messages as one JSON object per line."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ MessageT = TypeVar("MessageT", bound=BaseModel)
 
 
 def encode_line(message: BaseModel) -> bytes:
-    """The message as one line of UTF-8 JSON, newline included; a newline inside a text is escaped by JSON."""
+    """Encode a message as one line of UTF-8 JSON."""
     return message.model_dump_json(exclude_defaults=False).encode() + b"\n"
 
 
 def decode_line(line: bytes, *models: type[MessageT]) -> MessageT:
-    """The first of `models` that the line fits; for several, each must have its own `kind`.
+    """Decode a line as the first model that it matches; several models must differ in `kind`.
 
     Raises:
-        InputError: not JSON, or no message of these kinds.
+        InputError: invalid JSON, or not one of these messages.
     """
-    problem = "nothing was expected"
+    problem = "no message expected"
     for model in models:
         try:
             return model.model_validate_json(line)

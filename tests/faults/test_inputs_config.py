@@ -33,13 +33,13 @@ hidden_size = 8
 PROBLEMS = {
     "model.hidden_size": ("is 0", "at least 1", "65,536"),
     "model.num_layers": ("is -1", "at least 1", "64"),
-    "model.hiden_size": ("is no config key", '"model.hidden_size"'),
+    "model.hiden_size": ("unknown config key", '"model.hidden_size"'),
     "optimizer.learning_rate": ("is nan", "a finite number", "at most 1)"),
     "optimizer.weight_decay": ("is inf", "a finite number"),
     "training.batch_size": ("is 1000000000", "at most 65,536"),
     "training.max_steps": ("is 'many'", "a whole number"),
     "training.deterministic": ("is 'perhaps'", "true or false"),
-    "modle": ("is no config key", '"model"'),
+    "modle": ("unknown config key", '"model"'),
 }
 
 

@@ -71,7 +71,7 @@ def learned(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Learn
 def test_after_300_steps_the_validation_perplexity_is_the_references_within_half_a_percent(learned: Learned, matmul: str) -> None:
     """Measured: 183.878 for both in float32, 183.854 with the head's products rounded; from over 1,000 before the first step."""
     if matmul == "medium" and not can_round(torch.device("cpu")):
-        pytest.skip("this processor has no bf16 products")
+        pytest.skip("this processor has no bf16 matmul")
     corpus = learned.corpus
     config = parse_config(merge(learned.config, {"training.matmul": matmul}))
     model = build_model(config, corpus)

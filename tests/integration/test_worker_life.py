@@ -127,7 +127,7 @@ def test_a_presets_warm_up_is_shortened_for_a_short_run_and_logged(text: Path) -
     assert wait_until_ended(run).status == "finished"
     with RunReader(run) as reader:
         assert [event.text for event in reader.events() if "warm-up" in event.text] == [
-            "warm-up shortened to 4 steps, a tenth of the run's 40: the preset's 100 would take the whole run"
+            "warm-up shortened to 4 steps, a tenth of the run: the preset's warm-up has 100 steps, the run 40"
         ]
         rates = {row.step: row.learning_rate for row in reader.steps_since()}
     assert rates[2] == pytest.approx(5e-3)

@@ -98,7 +98,7 @@ async def test_the_whole_test_set_is_named_apart_from_the_slice_at_the_end() -> 
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_machine_says_how_the_run_multiplies(size: tuple[int, int]) -> None:
     async with running_app(with_runs(book_run()), size=size) as (app, _):
-        assert "bf16 products" in text_of(app)
+        assert "bf16 matmul" in text_of(app)
         assert "others use" not in text_of(app)
 
 

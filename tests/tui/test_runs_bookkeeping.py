@@ -98,8 +98,8 @@ async def test_what_can_not_be_understood_is_said_and_leaves_the_list() -> None:
     async with running_app(three_runs(), pane="runs", size=(120, 30)) as (app, pilot):
         await pilot.press("slash")
         await typed(pilot, "small perplexty<8")
-        assert '✗ "perplexty" is no figure and no config key' in text_of(app)
-        assert "perplexity" in text_of(app).split("no config key")[1].splitlines()[0]
+        assert '✗ unknown key "perplexty"' in text_of(app)
+        assert "perplexity" in text_of(app).split("unknown key")[1].splitlines()[0]
         assert shown(app)[:2] == ["›  plain-otter", "   brisk-heron"]
 
 

@@ -21,9 +21,9 @@ def test_a_name_or_its_beginning_is_found_when_mistyped(typed: str, suggested: s
 
 
 def test_a_config_error_lists_every_problem_and_is_wrong_input() -> None:
-    error = ConfigError([Problem("a.b", "is 0", "1 … 3"), Problem("c", "is no config key")])
+    error = ConfigError([Problem("a.b", "is 0", "1 … 3"), Problem("c", "unknown config key")])
     assert error.exit_code == InputError.exit_code == 2
-    assert str(error) == "2 problems in the config:\n  a.b: is 0 (1 … 3)\n  c: is no config key"
+    assert str(error) == "2 problems in the config:\n  a.b: is 0 (1 … 3)\n  c: unknown config key"
 
 
 def test_an_error_shows_its_hint_on_a_line_of_its_own() -> None:

@@ -133,5 +133,5 @@ def machine_view(snapshot: RunSnapshot | None, machine: MachineFacts | None, own
         alarm=status in ("stalled", "degraded"),
         device=device_name(machine, wide=False, device=summary.device) if machine is not None and summary is not None and (living or not rows) else "",
         arithmetic=arithmetic(summary) if summary is not None else "",
-        others=other_load_text(summary) if summary is not None else "",
+        others=other_load_text(summary, short=True) if summary is not None else "",
     )

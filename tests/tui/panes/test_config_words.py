@@ -78,7 +78,7 @@ async def test_the_rates_range_is_said_for_the_chosen_optimizer(algorithm: str, 
 async def test_a_problem_is_said_once_and_whole(size: tuple[int, int]) -> None:
     async with opened(FakeServices(), "config", run=None, size=size) as (app, pilot):
         await write(pilot, "optimizer.learning_rate", "3,5")
-        await until_shown(pilot, "✗ is '3,5', must be a number; write 3.5: decimals have")
+        await until_shown(pilot, "✗ is '3,5', must be a number; write 3.5: use a decimal")
         assert form_text(app).count("must be a number") == 1
         await pilot.press("down")
         await until(pilot, lambda: "write 3.5" not in screen_text(app))
@@ -86,7 +86,7 @@ async def test_a_problem_is_said_once_and_whole(size: tuple[int, int]) -> None:
         pane(app).form.set_value("corpus.url", "news.example")
         await go(pilot, "corpus.source")
         await until(pilot, lambda: "printable ASCII" in " ".join(form_text(app).split()))
-        assert "✗ must begin with http:// or https:// and hold printable ASCII alone, no spaces" in " ".join(form_text(app).split())
+        assert "✗ must start with http:// or https:// and contain only printable ASCII without spaces" in " ".join(form_text(app).split())
 
 
 def form_text(app: RnnlmApp) -> str:

@@ -66,7 +66,7 @@ async def test_the_stop_box_says_how_to_write_in_it_and_too_long_a_stop_string_w
         await pilot.press(*["tab"] * 8)
         await until_shown(pilot, "\\n a line break   | between several")
         app.query_one("#setting-stop", SettingInput).value = "x" * 101
-        await until_shown(pilot, "✗ stop has 101 characters, at most 100 are taken")
+        await until_shown(pilot, "✗ stop has 101 characters, must have at most 100")
 
 
 async def test_tab_after_the_last_setting_is_the_prompt_again() -> None:

@@ -27,7 +27,7 @@ def test_lines_fit_a_terminal_of_120_columns(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--preset", "bok"], 'no preset "bok"'),
+        (["--preset", "bok"], 'unknown preset "bok"'),
         (["--seconds", "0"], "--seconds is 0, it must be above 0"),
         (["--seconds", "abc"], "--seconds is abc, must be a number\n"),
         (["--only", "foo"], "--only is foo, must be one of training, sampling, neighbour\n"),

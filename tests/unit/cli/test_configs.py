@@ -35,7 +35,7 @@ def test_a_file_that_names_a_preset_starts_from_it(tmp_path: Path) -> None:
 
 
 def test_a_file_with_an_unknown_preset_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no preset"):
+    with pytest.raises(InputError, match="unknown preset"):
         build_config(None, written(tmp_path, 'preset = "bok"\n'), None)
 
 

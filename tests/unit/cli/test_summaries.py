@@ -54,7 +54,7 @@ def test_show_names_the_slice_and_the_reference_nearest_to_it(whole_test: bool, 
     assert "perplexity 94.6, 1.70 bits a byte at step 23,445" in lines[SLICE]
     assert lines["reference"].endswith("perplexity 92.2 at 3.0 M sentences")
     assert ("test" in lines) is whole_test
-    assert lines["device"].endswith("cpu, 2 threads, bf16 products")
+    assert lines["device"].endswith("cpu, 2 threads, bf16 matmul")
     assert "neighbours" not in lines
 
 
@@ -89,7 +89,7 @@ def test_another_run_has_no_reference(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_show_reports_other_processes_on_the_cores() -> None:
     lines = dict(summary_lines(SUMMARY.model_copy(update={"others_cores": 1.0, "cores": 2})))
-    assert lines["neighbours"] == "others use 1.0 of 2 cores, which slows down training"
+    assert lines["neighbours"] == "other processes use 1.0 of 2 cores, which slows down training"
     assert dict(summary_lines(SUMMARY))["neighbours"] == ""
 
 

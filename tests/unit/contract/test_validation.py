@@ -83,7 +83,7 @@ def test_fields_that_contradict_each_other_are_told_beside_other_problems() -> N
 
 
 def test_a_built_in_corpus_comes_as_sentences() -> None:
-    assert "the built-in corpus presidents comes as sentences" in problems_of({"corpus.layout": "raw"})["corpus.layout"]
+    assert "the built-in corpus presidents has only sentences" in problems_of({"corpus.layout": "raw"})["corpus.layout"]
     own = {"corpus.source": "a.py", "corpus.layout": "lines"}
     assert "python-docs" in problems_of({**own, "corpus.test_source": "python-docs"})["corpus.layout"]
     assert parse_config(merge(RunConfig(), own)).corpus.layout == "lines"
@@ -152,8 +152,8 @@ def test_text_becomes_the_value_that_a_person_means(path: str, text: str, value:
     ("path", "text", "wanted", "hint"),
     [
         ("model.num_layers", "3,5", "a whole number", "thousands are separated in groups of three, as in 1,000"),
-        ("sampling.temperature", "0,8", "a number", "write 0.8: decimals have a point"),
-        ("sampling.temperature", "1.024,5", "a number", "write 1024.5: decimals have a point"),
+        ("sampling.temperature", "0,8", "a number", "write 0.8: use a decimal point"),
+        ("sampling.temperature", "1.024,5", "a number", "write 1024.5: use a decimal point"),
         ("training.epochs", "1.000", "a whole number", "write 1000: thousands are separated by a comma, as in 1,000"),
         ("training.epochs", "10,00", "a whole number", "thousands are separated in groups of three, as in 1,000"),
         ("training.epochs", "1_0", "a whole number", "write 10: thousands are separated in groups of three, as in 1,000"),
@@ -162,11 +162,11 @@ def test_text_becomes_the_value_that_a_person_means(path: str, text: str, value:
         ("training.epochs", "5.0", "a whole number", "write 5"),
         ("training.epochs", "3.5", "a whole number", "1 … 1,000,000"),
         ("training.epochs", "007", "a whole number", "write 7"),
-        ("training.epochs", "0x10", "a whole number", "write 16: only decimal numbers are read"),
-        ("sampling.temperature", "0b11", "a number", "write 3: only decimal numbers are read"),
-        ("training.epochs", "٣", "a whole number", "write 3: only the digits 0 to 9 are read"),
-        ("training.epochs", "１２", "a whole number", "write 12: only the digits 0 to 9 are read"),
-        ("optimizer.weight_decay", "−0", "a number", "write -0: a minus sign is -"),
+        ("training.epochs", "0x10", "a whole number", "write 16: only decimal numbers are supported"),
+        ("sampling.temperature", "0b11", "a number", "write 3: only decimal numbers are supported"),
+        ("training.epochs", "٣", "a whole number", "write 3: only the digits 0 to 9 are supported"),
+        ("training.epochs", "１２", "a whole number", "write 12: only the digits 0 to 9 are supported"),
+        ("optimizer.weight_decay", "−0", "a number", "write -0: the minus sign is -"),
         ("optimizer.learning_rate", "inf", "a finite number", "above 0, at most 1"),
         ("optimizer.learning_rate", "-NaN", "a finite number", "above 0, at most 1"),
         ("optimizer.learning_rate", "1e400", "a finite number", "above 0, at most 1"),
@@ -180,7 +180,7 @@ def test_text_becomes_the_value_that_a_person_means(path: str, text: str, value:
         ("training.epochs", "{a = 1}", "a whole number", "1 … 1,000,000"),
         ("training.epochs", "yes", "a whole number", "1 … 1,000,000"),
         ("training.shuffle", "1", "true or false", ""),
-        ("evaluation.prompts", "[1, 2]", "a list of texts", 'write ["\\n", "The end"], in a shell between single quotes'),
+        ("evaluation.prompts", "[1, 2]", "a list of texts", 'write ["\\n", "The end"], in single quotes on the command line'),
     ],
 )
 def test_a_text_that_is_no_number_is_refused_as_it_was_written_with_the_reading_that_was_meant(path: str, text: str, wanted: str, hint: str) -> None:
@@ -240,7 +240,7 @@ def test_prompts_are_a_list_of_texts() -> None:
 def test_a_text_where_a_list_belongs_is_told_how_a_list_is_written(written: str) -> None:
     found = problems_of(parse_assignments([f"sampling.stop={written}"]))["sampling.stop"]
     assert "must be a list of texts" in found
-    shown = found.partition("write ")[2].partition(", in a shell")[0]
+    shown = found.partition("write ")[2].partition(", in single quotes")[0]
     assert parse_config(merge(RunConfig(), parse_assignments([f"sampling.stop={shown}"]))).sampling.stop == ("\n", "The end")
 
 
@@ -270,8 +270,8 @@ def test_an_empty_value_clears_only_what_may_be_empty() -> None:
 
 def test_lists_of_texts_say_what_is_wrong_with_which_text() -> None:
     assert "is empty" in problems_of({"sampling.stop": ["a", ""]})["sampling.stop.1"]
-    assert "has 101 characters, at most 100 are taken" in problems_of({"sampling.stop": ["a" * 101]})["sampling.stop.0"]
-    assert "has 9 texts, at most 8 are taken" in problems_of({"sampling.stop": list("abcdefghi")})["sampling.stop"]
+    assert "has 101 characters, must have at most 100" in problems_of({"sampling.stop": ["a" * 101]})["sampling.stop.0"]
+    assert "has 9 texts, must have at most 8" in problems_of({"sampling.stop": list("abcdefghi")})["sampling.stop"]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_lists_of_texts_say_what_is_wrong_with_which_text() -> None:
 def test_an_address_that_is_none_is_told_as_an_address(url: str) -> None:
     found = problems_of({"corpus.url": url})
     assert list(found) == ["corpus.url"]
-    assert "must begin with http:// or https://" in found["corpus.url"]
+    assert "must start with http:// or https://" in found["corpus.url"]
     assert "\x1b" not in found["corpus.url"]
 
 

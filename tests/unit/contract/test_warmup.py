@@ -24,10 +24,9 @@ def test_the_presets_warm_up_is_a_tenth_of_a_run_that_is_no_longer(steps: int, p
 
 
 def test_a_shortened_warm_up_is_said_with_its_figures() -> None:
-    assert (
-        warmup_note(config("training.max_steps=30"), 30) == "warm-up shortened to 3 steps, a tenth of the run's 30: the preset's 100 would take the whole run"
-    )
-    assert warmup_note(config("training.max_steps=5"), 5) == "no warm-up: the preset's 100 steps would take the whole run of 5 steps"
+    shortened = "warm-up shortened to 3 steps, a tenth of the run: the preset's warm-up has 100 steps, the run 30"
+    assert warmup_note(config("training.max_steps=30"), 30) == shortened
+    assert warmup_note(config("training.max_steps=5"), 5) == "no warm-up: the run has 5 steps, the preset's warm-up 100"
 
 
 def test_a_chosen_warm_up_that_is_the_whole_run_is_refused_with_what_is_allowed() -> None:
@@ -35,13 +34,13 @@ def test_a_chosen_warm_up_that_is_the_whole_run_is_refused_with_what_is_allowed(
         config("training.max_steps=30", "schedule.warmup_steps=30")
     (problem,) = caught.value.problems
     assert (problem.path, problem.message) == ("schedule.warmup_steps", "is 30, must be below the run's 30 steps")
-    assert problem.hint == "a tenth of them is 3"
+    assert problem.hint == "a tenth would be 3"
 
 
 def test_a_chosen_warm_up_is_checked_again_once_the_steps_are_known() -> None:
     chosen = config("schedule.warmup_steps=60000")
     check_warmup(chosen, 60_001)
-    with pytest.raises(ConfigError, match=r"schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps \(a tenth of them is 323\)"):
+    with pytest.raises(ConfigError, match=r"schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps \(a tenth would be 323\)"):
         check_warmup(chosen, 3_230)
 
 

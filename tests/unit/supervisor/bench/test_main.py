@@ -48,7 +48,7 @@ def test_control_characters_in_a_childs_output_are_escaped(monkeypatch: pytest.M
 def test_impossible_options_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["bench", "--preset", "bok"])
     assert program.main() == 2
-    assert 'no preset "bok"' in capsys.readouterr().err
+    assert 'unknown preset "bok"' in capsys.readouterr().err
 
 
 def test_ctrl_c_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
