@@ -1,1 +1,1 @@
-"""What all processes agree on: pydantic models and arithmetic, no I/O and no torch."""
+"""Types and calculations shared by all processes. No I/O, no torch."""

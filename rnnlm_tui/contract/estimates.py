@@ -79,7 +79,7 @@ def warmup_note(config: RunConfig, steps: int | None) -> str:
         return ""
     if not planned:
         return f"no warm-up: the run has {counted(steps, 'step')}, the preset's warm-up {preset:,}"
-    return f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run: the preset's warm-up has {preset:,} steps, the run {steps:,}"
+    return f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run: the preset's warm-up has {counted(preset, 'step')}, the run {steps:,}"
 
 
 def check_warmup(config: RunConfig, steps: int | None) -> None:

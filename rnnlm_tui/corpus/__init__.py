@@ -1,1 +1,1 @@
-"""From text to token ids on disk: sources, tokenizers, token store, n-gram baseline; no torch."""
+"""Prepare text as token ids on disk: sources, tokenizers, corpora and the n-gram baseline. No torch."""

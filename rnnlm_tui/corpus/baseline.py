@@ -1,4 +1,4 @@
-"""What the bigram baseline scores on a prepared corpus, at exactly the positions a model is evaluated at."""
+"""Evaluate the bigram baseline on a prepared corpus, on the same targets as a model."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from rnnlm_tui.corpus.ngram import BigramModel, Pairs, Tokens, sentence_pairs, s
 from rnnlm_tui.corpus.sources import Advance
 
 COUNTED_TOKENS = 1 << 25
-"""The baseline is estimated from the first so many training tokens at most, so that its memory does not grow with the corpus.
+"""The baseline is estimated from at most this many training tokens, to limit its memory.
 
-About one in eighteen of the news sentences' tokens. On drawn text of 32,011 types it held 300 MB and took 20 s on one core.
-A bigram model gains little from more: on text that it never saw the frequent pairs decide.
+That is about 1/18 of the news corpus. On random text with 32,011 types it took 300 MB and 20 s on one
+core. More tokens hardly improve a bigram model, because frequent pairs dominate its loss.
 """
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 Load = Callable[[Split], tuple[Tokens, NDArray[np.uint64]]]
-"""Tokens and sentence offsets of a split."""
+"""Returns the tokens and sentence offsets of a split."""
 
 
 def baseline_losses(load: Load, vocab_size: int, training: TrainingConfig, advance: Advance) -> dict[str, float]:
-    """Losses in nats per token by `baseline_key`, for the data mode that the run trains and is evaluated in.
+    """Losses of the baseline in nats per token, by `baseline_key`, in the run's data mode.
 
     Args:
-        advance: told how many more tokens were looked at, of `COUNTED_TOKENS` at most for training and all that are evaluated.
+        advance: called with the number of tokens just processed, of at most `COUNTED_TOKENS` training
+            tokens and all evaluated tokens.
     """
 
     def pairs(split: Split, limit: int | None = None) -> Iterator[Pairs]:

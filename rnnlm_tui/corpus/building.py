@@ -1,4 +1,4 @@
-"""Folders that appear complete or not at all: built under a lock and renamed when done. The next builder resumes or removes what a dead one left."""
+"""Build folders atomically: under a lock, renamed when complete. Leftovers are resumed or removed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _WAIT_SECONDS = 0.2
 
 @contextmanager
 def building_folder(root: Path, name: str) -> Iterator[Path]:
-    """A new folder below `root` to build in; whatever is left of it at the end is removed.
+    """Create a locked temporary folder below `root`, and remove it at the end unless it was renamed.
 
-    The builder holds a lock on the folder, so that others can tell one that is being built from what a dead process left.
+    The lock distinguishes a folder in use from one that a dead process left.
 
     Raises:
         StorageError: `root` can't be written.
@@ -37,7 +37,7 @@ def building_folder(root: Path, name: str) -> Iterator[Path]:
             lock = os.open(folder, os.O_RDONLY)
             fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
-        raise StorageError(f"{root} can't be written: {error.strerror or error}") from error
+        raise StorageError(f"can't write to {root}: {error.strerror or error}") from error
     try:
         yield folder
     finally:
@@ -47,16 +47,16 @@ def building_folder(root: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None]) -> Iterator[bool]:
-    """Yield True while this process alone may write `folder`, which is created if missing; False once another process is done.
+    """Yield True while this process has exclusive access to `folder`; False once another process is done.
 
-    The folder's files are kept, so that the next process can resume from them.
+    The folder is created if missing. Its files are kept, so that the next process can resume.
 
     Args:
         is_done: whether the work is complete.
-        wait: called about five times a second while another process works; an exception from it ends the wait.
+        wait: called about five times a second while another process works; an exception stops waiting.
 
     Raises:
-        StorageError: the folder can't be made or locked.
+        StorageError: the folder can't be created or locked.
     """
     while not is_done():
         descriptor = _lock(folder)
@@ -76,7 +76,7 @@ def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None])
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder, created if missing, and return the descriptor; None if another process holds the lock."""
+    """Create a folder if missing, lock it and return its descriptor; None if another process holds the lock."""
     with _lock_errors(folder):
         with root_lock(folder.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -94,11 +94,11 @@ def _lock_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{folder} can't be written or locked: {error.strerror or error}") from error
+        raise StorageError(f"can't write or lock {folder}: {error.strerror or error}") from error
 
 
 def publish(folder: Path, target: Path) -> bool:
-    """Give a finished folder its name; False when another process was first and its folder stands."""
+    """Rename a finished folder to `target`; False if another process already created `target`."""
     for path in folder.iterdir():
         _sync(path)
     _sync(folder)
@@ -107,29 +107,29 @@ def publish(folder: Path, target: Path) -> bool:
     except OSError as error:
         if target.is_dir():
             return False
-        raise StorageError(f"{target} can't be written: {error.strerror or error}") from error
+        raise StorageError(f"can't write {target}: {error.strerror or error}") from error
     _sync(target.parent)
     return True
 
 
 def empty(folder: Path) -> None:
-    """Remove all files of a folder that this process has claimed."""
+    """Remove all files in a folder claimed by this process."""
     for path in folder.iterdir():
         path.unlink()
 
 
 def discard(folder: Path) -> None:
-    """Remove a damaged folder: out of the way first, then its files."""
+    """Remove a damaged folder, renaming it first so that nobody opens it."""
     with suppress(FileNotFoundError):
         shutil.rmtree(_move_aside(folder), ignore_errors=True)
 
 
 def move_aside_unheld(folder: Path) -> Path:
-    """Move a folder aside under its lock, so that no process starts to build in it, and return its new path.
+    """Rename a folder under its lock, so that no process builds in it, and return its new path.
 
     Raises:
         BlockingIOError: another process is building in it.
-        OSError: it doesn't exist or can't be moved.
+        OSError: the folder doesn't exist or can't be renamed.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -144,7 +144,7 @@ def _move_aside(folder: Path) -> Path:
 
 
 def sweep(root: Path) -> None:
-    """Remove what dead processes left below `root`, except for preparations that can be resumed.
+    """Remove leftovers of dead processes below `root`, except for preparations that can be resumed.
 
     Raises:
         StorageError: `root` can't be read or locked.
@@ -160,11 +160,11 @@ def sweep(root: Path) -> None:
                 if folder.is_dir() and time.time() - folder.stat().st_mtime > KEPT_SECONDS and not is_held(folder):
                     shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        raise StorageError(f"{root} can't be read or locked: {error.strerror or error}") from error
+        raise StorageError(f"can't read or lock {root}: {error.strerror or error}") from error
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step."""
+    """Replace a file atomically."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     temporary.write_text(text, encoding="utf-8")
     _sync(temporary)
@@ -173,7 +173,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def root_lock(root: Path) -> Iterator[None]:
-    """Hold the lock of `root` for moments: while a new folder is not locked yet, and while a found corpus is not yet recorded as used.
+    """Lock `root` for a moment: until a new folder is locked, or until a corpus is recorded as used.
 
     Raises:
         StorageError: `root` can't be created or locked.

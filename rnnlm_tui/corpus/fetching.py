@@ -1,4 +1,4 @@
-"""Fetches an archive over HTTP into a part on disk: goes on where it was cut, checks its length and hashes it on the way."""
+"""Download an archive over HTTP, resuming interrupted downloads and checking length and hash."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from rnnlm_tui.corpus.parts import Part, PartNote
 from rnnlm_tui.errors import CorpusError
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
-"""What the request calls itself: the book's archive is sent to browsers."""
+"""User agent; the server of the book's archive only answers browsers."""
 
 TIMEOUT_SECONDS = 15.0
-"""A connection that is silent for so long counts as cut; a stop is heeded at latest after it."""
+"""Time without data after which a connection counts as lost, and the longest delay of a stop."""
 
 PAUSES_SECONDS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-"""Waited before each new try; a try that got further than any before makes them start anew."""
+"""Pauses before retries; they start over when an attempt makes progress."""
 
 DISK_CHECK_BYTES = 64 * 2**20
-"""How often the disk is looked at again where a server doesn't say how much will come."""
+"""How often free disk space is checked if the server doesn't send the size."""
 
 RETRIED_STATUSES = frozenset({408, 425, 429})
-"""HTTP errors that may pass, beside those of the server (5xx)."""
+"""HTTP errors that are retried, besides server errors (5xx)."""
 
-ANOTHER_WAY = f"set corpus.url to another address, or give a folder with train.txt and test.txt: {SET_SOURCE}"
+ANOTHER_WAY = f"set corpus.url to another address, or use a folder with train.txt and test.txt: {SET_SOURCE}"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 CheckDisk = Callable[[int, int], None]
-"""Told the archive's size and the bytes that are there already, before the first byte; raises where the disk is too small.
+"""Called with the archive's size and the bytes already downloaded; raises if the disk is too small.
 
-Where the size is unknown it is told those that are there for both, and again from time to time."""
+If the size is unknown, it is called repeatedly with the downloaded bytes as the size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A fetched file, whole."""
+    """A downloaded file."""
 
     url: str
     path: Path
@@ -60,7 +60,7 @@ class Archive:
 
 
 class _Response(Protocol):
-    """What is used of http.client's answer."""
+    """The part of http.client's response that we use."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -70,44 +70,46 @@ class _Response(Protocol):
 
 
 class _RetryableError(Exception):
-    """This try failed, another may succeed."""
+    """An attempt failed, but may succeed when retried."""
 
 
 class _SafeRedirects(HTTPRedirectHandler):
-    """Follows redirects over HTTP, never from an encrypted connection to an open one."""
+    """Follow redirects, but not from HTTPS to HTTP."""
 
     def redirect_request(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str) -> Request | None:
         if req.full_url.startswith("https:") and urlsplit(newurl).scheme.lower() != "https":
-            raise CorpusError(f"{req.full_url} sends on to {newurl}, which is not https", hint="set corpus.url to the address itself")
+            raise CorpusError(f"{req.full_url} redirects to {newurl}, which is not https", hint="set corpus.url to the final address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def fetch(url: str, path: Path, progress: ProgressCallback, check_room: CheckDisk) -> Archive:
-    """Fetch a gzip archive into `path`, from where an earlier try ended if the file there is still the same.
+def fetch(url: str, path: Path, progress: ProgressCallback, check_disk: CheckDisk) -> Archive:
+    """Download a gzip archive to `path`, resuming an earlier download of the same file.
 
-    A server that ignores ranges, or whose file has changed (ETag, Last-Modified, size), is asked for all of it again; what is
-    there goes only when the new answer is seen to begin as an archive does. Where a server gives no length, a fetching that
-    ends early leaves nothing, for it could not be gone on with, and a cut may only be seen when the archive is unpacked.
+    The whole file is downloaded again if the server ignores ranges or the file has changed (ETag,
+    Last-Modified, size). The old part is only replaced once the new data looks like an archive. If the
+    server sends no length, a failed download can't be resumed and leaves nothing, and lost data may only
+    be noticed when unpacking.
 
     Args:
-        progress: told `downloading` some ten times a second; what it raises ends the fetching and leaves the part for the next time.
+        progress: called with the phase `downloading` about ten times a second. An exception stops the
+            download, which can be resumed.
 
     Raises:
-        CorpusError: no such file, host or network, or no gzip archive; in words, with where it would go on.
-        StorageError: the part can't be written, and what `check_room` raises.
+        CorpusError: file, host or network not found, or the file isn't a gzip archive.
+        StorageError: the file can't be written, or `check_disk` failed.
     """
-    download = _Download(url, path, progress, check_room)
+    download = _Download(url, path, progress, check_disk)
     part = download.part
     best, failures = part.held, 0
     try:
         while not download.whole:
             try:
-                download.go_on()
-            except _RetryableError as cut:
+                download.resume()
+            except _RetryableError as error:
                 failures = 1 if part.held > best else failures + 1
                 best = max(best, part.held)
                 if failures > len(PAUSES_SECONDS):
-                    raise CorpusError(f"{url} can't be fetched: {cut}", hint=_next_time(part)) from cut
+                    raise CorpusError(f"can't download {url}: {error}", hint=_next_time(part)) from error
                 download.wait(PAUSES_SECONDS[failures - 1])
     finally:
         if not part.total:
@@ -116,36 +118,36 @@ def fetch(url: str, path: Path, progress: ProgressCallback, check_room: CheckDis
 
 
 class _Download:
-    """One archive on its way."""
+    """A download in progress."""
 
-    def __init__(self, url: str, path: Path, progress: ProgressCallback, check_room: CheckDisk) -> None:
-        self._url, self._progress, self._check_room = url, progress, check_room
+    def __init__(self, url: str, path: Path, progress: ProgressCallback, check_disk: CheckDisk) -> None:
+        self._url, self._progress, self._check_disk = url, progress, check_disk
         self._opener = build_opener(_SafeRedirects)
-        self._came = False
-        """Something was received: trouble with the network is then a cut."""
+        self._received = False
+        """Whether data was received; network errors are then retried."""
         self.part = Part(path, url, lambda held, total: progress(Progress("downloading", held, total)))
         self.whole = 0 < self.part.total == self.part.held
 
-    def go_on(self) -> None:
-        """One request, from where the part ends to the end.
+    def resume(self) -> None:
+        """Send one request for the rest of the file and receive it.
 
         Raises:
-            _RetryableError: cut before the end.
+            _RetryableError: the connection was lost before the end.
         """
         part = self.part
-        self._tell()
+        self._report()
         response = self._open()
         try:
-            anew = self._file_from_its_start(response)
-            self._check_room((part.total if anew is None else anew.total) or part.held, part.held)
+            new = self._new_file(response)
+            self._check_disk((part.total if new is None else new.total) or part.held, part.held)
             block = self._read(response)
-            if anew is not None:
-                self._begin(anew, block)
+            if new is not None:
+                self._begin(new, block)
             self._receive(block, response)
         finally:
             response.close()
         if part.total and part.held < part.total:
-            raise _RetryableError(f"the connection was cut at {disk(part.held)} of {disk(part.total)}")
+            raise _RetryableError(f"connection lost at {disk(part.held)} of {disk(part.total)}")
         if part.total and part.held > part.total:
             part.restart()
             raise _RetryableError("the server sent more than it announced")
@@ -154,13 +156,13 @@ class _Download:
         self.whole = True
 
     def wait(self, seconds: float) -> None:
-        """Let some time pass, heeding a stop."""
+        """Wait, reporting progress so that a stop is noticed."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            self._tell()
+            self._report()
             time.sleep(min(left, 0.1))
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._progress(Progress("downloading", self.part.held, self.part.total))
 
     def _headers(self) -> dict[str, str]:
@@ -176,17 +178,17 @@ class _Download:
             return cast(_Response, self._opener.open(Request(self._url, headers=self._headers()), timeout=TIMEOUT_SECONDS))
         except HTTPError as error:
             error.close()
-            said = f"the server says {error.code} {error.reason}"
+            status = f"HTTP {error.code} {error.reason}"
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self.part.held:
                 self.part.restart()
-                raise _RetryableError(said) from error
+                raise _RetryableError(status) from error
             if error.code in RETRIED_STATUSES or error.code >= 500:
-                raise _RetryableError(said) from error
-            raise CorpusError(f"{self._url} can't be fetched: {said}", hint=ANOTHER_WAY) from error
+                raise _RetryableError(status) from error
+            raise CorpusError(f"can't download {self._url}: {status}", hint=ANOTHER_WAY) from error
         except URLError as error:
             raise self._unreachable(error.reason) from error
-        except (ValueError, http.client.InvalidURL) as error:  # a host or a port that can't be
-            raise CorpusError(f"{self._url!r} is no address: {error}", hint="set corpus.url") from error
+        except (ValueError, http.client.InvalidURL) as error:  # an invalid host or port
+            raise CorpusError(f"invalid address {self._url!r}: {error}", hint="set corpus.url") from error
         except (OSError, http.client.HTTPException) as error:
             raise _RetryableError(_network_words(error)) from error
 
@@ -194,17 +196,20 @@ class _Download:
         host = urlsplit(self._url).hostname
         words = _network_words(reason) if isinstance(reason, OSError) else str(reason)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            return CorpusError(f"{host} can't prove who it is: {reason.verify_message}", hint="is this machine's clock right, and does a proxy stand between?")
+            return CorpusError(
+                f"TLS certificate verification failed for {host}: {reason.verify_message}",
+                hint="check this machine's clock, and for a proxy that replaces certificates",
+            )
         if isinstance(reason, socket.gaierror):
-            words = f"no host {host} is known here, or there is no network"
+            words = f"host {host} not found, or no network"
         elif isinstance(reason, ConnectionRefusedError):
-            words = f"{host} refuses connections"
-        if self._came or isinstance(reason, TimeoutError):
+            words = f"connection refused by {host}"
+        if self._received or isinstance(reason, TimeoutError):
             return _RetryableError(words)
-        return CorpusError(f"{self._url} can't be fetched: {words}", hint=_next_time(self.part))
+        return CorpusError(f"can't download {self._url}: {words}", hint=_next_time(self.part))
 
-    def _file_from_its_start(self, response: _Response) -> PartNote | None:
-        """What is sent from its first byte; None where the answer goes on behind the part."""
+    def _new_file(self, response: _Response) -> PartNote | None:
+        """The description of a file sent from its beginning; None if the response continues the part."""
         headers, part = response.headers, self.part
         if response.status == http.HTTPStatus.PARTIAL_CONTENT and part.held and part.note is not None:
             found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
@@ -212,33 +217,33 @@ class _Download:
             known = (part.note.etag, part.note.last_modified)
             if not same or (headers.get("ETag", known[0]), headers.get("Last-Modified", known[1])) != known:
                 part.restart()
-                raise _RetryableError("the file there has changed")
+                raise _RetryableError("the file on the server has changed")
             return None
         if response.status == http.HTTPStatus.OK:
             length = headers.get("Content-Length", "")
             total = int(length) if length.isdecimal() else 0
             return PartNote(url=self._url, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"), total=total)
-        raise CorpusError(f"{self._url} can't be fetched: the server says {response.status}", hint=ANOTHER_WAY)
+        raise CorpusError(f"can't download {self._url}: HTTP {response.status}", hint=ANOTHER_WAY)
 
     def _begin(self, note: PartNote, block: bytes) -> None:
-        """Forget the part for a file that comes from its start; the page of a network that wants a login is none."""
+        """Replace the part by a new file, unless it isn't an archive (such as a network's login page)."""
         if not block:
-            raise _RetryableError("the server sent nothing")
+            raise _RetryableError("the server sent no data")
         if not _GZIP_MAGIC.startswith(block[:2]):
-            raise CorpusError(f"{self._url} is no gzip archive, it begins with {_beginning(block)}", hint=_next_time(self.part))
+            raise CorpusError(f"{self._url} is not a gzip archive (starts with {_beginning(block)})", hint=_next_time(self.part))
         self.part.restart(note)
 
     def _receive(self, block: bytes, response: _Response) -> None:
-        """Write the answer down from its first block to its end."""
+        """Write the response to the part, from its first block to its end."""
         part = self.part
         meter = Meter("downloading", part.total, self._progress, part.held)
         check_at = DISK_CHECK_BYTES
         while block:
-            self._came = True
+            self._received = True
             part.append(block)
             meter.advance(len(block))
             if not part.total and part.held >= check_at:
-                self._check_room(part.held, part.held)
+                self._check_disk(part.held, part.held)
                 check_at += DISK_CHECK_BYTES
             block = self._read(response)
 
@@ -250,14 +255,14 @@ class _Download:
 
 
 def _next_time(part: Part) -> str:
-    return f"run it again: it goes on at {disk(part.held)}" if part.held and part.total else ANOTHER_WAY
+    return f"run it again to resume at {disk(part.held)}" if part.held and part.total else ANOTHER_WAY
 
 
 def _network_words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer for {TIMEOUT_SECONDS:.0f} s"
+        return f"no response for {TIMEOUT_SECONDS:.0f} s"
     if isinstance(error, ConnectionError | http.client.HTTPException):
-        return "the connection was cut"
+        return "connection lost"
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 

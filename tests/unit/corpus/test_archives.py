@@ -49,10 +49,10 @@ def test_the_wanted_files_are_taken_out_and_nothing_else(tmp_path: Path, folder:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (member("../evil.txt", tarfile.REGTYPE), "leads out"),
-        (member("news/../../evil.txt", tarfile.REGTYPE), "leads out"),
-        (member("/etc/evil.txt", tarfile.REGTYPE), "leads out"),
-        (member("news\\..\\evil.txt", tarfile.REGTYPE), "leads out"),
+        (member("../evil.txt", tarfile.REGTYPE), "outside its folder"),
+        (member("news/../../evil.txt", tarfile.REGTYPE), "outside its folder"),
+        (member("/etc/evil.txt", tarfile.REGTYPE), "outside its folder"),
+        (member("news\\..\\evil.txt", tarfile.REGTYPE), "outside its folder"),
         (member("news/train.txt", tarfile.SYMTYPE, "/etc/passwd"), "a link"),
         (member("news/train.txt", tarfile.LNKTYPE, "/etc/passwd"), "a link"),
         (member("news/null", tarfile.CHRTYPE), "a device"),
@@ -62,7 +62,7 @@ def test_the_wanted_files_are_taken_out_and_nothing_else(tmp_path: Path, folder:
 def test_one_unsafe_member_makes_the_whole_archive_refused(tmp_path: Path, bad: tarfile.TarInfo, words: str) -> None:
     with pytest.raises(CorpusError, match=words) as raised:
         take_out(tmp_path, archive_of(TEXTS, bad))
-    assert raised.value.message.startswith("the archive is refused")
+    assert raised.value.message.startswith("the archive is unsafe")
     assert not list(tmp_path.rglob("evil.txt"))
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
@@ -95,7 +95,7 @@ def test_headers_without_end_are_refused_before_they_take_memory(tmp_path: Path,
     packed = gzip_of(*blocks, bytes(1024))
     tracemalloc.start()
     try:
-        with pytest.raises(CorpusError, match=r"refused: its headers take more than 1\.0 MB"):
+        with pytest.raises(CorpusError, match=r"unsafe: its headers have more than 1\.0 MB"):
             take_out(tmp_path, packed)
         assert tracemalloc.get_traced_memory()[1] < len(packed) + (12 << 20)
     finally:
@@ -103,7 +103,7 @@ def test_headers_without_end_are_refused_before_they_take_memory(tmp_path: Path,
 
 
 def test_headers_of_headers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="hundreds of its headers belong to one file"):
+    with pytest.raises(CorpusError, match="hundreds of headers for one file"):
         take_out(tmp_path, gzip_of(sized(tarfile.XHDTYPE, 0) * 1_000, bytes(1024)))
 
 
@@ -119,7 +119,7 @@ def test_long_names_and_comments_are_no_reason_to_refuse(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("size", [-512, 1 << 60])
 def test_sizes_that_can_not_be_are_refused_at_once(tmp_path: Path, size: int) -> None:
-    with pytest.raises(CorpusError, match=r"size below 0|would unpack to more than|damaged"):
+    with pytest.raises(CorpusError, match=r"negative size|would unpack to more than|damaged"):
         take_out(tmp_path, gzip_of(sized(tarfile.REGTYPE, size), bytes(1024)))
 
 
@@ -139,7 +139,7 @@ def test_an_archive_that_grows_beyond_measure_is_refused_before_it_is_written(tm
 
 def test_a_disk_too_small_for_a_file_is_told_with_need_and_have(tmp_path: Path) -> None:
     (tmp_path / "archive").write_bytes(archive_of(TEXTS))
-    with pytest.raises(StorageError, match=r"train\.txt needs 40 kB .* 12 kB are free"):
+    with pytest.raises(StorageError, match=r"train\.txt: needs 40 kB, 12 kB free"):
         unpack(tmp_path / "archive", WANTED, tmp_path, lambda _: None, free=lambda _: 12_000)
 
 
@@ -160,11 +160,11 @@ def test_what_is_no_whole_gzip_tar_is_refused(tmp_path: Path, packed: bytes) -> 
 
 
 def test_an_archive_without_one_of_the_files_is_refused_with_what_it_holds(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"lacks train\.txt, it holds test\.txt"):
+    with pytest.raises(CorpusError, match=r"train\.txt not found in the archive, it contains test\.txt"):
         take_out(tmp_path, archive_of({"news/test.txt": b"a\n"}))
     with pytest.raises(CorpusError, match=r"train\.txt in the archive is empty"):
         take_out(tmp_path, archive_of({"news/test.txt": b"a\n", "news/train.txt": b""}))
-    with pytest.raises(CorpusError, match=r"holds train\.txt twice"):
+    with pytest.raises(CorpusError, match=r"contains train\.txt twice"):
         take_out(tmp_path, archive_of({"news/train.txt": b"a\n", "train.txt": b"b\n"}))
 
 

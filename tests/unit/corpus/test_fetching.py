@@ -74,9 +74,9 @@ def test_a_server_that_brings_a_little_each_time_is_followed_to_the_end(server: 
 
 def test_a_connection_that_stays_cut_is_told_with_where_it_goes_on_and_the_next_time_does(server: ArchiveServer, part: Path) -> None:
     server.cuts = [123_000, 0, 0]
-    with pytest.raises(CorpusError, match=r"cut at 123 kB of 200 kB") as raised:
+    with pytest.raises(CorpusError, match=r"lost at 123 kB of 200 kB") as raised:
         get(server, part)
-    assert raised.value.hint == "run it again: it goes on at 123 kB"
+    assert raised.value.hint == "run it again to resume at 123 kB"
     assert len(server.requests) == 3
     assert is_whole(get(server, part))
     assert server.requests[-1]["Range"] == "bytes=123000-"
@@ -106,7 +106,7 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start(server: ArchiveServ
 
 def test_a_server_that_ignores_ranges_and_always_cuts_is_given_up(server: ArchiveServer, part: Path) -> None:
     server.ignores_range, server.always_cut = True, 70_000
-    with pytest.raises(CorpusError, match="cut at 70 kB"):
+    with pytest.raises(CorpusError, match="lost at 70 kB"):
         get(server, part)
     assert len(server.requests) == 3
 
@@ -149,7 +149,7 @@ def test_a_damaged_note_beside_the_part_makes_it_worthless(server: ArchiveServer
 
 def test_a_length_that_is_too_long_is_told_and_never_taken_for_whole(server: ArchiveServer, part: Path) -> None:
     server.announced = len(BODY) + 500
-    with pytest.raises(CorpusError, match=r"can't be fetched"):
+    with pytest.raises(CorpusError, match=r"can't download"):
         get(server, part)
 
 
@@ -198,9 +198,9 @@ def test_a_page_of_the_network_leaves_what_was_fetched_before(server: ArchiveSer
     with pytest.raises(CorpusError):
         get(server, part)
     server.body, server.ignores_range = b"<html>Please log in</html>", True
-    with pytest.raises(CorpusError, match="no gzip archive") as raised:
+    with pytest.raises(CorpusError, match="not a gzip archive") as raised:
         get(server, part)
-    assert raised.value.hint == "run it again: it goes on at 70 kB"
+    assert raised.value.hint == "run it again to resume at 70 kB"
     assert part.read_bytes() == BODY[:70_000]
     server.body, server.ignores_range = BODY, False
     assert is_whole(get(server, part))
@@ -212,7 +212,7 @@ def test_an_answer_without_a_byte_is_told_and_leaves_what_was_fetched_before(ser
     with pytest.raises(CorpusError):
         get(server, part)
     server.always_cut, server.ignores_range = 0, True
-    with pytest.raises(CorpusError, match="can't be fetched: the server sent nothing"):
+    with pytest.raises(CorpusError, match="can't download .*: the server sent no data"):
         get(server, part)
     assert part.read_bytes() == BODY[:70_000]
 
@@ -220,7 +220,7 @@ def test_an_answer_without_a_byte_is_told_and_leaves_what_was_fetched_before(ser
 @pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:80a/x", "http://127.0.0.1/a b", "http://a..b/x"])
 def test_an_address_that_is_none_is_told_as_such(part: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    with pytest.raises(CorpusError, match="is no address") as raised:
+    with pytest.raises(CorpusError, match="invalid address") as raised:
         fetch(url, part, lambda _: None, lambda size, held: None)
     assert raised.value.hint == "set corpus.url"
 
@@ -236,13 +236,13 @@ def test_a_disk_that_fails_is_told_as_one(server: ArchiveServer, part: Path, met
 
     server.etag = '"2"'  # what is there has to go
     monkeypatch.setattr(Path, method, fail)
-    with pytest.raises(StorageError, match=r"\.news\.part can't be (read|written): Input/output error"):
+    with pytest.raises(StorageError, match=r"can't (read|write) .*\.news\.part: Input/output error"):
         get(server, part)
 
 
 def test_a_page_in_place_of_an_archive_is_refused_with_how_it_begins(server: ArchiveServer, part: Path) -> None:
     server.body = b"<!DOCTYPE html><html><body>Sorry</body></html>"
-    with pytest.raises(CorpusError, match=r'no gzip archive, it begins with "<!DOCTYPE html>'):
+    with pytest.raises(CorpusError, match=r'not a gzip archive \(starts with "<!DOCTYPE html>'):
         get(server, part)
     assert not part.exists()
 
@@ -261,14 +261,14 @@ def test_a_host_that_does_not_answer_is_told_in_words(part: Path, monkeypatch: p
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    with pytest.raises(CorpusError, match=r"127\.0\.0\.1 refuses connections"):
+    with pytest.raises(CorpusError, match=r"connection refused by 127\.0\.0\.1"):
         fetch(f"http://127.0.0.1:{port}/news", part, lambda _: None, lambda size, held: None)
 
     def no_network(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "create_connection", no_network)
-    with pytest.raises(CorpusError, match=r"no host news\.example is known here, or there is no network"):
+    with pytest.raises(CorpusError, match=r"host news\.example not found, or no network"):
         fetch("http://news.example/news", part, lambda _: None, lambda size, held: None)
 
 
@@ -283,12 +283,12 @@ def test_a_certificate_that_nobody_signed_is_refused_in_words(part: Path, monkey
 
     monkeypatch.setattr(HTTPSConnection, "connect", refuse)
     monkeypatch.setenv("no_proxy", "*")
-    with pytest.raises(CorpusError, match=r"news\.example can't prove who it is: self-signed certificate"):
+    with pytest.raises(CorpusError, match=r"TLS certificate verification failed for news\.example: self-signed certificate"):
         fetch("https://news.example/news", part, lambda _: None, lambda size, held: None)
 
 
 def test_a_server_that_speaks_no_tls_is_never_asked_without_it(server: ArchiveServer, part: Path) -> None:
-    with pytest.raises(CorpusError, match=r"can't be fetched"):
+    with pytest.raises(CorpusError, match=r"can't download"):
         fetch(server.url.replace("http://", "https://"), part, lambda _: None, lambda size, held: None)
     assert server.requests == []
 
