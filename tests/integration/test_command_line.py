@@ -87,7 +87,7 @@ def test_the_same_seed_samples_the_same_text_and_another_seed_another(machine: M
     assert drawn[0] == drawn[1] != drawn[2]
     greedy = machine.json("sample", "sma@last", "the boys", "--greedy", "--max-new-tokens", "5")
     assert (greedy["seed"], greedy["tokens"], greedy["checkpoint"], greedy["run"]) == (None, 5, 60, "small")
-    assert "no token for Zebra" in machine.run("sample", "small", "the Zebra", "--max-new-tokens", "2").stderr
+    assert "read as <unk>: Zebra" in machine.run("sample", "small", "the Zebra", "--max-new-tokens", "2").stderr
     plain = machine.run("sample", "small@60", "the boys", "--greedy", "--max-new-tokens", "5")
     assert plain.stdout == f"the boys{greedy['text']}\n"
 
@@ -160,7 +160,7 @@ def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) ->
     following.send_signal(signal.SIGINT)
     _, err = following.communicate(timeout=30)
     assert following.returncode == 130
-    assert "watched goes on" in err
+    assert "watched keeps running" in err
     summary = machine.json("show", "watched")
     assert summary["status"] == "running"
     machine.until("watched", lambda later: later["step"] > summary["step"])
@@ -202,7 +202,7 @@ def test_in_a_terminal_the_app_opens_the_new_run_and_closing_it_does_not_end_the
     [
         (["--set", "training.batch_size=0", "--set", "modle.hidden_size=3"], "2 problems"),
         (["--preset", "deom"], 'did you mean "demo"'),
-        (["--config", "/nowhere/config.toml"], "can't read the config file"),
+        (["--config", "/nowhere/config.toml"], "cannot read the config file"),
         (["--set", "corpus.source=/nowhere/text.txt"], "/nowhere/text.txt"),
         (["--set", "training.device=cuda:63"], "cuda:63"),
         (["--name", "../x"], "../x"),
