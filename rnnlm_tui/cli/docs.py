@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from rnnlm_tui.docs import GUIDES, Guide, find_guide
+from rnnlm_tui.docs import GUIDES, Guide, find_guide, fitted
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
@@ -115,7 +115,7 @@ def rendered(guide: Guide, width: int) -> str:
         color_system="standard" if has_colour() else None,
         highlight=False,
     )
-    text = _LINK.sub(r"\1 (`docs \2`)", guide.text())
+    text = _LINK.sub(r"\1 (`docs \2`)", fitted(guide.text(), min(width, MOST_COLUMNS)))
     with console.capture() as capture:
         console.print(GuideMarkdown(text, code_theme="ansi_light", hyperlinks=False))
     lines = [line.rstrip() for line in capture.get().splitlines()]

@@ -10,6 +10,8 @@ from pathlib import Path
 from rnnlm_tui.errors import InputError, did_you_mean
 
 FOLDER = Path(__file__).parent
+_TABLE = re.compile(r"^\|.*\n\|[ |:-]+\n(?:\|.*\n)*", re.MULTILINE)
+_CELL_BORDER = re.compile(r"(?<!\\)\|")
 _COMMENT = re.compile(r"^<!--.*?-->\n\n?", re.MULTILINE | re.DOTALL)
 
 
@@ -47,6 +49,27 @@ GUIDES: tuple[Guide, ...] = (
     Guide("book", "The book's run", "Reproduce the book's recurrent model and its perplexity."),
     Guide("inside", "Inside", "For contributors: processes, packages, how to add things."),
 )
+
+
+def fitted(markdown: str, width: int) -> str:
+    """Turn tables of three columns and more that need more than `width` cells into lists."""
+
+    def list_of(table: re.Match[str]) -> str:
+        head, _, *rows = [[cell.strip() for cell in _CELL_BORDER.split(line)[1:-1]] for line in table[0].splitlines()]
+        needed = sum(max(map(len, column)) + 3 for column in zip(head, *rows, strict=True))
+        if len(head) < 3 or needed <= width:
+            return table[0]
+        return "".join(f"- {' · '.join(_described(row, head))}\n" for row in rows)
+
+    return _TABLE.sub(list_of, markdown)
+
+
+def _described(row: list[str], head: list[str]) -> Iterable[str]:
+    """Yield the cells of a row that aren't empty; a number is followed by its column's head."""
+    for cell, name in zip(row, head, strict=True):
+        if cell:
+            plain = cell.replace("\\|", "|")
+            yield f"{plain} {name}" if plain.strip("*")[0].isdigit() else plain
 
 
 def find_guide(topic: str, guides: Iterable[Guide] = GUIDES) -> Guide:

@@ -11,6 +11,7 @@ from typing import cast
 from textual.command import Hit, Hits, Provider
 from textual.content import Content
 
+from rnnlm_tui.docs import GUIDES
 from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key_label
 from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -21,7 +22,7 @@ TITLE_COLUMN = 27
 """Cells of a title before its description; a longer title takes what it needs."""
 LEAST_DESCRIPTION = 12
 """A description with less room is omitted."""
-CHARTS, EVERYWHERE, OPEN_RUN = "Charts", "Everywhere", "Open a run"
+CHARTS, EVERYWHERE, GUIDE, OPEN_RUN = "Charts", "Everywhere", "Guides", "Open a run"
 SMALL_WORDS = ("a", "the", "to")
 _WORD = re.compile(r"\w+")
 
@@ -111,6 +112,9 @@ class ActionCommands(Provider):
             yield PaletteHit(
                 0.0, "", command, entry.palette, group=group_of(entry, here), description=description(entry), keys=keys, also=f"{entry.help} {entry.verb}"
             )
+        for guide in GUIDES:
+            command = partial(self._open_guide, guide.topic)
+            yield PaletteHit(0.0, "", command, f"Guide: {guide.title}", group=GUIDE, description=guide.summary)
         for summary in app.summaries or ():
             about = f"{summary.unreadable or summary.status}, {safe_text(summary.corpus, limit=40, newlines='show')}"
             title = f"Open {safe_text(summary.run, limit=64, newlines='show')}"
@@ -137,6 +141,11 @@ class ActionCommands(Provider):
 
         cast(AppContext, app).open_pane(pane)
         app.call_after_refresh(act)
+
+    def _open_guide(self, topic: str) -> None:
+        from rnnlm_tui.tui.screens.docs import GuideScreen
+
+        self.app.call_after_refresh(self.app.push_screen, GuideScreen(topic))
 
     def _open(self, name: str) -> None:
         app = cast(AppContext, self.app)

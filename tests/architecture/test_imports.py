@@ -143,7 +143,7 @@ def test_the_first_picture_waits_for_nothing_that_it_does_not_show(pane: str) ->
         "textual.widgets._text_area",
     }
     assert loaded & unwanted == set()
-    assert not loaded & {f"rnnlm_tui.tui.screens.{other}" for other in (*OTHER_PANES[pane], "help", "palette", "quit", "worker_log")}
+    assert not loaded & {f"rnnlm_tui.tui.screens.{other}" for other in (*OTHER_PANES[pane], "docs", "help", "palette", "quit", "worker_log")}
 
 
 @pytest.mark.parametrize("arguments", [[], ["open", "plain-otter"]])

@@ -75,9 +75,9 @@ def field_rows() -> Iterable[tuple[str, str, str]]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a Markdown table."""
+    """Format a Markdown table; `<eos>` and the like would be HTML outside of backticks."""
     lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n" for cells in lines)
+    return "".join("| " + " | ".join(re.sub(r"(?<!`)<\w+>", r"`\g<0>`", cell).replace("|", "\\|") for cell in cells) + " |\n" for cells in lines)
 
 
 def _options(command: object) -> str:
