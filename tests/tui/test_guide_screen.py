@@ -87,10 +87,8 @@ async def test_links_lead_to_guides_and_backspace_returns_to_the_place() -> None
         await until(pilot, lambda: screen.viewer.scroll_y > 0)
         place = screen.viewer.scroll_y
         await screen.viewer.go("configuration.md#presets")
-        await pilot.pause()
-        assert screen.guide.topic == "configuration"
+        await until(pilot, lambda: screen.guide.topic == "configuration" and screen.viewer.scroll_y > 0)
         assert "Configuration" in lines_of(app)[0]
-        assert screen.viewer.scroll_y > 0
         await pilot.press("backspace")
         await until(pilot, lambda: screen.guide.topic == "quick-start" and screen.viewer.scroll_y == place)
 
