@@ -37,7 +37,7 @@ def test_delete_needs_the_full_name_and_says_how_to_restore(capsys: pytest.Captu
     assert run(["delete", "brisk"]) == 2
     assert [found.name for found in list_runs()] == ["brisk-heron"]
     assert run(["delete", "brisk-heron"]) == 0
-    assert "`rnnlm-tui restore brisk-heron` takes it back" in capsys.readouterr().out
+    assert "`rnnlm-tui restore brisk-heron` restores it" in capsys.readouterr().out
     assert list_runs() == []
 
 
