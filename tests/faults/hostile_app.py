@@ -27,8 +27,7 @@ from rnnlm_tui.supervisor.worker_log import LogFollower
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.faults.hostile import TEXTS, hostile
-from tests.tui.fakes import FakeServices, make_machine, make_snapshot
-from tests.tui.panes.fakes import make_estimate
+from tests.tui.fakes import FakeServices, make_estimate, make_machine, make_snapshot
 
 OPEN = "plain-otter"
 """The run that trains; run names can't be hostile, so the others are named after their status."""
@@ -85,11 +84,7 @@ class HostileServices(FakeServices):
     def __init__(self, text: str) -> None:
         self.text = text
         snapshots = [hostile_snapshot(text, OPEN, "running"), *(hostile_snapshot(text, f"a-{status}-run", status) for status in OTHERS)]
-        super().__init__(
-            runs=[snapshot.summary for snapshot in snapshots],
-            snapshots={snapshot.summary.run: snapshot for snapshot in snapshots},
-            machine_facts=hostile(make_machine(), text),
-        )
+        super().__init__(*snapshots, machine=hostile(make_machine(), text))
 
     def sampler(self) -> HostileSampler:  # type: ignore[override]
         return HostileSampler(self.text)

@@ -40,7 +40,7 @@ def main() -> int:
     """Run the app; the exit code."""
     snapshot = make_snapshot("running", 100, name=TRAINS)
     old = make_snapshot("finished", MOST, name=ENDED)
-    services = Growth(runs=[snapshot.summary, old.summary], snapshots={run.summary.run: run for run in (snapshot, old)})
+    services = Growth(snapshot, old)
     return cast(int, RnnlmApp(services.run(sys.argv[1]), "train", services=services, fps=20.0, settings={"marked": [TRAINS, ENDED]}).run())
 
 

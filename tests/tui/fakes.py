@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
+import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
+from typing import Literal, cast
 
-from rnnlm_tui.contract.commands import CommandResult
+from rnnlm_tui.contract.commands import CommandResult, Verb
 from rnnlm_tui.contract.config import RunConfig
+from rnnlm_tui.contract.corpora import CorpusManifest
+from rnnlm_tui.contract.estimates import parameter_count
+from rnnlm_tui.contract.memory import memory_parts
 from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.contract.status import RunStatus
 from rnnlm_tui.contract.summary import (
     BaselineFigures,
@@ -25,16 +32,19 @@ from rnnlm_tui.contract.summary import (
     SourceFigures,
     TrainFigures,
 )
-from rnnlm_tui.errors import RnnlmError, RunNameError, UnknownRunError
+from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, RunNameError, UnknownRunError
 from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.store.machine_history import MachineTable
+from rnnlm_tui.store.manifest import CheckpointFile, Manifest
 from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import Band, SeriesTable
 from rnnlm_tui.store.trash import TrashedRun
+from rnnlm_tui.supervisor.estimate import Estimate
 from rnnlm_tui.supervisor.login import EndsAtLogout
 from rnnlm_tui.supervisor.machine import MachineFacts
 from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.supervisor.preview import Preview
+from rnnlm_tui.supervisor.sampler_client import SamplerClient
 from rnnlm_tui.supervisor.worker_log import LogFollower
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.readings import HISTORY_SECONDS
@@ -183,22 +193,65 @@ def elman() -> RunSnapshot:
     return make_snapshot(source=SourceFigures(perplexity=40.2))
 
 
+def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 125.0) -> Estimate:
+    """The figures of a config on a corpus of 380,320 tokens, timed by an earlier run."""
+    vocabulary = config.tokenizer.vocab_size
+    count = parameter_count(config.model, vocabulary)
+    return Estimate(
+        parameters=count, vocab_size=vocabulary, vocab_exact=True, train_tokens=None if steps is None else 380_320, steps_per_epoch=None if steps is None else 594, steps=steps,
+        memory=memory_parts(config, vocabulary), memory_bytes=600 * 2**20, memory_measured=False, memory_free=None, largest_fitting_batch=None,
+        checkpoint_bytes=6_500_000, checkpoints=6, disk_bytes=39_000_000, seconds=None if steps is None else seconds, calibrated_by="run", calibrated_run="plain-otter", baseline_perplexity=73.0,
+    )  # fmt: skip
+
+
 @dataclass
 class FakeSampler:
-    """A sampler that starts and never draws."""
+    """Speaks a fixed text in pieces, when `gate` lets it."""
 
-    started: bool = False
-    closed: bool = False
-    loaded: str = ""
+    words: Sequence[str] = (" is", " strong", ".")
+    failure: RnnlmError | None = None
+    requests: list[SampleRequest] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    """Where given, the text ends only after it is set, or is cancelled."""
+
+    waking: asyncio.Event | None = None
+    """Where given, the sampler is ready only after it is set."""
 
     async def start(self) -> None:
-        self.started = True
-
-    async def load(self, checkpoint: str) -> None:
-        self.loaded = checkpoint
+        """Ready at once, or as soon as it may."""
+        if self.waking is not None:
+            await self.waking.wait()
 
     async def close(self) -> None:
-        self.closed = True
+        """Nothing to end."""
+
+    async def load(self, checkpoint: str) -> None:
+        """Remember what was asked for."""
+        self.loaded.append(checkpoint)
+
+    async def cancel(self, request_id: str) -> None:
+        """Let the running sample end as cancelled."""
+        self.cancelled.append(request_id)
+        if self.gate is not None:
+            self.gate.set()
+
+    async def generate(self, request: SampleRequest) -> AsyncIterator[SamplePiece | SampleDone]:
+        """The words, then the end."""
+        self.requests.append(request)
+        if self.failure is not None:
+            raise self.failure
+        text = ""
+        for count, word in enumerate(self.words, start=1):
+            text += word
+            yield SamplePiece(id=request.id, text=word, tokens=count)
+        if self.gate is not None:
+            await self.gate.wait()
+        reason: Literal["cancelled", "length"] = "cancelled" if request.id in self.cancelled else "length"
+        yield SampleDone(
+            id=request.id, reason=reason, text=text, tokens=len(self.words), prompt_tokens=5, seconds=0.02, first_token_seconds=0.004, bits_per_token=4.1
+        )  # fmt: skip
 
 
 class FakeReader:
@@ -211,34 +264,57 @@ class FakeReader:
         pass
 
 
-@dataclass
 class FakeServices(Services):
-    """Store and supervisor that keep what was asked of them."""
+    """The app's services in memory; `calls` and further lists record what was asked of them."""
 
-    runs: list[RunSummary] = field(default_factory=list)
-    snapshots: dict[str, RunSnapshot] = field(default_factory=dict)
-    sent: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
-    started: list[tuple[RunConfig, str | None]] = field(default_factory=list)
-    resumed: list[str] = field(default_factory=list)
-    deleted: list[str] = field(default_factory=list)
-    in_trash: dict[Path, tuple[TrashedRun, RunSummary]] = field(default_factory=dict)
-    configs_read: list[tuple[str, ...]] = field(default_factory=list)
-    closed_monitors: list[str] = field(default_factory=list)
-    looked_at: list[tuple[int, int] | None] = field(default_factory=list)
-    refuse: RnnlmError | None = None
-    demo_config: RunConfig = DEMO
-    machine_facts: MachineFacts = field(default_factory=make_machine)
-    logout: EndsAtLogout | None = None
-    memory_warning: str | None = None
-    log_path: Path = Path("/nowhere/worker.log")
-    saved: list[tuple[str, str]] = field(default_factory=list)
-    begins: Preview | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        *snapshots: RunSnapshot,
+        runs: Sequence[RunSummary] | None = None,
+        sampler: FakeSampler | None = None,
+        machine: MachineFacts | None = None,
+        demo: RunConfig = DEMO,
+        refuse: RnnlmError | None = None,
+        memory_warning: str | None = None,
+        logout: EndsAtLogout | None = None,
+    ) -> None:
+        """Know these runs, the first one the newest; with `runs`, list those instead."""
         super().__init__()
+        self.runs = [snapshot.summary for snapshot in snapshots] if runs is None else list(runs)
+        self.snapshots = {snapshot.summary.run: snapshot for snapshot in snapshots}
+        self.fake_sampler = sampler or FakeSampler()
+        self.machine_facts = machine or make_machine()
+        self.demo_config = demo
+        self.refuse = refuse
+        """Raised by what starts or commands a run."""
+        self.memory_warning = memory_warning
+        self.logout = logout
+        self.steps: int | None = 4_752
+        """The run's steps in estimates; None while the corpus isn't built."""
+        self.seconds: float | None = 125.0
+        """The training time in estimates."""
+        self.missing: InputError | None = None
+        self.preview_found: Preview | None = None
+        """The preview of every config's text."""
+        self.slow_worker: threading.Event | None = None
+        """Workers answer only after it is set."""
+        self.damaged: dict[str, str] = {}
+        """Damaged checkpoints, with what is wrong."""
+        self.log_path = Path("/nowhere/worker.log")
+        self.calls: list[tuple[object, ...]] = []
+        self.sent: list[tuple[str, str, dict[str, object]]] = []
+        self.started: list[tuple[RunConfig, str | None]] = []
+        self.resumed: list[str] = []
+        self.deleted: list[str] = []
+        self.in_trash: dict[Path, tuple[TrashedRun, RunSummary]] = {}
+        self.configs_read: list[tuple[str, ...]] = []
+        self.closed_monitors: list[str] = []
+        self.looked_at: list[tuple[int, int] | None] = []
+        self.saved: list[tuple[str, str]] = []
+        self.kept_prompts: list[str] = []
 
     def preview(self, config: RunConfig) -> Preview | None:
-        return self.begins
+        return self.preview_found
 
     def run(self, name: str) -> RunDirectory:
         return RunDirectory(Path("/nowhere/runs") / name)
@@ -258,8 +334,8 @@ class FakeServices(Services):
     def demo(self) -> RunConfig:
         return self.demo_config
 
-    def sampler(self) -> FakeSampler:  # type: ignore[override]
-        return FakeSampler()
+    def sampler(self) -> SamplerClient:
+        return cast(SamplerClient, self.fake_sampler)
 
     def find(self, name: str) -> RunDirectory:
         if name not in {run.run for run in self.runs}:
@@ -270,16 +346,21 @@ class FakeServices(Services):
         if self.refuse is not None:
             raise self.refuse
         self.started.append((config, name))
+        self.calls.append(("start", config, name))
         snapshot = make_snapshot("preparing", 0, name=name or "calm-badger")
         self.runs.insert(0, snapshot.summary)
         self.snapshots[snapshot.summary.run] = snapshot
         return self.run(snapshot.summary.run)
 
-    def send(self, run: RunDirectory, verb: str, **arguments: object) -> CommandResult:
+    def send(self, run: RunDirectory, verb: Verb, **arguments: object) -> CommandResult:
         if self.refuse is not None:
             raise self.refuse
         self.sent.append((run.name, verb, arguments))
-        return CommandResult(id="1", ok=True, step=3_752, checkpoint="checkpoints/step-000003752" if verb == "stop" else "")
+        self.calls.append(("send", verb))
+        if self.slow_worker is not None:
+            self.slow_worker.wait()
+        written = {"stop": "checkpoints/step-000003752", "snapshot": "snapshots/step-000003751-aa"}.get(verb, "")
+        return CommandResult(id="1", ok=True, status="running", step=3_752, checkpoint=written)
 
     def resume(self, run: RunDirectory) -> str:
         if self.refuse is not None:
@@ -310,6 +391,7 @@ class FakeServices(Services):
         if self.refuse is not None:
             raise self.refuse
         self.started.append((self.snapshots[run.name].config, run.name))
+        self.calls.append(("start_saved", run.name))
         return run
 
     def delete(self, run: RunDirectory) -> TrashedRun:
@@ -352,6 +434,50 @@ class FakeServices(Services):
     def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
         self.configs_read.append(tuple(names))
         return {name: self.snapshots[name].config for name in names if name in self.snapshots}
+
+    def create(self, config: RunConfig, name: str | None) -> RunDirectory:
+        self.calls.append(("create", config, name))
+        draft = next((run.run for run in self.runs if run.status == "draft"), None)
+        return self.run(draft or name or "calm-badger")
+
+    def suggest_name(self) -> str:
+        return "calm-badger"
+
+    def corpus(self, config: RunConfig) -> CorpusManifest | None:
+        return None
+
+    def estimate(self, config: RunConfig) -> Estimate:
+        return make_estimate(config, self.steps, self.seconds)
+
+    def missing_source(self, config: RunConfig) -> InputError | None:
+        return self.missing
+
+    def history(self) -> list[str]:
+        return ["The economy", "Tonight I want"]
+
+    def remember_prompt(self, prompt: str) -> None:
+        self.kept_prompts.append(prompt)
+
+    def manifest(self, checkpoint: Path) -> Manifest:
+        files = {"model.safetensors": CheckpointFile(size=2_200_000, sha256="9f3c" + "0" * 56 + "a71e"), "training_state.safetensors": CheckpointFile(size=4_300_000, sha256="02bd" + "0" * 56 + "54c8"), "training_state.json": CheckpointFile(size=3_000, sha256="c7e1" + "0" * 56 + "0f92")}  # fmt: skip
+        step = int(checkpoint.name.removeprefix("step-"))
+        return Manifest(
+            kind="checkpoint",
+            run="plain-otter",
+            step=step,
+            created=START,
+            versions={"rnnlm_tui": "0.1.0", "python": "3.11"},
+            facts={"environment": {"torch": "2.13", "device": "cpu"}},
+            files=files,
+        )
+
+    def pin(self, run: RunDirectory, step: int, *, pinned: bool) -> None:
+        self.calls.append(("pin" if pinned else "unpin", run.name, step))
+
+    def verify(self, checkpoint: Path) -> Manifest:
+        if checkpoint.name in self.damaged:
+            raise CheckpointError(f"{checkpoint}/{self.damaged[checkpoint.name]}")
+        return self.manifest(checkpoint)
 
     def _summary(self, name: str) -> RunSummary:
         return next(summary for summary in self.runs if summary.run == name)

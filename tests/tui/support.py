@@ -21,7 +21,7 @@ DEADLINE = 20.0
 
 def with_runs(*snapshots: RunSnapshot) -> FakeServices:
     """Services that know these runs, the first one the newest."""
-    return FakeServices(runs=[snapshot.summary for snapshot in snapshots], snapshots={snapshot.summary.run: snapshot for snapshot in snapshots})
+    return FakeServices(*snapshots)
 
 
 def three_runs() -> FakeServices:

@@ -41,7 +41,7 @@ class Telling(FakeServices):
         return Told(self, run.name)
 
 snapshot = make_snapshot()
-services = Telling(snapshots={"plain-otter": snapshot})
+services = Telling(snapshot, runs=[])
 sys.exit(RnnlmApp(services.run("plain-otter"), "train", services=services, fps=20.0).run())
 """
 BLUR, FOCUS = "\x1b[O", "\x1b[I"

@@ -341,10 +341,7 @@ async def look(pilot: Pilot[int]) -> None:
 
 
 async def test_how_a_run_is_looked_at_is_kept_for_it_alone() -> None:
-    services = FakeServices(
-        runs=[make_snapshot().summary, make_snapshot(name="brisk-heron").summary],
-        snapshots={name: make_snapshot(name=name) for name in ("plain-otter", "brisk-heron")},
-    )
+    services = FakeServices(make_snapshot(), make_snapshot(name="brisk-heron"))
     async with running_app(services) as (app, pilot):
         await look(pilot)
         screen = train(app)

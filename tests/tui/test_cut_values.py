@@ -12,8 +12,9 @@ from textual.widgets import Input
 from rnnlm_tui.tui.widgets.safe_text import SafeInput
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.strips import padded, segments_of
+from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import pane
-from tests.tui.panes.fakes import FakeServices, checkpoint, make_snapshot
+from tests.tui.panes.fakes import checkpoint, make_snapshot
 from tests.tui.panes.filling import edit
 from tests.tui.panes.seeing import opened, screen_text, until
 

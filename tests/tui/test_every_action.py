@@ -107,7 +107,7 @@ async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: A
 
 @pytest.mark.parametrize("entry", [entry for entry in ACTIONS if pane_of(entry) in ("config", "checkpoints", "prompt")], ids=lambda entry: entry.id)
 async def test_every_action_of_config_checkpoints_and_prompt_has_an_effect(entry: Action) -> None:
-    services = pane_fakes.FakeServices(pane_fakes.make_snapshot())
+    services = FakeServices(pane_fakes.make_snapshot())
     async with opened(services, pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (app, pilot):
         if entry.id in DRAFTED:
             await pilot.press("n")

@@ -13,9 +13,10 @@ from rnnlm_tui.tui.screens.palette import PaletteScreen
 from rnnlm_tui.tui.widgets.filter_line import FilterInput
 from rnnlm_tui.tui.widgets.safe_text import with_line_breaks
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from tests.tui.fakes import FakeServices
 from tests.tui.panes import filling
 from tests.tui.panes.asking import pane
-from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import edit, go
 from tests.tui.panes.seeing import opened, until, until_shown
 from tests.tui.support import running_app, three_runs

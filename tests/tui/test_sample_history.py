@@ -118,7 +118,7 @@ class ManySamples(FakeServices):
 async def test_the_cursor_reads_samples_that_the_snapshot_no_longer_holds() -> None:
     snapshot = make_snapshot()
     newest = replace(snapshot, samples=tuple(row for row in snapshot.samples if row.step == 3_700))
-    services = ManySamples(runs=[snapshot.summary], snapshots={"plain-otter": newest})
+    services = ManySamples(newest)
     async with running_app(services) as (app, pilot):
         await pilot.press("k")
         while isinstance(app.screen, TrainScreen) and (app.screen.cursor_step or 0) > 600:

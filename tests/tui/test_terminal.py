@@ -42,7 +42,7 @@ class Counting(FakeServices):
         return Counted(self, run.name)
 
 file = os.open(looks, os.O_WRONLY | os.O_CREAT)
-services = Counting(runs=[snapshot.summary], snapshots={"plain-otter": snapshot})
+services = Counting(snapshot)
 sys.exit(RnnlmApp(services.run("plain-otter"), pane, services=services, fps=20.0).run())
 """
 SHOWS: dict[Pane, str] = {"runs": "val ppl", "config": "frozen", "train": "Perplexity, log", "checkpoints": "★ best", "prompt": "@best"}

@@ -13,7 +13,8 @@ from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.appearance import Display
-from tests.tui.panes.fakes import RUN, FakeServices
+from tests.tui.fakes import FakeServices
+from tests.tui.panes.fakes import RUN
 
 PATIENCE_SECONDS = 20.0
 

@@ -17,7 +17,8 @@ from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.prompt import PromptScreen
 from rnnlm_tui.tui.widgets.checkpoint_detail import samples_at
 from rnnlm_tui.tui.widgets.checkpoint_table import CheckpointTable
-from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES, FakeServices, checkpoint, make_snapshot
+from tests.tui.fakes import FakeServices
+from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES, checkpoint, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
@@ -133,7 +134,7 @@ async def test_every_mark_of_a_checkpoint_shows_where_its_words_have_no_room() -
     services = FakeServices(make_snapshot(checkpoints=(replace(CHECKPOINTS[-1], best=True, last=True),)))
     services.damaged["step-000003750"] = "model.safetensors is damaged: sha256 differs"
     async with opened(services, "checkpoints") as (app, pilot):
-        snapshot = services.snapshots[0] if services.snapshots else app.snapshot
+        snapshot = services.snapshots["plain-otter"] if services.snapshots else app.snapshot
         assert snapshot is not None
         figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3750,)})
         app.post_message(SnapshotChanged(replace(snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures}))))

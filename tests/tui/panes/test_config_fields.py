@@ -8,7 +8,7 @@ from textual.events import Key, Paste
 from rnnlm_tui.contract.config import CELL_SUMMARIES
 from rnnlm_tui.contract.presets import DEMO
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
-from tests.tui.panes.fakes import FakeServices
+from tests.tui.fakes import FakeServices
 from tests.tui.panes.filling import edit, focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 

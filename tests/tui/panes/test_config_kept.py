@@ -11,7 +11,8 @@ from rnnlm_tui.contract.validation import config_to_raw
 from rnnlm_tui.tui import remembered
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_json
-from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.fakes import FakeServices
+from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import pane, write
 from tests.tui.panes.seeing import opened, until, until_shown
 

@@ -13,7 +13,8 @@ from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, number_text
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
-from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.fakes import FakeServices
+from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 

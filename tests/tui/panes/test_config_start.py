@@ -14,7 +14,8 @@ from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets import frame
 from tests.fakes.llama_tokenizer import write_tokenizer
-from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.fakes import FakeServices
+from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
@@ -54,7 +55,7 @@ async def test_f5_starts_the_draft_under_the_name_it_shows() -> None:
 
 async def test_a_start_that_fails_keeps_the_draft() -> None:
     services = FakeServices()
-    services.start_failure = WorkerError("the worker failed to start", hint="its log: x")
+    services.refuse = WorkerError("the worker failed to start", hint="its log: x")
     async with opened(services, "config", run=None) as (app, pilot):
         await write(pilot, "training.seed", "43")
         await pilot.press("f5")
@@ -104,7 +105,7 @@ async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_starte
 
 async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next_change() -> None:
     services = FakeServices(make_snapshot("preparing"))
-    services.start_failure = DeviceError('no device "cuda" on this machine', hint="training.device=auto selects the best available device")
+    services.refuse = DeviceError('no device "cuda" on this machine', hint="training.device=auto selects the best available device")
     async with opened(services, "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
         await write(pilot, "training.device", "cuda")
@@ -114,7 +115,7 @@ async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next
         await write(pilot, "training.device", "auto")
         await until(pilot, lambda: 'no device "cuda"' not in screen_text(app))
         await write(pilot, "training.device", "cuda")
-        services.start_failure = None
+        services.refuse = None
         await pilot.press("f5")
         await until(pilot, lambda: app.current_mode == "train")
 
@@ -136,7 +137,7 @@ async def test_a_draft_can_be_saved_as_a_run_that_is_not_started(monkeypatch: py
 
 async def test_a_saved_draft_that_cannot_start_says_why_and_never_that_it_goes_on() -> None:
     services = FakeServices(make_snapshot("draft"))
-    services.start_failure = CorpusError("no such file: /texts/speeches.txt")
+    services.refuse = CorpusError("no such file: /texts/speeches.txt")
     async with opened(services, "config") as (app, pilot):
         await pilot.press("f5")
         await until_shown(pilot, "no such file: /texts/speeches.txt")

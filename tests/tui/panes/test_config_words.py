@@ -16,7 +16,8 @@ from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS
 from rnnlm_tui.tui.widgets.form_idle import idle_fields
 from rnnlm_tui.tui.widgets.form_row import FoldRow
 from rnnlm_tui.tui.widgets.palette import DIM
-from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.fakes import FakeServices
+from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 

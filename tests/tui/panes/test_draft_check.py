@@ -12,7 +12,7 @@ from rnnlm_tui.supervisor.preview import Preview
 from rnnlm_tui.tui.screens.draft_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets.form_draft import Draft
-from tests.tui.panes.fakes import FakeServices
+from tests.tui.fakes import FakeServices
 
 DRAFT = Draft(DEMO, "preset demo")
 OTHER = DRAFT.with_value("training.seed", 43)

@@ -16,7 +16,7 @@ from rnnlm_tui.tui.widgets.form import ConfigForm
 from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_json
 from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, read_value, shown_value
 from rnnlm_tui.tui.widgets.form_row import FieldRow
-from tests.tui.panes.fakes import FakeServices
+from tests.tui.fakes import FakeServices
 from tests.tui.panes.filling import go, pane
 from tests.tui.panes.seeing import opened, until
 

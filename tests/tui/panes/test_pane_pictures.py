@@ -13,7 +13,8 @@ from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import checkpoints
 from rnnlm_tui.tui.screens.config import ConfigScreen
-from tests.tui.panes.fakes import NOW, FakeSampler, FakeServices, make_snapshot
+from tests.tui.fakes import FakeSampler, FakeServices
+from tests.tui.panes.fakes import NOW, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 from tests.tui.pictures import Mode, assert_picture, each_view
 
@@ -66,7 +67,7 @@ CODE = Preview(
 @each_view("config-of-code")
 async def test_config_shows_the_layout_and_the_first_lines_as_tokens(name: str, size: tuple[int, int], mode: Mode) -> None:
     services = FakeServices(make_snapshot())
-    services.begins = CODE
+    services.preview_found = CODE
     async with opened(services, "config", size=size, ascii_only=mode == "ascii") as (app, pilot):
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)

@@ -10,8 +10,9 @@ import pytest
 from rnnlm_tui.errors import InputError, WorkerError
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.transcript import Transcript
+from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.asking import last_request, pane
-from tests.tui.panes.fakes import FakeSampler, FakeServices, make_snapshot
+from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
@@ -166,7 +167,7 @@ async def test_a_text_can_be_saved_and_copying_never_claims_that_it_arrived() ->
         await until_shown(pilot, "✓ 3 of 100 tokens")
         await pilot.press("ctrl+s")
         await until_shown(pilot, "saved as /home/plain-otter-sample.txt")
-        assert services.saved == [("plain-otter-sample", "We is strong.\n")]
+        assert services.saved == [("plain-otter-sample.txt", "We is strong.\n")]
         await pilot.press("ctrl+y")
         await until_shown(pilot, "copied 13 characters (if your terminal allows it); ^s saves")
         assert app.clipboard == "We is strong."

@@ -7,8 +7,9 @@ import pytest
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.widgets.prompt_box import PromptBox
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
-from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 

@@ -9,8 +9,9 @@ from textual.events import Key, Paste
 from textual.widgets.text_area import Edit, EditResult
 
 from rnnlm_tui.tui.widgets.prompt_box import PromptBox
+from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
-from tests.tui.panes.fakes import FakeServices, make_snapshot
+from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 

@@ -14,7 +14,7 @@ from rnnlm_tui.supervisor.estimate import Estimate
 from rnnlm_tui.tui.widgets import estimate_panel
 from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel
 from rnnlm_tui.tui.widgets.form_draft import Draft
-from tests.tui.panes.fakes import make_estimate
+from tests.tui.fakes import make_estimate
 
 
 @pytest.mark.parametrize(("kept", "shown"), [(None, "20 MB, 3 checkpoints"), (CheckpointFigures(count=2, bytes=13_000_000), "13 MB, 2 checkpoints kept")])
