@@ -212,7 +212,7 @@ def test_an_answer_without_a_byte_is_told_and_leaves_what_was_fetched_before(ser
     with pytest.raises(CorpusError):
         get(server, part)
     server.always_cut, server.ignores_range = 0, True
-    with pytest.raises(CorpusError, match="can't download .*: the server sent no data"):
+    with pytest.raises(CorpusError, match=r"can't download .*: the server sent no data"):
         get(server, part)
     assert part.read_bytes() == BODY[:70_000]
 
