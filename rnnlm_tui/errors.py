@@ -145,9 +145,19 @@ def error_kind(exit_code: int) -> type[RnnlmError]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean "demo"?` with the known names most similar to `name`; empty if there are none."""
+    """`did you mean "demo"?` with the known names most similar to `name`; empty if there are
+    none."""
     names = list(known)
     near = get_close_matches(name, names, n=3, cutoff=0.6)
     # A mistyped prefix: `nble` for `noble-heron`.
-    near = near or [candidate for candidate in names if get_close_matches(name, [candidate[: len(name) + 1]], cutoff=0.75)][:3]
-    return "did you mean " + " or ".join(f'"{candidate}"' for candidate in near) + "?" if near else ""
+    near = (
+        near
+        or [
+            candidate
+            for candidate in names
+            if get_close_matches(name, [candidate[: len(name) + 1]], cutoff=0.75)
+        ][:3]
+    )
+    return (
+        "did you mean " + " or ".join(f'"{candidate}"' for candidate in near) + "?" if near else ""
+    )

@@ -10,9 +10,11 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches what the tests start, even where whoever started them in the background had it ignored.
+    """Ctrl-C reaches what the tests start, even where whoever started them in the background had it
+    ignored.
 
-    No network and one thread hold from here, not from the first test: libraries read both when the first test module imports them.
+    No network and one thread hold from here, not from the first test: libraries read both when the
+    first test module imports them.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
@@ -23,5 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty RNNLM_TUI_HOME, inherited by every process that the test starts."""
     path = tmp_path / "home"
     monkeypatch.setenv("RNNLM_TUI_HOME", str(path))
-    monkeypatch.setenv("RNNLM_TUI_NICENESS", "0")  # the workers of a test have to get on beside other tests
+    monkeypatch.setenv(
+        "RNNLM_TUI_NICENESS", "0"
+    )  # the workers of a test have to get on beside other tests
     return path

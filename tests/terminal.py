@@ -24,7 +24,14 @@ _UNFINISHED = re.compile(rb"\x1b(\[[0-9;<>=?]*)?\Z")
 class Terminal:
     """Runs a program on a pseudo-terminal of a given size and emulates its screen."""
 
-    def __init__(self, command: Sequence[str], *, columns: int = 80, rows: int = 24, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        columns: int = 80,
+        rows: int = 24,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.columns, self.rows = columns, rows
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
@@ -37,8 +44,18 @@ class Terminal:
         """When bytes came, on the monotonic clock, and how many."""
         self.exit_code: int | None = None
         """Once it ended: its exit code, or minus the signal."""
-        kept = {name: value for name, value in os.environ.items() if name not in ("COLORTERM", "NO_COLOR", "TMUX", "COLUMNS", "LINES")}
-        variables = {**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(environment or {})}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("COLORTERM", "NO_COLOR", "TMUX", "COLUMNS", "LINES")
+        }
+        variables = {
+            **kept,
+            "TERM": "xterm-256color",
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            **(environment or {}),
+        }
         self.pid, self.descriptor = pty.fork()
         if self.pid == 0:
             os.execvpe(command[0], list(command), variables)
@@ -47,7 +64,12 @@ class Terminal:
     def __enter__(self) -> Terminal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
@@ -98,12 +120,15 @@ class Terminal:
         return bool(data)
 
     def wait_for(self, condition: str | Callable[[], bool], seconds: float = 30.0) -> None:
-        """Read until the text is on the screen, or the condition holds; an AssertionError with the screen when it never does."""
+        """Read until the text is on the screen, or the condition holds; an AssertionError with the
+        screen when it never does."""
         deadline = time.monotonic() + seconds
         while not (condition in self.text if isinstance(condition, str) else condition()):
             assert time.monotonic() < deadline, f"never came: {condition}\n{self.text}"
             if not self.read(0.05) and self._ended():
-                assert condition in self.text if isinstance(condition, str) else condition(), f"ended with {self.exit_code} before {condition}\n{self.text}"
+                assert condition in self.text if isinstance(condition, str) else condition(), (
+                    f"ended with {self.exit_code} before {condition}\n{self.text}"
+                )
 
     def wait(self, seconds: float = 30.0) -> int:
         """Read until the program ends; its exit code."""

@@ -6,22 +6,43 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, SetOption, complete_preset
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.cli.options import JsonOption, SetOption, complete_preset
+from rnnlm_tui.schema.formatting import counted
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.bench import BenchReport, NeighbourFigures, Spread
+    from rnnlm_tui.bench.report import BenchReport, NeighbourFigures, Spread
 
 
 def bench(
-    preset: Annotated[str, typer.Option("--preset", metavar="NAME", help="The model and data to measure: {presets}.", autocompletion=complete_preset)] = "book",
-    seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Seconds to measure each implementation.")] = 20.0,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="The model and data to measure: {presets}.",
+            autocompletion=complete_preset,
+        ),
+    ] = "book",
+    seconds: Annotated[
+        float,
+        typer.Option("--seconds", metavar="S", help="Seconds to measure each implementation."),
+    ] = 20.0,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+    ] = "auto",
     only: Annotated[
         Literal["training", "sampling", "neighbour"] | None,
-        typer.Option("--only", metavar="training|sampling|neighbour", help="Measure only this.", show_default=False),
+        typer.Option(
+            "--only",
+            metavar="training|sampling|neighbour",
+            help="Measure only this.",
+            show_default=False,
+        ),
     ] = None,
-    neighbour: Annotated[bool, typer.Option("--neighbour", help="Also train while another process keeps one core busy.")] = False,
+    neighbour: Annotated[
+        bool,
+        typer.Option("--neighbour", help="Also train while another process keeps one core busy."),
+    ] = False,
     assignments: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -31,11 +52,15 @@ def bench(
     weights, each in its own process. They take turns of one or two seconds, so that other load on
     the machine affects all of them alike.
     """
+    from rnnlm_tui.bench.runner import BenchOptions, bench_config, run_bench
     from rnnlm_tui.cli.output import note, print_json
-    from rnnlm_tui.supervisor.bench.measuring import BenchOptions, run_bench
-    from rnnlm_tui.supervisor.bench.request import bench_config
 
-    options = BenchOptions(bench_config(preset, device, assignments or ()), seconds=seconds, neighbour=neighbour, only=only)
+    options = BenchOptions(
+        bench_config(preset, device, assignments or ()),
+        seconds=seconds,
+        neighbour=neighbour,
+        only=only,
+    )
     report = run_bench(options, note)
     if json:
         print_json(report.model_dump(mode="json"))
@@ -45,19 +70,34 @@ def bench(
 
 def print_report(report: BenchReport) -> None:
     """Print the report as plain tables."""
+    from rnnlm_tui.bench.report import SAMPLED_TOKENS
     from rnnlm_tui.cli.output import facts, line, table
-    from rnnlm_tui.contract.bench import SAMPLED_TOKENS
-    from rnnlm_tui.contract.figures import duration, memory
+    from rnnlm_tui.schema.formatting import duration, memory
 
     machine, data = report.machine, report.data
     limits = ", ".join(f"{numbers} {speed:,.0f}" for numbers, speed in machine.gflops.items())
     facts(
         [
             ("device", f"{machine.device}, torch {machine.torch}"),
-            ("limits", f"matmul {limits} GFLOP/s; memory {machine.bandwidth / 1e9:,.1f} GB/s, {machine.bandwidth_one / 1e9:,.1f} with one thread"),
+            (
+                "limits",
+                (
+                    f"matmul {limits} GFLOP/s; memory {machine.bandwidth / 1e9:,.1f} GB/s,"
+                    f" {machine.bandwidth_one / 1e9:,.1f} with one thread"
+                ),
+            ),
             ("matmul auto", machine.auto),
-            ("text", f"{data.title}, {data.tokenizer} tokens, {counted(data.vocab_size, 'type')} in the model; {_share(data.used)} of the positions are used"),
-            ("measured", f"{report.seconds:g} s each, in turns; medians, and ratios within the same round"),
+            (
+                "text",
+                (
+                    f"{data.title}, {data.tokenizer} tokens, {counted(data.vocab_size, 'type')} in"
+                    f" the model; {_share(data.used)} of the positions are used"
+                ),
+            ),
+            (
+                "measured",
+                f"{report.seconds:g} s each, in turns; medians, and ratios within the same round",
+            ),
         ]
     )
     if report.training:
@@ -98,12 +138,25 @@ def _print_neighbour(found: NeighbourFigures) -> None:
     table(
         ("neighbour: tokens/s", "alone", "beside a busy process", "kept"),
         [
-            ("torch's environment", f"{found.alone_default.median:,.0f}", f"{found.beside_default.median:,.0f}", _share(found.kept_default.median)),
-            ("a run's environment", f"{found.alone_ours.median:,.0f}", f"{found.beside_ours.median:,.0f}", _share(found.kept_ours.median)),
+            (
+                "torch's environment",
+                f"{found.alone_default.median:,.0f}",
+                f"{found.beside_default.median:,.0f}",
+                _share(found.kept_default.median),
+            ),
+            (
+                "a run's environment",
+                f"{found.alone_ours.median:,.0f}",
+                f"{found.beside_ours.median:,.0f}",
+                _share(found.kept_ours.median),
+            ),
         ],
         right=range(1, 4),
     )
-    line(f"alone, a run's environment is {found.alone_ratio.median:.2f} times as fast as torch's ({_between(found.alone_ratio)})")
+    line(
+        f"alone, a run's environment is {found.alone_ratio.median:.2f} times as fast as torch's"
+        f" ({_between(found.alone_ratio)})"
+    )
 
 
 def _between(spread: Spread) -> str:

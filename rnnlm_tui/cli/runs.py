@@ -1,17 +1,39 @@
-"""The verbs `open`, `runs`, `show`, `metrics` and `checkpoints`."""
+"""The verbs `open`, `runs`, `show`, `metrics` and `checkpoints`.
+
+The verb `compare`: runs side by side.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.arguments import AsciiOption, FpsOption, JsonOption, NoMouseOption, RunArgument, ThemeOption, check_exclusive
+from rnnlm_tui.cli.options import (
+    AsciiOption,
+    FpsOption,
+    JsonOption,
+    NoMouseOption,
+    RunArgument,
+    RunsArgument,
+    ThemeOption,
+    check_exclusive,
+)
 from rnnlm_tui.cli.start import FPS, THEME, check_fps
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.schema.formatting import counted
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.comparison import Comparison, FigureRow
 
 
-def open_run(run: RunArgument, ascii_only: AsciiOption = None, theme: ThemeOption = THEME, fps: FpsOption = FPS, no_mouse: NoMouseOption = False) -> None:
+def open_run(
+    run: RunArgument,
+    ascii_only: AsciiOption = None,
+    theme: ThemeOption = THEME,
+    fps: FpsOption = FPS,
+    no_mouse: NoMouseOption = False,
+) -> None:
     """Open the app on a run."""
     from rnnlm_tui.cli import start
 
@@ -20,7 +42,7 @@ def open_run(run: RunArgument, ascii_only: AsciiOption = None, theme: ThemeOptio
 
 def complete_key(incomplete: str) -> list[str]:
     """Complete a figure or config key for the shell."""
-    from rnnlm_tui.contract.run_keys import key_names
+    from rnnlm_tui.schema.filters import key_names
 
     return [name for name in key_names() if name.startswith(incomplete)]
 
@@ -28,7 +50,13 @@ def complete_key(incomplete: str) -> list[str]:
 def runs(
     filters: Annotated[
         str,
-        typer.Option("--filter", "-f", metavar="FILTER", help="Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.", show_default=False),
+        typer.Option(
+            "--filter",
+            "-f",
+            metavar="FILTER",
+            help="Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.",
+            show_default=False,
+        ),
     ] = "",
     sort: Annotated[
         str,
@@ -47,9 +75,19 @@ def runs(
 
     Pinned runs come first.
     """
-    from rnnlm_tui.cli.output import line, note, print_json, table
-    from rnnlm_tui.cli.summaries import RUN_COLUMNS, RUN_COLUMNS_RIGHT, RUN_COLUMNS_SPARE, run_cells, status_colour, status_text
-    from rnnlm_tui.supervisor.listing import listed_runs
+    from rnnlm_tui.cli.output import (
+        RUN_COLUMNS,
+        RUN_COLUMNS_RIGHT,
+        RUN_COLUMNS_SPARE,
+        line,
+        note,
+        print_json,
+        run_cells,
+        status_colour,
+        status_text,
+        table,
+    )
+    from rnnlm_tui.client.listing import listed_runs
 
     listing = listed_runs(filters, sort, reverse=reverse)
     found = listing.runs
@@ -57,7 +95,13 @@ def runs(
         print_json([summary.model_dump(mode="json") for summary in found])
     elif found:
         colours = {status_text(summary): status_colour(summary) for summary in found}
-        table(RUN_COLUMNS, [run_cells(summary) for summary in found], right=RUN_COLUMNS_RIGHT, spare=RUN_COLUMNS_SPARE, colours={1: colours})
+        table(
+            RUN_COLUMNS,
+            [run_cells(summary) for summary in found],
+            right=RUN_COLUMNS_RIGHT,
+            spare=RUN_COLUMNS_SPARE,
+            colours={1: colours},
+        )
         for summary in found:
             if summary.unreadable:
                 note(f"{summary.message}{'; ' if summary.hint else ''}{summary.hint or ''}")
@@ -69,27 +113,47 @@ def runs(
 
 def show(
     run: RunArgument,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the dashboard's figures until the run ends; Ctrl-C exits, and the run continues.")] = False,
-    once: Annotated[bool, typer.Option("--once", help="Show the dashboard's current figures.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help=(
+                "Show the dashboard's figures until the run ends; Ctrl-C exits, and the run"
+                " continues."
+            ),
+        ),
+    ] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Show the dashboard's current figures.")
+    ] = False,
     ascii_only: AsciiOption = None,
     fps: FpsOption = FPS,
     json: JsonOption = False,
 ) -> None:
     """Show a run's figures, once or live."""
-    from rnnlm_tui.cli.output import facts, has_block_characters, print_json
-    from rnnlm_tui.cli.summaries import status_colour, summary_lines
+    from rnnlm_tui.cli.output import (
+        facts,
+        has_block_characters,
+        print_json,
+        status_colour,
+        summary_lines,
+    )
+    from rnnlm_tui.client.monitor import summarize
     from rnnlm_tui.store.runs import find_run
-    from rnnlm_tui.supervisor.monitor import summarize
 
     directory = find_run(run)
     check_exclusive(watch=watch, once=once)
     check_fps(fps)
     ascii_only = not has_block_characters() if ascii_only is None else ascii_only
     if watch:
-        from rnnlm_tui.cli.follow import follow_run
-        from rnnlm_tui.cli.watch import watch_run
+        from rnnlm_tui.cli.watch import follow_run, watch_run
 
-        raise typer.Exit(follow_run(directory, json=True) if json else watch_run(directory, fps=fps, ascii_only=ascii_only))
+        raise typer.Exit(
+            follow_run(directory, json=True)
+            if json
+            else watch_run(directory, fps=fps, ascii_only=ascii_only)
+        )
     if once and not json:
         from rnnlm_tui.cli.watch import print_frame
 
@@ -105,11 +169,21 @@ def show(
 def metrics(
     run: RunArgument,
     csv: Annotated[bool, typer.Option("--csv", help="Print all steps as CSV.")] = False,
-    evaluations: Annotated[bool, typer.Option("--evaluations", help="Print evaluations instead of steps.")] = False,
+    evaluations: Annotated[
+        bool, typer.Option("--evaluations", help="Print evaluations instead of steps.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Print metrics: the latest, or all as CSV or JSON."""
-    from rnnlm_tui.cli.metric_rows import EVALUATION_COLUMNS, STEP_COLUMNS, evaluation_rows, step_rows, write_csv, write_json, write_table
+    from rnnlm_tui.cli.output import (
+        EVALUATION_COLUMNS,
+        STEP_COLUMNS,
+        evaluation_rows,
+        step_rows,
+        write_csv,
+        write_json,
+        write_table,
+    )
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
 
@@ -133,10 +207,10 @@ def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
     from time import time
 
     from rnnlm_tui.cli.output import line, print_json, table
-    from rnnlm_tui.contract.figures import NOTHING, age, disk, figure
-    from rnnlm_tui.contract.metrics import perplexity
-    from rnnlm_tui.store.pins import pinned_steps
+    from rnnlm_tui.schema.formatting import NOTHING, age, disk, figure
+    from rnnlm_tui.schema.metrics import perplexity
     from rnnlm_tui.store.reader import RunReader
+    from rnnlm_tui.store.retention import pinned_steps
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)
@@ -145,12 +219,26 @@ def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
         rows = sorted(reader.checkpoints(), key=lambda row: row.step, reverse=True)
     if json:
         figures = (
-            {"validation_perplexity": None if row.validation_loss is None else perplexity(row.validation_loss), "pinned": row.step in pinned} for row in rows
+            {
+                "validation_perplexity": (
+                    None if row.validation_loss is None else perplexity(row.validation_loss)
+                ),
+                "pinned": row.step in pinned,
+            }
+            for row in rows
         )
-        print_json([{**asdict(row), **more, "path": str(directory.path / row.path)} for row, more in zip(rows, figures, strict=True)])
+        print_json(
+            [
+                {**asdict(row), **more, "path": str(directory.path / row.path)}
+                for row, more in zip(rows, figures, strict=True)
+            ]
+        )
         return
     if not rows:
-        line(f"{directory.name} has no checkpoints yet: `rnnlm-tui checkpoint {directory.name}` saves one now")
+        line(
+            f"{directory.name} has no checkpoints yet: `rnnlm-tui checkpoint {directory.name}`"
+            " saves one now"
+        )
         return
     cells = [
         (
@@ -159,8 +247,118 @@ def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
             NOTHING if row.validation_loss is None else figure(perplexity(row.validation_loss)),
             disk(row.bytes),
             age(time() - row.time),
-            " ".join(mark for mark, marked in (("★ best", row.best), ("▸ last", row.last), ("⚑ pinned", row.step in pinned)) if marked),
+            " ".join(
+                mark
+                for mark, marked in (
+                    ("★ best", row.best),
+                    ("▸ last", row.last),
+                    ("⚑ pinned", row.step in pinned),
+                )
+                if marked
+            ),
         )
         for row in rows
     ]
     table(("step", "epoch", "val ppl", "size", "age", "mark"), cells, right=range(5))
+
+
+MOST_CELL, LEAST_CELL = 32, 10
+"""Maximum and minimum width of a setting in the table, in characters."""
+
+
+def compare(
+    runs: RunsArgument,
+    json: JsonOption = False,
+) -> None:
+    """Compare runs: settings that differ, final and best metrics."""
+    from dataclasses import replace
+
+    from rnnlm_tui.cli.output import columns, fits, line, note, print_json, table
+    from rnnlm_tui.client.comparison import compare_runs
+    from rnnlm_tui.store.runs import find_run
+
+    comparison = compare_runs([find_run(run) for run in runs])
+    if json:
+        print_json(_as_json(comparison))
+        return
+    room = _cell_width(comparison, columns(sys.stdout))
+    heads = [f"{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
+    right = range(1, len(heads) + 1)
+    if comparison.settings:
+        table(
+            ("differing settings", *heads),
+            [
+                (row.key, *(_short(value, room) for value in row.values))
+                for row in comparison.settings
+            ],
+            right=right,
+        )
+    else:
+        line(
+            "the runs have the same settings"
+            if len(heads) > 1
+            else "nothing to compare: name a second run"
+        )
+    line()
+    figures = [(row.label, *_cells(row)) for row in comparison.figures]
+    if not fits(("figures", *heads), figures):
+        figures = [
+            (row.label, *_cells(replace(row, differences=("",) * len(row.words))))
+            for row in comparison.figures
+        ]
+    table(("figures", *heads), figures, right=right)
+    if comparison.remark:
+        note(comparison.remark)
+
+
+def _cell_width(comparison: Comparison, width: int | None) -> int:
+    """Return the width of a setting at which the table fits the terminal, if possible."""
+    if width is None:
+        return MOST_CELL
+    keys = max((len(row.key) for row in comparison.settings), default=0)
+    return max(LEAST_CELL, min(MOST_CELL, (width - keys) // len(comparison.runs) - 2))
+
+
+def _short(text: str, room: int) -> str:
+    """Shorten a text: a path keeps its end, anything else its start."""
+    flat = " ".join(text.split())
+    if len(flat) <= room:
+        return flat
+    return "…" + flat[1 - room :] if "/" in flat else flat[: room - 1] + "…"
+
+
+def _cells(row: FigureRow) -> list[str]:
+    """Format each run's figure: the best with a star, the others with the difference.
+
+    Two trailing characters keep the digits aligned.
+    """
+    return [
+        (
+            f"{words} ({difference})  "
+            if difference
+            else (
+                f"{words} ★"
+                if row.best is not None and words == row.words[row.best]
+                else f"{words}  "
+            )
+        )
+        for words, difference in zip(row.words, row.differences, strict=True)
+    ]
+
+
+def _as_json(comparison: Comparison) -> dict[str, object]:
+    return {
+        "runs": [
+            {"letter": run.letter, "run": run.name, "summary": run.summary.model_dump(mode="json")}
+            for run in comparison.runs
+        ],
+        "settings": {row.key: list(row.found) for row in comparison.settings},
+        "figures": {
+            row.name: {
+                "values": list(row.values),
+                "best": None if row.best is None else comparison.runs[row.best].name,
+            }
+            for row in comparison.figures
+        },
+        "remark": comparison.remark or None,
+    }

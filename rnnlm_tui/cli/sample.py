@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rnnlm_tui.cli.arguments import JsonOption, check_exclusive, checkpoint_path, complete_sampled, split_address
-from rnnlm_tui.contract.figures import counted, first_of
+from rnnlm_tui.cli.options import (
+    JsonOption,
+    check_exclusive,
+    checkpoint_path,
+    complete_sampled,
+    split_address,
+)
+from rnnlm_tui.schema.formatting import counted, first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rnnlm_tui.contract.config import SamplingConfig
-    from rnnlm_tui.contract.requests import SampleDone, SampleRequest
+    from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.errors import ConfigError, InputError, Problem
-    from rnnlm_tui.store.run_directory import RunDirectory
-    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.schema.config import SamplingConfig
+    from rnnlm_tui.schema.protocol import SampleDone, SampleRequest
+    from rnnlm_tui.store.paths import RunDirectory
 
 _FROM_RUN = "the run's"
 SHOWN_LETTERS = 40
@@ -36,46 +42,112 @@ def sample(
         str,
         typer.Argument(
             metavar="RUN[@best|@last|@STEP|@now]",
-            help="A run and its checkpoint (default: @best); @now is the current weights of a run in training.",
+            help=(
+                "A run and its checkpoint (default: @best); @now is the current weights of a run in"
+                " training."
+            ),
             show_default=False,
             autocompletion=complete_sampled,
         ),
     ],
-    prompt: Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="The text to continue; - reads it from standard input.", show_default=False)] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PROMPT]",
+            help="The text to continue; - reads it from standard input.",
+            show_default=False,
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
             "--prompts",
             metavar="FILE",
-            help="Continue every prompt in a file: one per line, or a .jsonl file of strings or of objects with a “prompt”; - reads standard input.",
+            help=(
+                "Continue every prompt in a file: one per line, or a .jsonl file of strings or of"
+                " objects with a “prompt”; - reads standard input."
+            ),
             show_default=False,
         ),
     ] = None,
-    samples: Annotated[int, typer.Option("-n", "--samples", metavar="N", help="Samples per prompt, with consecutive seeds.")] = 1,
-    temperature: Annotated[float | None, typer.Option(metavar="T", help="Below 1 safer, above 1 more varied; 0: greedy.", show_default=_FROM_RUN)] = None,
-    top_k: Annotated[int | None, typer.Option(metavar="K", help="Sample from the K most likely tokens; 0: off.", show_default=_FROM_RUN)] = None,
+    samples: Annotated[
+        int,
+        typer.Option(
+            "-n", "--samples", metavar="N", help="Samples per prompt, with consecutive seeds."
+        ),
+    ] = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            help="Below 1 safer, above 1 more varied; 0: greedy.",
+            show_default=_FROM_RUN,
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Sample from the K most likely tokens; 0: off.",
+            show_default=_FROM_RUN,
+        ),
+    ] = None,
     top_p: Annotated[
-        float | None, typer.Option(metavar="P", help="Sample from the fewest tokens whose probabilities sum to at least P; 1: off.", show_default=_FROM_RUN)
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Sample from the fewest tokens whose probabilities sum to at least P; 1: off.",
+            show_default=_FROM_RUN,
+        ),
     ] = None,
     min_p: Annotated[
         float | None,
-        typer.Option(metavar="P", help="Sample from tokens at least P times as likely as the most likely one; 0: off.", show_default=_FROM_RUN),
+        typer.Option(
+            metavar="P",
+            help="Sample from tokens at least P times as likely as the most likely one; 0: off.",
+            show_default=_FROM_RUN,
+        ),
     ] = None,
     repetition_penalty: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Above 1, tokens already in the prompt or text become less likely; 1: off.", show_default=_FROM_RUN),
+        typer.Option(
+            metavar="X",
+            help="Above 1, tokens already in the prompt or text become less likely; 1: off.",
+            show_default=_FROM_RUN,
+        ),
     ] = None,
     unknown: Annotated[
         Literal["auto", "avoid", "allow"] | None,
-        typer.Option(metavar="auto|avoid|allow", help="Whether to sample <unk>; auto: not with word tokens.", show_default=_FROM_RUN),
+        typer.Option(
+            metavar="auto|avoid|allow",
+            help="Whether to sample <unk>; auto: not with word tokens.",
+            show_default=_FROM_RUN,
+        ),
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help=r"Stop before TEXT (\n: a line break, '': no stop texts); can be repeated.", show_default=_FROM_RUN),
+        typer.Option(
+            metavar="TEXT",
+            help=r"Stop before TEXT (\n: a line break, '': no stop texts); can be repeated.",
+            show_default=_FROM_RUN,
+        ),
     ] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(metavar="N", help="Tokens to generate.", show_default=_FROM_RUN)] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same text.", show_default=_FROM_RUN)] = None,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the most likely token, like --temperature 0; needs no seed.")] = False,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens to generate.", show_default=_FROM_RUN)
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="The same seed gives the same text.", show_default=_FROM_RUN
+        ),
+    ] = None,
+    greedy: Annotated[
+        bool,
+        typer.Option(
+            "--greedy",
+            help="Always take the most likely token, like --temperature 0; needs no seed.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Continue one or more prompts with a checkpoint's model.
@@ -86,15 +158,21 @@ def sample(
     import asyncio
 
     from rnnlm_tui.cli.output import note, print_json
-    from rnnlm_tui.contract.escapes import unescaped
     from rnnlm_tui.errors import ConfigError, InputError
+    from rnnlm_tui.schema.text import unescaped
 
     check_exclusive(PROMPT=prompt is not None, prompts=prompts is not None)
     if prompt is None and prompts is None:
-        raise InputError("no prompt given", hint=f"rnnlm-tui sample {run} 'The', or --prompts FILE; '' is an empty prompt")
+        raise InputError(
+            "no prompt given",
+            hint=f"rnnlm-tui sample {run} 'The', or --prompts FILE; '' is an empty prompt",
+        )
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
-    check_exclusive("--temperature 0 is greedy as well", **{"greedy": greedy, f"temperature {temperature}": bool(temperature)})
+    check_exclusive(
+        "--temperature 0 is greedy as well",
+        **{"greedy": greedy, f"temperature {temperature}": bool(temperature)},
+    )
     directory, which = split_address(run)
     changes: dict[str, object] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty, "unknown": unknown,
@@ -106,14 +184,21 @@ def sample(
         raise named_by_options(error) from error
     if samples > 1 and settings.is_greedy:
         raise InputError(
-            f"-n {samples} would give the same text {samples} times: greedy sampling always takes the most likely token",
+            f"-n {samples} would give the same text {samples} times: greedy sampling always takes"
+            " the most likely token",
             hint="leave out -n, or sample with a temperature above 0",
         )
     several = prompts is not None or samples > 1
     texts = read_prompts(prompts) if prompts is not None else [read_prompt(prompt or "")]
     first = sample_request(directory, which, texts[0], settings)
     requests = [
-        first.model_copy(update={"id": f"{number}.{place}", "prompt": text, "settings": settings.model_copy(update={"seed": (settings.seed + place) % 2**63})})
+        first.model_copy(
+            update={
+                "id": f"{number}.{place}",
+                "prompt": text,
+                "settings": settings.model_copy(update={"seed": (settings.seed + place) % 2**63}),
+            }
+        )
         for number, text in enumerate(texts)
         for place in range(samples)
     ]
@@ -121,30 +206,62 @@ def sample(
     def report(request: SampleRequest, done: SampleDone) -> None:
         number, _, place = request.id.partition(".")
         if json and several:
-            print_json({**sample_json(request, done, directory.name), "prompt_number": int(number) + 1, "sample_number": int(place) + 1}, indent=None)
+            print_json(
+                {
+                    **sample_json(request, done, directory.name),
+                    "prompt_number": int(number) + 1,
+                    "sample_number": int(place) + 1,
+                },
+                indent=None,
+            )
         elif json:
             print_json(sample_json(request, done, directory.name))
 
     results = asyncio.run(_generate_all(requests, report, stream=not json))
     if unknown_words := list(dict.fromkeys(word for done in results for word in done.unknown)):
-        shortened = [word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in unknown_words]
+        shortened = [
+            word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…"
+            for word in unknown_words
+        ]
         note(f"unknown to this model, read as <unk>: {first_of(shortened, MOST_UNKNOWN)}")
     if not json:
-        counts = f"{counted(len(results), 'sample')} of {counted(len(texts), 'prompt')}, " if several else ""
-        note(f"{counts}{_outcome(results, settings, samples)}, from {directory.name}@{step_of(first)}")
+        counts = (
+            f"{counted(len(results), 'sample')} of {counted(len(texts), 'prompt')}, "
+            if several
+            else ""
+        )
+        note(
+            f"{counts}{_outcome(results, settings, samples)}, from"
+            f" {directory.name}@{step_of(first)}"
+        )
 
 
 def _outcome(results: list[SampleDone], settings: SamplingConfig, samples: int) -> str:
     """Format `100 tokens, 7,584 tok/s, 0.7 bits per token, seed 7`, in total for all samples."""
-    from rnnlm_tui.contract.escapes import escaped
+    from rnnlm_tui.schema.text import escaped
 
     tokens = sum(done.tokens for done in results)
     seconds = sum(done.seconds - done.first_token_seconds for done in results)
-    rate = f"{(tokens - len(results)) / seconds:,.0f} tok/s, " if tokens > len(results) and seconds > 0 else ""
-    ended = f'stopped at "{escaped(results[0].stop)}", ' if len(results) == 1 and results[0].reason == "stop" else ""
+    rate = (
+        f"{(tokens - len(results)) / seconds:,.0f} tok/s, "
+        if tokens > len(results) and seconds > 0
+        else ""
+    )
+    ended = (
+        f'stopped at "{escaped(results[0].stop)}", '
+        if len(results) == 1 and results[0].reason == "stop"
+        else ""
+    )
     bits = sum(done.bits_per_token * done.tokens for done in results) / max(1, tokens)
-    seeds = f"seed {settings.seed}" if samples == 1 else f"seeds {settings.seed} to {settings.seed + samples - 1}"
-    return f"{counted(tokens, 'token')}, {ended}{rate}{bits:.1f} bits per token, {'greedy' if settings.is_greedy else seeds}"
+    seeds = (
+        f"seed {settings.seed}"
+        if samples == 1
+        else f"seeds {settings.seed} to {settings.seed + samples - 1}"
+    )
+    return (
+        f"{counted(tokens, 'token')}, {ended}{rate}{bits:.1f} bits per token,"
+        f" {'greedy' if settings.is_greedy else seeds}"
+    )
 
 
 def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> SamplingConfig:
@@ -153,7 +270,7 @@ def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> S
     Raises:
         ConfigError: every invalid value.
     """
-    from rnnlm_tui.contract.validation import merge, parse_config
+    from rnnlm_tui.schema.validation import merge, parse_config
 
     wanted = {f"sampling.{name}": value for name, value in changes.items() if value is not None}
     return parse_config(merge(directory.read_config(), wanted)).sampling
@@ -170,7 +287,9 @@ def named_by_options(error: ConfigError) -> InputError:
     return InputError("\n".join(describe(problem) for problem in error.problems))
 
 
-def sample_request(directory: RunDirectory, which: str | None, prompt: str, settings: SamplingConfig) -> SampleRequest:
+def sample_request(
+    directory: RunDirectory, which: str | None, prompt: str, settings: SamplingConfig
+) -> SampleRequest:
     """Build a request for the sampler.
 
     Args:
@@ -180,7 +299,7 @@ def sample_request(directory: RunDirectory, which: str | None, prompt: str, sett
     Raises:
         UnknownCheckpointError: no such checkpoint; lists the available ones.
     """
-    from rnnlm_tui.contract.requests import SampleRequest
+    from rnnlm_tui.schema.protocol import SampleRequest
 
     path = snapshot(directory) if which == "now" else checkpoint_path(directory, which)
     return SampleRequest(id="1", checkpoint=str(path), prompt=prompt, settings=settings)
@@ -192,7 +311,7 @@ def snapshot(directory: RunDirectory) -> Path:
     Raises:
         RunStateError: the run isn't training.
     """
-    from rnnlm_tui.supervisor.control_client import send
+    from rnnlm_tui.client.control import send
 
     return directory.path / send(directory, "snapshot").checkpoint
 
@@ -222,14 +341,20 @@ def read_prompt(prompt: str) -> str:
     Raises:
         InputError: not UTF-8, or too long.
     """
-    from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
     from rnnlm_tui.errors import InputError
+    from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
 
     try:
-        text = sys.stdin.read(MAX_PROMPT_CHARACTERS + 2).removesuffix("\n") if prompt == "-" else prompt
+        text = (
+            sys.stdin.read(MAX_PROMPT_CHARACTERS + 2).removesuffix("\n")
+            if prompt == "-"
+            else prompt
+        )
         text.encode()
     except UnicodeError:
-        raise InputError("the prompt is not UTF-8", hint="check the terminal's encoding with `rnnlm-tui doctor`") from None
+        raise InputError(
+            "the prompt is not UTF-8", hint="check the terminal's encoding with `rnnlm-tui doctor`"
+        ) from None
     if len(text) > MAX_PROMPT_CHARACTERS:
         have = f"{counted(len(text), 'character')}" if prompt != "-" else "too many characters"
         raise InputError(f"the prompt has {have}, maximum is {MAX_PROMPT_CHARACTERS:,}")
@@ -253,9 +378,14 @@ def read_prompts(file: Path) -> list[str]:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"cannot read prompts from {place}: {error.strerror}", hint="one prompt per line, or a .jsonl file") from None
+        raise InputError(
+            f"cannot read prompts from {place}: {error.strerror}",
+            hint="one prompt per line, or a .jsonl file",
+        ) from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{place} is not UTF-8 (byte {error.start:,})", hint="save it as UTF-8") from None
+        raise InputError(
+            f"{place} is not UTF-8 (byte {error.start:,})", hint="save it as UTF-8"
+        ) from None
     found, problems = list[str](), list[str]()
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         if not line:
@@ -269,35 +399,51 @@ def read_prompts(file: Path) -> list[str]:
                 continue
             prompt = value.get("prompt") if isinstance(value, dict) else value
         if not isinstance(prompt, str):
-            problems.append(f"{place}, line {number:,}: not a string or an object with a string “prompt”")
+            problems.append(
+                f"{place}, line {number:,}: not a string or an object with a string “prompt”"
+            )
         elif problem := _prompt_problem(prompt):
             problems.append(f"{place}, line {number:,}: {problem}")
         else:
             found.append(prompt)
     if problems:
-        more = [f"and {counted(len(problems) - MOST_PROBLEMS, 'more line')}"] if len(problems) > MOST_PROBLEMS else []
+        more = (
+            [f"and {counted(len(problems) - MOST_PROBLEMS, 'more line')}"]
+            if len(problems) > MOST_PROBLEMS
+            else []
+        )
         raise InputError("\n".join([*problems[:MOST_PROBLEMS], *more]))
     if not found:
-        raise InputError(f"{place} has no prompts", hint="one prompt per line; empty lines are skipped")
+        raise InputError(
+            f"{place} has no prompts", hint="one prompt per line; empty lines are skipped"
+        )
     return found
 
 
 def _prompt_problem(prompt: str) -> str:
     """Why a prompt is invalid; empty if it is valid."""
-    from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
+    from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
 
     try:
         prompt.encode()
     except UnicodeError:
         return "the prompt is not UTF-8"
     if len(prompt) > MAX_PROMPT_CHARACTERS:
-        return f"the prompt has {counted(len(prompt), 'character')}, maximum is {MAX_PROMPT_CHARACTERS:,}"
+        return (
+            f"the prompt has {counted(len(prompt), 'character')}, maximum is"
+            f" {MAX_PROMPT_CHARACTERS:,}"
+        )
     return ""
 
 
-async def _generate_all(requests: Sequence[SampleRequest], report: Callable[[SampleRequest, SampleDone], None], *, stream: bool) -> list[SampleDone]:
+async def _generate_all(
+    requests: Sequence[SampleRequest],
+    report: Callable[[SampleRequest, SampleDone], None],
+    *,
+    stream: bool,
+) -> list[SampleDone]:
     """Generate the samples one after another with one sampler, which loads the model once."""
-    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.client.sampler import SamplerClient
 
     client = SamplerClient()
     results: list[SampleDone] = []
@@ -311,11 +457,13 @@ async def _generate_all(requests: Sequence[SampleRequest], report: Callable[[Sam
     return results
 
 
-async def _generate(client: SamplerClient, request: SampleRequest, *, stream: bool, apart: bool) -> SampleDone:
+async def _generate(
+    client: SamplerClient, request: SampleRequest, *, stream: bool, apart: bool
+) -> SampleDone:
     """Generate a sample; `stream` prints its text as it arrives, `apart` an empty line first."""
     from rnnlm_tui.cli.output import TextStream, line
-    from rnnlm_tui.contract.requests import SampleDone
     from rnnlm_tui.errors import WorkerError
+    from rnnlm_tui.schema.protocol import SampleDone
 
     output, begun = TextStream(), False
     try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from rnnlm_tui.tui.sizes import SMALLEST
+from rnnlm_tui.tui import SMALLEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.store.paths import RunDirectory
 
 
 FPS = 2.0
@@ -31,10 +31,19 @@ def opens_without_options(arguments: Sequence[str]) -> bool:
 
     if COMPLETING in os.environ:
         return False
-    return not arguments or (len(arguments) == 2 and arguments[0] == "open" and not arguments[1].startswith("-"))
+    return not arguments or (
+        len(arguments) == 2 and arguments[0] == "open" and not arguments[1].startswith("-")
+    )
 
 
-def open_run(name: str, *, ascii_only: bool | None = None, theme: str = THEME, fps: float = FPS, mouse: bool = True) -> NoReturn:
+def open_run(
+    name: str,
+    *,
+    ascii_only: bool | None = None,
+    theme: str = THEME,
+    fps: float = FPS,
+    mouse: bool = True,
+) -> NoReturn:
     """Open the app on a run.
 
     Raises:
@@ -47,7 +56,13 @@ def open_run(name: str, *, ascii_only: bool | None = None, theme: str = THEME, f
 
 
 def open_app(
-    run: RunDirectory | None, pane: str | None = None, *, ascii_only: bool | None = None, theme: str = THEME, fps: float = FPS, mouse: bool = True
+    run: RunDirectory | None,
+    pane: str | None = None,
+    *,
+    ascii_only: bool | None = None,
+    theme: str = THEME,
+    fps: float = FPS,
+    mouse: bool = True,
 ) -> NoReturn:
     """Run the app in the terminal and exit with its code.
 
@@ -60,20 +75,27 @@ def open_app(
     import threading
 
     from rnnlm_tui.errors import InputError
-    from rnnlm_tui.tui.terminal_kind import COLOUR_NAMES, terminal_kind
+    from rnnlm_tui.tui.terminal import COLOUR_NAMES, terminal_kind
 
     check_terminal()
     check_fps(fps)
     if theme not in (THEME, *COLOUR_NAMES):
-        raise InputError(f"--theme is {theme}, must be {THEME}, {', '.join(COLOUR_NAMES[:-1])} or {COLOUR_NAMES[-1]}")
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # searching for plugins reads the metadata of every installed package
-    if terminal_kind(os.environ).depth == "256":  # Textual detects 16 colours in many terminals with 256
+        raise InputError(
+            f"--theme is {theme}, must be {THEME}, {', '.join(COLOUR_NAMES[:-1])} or"
+            f" {COLOUR_NAMES[-1]}"
+        )
+    os.environ.setdefault(
+        "PYDANTIC_DISABLE_PLUGINS", "1"
+    )  # searching for plugins reads the metadata of every installed package
+    if (
+        terminal_kind(os.environ).depth == "256"
+    ):  # Textual detects 16 colours in many terminals with 256
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
     gc.disable()  # collecting takes a tenth of the time to the first screen
     collecting = threading.Timer(GARBAGE_SECONDS, _enable_collection)
     collecting.daemon = True
     collecting.start()
-    from rnnlm_tui.tui.run_app import run_app
+    from rnnlm_tui.tui.app import run_app
 
     try:
         raise SystemExit(run_app(run, pane, ascii=ascii_only, fps=fps, mouse=mouse, colours=theme))
@@ -119,13 +141,23 @@ def check_terminal() -> None:
 
     from rnnlm_tui.errors import TerminalError
 
-    hint = "`rnnlm-tui train`, `runs`, `show` and `sample` need no terminal; `rnnlm-tui --help` lists them all"
+    hint = (
+        "`rnnlm-tui train`, `runs`, `show` and `sample` need no terminal; `rnnlm-tui --help` lists"
+        " them all"
+    )
     for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
         if not stream.isatty():
-            raise TerminalError(f"the app needs a terminal, but standard {name} is not one", hint=hint)
+            raise TerminalError(
+                f"the app needs a terminal, but standard {name} is not one", hint=hint
+            )
     kind = os.environ.get("TERM", "")
     if kind in ("", "dumb"):
-        raise TerminalError(f'the app can\'t run with TERM="{kind}": no cursor addressing', hint=hint)
+        raise TerminalError(
+            f'the app can\'t run with TERM="{kind}": no cursor addressing', hint=hint
+        )
     columns, rows = shutil.get_terminal_size()
     if columns < SMALLEST[0] or rows < SMALLEST[1]:
-        raise TerminalError(f"the terminal has {columns}×{rows} cells, the app needs {SMALLEST[0]}×{SMALLEST[1]}", hint="enlarge the terminal; " + hint)
+        raise TerminalError(
+            f"the terminal has {columns}×{rows} cells, the app needs {SMALLEST[0]}×{SMALLEST[1]}",
+            hint="enlarge the terminal; " + hint,
+        )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.cli.arguments import JsonOption, RunArgument
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.cli.options import JsonOption, RunArgument
+from rnnlm_tui.schema.formatting import counted
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import StorageError
-    from rnnlm_tui.store.run_directory import RunDirectory
-    from rnnlm_tui.store.verification import CheckpointCheck
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.verify import CheckpointCheck
 
 
 def verify(run: RunArgument, json: JsonOption = False) -> None:
@@ -22,17 +22,29 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
     """
     from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run
-    from rnnlm_tui.store.verification import check_checkpoints, damaged_folders
+    from rnnlm_tui.store.verify import check_checkpoints, damaged_folders
 
     directory = find_run(run)
-    checks = [replace(check, problem=check.problem.replace(f"{directory.path}/", "")) for check in check_checkpoints(directory)]
+    checks = [
+        replace(check, problem=check.problem.replace(f"{directory.path}/", ""))
+        for check in check_checkpoints(directory)
+    ]
     aside = damaged_folders(directory)
     database, verdict, advice = _check_database(directory)
     damaged = damage_error(directory, checks, verdict, advice)
     if json:
-        found = [{**asdict(check), "path": str(check.path), "whole": not check.problem} for check in checks]
+        found = [
+            {**asdict(check), "path": str(check.path), "whole": not check.problem}
+            for check in checks
+        ]
         print_json(
-            {"run": directory.name, "whole": damaged is None, "checkpoints": found, "kept_aside": [str(path) for path in aside], "database": database or None}
+            {
+                "run": directory.name,
+                "whole": damaged is None,
+                "checkpoints": found,
+                "kept_aside": [str(path) for path in aside],
+                "database": database or None,
+            }
         )
     else:
         _write(checks)
@@ -43,7 +55,9 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
         raise damaged
 
 
-def damage_error(run: RunDirectory, checks: list[CheckpointCheck], database: str, advice: str) -> StorageError | None:
+def damage_error(
+    run: RunDirectory, checks: list[CheckpointCheck], database: str, advice: str
+) -> StorageError | None:
     """Return an error that sums up the damage and says what to do; None if nothing is damaged.
 
     Args:
@@ -54,8 +68,16 @@ def damage_error(run: RunDirectory, checks: list[CheckpointCheck], database: str
     bad = [check for check in checks if check.problem]
     intact = [check for check in checks if not check.problem]
     if not bad:
-        return DatabaseError(f"the database of {run.name} {database}", hint=advice) if database else None
-    count = f"{len(bad)} of {counted(len(checks), 'checkpoint')}" if len(checks) > 1 else "the only checkpoint"
+        return (
+            DatabaseError(f"the database of {run.name} {database}", hint=advice)
+            if database
+            else None
+        )
+    count = (
+        f"{len(bad)} of {counted(len(checks), 'checkpoint')}"
+        if len(checks) > 1
+        else "the only checkpoint"
+    )
     also = f", and its database {database}" if database else ""
     if bad[-1].newer:
         hint = "update rnnlm-tui: this version can't resume from an older checkpoint instead"
@@ -65,32 +87,44 @@ def damage_error(run: RunDirectory, checks: list[CheckpointCheck], database: str
         if _status(run) == "finished":
             hint = "no intact checkpoint is left: start a new run"
         else:
-            hint = f"no intact checkpoint is left: `rnnlm-tui resume {run.name}` restarts from step 0"
-    verdict = "can't be checked" if all(check.newer for check in bad) else f"{'is' if len(bad) == 1 else 'are'} damaged"
+            hint = (
+                f"no intact checkpoint is left: `rnnlm-tui resume {run.name}` restarts from step 0"
+            )
+    verdict = (
+        "can't be checked"
+        if all(check.newer for check in bad)
+        else f"{'is' if len(bad) == 1 else 'are'} damaged"
+    )
     return CheckpointError(f"{count} of {run.name} {verdict}{also}", hint=hint)
 
 
 def _advice(run: RunDirectory, step: int) -> str:
     """Say how to use the latest intact checkpoint, depending on the run's status."""
-    from rnnlm_tui.contract.status import LIVING
+    from rnnlm_tui.schema.status import LIVING
 
     status = _status(run)
     if status == "finished":
-        return f"use step {step:,}, the latest intact one: `rnnlm-tui sample {run.name}@{step}` or `rnnlm-tui train --from {run.name}@{step}`"
+        return (
+            f"use step {step:,}, the latest intact one: `rnnlm-tui sample {run.name}@{step}` or"
+            f" `rnnlm-tui train --from {run.name}@{step}`"
+        )
     if status in LIVING:
-        return f"training isn't affected: `rnnlm-tui checkpoint {run.name}` saves a new one; step {step:,} is the latest intact one"
+        return (
+            f"training isn't affected: `rnnlm-tui checkpoint {run.name}` saves a new one; step"
+            f" {step:,} is the latest intact one"
+        )
     return f"`rnnlm-tui resume {run.name}` continues from step {step:,}, the latest intact one"
 
 
 def _status(run: RunDirectory) -> str:
-    from rnnlm_tui.supervisor.monitor import summary_or_problem
+    from rnnlm_tui.client.monitor import summary_or_problem
 
     return summary_or_problem(run).status
 
 
 def _write(checks: list[CheckpointCheck]) -> None:
     from rnnlm_tui.cli.output import line, table
-    from rnnlm_tui.contract.figures import NOTHING, disk
+    from rnnlm_tui.schema.formatting import NOTHING, disk
 
     cells = [
         (
@@ -99,7 +133,8 @@ def _write(checks: list[CheckpointCheck]) -> None:
             str(check.files) if check.files else NOTHING,
             disk(check.bytes) if check.files else NOTHING,
             "⚑" if check.pinned else "",
-            _parent_text(check.parent) + ("" if check.parent_kept or not check.parent else ", deleted"),
+            _parent_text(check.parent)
+            + ("" if check.parent_kept or not check.parent else ", deleted"),
         )
         for check in checks
     ]
@@ -130,13 +165,19 @@ def _check_database(run: RunDirectory) -> tuple[str, str, str]:
     all empty if the database is intact.
     """
     from rnnlm_tui.errors import RunStateError, StorageError
-    from rnnlm_tui.store.rebuild import repair_database
+    from rnnlm_tui.store.recovery import repair_database
 
     try:
         rebuilt = repair_database(run)
     except (RunStateError, StorageError) as error:
-        verdict = "is damaged" if isinstance(error, RunStateError) else "can't be checked or rebuilt here"
+        verdict = (
+            "is damaged" if isinstance(error, RunStateError) else "can't be checked or rebuilt here"
+        )
         return error.message.replace(f"{run.path}/", ""), verdict, error.hint
     if rebuilt is None:
         return "", "", ""
-    return str(rebuilt).replace(f"{run.path}/", ""), "was damaged", f"it was rebuilt: `rnnlm-tui show {run.name}` shows what was recovered"
+    return (
+        str(rebuilt).replace(f"{run.path}/", ""),
+        "was damaged",
+        f"it was rebuilt: `rnnlm-tui show {run.name}` shows what was recovered",
+    )

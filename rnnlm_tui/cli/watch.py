@@ -1,21 +1,605 @@
-"""`show --watch`: a run's figures as plain lines, updated in place or appended."""
+"""`show --watch`: a run's figures as plain lines, updated in place or appended.
+
+Follow a run: print its progress as plain lines or JSON objects until it ends.
+
+A run as plain lines: figures, curve, machine, latest sample and event.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from rnnlm_tui.cli.follow import LINE_SECONDS, RunFailure, follow, print_failure
-from rnnlm_tui.cli.frame import FULL_WIDTH, clipped, frame_lines, one_line
-from rnnlm_tui.cli.output import cells, encodable, line
-from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
+from rnnlm_tui.cli.output import (
+    TextStream,
+    as_ascii,
+    cells,
+    columns,
+    encodable,
+    facts,
+    json_text,
+    line,
+    model_text,
+    note,
+    patience_text,
+    perplexity_text,
+    progress_text,
+    result_lines,
+    status_text,
+)
+from rnnlm_tui.client.remaining import Eta, SteadyEta
+from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
+from rnnlm_tui.schema.formatting import (
+    bits_per_byte_text,
+    counted,
+    device_text,
+    disk,
+    duration,
+    figure,
+    gib,
+    other_load_text,
+    short,
+    time_left,
+)
+from rnnlm_tui.schema.metrics import evaluations_during_run, perplexity
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.text import safe
 
 if TYPE_CHECKING:
-    from rnnlm_tui.store.run_directory import RunDirectory
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow, HardwareRow, SampleRow
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.paths import RunDirectory
+
+
+POLL_SECONDS = 0.5
+"""Interval between polls; a poll costs microseconds while nothing changes."""
+LINE_SECONDS = 5.0
+"""Minimum interval between progress lines; evaluations are always printed."""
+BEGIN_SECONDS = 30.0
+"""Time limit for a resumed worker to begin its attempt."""
+
+ENDED: dict[str, int] = {
+    "finished": 0,
+    "stopped": RunStateError.exit_code,
+    "failed": WorkerError.exit_code,
+    "crashed": WorkerError.exit_code,
+    "lost": WorkerError.exit_code,
+}
+"""Statuses that end following, with their exit codes; a failed run has its failure's own code."""
+
+
+class ProgressPrinter(Protocol):
+    """Prints the progress of a run that is followed."""
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Print what is new; called on every poll, even if nothing changed."""
+        ...
+
+    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+        """Print how the run ended, and why it failed."""
+        ...
+
+
+def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
+    """Print progress as lines or JSON objects until the run ends, and return the exit code.
+
+    Ctrl-C detaches: the run continues, the way back is printed, and the code is 130.
+
+    Args:
+        attempt: ends of earlier attempts are ignored.
+    """
+    return follow(directory, JsonPrinter() if json else LinePrinter(), attempt=attempt)
+
+
+def follow(
+    directory: RunDirectory,
+    printer: ProgressPrinter,
+    *,
+    attempt: int = 0,
+    poll_seconds: float | None = None,
+    buckets: int = 16,
+) -> int:
+    """Follow a run as `follow_run` does, with any printer.
+
+    Args:
+        poll_seconds: interval between polls; None: POLL_SECONDS.
+        buckets: resolution of the snapshots' curves.
+    """
+    from rnnlm_tui.client.monitor import RunMonitor
+
+    pause = POLL_SECONDS if poll_seconds is None else poll_seconds
+    monitor = RunMonitor(directory, max_buckets=buckets)
+    give_up = time.monotonic() + BEGIN_SECONDS
+    try:
+        snapshot = monitor.snapshot()
+        while True:
+            summary = snapshot.summary
+            if summary.status in ENDED and (
+                summary.attempt >= attempt or time.monotonic() > give_up
+            ):
+                failure = RunFailure.of(directory, summary) if summary.status == "failed" else None
+                printer.finish(snapshot, failure)
+                return ENDED[summary.status] if failure is None else failure.exit_code
+            printer.update(snapshot)
+            time.sleep(pause)
+            snapshot = monitor.poll() or snapshot
+    except KeyboardInterrupt:
+        name = directory.name
+        note(
+            f"detached, {name} keeps running: `rnnlm-tui follow {name}` or `rnnlm-tui open {name}`"
+            f" shows it, `rnnlm-tui stop {name}` stops it"
+        )
+        return EXIT_INTERRUPTED
+    finally:
+        monitor.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailure:
+    """Why a run failed, as its worker recorded it."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+    @classmethod
+    def of(cls, directory: RunDirectory, summary: RunSummary) -> RunFailure:
+        """Read the latest failure of a run."""
+        from rnnlm_tui.store.reader import RunReader
+
+        with RunReader(directory) as reader:
+            meta = reader.meta()
+        code = meta.get("exit_code", "")
+        return cls(
+            meta.get("message", "") or summary.message or "",
+            meta.get("hint", ""),
+            int(code) if code.isdecimal() and code != "0" else ENDED["failed"],
+        )
+
+
+def print_failure(failure: RunFailure | None) -> None:
+    """Print why a run failed on stderr."""
+    if failure is not None:
+        note("\n".join(filter(None, (failure.message, failure.hint))))
+
+
+class JsonPrinter:
+    """Prints a RunSummary per line whenever its step or status changes, and at the end."""
+
+    def __init__(self) -> None:
+        self._printed: tuple[object, ...] = ()
+        self._next_line = 0.0
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Print a line if the status or an evaluation is new, or if the last line is old."""
+        summary = snapshot.summary
+        news = (summary.status, summary.validation.step, summary.test.step)
+        now = time.monotonic()
+        if news != self._printed or now >= self._next_line:
+            self._printed, self._next_line = news, now + LINE_SECONDS
+            self._print(summary)
+
+    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+        """Print the last line, and why the run failed on stderr."""
+        self._print(snapshot.summary)
+        print_failure(failure)
+
+    def _print(self, summary: RunSummary) -> None:
+        print(json_text(summary.model_dump(mode="json")), flush=True)
+
+
+class LinePrinter:
+    """Prints complete lines without colour or cursor movement, for terminals and logs."""
+
+    def __init__(self) -> None:
+        self._status = ""
+        self._last_line = ""
+        self._step = -1
+        self._evaluations: set[tuple[int, int, str]] | None = None
+        self._sampled = (0, 0)
+        self._next_line = 0.0
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Print what is new since the last call; progress at most every LINE_SECONDS."""
+        summary = snapshot.summary
+        now = time.monotonic()
+        status = summary.status
+        if status != self._status:
+            self._status = status
+            self._next_line = now + LINE_SECONDS
+            self._print(_status_line(summary))
+        elif now >= self._next_line and (summary.step != self._step or status == "preparing"):
+            self._next_line = now + LINE_SECONDS
+            self._print(_status_line(summary) if status == "preparing" else _progress(summary))
+        self._step = summary.step
+        self._print_evaluations(snapshot)
+        self._print_sample(snapshot)
+
+    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+        """Print the results, a sample and what to do next."""
+        self._print_evaluations(snapshot)
+        summary = snapshot.summary
+        line()
+        line(
+            f"{summary.run} {summary.status} at step {progress_text(summary)}, after"
+            f" {duration(summary.active_seconds)} of training"
+        )
+        facts(result_lines(summary))
+        newest = newest_sample(snapshot)
+        if newest is not None:
+            line()
+            output = TextStream()
+            output.write(newest.prompt + newest.text)
+            output.close()
+        line()
+        why = (failure.message, failure.hint) if failure is not None else (summary.message,)
+        for words in filter(None, why):
+            note(words)
+        if summary.status == "finished":
+            prompt = shlex.quote(next(iter(snapshot.config.evaluation.prompts), "The"))
+            if summary.hint:
+                note(summary.hint)
+            note(
+                f"`rnnlm-tui sample {summary.run} {prompt}` continues a prompt, `rnnlm-tui open"
+                f" {summary.run}` shows the charts"
+            )
+        elif failure is None and summary.hint:
+            note(summary.hint)
+        elif summary.checkpoints.count and not summary.diverged:
+            note(
+                f"`rnnlm-tui resume {summary.run}` continues from step {summary.checkpoints.last:,}"
+            )
+
+    def _print(self, words: str) -> None:
+        if words != self._last_line:
+            self._last_line = words
+            line(words)
+
+    def _print_evaluations(self, snapshot: RunSnapshot) -> None:
+        known = {(row.attempt, row.step, row.name): row for row in snapshot.evaluations}
+        if self._evaluations is None:
+            self._evaluations = set(known) if len(known) > 1 else set()
+        new = sorted(set(known) - self._evaluations, key=lambda key: (known[key].time, key))
+        for key in new:
+            line(_evaluation(known[key]))
+        patience = patience_text(snapshot.summary)
+        if new and patience:
+            line(f"{'':9}{patience}")
+        self._evaluations |= set(known)
+
+    def _print_sample(self, snapshot: RunSnapshot) -> None:
+        """Print a line of the first prompt's sample, which follows its evaluation."""
+        newest = newest_sample(snapshot)
+        if newest is not None and (newest.attempt, newest.step) != self._sampled:
+            self._sampled = (newest.attempt, newest.step)
+            line(
+                f"{'':9}{_one_line(newest.prompt + newest.text, min(110, (columns(sys.stdout) or 120) - 9))}"
+            )
+
+
+def _status_line(summary: RunSummary) -> str:
+    if summary.status == "running":
+        parameters = (
+            f", {counted(summary.model.parameters, 'parameter')}"
+            if summary.model.parameters
+            else ""
+        )
+        steps = f", {counted(summary.max_steps, 'step')}" if summary.max_steps else ""
+        device = f" on {device_text(summary)}" if summary.device else ""
+        return f"{summary.run}: running, {model_text(summary)}{parameters}{steps}{device}"
+    return f"{summary.run}: {status_text(summary)}" + (
+        f" ({summary.message})" if summary.message else ""
+    )
+
+
+def _progress(summary: RunSummary) -> str:
+    left = f"  {duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else ""
+    rate = f"  {short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else ""
+    others = f"  {other_load_text(summary)}" if other_load_text(summary) else ""
+    return (
+        f"step {progress_text(summary)}  loss {figure(summary.train.loss, 3)}  ppl"
+        f" {perplexity_text(summary.train.perplexity)}{rate}{left}{others}"
+    )
+
+
+def _evaluation(row: EvaluationRow) -> str:
+    return (
+        f"step {row.step:,}  {row.name} perplexity {perplexity_text(row.perplexity)} "
+        f" {bits_per_byte_text(row.bits_per_byte, row.unknown_share)}"
+    )
+
+
+def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
+    """Return the sample of the first prompt at the latest step that has samples."""
+    newest = max((row.step for row in snapshot.samples), default=0)
+    prompts = snapshot.config.evaluation.prompts
+    at_newest = [row for row in snapshot.samples if row.step == newest]
+    return min(
+        at_newest,
+        key=lambda row: prompts.index(row.prompt) if row.prompt in prompts else len(prompts),
+        default=None,
+    )
+
+
+def _one_line(text: str, width: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+CURVE = "▁▂▃▄▅▆▇█"
+ASCII_CURVE = "_.-~=+*#"
+MOST_CURVE = 60
+"""Maximum width of the curve in cells."""
+STEEP = 6
+"""The first sixth of a curve may exceed the scale, as in the app's chart.
+
+The steep initial drop would flatten the rest.
+"""
+FEW = 8
+"""Minimum number of evaluations for a curve of them; with fewer, training perplexity is shown."""
+_LABEL = 9
+"""Width of the column of labels."""
+FULL_WIDTH = 120
+"""Line width if no terminal reports its size."""
+
+
+def frame_lines(
+    snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH, *, ascii_only: bool = False
+) -> list[str]:
+    """Format the run's state as lines of at most `width` cells, without control characters."""
+    from rnnlm_tui.tui.widgets.train_figures import figure_lines
+
+    summary = snapshot.summary
+    lines = [_identity(snapshot, ascii_only=ascii_only)]
+    lines += [line.plain for line in figure_lines(snapshot, eta, width, ascii_only=ascii_only)]
+    pairs = [
+        ("", summary.message or ""),
+        ("to do", summary.hint or ""),
+        ("curve", _curve(snapshot, width - _LABEL, ascii_only=ascii_only)),
+        *_machine(snapshot),
+        ("saved", _saved(snapshot)),
+        ("sample", _sample(snapshot)),
+        ("event", _event(snapshot)),
+    ]
+    lines += [f" {label:<{_LABEL - 2}} {text}" for label, text in pairs if text]
+    if ascii_only:
+        return [clipped(as_ascii(safe(line, keep="")).rstrip(), width, "...") for line in lines]
+    return [clipped(safe(line, keep="").rstrip(), width) for line in lines]
+
+
+def one_line(snapshot: RunSnapshot, eta: Eta | None) -> str:
+    """Format the run's current state as one line, for logs.
+
+    For example `running step 1,500 / 4,328 (35 %) val ppl 58.1 (best 57.9 at 1,000) …`.
+    """
+    summary, evaluated = snapshot.summary, snapshot.summary.evaluation
+    best = (
+        f" (best {perplexity_text(evaluated.best_perplexity)} at {evaluated.best_step:,})"
+        if evaluated.best_step not in (None, evaluated.step)
+        else ""
+    )
+    parts = [
+        status_text(summary),
+        f"step {progress_text(summary)}",
+        (
+            f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} ppl"
+            f" {perplexity_text(evaluated.perplexity)}{best}"
+            if evaluated.perplexity is not None
+            else ""
+        ),
+        (
+            f"train ppl {perplexity_text(summary.train.perplexity)}"
+            if summary.train.perplexity is not None
+            else ""
+        ),
+        f"{short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else "",
+        (
+            " ".join(time_left(eta.seconds, eta.margin)).strip()
+            if eta is not None and summary.status == "running"
+            else ""
+        ),
+        _busy(snapshot),
+        summary.message or "",
+    ]
+    return safe("  ".join(filter(None, parts)), keep="")
+
+
+def clipped(text: str, width: int, ellipsis: str = "…") -> str:
+    """Cut the text to `width` cells, including the ellipsis."""
+    if cells(text) <= width:
+        return text
+    from rnnlm_tui.tui.text import graphemes
+
+    used, kept = 0, []
+    for sign, taken in graphemes(text):
+        used += taken
+        if used > width - len(ellipsis):
+            break
+        kept.append(sign)
+    return "".join(kept) + ellipsis
+
+
+def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:
+    from rnnlm_tui.tui import palette
+
+    summary = snapshot.summary
+    sign = palette.glyph(summary.status, ascii_only)[0]
+    parameters = (
+        f", {short(summary.model.parameters)} parameters" if summary.model.parameters else ""
+    )
+    parts = [
+        f"{summary.run}  {sign} {status_text(summary)}",
+        duration(summary.active_seconds) if summary.active_seconds else "",
+        f"{model_text(summary)}{parameters}",
+        summary.corpus,
+        device_text(summary),
+        " ".join(summary.tags),
+    ]
+    return " " + "   ".join(filter(None, parts))
+
+
+def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
+    """Draw held-out perplexity on a log scale, or training perplexity with few evaluations."""
+    rows = evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
+    name, losses = (
+        "val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl",
+        [row.loss for row in rows],
+    )
+    newest: float | None = None
+    if len(losses) < FEW and len(snapshot.series) > len(losses):
+        name, losses, newest = (
+            "train ppl",
+            list(snapshot.series.columns["loss"].mean),
+            snapshot.summary.train.perplexity,
+        )
+    losses = [loss for loss in losses if math.isfinite(loss)]
+    if len(losses) < 2:
+        return ""
+    first, last = (
+        f"{name}  {perplexity_text(perplexity(losses[0]))} ",
+        f" {perplexity_text(perplexity(losses[-1]) if newest is None else newest)}",
+    )
+    columns = min(MOST_CURVE, room - len(first) - len(last), len(losses))
+    if columns < min(8, len(losses)):
+        return ""
+    means = [
+        _mean(losses[index * len(losses) // columns : (index + 1) * len(losses) // columns])
+        for index in range(columns)
+    ]
+    low, high = min(means), max(means[len(means) // STEEP :])
+    marks = ASCII_CURVE if ascii_only else CURVE
+    drawn = "".join(
+        marks[
+            round((min(value, high) - low) / (high - low) * (len(marks) - 1)) if high > low else 0
+        ]
+        for value in means
+    )
+    return f"{first}{drawn}{last}"
+
+
+def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
+    from rnnlm_tui.tui.views.machine import steady_reading
+
+    row = steady_reading(snapshot.hardware)
+    if row is None:
+        return
+    when = "" if snapshot.summary.status in LIVING else f", at {_clock(row.time)}"
+    yield (
+        "machine",
+        (
+            f"CPU {row.cpu_percent:.0f} % (own {row.process_cpu_percent:.0f}), memory"
+            f" {gib(row.memory_used)} / {gib(row.memory_total)} GiB (own"
+            f" {gib(row.process_memory)}), disk {disk(row.disk_free)} free{when}"
+        ),
+    )
+    if row.gpu_name is not None or row.gpu_percent is not None or row.gpu_memory_own is not None:
+        yield (
+            "GPU",
+            _card(
+                row.gpu_name,
+                row.gpu_percent,
+                row.gpu_memory_own,
+                row.gpu_memory_used,
+                row.gpu_memory_total,
+                row.gpu_watts,
+                row.gpu_celsius,
+            ),
+        )
+    for card in row.other_gpus:
+        yield f"GPU {card.index}", _other_card(card)
+
+
+def _other_card(card: GpuRow) -> str:
+    return _card(
+        card.name,
+        card.percent,
+        card.memory_own,
+        card.memory_used,
+        card.memory_total,
+        card.watts,
+        card.celsius,
+    )
+
+
+def _card(
+    name: str | None,
+    percent: float | None,
+    own: int | None,
+    used: int | None,
+    total: int | None,
+    watts: float | None,
+    celsius: float | None,
+) -> str:
+    """Format `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 W, 54 °C`, as far as known."""
+    parts = [
+        " ".join(
+            part for part in (name or "", "" if percent is None else f"{percent:.0f} %") if part
+        ),
+        "" if own is None else f"{gib(own)} GiB own",
+        (
+            ""
+            if used is None
+            else f"{gib(used)}{'' if total is None else f' / {gib(total)}'} GiB used"
+        ),
+        "" if watts is None else f"{watts:.0f} W",
+        "" if celsius is None else f"{celsius:.0f} °C",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _busy(snapshot: RunSnapshot) -> str:
+    if not snapshot.hardware or snapshot.summary.status not in LIVING:
+        return ""
+    row: HardwareRow = snapshot.hardware[-1]
+    return (
+        f"GPU {row.gpu_percent:.0f} %"
+        if row.gpu_percent is not None
+        else f"CPU {row.cpu_percent:.0f} %"
+    )
+
+
+def _saved(snapshot: RunSnapshot) -> str:
+    kept = snapshot.summary.checkpoints
+    if not kept.count:
+        return ""
+    best = f"best {kept.best:,}, " if kept.best is not None else ""
+    return f"{best}last {kept.last or 0:,}; {counted(kept.count, 'checkpoint')}, {disk(kept.bytes)}"
+
+
+def _sample(snapshot: RunSnapshot) -> str:
+    newest = newest_sample(snapshot)
+    return (
+        ""
+        if newest is None
+        else f"{newest.step:,}: {' '.join((newest.prompt + newest.text).split())}"
+    )
+
+
+def _event(snapshot: RunSnapshot) -> str:
+    if not snapshot.events:
+        return ""
+    event = snapshot.events[0]
+    return (
+        f"{_clock(event.time)} step {event.step:,}:"
+        f" {event.kind}{f', {event.text}' if event.text else ''}"
+    )
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
 
 _REST = "\x1b[K"
 """Erases the rest of a line."""
@@ -32,14 +616,16 @@ def watch_run(run: RunDirectory, *, fps: float, ascii_only: bool) -> int:
 
 def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
     """Print one frame of a run on stdout."""
-    from rnnlm_tui.supervisor.monitor import RunMonitor
+    from rnnlm_tui.client.monitor import RunMonitor
 
     monitor = RunMonitor(run, max_buckets=BUCKETS)
     try:
         snapshot = monitor.snapshot()
     finally:
         monitor.close()
-    for text in frame_lines(snapshot, TimeLeft().of(snapshot), _size(sys.stdout)[0], ascii_only=ascii_only):
+    for text in frame_lines(
+        snapshot, TimeLeft().of(snapshot), _size(sys.stdout)[0], ascii_only=ascii_only
+    ):
         line(text)
 
 
@@ -59,9 +645,16 @@ class TimeLeft:
             self._steady.forget()
             self._eta = None
         elif snapshot is not self._snapshot:
-            self._eta, self._taken = self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), now), now
+            self._eta, self._taken = (
+                self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), now),
+                now,
+            )
         self._snapshot = snapshot
-        return None if self._eta is None else Eta(max(0.0, self._eta.seconds - (now - self._taken)), self._eta.margin)
+        return (
+            None
+            if self._eta is None
+            else Eta(max(0.0, self._eta.seconds - (now - self._taken)), self._eta.margin)
+        )
 
 
 class FramePrinter:
@@ -78,9 +671,16 @@ class FramePrinter:
         """Print the current frame."""
         size = _size(self._stream)
         columns, rows = size
-        lines = [encodable(text) for text in frame_lines(snapshot, self._left.of(snapshot), columns, ascii_only=self._ascii)[: max(1, rows - 1)]]
+        lines = [
+            encodable(text)
+            for text in frame_lines(
+                snapshot, self._left.of(snapshot), columns, ascii_only=self._ascii
+            )[: max(1, rows - 1)]
+        ]
         lines = [clipped(text, columns) for text in lines]
-        if size != self._size:  # the terminal has rewrapped the old lines: erase them and redraw in their place
+        if (
+            size != self._size
+        ):  # the terminal has rewrapped the old lines: erase them and redraw in their place
             text = replacing([], lines)
             text = f"{erasing(self._lines, size)}{text}" if self._lines else text
             self._size = size
@@ -141,7 +741,8 @@ def replacing(before: Sequence[str], lines: Sequence[str]) -> str:
 
 
 def erasing(lines: Sequence[str], size: tuple[int, int]) -> str:
-    """Return codes that erase `lines` above the cursor, rewrapped by the terminal at its new size."""
+    """Return codes that erase `lines` above the cursor, rewrapped by the terminal at its new
+    size."""
     columns, rows = size
     taken = sum(max(1, -(-cells(text) // (columns + 1))) for text in lines)
     return f"\x1b[{min(taken, rows - 1)}A\r\x1b[J" if min(taken, rows - 1) > 0 else "\r\x1b[J"

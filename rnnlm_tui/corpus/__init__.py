@@ -1,1 +1,2 @@
-"""Prepare text as token ids on disk: sources, tokenizers, corpora and the n-gram baseline. No torch."""
+"""Prepare text as token ids on disk: sources, tokenizers, corpora and the n-gram baseline. No
+torch."""

@@ -1,4 +1,5 @@
-"""The source `news`: the book's archive of news sentences, fetched once into `<corpora>/news` and used as it lies there from then on."""
+"""The source `news`: the book's archive of news sentences, fetched once into `<corpora>/news` and
+used as it lies there from then on."""
 
 from __future__ import annotations
 
@@ -12,15 +13,20 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rnnlm_tui.contract.figures import disk
-from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.corpus.archives import FreeBytes, check_python, free_bytes, unpack
-from rnnlm_tui.corpus.building import building_folder, publish, sweep
-from rnnlm_tui.corpus.fetching import Archive, fetch
-from rnnlm_tui.corpus.meter import Meter, ProgressCallback
-from rnnlm_tui.corpus.parts import discard_part, read_note
+from rnnlm_tui.corpus.build import building_folder, publish, sweep
+from rnnlm_tui.corpus.download import (
+    Archive,
+    Meter,
+    ProgressCallback,
+    discard_part,
+    fetch,
+    read_note,
+)
 from rnnlm_tui.corpus.text_files import hash_files
 from rnnlm_tui.errors import CorpusError, StorageError
+from rnnlm_tui.schema.formatting import disk
+from rnnlm_tui.schema.metrics import Progress
 
 NEWS = "news"
 """The value of `corpus.source`, and the folder's name."""
@@ -34,7 +40,8 @@ TEXT_PER_ARCHIVE = 3.5
 """Bytes of text in a byte of its gzip archive, at most: English sentences pack to a third."""
 
 DISK_PER_TEXT = 2.6
-"""What a byte of text takes while it is prepared: itself, a cleaned copy (removed at the end), and about 0.5 of token ids and offsets."""
+"""What a byte of text takes while it is prepared: itself, a cleaned copy (removed at the end), and
+about 0.5 of token ids and offsets."""
 
 _WAIT_SECONDS = 0.2
 
@@ -59,7 +66,8 @@ class NewsRecord(BaseModel):
     fetched: str
     """ISO 8601, UTC."""
     text_sha256: str
-    """Over both texts, as `hash_files` has it; it stands for them as long as their sizes and times of change are these."""
+    """Over both texts, as `hash_files` has it; it stands for them as long as their sizes and times
+    of change are these."""
     files: dict[str, _FileFacts]
 
 
@@ -70,7 +78,8 @@ def news_files(root: Path) -> list[Path] | None:
 
 
 def news_record(root: Path) -> NewsRecord | None:
-    """What is recorded of texts that were fetched; None for such that somebody put there or changed since."""
+    """What is recorded of texts that were fetched; None for such that somebody put there or changed
+    since."""
     paths = news_files(root)
     try:
         record = NewsRecord.model_validate_json((root / NEWS / RECORD_NAME).read_bytes())
@@ -80,22 +89,28 @@ def news_record(root: Path) -> NewsRecord | None:
 
 
 def news_fingerprint(root: Path, paths: list[Path], advance: Callable[[int], None]) -> str:
-    """sha256 of the texts: the recorded one where there is one, for reading gigabytes at each start would take many seconds."""
+    """sha256 of the texts: the recorded one where there is one, for reading gigabytes at each start
+    would take many seconds."""
     record = news_record(root)
     return hash_files(paths, advance) if record is None else record.text_sha256
 
 
-def ensure_news(root: Path, url: str, progress: ProgressCallback, free: FreeBytes = free_bytes) -> None:
-    """Fetch and unpack the archive unless its texts are there already; nothing half-made is ever seen below `root/news`.
+def ensure_news(
+    root: Path, url: str, progress: ProgressCallback, free: FreeBytes = free_bytes
+) -> None:
+    """Fetch and unpack the archive unless its texts are there already; nothing half-made is ever
+    seen below `root/news`.
 
-    Several processes may ask at once: one fetches, the others wait for it and show its progress. A part of the archive stays
+    Several processes may ask at once: one fetches, the others wait for it and show its progress. A
+    part of the archive stays
     when the fetching ends early, hidden beside the folder, and is gone on with.
 
     Args:
         progress: told `downloading` and `unpacking`; what it raises ends the work.
 
     Raises:
-        CorpusError: the archive can't be fetched, is none that can be trusted, or this Python can't unpack it.
+        CorpusError: the archive can't be fetched, is none that can be trusted, or this Python can't
+            unpack it.
         StorageError: `root` can't be written, or the disk is too small, with need and have.
     """
     if news_files(root) is not None:
@@ -104,15 +119,22 @@ def ensure_news(root: Path, url: str, progress: ProgressCallback, free: FreeByte
     if os.path.lexists(folder):
         if news_files(root) is not None:  # another process has just put them there
             return
-        raise CorpusError(f"{folder} lacks {' or '.join(FILES)}", hint="put both files there, or remove the folder: the archive is then fetched")
+        raise CorpusError(
+            f"{folder} lacks {' or '.join(FILES)}",
+            hint="put both files there, or remove the folder: the archive is then fetched",
+        )
     check_python()
     with _claimed(part, lambda: news_files(root) is not None, progress) as is_ours:
         if is_ours:
-            archive = fetch(url, part, progress, lambda size, held: _check_room(root, size, held, free))
+            archive = fetch(
+                url, part, progress, lambda size, held: _check_room(root, size, held, free)
+            )
             try:
                 _publish(archive, root, progress, free)
             except CorpusError:
-                discard_part(part)  # what it holds can't be used, and fetching the rest wouldn't help
+                discard_part(
+                    part
+                )  # what it holds can't be used, and fetching the rest wouldn't help
                 raise
             discard_part(part)
 
@@ -126,14 +148,24 @@ def _publish(archive: Archive, root: Path, progress: ProgressCallback, free: Fre
         text_sha256 = hash_files(paths, meter.advance)
         meter.done()
         fetched = datetime.now(UTC).isoformat(timespec="seconds")
-        record = NewsRecord(url=archive.url, bytes=archive.size, sha256=archive.sha256, fetched=fetched, text_sha256=text_sha256, files=_facts(paths))
+        record = NewsRecord(
+            url=archive.url,
+            bytes=archive.size,
+            sha256=archive.sha256,
+            fetched=fetched,
+            text_sha256=text_sha256,
+            files=_facts(paths),
+        )
         (here / RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if not publish(here, root / NEWS) and news_files(root) is None:
             raise StorageError(f"{root / NEWS} is in the way of the corpus", hint="remove it")
 
 
 def _facts(paths: list[Path]) -> dict[str, _FileFacts]:
-    return {path.name: _FileFacts(bytes=path.stat().st_size, modified_ns=path.stat().st_mtime_ns) for path in paths}
+    return {
+        path.name: _FileFacts(bytes=path.stat().st_size, modified_ns=path.stat().st_mtime_ns)
+        for path in paths
+    }
 
 
 def _check_room(root: Path, size: int, held: int, free: FreeBytes) -> None:
@@ -141,7 +173,11 @@ def _check_room(root: Path, size: int, held: int, free: FreeBytes) -> None:
     left = size - held
     need, have = left + round(size * TEXT_PER_ARCHIVE * DISK_PER_TEXT), free(root)
     if have < need:
-        parts = f"{disk(left)} to fetch, the rest for its text and tokens" if left else f"for the text and tokens of the {disk(held)} that have come so far"
+        parts = (
+            f"{disk(left)} to fetch, the rest for its text and tokens"
+            if left
+            else f"for the text and tokens of the {disk(held)} that have come so far"
+        )
         raise StorageError(
             f"the news corpus needs about {disk(need)} in {root}, {disk(have)} are free: {parts}",
             hint="free some space, or set RNNLM_TUI_HOME to a folder on a larger disk",
@@ -150,7 +186,8 @@ def _check_room(root: Path, size: int, held: int, free: FreeBytes) -> None:
 
 @contextmanager
 def _claimed(part: Path, is_done: Callable[[], bool], progress: ProgressCallback) -> Iterator[bool]:
-    """True while this process alone may write `part`; False when another one's work was done while this one waited.
+    """True while this process alone may write `part`; False when another one's work was done while
+    this one waited.
 
     The lock is on the part itself, so that nothing has to stay for it; an empty part is removed.
     """
@@ -162,7 +199,9 @@ def _claimed(part: Path, is_done: Callable[[], bool], progress: ProgressCallback
         try:
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StorageError(f"{part.parent} can't be written: {error.strerror or error}") from error
+            raise StorageError(
+                f"{part.parent} can't be written: {error.strerror or error}"
+            ) from error
         try:
             if _locked(descriptor, part) and _is_same(descriptor, part):
                 try:
@@ -173,7 +212,11 @@ def _claimed(part: Path, is_done: Callable[[], bool], progress: ProgressCallback
                     if _is_same(descriptor, part) and not part.stat().st_size:
                         discard_part(part)
             note = read_note(part)
-            progress(Progress("downloading", os.fstat(descriptor).st_size, 0 if note is None else note.total))
+            progress(
+                Progress(
+                    "downloading", os.fstat(descriptor).st_size, 0 if note is None else note.total
+                )
+            )
         finally:
             os.close(descriptor)
         time.sleep(_WAIT_SECONDS)
@@ -186,12 +229,16 @@ def _locked(descriptor: int, path: Path) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        raise StorageError(f"{path} can't be locked: {error.strerror or error}", hint="set RNNLM_TUI_HOME to a folder on a disk of this machine") from error
+        raise StorageError(
+            f"{path} can't be locked: {error.strerror or error}",
+            hint="set RNNLM_TUI_HOME to a folder on a disk of this machine",
+        ) from error
     return True
 
 
 def _is_same(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name: the holder before may have removed it."""
+    """Whether the open file is still the one of that name: the holder before may have removed
+    it."""
     try:
         found = path.stat()
     except FileNotFoundError:

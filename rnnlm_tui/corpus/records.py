@@ -1,4 +1,5 @@
-"""The text in the records of a file: JSON Lines, a table (CSV, TSV) or a JSON array, one record at a time."""
+"""The text in the records of a file: JSON Lines, a table (CSV, TSV) or a JSON array, one record at
+a time."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.corpus.text_files import LineReader, text_suffix
 from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.schema.formatting import counted
 
 MAX_RECORD_BYTES = 64 * 2**20
 """Longer records are refused, because each record is held in memory."""
@@ -24,7 +25,8 @@ def read_records(reader: LineReader, field: str) -> Iterator[str]:
     """Read a field (or column) of each record, without records where it is empty.
 
     Raises:
-        CorpusError: a record that can't be read or lacks the field, with its position; or an error of the reader.
+        CorpusError: a record that can't be read or lacks the field, with its position; or an error
+            of the reader.
     """
     suffix = text_suffix(reader.path)
     blocks = reader.text()
@@ -33,7 +35,9 @@ def read_records(reader: LineReader, field: str) -> Iterator[str]:
     if suffix != ".json":
         return _json_lines(reader.path, blocks, field)
     first = next(blocks, "").removeprefix(_MARK)
-    return (_json_array if first.lstrip().startswith("[") else _json_lines)(reader.path, _chained(first, blocks), field)
+    return (_json_array if first.lstrip().startswith("[") else _json_lines)(
+        reader.path, _chained(first, blocks), field
+    )
 
 
 def _lines(path: Path, blocks: Iterator[str], longest: int) -> Iterator[str]:
@@ -47,7 +51,9 @@ def _lines(path: Path, blocks: Iterator[str], longest: int) -> Iterator[str]:
         *lines, rest = text.split("\n")
         number += len(lines)
         if len(rest) > longest:
-            raise CorpusError(f"{path}, line {number + 1:,}: longer than {longest:,} bytes, a record can't be cut")
+            raise CorpusError(
+                f"{path}, line {number + 1:,}: longer than {longest:,} bytes, a record can't be cut"
+            )
         for line in lines:
             yield f"{line}\n"
     if rest:
@@ -68,7 +74,10 @@ def _json_lines(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
 def _json_array(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
     decoder = json.JSONDecoder()
     buffer = next(blocks)
-    place, number = buffer.index("[") + 1, 1  # slicing the buffer at each record would copy a megabyte for each
+    place, number = (
+        buffer.index("[") + 1,
+        1,
+    )  # slicing the buffer at each record would copy a megabyte for each
     while True:
         where = f"{path}, record {number:,}"
         begin = _skip_space(buffer, place)
@@ -106,19 +115,27 @@ def _table(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
         names = next(rows, [])
         if field not in names:
             raise CorpusError(
-                f'{path} is a table with no column "{field}"', hint=f"its columns: {', '.join(names) or 'none'}; name the one with the text: corpus.text_field"
+                f'{path} is a table with no column "{field}"',
+                hint=(
+                    f"its columns: {', '.join(names) or 'none'}; name the one with the text:"
+                    " corpus.text_field"
+                ),
             )
         column = names.index(field)
         for row in rows:
             if not row:
                 continue
             if len(row) <= column:
-                raise CorpusError(f"{path}, line {rows.line_num:,}: {counted(len(row), 'column')}, the header has {len(names)}")
+                raise CorpusError(
+                    f"{path}, line {rows.line_num:,}: {counted(len(row), 'column')}, the header has"
+                    f" {len(names)}"
+                )
             if row[column]:
                 yield row[column]
     except csv.Error as error:
         raise CorpusError(
-            f"{path}, line {rows.line_num:,}: invalid row or missing closing quote ({error})", hint="a quote inside a field is written twice"
+            f"{path}, line {rows.line_num:,}: invalid row or missing closing quote ({error})",
+            hint="a quote inside a field is written twice",
         ) from error
 
 
@@ -127,8 +144,13 @@ def _text(where: str, record: object, field: str) -> str:
         raise CorpusError(f"{where}: a JSON {type(record).__name__}, not an object", hint=_AS_JSON)
     value = record.get(field)
     if not isinstance(value, str):
-        known = ", ".join(str(key) for key, held in record.items() if isinstance(held, str)) or "none"
-        raise CorpusError(f'{where}: no text in the field "{field}"', hint=f"fields with text there: {known}; name one with corpus.text_field")
+        known = (
+            ", ".join(str(key) for key, held in record.items() if isinstance(held, str)) or "none"
+        )
+        raise CorpusError(
+            f'{where}: no text in the field "{field}"',
+            hint=f"fields with text there: {known}; name one with corpus.text_field",
+        )
     return value.encode("utf-8", "replace").decode()
 
 

@@ -1,22 +1,25 @@
-"""Where text comes from: the built-in sources, files and folders, each as a stream of documents of sentences."""
+"""Where text comes from: the built-in sources, files and folders, each as a stream of documents of
+sentences.
+
+Choose a text's layout for `corpus.layout` auto, by the suffixes of its files and the shape of its
+lines.
+"""
 
 from __future__ import annotations
 
 import glob
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
-from rnnlm_tui.contract.config import CorpusConfig
-from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES, SET_SOURCE, EosText, Split, TextLayout
-from rnnlm_tui.contract.figures import counted, share
-from rnnlm_tui.contract.outside_text import user_path
-from rnnlm_tui.corpus import presidents, python_docs
-from rnnlm_tui.corpus.grammar import Grammar, elman_grammar
-from rnnlm_tui.corpus.layout import choose_layout
+from rnnlm_tui.corpus import builtin
+from rnnlm_tui.corpus.builtin import Grammar, elman_grammar
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
 from rnnlm_tui.corpus.records import read_records
 from rnnlm_tui.corpus.text_files import (
@@ -33,16 +36,112 @@ from rnnlm_tui.corpus.text_files import (
     text_suffix,
 )
 from rnnlm_tui.errors import CorpusError, did_you_mean
+from rnnlm_tui.schema.config import CorpusConfig
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, SET_SOURCE, EosText, Split, TextLayout
+from rnnlm_tui.schema.formatting import counted, percent, share
+from rnnlm_tui.schema.text import user_path
+
+SAMPLED_FILES = 16
+SAMPLED_CHARACTERS = 65_536
+"""How much is sampled of how many files: a few milliseconds of work, and the same choice on every
+machine."""
+
+LONG_LINE = 16_384
+"""A text mostly of lines longer than this is treated as having no line breaks."""
+
+FEWEST_LINES = 10
+"""Fewer lines are too few to judge by."""
+
+_SENTENCE_END = re.compile(r"""[.!?…。！？।؟۔]["'”’»)\]*_]*$""")
+_INDENTED = re.compile(r"(?: {2,}|[ ]*\t)\S")
+
+
+class ChosenLayout(NamedTuple):
+    """A layout, and the reason for it as a note; empty for the default."""
+
+    layout: TextLayout
+    reason: str = ""
+
+
+def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
+    """`raw` for code, and for indented or spaced-out text whose lines aren't sentences; else
+    `sentences`.
+
+    Raises:
+        CorpusError: a file can't be read.
+    """
+    sizes = [path.stat().st_size for path in paths]
+    code = [
+        (path, size)
+        for path, size in zip(paths, sizes, strict=True)
+        if text_suffix(path) in CODE_SUFFIXES
+    ]
+    if code and sum(size for _, size in code) * 2 > sum(sizes):
+        suffixes = Counter(text_suffix(path) for path, _ in code).most_common(3)
+        what = (
+            f"{len(code):,} of {counted(len(paths), 'file')} are code"
+            if len(paths) > 1
+            else "the file is code"
+        )
+        return ChosenLayout("raw", f"{what} ({', '.join(suffix for suffix, _ in suffixes)})")
+    chosen = [
+        paths[index * len(paths) // min(len(paths), SAMPLED_FILES)]
+        for index in range(min(len(paths), SAMPLED_FILES))
+    ]
+    return layout_of("\n".join(beginning(path, text_field, SAMPLED_CHARACTERS) for path in chosen))
+
+
+def layout_of(text: str) -> ChosenLayout:
+    """The layout for a sample of text."""
+    lines = text.strip("\n").split("\n")
+    if sum(len(line) for line in lines if len(line) > LONG_LINE) * 2 > len(text):
+        return ChosenLayout("raw", "the text has hardly any line breaks")
+    filled = [line for line in lines if line.strip()]
+    if len(filled) < FEWEST_LINES:
+        return ChosenLayout("sentences")
+    blank = sum(1 for before, line in pairwise(lines) if before.strip() and not line.strip()) / len(
+        filled
+    )
+    indented = sum(1 for line in filled if _INDENTED.match(line)) / len(filled)
+    ended = sum(1 for line in filled if _SENTENCE_END.search(line.rstrip())) / len(filled)
+    if ended >= 0.5 or (blank < 0.02 and indented < 0.05):
+        return ChosenLayout("sentences")
+    shape = (
+        f"{percent(indented)} are indented"
+        if indented >= 0.05
+        else f"{percent(blank)} are followed by a blank line"
+    )
+    return ChosenLayout("raw", f"{percent(ended)} of its lines end like a sentence and {shape}")
+
+
+def beginning(path: Path, text_field: str, characters: int) -> str:
+    """The first characters of a file, or of its records' texts if it holds records."""
+    reader = LineReader(path, lambda _: None)
+    parts: list[str] = []
+    for text in read_records(reader, text_field) if holds_records(path) else reader.text():
+        parts.append(text[:characters])
+        characters -= len(text) + 1
+        if characters <= 0:
+            break
+    return "\n".join(parts).replace("\r\n", "\n").replace("\r", "\n")
+
 
 Advance = Callable[[int], None]
 """Told how many more bytes of the source were read."""
 
-_SPLIT_STEMS: dict[str, Split] = {"train": "train", "valid": "validation", "validation": "validation", "dev": "validation", "test": "test"}
+_SPLIT_STEMS: dict[str, Split] = {
+    "train": "train",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text that is never split between training, validation and test where there are enough of its kind."""
+    """A text that is never split between training, validation and test where there are enough of
+    its kind."""
 
     split: Split
     """`train` may still give documents or lines to sets that the source does not bring itself."""
@@ -61,7 +160,8 @@ class Source:
     fingerprint: Callable[[Advance], str]
     documents: Callable[[Advance], Iterator[Document]]
     reading: tuple[str, ...]
-    """How its bytes are read, apart from the settings: the built-in source's name, or the split and suffix of each file."""
+    """How its bytes are read, apart from the settings: the built-in source's name, or the split and
+    suffix of each file."""
     layout: TextLayout = "sentences"
     layout_reason: str = ""
     """Why `corpus.layout` auto chose it; empty otherwise."""
@@ -79,7 +179,8 @@ def open_source(corpus: CorpusConfig, root: Path) -> Source:
         root: the folder of the corpora, where `news` lies once it was fetched.
 
     Raises:
-        CorpusError: no such built-in source, file or folder, one of a kind that holds no text, or `news` before it was fetched.
+        CorpusError: no such built-in source, file or folder, one of a kind that holds no text, or
+            `news` before it was fetched.
     """
     test = corpus.test_source
     if test is None:
@@ -87,7 +188,9 @@ def open_source(corpus: CorpusConfig, root: Path) -> Source:
     if corpus.layout == "auto" and test in BUILT_IN_SOURCES:
         corpus = corpus.model_copy(update={"layout": "sentences"})
     source = _open(corpus.source, corpus, root)
-    return _with_test(source, _open(test, corpus.model_copy(update={"layout": source.layout}), root))
+    return _with_test(
+        source, _open(test, corpus.model_copy(update={"layout": source.layout}), root)
+    )
 
 
 def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
@@ -102,7 +205,11 @@ def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
     path = source_path(name)
     if is_pattern(name):
         paths = matching_files(name)
-        return _files(_pattern_title(path), _named_splits(paths) or [(found, "train") for found in paths], corpus)
+        return _files(
+            _pattern_title(path),
+            _named_splits(paths) or [(found, "train") for found in paths],
+            corpus,
+        )
     return _folder(path, corpus) if path.is_dir() else _files(path.name, [(path, "train")], corpus)
 
 
@@ -117,7 +224,8 @@ def source_path(name: str) -> Path:
         return path
     if name == "ptb" and not path.exists():
         raise CorpusError(
-            "no Penn Treebank here: it is not free, so bring a folder of your own with ptb.train.txt, ptb.valid.txt and ptb.test.txt",
+            "no Penn Treebank here: it is not free, so bring a folder of your own with"
+            " ptb.train.txt, ptb.valid.txt and ptb.test.txt",
             hint=f"then corpus.source is that folder: {SET_SOURCE}",
         )
     near = did_you_mean(name, BUILT_IN_SOURCES)
@@ -128,18 +236,18 @@ def source_path(name: str) -> Path:
 
 
 def _presidents() -> Source:
-    addresses = presidents.find_addresses()
+    addresses = builtin.find_addresses()
 
     def documents(advance: Advance) -> Iterator[Document]:
         for address in addresses:
-            yield Document("test" if address.is_test else "train", presidents.read_sentences(address))
+            yield Document("test" if address.is_test else "train", builtin.read_sentences(address))
             advance(address.path.stat().st_size)
 
     return Source(
         title=f"{len(addresses)} State of the Union addresses",
         eos_text=" ",
         size=sum(address.path.stat().st_size for address in addresses),
-        fingerprint=lambda _: presidents.fingerprint(addresses),
+        fingerprint=lambda _: builtin.fingerprint(addresses),
         documents=documents,
         reading=("presidents",),
         tokenized=False,
@@ -147,11 +255,11 @@ def _presidents() -> Source:
 
 
 def _python_docs() -> Source:
-    topics = python_docs.read_topics()
+    topics = builtin.read_topics()
 
     def documents(advance: Advance) -> Iterator[Document]:
         for text in topics:
-            yield Document("train", python_docs.sentences(text))
+            yield Document("train", builtin.sentences(text))
             advance(len(text.encode()))
 
     return Source(
@@ -180,7 +288,9 @@ def _elman(corpus: CorpusConfig) -> Source:
         title=f"{counted(corpus.sentences, 'sentence')} of a number-agreement grammar",
         eos_text="\n",
         size=0,
-        fingerprint=lambda _: hashlib.sha256(f"{grammar}\n{corpus.seed}\n{corpus.sentences}".encode()).hexdigest(),
+        fingerprint=lambda _: hashlib.sha256(
+            f"{grammar}\n{corpus.seed}\n{corpus.sentences}".encode()
+        ).hexdigest(),
         documents=documents,
         reading=("elman",),
         grammar=grammar,
@@ -191,9 +301,22 @@ def _elman(corpus: CorpusConfig) -> Source:
 def _news(root: Path) -> Source:
     paths = news_files(root)
     if paths is None:
-        raise CorpusError(f"the corpus news is not in {root} yet: it is fetched by the first run that learns from it")
-    source = _files("news sentences", [(path, _SPLIT_STEMS[path.stem]) for path in paths], CorpusConfig(source=NEWS, layout="sentences"))
-    return replace(source, title="news sentences of the book", fingerprint=partial(news_fingerprint, root, paths), reading=(NEWS,), tokenized=True)
+        raise CorpusError(
+            f"the corpus news is not in {root} yet: it is fetched by the first run that learns"
+            " from it"
+        )
+    source = _files(
+        "news sentences",
+        [(path, _SPLIT_STEMS[path.stem]) for path in paths],
+        CorpusConfig(source=NEWS, layout="sentences"),
+    )
+    return replace(
+        source,
+        title="news sentences of the book",
+        fingerprint=partial(news_fingerprint, root, paths),
+        reading=(NEWS,),
+        tokenized=True,
+    )
 
 
 def _folder(folder: Path, corpus: CorpusConfig) -> Source:
@@ -210,9 +333,14 @@ def _folder(folder: Path, corpus: CorpusConfig) -> Source:
     train, missing = _missing_beside(above)
     if missing:
         kept = f"{share(corpus.validation_fraction)} are kept for validation"
-        kept += f" and {share(corpus.test_fraction)} for test" if "test" in missing and corpus.test_source is None else ""
+        kept += (
+            f" and {share(corpus.test_fraction)} for test"
+            if "test" in missing and corpus.test_source is None
+            else ""
+        )
         source.notes.append(
-            f"no {' and no '.join(missing.values())} beside {train}: of {'all files together' if 'test' in missing else 'the training text'} {kept}"
+            f"no {' and no '.join(missing.values())} beside {train}: of"
+            f" {'all files together' if 'test' in missing else 'the training text'} {kept}"
         )
     return source
 
@@ -224,7 +352,8 @@ def _pattern_title(pattern: Path) -> str:
 
 
 def missing_splits(folder: Path) -> tuple[str, dict[Split, str]]:
-    """The training file of a folder, by its name, and what the validation and the test file that are not beside it would be called.
+    """The training file of a folder, by its name, and what the validation and the test file that
+    are not beside it would be called.
 
     Raises:
         CorpusError: no text in the folder.
@@ -236,14 +365,26 @@ def _missing_beside(paths: Sequence[Path]) -> tuple[str, dict[Split, str]]:
     files = _named_splits(paths) or _named_splits(paths, needed=("train",))
     train = next((path.name for path, split in files if split == "train"), "")
     wanted: dict[Split, str] = {"validation": "valid", "test": "test"}
-    lacking = {split: stem for split, stem in wanted.items() if train and split not in {split for _, split in files}}
-    return train, {split: ".".join(stem if part.lower() == "train" else part for part in train.split(".")) for split, stem in lacking.items()}
+    lacking = {
+        split: stem
+        for split, stem in wanted.items()
+        if train and split not in {split for _, split in files}
+    }
+    return train, {
+        split: ".".join(stem if part.lower() == "train" else part for part in train.split("."))
+        for split, stem in lacking.items()
+    }
 
 
-def _named_splits(paths: Sequence[Path], needed: Sequence[Split] = ("train", "test")) -> list[tuple[Path, Split]]:
-    """Files that are splits by their names, `train.txt` or `ptb.train.txt`, where those `needed` are among them; else none.
+def _named_splits(
+    paths: Sequence[Path], needed: Sequence[Split] = ("train", "test")
+) -> list[tuple[Path, Split]]:
+    """Files that are splits by their names, `train.txt` or `ptb.train.txt`, where those `needed`
+    are among them; else none.
 
-    Code files such as `train.py` and `test.py` never are. Of several sets in one folder (`ptb.train.txt` beside `ptb.char.train.txt`) the one with the shortest names is taken, never two of them.
+    Code files such as `train.py` and `test.py` never are. Of several sets in one folder
+    (`ptb.train.txt` beside `ptb.char.train.txt`) the one with the shortest names is taken, never
+    two of them.
     """
     sets: dict[str, list[tuple[Path, Split]]] = {}
     for path in paths:
@@ -253,14 +394,18 @@ def _named_splits(paths: Sequence[Path], needed: Sequence[Split] = ("train", "te
         place = next((index for index, part in enumerate(parts) if part in _SPLIT_STEMS), None)
         if place is not None:
             sets.setdefault(".".join(parts[:place]), []).append((path, _SPLIT_STEMS[parts[place]]))
-    complete = [name for name, files in sets.items() if set(needed) <= {split for _, split in files}]
+    complete = [
+        name for name, files in sets.items() if set(needed) <= {split for _, split in files}
+    ]
     return sets[min(complete, key=len)] if complete else []
 
 
 def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) -> Source:
     paths = [path for path, _ in files]
     notes: list[str] = []
-    layout, reason = choose_layout(paths, corpus.text_field) if corpus.layout == "auto" else (corpus.layout, "")
+    layout, reason = (
+        choose_layout(paths, corpus.text_field) if corpus.layout == "auto" else (corpus.layout, "")
+    )
     if reason:
         notes.append(f"layout {layout}, chosen automatically: {reason}")
 
@@ -270,12 +415,29 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
             reader = LineReader(path, advance)
             if holds_records(path):
                 for text in read_records(reader, corpus.text_field):
-                    yield Document(split, reader.split_lines(text) if layout == "sentences" else _units(reader, [text], layout))
+                    yield Document(
+                        split,
+                        (
+                            reader.split_lines(text)
+                            if layout == "sentences"
+                            else _units(reader, [text], layout)
+                        ),
+                    )
             else:
-                yield Document(split, reader.lines() if layout == "sentences" else _units(reader, reader.text(), layout))
+                yield Document(
+                    split,
+                    (
+                        reader.lines()
+                        if layout == "sentences"
+                        else _units(reader, reader.text(), layout)
+                    ),
+                )
             cut += reader.cut_lines
         if cut:
-            notes.append(f"{counted(cut, 'line')} longer than {MAX_LINE_BYTES:,} bytes cut into several {layout}")
+            notes.append(
+                f"{counted(cut, 'line')} longer than {MAX_LINE_BYTES:,} bytes cut into several"
+                f" {layout}"
+            )
 
     return Source(
         title=title if len(files) == 1 else f"{title}, {counted(len(files), 'file')}",
@@ -305,7 +467,9 @@ def _with_test(source: Source, test: Source) -> Source:
             yield Document("test", document.sentences)
 
     def fingerprint(advance: Advance) -> str:
-        return hashlib.sha256(f"{source.fingerprint(advance)}\n{test.fingerprint(advance)}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{source.fingerprint(advance)}\n{test.fingerprint(advance)}".encode()
+        ).hexdigest()
 
     return replace(
         source,

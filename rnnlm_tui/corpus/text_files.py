@@ -1,4 +1,5 @@
-"""Reads a user's text files as lines, in constant memory, and refuses what is no text: by kind, with the place."""
+"""Reads a user's text files as lines, in constant memory, and refuses what is no text: by kind,
+with the place."""
 
 from __future__ import annotations
 
@@ -18,21 +19,24 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast
 
-from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.contract.outside_text import user_path
 from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.text import user_path
 
 MAX_LINE_BYTES = 65_536
-"""A longer line is cut into sentences at the last space before this many bytes, so that no line is ever held whole."""
+"""A longer line is cut into sentences at the last space before this many bytes, so that no line is
+ever held whole."""
 
 MAX_UNIT = 1_024
-"""Raw text is cut into pieces of at most this many characters, so that a text without line breaks can be split too."""
+"""Raw text is cut into pieces of at most this many characters, so that a text without line breaks
+can be split too."""
 
 RECORD_SUFFIXES: tuple[str, ...] = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
 """Files of records, of which one field holds the text."""
 
 TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", ".json")
-"""Read from a folder only if it holds no other text, because they usually are data next to a text."""
+"""Read from a folder only if it holds no other text, because they usually are data next to a
+text."""
 
 DOCUMENT_SUFFIXES: tuple[str, ...] = (".txt", ".text", ".md", ".rst", ".jsonl", ".ndjson")
 
@@ -76,8 +80,18 @@ _KINDS = (
     (0, b"\x7fELF", "a program", _ONLY_TEXT),
     (0, b"PAR1", "a Parquet file", "write its text column to a .jsonl or .csv file first"),
     (0, b"ARROW1", "an Arrow file", "write its text column to a .jsonl or .csv file first"),
-    (0, b"SQLite format 3\0", "an SQLite database", "write its text column to a .jsonl or .csv file first"),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Word or Excel file", "save it as plain text first"),
+    (
+        0,
+        b"SQLite format 3\0",
+        "an SQLite database",
+        "write its text column to a .jsonl or .csv file first",
+    ),
+    (
+        0,
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an old Word or Excel file",
+        "save it as plain text first",
+    ),
     (0, b"\x89PNG", "a picture", _ONLY_TEXT),
     (0, b"\xff\xd8\xff", "a picture", _ONLY_TEXT),
     (0, b"GIF8", "a picture", _ONLY_TEXT),
@@ -101,15 +115,24 @@ def check_source_path(path: Path) -> None:
     except OSError as error:
         raise _unreadable(path, error) from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a character device"), (stat.S_ISBLK, "a block device"))
+        kinds = (
+            (stat.S_ISFIFO, "a FIFO"),
+            (stat.S_ISSOCK, "a socket"),
+            (stat.S_ISCHR, "a character device"),
+            (stat.S_ISBLK, "a block device"),
+        )
         kind = next((name for test, name in kinds if test(mode)), "no regular file")
-        raise CorpusError(f"{path} is {kind}; a corpus is a text file or a folder of text files", hint="write the text to a file first")
+        raise CorpusError(
+            f"{path} is {kind}; a corpus is a text file or a folder of text files",
+            hint="write the text to a file first",
+        )
     if not os.access(path, os.R_OK):
         raise CorpusError(f"{path} can't be read: permission denied")
 
 
 def text_suffix(path: Path) -> str:
-    """The suffix in lower case, without that of a compression: `.py` for `a.py`, `a.PY` and `a.py.gz`."""
+    """The suffix in lower case, without that of a compression: `.py` for `a.py`, `a.PY` and
+    `a.py.gz`."""
     name = path.name.lower()
     packing = next((suffix for suffix in PACKINGS if name.endswith(suffix)), "")
     return Path(name.removesuffix(packing)).suffix
@@ -121,13 +144,16 @@ def holds_records(path: Path) -> bool:
 
 
 def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Path], int]:
-    """The text files below a folder in order of name, and how many other files were left out; hidden ones don't count.
+    """The text files below a folder in order of name, and how many other files were left out;
+    hidden ones don't count.
 
-    Text files are known by their suffixes. Tables (CSV, TSV, JSON) count only if there is no other text. If there are no
+    Text files are known by their suffixes. Tables (CSV, TSV, JSON) count only if there is no other
+    text. If there are no
     tables either, every file that begins with text is taken, with any suffix.
 
     Args:
-        documents_first: leave code out if there are documents, as versions before `corpus.layout` did.
+        documents_first: leave code out if there are documents, as versions before `corpus.layout`
+            did.
 
     Raises:
         CorpusError: the folder holds no text file.
@@ -149,13 +175,20 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
             else:
                 others.append(path)
     found = (documents or code or tables) if documents_first else [*documents, *code] or tables
-    found = found or [path for path in others if path.is_file() and LineReader(path, lambda _: None).begins_as_text()]
+    found = found or [
+        path
+        for path in others
+        if path.is_file() and LineReader(path, lambda _: None).begins_as_text()
+    ]
     left_out = len(documents) + len(code) + len(tables) + len(others) - len(found)
     if not found:
         there = f"it holds {counted(left_out, 'other file')}" if left_out else "it is empty"
         raise CorpusError(
             f"the folder {folder} holds no text file, {there}",
-            hint=f"a corpus is UTF-8 text, plain or packed as {', '.join(PACKINGS)}; name one file to hear why it is none",
+            hint=(
+                f"a corpus is UTF-8 text, plain or packed as {', '.join(PACKINGS)}; name one file"
+                " to hear why it is none"
+            ),
         )
     for path in found:
         check_source_path(path)
@@ -168,15 +201,23 @@ def is_pattern(name: str) -> bool:
 
 
 def matching_files(pattern: str) -> list[Path]:
-    """The files that match a pattern such as `src/**/*.py`, sorted by name; hidden ones only if it names them.
+    """The files that match a pattern such as `src/**/*.py`, sorted by name; hidden ones only if it
+    names them.
 
     Raises:
         CorpusError: no file matches, or one can't be read.
     """
     whole = str(user_path(pattern).absolute())
-    found = sorted(path for path in map(Path, glob.glob(whole, recursive=True)) if not path.is_dir())  # noqa: PTH207 - Path.glob takes hidden files too
+    found = sorted(
+        path
+        for path in map(Path, glob.glob(whole, recursive=True))  # noqa: PTH207
+        if not path.is_dir()
+    )
     if not found:
-        raise CorpusError(f"no file matches {pattern}", hint="* matches part of a name, ** any folders: src/**/*.py")
+        raise CorpusError(
+            f"no file matches {pattern}",
+            hint="* matches part of a name, ** any folders: src/**/*.py",
+        )
     for path in found:
         check_source_path(path)
     return found
@@ -202,7 +243,8 @@ def hash_files(paths: list[Path], advance: Callable[[int], None]) -> str:
 
 
 class LineReader:
-    """Lines of one UTF-8 text file, packed or not, without their ends; a long line comes in pieces."""
+    """Lines of one UTF-8 text file, packed or not, without their ends; a long line comes in
+    pieces."""
 
     def __init__(self, path: Path, advance: Callable[[int], None]) -> None:
         self.path = path
@@ -216,7 +258,9 @@ class LineReader:
             with self._open() as (file, _):
                 start = self._read(file, _LOOKED_AT)
             self._check_kind(start)
-            text = codecs.getincrementaldecoder("utf-8")().decode(start)  # the last character may be cut
+            text = codecs.getincrementaldecoder("utf-8")().decode(
+                start
+            )  # the last character may be cut
         except (CorpusError, UnicodeDecodeError):
             return False
         return "\0" not in text and bool(text.strip())
@@ -225,7 +269,8 @@ class LineReader:
         """Each line, stripped, empty ones left out.
 
         Raises:
-            CorpusError: not UTF-8 (with the byte offset and the line), NULs or a known binary kind, damaged gzip.
+            CorpusError: not UTF-8 (with the byte offset and the line), NULs or a known binary kind,
+                damaged gzip.
         """
         rest, line, offset, inside = b"", 1, 0, False
         for block in self._blocks():
@@ -251,7 +296,11 @@ class LineReader:
         rest, line, offset = b"", 1, 0
         for block in self._blocks(blank_mark=False):
             data = rest + block
-            end = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1 or _cut_position(data, len(data) - 1)
+            end = (
+                data.rfind(b"\n") + 1
+                or data.rfind(b"\r", 0, -1) + 1
+                or _cut_position(data, len(data) - 1)
+            )
             yield self._decode(data[:end], line, offset)
             line += data.count(b"\n", 0, end)
             offset += end
@@ -264,7 +313,8 @@ class LineReader:
         return self._pieces(text, inside=False)
 
     def kept_lines(self, blocks: Iterable[str]) -> Iterator[str]:
-        """The lines of a text unchanged, without line breaks; lines longer than MAX_LINE_BYTES are counted and cut."""
+        """The lines of a text unchanged, without line breaks; lines longer than MAX_LINE_BYTES are
+        counted and cut."""
         for text in blocks:
             lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
             for line in lines if lines[-1] else lines[:-1]:
@@ -273,7 +323,8 @@ class LineReader:
                 yield from pieces
 
     def _pieces(self, text: str, *, inside: bool) -> Iterator[str]:
-        """The lines of a text, long ones in pieces; `inside`: it begins inside a line that was counted as cut."""
+        """The lines of a text, long ones in pieces; `inside`: it begins inside a line that was
+        counted as cut."""
         for raw in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
             piece = raw.strip()
             if len(piece) * 4 > MAX_LINE_BYTES and len(encoded := piece.encode()) > MAX_LINE_BYTES:
@@ -290,17 +341,22 @@ class LineReader:
     def _decode(self, data: bytes, line: int, offset: int) -> str:
         nul = data.find(b"\0")
         if nul >= 0:
-            raise CorpusError(f"{self.path} is binary: a NUL at {_place(data, nul, line, offset)}", hint="a corpus is UTF-8 text")
+            raise CorpusError(
+                f"{self.path} is binary: a NUL at {_place(data, nul, line, offset)}",
+                hint="a corpus is UTF-8 text",
+            )
         try:
             return data.decode()
         except UnicodeDecodeError as error:
             raise CorpusError(
-                f"{self.path} is not UTF-8: 0x{data[error.start]:02x} at {_place(data, error.start, line, offset)}",
+                f"{self.path} is not UTF-8: 0x{data[error.start]:02x} at"
+                f" {_place(data, error.start, line, offset)}",
                 hint="convert it, for example: iconv -f LATIN1 -t UTF-8",
             ) from error
 
     def _blocks(self, *, blank_mark: bool = True) -> Iterator[bytes]:
-        """Blocks of the unpacked file; a byte order mark is blanked, so that offsets stay true, or kept."""
+        """Blocks of the unpacked file; a byte order mark is blanked, so that offsets stay true, or
+        kept."""
         first = True
         with self._open() as (file, packed):
             seen = 0
@@ -326,11 +382,15 @@ class LineReader:
         except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise self._damaged(error) from error
         except OSError as error:
-            raise self._damaged(error) if error.errno is None else _unreadable(self.path, error) from error
+            raise (
+                self._damaged(error) if error.errno is None else _unreadable(self.path, error)
+            ) from error
 
     def _damaged(self, error: Exception) -> CorpusError:
         kind = PACKINGS[self.path.suffix.lower()]
-        return CorpusError(f"{self.path} is a damaged {kind} file: {error}", hint=f"{kind} --test shows where")
+        return CorpusError(
+            f"{self.path} is a damaged {kind} file: {error}", hint=f"{kind} --test shows where"
+        )
 
     @contextmanager
     def _open(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
@@ -346,16 +406,24 @@ class LineReader:
 def _unpacked(packed: io.FileIO, suffix: str) -> AbstractContextManager[IO[bytes]]:
     """A reader that decompresses the file if its suffix says so."""
     if suffix == ".gz":
-        return cast(AbstractContextManager[IO[bytes]], gzip.GzipFile(fileobj=io.BufferedReader(packed, _BLOCK)))
+        return cast(
+            AbstractContextManager[IO[bytes]],
+            gzip.GzipFile(fileobj=io.BufferedReader(packed, _BLOCK)),
+        )
     if suffix == ".xz":
-        return cast(AbstractContextManager[IO[bytes]], lzma.LZMAFile(io.BufferedReader(packed, _BLOCK)))
+        return cast(
+            AbstractContextManager[IO[bytes]], lzma.LZMAFile(io.BufferedReader(packed, _BLOCK))
+        )
     if suffix == ".bz2":
-        return cast(AbstractContextManager[IO[bytes]], bz2.BZ2File(io.BufferedReader(packed, _BLOCK)))
+        return cast(
+            AbstractContextManager[IO[bytes]], bz2.BZ2File(io.BufferedReader(packed, _BLOCK))
+        )
     return nullcontext(packed)
 
 
 def raw_units(blocks: Iterable[str]) -> Iterator[str]:
-    """Split a text into units without losing a character: lines with their line feeds, long ones in pieces."""
+    """Split a text into units without losing a character: lines with their line feeds, long ones in
+    pieces."""
     for text in blocks:
         *lines, rest = text.split("\n")
         for line in lines:
@@ -368,7 +436,8 @@ def raw_units(blocks: Iterable[str]) -> Iterator[str]:
 
 
 def _cut(line: str, longest: int) -> Iterator[str]:
-    """Cut a line into pieces of at most `longest` characters, before their last space if possible."""
+    """Cut a line into pieces of at most `longest` characters, before their last space if
+    possible."""
     start = 0
     while len(line) - start > longest:
         space = line.rfind(" ", start + 1, start + longest)
@@ -396,5 +465,11 @@ def _cut_position(data: bytes, max_bytes: int) -> int:
 
 def _unreadable(path: Path, error: OSError) -> CorpusError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return CorpusError(f"{path} does not exist", hint="give the path of a text file or folder, or one of presidents, python-docs, elman, news")
+        return CorpusError(
+            f"{path} does not exist",
+            hint=(
+                "give the path of a text file or folder, or one of presidents, python-docs, elman,"
+                " news"
+            ),
+        )
     return CorpusError(f"{path} can't be read: {(error.strerror or str(error)).lower()}")

@@ -38,14 +38,24 @@ class Guide:
 
 GUIDES: tuple[Guide, ...] = (
     Guide("quick-start", "Quick start", "Install, train the demo, watch it, sample from it."),
-    Guide("dashboard", "The dashboard and its keys", "Charts, the list of runs, comparing, keys, the terminal."),
+    Guide(
+        "dashboard",
+        "The dashboard and its keys",
+        "Charts, the list of runs, comparing, keys, the terminal.",
+    ),
     Guide("commands", "Commands", "Every command, scripts and JSON, exit codes."),
     Guide("configuration", "Configuration", "Presets, config files, every field with its default."),
     Guide("text", "Text and tokenizers", "Train on your own text: files, layouts, tokenizers."),
     Guide("sampling", "Sampling", "Continue prompts: checkpoints, settings, many prompts."),
-    Guide("runs", "Runs and checkpoints", "Organize runs, keep checkpoints, where files are stored."),
-    Guide("reliability", "Reliability", "What a run guarantees, and what happens when things fail."),
-    Guide("performance", "Performance", "How fast it trains, how to measure it, what watching costs."),
+    Guide(
+        "runs", "Runs and checkpoints", "Organize runs, keep checkpoints, where files are stored."
+    ),
+    Guide(
+        "reliability", "Reliability", "What a run guarantees, and what happens when things fail."
+    ),
+    Guide(
+        "performance", "Performance", "How fast it trains, how to measure it, what watching costs."
+    ),
     Guide("book", "The book's run", "Reproduce the book's recurrent model and its perplexity."),
     Guide("inside", "Inside", "For contributors: processes, packages, how to add things."),
 )
@@ -55,7 +65,10 @@ def fitted(markdown: str, width: int) -> str:
     """Turn tables of three columns and more that need more than `width` cells into lists."""
 
     def list_of(table: re.Match[str]) -> str:
-        head, _, *rows = [[cell.strip() for cell in _CELL_BORDER.split(line)[1:-1]] for line in table[0].splitlines()]
+        head, _, *rows = [
+            [cell.strip() for cell in _CELL_BORDER.split(line)[1:-1]]
+            for line in table[0].splitlines()
+        ]
         needed = sum(max(map(len, column)) + 3 for column in zip(head, *rows, strict=True))
         if len(head) < 3 or needed <= width:
             return table[0]

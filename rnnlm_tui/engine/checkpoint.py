@@ -1,4 +1,5 @@
-"""Write and read models and training states in the Hugging Face layout: safetensors and JSON, no pickle."""
+"""Write and read models and training states in the Hugging Face layout: safetensors and JSON, no
+pickle."""
 
 from __future__ import annotations
 
@@ -24,11 +25,19 @@ PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 """Suffixes of files that may run code when loaded; they are never opened."""
 
 
-def write_model(directory: Path, model: RecurrentLanguageModel, codec_files: Path, *, generation: Mapping[str, object] | None = None) -> None:
-    """Write config.json, model.safetensors and generation_config.json, and copy the tokenizer files of the folder `codec_files`.
+def write_model(
+    directory: Path,
+    model: RecurrentLanguageModel,
+    codec_files: Path,
+    *,
+    generation: Mapping[str, object] | None = None,
+) -> None:
+    """Write config.json, model.safetensors and generation_config.json, and copy the tokenizer files
+    of the folder `codec_files`.
 
     Args:
-        generation: default settings for sampling (temperature, top_k, top_p, max_new_tokens, do_sample).
+        generation: default settings for sampling (temperature, top_k, top_p, max_new_tokens,
+            do_sample).
 
     Raises:
         OSError, StorageError: the disk is full or a file can't be written. The caller removes what
@@ -55,8 +64,13 @@ def write_model(directory: Path, model: RecurrentLanguageModel, codec_files: Pat
         "rnnlm_version": __version__,
     }
     _write_json(directory / "config.json", config)
-    _write_json(directory / "generation_config.json", {"pad_token_id": model.pad_id, **(generation or {})})
-    _write_tensors(directory / "model.safetensors", {name: _plain(parameter) for name, parameter in model.named_parameters()})
+    _write_json(
+        directory / "generation_config.json", {"pad_token_id": model.pad_id, **(generation or {})}
+    )
+    _write_tensors(
+        directory / "model.safetensors",
+        {name: _plain(parameter) for name, parameter in model.named_parameters()},
+    )
     for name in TOKENIZER_FILES:
         shutil.copyfile(codec_files / name, directory / name)
 
@@ -68,7 +82,10 @@ def write_training_state(directory: Path, trainer: Trainer) -> None:
         OSError, StorageError: the disk is full or a file can't be written.
     """
     state = trainer.state_dict()
-    _write_tensors(directory / "training_state.safetensors", {name: _plain(tensor) for name, tensor in state.tensors.items()})
+    _write_tensors(
+        directory / "training_state.safetensors",
+        {name: _plain(tensor) for name, tensor in state.tensors.items()},
+    )
     _write_json(directory / "training_state.json", state.values)
 
 
@@ -80,12 +97,22 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
     """
     config = _read_json(directory, "config.json")
     if config.get("model_type") != MODEL_TYPE:
-        raise CheckpointError(f'{directory / "config.json"} describes a model of type "{config.get("model_type")}", only "{MODEL_TYPE}" can be loaded')
+        raise CheckpointError(
+            f'{directory / "config.json"} describes a model of type "{config.get("model_type")}",'
+            f' only "{MODEL_TYPE}" can be loaded'
+        )
     names = ("vocab_size", "embedding_dim", "hidden_size", "num_layers")
     try:
-        vocab_size, embedding_dim, hidden_size, num_layers = (_whole_number(config[name]) for name in names)
-        pad_id = None if config.get("pad_token_id") is None else _whole_number(config["pad_token_id"])
-        dropout, word_dropout, weight_dropout = (float(str(config.get(name, 0.0))) for name in ("dropout", "embedding_dropout", "weight_dropout"))
+        vocab_size, embedding_dim, hidden_size, num_layers = (
+            _whole_number(config[name]) for name in names
+        )
+        pad_id = (
+            None if config.get("pad_token_id") is None else _whole_number(config["pad_token_id"])
+        )
+        dropout, word_dropout, weight_dropout = (
+            float(str(config.get(name, 0.0)))
+            for name in ("dropout", "embedding_dropout", "weight_dropout")
+        )
         tied, cell = bool(config.get("tie_word_embeddings")), str(config.get("cell_type"))
         model = RecurrentLanguageModel(
             vocab_size=vocab_size,
@@ -102,7 +129,9 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
             pad_id=pad_id,
         )
     except (KeyError, ValueError, InputError) as error:
-        raise CheckpointError(f"{directory / 'config.json'} is not a valid model config: {error}") from error
+        raise CheckpointError(
+            f"{directory / 'config.json'} is not a valid model config: {error}"
+        ) from error
     load_weights(directory, model)
     # Only recorded, for the next checkpoint: the weights have been loaded.
     model.initialization = str(config.get("initialization", model.initialization))
@@ -114,25 +143,34 @@ def load_weights(directory: Path, model: RecurrentLanguageModel) -> None:
     """Copy the weights of a checkpoint directory into a model of the same shape.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or a name or shape differs; the model is unchanged.
+        CheckpointError: a file is missing or damaged, or a name or shape differs; the model is
+            unchanged.
     """
     tensors = _read_tensors(directory, "model.safetensors")
     parameters = dict(model.named_parameters())
     different = sorted(parameters.keys() ^ tensors.keys())
     if different:
         where = "only in the file" if different[0] in tensors else "missing in the file"
-        raise CheckpointError(f"{directory / 'model.safetensors'} belongs to another model: {different[0]} is {where}")
+        raise CheckpointError(
+            f"{directory / 'model.safetensors'} belongs to another model: {different[0]} is {where}"
+        )
     for name, parameter in parameters.items():
         if parameter.shape != tensors[name].shape:
-            shapes = f"{name} has shape {tuple(tensors[name].shape)}, the model's {tuple(parameter.shape)}"
-            raise CheckpointError(f"{directory / 'model.safetensors'} belongs to another model: {shapes}")
+            shapes = (
+                f"{name} has shape {tuple(tensors[name].shape)}, the model's"
+                f" {tuple(parameter.shape)}"
+            )
+            raise CheckpointError(
+                f"{directory / 'model.safetensors'} belongs to another model: {shapes}"
+            )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
 
 
 def load_training_state(directory: Path, trainer: Trainer) -> None:
-    """Load weights, optimizer, schedule, data position, carried state, generators and counters into a new trainer.
+    """Load weights, optimizer, schedule, data position, carried state, generators and counters into
+    a new trainer.
 
     Raises:
         CheckpointError: a file is missing or damaged, or belongs to another model or other data.
@@ -143,7 +181,9 @@ def load_training_state(directory: Path, trainer: Trainer) -> None:
     try:
         trainer.load_state_dict(TrainingState(tensors, values))
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{directory / 'training_state.json'} is not a training state: {error!r}") from error
+        raise CheckpointError(
+            f"{directory / 'training_state.json'} is not a training state: {error!r}"
+        ) from error
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -162,7 +202,10 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file(dict(tensors), path, metadata={"format": "pt"})
     except SafetensorError as error:  # what other libraries raise as OSError
         full = "no space" in str(error).lower() or "quota" in str(error).lower()
-        raise StorageError(f"can't write {path}: {error}", hint="free some space on this disk and try again" if full else "") from error
+        raise StorageError(
+            f"can't write {path}: {error}",
+            hint="free some space on this disk and try again" if full else "",
+        ) from error
 
 
 def _write_json(path: Path, values: Mapping[str, object]) -> None:
@@ -183,7 +226,8 @@ def _read_json(directory: Path, name: str) -> dict[str, object]:
 def _read_tensors(directory: Path, name: str) -> dict[str, Tensor]:
     _refuse_pickles(directory, name)
     try:
-        # Copied: in the mapped file tensors are unaligned, and products of those round differently, so a resume wouldn't be bit for bit.
+        # Copied: in the mapped file tensors are unaligned, and products of those round differently,
+        # so a resume wouldn't be bit for bit.
         return {key: tensor.clone() for key, tensor in load_file(directory / name).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{directory / name} can't be read: {error}") from error
@@ -191,9 +235,22 @@ def _read_tensors(directory: Path, name: str) -> dict[str, Tensor]:
 
 def _refuse_pickles(directory: Path, name: str) -> None:
     if directory.is_file():
-        kind = "a pickle, which may run code and is never opened" if directory.suffix in PICKLES else "a file, not a checkpoint directory"
+        kind = (
+            "a pickle, which may run code and is never opened"
+            if directory.suffix in PICKLES
+            else "a file, not a checkpoint directory"
+        )
         raise CheckpointError(f"{directory} is {kind}")
     if not (directory / name).exists():
-        pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLES) if directory.is_dir() else []
-        found = f"; {pickles[0]} is a pickle, which may run code and is never opened" if pickles else ""
-        raise CheckpointError(f"{directory} has no {name}{found}", hint="a checkpoint is a directory with config.json and model.safetensors")
+        pickles = (
+            sorted(path.name for path in directory.glob("*") if path.suffix in PICKLES)
+            if directory.is_dir()
+            else []
+        )
+        found = (
+            f"; {pickles[0]} is a pickle, which may run code and is never opened" if pickles else ""
+        )
+        raise CheckpointError(
+            f"{directory} has no {name}{found}",
+            hint="a checkpoint is a directory with config.json and model.safetensors",
+        )

@@ -1,18 +1,29 @@
-"""Devices by name, threads, seeds and exact mode."""
+"""Devices by name, threads, seeds and exact mode.
+
+Translate torch's errors: out of memory, no deterministic version of an operation.
+
+Matrix products of the vocabulary head, with the fastest library in this build of torch.
+
+Save and restore the state of all global random generators, as tensors and plain JSON.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import random
+import re
+from collections.abc import Mapping
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from rnnlm_tui.contract.computing import unsupported_precision
-from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.errors import DeviceError
-from rnnlm_tui.store.cores import usable_cores
+from rnnlm_tui.errors import DeviceError, RnnlmError
+from rnnlm_tui.schema.formatting import counted, unsupported_precision
+from rnnlm_tui.system.host import usable_cores
 
 CUBLAS_WORKSPACE = ":4096:8"
 """CUBLAS_WORKSPACE_CONFIG for exact mode; cuBLAS reads it when CUDA starts."""
@@ -20,12 +31,17 @@ CUBLAS_WORKSPACE = ":4096:8"
 
 def available_devices() -> tuple[str, ...]:
     """Names of this machine's devices, preferred first: cuda:0 ..., mps, cpu."""
-    gpus = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) if torch.cuda.is_available() else ()
+    gpus = (
+        tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        if torch.cuda.is_available()
+        else ()
+    )
     return gpus + (("mps",) if torch.backends.mps.is_available() else ()) + ("cpu",)
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name: `auto` (CUDA, else MPS, else CPU), `cpu`, `mps`, `cuda` (the first GPU) or `cuda:N`.
+    """The device of a name: `auto` (CUDA, else MPS, else CPU), `cpu`, `mps`, `cuda` (the first GPU)
+    or `cuda:N`.
 
     Raises:
         DeviceError: no such device on this machine; lists the available ones.
@@ -34,7 +50,8 @@ def resolve_device(name: str) -> torch.device:
     wanted = {"auto": available[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in available:
         raise DeviceError(
-            f'no device "{name}" on this machine, available: {", ".join(reversed(available))}', hint="set training.device to one of them, or to auto"
+            f'no device "{name}" on this machine, available: {", ".join(reversed(available))}',
+            hint="set training.device to one of them, or to auto",
         )
     return torch.device(wanted)
 
@@ -53,17 +70,26 @@ def processor(device: torch.device) -> str:
     """Model of the device's processor; two models round differently."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return str(torch.cpu.get_capabilities().get("cpu_name", platform.processor())) if device.type == "cpu" else platform.machine()
+    return (
+        str(torch.cpu.get_capabilities().get("cpu_name", platform.processor()))
+        if device.type == "cpu"
+        else platform.machine()
+    )
 
 
 def instructions() -> str:
-    """The widest instructions that torch's CPU kernels use, such as `AVX512`; each width sums in another order."""
+    """The widest instructions that torch's CPU kernels use, such as `AVX512`; each width sums in
+    another order."""
     return str(torch.backends.cpu.get_cpu_capability())
 
 
 def cuda_versions() -> str:
     """`12.8, cuDNN 91002`; empty if torch was built without CUDA."""
-    return f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if torch.version.cuda else ""  # type: ignore[no-untyped-call]
+    return (
+        f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"  # type: ignore[no-untyped-call]
+        if torch.version.cuda
+        else ""
+    )
 
 
 def set_threads(threads: int) -> int:
@@ -103,6 +129,156 @@ def check_precision(precision: str, device: torch.device) -> None:
     Raises:
         DeviceError: on anything but a CUDA GPU that computes in bf16.
     """
-    if precision == "float32" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)):
+    if precision == "float32" or (
+        device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
         return
     raise unsupported_precision(precision, describe(device))
+
+
+NO_PRIMITIVE = "could not create a primitive"
+"""oneDNN's message when a matrix product can't allocate memory, and also, at any size, when the
+system
+forbids running generated code.
+"""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a device or the machine is out of memory."""
+    text = str(error)
+    words = ("can't allocate memory", "out of memory", "bad_alloc")
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or text == NO_PRIMITIVE
+        or any(part in text.lower() for part in words)
+    )
+
+
+def explained_aside(error: BaseException, doing: str) -> RnnlmError:
+    """The error for a failure besides training (`sample`, `evaluate`), which training survives."""
+    if is_out_of_memory(error):
+        return RnnlmError(
+            f"{doing}: out of memory",
+            hint="training continues; fewer tokens or a smaller model need less",
+        )
+    return RnnlmError(
+        f"{doing} failed: {type(error).__name__}: {error}",
+        hint="training continues; the traceback is in the run's log",
+    )
+
+
+def out_of_memory(doing: str, shape: tuple[int, int]) -> DeviceError:
+    """The DeviceError for `a step` or `an evaluation` of (B, T) tokens that ran out of memory."""
+    rows, length = shape
+    smaller = (
+        f"try training.batch_size = {rows // 2}"
+        if rows > 1 and doing == "a step"
+        else "a smaller model or vocabulary needs less"
+    )
+    return DeviceError(
+        f"out of memory in {doing} of {rows:,} x {counted(length, 'token')}", hint=smaller
+    )
+
+
+def explained(error: BaseException, shape: tuple[int, int]) -> RnnlmError | None:
+    """The RnnlmError for a torch error in a step of `shape` (B, T); None: unknown error."""
+    text = str(error)
+    if is_out_of_memory(error):
+        return out_of_memory("a step", shape)
+    found = re.search(r"^(\S+) does not have a deterministic implementation", text)
+    if found:
+        return RnnlmError(
+            f"exact mode isn't available: {found[1]} has no deterministic version on this device",
+            hint="set training.deterministic to false",
+        )
+    if "CUBLAS_WORKSPACE_CONFIG" in text:
+        hint = "set CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment"
+        return RnnlmError(
+            "exact mode isn't available: cuBLAS is only deterministic with a fixed workspace",
+            hint=hint,
+        )
+    return None
+
+
+ONEDNN_TYPES = (torch.float32, torch.bfloat16)
+
+
+def product(inputs_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None = None) -> Tensor:
+    """inputs weight^T + bias, shape (N, M), all of one dtype; not differentiable.
+
+    On a CPU with oneDNN, if available: for the head's shapes its float32 products took two thirds
+    of the
+    time of the BLAS behind `F.linear` on an AMD CPU, and with bf16 it adds the bias before rounding
+    (both
+    measured).
+    """
+    if inputs_NK.device.type == "cpu" and inputs_NK.dtype in ONEDNN_TYPES and has_onednn():
+        return cast(
+            Tensor, torch.ops.mkldnn._linear_pointwise(inputs_NK, weight_MK, bias_M, "none", [], "")
+        )
+    return F.linear(inputs_NK, weight_MK, bias_M)
+
+
+def product_over_rows(left_NM: Tensor, right_NI: Tensor) -> Tensor:
+    """left^T right, shape (M, I), for few rows N and a large M, of one dtype; not differentiable.
+
+    In float32 the transposed product is computed: oneDNN needs three quarters of the time
+    (measured).
+    """
+    if left_NM.device.type == "cpu" and left_NM.dtype == torch.float32 and has_onednn():
+        return product(right_NI.t().contiguous(), left_NM.t()).t()
+    return left_NM.t() @ right_NI
+
+
+def has_onednn() -> bool:
+    """Whether this build of torch has oneDNN and it is turned on."""
+    built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return (
+        built
+        and bool(torch.backends.mkldnn.enabled)
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+class RandomValues(TypedDict):
+    """The generators whose state is plain numbers."""
+
+    python: list[object]
+    """`random.getstate()`: version, 625 numbers, the spare Gaussian."""
+    numpy: list[object]
+    """`numpy.random.get_state()`: name, 624 numbers, position, whether there is a spare Gaussian,
+    the spare."""
+
+
+def pack_random_state(device: torch.device) -> tuple[dict[str, Tensor], RandomValues]:
+    """State of the generators of Python, NumPy, torch and the device."""
+    tensors = {"random.torch": torch.get_rng_state()}
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        tensors["random.mps"] = torch.mps.get_rng_state()
+    version, numbers, spare = random.getstate()
+    name, keys, position, has_spare, cached = np.random.get_state(legacy=True)
+    return tensors, {
+        "python": [version, list(numbers), spare],
+        "numpy": [name, np.asarray(keys).tolist(), position, has_spare, cached],
+    }
+
+
+def unpack_random_state(
+    tensors: Mapping[str, Tensor], values: object, device: torch.device
+) -> None:
+    """Restore what `pack_random_state` returned; the generator of another kind of device is left
+    alone."""
+    packed = cast(RandomValues, values)
+    torch.set_rng_state(tensors["random.torch"].cpu())
+    if device.type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), device)
+    elif device.type == "mps" and "random.mps" in tensors:
+        torch.mps.set_rng_state(tensors["random.mps"].cpu())
+    version, numbers, spare = cast(tuple[int, list[int], float | None], tuple(packed["python"]))
+    random.setstate((version, tuple(numbers), spare))
+    name, keys, position, has_spare, cached = cast(
+        tuple[str, list[int], int, int, float], tuple(packed["numpy"])
+    )
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_spare, cached))

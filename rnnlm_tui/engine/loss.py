@@ -1,4 +1,5 @@
-"""Cross-entropy of the vocabulary head, computed in chunks so that not all logits are in memory at once."""
+"""Cross-entropy of the vocabulary head, computed in chunks so that not all logits are in memory at
+once."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.contract.chunks import CHUNK_BYTES, GPU_CHUNK_BYTES, chunk_rows
-from rnnlm_tui.engine.products import product, product_over_rows
+from rnnlm_tui.engine.device import product, product_over_rows
+from rnnlm_tui.schema.estimates import CHUNK_BYTES, GPU_CHUNK_BYTES, chunk_rows
 
 IGNORED = -100
 """Target of a position that the loss ignores."""
@@ -22,28 +23,44 @@ LIKELY = 1e-30
 """Above this, a float32 probability is exact enough for its logarithm."""
 
 
-def mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor, *, reduced: bool = False) -> Tensor:
-    """Mean cross-entropy in nats over non-ignored targets: a differentiable scalar, NaN if all are ignored.
+def mean_loss(
+    hidden_NH: Tensor,
+    weight_VH: Tensor,
+    bias_V: Tensor,
+    targets_N: Tensor,
+    *,
+    reduced: bool = False,
+) -> Tensor:
+    """Mean cross-entropy in nats over non-ignored targets: a differentiable scalar, NaN if all are
+    ignored.
 
     The gradient is computed together with the loss, in chunks of rows, so that memory holds
     `CHUNK_BYTES` of logits instead of twice N x V numbers.
 
     Args:
-        reduced: round the inputs of matrix products, and the logits, to bf16. Sums, the targets' part
+        reduced: round the inputs of matrix products, and the logits, to bf16. Sums, the targets'
+            part
             of the gradient and all results stay float32. The error grows with the logits: over 256
-            targets up to 6e-4 nats at a standard deviation of 0.6, 2e-3 at 6 and 2e-2 at 50 (measured
+            targets up to 6e-4 nats at a standard deviation of 0.6, 2e-3 at 6 and 2e-2 at 50
+            (measured
             on a CPU against float64).
     """
     if hidden_NH.device.type != "cpu" and not reduced and HAS_TORCHS_LOSS:
-        # On a CPU torch's takes 1.4 times as long as ours (measured), and it has no reduced products.
+        # On a CPU torch's takes 1.4 times as long as ours (measured), and it has no reduced
+        # products.
         return torchs_mean_loss(hidden_NH, weight_VH, bias_V, targets_N)
     return cast(Tensor, _LinearCrossEntropy.apply(hidden_NH, weight_VH, bias_V, targets_N, reduced))  # type: ignore[no-untyped-call]
 
 
-def torchs_mean_loss(hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
-    """The same with torch's function, available from torch 2.13; its default chunk is far too small."""
+def torchs_mean_loss(
+    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor
+) -> Tensor:
+    """The same with torch's function, available from torch 2.13; its default chunk is far too
+    small."""
     options = nn.LinearCrossEntropyOptions(batch_chunk_size=_rows(weight_VH))
-    return F.linear_cross_entropy(hidden_NH, weight_VH, targets_N, linear_bias=bias_V, ignore_index=IGNORED, options=options)
+    return F.linear_cross_entropy(
+        hidden_NH, weight_VH, targets_N, linear_bias=bias_V, ignore_index=IGNORED, options=options
+    )
 
 
 @torch.no_grad()
@@ -64,31 +81,54 @@ def rows_per_chunk(vocab_size: int, *, reduced: bool = False, on_gpu: bool = Fal
 
 
 def _rows(weight_VH: Tensor, *, reduced: bool = False) -> int:
-    return rows_per_chunk(weight_VH.shape[0], reduced=reduced, on_gpu=weight_VH.device.type != "cpu")
+    return rows_per_chunk(
+        weight_VH.shape[0], reduced=reduced, on_gpu=weight_VH.device.type != "cpu"
+    )
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """With p = softmax(logits): d loss / d logits = (p - onehot(target)) times the row's share of the mean.
+    """With p = softmax(logits): d loss / d logits = (p - onehot(target)) times the row's share of
+    the mean.
 
-    The p part goes through matrix products in chunks; the target part is exact and costs only N x H.
+    The p part goes through matrix products in chunks; the target part is exact and costs only N x
+    H.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor, reduced: bool) -> Tensor:
+    def forward(
+        ctx: FunctionCtx,
+        hidden_NH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor,
+        targets_N: Tensor,
+        reduced: bool,
+    ) -> Tensor:
         counted_N = targets_N != IGNORED
         share_N1 = (counted_N / counted_N.sum()).to(bias_V.dtype).unsqueeze(1)
         safe_N = targets_N.clamp(min=0)
         dtype = torch.bfloat16 if reduced else weight_VH.dtype
-        inputs_NH, rounded_VH, rounded_V = hidden_NH.to(dtype), weight_VH.to(dtype), bias_V.to(dtype)
-        transposed_HV = rounded_VH.t() if reduced else rounded_VH.t().contiguous()  # bf16 gains nothing from the copy (measured)
-        # The bias is the weight of an extra hidden unit that is always 1, so one product gives both gradients.
+        inputs_NH, rounded_VH, rounded_V = (
+            hidden_NH.to(dtype),
+            weight_VH.to(dtype),
+            bias_V.to(dtype),
+        )
+        transposed_HV = (
+            rounded_VH.t() if reduced else rounded_VH.t().contiguous()
+        )  # bf16 gains nothing from the copy (measured)
+        # The bias is the weight of an extra hidden unit that is always 1, so one product gives both
+        # gradients.
         shared_NI = torch.cat([hidden_NH * share_N1, share_N1], 1).to(dtype)
-        hidden_grad_NH, losses_N = torch.empty_like(hidden_NH), torch.empty_like(share_N1).squeeze(1)
+        hidden_grad_NH, losses_N = (
+            torch.empty_like(hidden_NH),
+            torch.empty_like(share_N1).squeeze(1),
+        )
         grad_VI = weight_VH.new_empty(0)
         rows = _rows(weight_VH, reduced=reduced)
         for start in range(0, hidden_NH.shape[0], rows):
             chunk = slice(start, start + rows)
-            p_RV, losses_N[chunk] = _probabilities(inputs_NH[chunk], rounded_VH, rounded_V, safe_N[chunk].unsqueeze(1))
+            p_RV, losses_N[chunk] = _probabilities(
+                inputs_NH[chunk], rounded_VH, rounded_V, safe_N[chunk].unsqueeze(1)
+            )
             hidden_grad_NH[chunk] = product(p_RV, transposed_HV)
             part_VI = product_over_rows(p_RV, shared_NI[chunk])
             grad_VI = part_VI.to(weight_VH.dtype) if start == 0 else grad_VI.add_(part_VI)
@@ -103,13 +143,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        hidden_grad_NH, weight_grad_VH, bias_grad_V = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
-        if grad.device.type == "cpu" and grad.item() == 1:  # nearly always; saves a pass over V x H numbers
+        hidden_grad_NH, weight_grad_VH, bias_grad_V = cast(
+            tuple[Tensor, Tensor, Tensor],
+            ctx.saved_tensors,  # type: ignore[attr-defined]
+        )
+        if (
+            grad.device.type == "cpu" and grad.item() == 1
+        ):  # nearly always; saves a pass over V x H numbers
             return hidden_grad_NH, weight_grad_VH, bias_grad_V, None, None
         return hidden_grad_NH * grad, weight_grad_VH * grad, bias_grad_V * grad, None, None
 
 
-def _probabilities(hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, target_R1: Tensor) -> tuple[Tensor, Tensor]:
+def _probabilities(
+    hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, target_R1: Tensor
+) -> tuple[Tensor, Tensor]:
     """Softmax of the rows' logits, p_RV, and the loss of each target, (R,), at least in float32."""
     logits_RV = product(hidden_RH, weight_VH, bias_V)
     if logits_RV.device.type != "cpu":
@@ -130,6 +177,9 @@ def without_waiting(logits_RV: Tensor, target_R1: Tensor) -> tuple[Tensor, Tenso
     least 1/V, so nothing underflows.
     """
     wide = torch.promote_types(logits_RV.dtype, torch.float32)
-    largest_R, of_target_R = logits_RV.amax(1).to(wide), logits_RV.gather(1, target_R1).squeeze(1).to(wide)
+    largest_R, of_target_R = (
+        logits_RV.amax(1).to(wide),
+        logits_RV.gather(1, target_R1).squeeze(1).to(wide),
+    )
     p_RV = torch.softmax(logits_RV, 1)
     return p_RV, largest_R - p_RV.amax(1).to(wide).log() - of_target_R

@@ -1,4 +1,5 @@
-"""Choose how matrix products are computed: in float32, or with rounded inputs where that is faster."""
+"""Choose how matrix products are computed: in float32, or with rounded inputs where that is
+faster."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ REDUCED_CPU_FEATURES = ("avx512_bf16", "amx_bf16")
 """Capabilities of CPUs that multiply bf16 faster than float32, by torch's names."""
 
 TRIALS, LEAST_TRIALS, MAX_TRIAL_SECONDS = 8, 2, 0.25
-"""The best of this many trials counts, since other processes only slow one down; fewer if they take long."""
+"""The best of this many trials counts, since other processes only slow one down; fewer if they take
+long."""
 
 USUAL_ROWS = 4_096
 """About the rows of a step of the book's model."""
@@ -31,7 +33,8 @@ class Matmul:
     """The chosen mode, and the measurement behind it."""
 
     mode: Literal["float32", "medium"]
-    """`medium`: on a CPU the head's products round inputs to bf16, on a GPU all products round to TF32."""
+    """`medium`: on a CPU the head's products round inputs to bf16, on a GPU all products round to
+    TF32."""
     speedup: float | None = None
     """float32's time over medium's for the head; None: not measured."""
     rounded: Literal["bf16", "TF32"] = "bf16"
@@ -49,7 +52,8 @@ class Matmul:
 
 
 def can_round(device: torch.device) -> bool:
-    """Whether the device multiplies rounded numbers fast: bf16 on a CPU, TF32 on an NVIDIA GPU since Ampere."""
+    """Whether the device multiplies rounded numbers fast: bf16 on a CPU, TF32 on an NVIDIA GPU
+    since Ampere."""
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in REDUCED_CPU_FEATURES)
@@ -59,11 +63,13 @@ def can_round(device: torch.device) -> bool:
 def choose_matmul(wanted: str, weight_VH: Tensor, rows: int = USUAL_ROWS) -> Matmul:
     """The mode for `training.matmul` on the head's device; on a GPU also sets torch's precision.
 
-    `auto` measures both modes for a head of this shape, in a fifth of a second on two cores, and takes
+    `auto` measures both modes for a head of this shape, in a fifth of a second on two cores, and
+    takes
     the faster one.
 
     Args:
-        rows: positions of a step. On a CPU one chunk of them is tried: with fewer, rounding the weights
+        rows: positions of a step. On a CPU one chunk of them is tried: with fewer, rounding the
+            weights
             would dominate and favour float32.
 
     Raises:
@@ -71,15 +77,25 @@ def choose_matmul(wanted: str, weight_VH: Tensor, rows: int = USUAL_ROWS) -> Mat
     """
     device = weight_VH.device
     if wanted == "medium" and not can_round(device):
-        needed = "a CPU with avx512_bf16 or amx_bf16" if device.type == "cpu" else "a CUDA GPU of compute capability 8.0"
+        needed = (
+            "a CPU with avx512_bf16 or amx_bf16"
+            if device.type == "cpu"
+            else "a CUDA GPU of compute capability 8.0"
+        )
         raise DeviceError(
-            f"training.matmul = medium isn't supported on this {device.type}: it needs {needed} or newer", hint="set training.matmul to auto or float32"
+            f"training.matmul = medium isn't supported on this {device.type}: it needs {needed} or"
+            " newer",
+            hint="set training.matmul to auto or float32",
         )
     chosen = Matmul("medium" if wanted == "medium" else "float32")
     if wanted == "auto" and can_round(device):
         exact, rounded = _seconds(weight_VH, rows)
         speedup = exact / rounded
-        chosen = Matmul("medium" if speedup > CLEARLY_FASTER else "float32", speedup, "bf16" if device.type == "cpu" else "TF32")
+        chosen = Matmul(
+            "medium" if speedup > CLEARLY_FASTER else "float32",
+            speedup,
+            "bf16" if device.type == "cpu" else "TF32",
+        )
     set_gpu_precision(device, rounded=chosen.mode == "medium")
     return chosen
 
@@ -93,8 +109,13 @@ def _seconds(weight_VH: Tensor, rows: int) -> tuple[float, float]:
     vocab_size, width = weight_VH.shape
     if device.type == "cpu":
         rows = min(rows, rows_per_chunk(vocab_size, reduced=True))
-    hidden_NH = torch.linspace(-1, 1, rows * width, device=device).view(rows, width).requires_grad_()
-    weight_VH, bias_V = weight_VH.detach().requires_grad_(), torch.zeros(vocab_size, device=device, requires_grad=True)
+    hidden_NH = (
+        torch.linspace(-1, 1, rows * width, device=device).view(rows, width).requires_grad_()
+    )
+    weight_VH, bias_V = (
+        weight_VH.detach().requires_grad_(),
+        torch.zeros(vocab_size, device=device, requires_grad=True),
+    )
     targets_N = torch.arange(rows, device=device) % vocab_size
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     best = [float("inf"), float("inf")]
@@ -104,7 +125,9 @@ def _seconds(weight_VH: Tensor, rows: int) -> tuple[float, float]:
             set_gpu_precision(device, rounded=rounded)
             wait(device)
             began = clock()
-            loss = mean_loss(hidden_NH, weight_VH, bias_V, targets_N, reduced=rounded and device.type == "cpu")
+            loss = mean_loss(
+                hidden_NH, weight_VH, bias_V, targets_N, reduced=rounded and device.type == "cpu"
+            )
             torch.autograd.grad(loss, [hidden_NH, weight_VH, bias_V])
             wait(device)
             if turn:  # the first trial selects kernels

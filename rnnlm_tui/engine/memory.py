@@ -1,13 +1,29 @@
-"""Current and peak memory of this process or its GPU."""
+"""Current and peak memory of this process or its GPU.
+
+Rehearse a run's largest step and evaluation, so that out of memory shows in seconds, not hours.
+"""
 
 from __future__ import annotations
 
 import resource
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import torch
+
+from rnnlm_tui.engine.batches import Batch, evaluation_shape
+from rnnlm_tui.engine.device import (
+    explained,
+    is_out_of_memory,
+    out_of_memory,
+    pack_random_state,
+    unpack_random_state,
+    wait,
+)
+from rnnlm_tui.engine.evaluate import evaluate
+from rnnlm_tui.engine.trainer import Trainer
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -19,16 +35,21 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
-        _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak resident set size becomes the current one
+        _CLEAR.write_text(
+            "5", encoding="ascii"
+        )  # proc(5): the peak resident set size becomes the current one
     except OSError:
         return
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory: of tensors on a GPU, without the driver's; else of this process, libraries included."""
+    """Peak memory: of tensors on a GPU, without the driver's; else of this process, libraries
+    included."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    return _of_process("VmHWM") or int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    return _of_process("VmHWM") or int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def held_bytes(device: torch.device) -> int:
@@ -41,7 +62,11 @@ def held_bytes(device: torch.device) -> int:
 def limit_left() -> int | None:
     """Bytes left under this process's limit (`ulimit -v`); None: no limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return None if limit == resource.RLIM_INFINITY else max(0, limit - int(psutil.Process().memory_info().vms))
+    return (
+        None
+        if limit == resource.RLIM_INFINITY
+        else max(0, limit - int(psutil.Process().memory_info().vms))
+    )
 
 
 def _of_process(name: str) -> int | None:
@@ -50,4 +75,89 @@ def _of_process(name: str) -> int | None:
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+    return next(
+        (int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None
+    )
+
+
+SPARE_BYTES = 32 * 2**20
+"""Extra memory during a rehearsed step: other shapes and the work between steps need a little
+more."""
+
+
+def rehearse_step(trainer: Trainer) -> float:
+    """Forward, backward and moments of the largest batch; returns the seconds that it took.
+
+    Leaves weights, moments, counters, data position, carried state and random generators unchanged.
+
+    Raises:
+        DeviceError: out of memory, with the shape.
+        RnnlmError: exact mode, and an operation has no deterministic version.
+    """
+    rows, length = largest_step(trainer)
+    try:
+        return _step(trainer, rows, length)
+    except (RuntimeError, MemoryError) as error:
+        explanation = explained(error, (rows, length))
+        if explanation is None:
+            raise
+        raise explanation from error
+
+
+def rehearse_evaluation(trainer: Trainer) -> None:
+    """Evaluate a batch of the largest shape.
+
+    Raises:
+        DeviceError: out of memory, with the shape.
+    """
+    shape = evaluation_shape(
+        "sentences" if trainer.batches.pads else "stream", trainer.batches.longest
+    )
+    try:
+        evaluate(trainer.model, [_batch(trainer, *shape)])
+        wait(trainer.device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory("an evaluation", shape) from error
+
+
+def largest_step(trainer: Trainer) -> tuple[int, int]:
+    """(B, T) of the largest batch of a step."""
+    return trainer.batches.batch(trainer.epoch, 0).inputs_BT.shape[0], trainer.batches.longest
+
+
+def fitting_rows(trainer: Trainer) -> int | None:
+    """The first of half, a quarter ... of the largest batch's rows that fits in memory; None: not
+    even one row."""
+    rows, length = largest_step(trainer)
+    while rows > 1:
+        rows //= 2
+        try:
+            _step(trainer, rows, length)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return rows
+    return None
+
+
+def _step(trainer: Trainer, rows: int, length: int) -> float:
+    tensors, values = pack_random_state(trainer.device)
+    began = time.perf_counter()
+    try:
+        spare = torch.empty(SPARE_BYTES, dtype=torch.uint8, device=trainer.device)
+        batch = _batch(trainer, rows, length).to(trainer.device)
+        trainer.update.rehearse(batch.inputs_BT, batch.targets_BT)
+        wait(trainer.device)
+        del spare
+    finally:
+        unpack_random_state(tensors, values, trainer.device)
+    return time.perf_counter() - began
+
+
+def _batch(trainer: Trainer, rows: int, length: int) -> Batch:
+    """Arbitrary tokens: memory depends on the shape alone."""
+    tokens_BT = (torch.arange(rows * length) % trainer.model.vocab_size).view(rows, length)
+    return Batch(tokens_BT, tokens_BT, rows * length, starts_epoch=True)

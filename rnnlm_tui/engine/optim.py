@@ -1,7 +1,11 @@
-"""AdamW and SGD with fused kernels, and gradient clipping that returns the norm before it."""
+"""AdamW and SGD with fused kernels, and gradient clipping that returns the norm before it.
+
+The learning rate of each step: linear warm-up, then constant, cosine decay or decay by epochs.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -12,22 +16,38 @@ FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 
 
 def adamw(
-    parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float = 0.01, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+    parameters: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    weight_decay: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
 ) -> torch.optim.AdamW:
     """AdamW with weight decay on all parameters; one kernel per step where the device has one."""
     kept = list(parameters)
     on_gpu = all(parameter.is_cuda for parameter in kept)
     optimizer = torch.optim.AdamW(
-        kept, lr=_rate(learning_rate, kept), betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=_fused(kept), capturable=on_gpu
+        kept,
+        lr=_rate(learning_rate, kept),
+        betas=(beta1, beta2),
+        eps=eps,
+        weight_decay=weight_decay,
+        fused=_fused(kept),
+        capturable=on_gpu,
     )
     optimizer._warned_capturable_if_run_uncaptured = True  # steps outside of a graph are intended
     return optimizer
 
 
-def sgd(parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.SGD:
+def sgd(
+    parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float = 0.0
+) -> torch.optim.SGD:
     """Plain SGD, w - rate x (gradient + decay x w), without momentum, so without state."""
     kept = list(parameters)
-    return torch.optim.SGD(kept, lr=_rate(learning_rate, kept), weight_decay=weight_decay, fused=_fused(kept))
+    return torch.optim.SGD(
+        kept, lr=_rate(learning_rate, kept), weight_decay=weight_decay, fused=_fused(kept)
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -41,7 +61,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale the gradients down to an L2 norm of `max_norm` (0: off); returns the norm before, without waiting for a GPU."""
+    """Scale the gradients down to an L2 norm of `max_norm` (0: off); returns the norm before,
+    without waiting for a GPU."""
     kept = list(parameters)
     gradients = [parameter.grad for parameter in kept if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
@@ -51,9 +72,11 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
 
 
 def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor, loss: Tensor) -> None:
-    """Update the weights, unless norm or loss is NaN or inf: then the device skips the update and its count.
+    """Update the weights, unless norm or loss is NaN or inf: then the device skips the update and
+    its count.
 
-    The norm alone isn't enough: a target of probability zero has an infinite loss and a finite gradient.
+    The norm alone isn't enough: a target of probability zero has an infinite loss and a finite
+    gradient.
     """
     # The fused kernels' switch for gradient scaling: nothing has to be read back from a GPU.
     optimizer.found_inf = (~torch.isfinite(norm + loss)).to(torch.float32)  # type: ignore[attr-defined]
@@ -69,8 +92,48 @@ def allocate_update(optimizer: torch.optim.Optimizer) -> None:
 
 def _rate(learning_rate: float, parameters: list[nn.Parameter]) -> float | Tensor:
     """On a GPU a tensor, whose value a recorded step reads each time."""
-    return torch.tensor(learning_rate, device=parameters[0].device) if parameters and parameters[0].is_cuda else learning_rate
+    return (
+        torch.tensor(learning_rate, device=parameters[0].device)
+        if parameters and parameters[0].is_cuda
+        else learning_rate
+    )
 
 
 def _fused(parameters: Iterable[nn.Parameter]) -> bool:
     return all(parameter.device.type in FUSED_DEVICES for parameter in parameters)
+
+
+def learning_rate(
+    step: int,
+    *,
+    peak: float,
+    kind: str,
+    warmup_steps: int,
+    total_steps: int,
+    final_fraction: float,
+    steps_per_epoch: int = 1,
+    decay_after: int = 0,
+    decay_factor: float = 1.0,
+) -> float:
+    """The rate of update `step` (1-based).
+
+    1. While step <= warmup_steps: peak x step / warmup_steps, so the last warm-up step has the
+       peak.
+    2. `constant`: the peak.
+    3. `decay`: epoch e (1-based) has peak x decay_factor ** max(0, e - decay_after), as in Zaremba,
+       Sutskever and Vinyals, "Recurrent Neural Network Regularization" (2014), section 4.1.
+    4. `cosine`: half a cosine from the peak (at the last warm-up step, or at step 1) to
+       peak x final_fraction, reached exactly at step `total_steps` and kept afterwards.
+    """
+    if step <= warmup_steps:
+        return peak * step / warmup_steps
+    if kind == "constant":
+        return peak
+    if kind == "decay":
+        epoch = (step - 1) // steps_per_epoch + 1
+        return float(peak * decay_factor ** max(0, epoch - decay_after))
+    start = max(warmup_steps, 1)
+    if step >= total_steps:
+        return peak * final_fraction if total_steps > 1 else peak
+    progress = (step - start) / (total_steps - start)
+    return peak * (final_fraction + (1 - final_fraction) * (1 + math.cos(math.pi * progress)) / 2)

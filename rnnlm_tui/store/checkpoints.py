@@ -1,123 +1,249 @@
-"""Find checkpoints by step, `best` or `last`, and move damaged ones aside."""
+"""List a run's finished checkpoints from their manifests, without reading their files or the
+database.
+
+Write and remove checkpoints atomically, and clean up after a crash.
+"""
 
 from __future__ import annotations
 
+import math
 import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
-from rnnlm_tui.errors import NewerCheckpointError, StorageError, UnknownCheckpointError, did_you_mean
-from rnnlm_tui.store.atomic import fsync_directory, storage_errors
-from rnnlm_tui.store.checkpoint_list import CheckpointEntry, checkpoint_folders, list_checkpoints
-from rnnlm_tui.store.checkpoint_writing import remove_checkpoint, sweep_temporary, write_checkpoint, write_snapshot
-from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
-from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import best_step
-from rnnlm_tui.store.run_directory import RunDirectory
+from pydantic import JsonValue
 
-__all__ = [
-    "DAMAGED_PREFIX",
-    "CheckpointEntry",
-    "DamagedCheckpoint",
-    "Manifest",
-    "checkpoint_folders",
-    "list_checkpoints",
-    "move_damaged_aside",
-    "newest_valid",
-    "remove_checkpoint",
-    "resolve_checkpoint",
-    "sweep_temporary",
-    "verify_checkpoint",
-    "write_checkpoint",
-    "write_snapshot",
-]  # fmt: skip
-
-DAMAGED_PREFIX = "damaged-"
-"""Prefix of the folder of a damaged checkpoint that was moved aside."""
-_SHOWN_STEPS = 12
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, MANIFEST_NAME, describe_files, read_manifest
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.retention import pinned_steps
+from rnnlm_tui.system.files import (
+    TEMPORARY_PREFIX,
+    fsync_directory,
+    fsync_file,
+    make_private_directory,
+    storage_errors,
+    write_text_atomically,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class DamagedCheckpoint:
-    """A checkpoint that failed its verification."""
+class CheckpointEntry:
+    """A finished checkpoint on disk, its files not yet verified."""
 
     step: int
     path: Path
-    problem: str
-    """Which file and why, in one sentence."""
+    facts: Mapping[str, JsonValue]
+    """From the manifest: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
+    bytes: int
+    """Total size of the files."""
+    created: float
+    """Unix seconds."""
+    parent: str | None
+
+    @property
+    def validation_loss(self) -> float | None:
+        """Validation loss at this step in nats per token; None if there was no evaluation."""
+        loss = self.facts.get("validation_loss")
+        return float(loss) if isinstance(loss, int | float) else None
+
+    def row(self, measured: float | None = None) -> CheckpointRow:
+        """The checkpoint's row in the index; the database sets `best` and `last`.
+
+        Args:
+            measured: validation loss from an evaluation after the checkpoint was written.
+        """
+        attempt, epoch, tokens, loss = (
+            self.facts.get(name) for name in ("attempt", "epoch", "tokens_seen", "train_loss")
+        )
+        return CheckpointRow(
+            attempt=attempt if isinstance(attempt, int) else 1,
+            step=self.step,
+            epoch=float(epoch) if isinstance(epoch, int | float) else 0.0,
+            tokens_seen=tokens if isinstance(tokens, int) else 0,
+            train_loss=float(loss) if isinstance(loss, int | float) else math.nan,
+            validation_loss=measured if self.validation_loss is None else self.validation_loss,
+            bytes=self.bytes,
+            path=f"{self.path.parent.name}/{self.path.name}",
+            best=False,
+            last=False,
+            time=self.created,
+        )
 
 
-def newest_valid(run: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
-    """The newest checkpoint that passes verification, and the damaged newer ones. Call `sweep_temporary` first.
-
-    Raises:
-        NewerCheckpointError: a newer version wrote the newest; resuming from an older one would lose work.
-    """
-    damaged = []
-    for step, path in reversed(list(checkpoint_folders(run))):
+def checkpoint_folders(run: RunDirectory) -> Iterator[tuple[int, Path]]:
+    """(step, folder) of each folder named like a checkpoint, by step."""
+    with storage_errors("look into", run.checkpoints_path):
         try:
-            verify_checkpoint(path)
-        except NewerCheckpointError:
-            raise
-        except StorageError as error:
-            damaged.append(DamagedCheckpoint(step, path, error.message))
-        else:
-            return path, damaged
-    return None, damaged
+            names = sorted(
+                path.name
+                for path in run.checkpoints_path.iterdir()
+                if path.is_dir() and not path.is_symlink()
+            )
+        except FileNotFoundError:
+            return
+    matches = [match for match in map(CHECKPOINT_FOLDER.fullmatch, names) if match]
+    yield from sorted((int(match[1]), run.checkpoints_path / match[0]) for match in matches)
 
 
-def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
-    """The folder of `best`, `last` or a step (`1500`), not verified. Doesn't need the database.
+def list_checkpoints(run: RunDirectory) -> list[CheckpointEntry]:
+    """The finished checkpoints by step; folders with a missing or damaged manifest are skipped."""
+    found = []
+    for step, path in checkpoint_folders(run):
+        try:
+            manifest = read_manifest(path)
+            size = manifest.bytes + (path / MANIFEST_NAME).stat().st_size
+        except (StorageError, FileNotFoundError):
+            continue  # damaged (newest_valid reports it), or just removed
+        found.append(
+            CheckpointEntry(step, path, manifest.facts, size, manifest.created, manifest.parent)
+        )
+    return found
+
+
+KEPT_SNAPSHOTS = 2
+"""The newest, and the one before it, which a sampler may still be reading."""
+_ASIDE_PREFIX = ".old-"
+
+
+def write_checkpoint(
+    run: RunDirectory,
+    step: int,
+    write_files: Callable[[Path], None],
+    parent: str | None,
+    facts: Mapping[str, object],
+) -> Path:
+    """Save a checkpoint atomically and durably; if it fails, nothing of it is visible.
+
+    Args:
+        write_files: writes plain files, no pickles, into the given folder.
+        parent: the previous checkpoint, for the manifest.
+        facts: JSON values for the manifest; `validation_loss` decides which checkpoint is the best.
 
     Raises:
-        UnknownCheckpointError: no such checkpoint; lists the existing ones.
-        CheckpointError: the manifest of this step is damaged.
+        CheckpointError: `write_files` created a pickle, a folder or a link.
+        StorageError: the disk is full or not writable; older checkpoints are unchanged.
     """
-    entries = list_checkpoints(run)
-    if not entries:
-        raise UnknownCheckpointError(f"{run.name} has no checkpoint yet", hint=f"while it runs, `rnnlm-tui checkpoint {run.name}` writes one")
-    if which == "last":
-        return entries[-1].path
-    by_step = {entry.step: entry.path for entry in entries}
-    if which == "best":
-        later = _losses_in_index(run)
-        best = best_step((entry.step, later.get(entry.step, entry.validation_loss)) for entry in entries)
-        if best is None:
-            raise UnknownCheckpointError(f"no checkpoint of {run.name} was evaluated, so none is the best", hint=f"use {run.name}@last")
-        return by_step[best]
-    digits = which.replace(",", "")
-    if digits.isascii() and digits.isdecimal() and len(digits) <= 12 and int(digits) in by_step:
-        return by_step[int(digits)]
-    if digits.isascii() and digits.isdecimal() and len(digits) <= 12 and int(digits) in (folders := dict(checkpoint_folders(run))):
-        read_manifest(folders[int(digits)])  # raises: its manifest is damaged
-    steps = [str(step) for step in by_step]
-    listed = ("… " if len(steps) > _SHOWN_STEPS else "") + ", ".join(steps[-_SHOWN_STEPS:])
-    shown = f'"{which}"' if which.isprintable() and len(which) <= 40 else repr(which[:40])
-    raise UnknownCheckpointError(
-        f"{run.name} has no checkpoint {shown}: it has best, last and {listed}", hint=did_you_mean(which[:40], ["best", "last", *steps])
-    )
+    target = run.checkpoints_path / f"step-{step:09d}"
+    return _write(run, "checkpoint", target, step, write_files, parent, facts)
 
 
-def move_damaged_aside(damaged: DamagedCheckpoint) -> Path:
-    """Rename a damaged checkpoint to `damaged-step-…`, so that it no longer counts; returns its new path.
+def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], None]) -> Path:
+    """Save weights for a live sample under a unique name, and remove all but the newest two.
+
+    Raises: as `write_checkpoint`.
+    """
+    target = run.snapshots_path / f"step-{step:09d}-{secrets.token_hex(4)}"
+    path = _write(run, "snapshot", target, step, write_files, None, {})
+    with storage_errors("tidy", run.snapshots_path):
+        finished = sorted(
+            (entry for entry in run.snapshots_path.iterdir() if entry.name.startswith("step-")),
+            key=lambda entry: entry.stat().st_mtime_ns,
+        )
+    for old in finished[:-KEPT_SNAPSHOTS]:
+        if old != path:
+            shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def remove_checkpoint(run: RunDirectory, step: int) -> bool:
+    """Remove a checkpoint atomically; True also if it is already gone.
+
+    Returns False if it is pinned, even if that happened just now.
 
     Raises:
-        StorageError: the folder can't be renamed.
+        StorageError: the checkpoint can't be removed.
     """
-    path = damaged.path
-    target = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
-    with storage_errors("move aside", path):
-        if target.exists():
-            target = path.with_name(f"{target.name}-{secrets.token_hex(4)}")
-        path.rename(target)
-        fsync_directory(path.parent)
+    path = run.checkpoints_path / f"step-{step:09d}"
+    doomed = run.checkpoints_path / f"{TEMPORARY_PREFIX}removed-{secrets.token_hex(8)}"
+    with storage_errors("remove", path):
+        if step in pinned_steps(run):
+            return False
+        try:
+            path.rename(doomed)
+        except FileNotFoundError:
+            return True
+        if step in pinned_steps(run):
+            # pin_checkpoint looks for the checkpoint after it wrote the pin: one of the two sees
+            # the other
+            doomed.rename(path)
+            return False
+        shutil.rmtree(doomed)
+    return True
+
+
+def sweep_temporary(run: RunDirectory) -> None:
+    """Remove what a killed worker left unfinished. Only for the worker that holds the run's lock.
+
+    A checkpoint that was being replaced is restored if its replacement is incomplete.
+
+    Raises:
+        StorageError: a file can't be removed.
+    """
+    for folder in (run.path, run.checkpoints_path, run.snapshots_path):
+        if not folder.is_dir():
+            continue
+        with storage_errors("tidy", folder):
+            for path in sorted(folder.iterdir()):
+                if path.name.startswith(_ASIDE_PREFIX):
+                    target = folder / path.name.removeprefix(_ASIDE_PREFIX)
+                    _remove(path) if target.exists() else path.rename(target)
+                elif path.name.startswith(TEMPORARY_PREFIX):
+                    _remove(path)
+            fsync_directory(folder)
+
+
+def _write(
+    run: RunDirectory,
+    kind: Literal["checkpoint", "snapshot"],
+    target: Path,
+    step: int,
+    write_files: Callable[[Path], None],
+    parent: str | None,
+    facts: Mapping[str, object],
+) -> Path:
+    make_private_directory(target.parent, parents=False)
+    temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{secrets.token_hex(4)}"
+    try:
+        make_private_directory(temporary, parents=False)
+        with storage_errors("write the checkpoint", target):
+            write_files(temporary)
+            manifest = describe_files(
+                temporary, kind, run.name, step, parent, cast(dict[str, JsonValue], dict(facts))
+            )
+            for name in manifest.files:
+                (temporary / name).chmod(0o600)
+                fsync_file(temporary / name)
+            write_text_atomically(temporary / MANIFEST_NAME, manifest.text())
+            _put_in_place(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return target
 
 
-def _losses_in_index(run: RunDirectory) -> dict[int, float]:
-    """Validation losses from the index, which has later evaluations too; empty if it can't be read."""
+def _put_in_place(temporary: Path, target: Path) -> None:
+    """Rename into place. An older checkpoint of the same step is first renamed to `.old-…`."""
+    aside = target.parent / f"{_ASIDE_PREFIX}{target.name}"
     try:
-        with RunReader(run) as reader:
-            return {row.step: row.validation_loss for row in reader.checkpoints() if row.validation_loss is not None}
-    except StorageError:
-        return {}
+        if target.exists():
+            _remove(aside)
+            target.rename(aside)
+        temporary.rename(target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+    fsync_directory(target.parent)
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,23 +1,32 @@
-"""List prepared corpora from their manifests."""
+"""List prepared corpora from their manifests.
+
+Stored measurements of probes, used by later estimates.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.contract.corpora import CORPUS_FORMAT, MANIFEST_NAME, CorpusManifest
-from rnnlm_tui.store.locations import corpora_dir
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import CORPUS_FORMAT, MANIFEST_NAME, CorpusManifest
+from rnnlm_tui.schema.protocol import Calibration
+from rnnlm_tui.store.paths import calibration_file, corpora_dir
+from rnnlm_tui.system.files import make_private_directory, write_text_atomically
+from rnnlm_tui.system.locks import folder_lock
 
 
 def list_corpora() -> list[CorpusManifest]:
-    """The prepared corpora, newest first; unfinished and damaged ones and other formats are skipped."""
+    """The prepared corpora, newest first; unfinished and damaged ones and other formats are
+    skipped."""
     try:
         folders = [path for path in corpora_dir().iterdir() if not path.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = [manifest for manifest in map(_read, folders) if manifest is not None]
+    found = [manifest for manifest in map(_read_corpora, folders) if manifest is not None]
     return sorted(found, key=lambda manifest: manifest.created, reverse=True)
 
 
@@ -29,9 +38,67 @@ def find_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> CorpusManif
     return next((found for found in list_corpora() if found.is_from(corpus, tokenizer)), None)
 
 
-def _read(folder: Path) -> CorpusManifest | None:
+def _read_corpora(folder: Path) -> CorpusManifest | None:
     try:
         manifest = CorpusManifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
     except (OSError, ValidationError):
         return None
     return manifest if manifest.format == CORPUS_FORMAT else None
+
+
+KEPT_CALIBRATIONS = 64
+"""The oldest are dropped first."""
+_MOST_BYTES = 4 * 1024 * 1024
+
+
+def load_calibrations() -> list[Calibration]:
+    """The stored calibrations, newest first; damaged ones are skipped."""
+    try:
+        with calibration_file().open("rb") as file:
+            entries = json.loads(file.read(_MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return []
+    if not isinstance(entries, list):
+        return []
+    found = [calibration for calibration in map(_read, entries) if calibration is not None]
+    return sorted(found, key=lambda calibration: calibration.time, reverse=True)
+
+
+def add_calibration(calibration: Calibration) -> None:
+    """Store a calibration, replacing one of the same shape on the same machine. Safe between
+    processes.
+
+    Raises:
+        StorageError: the file can't be written; the old one is unchanged.
+    """
+    path = calibration_file()
+    make_private_directory(path.parent)
+    with folder_lock(path.parent):
+        others = [known for known in load_calibrations() if _place(known) != _place(calibration)]
+        kept = [calibration, *others][:KEPT_CALIBRATIONS]
+        write_text_atomically(
+            path, json.dumps([entry.model_dump(mode="json") for entry in kept], indent=1) + "\n"
+        )
+
+
+def _place(calibration: Calibration) -> tuple[object, ...]:
+    return calibration.host, calibration.device, calibration.threads, calibration.shape
+
+
+def _read(entry: object) -> Calibration | None:
+    try:
+        calibration = Calibration.model_validate(entry)
+    except ValidationError:
+        return None
+    figures = (
+        calibration.flops_per_step,
+        calibration.step_seconds,
+        calibration.tokens_per_second,
+        calibration.memory_bytes,
+    )
+    return (
+        calibration
+        if all(math.isfinite(figure) and figure > 0 for figure in figures)
+        and math.isfinite(calibration.time)
+        else None
+    )

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.contract.outside_text import UNSAFE, safe
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.store.atomic import move_aside, storage_errors, write_text_atomically
-from rnnlm_tui.store.locks import folder_lock
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.text import UNSAFE, safe
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.files import move_aside, storage_errors, write_text_atomically
+from rnnlm_tui.system.locks import folder_lock
 
 MOST_TAGS = 16
 MOST_TAG_CHARACTERS = 32
@@ -110,14 +110,23 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """
     found = tuple(dict.fromkeys(tags))
     for tag in found:
-        if len(tag) > MOST_TAG_CHARACTERS or not tag[:1].isalnum() or not tag.isprintable() or set(tag) & _NOT_IN_TAGS or UNSAFE.search(tag):
+        if (
+            len(tag) > MOST_TAG_CHARACTERS
+            or not tag[:1].isalnum()
+            or not tag.isprintable()
+            or set(tag) & _NOT_IN_TAGS
+            or UNSAFE.search(tag)
+        ):
             shown = safe(tag[: MOST_TAG_CHARACTERS + 1], keep="")
             raise InputError(
-                f'invalid tag "{shown}": use one word of at most {MOST_TAG_CHARACTERS} characters that starts with a letter or digit, without , " \' < > = !',
+                f'invalid tag "{shown}": use one word of at most {MOST_TAG_CHARACTERS} characters'
+                " that starts with a letter or digit, without , \" ' < > = !",
                 hint="shorten it, or join its words with -",
             )
     if len(found) > MOST_TAGS:
-        raise InputError(f"too many tags ({len(found)}): a run can have {MOST_TAGS}", hint="remove some first")
+        raise InputError(
+            f"too many tags ({len(found)}): a run can have {MOST_TAGS}", hint="remove some first"
+        )
     return found
 
 
@@ -137,7 +146,11 @@ def check_note(note: str) -> str:
     """
     line = safe(" ".join(note.split()), keep="")
     if len(line) > MOST_NOTE_CHARACTERS:
-        raise InputError(f"the note has {counted(len(line), 'character')}: at most {MOST_NOTE_CHARACTERS} are allowed", hint="shorten it")
+        raise InputError(
+            f"the note has {counted(len(line), 'character')}: at most {MOST_NOTE_CHARACTERS} are"
+            " allowed",
+            hint="shorten it",
+        )
     return line
 
 
@@ -153,8 +166,18 @@ def _found_labels(run: RunDirectory) -> RunLabels:
         return UNUSABLE
     if not isinstance(values, dict):
         return UNUSABLE
-    tags, note, pinned, names = values.get("tags", []), values.get("note", ""), values.get("pinned", False), values.get("former_names", [])
-    if not (_are_texts(tags) and isinstance(note, str) and isinstance(pinned, bool) and _are_texts(names)):
+    tags, note, pinned, names = (
+        values.get("tags", []),
+        values.get("note", ""),
+        values.get("pinned", False),
+        values.get("former_names", []),
+    )
+    if not (
+        _are_texts(tags)
+        and isinstance(note, str)
+        and isinstance(pinned, bool)
+        and _are_texts(names)
+    ):
         return UNUSABLE
     return RunLabels(tuple(dict.fromkeys(tags)), note, pinned, tuple(names))
 

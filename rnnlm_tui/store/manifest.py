@@ -16,9 +16,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rnnlm_tui import __version__
-from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, StorageError
-from rnnlm_tui.store.atomic import storage_errors
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.system.files import storage_errors
 
 MANIFEST_NAME = "manifest.json"
 CHECKPOINT_FORMAT = 1
@@ -28,8 +28,24 @@ MAX_MANIFEST_BYTES = 4_000_000
 CHECKPOINT_FOLDER = re.compile(r"step-(\d{9,12})")
 """The name of a finished checkpoint's folder, and its step."""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-PICKLE_SUFFIXES: frozenset[str] = frozenset({".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pk", ".pkl", ".pt", ".pth", ".torch"})
-"""Files that may hold a pickle. Reading one can run arbitrary code, so they are refused unopened."""
+PICKLE_SUFFIXES: frozenset[str] = frozenset(
+    {
+        ".bin",
+        ".ckpt",
+        ".dill",
+        ".joblib",
+        ".npy",
+        ".npz",
+        ".pickle",
+        ".pk",
+        ".pkl",
+        ".pt",
+        ".pth",
+        ".torch",
+    }
+)
+"""Files that may hold a pickle. Reading one can run arbitrary code, so they are refused
+unopened."""
 _READ_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
 
 
@@ -78,15 +94,34 @@ class Manifest(BaseModel):
         return sum(file.size for file in self.files.values())
 
 
-def describe_files(folder: Path, kind: Literal["checkpoint", "snapshot"], run: str, step: int, parent: str | None, facts: dict[str, JsonValue]) -> Manifest:
+def describe_files(
+    folder: Path,
+    kind: Literal["checkpoint", "snapshot"],
+    run: str,
+    step: int,
+    parent: str | None,
+    facts: dict[str, JsonValue],
+) -> Manifest:
     """The manifest of the files in `folder`.
 
     Raises:
         CheckpointError: one is a pickle, a folder or a link, or has an invalid name.
     """
-    files = {path.name: CheckpointFile(size=_size_of_regular(path), sha256=_sha256(path)) for path in sorted(folder.iterdir())}
+    files = {
+        path.name: CheckpointFile(size=_size_of_regular(path), sha256=_sha256(path))
+        for path in sorted(folder.iterdir())
+    }
     versions = {"rnnlm_tui": __version__, "python": platform.python_version()}
-    return Manifest(kind=kind, run=run, step=step, parent=parent, created=time.time(), versions=versions, facts=facts, files=files)
+    return Manifest(
+        kind=kind,
+        run=run,
+        step=step,
+        parent=parent,
+        created=time.time(),
+        versions=versions,
+        facts=facts,
+        files=files,
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -103,10 +138,15 @@ def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     _refuse_other_kinds(folder)
     if not os.path.lexists(path):
-        raise CheckpointError(f"{folder} has no {MANIFEST_NAME}: it is unfinished, or not a checkpoint of rnnlm-tui")
+        raise CheckpointError(
+            f"{folder} has no {MANIFEST_NAME}: it is unfinished, or not a checkpoint of rnnlm-tui"
+        )
     size = _size_of_regular(path)
     if size > MAX_MANIFEST_BYTES:
-        raise CheckpointError(f"{path} is damaged: it has {counted(size, 'byte')}, a manifest has at most {MAX_MANIFEST_BYTES:,}")
+        raise CheckpointError(
+            f"{path} is damaged: it has {counted(size, 'byte')}, a manifest has at most"
+            f" {MAX_MANIFEST_BYTES:,}"
+        )
     with storage_errors("read", path):
         text = path.read_bytes()
     try:
@@ -114,12 +154,20 @@ def _manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         newer = re.search(rb'"format":\s*(\d{1,6})\b', text)
         if newer and int(newer[1]) > CHECKPOINT_FORMAT:
-            raise NewerCheckpointError(f"{folder} was written by a newer version of rnnlm-tui (format {int(newer[1])})", hint="update rnnlm-tui") from error
+            raise NewerCheckpointError(
+                f"{folder} was written by a newer version of rnnlm-tui (format {int(newer[1])})",
+                hint="update rnnlm-tui",
+            ) from error
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}") from error
+        raise CheckpointError(
+            f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}"
+        ) from error
     if manifest.format > CHECKPOINT_FORMAT:
-        raise NewerCheckpointError(f"{folder} was written by a newer version of rnnlm-tui (format {manifest.format})", hint="update rnnlm-tui")
+        raise NewerCheckpointError(
+            f"{folder} was written by a newer version of rnnlm-tui (format {manifest.format})",
+            hint="update rnnlm-tui",
+        )
     if manifest.checksum is not None and manifest.checksum != manifest.digest():
         raise CheckpointError(f"{path} is damaged: its checksum doesn't match")
     return manifest
@@ -129,19 +177,23 @@ def verify_checkpoint(path: Path) -> Manifest:
     """Verify all files of a checkpoint against its manifest.
 
     Raises:
-        CheckpointError: not a checkpoint, or a file is missing, changed, of the wrong kind or not in the
+        CheckpointError: not a checkpoint, or a file is missing, changed, of the wrong kind or not
+            in the
             manifest; the message names it.
     """
     with _advised(path):
         manifest = _check_sizes(path)
         for name, facts in manifest.files.items():
             if _sha256(path / name) != facts.sha256:
-                raise CheckpointError(f"{path / name} is damaged: its content doesn't match the manifest (SHA-256)")
+                raise CheckpointError(
+                    f"{path / name} is damaged: its content doesn't match the manifest (SHA-256)"
+                )
         return manifest
 
 
 def check_sizes(path: Path) -> Manifest:
-    """Check only names and sizes of a checkpoint's files, which misses flipped bits; returns its manifest.
+    """Check only names and sizes of a checkpoint's files, which misses flipped bits; returns its
+    manifest.
 
     Raises:
         CheckpointError: as `verify_checkpoint`.
@@ -154,19 +206,32 @@ def _check_sizes(path: Path) -> Manifest:
     manifest = _manifest(path)
     place = CHECKPOINT_FOLDER.fullmatch(path.name)
     if place is not None and (manifest.kind != "checkpoint" or manifest.step != int(place[1])):
-        raise CheckpointError(f"{path / MANIFEST_NAME} is from another folder: it says {manifest.kind} of step {manifest.step:,}")
+        raise CheckpointError(
+            f"{path / MANIFEST_NAME} is from another folder: it says {manifest.kind} of step"
+            f" {manifest.step:,}"
+        )
     for name, facts in manifest.files.items():
         if not FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
             raise CheckpointError(f"{path / MANIFEST_NAME} has an invalid file name: {name[:80]!r}")
         size = _size_of_regular(path / name)
         if size != facts.size:
-            raise CheckpointError(f"{path / name} is damaged: it has {counted(size, 'byte')}, the manifest says {facts.size:,}")
+            raise CheckpointError(
+                f"{path / name} is damaged: it has {counted(size, 'byte')}, the manifest says"
+                f" {facts.size:,}"
+            )
     with storage_errors("look into", path):
-        others = sorted(other.name for other in path.iterdir() if other.name not in manifest.files and other.name != MANIFEST_NAME)
+        others = sorted(
+            other.name
+            for other in path.iterdir()
+            if other.name not in manifest.files and other.name != MANIFEST_NAME
+        )
     for name in others:
         _refuse_pickle(path / name)
         if Path(name).suffix in _READ_SUFFIXES:
-            raise CheckpointError(f"{path / name} is not in the manifest: it was added later", hint="move it out of the checkpoint")
+            raise CheckpointError(
+                f"{path / name} is not in the manifest: it was added later",
+                hint="move it out of the checkpoint",
+            )
     return manifest
 
 
@@ -207,7 +272,9 @@ def _newest_whole(damaged: Path) -> int | None:
 def _refuse_pickle(path: Path) -> None:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise CheckpointError(
-            f"refused to open {path}: {path.suffix} files may hold a pickle, which can run arbitrary code", hint="only safetensors files are read"
+            f"refused to open {path}: {path.suffix} files may hold a pickle, which can run"
+            " arbitrary code",
+            hint="only safetensors files are read",
         )
 
 
@@ -216,7 +283,9 @@ def _refuse_other_kinds(folder: Path) -> None:
     if not folder.exists():
         raise CheckpointError(f"checkpoint not found: {folder}")
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a checkpoint: a checkpoint is a folder with a {MANIFEST_NAME}")
+        raise CheckpointError(
+            f"{folder} is not a checkpoint: a checkpoint is a folder with a {MANIFEST_NAME}"
+        )
 
 
 def _size_of_regular(path: Path) -> int:
@@ -229,7 +298,9 @@ def _size_of_regular(path: Path) -> int:
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     if not stat.S_ISREG(found.st_mode):
-        raise CheckpointError(f"{path} is not a regular file: links and folders are not allowed in a checkpoint")
+        raise CheckpointError(
+            f"{path} is not a regular file: links and folders are not allowed in a checkpoint"
+        )
     return found.st_size
 
 

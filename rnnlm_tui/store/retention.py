@@ -1,14 +1,26 @@
-"""Which checkpoints to keep: the newest, the best, every n-th step, the pinned, and at least two valid ones."""
+"""Which checkpoints to keep: the newest, the best, every n-th step, the pinned, and at least two
+valid ones.
+
+Pinned checkpoints, which are never removed: an empty file beside the checkpoint, no database
+needed.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 
-from rnnlm_tui.contract.metrics import CheckpointRow
+from rnnlm_tui.errors import NewerCheckpointError, UnknownCheckpointError
+from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.files import fsync_directory, open_private, storage_errors
 
 VALID_AT_LEAST = 2
-"""At least this many verified checkpoints are kept: if the newest is lost, another can be resumed from."""
+"""At least this many verified checkpoints are kept: if the newest is lost, another can be resumed
+from."""
 
 
 def best_step(losses: Iterable[tuple[int, float | None]]) -> int | None:
@@ -17,19 +29,35 @@ def best_step(losses: Iterable[tuple[int, float | None]]) -> int | None:
     return min(known)[1] if known else None
 
 
-def removable_steps(rows: Sequence[CheckpointRow], keep_last: int, *, keep_every: int = 0, pinned: Collection[int] = ()) -> list[int]:
+def removable_steps(
+    rows: Sequence[CheckpointRow],
+    keep_last: int,
+    *,
+    keep_every: int = 0,
+    pinned: Collection[int] = (),
+) -> list[int]:
     """Steps of the checkpoints to remove, oldest first.
 
-    Kept are the newest `keep_last`, the best by validation loss, multiples of `keep_every` (0: none)
+    Kept are the newest `keep_last`, the best by validation loss, multiples of `keep_every` (0:
+    none)
     and the pinned.
     """
     steps = sorted(row.step for row in rows)
-    kept = {*steps[max(0, len(steps) - keep_last) :], best_step((row.step, row.validation_loss) for row in rows), *pinned}
-    return [step for step in steps if step not in kept and not (keep_every and step % keep_every == 0)]
+    kept = {
+        *steps[max(0, len(steps) - keep_last) :],
+        best_step((row.step, row.validation_loss) for row in rows),
+        *pinned,
+    }
+    return [
+        step for step in steps if step not in kept and not (keep_every and step % keep_every == 0)
+    ]
 
 
-def spare_valid(doomed: Sequence[int], kept: Sequence[int], is_valid: Callable[[int], bool]) -> list[int]:
-    """Those of the `doomed` steps that can be removed while `VALID_AT_LEAST` valid checkpoints are left.
+def spare_valid(
+    doomed: Sequence[int], kept: Sequence[int], is_valid: Callable[[int], bool]
+) -> list[int]:
+    """Those of the `doomed` steps that can be removed while `VALID_AT_LEAST` valid checkpoints are
+    left.
 
     Args:
         kept: steps that are kept anyway.
@@ -46,3 +74,68 @@ def spare_valid(doomed: Sequence[int], kept: Sequence[int], is_valid: Callable[[
             spared.add(step)
             whole += 1
     return [step for step in doomed if step not in spared]
+
+
+_PIN = re.compile(r"pinned-(\d{9,12})")
+
+
+def pinned_steps(run: RunDirectory) -> frozenset[int]:
+    """Steps with a pin; the checkpoints are not verified.
+
+    Raises:
+        StorageError: the folder can't be read.
+    """
+    with storage_errors("look into", run.checkpoints_path):
+        try:
+            names = [entry.name for entry in run.checkpoints_path.iterdir()]
+        except FileNotFoundError:
+            return frozenset()
+    return frozenset(int(match[1]) for match in map(_PIN.fullmatch, names) if match)
+
+
+def pin_checkpoint(run: RunDirectory, step: int) -> bool:
+    """Pin a checkpoint; returns False if it was pinned already. Safe while a worker removes old
+    ones.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint, or it was just removed.
+        CheckpointError: names or sizes of its files don't match the manifest.
+        StorageError: the pin can't be written.
+    """
+    from rnnlm_tui.store.manifest import check_sizes
+
+    path = run.checkpoints_path / f"pinned-{step:09d}"
+    folder = run.checkpoints_path / f"step-{step:09d}"
+    if folder.is_dir():
+        with suppress(NewerCheckpointError):
+            check_sizes(folder)
+    with storage_errors("pin", path):
+        known = path.exists()
+        if not known and run.checkpoints_path.is_dir():
+            os.close(open_private(path, os.O_WRONLY))
+            fsync_directory(path.parent)
+        there = folder.is_dir()
+        if not there:
+            path.unlink(missing_ok=True)
+    if not there:
+        raise UnknownCheckpointError(
+            f"{run.name} has no checkpoint of step {step:,}",
+            hint=f"`rnnlm-tui checkpoints {run.name}` lists them",
+        )
+    return not known
+
+
+def unpin_checkpoint(run: RunDirectory, step: int) -> bool:
+    """Unpin a checkpoint; returns False if it was not pinned.
+
+    Raises:
+        StorageError: the pin can't be removed.
+    """
+    path = run.checkpoints_path / f"pinned-{step:09d}"
+    with storage_errors("unpin", path):
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        fsync_directory(path.parent)
+    return True

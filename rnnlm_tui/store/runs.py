@@ -1,4 +1,9 @@
-"""Create, list, find and rename runs."""
+"""Create, list, find and rename runs.
+
+Former names of a run, kept while runs that started from its weights refer to it by them.
+
+Words for generated run names: an adjective and an animal.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +14,101 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.contract.figures import counted, first_of
-from rnnlm_tui.contract.outside_text import user_path
-from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError, did_you_mean
-from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors, write_text_atomically
-from rnnlm_tui.store.database_place import choose_location, remove_local_database
-from rnnlm_tui.store.locations import runs_dir, trash_dir
-from rnnlm_tui.store.locks import RunLock, folder_lock
-from rnnlm_tui.store.names import ADJECTIVES, ANIMALS
-from rnnlm_tui.store.run_directory import RUN_NAME, RunDirectory, check_run_name
+from rnnlm_tui.errors import (
+    RnnlmError,
+    RunNameError,
+    RunStateError,
+    StorageError,
+    UnknownRunError,
+    did_you_mean,
+)
+from rnnlm_tui.schema.formatting import counted, first_of
+from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
+from rnnlm_tui.store.paths import (
+    RUN_NAME,
+    RunDirectory,
+    check_run_name,
+    choose_location,
+    remove_local_database,
+    runs_dir,
+    trash_dir,
+)
+from rnnlm_tui.system.files import (
+    TEMPORARY_PREFIX,
+    fsync_directory,
+    make_private_directory,
+    storage_errors,
+    write_text_atomically,
+)
+from rnnlm_tui.system.locks import RunLock, folder_lock
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.config import RunConfig
+    from rnnlm_tui.schema.config import RunConfig
+
+
+def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable[Path]) -> None:
+    """Before a rename from `former` to `name`: record `former` if another run started from this
+    one.
+
+    Args:
+        run: its current folder, which may be in the trash.
+        others: folders of all runs, including the trash.
+
+    Raises:
+        StorageError: the labels can't be written.
+    """
+    before = read_labels(run).former_names
+    kept = [former for former in before if former != name]
+    if former not in (*kept, name) and any(
+        _started_from(RunDirectory(path), former) for path in others if path != run.path
+    ):
+        kept.append(former)
+    if tuple(kept) != before:
+        change_labels(run, lambda labels: _named(labels, kept))
+
+
+def find_by_former_name(name: str, folders: Iterable[Path]) -> RunDirectory | None:
+    """The run among these folders with this former name."""
+    return next(
+        (run for run in map(RunDirectory, folders) if name in read_labels(run).former_names), None
+    )
+
+
+def _named(labels: RunLabels, names: Iterable[str]) -> RunLabels:
+    return replace(labels, former_names=tuple(names))
+
+
+def _started_from(run: RunDirectory, name: str) -> bool:
+    """Whether the run's weights came from the run of that name; True if it can't be read."""
+    from rnnlm_tui.store.reader import RunReader  # lazily: most names need no database
+
+    try:
+        with RunReader(run) as reader:
+            return reader.meta().get("parent", "").partition("@")[0] == name
+    except RnnlmError:
+        return True
+
+
+ADJECTIVES = (
+    "amber", "bold", "brisk", "bright", "calm", "candid", "clever", "cosy", "dapper", "deft", "dusty", "eager", "early", "fair", "gentle", "golden",
+    "hardy", "honest", "humble", "jolly", "keen", "kind", "lively", "lucid", "mellow", "merry", "mild", "misty", "modest", "nimble", "noble", "patient",
+    "plain", "plucky", "polite", "proud", "quick", "quiet", "rapid", "rustic", "salty", "sandy", "sharp", "shy", "silent", "silver", "sleek", "smart",
+    "snowy", "solid", "stern", "still", "sunny", "swift", "tidy", "tiny", "vivid", "warm", "wild", "wise",
+)  # fmt: skip
+ANIMALS = (
+    "adder", "alpaca", "badger", "beaver", "bison", "bittern", "camel", "crane", "curlew", "dingo", "dunlin", "egret", "falcon", "ferret", "finch", "gecko",
+    "gibbon", "grouse", "hare", "heron", "ibex", "jackal", "kestrel", "kite", "lark", "lemur", "linnet", "lizard", "lynx", "marten", "mole", "moose",
+    "newt", "ocelot", "okapi", "osprey", "otter", "owl", "panda", "petrel", "pipit", "plover", "puffin", "quail", "rabbit", "raven", "robin", "seal",
+    "shrew", "siskin", "stoat", "stork", "swan", "tapir", "tern", "toad", "vole", "walrus", "weasel", "wombat", "wren", "yak", "zebra",
+)  # fmt: skip
+
 
 _ABANDONED_SECONDS = 3_600.0
 """An unfinished run older than this was left by a dead process, and is removed."""
@@ -37,8 +120,8 @@ TRASHED = re.compile(rf"({RUN_NAME.pattern})\.(\d{{8}}T\d{{6}})\.[0-9a-f]{{4}}")
 
 
 def suggest_name() -> str:
-    """A free name such as `plain-otter`. Uses the system's randomness: seeded generators are unaffected."""
-    from rnnlm_tui.store.former_names import find_by_former_name
+    """A free name such as `plain-otter`. Uses the system's randomness: seeded generators are
+    unaffected."""
 
     draw = secrets.SystemRandom()
     folders = _run_paths()
@@ -49,7 +132,9 @@ def suggest_name() -> str:
     return f"{draw.choice(ADJECTIVES)}-{draw.choice(ANIMALS)}-{secrets.token_hex(3)}"
 
 
-def create_run(config: RunConfig, name: str | None = None, parent: str | None = None) -> RunDirectory:
+def create_run(
+    config: RunConfig, name: str | None = None, parent: str | None = None
+) -> RunDirectory:
     """Create a run, without a worker. Its folder with config.toml and run.db appears atomically.
 
     Args:
@@ -62,7 +147,7 @@ def create_run(config: RunConfig, name: str | None = None, parent: str | None = 
         ConfigError: fields of the config contradict each other.
         StorageError: the folder can't be written.
     """
-    from rnnlm_tui.contract.validation import config_to_raw, parse_config
+    from rnnlm_tui.schema.validation import config_to_raw, parse_config
 
     config = _with_absolute_paths(parse_config(config_to_raw(config)))
     if name is not None:
@@ -109,15 +194,24 @@ def find_run(name_or_prefix: str) -> RunDirectory:
     if len(matches) == 1:
         return RunDirectory(runs_dir() / matches[0])
     if matches:
-        raise UnknownRunError(f"{shown} matches {counted(len(matches), 'run')}: {first_of(matches, _SHOWN_NAMES)}", hint="type more of the name")
-    from rnnlm_tui.store.former_names import find_by_former_name
+        raise UnknownRunError(
+            f"{shown} matches {counted(len(matches), 'run')}: {first_of(matches, _SHOWN_NAMES)}",
+            hint="type more of the name",
+        )
 
     renamed = find_by_former_name(name_or_prefix, _run_paths())
     if renamed is not None:
         raise UnknownRunError(f"no run {shown}", hint=f'it was renamed to "{renamed.name}"')
     if name_or_prefix in trashed_names():
-        raise UnknownRunError(f"no run {shown}", hint=f"it is in the trash: `rnnlm-tui restore {name_or_prefix}` restores it")
-    hint = did_you_mean(name_or_prefix[:64], names) or ("`rnnlm-tui runs` lists them" if names else "there are no runs yet: `rnnlm-tui train` starts one")
+        raise UnknownRunError(
+            f"no run {shown}",
+            hint=f"it is in the trash: `rnnlm-tui restore {name_or_prefix}` restores it",
+        )
+    hint = did_you_mean(name_or_prefix[:64], names) or (
+        "`rnnlm-tui runs` lists them"
+        if names
+        else "there are no runs yet: `rnnlm-tui train` starts one"
+    )
     raise UnknownRunError(f"no run {shown}", hint=hint)
 
 
@@ -130,7 +224,6 @@ def run_named(name: str) -> RunDirectory:
     names = sorted(path.name for path in _run_paths())
     if name in names:
         return RunDirectory(runs_dir() / name)
-    from rnnlm_tui.store.former_names import find_by_former_name
 
     renamed = find_by_former_name(name, _run_paths())
     if renamed is not None:
@@ -141,7 +234,8 @@ def run_named(name: str) -> RunDirectory:
 def rename_run(run: RunDirectory, name: str) -> RunDirectory:
     """Rename a run that isn't running; returns it with its new path.
 
-    Runs that started from its weights keep referring to its old name, which no other run can take then.
+    Runs that started from its weights keep referring to its old name, which no other run can take
+    then.
 
     Raises:
         RunNameError: the name is invalid or taken.
@@ -161,7 +255,6 @@ def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
         RunNameError: the name is invalid or taken.
         StorageError: the folder can't be moved.
     """
-    from rnnlm_tui.store.former_names import keep_former_name
 
     check_name_free(check_run_name(name), but=run)
     keep_former_name(run, former, name, [*_run_paths(), *trashed_paths()])
@@ -185,7 +278,9 @@ def trashed_paths() -> list[Path]:
 
 def trashed_names() -> list[str]:
     """The names of deleted runs."""
-    return [match[1] for match in (TRASHED.fullmatch(path.name) for path in trashed_paths()) if match]
+    return [
+        match[1] for match in (TRASHED.fullmatch(path.name) for path in trashed_paths()) if match
+    ]
 
 
 @contextmanager
@@ -204,7 +299,9 @@ def lock_run(run: RunDirectory, done: str) -> Iterator[None]:
     try:
         lock.acquire(patience=0.2)
     except RunStateError as error:
-        raise RunStateError(f"{error.message}: it can't be {done}", hint=f"`rnnlm-tui stop {run.name}` first") from error
+        raise RunStateError(
+            f"{error.message}: it can't be {done}", hint=f"`rnnlm-tui stop {run.name}` first"
+        ) from error
     except StorageError:
         run.check_there()
         raise
@@ -228,14 +325,19 @@ def _run_folders(place: Path, name: re.Pattern[str]) -> list[Path]:
     with storage_errors("look into", place):
         try:
             with os.scandir(place) as entries:
-                folders = [Path(entry.path) for entry in entries if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+                folders = [
+                    Path(entry.path)
+                    for entry in entries
+                    if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                ]
         except FileNotFoundError:
             return []
     return [path for path in folders if _may_be_run(path)]
 
 
 def _may_be_run(path: Path) -> bool:
-    """Whether the folder has a config; True without permission, so that opening the run reports it."""
+    """Whether the folder has a config; True without permission, so that opening the run reports
+    it."""
     try:
         (path / "config.toml").stat()
     except OSError as error:
@@ -254,17 +356,21 @@ def check_name_free(name: str, *, but: RunDirectory | None = None) -> None:
     """
     if os.path.lexists(runs_dir() / name):
         raise RunNameError(f'run "{name}" already exists', hint="choose another name")
-    from rnnlm_tui.store.former_names import find_by_former_name
 
     known = find_by_former_name(name, _run_paths())
     if known is not None and known != but:
-        raise RunNameError(f'"{name}" is a former name of {known.name}, which runs that started from its weights refer to', hint="choose another name")
+        raise RunNameError(
+            f'"{name}" is a former name of {known.name}, which runs that started from its weights'
+            " refer to",
+            hint="choose another name",
+        )
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The config with absolute paths and patterns, so that the run can be resumed from any folder."""
-    from rnnlm_tui.contract.corpora import BUILT_IN_SOURCES
-    from rnnlm_tui.contract.validation import merge, parse_config
+    """The config with absolute paths and patterns, so that the run can be resumed from any
+    folder."""
+    from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+    from rnnlm_tui.schema.validation import merge, parse_config
 
     given = {
         "corpus.source": None if config.corpus.source in BUILT_IN_SOURCES else config.corpus.source,
@@ -274,7 +380,12 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     paths = {field: user_path(text) for field, text in given.items() if text is not None}
     return parse_config(
         merge(
-            config, {field: str(path.absolute()) for field, path in paths.items() if path.exists() or (field != "tokenizer.name" and glob.has_magic(str(path)))}
+            config,
+            {
+                field: str(path.absolute())
+                for field, path in paths.items()
+                if path.exists() or (field != "tokenizer.name" and glob.has_magic(str(path)))
+            },
         )
     )
 
@@ -282,7 +393,7 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:
     import tomli_w
 
-    from rnnlm_tui.contract.validation import config_to_raw
+    from rnnlm_tui.schema.validation import config_to_raw
     from rnnlm_tui.store.database import RunDatabase
 
     write_text_atomically(run.config_path, tomli_w.dumps(config_to_raw(config)))
@@ -312,5 +423,9 @@ def sweep_abandoned(folder: Path) -> None:
     oldest = time.time() - _ABANDONED_SECONDS
     with storage_errors("look into", folder), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(TEMPORARY_PREFIX) and entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < oldest:
+            if (
+                entry.name.startswith(TEMPORARY_PREFIX)
+                and entry.is_dir(follow_symlinks=False)
+                and entry.stat(follow_symlinks=False).st_mtime < oldest
+            ):
                 shutil.rmtree(entry.path, ignore_errors=True)

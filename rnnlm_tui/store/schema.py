@@ -1,4 +1,7 @@
-"""run.db's tables and schema version, and the conversion of sqlite3's errors."""
+"""run.db's tables and schema version, and the conversion of sqlite3's errors.
+
+SQL statements that compute roll-ups of steps and of machine readings.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventKind
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, StorageError
-from rnnlm_tui.store.atomic import folder_advice
-from rnnlm_tui.store.free_space import free_bytes
+from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventKind
+from rnnlm_tui.system.disk import free_bytes
+from rnnlm_tui.system.files import folder_advice
 
 SCHEMA_VERSION = 3
 """Stored in `PRAGMA user_version`; 0 is a file without tables."""
@@ -25,17 +28,29 @@ ROLLUP_READINGS = 32
 """Machine readings per roll-up, about half a minute: bucket b holds ids b·32 + 1 to (b + 1)·32."""
 BUSY_SECONDS = 10.0
 ROOM_FOR_READING = 2**18
-"""Free bytes that SQLite may need to read beside a writer: 32 KiB of shared memory and an empty WAL."""
-STATE_EVENTS: frozenset[EventKind] = frozenset({"started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"})
+"""Free bytes that SQLite may need to read beside a writer: 32 KiB of shared memory and an empty
+WAL."""
+STATE_EVENTS: frozenset[EventKind] = frozenset(
+    {"started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"}
+)
 """Kinds of events that change a run's state."""
 
-_BROKEN = {sqlite3.SQLITE_CORRUPT: "its pages are corrupt", sqlite3.SQLITE_NOTADB: "it is no longer a database"}
+_BROKEN = {
+    sqlite3.SQLITE_CORRUPT: "its pages are corrupt",
+    sqlite3.SQLITE_NOTADB: "it is no longer a database",
+}
 """Readable reasons for SQLite's codes."""
-_rollup_columns = "".join(f", {name}_n INTEGER NOT NULL, {name}_min REAL, {name}_max REAL, {name}_sum REAL" for name in METRIC_COLUMNS)
+_rollup_columns = "".join(
+    f", {name}_n INTEGER NOT NULL, {name}_min REAL, {name}_max REAL, {name}_sum REAL"
+    for name in METRIC_COLUMNS
+)
 
-# The key of steps starts with the step: the newest, a range and a bucket are then one scan, whatever the attempt.
-# NaN and infinite numbers are NULL (SQLite has no NaN), and `nonfinite` says what they were; it is NULL if all are finite.
-# `superseded` marks rows of steps after the one that a later attempt resumed from: kept, but not part of the run's curve.
+# The key of steps starts with the step: the newest, a range and a bucket are then one scan,
+# whatever the attempt.
+# NaN and infinite numbers are NULL (SQLite has no NaN), and `nonfinite` says what they were; it is
+# NULL if all are finite.
+# `superseded` marks rows of steps after the one that a later attempt resumed from: kept, but not
+# part of the run's curve.
 _FIRST = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE attempts (
@@ -70,8 +85,10 @@ CREATE TABLE commands (id TEXT PRIMARY KEY, verb TEXT NOT NULL, arguments TEXT N
 CREATE TABLE progress (only INTEGER PRIMARY KEY CHECK (only = 1), phase TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL);
 """
 
-# `other_gpus` is a JSON object with the readings of each other GPU by its index, or NULL. In hardware_rollups, n, l, h and s are
-# count, minimum, maximum and sum of each of MACHINE_COLUMNS: with full names the schema would not fit on the first page, where a salvage needs it.
+# `other_gpus` is a JSON object with the readings of each other GPU by its index, or NULL. In
+# hardware_rollups, n, l, h and s are
+# count, minimum, maximum and sum of each of MACHINE_COLUMNS: with full names the schema would not
+# fit on the first page, where a salvage needs it.
 _SECOND = f"""
 ALTER TABLE hardware ADD COLUMN other_gpus TEXT;
 CREATE TABLE hardware_rollups (bucket INTEGER PRIMARY KEY, last_id INTEGER, time REAL{"".join(f",n{i},l{i},h{i},s{i}" for i in range(len(MACHINE_COLUMNS)))});
@@ -89,22 +106,30 @@ def tables_since(version: int, until: int = SCHEMA_VERSION) -> str:
 
 
 def check_version(version: int, path: Path) -> None:
-    """Refuse a database of an unknown version. Earlier versions are readable, and upgraded by the next worker.
+    """Refuse a database of an unknown version. Earlier versions are readable, and upgraded by the
+    next worker.
 
     Raises:
         NewerDatabaseError: a newer version wrote it.
         DatabaseError: no version wrote it.
     """
     if version > SCHEMA_VERSION:
-        message = f"{path} was made by a newer version of rnnlm-tui: its schema is {version}, this version reads {SCHEMA_VERSION}"
+        message = (
+            f"{path} was made by a newer version of rnnlm-tui: its schema is {version}, this"
+            f" version reads {SCHEMA_VERSION}"
+        )
         raise NewerDatabaseError(message, hint="update rnnlm-tui; the file was not changed")
     if version < 1:
-        raise DatabaseError(f"{path} has the schema {version}, which no version of rnnlm-tui wrote", hint=damage_hint(path))
+        raise DatabaseError(
+            f"{path} has the schema {version}, which no version of rnnlm-tui wrote",
+            hint=damage_hint(path),
+        )
 
 
 @contextmanager
 def database_errors(path: Path) -> Iterator[None]:
-    """Turn sqlite3's errors inside the block into DatabaseError (damaged) or StorageError (full, locked, not writable)."""
+    """Turn sqlite3's errors inside the block into DatabaseError (damaged) or StorageError (full,
+    locked, not writable)."""
     try:
         yield
     except sqlite3.ProgrammingError:
@@ -114,28 +139,45 @@ def database_errors(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
-            raise StorageError(f"can't write {path}: {error}", hint="free some space on this disk") from error
+            raise StorageError(
+                f"can't write {path}: {error}", hint="free some space on this disk"
+            ) from error
         if code == sqlite3.SQLITE_IOERR:
             raise StorageError(
-                f"can't read or write {path}: {error}", hint="check the disk's free space and errors, and that the path is a regular file"
+                f"can't read or write {path}: {error}",
+                hint="check the disk's free space and errors, and that the path is a regular file",
             ) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
-            raise StorageError(f"{path} is locked by another program", hint="close other programs that have it open") from error
+            raise StorageError(
+                f"{path} is locked by another program",
+                hint="close other programs that have it open",
+            ) from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise StorageError(f"can't open {path}: {error}", hint=folder_advice(path.parent)) from error
-        raise DatabaseError(f"{path} is damaged: {_BROKEN.get(code) or error}", hint=damage_hint(path)) from error
+            raise StorageError(
+                f"can't open {path}: {error}", hint=folder_advice(path.parent)
+            ) from error
+        raise DatabaseError(
+            f"{path} is damaged: {_BROKEN.get(code) or error}", hint=damage_hint(path)
+        ) from error
 
 
 def damage_hint(path: Path) -> str:
     """A hint for a damaged database."""
-    name = "RUN" if re.fullmatch("[0-9a-f]{16}", path.parent.name) else path.parent.name  # the folder of a database outside its run
-    return f"`rnnlm-tui verify {name}` or `rnnlm-tui resume {name}` rebuilds it; checkpoints are unaffected, `rnnlm-tui sample {name}@last` works"
+    name = (
+        "RUN" if re.fullmatch("[0-9a-f]{16}", path.parent.name) else path.parent.name
+    )  # the folder of a database outside its run
+    return (
+        f"`rnnlm-tui verify {name}` or `rnnlm-tui resume {name}` rebuilds it; checkpoints are"
+        f" unaffected, `rnnlm-tui sample {name}@last` works"
+    )
 
 
 def is_frozen(path: Path) -> bool:
-    """Whether SQLite can only read the database as immutable: it has no log, and no file can be created next to it.
+    """Whether SQLite can only read the database as immutable: it has no log, and no file can be
+    created next to it.
 
-    A writer creates a log, so a reader that checks again notices that the database is no longer frozen.
+    A writer creates a log, so a reader that checks again notices that the database is no longer
+    frozen.
     """
     if path.with_name(f"{path.name}-wal").exists():
         return False
@@ -147,7 +189,9 @@ def reading_uri(path: Path, *, frozen: bool) -> str:
     return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
 
 
-def all_rows(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+def all_rows(
+    connection: sqlite3.Connection, query: str, values: Sequence[object] = ()
+) -> list[tuple[Any, ...]]:
     """Fetch all rows at once: an open cursor would freeze `data_version` and let the WAL grow."""
     cursor = connection.execute(query, values)
     try:
@@ -156,27 +200,82 @@ def all_rows(connection: sqlite3.Connection, query: str, values: Sequence[object
         cursor.close()
 
 
-def one_row(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> tuple[Any, ...]:
+def one_row(
+    connection: sqlite3.Connection, query: str, values: Sequence[object] = ()
+) -> tuple[Any, ...]:
     """Fetch the row of a query that always returns one."""
     return all_rows(connection, query, values)[0]
 
 
-def without_nonfinite(names: Sequence[str], values: Sequence[float | None]) -> tuple[list[float | None], str | None]:
-    """Replace NaN and infinite values by None; also returns them as text (`{"loss": "nan"}`) or None."""
+def without_nonfinite(
+    names: Sequence[str], values: Sequence[float | None]
+) -> tuple[list[float | None], str | None]:
+    """Replace NaN and infinite values by None; also returns them as text (`{"loss": "nan"}`) or
+    None."""
     if all(value is None or math.isfinite(value) for value in values):
         return list(values), None
-    lost = {name: str(float(value)) for name, value in zip(names, values, strict=True) if value is not None and not math.isfinite(value)}
-    return [None if name in lost else value for name, value in zip(names, values, strict=True)], json.dumps(lost)
+    lost = {
+        name: str(float(value))
+        for name, value in zip(names, values, strict=True)
+        if value is not None and not math.isfinite(value)
+    }
+    return [
+        None if name in lost else value for name, value in zip(names, values, strict=True)
+    ], json.dumps(lost)
 
 
-def with_nonfinite(names: Sequence[str], values: Sequence[float | None], text: str | None) -> list[Any]:
+def with_nonfinite(
+    names: Sequence[str], values: Sequence[float | None], text: str | None
+) -> list[Any]:
     """The inverse of `without_nonfinite`."""
     if text is None:
         return list(values)
     lost = json.loads(text)
-    return [float(lost[name]) if name in lost else value for name, value in zip(names, values, strict=True)]
+    return [
+        float(lost[name]) if name in lost else value
+        for name, value in zip(names, values, strict=True)
+    ]
 
 
 def storable(text: str) -> str:
     """The text with lone surrogates escaped, because SQLite stores only UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+_PARTS = [f"{name}_{part}" for name in METRIC_COLUMNS for part in ("n", "min", "max", "sum")]
+_WORKED_OUT = [
+    f"{how}({name}) AS {name}_{part}"
+    for name in METRIC_COLUMNS
+    for how, part in (("count", "n"), ("min", "min"), ("max", "max"), ("sum", "sum"))
+]
+_MACHINE_PARTS = [f"{part}{index}" for index in range(len(MACHINE_COLUMNS)) for part in "nlhs"]
+_MACHINE_WORKED_OUT = [
+    f"{how}({name}) AS {part}{index}"
+    for index, name in enumerate(MACHINE_COLUMNS)
+    for how, part in (("count", "n"), ("min", "l"), ("max", "h"), ("sum", "s"))
+]
+
+# A bucket is always computed from all its rows, so it is right after a repeated batch or a resume;
+# 1,024 rows take 0.5 ms.
+ROLL_UP_STEPS = f"""
+INSERT OR REPLACE INTO rollups
+SELECT :bucket, whole.last_step, newest.tokens_seen, newest.epoch, newest.active_seconds, newest.time, whole.nonfinite_rows, {", ".join(f"whole.{part}" for part in _PARTS)}
+FROM (
+    SELECT max(step) AS last_step, count(nonfinite) AS nonfinite_rows, {", ".join(_WORKED_OUT)}
+    FROM steps WHERE superseded = 0 AND step > :bucket * {ROLLUP_STEPS} AND step <= (:bucket + 1) * {ROLLUP_STEPS}
+) AS whole JOIN steps AS newest ON newest.step = whole.last_step AND newest.superseded = 0
+"""
+"""Computes one `bucket`; does nothing if it has no steps."""
+
+ROLL_UP_READINGS = f"""
+INSERT OR REPLACE INTO hardware_rollups
+SELECT :bucket, whole.last_id, newest.time, {", ".join(f"whole.{part}" for part in _MACHINE_PARTS)}
+FROM (
+    SELECT max(id) AS last_id, {", ".join(_MACHINE_WORKED_OUT)}
+    FROM hardware WHERE id > :bucket * {ROLLUP_READINGS} AND id <= (:bucket + 1) * {ROLLUP_READINGS}
+) AS whole JOIN hardware AS newest ON newest.id = whole.last_id
+"""
+"""Computes one `bucket`; does nothing if it has no readings."""
+
+BUCKETS_OF_STEPS = f"SELECT DISTINCT (step - 1) / {ROLLUP_STEPS} FROM steps WHERE superseded = 0"
+BUCKETS_OF_READINGS = f"SELECT DISTINCT (id - 1) / {ROLLUP_READINGS} FROM hardware"

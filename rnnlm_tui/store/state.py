@@ -7,10 +7,18 @@ import os
 from collections.abc import Iterable
 from typing import cast
 
-from rnnlm_tui.contract.figures import counted
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store.atomic import free_aside_path, make_private_directory, move_aside, open_private, read_at_most, storage_errors, write_text_atomically
-from rnnlm_tui.store.locations import history_file, state_file
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.store.paths import history_file, state_file
+from rnnlm_tui.system.files import (
+    free_aside_path,
+    make_private_directory,
+    move_aside,
+    open_private,
+    read_at_most,
+    storage_errors,
+    write_text_atomically,
+)
 
 KEPT_PROMPTS = 1_000
 _MOST_STATE_BYTES = 16 * 1024 * 1024
@@ -20,16 +28,24 @@ _MOST_HISTORY_BYTES = 4 * 1024 * 1024
 
 
 def load_state() -> tuple[dict[str, object], str]:
-    """The saved state, empty if there is none, and the reason if the file is invalid, else an empty text."""
+    """The saved state, empty if there is none, and the reason if the file is invalid, else an empty
+    text."""
     try:
         state = json.loads(read_at_most(state_file(), _MOST_STATE_BYTES))
-    except (FileNotFoundError, NotADirectoryError):  # if the home is a file, the first write reports it
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+    ):  # if the home is a file, the first write reports it
         return {}, ""
     except OSError as error:
         return {}, error.strerror or str(error)
     except (ValueError, RecursionError):
         return {}, "not valid JSON"
-    return (cast(dict[str, object], state), "") if isinstance(state, dict) else ({}, "not a JSON object")
+    return (
+        (cast(dict[str, object], state), "")
+        if isinstance(state, dict)
+        else ({}, "not a JSON object")
+    )
 
 
 def move_state_aside() -> str:
@@ -57,7 +73,8 @@ def load_history(limit: int = KEPT_PROMPTS) -> list[str]:
 
 
 def move_damaged_prompts_aside() -> str:
-    """Move invalid lines of the prompt history to another file and return a message about them; empty if all are valid."""
+    """Move invalid lines of the prompt history to another file and return a message about them;
+    empty if all are valid."""
     lines = _history_lines()
     damaged = [line for line in lines if line and _prompt(line) is None]
     if not damaged:
@@ -112,7 +129,9 @@ def _history_lines() -> list[bytes]:
 
 
 def _rewrite_history(prompts: Iterable[str]) -> None:
-    write_text_atomically(history_file(), "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    write_text_atomically(
+        history_file(), "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts)
+    )
 
 
 def _prompt(line: bytes) -> str | None:

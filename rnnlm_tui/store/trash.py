@@ -12,12 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError, did_you_mean
-from rnnlm_tui.store.atomic import TEMPORARY_PREFIX, fsync_directory, make_private_directory, storage_errors
-from rnnlm_tui.store.database_place import DatabaseLocation, database_location, remove_local_database
-from rnnlm_tui.store.locations import runs_dir, trash_dir
-from rnnlm_tui.store.locks import folder_lock
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import (
+    DatabaseLocation,
+    RunDirectory,
+    database_location,
+    remove_local_database,
+    runs_dir,
+    trash_dir,
+)
 from rnnlm_tui.store.runs import TRASHED, lock_run, move_in_place, sweep_abandoned, trashed_paths
+from rnnlm_tui.system.files import (
+    TEMPORARY_PREFIX,
+    fsync_directory,
+    make_private_directory,
+    storage_errors,
+)
+from rnnlm_tui.system.locks import folder_lock
 
 _STAMP = "%Y%m%dT%H%M%S"
 
@@ -59,7 +69,9 @@ def list_trash() -> list[TrashedRun]:
     Raises:
         StorageError: the trash can't be read.
     """
-    return sorted(map(_trashed, trashed_paths()), key=lambda run: (run.deleted, run.path.name), reverse=True)
+    return sorted(
+        map(_trashed, trashed_paths()), key=lambda run: (run.deleted, run.path.name), reverse=True
+    )
 
 
 def find_trashed(name: str) -> TrashedRun:
@@ -73,8 +85,15 @@ def find_trashed(name: str) -> TrashedRun:
     if match is not None:
         return match
     known = dict.fromkeys(run.name for run in found)
-    hint = did_you_mean(name[:64], known) or ("`rnnlm-tui trash` lists deleted runs" if found else "the trash is empty")
-    raise UnknownRunError(f'no run "{name[:64]}" in the trash' if name[:64].isprintable() else f"no run {name[:64]!r} in the trash", hint=hint)
+    hint = did_you_mean(name[:64], known) or (
+        "`rnnlm-tui trash` lists deleted runs" if found else "the trash is empty"
+    )
+    raise UnknownRunError(
+        f'no run "{name[:64]}" in the trash'
+        if name[:64].isprintable()
+        else f"no run {name[:64]!r} in the trash",
+        hint=hint,
+    )
 
 
 def restore_run(trashed: TrashedRun, name: str | None = None) -> RunDirectory:
@@ -95,14 +114,18 @@ def restore_run(trashed: TrashedRun, name: str | None = None) -> RunDirectory:
     except RunNameError as error:
         if name is not None:
             raise
-        raise RunNameError(error.message, hint=f"`rnnlm-tui restore {trashed.name} --as NAME` restores it under another name") from error
+        raise RunNameError(
+            error.message,
+            hint=f"`rnnlm-tui restore {trashed.name} --as NAME` restores it under another name",
+        ) from error
     except StorageError:
         _check_there(trashed)
         raise
 
 
 def purge(trashed: TrashedRun) -> int:
-    """Remove a deleted run permanently, including a database outside its folder; returns the bytes freed.
+    """Remove a deleted run permanently, including a database outside its folder; returns the bytes
+    freed.
 
     Raises:
         StorageError: the run is no longer in the trash, or can't be removed completely.
@@ -111,7 +134,9 @@ def purge(trashed: TrashedRun) -> int:
     place, size = _elsewhere(trashed.path), _bytes(trashed.path)
     half_gone = trash_dir() / f"{TEMPORARY_PREFIX}{trashed.path.name}"
     with storage_errors("purge", trashed.path):
-        os.utime(trashed.path)  # a new time: `sweep_abandoned` in another purge must not remove it meanwhile
+        os.utime(
+            trashed.path
+        )  # a new time: `sweep_abandoned` in another purge must not remove it meanwhile
         trashed.path.rename(half_gone)
         if place is not None:
             remove_local_database(place)
@@ -135,12 +160,21 @@ def _unix_seconds(stamp: str) -> float:
 
 
 def _check_there(trashed: TrashedRun) -> None:
-    if trashed.path.parent != trash_dir() or not TRASHED.fullmatch(trashed.path.name) or trashed.path.is_symlink() or not trashed.path.is_dir():
-        raise StorageError(f"{trashed.name} is no longer in the trash: {trashed.path}", hint="`rnnlm-tui trash` lists deleted runs")
+    if (
+        trashed.path.parent != trash_dir()
+        or not TRASHED.fullmatch(trashed.path.name)
+        or trashed.path.is_symlink()
+        or not trashed.path.is_dir()
+    ):
+        raise StorageError(
+            f"{trashed.name} is no longer in the trash: {trashed.path}",
+            hint="`rnnlm-tui trash` lists deleted runs",
+        )
 
 
 def _elsewhere(path: Path) -> DatabaseLocation | None:
-    """The location of a database outside the run's folder; None if there is none or it is unknown."""
+    """The location of a database outside the run's folder; None if there is none or it is
+    unknown."""
     try:
         return database_location(path)
     except StorageError:

@@ -1,1 +1,11 @@
-"""The Textual application."""
+"""The Textual application.
+
+Terminal sizes at which the screens change. Imports nothing, because the command line uses it too.
+"""
+
+from __future__ import annotations
+
+SMALLEST = (60, 15)
+"""Columns and rows below which the app shows one sentence and nothing else."""
+WIDE_FROM = 110
+"""Columns from which panels are side by side and rows have all their columns."""

@@ -1,27 +1,37 @@
 """Everything here depends on private parts of Textual; no other module of the app does.
 
-Each piece says why it is needed and which private names it uses. All were checked with Textual 8.2.8, the
-version that pyproject.toml pins to its minor version. `tests/tui/test_textual_private.py` has a test for each
+Each piece says why it is needed and which private names it uses. All were checked with Textual
+8.2.8, the
+version that pyproject.toml pins to its minor version. `tests/tui/test_textual_private.py` has a
+test for each
 piece, and fails with the name of the piece when a newer Textual has changed it.
+
+Text fields that remove control characters: Textual draws pasted escape sequences as they are.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
+from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
-from textual.events import Event, Key, Resize, ScreenResume, ScreenSuspend
-from textual.geometry import Region, Size
+from textual.events import Event, Key, Paste, Resize, ScreenResume, ScreenSuspend
+from textual.geometry import Offset, Region, Size
 from textual.keys import _character_to_key
 from textual.strip import Strip
+from textual.widgets import Input
 
-from rnnlm_tui.tui.widgets.strips import Cell, cells_of, changed_cells, look_alike
+from rnnlm_tui.schema.text import UNSAFE, is_joiner
+from rnnlm_tui.tui.palette import DIM
+from rnnlm_tui.tui.text import Cell, cells_of, changed_cells, look_alike
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -44,7 +54,8 @@ CHECKED_WITH = "8.2.8"
 def key_of_character(character: str) -> str:
     """Return Textual's name of the key that types a character: `question_mark` for `?`.
 
-    For keys in a user's keymap. Private: `textual.keys._character_to_key`; only the way back is public.
+    For keys in a user's keymap. Private: `textual.keys._character_to_key`; only the way back is
+    public.
     """
     return _character_to_key(character)
 
@@ -52,9 +63,12 @@ def key_of_character(character: str) -> str:
 class OrderedKeys(WidgetBase):
     """Mixin for focusable widgets: keys act in the order in which they were typed.
 
-    Textual runs a key's binding only after the key has bubbled from the focused widget to the app, while text
-    goes into a field at once, and a key belongs to the widget that had the focus when it was read. On a busy
-    machine, or when keys are sent in one go, `tab 5 enter` may therefore end anywhere. Here, bindings run
+    Textual runs a key's binding only after the key has bubbled from the focused widget to the app,
+    while text
+    goes into a field at once, and a key belongs to the widget that had the focus when it was read.
+    On a busy
+    machine, or when keys are sent in one go, `tab 5 enter` may therefore end anywhere. Here,
+    bindings run
     before the next key is handled, and a key that arrives after the focus has moved is forwarded.
 
     Private: `App._check_bindings`, which runs the bindings of a key, and `Widget._forward_event`.
@@ -62,12 +76,15 @@ class OrderedKeys(WidgetBase):
 
     async def on_key(self, event: Key) -> None:
         target = self.app.focused or self.app.screen
-        if target is not self and (self.app.screen is not self.screen or self.screen.focused is not None):
+        if target is not self and (
+            self.app.screen is not self.screen or self.screen.focused is not None
+        ):
             event.stop()
             event.prevent_default()
             target._forward_event(Key(event.key, event.character))
         elif await self.app._check_bindings(event.key):
-            event.stop()  # all bindings have been tried; an unbound key bubbles to the app, which shows a hint
+            # all bindings have been tried; an unbound key bubbles to the app, which shows a hint
+            event.stop()
             event.prevent_default()
 
 
@@ -82,8 +99,10 @@ def resize_to(event: Resize, size: Size) -> Resize:
 def terminal_size(app: App[Any]) -> Size | None:
     """Return the terminal's columns and rows as the driver reads them now, None if it can't.
 
-    Textual reads the size in a signal handler. A second signal may arrive while the first one is being handled:
-    then the newer size is posted first and the older one last (seen once in twenty storms of resizes).
+    Textual reads the size in a signal handler. A second signal may arrive while the first one is
+    being handled:
+    then the newer size is posted first and the older one last (seen once in twenty storms of
+    resizes).
 
     Private: `App._driver` and `LinuxDriver._get_terminal_size`.
     """
@@ -94,7 +113,8 @@ def terminal_size(app: App[Any]) -> Size | None:
 def deliver_pending_resize(app: App[Any]) -> None:
     """Send the screens a resize that Textual has held back.
 
-    Textual collects resizes with a timer of 8 ms. A timer that starts late never ticks, and the resize is lost.
+    Textual collects resizes with a timer of 8 ms. A timer that starts late never ticks, and the
+    resize is lost.
 
     Private: `App._resize_event` and `App._check_resize`.
     """
@@ -105,19 +125,24 @@ def deliver_pending_resize(app: App[Any]) -> None:
 class CurrentSize(ScreenBase):
     """Mixin that goes before Textual's screen class: lay out for the app's current size.
 
-    A screen that has been laid out posts its size to itself. If the app has sent a newer size meanwhile, that one
-    waits before it in the queue, counts as superseded and is dropped; the screen would keep the older size.
+    A screen that has been laid out posts its size to itself. If the app has sent a newer size
+    meanwhile, that one
+    waits before it in the queue, counts as superseded and is dropped; the screen would keep the
+    older size.
     """
 
     async def on_event(self, event: Event) -> None:
-        await super().on_event(resize_to(event, self.app.size) if isinstance(event, Resize) else event)
+        await super().on_event(
+            resize_to(event, self.app.size) if isinstance(event, Resize) else event
+        )
 
 
 # the app
 
 
 def all_screens(app: App[Any]) -> Iterator[Screen[Any]]:
-    """Yield every screen of the app, those of other panes too; `App.screen_stack` has only the current pane's.
+    """Yield every screen of the app, those of other panes too; `App.screen_stack` has only the
+    current pane's.
 
     For another theme or other chart marks. Private: `App._screen_stacks`.
     """
@@ -136,9 +161,11 @@ def write_to_terminal(app: App[Any], sequence: str) -> None:
 
 
 def replace_crash_report(app: App[Any], report: Callable[[BaseException], RenderableType]) -> None:
-    """Print `report(error)` after an unhandled exception, where Textual prints a traceback with all local variables.
+    """Print `report(error)` after an unhandled exception, where Textual prints a traceback with all
+    local variables.
 
-    Private: `App._fatal_error`, replaced; `_exception`, `_exit_renderables` and `_close_messages_no_wait`.
+    Private: `App._fatal_error`, replaced; `_exception`, `_exit_renderables` and
+    `_close_messages_no_wait`.
     """
 
     def fatal_error() -> None:
@@ -150,7 +177,9 @@ def replace_crash_report(app: App[Any], report: Callable[[BaseException], Render
     app._fatal_error = fatal_error  # type: ignore[method-assign]
 
 
-def replace_command_list(palette: CommandPalette, show: Callable[[Sequence[Command]], None]) -> None:
+def replace_command_list(
+    palette: CommandPalette, show: Callable[[Sequence[Command]], None]
+) -> None:
     """Have `show` list the palette's matches, where Textual lists them sorted by score.
 
     Private: `CommandPalette._refresh_command_list`, replaced; `_list_visible` and `_hit_count`.
@@ -186,18 +215,28 @@ _COLOUR_LENGTHS = {"5": 3, "2": 5}
 def style_change(before: str, after: str) -> str:
     """Return the shortest sequence from one style to another.
 
-    Textual sets the whole style again for each segment: four of five bytes repeat what hasn't changed (measured).
+    Textual sets the whole style again for each segment: four of five bytes repeat what hasn't
+    changed (measured).
     """
     if not after:
         return RESET
     (attributes, text, ground), (new_attributes, new_text, new_ground) = _read(before), _read(after)
     whole = f"\x1b[0;{after}m" if before else f"\x1b[{after}m"
-    if (text and not new_text) or (ground and not new_ground) or not attributes - new_attributes <= {"1", "2"}:
+    if (
+        (text and not new_text)
+        or (ground and not new_ground)
+        or not attributes - new_attributes <= {"1", "2"}
+    ):
         return whole
     kept, ends = attributes, []
     if attributes - new_attributes:
         kept, ends = attributes - {"1", "2"}, ["22"]
-    codes = [*ends, *sorted(new_attributes - kept), *([new_text] if new_text != text else []), *([new_ground] if new_ground != ground else [])]
+    codes = [
+        *ends,
+        *sorted(new_attributes - kept),
+        *([new_text] if new_text != text else []),
+        *([new_ground] if new_ground != ground else []),
+    ]
     return min(whole, f"\x1b[{';'.join(codes)}m" if codes else "", key=len)
 
 
@@ -206,7 +245,9 @@ def _read(codes: str) -> tuple[frozenset[str], str, str]:
     numbers, attributes, text, ground = codes.split(";") if codes else [], set(), "", ""
     while numbers:
         first = numbers[0]
-        length = _COLOUR_LENGTHS.get(numbers[1], 1) if first in ("38", "48") and len(numbers) > 1 else 1
+        length = (
+            _COLOUR_LENGTHS.get(numbers[1], 1) if first in ("38", "48") and len(numbers) > 1 else 1
+        )
         code, numbers = ";".join(numbers[:length]), numbers[length:]
         if first == "38" or 30 <= int(first) <= 39 or 90 <= int(first) <= 97:
             text = code
@@ -230,7 +271,8 @@ class SentRows:
         self._rows.clear()
 
     def difference(self, y: int, left: int, strip: Strip, width: int, console: Console) -> str:
-        """Return what to write so that row `y` shows `strip` from column `left` on, and remember it as sent."""
+        """Return what to write so that row `y` shows `strip` from column `left` on, and remember it
+        as sent."""
         row = self._rows.get(y)
         if row is None or len(row) != width:
             row = self._rows[y] = [UNKNOWN] * width
@@ -254,7 +296,11 @@ class SentRows:
         """
         last: Style | None = None
         for sign, style in cells:
-            if style is not last and style is not None and not (sign == " " and last is not None and look_alike(style, last)):
+            if (
+                style is not last
+                and style is not None
+                and not (sign == " " and last is not None and look_alike(style, last))
+            ):
                 codes = Strip.render_ansi(style, colours)
                 if codes != self._codes:
                     parts.append(style_change(self._codes, codes))
@@ -263,7 +309,8 @@ class SentRows:
             parts.append(sign)
 
     def finish(self) -> str:
-        """Return the codes that end an update, so that its style doesn't affect what is written next."""
+        """Return the codes that end an update, so that its style doesn't affect what is written
+        next."""
         codes, self._codes = self._codes, ""
         return RESET if codes else ""
 
@@ -282,7 +329,11 @@ class ChangedCellsUpdate(ChopsUpdate):
                 if strip is None or start >= last or end <= first:
                     continue
                 left, right = max(start, first), min(end, last)
-                written.append(self.sent.difference(y, left, strip.crop(left - start, right - start), width, console))
+                written.append(
+                    self.sent.difference(
+                        y, left, strip.crop(left - start, right - start), width, console
+                    )
+                )
         return "".join((*written, self.sent.finish()))
 
 
@@ -295,7 +346,11 @@ class ChangedCellsLayout(LayoutUpdate):
 
     def render_segments(self, console: Console) -> str:
         """Return what goes to the terminal, row by row."""
-        written = [self._sent.difference(y, 0, strip, self.region.width, console) for y, line in enumerate(self.strips) for strip in line]
+        written = [
+            self._sent.difference(y, 0, strip, self.region.width, console)
+            for y, line in enumerate(self.strips)
+            for strip in line
+        ]
         return "".join((*written, self._sent.finish()))
 
 
@@ -329,8 +384,10 @@ class ChangedCellsCompositor(Compositor):
 class ChangedCellsScreen(ScreenBase):
     """Mixin that goes before Textual's screen class: send only the cells that changed.
 
-    Textual repaints whole regions, and the whole screen three times when a pane is first shown; over a slow link
-    that is several times as much (measured). After anything else has written to the terminal, all cells are sent.
+    Textual repaints whole regions, and the whole screen three times when a pane is first shown;
+    over a slow link
+    that is several times as much (measured). After anything else has written to the terminal, all
+    cells are sent.
 
     Private: `Screen._compositor`, replaced.
     """
@@ -351,3 +408,79 @@ class ChangedCellsScreen(ScreenBase):
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         self.forget_terminal()
+
+
+if TYPE_CHECKING:
+    Mixed = Input
+else:
+    Mixed = object  # with a widget as base, Textual would take the styles of the first base only
+
+_LINE_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
+"""Terminals send a pasted line break as CR, some as LF or CRLF."""
+
+
+def with_line_breaks(text: str) -> str:
+    """Turn every kind of line break into a line feed."""
+    return _LINE_BREAK.sub("\n", text)
+
+
+def without_controls(text: str, *, keep: str = "\n\t") -> str:
+    """Remove characters that could act on a terminal or are invisible, except those in `keep`."""
+    return UNSAFE.sub(lambda match: match[0] if match[0] in keep else "", with_line_breaks(text))
+
+
+class OneLine(Mixed):
+    """Mixin for inputs: sanitizes, marks a cut value with `…`, and accepts pastes of several lines.
+
+    Textual itself would keep only the first line of a paste.
+    """
+
+    line_break: str = ""
+    """Replaces pasted line breaks; empty: lines are stripped and joined with a space."""
+
+    def validate_value(self, value: str) -> str:
+        """Sanitize every change of the value (Textual's hook)."""
+        return without_controls(value, keep="")
+
+    def on_paste(self, event: Paste) -> None:
+        lines = without_controls(event.text).replace("\t", " ").split("\n")
+        if len(lines) > 1:
+            event.text = (
+                self.line_break.join(lines)
+                if self.line_break
+                else " ".join(filter(None, map(str.strip, lines)))
+            )
+        else:
+            event.text = lines[0]
+
+    def scroll_to_region(self, region: Region, **named: Any) -> Offset:
+        """Keep a cell free on either side of the cursor for `…` (Textual's hook)."""
+        left = max(0, region.x - 1)
+        return super().scroll_to_region(
+            Region(left, region.y, region.right + 1 - left, region.height), **named
+        )
+
+    def render_line(self, y: int) -> Strip:
+        """Draw `…` at an end that is cut, so that 100000 never shows as 10000 (Textual's hook)."""
+        strip, width = super().render_line(y), self.size.width
+        if y or not self.value or width < 2:
+            return strip
+        before = round(self.scroll_offset.x)
+        cursor = cell_len(self.value[: self.cursor_position]) - before if self.has_focus else None
+        sign = Strip([Segment("…", self.rich_style + Style(color=DIM))], 1)
+        if before > 0 and cursor != 0:
+            strip = Strip.join([sign, strip.crop(1)])
+        if cell_len(self.value) - before > width and cursor != width - 1:
+            strip = Strip.join([strip.crop(0, width - 1), sign])
+        return strip
+
+    async def on_key(self, event: Key) -> None:
+        """Insert a typed joiner: Textual takes it for a key without a character."""
+        if is_joiner(event.character):
+            event.stop()
+            event.prevent_default()
+            self.replace(event.character or "", *self.selection)
+
+
+class SafeInput(OneLine, Input):
+    """A one-line input without control characters."""

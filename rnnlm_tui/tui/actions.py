@@ -1,7 +1,10 @@
-"""The one table of actions, for bindings, footer, help, palette and the table of keys in the guides.
+"""The one table of actions, for bindings, footer, help, palette and the table of keys in the
+guides.
 
-Each action is defined once, here. A screen shows and binds what the table has for its pane; the method
-`action_<id>` is the screen's, or the app's if `on_app`. A test fails if an action has no method or a key has
+Each action is defined once, here. A screen shows and binds what the table has for its pane; the
+method
+`action_<id>` is the screen's, or the app's if `on_app`. A test fails if an action has no method or
+a key has
 two meanings.
 """
 
@@ -251,7 +254,8 @@ PANE_ACTIONS: dict[Pane, str] = {
 
 
 def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
-    """Return what a key does on another pane, if it does nothing on this one; empty if it does nothing anywhere.
+    """Return what a key does on another pane, if it does nothing on this one; empty if it does
+    nothing anywhere.
 
     Args:
         key: in Textual's spelling.
@@ -264,7 +268,10 @@ def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
         other = next((name for name in entry.panes if name in PANE_ACTIONS), None)
         if other is not None:
             way = action(PANE_ACTIONS[other], actions).label
-            return f"{entry.label} is a key of {PANE_TITLES[other]}: {way}, then {entry.label}: {entry.help.split(':')[0]}"
+            return (
+                f"{entry.label} is a key of {PANE_TITLES[other]}: {way}, then {entry.label}:"
+                f" {entry.help.split(':')[0]}"
+            )
     return ""
 
 

@@ -1,20 +1,32 @@
-"""Alerts: a run finished, failed, stalled, diverged or plateaued, or a disk is nearly full; each is reported once."""
+"""Alerts: a run finished, failed, stalled, diverged or plateaued, or a disk is nearly full; each is
+reported once.
+
+Notifications for a terminal without focus: the bell, and a desktop notification if the terminal can
+show one.
+
+OSC 9 (iTerm2, kitty, WezTerm, Ghostty) and OSC 777 (urxvt, foot, VTE) do the same: one of them is
+sent.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from rnnlm_tui.contract.figures import count, counted, disk, figure
-from rnnlm_tui.contract.status import LIVING
+from rnnlm_tui.schema.formatting import count, counted, disk, figure
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.text import safe
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.metrics import EventRow
-    from rnnlm_tui.contract.summary import RunSummary
+    from rnnlm_tui.schema.metrics import EventRow
+    from rnnlm_tui.schema.summary import RunSummary
 
-AlertKind = Literal["finished", "failed", "crashed", "stalled", "lost", "non-finite", "plateau", "disk"]
+
+AlertKind = Literal[
+    "finished", "failed", "crashed", "stalled", "lost", "non-finite", "plateau", "disk"
+]
 """`disk`: little is free, or a run can't store its rows. `non-finite`: updates were skipped, or a
 run failed by them."""
 PLATEAU_EVALUATIONS = 10
@@ -31,7 +43,9 @@ RECOVERED = 1.5
 
 ALERTS_SETTING = "alerts"
 """Key of the setting for terminal notifications; false: off."""
-SHOWN_BY_TRAIN: frozenset[AlertKind] = frozenset({"finished", "failed", "crashed", "stalled", "lost"})
+SHOWN_BY_TRAIN: frozenset[AlertKind] = frozenset(
+    {"finished", "failed", "crashed", "stalled", "lost"}
+)
 """Alerts about the open run that its train pane shows at least as prominently."""
 
 
@@ -72,7 +86,8 @@ class Alerts:
     What was already so at the first check isn't.
 
     Args:
-        since: Unix seconds of its creation. A run that is seen for the first time and ended later than this ended
+        since: Unix seconds of its creation. A run that is seen for the first time and ended later
+            than this ended
             while the app was open.
     """
 
@@ -83,7 +98,12 @@ class Alerts:
 
     def check_runs(self, summaries: Iterable[RunSummary], now: float) -> list[Alert]:
         """Return what is new in these runs; `now` in Unix seconds."""
-        return [alert for summary in summaries if summary.unreadable is None for alert in self._check_run(summary, now)]
+        return [
+            alert
+            for summary in summaries
+            if summary.unreadable is None
+            for alert in self._check_run(summary, now)
+        ]
 
     def check_events(self, run: str, events: Sequence[EventRow], now: float) -> list[Alert]:
         """Return skipped updates that are new in a run's events, newest first.
@@ -97,14 +117,20 @@ class Alerts:
         before, seen.skipped = seen.skipped, (newest.attempt, newest.step)
         if newest.time <= self._since or (before is not None and before >= seen.skipped):
             return []
-        return self._once(seen, "non-finite", f"{run}, step {count(newest.step)}: {newest.text}", now)
+        return self._once(
+            seen, "non-finite", f"{run}, step {count(newest.step)}: {newest.text}", now
+        )
 
     def check_disk(self, free: int, total: int | None) -> list[Alert]:
         """Report a disk of the runs that has just become low; bytes, `total` None if unknown."""
         least = LOW_BYTES if total is None else min(LOW_BYTES, LOW_SHARE * total)
         before = self._disk_low
         self._disk_low = free < (least * RECOVERED if before else least)
-        return [Alert("disk", "", f"the disk of the runs has {disk(free)} free")] if self._disk_low and before is False else []
+        return (
+            [Alert("disk", "", f"the disk of the runs has {disk(free)} free")]
+            if self._disk_low and before is False
+            else []
+        )
 
     def _check_run(self, summary: RunSummary, now: float) -> list[Alert]:
         seen = self._runs.get(summary.run) or self._renamed(summary)
@@ -119,7 +145,11 @@ class Alerts:
             seen.waited, seen.plateau_reported = 0, False
         alerts: list[Alert] = []
         if after.status != before.status or after.attempt > before.attempt:
-            alerts += self._ended(seen, now) if before.status in LIVING or after.updated != before.updated else []
+            alerts += (
+                self._ended(seen, now)
+                if before.status in LIVING or after.updated != before.updated
+                else []
+            )
             alerts += self._halted(seen, now)
         return alerts + self._learning(seen, before, now)
 
@@ -127,7 +157,10 @@ class Alerts:
         """Return what is known of an ended run that was renamed, None if it wasn't seen before."""
         if summary.started is None or summary.status in LIVING:
             return None
-        former = next((name for name, seen in self._runs.items() if _past(seen.summary) == _past(summary)), None)
+        former = next(
+            (name for name, seen in self._runs.items() if _past(seen.summary) == _past(summary)),
+            None,
+        )
         if former is not None:
             self._runs[summary.run] = self._runs.pop(former)
         return self._runs.get(summary.run)
@@ -137,10 +170,25 @@ class Alerts:
         why = f": {summary.message}" if summary.message else ""
         if summary.status == "finished":
             judged = summary.evaluation
-            reached = f": {'val' if judged.name == 'validation' else 'test'} perplexity {figure(judged.perplexity)}" if judged.perplexity is not None else ""
-            return self._once(seen, "finished", f"{summary.run} finished{reached} after {counted(summary.step, 'step')}", now)
+            reached = (
+                f": {'val' if judged.name == 'validation' else 'test'} perplexity"
+                f" {figure(judged.perplexity)}"
+                if judged.perplexity is not None
+                else ""
+            )
+            return self._once(
+                seen,
+                "finished",
+                f"{summary.run} finished{reached} after {counted(summary.step, 'step')}",
+                now,
+            )
         if summary.status == "failed":
-            return self._once(seen, "non-finite" if summary.diverged else "failed", f"{summary.run} failed{why}", now)
+            return self._once(
+                seen,
+                "non-finite" if summary.diverged else "failed",
+                f"{summary.run} failed{why}",
+                now,
+            )
         if summary.status == "crashed":
             return self._once(seen, "crashed", f"{summary.run} crashed{why}", now)
         return []
@@ -163,7 +211,12 @@ class Alerts:
         norm = after.train.grad_norm
         alerts: list[Alert] = []
         if after.status == "running" and norm is not None and not math.isfinite(norm):
-            alerts += self._once(seen, "non-finite", f"{after.run}, step {count(after.step)}: loss or gradient is not finite", now)
+            alerts += self._once(
+                seen,
+                "non-finite",
+                f"{after.run}, step {count(after.step)}: loss or gradient is not finite",
+                now,
+            )
         best, judged = after.evaluation.best_perplexity, after.evaluation
         if judged.step is None or judged.step == before.evaluation.step or best is None:
             return alerts
@@ -171,17 +224,30 @@ class Alerts:
             seen.best, seen.waited, seen.plateau_reported = best, 0, False
             return alerts
         seen.waited += 1
-        if seen.waited >= PLATEAU_EVALUATIONS and not seen.plateau_reported and after.status == "running":
+        if (
+            seen.waited >= PLATEAU_EVALUATIONS
+            and not seen.plateau_reported
+            and after.status == "running"
+        ):
             seen.plateau_reported = True
-            text = f"{after.run} plateaus: {counted(seen.waited, 'evaluation')} no better than perplexity {figure(seen.best)}"
+            text = (
+                f"{after.run} plateaus: {counted(seen.waited, 'evaluation')} no better than"
+                f" perplexity {figure(seen.best)}"
+            )
             alerts += self._once(seen, "plateau", text, now)
         return alerts
 
     def _once(self, seen: _Seen, kind: AlertKind, text: str, now: float) -> list[Alert]:
         """Return the alert, unless it was reported shortly before or without a step since."""
         last = seen.reported.get(kind)
-        repeated = last is not None and (now - last[0] < REPEAT_SECONDS or last[1] == seen.summary.step)
-        if repeated and kind not in ("finished", "failed", "crashed"):  # every end is reported, however soon after the last
+        repeated = last is not None and (
+            now - last[0] < REPEAT_SECONDS or last[1] == seen.summary.step
+        )
+        if repeated and kind not in (
+            "finished",
+            "failed",
+            "crashed",
+        ):  # every end is reported, however soon after the last
             return []
         seen.reported[kind] = (now, seen.summary.step)
         return [Alert(kind, seen.summary.run, text)]
@@ -190,3 +256,60 @@ class Alerts:
 def _past(summary: RunSummary) -> tuple[object, ...]:
     """Identify a run across a rename: when it began, its last step, and its training time."""
     return (summary.started, summary.host, summary.attempt, summary.step, summary.active_seconds)
+
+
+BELL = "\x07"
+TITLE = "rnnlm-tui"
+LONGEST = 160
+"""Characters of a notification: GNU screen passes on about 250 at most."""
+BELL_ALONE = ("linux", "dumb", "vt")
+"""Terminals, by the beginning of TERM, that print unknown sequences or can show nothing."""
+OSC_9 = ("iTerm.app", "WezTerm", "ghostty", "kitty", "vscode", "WarpTerminal")
+"""Values of TERM_PROGRAM."""
+
+
+def notification(text: str, environment: Mapping[str, str], *, ascii_only: bool = False) -> str:
+    """Return the bell and a notification, wrapped for tmux or GNU screen.
+
+    Nothing in `text` can act on the terminal.
+    """
+    shown = safe(text, keep="").replace(
+        ";", ","
+    )  # a semicolon separates the parts of a notification
+    shown = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
+    if ascii_only:
+        shown = shown.replace("…", "~").encode("ascii", "replace").decode("ascii")
+    return BELL + "".join(
+        _through(sequence, environment) for sequence in _notifications(shown, environment)
+    )
+
+
+def _notifications(text: str, environment: Mapping[str, str]) -> list[str]:
+    term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
+    nine, triple = (
+        f"\x1b]9;{TITLE}: {text}{BELL}",
+        f"\x1b]777;notify;{TITLE};{text}{BELL}",
+    )  # to some, a text that begins with a digit is another command
+    if "TMUX" in environment or "STY" in environment:
+        return [nine]  # the terminal behind the multiplexer is unknown
+    if not term or term.startswith(BELL_ALONE) or program == "Apple_Terminal":
+        return []
+    if (
+        program in OSC_9
+        or environment.get("LC_TERMINAL") == "iTerm2"
+        or term in ("xterm-kitty", "xterm-ghostty")
+    ):
+        return [nine]
+    if "VTE_VERSION" in environment or term.startswith(("rxvt", "foot")):
+        return [triple]
+    return [nine]  # never both: a terminal that knows both would notify twice
+
+
+def _through(sequence: str, environment: Mapping[str, str]) -> str:
+    """Pass a sequence through a multiplexer; tmux allows it only with `allow-passthrough`."""
+    if "TMUX" in environment:
+        doubled = sequence.replace("\x1b", "\x1b\x1b")
+        return f"\x1bPtmux;{doubled}\x1b\\"
+    if "STY" in environment:
+        return f"\x1bP{sequence}\x1b\\"
+    return sequence

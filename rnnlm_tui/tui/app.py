@@ -1,17 +1,23 @@
 """RnnlmApp: connects screens, actions, the watcher's thread and the services.
 
-Screens use it as `self.context`, through the interface in `context.py`. Data flows one way: the watcher's thread
-polls the open run's monitor and posts `SnapshotChanged`, the app sets `snapshot` here and on the current screen,
+Screens use it as `self.context`, through the interface in `context.py`. Data flows one way: the
+watcher's thread
+polls the open run's monitor and posts `SnapshotChanged`, the app sets `snapshot` here and on the
+current screen,
 and the screen's watch method repaints what changed.
+
+Run the app on this terminal with the settings of the last session and the user's keys.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable
+from io import TextIOWrapper
 from time import time
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -22,10 +28,13 @@ from textual.events import Event, Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.contract.status import LIVING
 from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.tui import crash, hangup, remembered, steering, threads
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.store.paths import keymap_file
+from rnnlm_tui.tui import messages, services, terminal
+from rnnlm_tui.tui import services as services_module
+from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui._textual import (
     ChangedCellsScreen,
     all_screens,
@@ -36,32 +45,38 @@ from rnnlm_tui.tui._textual import (
     write_to_terminal,
 )
 from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, Pane
-from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts
-from rnnlm_tui.tui.appearance import Appearance, Display, repaint
-from rnnlm_tui.tui.colours import COLOUR_WORDS
+from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
 from rnnlm_tui.tui.commands import ActionCommands
-from rnnlm_tui.tui.keymap import Keymap, use_keys
-from rnnlm_tui.tui.messages import ComparedChanged, MachineChanged, Notice, NoticePosted, ReadingsChanged, RunsChanged, SnapshotChanged
+from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
+from rnnlm_tui.tui.messages import (
+    ComparedChanged,
+    MachineChanged,
+    Notice,
+    NoticePosted,
+    ReadingsChanged,
+    RunsChanged,
+    SnapshotChanged,
+)
+from rnnlm_tui.tui.poller import Watcher
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.terminal_kind import ColourName
-from rnnlm_tui.tui.terminal_signals import notification
-from rnnlm_tui.tui.theme import THEME
-from rnnlm_tui.tui.watch import Watcher
-from rnnlm_tui.tui.widgets.content import safe_text
-from rnnlm_tui.tui.widgets.machine_view import Readings
-from rnnlm_tui.tui.widgets.marks import MOST_MARKED, Marks
+from rnnlm_tui.tui.terminal import ColourName, terminal_kind
+from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.theme import COLOUR_WORDS, THEME, Appearance, Display, colour_name, repaint
+from rnnlm_tui.tui.views.compare import MOST_MARKED, Marks
+from rnnlm_tui.tui.views.machine import Readings
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.commands import Verb
-    from rnnlm_tui.contract.config import RunConfig
-    from rnnlm_tui.contract.summary import RunSummary
-    from rnnlm_tui.store.run_directory import RunDirectory
-    from rnnlm_tui.supervisor.login import EndsAtLogout
-    from rnnlm_tui.supervisor.machine import MachineFacts
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
-    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.client.sampler import SamplerClient
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.protocol import Verb
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.system.machine import MachineFacts
+    from rnnlm_tui.system.processes import EndsAtLogout
     from rnnlm_tui.tui.widgets.chart import MarksStyle
+
 
 ResultT = TypeVar("ResultT")
 
@@ -75,7 +90,8 @@ LEAST_COMPARED = 2
 
 
 def create_screen(pane: Pane) -> PaneScreen:
-    """Create a pane's screen; its module is imported only here, so that the first paint doesn't wait for other panes."""
+    """Create a pane's screen; its module is imported only here, so that the first paint doesn't
+    wait for other panes."""
     match pane:
         case "runs":
             from rnnlm_tui.tui.screens.runs import RunsScreen
@@ -109,7 +125,9 @@ class RnnlmApp(App[int]):
     CSS_PATH = "app.tcss"
     TITLE = "rnnlm-tui"
     COMMANDS = {ActionCommands}  # noqa: RUF012 (declared so by Textual)
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {pane: partial(create_screen, pane) for pane in PANES}
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
+        pane: partial(create_screen, pane) for pane in PANES
+    }
     DEFAULT_MODE = "runs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(PALETTE_KEY, "command_palette", show=False, priority=True, id="command_palette"),
@@ -136,7 +154,9 @@ class RnnlmApp(App[int]):
             warning: about saved settings that can't be used; empty if all are usable.
         """
         if pane is not None or run is not None:
-            vars(self)["DEFAULT_MODE"] = pane or "train"  # before Textual creates the first screen, so that it creates no other
+            vars(self)["DEFAULT_MODE"] = (
+                pane or "train"
+            )  # before Textual creates the first screen, so that it creates no other
         super().__init__()
         display = display or Display()
         self._keymap_file, self._warning = keymap or Keymap(), warning
@@ -164,19 +184,23 @@ class RnnlmApp(App[int]):
         self._sampler_lock = asyncio.Lock()
         self._alerts = Alerts(since=time())
         self._resizes = 0
-        self.watcher = Watcher(self.services, self.post_message, fps=fps, reads_machine=self._reads_machine)
+        self.watcher = Watcher(
+            self.services, self.post_message, fps=fps, reads_machine=self._reads_machine
+        )
         self.appearance = Appearance(display, self.settings)
         self.no_color = self.no_color or self.appearance.colours == "none"
         self.animation_level = "none"
         self.register_theme(THEME)
         self.theme = THEME.name
-        replace_crash_report(self, lambda error: Text(crash.crash_report(error, crash.log_traceback(error))))
+        replace_crash_report(
+            self, lambda error: Text(terminal.crash_report(error, terminal.log_traceback(error)))
+        )
 
     def _saved_draft(self) -> RunConfig | None:
         """Load the draft of the last session; its reader is imported only if there is one."""
         if not self.settings.get("draft"):
             return None
-        from rnnlm_tui.tui.widgets.form_draft import draft_from_json
+        from rnnlm_tui.tui.views.form import draft_from_json
 
         saved = draft_from_json(self.settings.get("draft"))
         return saved[0].nearest_config() if saved is not None else None
@@ -185,23 +209,33 @@ class RnnlmApp(App[int]):
 
     async def on_mount(self) -> None:
         if not self.is_headless:
-            hangup.leave_on_hangup(self.leave_now)
+            terminal.leave_on_hangup(self.leave_now)
         self.set_interval(CLOCK_SECONDS, self._update_clock)
         self._watch_compared()
-        self.run_worker(threads.to_thread(self.watcher.loop), group="watch", exit_on_error=True)
+        self.run_worker(
+            services_module.to_thread(self.watcher.loop), group="watch", exit_on_error=True
+        )
         if self.run_directory is not None:
             self.watcher.open(self.run_directory, paint_first=self.current_mode == "train")
         self.report_damage(self._warning)
-        hints = [hint for hint in (use_keys(self, self._keymap_file), self.appearance.hint()) if hint]
-        if len(hints) == 1 and len(hints[0]) + NOTICE_MARGIN <= self.size.width:  # one line, which covers no table
+        hints = [
+            hint for hint in (use_keys(self, self._keymap_file), self.appearance.hint()) if hint
+        ]
+        if (
+            len(hints) == 1 and len(hints[0]) + NOTICE_MARGIN <= self.size.width
+        ):  # one line, which covers no table
             self.show_notice(Notice(hints[0].replace("\n", ": "), stays=True))
         else:
             for hint in hints:
                 self.notify(hint, severity="warning", timeout=12, markup=False)
         saved = (self.settings.get("run"), self.settings.get("pane"))
-        opened_by_command = self.run_directory is not None and (self.run_directory.name, self.current_mode) != saved
+        opened_by_command = (
+            self.run_directory is not None and (self.run_directory.name, self.current_mode) != saved
+        )
         if hints or opened_by_command:
-            self.save_session()  # a hint is shown once; a run that `open` or `train` opened is opened again at the next start
+            # a hint is shown once; a run that `open` or `train` opened is opened again at the next
+            # start
+            self.save_session()
 
     async def on_event(self, event: Event) -> None:
         """End the notice on a key, and repaint after every resize, also one to the same size."""
@@ -223,7 +257,8 @@ class RnnlmApp(App[int]):
             await self.sampler.close()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Return the filters for every line, and none of Textual's, which turns colours into greys without colour."""
+        """Return the filters for every line, and none of Textual's, which turns colours into greys
+        without colour."""
         return self.appearance.filters
 
     def on_key(self, event: Key) -> None:
@@ -235,11 +270,16 @@ class RnnlmApp(App[int]):
         """In a stalled or preparing run only the time changes."""
         deliver_pending_resize(self)
         waiting = ("stalled", "degraded", "lost", "preparing")
-        if self.snapshot is not None and self.snapshot.summary.status in waiting and self.pane_screen is not None:
+        if (
+            self.snapshot is not None
+            and self.snapshot.summary.status in waiting
+            and self.pane_screen is not None
+        ):
             self.pane_screen.refresh_frame()
 
     def _repaint_screens(self) -> None:
-        """Repaint everything. Textual does so only for a different size: a window made smaller and large again at once stays half empty."""
+        """Repaint everything. Textual does so only for a different size: a window made smaller and
+        large again at once stays half empty."""
         for screen in self.screen_stack:
             if isinstance(screen, ChangedCellsScreen):
                 screen.forget_terminal()
@@ -253,7 +293,12 @@ class RnnlmApp(App[int]):
             return
         self.snapshot = snapshot
         now = time()
-        self._show_alerts([*self._alerts.check_runs([snapshot.summary], now), *self._alerts.check_events(snapshot.summary.run, snapshot.events, now)])
+        self._show_alerts(
+            [
+                *self._alerts.check_runs([snapshot.summary], now),
+                *self._alerts.check_events(snapshot.summary.run, snapshot.events, now),
+            ]
+        )
         if self.pane_screen is not None:
             self.pane_screen.snapshot = snapshot
         if self.sampler is None:
@@ -262,7 +307,12 @@ class RnnlmApp(App[int]):
     def _start_background_work(self) -> None:
         """Start what needs much CPU time, once a run has been painted."""
         self.watcher.painted()
-        if self.snapshot is not None and self.snapshot.checkpoints and self.sampler is None and not self._sampler_lock.locked():
+        if (
+            self.snapshot is not None
+            and self.snapshot.checkpoints
+            and self.sampler is None
+            and not self._sampler_lock.locked()
+        ):
             self.run_worker(self._warm_in_background(), group="sampler", exit_on_error=True)
 
     def on_runs_changed(self, message: RunsChanged) -> None:
@@ -281,7 +331,9 @@ class RnnlmApp(App[int]):
 
     def on_machine_changed(self, message: MachineChanged) -> None:
         self.machine = message.machine
-        self._show_alerts(self._alerts.check_disk(message.machine.disk_free, message.machine.disk_total))
+        self._show_alerts(
+            self._alerts.check_disk(message.machine.disk_free, message.machine.disk_total)
+        )
         if self.pane_screen is not None and self.pane_screen.is_ready:
             self.pane_screen.show_machine(message.machine)
 
@@ -297,9 +349,15 @@ class RnnlmApp(App[int]):
         """Move each run's unusable labels aside, once: the next change would overwrite them."""
 
         def moved(run: str, name: str) -> None:
-            self.report_damage(f"the tags and note of {run} can't be read: the file is kept as {name}" if name else "")
+            self.report_damage(
+                f"the tags and note of {run} can't be read: the file is kept as {name}"
+                if name
+                else ""
+            )
 
-        for run in {summary.run for summary in summaries if summary.labels_damaged} - self._labels_reported:
+        for run in {
+            summary.run for summary in summaries if summary.labels_damaged
+        } - self._labels_reported:
             self._labels_reported.add(run)
             self.in_thread(partial(self.services.move_labels_aside, run), partial(moved, run))
 
@@ -377,7 +435,7 @@ class RnnlmApp(App[int]):
         self.watcher.open(None)
 
     def new_draft(self) -> None:
-        from rnnlm_tui.contract.presets import DEMO
+        from rnnlm_tui.schema.presets import DEMO
 
         if self.draft is None:
             self.draft, self.draft_from = DEMO, ""
@@ -398,11 +456,15 @@ class RnnlmApp(App[int]):
             elif self.draft is None or not isinstance(saved := self.settings.get("draft"), dict):
                 begin(config, True)
             else:
-                from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+                from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 
                 changes = counted(len(saved.get("changes", ())), "change")
                 question = ConfirmScreen(
-                    "Discard the draft?", f"{saved.get('name') or 'The draft'} has {changes}.", "1 shows it.", "keep it", f"new draft from {run}"
+                    "Discard the draft?",
+                    f"{saved.get('name') or 'The draft'} has {changes}.",
+                    "1 shows it.",
+                    "keep it",
+                    f"new draft from {run}",
                 )
                 self.push_screen(question, partial(begin, config))
 
@@ -410,7 +472,12 @@ class RnnlmApp(App[int]):
 
     # workers
 
-    def start_run(self, config: RunConfig, name: str | None = None, refused: Callable[[InputError], None] | None = None) -> None:
+    def start_run(
+        self,
+        config: RunConfig,
+        name: str | None = None,
+        refused: Callable[[InputError], None] | None = None,
+    ) -> None:
         def failed(error: RnnlmError | OSError) -> None:
             if refused is not None and isinstance(error, InputError):
                 refused(error)
@@ -428,7 +495,8 @@ class RnnlmApp(App[int]):
         self._warn_of_logout()
 
     def _warn_of_memory(self, config: RunConfig) -> None:
-        """Warn if memory is too small for a run that is about to start; the run is started all the same."""
+        """Warn if memory is too small for a run that is about to start; the run is started all the
+        same."""
         self.in_thread(partial(self.services.warning_before_start, config), self._warn)
 
     def _warn_of_logout(self) -> None:
@@ -448,8 +516,11 @@ class RnnlmApp(App[int]):
         if run is None:
             self.report("no run open")
             return
-        self.report(steering.PROGRESS.get(verb, f"{verb}…"))
-        self.in_thread(partial(self.services.send, run, verb, **arguments), lambda result: self._show_outcome(steering.outcome(verb, result)))
+        self.report(messages.PROGRESS.get(verb, f"{verb}…"))
+        self.in_thread(
+            partial(self.services.send, run, verb, **arguments),
+            lambda result: self._show_outcome(messages.outcome(verb, result)),
+        )
 
     def resume(self) -> None:
         run = self.run_directory
@@ -460,7 +531,7 @@ class RnnlmApp(App[int]):
             self._warn_of_memory(self.snapshot.config)
             self.in_thread(partial(self.services.start_saved, run), self._started)
         else:
-            self.report(steering.PROGRESS["resume"])
+            self.report(messages.PROGRESS["resume"])
             paused = self.snapshot is not None and self.snapshot.summary.status == "paused"
             if self.snapshot is not None and not paused:
                 self._warn_of_memory(self.snapshot.config)
@@ -480,7 +551,7 @@ class RnnlmApp(App[int]):
     ) -> None:
         async def run() -> None:
             try:
-                result = await threads.to_thread(work)
+                result = await services_module.to_thread(work)
             except (RnnlmError, OSError) as error:
                 (failed or self.report_error)(error)
                 return
@@ -506,7 +577,13 @@ class RnnlmApp(App[int]):
     def _reads_machine(self) -> bool:
         """Whether the machine is shown and no worker reads it; asked by the watcher's thread."""
         snapshot = self.snapshot
-        return self.current_mode == "train" and self.app_focus and snapshot is not None and snapshot.summary.status not in LIVING and not len(snapshot.machine)
+        return (
+            self.current_mode == "train"
+            and self.app_focus
+            and snapshot is not None
+            and snapshot.summary.status not in LIVING
+            and not len(snapshot.machine)
+        )
 
     # notices and alerts
 
@@ -514,8 +591,15 @@ class RnnlmApp(App[int]):
         self.show_notice(Notice(text, "trouble" if trouble else "fact"))
 
     def report_error(self, error: RnnlmError | OSError) -> None:
-        message, hint = (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-        self.notify(safe_text(f"{message}\n{hint}".strip(), limit=600), severity="error", timeout=12, markup=False)
+        message, hint = (
+            (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
+        )
+        self.notify(
+            safe_text(f"{message}\n{hint}".strip(), limit=600),
+            severity="error",
+            timeout=12,
+            markup=False,
+        )
 
     def report_damage(self, warning: str) -> None:
         if warning:
@@ -532,13 +616,26 @@ class RnnlmApp(App[int]):
         self.show_notice(notice)
 
     def _show_alerts(self, alerts: Sequence[Alert]) -> None:
-        """Show alerts in place of the footer, unless the train pane shows the same, and notify a terminal without focus."""
+        """Show alerts in place of the footer, unless the train pane shows the same, and notify a
+        terminal without focus."""
         open_run = self.run_directory.name if self.run_directory is not None else ""
         for alert in alerts:
-            if self.current_mode != "train" or alert.run != open_run or alert.kind not in SHOWN_BY_TRAIN:
-                self.show_notice(Notice(safe_text(alert.text, newlines="space"), "trouble" if alert.trouble else "done", stays=True))
+            if (
+                self.current_mode != "train"
+                or alert.run != open_run
+                or alert.kind not in SHOWN_BY_TRAIN
+            ):
+                self.show_notice(
+                    Notice(
+                        safe_text(alert.text, newlines="space"),
+                        "trouble" if alert.trouble else "done",
+                        stays=True,
+                    )
+                )
             if not self.app_focus and self.settings.get(ALERTS_SETTING) is not False:
-                self.write_to_terminal(notification(alert.text, os.environ, ascii_only=self.ascii_only))
+                self.write_to_terminal(
+                    notification(alert.text, os.environ, ascii_only=self.ascii_only)
+                )
 
     def write_to_terminal(self, sequence: str) -> None:
         """Write a control sequence that isn't part of the picture."""
@@ -548,7 +645,11 @@ class RnnlmApp(App[int]):
         on = self.settings.get(ALERTS_SETTING) is False
         self.settings[ALERTS_SETTING] = on
         self.save_settings()
-        self.report("terminal notifications on, while the terminal is not focused" if on else "terminal notifications off: alerts only in the app")
+        self.report(
+            "terminal notifications on, while the terminal is not focused"
+            if on
+            else "terminal notifications off: alerts only in the app"
+        )
 
     # settings
 
@@ -567,7 +668,11 @@ class RnnlmApp(App[int]):
             self._save_again = True
             return
         self._saving, self._save_again = True, False
-        self.in_thread(partial(remembered.save_settings, dict(self.settings)), self._saved, self._not_saved)
+        self.in_thread(
+            partial(settings_module.save_settings, dict(self.settings)),
+            self._saved,
+            self._not_saved,
+        )
 
     def _saved(self, _nothing: None) -> None:
         self._saving = False
@@ -579,9 +684,12 @@ class RnnlmApp(App[int]):
         self.report_error(error)
 
     def save_last_changes(self) -> None:
-        """After the app has ended: save what changed during the last save, in the time that other threads have too."""
+        """After the app has ended: save what changed during the last save, in the time that other
+        threads have too."""
         if self._save_again:
-            threads.run_before_exit(partial(remembered.save_settings, dict(self.settings)))
+            services_module.run_before_exit(
+                partial(settings_module.save_settings, dict(self.settings))
+            )
 
     # actions of every screen
 
@@ -601,10 +709,12 @@ class RnnlmApp(App[int]):
         self.open_pane("prompt")
 
     def action_command_palette(self) -> None:
-        from rnnlm_tui.tui.screens.palette import PaletteScreen
+        from rnnlm_tui.tui.commands import PaletteScreen
 
         if not isinstance(self.screen, PaletteScreen):
-            self.push_screen(PaletteScreen(id="--command-palette", placeholder="type to search every command"))
+            self.push_screen(
+                PaletteScreen(id="--command-palette", placeholder="type to search every command")
+            )
 
     def action_keys(self) -> None:
         from rnnlm_tui.tui.screens.help import HelpScreen
@@ -612,8 +722,20 @@ class RnnlmApp(App[int]):
         screen = self.pane_screen
         if screen is not None:
             active = screen.active_bindings.values() if screen.focused is not None else ()
-            own = [entry.binding.id for entry in active if entry.node is screen.focused and entry.binding.id]
-            self.push_screen(HelpScreen(screen.PANE, actions=self.actions, focused=own, first=screen.help_group(), ascii_only=self.ascii_only))
+            own = [
+                entry.binding.id
+                for entry in active
+                if entry.node is screen.focused and entry.binding.id
+            ]
+            self.push_screen(
+                HelpScreen(
+                    screen.PANE,
+                    actions=self.actions,
+                    focused=own,
+                    first=screen.help_group(),
+                    ascii_only=self.ascii_only,
+                )
+            )
 
     def action_next_theme(self) -> None:
         self.use_colours(self.appearance.next())
@@ -637,33 +759,49 @@ class RnnlmApp(App[int]):
             for chart in screen.query(Chart):
                 chart.marks_style = self.marks_style
         self.save_session()
-        self.report("charts are drawn in ASCII" if self.ascii_only else f"dots: {'blocks' if self.marks_style == 'block' else 'braille'}")
+        self.report(
+            "charts are drawn in ASCII"
+            if self.ascii_only
+            else f"dots: {'blocks' if self.marks_style == 'block' else 'braille'}"
+        )
 
     def action_pause(self) -> None:
         """Pause or resume, by the run's status."""
         summary = self.snapshot.summary if self.snapshot is not None else None
         if summary is None:
-            if self.run_directory is not None:  # an unreadable run is rebuilt, or the error says why not
+            if (
+                self.run_directory is not None
+            ):  # an unreadable run is rebuilt, or the error says why not
                 self.resume()
         elif summary.status in ("running", "stalled", "degraded"):
             self.send("pause")
         elif summary.diverged:
-            self.report(steering.WOULD_DIVERGE)
-        elif summary.status in steering.RESUMED_BY_SPACE:
+            self.report(messages.WOULD_DIVERGE)
+        elif summary.status in messages.RESUMED_BY_SPACE:
             self.resume()
-        elif summary.status == "finished" and summary.hint:  # it ended early: the hint says how to continue
-            self.notify(safe_text(f"{summary.message or ''}\n{summary.hint}".strip(), limit=600), timeout=12, markup=False)
+        elif (
+            summary.status == "finished" and summary.hint
+        ):  # it ended early: the hint says how to continue
+            self.notify(
+                safe_text(f"{summary.message or ''}\n{summary.hint}".strip(), limit=600),
+                timeout=12,
+                markup=False,
+            )
         else:
-            self.report(steering.NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
+            self.report(messages.NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
 
     def action_show_log(self) -> None:
-        from rnnlm_tui.tui.screens.worker_log import WorkerLogScreen
-        from rnnlm_tui.tui.widgets.run_lists import event_lines
+        from rnnlm_tui.tui.screens.log import WorkerLogScreen
+        from rnnlm_tui.tui.widgets.sidebar import event_lines
 
         if self.run_directory is None:
             self.report("no run open")
         else:
-            self.push_screen(WorkerLogScreen(self.run_directory, [] if self.snapshot is None else event_lines(self.snapshot)))
+            self.push_screen(
+                WorkerLogScreen(
+                    self.run_directory, [] if self.snapshot is None else event_lines(self.snapshot)
+                )
+            )
 
     def action_sample(self) -> None:
         self._send_if_alive("sample")
@@ -683,7 +821,11 @@ class RnnlmApp(App[int]):
         if summary is None or summary.status in LIVING:
             self.send(verb)
         else:
-            self.report(steering.WOULD_DIVERGE if summary.diverged else steering.NO_WORKER.get(summary.status, f"the run is {summary.status}"))
+            self.report(
+                messages.WOULD_DIVERGE
+                if summary.diverged
+                else messages.NO_WORKER.get(summary.status, f"the run is {summary.status}")
+            )
 
     def action_help_quit(self) -> None:
         """On ctrl+c, tell how to leave: ctrl+c must not end a run."""
@@ -698,23 +840,82 @@ class RnnlmApp(App[int]):
 
         living = [summary for summary in self.current_summaries() if summary.status in LIVING]
         if living:
-            self.push_screen(QuitScreen(living, self.run_directory.name if self.run_directory else None, self.current_summaries), self._answered_quit)
+            self.push_screen(
+                QuitScreen(
+                    living,
+                    self.run_directory.name if self.run_directory else None,
+                    self.current_summaries,
+                ),
+                self._answered_quit,
+            )
         else:
             self.leave_now()
 
     def current_summaries(self) -> tuple[RunSummary, ...]:
         """All runs, with the open one's newest state."""
-        others = tuple(summary for summary in self.summaries or () if self.snapshot is None or summary.run != self.snapshot.summary.run)
+        others = tuple(
+            summary
+            for summary in self.summaries or ()
+            if self.snapshot is None or summary.run != self.snapshot.summary.run
+        )
         return others if self.snapshot is None else (self.snapshot.summary, *others)
 
     def _answered_quit(self, answer: str | None) -> None:
         if answer == "leave":
             self.leave_now()
         elif answer == "stop" and self.run_directory is not None:
-            self.report(steering.PROGRESS["stop"])
-            self.in_thread(partial(self.services.send, self.run_directory, "stop"), lambda _result: self.leave_now())
+            self.report(messages.PROGRESS["stop"])
+            self.in_thread(
+                partial(self.services.send, self.run_directory, "stop"),
+                lambda _result: self.leave_now(),
+            )
 
     def leave_now(self) -> None:
         """Leave without a question; settings are on disk already."""
         self.watcher.close()
         self.exit(0)
+
+
+def run_app(
+    run: RunDirectory | None = None,
+    pane: str | None = None,
+    *,
+    ascii: bool | None = None,
+    fps: float = 2.0,
+    mouse: bool = True,
+    colours: str = "auto",
+) -> int:
+    """Run the app on this terminal and return its exit code.
+
+    Without a run it opens where the last session ended, or on the list of runs. ASCII (`ascii`
+    None) and colours
+    ("auto") are chosen by what the terminal can show.
+    """
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # a character that the terminal's encoding lacks is one cell, not an error
+    settings, warning = settings_module.load_settings()
+    kind = terminal_kind(os.environ, sys.stdout.encoding or "")
+    place: Pane | None = next((known for known in PANES if known == pane), None)
+    restored = run is None and place is None
+    if restored:
+        run, place = settings_module.last_session(settings)
+    display = Display(
+        kind, colour_name(colours), ascii_only=not kind.braille if ascii is None else ascii
+    )
+    app = RnnlmApp(
+        run,
+        place,
+        settings=settings,
+        display=display,
+        keymap=read_keymap(keymap_file()),
+        fps=fps,
+        warning=warning,
+    )
+    app.prefer_running = restored and place == "runs"
+    code = app.run(mouse=mouse)
+    services.wait_for_threads()
+    app.save_last_changes()
+    return code if code is not None else app.return_code or 0

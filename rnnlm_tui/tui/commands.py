@@ -1,22 +1,34 @@
-"""The palette's commands: every action with a title, those of the current pane first, and the runs to open."""
+"""The palette's commands: every action with a title, those of the current pane first, and the runs
+to open.
+
+PaletteScreen: the command palette in the app's own colours, as an overlay over greyed-out cells.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from textual.command import Hit, Hits, Provider
+from rich.console import RenderableType
+from textual.app import ComposeResult
+from textual.command import Command, CommandInput, CommandList, CommandPalette, Hit, Hits, Provider
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.widgets import LoadingIndicator
+from textual.widgets.option_list import Option
 
 from rnnlm_tui.docs import GUIDES
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, OneLine, replace_command_list
 from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key_label
 from rnnlm_tui.tui.context import AppContext
+from rnnlm_tui.tui.palette import BRIGHT
+from rnnlm_tui.tui.screens.overlay import GreyScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import safe_text
+from rnnlm_tui.tui.text import safe_text
 
 TITLE_COLUMN = 27
 """Cells of a title before its description; a longer title takes what it needs."""
@@ -58,8 +70,14 @@ class PaletteHit(Hit):
             return 5.0
         if title.startswith(searched):
             return 4.0
-        texts = (title, f"{title} {self.group}".lower(), f"{title} {self.group} {self.description} {self.also} {self.keys}".lower())
-        place = next((place for place, text in enumerate(texts) if all(word in text for word in words)), None)
+        texts = (
+            title,
+            f"{title} {self.group}".lower(),
+            f"{title} {self.group} {self.description} {self.also} {self.keys}".lower(),
+        )
+        place = next(
+            (place for place, text in enumerate(texts) if all(word in text for word in words)), None
+        )
         return 0.0 if place is None else 3.0 - place
 
     def line(self, width: int) -> Content:
@@ -70,9 +88,14 @@ class PaletteHit(Hit):
         room = width - key_room - column
         line = self._lit(title)
         if self.description and room >= LEAST_DESCRIPTION:
-            line = Content.assemble(line.truncate(column, pad=True), self._lit(self._described(room).stylize(palette.DIM)))
+            line = Content.assemble(
+                line.truncate(column, pad=True),
+                self._lit(self._described(room).stylize(palette.DIM)),
+            )
         if self.keys:
-            line = Content.assemble(line.truncate(width - len(self.keys), pad=True), (self.keys, f"bold {palette.TEXT}"))
+            line = Content.assemble(
+                line.truncate(width - len(self.keys), pad=True), (self.keys, f"bold {palette.TEXT}")
+            )
         return line
 
     def _described(self, room: int) -> Content:
@@ -80,9 +103,17 @@ class PaletteHit(Hit):
 
         If words are searched, the part with them is kept.
         """
-        ends = [at + len(word) for word in self.words if (at := self.description.lower().find(word)) >= 0]
+        ends = [
+            at + len(word)
+            for word in self.words
+            if (at := self.description.lower().find(word)) >= 0
+        ]
         cut = max(ends, default=0) - room + 1
-        text = self.description if cut < 0 or len(self.description) <= room else f"…{self.description[cut + 1 :]}"
+        text = (
+            self.description
+            if cut < 0 or len(self.description) <= room
+            else f"…{self.description[cut + 1 :]}"
+        )
         return Content(text).truncate(room, ellipsis=True)
 
     def _lit(self, text: Content) -> Content:
@@ -104,21 +135,45 @@ class ActionCommands(Provider):
             return
         here = screen.PANE
         app = cast(AppContext, self.app)
-        order = [PANE_TITLES[here], *([CHARTS] if here in CHARTED else []), EVERYWHERE, *(PANE_TITLES[pane] for pane in PANES), CHARTS]
+        order = [
+            PANE_TITLES[here],
+            *([CHARTS] if here in CHARTED else []),
+            EVERYWHERE,
+            *(PANE_TITLES[pane] for pane in PANES),
+            CHARTS,
+        ]
         actions = [entry for entry in app.actions if entry.palette]
         for entry in sorted(actions, key=lambda entry: order.index(group_of(entry, here))):
-            command = partial(self._run, entry) if entry.works_on(here) or entry.on_app else partial(self._go_and_run, entry, entry.panes[0])
+            command = (
+                partial(self._run, entry)
+                if entry.works_on(here) or entry.on_app
+                else partial(self._go_and_run, entry, entry.panes[0])
+            )
             keys = " ".join(map(key_label, entry.keys))
             yield PaletteHit(
-                0.0, "", command, entry.palette, group=group_of(entry, here), description=description(entry), keys=keys, also=f"{entry.help} {entry.verb}"
+                0.0,
+                "",
+                command,
+                entry.palette,
+                group=group_of(entry, here),
+                description=description(entry),
+                keys=keys,
+                also=f"{entry.help} {entry.verb}",
             )
         for guide in GUIDES:
             command = partial(self._open_guide, guide.topic)
-            yield PaletteHit(0.0, "", command, f"Guide: {guide.title}", group=GUIDE, description=guide.summary)
+            yield PaletteHit(
+                0.0, "", command, f"Guide: {guide.title}", group=GUIDE, description=guide.summary
+            )
         for summary in app.summaries or ():
-            about = f"{summary.unreadable or summary.status}, {safe_text(summary.corpus, limit=40, newlines='show')}"
+            about = (
+                f"{summary.unreadable or summary.status},"
+                f" {safe_text(summary.corpus, limit=40, newlines='show')}"
+            )
             title = f"Open {safe_text(summary.run, limit=64, newlines='show')}"
-            yield PaletteHit(0.0, "", partial(self._open, summary.run), title, group=OPEN_RUN, description=about)
+            yield PaletteHit(
+                0.0, "", partial(self._open, summary.run), title, group=OPEN_RUN, description=about
+            )
 
     def _run(self, entry: Action) -> None:
         self.screen.call_after_refresh(self.screen.run_action, entry.textual_action)
@@ -189,3 +244,82 @@ def description(entry: Action) -> str:
     head, _, more = entry.help.partition(": ")
     known = {*_WORD.findall(entry.palette.lower()), *SMALL_WORDS}
     return entry.help if not set(_WORD.findall(head.lower())) <= known else more
+
+
+MOST_WIDTH, MARGIN = 104, 8
+"""The most cells of the box, and its margin in a wide terminal."""
+NARROW = 72
+"""Up to this many columns, the box is as wide as the terminal."""
+EDGES = 6
+"""Cells of the list's border, padding, scroll bar and the gap before it."""
+ABOVE = 5
+"""Rows above the list: the margin and the search field."""
+INDENT = "  "
+"""Indentation of a command under its heading."""
+
+
+class PaletteInput(OneLine, CommandInput):
+    """The search field."""
+
+
+class PaletteScreen(ChangedCellsScreen, CurrentSize, CommandPalette):
+    """Textual's palette with one line for each command of `commands.py`, under headings."""
+
+    def __init__(self, *, placeholder: str, id: str) -> None:
+        super().__init__(placeholder=placeholder, id=id)
+        self._hint = placeholder
+        replace_command_list(self, self._show_matches)
+        self._shown: dict[str, list[PaletteHit]] = {}
+        """The listed commands, by heading."""
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="--container"):
+            with Horizontal(id="--input"):
+                yield PaletteInput(placeholder=self._hint, select_on_focus=False)
+            with Vertical(id="--results"):
+                commands = CommandList()
+                commands.border_subtitle = "↑ ↓ choose  enter run  esc close"
+                yield commands
+                yield LoadingIndicator()
+
+    def on_mount(self) -> None:
+        self.query_one(CommandInput).cursor_blink = False
+
+    def on_resize(self) -> None:
+        rows = self.app.size.height
+        for box in (self.query_one("#--container"), self.query_one("#--results")):
+            box.styles.width = self._width
+        self.query_one(CommandList).styles.max_height = max(3, rows - ABOVE)
+        at = self.query_one(CommandList).highlighted
+        self._list(self._shown)
+        self.query_one(CommandList).highlighted = at
+
+    @property
+    def _width(self) -> int:
+        columns = self.app.size.width
+        return columns if columns <= NARROW else min(columns - MARGIN, MOST_WIDTH)
+
+    def _show_matches(self, commands: Sequence[Command]) -> None:
+        """List the matches, best first, under their headings."""
+        groups: dict[str, list[PaletteHit]] = {}
+        for hit in sorted(
+            (cast(PaletteHit, command.hit) for command in commands), key=lambda hit: -hit.score
+        ):
+            groups.setdefault(hit.group, []).append(hit)
+        self._list(groups)
+
+    def _list(self, groups: dict[str, list[PaletteHit]]) -> None:
+        """List one line for each command, with the cursor on the first."""
+        self._shown = groups
+        width = max(1, self._width - EDGES - len(INDENT))
+        options: list[Option] = []
+        for title, hits in groups.items():
+            options.append(Option(Content.styled(title, f"bold {BRIGHT}"), disabled=True))
+            options += [Command(Content.assemble(INDENT, hit.line(width)), hit) for hit in hits]
+        commands = self.query_one(CommandList)
+        commands.clear_options().add_options(options)
+        commands.highlighted = 1 if options else None
+
+    def render(self) -> RenderableType:
+        below = [screen for screen in self.app.screen_stack if screen is not self]
+        return GreyScreen(below[-1]) if below else super().render()

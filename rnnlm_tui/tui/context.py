@@ -6,20 +6,20 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.commands import Verb
-    from rnnlm_tui.contract.config import RunConfig
-    from rnnlm_tui.contract.summary import RunSummary
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.errors import InputError, RnnlmError
-    from rnnlm_tui.store.run_directory import RunDirectory
-    from rnnlm_tui.supervisor.machine import MachineFacts
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
-    from rnnlm_tui.supervisor.sampler_client import SamplerClient
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.protocol import Verb
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.tui.actions import Action, Pane
     from rnnlm_tui.tui.messages import Notice
+    from rnnlm_tui.tui.poller import Watcher
     from rnnlm_tui.tui.services import Services
-    from rnnlm_tui.tui.watch import Watcher
-    from rnnlm_tui.tui.widgets.machine_view import Readings
-    from rnnlm_tui.tui.widgets.marks import Marks
+    from rnnlm_tui.tui.views.compare import Marks
+    from rnnlm_tui.tui.views.machine import Readings
 
 ResultT = TypeVar("ResultT")
 
@@ -34,7 +34,8 @@ class AppContext(Protocol):
     summaries: tuple[RunSummary, ...] | None
     """All runs, newest first; None until they have been read."""
     compared: tuple[RunSnapshot, ...]
-    """The marked runs that have been read, in the order of their letters; updated only while a pane shows them."""
+    """The marked runs that have been read, in the order of their letters; updated only while a pane
+    shows them."""
     machine: MachineFacts | None
     """This machine; None at first."""
     readings: Readings
@@ -44,11 +45,12 @@ class AppContext(Protocol):
     draft_from: str
     """The run that the draft is based on; empty for a preset or the draft of the last session."""
     selected_checkpoint: str | None
-    """Directory of the checkpoint to sample from, relative to the run's directory; None: the best one."""
+    """Directory of the checkpoint to sample from, relative to the run's directory; None: the best
+    one."""
     sampler: SamplerClient | None
     """The one sampler; None until it has been started in the background."""
     services: Services
-    """Store and supervisor. Its methods block: call them through `in_thread`."""
+    """Store and client. Its methods block: call them through `in_thread`."""
     watcher: Watcher
     """The thread that polls runs and machine."""
     actions: tuple[Action, ...]
@@ -68,7 +70,12 @@ class AppContext(Protocol):
     def marked(self) -> tuple[str, ...]:
         """Names of the marked runs, in the order of their letters."""
 
-    def start_run(self, config: RunConfig, name: str | None = None, refused: Callable[[InputError], None] | None = None) -> None:
+    def start_run(
+        self,
+        config: RunConfig,
+        name: str | None = None,
+        refused: Callable[[InputError], None] | None = None,
+    ) -> None:
         """Create a run, launch its worker and show it on the train pane.
 
         A config that can't run here goes to `refused`; every other error is reported.
@@ -125,7 +132,8 @@ class AppContext(Protocol):
         then: Callable[[ResultT], Awaitable[None] | None] | None = None,
         failed: Callable[[RnnlmError | OSError], None] | None = None,
     ) -> None:
-        """Run `work` in a thread and call `then` with its result in the app; errors go to `failed`, or are reported."""
+        """Run `work` in a thread and call `then` with its result in the app; errors go to `failed`,
+        or are reported."""
 
     async def warm_sampler(self) -> SamplerClient:
         """Return the sampler, started if necessary."""

@@ -18,10 +18,21 @@ from pathlib import Path
 from textual.app import App
 from textual.keys import Keys, key_to_character
 
-from rnnlm_tui.contract.outside_text import safe
-from rnnlm_tui.store.atomic import read_at_most
+from rnnlm_tui.schema.text import safe
+from rnnlm_tui.system.files import read_at_most
 from rnnlm_tui.tui._textual import key_of_character
-from rnnlm_tui.tui.actions import ACTIONS, KEY_SIGNS, PANE_TITLES, PANES, Action, Pane, action, actions_for, key_label, key_rows
+from rnnlm_tui.tui.actions import (
+    ACTIONS,
+    KEY_SIGNS,
+    PANE_TITLES,
+    PANES,
+    Action,
+    Pane,
+    action,
+    actions_for,
+    key_label,
+    key_rows,
+)
 
 SAME_KEY: Mapping[str, str] = {
     "ctrl+m": "enter", "ctrl+i": "tab", "ctrl+h": "backspace", "ctrl+left_square_bracket": "escape", "shift+enter": "enter", "ctrl+enter": "enter",
@@ -73,7 +84,14 @@ def read_keymap(path: Path) -> Keymap:
     except FileNotFoundError:
         return Keymap()
     except (OSError, UnicodeDecodeError) as error:
-        return Keymap(problems=(f"{path.name} can't be read: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}",))
+        return Keymap(
+            problems=(
+                (
+                    f"{path.name} can't be read:"
+                    f" {error.strerror if isinstance(error, OSError) else 'not UTF-8'}"
+                ),
+            )
+        )
     return parse_keymap(text, path.name)
 
 
@@ -81,7 +99,10 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
     """Return the keys from the file's text."""
     try:
         table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, and so is a number of thousands of digits
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # TOMLDecodeError is a ValueError, and so is a number of thousands of digits
         return Keymap(problems=(f"{name}: {safe(str(error), keep='')}; the file is ignored",))
     problems: list[tuple[int, str]] = []
     chosen: dict[str, tuple[str, ...]] = {}
@@ -90,7 +111,13 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
         line = _line_of(identifier, text)
         if identifier not in known:
             near = get_close_matches(identifier, known, n=2, cutoff=0.6)
-            problems.append((line, f"“{safe(identifier, keep='')[:40]}” is not an action" + (f"; did you mean {' or '.join(near)}?" if near else "")))
+            problems.append(
+                (
+                    line,
+                    f"“{safe(identifier, keep='')[:40]}” is not an action"
+                    + (f"; did you mean {' or '.join(near)}?" if near else ""),
+                )
+            )
             continue
         keys = _keys_of(value)
         if isinstance(keys, str):
@@ -99,8 +126,14 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
             chosen[identifier] = keys
     for identifier, why in _collisions(chosen):
         problems.append((_line_of(identifier, text), f"{identifier}: {why}"))
-    sentences = tuple(f"{name}{f' line {line}' if line else ''}: {words}" for line, words in sorted(problems))
-    return Keymap(_with_keys(chosen), {identifier: ",".join(keys) for identifier, keys in chosen.items()}, sentences)
+    sentences = tuple(
+        f"{name}{f' line {line}' if line else ''}: {words}" for line, words in sorted(problems)
+    )
+    return Keymap(
+        _with_keys(chosen),
+        {identifier: ",".join(keys) for identifier, keys in chosen.items()},
+        sentences,
+    )
 
 
 def use_keys(app: App[int], keymap: Keymap) -> str:
@@ -111,7 +144,12 @@ def use_keys(app: App[int], keymap: Keymap) -> str:
         if not action(identifier).keys:  # only the palette has it, so no screen binds it
             app.bind(changed[identifier], identifier, show=False)
     rest = len(keymap.problems) - MOST_SHOWN
-    return "\n".join([*keymap.problems[:MOST_SHOWN], *([f"and {rest} more: rnnlm-tui doctor"] if rest > 0 else [])])
+    return "\n".join(
+        [
+            *keymap.problems[:MOST_SHOWN],
+            *([f"and {rest} more: rnnlm-tui doctor"] if rest > 0 else []),
+        ]
+    )
 
 
 def key_name(written: str) -> str | None:
@@ -133,20 +171,32 @@ def key_name(written: str) -> str | None:
         return key.upper()
     if lowered and len(key) == 1:
         key = key.lower()
-    known = len(key) == 1 or key in {named.value for named in Keys} or key == "space" or key_to_character(key) is not None
+    known = (
+        len(key) == 1
+        or key in {named.value for named in Keys}
+        or key == "space"
+        or key_to_character(key) is not None
+    )
     return "+".join([*lowered, key]) if known else None
 
 
 def _keys_of(value: object) -> tuple[str, ...] | str:
     """Return the keys, or what is wrong with them."""
     written = [value] if isinstance(value, str) else value
-    if not isinstance(written, list) or not written or not all(isinstance(one, str) and one for one in written):
+    if (
+        not isinstance(written, list)
+        or not written
+        or not all(isinstance(one, str) and one for one in written)
+    ):
         return 'expected a key such as "P", or several such as ["P", "f6"]'
     keys: list[str] = []
     for one in written:
         key = key_name(one)
         if key is None:
-            return f"“{safe(one, keep='')[:20]}” is not a key; keys are single characters, f1 … f12, ctrl+ and a letter, enter, home and the like"
+            return (
+                f"“{safe(one, keep='')[:20]}” is not a key; keys are single characters, f1 … f12,"
+                " ctrl+ and a letter, enter, home and the like"
+            )
         other = SAME_KEY.get(key) or (f"ctrl+{key[11:]}" if key.startswith("ctrl+shift+") else None)
         if other is not None:
             return f"a terminal sends {key_label(key)} as {key_label(other)}"
@@ -177,15 +227,36 @@ def _clashes(chosen: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
             for key in entry.keys:
                 other = owners.setdefault(key, entry.id)
                 if entry.id in chosen and other != entry.id:
-                    yield entry.id, f"{key_label(key)} is the key of {other} on {PANE_TITLES[pane]}; change that one's key too"
-                if entry.id in chosen and key in WIDGETS_KEYS.get(pane, ()) and key not in action(entry.id).keys:
-                    yield entry.id, f"{key_label(key)} is used by the list or text field of {PANE_TITLES[pane]}"
+                    yield (
+                        entry.id,
+                        (
+                            f"{key_label(key)} is the key of {other} on {PANE_TITLES[pane]}; change"
+                            " that one's key too"
+                        ),
+                    )
+                if (
+                    entry.id in chosen
+                    and key in WIDGETS_KEYS.get(pane, ())
+                    and key not in action(entry.id).keys
+                ):
+                    yield (
+                        entry.id,
+                        (
+                            f"{key_label(key)} is used by the list or text field of"
+                            f" {PANE_TITLES[pane]}"
+                        ),
+                    )
 
 
 def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
     """Return the table with these keys. Actions in one row (`+ - 0`) show the first key of each."""
     actions: list[Action] = []
-    for row in key_rows([replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry for entry in ACTIONS]):
+    for row in key_rows(
+        [
+            replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry
+            for entry in ACTIONS
+        ]
+    ):
         head = row[0]
         if head.shown and any(entry.id in chosen for entry in row):
             head = replace(head, shown=" ".join(key_label(entry.keys[0]) for entry in row))
@@ -198,4 +269,6 @@ def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
 def _line_of(identifier: str, text: str) -> int:
     """Return the line on which an id is assigned, from 1; 0 if none, as in a table of tables."""
     pattern = re.compile(rf"""^\s*["']?{re.escape(identifier)}["']?\s*=""")
-    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 0)
+    return next(
+        (number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 0
+    )

@@ -1,36 +1,47 @@
 """Services: what the app needs from store and client, in one class that tests can replace.
 
-Every method blocks while disk or worker respond, so the app calls them in threads. Imports wait for the first paint.
+Every method blocks while disk or worker respond, so the app calls them in threads. Imports wait for
+the first paint.
+
+Threads for blocking work that never keep the app from leaving; asyncio's pool waits for its last
+thread.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import cached_property, partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+from rnnlm_tui.errors import RnnlmError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from rnnlm_tui.contract.commands import CommandResult, Verb
-    from rnnlm_tui.contract.config import RunConfig
-    from rnnlm_tui.contract.corpora import CorpusManifest
-    from rnnlm_tui.contract.metrics import SampleRow
-    from rnnlm_tui.contract.summary import RunSummary
+    from rnnlm_tui.client.control import LogFollower
+    from rnnlm_tui.client.corpora import Preview
+    from rnnlm_tui.client.estimate import Estimate
+    from rnnlm_tui.client.listing import RunList
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.errors import InputError, Problem
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.corpora import CorpusManifest
+    from rnnlm_tui.schema.metrics import SampleRow
+    from rnnlm_tui.schema.protocol import CommandResult, Verb
+    from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.labels import RunLabels
     from rnnlm_tui.store.manifest import Manifest
-    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.trash import TrashedRun
-    from rnnlm_tui.supervisor.estimate import Estimate
-    from rnnlm_tui.supervisor.listing import RunList
-    from rnnlm_tui.supervisor.login import EndsAtLogout
-    from rnnlm_tui.supervisor.machine import MachineFacts
-    from rnnlm_tui.supervisor.machine_reader import MachineReader
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
-    from rnnlm_tui.supervisor.preview import Preview
-    from rnnlm_tui.supervisor.sampler_client import SamplerClient
-    from rnnlm_tui.supervisor.worker_log import LogFollower
+    from rnnlm_tui.system.machine import MachineFacts, MachineReader
+    from rnnlm_tui.system.processes import EndsAtLogout
 
 
 class Monitor(Protocol):
@@ -41,7 +52,8 @@ class Monitor(Protocol):
         ...
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
-        """From the next `poll` on, read these steps at full resolution. None: only the whole run."""
+        """From the next `poll` on, read these steps at full resolution. None: only the whole
+        run."""
         ...
 
     def close(self) -> None:
@@ -61,13 +73,13 @@ class Services:
 
     @cached_property
     def _list(self) -> RunList:
-        from rnnlm_tui.supervisor.listing import RunList
+        from rnnlm_tui.client.listing import RunList
 
         return RunList()
 
     def monitor(self, run: RunDirectory) -> Monitor:
         """Return a monitor of one run; it must stay in the thread that asked for it."""
-        from rnnlm_tui.supervisor.monitor import RunMonitor
+        from rnnlm_tui.client.monitor import RunMonitor
 
         return RunMonitor(run)
 
@@ -83,15 +95,15 @@ class Services:
 
     def machine(self) -> MachineFacts:
         """Return the facts about this machine, with what is free."""
-        from rnnlm_tui.store.locations import home
-        from rnnlm_tui.supervisor.machine import describe_machine
+        from rnnlm_tui.store.paths import home
+        from rnnlm_tui.system.machine import describe_machine
 
         return describe_machine(home())
 
     def machine_reader(self) -> MachineReader:
         """Return a reader of this machine's load; it must stay in the thread that asked for it."""
-        from rnnlm_tui.store.locations import home
-        from rnnlm_tui.supervisor.machine_reader import MachineReader
+        from rnnlm_tui.store.paths import home
+        from rnnlm_tui.system.machine import MachineReader
 
         return MachineReader(home(), worker=False)
 
@@ -106,7 +118,7 @@ class Services:
 
         If the config can't run here, raises InputError and creates nothing.
         """
-        from rnnlm_tui.supervisor.start import start_run
+        from rnnlm_tui.client.start import start_run
 
         return start_run(config, name)
 
@@ -115,8 +127,8 @@ class Services:
 
         If its config can't run here, raises InputError and starts nothing.
         """
-        from rnnlm_tui.supervisor.control_client import resume
-        from rnnlm_tui.supervisor.preflight import check_before_start
+        from rnnlm_tui.client.control import resume
+        from rnnlm_tui.client.preflight import check_before_start
 
         check_before_start(run.read_config())
         resume(run)
@@ -127,19 +139,19 @@ class Services:
 
         Raises CorpusError if it isn't text.
         """
-        from rnnlm_tui.supervisor.preview import preview
+        from rnnlm_tui.client.corpora import preview
 
         return preview(config)
 
     def warning_before_start(self, config: RunConfig) -> str | None:
         """Return a warning if this machine's memory is too small for the config, by estimate."""
-        from rnnlm_tui.supervisor.estimate import warning_before_start
+        from rnnlm_tui.client.estimate import warning_before_start
 
         return warning_before_start(config)
 
     def ends_at_logout(self) -> EndsAtLogout | None:
         """Return why a run started here would end when the user logs out, None if it wouldn't."""
-        from rnnlm_tui.supervisor.login import ends_at_logout
+        from rnnlm_tui.system.processes import ends_at_logout
 
         return ends_at_logout()
 
@@ -148,7 +160,7 @@ class Services:
 
         Raises WorkerError or RunStateError if refused.
         """
-        from rnnlm_tui.supervisor.control_client import send
+        from rnnlm_tui.client.control import send
 
         return send(run, verb, **arguments)
 
@@ -157,7 +169,7 @@ class Services:
 
         Return from which step, and which damaged files were moved aside.
         """
-        from rnnlm_tui.supervisor.resuming import PendingResume
+        from rnnlm_tui.client.start import PendingResume
 
         resuming = PendingResume.of(run)
         resuming.start()
@@ -199,7 +211,14 @@ class Services:
 
         return rename_run(run, name)
 
-    def label(self, run: RunDirectory, *, tags: tuple[str, ...] | None = None, note: str | None = None, pinned: bool | None = None) -> RunLabels:
+    def label(
+        self,
+        run: RunDirectory,
+        *,
+        tags: tuple[str, ...] | None = None,
+        note: str | None = None,
+        pinned: bool | None = None,
+    ) -> RunLabels:
         """Change a run's labels, also while it trains.
 
         None leaves a label unchanged; raises InputError for an invalid tag or note.
@@ -208,7 +227,11 @@ class Services:
 
         from rnnlm_tui.store.labels import change_labels
 
-        changes: dict[str, Any] = {name: value for name, value in (("tags", tags), ("note", note), ("pinned", pinned)) if value is not None}
+        changes: dict[str, Any] = {
+            name: value
+            for name, value in (("tags", tags), ("note", note), ("pinned", pinned))
+            if value is not None
+        }
         return change_labels(run, lambda labels: replace(labels, **changes))
 
     def move_labels_aside(self, name: str) -> str:
@@ -236,14 +259,14 @@ class Services:
 
     def demo(self) -> RunConfig:
         """Return the demo's config, with another text if the extra `demo` isn't installed."""
-        from rnnlm_tui.contract.presets import DEMO
-        from rnnlm_tui.supervisor.preflight import with_available_corpus
+        from rnnlm_tui.client.preflight import with_available_corpus
+        from rnnlm_tui.schema.presets import DEMO
 
         return with_available_corpus(DEMO)
 
     def estimate(self, config: RunConfig) -> Estimate:
         """Estimate a config before anything runs."""
-        from rnnlm_tui.supervisor.estimate import estimate
+        from rnnlm_tui.client.estimate import estimate
 
         return estimate(config)
 
@@ -252,8 +275,8 @@ class Services:
 
         None if it is, or will be downloaded.
         """
+        from rnnlm_tui.client.preflight import check_source
         from rnnlm_tui.errors import CorpusError
-        from rnnlm_tui.supervisor.preflight import check_source
 
         try:
             check_source(config.corpus)
@@ -266,8 +289,8 @@ class Services:
 
         None if it can, or they are missing.
         """
+        from rnnlm_tui.client.preflight import check_tokenizer
         from rnnlm_tui.errors import TokenizerError
-        from rnnlm_tui.supervisor.preflight import check_tokenizer
 
         try:
             check_tokenizer(config.tokenizer)
@@ -277,13 +300,13 @@ class Services:
 
     def tokenizer_size(self, config: RunConfig) -> int | None:
         """Return the vocabulary size of the config's pretrained tokenizer, None if unknown."""
-        from rnnlm_tui.supervisor.tokenizer_size import tokenizer_size
+        from rnnlm_tui.client.estimate import tokenizer_size
 
         return tokenizer_size(config.tokenizer)
 
     def sampler(self) -> SamplerClient:
         """Return a sampler that isn't started yet."""
-        from rnnlm_tui.supervisor.sampler_client import SamplerClient
+        from rnnlm_tui.client.sampler import SamplerClient
 
         return SamplerClient()
 
@@ -322,7 +345,7 @@ class Services:
 
     def pin(self, run: RunDirectory, step: int, *, pinned: bool) -> None:
         """Pin or unpin a checkpoint; raises UnknownCheckpointError if it is gone."""
-        from rnnlm_tui.store.pins import pin_checkpoint, unpin_checkpoint
+        from rnnlm_tui.store.retention import pin_checkpoint, unpin_checkpoint
 
         if pinned:
             pin_checkpoint(run, step)
@@ -331,7 +354,7 @@ class Services:
 
     def log(self, run: RunDirectory) -> LogFollower:
         """Return a follower of the worker's output, which hasn't read it yet."""
-        from rnnlm_tui.supervisor.worker_log import LogFollower
+        from rnnlm_tui.client.control import LogFollower
 
         return LogFollower(run.log_path)
 
@@ -361,14 +384,22 @@ class Services:
 
         append_history(prompt)
 
-    def save_config(self, name: str, raw: Mapping[str, object], problems: Sequence[Problem]) -> Path:
-        """Write a config that is not valid yet to a new TOML file in the current directory, its problems as comments on top; its path."""
+    def save_config(
+        self, name: str, raw: Mapping[str, object], problems: Sequence[Problem]
+    ) -> Path:
+        """Write a config that is not valid yet to a new TOML file in the current directory, its
+        problems as comments on top; its path."""
         import tomli_w
 
-        from rnnlm_tui.contract.outside_text import safe
+        from rnnlm_tui.schema.text import safe
 
         comments = "".join(f"# {safe(str(problem), keep='')}\n" for problem in problems)
-        sections = {key: {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value for key, value in raw.items()}
+        sections = {
+            key: {name: item for name, item in value.items() if item is not None}
+            if isinstance(value, dict)
+            else value
+            for key, value in raw.items()
+        }
         return self.save_text(name, comments + tomli_w.dumps(sections), ".toml")
 
     def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
@@ -388,6 +419,70 @@ class Services:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise StorageError(f"can't write {path}: {error.strerror}", hint="start rnnlm-tui in a writable folder") from error
+                raise StorageError(
+                    f"can't write {path}: {error.strerror}",
+                    hint="start rnnlm-tui in a writable folder",
+                ) from error
             return path
         raise StorageError(f"{Path.cwd()} has 9,999 files named {name}-N{ending}")
+
+
+ResultT = TypeVar("ResultT")
+ArgumentsT = ParamSpec("ArgumentsT")
+
+NAME = "app-thread"
+EXIT_SECONDS = 0.5
+"""How long running work, such as writing a file, may take when the app leaves; a command that
+awaits its answer is abandoned."""
+
+
+async def to_thread(
+    work: Callable[ArgumentsT, ResultT], *arguments: ArgumentsT.args, **named: ArgumentsT.kwargs
+) -> ResultT:
+    """Run `work(...)` in its own daemon thread and return its result, or raise its exception."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[ResultT] = loop.create_future()
+
+    def settle(result: ResultT | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work(*arguments, **named)
+        except BaseException as raised:  # raised again in the coroutine that waits
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed: the app has left
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=partial(copy_context().run, run), name=NAME, daemon=True).start()
+    return await future
+
+
+def wait_for_threads(seconds: float = EXIT_SECONDS) -> None:
+    """Wait for running threads, at most this long."""
+    deadline = monotonic() + seconds
+    for thread in [thread for thread in threading.enumerate() if thread.name == NAME]:
+        thread.join(max(0.0, deadline - monotonic()))
+
+
+def run_before_exit(work: Callable[[], object], seconds: float = EXIT_SECONDS) -> None:
+    """Run `work` in a thread and wait for it, at most this long.
+
+    Nothing is run while another thread is still busy. Errors are ignored: there is no screen left
+    to show them.
+    """
+    if any(thread.name == NAME for thread in threading.enumerate()):
+        return
+
+    def run() -> None:
+        with suppress(RnnlmError, OSError):
+            work()
+
+    threading.Thread(target=run, name=NAME, daemon=True).start()
+    wait_for_threads(seconds)

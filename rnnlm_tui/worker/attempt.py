@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import EventKind, EventRow, Phase, Progress
-from rnnlm_tui.contract.status import ACTIVITY_KEY, Activity
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.commands import CommandHandler
-from rnnlm_tui.worker.inbox import Inbox
-from rnnlm_tui.worker.records import Recorder
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EventKind, EventRow, Phase, Progress
+from rnnlm_tui.schema.status import ACTIVITY_KEY, Activity
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.worker.commands import CommandHandler, Inbox
+from rnnlm_tui.worker.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from rnnlm_tui.contract.commands import CHANGED_FACT
-from rnnlm_tui.contract.estimates import FLOAT_BYTES, checkpoint_bytes
-from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.contract.metrics import CheckpointRow, perplexity
 from rnnlm_tui.engine.checkpoint import write_model, write_training_state
-from rnnlm_tui.engine.failures import is_out_of_memory
+from rnnlm_tui.engine.device import is_out_of_memory
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, RunStateError, StorageError
-from rnnlm_tui.store.atomic import storage_errors
-from rnnlm_tui.store.checkpoints import (
+from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
+from rnnlm_tui.schema.protocol import CHANGED_FACT
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.retention import best_step, pinned_steps, removable_steps, spare_valid
+from rnnlm_tui.store.verify import (
     DamagedCheckpoint,
     checkpoint_folders,
     list_checkpoints,
@@ -29,12 +30,10 @@ from rnnlm_tui.store.checkpoints import (
     write_checkpoint,
     write_snapshot,
 )
-from rnnlm_tui.store.free_space import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
-from rnnlm_tui.store.pins import pinned_steps
-from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import best_step, removable_steps, spare_valid
+from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
+from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.worker.attempt import Attempt
-from rnnlm_tui.worker.reporter import StepMetrics
+from rnnlm_tui.worker.recorder import StepMetrics
 
 DATA_MODE_KEY = "rnnlm_data_mode"
 """In generation_config.json: stream or sentences. Decides whether a prompt follows an end token."""
@@ -66,7 +65,11 @@ class Checkpointer:
         self._attempt, self._run, self._recorder = attempt, attempt.run, attempt.recorder
         self._trainer, self._metrics = trainer, metrics
         self._tokenizer_files, self._facts, self._parent = tokenizer_files, dict(facts), parent
-        self.path = "" if attempt.checkpoint is None else str(attempt.checkpoint.relative_to(attempt.run.path))
+        self.path = (
+            ""
+            if attempt.checkpoint is None
+            else str(attempt.checkpoint.relative_to(attempt.run.path))
+        )
         """The newest checkpoint, relative to the run directory; empty: none yet."""
         self.step = trainer.step if self.path else 0
         """Step of the newest checkpoint, from which a resume continues; 0: none yet."""
@@ -78,7 +81,9 @@ class Checkpointer:
         self._has_leftovers = False  # a removal failed halfway
         with RunReader(self._run) as reader:
             self._rows = {row.step: row for row in reader.checkpoints()}
-            self._losses = {row.step: row.loss for row in reader.evaluations() if row.split == "validation"}
+            self._losses = {
+                row.step: row.loss for row in reader.evaluations() if row.split == "validation"
+            }
         self._match_index_to_disk()
 
     @property
@@ -124,10 +129,14 @@ class Checkpointer:
         if not self._trainer.step:
             return ""
         if not self.is_current:
-            with suppress(StorageError):  # a resume from this checkpoint should find the rows before it
+            with suppress(
+                StorageError
+            ):  # a resume from this checkpoint should find the rows before it
                 self._recorder.store_all()
             if not self._trainer.weights_are_finite():
-                raise RunStateError("not saved: the weights are not finite", hint="earlier checkpoints are kept")
+                raise RunStateError(
+                    "not saved: the weights are not finite", hint="earlier checkpoints are kept"
+                )
             self._trainer.active_seconds = self._metrics.active_seconds
             with self._attempt.activity("saving"):
                 row = self._write(validation_loss, last=last)
@@ -138,7 +147,8 @@ class Checkpointer:
         return self.path
 
     def save_if_possible(self, validation_loss: float | None) -> None:
-        """Save. On failure the run is degraded, training continues and the save is retried in a minute."""
+        """Save. On failure the run is degraded, training continues and the save is retried in a
+        minute."""
         try:
             self.save(validation_loss)
         except RunStateError as error:
@@ -164,7 +174,8 @@ class Checkpointer:
         return True
 
     def save_last_finite(self, finite_step: int) -> str:
-        """After too many non-finite steps, save the weights, which haven't changed since `finite_step`.
+        """After too many non-finite steps, save the weights, which haven't changed since
+        `finite_step`.
 
         They never count as the best.
 
@@ -174,17 +185,23 @@ class Checkpointer:
         if finite_step > 0:
             try:
                 path = self.save(None, last=True)
-                return f"no update was done after step {finite_step:,}, and the checkpoint of step {self.step:,} has its weights ({path})"
+                return (
+                    f"no update was done after step {finite_step:,}, and the checkpoint of step"
+                    f" {self.step:,} has its weights ({path})"
+                )
             except (RunStateError, StorageError) as error:
                 self._note(f"no checkpoint: {error.message}")
         return f"the newest checkpoint is {self.path}" if self.path else "there is no checkpoint"
 
     def label(self, validation_loss: float) -> None:
-        """Give the checkpoint of the current step, if any, the loss that was measured after the save."""
+        """Give the checkpoint of the current step, if any, the loss that was measured after the
+        save."""
         if not self.is_current:
             return
         step = self._trainer.step
-        self._losses[step] = validation_loss  # survives a moment in which the checkpoint can't be listed
+        self._losses[step] = (
+            validation_loss  # survives a moment in which the checkpoint can't be listed
+        )
         if step in self._rows:
             self._index(replace(self._rows[step], validation_loss=validation_loss))
 
@@ -200,12 +217,15 @@ class Checkpointer:
             path = write_snapshot(
                 self._run,
                 self._trainer.step,
-                lambda directory: write_model(directory, model, self._tokenizer_files, generation=self._generation_settings()),
+                lambda directory: write_model(
+                    directory, model, self._tokenizer_files, generation=self._generation_settings()
+                ),
             )
         return str(path.relative_to(self._run.path))
 
     def require_space(self) -> None:
-        """Raise StorageError, with need and have, if the first checkpoint would not fit on the disk."""
+        """Raise StorageError, with need and have, if the first checkpoint would not fit on the
+        disk."""
         self._require_space(self._checkpoint_bytes(), "a checkpoint")
 
     def _write(self, validation_loss: float | None, *, last: bool) -> CheckpointRow:
@@ -214,7 +234,9 @@ class Checkpointer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise StorageError("out of memory while writing a checkpoint", hint="earlier checkpoints are kept") from error
+            raise StorageError(
+                "out of memory while writing a checkpoint", hint="earlier checkpoints are kept"
+            ) from error
 
     def _write_checkpoint(self, validation_loss: float | None, *, last: bool) -> CheckpointRow:
         """Write the files, index them, then remove the checkpoints that retention doesn't keep."""
@@ -222,7 +244,12 @@ class Checkpointer:
         self._require_space(self._checkpoint_bytes(), "a checkpoint", last=last)
 
         def write_files(directory: Path) -> None:
-            write_model(directory, trainer.model, self._tokenizer_files, generation=self._generation_settings())
+            write_model(
+                directory,
+                trainer.model,
+                self._tokenizer_files,
+                generation=self._generation_settings(),
+            )
             write_training_state(directory, trainer)
 
         facts = {
@@ -233,7 +260,11 @@ class Checkpointer:
             "epoch": trainer.epochs_done,
             "tokens_seen": trainer.tokens_seen,
             "train_loss": train_loss if math.isfinite(train_loss) else None,
-            "validation_loss": validation_loss if validation_loss is not None and math.isfinite(validation_loss) else None,
+            "validation_loss": (
+                validation_loss
+                if validation_loss is not None and math.isfinite(validation_loss)
+                else None
+            ),
         }
         path = write_checkpoint(self._run, trainer.step, write_files, self._parent, facts)
         with storage_errors("look into", path):
@@ -281,21 +312,29 @@ class Checkpointer:
         require_space(self._run.path, min(twice, size + ROOM_FOR_ROWS) if last else twice, what)
 
     def _checkpoint_bytes(self) -> int:
-        """Size of the largest checkpoint so far, or the estimate for weights, optimizer and tokenizer."""
+        """Size of the largest checkpoint so far, or the estimate for weights, optimizer and
+        tokenizer."""
         known = max((row.bytes for row in self._rows.values()), default=0)
-        tokenizer = sum(file.stat().st_size for file in self._tokenizer_files.glob("tokenizer*.json"))
+        tokenizer = sum(
+            file.stat().st_size for file in self._tokenizer_files.glob("tokenizer*.json")
+        )
         config = self._attempt.config
-        return known or tokenizer + checkpoint_bytes(config.model, self._trainer.model.vocab_size, config.optimizer.algorithm)
+        return known or tokenizer + checkpoint_bytes(
+            config.model, self._trainer.model.vocab_size, config.optimizer.algorithm
+        )
 
     def _index(self, row: CheckpointRow) -> None:
         best_before = self.best
         self._rows[row.step] = row
         self._recorder.put_checkpoint(row)
         if self.best == row.step != best_before and row.validation_loss is not None:
-            self._attempt.event("best", row.step, f"validation perplexity {perplexity(row.validation_loss):,.2f}")
+            self._attempt.event(
+                "best", row.step, f"validation perplexity {perplexity(row.validation_loss):,.2f}"
+            )
 
     def _match_index_to_disk(self) -> None:
-        """Index checkpoints that a killed worker did not get to index, and forget those that are gone."""
+        """Index checkpoints that a killed worker did not get to index, and forget those that are
+        gone."""
         on_disk = {entry.step: entry for entry in list_checkpoints(self._run)}
         for step, entry in on_disk.items():
             if step not in self._rows:
@@ -314,11 +353,18 @@ class Checkpointer:
             self._has_leftovers = False
         self._match_index_to_disk()
         retention = self._attempt.config.checkpoint
-        doomed = removable_steps(list(self._rows.values()), retention.keep_last, keep_every=retention.keep_every, pinned=pinned_steps(self._run))
+        doomed = removable_steps(
+            list(self._rows.values()),
+            retention.keep_last,
+            keep_every=retention.keep_every,
+            pinned=pinned_steps(self._run),
+        )
         if not doomed:
             return
         kept = [step for step in self._rows if step not in doomed]
-        for step in spare_valid(doomed, kept, lambda step: step == written or self._is_intact(step)):
+        for step in spare_valid(
+            doomed, kept, lambda step: step == written or self._is_intact(step)
+        ):
             if step in self._rows:
                 row = self._rows[step]
                 self._forget(step)  # the index first: it never names a missing checkpoint
@@ -326,7 +372,8 @@ class Checkpointer:
                     self._index(row)  # pinned just now
 
     def _is_intact(self, step: int) -> bool:
-        """Whether every byte of a checkpoint is as written; a damaged one is moved aside and reported."""
+        """Whether every byte of a checkpoint is as written; a damaged one is moved aside and
+        reported."""
         path = self._run.checkpoints_path / f"step-{step:09d}"
         try:
             verify_checkpoint(path)

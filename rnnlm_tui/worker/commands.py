@@ -1,16 +1,28 @@
-"""CommandHandler: carries out each command once, records the result, then answers."""
+"""CommandHandler: carries out each command once, records the result, then answers.
+
+Inbox: the queue of commands and signals, which act between two steps.
+"""
 
 from __future__ import annotations
 
+import math
+import os
+import signal
+import socket
+import threading
+import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from threading import Lock
+from types import FrameType
 from typing import Protocol
+from uuid import uuid4
 
-from rnnlm_tui.contract.commands import SETTABLE, Command, CommandResult
-from rnnlm_tui.contract.validation import did_you_mean_key
 from rnnlm_tui.errors import InputError, RnnlmError, StorageError
+from rnnlm_tui.schema.protocol import SETTABLE, Command, CommandResult, Verb
+from rnnlm_tui.schema.validation import did_you_mean_key
 from rnnlm_tui.worker.control import PendingCommand
 
 
@@ -55,7 +67,9 @@ class Journal(Protocol):
 
     def journalled(self, id: str) -> str | None: ...
 
-    def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None: ...
+    def journal_command(
+        self, id: str, verb: str, arguments_json: str, result_json: str
+    ) -> None: ...
 
 
 class CommandHandler:
@@ -69,16 +83,21 @@ class CommandHandler:
         self.target = target
         """What commands act on; replaced when the run has been prepared and starts training."""
         self._journal: Journal | None = journal
-        self._journal_lock = Lock()  # the control thread looks commands up while the journal may close
+        self._journal_lock = (
+            Lock()
+        )  # the control thread looks commands up while the journal may close
         self._stops: list[tuple[Callable[[CommandResult], None], CommandResult]] = []
         self._stopped: dict[str, CommandResult] = {}
 
     def status(self, command: Command) -> CommandResult:
         """Answer a `status` command, from any thread. It changes nothing, so it is not recorded."""
-        return CommandResult(id=command.id, ok=True, status=self.target.status, step=self.target.step)
+        return CommandResult(
+            id=command.id, ok=True, status=self.target.status, step=self.target.step
+        )
 
     def replay(self, pending: PendingCommand) -> bool:
-        """Answer a stop that was already carried out, perhaps in an earlier attempt; from any thread.
+        """Answer a stop that was already carried out, perhaps in an earlier attempt; from any
+        thread.
 
         Returns:
             False for every other command: it waits for the training thread.
@@ -86,8 +105,15 @@ class CommandHandler:
         if pending.command.verb != "stop":
             return False
         known: str | None = None
-        with self._journal_lock, suppress(StorageError):  # if the journal can't be read, it waits as others do
-            known = None if self._journal is None or pending.command.id in self._stopped else self._journal.journalled(pending.command.id)
+        with (
+            self._journal_lock,
+            suppress(StorageError),
+        ):  # if the journal can't be read, it waits as others do
+            known = (
+                None
+                if self._journal is None or pending.command.id in self._stopped
+                else self._journal.journalled(pending.command.id)
+            )
         if known is not None:
             pending.answer(CommandResult.model_validate_json(known))
         return known is not None
@@ -105,7 +131,14 @@ class CommandHandler:
             known = journal.journalled(command.id)
         except StorageError as error:
             if command.verb != "stop":
-                pending.answer(CommandResult(id=command.id, ok=False, error=f"{command.verb} rejected: {error.message}", hint=error.hint))
+                pending.answer(
+                    CommandResult(
+                        id=command.id,
+                        ok=False,
+                        error=f"{command.verb} rejected: {error.message}",
+                        hint=error.hint,
+                    )
+                )
                 return
             known = None
         if known is not None:
@@ -122,8 +155,12 @@ class CommandHandler:
         except StorageError as error:
             traceback.print_exc()  # to stderr, the run's log
             if result.ok:
-                failed = f"{command.verb} was carried out but could not be recorded: {error.message}"
-                result = result.model_copy(update={"ok": False, "error": failed, "hint": error.hint})
+                failed = (
+                    f"{command.verb} was carried out but could not be recorded: {error.message}"
+                )
+                result = result.model_copy(
+                    update={"ok": False, "error": failed, "hint": error.hint}
+                )
         if not stops:
             pending.answer(result)
 
@@ -138,19 +175,48 @@ class CommandHandler:
             answer, result = self._stops.pop()
             answer(result)
 
-    def answer_after_end(self, pending: PendingCommand, ending: str, failure: RnnlmError | None = None) -> None:
-        """Answer a command that came after the attempt ended: a stop succeeds unless the run failed."""
+    def answer_after_end(
+        self, pending: PendingCommand, ending: str, failure: RnnlmError | None = None
+    ) -> None:
+        """Answer a command that came after the attempt ended: a stop succeeds unless the run
+        failed."""
         command, step = pending.command, self.target.step
         if command.id in self._stopped:
             pending.answer(self._stopped[command.id])
         elif command.verb != "stop":
-            pending.answer(CommandResult(id=command.id, ok=False, error=f"too late: the run has just {ending}", status=ending, step=step))
+            pending.answer(
+                CommandResult(
+                    id=command.id,
+                    ok=False,
+                    error=f"too late: the run has just {ending}",
+                    status=ending,
+                    step=step,
+                )
+            )
         elif ending == "failed":
-            error = f"the run has failed: {failure.message}" if failure is not None else "the run has failed"
+            error = (
+                f"the run has failed: {failure.message}"
+                if failure is not None
+                else "the run has failed"
+            )
             hint = failure.hint if failure is not None else ""
-            pending.answer(CommandResult(id=command.id, ok=False, error=error, hint=hint, status=ending, step=step, checkpoint=self.target.saved))
+            pending.answer(
+                CommandResult(
+                    id=command.id,
+                    ok=False,
+                    error=error,
+                    hint=hint,
+                    status=ending,
+                    step=step,
+                    checkpoint=self.target.saved,
+                )
+            )
         else:
-            pending.answer(CommandResult(id=command.id, ok=True, status=ending, step=step, checkpoint=self.target.saved))
+            pending.answer(
+                CommandResult(
+                    id=command.id, ok=True, status=ending, step=step, checkpoint=self.target.saved
+                )
+            )
 
     def _result(self, command: Command) -> CommandResult:
         checkpoint = text = error = hint = ""
@@ -176,20 +242,171 @@ class CommandHandler:
                     self._set(command)
         except RnnlmError as failure:
             error, hint = failure.message, failure.hint
-        except Exception as failure:  # such as out of memory: training continues as before the command
+        except (
+            Exception
+        ) as failure:  # such as out of memory: training continues as before the command
             traceback.print_exc()  # to stderr, the run's log
-            from rnnlm_tui.engine.failures import explained_aside  # torch, which is imported by the time a command can fail like this
+            from rnnlm_tui.engine.device import (
+                # torch, which is imported by the time a command can fail like this
+                explained_aside,
+            )
 
             explanation = explained_aside(failure, command.verb)
             error, hint = explanation.message, explanation.hint
         return CommandResult(
-            id=command.id, ok=not error, error=error, hint=hint, status=self.target.status, step=self.target.step, checkpoint=checkpoint, text=text
+            id=command.id,
+            ok=not error,
+            error=error,
+            hint=hint,
+            status=self.target.status,
+            step=self.target.step,
+            checkpoint=checkpoint,
+            text=text,
         )
 
     def _set(self, command: Command) -> None:
         if command.path is None or command.value is None:
-            raise InputError("set needs a path and a value", hint=f"paths are {', '.join(SETTABLE)}")
+            raise InputError(
+                "set needs a path and a value", hint=f"paths are {', '.join(SETTABLE)}"
+            )
         if command.path not in SETTABLE:
-            hint = did_you_mean_key(command.path, SETTABLE) or f"these can change: {', '.join(SETTABLE)}"
+            hint = (
+                did_you_mean_key(command.path, SETTABLE)
+                or f"these can change: {', '.join(SETTABLE)}"
+            )
             raise InputError(f'"{command.path}" can\'t change during a run', hint=hint)
         self.target.set(command.path, command.value)
+
+
+EXIT_KILLED = 128 + signal.SIGTERM
+"""Exit code after a second SIGTERM, as a shell would show it."""
+FORGET_SECONDS = 60.0
+"""A stop signal after a refused stop exits at once within this time; later it counts as a first
+one."""
+
+Handler = Callable[[PendingCommand], None]
+
+
+class StopRequested(Exception):  # noqa: N818 - not an error: it was requested
+    """Raised out of long work (preparing a corpus, an evaluation) when a stop is pending."""
+
+
+class Inbox:
+    """A queue that the control and signal threads fill and the training thread empties."""
+
+    def __init__(self, *, forget_seconds: float = FORGET_SECONDS) -> None:
+        self._forget_seconds = forget_seconds
+        self._queue: SimpleQueue[PendingCommand] = SimpleQueue()
+        self._signals: socket.socket | None = None  # kept open: the interpreter writes into it
+        self._exits_until = -math.inf  # monotonic time; until then a stop signal exits at once
+        self._stops: set[int] = set()  # ids of the queued stops; adding and discarding are atomic
+        self._lock = threading.Lock()  # a command is either queued or handled at once, never both
+        self._immediate: tuple[Handler, Handler] | None = None
+        self._is_leaving = False
+
+    @property
+    def stop_waits(self) -> bool:
+        """A stop is pending: long work should end soon."""
+        return bool(self._stops)
+
+    def deliver(self, pending: PendingCommand) -> None:
+        """Queue a command, or handle it inside `immediately`; from any thread."""
+        with self._lock:
+            if self._immediate is None:
+                if pending.command.verb == "stop":
+                    self._stops.add(id(pending))
+                self._queue.put(pending)
+                return
+            handle, leave = self._immediate
+            if pending.command.verb != "stop":
+                handle(pending)
+                return
+            self._immediate, self._is_leaving = None, True
+        threading.Thread(target=leave, args=(pending,), name="leaving", daemon=True).start()
+
+    @contextmanager
+    def immediately(self, handle: Handler, leave: Handler) -> Iterator[None]:
+        """Inside, commands are handled in the thread that receives them.
+
+        For work in torch that keeps the main thread for minutes. Commands queued before stay
+        queued.
+
+        Args:
+            handle: called with every command but a stop.
+            leave: called with the first stop, in a new thread; it ends the process, and the
+                main thread waits for that at the end of the block.
+        """
+        with self._lock:
+            self._immediate = handle, leave
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._immediate = None
+            if self._is_leaving:
+                threading.Event().wait()
+
+    def take(self, *, wait: float = 0.0) -> PendingCommand | None:
+        """The next command; None if none arrives within `wait` seconds."""
+        try:
+            pending = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
+        except Empty:
+            return None
+        self._stops.discard(id(pending))
+        return pending
+
+    def check_stop(self) -> None:
+        """Raise StopRequested if a stop is pending."""
+        if self.stop_waits:
+            raise StopRequested
+
+    def listen_to_signals(self) -> None:
+        """Install signal handlers.
+
+        SIGTERM and SIGINT: checkpoint and stop; a second one exits at once. SIGUSR1: checkpoint.
+        SIGHUP: ignored, a run outlives its terminal.
+
+        A thread receives them: Python's own handlers wait until the main thread returns from torch,
+        and a step may take a minute.
+        """
+        receiver, self._signals = socket.socketpair()
+        self._signals.setblocking(False)
+        signal.set_wakeup_fd(self._signals.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, _left_to_the_thread)
+        threading.Thread(
+            target=self._receive_signals, args=(receiver,), name="signals", daemon=True
+        ).start()
+
+    def _receive_signals(self, receiver: socket.socket) -> None:
+        """Read one byte a signal, which the interpreter writes the moment that it arrives."""
+        while numbers := receiver.recv(64):
+            for number in numbers:
+                if number == signal.SIGUSR1:
+                    self.deliver(_from_signal("SIGUSR1", "checkpoint", _discard_answer))
+                elif number in (signal.SIGTERM, signal.SIGINT):
+                    if time.monotonic() < self._exits_until:
+                        os._exit(EXIT_KILLED)
+                    self._exits_until = math.inf
+                    self.deliver(
+                        _from_signal(signal.Signals(number).name, "stop", self._stop_answered)
+                    )
+
+    def _stop_answered(self, result: CommandResult) -> None:
+        """If a full disk refused the stop, training may go on for days: a much later signal is a
+        first one again."""
+        if not result.ok:
+            self._exits_until = time.monotonic() + self._forget_seconds
+
+
+def _left_to_the_thread(_number: int, _frame: FrameType | None) -> None:
+    """Python writes to the wakeup descriptor only for signals that have a handler."""
+
+
+def _from_signal(name: str, verb: Verb, answer: Callable[[CommandResult], None]) -> PendingCommand:
+    return PendingCommand(Command(id=f"{name}-{uuid4().hex}", verb=verb), answer)
+
+
+def _discard_answer(_result: CommandResult) -> None:
+    """A signal has no way back to its sender."""

@@ -1,4 +1,5 @@
-"""The control socket: a thread that reads commands, hands them to the trainer and writes the answers."""
+"""The control socket: a thread that reads commands, hands them to the trainer and writes the
+answers."""
 
 from __future__ import annotations
 
@@ -18,10 +19,16 @@ from typing import get_args
 
 from pydantic_core import from_json
 
-from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, Command, CommandResult, Verb
-from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, did_you_mean
-from rnnlm_tui.store.atomic import storage_errors
+from rnnlm_tui.schema.protocol import (
+    MAX_REQUEST_BYTES,
+    Command,
+    CommandResult,
+    Verb,
+    decode_line,
+    encode_line,
+)
+from rnnlm_tui.system.files import storage_errors
 
 MAX_CONNECTIONS = 64
 """Beyond these the connection that has been silent longest is closed."""
@@ -36,11 +43,15 @@ MAX_PENDING_COMMANDS = 16
 RECEIVE_BYTES = 1_024
 """Read from one connection at a time, so that none delays the others for long."""
 CPU_SHARE, BURST_SECONDS = 0.02, 0.05
-"""Share of one core that the server may use, and CPU seconds that it saves up for bursts: a flood of
-requests waits, training doesn't."""
+"""Share of one core that the server may use, and CPU seconds that it saves up for bursts: a flood
+of
+requests waits, training doesn't.
+"""
 MAX_REST_SECONDS = 0.5
-"""Longest pause of the rate limit. Python's garbage collection takes a tenth of a second in whichever
-thread triggers it; charging for it in full would silence the server for many seconds."""
+"""Longest pause of the rate limit. Python's garbage collection takes a tenth of a second in
+whichever
+thread triggers it; charging for it in full would silence the server for many seconds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +73,8 @@ class Connection:
     pending: int = 0
     """Commands that aren't answered yet."""
     reading: bool = True
-    """False after its end of file or an invalid line: pending commands are answered, then it is closed."""
+    """False after its end of file or an invalid line: pending commands are answered, then it is
+    closed."""
     last_received: float = field(default_factory=time.monotonic)
 
 
@@ -76,7 +88,14 @@ class RateLimit:
         now: seconds of any clock that only goes forward.
     """
 
-    def __init__(self, share: float, burst: float, *, used: Callable[[], float] = time.thread_time, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        share: float,
+        burst: float,
+        *,
+        used: Callable[[], float] = time.thread_time,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._share, self._burst, self._left = share, burst, burst
         self._used, self._now = used, now
         self._last_used, self._last_now = used(), now()
@@ -84,20 +103,30 @@ class RateLimit:
     def rest_seconds(self) -> float:
         """Seconds to pause before the next piece of work, at most `MAX_REST_SECONDS`."""
         used, now = self._used(), self._now()
-        left = min(self._burst, self._left + self._share * (now - self._last_now)) - (used - self._last_used)
+        left = min(self._burst, self._left + self._share * (now - self._last_now)) - (
+            used - self._last_used
+        )
         self._left = max(left, -self._share * MAX_REST_SECONDS)
         self._last_used, self._last_now = used, now
         return max(0.0, -self._left / self._share)
 
 
 class ControlServer:
-    """Serves a Unix socket from its own thread, so that a slow or silent client never delays a step.
+    """Serves a Unix socket from its own thread, so that a slow or silent client never delays a
+    step.
 
     `status` commands are answered at once with `status(command)`; all others go to
-    `deliver(pending)`. Both are called in the server's thread. Connections of other users are closed.
+    `deliver(pending)`. Both are called in the server's thread. Connections of other users are
+    closed.
     """
 
-    def __init__(self, path: Path, *, status: Callable[[Command], CommandResult], deliver: Callable[[PendingCommand], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        status: Callable[[Command], CommandResult],
+        deliver: Callable[[PendingCommand], None],
+    ) -> None:
         self._path = path
         self._status = status
         self._deliver = deliver
@@ -117,7 +146,8 @@ class ControlServer:
         return self._thread.ident
 
     def start(self) -> None:
-        """Bind and serve. The caller holds the run's lock, so an existing socket file is a leftover and is replaced.
+        """Bind and serve. The caller holds the run's lock, so an existing socket file is a leftover
+        and is replaced.
 
         Raises:
             StorageError: the socket can't be created at this path.
@@ -136,12 +166,14 @@ class ControlServer:
         self._thread.start()
 
     def retire(self) -> None:
-        """Remove the socket file while the run's lock is still held: a later worker may create its own there."""
+        """Remove the socket file while the run's lock is still held: a later worker may create its
+        own there."""
         if self._is_bound:
             self._path.unlink(missing_ok=True)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Send pending answers, for about a second at most, then close everything. Call `retire` first."""
+        """Send pending answers, for about a second at most, then close everything. Call `retire`
+        first."""
         self._closing.set()
         self._wake()
         if self._thread.ident is not None:
@@ -156,7 +188,9 @@ class ControlServer:
     def _serve(self) -> None:
         deadline: float | None = None
         limit = RateLimit(CPU_SHARE, BURST_SECONDS)
-        while deadline is None or (time.monotonic() < deadline and any(one.unsent for one in self._connections)):
+        while deadline is None or (
+            time.monotonic() < deadline and any(one.unsent for one in self._connections)
+        ):
             can_accept = False
             for key, events in self._selector.select(timeout=5.0 if deadline is None else 0.1):
                 if key.fileobj is self._listener:
@@ -168,7 +202,9 @@ class ControlServer:
                     with self._dropping_on_error(key.data):
                         self._attend(key.data, events)
                     self._rest(limit)
-            if can_accept:  # last: a new client may push out the most silent one, but only after it was served
+            if (
+                can_accept
+            ):  # last: a new client may push out the most silent one, but only after it was served
                 self._accept()
                 self._rest(limit)
             self._send_answers()
@@ -207,7 +243,9 @@ class ControlServer:
     def _accept(self) -> None:
         try:
             accepted, _ = self._listener.accept()
-        except OSError:  # the client is gone, or no descriptor is left: tried again in the next round
+        except (
+            OSError
+        ):  # the client is gone, or no descriptor is left: tried again in the next round
             return
         if not _is_same_user(accepted):
             accepted.close()
@@ -255,12 +293,24 @@ class ControlServer:
                 self._send(connection, encode_line(self._status(command)))
             else:
                 connection.pending += 1
-                self._deliver(PendingCommand(command, lambda result: self._answer(connection, result)))
+                self._deliver(
+                    PendingCommand(command, lambda result: self._answer(connection, result))
+                )
         except Exception as error:  # the server must survive any error
             traceback.print_exc()  # to the run's log
             connection.pending -= command.verb != "status"
             problem = f"the worker could not handle {command.verb}: {type(error).__name__}: {error}"
-            self._send(connection, encode_line(CommandResult(id=command.id, ok=False, error=problem, hint="the traceback is in the run's log")))
+            self._send(
+                connection,
+                encode_line(
+                    CommandResult(
+                        id=command.id,
+                        ok=False,
+                        error=problem,
+                        hint="the traceback is in the run's log",
+                    )
+                ),
+            )
 
     def _answer(self, connection: Connection, result: CommandResult) -> None:
         self._outbox.put((connection, encode_line(result)))
@@ -274,11 +324,15 @@ class ControlServer:
                 self._send(connection, line)
 
     def _reject(self, connection: Connection, line: bytes, problem: str) -> None:
-        """Answer an invalid line and read no more from this connection; pending commands are still answered."""
+        """Answer an invalid line and read no more from this connection; pending commands are still
+        answered."""
         identifier, hint = _id_and_hint(line)
         connection.reading = False
         connection.received.clear()
-        self._send(connection, encode_line(CommandResult(id=identifier, ok=False, error=problem, hint=hint)))
+        self._send(
+            connection,
+            encode_line(CommandResult(id=identifier, ok=False, error=problem, hint=hint)),
+        )
 
     def _send(self, connection: Connection, line: bytes) -> None:
         if connection not in self._connections:
@@ -308,7 +362,9 @@ class ControlServer:
             self._drop(connection)
             return
         reading = connection.reading and connection.pending < MAX_PENDING_COMMANDS
-        events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if connection.unsent else 0)
+        events = (selectors.EVENT_READ if reading else 0) | (
+            selectors.EVENT_WRITE if connection.unsent else 0
+        )
         registered = connection.socket.fileno() in self._selector.get_map()
         if events and registered:
             self._selector.modify(connection.socket, events, connection)
@@ -325,20 +381,26 @@ class ControlServer:
 
     def _drop_idle(self) -> None:
         oldest = time.monotonic() - IDLE_SECONDS
-        for connection in [one for one in self._connections if not one.pending and one.last_received < oldest]:
+        for connection in [
+            one for one in self._connections if not one.pending and one.last_received < oldest
+        ]:
             self._drop(connection)
 
 
 def _is_same_user(accepted: socket.socket) -> bool:
-    """Whether the client runs as this user; where the system can't tell, the 0700 directory protects the socket."""
+    """Whether the client runs as this user; where the system can't tell, the 0700 directory
+    protects the socket."""
     if not hasattr(socket, "SO_PEERCRED"):
         return True
-    _pid, uid, _gid = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    _pid, uid, _gid = struct.unpack(
+        "3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    )
     return bool(uid == os.geteuid())
 
 
 def _id_and_hint(line: bytes) -> tuple[str, str]:
-    """The id of an invalid line, if it has one, and a hint: near verbs where the verb is unknown."""
+    """The id of an invalid line, if it has one, and a hint: near verbs where the verb is
+    unknown."""
     try:
         value = from_json(line)
     except ValueError:
@@ -347,5 +409,9 @@ def _id_and_hint(line: bytes) -> tuple[str, str]:
         return "", "send one JSON object per line"
     verb = value.get("verb")
     verbs: tuple[str, ...] = get_args(Verb)
-    hint = "" if verb in verbs else did_you_mean(str(verb)[:64], verbs) or f"verbs are {', '.join(verbs)}"
+    hint = (
+        ""
+        if verb in verbs
+        else did_you_mean(str(verb)[:64], verbs) or f"verbs are {', '.join(verbs)}"
+    )
     return str(value.get("id", ""))[:64], hint

@@ -1,4 +1,5 @@
-"""Evaluator: measures a run's losses, continues its prompts, and stops it early when they stop improving."""
+"""Evaluator: measures a run's losses, continues its prompts, and stops it early when they stop
+improving."""
 
 from __future__ import annotations
 
@@ -7,30 +8,31 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from rnnlm_tui.contract.corpora import Split
-from rnnlm_tui.contract.figures import bits_per_byte_text, counted
-from rnnlm_tui.contract.metrics import EvaluationRow, SampleRow, bits_per_byte, evaluations_during_run
-from rnnlm_tui.corpus.text import TextCodec
-from rnnlm_tui.corpus.token_store import PreparedCorpus
-from rnnlm_tui.engine.failures import explained_aside, is_out_of_memory, out_of_memory
-from rnnlm_tui.engine.held_out import evaluation_batches, evaluation_shape
-from rnnlm_tui.engine.score import evaluate
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.corpus import PreparedCorpus
+from rnnlm_tui.engine.batches import evaluation_batches, evaluation_shape
+from rnnlm_tui.engine.device import explained_aside, is_out_of_memory, out_of_memory
+from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
+from rnnlm_tui.schema.corpora import Split
+from rnnlm_tui.schema.formatting import bits_per_byte_text, counted
+from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow, bits_per_byte, evaluations_during_run
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.worker.attempt import Attempt
 from rnnlm_tui.worker.checkpointing import Checkpointer
-from rnnlm_tui.worker.continuation import Continuation
+from rnnlm_tui.worker.commands import StopRequested
+from rnnlm_tui.worker.generation import Continuation
 from rnnlm_tui.worker.guards import EarlyStopping
-from rnnlm_tui.worker.inbox import StopRequested
 from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.reporter import StepMetrics
+from rnnlm_tui.worker.recorder import StepMetrics
 
 ItemT = TypeVar("ItemT")
 
 
 class Evaluator:
-    """Evaluates and samples a trainer's model without touching its training: own state, own generator.
+    """Evaluates and samples a trainer's model without touching its training: own state, own
+    generator.
 
     Args:
         before: evaluations of earlier attempts, up to the start step.
@@ -53,12 +55,19 @@ class Evaluator:
         before: Sequence[EvaluationRow],
     ) -> None:
         self._attempt, self._config, self._recorder = attempt, attempt.config, attempt.recorder
-        self._trainer, self._metrics, self._checkpointer, self._budget = trainer, metrics, checkpointer, budget
+        self._trainer, self._metrics, self._checkpointer, self._budget = (
+            trainer,
+            metrics,
+            checkpointer,
+            budget,
+        )
         self._corpus, self._codec = corpus, codec
         self._early_stopping = EarlyStopping(self._config.training.patience, before)
         self._rows = list(before)
         self._best = self._best_step()
-        here = [row.loss for row in before if row.step == trainer.step > 0 and row.split == "validation"]
+        here = [
+            row.loss for row in before if row.step == trainer.step > 0 and row.split == "validation"
+        ]
         self._loss = here[-1] if here else None
         self._step = trainer.step if here else -1
 
@@ -79,7 +88,8 @@ class Evaluator:
 
     @property
     def is_best(self) -> bool:
-        """The current weights have the lowest validation loss so far; among equals the earliest counts."""
+        """The current weights have the lowest validation loss so far; among equals the earliest
+        counts."""
         return self.is_current and self._best == self._step
 
     def evaluate(self) -> str:
@@ -112,7 +122,8 @@ class Evaluator:
             self._note_failure("evaluation", error)
 
     def evaluate_unless_stopped(self) -> None:
-        """As `evaluate_if_possible`; an evaluation that a stop interrupts is logged as a note, too."""
+        """As `evaluate_if_possible`; an evaluation that a stop interrupts is logged as a note,
+        too."""
         try:
             self.evaluate_if_possible()
         except StopRequested:
@@ -130,7 +141,8 @@ class Evaluator:
             self._note_failure("test", error)
 
     def continue_prompts(self) -> tuple[SampleRow, ...]:
-        """Continue the configured prompts and store the samples; one that fails is logged as a note."""
+        """Continue the configured prompts and store the samples; one that fails is logged as a
+        note."""
         rows = []
         for prompt in self._config.evaluation.prompts:
             try:
@@ -141,7 +153,13 @@ class Evaluator:
                 self._note_no_sample(prompt, error)
             except Exception as error:
                 traceback.print_exc()  # to the run's log
-                self._note_no_sample(prompt, explained_aside(error, f"a sample of {counted(self._config.sampling.max_new_tokens, 'token')}"))
+                self._note_no_sample(
+                    prompt,
+                    explained_aside(
+                        error,
+                        f"a sample of {counted(self._config.sampling.max_new_tokens, 'token')}",
+                    ),
+                )
         return tuple(rows)
 
     def continue_prompt(self, prompt: str) -> SampleRow:
@@ -151,15 +169,30 @@ class Evaluator:
             InputError: a prompt that this vocabulary can't encode.
         """
         settings = self._config.sampling
-        continuation = Continuation(self._trainer.model, self._codec, prompt, settings, after_end=self._config.training.data_mode == "stream")
+        continuation = Continuation(
+            self._trainer.model,
+            self._codec,
+            prompt,
+            settings,
+            after_end=self._config.training.data_mode == "stream",
+        )
         text = "".join(self._stoppable(continuation)) + continuation.rest()
         seed = None if settings.is_greedy else settings.seed
-        row = SampleRow(self._attempt.number, self._trainer.step, prompt, text, continuation.tokens, seed, time.time())
+        row = SampleRow(
+            self._attempt.number,
+            self._trainer.step,
+            prompt,
+            text,
+            continuation.tokens,
+            seed,
+            time.time(),
+        )
         self._recorder.add_sample(row)
         return row
 
     def _measure_during_run(self) -> tuple[EvaluationRow, ...]:
-        """The configured split, cut to `max_sentences`, and the validation set, which alone selects the best."""
+        """The configured split, cut to `max_sentences`, and the validation set, which alone selects
+        the best."""
         evaluation = self._config.evaluation
         splits: list[Split] = [evaluation.split]
         if "validation" not in splits:
@@ -183,19 +216,30 @@ class Evaluator:
             max_sentences=max_sentences,
         )
         try:
-            score = evaluate(self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id)
+            score = evaluate(
+                self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id
+            )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise out_of_memory("an evaluation", evaluation_shape(training.data_mode, training.context_length - 1)) from error
+            raise out_of_memory(
+                "an evaluation", evaluation_shape(training.data_mode, training.context_length - 1)
+            ) from error
         row = EvaluationRow(
             attempt=self._attempt.number,
             step=self._trainer.step,
             split="test" if split == "test" else "validation",
-            name=f"first {max_sentences:,} {split} sentences" if self._is_cut(split, max_sentences) else split,
+            name=f"first {max_sentences:,} {split} sentences"
+            if self._is_cut(split, max_sentences)
+            else split,
             loss=score.loss,
             tokens=score.tokens,
-            bits_per_byte=bits_per_byte(score.loss, score.tokens, score.unknown, corpus.scored_bytes(split, score.tokens, training.data_mode)),
+            bits_per_byte=bits_per_byte(
+                score.loss,
+                score.tokens,
+                score.unknown,
+                corpus.scored_bytes(split, score.tokens, training.data_mode),
+            ),
             seconds=score.seconds,
             time=time.time(),
             unknown=score.unknown,
@@ -207,7 +251,9 @@ class Evaluator:
         return 0 < max_sentences < self._corpus.manifest.splits[split].sentences
 
     def _best_step(self) -> int | None:
-        return best_step((row.step, row.loss) for row in evaluations_during_run(self._rows, "validation"))
+        return best_step(
+            (row.step, row.loss) for row in evaluations_during_run(self._rows, "validation")
+        )
 
     def _stoppable(self, items: Iterable[ItemT]) -> Iterator[ItemT]:
         """The items; between them a stop interrupts."""

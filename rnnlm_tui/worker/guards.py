@@ -7,13 +7,17 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.figures import counted, figure
-from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, StepRow, evaluations_without_improvement
-from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.store.locations import runs_dir
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.formatting import counted, figure
+from rnnlm_tui.schema.metrics import (
+    EvaluationRow,
+    EventKind,
+    StepRow,
+    evaluations_without_improvement,
+)
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 
 USUAL_STEPS = 50
 """Time constant, in steps, of the exponential mean that is the usual loss."""
@@ -25,7 +29,8 @@ JUMP_DEVIATIONS, JUMP_SHARE = 6.0, 0.1
 """A spike is this many standard deviations above the usual loss, and at least this share of it."""
 
 USUAL_RATES = {"adamw": 1e-2, "sgd": 1.0}
-"""By algorithm: a rate above this, and above its preset's, is higher than any model here trains with."""
+"""By algorithm: a rate above this, and above its preset's, is higher than any model here trains
+with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,19 @@ class LossGuard:
             self._end_series(row.step - 1)
             usual = self._spikes.add(row.loss)
             if usual is not None:
-                self._events.append(LossEvent(row.step, "spike", f"loss {figure(row.loss, 3)}, usual is {figure(usual, 3)}"))
+                self._events.append(
+                    LossEvent(
+                        row.step,
+                        "spike",
+                        f"loss {figure(row.loss, 3)}, usual is {figure(usual, 3)}",
+                    )
+                )
             return
         self._bad_steps += 1
         if self._bad_steps == 1:
-            self._events.append(LossEvent(row.step, "skipped", f"update skipped: {not_finite(row)}"))
+            self._events.append(
+                LossEvent(row.step, "skipped", f"update skipped: {not_finite(row)}")
+            )
         if self._bad_steps == self._max_bad_steps and self.failed_at is None:
             self.failed_at = row
 
@@ -84,12 +97,19 @@ class LossGuard:
 
     def _end_series(self, last: int) -> None:
         if self._bad_steps > 1:
-            self._events.append(LossEvent(last, "skipped", f"{counted(self._bad_steps, 'update')} in a row skipped, up to this one"))
+            self._events.append(
+                LossEvent(
+                    last,
+                    "skipped",
+                    f"{counted(self._bad_steps, 'update')} in a row skipped, up to this one",
+                )
+            )
         self._bad_steps = 0
 
 
 class SpikeDetector:
-    """Tracks the usual loss and its variance as exponential means. A spike is reported once, until the loss is usual again."""
+    """Tracks the usual loss and its variance as exponential means. A spike is reported once, until
+    the loss is usual again."""
 
     def __init__(self) -> None:
         self._steps = 0
@@ -99,11 +119,15 @@ class SpikeDetector:
     def add(self, loss: float) -> float | None:
         """The usual loss if this one has just jumped above it, else None."""
         self._steps += 1
-        limit = self._mean + max(JUMP_DEVIATIONS * math.sqrt(self._variance), JUMP_SHARE * abs(self._mean))
+        limit = self._mean + max(
+            JUMP_DEVIATIONS * math.sqrt(self._variance), JUMP_SHARE * abs(self._mean)
+        )
         jumps = self._steps > FIRST_STEPS and loss > limit
         usual = self._mean if jumps and not self._is_up else None
         self._is_up = jumps
-        seen = min(loss, limit) if jumps else loss  # otherwise one spike would make the next ones usual
+        seen = (
+            min(loss, limit) if jumps else loss
+        )  # otherwise one spike would make the next ones usual
         weight = 1 / min(self._steps, USUAL_STEPS)
         off = seen - self._mean
         self._mean += weight * off
@@ -127,7 +151,9 @@ class EarlyStopping:
     def add(self, rows: Sequence[EvaluationRow]) -> None:
         """Count an evaluation."""
         self._rows += rows
-        self._waited = evaluations_without_improvement(self._rows)  # here, since is_exhausted is asked at every step
+        self._waited = evaluations_without_improvement(
+            self._rows
+        )  # here, since is_exhausted is asked at every step
 
     @property
     def is_exhausted(self) -> bool:
@@ -142,10 +168,16 @@ def is_finite(row: StepRow) -> bool:
 
 def not_finite(row: StepRow) -> str:
     """`loss nan, gradient inf`: whichever of the two is not finite."""
-    return ", ".join(f"{name} {value}" for name, value in (("loss", row.loss), ("gradient", row.grad_norm)) if not math.isfinite(value))
+    return ", ".join(
+        f"{name} {value}"
+        for name, value in (("loss", row.loss), ("gradient", row.grad_norm))
+        if not math.isfinite(value)
+    )
 
 
-def too_many_bad_steps(last: StepRow, config: RunConfig, run: str, *, kept: str, best: int | None) -> RnnlmError:
+def too_many_bad_steps(
+    last: StepRow, config: RunConfig, run: str, *, kept: str, best: int | None
+) -> RnnlmError:
     """The error that ends a run after too many non-finite steps.
 
     Args:
@@ -154,17 +186,32 @@ def too_many_bad_steps(last: StepRow, config: RunConfig, run: str, *, kept: str,
         best: step of the best checkpoint; None: there is none.
     """
     changes = calmer_settings(config)
-    start = f"--from {run}@best" if best is not None else f"--config {shlex.quote(str(RunDirectory(runs_dir() / run).config_path))}"
+    start = (
+        f"--from {run}@best"
+        if best is not None
+        else f"--config {shlex.quote(str(RunDirectory(runs_dir() / run).config_path))}"
+    )
     settings = " ".join(f"--set {path}={value:g}" for path, value in changes.items())
-    words = {"optimizer.max_grad_norm": "gradient clipping", "optimizer.learning_rate": f"a smaller learning rate than {config.optimizer.learning_rate:g}"}
+    words = {
+        "optimizer.max_grad_norm": "gradient clipping",
+        "optimizer.learning_rate": (
+            f"a smaller learning rate than {config.optimizer.learning_rate:g}"
+        ),
+    }
     return RnnlmError(
-        f"loss or gradient was not finite for {counted(config.training.max_bad_steps, 'step')} in a row up to step {last.step:,} ({not_finite(last)}): {kept}",
-        hint=f"a resume would fail again; a new run may do better with {' and '.join(words[path] for path in changes)}: `rnnlm-tui train {start} {settings}`",
+        f"loss or gradient was not finite for {counted(config.training.max_bad_steps, 'step')} in a"
+        f" row up to step {last.step:,} ({not_finite(last)}): {kept}",
+        hint=(
+            "a resume would fail again; a new run may do better with"
+            f" {' and '.join(words[path] for path in changes)}: `rnnlm-tui train {start}"
+            f" {settings}`"
+        ),
     )
 
 
 def calmer_settings(config: RunConfig) -> dict[str, float]:
-    """Settings for a new run after this one diverged: gradient clipping if it is off, a lower learning rate if the rate is high or clipping is on."""
+    """Settings for a new run after this one diverged: gradient clipping if it is off, a lower
+    learning rate if the rate is high or clipping is on."""
     optimizer, preset = config.optimizer, PRESETS.get(config.preset)
     usual = USUAL_RATES[optimizer.algorithm]
     if preset is not None and preset.optimizer.algorithm == optimizer.algorithm:

@@ -1,4 +1,5 @@
-"""MemoryBudget: the memory that a run needs, what is free, and what to change when it doesn't fit."""
+"""MemoryBudget: the memory that a run needs, what is free, and what to change when it doesn't
+fit."""
 
 from __future__ import annotations
 
@@ -8,18 +9,27 @@ from traceback import clear_frames
 
 import torch
 
-from rnnlm_tui.contract.chunks import RESIDENT_SHARE
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.estimates import FLOAT_BYTES, parameter_count
-from rnnlm_tui.contract.figures import counted, memory
-from rnnlm_tui.contract.memory import largest_fitting_batch, memory_parts
-from rnnlm_tui.contract.metrics import Phase
-from rnnlm_tui.engine.failures import NO_PRIMITIVE, is_out_of_memory
-from rnnlm_tui.engine.memory import held_bytes, limit_left
-from rnnlm_tui.engine.preflight import fitting_rows, rehearse_evaluation, rehearse_step
+from rnnlm_tui.engine.device import NO_PRIMITIVE, is_out_of_memory
+from rnnlm_tui.engine.memory import (
+    fitting_rows,
+    held_bytes,
+    limit_left,
+    rehearse_evaluation,
+    rehearse_step,
+)
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
-from rnnlm_tui.store.free_memory import memory_available
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import (
+    FLOAT_BYTES,
+    RESIDENT_SHARE,
+    largest_fitting_batch,
+    memory_parts,
+    parameter_count,
+)
+from rnnlm_tui.schema.formatting import counted, memory
+from rnnlm_tui.schema.metrics import Phase
+from rnnlm_tui.system.host import memory_available
 
 
 class MemoryBudget:
@@ -30,30 +40,51 @@ class MemoryBudget:
         sentences, tokens: of the training set.
     """
 
-    def __init__(self, run: str, config: RunConfig, device: torch.device, *, vocab_size: int, sentences: int, tokens: int) -> None:
+    def __init__(
+        self,
+        run: str,
+        config: RunConfig,
+        device: torch.device,
+        *,
+        vocab_size: int,
+        sentences: int,
+        tokens: int,
+    ) -> None:
         self.run = run
         self._config = config
         self._device = device
         self._vocab_size = vocab_size
         self._sentences = sentences
         on_gpu = device.type == "cuda"
-        self._resident = tokens if on_gpu and FLOAT_BYTES * tokens <= RESIDENT_SHARE * self.available() else 0
-        self.needed = memory_parts(config, vocab_size, sentences=sentences, on_gpu=on_gpu, resident_tokens=self._resident).total
+        self._resident = (
+            tokens if on_gpu and FLOAT_BYTES * tokens <= RESIDENT_SHARE * self.available() else 0
+        )
+        self.needed = memory_parts(
+            config, vocab_size, sentences=sentences, on_gpu=on_gpu, resident_tokens=self._resident
+        ).total
         """Estimated bytes."""
 
     def available(self) -> int:
-        """Bytes that this process holds or could allocate, on the GPU that trains or else in main memory."""
+        """Bytes that this process holds or could allocate, on the GPU that trains or else in main
+        memory."""
         if self._device.type == "cuda":
-            return torch.cuda.mem_get_info(self._device)[0] + torch.cuda.memory_reserved(self._device)
+            return torch.cuda.mem_get_info(self._device)[0] + torch.cuda.memory_reserved(
+                self._device
+            )
         left = limit_left()
-        return held_bytes(self._device) + (memory_available() if left is None else min(left, memory_available()))
+        return held_bytes(self._device) + (
+            memory_available() if left is None else min(left, memory_available())
+        )
 
     def warning(self) -> str:
         """A warning if the run needs more than is available; empty if it fits."""
         have = self.available()
         if self.needed <= have:
             return ""
-        return f"needs an estimated {memory(self.needed)} of memory, {memory(have)} free: {self._batch_words(self._fitting(have))}"
+        return (
+            f"needs an estimated {memory(self.needed)} of memory, {memory(have)} free:"
+            f" {self._batch_words(self._fitting(have))}"
+        )
 
     def largest_fitting_batch(self) -> int | None:
         """The largest training.batch_size that should fit; None: not even one row does."""
@@ -61,7 +92,8 @@ class MemoryBudget:
 
     @contextmanager
     def building(self) -> Iterator[None]:
-        """Around the construction of model and optimizer: report how much memory they need if it fails.
+        """Around the construction of model and optimizer: report how much memory they need if it
+        fails.
 
         Raises:
             DeviceError: out of memory.
@@ -73,7 +105,8 @@ class MemoryBudget:
                 raise
             count = parameter_count(self._config.model, self._vocab_size).total
             message = (
-                f"out of memory while building the model: {self._model_words()}, {counted(count, 'parameter')} are {memory(FLOAT_BYTES * count)} of weights"
+                f"out of memory while building the model: {self._model_words()},"
+                f" {counted(count, 'parameter')} are {memory(FLOAT_BYTES * count)} of weights"
             )
             raise DeviceError(message, hint=self._hint(self.largest_fitting_batch(), 0)) from error
 
@@ -90,10 +123,14 @@ class MemoryBudget:
         try:
             seconds = rehearse_step(trainer)
         except DeviceError as error:
-            clear_frames(error.__cause__.__traceback__ if error.__cause__ else None)  # they keep the failed step's tensors alive
+            clear_frames(
+                error.__cause__.__traceback__ if error.__cause__ else None
+            )  # they keep the failed step's tensors alive
             batch = fitting_rows(trainer)
             if batch is None and str(error.__cause__) == NO_PRIMITIVE:
-                raise RuntimeError(NO_PRIMITIVE) from error  # fails at any size, so memory isn't the cause
+                raise RuntimeError(
+                    NO_PRIMITIVE
+                ) from error  # fails at any size, so memory isn't the cause
             raise self.explained(error, trainer.step, batch=batch, tried=True) from error
         enter("evaluating")
         try:
@@ -102,8 +139,11 @@ class MemoryBudget:
             raise self.explained(error, trainer.step, tried=True) from error
         return seconds
 
-    def explained(self, error: DeviceError, step: int, *, batch: int | None = None, tried: bool = False) -> DeviceError:
-        """An out-of-memory error with the model's shape, the free memory and a batch size that should fit.
+    def explained(
+        self, error: DeviceError, step: int, *, batch: int | None = None, tried: bool = False
+    ) -> DeviceError:
+        """An out-of-memory error with the model's shape, the free memory and a batch size that
+        should fit.
 
         Args:
             step: of the checkpoint that a resume would continue from; 0: there is none.
@@ -114,13 +154,25 @@ class MemoryBudget:
             return error
         free = f", {memory(self.needed)} estimated, {memory(self.available())} available"
         if not tried:
-            half = self._config.training.batch_size // 2  # the full batch worked before, whatever the estimate says
+            half = (
+                self._config.training.batch_size // 2
+            )  # the full batch worked before, whatever the estimate says
             batch = min(self._fitting(self.available()) or half, half) or None
-        return DeviceError(f"{error.message} ({self._model_words()}{free})", hint=self._hint(batch, step, tried=tried))
+        return DeviceError(
+            f"{error.message} ({self._model_words()}{free})",
+            hint=self._hint(batch, step, tried=tried),
+        )
 
     def _fitting(self, have: int) -> int | None:
         on_gpu = self._device.type == "cuda"
-        return largest_fitting_batch(self._config, self._vocab_size, have, sentences=self._sentences, on_gpu=on_gpu, resident_tokens=self._resident)
+        return largest_fitting_batch(
+            self._config,
+            self._vocab_size,
+            have,
+            sentences=self._sentences,
+            on_gpu=on_gpu,
+            resident_tokens=self._resident,
+        )
 
     def _hint(self, batch: int | None, step: int, *, tried: bool = False) -> str:
         words = self._batch_words(batch, tried=tried)
@@ -128,15 +180,21 @@ class MemoryBudget:
             return words
         other = f" --set training.batch_size={batch}" if batch is not None else ""
         return (
-            f"step {step:,} is saved: `rnnlm-tui resume {self.run}` continues from it once more memory is free, "
-            f"`rnnlm-tui train --from {self.run}@{step}{other}` starts a new run from it; {words}"
+            f"step {step:,} is saved: `rnnlm-tui resume {self.run}` continues from it once more"
+            f" memory is free, `rnnlm-tui train --from {self.run}@{step}{other}` starts a new run"
+            f" from it; {words}"
         )
 
     def _batch_words(self, batch: int | None, *, tried: bool = False) -> str:
         if batch is None:
-            return "a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less"
+            return (
+                "a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less"
+            )
         return f"training.batch_size = {batch:,} {'was tried and fits' if tried else 'should fit'}"
 
     def _model_words(self) -> str:
         model = self._config.model
-        return f"{model.cell_type}, {model.num_layers} x {model.hidden_size:,} units, {counted(self._vocab_size, 'type')}"
+        return (
+            f"{model.cell_type}, {model.num_layers} x {model.hidden_size:,} units,"
+            f" {counted(self._vocab_size, 'type')}"
+        )

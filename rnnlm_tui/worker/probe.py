@@ -1,6 +1,8 @@
 """The probe: `python -m rnnlm_tui.worker.probe` trains a few steps and reports time and memory.
 
 It reads a config from the file on stdin, writes messages on stdout and leaves no run.
+
+An exception as the last message of a worker process, for the process that waits for it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from types import FrameType
@@ -19,21 +22,57 @@ from typing import TYPE_CHECKING, BinaryIO
 from pydantic import BaseModel, ValidationError
 
 from rnnlm_tui import __version__
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.estimates import flops_per_token
-from rnnlm_tui.contract.memory import memory_shape
-from rnnlm_tui.contract.metrics import Progress
-from rnnlm_tui.contract.probes import Calibration, ProbeDone, ProbeFailed, ProbeProgress
-from rnnlm_tui.contract.wire import encode_line
-from rnnlm_tui.errors import InputError
-from rnnlm_tui.store.atomic import keep_private
-from rnnlm_tui.store.locations import corpora_dir
-from rnnlm_tui.store.locks import host_name
-from rnnlm_tui.supervisor.processes import end_with_parent
-from rnnlm_tui.worker.failure import failure_of
+from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import flops_per_token, memory_shape
+from rnnlm_tui.schema.metrics import Progress
+from rnnlm_tui.schema.protocol import (
+    Calibration,
+    ProbeDone,
+    ProbeFailed,
+    ProbeProgress,
+    encode_line,
+)
+from rnnlm_tui.store.paths import corpora_dir
+from rnnlm_tui.system.files import keep_private
+from rnnlm_tui.system.locks import host_name
+from rnnlm_tui.system.processes import end_with_parent
 
 if TYPE_CHECKING:
-    from rnnlm_tui.corpus.token_store import PreparedCorpus
+    from rnnlm_tui.corpus.corpus import PreparedCorpus
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFailure:
+    """An error in words."""
+
+    message: str
+    hint: str
+    exit_code: int
+    out_of_memory: bool
+    """The device or the machine ran out of memory."""
+
+
+def failure_of(error: Exception) -> ProcessFailure:
+    """The failure of any exception: its message, or the type and text of one that isn't ours."""
+    exhausted = _is_out_of_memory(error) or _is_out_of_memory(error.__cause__)
+    if isinstance(error, RnnlmError):
+        return ProcessFailure(error.message, error.hint, error.exit_code, exhausted)
+    return ProcessFailure(
+        "out of memory" if exhausted else f"{type(error).__name__}: {error}",
+        "",
+        RnnlmError.exit_code,
+        exhausted,
+    )
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    if error is None or "torch" not in sys.modules:  # importing torch may be what failed
+        return isinstance(error, MemoryError)
+    from rnnlm_tui.engine.device import is_out_of_memory
+
+    return is_out_of_memory(error)
+
 
 WARM_UP_STEPS = 5
 """Steps before the timed ones: libraries load kernels, memory is allocated."""
@@ -41,7 +80,8 @@ PROBE_STEPS = 20
 EVALUATED_BATCHES = 2
 """An evaluation may need more memory than a step of a small batch."""
 PREPARED = "--prepared"
-"""Argument of a probe that has restarted itself, so that memory used to prepare the text doesn't count."""
+"""Argument of a probe that has restarted itself, so that memory used to prepare the text doesn't
+count."""
 Report = Callable[[str, int, int], None]
 """Called with the phase, how much of it is done, and the total."""
 
@@ -57,8 +97,8 @@ def prepare(config: RunConfig, report: Report) -> tuple[PreparedCorpus, bool]:
         RnnlmError: the device, the text or the tokenizer is missing.
     """
     # torch, numpy and tokenizers take seconds to import.
-    from rnnlm_tui.corpus.token_store import prepare_corpus
-    from rnnlm_tui.worker.building import set_up_torch
+    from rnnlm_tui.corpus.corpus import prepare_corpus
+    from rnnlm_tui.worker.build import set_up_torch
 
     set_up_torch(config)  # first: a missing device should fail before a long preparation
     phases: set[str] = set()
@@ -67,10 +107,19 @@ def prepare(config: RunConfig, report: Report) -> tuple[PreparedCorpus, bool]:
         phases.add(progress.phase)
         report(progress.phase, progress.done, progress.total)
 
-    return prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), advance), phases != {"checking"}
+    return prepare_corpus(
+        config.corpus, config.tokenizer, config.training, corpora_dir(), advance
+    ), phases != {"checking"}
 
 
-def measure(config: RunConfig, corpus: PreparedCorpus, report: Report, *, warm_up: int = WARM_UP_STEPS, steps: int = PROBE_STEPS) -> Calibration:
+def measure(
+    config: RunConfig,
+    corpus: PreparedCorpus,
+    report: Report,
+    *,
+    warm_up: int = WARM_UP_STEPS,
+    steps: int = PROBE_STEPS,
+) -> Calibration:
     """Train `warm_up` steps, then `steps` timed ones, and evaluate a little, as a run would.
 
     Raises:
@@ -78,11 +127,11 @@ def measure(config: RunConfig, corpus: PreparedCorpus, report: Report, *, warm_u
     """
     import torch
 
+    from rnnlm_tui.engine.batches import evaluation_batches
     from rnnlm_tui.engine.device import describe, seed_everything
-    from rnnlm_tui.engine.held_out import evaluation_batches
+    from rnnlm_tui.engine.evaluate import evaluate
     from rnnlm_tui.engine.memory import held_bytes, peak_bytes, reset_peak
-    from rnnlm_tui.engine.score import evaluate
-    from rnnlm_tui.worker.building import build_batches, build_model, build_trainer, set_up_torch
+    from rnnlm_tui.worker.build import build_batches, build_model, build_trainer, set_up_torch
 
     training = config.training
     device = set_up_torch(config)
@@ -126,7 +175,11 @@ def measure(config: RunConfig, corpus: PreparedCorpus, report: Report, *, warm_u
         tokens_per_second=tokens / seconds,
         memory_bytes=peak_bytes(device),
         process_bytes=process,
-        versions={"rnnlm_tui": __version__, "torch": version("torch"), "python": sys.version.split()[0]},
+        versions={
+            "rnnlm_tui": __version__,
+            "torch": version("torch"),
+            "python": sys.version.split()[0],
+        },
         time=time.time(),
     )
 
@@ -135,7 +188,9 @@ def main() -> int:
     """Measure the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
     end_with_parent()
     keep_private()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent process, which sends SIGTERM
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the parent process, which sends SIGTERM
     signal.signal(signal.SIGTERM, _leave)
     answers = sys.stdout.buffer
 
@@ -152,7 +207,9 @@ def main() -> int:
     except Interrupted:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone; without this Python's last flush would print an error
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader is gone; without this Python's last flush would print an error
         return 1
     except Exception as error:
         traceback.print_exc()  # to stderr, the log of the parent process
@@ -164,9 +221,17 @@ def main() -> int:
 
 def _failed(error: Exception) -> ProbeFailed:
     if isinstance(error, ValidationError):
-        error = InputError("no valid config on standard input", hint="the probe is started by: rnnlm-tui estimate --probe")
+        error = InputError(
+            "no valid config on standard input",
+            hint="the probe is started by: rnnlm-tui estimate --probe",
+        )
     failure = failure_of(error)
-    return ProbeFailed(message=failure.message, hint=failure.hint, exit_code=failure.exit_code, out_of_memory=failure.out_of_memory)
+    return ProbeFailed(
+        message=failure.message,
+        hint=failure.hint,
+        exit_code=failure.exit_code,
+        out_of_memory=failure.out_of_memory,
+    )
 
 
 def _write(stream: BinaryIO, message: BaseModel) -> None:

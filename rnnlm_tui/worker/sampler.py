@@ -1,4 +1,5 @@
-"""The sampler process: reads requests as lines on stdin and writes sampled text as lines on stdout."""
+"""The sampler process: reads requests as lines on stdin and writes sampled text as lines on
+stdout."""
 
 from __future__ import annotations
 
@@ -12,10 +13,17 @@ from typing import BinaryIO, cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleFailed, SampleRequest, SamplerReady
-from rnnlm_tui.contract.wire import decode_line, encode_line
 from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.supervisor.processes import end_with_parent
+from rnnlm_tui.schema.protocol import (
+    CancelRequest,
+    LoadRequest,
+    SampleFailed,
+    SampleRequest,
+    SamplerReady,
+    decode_line,
+    encode_line,
+)
+from rnnlm_tui.system.processes import end_with_parent
 
 
 class Mailbox:
@@ -58,7 +66,8 @@ class Writer:
         self._lock = threading.Lock()
 
     def __call__(self, message: BaseModel) -> None:
-        """Write a message; exits if the reader is gone, since a sampler without its app is useless."""
+        """Write a message; exits if the reader is gone, since a sampler without its app is
+        useless."""
         line = encode_line(message)
         with self._lock:
             try:
@@ -69,10 +78,14 @@ class Writer:
 
 
 def read_requests(stream: BinaryIO, mailbox: Mailbox, write: Writer) -> None:
-    """Put requests into the mailbox until the stream ends; an invalid one is answered with an error."""
+    """Put requests into the mailbox until the stream ends; an invalid one is answered with an
+    error."""
     while line := stream.readline():
         try:
-            request = cast(SampleRequest | CancelRequest | LoadRequest, decode_line(line, SampleRequest, CancelRequest, LoadRequest))
+            request = cast(
+                SampleRequest | CancelRequest | LoadRequest,
+                decode_line(line, SampleRequest, CancelRequest, LoadRequest),
+            )
         except InputError as error:
             write(SampleFailed(id="", message=error.message, exit_code=error.exit_code))
             continue
@@ -83,8 +96,9 @@ def read_requests(stream: BinaryIO, mailbox: Mailbox, write: Writer) -> None:
 
 
 def serve(mailbox: Mailbox, write: Writer) -> None:
-    """Answer requests one after the other, forever. torch is imported here, after the first line of output."""
-    from rnnlm_tui.worker.sampling import Sampler
+    """Answer requests one after the other, forever. torch is imported here, after the first line of
+    output."""
+    from rnnlm_tui.worker.generation import Sampler
 
     sampler = Sampler()
     while True:
@@ -94,19 +108,32 @@ def serve(mailbox: Mailbox, write: Writer) -> None:
                 sampler.load(request.checkpoint)
                 write(SamplerReady(id=request.id, device=sampler.device))
             else:
-                for message in sampler.continue_prompt(request, partial(mailbox.is_cancelled, request.id)):
+                for message in sampler.continue_prompt(
+                    request, partial(mailbox.is_cancelled, request.id)
+                ):
                     write(message)
         except RnnlmError as error:
-            write(SampleFailed(id=request.id, message=error.message, hint=error.hint, exit_code=error.exit_code))
+            write(
+                SampleFailed(
+                    id=request.id, message=error.message, hint=error.hint, exit_code=error.exit_code
+                )
+            )
         except Exception as error:
             traceback.print_exc()  # to stderr, the log of the parent process
-            write(SampleFailed(id=request.id, message=f"the sampler failed: {type(error).__name__}: {error}", exit_code=4))
+            write(
+                SampleFailed(
+                    id=request.id,
+                    message=f"the sampler failed: {type(error).__name__}: {error}",
+                    exit_code=4,
+                )
+            )
         finally:
             mailbox.done(request.id)
 
 
 def serve_or_exit(mailbox: Mailbox, write: Writer) -> None:
-    """Serve. If that fails (torch can't be imported, no memory) exit, so that no client waits forever."""
+    """Serve. If that fails (torch can't be imported, no memory) exit, so that no client waits
+    forever."""
     try:
         serve(mailbox, write)
     finally:

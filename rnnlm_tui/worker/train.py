@@ -1,42 +1,78 @@
-"""The training worker: `python -m rnnlm_tui.worker.train RUN-DIRECTORY` runs one attempt on a run."""
+"""The training worker: `python -m rnnlm_tui.worker.train RUN-DIRECTORY` runs one attempt on a run.
+
+The worker's output: it goes to the run's log, and a full disk is no error.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from rnnlm_tui.contract.metrics import EventKind, EventRow
-from rnnlm_tui.contract.status import CORPUS_HASH_KEY, DATABASE_KEY, MEMORY_KEY, failure_prefix
 from rnnlm_tui.errors import RnnlmError, RunStateError
-from rnnlm_tui.store.atomic import keep_private, storage_errors
-from rnnlm_tui.store.checkpoints import list_checkpoints, move_damaged_aside, newest_valid, sweep_temporary
+from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.schema.status import CORPUS_HASH_KEY, DATABASE_KEY, MEMORY_KEY, failure_prefix
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locations import corpora_dir
-from rnnlm_tui.store.locks import RunLock, boot_id, host_name
 from rnnlm_tui.store.manifest import read_manifest
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.rebuild import open_database
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.machine_reader import MachineReader
-from rnnlm_tui.worker.commands import CommandHandler
+from rnnlm_tui.store.recovery import open_database
+from rnnlm_tui.store.verify import (
+    list_checkpoints,
+    move_damaged_aside,
+    newest_valid,
+    sweep_temporary,
+)
+from rnnlm_tui.system.files import keep_private, storage_errors
+from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+from rnnlm_tui.system.machine import MachineReader
+from rnnlm_tui.worker.build import PreparingRun, ProgressReporter
+from rnnlm_tui.worker.commands import CommandHandler, Inbox, StopRequested
 from rnnlm_tui.worker.control import ControlServer, PendingCommand
-from rnnlm_tui.worker.inbox import Inbox, StopRequested
-from rnnlm_tui.worker.log import log_without_disk_errors
-from rnnlm_tui.worker.preparation import PreparingRun, ProgressReporter
-from rnnlm_tui.worker.pulse import Heartbeat
-from rnnlm_tui.worker.records import Recorder
-from rnnlm_tui.worker.versions import versions
+from rnnlm_tui.worker.heartbeat import Heartbeat
+from rnnlm_tui.worker.recorder import Recorder
+from rnnlm_tui.worker.setup import versions
+
+_STDERR = 2
+
+
+class Log(io.TextIOBase):
+    """Writes to this process's stderr, which is the run's log; lines that can't be written are
+    dropped."""
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def fileno(self) -> int:
+        """stderr's."""
+        return _STDERR
+
+    def write(self, text: str, /) -> int:
+        """Write the text now, as far as the disk accepts it."""
+        with suppress(OSError):
+            os.write(_STDERR, text.encode("utf-8", "backslashreplace"))
+        return len(text)
+
+
+def log_without_disk_errors() -> None:
+    """Send everything that this process prints through such a log."""
+    sys.stdout = sys.stderr = Log()
 
 
 class Worker:
     """One attempt on a run whose lock this process holds."""
 
-    def __init__(self, run: RunDirectory, lock: RunLock, inbox: Inbox, database: RunDatabase) -> None:
-        """Record the attempt, so that the launching process sees it at once: nothing here reads a large file.
+    def __init__(
+        self, run: RunDirectory, lock: RunLock, inbox: Inbox, database: RunDatabase
+    ) -> None:
+        """Record the attempt, so that the launching process sees it at once: nothing here reads a
+        large file.
 
         Raises:
             RunStateError: the run is finished.
@@ -50,14 +86,22 @@ class Worker:
         with RunReader(run) as reader:
             last = reader.last_state()
         if last is not None and last.kind == "finished":
-            raise RunStateError(f"{run.name} is finished", hint=f"to train on from its weights: rnnlm-tui train --from {run.name}@last")
+            raise RunStateError(
+                f"{run.name} is finished",
+                hint=f"to train on from its weights: rnnlm-tui train --from {run.name}@last",
+            )
         sweep_temporary(run)
         newest = list_checkpoints(run)[-1:]
         self._step = newest[0].step if newest else 0
         self._recorder.make_ballast()
-        self._attempt = self._recorder.begin_attempt(os.getpid(), host_name(), boot_id(), "", self._step, versions())
+        self._attempt = self._recorder.begin_attempt(
+            os.getpid(), host_name(), boot_id(), "", self._step, versions()
+        )
         self._opening: EventKind = "started" if last is None else "resumed"
-        self._commands = CommandHandler(PreparingRun(self._step, self._relative(newest[0].path) if newest else ""), self._recorder)
+        self._commands = CommandHandler(
+            PreparingRun(self._step, self._relative(newest[0].path) if newest else ""),
+            self._recorder,
+        )
         self._heartbeat: Heartbeat | None = None
         self._server: ControlServer | None = None
         self._failure: RnnlmError | None = None
@@ -78,7 +122,9 @@ class Worker:
                 code, ending = self._failed(self._failure), "failed"
             self._step = self._commands.target.step
             if ending != "failed":
-                self._event("finished" if ending == "finished" else "stopped", f"at step {self._step:,}")
+                self._event(
+                    "finished" if ending == "finished" else "stopped", f"at step {self._step:,}"
+                )
         finally:
             self._close(ending)
         return code
@@ -89,20 +135,38 @@ class Worker:
         config = self._run.read_config()
         progress = ProgressReporter(self._recorder, self._inbox, self._commands)
         progress.handle_commands()
-        # torch, numpy and tokenizers take seconds to import: the run's log should show a living worker first.
-        from rnnlm_tui.corpus.token_store import prepare_corpus
-        from rnnlm_tui.worker.assembly import assemble, watch_gpu
+        # torch, numpy and tokenizers take seconds to import: the run's log should show a living
+        # worker first.
+        from rnnlm_tui.corpus.corpus import prepare_corpus
         from rnnlm_tui.worker.attempt import Attempt
-        from rnnlm_tui.worker.building import set_up_torch
-        from rnnlm_tui.worker.resuming import trained_on
+        from rnnlm_tui.worker.build import set_up_torch
+        from rnnlm_tui.worker.setup import assemble, trained_on, watch_gpu
 
-        attempt = Attempt(self._run, config, self._recorder, self._attempt, checkpoint, self._inbox, self._commands)
-        device = set_up_torch(config)  # first: a missing device should fail before a long preparation
+        attempt = Attempt(
+            self._run,
+            config,
+            self._recorder,
+            self._attempt,
+            checkpoint,
+            self._inbox,
+            self._commands,
+        )
+        device = set_up_torch(
+            config
+        )  # first: a missing device should fail before a long preparation
         watch_gpu(device, probe)
         with storage_errors("build the corpus in", corpora_dir()):
             known = self._keep_corpus_hash if checkpoint is None else None
             before = None if checkpoint is None else trained_on(read_manifest(checkpoint))
-            corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, corpora_dir(), progress, known, trained_on=before)
+            corpus = prepare_corpus(
+                config.corpus,
+                config.tokenizer,
+                config.training,
+                corpora_dir(),
+                progress,
+                known,
+                trained_on=before,
+            )
         with self._inbox.immediately(self._commands.handle, self._leave):
             progress.handle_commands()  # those that were queued before
             training = assemble(attempt, corpus, device)
@@ -112,11 +176,13 @@ class Worker:
         return training.train()
 
     def _keep_corpus_hash(self, found: str) -> None:
-        """Record which corpus the run uses, so that it isn't removed. A resumed run keeps its first hash."""
+        """Record which corpus the run uses, so that it isn't removed. A resumed run keeps its first
+        hash."""
         self._recorder.set_meta(CORPUS_HASH_KEY, found)
 
     def _leave(self, stop: PendingCommand) -> None:
-        """Stop and exit while the main thread builds the model or rehearses a step: nothing new is to be saved."""
+        """Stop and exit while the main thread builds the model or rehearses a step: nothing new is
+        to be saved."""
         code = 1
         try:
             try:
@@ -135,7 +201,9 @@ class Worker:
         """Write the first events, then start the heartbeat and the control socket."""
         self._store_failure("", "", 0)
         self._recorder.set_meta(MEMORY_KEY, "")  # of the attempt before
-        self._event(self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}")
+        self._event(
+            self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}"
+        )
         self._event("preparing", "")
         if (place := self._run.database_location) is not None:
             self._event("note", f"its database is {place}")
@@ -144,7 +212,9 @@ class Worker:
         self._heartbeat = Heartbeat(self._recorder, probe)
         self._heartbeat.start()
         socket_path = self._run.make_socket_directory()
-        self._server = ControlServer(socket_path, status=self._commands.status, deliver=self._receive)
+        self._server = ControlServer(
+            socket_path, status=self._commands.status, deliver=self._receive
+        )
         self._server.start()
         self._recorder.set_meta("socket", str(socket_path))
         return probe
@@ -159,15 +229,26 @@ class Worker:
         if step != self._step:
             self._recorder.go_back(self._attempt, step)
             self._step = step
-            self._commands.target = PreparingRun(step, "" if checkpoint is None else self._relative(checkpoint))
-        instead = f"step {step:,} is used" if checkpoint is not None else "there is no other, so the run restarts from step 0"
+            self._commands.target = PreparingRun(
+                step, "" if checkpoint is None else self._relative(checkpoint)
+            )
+        instead = (
+            f"step {step:,} is used"
+            if checkpoint is not None
+            else "there is no other, so the run restarts from step 0"
+        )
         for one in damaged:
             aside = self._relative(move_damaged_aside(one))
-            self._event("note", f"the checkpoint of step {one.step:,} is damaged, {instead}: {one.problem}; moved to {aside}")
+            self._event(
+                "note",
+                f"the checkpoint of step {one.step:,} is damaged, {instead}: {one.problem}; moved"
+                f" to {aside}",
+            )
         return checkpoint
 
     def _receive(self, pending: PendingCommand) -> None:
-        """In the control thread: answer a stop that was carried out before, queue everything else."""
+        """In the control thread: answer a stop that was carried out before, queue everything
+        else."""
         if not self._commands.replay(pending):
             self._inbox.deliver(pending)
 
@@ -211,7 +292,8 @@ class Worker:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the worker; returns its exit code: 0 finished or stopped, else as in `rnnlm_tui.errors`."""
+    """Run the worker; returns its exit code: 0 finished or stopped, else as in
+    `rnnlm_tui.errors`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if len(given) != 1:
         _log("usage: python -m rnnlm_tui.worker.train RUN-DIRECTORY")
@@ -237,8 +319,12 @@ def _explained(error: Exception, run: RunDirectory) -> RnnlmError:
     if isinstance(error, RnnlmError):
         return error
     if isinstance(error, MemoryError):
-        return RnnlmError("out of memory", hint="a smaller training.batch_size, model or vocabulary needs less")
-    return RnnlmError(f"{type(error).__name__}: {error}", hint=f"the traceback is in {run.log_path}")
+        return RnnlmError(
+            "out of memory", hint="a smaller training.batch_size, model or vocabulary needs less"
+        )
+    return RnnlmError(
+        f"{type(error).__name__}: {error}", hint=f"the traceback is in {run.log_path}"
+    )
 
 
 def _log(what: object) -> None:

@@ -42,12 +42,15 @@ NOUNS = [
 ]
 FORMATTING = ("figures.py", "formatting.py")
 """Where `counted` is defined."""
-_OWN_PLURAL = re.compile(r"""['"]s['"] if \w[^:]* (!=|>) 1 else ['"]['"]|['"]['"] if [^:]* == 1 else ['"]s['"]""")
+_OWN_PLURAL = re.compile(
+    r"""['"]s['"] if \w[^:]* (!=|>) 1 else ['"]['"]|['"]['"] if [^:]* == 1 else ['"]s['"]"""
+)
 _NOUN = re.compile(rf" (?:[a-z]+ )?(?:{'|'.join(NOUNS)})s\b")
 
 
 def formatted_counts(source: str) -> Iterator[tuple[int, str]]:
-    """Line and text of each f-string in which a formatted number or a length precedes a plural noun."""
+    """Line and text of each f-string in which a formatted number or a length precedes a plural
+    noun."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.JoinedStr):
             continue
@@ -55,7 +58,9 @@ def formatted_counts(source: str) -> Iterator[tuple[int, str]]:
             if not isinstance(value, ast.FormattedValue) or not isinstance(after, ast.Constant):
                 continue
             number = ast.unparse(value.value)
-            grouped = value.format_spec is not None and ast.unparse(value.format_spec).endswith(",'")
+            grouped = value.format_spec is not None and ast.unparse(value.format_spec).endswith(
+                ",'"
+            )
             if number.isupper() or not (grouped or number.startswith("len(")):
                 continue
             found = _NOUN.match(str(after.value))

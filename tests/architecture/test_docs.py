@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui import __version__
-from rnnlm_tui.cli.application import command_of
-from rnnlm_tui.cli.promise import GUARANTEES
-from rnnlm_tui.cli.verbs import VERBS
-from rnnlm_tui.contract.validation import field_paths
+from rnnlm_tui.cli.app import GUARANTEES, VERBS, command_of
 from rnnlm_tui.docs import FOLDER, GUIDES, find_guide
+from rnnlm_tui.schema.validation import field_paths
 from tests.tools.guides import TABLES, generated
 
 ROOT = Path(__file__).parents[2]
@@ -89,9 +87,13 @@ def test_the_two_commands_start_from_a_bare_python() -> None:
 
 def test_every_command_in_the_documentation_exists() -> None:
     for path, text in PAGES.items():
-        shown = re.findall(r"(?:^(?:\$ )?|\$\(|&& |`)rnnlm-tui ([a-z][^\n`)#|&>]*)", text, re.MULTILINE)
+        shown = re.findall(
+            r"(?:^(?:\$ )?|\$\(|&& |`)rnnlm-tui ([a-z][^\n`)#|&>]*)", text, re.MULTILINE
+        )
         for arguments in map(shlex.split, shown):
-            matching = [verb for verb in VERBS if verb.name.split() == arguments[: len(verb.name.split())]]
+            matching = [
+                verb for verb in VERBS if verb.name.split() == arguments[: len(verb.name.split())]
+            ]
             assert matching, (path, arguments)
             verb = max(matching, key=lambda verb: len(verb.name))
             known = {option for parameter in command_of(verb).params for option in parameter.opts}
@@ -111,32 +113,53 @@ def test_links_lead_to_files_and_headings() -> None:
             file, _, anchor = target.partition("#")
             there = (path.parent / file).resolve() if file else path
             assert there.exists(), (path, target)
-            assert not anchor or anchor in anchors(there.read_text(encoding="utf-8")), (path, target)
+            assert not anchor or anchor in anchors(there.read_text(encoding="utf-8")), (
+                path,
+                target,
+            )
 
 
 def test_guides_link_only_to_guides() -> None:
     for guide in GUIDES:
         for target in re.findall(r"\]\(([^):]+)\)", guide.text()):
-            assert target.partition("#")[0].removesuffix(".md") in {other.topic for other in GUIDES}, target
+            assert target.partition("#")[0].removesuffix(".md") in {
+                other.topic for other in GUIDES
+            }, target
 
 
 def test_modules_that_guides_name_exist() -> None:
     for path, text in PAGES.items():
         for module in re.findall(r"python -m (tests[\w.]*|rnnlm_tui[\w.]*)", text):
             file = ROOT / module.replace(".", "/")
-            assert file.with_suffix(".py").exists() or (file / "__main__.py").exists() or (file / "__init__.py").exists(), (path, module)
-    for source in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", PAGES[find_guide("inside").path] + CONTRIBUTING):
+            assert (
+                file.with_suffix(".py").exists()
+                or (file / "__main__.py").exists()
+                or (file / "__init__.py").exists()
+            ), (path, module)
+    for source in re.findall(
+        r"`((?:[a-z_]+/)+[a-z_]+\.py)`", PAGES[find_guide("inside").path] + CONTRIBUTING
+    ):
         assert (ROOT / "rnnlm_tui" / source).exists() or (ROOT / source).exists(), source
 
 
 def test_the_promise_has_the_same_parts_in_guide_and_help() -> None:
-    promise = PAGES[find_guide("reliability").path].partition("## What a run guarantees")[2].partition("\n## ")[0]
-    assert re.findall(r"^- \*\*([^*.]+)\.?\*\*", promise, re.MULTILINE) == [name for name, _ in GUARANTEES]
+    promise = (
+        PAGES[find_guide("reliability").path]
+        .partition("## What a run guarantees")[2]
+        .partition("\n## ")[0]
+    )
+    assert re.findall(r"^- \*\*([^*.]+)\.?\*\*", promise, re.MULTILINE) == [
+        name for name, _ in GUARANTEES
+    ]
 
 
 def test_inside_names_every_package() -> None:
     text = PAGES[find_guide("inside").path].partition("## Packages")[2].partition("\n## ")[0]
-    rooms = {path.name for path in FOLDER.parent.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    rooms = {
+        path.name
+        for path in FOLDER.parent.iterdir()
+        if path.is_dir() and path.name != "__pycache__"
+    }
     assert set(re.findall(r"^\| `(\w+)/`", text, re.MULTILINE)) == rooms
 
 
@@ -164,6 +187,12 @@ def test_the_wheel_holds_the_guides(tmp_path: Path) -> None:
     pytest.importorskip("hatchling", reason="the build backend isn't installed")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=ROOT)
-    listing = subprocess.run([sys.executable, "-m", "zipfile", "-l", str(next(tmp_path.glob("*.whl")))], check=True, capture_output=True, text=True, timeout=60)
+    listing = subprocess.run(
+        [sys.executable, "-m", "zipfile", "-l", str(next(tmp_path.glob("*.whl")))],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     for guide in GUIDES:
         assert f"rnnlm_tui/docs/{guide.topic}.md" in listing.stdout

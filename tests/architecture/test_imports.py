@@ -1,4 +1,5 @@
-"""Who may import whom: the layers by import-linter, and what really is in memory in fresh interpreters."""
+"""Who may import whom: the layers by import-linter, and what really is in memory in fresh
+interpreters."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import rnnlm_tui
-from rnnlm_tui.store.locations import runs_dir
+from rnnlm_tui.store.paths import runs_dir
 
 ROOT = Path(rnnlm_tui.__file__).parents[1]
 HEAVY = ("torch", "numpy", "transformers", "tokenizers", "safetensors")
@@ -21,23 +22,42 @@ SCREEN = ("textual", "rich", "typer")
 
 def modules_below(package: str) -> list[str]:
     """The names of all modules of one room."""
-    return sorted(found.name for found in pkgutil.walk_packages([str(ROOT / "rnnlm_tui" / package)], f"rnnlm_tui.{package}."))
+    return sorted(
+        found.name
+        for found in pkgutil.walk_packages(
+            [str(ROOT / "rnnlm_tui" / package)], f"rnnlm_tui.{package}."
+        )
+    )
 
 
 def loaded_after(statement: str) -> set[str]:
     """The top-level modules that a fresh interpreter holds after a statement."""
     code = (
-        f"import sys\ntry:\n    exec({statement!r})\nexcept SystemExit:\n    pass\nprint('\\n' + ' '.join({{name.partition('.')[0] for name in sys.modules}}))"
+        f"import sys\ntry:\n    exec({statement!r})\nexcept SystemExit:\n    pass\nprint('\\n' + '"
+        " '.join({name.partition('.')[0] for name in sys.modules}))"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True, cwd=ROOT, env={**os.environ, "COLUMNS": "80"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80"},
     )
     return set(answer.stdout.splitlines()[-1].split())
 
 
 def test_imports_point_down() -> None:
-    linter = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"]
-    answer = subprocess.run(linter, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
+    linter = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+        "--no-cache",
+    ]
+    answer = subprocess.run(
+        linter, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
+    )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "KEPT" in answer.stdout
 
@@ -51,7 +71,7 @@ def test_a_worker_never_holds_a_terminal(worker: str) -> None:
     assert not loaded_after(f"import {worker}") & set(SCREEN)
 
 
-@pytest.mark.parametrize("room", ["cli", "tui", "supervisor", "store", "contract"])
+@pytest.mark.parametrize("room", ["cli", "tui", "client", "store", "schema"])
 def test_no_module_that_a_terminal_waits_for_loads_torch(room: str) -> None:
     names = modules_below(room)
     assert names
@@ -75,15 +95,33 @@ def test_help_comes_at_once_since_it_loads_nothing(arguments: list[str]) -> None
     assert not loaded & {*HEAVY, "textual", "rich", "pydantic", "psutil", "asyncio", "sqlite3"}
 
 
-@pytest.mark.parametrize("arguments", [["runs"], ["config", "show"], ["train", "--set", "a.b=1"], ["show", "nothing"], ["corpus"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["runs"], ["config", "show"], ["train", "--set", "a.b=1"], ["show", "nothing"], ["corpus"]],
+)
 def test_a_verb_without_a_screen_loads_neither_torch_nor_textual(arguments: list[str]) -> None:
-    assert not loaded_after(f"from rnnlm_tui.cli.main import main; main({arguments!r})") & {*HEAVY, "textual", "rich"}
+    assert not loaded_after(f"from rnnlm_tui.cli.main import main; main({arguments!r})") & {
+        *HEAVY,
+        "textual",
+        "rich",
+    }
 
 
 def test_the_time_of_help_is_shown(record_property: Callable[[str, object], None]) -> None:
-    """Milliseconds of CPU go into the report; what they depend on, the imports, is what the other tests hold."""
-    code = "import resource, sys\nfrom rnnlm_tui.cli.main import run\nrun(['--help'])\nusage = resource.getrusage(resource.RUSAGE_SELF)\nprint(usage.ru_utime + usage.ru_stime)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    """Milliseconds of CPU go into the report; what they depend on, the imports, is what the other
+    tests hold."""
+    code = (
+        "import resource, sys\nfrom rnnlm_tui.cli.main import run\nrun(['--help'])\nusage ="
+        " resource.getrusage(resource.RUSAGE_SELF)\nprint(usage.ru_utime + usage.ru_stime)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=ROOT,
+    )
     seconds = float(answer.stdout.splitlines()[-1])
     record_property("help_cpu_ms", round(seconds * 1000))
     print(f"rnnlm-tui --help: {seconds * 1000:.0f} ms of CPU")  # noqa: T201  shown with pytest -rP
@@ -125,8 +163,16 @@ OTHER_PANES = {
 
 @pytest.mark.parametrize("pane", ["runs", "train"])
 def test_the_first_picture_waits_for_nothing_that_it_does_not_show(pane: str) -> None:
-    """What costs most of a start: pydantic with the models of configs and summaries, the command line's parser, databases, the other panes."""
-    answer = subprocess.run([sys.executable, "-c", FIRST_PICTURE, pane], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    """What costs most of a start: pydantic with the models of configs and summaries, the command
+    line's parser, databases, the other panes."""
+    answer = subprocess.run(
+        [sys.executable, "-c", FIRST_PICTURE, pane],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+    )
     assert answer.returncode == 0, answer.stderr
     loaded = set(answer.stdout.splitlines()[-1].split())
     unwanted = {
@@ -143,7 +189,10 @@ def test_the_first_picture_waits_for_nothing_that_it_does_not_show(pane: str) ->
         "textual.widgets._text_area",
     }
     assert loaded & unwanted == set()
-    assert not loaded & {f"rnnlm_tui.tui.screens.{other}" for other in (*OTHER_PANES[pane], "docs", "help", "palette", "quit", "worker_log")}
+    assert not loaded & {
+        f"rnnlm_tui.tui.screens.{other}"
+        for other in (*OTHER_PANES[pane], "docs", "help", "palette", "quit", "worker_log")
+    }
 
 
 @pytest.mark.parametrize("arguments", [[], ["open", "plain-otter"]])
@@ -151,10 +200,29 @@ def test_an_app_that_is_opened_without_options_loads_no_option_parser(arguments:
     run = runs_dir() / "plain-otter"
     run.mkdir(parents=True)
     (run / "config.toml").touch()
-    assert not loaded_after(f"from rnnlm_tui.cli.main import main; main({arguments!r})") & {"typer", "pydantic"}
+    assert not loaded_after(f"from rnnlm_tui.cli.main import main; main({arguments!r})") & {
+        "typer",
+        "pydantic",
+    }
 
 
 def test_a_run_that_is_whole_is_read_without_what_repairs_one() -> None:
-    code = "import sys, rnnlm_tui.supervisor.monitor; print(*sys.modules)"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT).stdout.split())
-    assert loaded & {f"rnnlm_tui.store.{name}" for name in ("rebuild", "salvage", "refill", "database", "manifest", "checkpoint_list")} == set()
+    code = "import sys, rnnlm_tui.client.monitor; print(*sys.modules)"
+    loaded = set(
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            cwd=ROOT,
+        ).stdout.split()
+    )
+    assert (
+        loaded
+        & {
+            f"rnnlm_tui.store.{name}"
+            for name in ("rebuild", "salvage", "refill", "database", "manifest", "checkpoint_list")
+        }
+        == set()
+    )

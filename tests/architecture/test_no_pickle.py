@@ -12,33 +12,69 @@ import rnnlm_tui
 
 PACKAGE = Path(rnnlm_tui.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-MODULES = frozenset({"_pickle", "cPickle", "cloudpickle", "copyreg", "dill", "joblib", "marshal", "multiprocessing", "pickle", "pickletools", "shelve"})
+MODULES = frozenset(
+    {
+        "_pickle",
+        "cPickle",
+        "cloudpickle",
+        "copyreg",
+        "dill",
+        "joblib",
+        "marshal",
+        "multiprocessing",
+        "pickle",
+        "pickletools",
+        "shelve",
+    }
+)
 """Modules that read or write pickles or code (multiprocessing pickles whatever it sends)."""
-READERS = {"torch": {"load", "save"}, "numpy": {"load", "save", "savez"}, "np": {"load", "save", "savez"}, "pandas": {"read_pickle"}}
+READERS = {
+    "torch": {"load", "save"},
+    "numpy": {"load", "save", "savez"},
+    "np": {"load", "save", "savez"},
+    "pandas": {"read_pickle"},
+}
 
 
 def pickling(tree: ast.AST) -> Iterator[str]:
     """Imports and calls that read or write pickles."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (f"import {name.name}" for name in node.names if name.name.partition(".")[0] in MODULES)
+            yield from (
+                f"import {name.name}"
+                for name in node.names
+                if name.name.partition(".")[0] in MODULES
+            )
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             root = node.module.partition(".")[0]
             if root in MODULES or any(name.name in READERS.get(root, ()) for name in node.names):
                 yield f"from {node.module} import {', '.join(name.name for name in node.names)}"
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in READERS.get(node.value.id, ()):
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.attr in READERS.get(node.value.id, ())
+        ):
             yield f"{node.value.id}.{node.attr}"
         if isinstance(node, ast.Call):
-            yield from (f"{keyword.arg}=…" for keyword in node.keywords if keyword.arg in ("allow_pickle", "weights_only", "pickle_module"))
+            yield from (
+                f"{keyword.arg}=…"
+                for keyword in node.keywords
+                if keyword.arg in ("allow_pickle", "weights_only", "pickle_module")
+            )
             yield from (
                 "trust_remote_code"
                 for keyword in node.keywords
-                if keyword.arg == "trust_remote_code" and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+                if keyword.arg == "trust_remote_code"
+                and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
             )
 
 
 def test_no_source_reads_or_writes_a_pickle() -> None:
-    found = [f"{path.relative_to(PACKAGE)}: {place}" for path in SOURCES for place in pickling(ast.parse(path.read_text()))]
+    found = [
+        f"{path.relative_to(PACKAGE)}: {place}"
+        for path in SOURCES
+        for place in pickling(ast.parse(path.read_text()))
+    ]
     assert not found
 
 

@@ -13,10 +13,25 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     "command",
-    [["ruff", "check", "--no-cache", "."], ["ruff", "format", "--no-cache", "--check", "--diff", "."], ["mypy"]],
+    [
+        ["ruff", "check", "--no-cache", "."],
+        ["ruff", "format", "--no-cache", "--check", "--diff", "."],
+        ["mypy"],
+    ],
     ids=["ruff check", "ruff format", "mypy --strict"],
 )
 def test_nothing_to_complain_of(command: list[str], tmp_path: Path) -> None:
-    cache = ["--cache-dir", str(tmp_path)] if command == ["mypy"] and not (ROOT / ".mypy_cache").is_dir() else []
-    answer = subprocess.run([sys.executable, "-m", *command, *cache], capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
+    cache = (
+        ["--cache-dir", str(tmp_path)]
+        if command == ["mypy"] and not (ROOT / ".mypy_cache").is_dir()
+        else []
+    )
+    answer = subprocess.run(
+        [sys.executable, "-m", *command, *cache],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        cwd=ROOT,
+    )
     assert answer.returncode == 0, (answer.stdout + answer.stderr)[-6_000:]

@@ -1,4 +1,5 @@
-"""Rules for every source file: a docstring, nothing unfinished, no swallowed errors, no test code in the product."""
+"""Rules for every source file: a docstring, nothing unfinished, no swallowed errors, no test code
+in the product."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ def test_the_package_does_not_import_the_tests() -> None:
 
 def test_no_module_has_a_vague_name() -> None:
     named = [*SOURCES, *TESTS]
-    assert not [str(path.relative_to(ROOT)) for path in named if {path.stem, path.parent.name} & VAGUE]
+    assert not [
+        str(path.relative_to(ROOT)) for path in named if {path.stem, path.parent.name} & VAGUE
+    ]
 
 
 def test_the_package_is_typed_and_every_test_folder_is_a_package() -> None:

@@ -1,7 +1,10 @@
-"""How fast a run trains with and without the app: `python -m tests.benchmarks.attached_cost [--seconds 15] [--rounds 10]`.
+"""How fast a run trains with and without the app: `python -m tests.benchmarks.attached_cost
+[--seconds 15] [--rounds 10]`.
 
-The run uses all cores; the app shows its train pane at 120×40 and 2 frames a second. The app is opened and closed in turns, and each
-interval with it is compared with the ones right before and after, so that a machine that gets slower or faster doesn't count. The app's
+The run uses all cores; the app shows its train pane at 120×40 and 2 frames a second. The app is
+opened and closed in turns, and each
+interval with it is compared with the ones right before and after, so that a machine that gets
+slower or faster doesn't count. The app's
 processor time and the worker's processor time per step are valid on a busy machine too.
 """
 
@@ -19,8 +22,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from rnnlm_tui.store.locks import read_lock
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.locks import read_lock
 from tests.benchmarks.interference import Speed, say, speed_for, spread
 from tests.benchmarks.terminal_cost import LIVE, live_config, opened_app, settle, wait_for_charts
 from tests.integration.runs import end, start, wait_for_step
@@ -96,7 +99,9 @@ def measure(seconds: float, rounds: int) -> Iterator[Attached]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=15.0, help="of each time")
     parser.add_argument("--rounds", type=int, default=10, help="with the app and without")
     given = parser.parse_args()
@@ -107,12 +112,20 @@ def main() -> None:
         for one in measure(given.seconds, given.rounds):
             found.append(one)
             say(
-                f"round {len(found)}: {one.alone.steps * tokens:,.0f} tokens/s alone, {one.watched.steps * tokens:,.0f} watched; the app {one.processor:.2f} % of a core"
+                f"round {len(found)}: {one.alone.steps * tokens:,.0f} tokens/s alone,"
+                f" {one.watched.steps * tokens:,.0f} watched; the app {one.processor:.2f} % of a"
+                " core"
             )
     say(f"\n{given.rounds} rounds of {given.seconds:g} s, medians and quartiles")
-    for name, speeds in (("alone", [one.alone for one in found]), ("watched", [one.watched for one in found])):
+    for name, speeds in (
+        ("alone", [one.alone for one in found]),
+        ("watched", [one.watched for one in found]),
+    ):
         say(f"tokens/s {name:8} {statistics.median(one.steps for one in speeds) * tokens:10,.0f}")
-    say(f"watched / alone    {spread([one.watched.steps / one.alone.steps for one in found])}  (budget 0.98)")
+    say(
+        f"watched / alone    {spread([one.watched.steps / one.alone.steps for one in found])} "
+        " (budget 0.98)"
+    )
     say(f"work a step, ratio {spread([one.watched.work / one.alone.work for one in found])}")
     say(f"the app, % of core {spread([one.processor for one in found])}  (budget 3)")
 

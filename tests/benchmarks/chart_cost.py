@@ -1,4 +1,5 @@
-"""The processor time of drawing each chart of the train screen, at 500 steps and at a million, whole and zoomed. `python -m tests.benchmarks.chart_cost [STEPS …]`."""
+"""The processor time of drawing each chart of the train screen, at 500 steps and at a million,
+whole and zoomed. `python -m tests.benchmarks.chart_cost [STEPS …]`."""
 
 from __future__ import annotations
 
@@ -10,13 +11,17 @@ from collections.abc import Callable
 from functools import partial
 from time import perf_counter, process_time
 
-from rnnlm_tui.supervisor.monitor import RunMonitor, RunSnapshot
-from rnnlm_tui.tui.widgets.axes import AXES, Axis
-from rnnlm_tui.tui.widgets.chart.data import ChartData
-from rnnlm_tui.tui.widgets.chart.picture import PlotOptions, PlotState
-from rnnlm_tui.tui.widgets.chart.plot import draw
-from rnnlm_tui.tui.widgets.machine_data import busy_data, memory_data
-from rnnlm_tui.tui.widgets.train_data import gradient_data, loss_data, perplexity_data, speed_data
+from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
+from rnnlm_tui.tui.views.chart_data import AXES, Axis, ChartData
+from rnnlm_tui.tui.views.charts import (
+    busy_data,
+    gradient_data,
+    loss_data,
+    memory_data,
+    perplexity_data,
+    speed_data,
+)
+from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, PlotState, draw
 from tests.fakes.long_run import build
 
 Make = Callable[[RunSnapshot, Axis], ChartData]
@@ -42,10 +47,23 @@ def median_ms(work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def draw_chart(make: Make, snapshot: RunSnapshot, axis: Axis, part: tuple[float, float], width: int, height: int) -> None:
+def draw_chart(
+    make: Make,
+    snapshot: RunSnapshot,
+    axis: Axis,
+    part: tuple[float, float],
+    width: int,
+    height: int,
+) -> None:
     """Draw a chart of this snapshot, from the data to the characters."""
     data = make(snapshot, axis)
-    draw(data, PlotOptions(*part, data.x_end or part[1], data.log_y, 0.9, False, "braille"), width, height, PlotState())
+    draw(
+        data,
+        PlotOptions(*part, data.x_end or part[1], data.log_y, 0.9, False, "braille"),
+        width,
+        height,
+        PlotState(),
+    )
 
 
 def report(steps: int) -> list[str]:
@@ -54,7 +72,10 @@ def report(steps: int) -> list[str]:
     monitor = RunMonitor(run)
     start = perf_counter()
     snapshot = monitor.snapshot()
-    lines = [f"{steps:,} steps: first look {1000 * (perf_counter() - start):.1f} ms, {len(snapshot.series):,} buckets of {snapshot.series.width:,} steps"]
+    lines = [
+        f"{steps:,} steps: first look {1000 * (perf_counter() - start):.1f} ms,"
+        f" {len(snapshot.series):,} buckets of {snapshot.series.width:,} steps"
+    ]
     first, last = steps // 2, steps // 2 + min(1_000, steps // 4)
     monitor.look_at((first, last))
     start = perf_counter()
@@ -67,9 +88,14 @@ def report(steps: int) -> list[str]:
             x = data.series[0].x
             start_x, span = x[0], x[-1] - x[0]
             near = (start_x + span * first / steps, start_x + span * last / steps)
-            whole = median_ms(partial(draw_chart, make, snapshot, axis, (start_x, x[-1]), width, height))
+            whole = median_ms(
+                partial(draw_chart, make, snapshot, axis, (start_x, x[-1]), width, height)
+            )
             zoomed = median_ms(partial(draw_chart, make, closer, axis, near, width, height))
-            lines.append(f"  {name:<12} against {axis:<6} whole {whole:6.2f}   zoomed {zoomed:6.2f}   {len(x):,} points")
+            lines.append(
+                f"  {name:<12} against {axis:<6} whole {whole:6.2f}   zoomed {zoomed:6.2f}  "
+                f" {len(x):,} points"
+            )
     return lines
 
 

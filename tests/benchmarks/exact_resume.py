@@ -1,4 +1,5 @@
-"""Check exact mode: `python -m tests.benchmarks.exact_resume` trains each cell in both data modes: undisturbed, stopped at three random steps, and sampled over 200 times."""
+"""Check exact mode: `python -m tests.benchmarks.exact_resume` trains each cell in both data modes:
+undisturbed, stopped at three random steps, and sampled over 200 times."""
 
 from __future__ import annotations
 
@@ -19,20 +20,22 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import get_args
 
-from rnnlm_tui.contract.config import CellType, DataMode, RunConfig
+from rnnlm_tui.client.control import send
 from rnnlm_tui.errors import RunStateError, WorkerError
-from rnnlm_tui.store.checkpoints import resolve_checkpoint
-from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.schema.config import CellType, DataMode, RunConfig
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.control_client import send
+from rnnlm_tui.store.verify import resolve_checkpoint
+from rnnlm_tui.system.locks import read_lock
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for, write_text
 
 STEPS = 300
 STOPS = 3
-PROMPTS = tuple(f"The {word}" for word in ("cat", "dog", "bird", "mat", "house", "old", "red", "big", "a", ""))
+PROMPTS = tuple(
+    f"The {word}" for word in ("cat", "dog", "bird", "mat", "house", "old", "red", "big", "a", "")
+)
 SAMPLINGS = 20
 """At this many steps of the run, all prompts are continued and the model is evaluated."""
 TRIES = 5
@@ -42,9 +45,16 @@ CELLS: tuple[CellType, ...] = get_args(CellType)
 MODES: tuple[DataMode, ...] = get_args(DataMode)
 
 
-def exact_config(source: Path, cell: CellType, mode: DataMode, steps: int = STEPS, **changes: object) -> RunConfig:
-    """Every kind of dropout that the mode has, a schedule, clipping, a checkpoint within an epoch."""
-    stream: dict[str, object] = {"model.variational_dropout": True, "model.embedding_dropout": 0.1} if mode == "stream" else {}
+def exact_config(
+    source: Path, cell: CellType, mode: DataMode, steps: int = STEPS, **changes: object
+) -> RunConfig:
+    """Every kind of dropout that the mode has, a schedule, clipping, a checkpoint within an
+    epoch."""
+    stream: dict[str, object] = (
+        {"model.variational_dropout": True, "model.embedding_dropout": 0.1}
+        if mode == "stream"
+        else {}
+    )
     fixed: dict[str, object] = {
         "model.cell_type": cell,
         "training.data_mode": mode,
@@ -65,7 +75,9 @@ def weights_hash(run: RunDirectory, steps: int = STEPS) -> str:
         state = reader.last_state()
     assert state is not None, run.name
     assert state.kind == "finished", f"{run.name}: {state.kind}: {state.text}"
-    return hashlib.sha256((resolve_checkpoint(run, str(steps)) / "model.safetensors").read_bytes()).hexdigest()
+    return hashlib.sha256(
+        (resolve_checkpoint(run, str(steps)) / "model.safetensors").read_bytes()
+    ).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +101,33 @@ class Outcome:
         return self.straight == self.stopped == self.sampled
 
 
-def compare(workers: Workers, source: Path, cell: CellType, mode: DataMode, draw: random.Random, *, steps: int = STEPS, samplings: int = SAMPLINGS) -> Outcome:
+def compare(
+    workers: Workers,
+    source: Path,
+    cell: CellType,
+    mode: DataMode,
+    draw: random.Random,
+    *,
+    steps: int = STEPS,
+    samplings: int = SAMPLINGS,
+) -> Outcome:
     """Three runs of one config: straight, stopped, sampled."""
     name = f"{cell}-{mode}"
     config = exact_config(source, cell, mode, steps)
     looking = {"evaluation.every": steps // (samplings + 1), "evaluation.prompts": PROMPTS}
-    straight, sampled = create_run(config, f"{name}-straight"), create_run(exact_config(source, cell, mode, steps, **looking), f"{name}-sampled")
+    straight, sampled = (
+        create_run(config, f"{name}-straight"),
+        create_run(exact_config(source, cell, mode, steps, **looking), f"{name}-sampled"),
+    )
     assert workers.work(straight) == 0
     for number in range(TRIES):
         stopped = create_run(config, f"{name}-stopped-{number}")
         wanted = sorted(draw.sample(range(steps // 30, steps * 2 // 3), STOPS))
-        stops = [stop for step in wanted if (stop := _stop_at(workers, stopped, step, draw.choice(("kill", "term", "stop"))))]
+        stops = [
+            stop
+            for step in wanted
+            if (stop := _stop_at(workers, stopped, step, draw.choice(("kill", "term", "stop"))))
+        ]
         if len(stops) == STOPS:
             break
     assert len(stops) == STOPS, f"{name} ended before it could be stopped, {TRIES} times"
@@ -107,7 +135,15 @@ def compare(workers: Workers, source: Path, cell: CellType, mode: DataMode, draw
     assert workers.work(sampled) == 0
     with RunReader(sampled) as reader:
         samples = sum(row.step < steps for row in reader.samples())
-    return Outcome(cell, mode, weights_hash(straight, steps), weights_hash(stopped, steps), tuple(stops), weights_hash(sampled, steps), samples)
+    return Outcome(
+        cell,
+        mode,
+        weights_hash(straight, steps),
+        weights_hash(stopped, steps),
+        tuple(stops),
+        weights_hash(sampled, steps),
+        samples,
+    )
 
 
 def reached(run: RunDirectory, pid: int, step: int) -> int:
@@ -116,7 +152,12 @@ def reached(run: RunDirectory, pid: int, step: int) -> int:
     def answer() -> int | None:
         with RunReader(run) as reader:
             attempts, known = reader.attempts(), reader.meta()
-        if not attempts or attempts[-1].pid != pid or known.get("socket") is None or read_lock(run.lock_path).pid != pid:
+        if (
+            not attempts
+            or attempts[-1].pid != pid
+            or known.get("socket") is None
+            or read_lock(run.lock_path).pid != pid
+        ):
             return None
         result = send(run, "status")
         return result.step if result.status != "preparing" and result.step >= step else None
@@ -125,7 +166,8 @@ def reached(run: RunDirectory, pid: int, step: int) -> int:
 
 
 def _stop_at(workers: Workers, run: RunDirectory, step: int, how: str) -> str:
-    """Run one attempt that is killed, terminated or stopped near a step; returns `kill 117`, or "" if the run ended before."""
+    """Run one attempt that is killed, terminated or stopped near a step; returns `kill 117`, or ""
+    if the run ended before."""
     if _finished(run):
         return ""
     pid = workers.start(run)
@@ -161,7 +203,13 @@ def crew(count: int) -> Iterator[SimpleQueue[Workers]]:
         yield free
 
 
-def compare_all(source: Path, pairs: Sequence[tuple[CellType, DataMode]], draw: random.Random, *, abreast: int = 2) -> list[Outcome]:
+def compare_all(
+    source: Path,
+    pairs: Sequence[tuple[CellType, DataMode]],
+    draw: random.Random,
+    *,
+    abreast: int = 2,
+) -> list[Outcome]:
     """Compare every pair, some in parallel."""
     seeds = [draw.getrandbits(32) for _ in pairs]
     with crew(abreast) as free, ThreadPoolExecutor(abreast) as pool:
@@ -178,27 +226,45 @@ def compare_all(source: Path, pairs: Sequence[tuple[CellType, DataMode]], draw: 
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """One line per pair."""
-    rows = [f"{'cell':8}{'mode':11}{'straight':18}{'stopped at':36}{'equal':8}{'samples':>8}  equal"]
+    rows = [
+        f"{'cell':8}{'mode':11}{'straight':18}{'stopped at':36}{'equal':8}{'samples':>8}  equal"
+    ]
     for one in outcomes:
         same = ["yes" if digest == one.straight else "NO" for digest in (one.stopped, one.sampled)]
-        rows.append(f"{one.cell:8}{one.mode:11}{one.straight[:16]:18}{', '.join(one.stops):36}{same[0]:8}{one.samples:>8}  {same[1]}")
+        rows.append(
+            f"{one.cell:8}{one.mode:11}{one.straight[:16]:18}{', '.join(one.stops):36}{same[0]:8}{one.samples:>8}"
+            f"  {same[1]}"
+        )
     return "\n".join(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 0 if all are equal."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.exact_resume", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seed", type=int, default=None, help="of the steps at which runs are stopped; random if omitted, and printed")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.exact_resume",
+        description=(__doc__ or "").partition("\n")[0],
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=None,
+        help="of the steps at which runs are stopped; random if omitted, and printed",
+    )
     given = parser.parse_args(arguments)
     seed = secrets.randbits(32) if given.seed is None else given.seed
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rnnlm-exact-") as folder:
         os.environ["RNNLM_TUI_HOME"] = f"{folder}/home"
         source = write_text(Path(folder) / "text.txt")
-        outcomes = compare_all(source, [(cell, mode) for cell in CELLS for mode in MODES], random.Random(seed))
+        outcomes = compare_all(
+            source, [(cell, mode) for cell in CELLS for mode in MODES], random.Random(seed)
+        )
     print(table(outcomes))  # noqa: T201
     equal = sum(one.equal for one in outcomes)
-    print(f"{equal} of {len(outcomes)} equal: {STEPS} steps, {STOPS} stops, seed {seed}, {time.monotonic() - began:.0f} s")  # noqa: T201
+    print(  # noqa: T201
+        f"{equal} of {len(outcomes)} equal: {STEPS} steps, {STOPS} stops, seed {seed},"
+        f" {time.monotonic() - began:.0f} s"
+    )
     return 0 if equal == len(outcomes) else 1
 
 

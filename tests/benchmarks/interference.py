@@ -1,7 +1,10 @@
-"""How fast a worker trains while its terminal, app or socket is disturbed: `python -m tests.benchmarks.interference [--seconds 60] [--rounds 5]`.
+"""How fast a worker trains while its terminal, app or socket is disturbed: `python -m
+tests.benchmarks.interference [--seconds 60] [--rounds 5]`.
 
-`rnnlm-tui train` starts the run in a shell that soon gets SIGHUP. Each round opens the app on the run in its own terminal, disturbs it, and
-compares the speed with that of the undisturbed interval right after it. It needs cores that nothing else uses; the ratio of processor time per
+`rnnlm-tui train` starts the run in a shell that soon gets SIGHUP. Each round opens the app on the
+run in its own terminal, disturbs it, and
+compares the speed with that of the undisturbed interval right after it. It needs cores that nothing
+else uses; the ratio of processor time per
 step is valid on a busy machine too.
 """
 
@@ -23,11 +26,11 @@ from pathlib import Path
 
 import psutil
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.store.locks import read_lock
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.client.control import send
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.supervisor.control_client import send
+from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, kill, tiny_config, wait_for_step, write_text
 from tests.terminal import Terminal
 
@@ -59,7 +62,8 @@ class Speed:
 
 
 def speed_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> Speed:
-    """Measure the speed over `seconds`; the step comes from the worker's socket, since rows are written a moment later."""
+    """Measure the speed over `seconds`; the step comes from the worker's socket, since rows are
+    written a moment later."""
 
     def look() -> tuple[int, float, float]:
         step, used = send(run, "status").step, worker.cpu_times()
@@ -73,7 +77,16 @@ def speed_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> Spee
 
 def started(config: RunConfig) -> RunDirectory:
     """A run whose shell has ended."""
-    shell = Terminal(["bash", "-c", f"{RNNLM_TUI} train --config {create_run(config, 'its-config').config_path} --name otter; exit"])
+    shell = Terminal(
+        [
+            "bash",
+            "-c",
+            (
+                f"{RNNLM_TUI} train --config {create_run(config, 'its-config').config_path} --name"
+                " otter; exit"
+            ),
+        ]
+    )
     shell.wait_for("otter ●", 60)
     hang_up(shell)
     os.waitpid(shell.pid, 0)
@@ -90,9 +103,15 @@ def hang_up(shell: Terminal) -> None:
 def app_in(shell: Terminal) -> psutil.Process:
     """The app in the shell, once it is painted and its sampler has loaded."""
     shell.wait_for("otter ●", 60)
-    apps = [child for child in psutil.Process(shell.pid).children(recursive=True) if child.cmdline()[-2:] == ["open", "otter"]]
+    apps = [
+        child
+        for child in psutil.Process(shell.pid).children(recursive=True)
+        if child.cmdline()[-2:] == ["open", "otter"]
+    ]
     family, used = apps, -1.0
-    while len(family) < 2 or used != (used := sum(sum(one.cpu_times()[:2]) for one in family[1:])):  # until its sampler has loaded everything
+    while len(family) < 2 or used != (
+        used := sum(sum(one.cpu_times()[:2]) for one in family[1:])
+    ):  # until its sampler has loaded everything
         shell.read(0.5)
         family = [apps[0], *apps[0].children()]
     return apps[0]
@@ -149,7 +168,9 @@ WAYS: dict[str, Callable[[RunDirectory], AbstractContextManager[None]]] = {
 }
 
 
-def measure(run: RunDirectory, worker: psutil.Process, way: str, seconds: float) -> tuple[Speed, Speed]:
+def measure(
+    run: RunDirectory, worker: psutil.Process, way: str, seconds: float
+) -> tuple[Speed, Speed]:
     """The speed while disturbed, and in the undisturbed interval after it."""
     with WAYS[way](run):
         during = speed_for(run, worker, seconds)
@@ -158,10 +179,16 @@ def measure(run: RunDirectory, worker: psutil.Process, way: str, seconds: float)
 
 
 def opened_and_closed(run: RunDirectory) -> tuple[float, float]:
-    """Seconds from the app's start until it shows the newest step, and from SIGHUP until its last process has ended."""
+    """Seconds from the app's start until it shows the newest step, and from SIGHUP until its last
+    process has ended."""
     newest, began = send(run, "status").step, time.monotonic()
     with Terminal([sys.executable, "-m", "rnnlm_tui", "open", "otter"]) as app:
-        app.wait_for(lambda: any(int(step) >= newest for step in re.findall(r"step (\d+)", app.text.replace(",", ""))), 60)
+        app.wait_for(
+            lambda: any(
+                int(step) >= newest for step in re.findall(r"step (\d+)", app.text.replace(",", ""))
+            ),
+            60,
+        )
         opened = time.monotonic() - began
         app.read(3.0)  # its sampler is starting
         family = [psutil.Process(app.pid), *psutil.Process(app.pid).children(recursive=True)]
@@ -174,7 +201,9 @@ def opened_and_closed(run: RunDirectory) -> tuple[float, float]:
 
 def spread(ratios: list[float]) -> str:
     """The median and the quartiles."""
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    low, middle, high = (
+        statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    )
     return f"{middle:.3f} ({low:.3f}–{high:.3f})"
 
 
@@ -186,7 +215,10 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="interference-") as folder:
         os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", OMP_NUM_THREADS="1")
-        config = tiny_config(write_text(Path(folder) / "text.txt"), {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 2_000})
+        config = tiny_config(
+            write_text(Path(folder) / "text.txt"),
+            {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 2_000},
+        )
         run = started(config)
         try:
             wait_for_step(run, 2_000)
@@ -196,7 +228,10 @@ def main() -> None:
                 for way, pairs in found.items():
                     pairs.append(measure(run, worker, way, given.seconds))
                     during, quiet = pairs[-1]
-                    say(f"round {turn}, {way}: {during.steps:.1f} steps/s, then quiet {quiet.steps:.1f}")
+                    say(
+                        f"round {turn}, {way}: {during.steps:.1f} steps/s, then quiet"
+                        f" {quiet.steps:.1f}"
+                    )
             visits = [opened_and_closed(run) for _ in range(given.rounds)]
             assert read_lock(run.lock_path).pid == worker.pid, "the worker has changed"
         finally:
@@ -209,7 +244,10 @@ def main() -> None:
         work = spread([during.work / quiet.work for during, quiet in pairs])
         say(f"{way:34}{middles[0]:9.1f}{middles[1]:8.1f}   {steps:22}{work:22}")
     opened, left = (statistics.median(visit[which] for visit in visits) for which in (0, 1))
-    say(f"the app shows every point {opened:.2f} s after its start, and ends {left:.2f} s after SIGHUP")
+    say(
+        f"the app shows every point {opened:.2f} s after its start, and ends {left:.2f} s after"
+        " SIGHUP"
+    )
 
 
 def say(text: str) -> None:

@@ -1,4 +1,5 @@
-"""Kill workers at random moments, in training and in saves, and report what was lost: `python -m tests.benchmarks.random_kills`."""
+"""Kill workers at random moments, in training and in saves, and report what was lost: `python -m
+tests.benchmarks.random_kills`."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ from threading import Lock
 
 from psutil import pid_exists
 
-from rnnlm_tui.contract.config import CellType, DataMode
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store.atomic import TEMPORARY_PREFIX
+from rnnlm_tui.schema.config import CellType, DataMode
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.files import TEMPORARY_PREFIX
 from tests.benchmarks.exact_resume import CELLS, MODES, crew, exact_config, weights_hash
 from tests.faults.workers import Workers
 from tests.integration.runs import wait_for, write_text
@@ -35,9 +36,11 @@ from tests.integration.runs import wait_for, write_text
 KILLS = 200
 KILLS_A_RUN = 20
 STEPS, SAVED_EVERY = 400, 10
-"""A save takes about as long as ten steps of these models, so half of a worker's time is spent saving."""
+"""A save takes about as long as ten steps of these models, so half of a worker's time is spent
+saving."""
 LIFE_SECONDS, SAVE_SECONDS = 0.6, 0.04
-"""A kill comes at a random moment within this time after the first step, or after the start of a save."""
+"""A kill comes at a random moment within this time after the first step, or after the start of a
+save."""
 
 
 @dataclass(slots=True)
@@ -69,8 +72,10 @@ class Tally:
 
     def __str__(self) -> str:
         return (
-            f"{self.kills} kills of {self.runs} runs, {self.in_save} of them in mid-save: {self.invalid} invalid checkpoints under a final name, "
-            f"{self.lost} of {self.steps:,} committed steps lost, {self.stuck} runs that can't resume, {self.runs - self.unequal} of {self.runs} bit-equal"
+            f"{self.kills} kills of {self.runs} runs, {self.in_save} of them in mid-save:"
+            f" {self.invalid} invalid checkpoints under a final name, {self.lost} of {self.steps:,}"
+            f" committed steps lost, {self.stuck} runs that can't resume,"
+            f" {self.runs - self.unequal} of {self.runs} bit-equal"
         )
 
 
@@ -80,8 +85,18 @@ def losses(run: RunDirectory) -> list[tuple[int, float, int]]:
         return [(row.step, row.loss, row.tokens_seen) for row in reader.steps_since()]
 
 
-def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode: DataMode, kills: int, steps: int, draw: random.Random) -> Tally:
-    """Compare an undisturbed run with one of the same config that is killed `kills` times and then finishes."""
+def kill_one_run(
+    workers: Workers,
+    source: Path,
+    name: str,
+    cell: CellType,
+    mode: DataMode,
+    kills: int,
+    steps: int,
+    draw: random.Random,
+) -> Tally:
+    """Compare an undisturbed run with one of the same config that is killed `kills` times and then
+    finishes."""
     config = exact_config(source, cell, mode, steps, **{"checkpoint.every": SAVED_EVERY})
     straight, run = create_run(config, f"{name}-straight"), create_run(config, f"{name}-killed")
     assert workers.work(straight) == 0
@@ -90,7 +105,10 @@ def kill_one_run(workers: Workers, source: Path, name: str, cell: CellType, mode
         pass
     if not _is_finished(run) and workers.work(run) != 0:
         tally.stuck += 1
-    elif (weights_hash(run, steps), losses(run)) != (weights_hash(straight, steps), losses(straight)):
+    elif (weights_hash(run, steps), losses(run)) != (
+        weights_hash(straight, steps),
+        losses(straight),
+    ):
         tally.unequal += 1
     tally.steps, tally.lost = len(seen), len(seen - _committed(run))
     return tally
@@ -103,8 +121,15 @@ def _is_finished(run: RunDirectory) -> bool:
     return state is not None and state.kind == "finished"
 
 
-def _kill(workers: Workers, run: RunDirectory, draw: random.Random, tally: Tally, seen: set[tuple[int, int]]) -> bool:
-    """Run one attempt and kill it; False if it ended before. Adds the steps committed just before the kill to `seen`."""
+def _kill(
+    workers: Workers,
+    run: RunDirectory,
+    draw: random.Random,
+    tally: Tally,
+    seen: set[tuple[int, int]],
+) -> bool:
+    """Run one attempt and kill it; False if it ended before. Adds the steps committed just before
+    the kill to `seen`."""
     pid = workers.start(run)
     aimed = draw.random() < 0.5
     wait_for(lambda: _trains(run, pid) or not pid_exists(pid), "the first step")
@@ -127,7 +152,9 @@ def _kill(workers: Workers, run: RunDirectory, draw: random.Random, tally: Tally
 def _trains(run: RunDirectory, pid: int) -> bool:
     with RunReader(run) as reader:
         attempts, state = reader.attempts(), reader.last_state()
-    return bool(attempts) and attempts[-1].pid == pid and state is not None and state.kind == "running"
+    return (
+        bool(attempts) and attempts[-1].pid == pid and state is not None and state.kind == "running"
+    )
 
 
 def _half_made(run: RunDirectory) -> bool:
@@ -136,7 +163,9 @@ def _half_made(run: RunDirectory) -> bool:
 
 def _valid(path: Path) -> bool:
     try:
-        return CHECKPOINT_FOLDER.fullmatch(path.name) is not None and verify_checkpoint(path).step == int(path.name.removeprefix("step-"))
+        return CHECKPOINT_FOLDER.fullmatch(path.name) is not None and verify_checkpoint(
+            path
+        ).step == int(path.name.removeprefix("step-"))
     except StorageError:
         return False
 
@@ -147,7 +176,15 @@ def _committed(run: RunDirectory) -> set[tuple[int, int]]:
         return set(connection.execute("SELECT attempt, step FROM steps").fetchall())
 
 
-def kill_randomly(source: Path, kills: int, draw: random.Random, *, steps: int = STEPS, abreast: int = 2, a_run: int = KILLS_A_RUN) -> Tally:
+def kill_randomly(
+    source: Path,
+    kills: int,
+    draw: random.Random,
+    *,
+    steps: int = STEPS,
+    abreast: int = 2,
+    a_run: int = KILLS_A_RUN,
+) -> Tally:
     """Kill workers this many times, over runs of every cell in both modes, some in parallel."""
     total, turn, left = Tally(), count(), kills
     pairs = [(cell, mode) for cell in CELLS for mode in MODES]
@@ -162,28 +199,40 @@ def kill_randomly(source: Path, kills: int, draw: random.Random, *, steps: int =
                 left -= share
             if not share:
                 return
-            found = kill_one_run(workers, source, f"run-{number}", *pairs[number % len(pairs)], share, steps, own)
+            found = kill_one_run(
+                workers, source, f"run-{number}", *pairs[number % len(pairs)], share, steps, own
+            )
             with lock:
                 left += share - found.kills
                 total.add(found)
 
     with crew(abreast) as free, ThreadPoolExecutor(abreast) as pool:
-        for done in [pool.submit(work, free.get(), random.Random(draw.getrandbits(32))) for _ in range(abreast)]:
+        for done in [
+            pool.submit(work, free.get(), random.Random(draw.getrandbits(32)))
+            for _ in range(abreast)
+        ]:
             done.result()
     return total
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Kill and print the tally; 0 if nothing was lost."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.random_kills", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.random_kills",
+        description=(__doc__ or "").partition("\n")[0],
+    )
     parser.add_argument("kills", nargs="?", type=int, default=KILLS)
-    parser.add_argument("--seed", type=int, default=None, help="of the moments; random if omitted, and printed")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="of the moments; random if omitted, and printed"
+    )
     given = parser.parse_args(arguments)
     seed = secrets.randbits(32) if given.seed is None else given.seed
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rnnlm-kills-") as folder:
         os.environ["RNNLM_TUI_HOME"] = f"{folder}/home"
-        tally = kill_randomly(write_text(Path(folder) / "text.txt"), given.kills, random.Random(seed))
+        tally = kill_randomly(
+            write_text(Path(folder) / "text.txt"), given.kills, random.Random(seed)
+        )
     print(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")  # noqa: T201
     return 0 if tally.clean else 1
 

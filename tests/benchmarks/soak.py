@@ -1,4 +1,5 @@
-"""A long run in a minute: the whole worker with a model that computes nothing, and a reader beside it. `python -m tests.benchmarks.soak` prints the resources of both."""
+"""A long run in a minute: the whole worker with a model that computes nothing, and a reader beside
+it. `python -m tests.benchmarks.soak` prints the resources of both."""
 
 from __future__ import annotations
 
@@ -18,20 +19,21 @@ from unittest import mock
 
 import psutil
 
-from rnnlm_tui.contract.status import HEARTBEAT_SECONDS, LIVING
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.client.control import send
+from rnnlm_tui.client.launch import WORKER_SETTINGS
+from rnnlm_tui.client.monitor import RunMonitor
+from rnnlm_tui.schema.status import HEARTBEAT_SECONDS, LIVING
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.control_client import send
-from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
-from rnnlm_tui.supervisor.monitor import RunMonitor
-from rnnlm_tui.supervisor.processes import child_environment
+from rnnlm_tui.system.processes import child_environment
 from tests.integration.runs import tiny_config, write_text
 
 STEPS = 1_000_000
 MARKS = 40
 """Measurements of both processes, at equal distances."""
 ACCELERATED = 50
-"""Rows are committed and heartbeats written this many times faster than in a real run: a million empty steps take a minute, not an hour."""
+"""Rows are committed and heartbeats written this many times faster than in a real run: a million
+empty steps take a minute, not an hour."""
 POLL_SECONDS = 0.25 / ACCELERATED
 MARKS_NAME = "marks.jsonl"
 
@@ -44,7 +46,8 @@ class Held:
     memory: int
     """Resident bytes."""
     blocks: int
-    """Allocated blocks of Python's allocator: a leak of one object per step shows here long before it shows in memory."""
+    """Allocated blocks of Python's allocator: a leak of one object per step shows here long before
+    it shows in memory."""
     descriptors: int
     threads: int
     log: int
@@ -73,20 +76,44 @@ def held(run: RunDirectory, step: int) -> Held:
     process = psutil.Process()
     wal = run.database_path.with_name(run.database_path.name + "-wal")
     size = wal.stat().st_size if wal.exists() else 0
-    return Held(step, process.memory_info().rss, sys.getallocatedblocks(), process.num_fds(), process.num_threads(), size)
+    return Held(
+        step,
+        process.memory_info().rss,
+        sys.getallocatedblocks(),
+        process.num_fds(),
+        process.num_threads(),
+        size,
+    )
 
 
 def soak(home: Path, steps: int) -> Soaked:
     """Train `steps` steps under `home`, read them as the app does, and measure both processes."""
     os.environ["RNNLM_TUI_HOME"] = str(home)
     every = max(3_000, steps // 200)
-    changes = {"training.max_steps": steps, "evaluation.every": every, "checkpoint.every": every, "training.deterministic": False}
+    changes = {
+        "training.max_steps": steps,
+        "evaluation.every": every,
+        "checkpoint.every": every,
+        "training.deterministic": False,
+    }
     run = create_run(tiny_config(write_text(home.parent / "text.txt"), changes))
     marks = home / MARKS_NAME
     began = time.monotonic()
     with run.log_path.open("wb") as log:
-        command = [sys.executable, "-m", "tests.benchmarks.soak", "--worker", str(run.path), str(steps)]
-        worker = subprocess.Popen(command, stdout=log, stderr=log, env={**child_environment(WORKER_SETTINGS), "OMP_NUM_THREADS": "1"})
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.soak",
+            "--worker",
+            str(run.path),
+            str(steps),
+        ]
+        worker = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            env={**child_environment(WORKER_SETTINGS), "OMP_NUM_THREADS": "1"},
+        )
     try:
         reader = _read_along(run, marks, worker)
     finally:
@@ -132,13 +159,15 @@ def work(run: RunDirectory, steps: int) -> int:
 
     from rnnlm_tui.engine.model import State
     from rnnlm_tui.engine.trainer import StepResult, Trainer
-    from rnnlm_tui.worker import reporter, train
-    from rnnlm_tui.worker.pulse import Heartbeat
+    from rnnlm_tui.worker import recorder, train
+    from rnnlm_tui.worker.heartbeat import Heartbeat
 
     loss, norm = torch.tensor(2.5), torch.tensor(0.5)
     train_step, marks = Trainer.train_step, run.path.parents[1] / MARKS_NAME
 
-    def costless(_update: object, _inputs_BT: object, _targets_BT: object, _rows_N: object, state: State) -> tuple[torch.Tensor, torch.Tensor, State]:
+    def costless(
+        _update: object, _inputs_BT: object, _targets_BT: object, _rows_N: object, state: State
+    ) -> tuple[torch.Tensor, torch.Tensor, State]:
         return loss, norm, state
 
     def watched_step(trainer: Trainer) -> StepResult:
@@ -149,10 +178,14 @@ def work(run: RunDirectory, steps: int) -> int:
         return result
 
     with (
-        mock.patch("rnnlm_tui.engine.update.Update.__call__", costless),
+        mock.patch("rnnlm_tui.engine.step.Update.__call__", costless),
         mock.patch.object(Trainer, "train_step", watched_step),
-        mock.patch.object(reporter, "REPORT_SECONDS", reporter.REPORT_SECONDS / ACCELERATED),
-        mock.patch.object(train, "Heartbeat", functools.partial(Heartbeat, seconds=HEARTBEAT_SECONDS / ACCELERATED)),
+        mock.patch.object(recorder, "REPORT_SECONDS", recorder.REPORT_SECONDS / ACCELERATED),
+        mock.patch.object(
+            train,
+            "Heartbeat",
+            functools.partial(Heartbeat, seconds=HEARTBEAT_SECONDS / ACCELERATED),
+        ),
     ):
         return train.main([str(run.path)])
 
@@ -160,11 +193,20 @@ def work(run: RunDirectory, steps: int) -> int:
 def table(soaked: Soaked) -> str:
     """The figures as a table."""
     lines = [
-        f"{soaked.steps:,} steps in {soaked.seconds:.0f} s, {soaked.status}; {soaked.rows:,} steps in a database of {soaked.database / 2**20:.1f} MB",
-        f"{'':8}{'step':>12}{'memory MB':>12}{'blocks':>12}{'descriptors':>13}{'threads':>9}{'log KB':>9}",
+        (
+            f"{soaked.steps:,} steps in {soaked.seconds:.0f} s, {soaked.status}; {soaked.rows:,}"
+            f" steps in a database of {soaked.database / 2**20:.1f} MB"
+        ),
+        (
+            f"{'':8}{'step':>12}{'memory MB':>12}{'blocks':>12}{'descriptors':>13}{'threads':>9}{'log KB':>9}"
+        ),
     ]
     for name, marks in (("worker", soaked.worker), ("reader", soaked.reader)):
-        shown = [marks[place * (len(marks) - 1) // 8] for place in range(9)] if len(marks) > 9 else marks
+        shown = (
+            [marks[place * (len(marks) - 1) // 8] for place in range(9)]
+            if len(marks) > 9
+            else marks
+        )
         lines += [
             f"{name:8}{mark.step:>12,}{mark.memory / 2**20:>12.1f}{mark.blocks:>12,}{mark.descriptors:>13}{mark.threads:>9}{mark.log // 1024:>9,}"
             for mark in shown
@@ -174,7 +216,9 @@ def table(soaked: Soaked) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the soak test and print the figures; or run as the worker."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.soak", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("steps", nargs="?", type=int, default=STEPS)
     parser.add_argument("--json", action="store_true", help="every mark, as JSON")
     parser.add_argument("--worker", metavar="RUN", help=argparse.SUPPRESS)

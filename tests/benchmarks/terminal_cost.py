@@ -1,8 +1,13 @@
-"""What the app costs at 120×40 and 2 pictures a second: `python -m tests.benchmarks.terminal_cost [--seconds 20] [--keys 60] [--steps 1000000] [--runs 300]`.
+"""What the app costs at 120×40 and 2 pictures a second: `python -m tests.benchmarks.terminal_cost
+[--seconds 20] [--keys 60] [--steps 1000000] [--runs 300]`.
 
-Bytes, times and processor time of the real app on a real pseudo-terminal: a list of many finished runs, then a stored run of a million steps with the
-cores free, its start and its keys at 80×24 too, then a run that trains on all cores, then the stored one beside it. Times from a key are until the first byte that comes back, and until the last one of
-the same picture; a picture's age is looked at behind a reader that takes no more than 32 KiB a second. Every figure stands beside its budget.
+Bytes, times and processor time of the real app on a real pseudo-terminal: a list of many finished
+runs, then a stored run of a million steps with the
+cores free, its start and its keys at 80×24 too, then a run that trains on all cores, then the
+stored one beside it. Times from a key are until the first byte that comes back, and until the last
+one of
+the same picture; a picture's age is looked at behind a reader that takes no more than 32 KiB a
+second. Every figure stands beside its budget.
 """
 
 from __future__ import annotations
@@ -23,12 +28,11 @@ from time import monotonic, sleep, time
 
 import psutil
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.presets import preset
-from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.store.locations import home
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import preset
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.paths import RunDirectory, home
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from tests.fakes.long_run import build, build_many
 from tests.integration.runs import end, start, wait_for_step
 from tests.terminal import Terminal
@@ -55,8 +59,11 @@ PATIENCE = 90.0
 DRAWN = re.compile("[\u2801-\u28ff]")
 """A chart has a curve."""
 STEP = re.compile(r"step +([\d,]+) /")
-KEYS = tuple(key for other in ("\t", "l", "\t", "-", "l", "+") for key in ("\x1b[D", "\x1b[C", other))
-"""The cursor to and fro, and between the next chart, the scale and smoothing: each changes what shows, wherever the run stands."""
+KEYS = tuple(
+    key for other in ("\t", "l", "\t", "-", "l", "+") for key in ("\x1b[D", "\x1b[C", other)
+)
+"""The cursor to and fro, and between the next chart, the scale and smoothing: each changes what
+shows, wherever the run stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,8 @@ class Watched:
     processor: float
     """Percent of one core, of the app alone."""
     behind: float
-    """Seconds that the oldest picture would come late over a link of 32 KiB/s that holds back whatever it can't carry yet."""
+    """Seconds that the oldest picture would come late over a link of 32 KiB/s that holds back
+    whatever it can't carry yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,8 @@ class Costs:
 
 
 def live_config(max_steps: int, changes: dict[str, object] | None = None) -> RunConfig:
-    """A run on a generated text that takes all cores and evaluates every few seconds, as the presets do."""
+    """A run on a generated text that takes all cores and evaluates every few seconds, as the
+    presets do."""
     given: dict[str, object] = {
         "training.max_steps": max_steps, "evaluation.every": 1_000, "checkpoint.every": 1_000,
     }  # fmt: skip
@@ -151,7 +160,8 @@ def live_config(max_steps: int, changes: dict[str, object] | None = None) -> Run
 
 
 def compiled() -> dict[str, str]:
-    """An environment in which the app is compiled as an installed one is, beside the home and not into the checkout."""
+    """An environment in which the app is compiled as an installed one is, beside the home and not
+    into the checkout."""
     return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(home().parent / "compiled")}
 
 
@@ -163,14 +173,18 @@ def opened_app(name: str | None, size: tuple[int, int] = (COLUMNS, ROWS)) -> Ite
         yield terminal
 
 
-def painted(terminal: Terminal, began: float, wait: Callable[[Terminal], None] | None = None) -> FirstPaint:
+def painted(
+    terminal: Terminal, began: float, wait: Callable[[Terminal], None] | None = None
+) -> FirstPaint:
     """Wait for the first picture with a curve, or with whatever `wait` waits for."""
     (wait or wait_for_charts)(terminal)
     processor = sum(psutil.Process(terminal.pid).cpu_times()[:2])
     usable, first = terminal.arrivals[-1][0], terminal.arrivals[0][0]
     while terminal.read(QUIET_SECONDS):
         pass
-    return FirstPaint(1e3 * (first - began), 1e3 * (usable - began), 1e3 * processor, terminal.received)
+    return FirstPaint(
+        1e3 * (first - began), 1e3 * (usable - began), 1e3 * processor, terminal.received
+    )
 
 
 @contextmanager
@@ -192,7 +206,9 @@ def measure_list(runs: int, moves: int) -> ListCosts:
         times = []
         for _ in range(4):  # the first one compiles and reads the runs
             began = monotonic()
-            subprocess.run(verb, env={**os.environ, **compiled()}, stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(
+                verb, env={**os.environ, **compiled()}, stdout=subprocess.DEVNULL, check=True
+            )
             times.append(1e3 * (monotonic() - began))
 
         def wait_for_list(terminal: Terminal) -> None:
@@ -216,11 +232,14 @@ def measure_list(runs: int, moves: int) -> ListCosts:
 
 def wait_for_charts(terminal: Terminal) -> None:
     """Until a chart of the train pane has a curve."""
-    terminal.wait_for(lambda: "Perplexity" in terminal.text and DRAWN.search(terminal.text) is not None, PATIENCE)
+    terminal.wait_for(
+        lambda: "Perplexity" in terminal.text and DRAWN.search(terminal.text) is not None, PATIENCE
+    )
 
 
 def read_until_still(terminal: Terminal, seconds: float = STILL_SECONDS) -> None:
-    """Until nothing has come for so long, or the picture never stands still, as that of a run that trains."""
+    """Until nothing has come for so long, or the picture never stands still, as that of a run that
+    trains."""
     deadline = monotonic() + 4 * seconds
     while terminal.read(seconds) and monotonic() < deadline:
         pass
@@ -234,7 +253,8 @@ def read_for(terminal: Terminal, seconds: float) -> None:
 
 
 def settle(terminal: Terminal) -> None:
-    """Until the app's sampler has loaded everything: it is another process, and computes when the app starts."""
+    """Until the app's sampler has loaded everything: it is another process, and computes when the
+    app starts."""
     deadline, used = monotonic() + PATIENCE, -1.0
     while monotonic() < deadline:
         now = sum(sum(child.cpu_times()[:2]) for child in psutil.Process(terminal.pid).children())
@@ -275,16 +295,24 @@ def watch(terminal: Terminal, seconds: float) -> Watched:
     """Look on for so long."""
     while terminal.read(0):
         pass
-    process, count, size, began = psutil.Process(terminal.pid), len(terminal.arrivals), terminal.received, monotonic()
+    process, count, size, began = (
+        psutil.Process(terminal.pid),
+        len(terminal.arrivals),
+        terminal.received,
+        monotonic(),
+    )
     before = sum(process.cpu_times()[:2])
     read_for(terminal, seconds)
     wall = monotonic() - began
     used = sum(process.cpu_times()[:2]) - before
-    return Watched((terminal.received - size) / wall, 100 * used / wall, most_behind(terminal.arrivals[count:]))
+    return Watched(
+        (terminal.received - size) / wall, 100 * used / wall, most_behind(terminal.arrivals[count:])
+    )
 
 
 def most_behind(arrivals: list[tuple[float, int]]) -> float:
-    """Seconds that the worst byte waits where a link carries `LINK` bytes a second and keeps the rest."""
+    """Seconds that the worst byte waits where a link carries `LINK` bytes a second and keeps the
+    rest."""
     free, worst = 0.0, 0.0
     for at, size in arrivals:
         free = max(free, at) + size / LINK
@@ -293,7 +321,8 @@ def most_behind(arrivals: list[tuple[float, int]]) -> float:
 
 
 def open_from_list(terminal: Terminal) -> float:
-    """Leave the run for the list and another one in it, and open it again; milliseconds until its charts are drawn."""
+    """Leave the run for the list and another one in it, and open it again; milliseconds until its
+    charts are drawn."""
     terminal.send("r")
     terminal.wait_for(lambda: IN_LIST in terminal.text, PATIENCE)
     read_until_still(terminal)
@@ -302,7 +331,9 @@ def open_from_list(terminal: Terminal) -> float:
     read_until_still(terminal)
     began = monotonic()
     terminal.send("k\r")
-    terminal.wait_for(lambda: IN_LIST not in terminal.text and DRAWN.search(terminal.text) is not None, PATIENCE)
+    terminal.wait_for(
+        lambda: IN_LIST not in terminal.text and DRAWN.search(terminal.text) is not None, PATIENCE
+    )
     return 1e3 * (terminal.arrivals[-1][0] - began)
 
 
@@ -319,7 +350,8 @@ def zoom_in(terminal: Terminal, steps: int) -> Reaction:
 
 
 def ages_of(terminal: Terminal, run: RunDirectory, seconds: float, most: int) -> list[float]:
-    """Seconds since the step that the app shows was made, looked at twenty times a second; `most` bytes are read at each look."""
+    """Seconds since the step that the app shows was made, looked at twenty times a second; `most`
+    bytes are read at each look."""
     found: list[float] = []
     with RunReader(run) as reader:
         until = monotonic() + seconds
@@ -339,7 +371,9 @@ def wait_until(moment: float) -> None:
     sleep(max(0.0, moment - monotonic()))
 
 
-def measure(steps: int, seconds: float, keys: int, tell: Callable[[str], object], runs: int = 300) -> Costs:
+def measure(
+    steps: int, seconds: float, keys: int, tell: Callable[[str], object], runs: int = 300
+) -> Costs:
     """Everything, in the home that RNNLM_TUI_HOME names and one beside it."""
     tell(f"a list of {runs:,} runs")
     listed = measure_list(runs, keys // 3)
@@ -424,10 +458,16 @@ def report(costs: Costs) -> str:
     def keys(reactions: tuple[Reaction, ...]) -> str:
         firsts, lasts = [one.first for one in reactions], [one.last for one in reactions]
         size = statistics.median(one.size for one in reactions)
-        return f"{statistics.median(firsts):.0f} / {p95(reactions):.0f} ms  (whole picture {percentile(lasts, 0.95):.0f} ms, {size:,.0f} bytes)"
+        return (
+            f"{statistics.median(firsts):.0f} / {p95(reactions):.0f} ms  (whole picture"
+            f" {percentile(lasts, 0.95):.0f} ms, {size:,.0f} bytes)"
+        )
 
     def paint(first: FirstPaint) -> str:
-        return f"{first.first:.0f} ms to the first byte, {first.usable:.0f} ms whole ({first.processor:.0f} ms of processor), {first.size / 1024:.1f} KiB"
+        return (
+            f"{first.first:.0f} ms to the first byte, {first.usable:.0f} ms whole"
+            f" ({first.processor:.0f} ms of processor), {first.size / 1024:.1f} KiB"
+        )
 
     rows = [
         (f"list of {costs.listed.runs:,} finished runs", "", ""),
@@ -438,32 +478,65 @@ def report(costs: Costs) -> str:
         ("  first paint", paint(costs.paint), "300 ms, 32 KiB"),
         ("  first paint at 80×24", paint(costs.narrow_paint), "300 ms"),
         ("  from the list to its charts", f"{costs.opened:.0f} ms", "300 ms"),
-        ("  zoom to 1,000 steps", f"{costs.zoomed.first:.0f} ms to the first byte, {costs.zoomed.last:.0f} ms to the last", "50 ms"),
-        ("  nothing happens", f"{costs.idle.rate:.0f} B/s, {costs.idle.processor:.1f} % of a core", "0 B/s"),
+        (
+            "  zoom to 1,000 steps",
+            (
+                f"{costs.zoomed.first:.0f} ms to the first byte, {costs.zoomed.last:.0f} ms to the"
+                " last"
+            ),
+            "50 ms",
+        ),
+        (
+            "  nothing happens",
+            f"{costs.idle.rate:.0f} B/s, {costs.idle.processor:.1f} % of a core",
+            "0 B/s",
+        ),
         ("  key to first byte, p50 / p95, cores free", keys(costs.keys), "16 ms"),
         ("  the same at 80×24", keys(costs.narrow_keys), "16 ms"),
         ("  the same while another run trains", keys(costs.busy_keys), "30 ms"),
         ("run that trains on all cores", "", ""),
         ("  first paint", paint(costs.live_paint), "500 ms, 32 KiB"),
-        ("  dashboard", f"{costs.live.rate:,.0f} B/s, {costs.live.processor:.1f} % of a core", "2,048 B/s, 3 %"),
+        (
+            "  dashboard",
+            f"{costs.live.rate:,.0f} B/s, {costs.live.processor:.1f} % of a core",
+            "2,048 B/s, 3 %",
+        ),
         ("  key to first byte, p50 / p95", keys(costs.live_keys), "30 ms"),
-        ("  a picture on a link of 32 KiB/s comes late by", f"{costs.live.behind:.2f} s at most", "0.5 s"),
-        ("  age of the step shown, read at once and at 32 KiB/s", f"{costs.ages[0]:.2f} s, {costs.ages[1]:.2f} s: {costs.behind:+.2f} s", "+0.5 s"),
+        (
+            "  a picture on a link of 32 KiB/s comes late by",
+            f"{costs.live.behind:.2f} s at most",
+            "0.5 s",
+        ),
+        (
+            "  age of the step shown, read at once and at 32 KiB/s",
+            f"{costs.ages[0]:.2f} s, {costs.ages[1]:.2f} s: {costs.behind:+.2f} s",
+            "+0.5 s",
+        ),
     ]
     return "\n".join(f"{name:54}{value:66}{budget}".rstrip() for name, value, budget in rows)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each time that is looked on")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="of each time that is looked on"
+    )
     parser.add_argument("--keys", type=int, default=60, help="of each kind")
     parser.add_argument("--runs", type=int, default=300, help="of the list")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of the stored run")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="terminal-cost-") as folder:
         os.environ["RNNLM_TUI_HOME"] = str(Path(folder, "home"))
-        costs = measure(given.steps, given.seconds, given.keys, lambda text: print(f"… {text}", file=sys.stderr, flush=True), given.runs)  # noqa: T201
+        costs = measure(
+            given.steps,
+            given.seconds,
+            given.keys,
+            lambda text: print(f"… {text}", file=sys.stderr, flush=True),  # noqa: T201
+            given.runs,
+        )
     print(report(costs))  # noqa: T201
 
 

@@ -1,4 +1,5 @@
-"""A local HTTP server with one archive that can truncate answers, send wrong headers, ignore ranges or change its file."""
+"""A local HTTP server with one archive that can truncate answers, send wrong headers, ignore ranges
+or change its file."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class ArchiveServer:
     status: int = 200
     """Anything but 200 is answered without the body."""
     cuts: list[int] = field(default_factory=list)
-    """Bytes after which each request's answer ends: the first number for the first request, and so on; later ones are complete."""
+    """Bytes after which each request's answer ends: the first number for the first request, and so
+    on; later ones are complete."""
     always_cut: int | None = None
     """Bytes after which every answer ends."""
     announced: int | None = None
@@ -48,7 +50,11 @@ class ArchiveServer:
         if not asked or self.ignores_range:
             return 0
         condition = headers.get("If-Range")
-        if condition is not None and not self.ignores_if_range and condition not in (self.etag, self.last_modified):
+        if (
+            condition is not None
+            and not self.ignores_if_range
+            and condition not in (self.etag, self.last_modified)
+        ):
             return 0
         return int(asked.removeprefix("bytes=").removesuffix("-"))
 
@@ -86,7 +92,9 @@ def serving(server: ArchiveServer) -> Iterator[ArchiveServer]:
             elif server.announced != 0:
                 self.send_header("Content-Length", str(length))
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{start + length - 1}/{start + length}")
+                self.send_header(
+                    "Content-Range", f"bytes {start}-{start + length - 1}/{start + length}"
+                )
             for name, value in (("ETag", server.etag), ("Last-Modified", server.last_modified)):
                 if value is not None:
                     self.send_header(name, value)
@@ -96,8 +104,14 @@ def serving(server: ArchiveServer) -> Iterator[ArchiveServer]:
             cut = server.cut_of(number)
             try:
                 for place in range(0, len(rest) if cut is None else cut, 4096):
-                    block = rest[place : place + 4096] if cut is None else rest[place : min(place + 4096, cut)]
-                    self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block) if server.chunked else block)
+                    block = (
+                        rest[place : place + 4096]
+                        if cut is None
+                        else rest[place : min(place + 4096, cut)]
+                    )
+                    self.wfile.write(
+                        b"%x\r\n%b\r\n" % (len(block), block) if server.chunked else block
+                    )
                     server.sent[number] += len(block)
                 if server.chunked and cut is None:
                     self.wfile.write(b"0\r\n\r\n")
@@ -110,7 +124,9 @@ def serving(server: ArchiveServer) -> Iterator[ArchiveServer]:
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listener.daemon_threads = True
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     server.url = f"http://127.0.0.1:{listener.server_address[1]}/news"
     try:

@@ -1,4 +1,5 @@
-"""A child process of `bench` without torch: `python bench_child.py BEHAVIOUR` always answers with the same figures."""
+"""A child process of `bench` without torch: `python bench_child.py BEHAVIOUR` always answers with
+the same figures."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.bench import (
+from rnnlm_tui.bench.report import (
     BenchData,
     BenchTask,
     CorpusProgress,
@@ -22,9 +23,15 @@ from rnnlm_tui.contract.bench import (
     TurnDone,
     TurnRequest,
 )
-from rnnlm_tui.contract.wire import decode_line, encode_line
+from rnnlm_tui.schema.protocol import decode_line, encode_line
 
-SPEEDS = {"naive training": 100, "library training": 150, "engine training": 500, "naive sampling": 10, "engine sampling": 200}
+SPEEDS = {
+    "naive training": 100,
+    "library training": 150,
+    "engine training": 500,
+    "naive sampling": 10,
+    "engine sampling": 200,
+}
 """Tokens a second by role."""
 
 
@@ -34,7 +41,15 @@ def write(message: BaseModel) -> None:
 
 
 def survey(free: int) -> MachineSurvey:
-    return MachineSurvey(device="fake", device_type="cpu", torch="2", threads=2, memory_free=free, numbers=("float32", "medium"), auto="medium")
+    return MachineSurvey(
+        device="fake",
+        device_type="cpu",
+        torch="2",
+        threads=2,
+        memory_free=free,
+        numbers=("float32", "medium"),
+        auto="medium",
+    )
 
 
 def first_answer(task: BenchTask, behaviour: str) -> BaseModel:
@@ -50,12 +65,17 @@ def first_answer(task: BenchTask, behaviour: str) -> BaseModel:
         if behaviour == "no device":
             return TaskFailed(message='no device "cuda"', hint="there is cpu", exit_code=2)
         return survey(1_000 if behaviour == "little memory" else 10**12)
-    return TaskReady(threads=task.config.training.threads or 2, numbers="medium" if task.config.training.matmul == "medium" else "float32")
+    return TaskReady(
+        threads=task.config.training.threads or 2,
+        numbers="medium" if task.config.training.matmul == "medium" else "float32",
+    )
 
 
 def turn(task: BenchTask, request: TurnRequest) -> BaseModel:
     if task.role == "machine":
-        return MachineTurn(gflops={"float32": 10.0, "medium": 40.0}, bandwidth=1e9, bandwidth_one=5e8)
+        return MachineTurn(
+            gflops={"float32": 10.0, "medium": 40.0}, bandwidth=1e9, bandwidth_one=5e8
+        )
     steps = max(1, request.least)
     note = f"spins {os.environ.get('GOMP_SPINCOUNT', 'as torch does')}"
     return TurnDone(

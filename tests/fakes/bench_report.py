@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from rnnlm_tui.contract.bench import BenchData, BenchReport, MachineFigures, NeighbourFigures, SamplingFigures, Spread, TrainingFigures
+from rnnlm_tui.bench.report import (
+    BenchData,
+    BenchReport,
+    MachineFigures,
+    NeighbourFigures,
+    SamplingFigures,
+    Spread,
+    TrainingFigures,
+)
 
 
 def around(value: float) -> Spread:

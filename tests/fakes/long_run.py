@@ -1,7 +1,10 @@
-"""A run of a million steps, made in seconds without torch: `python -m tests.fakes.long_run HOME NAME [STEPS] [--live | --copies N]`.
+"""A run of a million steps, made in seconds without torch: `python -m tests.fakes.long_run HOME
+NAME [STEPS] [--live | --copies N]`.
 
-Its database looks as after two attempts: steps with spikes, a gap and superseded ones, evaluations, checkpoints, samples, events,
-a reading of the machine every second, and the roll-ups, which the store computes. With `--live` it keeps training until it is killed.
+Its database looks as after two attempts: steps with spikes, a gap and superseded ones, evaluations,
+checkpoints, samples, events,
+a reading of the machine every second, and the roll-ups, which the store computes. With `--live` it
+keeps training until it is killed.
 """
 
 from __future__ import annotations
@@ -16,13 +19,21 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, SampleRow, StepRow
-from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import (
+    CheckpointRow,
+    EvaluationRow,
+    EventKind,
+    EventRow,
+    HardwareRow,
+    SampleRow,
+    StepRow,
+)
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locks import RunLock, boot_id, host_name
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.verify import write_checkpoint
+from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 
 STEPS_A_SECOND = 20
 TOKENS_A_STEP = 1_400
@@ -70,16 +81,30 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
     """Make the run in RNNLM_TUI_HOME; its last step was just now.
 
     Args:
-        ended: the run is finished; otherwise its worker seems to have just died, unless `train_on` replaces it.
+        ended: the run is finished; otherwise its worker seems to have just died, unless `train_on`
+            replaces it.
     """
     config = RunConfig()
     whole = steps if ended else 2 * steps
-    run = create_run(config.model_copy(update={"training": config.training.model_copy(update={"max_steps": whole})}), name)
+    run = create_run(
+        config.model_copy(
+            update={"training": config.training.model_copy(update={"max_steps": whole})}
+        ),
+        name,
+    )
     began = time.time() - steps / STEPS_A_SECOND
     resumed = max(1, steps * 3 // 5 // EVERY * EVERY)
     with RunDatabase(run.database_path) as database:
         _attempt(database, 0)
-        _insert(run, _STEPS, first=1, last=min(steps, resumed + REDONE), attempt=1, began=began, whole=whole)
+        _insert(
+            run,
+            _STEPS,
+            first=1,
+            last=min(steps, resumed + REDONE),
+            attempt=1,
+            began=began,
+            whole=whole,
+        )
         if steps > resumed:
             _attempt(database, resumed)
             _insert(run, _STEPS, first=resumed + 1, last=steps, attempt=2, began=began, whole=whole)
@@ -104,10 +129,20 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
 
 
 def build_many(count: int, steps: int = 2_000, name: str = "otter") -> list[RunDirectory]:
-    """Make `count` finished runs, `otter-0000` the newest: copies of a few of different lengths, each an hour older than the one before."""
-    runs = [build(f"{name}-{index:04d}", steps + index * steps // 4) for index in range(min(count, DIFFERENT))]
+    """Make `count` finished runs, `otter-0000` the newest: copies of a few of different lengths,
+    each an hour older than the one before."""
+    runs = [
+        build(f"{name}-{index:04d}", steps + index * steps // 4)
+        for index in range(min(count, DIFFERENT))
+    ]
     for index in range(len(runs), count):
-        runs.append(RunDirectory(shutil.copytree(runs[index % DIFFERENT].path, runs[0].path.with_name(f"{name}-{index:04d}"))))
+        runs.append(
+            RunDirectory(
+                shutil.copytree(
+                    runs[index % DIFFERENT].path, runs[0].path.with_name(f"{name}-{index:04d}")
+                )
+            )
+        )
     for index, run in enumerate(runs):
         make_older(run, 60 + 3_600 * index)
     return runs
@@ -121,27 +156,49 @@ def make_older(run: RunDirectory, seconds: float = 60) -> None:
 
 
 def train_on(run: RunDirectory, *, seconds: float = math.inf) -> None:
-    """Act as the run's worker for a time: rows four times a second, a heartbeat and a reading every second, evaluations when due."""
-    with RunLock(run.lock_path), RunDatabase(run.database_path) as database, closing(sqlite3.connect(run.database_path)) as connection:
-        step, attempt = connection.execute("SELECT max(step), max(attempt) FROM steps WHERE superseded = 0").fetchone()
+    """Act as the run's worker for a time: rows four times a second, a heartbeat and a reading every
+    second, evaluations when due."""
+    with (
+        RunLock(run.lock_path),
+        RunDatabase(run.database_path) as database,
+        closing(sqlite3.connect(run.database_path)) as connection,
+    ):
+        step, attempt = connection.execute(
+            "SELECT max(step), max(attempt) FROM steps WHERE superseded = 0"
+        ).fetchone()
         database.add_event(EventRow(attempt, step, "running", "", time.time()))
         began = time.time() - step / STEPS_A_SECOND
         beats, end = 0, time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(0.25)
             due = int((time.time() - began) * STEPS_A_SECOND)
-            rows = [_step(number, attempt, began + number / STEPS_A_SECOND) for number in range(step + 1, due + 1)]
+            rows = [
+                _step(number, attempt, began + number / STEPS_A_SECOND)
+                for number in range(step + 1, due + 1)
+            ]
             database.add_steps(rows)
             for number in (row.step for row in rows if row.step % EVERY == 0):
                 database.add_evaluation(_evaluation(number, attempt, time.time()))
             step, beats = due, beats + 1
             if beats % 4 == 0:
                 database.heartbeat(time.time())
-                database.add_hardware(HardwareRow(time.time(), 97.0, 95.0 + beats % 3, 9 * GIB + beats * 2**20, 62 * GIB, GIB, 212 * 10**9))
+                database.add_hardware(
+                    HardwareRow(
+                        time.time(),
+                        97.0,
+                        95.0 + beats % 3,
+                        9 * GIB + beats * 2**20,
+                        62 * GIB,
+                        GIB,
+                        212 * 10**9,
+                    )
+                )
 
 
 def _attempt(database: RunDatabase, start_step: int) -> None:
-    database.begin_attempt(os.getpid(), host_name(), boot_id(), "cpu, 2 threads", start_step, {"threads": 2})
+    database.begin_attempt(
+        os.getpid(), host_name(), boot_id(), "cpu, 2 threads", start_step, {"threads": 2}
+    )
 
 
 def _insert(run: RunDirectory, statement: str, **values: float) -> None:
@@ -171,7 +228,9 @@ def _validation_loss(step: int) -> float:
 
 def _evaluation(step: int, attempt: int, at: float) -> EvaluationRow:
     loss = _validation_loss(step)
-    return EvaluationRow(attempt, step, "validation", "validation", loss, 20_000, loss / 2.4, 0.4, at)
+    return EvaluationRow(
+        attempt, step, "validation", "validation", loss, 20_000, loss / 2.4, 0.4, at
+    )
 
 
 def _step(step: int, attempt: int, at: float) -> StepRow:
@@ -179,27 +238,73 @@ def _step(step: int, attempt: int, at: float) -> StepRow:
     return StepRow(attempt, step, step * TOKENS_A_STEP, step / STEPS_AN_EPOCH, loss_at(step) + noise, 0.42 + noise, 1e-3, STEPS_A_SECOND * TOKENS_A_STEP * (1 + noise), step / STEPS_A_SECOND, at)  # fmt: skip
 
 
-def _add_records(connection: sqlite3.Connection, steps: int, resumed: int, began: float, *, ended: bool) -> None:
+def _add_records(
+    connection: sqlite3.Connection, steps: int, resumed: int, began: float, *, ended: bool
+) -> None:
     """Evaluations, samples and the log, as `RunDatabase` writes them row by row."""
-    connection.executemany("UPDATE attempts SET started = ? WHERE attempt = ?", [(began, 1), (began + resumed / STEPS_A_SECOND, 2)])
-    evaluations = [_evaluation(step, 1 if step <= resumed else 2, began + step / STEPS_A_SECOND) for step in range(EVERY, steps + 1, EVERY)]
-    evaluated = [
-        (row.attempt, row.step, row.split, row.name, row.loss, row.tokens, row.bits_per_byte, row.seconds, row.time, row.unknown) for row in evaluations
+    connection.executemany(
+        "UPDATE attempts SET started = ? WHERE attempt = ?",
+        [(began, 1), (began + resumed / STEPS_A_SECOND, 2)],
+    )
+    evaluations = [
+        _evaluation(step, 1 if step <= resumed else 2, began + step / STEPS_A_SECOND)
+        for step in range(EVERY, steps + 1, EVERY)
     ]
-    connection.executemany("INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)", evaluated)
+    evaluated = [
+        (
+            row.attempt,
+            row.step,
+            row.split,
+            row.name,
+            row.loss,
+            row.tokens,
+            row.bits_per_byte,
+            row.seconds,
+            row.time,
+            row.unknown,
+        )
+        for row in evaluations
+    ]
+    connection.executemany(
+        "INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)", evaluated
+    )
     prompts = ("The state of the Union", "My fellow Americans,", "We must")
     samples = [SampleRow(1 if step <= resumed else 2, step, prompt, f" is what the model says at step {step:,}, and every word of it is new.", 14, 7, began + step / STEPS_A_SECOND) for step in range(SAMPLED, steps + 1, SAMPLED) for prompt in prompts]  # fmt: skip
-    sampled = [(row.attempt, row.step, row.prompt, row.text, row.tokens, row.seed, row.time) for row in samples]
+    sampled = [
+        (row.attempt, row.step, row.prompt, row.text, row.tokens, row.seed, row.time)
+        for row in samples
+    ]
     connection.executemany("INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, 0)", sampled)
-    log: list[tuple[int, EventKind, str]] = [(0, "started", ""), (0, "preparing", ""), (0, "running", "")]
-    log += [(row.step, "evaluation", f"validation perplexity {row.perplexity:.1f}") for row in evaluations]
+    log: list[tuple[int, EventKind, str]] = [
+        (0, "started", ""),
+        (0, "preparing", ""),
+        (0, "running", ""),
+    ]
+    log += [
+        (row.step, "evaluation", f"validation perplexity {row.perplexity:.1f}")
+        for row in evaluations
+    ]
     log += [(step, "checkpoint", f"step {step:,}") for step in range(EVERY, steps + 1, EVERY)]
-    log += [(resumed, "resumed", f"from step {resumed:,}"), (resumed, "running", ""), (resumed + 1, "setting", "learning rate 1.5e-3 → 1.2e-3")]
+    log += [
+        (resumed, "resumed", f"from step {resumed:,}"),
+        (resumed, "running", ""),
+        (resumed + 1, "setting", "learning rate 1.5e-3 → 1.2e-3"),
+    ]
     log += [(step, "spike", "the loss jumped to 9.5") for step in range(97_003, steps + 1, 97_003)]
     log += [(steps, "finished", "")] if ended else []
     order = sorted(enumerate(log), key=lambda entry: (entry[1][0], entry[0]))
     states = {"started", "preparing", "running", "resumed", "finished"}
-    events = [(1 if step <= resumed else 2, step, kind, text, began + step / STEPS_A_SECOND, int(kind in states)) for _, (step, kind, text) in order]
+    events = [
+        (
+            1 if step <= resumed else 2,
+            step,
+            kind,
+            text,
+            began + step / STEPS_A_SECOND,
+            int(kind in states),
+        )
+        for _, (step, kind, text) in order
+    ]
     connection.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?)", events)
 
 
@@ -209,7 +314,13 @@ def main() -> int:
     parser.add_argument("home", type=Path)
     parser.add_argument("name")
     parser.add_argument("steps", type=int, nargs="?", default=1_000_000)
-    parser.add_argument("--copies", type=int, default=0, metavar="N", help="instead of one run N finished ones, NAME-0000 and so on")
+    parser.add_argument(
+        "--copies",
+        type=int,
+        default=0,
+        metavar="N",
+        help="instead of one run N finished ones, NAME-0000 and so on",
+    )
     parser.add_argument("--live", action="store_true", help="go on training until ended")
     chosen = parser.parse_args()
     os.environ["RNNLM_TUI_HOME"] = str(chosen.home)

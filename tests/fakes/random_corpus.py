@@ -1,4 +1,5 @@
-"""A probe on random tokens: `python -m tests.fakes.random_corpus VOCABULARY` reads a config from stdin and writes its Calibration to stdout."""
+"""A probe on random tokens: `python -m tests.fakes.random_corpus VOCABULARY` reads a config from
+stdin and writes its Calibration to stdout."""
 
 from __future__ import annotations
 
@@ -9,16 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from rnnlm_tui.contract.config import ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
-from rnnlm_tui.contract.corpora import SPLITS, CorpusManifest, SplitFacts
-from rnnlm_tui.corpus.token_store import PreparedCorpus
+from rnnlm_tui.corpus.corpus import PreparedCorpus
+from rnnlm_tui.schema.config import ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.corpora import SPLITS, CorpusManifest, SplitFacts
 from rnnlm_tui.worker.probe import measure
 
 SENTENCE_TOKENS = 33
 SENTENCES = 4_000
 
 
-def random_corpus(folder: Path, config: RunConfig, vocab_size: int, sentences: int = SENTENCES) -> PreparedCorpus:
+def random_corpus(
+    folder: Path, config: RunConfig, vocab_size: int, sentences: int = SENTENCES
+) -> PreparedCorpus:
     """The token files and the manifest of a corpus of random tokens, in sentences of one length."""
     tokens = sentences * SENTENCE_TOKENS
     facts = SplitFacts(documents=1, sentences=sentences, tokens=tokens, bytes=4 * tokens)
@@ -29,19 +32,29 @@ def random_corpus(folder: Path, config: RunConfig, vocab_size: int, sentences: i
     drawn = np.random.default_rng(1).integers(2, vocab_size, tokens)
     for split in SPLITS:
         drawn.astype(np.uint16).tofile(folder / f"{split}.bin")
-        np.arange(0, tokens + 1, SENTENCE_TOKENS, dtype=np.uint64).tofile(folder / f"{split}.offsets.bin")
+        np.arange(0, tokens + 1, SENTENCE_TOKENS, dtype=np.uint64).tofile(
+            folder / f"{split}.offsets.bin"
+        )
     return PreparedCorpus(folder, manifest)
 
 
 def changed(
-    config: RunConfig, *, model: dict[str, object] | None = None, training: dict[str, object] | None = None, optimizer: dict[str, object] | None = None
+    config: RunConfig,
+    *,
+    model: dict[str, object] | None = None,
+    training: dict[str, object] | None = None,
+    optimizer: dict[str, object] | None = None,
 ) -> RunConfig:
     """The config with some fields changed, on one thread."""
     return config.model_copy(
         update={
             "model": ModelConfig.model_validate({**config.model.model_dump(), **(model or {})}),
-            "training": TrainingConfig.model_validate({**config.training.model_dump(), "threads": 1, **(training or {})}),
-            "optimizer": OptimizerConfig.model_validate({**config.optimizer.model_dump(), **(optimizer or {})}),
+            "training": TrainingConfig.model_validate(
+                {**config.training.model_dump(), "threads": 1, **(training or {})}
+            ),
+            "optimizer": OptimizerConfig.model_validate(
+                {**config.optimizer.model_dump(), **(optimizer or {})}
+            ),
         }
     )
 
@@ -51,7 +64,11 @@ def main() -> None:
     config = RunConfig.model_validate_json(sys.stdin.buffer.read())
     with tempfile.TemporaryDirectory() as folder:
         corpus = random_corpus(Path(folder), config, int(sys.argv[1]))
-        sys.stdout.write(measure(config, corpus, lambda _phase, _done, _total: None, warm_up=2, steps=2).model_dump_json())
+        sys.stdout.write(
+            measure(
+                config, corpus, lambda _phase, _done, _total: None, warm_up=2, steps=2
+            ).model_dump_json()
+        )
 
 
 if __name__ == "__main__":

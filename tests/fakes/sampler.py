@@ -1,4 +1,5 @@
-"""A sampler without torch: `python sampler.py BEHAVIOUR` speaks the protocol and returns the words of the prompt in reverse."""
+"""A sampler without torch: `python sampler.py BEHAVIOUR` speaks the protocol and returns the words
+of the prompt in reverse."""
 
 from __future__ import annotations
 
@@ -9,8 +10,17 @@ from typing import cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleDone, SampleFailed, SamplePiece, SampleRequest, SamplerReady
-from rnnlm_tui.contract.wire import decode_line, encode_line
+from rnnlm_tui.schema.protocol import (
+    CancelRequest,
+    LoadRequest,
+    SampleDone,
+    SampleFailed,
+    SamplePiece,
+    SampleRequest,
+    SamplerReady,
+    decode_line,
+    encode_line,
+)
 
 
 def write(message: BaseModel) -> None:
@@ -21,7 +31,11 @@ def write(message: BaseModel) -> None:
 def answer(request: SampleRequest, cancelled: threading.Event) -> None:
     """Fail, die or wait if the prompt says so; continue any other prompt."""
     if "fail" in request.prompt:
-        write(SampleFailed(id=request.id, message="the checkpoint is damaged", hint="take another", exit_code=5))
+        write(
+            SampleFailed(
+                id=request.id, message="the checkpoint is damaged", hint="take another", exit_code=5
+            )
+        )
         return
     if "die" in request.prompt:
         sys.stderr.write("Segmentation fault\n")
@@ -51,10 +65,17 @@ def main() -> None:
     write(SamplerReady())
     cancelled: dict[str, threading.Event] = {}
     for line in sys.stdin.buffer:
-        request = cast(SampleRequest | CancelRequest | LoadRequest, decode_line(line, SampleRequest, CancelRequest, LoadRequest))
+        request = cast(
+            SampleRequest | CancelRequest | LoadRequest,
+            decode_line(line, SampleRequest, CancelRequest, LoadRequest),
+        )
         if isinstance(request, LoadRequest):
             missing = "missing" in request.checkpoint
-            write(SampleFailed(id=request.id, message="there is no such checkpoint", exit_code=5) if missing else SamplerReady(id=request.id))
+            write(
+                SampleFailed(id=request.id, message="there is no such checkpoint", exit_code=5)
+                if missing
+                else SamplerReady(id=request.id)
+            )
         elif isinstance(request, CancelRequest):
             cancelled.setdefault(request.id, threading.Event()).set()
         else:

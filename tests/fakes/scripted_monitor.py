@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor import monitor
-from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.client import monitor
+from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.store.paths import RunDirectory
 
 
-def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]) -> list[tuple[RunDirectory, int]]:
-    """Return the next scripted snapshot at each poll; the result collects each opened run and its buckets."""
+def play(
+    monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]
+) -> list[tuple[RunDirectory, int]]:
+    """Return the next scripted snapshot at each poll; the result collects each opened run and its
+    buckets."""
     steps = iter(script)
     opened: list[tuple[RunDirectory, int]] = []
 

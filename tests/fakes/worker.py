@@ -1,4 +1,5 @@
-"""A worker without torch: `python worker.py BEHAVIOUR RUN-DIRECTORY` takes the lock, opens an attempt and answers commands."""
+"""A worker without torch: `python worker.py BEHAVIOUR RUN-DIRECTORY` takes the lock, opens an
+attempt and answers commands."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-from rnnlm_tui.contract.commands import CommandResult
-from rnnlm_tui.contract.metrics import EventKind, EventRow
+from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.schema.protocol import CommandResult
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locks import RunLock, boot_id, host_name
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+from rnnlm_tui.worker.commands import Inbox
 from rnnlm_tui.worker.control import ControlServer
-from rnnlm_tui.worker.inbox import Inbox
 
 
 def main() -> None:
@@ -22,9 +23,20 @@ def main() -> None:
     if behaviour == "dies":
         sys.exit("ImportError: libtorch is missing")
     inbox, stops = Inbox(), []
-    server = ControlServer(run.socket_path, status=lambda command: CommandResult(id=command.id, ok=True, status="running"), deliver=inbox.deliver)
+    server = ControlServer(
+        run.socket_path,
+        status=lambda command: CommandResult(id=command.id, ok=True, status="running"),
+        deliver=inbox.deliver,
+    )
     with RunLock(run.lock_path), RunDatabase(run.database_path) as database:
-        attempt = database.begin_attempt(os.getpid(), host_name(), boot_id(), "cpu", 0, {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT")})
+        attempt = database.begin_attempt(
+            os.getpid(),
+            host_name(),
+            boot_id(),
+            "cpu",
+            0,
+            {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT")},
+        )
 
         def event(kind: EventKind) -> None:
             database.add_event(EventRow(attempt, 0, kind, "", time.time()))
@@ -42,11 +54,20 @@ def main() -> None:
                 event("stopped")
                 stops.append(pending)
                 break
-            if command.verb in ("pause", "resume"):  # the client may read the run as soon as it has the answer
+            if command.verb in (
+                "pause",
+                "resume",
+            ):  # the client may read the run as soon as it has the answer
                 event("paused" if command.verb == "pause" else "running")
             refused = command.verb == "checkpoint"
             pending.answer(
-                CommandResult(id=command.id, ok=not refused, error="the disk is full" if refused else "", hint="free some", text=command.prompt or "")
+                CommandResult(
+                    id=command.id,
+                    ok=not refused,
+                    error="the disk is full" if refused else "",
+                    hint="free some",
+                    text=command.prompt or "",
+                )
             )
         server.retire()
     for pending in stops:

@@ -110,18 +110,29 @@ def _moves(source: str = "", target: str = "") -> Callable[[Path, Path], bool]:
 _CALLS = {
     "files.before": _Call("os", "mkdir", False, lambda path, *_: _is_unfinished(Path(path))),
     "files.inside": _Call("rnnlm_tui.worker.checkpointing", "write_training_state", True),
-    "files.after": _Call("rnnlm_tui.store.checkpoint_writing", "describe_files", True),
+    "files.after": _Call("rnnlm_tui.store.checkpoints", "describe_files", True),
     "fsync.inside": _Call("os", "fsync", False, _is_checkpoint_file),
-    "fsync.after": _Call("tempfile", "mkstemp", True, lambda *, dir, **_: _is_unfinished(Path(dir))),
+    "fsync.after": _Call(
+        "tempfile", "mkstemp", True, lambda *, dir, **_: _is_unfinished(Path(dir))
+    ),
     "manifest.json.inside": _Call("os", "fsync", True, _is_manifest),
-    "manifest.after": _Call("os", "replace", False, lambda _, new: _is_unfinished(Path(new).parent)),
+    "manifest.after": _Call(
+        "os", "replace", False, lambda _, new: _is_unfinished(Path(new).parent)
+    ),
     "rename.before": _Call("os", "rename", True, _moves(".tmp-step-")),
     "rename.aside": _Call("os", "rename", False, _moves(target=".old-step-")),
     "rename.after": _Call("os", "rename", False, _moves(".tmp-step-")),
     "prune.before": _Call("os", "rename", True, _moves(target=".tmp-removed-")),
     "prune.inside": _Call("os", "rename", False, _moves(target=".tmp-removed-")),
-    "prune.after": _Call("shutil", "rmtree", False, lambda path, *_, **__: Path(path).name.startswith(".tmp-removed-")),
-    "rebuild.inside": _Call("os", "fsync", True, lambda file: _open_file(file).name.startswith(".tmp-run.db-")),
+    "prune.after": _Call(
+        "shutil",
+        "rmtree",
+        False,
+        lambda path, *_, **__: Path(path).name.startswith(".tmp-removed-"),
+    ),
+    "rebuild.inside": _Call(
+        "os", "fsync", True, lambda file: _open_file(file).name.startswith(".tmp-run.db-")
+    ),
     "rebuild.written": _Call("os", "rename", False, _moves(target="run.db.rebuilt")),
     "rebuild.aside": _Call("os", "rename", False, _moves("run.db", "run.db.damaged-")),
 }
@@ -134,9 +145,12 @@ _STATEMENTS = {
 }
 """Points in the database, by the statement that they are before, after or one commit after."""
 
-CHECKPOINT_POINTS = tuple(point for point in (*_CALLS, *_STATEMENTS) if not point.startswith("rebuild"))
+CHECKPOINT_POINTS = tuple(
+    point for point in (*_CALLS, *_STATEMENTS) if not point.startswith("rebuild")
+)
 """The points on a checkpoint's way: its files, their way to the disk, the manifest, the name
-(`aside`: that of an older one of the same step), the row in the index, and the removal of old ones."""
+(`aside`: that of an older one of the same step), the row in the index, and the removal of old ones.
+"""
 
 
 def _install_in_database(point: str, crash: _Crash) -> None:
@@ -150,7 +164,9 @@ def _install_in_database(point: str, crash: _Crash) -> None:
             if reached and point == "index.before":
                 crash()
             cursor = super().execute(sql, parameters)
-            if (reached and point in ("index.inside", "prune.index")) or (self.written and sql == "COMMIT" and point == "index.after"):
+            if (reached and point in ("index.inside", "prune.index")) or (
+                self.written and sql == "COMMIT" and point == "index.after"
+            ):
                 self.written = False
                 crash()
             self.written = self.written or reached

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 from pydantic import BaseModel
 
-from rnnlm_tui.contract.outside_text import UNSAFE, safe
+from rnnlm_tui.schema.text import UNSAFE, safe
 
 ValueT = TypeVar("ValueT")
 
@@ -21,8 +21,10 @@ CLIPBOARD = base64.b64encode(b"hostile").decode()
 """Clipboard contents that only a hostile text would set."""
 
 TEXTS: dict[str, str] = {
-    "acts": f"\x9b31;7;93m\x1b]52;c;{CLIPBOARD}\x07\x1b[31;7;93m\x1b[2J\x1bPq\x1b\\\x1bc"  # colour, clipboard, erase, a question, reset
-    "\x9d0;pwned\x9c\x90q\x9c\u202eidib\u2066\u200f\u2028\u061c\x08\x08\r\x7f\x0e\x00",  # title, bidi, backspaces, NUL
+    # colour, clipboard, erase, a question, reset
+    "acts": f"\x9b31;7;93m\x1b]52;c;{CLIPBOARD}\x07\x1b[31;7;93m\x1b[2J\x1bPq\x1b\\\x1bc"
+    # title, bidi, backspaces, NUL
+    "\x9d0;pwned\x9c\x90q\x9c\u202eidib\u2066\u200f\u2028\u061c\x08\x08\r\x7f\x0e\x00",
     "markup": "[@click=app.quit]q[/] [/ [red]r[/red] [$primary ]] \\[",
 }
 """Hostile texts by kind; each starts with the worst part, since narrow columns show only that."""
@@ -50,13 +52,20 @@ def leaks(raw: bytes, *, lines: bool = False) -> list[str]:
     found = [f"colour {match[1]}" for match in _COLOUR.finditer(text) if "31;7;93" in match[1]]
     text = (_OWN_IN_LINES if lines else _OWN).sub("", text)
     text = text.replace("\r\n", "\n")
-    found += [f"{match[0]!r} in {text[max(0, match.start() - 40) : match.end() + 40]!r}" for match in UNSAFE.finditer(text) if match[0] != "\n"]
+    found += [
+        f"{match[0]!r} in {text[max(0, match.start() - 40) : match.end() + 40]!r}"
+        for match in UNSAFE.finditer(text)
+        if match[0] != "\n"
+    ]
     return found
 
 
 def copied(raw: bytes) -> list[str]:
     """Return the texts that the app copied to the clipboard."""
-    return [base64.b64decode(match[1]).decode() for match in _COPIED.finditer(raw.decode("utf-8", "backslashreplace"))]
+    return [
+        base64.b64decode(match[1]).decode()
+        for match in _COPIED.finditer(raw.decode("utf-8", "backslashreplace"))
+    ]
 
 
 def without_copied(raw: bytes) -> bytes:
@@ -77,7 +86,14 @@ def hostile(value: ValueT, text: str, **kept: object) -> ValueT:
     return cast(ValueT, _filled(value, type(value), text, frozenset(kept), top=kept))
 
 
-def _filled(value: object, hint: object, text: str, kept: frozenset[str], *, top: Mapping[str, object] | None = None) -> object:
+def _filled(
+    value: object,
+    hint: object,
+    text: str,
+    kept: frozenset[str],
+    *,
+    top: Mapping[str, object] | None = None,
+) -> object:
     if get_origin(hint) is Literal or value is None:
         return value if value is not None or not _may_be_text(hint) else text
     if isinstance(value, str):
@@ -87,13 +103,16 @@ def _filled(value: object, hint: object, text: str, kept: frozenset[str], *, top
         changes = {
             name: _filled(getattr(value, name), hints[name], text, kept)
             for name, field in type(value).model_fields.items()
-            if name not in kept and not any(getattr(item, "pattern", None) for item in field.metadata)
+            if name not in kept
+            and not any(getattr(item, "pattern", None) for item in field.metadata)
         }
         return value.model_copy(update={**changes, **(top or {})})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = get_type_hints(type(value))
         changes = {
-            field.name: _filled(getattr(value, field.name), hints[field.name], text, kept) for field in dataclasses.fields(value) if field.name not in kept
+            field.name: _filled(getattr(value, field.name), hints[field.name], text, kept)
+            for field in dataclasses.fields(value)
+            if field.name not in kept
         }
         return dataclasses.replace(cast(Any, value), **changes, **(top or {}))
     arguments = get_args(_plain(hint))
@@ -101,7 +120,10 @@ def _filled(value: object, hint: object, text: str, kept: frozenset[str], *, top
         item = arguments[0] if arguments else object
         return type(value)(_filled(each, item, text, kept) for each in value)
     if isinstance(value, dict) and arguments:
-        return {_filled(key, arguments[0], text, kept): _filled(each, arguments[1], text, kept) for key, each in value.items()}
+        return {
+            _filled(key, arguments[0], text, kept): _filled(each, arguments[1], text, kept)
+            for key, each in value.items()
+        }
     return value
 
 

@@ -8,22 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from rnnlm_tui.contract.commands import CommandResult
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
-from rnnlm_tui.contract.metrics import EventKind, EventRow
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.contract.summary import PreparingFigures, SourceFigures
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.client.control import LogFollower
+from rnnlm_tui.client.estimate import Estimate
+from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, WorkerError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.protocol import CommandResult, SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.summary import PreparingFigures, SourceFigures
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.manifest import CheckpointFile, Manifest
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import TrashedRun
-from rnnlm_tui.supervisor.estimate import Estimate
-from rnnlm_tui.supervisor.monitor import RunSnapshot
-from rnnlm_tui.supervisor.worker_log import LogFollower
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.faults.hostile import TEXTS, hostile
@@ -31,7 +30,15 @@ from tests.tui.fakes import FakeServices, make_estimate, make_machine, make_snap
 
 OPEN = "plain-otter"
 """The run that trains; run names can't be hostile, so the others are named after their status."""
-EVENT_KINDS: tuple[EventKind, ...] = ("note", "setting", "skipped", "spike", "degraded", "recovered", "failed")
+EVENT_KINDS: tuple[EventKind, ...] = (
+    "note",
+    "setting",
+    "skipped",
+    "spike",
+    "degraded",
+    "recovered",
+    "failed",
+)
 
 
 class HostileSampler:
@@ -83,7 +90,10 @@ class HostileServices(FakeServices):
 
     def __init__(self, text: str) -> None:
         self.text = text
-        snapshots = [hostile_snapshot(text, OPEN, "running"), *(hostile_snapshot(text, f"a-{status}-run", status) for status in OTHERS)]
+        snapshots = [
+            hostile_snapshot(text, OPEN, "running"),
+            *(hostile_snapshot(text, f"a-{status}-run", status) for status in OTHERS),
+        ]
         super().__init__(*snapshots, machine=hostile(make_machine(), text))
 
     def sampler(self) -> HostileSampler:  # type: ignore[override]
@@ -128,8 +138,15 @@ class HostileServices(FakeServices):
             kind="checkpoint", run=OPEN, step=3_750, parent="other@7", created=0.0, versions={"rnnlm_tui": "0.1", "python": "3.11"},
             facts={"torch": self.text, "device": self.text}, files={"model.safetensors": CheckpointFile(size=1, sha256="0" * 64)},
         )  # fmt: skip
-        full = hostile(manifest, self.text, parent=f"{self.text}@7", versions={"rnnlm_tui": self.text, "torch": self.text, "device": self.text})
-        return full.model_copy(update={"files": {self.text: CheckpointFile(size=1, sha256="0" * 64)}})
+        full = hostile(
+            manifest,
+            self.text,
+            parent=f"{self.text}@7",
+            versions={"rnnlm_tui": self.text, "torch": self.text, "device": self.text},
+        )
+        return full.model_copy(
+            update={"files": {self.text: CheckpointFile(size=1, sha256="0" * 64)}}
+        )
 
     def verify(self, checkpoint: Path) -> Manifest:
         raise CheckpointError(f"{checkpoint}/{self.text} is damaged", hint=self.text)
@@ -144,20 +161,49 @@ class HostileServices(FakeServices):
         return Path("/nowhere") / self.text
 
 
-OTHERS: Sequence[RunStatus] = ("failed", "crashed", "stalled", "degraded", "lost", "preparing", "draft")
+OTHERS: Sequence[RunStatus] = (
+    "failed",
+    "crashed",
+    "stalled",
+    "degraded",
+    "lost",
+    "preparing",
+    "draft",
+)
 
 
 def hostile_snapshot(text: str, name: str, status: RunStatus) -> RunSnapshot:
     """Make the snapshot of a run with hostile text everywhere except in its name."""
     made = make_snapshot(
-        status, name=name, source=SourceFigures(perplexity=40.2), message="why", parent="other@7", precision="float32", matmul="medium", tags=("tag",)
+        status,
+        name=name,
+        source=SourceFigures(perplexity=40.2),
+        message="why",
+        parent="other@7",
+        precision="float32",
+        matmul="medium",
+        tags=("tag",),
     )
     if status == "preparing":
-        made = make_snapshot(status, 0, name=name, preparing=PreparingFigures(phase="encoding", done=1, total=2))
-    events = tuple(EventRow(1, 3_000 + index, kind, "text", 0.0) for index, kind in enumerate(EVENT_KINDS))
-    full = replace(made, series=make_snapshot().series, events=(*events, *made.events), log_tail=("a line",))
+        made = make_snapshot(
+            status, 0, name=name, preparing=PreparingFigures(phase="encoding", done=1, total=2)
+        )
+    events = tuple(
+        EventRow(1, 3_000 + index, kind, "text", 0.0) for index, kind in enumerate(EVENT_KINDS)
+    )
+    full = replace(
+        made, series=make_snapshot().series, events=(*events, *made.events), log_tail=("a line",)
+    )
     snapshot = hostile(full, text, series=made.series, machine=made.machine, detail=made.detail)
-    config = hostile(parse_config(merge(DEMO, {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"})), text)
+    config = hostile(
+        parse_config(
+            merge(
+                DEMO,
+                {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"},
+            )
+        ),
+        text,
+    )
     return replace(snapshot, summary=hostile(made.summary, text, run=name), config=config)
 
 

@@ -8,25 +8,40 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from rnnlm_tui.cli.app import VERBS
 from rnnlm_tui.cli.main import run as run_verb
 from rnnlm_tui.cli.output import line
-from rnnlm_tui.cli.verbs import VERBS
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.corpora import MANIFEST_NAME, CorpusManifest, SplitFacts
-from rnnlm_tui.contract.metrics import EvaluationRow, EventKind, EventRow, SampleRow
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.corpora import MANIFEST_NAME, CorpusManifest, SplitFacts
+from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleRow
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import labels_path
-from rnnlm_tui.store.locations import corpora_dir
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.runs import create_run
 from tests.faults.hostile import TEXTS, hostile
 from tests.unit.store.rows import begin, checkpoint_row, step_row, write_model
 
-ENDS: dict[str, EventKind] = {"done-run": "finished", "bad-run": "failed", "gone-run": "running", "left-run": "stopped"}
+ENDS: dict[str, EventKind] = {
+    "done-run": "finished",
+    "bad-run": "failed",
+    "gone-run": "running",
+    "left-run": "stopped",
+}
 """Runs by name, with the last event of each."""
-META = ("message", "hint", "device", "precision", "matmul", "corpus_title", "host", "exit_code", "activity", "socket")
+META = (
+    "message",
+    "hint",
+    "device",
+    "precision",
+    "matmul",
+    "corpus_title",
+    "host",
+    "exit_code",
+    "activity",
+    "socket",
+)
 
 SLOW = ("sample", "resume", "doctor", "train")
 """Slow verbs, tried once; the others are tried with --json too."""
@@ -34,16 +49,33 @@ SLOW = ("sample", "resume", "doctor", "train")
 
 def fill(text: str) -> None:
     """Create the runs, a corpus and worker logs."""
-    from rnnlm_tui.store.checkpoints import write_checkpoint
+    from rnnlm_tui.store.verify import write_checkpoint
 
-    config = hostile(parse_config(merge(DEMO, {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"})), text)
+    config = hostile(
+        parse_config(
+            merge(
+                DEMO,
+                {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"},
+            )
+        ),
+        text,
+    )
     create_run(config, "a-draft")
     for name, end in ENDS.items():
         run = create_run(config, name, f"{text}@7")
-        write_checkpoint(run, 20, write_model, f"{text}@7", {"device": text, "torch": text, "train_loss": 4.5})
+        write_checkpoint(
+            run, 20, write_model, f"{text}@7", {"device": text, "torch": text, "train_loss": 4.5}
+        )
         _fill_database(run, text, end)
-        labels_path(run).write_text(json.dumps({"tags": [text, "fine"], "note": text, "pinned": text, "former_names": [text]}), encoding="utf-8")
-        run.log_path.write_text(f"{text}\n{text}: the end\n", encoding="utf-8", errors="surrogateescape")
+        labels_path(run).write_text(
+            json.dumps(
+                {"tags": [text, "fine"], "note": text, "pinned": text, "former_names": [text]}
+            ),
+            encoding="utf-8",
+        )
+        run.log_path.write_text(
+            f"{text}\n{text}: the end\n", encoding="utf-8", errors="surrogateescape"
+        )
     _prepare_corpus(config, text)
 
 
@@ -52,7 +84,9 @@ def _fill_database(run: RunDirectory, text: str, end: EventKind) -> None:
     with RunDatabase(run.database_path) as database:
         attempt = begin(database)
         database.add_steps([step_row(step) for step in range(1, 31)])
-        database.add_evaluation(EvaluationRow(attempt, 20, "validation", text, 4.0, 1_000, 1.6, 0.1, now))
+        database.add_evaluation(
+            EvaluationRow(attempt, 20, "validation", text, 4.0, 1_000, 1.6, 0.1, now)
+        )
         database.add_sample(SampleRow(attempt, 20, text, text, 12, 7, now))
         database.put_checkpoint(checkpoint_row(20, validation_loss=4.0))
         database.heartbeat(now - 3_600)
@@ -76,10 +110,24 @@ def _prepare_corpus(config: RunConfig, text: str) -> None:
 def commands(text: str, file: Path) -> Iterator[list[str]]:
     """Yield commands for every verb, with hostile runs and arguments; none of them trains."""
     argument = text.replace("\0", "")
-    on_runs = ("show", "follow", "metrics", "checkpoints", "verify", "pause", "stop", "checkpoint", "evaluate", "config show", "open")
+    on_runs = (
+        "show",
+        "follow",
+        "metrics",
+        "checkpoints",
+        "verify",
+        "pause",
+        "stop",
+        "checkpoint",
+        "evaluate",
+        "config show",
+        "open",
+    )
     yield ["runs"]
     for verb in on_runs:
-        runs = () if verb == "open" else ENDS if verb == "follow" else ("a-draft", *ENDS)  # following a draft waits until it is started
+        runs = (
+            () if verb == "open" else ENDS if verb == "follow" else ("a-draft", *ENDS)
+        )  # following a draft waits until it is started
         for run in runs:
             yield [*verb.split(), run]
         yield [*verb.split(), argument]
@@ -158,11 +206,17 @@ def main() -> None:
     text = TEXTS[sys.argv[1]]
     fill(text)
     file = Path(sys.argv[2])
-    file.write_text(f'preset = "demo"\n[corpus]\nsource = {json.dumps(text)}\n{json.dumps(text)} = {json.dumps(text)}\n', encoding="utf-8")
+    file.write_text(
+        f'preset = "demo"\n[corpus]\nsource = {json.dumps(text)}\n{json.dumps(text)} ='
+        f" {json.dumps(text)}\n",
+        encoding="utf-8",
+    )
     tried = set()
     codes = []
     for arguments in commands(text, file):
-        tried |= {verb.name for verb in VERBS if verb.name.split() == arguments[: len(verb.name.split())]}
+        tried |= {
+            verb.name for verb in VERBS if verb.name.split() == arguments[: len(verb.name.split())]
+        }
         codes.append(run_verb(arguments))
         if arguments[0] not in SLOW:
             codes.append(run_verb([*arguments, "--json"]))

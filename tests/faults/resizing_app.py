@@ -1,4 +1,5 @@
-"""The app on a run that trains forever or has ended, for terminals that change size: `python -m tests.faults.resizing_app RUN`."""
+"""The app on a run that trains forever or has ended, for terminals that change size: `python -m
+tests.faults.resizing_app RUN`."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import cast
 
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.fakes import MOST, FakeMonitor, FakeServices, make_snapshot
 
@@ -41,7 +42,16 @@ def main() -> int:
     snapshot = make_snapshot("running", 100, name=TRAINS)
     old = make_snapshot("finished", MOST, name=ENDED)
     services = Growth(snapshot, old)
-    return cast(int, RnnlmApp(services.run(sys.argv[1]), "train", services=services, fps=20.0, settings={"marked": [TRAINS, ENDED]}).run())
+    return cast(
+        int,
+        RnnlmApp(
+            services.run(sys.argv[1]),
+            "train",
+            services=services,
+            fps=20.0,
+            settings={"marked": [TRAINS, ENDED]},
+        ).run(),
+    )
 
 
 if __name__ == "__main__":

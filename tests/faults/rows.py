@@ -1,4 +1,5 @@
-"""What can go wrong, what must happen then, and which tests make it happen; `python -m tests.faults.rows` prints the list."""
+"""What can go wrong, what must happen then, and which tests make it happen; `python -m
+tests.faults.rows` prints the list."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Row:
 ROWS: tuple[Row, ...] = (
     Row(
         "kill -9 of the worker at random, and in each phase of saving a checkpoint",
-        "it resumes from the newest valid checkpoint to bit-identical weights in exact mode; temporary files are removed",
+        "it resumes from the newest valid checkpoint to bit-identical weights in exact mode;"
+        " temporary files are removed",
         (
             "test_crash_points::test_a_run_that_crashes_inside_a_checkpoint_ends_with_the_weights_of_an_undisturbed_one",
             "test_crash_points::test_a_writer_that_crashes_leaves_the_old_or_the_new_checkpoint_valid_even_of_the_same_step",
@@ -42,7 +44,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "kill -9 of the app, terminal closed, app suspended for minutes",
-        "the worker continues at the same speed; the app ends within 2 s and leaves no process; reopened it shows every point",
+        "the worker continues at the same speed; the app ends within 2 s and leaves no process;"
+        " reopened it shows every point",
         (
             "test_processes::test_a_run_continues_when_the_session_that_started_it_is_killed",
             "test_processes_app::test_a_killed_app_leaves_no_process_and_a_run_that_continues_with_every_point",
@@ -55,7 +58,9 @@ ROWS: tuple[Row, ...] = (
     Row(
         "kill -9 of a worker before its first step, while the verb waits",
         "the verb fails with the cause, the next command and an exit code",
-        ("test_processes_start::test_a_worker_killed_while_train_detach_waits_is_not_reported_as_started",),
+        (
+            "test_processes_start::test_a_worker_killed_while_train_detach_waits_is_not_reported_as_started",
+        ),
     ),
     Row(
         "two workers on one run",
@@ -78,7 +83,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "disk full: at metrics, at a checkpoint, at the start",
-        "training continues as degraded and keeps its rows; old checkpoints intact, no partial one, retried; refused with need and have",
+        "training continues as degraded and keeps its rows; old checkpoints intact, no partial one,"
+        " retried; refused with need and have",
         (
             "test_full_disk::test_training_continues_degraded_when_the_disk_is_full_and_says_why",
             "test_full_disk::test_no_row_is_lost_or_duplicated_once_a_full_disk_has_space_again",
@@ -91,7 +97,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "a run's folder removed or moved during training; one that can't be written",
-        "the run ends with the reason and nothing is created again; refused with the path, or degraded until it can be written",
+        "the run ends with the reason and nothing is created again; refused with the path, or"
+        " degraded until it can be written",
         (
             "test_run_directory::test_a_run_directory_removed_during_training_ends_the_run_with_the_reason_and_is_not_created_again",
             "test_run_directory::test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint",
@@ -102,7 +109,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "a run on a network filesystem, resumed on another host",
-        "its database is on the local disk, and every row is restored from the log beside its config",
+        "its database is on the local disk, and every row is restored from the log beside its"
+        " config",
         (
             "test_network_filesystem::test_a_run_resumes_on_another_host_with_every_row",
             "test_network_filesystem::test_rows_that_were_committed_before_a_kill_are_in_the_log",
@@ -131,7 +139,8 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "truncated, zeroed or bit-flipped file in a checkpoint; missing or wrong manifest; path tricks in it",
+        "truncated, zeroed or bit-flipped file in a checkpoint; missing or wrong manifest; path"
+        " tricks in it",
         "found by hash; the previous one is used, and it says so",
         (
             "test_damaged_checkpoints::test_a_damaged_checkpoint_is_moved_aside_and_the_run_ends_with_the_weights_of_an_undisturbed_one",
@@ -163,7 +172,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "NaN or inf in loss or gradient",
-        "the update is skipped and marked; after a set number the run fails with its last good weights; never the best",
+        "the update is skipped and marked; after a set number the run fails with its last good"
+        " weights; never the best",
         (
             "test_guards::test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_step",
             "test_guards::test_the_checkpoint_of_a_failed_run_is_finite_and_the_run_resumes_and_fails_again",
@@ -171,8 +181,10 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "a periodic evaluation or sample that fails; sampling settings of an earlier version that can't be computed",
-        "an event says why, and the run trains to its end; such settings are read as the nearest valid ones",
+        "a periodic evaluation or sample that fails; sampling settings of an earlier version that"
+        " can't be computed",
+        "an event says why, and the run trains to its end; such settings are read as the nearest"
+        " valid ones",
         (
             "test_evaluations::test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end",
             "test_evaluations::test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set",
@@ -181,7 +193,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "out of memory in the trial before the first step, in a step, in a sample",
-        "a message with the shapes and a batch size that should fit; a sample's doesn't end training",
+        "a message with the shapes and a batch size that should fit; a sample's doesn't end"
+        " training",
         (
             "test_out_of_memory::test_a_run_too_large_for_the_memory_is_started_with_a_warning",
             "test_out_of_memory::test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warning",
@@ -191,8 +204,10 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "corpus missing, empty, shorter than a window, invalid UTF-8, binary, directory, FIFO, one 1 GB line, CRLF, BOM, NULs; changed between stop and resume",
-        "refused by kind with the fact, or works in constant memory; a change is refused with both hashes",
+        "corpus missing, empty, shorter than a window, invalid UTF-8, binary, directory, FIFO, one"
+        " 1 GB line, CRLF, BOM, NULs; changed between stop and resume",
+        "refused by kind with the fact, or works in constant memory; a change is refused with both"
+        " hashes",
         (
             "test_inputs_corpora::test_invalid_corpora_are_rejected_by_kind_and_no_run_is_created",
             "test_inputs_corpora::test_a_damaged_gzip_and_invalid_records_are_rejected_with_the_position",
@@ -223,7 +238,8 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "socket: unknown verb, half a line, 1 MB, not JSON, 1,000 connects, slow reader, another user",
+        "socket: unknown verb, half a line, 1 MB, not JSON, 1,000 connects, slow reader, another"
+        " user",
         "rejected or closed; a step takes less than 2 % longer",
         (
             "test_processes_socket::test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on",
@@ -232,7 +248,8 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "ESC, OSC 52, DCS, C1, bidi, [red], [/, [@click=app.quit] in prompts, generated text, names, corpus, exceptions, logs",
+        "ESC, OSC 52, DCS, C1, bidi, [red], [/, [@click=app.quit] in prompts, generated text,"
+        " names, corpus, exceptions, logs",
         "shown literally; no control byte reaches the terminal from any view",
         (
             "test_hostile_text::test_hostile_text_is_shown_literally_on_the_panes_of_a_run",
@@ -287,7 +304,8 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
 )
-"""In the order in which they are told; a test checks that each names tests and that they are there."""
+"""In the order in which they are told; a test checks that each names tests and that they are
+there."""
 
 
 def main() -> int:

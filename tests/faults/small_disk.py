@@ -1,4 +1,5 @@
-"""A run on a disk of 16 MB that fills and is freed again. `python -m tests.faults.small_disk FOLDER STORY` runs in its own mount namespace and prints what happened."""
+"""A run on a disk of 16 MB that fills and is freed again. `python -m tests.faults.small_disk FOLDER
+STORY` runs in its own mount namespace and prints what happened."""
 
 from __future__ import annotations
 
@@ -11,19 +12,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rnnlm_tui.contract.commands import Verb
-from rnnlm_tui.contract.estimates import checkpoint_bytes
-from rnnlm_tui.contract.summary import RunSummary
+from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RnnlmError, WorkerError
-from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
-from rnnlm_tui.store.free_space import free_bytes
-from rnnlm_tui.store.locations import corpora_dir
-from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.schema.estimates import checkpoint_bytes
+from rnnlm_tui.schema.protocol import Verb
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.control_client import resume, send
-from rnnlm_tui.supervisor.monitor import summarize
-from tests.integration.runs import ENDLESS, end, kill, start, tiny_config, wait_for, wait_for_step, wait_until_ended, write_text
+from rnnlm_tui.store.verify import list_checkpoints, verify_checkpoint
+from rnnlm_tui.system.disk import free_bytes
+from rnnlm_tui.system.locks import read_lock
+from tests.integration.runs import (
+    ENDLESS,
+    end,
+    kill,
+    start,
+    tiny_config,
+    wait_for,
+    wait_for_step,
+    wait_until_ended,
+    write_text,
+)
 
 MEGABYTES = 16
 STEPS_WHILE_FULL = 300
@@ -42,15 +52,25 @@ READING_VERBS: tuple[tuple[str, ...], ...] = (
 def unavailable() -> str:
     """Why a test can't mount a disk here; empty if it can."""
     try:
-        tried = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, timeout=30, check=False)
+        tried = subprocess.run(
+            ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
     except OSError as error:
         return f"unshare: {error.strerror}"
     return tried.stderr.strip() if tried.returncode else ""
 
 
 def on_a_small_disk(folder: Path, story: str = "filled") -> dict[str, object]:
-    """Run one of the stories in a namespace in which `folder` is a disk of 16 MB, and return its facts."""
-    script = f'mount -t tmpfs -o size={MEGABYTES}m none "$1/disk" && exec "$2" -m tests.faults.small_disk "$1" "$3"'
+    """Run one of the stories in a namespace in which `folder` is a disk of 16 MB, and return its
+    facts."""
+    script = (
+        f'mount -t tmpfs -o size={MEGABYTES}m none "$1/disk" && exec "$2" -m'
+        ' tests.faults.small_disk "$1" "$3"'
+    )
     (folder / "disk").mkdir()
     told = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), sys.executable, story],
@@ -108,7 +128,13 @@ def become(run: RunDirectory, status: str) -> RunSummary:
 
 def done(*arguments: str) -> dict[str, object]:
     """A command's exit code and output."""
-    ran = subprocess.run([sys.executable, "-m", "rnnlm_tui", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-m", "rnnlm_tui", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     return {"code": ran.returncode, "printed": ran.stdout, "said": ran.stderr}
 
 
@@ -126,7 +152,8 @@ def cleaned_up(run: RunDirectory, other: Path) -> Iterator[None]:
 
 
 def ended(folder: Path) -> dict[str, object]:
-    """Leave less space than two checkpoints, let the run end, fill the disk to the last byte, and read the run with every verb that reads."""
+    """Leave less space than two checkpoints, let the run end, fill the disk to the last byte, and
+    read the run with every verb that reads."""
     other = folder / "disk" / "other"
     settings = {
         "model.hidden_size": 288,
@@ -146,14 +173,21 @@ def ended(folder: Path) -> dict[str, object]:
         facts["size"], facts["free"] = size, free_bytes(run.path)
         send(run, "resume")
         wait_for(lambda: not read_lock(run.lock_path).held, "the worker's end")
-        facts["left"] = sorted(path.name for path in run.path.iterdir() if path.name.startswith("run.db"))
+        facts["left"] = sorted(
+            path.name for path in run.path.iterdir() if path.name.startswith("run.db")
+        )
         fill(other)  # before any reader leaves SQLite's files there
         facts["free_at_last"] = free_bytes(run.path)
         facts["read"] = {" ".join(verb): done(*verb) for verb in READING_VERBS}
         summary = summarize(run)
         facts["ended"] = [summary.status, summary.step, summary.checkpoints.last]
-        facts["checkpoint"] = [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)]
-    run = start(tiny_config(folder / "text.txt", {"training.max_steps": ENDLESS, "evaluation.every": 0}), "killed-otter")
+        facts["checkpoint"] = [
+            verify_checkpoint(entry.path).step for entry in list_checkpoints(run)
+        ]
+    run = start(
+        tiny_config(folder / "text.txt", {"training.max_steps": ENDLESS, "evaluation.every": 0}),
+        "killed-otter",
+    )
     with cleaned_up(run, other):
         wait_for_step(run, 50)
         kill(run)
@@ -167,7 +201,12 @@ def filled(folder: Path) -> dict[str, object]:
     facts: dict[str, object] = {}
     other = folder / "disk" / "other"
     text = write_text(folder / "text.txt")
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 200, "evaluation.every": 0}), "plain-otter")
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 200, "evaluation.every": 0}
+        ),
+        "plain-otter",
+    )
     ballast = run.path / "run.db.ballast"
     with cleaned_up(run, other):
         wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
@@ -180,25 +219,48 @@ def filled(folder: Path) -> dict[str, object]:
         checkpoints = [entry.step for entry in list_checkpoints(run)]
         stored, begun = stored_steps(run)[-1], step_now(run)
         pause = send(run, "pause")
-        facts["paused"] = [pause.ok, summarize(run).status in ("paused", "degraded"), send(run, "resume").ok]
+        facts["paused"] = [
+            pause.ok,
+            summarize(run).status in ("paused", "degraded"),
+            send(run, "resume").ok,
+        ]
         wait_for(lambda: step_now(run) >= begun + STEPS_WHILE_FULL or None, "steps on a full disk")
-        facts["steps_while_full"], facts["stored_while_full"] = step_now(run) - begun, stored_steps(run)[-1] - stored
+        facts["steps_while_full"], facts["stored_while_full"] = (
+            step_now(run) - begun,
+            stored_steps(run)[-1] - stored,
+        )
         facts["checkpoint"], facts["stop"] = answer(run, "checkpoint"), answer(run, "stop")
         assert told.pid is not None
         os.kill(told.pid, signal.SIGTERM)
         signalled = step_now(run)
-        wait_for(lambda: step_now(run) >= signalled + STEPS_WHILE_FULL or None, "steps after a signal that was refused")
-        facts["checkpoints_intact"] = [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)] == checkpoints
-        facts["partial"] = [path.name for path in run.checkpoints_path.iterdir() if not path.name.startswith("step-")]
+        wait_for(
+            lambda: step_now(run) >= signalled + STEPS_WHILE_FULL or None,
+            "steps after a signal that was refused",
+        )
+        facts["checkpoints_intact"] = [
+            verify_checkpoint(entry.path).step for entry in list_checkpoints(run)
+        ] == checkpoints
+        facts["partial"] = [
+            path.name
+            for path in run.checkpoints_path.iterdir()
+            if not path.name.startswith("step-")
+        ]
         at_last = step_now(run)
         other.unlink()
         become(run, "running")
         wait_for_step(run, at_last + 100)
-        facts["ballast_after"] = wait_for(lambda: ballast.exists() and ballast.stat().st_size, "the ballast")
+        facts["ballast_after"] = wait_for(
+            lambda: ballast.exists() and ballast.stat().st_size, "the ballast"
+        )
         facts["stopped"] = send(run, "stop").ok
         steps = stored_steps(run)
-        facts["steps"], facts["every_step_once"] = len(steps), steps == list(range(1, len(steps) + 1))
-        facts["events"] = [[kind, text] for kind, text in events(run) if kind in ("degraded", "recovered")]
+        facts["steps"], facts["every_step_once"] = (
+            len(steps),
+            steps == list(range(1, len(steps) + 1)),
+        )
+        facts["events"] = [
+            [kind, text] for kind, text in events(run) if kind in ("degraded", "recovered")
+        ]
         facts["ballast_at_end"] = ballast.exists()
         fill(other, leave=500_000)
         facts["train_refused"] = done("train", "--preset", "demo", "--detach")
@@ -212,8 +274,17 @@ def filled(folder: Path) -> dict[str, object]:
         end(run)
         large = folder / "large.txt"
         large.write_text(text.read_text() * 600)
-        failed = wait_until_ended(start(tiny_config(large, {"tokenizer.kind": "byte", "tokenizer.vocab_size": 300}), "large-otter"))
-        facts["corpus_refused"] = [failed.status, failed.message, [path.name for path in corpora_dir().iterdir()]]
+        failed = wait_until_ended(
+            start(
+                tiny_config(large, {"tokenizer.kind": "byte", "tokenizer.vocab_size": 300}),
+                "large-otter",
+            )
+        )
+        facts["corpus_refused"] = [
+            failed.status,
+            failed.message,
+            [path.name for path in corpora_dir().iterdir()],
+        ]
     return facts
 
 

@@ -1,4 +1,5 @@
-"""A wall clock that jumps, or is set back in autumn, changes no rate, no remaining time and no order."""
+"""A wall clock that jumps, or is set back in autumn, changes no rate, no remaining time and no
+order."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from itertools import pairwise
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.contract.summary import RunSummary
+from rnnlm_tui.client.monitor import RunMonitor
+from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locks import RunLock, boot_id, host_name
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.monitor import RunMonitor
+from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from tests.unit.store.rows import new_run
 from tests.unit.worker.test_training import STEPS, Bench
 
@@ -52,7 +53,8 @@ def run() -> RunDirectory:
 
 
 def trained(run: RunDirectory, jumps: dict[int, Callable[[], None]]) -> list[RunSummary]:
-    """Run the real loop to its end; the figures that a reader sees at each evaluation, right after the clock jumped."""
+    """Run the real loop to its end; the figures that a reader sees at each evaluation, right after
+    the clock jumped."""
     found = []
     with RunDatabase(run.database_path) as database, RunLock(run.lock_path):
         database.begin_attempt(os.getpid(), host_name(), boot_id(), "cpu", 0, {})
@@ -69,8 +71,12 @@ def trained(run: RunDirectory, jumps: dict[int, Callable[[], None]]) -> list[Run
     return found
 
 
-@pytest.mark.parametrize("jump", [-DAY, -3_600.0, 31 * DAY], ids=["a day back", "an hour back", "a month ahead"])
-def test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order(run: RunDirectory, wall: WallClock, jump: float) -> None:
+@pytest.mark.parametrize(
+    "jump", [-DAY, -3_600.0, 31 * DAY], ids=["a day back", "an hour back", "a month ahead"]
+)
+def test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order(
+    run: RunDirectory, wall: WallClock, jump: float
+) -> None:
     began = time.monotonic()
     seen = trained(run, {20: lambda: setattr(wall, "offset", jump)})
     spent = time.monotonic() - began
@@ -83,19 +89,29 @@ def test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order(run: 
         rows, table = list(reader.steps_since()), reader.series()
     assert [row.step for row in rows] == list(range(1, STEPS + 1))
     assert list(table.step) == [float(step) for step in range(1, STEPS + 1)]
-    assert all(before.active_seconds < after.active_seconds < spent for before, after in pairwise(rows))
+    assert all(
+        before.active_seconds < after.active_seconds < spent for before, after in pairwise(rows)
+    )
     assert all(0 < row.tokens_per_second < 1e9 for row in rows)
-    assert any(abs(after.time - before.time) > abs(jump) / 2 for before, after in pairwise(rows))  # the clock did jump
+    assert any(
+        abs(after.time - before.time) > abs(jump) / 2 for before, after in pairwise(rows)
+    )  # the clock did jump
 
 
 def test_the_end_of_summer_time_in_mid_run_changes_no_order_in_any_verb(
-    run: RunDirectory, wall: WallClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: RunDirectory,
+    wall: WallClock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Europe/Berlin")
         time.tzset()
         wall.offset = END_OF_SUMMER_TIME - 1.0 - time.time()
-        assert (time.localtime(END_OF_SUMMER_TIME - 1).tm_isdst, time.localtime(END_OF_SUMMER_TIME).tm_isdst) == (1, 0)
+        assert (
+            time.localtime(END_OF_SUMMER_TIME - 1).tm_isdst,
+            time.localtime(END_OF_SUMMER_TIME).tm_isdst,
+        ) == (1, 0)
         seen = trained(run, {20: lambda: setattr(wall, "offset", wall.offset + 2.0)})
         for arguments in (["show"], ["checkpoints"], ["metrics"], ["metrics", "--csv"]):
             assert command([arguments[0], run.name, *arguments[1:]]) == 0

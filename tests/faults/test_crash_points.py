@@ -1,4 +1,5 @@
-"""Workers that crash at every point of saving a checkpoint: the files on disk stay valid, and the run ends with the same weights as an undisturbed one."""
+"""Workers that crash at every point of saving a checkpoint: the files on disk stay valid, and the
+run ends with the same weights as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.store.checkpoints import sweep_temporary, verify_checkpoint, write_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.verify import sweep_temporary, verify_checkpoint, write_checkpoint
 from tests.faults.crash_points import ACTIONS, CHECKPOINT_POINTS, crash_environment, install
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
 from tests.integration.runs import start, tiny_config, wait_until_ended
@@ -22,8 +23,14 @@ from tests.unit.store.rows import new_run, write_model
 pytestmark = pytest.mark.faults
 
 WORKER_POINTS = tuple(point for point in CHECKPOINT_POINTS if point != "rename.aside")
-"""A worker saves a step twice only after its settings change at that step; this point has its own test."""
-WRITE_POINTS = tuple(point for point in CHECKPOINT_POINTS if point.partition(".")[0] in ("files", "fsync", "manifest", "rename") and point != "files.inside")
+"""A worker saves a step twice only after its settings change at that step; this point has its own
+test."""
+WRITE_POINTS = tuple(
+    point
+    for point in CHECKPOINT_POINTS
+    if point.partition(".")[0] in ("files", "fsync", "manifest", "rename")
+    and point != "files.inside"
+)
 """The points inside `write_checkpoint`."""
 
 
@@ -40,7 +47,9 @@ def test_a_run_that_crashes_inside_a_checkpoint_ends_with_the_weights_of_an_undi
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
     run = create_run(bench.config, f"{point}-{action}")
-    time = 1 if point.startswith("prune") else 10 if point == "fsync.inside" else 2  # after the first checkpoint and before the next
+    time = (
+        1 if point.startswith("prune") else 10 if point == "fsync.inside" else 2
+    )  # after the first checkpoint and before the next
     code = bench.workers.work(run, f"{point}:{action}:{time}")
     before = whole_steps(run)
     assert before, "the first checkpoint is always there"
@@ -59,7 +68,9 @@ def test_a_run_that_crashes_inside_a_checkpoint_ends_with_the_weights_of_an_undi
             assert reader.attempts()[-1].start_step == before[-1]
     assert ending_of(run) == bench.undisturbed
     assert whole_steps(run) == [step for step, _, _ in bench.undisturbed.checkpoints]
-    assert [path.name for path in run.checkpoints_path.iterdir() if not path.name.startswith("step-")] == []
+    assert [
+        path.name for path in run.checkpoints_path.iterdir() if not path.name.startswith("step-")
+    ] == []
 
 
 def test_a_launched_worker_killed_in_a_save_shows_as_crashed_with_the_durable_step_and_the_next_command(
@@ -68,7 +79,18 @@ def test_a_launched_worker_killed_in_a_save_shows_as_crashed_with_the_durable_st
     with monkeypatch.context() as patch:
         for name, value in crash_environment("fsync.after:kill:2").items():
             patch.setenv(name, value)
-        run = start(tiny_config(text, {"training.max_steps": 30, "checkpoint.every": 10, "evaluation.every": 0, "evaluation.prompts": []}), "cut-off")
+        run = start(
+            tiny_config(
+                text,
+                {
+                    "training.max_steps": 30,
+                    "checkpoint.every": 10,
+                    "evaluation.every": 0,
+                    "evaluation.prompts": [],
+                },
+            ),
+            "cut-off",
+        )
     assert wait_until_ended(run).status == "crashed"
     assert command(["show", "cut-off"]) == 0
     said = capsys.readouterr().out
@@ -82,12 +104,15 @@ def test_a_launched_worker_killed_in_a_save_shows_as_crashed_with_the_durable_st
 
 
 def write_in_a_process(run: RunDirectory, step: int, crash: str) -> int:
-    """Write a checkpoint in a separate process that crashes at a point; its exit code, 1 for an error."""
+    """Write a checkpoint in a separate process that crashes at a point; its exit code, 1 for an
+    error."""
     child = os.fork()
     if child == 0:
         try:
             install(crash)
-            write_checkpoint(run, step, lambda folder: write_model(folder, b"new" * 1_000), None, {"new": True})
+            write_checkpoint(
+                run, step, lambda folder: write_model(folder, b"new" * 1_000), None, {"new": True}
+            )
         except BaseException:
             os._exit(1)
         os._exit(0)
@@ -98,15 +123,21 @@ def write_in_a_process(run: RunDirectory, step: int, crash: str) -> int:
 @pytest.mark.parametrize("step", [500, 1_000])
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("point", WRITE_POINTS)
-def test_a_writer_that_crashes_leaves_the_old_or_the_new_checkpoint_valid_even_of_the_same_step(point: str, action: str, step: int) -> None:
+def test_a_writer_that_crashes_leaves_the_old_or_the_new_checkpoint_valid_even_of_the_same_step(
+    point: str, action: str, step: int
+) -> None:
     run = new_run()
     write_checkpoint(run, 500, write_model, None, {})
     reached = (point, step) != ("rename.aside", 1_000)  # no older one of that step to move aside
-    assert write_in_a_process(run, step, f"{point}:{action}") == ((-signal.SIGKILL if action == "kill" else 1) if reached else 0)
+    assert write_in_a_process(run, step, f"{point}:{action}") == (
+        (-signal.SIGKILL if action == "kill" else 1) if reached else 0
+    )
     sweep_temporary(run)
     arrived = point == "rename.after" or not reached
     steps = whole_steps(run)
     assert steps == ([500, step] if arrived and step != 500 else [500])
     newest = verify_checkpoint(run.checkpoints_path / f"step-{steps[-1]:09d}")
     assert ("new" in newest.facts) == arrived
-    assert sorted(path.name for path in run.checkpoints_path.iterdir()) == [f"step-{step:09d}" for step in steps]
+    assert sorted(path.name for path in run.checkpoints_path.iterdir()) == [
+        f"step-{step:09d}" for step in steps
+    ]

@@ -1,4 +1,5 @@
-"""Damaged checkpoints: found by their hashes, reported, moved aside, and the one before is used. At least two valid ones remain."""
+"""Damaged checkpoints: found by their hashes, reported, moved aside, and the one before is used. At
+least two valid ones remain."""
 
 from __future__ import annotations
 
@@ -12,18 +13,30 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.client.control import send
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
-from rnnlm_tui.store.checkpoints import checkpoint_folders, newest_valid, verify_checkpoint, write_checkpoint
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import Manifest
-from rnnlm_tui.store.pins import pin_checkpoint, pinned_steps
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.retention import pin_checkpoint, pinned_steps
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.control_client import send
+from rnnlm_tui.store.verify import (
+    checkpoint_folders,
+    newest_valid,
+    verify_checkpoint,
+    write_checkpoint,
+)
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended
+from tests.integration.runs import (
+    ENDLESS,
+    kill,
+    start,
+    tiny_config,
+    wait_for_step,
+    wait_until_ended,
+)
 from tests.unit.store.rows import begin, event_row, new_run, write_model
 
 pytestmark = pytest.mark.faults
@@ -91,10 +104,16 @@ def rename_file(values: dict[str, object], new: str) -> None:
 
 DAMAGES: dict[str, Damage] = {
     "weights-truncated": lambda folder: os.truncate(folder / "model.safetensors", 1_000),
-    "weights-zeroed": lambda folder: (folder / "model.safetensors").write_bytes(bytes((folder / "model.safetensors").stat().st_size)),
+    "weights-zeroed": (
+        lambda folder: (folder / "model.safetensors").write_bytes(
+            bytes((folder / "model.safetensors").stat().st_size)
+        )
+    ),
     "weights-flipped": lambda folder: flip(folder / "model.safetensors", 2_000),
     "weights-missing": lambda folder: (folder / "model.safetensors").unlink(),
-    "weights-a-link": lambda folder: replace_by(folder / "model.safetensors", lambda path: path.symlink_to("/etc/passwd")),
+    "weights-a-link": lambda folder: replace_by(
+        folder / "model.safetensors", lambda path: path.symlink_to("/etc/passwd")
+    ),
     "weights-a-pipe": lambda folder: replace_by(folder / "model.safetensors", os.mkfifo),
     "state-flipped": lambda folder: flip(folder / "training_state.json", 20),
     "state-empty": lambda folder: (folder / "training_state.safetensors").write_bytes(b""),
@@ -103,12 +122,24 @@ DAMAGES: dict[str, Damage] = {
     "manifest-zeroed": lambda folder: (folder / "manifest.json").write_bytes(bytes(500)),
     "manifest-a-pipe": lambda folder: replace_by(folder / "manifest.json", os.mkfifo),
     "manifest-endless": lambda folder: os.truncate(folder / "manifest.json", 1 << 40),
-    "manifest-of-another-step": lambda folder: shutil.copy(folder.with_name("step-000000006") / "manifest.json", folder / "manifest.json"),
-    "manifest-of-a-snapshot": lambda folder: change_manifest(folder, lambda values: values.update(kind="snapshot")),
-    "a-path-upwards": lambda folder: change_manifest(folder, lambda values: rename_file(values, "../step-000000006/model.safetensors")),
-    "an-absolute-path": lambda folder: change_manifest(folder, lambda values: rename_file(values, "/etc/passwd")),
-    "a-pickle-among-the-files": lambda folder: (folder / "optimizer.pt").write_bytes(b"\x80\x04cposix\nsystem\n"),
-    "a-pickle-in-the-manifest": lambda folder: change_manifest(folder, lambda values: rename_file(values, "model.pt")),
+    "manifest-of-another-step": lambda folder: shutil.copy(
+        folder.with_name("step-000000006") / "manifest.json", folder / "manifest.json"
+    ),
+    "manifest-of-a-snapshot": lambda folder: change_manifest(
+        folder, lambda values: values.update(kind="snapshot")
+    ),
+    "a-path-upwards": lambda folder: change_manifest(
+        folder, lambda values: rename_file(values, "../step-000000006/model.safetensors")
+    ),
+    "an-absolute-path": lambda folder: change_manifest(
+        folder, lambda values: rename_file(values, "/etc/passwd")
+    ),
+    "a-pickle-among-the-files": (
+        lambda folder: (folder / "optimizer.pt").write_bytes(b"\x80\x04cposix\nsystem\n")
+    ),
+    "a-pickle-in-the-manifest": lambda folder: change_manifest(
+        folder, lambda values: rename_file(values, "model.pt")
+    ),
     "a-folder-without-files": empty,
 }
 
@@ -124,7 +155,12 @@ def test_a_damaged_checkpoint_is_moved_aside_and_the_run_ends_with_the_weights_o
     with RunReader(run) as reader:
         assert reader.attempts()[-1].start_step == 6
         notes = [event.text for event in reader.events() if event.kind == "note"]
-    assert [note for note in notes if "the checkpoint of step 9 is damaged, step 6 is used" in note and "checkpoints/damaged-step-000000009" in note]
+    assert [
+        note
+        for note in notes
+        if "the checkpoint of step 9 is damaged, step 6 is used" in note
+        and "checkpoints/damaged-step-000000009" in note
+    ]
     assert (run.checkpoints_path / "damaged-step-000000009").is_dir()
     assert ending_of(run) == bench.undisturbed
     assert whole_steps(run) == [9, 12]
@@ -147,8 +183,19 @@ def test_a_run_whose_checkpoints_are_all_damaged_restarts_from_step_0_and_says_s
 @pytest.fixture
 def checkpoint() -> Path:
     """A small one."""
-    facts = {"attempt": 1, "epoch": 1.5, "train_loss": 3.25, "environment": {"torch": "2.13.0", "threads": 1}}
-    return write_checkpoint(new_run(), 500, lambda folder: write_model(folder, random.Random(3).randbytes(100)), "step-000000400", facts)
+    facts = {
+        "attempt": 1,
+        "epoch": 1.5,
+        "train_loss": 3.25,
+        "environment": {"torch": "2.13.0", "threads": 1},
+    }
+    return write_checkpoint(
+        new_run(),
+        500,
+        lambda folder: write_model(folder, random.Random(3).randbytes(100)),
+        "step-000000400",
+        facts,
+    )
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "manifest.json"])
@@ -179,13 +226,25 @@ def test_a_checkpoint_that_is_cut_off_anywhere_is_found(checkpoint: Path, file: 
 
 def test_a_checkpoint_of_a_newer_version_is_not_moved_aside_as_damaged(checkpoint: Path) -> None:
     path = checkpoint / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8")
+    path.write_text(
+        json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8"
+    )
     with pytest.raises(NewerCheckpointError, match="newer version"):
         newest_valid(RunDirectory(checkpoint.parents[1]))
 
 
-def test_a_checkpoint_that_goes_bad_during_training_is_moved_aside_and_two_valid_ones_stay(text: Path) -> None:
-    config = tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "checkpoint.keep_last": 2, "evaluation.every": 0})
+def test_a_checkpoint_that_goes_bad_during_training_is_moved_aside_and_two_valid_ones_stay(
+    text: Path,
+) -> None:
+    config = tiny_config(
+        text,
+        {
+            "training.max_steps": ENDLESS,
+            "checkpoint.every": 0,
+            "checkpoint.keep_last": 2,
+            "evaluation.every": 0,
+        },
+    )
     run = start(config)
     wait_for_step(run, 2)
     steps = []
@@ -207,9 +266,13 @@ def test_a_checkpoint_that_goes_bad_during_training_is_moved_aside_and_two_valid
     kill(run)
 
 
-def test_pinned_checkpoints_and_those_at_multiples_stay_through_kills_and_resumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinned_checkpoints_and_those_at_multiples_stay_through_kills_and_resumes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
-    run = create_run(parse_config(merge(bench.config, {"checkpoint.keep_every": 6})), "kept-for-good")
+    run = create_run(
+        parse_config(merge(bench.config, {"checkpoint.keep_every": 6})), "kept-for-good"
+    )
     bench.workers.work(run, "files.inside:kill:2")
     pin_checkpoint(run, 3)
     bench.workers.work(run, "prune.before:kill")
@@ -221,7 +284,10 @@ def test_pinned_checkpoints_and_those_at_multiples_stay_through_kills_and_resume
 
 
 def test_verify_names_damaged_files_and_exits_with_5(
-    broken_off: RunDirectory, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broken_off: RunDirectory,
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
     run = copy_of(broken_off, "verified")
@@ -240,13 +306,19 @@ def test_verify_names_damaged_files_and_exits_with_5(
     assert command(["verify", "verified", "--json"]) == 5
     found = json.loads(capsys.readouterr().out)
     assert (found["run"], found["whole"], found["database"]) == ("verified", False, None)
-    assert [(entry["step"], entry["whole"], entry["files"] > 0) for entry in found["checkpoints"]] == [(6, True, True), (9, False, False)]
+    assert [
+        (entry["step"], entry["whole"], entry["files"] > 0) for entry in found["checkpoints"]
+    ] == [(6, True, True), (9, False, False)]
 
 
-def test_verify_names_a_checkpoint_of_a_newer_version_and_what_to_do(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_names_a_checkpoint_of_a_newer_version_and_what_to_do(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = RunDirectory(checkpoint.parents[1])
     path = checkpoint / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8")
+    path.write_text(
+        json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8"
+    )
     write_checkpoint(run, 400, write_model, None, {})
     assert command(["verify", run.name]) == 5
     said = capsys.readouterr()
@@ -258,7 +330,10 @@ def test_verify_names_a_checkpoint_of_a_newer_version_and_what_to_do(checkpoint:
 
 
 def test_verify_rebuilds_a_damaged_database_and_exits_with_5_once(
-    broken_off: RunDirectory, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broken_off: RunDirectory,
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
     run = copy_of(broken_off, "rebuilt")
@@ -272,14 +347,18 @@ def test_verify_rebuilds_a_damaged_database_and_exits_with_5_once(
     assert ending_of(run).weights == bench.undisturbed.weights
 
 
-def test_verify_finds_a_link_to_a_later_checkpoint_and_a_pin_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_finds_a_link_to_a_later_checkpoint_and_a_pin_without_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run = new_run("linked")
     write_checkpoint(run, 500, write_model, "step-000000700", {})
     write_checkpoint(run, 600, write_model, "step-000000100", {})
     (run.checkpoints_path / "pinned-000000900").touch()
     assert command(["verify", "linked"]) == 5
     said = capsys.readouterr().out
-    assert "step 500: checkpoints/step-000000500: its manifest names the later step-000000700" in said
+    assert (
+        "step 500: checkpoints/step-000000500: its manifest names the later step-000000700" in said
+    )
     assert "100, deleted" in said
     assert "step 900: checkpoints/step-000000900 is pinned but missing" in said
 
@@ -297,11 +376,23 @@ def finished() -> RunDirectory:
     return run
 
 
-def test_every_hint_about_a_finished_runs_damaged_checkpoint_names_the_newest_valid_one(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_hint_about_a_finished_runs_damaged_checkpoint_names_the_newest_valid_one(
+    finished: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
     told = {
-        ("verify", "exref"): "use step 400, the latest intact one: `rnnlm-tui sample exref@400` or `rnnlm-tui train --from exref@400`",
+        (
+            "verify",
+            "exref",
+        ): (
+            "use step 400, the latest intact one: `rnnlm-tui sample exref@400` or `rnnlm-tui train"
+            " --from exref@400`"
+        ),
         ("resume", "exref"): "rnnlm-tui train --from exref@400",
-        ("train", "--from", "exref@last"): "use exref@400; `rnnlm-tui verify exref` checks all of them",
+        (
+            "train",
+            "--from",
+            "exref@last",
+        ): "use exref@400; `rnnlm-tui verify exref` checks all of them",
     }
     for verb, advice in told.items():
         assert command([*verb]) != 0
@@ -313,7 +404,9 @@ def test_every_hint_about_a_finished_runs_damaged_checkpoint_names_the_newest_va
     assert "no other checkpoint of exref is valid" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", ["weights-truncated", "weights-missing", "manifest-half", "a-folder-without-files"])
+@pytest.mark.parametrize(
+    "damage", ["weights-truncated", "weights-missing", "manifest-half", "a-folder-without-files"]
+)
 def test_an_obviously_damaged_checkpoint_is_not_pinned_and_a_valid_one_is_named(
     finished: RunDirectory, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,7 +420,10 @@ def test_an_obviously_damaged_checkpoint_is_not_pinned_and_a_valid_one_is_named(
 
 
 def test_resume_reports_its_first_step_and_what_was_moved_aside(
-    bench: Bench, broken_off: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bench: Bench,
+    broken_off: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
     run = copy_of(broken_off, "told")
@@ -336,6 +432,8 @@ def test_resume_reports_its_first_step_and_what_was_moved_aside(
     assert command(["resume", "told", "--detach"]) == 0
     said = capsys.readouterr()
     assert "told resumed at step 6, worker " in said.err
-    assert "damaged and moved aside: checkpoints/damaged-step-000000009, run.db.damaged-" in said.err
+    assert (
+        "damaged and moved aside: checkpoints/damaged-step-000000009, run.db.damaged-" in said.err
+    )
     assert wait_until_ended(run).status == "finished"
     assert ending_of(run).weights == bench.undisturbed.weights

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.client.control import resume
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.store.checkpoints import resolve_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.control_client import resume
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config
 
@@ -47,18 +47,27 @@ def weights_hash(run: RunDirectory, which: str = "last") -> str:
     return sha256((resolve_checkpoint(run, which) / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_a_run_killed_while_patience_counts_ends_at_the_step_of_an_undisturbed_one(workers: Workers, text: Path) -> None:
+def test_a_run_killed_while_patience_counts_ends_at_the_step_of_an_undisturbed_one(
+    workers: Workers, text: Path
+) -> None:
     whole = create_run(tiny_config(text, LEARNS_NOTHING), "whole")
     assert workers.work(whole) == 0
     assert evaluated(whole) == [5, 10, 15, 20]
     summary = summarize(whole)
     assert (summary.status, summary.step, summary.test.step) == ("finished", 20, 20)
-    assert summary.message == "stopped early: 3 evaluations without a better validation loss; best at step 5"
+    assert (
+        summary.message
+        == "stopped early: 3 evaluations without a better validation loss; best at step 5"
+    )
     with RunReader(whole) as reader:
-        assert "stopping early: no better validation loss in 3 evaluations" in [event.text for event in reader.events() if event.step == 20]
+        assert "stopping early: no better validation loss in 3 evaluations" in [
+            event.text for event in reader.events() if event.step == 20
+        ]
 
     killed = create_run(tiny_config(text, LEARNS_NOTHING), "killed")
-    assert workers.work(killed, "rename.before:kill:3") == -signal.SIGKILL  # the evaluation of step 15 is stored, its checkpoint isn't
+    assert (
+        workers.work(killed, "rename.before:kill:3") == -signal.SIGKILL
+    )  # the evaluation of step 15 is stored, its checkpoint isn't
     crashed = summarize(killed)
     assert crashed.patience is not None
     assert (crashed.status, crashed.patience.waited, crashed.patience.limit) == ("crashed", 2, 3)
@@ -69,37 +78,76 @@ def test_a_run_killed_while_patience_counts_ends_at_the_step_of_an_undisturbed_o
     assert weights_hash(killed) == weights_hash(whole)
 
 
-def test_the_best_weights_are_kept_when_evaluations_are_more_frequent_than_checkpoints_and_the_end_says_how_to_continue(workers: Workers, text: Path) -> None:
+def test_the_best_weights_are_kept_when_evaluations_are_more_frequent_than_checkpoints_and_the_end_says_how_to_continue(
+    workers: Workers, text: Path
+) -> None:
     run = create_run(tiny_config(text, {**LEARNS_NOTHING, "checkpoint.every": 100}), "pat")
     assert workers.work(run) == 0
     summary = summarize(run)
     assert str(summary.message).endswith("best at step 5")
-    assert (summary.checkpoints.best, summary.checkpoints.last, summary.validation.best_step) == (5, 20, 5)
-    assert summary.hint == "`rnnlm-tui train --from pat@best --set training.patience=6` starts a new run from its best weights with twice the patience"
+    assert (summary.checkpoints.best, summary.checkpoints.last, summary.validation.best_step) == (
+        5,
+        20,
+        5,
+    )
+    assert (
+        summary.hint
+        == "`rnnlm-tui train --from pat@best --set training.patience=6` starts a new run from its"
+        " best weights with twice the patience"
+    )
     with pytest.raises(RunStateError, match="pat is finished") as refused:
         resume(run)
     assert refused.value.hint == summary.hint
 
 
-def test_a_run_killed_between_its_best_evaluation_and_the_save_keeps_the_same_best_weights(workers: Workers, text: Path) -> None:
-    learns = {"training.max_steps": 40, "evaluation.every": 8, "checkpoint.every": 0, "optimizer.learning_rate": 0.01}
+def test_a_run_killed_between_its_best_evaluation_and_the_save_keeps_the_same_best_weights(
+    workers: Workers, text: Path
+) -> None:
+    learns = {
+        "training.max_steps": 40,
+        "evaluation.every": 8,
+        "checkpoint.every": 0,
+        "optimizer.learning_rate": 0.01,
+    }
     whole, seldom, killed = (
-        create_run(tiny_config(text, {**learns, **changes}), name) for name, changes in (("w", {}), ("s", {"evaluation.every": 0}), ("k", {}))
+        create_run(tiny_config(text, {**learns, **changes}), name)
+        for name, changes in (("w", {}), ("s", {"evaluation.every": 0}), ("k", {}))
     )
     assert workers.work(whole) == workers.work(seldom) == 0
     assert evaluated(whole) == [8, 16, 24, 32, 40]
-    assert workers.work(killed, "rename.before:kill") == -signal.SIGKILL  # the evaluation of step 8 is stored, and there is nothing to resume from
-    assert workers.work(killed, "rename.before:kill:2") == -signal.SIGKILL  # at step 16 of the second life
+    assert (
+        workers.work(killed, "rename.before:kill") == -signal.SIGKILL
+    )  # the evaluation of step 8 is stored, and there is nothing to resume from
+    assert (
+        workers.work(killed, "rename.before:kill:2") == -signal.SIGKILL
+    )  # at step 16 of the second life
     assert summarize(killed).checkpoints.last == 8
-    assert workers.work(killed, "rename.after:kill") == -signal.SIGKILL  # at step 16 again, its checkpoint not in the index
+    assert (
+        workers.work(killed, "rename.after:kill") == -signal.SIGKILL
+    )  # at step 16 again, its checkpoint not in the index
     assert workers.work(killed) == 0
     assert evaluated(killed) == evaluated(whole)
-    assert summarize(killed).checkpoints.best == summarize(killed).validation.best_step == summarize(whole).checkpoints.best
+    assert (
+        summarize(killed).checkpoints.best
+        == summarize(killed).validation.best_step
+        == summarize(whole).checkpoints.best
+    )
     assert weights_hash(killed, "best") == weights_hash(whole, "best")
-    assert weights_hash(killed) == weights_hash(whole) == weights_hash(seldom)  # so intermediate saves change nothing
+    assert (
+        weights_hash(killed) == weights_hash(whole) == weights_hash(seldom)
+    )  # so intermediate saves change nothing
 
 
-def test_without_patience_the_same_run_trains_to_its_last_step(workers: Workers, text: Path) -> None:
-    run = create_run(tiny_config(text, {**LEARNS_NOTHING, "training.patience": 0, "training.max_steps": 30}), "patient")
+def test_without_patience_the_same_run_trains_to_its_last_step(
+    workers: Workers, text: Path
+) -> None:
+    run = create_run(
+        tiny_config(text, {**LEARNS_NOTHING, "training.patience": 0, "training.max_steps": 30}),
+        "patient",
+    )
     assert workers.work(run) == 0
-    assert (summarize(run).step, summarize(run).patience, summarize(run).message) == (30, None, None)
+    assert (summarize(run).step, summarize(run).patience, summarize(run).message) == (
+        30,
+        None,
+        None,
+    )

@@ -1,4 +1,5 @@
-"""Periodic evaluations and samples that fail: reported as events, and the run trains to its end with its checkpoints."""
+"""Periodic evaluations and samples that fail: reported as events, and the run trains to its end
+with its checkpoints."""
 
 from __future__ import annotations
 
@@ -10,13 +11,12 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from rnnlm_tui.contract.validation import config_to_raw, merge
-from rnnlm_tui.store.locations import corpora_dir
+from rnnlm_tui.client.control import send
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.schema.validation import config_to_raw, merge
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.control_client import send
-from rnnlm_tui.supervisor.monitor import summarize
 from tests.faults.workers import Workers
 from tests.integration.runs import kill, tiny_config, wait_for, wait_for_step, write_text
 
@@ -31,11 +31,20 @@ def workers() -> Iterator[Workers]:
 
 def notes(run: RunDirectory) -> list[tuple[int, str]]:
     with RunReader(run) as reader:
-        return [(event.step, event.text) for event in reversed(reader.events()) if event.kind == "note"]
+        return [
+            (event.step, event.text) for event in reversed(reader.events()) if event.kind == "note"
+        ]
 
 
-def test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end(workers: Workers, text: Path) -> None:
-    run = create_run(tiny_config(text, {"training.max_steps": 350, "evaluation.every": 100, "checkpoint.every": 100}), "blind")
+def test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end(
+    workers: Workers, text: Path
+) -> None:
+    run = create_run(
+        tiny_config(
+            text, {"training.max_steps": 350, "evaluation.every": 100, "checkpoint.every": 100}
+        ),
+        "blind",
+    )
     workers.start(run)
     wait_for_step(run, 1)
     send(run, "pause")
@@ -58,9 +67,18 @@ def test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end(worker
     assert "Traceback" in run.log_path.read_text()
 
 
-def test_a_run_of_an_earlier_version_with_an_impossible_temperature_trains_samples_and_keeps_its_checkpoints(workers: Workers, text: Path) -> None:
+def test_a_run_of_an_earlier_version_with_an_impossible_temperature_trains_samples_and_keeps_its_checkpoints(
+    workers: Workers, text: Path
+) -> None:
     run = create_run(tiny_config(text), "cold")
-    run.config_path.write_text(tomli_w.dumps(merge(config_to_raw(run.read_config()), {"sampling.temperature": 1e-40, "sampling.repetition_penalty": 1e-38})))
+    run.config_path.write_text(
+        tomli_w.dumps(
+            merge(
+                config_to_raw(run.read_config()),
+                {"sampling.temperature": 1e-40, "sampling.repetition_penalty": 1e-38},
+            )
+        )
+    )
     assert workers.work(run) == 0, run.log_path.read_text()
     summary = summarize(run)
     assert (summary.status, summary.checkpoints.last) == ("finished", 60)
@@ -68,20 +86,45 @@ def test_a_run_of_an_earlier_version_with_an_impossible_temperature_trains_sampl
         assert [row.step for row in reader.samples()] == [60, 40, 20]
 
 
-def test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set(workers: Workers, tmp_path: Path) -> None:
+def test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set(
+    workers: Workers, tmp_path: Path
+) -> None:
     """At its end a run validates on the whole set and then tests; the next attempt repeats both."""
     text = write_text(tmp_path / "long.txt", sentences=30_000)
-    config = tiny_config(text, {"training.max_steps": 20, "evaluation.max_sentences": 10, "evaluation.prompts": (), "corpus.test_fraction": 0.45})
+    config = tiny_config(
+        text,
+        {
+            "training.max_steps": 20,
+            "evaluation.max_sentences": 10,
+            "evaluation.prompts": (),
+            "corpus.test_fraction": 0.45,
+        },
+    )
     run = create_run(config, "cut-short")
     workers.start(run)
     with RunReader(run) as reader:
-        wait_for(lambda: any(row.name == "validation" for row in reader.evaluations()), "the last validation")
+        wait_for(
+            lambda: any(row.name == "validation" for row in reader.evaluations()),
+            "the last validation",
+        )
         kill(run)
         workers.wait()
-        assert [row.name for row in reader.evaluations() if row.split == "test"] == [], "the test had begun"
+        assert [row.name for row in reader.evaluations() if row.split == "test"] == [], (
+            "the test had begun"
+        )
         assert workers.work(run) == 0, run.log_path.read_text()
         rows = reader.evaluations()
-    assert sorted((row.step, row.name) for row in rows) == [(20, "first 10 validation sentences"), (20, "test"), (20, "validation")]
-    assert {row.name: row.attempt for row in rows} == {"first 10 validation sentences": 1, "validation": 2, "test": 2}
+    assert sorted((row.step, row.name) for row in rows) == [
+        (20, "first 10 validation sentences"),
+        (20, "test"),
+        (20, "validation"),
+    ]
+    assert {row.name: row.attempt for row in rows} == {
+        "first 10 validation sentences": 1,
+        "validation": 2,
+        "test": 2,
+    }
     with closing(sqlite3.connect(run.database_path)) as raw:
-        assert raw.execute("SELECT count(*) FROM evaluations WHERE superseded = 0").fetchone() == (3,)
+        assert raw.execute("SELECT count(*) FROM evaluations WHERE superseded = 0").fetchone() == (
+            3,
+        )

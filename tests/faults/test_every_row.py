@@ -18,7 +18,10 @@ FILES = sorted(FOLDER.glob("test_*.py"))
 def names_in(path: Path) -> set[str]:
     """The test functions of a file."""
     return {
-        node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+        node.name
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
     }
 
 
@@ -32,7 +35,11 @@ def test_a_fault_has_its_tests(row: Row) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_here_is_run_by_the_marker(path: Path) -> None:
-    marks = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign) and ast.unparse(node) == "pytestmark = pytest.mark.faults"]
+    marks = [
+        node
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node) == "pytestmark = pytest.mark.faults"
+    ]
     assert len(marks) == 1
 
 

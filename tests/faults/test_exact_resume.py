@@ -1,4 +1,5 @@
-"""A run resumes from its last checkpoint bit for bit; if it can't, resume fails with every difference."""
+"""A run resumes from its last checkpoint bit for bit; if it can't, resume fails with every
+difference."""
 
 from __future__ import annotations
 
@@ -18,17 +19,16 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from rnnlm_tui.contract.config import CellType, DataMode
-from rnnlm_tui.contract.summary import RunSummary
-from rnnlm_tui.contract.validation import config_to_raw, merge, parse_config
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
-from rnnlm_tui.store.locations import corpora_dir
+from rnnlm_tui.schema.config import CellType, DataMode
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.store.verify import list_checkpoints, verify_checkpoint
 from tests.benchmarks.exact_resume import CELLS, MODES, PROMPTS, compare, exact_config, weights_hash
 from tests.benchmarks.random_kills import kill_randomly, losses
 from tests.faults.workers import Workers
@@ -47,7 +47,9 @@ def workers() -> Iterator[Workers]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_run_stopped_at_random_steps_or_sampled_ends_bit_identical(workers: Workers, text: Path, cell: CellType, mode: DataMode) -> None:
+def test_a_run_stopped_at_random_steps_or_sampled_ends_bit_identical(
+    workers: Workers, text: Path, cell: CellType, mode: DataMode
+) -> None:
     outcome = compare(workers, text, cell, mode, random.Random(), steps=60, samplings=2)
     assert outcome.equal, outcome
     assert outcome.samples == 2 * len(PROMPTS)
@@ -59,7 +61,9 @@ def test_random_kills_in_mid_run_and_in_mid_save_lose_nothing(text: Path) -> Non
     assert (tally.kills, tally.in_save > 0, tally.steps > 0) == (20, True, True), str(tally)
 
 
-def test_steps_repeated_by_later_attempts_replace_the_old_ones(workers: Workers, text: Path) -> None:
+def test_steps_repeated_by_later_attempts_replace_the_old_ones(
+    workers: Workers, text: Path
+) -> None:
     config = exact_config(text, "elman", "stream", 150)
     straight, run = create_run(config, "straight"), create_run(config, "killed-twice")
     assert workers.work(straight) == 0
@@ -69,13 +73,19 @@ def test_steps_repeated_by_later_attempts_replace_the_old_ones(workers: Workers,
     assert losses(run) == losses(straight)
     with RunReader(run) as reader:
         begun = [row.start_step for row in reader.attempts()]
-        marks = [(event.attempt, event.step) for event in reversed(reader.events()) if event.kind == "resumed"]
+        marks = [
+            (event.attempt, event.step)
+            for event in reversed(reader.events())
+            if event.kind == "resumed"
+        ]
         attempts = [row.attempt for row in reader.steps_since()]
     assert begun == [0, 40, 80]
     assert marks == [(2, 40), (3, 80)]
     assert attempts == [1] * 40 + [2] * 40 + [3] * 70
     with closing(sqlite3.connect(run.database_path)) as connection:
-        kept = connection.execute("SELECT attempt, step FROM steps WHERE superseded = 1 ORDER BY attempt, step").fetchall()
+        kept = connection.execute(
+            "SELECT attempt, step FROM steps WHERE superseded = 1 ORDER BY attempt, step"
+        ).fetchall()
     assert kept == [(1, step) for step in range(41, 81)] + [(2, step) for step in range(81, 121)]
 
 
@@ -114,17 +124,23 @@ def run(template: Stopped, home: Path) -> Iterator[RunDirectory]:
 
 def edit(run: RunDirectory, changes: Mapping[str, object]) -> None:
     """Edit a frozen config by hand."""
-    run.config_path.write_text(tomli_w.dumps(config_to_raw(parse_config(merge(run.read_config(), changes)))), encoding="utf-8")
+    run.config_path.write_text(
+        tomli_w.dumps(config_to_raw(parse_config(merge(run.read_config(), changes)))),
+        encoding="utf-8",
+    )
 
 
 def refusal(workers: Workers, run: RunDirectory, template: Stopped) -> RunSummary:
-    """An attempt that is refused: with a reason, an exit code, the durable step, no traceback, and nothing lost or changed."""
+    """An attempt that is refused: with a reason, an exit code, the durable step, no traceback, and
+    nothing lost or changed."""
     before = losses(run)
     assert workers.work(run) == InputError.exit_code
     summary = summarize(run)
     assert (summary.status, summary.step) == ("failed", template.step)
     assert losses(run) == before
-    assert [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)][-1] == template.step
+    assert [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)][
+        -1
+    ] == template.step
     told = f"{summary.message}\n{summary.hint}"
     assert f"step {template.step}" in told
     assert "rnnlm-tui " in told
@@ -150,7 +166,11 @@ def finishes_bit_equal(workers: Workers, run: RunDirectory, template: Stopped) -
     ],
 )  # fmt: skip
 def test_a_resume_with_another_setting_is_refused_with_every_difference(
-    workers: Workers, run: RunDirectory, template: Stopped, changes: dict[str, object], told: list[str]
+    workers: Workers,
+    run: RunDirectory,
+    template: Stopped,
+    changes: dict[str, object],
+    told: list[str],
 ) -> None:
     frozen = run.config_path.read_bytes()
     edit(run, changes)
@@ -163,20 +183,38 @@ def test_a_resume_with_another_setting_is_refused_with_every_difference(
     assert finishes_bit_equal(workers, run, template)
 
 
-def test_a_new_run_from_its_weights_may_have_another_batch_and_names_its_parent(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+def test_a_new_run_from_its_weights_may_have_another_batch_and_names_its_parent(
+    workers: Workers, run: RunDirectory, template: Stopped
+) -> None:
     parent = f"stopped@{template.step}"
-    child = create_run(parse_config(merge(run.read_config(), {"training.batch_size": 8, "checkpoint.every": 0})), "child", parent)
+    child = create_run(
+        parse_config(merge(run.read_config(), {"training.batch_size": 8, "checkpoint.every": 0})),
+        "child",
+        parent,
+    )
     assert workers.work(child) == 0
     assert (summarize(child).status, summarize(child).parent) == ("finished", parent)
     assert [entry.parent for entry in list_checkpoints(child)] == [parent]
 
 
-def test_settings_for_measuring_and_keeping_may_change(workers: Workers, run: RunDirectory, template: Stopped) -> None:
-    edit(run, {"evaluation.every": 20, "checkpoint.every": 7, "sampling.max_new_tokens": 3, "training.patience": 9})
+def test_settings_for_measuring_and_keeping_may_change(
+    workers: Workers, run: RunDirectory, template: Stopped
+) -> None:
+    edit(
+        run,
+        {
+            "evaluation.every": 20,
+            "checkpoint.every": 7,
+            "sampling.max_new_tokens": 3,
+            "training.patience": 9,
+        },
+    )
     assert finishes_bit_equal(workers, run, template)
 
 
-def test_a_changed_corpus_is_refused_with_both_hashes(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+def test_a_changed_corpus_is_refused_with_both_hashes(
+    workers: Workers, run: RunDirectory, template: Stopped
+) -> None:
     then = str(verify_checkpoint(list_checkpoints(run)[-1].path).facts["corpus_hash"])
     whole = template.text.read_bytes()
     template.text.write_bytes(whole + b"One sentence more.\n")
@@ -189,7 +227,9 @@ def test_a_changed_corpus_is_refused_with_both_hashes(workers: Workers, run: Run
     assert finishes_bit_equal(workers, run, template)
 
 
-def test_a_changed_tokenizer_is_refused_with_both_hashes(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+def test_a_changed_tokenizer_is_refused_with_both_hashes(
+    workers: Workers, run: RunDirectory, template: Stopped
+) -> None:
     then = str(verify_checkpoint(list_checkpoints(run)[-1].path).facts["tokenizer_hash"])
     (path,) = corpora_dir().glob(f"*/{TOKENIZER_NAME}")
     path.write_bytes(path.read_bytes() + b" ")
@@ -198,23 +238,41 @@ def test_a_changed_tokenizer_is_refused_with_both_hashes(workers: Workers, run: 
     assert str(path) in str(summary.message)
 
 
-def test_exact_mode_refuses_another_thread_count_and_fast_mode_reports_it(workers: Workers, run: RunDirectory, template: Stopped) -> None:
+def test_exact_mode_refuses_another_thread_count_and_fast_mode_reports_it(
+    workers: Workers, run: RunDirectory, template: Stopped
+) -> None:
     edit(run, {"training.threads": 2})
     summary = refusal(workers, run, template)
-    assert str(summary.message).startswith("exact mode: the environment differs: threads was 1, is 2; ")
+    assert str(summary.message).startswith(
+        "exact mode: the environment differs: threads was 1, is 2; "
+    )
     assert "restore threads (threads = 1 under [training])" in str(summary.hint)
     assert "deterministic = false" in str(summary.hint)
     edit(run, {"training.deterministic": False})
     assert workers.work(run) == 0
     with RunReader(run) as reader:
-        (note,) = [event.text for event in reader.events() if event.kind == "note" and "bit for bit" in event.text]
-    assert note.startswith("resumed within rounding error, not bit for bit: threads was 1, is 2; deterministic was true, is false")  # and matmul perhaps
+        (note,) = [
+            event.text
+            for event in reader.events()
+            if event.kind == "note" and "bit for bit" in event.text
+        ]
+    assert note.startswith(
+        "resumed within rounding error, not bit for bit: threads was 1, is 2; deterministic was"
+        " true, is false"
+    )  # and matmul perhaps
 
 
-def test_exact_mode_refuses_other_kernels_on_the_same_processor_when_resume_is_called(run: RunDirectory, template: Stopped) -> None:
+def test_exact_mode_refuses_other_kernels_on_the_same_processor_when_resume_is_called(
+    run: RunDirectory, template: Stopped
+) -> None:
     variables = {**environ, "ATEN_CPU_CAPABILITY": "default"}
     asked = subprocess.run(
-        [sys.executable, "-m", "rnnlm_tui", "resume", run.name, "--detach"], capture_output=True, text=True, env=variables, timeout=120, check=False
+        [sys.executable, "-m", "rnnlm_tui", "resume", run.name, "--detach"],
+        capture_output=True,
+        text=True,
+        env=variables,
+        timeout=120,
+        check=False,
     )
     assert asked.returncode == InputError.exit_code, asked.stderr
     assert "variables was empty, is ATEN_CPU_CAPABILITY=default" in asked.stderr

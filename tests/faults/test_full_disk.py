@@ -1,4 +1,5 @@
-"""A disk of 16 MB that fills under a run: it trains on, loses nothing, says why, and a new run is refused with need and have."""
+"""A disk of 16 MB that fills under a run: it trains on, loses nothing, says why, and a new run is
+refused with need and have."""
 
 from __future__ import annotations
 
@@ -42,14 +43,18 @@ def test_the_last_checkpoint_needs_its_size_once_and_not_twice(ended: dict[str, 
 
 def test_every_verb_reads_a_finished_run_when_no_byte_is_free(ended: dict[str, Any]) -> None:
     assert (ended["left"], ended["free_at_last"]) == (["run.db"], 0)
-    assert {verb: told["code"] for verb, told in ended["read"].items()} == dict.fromkeys(ended["read"], 0), ended["read"]
+    assert {verb: told["code"] for verb, told in ended["read"].items()} == dict.fromkeys(
+        ended["read"], 0
+    ), ended["read"]
     assert "finished" in ended["read"]["show plain-otter"]["printed"]
     assert "finished" in ended["read"]["runs"]["printed"]
     assert ended["read_after_kill"]["code"] == 0
     assert "crashed" in ended["read_after_kill"]["printed"]
 
 
-def test_training_continues_degraded_when_the_disk_is_full_and_says_why(story: dict[str, Any]) -> None:
+def test_training_continues_degraded_when_the_disk_is_full_and_says_why(
+    story: dict[str, Any],
+) -> None:
     assert story["steps_while_full"] >= STEPS_WHILE_FULL
     assert story["stored_while_full"] == 0
     assert "can't write run.db: database or disk is full" in story["message"]
@@ -57,7 +62,9 @@ def test_training_continues_degraded_when_the_disk_is_full_and_says_why(story: d
     assert story["paused"] == [True, True, True]
 
 
-def test_no_row_is_lost_or_duplicated_once_a_full_disk_has_space_again(story: dict[str, Any]) -> None:
+def test_no_row_is_lost_or_duplicated_once_a_full_disk_has_space_again(
+    story: dict[str, Any],
+) -> None:
     assert story["every_step_once"]
     assert story["steps"] >= STEPS_WHILE_FULL
     kinds = [kind for kind, _ in story["events"]]
@@ -66,7 +73,9 @@ def test_no_row_is_lost_or_duplicated_once_a_full_disk_has_space_again(story: di
     assert story["resumed_after"]
 
 
-def test_a_full_disk_leaves_no_partial_checkpoint_and_touches_no_old_one(story: dict[str, Any]) -> None:
+def test_a_full_disk_leaves_no_partial_checkpoint_and_touches_no_old_one(
+    story: dict[str, Any],
+) -> None:
     assert story["partial"] == []
     assert story["checkpoints_intact"]
     assert "a checkpoint needs" in story["checkpoint"]
@@ -76,7 +85,9 @@ def test_a_full_disk_leaves_no_partial_checkpoint_and_touches_no_old_one(story: 
     assert ["recovered", "a checkpoint could be written again"] in story["events"]
 
 
-def test_the_ballast_is_released_on_a_full_disk_and_restored_until_the_run_ends(story: dict[str, Any]) -> None:
+def test_the_ballast_is_released_on_a_full_disk_and_restored_until_the_run_ends(
+    story: dict[str, Any],
+) -> None:
     assert (story["ballast_before"], story["ballast_while_full"]) == (4 * 2**20, False)
     assert (story["ballast_after"], story["ballast_at_end"]) == (4 * 2**20, False)
 
@@ -90,7 +101,9 @@ def test_a_full_disk_at_the_start_is_refused_with_need_and_have(story: dict[str,
         assert "Traceback" not in said
 
 
-def test_a_corpus_that_does_not_fit_fails_the_run_with_the_cause_and_leaves_nothing_incomplete(story: dict[str, Any]) -> None:
+def test_a_corpus_that_does_not_fit_fails_the_run_with_the_cause_and_leaves_nothing_incomplete(
+    story: dict[str, Any],
+) -> None:
     status, message, left = story["corpus_refused"]
     assert status == "failed"
     assert "can't build the corpus in" in message

@@ -1,4 +1,5 @@
-"""Losses and gradients that aren't finite: the update is skipped and marked, and the run ends with the last good weights."""
+"""Losses and gradients that aren't finite: the update is skipped and marked, and the run ends with
+the last good weights."""
 
 from __future__ import annotations
 
@@ -13,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.contract.metrics import EventRow, StepRow
-from rnnlm_tui.store.checkpoints import list_checkpoints
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.schema.metrics import EventRow, StepRow
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.store.verify import list_checkpoints
 from rnnlm_tui.worker.guards import FIRST_STEPS, KNOWN_STEPS, LossGuard
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config
@@ -48,7 +49,9 @@ def workers() -> Iterator[Workers]:
         yield started
 
 
-def ended(workers: Workers, text: Path, name: str, changes: Mapping[str, object], *, code: int) -> RunDirectory:
+def ended(
+    workers: Workers, text: Path, name: str, changes: Mapping[str, object], *, code: int
+) -> RunDirectory:
     run = create_run(tiny_config(text, changes), name)
     assert workers.work(run) == code
     return run
@@ -65,14 +68,18 @@ def events(run: RunDirectory, kind: str) -> list[EventRow]:
 
 
 def weights_hash(run: RunDirectory, step: int) -> str:
-    return sha256((run.checkpoints_path / f"step-{step:09d}" / "model.safetensors").read_bytes()).hexdigest()
+    return sha256(
+        (run.checkpoints_path / f"step-{step:09d}" / "model.safetensors").read_bytes()
+    ).hexdigest()
 
 
 def is_finite(row: StepRow) -> bool:
     return bool(torch.tensor([row.loss, row.grad_norm]).isfinite().all())
 
 
-def test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_step(workers: Workers, text: Path) -> None:
+def test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_step(
+    workers: Workers, text: Path
+) -> None:
     run = ended(workers, text, "diverging", DIVERGING, code=1)
     rows = steps(run)
     good = next(row.step for row in rows if not is_finite(row)) - 1
@@ -80,36 +87,58 @@ def test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_
     assert good > 2
     assert [row.step for row in rows] == list(range(1, last + 1))
     assert not any(is_finite(row) for row in rows[good:])
-    assert [(mark.step, mark.text.partition(":")[0]) for mark in events(run, "skipped")] == [(good + 1, "update skipped")]
+    assert [(mark.step, mark.text.partition(":")[0]) for mark in events(run, "skipped")] == [
+        (good + 1, "update skipped")
+    ]
 
     summary = summarize(run)
     assert (summary.status, summary.step, summary.checkpoints.last) == ("failed", last, last)
     assert f"not finite for 6 steps in a row up to step {last}" in str(summary.message)
-    assert f"no update was done after step {good}, and the checkpoint of step {last} has its weights" in str(summary.message)
+    assert (
+        f"no update was done after step {good}, and the checkpoint of step {last} has its weights"
+        in str(summary.message)
+    )
     assert f"checkpoints/step-{last:09d}" in str(summary.message)
     assert summary.checkpoints.best is not None
     assert summary.checkpoints.best < last
     assert summary.diverged
-    assert "`rnnlm-tui train --from diverging@best --set optimizer.max_grad_norm=1 --set optimizer.learning_rate=1`" in str(summary.hint)
+    assert (
+        "`rnnlm-tui train --from diverging@best --set optimizer.max_grad_norm=1 --set"
+        " optimizer.learning_rate=1`" in str(summary.hint)
+    )
 
-    until_then = ended(workers, text, "until-then", {**DIVERGING, "training.max_steps": good}, code=0)
+    until_then = ended(
+        workers, text, "until-then", {**DIVERGING, "training.max_steps": good}, code=0
+    )
     assert weights_hash(run, last) == weights_hash(until_then, good)
 
 
-def test_the_checkpoint_of_a_failed_run_is_finite_and_the_run_resumes_and_fails_again(workers: Workers, text: Path) -> None:
+def test_the_checkpoint_of_a_failed_run_is_finite_and_the_run_resumes_and_fails_again(
+    workers: Workers, text: Path
+) -> None:
     run = ended(workers, text, "diverging", DIVERGING, code=1)
     first = steps(run)[-1].step
     for entry in list_checkpoints(run):
-        assert all(tensor.isfinite().all() for tensor in load_file(entry.path / "model.safetensors").values())
+        assert all(
+            tensor.isfinite().all()
+            for tensor in load_file(entry.path / "model.safetensors").values()
+        )
     kept = weights_hash(run, first)
     assert workers.work(run) == 1
     assert steps(run)[-1].step == first + 6
     assert weights_hash(run, first + 6) == kept
 
 
-def test_the_best_checkpoint_of_a_diverged_run_starts_a_new_one_that_learns(workers: Workers, text: Path) -> None:
+def test_the_best_checkpoint_of_a_diverged_run_starts_a_new_one_that_learns(
+    workers: Workers, text: Path
+) -> None:
     ended(workers, text, "diverging", DIVERGING, code=1)
-    healthy = {**DIVERGING, "optimizer.learning_rate": 0.05, "optimizer.max_grad_norm": 1.0, "training.max_steps": 20}
+    healthy = {
+        **DIVERGING,
+        "optimizer.learning_rate": 0.05,
+        "optimizer.max_grad_norm": 1.0,
+        "training.max_steps": 20,
+    }
     run = create_run(tiny_config(text, healthy), "again", "diverging@best")
     assert workers.work(run) == 0
     assert all(is_finite(row) for row in steps(run))
@@ -119,7 +148,12 @@ def test_the_best_checkpoint_of_a_diverged_run_starts_a_new_one_that_learns(work
 def test_the_hint_for_a_run_that_diverged_before_its_first_best_restarts_it_and_it_learns(
     workers: Workers, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = {**DIVERGING, "optimizer.learning_rate": 1000.0, "evaluation.every": 0, "training.max_steps": 30}
+    wild = {
+        **DIVERGING,
+        "optimizer.learning_rate": 1000.0,
+        "evaluation.every": 0,
+        "training.max_steps": 30,
+    }
     run = ended(workers, text, "wild", wild, code=1)
     summary = summarize(run)
     assert summary.diverged

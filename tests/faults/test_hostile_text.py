@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.config_text import config_toml
+from rnnlm_tui.cli.config import config_toml
 from tests.faults.hostile import TEXTS, copied, leaks, seen, without_copied
 from tests.integration.runs import tiny_config
 from tests.terminal import Terminal
@@ -60,11 +60,17 @@ def touring(kind: str, pane: str, size: tuple[int, int]) -> Iterator[Tour]:
         assert opened.wait(DEADLINE) == 0, opened.text
     assert leaks(without_copied(bytes(opened.raw))) == []
     for text in copied(bytes(opened.raw)):
-        assert seen(text.replace("\n", "")) == text.replace("\n", ""), "the clipboard got control characters"
+        assert seen(text.replace("\n", "")) == text.replace("\n", ""), (
+            "the clipboard got control characters"
+        )
 
 
-@pytest.mark.parametrize(("kind", "size"), [("acts", (120, 40)), ("markup", (120, 40)), ("acts", (80, 24))], ids=str)
-def test_hostile_text_is_shown_literally_on_the_panes_of_a_run(kind: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "size"), [("acts", (120, 40)), ("markup", (120, 40)), ("acts", (80, 24))], ids=str
+)
+def test_hostile_text_is_shown_literally_on_the_panes_of_a_run(
+    kind: str, size: tuple[int, int]
+) -> None:
     with touring(kind, "train", size) as tour:
         tour.go("", "● running")
         tour.click_everywhere()
@@ -100,7 +106,9 @@ def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> No
         tour.go("\x19", "sent ", shown=False)  # to the clipboard
         tour.go("\x13", "saved as")
         tour.go("\x15fail\r", "✗ failed")
-        tour.go("\x15" + UP * 3, "an old", shown=False)  # an earlier prompt, without control characters
+        tour.go(
+            "\x15" + UP * 3, "an old", shown=False
+        )  # an earlier prompt, without control characters
         tour.go("\x15\x1b[200~pasted\x9b31m\u202e\x1b[201~", "from the paste")
         tour.go("\t" * 8, "between several", shown=False)  # a setting that is a text
         tour.go(ESCAPE + ESCAPE, "q Leave", shown=False)
@@ -110,7 +118,15 @@ def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> No
 def test_hostile_text_is_shown_literally_in_the_runs_list_and_its_overlays(kind: str) -> None:
     with touring(kind, "runs", (120, 40)) as tour:
         tour.go("", "▴ age")
-        for name in ("a-stalled-run", "a-degraded-run", "a-preparing-run", "a-failed-run", "a-crashed-run", "a-lost-run", "a-draft-run"):
+        for name in (
+            "a-stalled-run",
+            "a-degraded-run",
+            "a-preparing-run",
+            "a-failed-run",
+            "a-crashed-run",
+            "a-lost-run",
+            "a-draft-run",
+        ):
             tour.go("j", f"╭─ {name} ─")
         tour.go("d", "not deleted")
         for key, title in (("t", "Tags of a-draft-run"), ("m", "Note on a-draft-run")):
@@ -125,7 +141,12 @@ def test_hostile_text_is_shown_literally_in_the_runs_list_and_its_overlays(kind:
 def test_a_hostile_path_is_shown_literally_at_the_first_launch(tmp_path: Path) -> None:
     home = tmp_path / TEXTS["acts"].replace("\0", "")
     command = [sys.executable, "-m", "rnnlm_tui"]
-    with Terminal(command, columns=120, rows=40, environment={"RNNLM_TUI_HOME": str(home), "CUDA_VISIBLE_DEVICES": ""}) as opened:
+    with Terminal(
+        command,
+        columns=120,
+        rows=40,
+        environment={"RNNLM_TUI_HOME": str(home), "CUDA_VISIBLE_DEVICES": ""},
+    ) as opened:
         opened.wait_for("no runs yet", DEADLINE)
         opened.wait_for("free in", DEADLINE)
         opened.send("q")
@@ -134,7 +155,11 @@ def test_a_hostile_path_is_shown_literally_at_the_first_launch(tmp_path: Path) -
 
 
 def test_no_verb_lets_hostile_text_reach_the_terminal(tmp_path: Path) -> None:
-    with Terminal([sys.executable, "-m", "tests.faults.hostile_home", "acts", str(tmp_path / "config.toml")], columns=160, rows=24) as opened:
+    with Terminal(
+        [sys.executable, "-m", "tests.faults.hostile_home", "acts", str(tmp_path / "config.toml")],
+        columns=160,
+        rows=24,
+    ) as opened:
         opened.wait_for("not tried", DEADLINE)
         assert opened.wait(DEADLINE) == 0, opened.text
     assert "not tried []" in opened.text
@@ -145,16 +170,36 @@ def test_no_verb_lets_hostile_text_reach_the_terminal(tmp_path: Path) -> None:
 
 def test_hostile_text_from_a_corpus_and_its_model_is_shown_literally(tmp_path: Path) -> None:
     corpus = tmp_path / "hostile.txt"
-    corpus.write_text(f"{TEXTS['acts'].replace(chr(0), '')} {TEXTS['markup']}\n" * 400, encoding="utf-8")
+    corpus.write_text(
+        f"{TEXTS['acts'].replace(chr(0), '')} {TEXTS['markup']}\n" * 400, encoding="utf-8"
+    )
     file = tmp_path / "config.toml"
-    config = tiny_config(corpus, {"tokenizer.kind": "byte", "training.max_steps": 40, "evaluation.prompts": [*TEXTS.values()], "sampling.greedy": True})
+    config = tiny_config(
+        corpus,
+        {
+            "tokenizer.kind": "byte",
+            "training.max_steps": 40,
+            "evaluation.prompts": [*TEXTS.values()],
+            "sampling.greedy": True,
+        },
+    )
     file.write_text(config_toml(config), encoding="utf-8")
     raw = bytearray()
     for arguments in (
         ["train", "--config", str(file), "--follow", "--name", "hostile"],
-        ["sample", "hostile@last", TEXTS["acts"].replace("\0", ""), "--temperature", "9", "--max-new-tokens", "400"],
+        [
+            "sample",
+            "hostile@last",
+            TEXTS["acts"].replace("\0", ""),
+            "--temperature",
+            "9",
+            "--max-new-tokens",
+            "400",
+        ],
     ):
-        with Terminal([sys.executable, "-m", "rnnlm_tui", *arguments], columns=160, rows=24) as opened:
+        with Terminal(
+            [sys.executable, "-m", "rnnlm_tui", *arguments], columns=160, rows=24
+        ) as opened:
             assert opened.wait(DEADLINE) == 0, opened.text
             raw += opened.raw
     assert leaks(bytes(raw), lines=True) == []

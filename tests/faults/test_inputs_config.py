@@ -43,7 +43,9 @@ PROBLEMS = {
 }
 
 
-def test_all_problems_of_a_config_are_reported_with_field_range_and_suggestion(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_problems_of_a_config_are_reported_with_field_range_and_suggestion(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "wrong.toml"
     file.write_text(FILE)
     assert run(["train", "--draft", "--config", str(file)]) == ConfigError.exit_code
@@ -56,7 +58,9 @@ def test_all_problems_of_a_config_are_reported_with_field_range_and_suggestion(h
     assert not home.exists()
 
 
-def test_assignments_are_reported_like_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_assignments_are_reported_like_a_file(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wrong = (
         "model.hidden_size=0",
         "model.num_layers=-1",
@@ -65,7 +69,10 @@ def test_assignments_are_reported_like_a_file(home: Path, capsys: pytest.Capture
         "training.batch_size=1e9",
         "training.max_steps=many",
     )
-    assert run(["train", "--draft", *(part for change in wrong for part in ("--set", change))]) == ConfigError.exit_code
+    assert (
+        run(["train", "--draft", *(part for change in wrong for part in ("--set", change))])
+        == ConfigError.exit_code
+    )
     reported = dict(re.findall(r"^  ([a-z_.]+): (.*)$", capsys.readouterr().err, re.MULTILINE))
     assert reported.keys() == {change.partition("=")[0] for change in wrong}
     assert not home.exists()
@@ -76,7 +83,9 @@ def test_assignments_are_reported_like_a_file(home: Path, capsys: pytest.Capture
     [b"[model", b"\xff\xfe[\x00", b"model = 3", b"\x00" * 64, b"model = " + b"[" * 5_000],
     ids=["no TOML", "UTF-16", "a section that is none", "NULs", "too deep"],
 )
-def test_an_invalid_config_file_is_rejected_by_name(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+def test_an_invalid_config_file_is_rejected_by_name(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
     file = tmp_path / "wrong.toml"
     file.write_bytes(content)
     assert run(["train", "--draft", "--config", str(file)]) == 2
@@ -87,7 +96,9 @@ def test_an_invalid_config_file_is_rejected_by_name(home: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE_NAMES, ids=ascii)
-def test_an_invalid_run_name_is_rejected_with_the_allowed_characters(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_run_name_is_rejected_with_the_allowed_characters(
+    home: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["train", "--draft", f"--name={name}"]) == 2
     err = capsys.readouterr().err
     assert "1 to 64 of A-Z a-z 0-9 . _ - are allowed" in err
@@ -95,8 +106,12 @@ def test_an_invalid_run_name_is_rejected_with_the_allowed_characters(home: Path,
     assert not home.exists()
 
 
-@pytest.mark.parametrize("verb", ["show", "resume", "stop", "delete", "checkpoints", "verify", "sample"])
-def test_no_verb_accepts_an_invalid_name_or_a_path(home: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "verb", ["show", "resume", "stop", "delete", "checkpoints", "verify", "sample"]
+)
+def test_no_verb_accepts_an_invalid_name_or_a_path(
+    home: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     outside = home.parent / "outside"
     outside.mkdir()
     (outside / "config.toml").write_text("kept")
@@ -110,7 +125,13 @@ def test_no_verb_accepts_an_invalid_name_or_a_path(home: Path, verb: str, capsys
 
 
 def test_an_unknown_option_is_not_a_run_name(home: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "rnnlm_tui", "delete", "-rf"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "rnnlm_tui", "delete", "-rf"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 2
     assert "-r" in done.stderr
     assert not home.exists()

@@ -1,4 +1,5 @@
-"""Invalid and damaged corpora are rejected before a run is created; huge ones need constant memory."""
+"""Invalid and damaged corpora are rejected before a run is created; huge ones need constant
+memory."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as run_verb
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.corpus.corpus import prepare_corpus
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.store.runs import list_runs
 
 pytestmark = pytest.mark.faults
@@ -28,8 +29,8 @@ MOST_MIB = 160
 PREPARE = """
 import resource, sys
 from pathlib import Path
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.corpus.corpus import prepare_corpus
 resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]) << 20,) * 2)
 prepared = prepare_corpus(CorpusConfig(source=sys.argv[1], layout=sys.argv[4]), TokenizerConfig(kind="byte"), TrainingConfig(), Path(sys.argv[2]), lambda _: None)
 print(prepared.manifest.splits["train"].bytes, *prepared.manifest.notes, sep="|")
@@ -77,7 +78,10 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (holding(b""), "empty"),
     "blank lines": (holding(b"\n \n\t\n" * 50), "empty"),
     "shorter than a window": (holding(b"one two\nthree\n"), "a batch needs"),
-    "invalid UTF-8": (holding(TEXT + b"caf\xe9\n" + TEXT), "is not UTF-8: 0xe9 at byte 14,003 (line 401)"),
+    "invalid UTF-8": (
+        holding(TEXT + b"caf\xe9\n" + TEXT),
+        "is not UTF-8: 0xe9 at byte 14,003 (line 401)",
+    ),
     "NULs": (holding(TEXT + b"a\0b\n"), "is binary: a NUL at byte 14,001 (line 401)"),
     "UTF-16": (holding("The cat sat.\n".encode("utf-16")), "UTF-16 text"),
     "a pickle": (holding(b"\x80\x04\x95" + TEXT), "a pickle"),
@@ -94,7 +98,9 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_invalid_corpora_are_rejected_by_kind_and_no_run_is_created(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_invalid_corpora_are_rejected_by_kind_and_no_run_is_created(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     make, fact = REFUSED[kind]
     path = tmp_path / "corpus.txt"
     make(path)
@@ -107,14 +113,20 @@ def test_invalid_corpora_are_rejected_by_kind_and_no_run_is_created(kind: str, t
     assert list_runs() == []
 
 
-def test_a_damaged_gzip_and_invalid_records_are_rejected_with_the_position(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_gzip_and_invalid_records_are_rejected_with_the_position(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     packed = tmp_path / "corpus.txt.gz"
     packed.write_bytes(gzip.compress(TEXT)[:-20])
     records = tmp_path / "corpus.jsonl"
     records.write_text('{"text": "The cat"}\n{"body": "sat"}\n', encoding="utf-8")
     table = tmp_path / "corpus.csv"
     table.write_text("id,body\n1,The cat\n", encoding="utf-8")
-    for path, fact in ((packed, "damaged gzip"), (records, "line 2"), (table, 'no column "text"\nits columns: id, body')):
+    for path, fact in (
+        (packed, "damaged gzip"),
+        (records, "line 2"),
+        (table, 'no column "text"\nits columns: id, body'),
+    ):
         assert run_verb(["train", "--set", f"corpus.source={path}", "--detach"]) == 2
         assert fact in capfd.readouterr().err
     assert list_runs() == []
@@ -132,16 +144,31 @@ def prepare(source: Path, corpora: Path, layout: str) -> tuple[int, str]:
 def test_all_line_endings_and_a_byte_order_mark_give_the_same_text(tmp_path: Path) -> None:
     plain = TEXT + b"\n".join(b"line %d" % number for number in range(200)) + b"\n"
     seen = set()
-    for name, data in {"lf": plain, "crlf": plain.replace(b"\n", b"\r\n"), "cr": plain.replace(b"\n", b"\r"), "bom": b"\xef\xbb\xbf" + plain}.items():
+    for name, data in {
+        "lf": plain,
+        "crlf": plain.replace(b"\n", b"\r\n"),
+        "cr": plain.replace(b"\n", b"\r"),
+        "bom": b"\xef\xbb\xbf" + plain,
+    }.items():
         source = tmp_path / f"{name}.txt"
         source.write_bytes(data)
-        prepared = prepare_corpus(CorpusConfig(source=str(source)), TokenizerConfig(kind="byte"), TrainingConfig(), tmp_path / name, lambda _: None)
+        prepared = prepare_corpus(
+            CorpusConfig(source=str(source)),
+            TokenizerConfig(kind="byte"),
+            TrainingConfig(),
+            tmp_path / name,
+            lambda _: None,
+        )
         seen.add(prepared.tokens("train")[:].tobytes())
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize(("layout", "note"), [("sentences", "cut into several sentences"), ("auto", "layout raw")])
-def test_one_huge_line_is_prepared_in_constant_memory(tmp_path: Path, layout: str, note: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "note"), [("sentences", "cut into several sentences"), ("auto", "layout raw")]
+)
+def test_one_huge_line_is_prepared_in_constant_memory(
+    tmp_path: Path, layout: str, note: str
+) -> None:
     words = b"many words stand on this one line " * 32_768
     source = tmp_path / "huge.txt.gz"
     with gzip.open(source, "wb", compresslevel=1) as file:

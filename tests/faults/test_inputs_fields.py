@@ -7,9 +7,9 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run as run_verb
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.validation import allowed_range, field_paths, parse_config, section_model
 from rnnlm_tui.errors import ConfigError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.validation import allowed_range, field_paths, parse_config, section_model
 from rnnlm_tui.store.runs import create_run
 
 pytestmark = pytest.mark.faults
@@ -54,8 +54,13 @@ def test_any_value_of_a_field_is_accepted_unchanged_or_rejected_by_path(path: st
             assert taken == value or (isinstance(value, list) and list(taken) == value), value
     assert len(reported) >= 8, "the field accepts some kind of value that it shouldn't"
     for value, refusal in reported:
-        assert any(problem.path.startswith(path) or section in problem.path for problem in refusal.problems), value
-        assert all(problem.message and "validation error" not in problem.message for problem in refusal.problems)
+        assert any(
+            problem.path.startswith(path) or section in problem.path for problem in refusal.problems
+        ), value
+        assert all(
+            problem.message and "validation error" not in problem.message
+            for problem in refusal.problems
+        )
 
 
 @pytest.mark.parametrize("path", [path for path in field_paths() if allowed_range(path)])
@@ -64,15 +69,30 @@ def test_a_number_out_of_range_is_rejected_with_the_range(path: str) -> None:
     refused = []
     for value in (-(10**30), 10**30):
         with pytest.raises(ConfigError) as caught:
-            parse_config({section: {name: value if section_model(section).model_fields[name].annotation is not float else float(value)}})
+            parse_config(
+                {
+                    section: {
+                        name: value
+                        if section_model(section).model_fields[name].annotation is not float
+                        else float(value)
+                    }
+                }
+            )
         refused += [problem for problem in caught.value.problems if problem.path == path]
     assert len(refused) == 2
     assert all(problem.hint.partition(";")[0] == allowed_range(path, {}) for problem in refused)
 
 
-def test_a_damaged_config_is_reported_and_other_runs_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_config_is_reported_and_other_runs_are_listed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     create_run(RunConfig(), "whole")
-    for name, content in (("torn", b"[model"), ("wrong", b"[model]\nhidden_size = -1\n"), ("binary", b"\xff\0\xfe"), ("long", b"x = " + b"9" * 5_000)):
+    for name, content in (
+        ("torn", b"[model"),
+        ("wrong", b"[model]\nhidden_size = -1\n"),
+        ("binary", b"\xff\0\xfe"),
+        ("long", b"x = " + b"9" * 5_000),
+    ):
         create_run(RunConfig(), name).config_path.write_bytes(content)
         assert run_verb(["show", name]) == 5
         assert "config.toml" in capfd.readouterr().err

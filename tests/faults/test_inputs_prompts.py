@@ -13,12 +13,12 @@ from threading import Thread
 import psutil
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig, SamplingConfig
-from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleDone, SampleRequest
-from rnnlm_tui.store.checkpoints import resolve_checkpoint
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.client.sampler import SamplerClient
+from rnnlm_tui.schema.config import RunConfig, SamplingConfig
+from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone, SampleRequest
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.sampler_client import SamplerClient
+from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
 from tests.terminal import Terminal
 
@@ -32,20 +32,37 @@ MOST_MIB = 120
 
 def trained(text: Path) -> RunDirectory:
     """Train a run of a few steps; its vocabulary is the letters of a small text."""
-    run = start(tiny_config(text, {"training.max_steps": 10, "evaluation.every": 0, "checkpoint.every": 0}), "small")
+    run = start(
+        tiny_config(text, {"training.max_steps": 10, "evaluation.every": 0, "checkpoint.every": 0}),
+        "small",
+    )
     wait_until_ended(run)
     return run
 
 
-def sample(arguments: Sequence[str | bytes], stdin: Path | None = None) -> subprocess.CompletedProcess[str]:
+def sample(
+    arguments: Sequence[str | bytes], stdin: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the verb `sample` in a process with limited memory."""
-    limited = f"import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, ({MOST_MIB} << 20,) * 2); from rnnlm_tui.cli.main import main; main()"
+    limited = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, ({MOST_MIB} << 20,) * 2);"
+        " from rnnlm_tui.cli.main import main; main()"
+    )
     with (stdin or Path(os.devnull)).open("rb") as file:
-        return subprocess.run([sys.executable, "-c", limited, "sample", *arguments], stdin=file, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        return subprocess.run(
+            [sys.executable, "-c", limited, "sample", *arguments],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
 
 
 @pytest.mark.parametrize("source", ["a megabyte", "/dev/zero"])
-def test_an_endless_prompt_is_rejected_with_the_limit_in_constant_memory(source: str, tmp_path: Path) -> None:
+def test_an_endless_prompt_is_rejected_with_the_limit_in_constant_memory(
+    source: str, tmp_path: Path
+) -> None:
     create_run(RunConfig(), "plain-otter")
     file = Path(source)
     if source == "a megabyte":
@@ -60,7 +77,11 @@ def test_a_prompt_of_invalid_utf_8_is_rejected(tmp_path: Path) -> None:
     create_run(RunConfig(), "plain-otter")
     file = tmp_path / "prompt.txt"
     file.write_bytes(b"caf\xe9")
-    for ended in (sample(["plain-otter", b"caf\xe9"]), sample(["plain-otter", "-"], file), sample(["plain-otter", b"\xed\xa0\x80"])):
+    for ended in (
+        sample(["plain-otter", b"caf\xe9"]),
+        sample(["plain-otter", "-"], file),
+        sample(["plain-otter", b"\xed\xa0\x80"]),
+    ):
         assert (ended.returncode, ended.stdout) == (2, "")
         assert "the prompt is not UTF-8" in ended.stderr
         assert "doctor" in ended.stderr
@@ -71,7 +92,9 @@ async def test_unusual_prompts_are_continued_and_unknown_characters_reported(tex
     client = SamplerClient()
 
     async def draw(prompt: str) -> SampleDone:
-        request = SampleRequest(id="1", checkpoint=checkpoint, prompt=prompt, settings=SamplingConfig(max_new_tokens=20))
+        request = SampleRequest(
+            id="1", checkpoint=checkpoint, prompt=prompt, settings=SamplingConfig(max_new_tokens=20)
+        )
         return [answer async for answer in client.generate(request)][-1]  # type: ignore[return-value]
 
     try:
@@ -87,7 +110,16 @@ async def test_unusual_prompts_are_continued_and_unknown_characters_reported(tex
 
 def test_ctrl_c_stops_a_sample_and_leaves_no_process(text: Path) -> None:
     trained(text)
-    command = [sys.executable, "-m", "rnnlm_tui", "sample", "small@last", "The 漢", "--max-new-tokens", "1000000"]
+    command = [
+        sys.executable,
+        "-m",
+        "rnnlm_tui",
+        "sample",
+        "small@last",
+        "The 漢",
+        "--max-new-tokens",
+        "1000000",
+    ]
     with Terminal(command) as opened:
         opened.wait_for(lambda: len(opened.raw) > 200, DEADLINE)
         children = psutil.Process(opened.pid).children(recursive=True)
@@ -95,16 +127,28 @@ def test_ctrl_c_stops_a_sample_and_leaves_no_process(text: Path) -> None:
         opened.send("\x03")
         assert opened.wait(DEADLINE) == 128 + signal.SIGINT
         assert "Traceback" not in opened.text
-    wait_for(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), "the sampler's end")
+    wait_for(
+        lambda: (
+            not any(
+                child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children
+            )
+        ),
+        "the sampler's end",
+    )
 
 
 def test_a_paste_of_a_megabyte_is_cut_at_the_limit_and_keys_still_work() -> None:
-    with Terminal([sys.executable, "-m", "tests.faults.hostile_app", "markup", "prompt"], columns=120, rows=40) as opened:
+    with Terminal(
+        [sys.executable, "-m", "tests.faults.hostile_app", "markup", "prompt"], columns=120, rows=40
+    ) as opened:
         opened.wait_for("@best", DEADLINE)
         paste = f"\x1b[200~{'word ' * (MEGABYTE // 5)}\x1b[201~"
         typing = Thread(target=opened.send_all, args=(paste,))
         typing.start()
-        opened.wait_for(f"of {MEGABYTE // 5 * 5:,} characters pasted: a prompt takes {MAX_PROMPT_CHARACTERS:,}", DEADLINE)
+        opened.wait_for(
+            f"of {MEGABYTE // 5 * 5:,} characters pasted: a prompt takes {MAX_PROMPT_CHARACTERS:,}",
+            DEADLINE,
+        )
         typing.join()
         opened.send("x")
         opened.wait_for(f"{MAX_PROMPT_CHARACTERS + 1:,} characters", DEADLINE)

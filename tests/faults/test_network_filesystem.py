@@ -1,4 +1,5 @@
-"""A run's folder on a network filesystem: the database is on a local disk, and a log of its rows in the run's folder lets another host continue."""
+"""A run's folder on a network filesystem: the database is on a local disk, and a log of its rows in
+the run's folder lets another host continue."""
 
 from __future__ import annotations
 
@@ -15,24 +16,31 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.checks import database_finding
+from rnnlm_tui.cli.doctor import database_finding
 from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store import database_place, filesystems
-from rnnlm_tui.store.checkpoint_list import checkpoint_folders
-from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.database_place import DATABASES_VARIABLE, POINTER_NAME
-from rnnlm_tui.store.metrics_log import MetricsLog, logged_rows
+from rnnlm_tui.store import paths
+from rnnlm_tui.store.checkpoints import checkpoint_folders
+from rnnlm_tui.store.database import MetricsLog, RunDatabase, logged_rows
+from rnnlm_tui.store.paths import DATABASES_VARIABLE, POINTER_NAME, RunDirectory
 from rnnlm_tui.store.reader import COPY_SECONDS, RunReader
-from rnnlm_tui.store.rebuild import open_database, refresh_copy, repair_database
-from rnnlm_tui.store.refill import refill
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.recovery import open_database, refill, refresh_copy, repair_database
 from rnnlm_tui.store.trash import delete_run, purge
-from rnnlm_tui.supervisor.control_client import resume, send
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.store.verify import write_checkpoint
+from rnnlm_tui.system import disk as disk_module
 from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step
-from tests.unit.store.rows import begin, checkpoint_row, evaluation_row, event_row, new_run, sample_row, step_row, write_model
+from tests.unit.store.rows import (
+    begin,
+    checkpoint_row,
+    evaluation_row,
+    event_row,
+    new_run,
+    sample_row,
+    step_row,
+    write_model,
+)
 
 pytestmark = pytest.mark.faults
 
@@ -45,7 +53,8 @@ def local_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def on_another_host(run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The view of another host that mounts the same home: the note names the first host, whose disk isn't here."""
+    """The view of another host that mounts the same home: the note names the first host, whose disk
+    isn't here."""
     pointer = run.path / POINTER_NAME
     pointer.write_text(json.dumps({**json.loads(pointer.read_text()), "host": "box-a"}))
     monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "disk-b"))
@@ -61,36 +70,54 @@ def rows(run: RunDirectory) -> dict[str, object]:
             "samples": reader.samples(),
             "events": reader.events(),
             "attempts": reader.attempts(),
-            "checkpoints": [replace(row, time=0.0) for row in reader.checkpoints()],  # the manifests have separate ones
-            "meta": {key: value for key, value in reader.meta().items() if key not in ("heartbeat", "created", "activity")},
+            "checkpoints": [
+                replace(row, time=0.0) for row in reader.checkpoints()
+            ],  # the manifests have separate ones
+            "meta": {
+                key: value
+                for key, value in reader.meta().items()
+                if key not in ("heartbeat", "created", "activity")
+            },
         }
 
 
-def test_only_a_network_filesystem_or_the_setting_moves_the_database_elsewhere(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_network_filesystem_or_the_setting_moves_the_database_elsewhere(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beside = new_run("beside")
     assert beside.database_path == beside.path / "run.db"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(database_place, "filesystem_here", lambda path: "nfs4" if path.is_relative_to(home) else "ext4")
+    monkeypatch.setattr(
+        paths, "filesystem_here", lambda path: "nfs4" if path.is_relative_to(home) else "ext4"
+    )
     run = new_run("elsewhere")
     assert sorted(path.name for path in run.path.iterdir()) == ["config.toml", "database.json"]
     assert run.database_path.parent.parent == tmp_path / "state" / "rnnlm-tui" / "databases"
     assert run.database_path.stat().st_mode & 0o777 == 0o600
-    assert {run.database_path.parent.stat().st_mode & 0o777, run.database_path.parents[1].stat().st_mode & 0o777} == {0o700}
+    assert {
+        run.database_path.parent.stat().st_mode & 0o777,
+        run.database_path.parents[1].stat().st_mode & 0o777,
+    } == {0o700}
     assert run.socket_path.parent != run.path, "a socket can't be made on every network filesystem"
     assert summarize(run).status == "draft"
     purge(delete_run(run))
     assert not list((tmp_path / "state").rglob("run.db"))
 
 
-def test_doctor_reports_where_databases_are_stored(home: Path, local_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_where_databases_are_stored(
+    home: Path, local_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = database_finding(home)
     assert found.verdict == "note"
     assert str(local_disk) in found.fact
     monkeypatch.delenv(DATABASES_VARIABLE)
-    monkeypatch.setattr(database_place, "filesystem_here", lambda path: "nfs4")
-    monkeypatch.setattr(filesystems, "filesystem_here", lambda path: "nfs4")
+    monkeypatch.setattr(paths, "filesystem_here", lambda path: "nfs4")
+    monkeypatch.setattr(disk_module, "filesystem_here", lambda path: "nfs4")
     found = database_finding(home)
-    assert (found.verdict, found.hint) == ("bad", "set RNNLM_TUI_DATABASES to a folder on a local disk")
+    assert (found.verdict, found.hint) == (
+        "bad",
+        "set RNNLM_TUI_DATABASES to a folder on a local disk",
+    )
 
 
 def test_a_folder_that_others_may_enter_holds_no_database(local_disk: Path) -> None:
@@ -101,9 +128,18 @@ def test_a_folder_that_others_may_enter_holds_no_database(local_disk: Path) -> N
 
 
 def test_a_run_resumes_on_another_host_with_every_row(
-    text: Path, local_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    text: Path,
+    local_disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 20, "evaluation.every": 20}), "moving")
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 20, "evaluation.every": 20}
+        ),
+        "moving",
+    )
     wait_for_step(run, 45)
     send(run, "set", path="evaluation.every", value=25)
     step = send(run, "stop").step
@@ -126,24 +162,41 @@ def test_a_run_resumes_on_another_host_with_every_row(
     assert place is not None
     assert place.here
     kill(run)
-    assert {path.name for path in run.path.glob("metrics-*.jsonl")} == {"metrics-1.jsonl", "metrics-2.jsonl"}
+    assert {path.name for path in run.path.glob("metrics-*.jsonl")} == {
+        "metrics-1.jsonl",
+        "metrics-2.jsonl",
+    }
     after = rows(run)
     assert after["steps"][:step] == before["steps"]  # type: ignore[index]
     assert summarize(run).attempt == 2
     assert summarize(run).status == "crashed"
 
 
-def test_rows_that_were_committed_before_a_kill_are_in_the_log(text: Path, local_disk: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 20, "evaluation.every": 0}), "killed")
+def test_rows_that_were_committed_before_a_kill_are_in_the_log(
+    text: Path, local_disk: Path
+) -> None:
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 20, "evaluation.every": 0}
+        ),
+        "killed",
+    )
     wait_for_step(run, 45)
     kill(run)
     before = rows(run)
     shutil.rmtree(local_disk)
     after = rows(run)
-    del before["checkpoints"], after["checkpoints"]  # a kill between saving a checkpoint and adding its row leaves the folder, which the log finds
+    del (
+        before["checkpoints"],
+        after["checkpoints"],
+        # a kill between saving a checkpoint and adding its row leaves the folder, which the log
+        # finds
+    )
     assert after == before
     with RunReader(run) as reader:
-        assert [row.step for row in reader.checkpoints()] == sorted(step for step, _ in checkpoint_folders(run))
+        assert [row.step for row in reader.checkpoints()] == sorted(
+            step for step, _ in checkpoint_folders(run)
+        )
     assert summarize(run).status == "crashed"
     resume(run)
     wait_for(lambda: summarize(run).attempt == 2, "the second attempt")
@@ -173,33 +226,51 @@ def everything(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """Every table except rows about a single moment."""
     with sqlite3.connect(path) as connection:
         tables = ("attempts", "steps", "rollups", "evaluations", "samples", "events", "commands")
-        found = {table: [repr(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")] for table in tables}
+        found = {
+            table: [repr(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")]
+            for table in tables
+        }
     connection.close()
     return found  # type: ignore[return-value]
 
 
-def test_a_copy_holds_every_row_of_the_database_including_superseded_ones(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_holds_every_row_of_the_database_including_superseded_ones(
+    filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = everything(filled.database_path)
     on_another_host(filled, tmp_path, monkeypatch)
     refresh_copy(filled)
     copy = everything(filled.database_path)
     assert copy["steps"] == before["steps"]
-    assert {**copy, "evaluations": [], "events": [], "samples": []} == {**before, "evaluations": [], "events": [], "samples": []}
-    assert [len(copy[table]) for table in ("evaluations", "events", "samples")] == [len(before[table]) for table in ("evaluations", "events", "samples")]
+    assert {**copy, "evaluations": [], "events": [], "samples": []} == {
+        **before,
+        "evaluations": [],
+        "events": [],
+        "samples": [],
+    }
+    assert [len(copy[table]) for table in ("evaluations", "events", "samples")] == [
+        len(before[table]) for table in ("evaluations", "events", "samples")
+    ]
 
 
-def test_a_renamed_host_reads_a_copy_and_does_not_touch_the_database_of_a_living_worker(filled: RunDirectory) -> None:
+def test_a_renamed_host_reads_a_copy_and_does_not_touch_the_database_of_a_living_worker(
+    filled: RunDirectory,
+) -> None:
     path = filled.database_path
     with RunDatabase(path, logs=filled.path) as database:
         begin(database, 50)
         before = path.stat().st_ino
         pointer = filled.path / POINTER_NAME
-        pointer.write_text(json.dumps({**json.loads(pointer.read_text()), "host": "as-it-was-called"}))
+        pointer.write_text(
+            json.dumps({**json.loads(pointer.read_text()), "host": "as-it-was-called"})
+        )
         assert summarize(filled).attempt == 3
         assert path.stat().st_ino == before
 
 
-def test_the_previous_copy_stays_until_the_new_one_is_complete(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_previous_copy_stays_until_the_new_one_is_complete(
+    filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_another_host(filled, tmp_path, monkeypatch)
     refresh_copy(filled)
     seen = []
@@ -208,13 +279,15 @@ def test_the_previous_copy_stays_until_the_new_one_is_complete(filled: RunDirect
         seen.append(len(everything(filled.database_path)["steps"]))
         return refill(run, database)
 
-    monkeypatch.setattr("rnnlm_tui.store.rebuild.refill", refilled)
+    monkeypatch.setattr("rnnlm_tui.store.recovery.refill", refilled)
     (filled.path / "metrics-3.jsonl").write_text("{}\n")
     refresh_copy(filled)
     assert seen == [70]
 
 
-def test_rows_logged_during_a_sync_are_synced_with_the_next_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_logged_during_a_sync_are_synced_with_the_next_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = MetricsLog(tmp_path, 1)
     synced = []
 
@@ -231,7 +304,9 @@ def test_rows_logged_during_a_sync_are_synced_with_the_next_heartbeat(tmp_path: 
     assert len(synced) == 2
 
 
-def test_rows_lost_by_a_full_server_are_written_again_once_it_has_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_lost_by_a_full_server_are_written_again_once_it_has_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = MetricsLog(tmp_path, 1)
     log.append([("meta", [["a", "b"]])])
     log.sync()
@@ -251,10 +326,16 @@ def test_rows_lost_by_a_full_server_are_written_again_once_it_has_space(tmp_path
     log.undo()
     log.append([("meta", [["g", "h"]])])
     log.close()
-    assert list(logged_rows(tmp_path)) == [("meta", ("a", "b")), ("meta", ("c", "d")), ("meta", ("g", "h"))]
+    assert list(logged_rows(tmp_path)) == [
+        ("meta", ("a", "b")),
+        ("meta", ("c", "d")),
+        ("meta", ("g", "h")),
+    ]
 
 
-def test_a_copy_follows_a_living_run_on_another_host(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_follows_a_living_run_on_another_host(
+    filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = RunDatabase(filled.database_path, logs=filled.path)
     attempt = begin(database, 50)
     on_another_host(filled, tmp_path, monkeypatch)
@@ -263,21 +344,37 @@ def test_a_copy_follows_a_living_run_on_another_host(filled: RunDirectory, tmp_p
         version = reader.data_version()
         for step in range(51, 54):
             database.add_steps([step_row(step, attempt)])
-            wait_for(lambda step=step: reader.recent_steps(1)[0].step == step, f"step {step} on the other host")  # type: ignore[misc]
+            wait_for(
+                lambda step=step: reader.recent_steps(1)[0].step == step,  # type: ignore[misc]
+                f"step {step} on the other host",
+            )
         assert reader.data_version() != version
 
 
-def test_a_damaged_or_forged_log_gives_its_valid_rows_and_nothing_else(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_forged_log_gives_its_valid_rows_and_nothing_else(
+    filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = everything(filled.database_path)
     forged: list[dict[str, object]] = [
         {"table": "meta VALUES ('x', 'y'); DROP TABLE steps; --", "rows": [["a", "b"]]},
         {"table": "rollups", "rows": [[0] * 23]},
-        {"table": "events", "rows": [[None, 1, 5, "celebrated", "", 1.0, 0], [None, 1, True, "note", "", 1.0, 0], [None, 1]]},
+        {
+            "table": "events",
+            "rows": [
+                [None, 1, 5, "celebrated", "", 1.0, 0],
+                [None, 1, True, "note", "", 1.0, 0],
+                [None, 1],
+            ],
+        },
         {"table": "after", "rows": [["1; DROP TABLE steps"]]},
         {"rows": []},
     ]
     with (filled.path / "metrics-2.jsonl").open("ab") as log:
-        log.write("".join(json.dumps(line) + "\n" for line in forged).encode() + b"[1]\n\x00\xff\n" + b'{"table":"steps","rows":[[2,51')
+        log.write(
+            "".join(json.dumps(line) + "\n" for line in forged).encode()
+            + b"[1]\n\x00\xff\n"
+            + b'{"table":"steps","rows":[[2,51'
+        )
     on_another_host(filled, tmp_path, monkeypatch)
     refresh_copy(filled)
     assert everything(filled.database_path)["steps"] == whole["steps"]
@@ -294,7 +391,9 @@ def small_files() -> Iterator[int]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_log_that_can_not_grow_keeps_its_rows_and_no_part_of_the_failed_write(tmp_path: Path, small_files: int) -> None:
+def test_a_log_that_can_not_grow_keeps_its_rows_and_no_part_of_the_failed_write(
+    tmp_path: Path, small_files: int
+) -> None:
     log = MetricsLog(tmp_path, 1)
     log.append([("meta", [["a", "b"]])])
     content = log.path.read_bytes()
@@ -313,7 +412,9 @@ def test_a_log_that_can_not_grow_keeps_its_rows_and_no_part_of_the_failed_write(
     assert list(logged_rows(tmp_path)) == [("meta", ("a", "b")), ("meta", ("e", "f"))]
 
 
-def test_a_database_lost_with_a_local_disk_is_rebuilt_before_it_is_read(filled: RunDirectory, local_disk: Path) -> None:
+def test_a_database_lost_with_a_local_disk_is_rebuilt_before_it_is_read(
+    filled: RunDirectory, local_disk: Path
+) -> None:
     whole = everything(filled.database_path)
     shutil.rmtree(local_disk)
     rebuilt = repair_database(filled)
@@ -322,7 +423,9 @@ def test_a_database_lost_with_a_local_disk_is_rebuilt_before_it_is_read(filled: 
     assert everything(filled.database_path)["steps"] == whole["steps"]
 
 
-def test_losses_after_a_checkpoint_are_known_on_another_host(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_after_a_checkpoint_are_known_on_another_host(
+    filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with RunDatabase(filled.database_path, logs=filled.path) as database:
         begin(database, 50)
         write_checkpoint(filled, 50, write_model, None, {"attempt": 3})
@@ -331,16 +434,34 @@ def test_losses_after_a_checkpoint_are_known_on_another_host(filled: RunDirector
         database.put_checkpoint(checkpoint_row(50, validation_loss=2.5))
     on_another_host(filled, tmp_path, monkeypatch)
     with RunReader(filled) as reader:
-        assert [(row.step, row.validation_loss, row.best) for row in reader.checkpoints()] == [(50, 2.5, True)]
+        assert [(row.step, row.validation_loss, row.best) for row in reader.checkpoints()] == [
+            (50, 2.5, True)
+        ]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"id": "../../../etc", "host": "a", "folder": "/x", "why": ""}', '{"id": "0123456789abcdef", "host": "a"}'])
-def test_a_damaged_note_of_the_databases_place_is_reported(filled: RunDirectory, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"id": "../../../etc", "host": "a", "folder": "/x", "why": ""}',
+        '{"id": "0123456789abcdef", "host": "a"}',
+    ],
+)
+def test_a_damaged_note_of_the_databases_place_is_reported(
+    filled: RunDirectory, content: str
+) -> None:
     (filled.path / POINTER_NAME).write_text(content)
     with pytest.raises(StorageError, match=r"database\.json is damaged"):
         summarize(filled)
 
 
-def test_a_run_elsewhere_is_shown_with_its_status_and_step(filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_elsewhere_is_shown_with_its_status_and_step(
+    filled: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_another_host(filled, tmp_path, monkeypatch)
-    assert (summarize(filled).status, summarize(filled).step, summarize(filled).attempt) == ("stopped", 50, 2)
+    assert (summarize(filled).status, summarize(filled).step, summarize(filled).attempt) == (
+        "stopped",
+        50,
+        2,
+    )

@@ -1,4 +1,5 @@
-"""A pickle in place of a checkpoint, one of its files or a tokenizer is refused by its kind and never opened."""
+"""A pickle in place of a checkpoint, one of its files or a tokenizer is refused by its kind and
+never opened."""
 
 from __future__ import annotations
 
@@ -13,13 +14,18 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.contract.config import TokenizerConfig
 from rnnlm_tui.corpus.tokenizers import check_pretrained
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.errors import CheckpointError, StorageError, TokenizerError, UnknownCheckpointError
-from rnnlm_tui.store.checkpoints import newest_valid, resolve_checkpoint, verify_checkpoint, write_checkpoint
+from rnnlm_tui.schema.config import TokenizerConfig
 from rnnlm_tui.store.manifest import MANIFEST_NAME
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.verify import (
+    newest_valid,
+    resolve_checkpoint,
+    verify_checkpoint,
+    write_checkpoint,
+)
 from tests.unit.store.rows import new_run, write_model
 
 pytestmark = pytest.mark.faults
@@ -73,9 +79,22 @@ def list_in_manifest(checkpoint: Path, name: str) -> None:
     (checkpoint / MANIFEST_NAME).write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "optimizer.pth", "rng_state.pkl", "scheduler.PT", "state.ckpt", "data.npy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin",
+        "model.pt",
+        "optimizer.pth",
+        "rng_state.pkl",
+        "scheduler.PT",
+        "state.ckpt",
+        "data.npy",
+    ],
+)
 @pytest.mark.parametrize("listed", [True, False])
-def test_a_pickle_in_a_checkpoint_is_refused_unopened(checkpoint: Path, trap: bytes, name: str, listed: bool) -> None:
+def test_a_pickle_in_a_checkpoint_is_refused_unopened(
+    checkpoint: Path, trap: bytes, name: str, listed: bool
+) -> None:
     (checkpoint / name).write_bytes(trap)
     if listed:
         list_in_manifest(checkpoint, name)
@@ -88,9 +107,13 @@ def test_a_pickle_in_a_checkpoint_is_refused_unopened(checkpoint: Path, trap: by
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize("packed", [True, False], ids=["zip", "bare"])
-def test_a_pickle_under_the_name_of_a_checkpoints_file_is_never_opened(checkpoint: Path, trap: bytes, name: str, packed: bool) -> None:
+def test_a_pickle_under_the_name_of_a_checkpoints_file_is_never_opened(
+    checkpoint: Path, trap: bytes, name: str, packed: bool
+) -> None:
     shape = {"vocab_size": 9, "embedding_dim": 2, "hidden_size": 2, "num_layers": 1}
-    (checkpoint / "config.json").write_text(json.dumps({"model_type": "rnnlm", "cell_type": "elman", **shape}))
+    (checkpoint / "config.json").write_text(
+        json.dumps({"model_type": "rnnlm", "cell_type": "elman", **shape})
+    )
     if packed:
         archive(checkpoint / name, trap)
     else:
@@ -104,7 +127,9 @@ def test_a_pickle_under_the_name_of_a_checkpoints_file_is_never_opened(checkpoin
         load_model(checkpoint)
 
 
-def test_a_pt_file_in_place_of_a_checkpoint_is_refused_by_its_kind(checkpoint: Path, trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pt_file_in_place_of_a_checkpoint_is_refused_by_its_kind(
+    checkpoint: Path, trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     offered = checkpoint.parent / "step-000000200.pt"
     archive(offered, trap)
     for read in (verify_checkpoint, load_model):
@@ -113,14 +138,19 @@ def test_a_pt_file_in_place_of_a_checkpoint_is_refused_by_its_kind(checkpoint: P
     with pytest.raises(UnknownCheckpointError):
         resolve_checkpoint(run_of(checkpoint), "step-000000200.pt")
     assert resolve_checkpoint(run_of(checkpoint), "last") == checkpoint
-    for verb in (["sample", f"{run_of(checkpoint).name}@{offered}", "The"], ["train", "--from", f"{run_of(checkpoint).name}@{offered}", "--detach"]):
+    for verb in (
+        ["sample", f"{run_of(checkpoint).name}@{offered}", "The"],
+        ["train", "--from", f"{run_of(checkpoint).name}@{offered}", "--detach"],
+    ):
         assert command(verb) == UnknownCheckpointError.exit_code
         said = capsys.readouterr().err
         assert "no checkpoint" in said
         assert "Traceback" not in said
 
 
-def test_a_pickle_in_place_of_a_tokenizer_is_refused_by_its_kind(trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pickle_in_place_of_a_tokenizer_is_refused_by_its_kind(
+    trap: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file, folder = tmp_path / "tokenizer.pt", tmp_path / "folder"
     folder.mkdir()
     for path in (file, folder / "tokenizer.pkl", folder / "pytorch_model.bin", folder / "vocab.pt"):
@@ -130,27 +160,48 @@ def test_a_pickle_in_place_of_a_tokenizer_is_refused_by_its_kind(trap: bytes, tm
             check_pretrained(TokenizerConfig(kind="pretrained", name=str(offered), vocab_size=100))
         assert "never opened" in caught.value.hint
     (tmp_path / "text.txt").write_text("The cat sat on the mat.\n" * 400)
-    wanted = [f"corpus.source={tmp_path / 'text.txt'}", "tokenizer.kind=pretrained", f"tokenizer.name={file}", "tokenizer.vocab_size=100"]
-    assert command(["train", "--detach", *(part for field in wanted for part in ("--set", field))]) == TokenizerError.exit_code
+    wanted = [
+        f"corpus.source={tmp_path / 'text.txt'}",
+        "tokenizer.kind=pretrained",
+        f"tokenizer.name={file}",
+        "tokenizer.vocab_size=100",
+    ]
+    assert (
+        command(["train", "--detach", *(part for field in wanted for part in ("--set", field))])
+        == TokenizerError.exit_code
+    )
     said = capsys.readouterr().err
     assert "never opened" in said
     assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"])
-def test_a_pickle_under_the_name_of_a_tokenizers_file_is_never_opened(trap: bytes, name: str, tmp_path: Path) -> None:
+def test_a_pickle_under_the_name_of_a_tokenizers_file_is_never_opened(
+    trap: bytes, name: str, tmp_path: Path
+) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / name).write_bytes(trap)
     (folder / "vocab.pkl").write_bytes(trap)
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "TransfoXLTokenizer", "auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
-    (folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'sprung')!r})\nclass Evil: pass\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "TransfoXLTokenizer",
+                "auto_map": {"AutoTokenizer": ["evil.Evil", None]},
+            }
+        )
+    )
+    (folder / "evil.py").write_text(
+        f"import os\nos.mkdir({str(tmp_path / 'sprung')!r})\nclass Evil: pass\n"
+    )
     with pytest.raises(TokenizerError):
         check_pretrained(TokenizerConfig(kind="pretrained", name=str(folder), vocab_size=100))
     assert "evil" not in sys.modules
 
 
-def test_a_database_that_is_a_pickle_is_moved_aside_unopened(checkpoint: Path, trap: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_that_is_a_pickle_is_moved_aside_unopened(
+    checkpoint: Path, trap: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = run_of(checkpoint)
     run.database_path.write_bytes(trap)
     assert command(["show", run.name]) == StorageError.exit_code

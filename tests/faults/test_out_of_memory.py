@@ -1,4 +1,5 @@
-"""Out of memory before the first step, in a step, in an evaluation and in a sample: the system's own refusal, by a limit on a worker's address space."""
+"""Out of memory before the first step, in a step, in an evaluation and in a sample: the system's
+own refusal, by a limit on a worker's address space."""
 
 from __future__ import annotations
 
@@ -13,15 +14,15 @@ import psutil
 import pytest
 
 from rnnlm_tui.cli.main import run as cli
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.summary import RunSummary
+from rnnlm_tui.client.control import send
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.store.checkpoints import verify_checkpoint
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.control_client import send
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.store.verify import verify_checkpoint
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for_step
 from tests.tui.fakes import FakeServices
@@ -61,13 +62,16 @@ LONG: Mapping[str, object] = {
 
 @pytest.fixture(scope="module")
 def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    """Workers whose every large block is asked for anew, and given back when it is free: what is held is then what is used."""
+    """Workers whose every large block is asked for anew, and given back when it is free: what is
+    held is then what is used."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MALLOC_ARENA_MAX", "1")
         patched.setenv("MALLOC_MMAP_THRESHOLD_", "262144")
         patched.setenv("MALLOC_TRIM_THRESHOLD_", "262144")
         with Workers() as started:
-            started.work(RunDirectory(tmp_path_factory.mktemp("empty") / "nothing"))  # it has imported everything when that has failed
+            started.work(
+                RunDirectory(tmp_path_factory.mktemp("empty") / "nothing")
+            )  # it has imported everything when that has failed
             yield started
 
 
@@ -93,30 +97,50 @@ def failure(run: RunDirectory) -> tuple[RunSummary, str, str]:
 
 def notes(run: RunDirectory) -> list[tuple[int, str]]:
     with RunReader(run) as reader:
-        return [(event.step, event.text) for event in reversed(reader.events()) if event.kind == "note"]
+        return [
+            (event.step, event.text) for event in reversed(reader.events()) if event.kind == "note"
+        ]
 
 
 def weights_hash(run: RunDirectory, step: int) -> str:
-    return sha256((run.checkpoints_path / f"step-{step:09d}" / "model.safetensors").read_bytes()).hexdigest()
+    return sha256(
+        (run.checkpoints_path / f"step-{step:09d}" / "model.safetensors").read_bytes()
+    ).hexdigest()
 
 
-def test_a_step_that_memory_cannot_hold_is_refused_before_the_first_with_a_batch_that_fits(workers: Workers, text: Path) -> None:
+def test_a_step_that_memory_cannot_hold_is_refused_before_the_first_with_a_batch_that_fits(
+    workers: Workers, text: Path
+) -> None:
     allow(workers.pid, 100 * MIB)
-    run = create_run(tiny_config(text, {**WIDE, "training.batch_size": 3_000, "training.bptt": 7}), "too-wide")
+    run = create_run(
+        tiny_config(text, {**WIDE, "training.batch_size": 3_000, "training.bptt": 7}), "too-wide"
+    )
     assert workers.work(run) == 2
     summary, message, hint = failure(run)
     assert (summary.status, summary.step) == ("failed", 0)
-    assert re.search(r"out of memory in a step of 3,000 x 7 tokens \(elman, 2 x 128 units, \d+ types, [\d.]+ GiB estimated, [\d.]+ GiB available\)", message)
+    assert re.search(
+        r"out of memory in a step of 3,000 x 7 tokens \(elman, 2 x 128 units, \d+ types, [\d.]+ GiB"
+        r" estimated, [\d.]+ GiB available\)",
+        message,
+    )
     fits = re.search(r"training.batch_size = ([\d,]+) was tried and fits", hint)
     assert fits is not None, hint
     assert any("needs an estimated" in words for _, words in notes(run))  # said before it was tried
     batch = int(fits[1].replace(",", ""))
     assert 1 <= batch < 3_000
-    smaller = create_run(tiny_config(text, {**WIDE, "training.batch_size": batch, "training.bptt": 7, "training.max_steps": 2}), "fitting")
+    smaller = create_run(
+        tiny_config(
+            text,
+            {**WIDE, "training.batch_size": batch, "training.bptt": 7, "training.max_steps": 2},
+        ),
+        "fitting",
+    )
     assert workers.work(smaller) == 0, smaller.log_path.read_text()
 
 
-def test_a_model_that_memory_cannot_hold_is_refused_with_its_size(workers: Workers, text: Path) -> None:
+def test_a_model_that_memory_cannot_hold_is_refused_with_its_size(
+    workers: Workers, text: Path
+) -> None:
     allow(workers.pid, 100 * MIB)
     run = create_run(tiny_config(text, {"model.embedding_dim": 4_096, "model.hidden_size": 4_096}))
     assert workers.work(run) == 2
@@ -126,7 +150,9 @@ def test_a_model_that_memory_cannot_hold_is_refused_with_its_size(workers: Worke
     assert hint
 
 
-def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_equal(workers: Workers, text: Path) -> None:
+def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_equal(
+    workers: Workers, text: Path
+) -> None:
     run = create_run(tiny_config(text, WIDE), "squeezed")
     pid = workers.start(run)
     wait_for_step(run, 2)
@@ -148,7 +174,9 @@ def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_e
     assert weights_hash(run, 16) == weights_hash(whole, 16)
 
 
-def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(workers: Workers, tmp_path: Path) -> None:
+def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(
+    workers: Workers, tmp_path: Path
+) -> None:
     sentence = "the cat sat on the mat and then she saw the old bird in the house with him " * 7
     text = tmp_path / "long.txt"
     text.write_text(
@@ -170,17 +198,30 @@ def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(wo
     assert workers.wait() == 0  # with as little memory to its end: nothing here waits for a moment
     told = [(step, words) for step, words in notes(run) if words.startswith("no evaluation")]
     assert [step for step, _ in told] == sorted({*range(every, 160, every), 160})
-    assert all("out of memory in an evaluation of 128 x 512 tokens (elman, 2 x 128 units" in words for _, words in told)
+    assert all(
+        "out of memory in an evaluation of 128 x 512 tokens (elman, 2 x 128 units" in words
+        for _, words in told
+    )
     summary = summarize(run)
-    assert (summary.status, summary.step, summary.validation.step, summary.checkpoints.last) == ("finished", 160, None, 160)
+    assert (summary.status, summary.step, summary.validation.step, summary.checkpoints.last) == (
+        "finished",
+        160,
+        None,
+        160,
+    )
 
     whole = create_run(tiny_config(text, LONG), "whole")
     assert workers.work(whole) == 0
-    assert (summarize(whole).validation.step, weights_hash(run, 160)) == (160, weights_hash(whole, 160))
+    assert (summarize(whole).validation.step, weights_hash(run, 160)) == (
+        160,
+        weights_hash(whole, 160),
+    )
 
 
-def test_a_run_too_large_for_the_memory_is_started_with_a_warning(text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("rnnlm_tui.supervisor.estimate.free_training_memory", lambda device: 100 * MIB)
+def test_a_run_too_large_for_the_memory_is_started_with_a_warning(
+    text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.estimate.free_training_memory", lambda device: 100 * MIB)
     small = (
         "tokenizer.kind=character",
         "tokenizer.vocab_size=64",
@@ -189,13 +230,30 @@ def test_a_run_too_large_for_the_memory_is_started_with_a_warning(text: Path, mo
         "evaluation.every=0",
         f"corpus.source={text}",
     )
-    assert cli(["train", *(part for one in small for part in ("--set", one)), "--detach", "--json", "--name", "otter"]) == 0
+    assert (
+        cli(
+            [
+                "train",
+                *(part for one in small for part in ("--set", one)),
+                "--detach",
+                "--json",
+                "--name",
+                "otter",
+            ]
+        )
+        == 0
+    )
     out, err = capsys.readouterr()
     assert json.loads(out)["run"] == "otter"
     assert re.search(r"^warning: it needs [\d.]+ [GM]iB of memory and 0\.1 GiB are free: ", err)
 
 
 async def test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warning() -> None:
-    async with running_app(FakeServices(memory_warning="it needs 26 GiB of memory and 23 GiB are free"), run=None) as (app, pilot):
+    async with running_app(
+        FakeServices(memory_warning="it needs 26 GiB of memory and 23 GiB are free"), run=None
+    ) as (app, pilot):
         app.start_run(DEMO)
-        await until(pilot, lambda: any("it needs 26 GiB of memory and 23 GiB" in line for line in lines_of(app)))
+        await until(
+            pilot,
+            lambda: any("it needs 26 GiB of memory and 23 GiB" in line for line in lines_of(app)),
+        )

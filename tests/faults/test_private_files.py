@@ -1,4 +1,5 @@
-"""Every file in the home is private to its owner and stays inside the home, whatever the umask and the links in it."""
+"""Every file in the home is private to its owner and stays inside the home, whatever the umask and
+the links in it."""
 
 from __future__ import annotations
 
@@ -10,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.client.control import send
+from rnnlm_tui.client.launch import launch
 from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.rebuild import repair_database
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.recovery import repair_database
 from rnnlm_tui.store.runs import create_run, find_run, run_named
 from rnnlm_tui.store.state import append_history, save_state
 from rnnlm_tui.store.trash import delete_run
-from rnnlm_tui.supervisor.control_client import send
-from rnnlm_tui.supervisor.launch import launch
-from rnnlm_tui.tui.crash import log_traceback
+from rnnlm_tui.system.locks import RunLock
+from rnnlm_tui.tui.terminal import log_traceback
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for_step
 from tests.unit.store.rows import checkpoint_row, new_run
 
@@ -40,12 +41,23 @@ def modes(home: Path) -> dict[str, str]:
     """Files that others may access, or that their owner can't."""
     wanted = {stat.S_IFDIR: 0o700, stat.S_IFREG: 0o600, stat.S_IFSOCK: 0o600}
     found = {path: path.lstat().st_mode for path in (home, *home.rglob("*"))}
-    return {str(path): oct(mode) for path, mode in found.items() if wanted.get(stat.S_IFMT(mode)) != stat.S_IMODE(mode)}
+    return {
+        str(path): oct(mode)
+        for path, mode in found.items()
+        if wanted.get(stat.S_IFMT(mode)) != stat.S_IMODE(mode)
+    }
 
 
 @pytest.mark.usefixtures("umask")
-def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(text: Path, home: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 10, "evaluation.every": 10}), "private")
+def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(
+    text: Path, home: Path
+) -> None:
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 10, "evaluation.every": 10}
+        ),
+        "private",
+    )
     wait_for_step(run, 12)
     send(run, "snapshot")
     save_state({"run": "private"})
@@ -60,12 +72,31 @@ def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(text: 
     delete_run(run)
     everything = {path.name for path in home.rglob("*")}
     assert modes(home) == {}
-    assert living >= {"run.db", "run.db-wal", "run.db-shm", "config.toml", "worker.lock", "worker.log", "control.sock", "snapshots", "model.safetensors"}
-    assert living >= {"app-state.json", "prompt-history.jsonl", "app.log", "corpora", "train.bin", "tokenizer.json"}
+    assert living >= {
+        "run.db",
+        "run.db-wal",
+        "run.db-shm",
+        "config.toml",
+        "worker.lock",
+        "worker.log",
+        "control.sock",
+        "snapshots",
+        "model.safetensors",
+    }
+    assert living >= {
+        "app-state.json",
+        "prompt-history.jsonl",
+        "app.log",
+        "corpora",
+        "train.bin",
+        "tokenizer.json",
+    }
     assert {"trash", "runs"} < everything
 
 
-@pytest.mark.parametrize("name", ["../private", "/etc", "a/b", "", "-rf", "a\0b", "a" * 300, ".hidden", "..", "~root"])
+@pytest.mark.parametrize(
+    "name", ["../private", "/etc", "a/b", "", "-rf", "a\0b", "a" * 300, ".hidden", "..", "~root"]
+)
 def test_a_name_never_leads_out_of_the_home(name: str, home: Path) -> None:
     (home / "runs").mkdir(parents=True)
     (home / "private").mkdir()
@@ -88,23 +119,33 @@ def test_a_link_to_a_folder_elsewhere_is_not_a_run(tmp_path: Path, home: Path) -
         RunDirectory(home / "runs" / "linked").check_own_files()
 
 
-@pytest.mark.parametrize("place", ["checkpoints", "snapshots", "worker.log", "worker.lock", "run.db", "config.toml"])
-def test_nothing_is_written_or_removed_through_a_link_in_a_run(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "place", ["checkpoints", "snapshots", "worker.log", "worker.lock", "run.db", "config.toml"]
+)
+def test_nothing_is_written_or_removed_through_a_link_in_a_run(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = new_run()
     target = tmp_path / "elsewhere"
     if place in ("checkpoints", "snapshots"):
         target.mkdir()
         (target / ".tmp-precious").write_text("precious")
     else:
-        target.write_bytes((run.path / place).read_bytes() if (run.path / place).exists() else b"precious")
+        target.write_bytes(
+            (run.path / place).read_bytes() if (run.path / place).exists() else b"precious"
+        )
     (run.path / place).unlink(missing_ok=True)
     (run.path / place).symlink_to(target)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("elsewhere*") if path.is_file()} | dict.fromkeys(target.glob("*"), b"")
+    before = {
+        path: path.read_bytes() for path in tmp_path.rglob("elsewhere*") if path.is_file()
+    } | dict.fromkeys(target.glob("*"), b"")
     with pytest.raises(StorageError, match=f"{place} is a symbolic link"):
         launch(run)
     assert command(["resume", run.name]) == StorageError.exit_code
     assert "is a symbolic link" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in tmp_path.rglob("elsewhere*") if path.is_file()} | dict.fromkeys(target.glob("*"), b"") == before
+    assert {
+        path: path.read_bytes() for path in tmp_path.rglob("elsewhere*") if path.is_file()
+    } | dict.fromkeys(target.glob("*"), b"") == before
 
 
 def test_a_lock_or_database_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
@@ -122,11 +163,24 @@ def test_a_lock_or_database_that_is_a_link_is_not_written_through(tmp_path: Path
     assert target.read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("path", ["../../../etc", "/etc", "checkpoints/../../other", "checkpoints/step-000000100/../../x", "snapshots/step-000000100"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../../etc",
+        "/etc",
+        "checkpoints/../../other",
+        "checkpoints/step-000000100/../../x",
+        "snapshots/step-000000100",
+    ],
+)
 def test_an_index_that_points_out_of_its_run_names_no_checkpoint(path: str) -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database:
         database.put_checkpoint(checkpoint_row(100))
-        database._connection.execute("INSERT INTO checkpoints SELECT 200, attempt, epoch, tokens_seen, 1, 1, 1, ?, 1, 1, 1, NULL FROM checkpoints", (path,))
+        database._connection.execute(
+            "INSERT INTO checkpoints SELECT 200, attempt, epoch, tokens_seen, 1, 1, 1, ?, 1, 1, 1,"
+            " NULL FROM checkpoints",
+            (path,),
+        )
     with RunReader(run) as reader:
         assert [row.step for row in reader.checkpoints()] == [100]

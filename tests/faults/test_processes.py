@@ -1,4 +1,5 @@
-"""A worker and other processes: signals, a second worker, its parent, and children that end with their parent."""
+"""A worker and other processes: signals, a second worker, its parent, and children that end with
+their parent."""
 
 from __future__ import annotations
 
@@ -14,24 +15,42 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.launch import WORKER_SETTINGS, launch
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.store.checkpoints import list_checkpoints, resolve_checkpoint
-from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.supervisor.control_client import resume, send
-from rnnlm_tui.supervisor.launch import WORKER_SETTINGS, launch
-from rnnlm_tui.supervisor.monitor import summarize
-from rnnlm_tui.supervisor.processes import child_environment, python_command
-from rnnlm_tui.worker.inbox import EXIT_KILLED
-from tests.integration.runs import ENDLESS, PATIENCE_SECONDS, kill, start, tiny_config, wait_for, wait_for_step
+from rnnlm_tui.store.verify import list_checkpoints, resolve_checkpoint
+from rnnlm_tui.system.locks import read_lock
+from rnnlm_tui.system.processes import child_environment, python_command
+from rnnlm_tui.worker.commands import EXIT_KILLED
+from tests.integration.runs import (
+    ENDLESS,
+    PATIENCE_SECONDS,
+    kill,
+    start,
+    tiny_config,
+    wait_for,
+    wait_for_step,
+)
 
 pytestmark = pytest.mark.faults
 
-QUIET: dict[str, object] = {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
+QUIET: dict[str, object] = {
+    "training.max_steps": ENDLESS,
+    "checkpoint.every": 0,
+    "evaluation.every": 0,
+}
 """A run that only trains, until it is stopped."""
-SLOW: dict[str, object] = {**QUIET, "training.batch_size": 64, "training.bptt": 128, "model.hidden_size": 192, "model.embedding_dim": 192}
+SLOW: dict[str, object] = {
+    **QUIET,
+    "training.batch_size": 64,
+    "training.bptt": 128,
+    "model.hidden_size": 192,
+    "model.embedding_dim": 192,
+}
 """A step takes about a tenth of a second: long compared with a signal's delivery."""
 
 
@@ -39,7 +58,9 @@ SLOW: dict[str, object] = {**QUIET, "training.batch_size": 64, "training.bptt": 
 def worker_of(run: RunDirectory) -> Iterator[subprocess.Popen[bytes]]:
     """The run's worker as a child process, for its exit code; killed if a failed test leaves it."""
     command = python_command("rnnlm_tui.worker.train", str(run.path))
-    with subprocess.Popen(command, env=child_environment(WORKER_SETTINGS), stderr=subprocess.DEVNULL) as worker:
+    with subprocess.Popen(
+        command, env=child_environment(WORKER_SETTINGS), stderr=subprocess.DEVNULL
+    ) as worker:
         try:
             yield worker
         finally:
@@ -70,7 +91,10 @@ def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
     assert resolve_checkpoint(run, "last").name == f"step-{summary.step:09d}"
     with RunReader(run) as reader:
         later = [row for row in reader.recent_steps(100) if row.time > sent]
-    assert len(later) <= 5, "the step in which it came, one that ended while it came, and those of a busy machine until the signal was heard"
+    assert len(later) <= 5, (
+        "the step in which it came, one that ended while it came, and those of a busy machine until"
+        " the signal was heard"
+    )
 
 
 def test_sigterm_during_a_pause_saves_a_checkpoint_and_exits_with_0(text: Path) -> None:
@@ -85,11 +109,16 @@ def test_sigterm_during_a_pause_saves_a_checkpoint_and_exits_with_0(text: Path) 
 
 
 def test_a_second_sigterm_exits_at_once_and_the_run_resumes(text: Path) -> None:
-    run = create_run(tiny_config(text, {**SLOW, "training.batch_size": 512}))  # a step takes a second: both signals arrive within one
+    run = create_run(
+        tiny_config(text, {**SLOW, "training.batch_size": 512})
+    )  # a step takes a second: both signals arrive within one
     with worker_of(run) as worker:
         wait_until_running(run, 0)
         worker.send_signal(signal.SIGTERM)
-        wait_for(lambda: worker.poll() is not None or not is_pending(worker.pid, signal.SIGTERM), "the first signal to arrive")
+        wait_for(
+            lambda: worker.poll() is not None or not is_pending(worker.pid, signal.SIGTERM),
+            "the first signal to arrive",
+        )
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(PATIENCE_SECONDS) == EXIT_KILLED
     assert not read_lock(run.lock_path).held
@@ -110,7 +139,10 @@ HEAVY: dict[str, object] = {
 def worker_that_rehearses(run: RunDirectory) -> Iterator[subprocess.Popen[bytes]]:
     """The worker, once it tries the largest step."""
     with worker_of(run) as worker:
-        wait_for(lambda: (shown := summarize(run).preparing) is not None and shown.phase == "rehearsing", "the rehearsal")
+        wait_for(
+            lambda: (shown := summarize(run).preparing) is not None and shown.phase == "rehearsing",
+            "the rehearsal",
+        )
         yield worker
 
 
@@ -131,16 +163,26 @@ def test_a_stop_while_the_largest_step_is_tried_interrupts_it(text: Path, asked:
         meta, kinds = reader.meta(), [event.kind for event in reader.events()]
     assert "rehearsed_seconds" not in meta, "the step had not ended"
     assert (kinds[0], kinds.count("stopped"), "failed" in kinds) == ("stopped", 1, False)
-    assert (summarize(run).status, read_lock(run.lock_path).held, Path(meta["socket"]).exists()) == ("stopped", False, False)
+    assert (
+        summarize(run).status,
+        read_lock(run.lock_path).held,
+        Path(meta["socket"]).exists(),
+    ) == ("stopped", False, False)
 
 
 def test_a_second_sigterm_exits_at_once_during_a_trial_step_too(text: Path) -> None:
     run = create_run(tiny_config(text, HEAVY), "heavy")
     with worker_that_rehearses(run) as worker:
         worker.send_signal(signal.SIGTERM)
-        wait_for(lambda: worker.poll() is not None or not is_pending(worker.pid, signal.SIGTERM), "the first signal to arrive")
+        wait_for(
+            lambda: worker.poll() is not None or not is_pending(worker.pid, signal.SIGTERM),
+            "the first signal to arrive",
+        )
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(PATIENCE_SECONDS) in (0, EXIT_KILLED), "the first one's stop may be done before the second comes"
+        assert worker.wait(PATIENCE_SECONDS) in (
+            0,
+            EXIT_KILLED,
+        ), "the first one's stop may be done before the second comes"
     assert not read_lock(run.lock_path).held
     assert summarize(run).status in ("stopped", "crashed")
     with RunReader(run) as reader:
@@ -150,7 +192,11 @@ def test_a_second_sigterm_exits_at_once_during_a_trial_step_too(text: Path) -> N
 def is_pending(pid: int, number: signal.Signals) -> bool:
     """Whether the process has a pending signal."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return any(int(line.split()[1], 16) >> (number - 1) & 1 for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+    return any(
+        int(line.split()[1], 16) >> (number - 1) & 1
+        for line in lines
+        if line.startswith(("SigPnd", "ShdPnd"))
+    )
 
 
 def test_sigusr1_saves_a_checkpoint_and_the_run_survives_sighup(text: Path) -> None:
@@ -160,15 +206,22 @@ def test_sigusr1_saves_a_checkpoint_and_the_run_survives_sighup(text: Path) -> N
     assert pid is not None
     os.kill(pid, signal.SIGHUP)
     os.kill(pid, signal.SIGUSR1)
-    saved = wait_for(lambda: [entry.step for entry in list_checkpoints(run)] or None, "the checkpoint of SIGUSR1")
+    saved = wait_for(
+        lambda: [entry.step for entry in list_checkpoints(run)] or None, "the checkpoint of SIGUSR1"
+    )
     wait_for_step(run, saved[0] + 20)
     assert summarize(run).status == "running"
 
 
 def test_a_run_continues_when_the_session_that_started_it_is_killed(text: Path) -> None:
     run = create_run(tiny_config(text, QUIET), "orphan")
-    script = "import sys, time; from rnnlm_tui.store.runs import find_run; from rnnlm_tui.supervisor.launch import launch; launch(find_run('orphan')); print('up', flush=True); time.sleep(600)"
-    launcher = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE)
+    script = (
+        "import sys, time; from rnnlm_tui.store.runs import find_run; from rnnlm_tui.client.launch"
+        " import launch; launch(find_run('orphan')); print('up', flush=True); time.sleep(600)"
+    )
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE
+    )
     assert launcher.stdout is not None
     assert launcher.stdout.readline() == b"up\n"
     before = wait_for_step(run, 1)
@@ -182,14 +235,22 @@ def test_a_run_continues_when_the_session_that_started_it_is_killed(text: Path) 
     assert summarize(run).status == "stopped"
 
 
-def test_a_second_worker_is_refused_with_pid_and_time_even_after_kill_9_of_the_first(text: Path) -> None:
+def test_a_second_worker_is_refused_with_pid_and_time_even_after_kill_9_of_the_first(
+    text: Path,
+) -> None:
     run = start(tiny_config(text, QUIET))
     for _attempt in range(2):
         holder = read_lock(run.lock_path).pid
         with pytest.raises(RunStateError, match=f"running as pid {holder} since ") as caught:
             launch(run)
         assert caught.value.exit_code != 0
-        second = subprocess.run(python_command("rnnlm_tui.worker.train", str(run.path)), capture_output=True, text=True, timeout=60, check=False)
+        second = subprocess.run(
+            python_command("rnnlm_tui.worker.train", str(run.path)),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert second.returncode == RunStateError.exit_code
         assert f"running as pid {holder} since " in second.stderr
         assert "Traceback" not in second.stderr
@@ -207,59 +268,76 @@ def test_of_two_workers_started_at_once_one_trains(text: Path) -> None:
 
 
 PARENTS = {
-    "the sampler": """
+    "the sampler": (
+        """
 import asyncio, psutil, time
-from rnnlm_tui.supervisor.sampler_client import SamplerClient
+from rnnlm_tui.client.sampler import SamplerClient
 async def main():
     client = SamplerClient()
     await client.start()
     print(psutil.Process().children()[0].pid, flush=True)
     time.sleep(600)
 asyncio.run(main())
-""",
-    "the probe": """
+"""
+    ),
+    "the probe": (
+        """
 import psutil, sys
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.supervisor.probe import run_probe
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.client.preflight import run_probe
 config = RunConfig.model_validate_json(open(sys.argv[1]).read())
 run_probe(config, lambda progress: print(psutil.Process().children()[0].pid, flush=True), str)
-""",
-    "a child of bench": """
+"""
+    ),
+    "a child of bench": (
+        """
 import sys, time
 from pathlib import Path
-from rnnlm_tui.contract.bench import BenchTask, MachineSurvey
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.supervisor.bench.children import Child
+from rnnlm_tui.bench.report import BenchTask, MachineSurvey
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.bench.processes import Child
 config = RunConfig.model_validate_json(open(sys.argv[1]).read())
 child = Child("a child", BenchTask(role="machine", config=config, vocab_size=64), Path(sys.argv[1] + ".log"))
 child.ready(MachineSurvey)
 print(child.pid, flush=True)
 time.sleep(600)
-""",
-    "the neighbour of bench": """
+"""
+    ),
+    "the neighbour of bench": (
+        """
 import psutil, time
-from rnnlm_tui.supervisor.bench.children import Busy
+from rnnlm_tui.bench.processes import Busy
 busy = Busy()
 print(psutil.Process().children()[0].pid, flush=True)
 time.sleep(600)
-""",
+"""
+    ),
 }
 """Each starts one child and prints its pid after the child's first message."""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process of its parent's end"
+)
 @pytest.mark.parametrize("child", PARENTS)
-def test_a_child_ends_with_its_killed_parent_even_if_it_reads_nothing(child: str, text: Path, tmp_path: Path) -> None:
+def test_a_child_ends_with_its_killed_parent_even_if_it_reads_nothing(
+    child: str, text: Path, tmp_path: Path
+) -> None:
     config = tmp_path / "config.json"
     config.write_text(tiny_config(text, {"training.batch_size": 64}).model_dump_json())
-    with subprocess.Popen([sys.executable, "-c", PARENTS[child], str(config)], stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENTS[child], str(config)], stdout=subprocess.PIPE
+    ) as parent:
         assert parent.stdout is not None
         process = psutil.Process(int(parent.stdout.readline()))
         try:
             process.suspend()  # like a long import: it doesn't notice the end of its stdin
             parent.kill()
             parent.wait()
-            wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "the child's end")
+            wait_for(
+                lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE,
+                "the child's end",
+            )
         finally:
             parent.kill()
             with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,5 @@
-"""The app and its run: the app killed, hung up, suspended, on a terminal that takes no output, and two apps at once."""
+"""The app and its run: the app killed, hung up, suspended, on a terminal that takes no output, and
+two apps at once."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rnnlm_tui.contract.commands import Verb
-from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.client.control import send
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.schema.protocol import Verb
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.control_client import send
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 from tests.terminal import Terminal
 
@@ -33,8 +34,14 @@ DEADLINE = 60.0
 
 @pytest.fixture
 def run(text: Path) -> RunDirectory:
-    """A run that trains until it is stopped; with a checkpoint, so that an app starts its sampler."""
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 0}), "otter")
+    """A run that trains until it is stopped; with a checkpoint, so that an app starts its
+    sampler."""
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 0}
+        ),
+        "otter",
+    )
     wait_for_step(run, 5)
     assert send(run, "checkpoint").ok
     return run
@@ -72,14 +79,22 @@ def gone(process: psutil.Process) -> bool:
 def sampler_of(app: Terminal) -> psutil.Process:
     """The app's child process, once it is started."""
     itself = psutil.Process(app.pid)
-    return wait_for(lambda: next((child for child in itself.children() if "rnnlm_tui.worker.sampler" in child.cmdline()), None), "the app's sampler")
+    return wait_for(
+        lambda: next(
+            (child for child in itself.children() if "rnnlm_tui.worker.sampler" in child.cmdline()),
+            None,
+        ),
+        "the app's sampler",
+    )
 
 
 def wait_until_gone(processes: list[psutil.Process], why: str) -> None:
     wait_for(lambda: all(gone(one) for one in processes), f"the app's end after {why}")
 
 
-def test_a_killed_app_leaves_no_process_and_a_run_that_continues_with_every_point(run: RunDirectory) -> None:
+def test_a_killed_app_leaves_no_process_and_a_run_that_continues_with_every_point(
+    run: RunDirectory,
+) -> None:
     worker = read_lock(run.lock_path).pid
     for how, end in ENDS.items():
         app = opened()
@@ -103,7 +118,9 @@ def test_a_killed_app_leaves_no_process_and_a_run_that_continues_with_every_poin
 def shown_step(app: Terminal) -> int:
     """The step on the screen; -1: none."""
     words = app.text.replace(",", "").split()
-    return next((int(word) for before, word in pairwise(words) if before == "step" and word.isdigit()), -1)
+    return next(
+        (int(word) for before, word in pairwise(words) if before == "step" and word.isdigit()), -1
+    )
 
 
 def wait_until_shown(app: Terminal, step: int) -> None:
@@ -129,7 +146,7 @@ def test_a_suspended_app_delays_nothing_and_shows_every_point_afterwards(run: Ru
 DEAF_TERMINAL = """
 import asyncio, sys
 from textual.drivers._writer_thread import WriterThread
-from rnnlm_tui.tui.hangup import leave_on_hangup
+from rnnlm_tui.tui.terminal import leave_on_hangup
 async def main():
     leave_on_hangup(lambda: None)
     writer = WriterThread(sys.__stdout__)
@@ -142,7 +159,9 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_an_app_on_a_terminal_that_takes_no_output_quits_on_a_signal(number: signal.Signals) -> None:
+def test_an_app_on_a_terminal_that_takes_no_output_quits_on_a_signal(
+    number: signal.Signals,
+) -> None:
     app = Terminal([sys.executable, "-c", DEAF_TERMINAL])
     try:
         app.wait_for(lambda: app.received > 0, DEADLINE)
@@ -171,7 +190,9 @@ def test_an_app_quits_while_a_command_is_unanswered(run: RunDirectory) -> None:
             os.kill(worker, signal.SIGCONT)
 
 
-def test_two_apps_show_and_control_one_run_and_the_journal_keeps_the_order(run: RunDirectory) -> None:
+def test_two_apps_show_and_control_one_run_and_the_journal_keeps_the_order(
+    run: RunDirectory,
+) -> None:
     with opened() as first, opened() as second:
         for steers in (first, second):
             steers.send(" ")
@@ -193,15 +214,23 @@ def test_simultaneous_commands_act_one_after_the_other_and_none_twice(run: RunDi
     journal = commands(run)
     assert journal.count("pause") == journal.count("resume") == 10
     kept = changes(run)
-    assert all(before != after for before, after in pairwise(kept)), "paused or going on twice in a row"
-    effects = [verb for before, verb in zip(["resume", *journal[1:]], journal[1:], strict=False) if verb != before]
+    assert all(before != after for before, after in pairwise(kept)), (
+        "paused or going on twice in a row"
+    )
+    effects = [
+        verb
+        for before, verb in zip(["resume", *journal[1:]], journal[1:], strict=False)
+        if verb != before
+    ]
     assert kept[1:] == [{"pause": "paused", "resume": "running"}[verb] for verb in effects]
 
 
 def changes(run: RunDirectory) -> list[str]:
     """Every pause and resume that had an effect, in order."""
     with RunReader(run) as reader:
-        return [event.kind for event in reversed(reader.events()) if event.kind in ("paused", "running")]
+        return [
+            event.kind for event in reversed(reader.events()) if event.kind in ("paused", "running")
+        ]
 
 
 def commands(run: RunDirectory) -> list[str]:

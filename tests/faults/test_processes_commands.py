@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.commands import Command, CommandResult, Verb
-from rnnlm_tui.contract.wire import encode_line
-from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.schema.protocol import Command, CommandResult, Verb, encode_line
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.control_client import resume, send
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step
 
 pytestmark = pytest.mark.faults
@@ -27,7 +26,11 @@ pytestmark = pytest.mark.faults
 @pytest.fixture
 def run(text: Path) -> RunDirectory:
     """A run that only trains."""
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
+        )
+    )
     wait_for_step(run, 5)
     return run
 
@@ -49,7 +52,10 @@ def ask(run: RunDirectory, *lines: bytes) -> list[CommandResult]:
 
 def journalled(run: RunDirectory) -> list[str]:
     with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
-        return [identifier for (identifier,) in connection.execute("SELECT id FROM commands ORDER BY time")]
+        return [
+            identifier
+            for (identifier,) in connection.execute("SELECT id FROM commands ORDER BY time")
+        ]
 
 
 def test_a_repeated_id_acts_once(run: RunDirectory) -> None:
@@ -63,7 +69,9 @@ def test_a_repeated_id_acts_once(run: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize("verb", ["pause", "stop"])
-def test_an_id_repeated_in_the_next_attempt_is_answered_and_has_no_effect(run: RunDirectory, verb: Verb) -> None:
+def test_an_id_repeated_in_the_next_attempt_is_answered_and_has_no_effect(
+    run: RunDirectory, verb: Verb
+) -> None:
     line = encode_line(Command(id="same", verb=verb))
     (first,) = ask(run, line)
     if verb == "pause":
@@ -81,7 +89,11 @@ def test_commands_that_a_killed_worker_had_not_read_never_act(run: RunDirectory)
     assert worker is not None
     os.kill(worker, signal.SIGSTOP)
     with connected(run) as connection:
-        connection.sendall(b"".join(encode_line(Command(id=verb, verb=verb)) for verb in ("pause", "checkpoint", "stop")))
+        connection.sendall(
+            b"".join(
+                encode_line(Command(id=verb, verb=verb)) for verb in ("pause", "checkpoint", "stop")
+            )
+        )
         kill(run)
         resume(run)
         wait_for_step(run, 5)

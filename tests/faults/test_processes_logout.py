@@ -1,4 +1,5 @@
-"""A login manager that ends a user's processes at logout: reported when a run is started, with what keeps it alive."""
+"""A login manager that ends a user's processes at logout: reported when a run is started, with what
+keeps it alive."""
 
 from __future__ import annotations
 
@@ -9,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.supervisor.login import EndsAtLogout, ends_at_logout, kills_processes_of, login_settings, own_group
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.system.processes import (
+    EndsAtLogout,
+    ends_at_logout,
+    kills_processes_of,
+    login_settings,
+    own_group,
+)
 from tests.tui.fakes import FakeServices
 from tests.tui.support import lines_of, running_app, until
 
@@ -23,9 +30,15 @@ KILLS = "[Login]\nKillUserProcesses=yes\nKillExcludeUsers=\n"
 USER = pwd.getpwuid(os.geteuid()).pw_name
 
 
-def machine(root: Path, cgroup: str, settings: str = "", *, lingers: bool = False, systemd: bool = True) -> Path:
+def machine(
+    root: Path, cgroup: str, settings: str = "", *, lingers: bool = False, systemd: bool = True
+) -> Path:
     """The files of a machine that decide what happens to processes at logout."""
-    files = {"proc/self/cgroup": cgroup, "etc/systemd/logind.conf": "[Login]\n#KillUserProcesses=yes\n", "etc/systemd/logind.conf.d/lab.conf": settings}
+    files = {
+        "proc/self/cgroup": cgroup,
+        "etc/systemd/logind.conf": "[Login]\n#KillUserProcesses=yes\n",
+        "etc/systemd/logind.conf.d/lab.conf": settings,
+    }
     if lingers:
         files[f"var/lib/systemd/linger/{USER}"] = ""
     for name, text in files.items():
@@ -40,7 +53,10 @@ def test_a_login_session_ends_a_run_at_logout_and_a_user_scope_does_not(tmp_path
     end = ends_at_logout(machine(tmp_path, SESSION, KILLS))
     assert end is not None
     assert "KillUserProcesses=yes" in end.fact
-    assert end.hint == "loginctl enable-linger, then start it with: systemd-run --user --scope rnnlm-tui …"
+    assert (
+        end.hint
+        == "loginctl enable-linger, then start it with: systemd-run --user --scope rnnlm-tui …"
+    )
 
 
 def test_lingering_alone_does_not_keep_processes_of_a_login_session(tmp_path: Path) -> None:
@@ -58,10 +74,18 @@ def test_processes_of_the_user_manager_end_with_it_unless_the_user_lingers(tmp_p
 
 @pytest.mark.parametrize(
     ("cgroup", "settings", "systemd"),
-    [(SESSION, "", True), (SESSION, "KillUserProcesses=no", True), (ELSEWHERE, KILLS, True), ("", KILLS, True), (SESSION, KILLS, False)],
+    [
+        (SESSION, "", True),
+        (SESSION, "KillUserProcesses=no", True),
+        (ELSEWHERE, KILLS, True),
+        ("", KILLS, True),
+        (SESSION, KILLS, False),
+    ],
     ids=["by default", "said so", "a service", "no group", "no systemd"],
 )
-def test_no_warning_where_nothing_ends_a_run(tmp_path: Path, cgroup: str, settings: str, systemd: bool) -> None:
+def test_no_warning_where_nothing_ends_a_run(
+    tmp_path: Path, cgroup: str, settings: str, systemd: bool
+) -> None:
     assert ends_at_logout(machine(tmp_path, cgroup, settings, systemd=systemd)) is None
 
 
@@ -94,14 +118,34 @@ def test_users_that_the_login_manager_spares(settings: str, user: str, kills: bo
 
 def test_the_group_is_found_in_both_versions_of_control_groups() -> None:
     assert own_group(SESSION) == "/user.slice/user-1000.slice/session-3.scope"
-    assert own_group("12:cpu:/\n1:name=systemd:/user.slice/user-1000.slice/session-3.scope\n0::/\n").endswith("session-3.scope")
+    assert own_group(
+        "12:cpu:/\n1:name=systemd:/user.slice/user-1000.slice/session-3.scope\n0::/\n"
+    ).endswith("session-3.scope")
     assert own_group("") == ""
 
 
-def test_starting_a_run_from_the_command_line_warns(text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("rnnlm_tui.supervisor.login.ends_at_logout", lambda: EndsAtLogout("logging out ends it", "loginctl enable-linger"))
+def test_starting_a_run_from_the_command_line_warns(
+    text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "rnnlm_tui.system.processes.ends_at_logout",
+        lambda: EndsAtLogout("logging out ends it", "loginctl enable-linger"),
+    )
     assert (
-        run(["train", "--set", f"corpus.source={text}", "--set", "tokenizer.kind=character", "--set", "tokenizer.vocab_size=64", "--detach", "--name", "otter"])
+        run(
+            [
+                "train",
+                "--set",
+                f"corpus.source={text}",
+                "--set",
+                "tokenizer.kind=character",
+                "--set",
+                "tokenizer.vocab_size=64",
+                "--detach",
+                "--name",
+                "otter",
+            ]
+        )
         == 0
     )
     out, err = capsys.readouterr()
@@ -110,7 +154,9 @@ def test_starting_a_run_from_the_command_line_warns(text: Path, monkeypatch: pyt
 
 
 async def test_starting_a_run_in_the_app_warns() -> None:
-    async with running_app(FakeServices(logout=EndsAtLogout("logging out ends it", "loginctl enable-linger")), run=None) as (app, pilot):
+    async with running_app(
+        FakeServices(logout=EndsAtLogout("logging out ends it", "loginctl enable-linger")), run=None
+    ) as (app, pilot):
         app.start_run(DEMO)
         await until(pilot, lambda: any("logging out ends it" in line for line in lines_of(app)))
         assert any("loginctl enable-linger" in line for line in lines_of(app))

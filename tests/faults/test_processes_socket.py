@@ -1,4 +1,5 @@
-"""The control socket under everything that is no command: what is refused, what is dropped, and what a flood may cost."""
+"""The control socket under everything that is no command: what is refused, what is dropped, and
+what a flood may cost."""
 
 from __future__ import annotations
 
@@ -15,12 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.commands import Command, CommandResult
-from rnnlm_tui.contract.wire import encode_line
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.control_client import send
-from rnnlm_tui.supervisor.monitor import summarize
-from rnnlm_tui.worker.control import BURST_SECONDS, CPU_SHARE, MAX_CONNECTIONS, ControlServer, PendingCommand
+from rnnlm_tui.client.control import send
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.schema.protocol import Command, CommandResult, encode_line
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.worker.control import (
+    BURST_SECONDS,
+    CPU_SHARE,
+    MAX_CONNECTIONS,
+    ControlServer,
+    PendingCommand,
+)
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 
 pytestmark = pytest.mark.faults
@@ -35,15 +41,21 @@ REFUSED = {
     "no UTF-8": b"\xff\xfe\x00\x1b]52;c;aGk=\x07\n",
     "a line of 1 MB": b"x" * 1_000_000 + b"\n",
     "1 MB without a line": b"x" * 1_000_000,
-    "a path that leads out": b'{"id": "a", "verb": "set", "path": "../../config.toml", "value": 1}\n',
-    "a value that is no number": b'{"id": "a", "verb": "set", "path": "optimizer.learning_rate", "value": NaN}\n',
+    "a path that leads out": (
+        b'{"id": "a", "verb": "set", "path": "../../config.toml", "value": 1}\n'
+    ),
+    "a value that is no number": (
+        b'{"id": "a", "verb": "set", "path": "optimizer.learning_rate", "value": NaN}\n'
+    ),
 }
 
 
 @contextmanager
 def connected(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(str(path))  # without a timeout: with one, a full queue is an error instead of a wait
+        connection.connect(
+            str(path)
+        )  # without a timeout: with one, a full queue is an error instead of a wait
         connection.settimeout(60)
         yield connection
 
@@ -67,7 +79,11 @@ def journalled(run: RunDirectory) -> list[tuple[str, str]]:
 
 
 def test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
+        )
+    )
     config = run.read_config()
     wait_for_step(run, 5)
     for what, line in REFUSED.items():
@@ -97,16 +113,23 @@ def test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on(text: Path
     wait_for_step(run, summarize(run).step + 20)
     assert summarize(run).status == "running"
     assert run.read_config() == config
-    assert [verb for verb, result in journalled(run) if CommandResult.model_validate_json(result).ok] == []
+    assert [
+        verb for verb, result in journalled(run) if CommandResult.model_validate_json(result).ok
+    ] == []
 
 
 @pytest.fixture
 def served() -> Iterator[tuple[Path, ControlServer, list[PendingCommand]]]:
-    """A server in this process, at a path that every user reaches; what it delivers is only kept."""
+    """A server in this process, at a path that every user reaches; what it delivers is only
+    kept."""
     delivered: list[PendingCommand] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s"
-        server = ControlServer(path, status=lambda command: CommandResult(id=command.id, ok=True), deliver=delivered.append)
+        server = ControlServer(
+            path,
+            status=lambda command: CommandResult(id=command.id, ok=True),
+            deliver=delivered.append,
+        )
         server.start()
         Path(folder).chmod(0o711)
         path.chmod(0o666)
@@ -116,7 +139,9 @@ def served() -> Iterator[tuple[Path, ControlServer, list[PendingCommand]]]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_is_hung_up_on_even_where_the_socket_lets_everybody_in(served: tuple[Path, ControlServer, list[PendingCommand]]) -> None:
+def test_another_user_is_hung_up_on_even_where_the_socket_lets_everybody_in(
+    served: tuple[Path, ControlServer, list[PendingCommand]],
+) -> None:
     path, _, delivered = served
     assert ended_by(lambda: os.setuid(NOBODY), path) == HUNG_UP
     assert delivered == []
@@ -129,7 +154,8 @@ HUNG_UP, LEFT = 7, 8
 
 
 def ended_by(become: Callable[[], None], path: Path) -> int:
-    """How a process of another user fares that asks for a stop: hung up on, or left waiting for the stop."""
+    """How a process of another user fares that asks for a stop: hung up on, or left waiting for the
+    stop."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -173,21 +199,32 @@ FLOODS = {
     "half-open ones": ("status", 0, MAX_CONNECTIONS),
     "commands that wait": ("evaluate", 20, MAX_CONNECTIONS),
 }
-"""The verb, how often each connection sends it, and how many connections each process keeps open."""
+"""The verb, how often each connection sends it, and how many connections each process keeps
+open."""
 FLOOD_SECONDS = 1.5
 
 
 @pytest.mark.parametrize("flooded", FLOODS)
-def test_a_flood_gets_two_percent_of_a_core_and_commands_are_still_answered(served: tuple[Path, ControlServer, list[PendingCommand]], flooded: str) -> None:
+def test_a_flood_gets_two_percent_of_a_core_and_commands_are_still_answered(
+    served: tuple[Path, ControlServer, list[PendingCommand]], flooded: str
+) -> None:
     path, server, delivered = served
     sent = [str(value) for value in FLOODS[flooded]]
     clock = time.pthread_getcpuclockid(server.thread_id)
-    floods = [subprocess.Popen([sys.executable, "-I", "-S", "-c", FLOOD, str(path), *sent], stdout=subprocess.PIPE) for _ in range(2)]
+    floods = [
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", FLOOD, str(path), *sent], stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
     try:
         for flood in floods:
             assert flood.stdout is not None
             assert flood.stdout.readline() == b"flooding\n"
-        wait_for(lambda: time.clock_gettime(clock) > BURST_SECONDS or len(delivered) > 100, "the flood to have used up the burst")
+        wait_for(
+            lambda: time.clock_gettime(clock) > BURST_SECONDS or len(delivered) > 100,
+            "the flood to have used up the burst",
+        )
         began, used = time.monotonic(), time.clock_gettime(clock)
         with connected(path) as person:
             person.sendall(STATUS)

@@ -1,4 +1,5 @@
-"""A worker that ends before its first step: reported with the cause and an exit code, never as started."""
+"""A worker that ends before its first step: reported with the cause and an exit code, never as
+started."""
 
 from __future__ import annotations
 
@@ -12,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import WorkerError
-from rnnlm_tui.store.locations import runs_dir
-from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import wait_for, wait_until_ended
 
 pytestmark = pytest.mark.faults
@@ -24,11 +24,24 @@ pytestmark = pytest.mark.faults
 def killed_while_it_waits(run: RunDirectory, *arguments: str) -> tuple[int, str, str]:
     """Exit code and output of a verb whose worker is killed as soon as it holds the run's lock."""
     before = read_lock(run.lock_path).pid
-    verb = subprocess.Popen([sys.executable, "-m", "rnnlm_tui", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    pid = wait_for(lambda: (state := read_lock(run.lock_path)).held and state.pid != before and state.pid, "the worker's lock")
+    verb = subprocess.Popen(
+        [sys.executable, "-m", "rnnlm_tui", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pid = wait_for(
+        lambda: (state := read_lock(run.lock_path)).held and state.pid != before and state.pid,
+        "the worker's lock",
+    )
     with RunReader(run) as reader:
         wait_for(
-            lambda: (attempts := reader.attempts()) and attempts[-1].pid == pid and (state := reader.last_state()) and state.attempt == attempts[-1].attempt,
+            lambda: (
+                (attempts := reader.attempts())
+                and attempts[-1].pid == pid
+                and (state := reader.last_state())
+                and state.attempt == attempts[-1].attempt
+            ),
             "its attempt",
         )
     time.sleep(0.5)  # the process that started it has seen that too
@@ -40,7 +53,14 @@ def killed_while_it_waits(run: RunDirectory, *arguments: str) -> tuple[int, str,
 def test_a_worker_killed_while_train_detach_waits_is_not_reported_as_started(text: Path) -> None:
     run = RunDirectory(runs_dir() / "otter")
     settings = (f"corpus.source={text}", "tokenizer.kind=character", "tokenizer.vocab_size=64")
-    code, out, err = killed_while_it_waits(run, "train", "--name", "otter", "--detach", *(part for one in settings for part in ("--set", one)))
+    code, out, err = killed_while_it_waits(
+        run,
+        "train",
+        "--name",
+        "otter",
+        "--detach",
+        *(part for one in settings for part in ("--set", one)),
+    )
     assert (code, out) == (WorkerError.exit_code, "")
     assert "otter: its worker was killed, or the machine went down" in err
     assert "`rnnlm-tui resume otter`" in err

@@ -1,4 +1,5 @@
-"""A terminal that changes size in a loop, on every screen, while data arrives: nothing fails. `python -m tests.faults.test_resize ROUNDS` for longer."""
+"""A terminal that changes size in a loop, on every screen, while data arrives: nothing fails.
+`python -m tests.faults.test_resize ROUNDS` for longer."""
 
 from __future__ import annotations
 
@@ -22,7 +23,18 @@ PATIENCE = 5.0
 ESCAPE_SECONDS = 0.5
 """A key that comes sooner after esc is one with alt."""
 ROUNDS = 1
-EXTREMES = ((1, 1), (300, 1), (1, 100), (300, 100), (2, 2), (59, 15), (60, 14), (60, 15), (79, 24), (120, 40))
+EXTREMES = (
+    (1, 1),
+    (300, 1),
+    (1, 100),
+    (300, 100),
+    (2, 2),
+    (59, 15),
+    (60, 14),
+    (60, 15),
+    (79, 24),
+    (120, 40),
+)
 LARGEST = (300, 100)
 SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("", "Perplexity, log"),),
@@ -43,27 +55,44 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "runs compared": (("\x1b", "-╭─ Trash"), ("=", "comparing")),
     "keys": (("r", "progress"), ("?", "Keys: Runs")),
     "palette": (("\x1b", "-Keys: Runs"), ("\x10", "type to search")),
-    "the question before leaving": (("\x1b", "-type to search"), ("k", "╭─ plain-otter"), ("2", "Perplexity, log"), ("q", "Leave rnnlm-tui?")),
+    "the question before leaving": (
+        ("\x1b", "-type to search"),
+        ("k", "╭─ plain-otter"),
+        ("2", "Perplexity, log"),
+        ("q", "Leave rnnlm-tui?"),
+    ),
 }
-"""What is on the screen, and how to get there from the previous one: keys, and the words that show their effect; `-` before words that must be gone."""
+"""What is on the screen, and how to get there from the previous one: keys, and the words that show
+their effect; `-` before words that must be gone."""
 BACK = (("\x1b", "-Leave rnnlm-tui?"),)
 
 
 def sizes(draw: random.Random) -> list[tuple[int, int]]:
     """The extremes and as many others, in random order."""
-    found = [*EXTREMES, *((draw.randint(1, LARGEST[0]), draw.randint(1, LARGEST[1])) for _ in EXTREMES)]
+    found = [
+        *EXTREMES,
+        *((draw.randint(1, LARGEST[0]), draw.randint(1, LARGEST[1])) for _ in EXTREMES),
+    ]
     draw.shuffle(found)
     return found
 
 
 def settle(opened: Terminal) -> None:
-    """Back to the usual size, painted down to the row above the footer, which has no keys under a box."""
+    """Back to the usual size, painted down to the row above the footer, which has no keys under a
+    box."""
     opened.resize(120, 40)
-    opened.wait_for(lambda: opened.screen.display[0].rstrip().endswith(("NVIDIA L4", "─╮")) and bool(opened.screen.display[38].strip()), DEADLINE)
+    opened.wait_for(
+        lambda: (
+            opened.screen.display[0].rstrip().endswith(("NVIDIA L4", "─╮"))
+            and bool(opened.screen.display[38].strip())
+        ),
+        DEADLINE,
+    )
 
 
 def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
-    """Type and wait for each key's effect; typed again if it was lost while the screen was changing."""
+    """Type and wait for each key's effect; typed again if it was lost while the screen was
+    changing."""
     settle(opened)
     deadline = monotonic() + DEADLINE
     for tries in count(1):
@@ -95,7 +124,10 @@ def resize_everywhere(opened: Terminal, seed: int) -> int:
         for columns, rows in sizes(draw):
             opened.resize(columns, rows)
             opened.read(draw.choice((0.0, 0.0, 0.02)))
-            assert opened.alive, f"the app ended with {opened.exit_code} on {name} at {columns}×{rows}\n{opened.raw[-2_000:].decode(errors='replace')}"
+            assert opened.alive, (
+                f"the app ended with {opened.exit_code} on {name} at"
+                f" {columns}×{rows}\n{opened.raw[-2_000:].decode(errors='replace')}"
+            )
             changed += 1
         settle(opened)
         with suppress(AssertionError):  # an overlay may have closed
@@ -106,7 +138,9 @@ def resize_everywhere(opened: Terminal, seed: int) -> int:
 
 def open_app() -> Terminal:
     """The app on a run that trains."""
-    return Terminal([sys.executable, "-m", "tests.faults.resizing_app", TRAINS], columns=120, rows=40)
+    return Terminal(
+        [sys.executable, "-m", "tests.faults.resizing_app", TRAINS], columns=120, rows=40
+    )
 
 
 def test_resizing_on_every_screen_while_data_arrives_raises_nothing() -> None:
@@ -136,7 +170,10 @@ def is_whole(rows: list[str]) -> bool:
     frame = [row.strip() for row in rows[2:-1]]
     edges = {row[0] + row[-1] for row in frame[1:-1] if row}
     return (
-        (frame[0][:6], frame[0][-1:], edges, frame[-1][:2]) == ("╭─ Con", "╮", {"││"}, "╰─") and all(frame) and "Leave" in rows[-1] and "plain-otter" in rows[0]
+        (frame[0][:6], frame[0][-1:], edges, frame[-1][:2]) == ("╭─ Con", "╮", {"││"}, "╰─")
+        and all(frame)
+        and "Leave" in rows[-1]
+        and "plain-otter" in rows[0]
     )
 
 

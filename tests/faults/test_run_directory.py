@@ -1,4 +1,5 @@
-"""A run's folder that is removed while its worker runs, or that can't be written: the reason is reported and nothing is created again."""
+"""A run's folder that is removed while its worker runs, or that can't be written: the reason is
+reported and nothing is created again."""
 
 from __future__ import annotations
 
@@ -11,26 +12,43 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.client.control import resume
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store.checkpoints import list_checkpoints, newest_valid
-from rnnlm_tui.store.locks import read_lock
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.control_client import resume
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.store.verify import list_checkpoints, newest_valid
+from rnnlm_tui.system.locks import read_lock
 from tests.faults.small_disk import unavailable
-from tests.integration.runs import ENDLESS, PATIENCE_SECONDS, kill, tiny_config, wait_for, wait_for_step
+from tests.integration.runs import (
+    ENDLESS,
+    PATIENCE_SECONDS,
+    kill,
+    tiny_config,
+    wait_for,
+    wait_for_step,
+)
 
 pytestmark = pytest.mark.faults
 
 
 def worker_of(run: RunDirectory) -> subprocess.Popen[str]:
     """A worker whose log is outside the removed folder."""
-    return subprocess.Popen([sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path)], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def new_run(text: Path) -> RunDirectory:
-    return create_run(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 20, "evaluation.every": 0}), "plain-otter")
+    return create_run(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 20, "evaluation.every": 0}
+        ),
+        "plain-otter",
+    )
 
 
 def how_it_ended(worker: subprocess.Popen[str]) -> str:
@@ -40,7 +58,9 @@ def how_it_ended(worker: subprocess.Popen[str]) -> str:
     return said
 
 
-def test_a_run_directory_removed_during_training_ends_the_run_with_the_reason_and_is_not_created_again(text: Path) -> None:
+def test_a_run_directory_removed_during_training_ends_the_run_with_the_reason_and_is_not_created_again(
+    text: Path,
+) -> None:
     run = new_run(text)
     worker = worker_of(run)
     wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
@@ -48,7 +68,10 @@ def test_a_run_directory_removed_during_training_ends_the_run_with_the_reason_an
         shutil.rmtree(run.path, ignore_errors=True)
     said = how_it_ended(worker)
     assert f"{run.path}" in said
-    assert "was removed or replaced during training\nnothing was written in its place; `rnnlm-tui runs` shows what is left" in said
+    assert (
+        "was removed or replaced during training\nnothing was written in its place; `rnnlm-tui"
+        " runs` shows what is left" in said
+    )
     assert not run.path.exists()
 
 
@@ -66,9 +89,15 @@ def test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint(te
     summary = summarize(run)
     assert (summary.status, summary.message) == (
         "crashed",
-        f"its worker failed and could not store why: {run.path} was removed or replaced during training",
+        (
+            f"its worker failed and could not store why: {run.path} was removed or replaced during"
+            " training"
+        ),
     )
-    assert f"`rnnlm-tui resume plain-otter` resumes from step {list_checkpoints(run)[-1].step}" in str(summary.hint)
+    assert (
+        f"`rnnlm-tui resume plain-otter` resumes from step {list_checkpoints(run)[-1].step}"
+        in str(summary.hint)
+    )
     newest, damaged = newest_valid(run)
     assert (newest is not None, damaged) == (True, [])
     resume(run)
@@ -95,18 +124,28 @@ def test_a_read_only_run_directory_is_refused_with_the_path_and_what_to_do(text:
     )
     assert done.returncode == StorageError.exit_code
     assert done.stderr.startswith(
-        f"can't lock {run.lock_path}: Read-only file system\nits disk is read-only: `show`, `sample` and `verify` work here; to write, copy"
+        f"can't lock {run.lock_path}: Read-only file system\nits disk is read-only: `show`,"
+        " `sample` and `verify` work here; to write, copy"
     )
     assert sorted(path.name for path in run.path.iterdir()) == ["config.toml", "run.db"]
 
 
 @pytest.mark.parametrize("verb", ["show", "resume", "checkpoints", "verify", "runs"])
-def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(text: Path, verb: str) -> None:
+def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(
+    text: Path, verb: str
+) -> None:
     if why := unavailable():
         pytest.skip(f"no mount of its own for this test: {why}")
     run = new_run(text)
     done = subprocess.run(
-        [*read_only_mount(run), sys.executable, "-m", "rnnlm_tui", verb, *([run.name] if verb != "runs" else [])],
+        [
+            *read_only_mount(run),
+            sys.executable,
+            "-m",
+            "rnnlm_tui",
+            verb,
+            *([run.name] if verb != "runs" else []),
+        ],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -126,16 +165,29 @@ def held_to_permissions(*command: str) -> list[str]:
     """A command run by a user whom file modes apply to, even if the tests run as root."""
     if os.getuid() != 0:
         return list(command)
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search", *command]
+    return [
+        "setpriv",
+        "--bounding-set=-dac_override,-dac_read_search",
+        "--inh-caps=-dac_override,-dac_read_search",
+        *command,
+    ]
 
 
-@pytest.mark.parametrize(("verb", "code"), [("runs", 0), ("show other", 0), ("show plain-otter", StorageError.exit_code)])
-def test_a_run_directory_that_may_not_be_entered_is_reported_and_hides_no_other_run(text: Path, verb: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("verb", "code"), [("runs", 0), ("show other", 0), ("show plain-otter", StorageError.exit_code)]
+)
+def test_a_run_directory_that_may_not_be_entered_is_reported_and_hides_no_other_run(
+    text: Path, verb: str, code: int
+) -> None:
     run = new_run(text)
     create_run(tiny_config(text), "other")
     run.path.chmod(0)
     done = subprocess.run(
-        held_to_permissions(sys.executable, "-m", "rnnlm_tui", *verb.split()), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        held_to_permissions(sys.executable, "-m", "rnnlm_tui", *verb.split()),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     run.path.chmod(0o700)
     assert (done.returncode, "internal error" in done.stderr) == (code, False)
@@ -155,7 +207,10 @@ def test_a_run_is_degraded_while_its_checkpoints_can_not_be_written(text: Path) 
     command = held_to_permissions(sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path))
     with run.log_path.open("w") as log:
         worker = subprocess.Popen(command, stderr=log, start_new_session=True)
-    told = wait_for(lambda: summarize(run).message if summarize(run).status == "degraded" else None, "a degraded run")
+    told = wait_for(
+        lambda: summarize(run).message if summarize(run).status == "degraded" else None,
+        "a degraded run",
+    )
     assert "not saved: can't create the folder checkpoints" in told
     assert "Permission denied" in told
     assert wait_for_step(run, summarize(run).step + 50)

@@ -1,4 +1,5 @@
-"""A long run holds no more at its end than near its start: memory, descriptors, threads and the write-ahead log."""
+"""A long run holds no more at its end than near its start: memory, descriptors, threads and the
+write-ahead log."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ pytestmark = pytest.mark.faults
 
 ROOT = Path(__file__).parents[2]
 STEPS = 60_000
-"""Enough to show what each step leaves behind; `python -m tests.benchmarks.soak` trains a million."""
+"""Enough to show what each step leaves behind; `python -m tests.benchmarks.soak` trains a
+million."""
 MEMORY_BYTES = 8 << 20
 BLOCKS_A_STEP = 0.1
-"""Evaluations and checkpoints hold a few thousand blocks for a while; a leak of one object per step holds ten times more."""
+"""Evaluations and checkpoints hold a few thousand blocks for a while; a leak of one object per step
+holds ten times more."""
 LOG_BYTES = 8 << 20
 """Twice the size at which SQLite checkpoints the log: a reader may delay that, but not for long."""
 
@@ -27,7 +30,9 @@ LOG_BYTES = 8 << 20
 def soaked() -> Soaked:
     """The figures of one long run."""
     command = [sys.executable, "-m", "tests.benchmarks.soak", str(STEPS), "--json"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT
+    )
     assert answer.returncode == 0, answer.stderr
     return TypeAdapter(Soaked).validate_json(answer.stdout)
 
@@ -37,13 +42,20 @@ def test_a_long_run_ends_with_every_step_stored(soaked: Soaked) -> None:
 
 
 @pytest.mark.parametrize("process", ["worker", "reader"])
-def test_memory_descriptors_threads_and_log_stay_flat_over_a_long_run(soaked: Soaked, process: str) -> None:
+def test_memory_descriptors_threads_and_log_stay_flat_over_a_long_run(
+    soaked: Soaked, process: str
+) -> None:
     marks: tuple[Held, ...] = getattr(soaked, process)
-    early, late = [mark for mark in marks if mark.step <= STEPS // 2], [mark for mark in marks if mark.step > STEPS * 3 // 4]
+    early, late = (
+        [mark for mark in marks if mark.step <= STEPS // 2],
+        [mark for mark in marks if mark.step > STEPS * 3 // 4],
+    )
     assert min(len(early), len(late)) >= 5
     start, steps = early[len(early) // 2], late[-1].step - early[len(early) // 2].step
     assert late[-1].memory - start.memory < MEMORY_BYTES
     assert late[-1].blocks - start.blocks < BLOCKS_A_STEP * steps
-    assert max(mark.descriptors for mark in late) <= max(mark.descriptors for mark in early) + 2  # a file being read
+    assert (
+        max(mark.descriptors for mark in late) <= max(mark.descriptors for mark in early) + 2
+    )  # a file being read
     assert max(mark.threads for mark in late) <= max(mark.threads for mark in early)
     assert max(mark.log for mark in marks) < LOG_BYTES

@@ -1,4 +1,5 @@
-"""A worker that holds its run without training is shown as stalled, and as running once it continues."""
+"""A worker that holds its run without training is shown as stalled, and as running once it
+continues."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract import status
-from rnnlm_tui.store.locks import read_lock
-from rnnlm_tui.supervisor import monitor
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.client import monitor
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.schema import status
+from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 
 pytestmark = pytest.mark.faults
@@ -20,8 +21,15 @@ SOON = 3.0
 """Seconds instead of the minute: three heartbeats."""
 
 
-def test_a_worker_without_progress_is_stalled_and_running_again_when_it_continues(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 0}), "still")
+def test_a_worker_without_progress_is_stalled_and_running_again_when_it_continues(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 0}
+        ),
+        "still",
+    )
     wait_for_step(run, 5)
     pid = read_lock(run.lock_path).pid
     assert pid is not None

@@ -1,4 +1,5 @@
-"""A small undisturbed run in exact mode: the result that every run of the same config must end with, whatever happens to it."""
+"""A small undisturbed run in exact mode: the result that every run of the same config must end
+with, whatever happens to it."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.store.checkpoints import checkpoint_folders, resolve_checkpoint, verify_checkpoint
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.verify import checkpoint_folders, resolve_checkpoint, verify_checkpoint
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, write_text
 
@@ -69,12 +70,19 @@ def ending_of(run: RunDirectory) -> Ending:
     """The result of a run; it must have finished."""
     last = resolve_checkpoint(run, str(STEPS))
     with RunReader(run) as reader:
-        rows = [(row.step, row.loss, row.grad_norm, row.tokens_seen) for row in reader.steps_since()]
+        rows = [
+            (row.step, row.loss, row.grad_norm, row.tokens_seen) for row in reader.steps_since()
+        ]
         index = [(row.step, row.best, row.last) for row in reader.checkpoints()]
         state = reader.last_state()
     assert state is not None
     assert state.kind == "finished"
-    return Ending((last / "model.safetensors").read_bytes(), (last / "training_state.safetensors").read_bytes(), rows, index)
+    return Ending(
+        (last / "model.safetensors").read_bytes(),
+        (last / "training_state.safetensors").read_bytes(),
+        rows,
+        index,
+    )
 
 
 def whole_steps(run: RunDirectory) -> list[int]:

@@ -1,4 +1,5 @@
-"""Real workers that start fast: one process imports everything once, and each worker is a fork of it."""
+"""Real workers that start fast: one process imports everything once, and each worker is a fork of
+it."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import sys
 from collections.abc import Mapping
 from types import TracebackType
 
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
-from rnnlm_tui.supervisor.processes import child_environment
+from rnnlm_tui.client.launch import WORKER_SETTINGS
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.processes import child_environment
 from tests.faults.crash_points import install
 
 
@@ -32,7 +33,9 @@ class Workers:
         """The pid of the process that the workers are forked from."""
         return self._process.pid
 
-    def work(self, run: RunDirectory, crash: str = "", *, environment: Mapping[str, str] | None = None) -> int:
+    def work(
+        self, run: RunDirectory, crash: str = "", *, environment: Mapping[str, str] | None = None
+    ) -> int:
         """Run one attempt to its end; the exit code, negative for a signal.
 
         Args:
@@ -41,12 +44,16 @@ class Workers:
         self.start(run, crash, environment=environment)
         return self.wait()
 
-    def start(self, run: RunDirectory, crash: str = "", *, environment: Mapping[str, str] | None = None) -> int:
+    def start(
+        self, run: RunDirectory, crash: str = "", *, environment: Mapping[str, str] | None = None
+    ) -> int:
         """Start one attempt; the worker's pid. Call `wait` before the next."""
         assert self._process.stdin is not None
         home = {name: os.environ[name] for name in ("RNNLM_TUI_HOME",) if name in os.environ}
         variables = {**home, **(environment or {})}
-        self._process.stdin.write(json.dumps({"run": str(run.path), "crash": crash, "environment": variables}) + "\n")
+        self._process.stdin.write(
+            json.dumps({"run": str(run.path), "crash": crash, "environment": variables}) + "\n"
+        )
         self._process.stdin.flush()
         return self._answer()
 
@@ -61,7 +68,12 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=30)
@@ -79,17 +91,24 @@ def _warm_up() -> None:
     set_threads(1)
     set_exactness(True)
     model = RecurrentLanguageModel(vocab_size=4, embedding_dim=4, hidden_size=4, num_layers=1)
-    Trainer(model, StreamBatches(np.arange(64, dtype=np.uint16) % 4, 2, 8), max_steps=1, learning_rate=0.1).train_step()
+    Trainer(
+        model,
+        StreamBatches(np.arange(64, dtype=np.uint16) % 4, 2, 8),
+        max_steps=1,
+        learning_rate=0.1,
+    ).train_step()
 
 
 def serve() -> None:
     """Fork a worker for each line on stdin; print its pid and then its exit code."""
     import torch._dynamo
 
-    import rnnlm_tui.worker.assembly
+    import rnnlm_tui.worker.setup
     import rnnlm_tui.worker.train as train
 
-    assert torch._dynamo, rnnlm_tui.worker.assembly  # for the forks: torch and what its optimizers import at their first use
+    assert torch._dynamo, (
+        rnnlm_tui.worker.setup
+    )  # for the forks: torch and what its optimizers import at their first use
     _warm_up()
     answers = os.dup(1)
     for line in sys.stdin:
@@ -100,7 +119,9 @@ def serve() -> None:
             try:
                 os.setsid()
                 os.environ.update(wish["environment"])
-                log = os.open(f"{wish['run']}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                log = os.open(
+                    f"{wish['run']}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
+                )
                 for stream in (1, 2):
                     os.dup2(log, stream)
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -1,6 +1,8 @@
-"""The book's run written a second time from its facts, as plainly as can be: what the engine has to equal, and nothing of the engine.
+"""The book's run written a second time from its facts, as plainly as can be: what the engine has to
+equal, and nothing of the engine.
 
-Embedding, Elman layers in a Python loop over time, all logits, `nn.CrossEntropyLoss` that ignores the padding, plain AdamW.
+Embedding, Elman layers in a Python loop over time, all logits, `nn.CrossEntropyLoss` that ignores
+the padding, plain AdamW.
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ class PlainModel(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of shape (sentences, time, vocabulary)."""
-        states = [tokens.new_zeros(tokens.shape[0], self.width, dtype=self.head.weight.dtype) for _ in self.layers]
+        states = [
+            tokens.new_zeros(tokens.shape[0], self.width, dtype=self.head.weight.dtype)
+            for _ in self.layers
+        ]
         outputs = []
         for t in range(tokens.shape[1]):
             x = self.embedding(tokens[:, t])
@@ -72,8 +77,11 @@ def read_sentences(path: Path, limit: int | None = None) -> list[str]:
     return lines[:limit]
 
 
-def plain_batches(sentences: Sequence[Sequence[int]], pad_id: int, batch_size: int = BATCH_SIZE) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and targets in the order given: cut at 30 tokens, under two left out, padded on the right to the longest of the batch."""
+def plain_batches(
+    sentences: Sequence[Sequence[int]], pad_id: int, batch_size: int = BATCH_SIZE
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets in the order given: cut at 30 tokens, under two left out, padded on the
+    right to the longest of the batch."""
     kept = [list(sentence[:CONTEXT_LENGTH]) for sentence in sentences]
     kept = [sentence for sentence in kept if len(sentence) >= 2]
     for start in range(0, len(kept), batch_size):
@@ -81,11 +89,16 @@ def plain_batches(sentences: Sequence[Sequence[int]], pad_id: int, batch_size: i
         longest = max(len(sentence) for sentence in batch) - 1
         yield tuple(  # type: ignore[misc]
             torch.tensor([part + [pad_id] * (longest - len(part)) for part in parts])
-            for parts in ([sentence[:-1] for sentence in batch], [sentence[1:] for sentence in batch])
+            for parts in (
+                [sentence[:-1] for sentence in batch],
+                [sentence[1:] for sentence in batch],
+            )
         )
 
 
-def plain_training(model: PlainModel, batches: Sequence[tuple[Tensor, Tensor]], pad_id: int) -> list[float]:
+def plain_training(
+    model: PlainModel, batches: Sequence[tuple[Tensor, Tensor]], pad_id: int
+) -> list[float]:
     """One update a batch; the loss of each."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     criterion = nn.CrossEntropyLoss(ignore_index=pad_id)
@@ -102,7 +115,9 @@ def plain_training(model: PlainModel, batches: Sequence[tuple[Tensor, Tensor]], 
 
 
 @torch.no_grad()
-def plain_perplexity(model: PlainModel, batches: Sequence[tuple[Tensor, Tensor]], pad_id: int) -> float:
+def plain_perplexity(
+    model: PlainModel, batches: Sequence[tuple[Tensor, Tensor]], pad_id: int
+) -> float:
     """exp of the sum of token losses over the number of targets that are no padding."""
     criterion = nn.CrossEntropyLoss(ignore_index=pad_id, reduction="sum")
     model.eval()
@@ -120,8 +135,16 @@ def copy_weights(plain: PlainModel, engine: nn.Module) -> None:
 
 def as_engine_weights(plain: PlainModel) -> dict[str, Tensor]:
     """The plain model's weights under the engine's names."""
-    weights = {"embedding.weight": plain.embedding.weight, "output.weight": plain.head.weight, "output.bias": plain.head.bias}
+    weights = {
+        "embedding.weight": plain.embedding.weight,
+        "output.weight": plain.head.weight,
+        "output.bias": plain.head.bias,
+    }
     for index, layer in enumerate(plain.layers):
         held: Any = layer
-        weights |= {f"layers.{index}.weight_ih_l0": held.W.t(), f"layers.{index}.weight_hh_l0": held.U.t(), f"layers.{index}.bias_ih_l0": held.b}
+        weights |= {
+            f"layers.{index}.weight_ih_l0": held.W.t(),
+            f"layers.{index}.weight_hh_l0": held.U.t(),
+            f"layers.{index}.bias_ih_l0": held.b,
+        }
     return {name: tensor.detach().clone() for name, tensor in weights.items()}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.store.locks import read_lock
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import kill, write_text
 
 
@@ -20,7 +20,8 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Small products in this process gain nothing from more, and their sums are then the same in every run."""
+    """Small products in this process gain nothing from more, and their sums are then the same in
+    every run."""
     import torch  # not above: most of these tests never need it
 
     before = torch.get_num_threads()

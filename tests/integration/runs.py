@@ -1,4 +1,5 @@
-"""Small real runs for the integration tests: a generated text, a tiny model, and waiting for what should happen."""
+"""Small real runs for the integration tests: a generated text, a tiny model, and waiting for what
+should happen."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from rnnlm_tui.contract.config import (
+from rnnlm_tui.client.launch import launch
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.schema.config import (
     CheckpointConfig,
     CorpusConfig,
     EvaluationConfig,
@@ -21,20 +24,19 @@ from rnnlm_tui.contract.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.contract.summary import RunSummary
-from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.launch import launch
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.system.locks import read_lock
 
 ValueT = TypeVar("ValueT")
 
 PATIENCE_SECONDS = 90.0
-"""What takes a second alone may take many times as long on a machine that runs the other tests as well."""
+"""What takes a second alone may take many times as long on a machine that runs the other tests as
+well."""
 
 ENDLESS = 1_000_000
 """Steps of a run that only ends because it is told to."""
@@ -67,19 +69,25 @@ def write_text(path: Path, sentences: int = 800) -> Path:
         "in",
         "house",
     ]
-    lines = [" ".join(draw.choices(words, k=draw.randint(4, 11))).capitalize() + "." for _ in range(sentences)]
+    lines = [
+        " ".join(draw.choices(words, k=draw.randint(4, 11))).capitalize() + "."
+        for _ in range(sentences)
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
 def tiny_config(source: Path, changes: Mapping[str, object] | None = None) -> RunConfig:
-    """A config whose run starts at once and does some hundred steps a second, in exact mode on one thread."""
+    """A config whose run starts at once and does some hundred steps a second, in exact mode on one
+    thread."""
     config = RunConfig(
         corpus=CorpusConfig(source=str(source)),
         tokenizer=TokenizerConfig(kind="character", vocab_size=64),
         model=ModelConfig(embedding_dim=24, hidden_size=24, num_layers=2, dropout=0.1),
         schedule=ScheduleConfig(warmup_steps=5),
-        training=TrainingConfig(max_steps=60, batch_size=4, bptt=16, threads=1, deterministic=True, device="cpu"),
+        training=TrainingConfig(
+            max_steps=60, batch_size=4, bptt=16, threads=1, deterministic=True, device="cpu"
+        ),
         evaluation=EvaluationConfig(every=20, prompts=("The cat",)),
         checkpoint=CheckpointConfig(every=20, keep_last=3),
         sampling=SamplingConfig(max_new_tokens=12),

@@ -1,4 +1,5 @@
-"""In tmux at 80×24, by keys alone: start the demo, see the charts move, kill the tmux server, start again on the same run, sample from it."""
+"""In tmux at 80×24, by keys alone: start the demo, see the charts move, kill the tmux server, start
+again on the same run, sample from it."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ from time import monotonic
 
 import pytest
 
+from rnnlm_tui.client.control import send
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.supervisor.control_client import send
-from rnnlm_tui.supervisor.monitor import summarize
 
 DEADLINE = 240.0
-"""Seconds for each thing that is waited for: a corpus is built and torch imported twice on a machine that may be busy."""
+"""Seconds for each thing that is waited for: a corpus is built and torch imported twice on a
+machine that may be busy."""
 
 
 class Tmux:
@@ -31,9 +33,29 @@ class Tmux:
 
     def start(self) -> None:
         """The app in a new server."""
-        environment = [f"{name}={os.environ[name]}" for name in ("RNNLM_TUI_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "PATH")]
+        environment = [
+            f"{name}={os.environ[name]}"
+            for name in ("RNNLM_TUI_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "PATH")
+        ]
         command = ["env", "-u", "COLORTERM", *environment, sys.executable, "-m", "rnnlm_tui"]
-        self._run("-f", "/dev/null", "new-session", "-d", "-s", "app", "-x", "80", "-y", "24", *command, ";", "set", "-g", "status", "off")
+        self._run(
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-s",
+            "app",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            *command,
+            ";",
+            "set",
+            "-g",
+            "status",
+            "off",
+        )
         self._run("resize-window", "-t", "app", "-x", "80", "-y", "24")
 
     def press(self, *keys: str) -> None:
@@ -54,10 +76,14 @@ class Tmux:
         return shown
 
     def kill(self) -> None:
-        subprocess.run(["tmux", "-L", self._socket, "kill-server"], check=False, capture_output=True)
+        subprocess.run(
+            ["tmux", "-L", self._socket, "kill-server"], check=False, capture_output=True
+        )
 
     def _run(self, *arguments: str) -> str:
-        return subprocess.run(["tmux", "-L", self._socket, *arguments], check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            ["tmux", "-L", self._socket, *arguments], check=True, capture_output=True, text=True
+        ).stdout
 
 
 @pytest.fixture

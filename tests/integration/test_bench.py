@@ -7,18 +7,40 @@ import sys
 
 import pytest
 
-from rnnlm_tui.contract.bench import BenchReport
+from rnnlm_tui.bench.report import BenchReport
 
-TINY = ("model.embedding_dim=16", "model.hidden_size=16", "training.batch_size=8", "training.bptt=10", "training.threads=1", "corpus.sentences=400")
+TINY = (
+    "model.embedding_dim=16",
+    "model.hidden_size=16",
+    "training.batch_size=8",
+    "training.bptt=10",
+    "training.threads=1",
+    "corpus.sentences=400",
+)
 
 
 @pytest.fixture(scope="module")
 def report() -> BenchReport:
     settings = [part for change in TINY for part in ("--set", change)]
-    command = [sys.executable, "-m", "rnnlm_tui", "bench", "--preset", "elman", "--device", "cpu", "--seconds", "0.1", "--json", *settings]
+    command = [
+        sys.executable,
+        "-m",
+        "rnnlm_tui",
+        "bench",
+        "--preset",
+        "elman",
+        "--device",
+        "cpu",
+        "--seconds",
+        "0.1",
+        "--json",
+        *settings,
+    ]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert answer.returncode == 0, answer.stderr
-    return BenchReport.model_validate_json(answer.stdout)  # and nothing else stands on standard output
+    return BenchReport.model_validate_json(
+        answer.stdout
+    )  # and nothing else stands on standard output
 
 
 def test_every_way_trains_on_the_same_tokens_from_the_same_weights(report: BenchReport) -> None:
@@ -34,7 +56,13 @@ def test_ratios_are_those_of_speeds(report: BenchReport) -> None:
     assert report.training[0].ratio.low == report.training[0].ratio.high == 1.0
     for ratio in [row.ratio for row in report.training] + [row.ratio for row in report.sampling]:
         assert 0 < ratio.low <= ratio.median <= ratio.high
-    assert min([row.tokens_per_second.low for row in report.training] + [row.tokens_per_second.low for row in report.sampling]) > 0
+    assert (
+        min(
+            [row.tokens_per_second.low for row in report.training]
+            + [row.tokens_per_second.low for row in report.sampling]
+        )
+        > 0
+    )
 
 
 def test_memory_and_limits_are_measured(report: BenchReport) -> None:

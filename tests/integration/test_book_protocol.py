@@ -1,4 +1,5 @@
-"""The book's run through a real worker: its archive is fetched from a local server, and it evaluates and samples as the book does."""
+"""The book's run through a real worker: its archive is fetched from a local server, and it
+evaluates and samples as the book does."""
 
 from __future__ import annotations
 
@@ -6,19 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.presets import BOOK
-from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.corpus import python_docs
+from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.preflight import check_before_start
+from rnnlm_tui.corpus import builtin
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import BOOK
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.supervisor.control_client import resume, send
-from rnnlm_tui.supervisor.monitor import summarize
-from rnnlm_tui.supervisor.preflight import check_before_start
 from tests.fakes.archive_server import ArchiveServer, archive_of, serving
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.integration.runs import start, wait_for, wait_until_ended
 
-LINES = [sentence for topic in python_docs.read_topics()[:40] for sentence in python_docs.sentences(topic)][:600]
+LINES = [sentence for topic in builtin.read_topics()[:40] for sentence in builtin.sentences(topic)][
+    :600
+]
 TRAIN, TEST = LINES[:500], LINES[500:]
 
 
@@ -34,9 +37,14 @@ def config(tmp_path: Path) -> RunConfig:
     return parse_config(merge(BOOK, changes))
 
 
-def test_the_books_run_downloads_evaluates_and_samples_as_in_the_book(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_books_run_downloads_evaluates_and_samples_as_in_the_book(
+    config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    text = {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))}
+    text = {
+        name: "".join(f"{line}\n" for line in lines).encode()
+        for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))
+    }
     with serving(ArchiveServer(archive_of(text), cuts=[2_000])) as server:
         fetching = parse_config(merge(config, {"corpus.url": server.url}))
         check_before_start(fetching)
@@ -54,24 +62,54 @@ def test_the_books_run_downloads_evaluates_and_samples_as_in_the_book(config: Ru
     assert [name for step, name in named if step == 23][-2:] == ["validation", "test"]
     counted = {row.name: row.tokens for row in evaluations}
     assert counted["first 30 test sentences"] < counted["test"]
-    assert (summary.test.name, summary.test.perplexity) == ("test", [row.perplexity for row in evaluations if row.name == "test"][-1])
+    assert (summary.test.name, summary.test.perplexity) == (
+        "test",
+        [row.perplexity for row in evaluations if row.name == "test"][-1],
+    )
     at_last = [sample for sample in reversed(samples) if sample.step == 20]
-    assert [sample.prompt for sample in at_last] == ["Moscow", "New York", "The hurricane", "The President"]
+    assert [sample.prompt for sample in at_last] == [
+        "Moscow",
+        "New York",
+        "The hurricane",
+        "The President",
+    ]
     assert all((sample.seed, sample.tokens) == (None, 50) for sample in at_last)
-    assert sorted(path.name for path in (home / "corpora" / "news").iterdir()) == ["source.json", "test.txt", "train.txt"]
+    assert sorted(path.name for path in (home / "corpora" / "news").iterdir()) == [
+        "source.json",
+        "test.txt",
+        "train.txt",
+    ]
     assert not list((home / "corpora").glob(".*"))
 
 
-def test_a_run_stopped_during_a_download_continues_it_after_resume(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stopped_during_a_download_continues_it_after_resume(
+    config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    text = {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))}
-    # Each request brings one byte more, so that the worker neither gives up nor comes to an end before it is stopped.
+    text = {
+        name: "".join(f"{line}\n" for line in lines).encode()
+        for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))
+    }
+    # Each request brings one byte more, so that the worker neither gives up nor comes to an end
+    # before it is stopped.
     with serving(ArchiveServer(archive_of(text), cuts=[2_000], always_cut=1)) as server:
-        run = start(parse_config(merge(config, {"corpus.url": server.url, "training.max_steps": 2})))
-        wait_for(lambda: (shown := summarize(run).preparing) is not None and shown.phase == "downloading" and shown.done >= 2_000, "the first bytes")
+        run = start(
+            parse_config(merge(config, {"corpus.url": server.url, "training.max_steps": 2}))
+        )
+        wait_for(
+            lambda: (
+                (shown := summarize(run).preparing) is not None
+                and shown.phase == "downloading"
+                and shown.done >= 2_000
+            ),
+            "the first bytes",
+        )
         assert send(run, "stop").ok
         assert wait_until_ended(run).status == "stopped"
-        assert sorted(path.name for path in (home / "corpora").iterdir()) == [".news.part", ".news.part.json"]
+        assert sorted(path.name for path in (home / "corpora").iterdir()) == [
+            ".news.part",
+            ".news.part.json",
+        ]
         held = (home / "corpora" / ".news.part").stat().st_size
         assert held >= 2_000
         server.always_cut = None
@@ -80,7 +118,9 @@ def test_a_run_stopped_during_a_download_continues_it_after_resume(config: RunCo
         assert server.requests[-1]["Range"] == f"bytes={held}-"
 
 
-def test_a_failed_download_fails_the_run_with_a_message_and_leaves_nothing(config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_fails_the_run_with_a_message_and_leaves_nothing(
+    config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with serving(ArchiveServer(b"", status=404)) as server:
         summary = wait_until_ended(start(parse_config(merge(config, {"corpus.url": server.url}))))

@@ -22,7 +22,15 @@ SMALL = (
     "--set", "schedule.warmup_steps=10", "--set", "evaluation.every=30", "--set", "checkpoint.every=30", "--set", "training.threads=1",
 )  # fmt: skip
 """A run of some milliseconds a step."""
-ENDLESS = (*SMALL, "--set", "training.max_steps=1000000", "--set", "evaluation.every=0", "--set", "checkpoint.every=0")
+ENDLESS = (
+    *SMALL,
+    "--set",
+    "training.max_steps=1000000",
+    "--set",
+    "evaluation.every=0",
+    "--set",
+    "checkpoint.every=0",
+)
 
 
 class Machine:
@@ -30,11 +38,24 @@ class Machine:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.environment = {**os.environ, "RNNLM_TUI_HOME": str(home), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        self.environment = {
+            **os.environ,
+            "RNNLM_TUI_HOME": str(home),
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        }
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """The finished command, which must leave with `code` and show no traceback."""
-        done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, env=self.environment, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr + done.stdout
         return done
@@ -66,15 +87,30 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 @pytest.fixture(scope="module")
 def followed(machine: Machine) -> subprocess.CompletedProcess[str]:
     """The output of a small run that was followed as JSON to its end."""
-    return machine.run("train", *SMALL, "--set", "training.max_steps=60", "--name", "small", "--follow", "--json")
+    return machine.run(
+        "train", *SMALL, "--set", "training.max_steps=60", "--name", "small", "--follow", "--json"
+    )
 
 
-def test_a_followed_run_ends_with_its_summary_as_one_object(followed: subprocess.CompletedProcess[str]) -> None:
+def test_a_followed_run_ends_with_its_summary_as_one_object(
+    followed: subprocess.CompletedProcess[str],
+) -> None:
     lines = [json.loads(line) for line in followed.stdout.splitlines()]
     last = lines[-1]
-    assert (last["run"], last["status"], last["step"], last["max_steps"]) == ("small", "finished", 60, 60)
+    assert (last["run"], last["status"], last["step"], last["max_steps"]) == (
+        "small",
+        "finished",
+        60,
+        60,
+    )
     assert last["tokens_seen"] > 0
-    for group, name in (("validation", "perplexity"), ("test", "perplexity"), ("test", "bits_per_byte"), ("baseline", "perplexity"), ("source", "perplexity")):
+    for group, name in (
+        ("validation", "perplexity"),
+        ("test", "perplexity"),
+        ("test", "bits_per_byte"),
+        ("baseline", "perplexity"),
+        ("source", "perplexity"),
+    ):
         assert last[group][name] > 0
     assert last["source"]["perplexity"] < last["test"]["perplexity"]
     assert (last["checkpoints"]["last"], last["checkpoints"]["count"]) == (60, 2)
@@ -83,11 +119,22 @@ def test_a_followed_run_ends_with_its_summary_as_one_object(followed: subprocess
 
 @pytest.mark.usefixtures("followed")
 def test_the_same_seed_samples_the_same_text_and_another_seed_another(machine: Machine) -> None:
-    drawn = [machine.json("sample", "small@best", "the boys", "--seed", seed)["text"] for seed in ("1", "1", "2")]
+    drawn = [
+        machine.json("sample", "small@best", "the boys", "--seed", seed)["text"]
+        for seed in ("1", "1", "2")
+    ]
     assert drawn[0] == drawn[1] != drawn[2]
     greedy = machine.json("sample", "sma@last", "the boys", "--greedy", "--max-new-tokens", "5")
-    assert (greedy["seed"], greedy["tokens"], greedy["checkpoint"], greedy["run"]) == (None, 5, 60, "small")
-    assert "read as <unk>: Zebra" in machine.run("sample", "small", "the Zebra", "--max-new-tokens", "2").stderr
+    assert (greedy["seed"], greedy["tokens"], greedy["checkpoint"], greedy["run"]) == (
+        None,
+        5,
+        60,
+        "small",
+    )
+    assert (
+        "read as <unk>: Zebra"
+        in machine.run("sample", "small", "the Zebra", "--max-new-tokens", "2").stderr
+    )
     plain = machine.run("sample", "small@60", "the boys", "--greedy", "--max-new-tokens", "5")
     assert plain.stdout == f"the boys{greedy['text']}\n"
 
@@ -97,16 +144,38 @@ def test_metrics_checkpoints_and_corpus_show_the_run(machine: Machine) -> None:
     assert len(machine.run("metrics", "small", "--csv").stdout.splitlines()) == 61
     assert [row["step"] for row in machine.json("checkpoints", "small")] == [60, 30]
     assert [found["source"] for found in machine.json("corpus")["prepared"]] == ["elman"]
-    assert machine.json("estimate", *SMALL)["seconds"] is None or machine.json("estimate", *SMALL)["steps"] > 0
+    assert (
+        machine.json("estimate", *SMALL)["seconds"] is None
+        or machine.json("estimate", *SMALL)["steps"] > 0
+    )
 
 
 @pytest.mark.usefixtures("followed")
 def test_a_run_can_start_from_the_weights_of_another(machine: Machine) -> None:
-    done = machine.run("train", "--from", "small@best", "--set", "training.max_steps=20", "--name", "child", "--follow", "--json")
+    done = machine.run(
+        "train",
+        "--from",
+        "small@best",
+        "--set",
+        "training.max_steps=20",
+        "--name",
+        "child",
+        "--follow",
+        "--json",
+    )
     last = json.loads(done.stdout.splitlines()[-1])
-    assert (last["status"], last["parent"], last["step"]) == ("finished", f"small@{machine.json('show', 'small')['checkpoints']['best']}", 20)
-    assert last["validation"]["perplexity"] < 1.5 * machine.json("show", "small")["validation"]["perplexity"]
-    refused = machine.run("train", "--from", "small@best", "--set", "model.num_layers=3", "--follow", code=2)
+    assert (last["status"], last["parent"], last["step"]) == (
+        "finished",
+        f"small@{machine.json('show', 'small')['checkpoints']['best']}",
+        20,
+    )
+    assert (
+        last["validation"]["perplexity"]
+        < 1.5 * machine.json("show", "small")["validation"]["perplexity"]
+    )
+    refused = machine.run(
+        "train", "--from", "small@best", "--set", "model.num_layers=3", "--follow", code=2
+    )
     assert "model.num_layers" in refused.stderr
 
 
@@ -126,7 +195,9 @@ def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: M
     assert machine.json("show", "lasting")["status"] == "paused"
     machine.run("resume", "lasting", "--detach")
     machine.run("set", "lasting", "optimizer.learning_rate=1e-4")
-    drawn = machine.json("sample", "lasting@now", "the boys", "--seed", "1", "--max-new-tokens", "5")
+    drawn = machine.json(
+        "sample", "lasting@now", "the boys", "--seed", "1", "--max-new-tokens", "5"
+    )
     assert (drawn["tokens"], drawn["checkpoint"] >= first["step"]) == (5, True)
     saved = machine.json("checkpoint", "lasting")
     assert (machine.home / "runs" / "lasting" / saved["checkpoint"] / "manifest.json").exists()
@@ -136,7 +207,11 @@ def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: M
     assert stopped["status"] == "stopped"
     assert (machine.home / "runs" / "lasting" / stopped["checkpoint"] / "manifest.json").exists()
     summary = machine.json("show", "lasting")
-    assert (summary["status"], summary["step"], summary["checkpoints"]["last"]) == ("stopped", stopped["step"], stopped["step"])
+    assert (summary["status"], summary["step"], summary["checkpoints"]["last"]) == (
+        "stopped",
+        stopped["step"],
+        stopped["step"],
+    )
     assert machine.json("resume", "lasting")["attempt"] == 2
     going = machine.until("lasting", lambda summary: summary["step"] > stopped["step"])
     assert going["attempt"] == 2
@@ -152,7 +227,11 @@ def test_a_draft_waits_until_it_is_started(machine: Machine) -> None:
 
 def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) -> None:
     following = subprocess.Popen(
-        [*COMMAND, "train", *ENDLESS, "--name", "watched", "--follow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=machine.environment
+        [*COMMAND, "train", *ENDLESS, "--name", "watched", "--follow"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=machine.environment,
     )
     assert following.stdout is not None
     while "running" not in (line := following.stdout.readline()):
@@ -165,8 +244,15 @@ def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) ->
     assert summary["status"] == "running"
     machine.until("watched", lambda later: later["step"] > summary["step"])
     machine.run("stop", "watched")
-    again = subprocess.Popen([*COMMAND, "resume", "watched", "--follow", "--json"], stdout=subprocess.PIPE, text=True, env=machine.environment)
-    machine.until("watched", lambda summary: summary["attempt"] == 2 and summary["status"] == "running")
+    again = subprocess.Popen(
+        [*COMMAND, "resume", "watched", "--follow", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=machine.environment,
+    )
+    machine.until(
+        "watched", lambda summary: summary["attempt"] == 2 and summary["status"] == "running"
+    )
     machine.run("stop", "watched")
     out, _ = again.communicate(timeout=30)
     assert again.returncode == 3
@@ -176,15 +262,24 @@ def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) ->
 def test_without_a_terminal_a_run_is_followed_in_plain_lines(machine: Machine) -> None:
     done = machine.run("train", *SMALL, "--set", "training.max_steps=40", "--name", "plain")
     assert "\x1b" not in done.stdout + done.stderr
-    assert done.stdout.startswith("plain: ")  # how far it is at the first look depends on the machine
+    assert done.stdout.startswith(
+        "plain: "
+    )  # how far it is at the first look depends on the machine
     assert "plain finished at step 40 / 40 (100 %)" in done.stdout
     assert "to beat" in done.stdout
     assert done.stdout.rstrip().splitlines()[-1]
     assert "the boys who" in done.stdout.partition("plain finished")[2]
 
 
-def test_in_a_terminal_the_app_opens_the_new_run_and_closing_it_does_not_end_the_run(machine: Machine) -> None:
-    with Terminal([*COMMAND, "train", *ENDLESS, "--name", "seen"], columns=100, rows=30, environment=machine.environment) as terminal:
+def test_in_a_terminal_the_app_opens_the_new_run_and_closing_it_does_not_end_the_run(
+    machine: Machine,
+) -> None:
+    with Terminal(
+        [*COMMAND, "train", *ENDLESS, "--name", "seen"],
+        columns=100,
+        rows=30,
+        environment=machine.environment,
+    ) as terminal:
         terminal.wait_for("seen", 60)
         terminal.wait_for("tok/s", 60)
         terminal.send("q")
@@ -214,7 +309,9 @@ def test_in_a_terminal_the_app_opens_the_new_run_and_closing_it_does_not_end_the
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 @pytest.mark.usefixtures("followed")
-def test_wrong_input_exits_with_code_2_and_leaves_nothing(machine: Machine, arguments: list[str], words: str) -> None:
+def test_wrong_input_exits_with_code_2_and_leaves_nothing(
+    machine: Machine, arguments: list[str], words: str
+) -> None:
     before = sorted((machine.home / "runs").iterdir())
     follow = [] if "--follow" in arguments else ["--follow", "--json"]
     done = machine.run("train", *arguments, *follow, code=2)
@@ -223,7 +320,9 @@ def test_wrong_input_exits_with_code_2_and_leaves_nothing(machine: Machine, argu
 
 
 @pytest.mark.parametrize("ending", ["--follow", "--detach"])
-def test_a_text_that_the_worker_refuses_leaves_nothing(machine: Machine, tmp_path: Path, ending: str) -> None:
+def test_a_text_that_the_worker_refuses_leaves_nothing(
+    machine: Machine, tmp_path: Path, ending: str
+) -> None:
     text = tmp_path / "short.txt"
     text.write_text("a few words\nand a few more\nand that is all\nof it\n")
     before = sorted((machine.home / "runs").iterdir())

@@ -1,7 +1,10 @@
-"""A data home made by an earlier version: shown, resumed and sampled by today's code without losing a step.
+"""A data home made by an earlier version: shown, resumed and sampled by today's code without losing
+a step.
 
-`tests/data/earlier_home.tar.gz` was made by version 0.1 with `python -m tests.tools.earlier_home CHECKOUT`; run it again with a
-worktree of an earlier version to make a new one. `expected.json` in the archive holds that version's own answers.
+`tests/data/earlier_home.tar.gz` was made by version 0.1 with `python -m tests.tools.earlier_home
+CHECKOUT`; run it again with a
+worktree of an earlier version to make a new one. `expected.json` in the archive holds that
+version's own answers.
 """
 
 from __future__ import annotations
@@ -23,7 +26,17 @@ import pytest
 
 from tests.terminal import Terminal
 from tests.tools.compare_verbs import leaves
-from tests.tools.earlier_home import ARCHIVE, DELETED, DRAFT, FINISHED, KILLED, PAUSED, PROMPT, SAVED_EVERY, STEPS
+from tests.tools.earlier_home import (
+    ARCHIVE,
+    DELETED,
+    DRAFT,
+    FINISHED,
+    KILLED,
+    PAUSED,
+    PROMPT,
+    SAVED_EVERY,
+    STEPS,
+)
 
 RUNS = (FINISHED, KILLED, PAUSED)
 
@@ -43,7 +56,9 @@ class Home:
     def run(self, *arguments: str) -> str:
         """The output of a verb."""
         command = [sys.executable, "-m", "rnnlm_tui", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=self.environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=180, env=self.environment, check=False
+        )
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -66,7 +81,9 @@ class Home:
     def _move_to_this_host(self, database: Path) -> None:
         """Only the host of the last worker can tell that it is dead."""
         with closing(sqlite3.connect(database)) as connection, connection:
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'host'", (socket.gethostname(),))
+            connection.execute(
+                "UPDATE meta SET value = ? WHERE key = 'host'", (socket.gethostname(),)
+            )
             connection.execute("UPDATE attempts SET host = ?", (socket.gethostname(),))
 
 
@@ -81,18 +98,32 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 def differences(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:
-    """What the earlier version knew and today's code answers otherwise; hosts, paths and sizes on disk may differ."""
+    """What the earlier version knew and today's code answers otherwise; hosts, paths and sizes on
+    disk may differ."""
     old, new = leaves(before), leaves(now)
     ignored = ("host", "path", "folder", "bytes", "corpus_source")
-    return {name: (value, new.get(name)) for name, value in old.items() if new.get(name) != value and name.rpartition(".")[2] not in ignored}
+    return {
+        name: (value, new.get(name))
+        for name, value in old.items()
+        if new.get(name) != value and name.rpartition(".")[2] not in ignored
+    }
 
 
 def test_runs_are_listed_with_their_labels_and_pins(earlier: Home) -> None:
     runs = earlier.json("runs")
     assert not differences(earlier.expected["runs"], runs)
-    assert {run["run"]: run["status"] for run in runs} == {FINISHED: "finished", KILLED: "crashed", PAUSED: "crashed", DRAFT: "draft"}
+    assert {run["run"]: run["status"] for run in runs} == {
+        FINISHED: "finished",
+        KILLED: "crashed",
+        PAUSED: "crashed",
+        DRAFT: "draft",
+    }
     finished = next(run for run in runs if run["run"] == FINISHED)
-    assert (finished["tags"], finished["note"], finished["pinned"]) == (["paper", "small"], "the first one that works", True)
+    assert (finished["tags"], finished["note"], finished["pinned"]) == (
+        ["paper", "small"],
+        "the first one that works",
+        True,
+    )
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -103,11 +134,15 @@ def test_metrics_and_checkpoints_are_those_of_before(earlier: Home, run: str) ->
 
 
 def test_corpora_are_listed_as_before(earlier: Home) -> None:
-    assert not differences(earlier.expected["corpus"]["prepared"], earlier.json("corpus")["prepared"])
+    assert not differences(
+        earlier.expected["corpus"]["prepared"], earlier.json("corpus")["prepared"]
+    )
 
 
 def test_the_app_remembers_its_state(earlier: Home) -> None:
-    with Terminal([sys.executable, "-m", "rnnlm_tui"], columns=120, rows=40, environment=earlier.environment) as app:
+    with Terminal(
+        [sys.executable, "-m", "rnnlm_tui"], columns=120, rows=40, environment=earlier.environment
+    ) as app:
         app.wait_for("2 marked", 60)
         app.send("\r")
         app.wait_for("Perplexity", 60)
@@ -123,8 +158,13 @@ def test_the_finished_run_is_sampled_as_before(earlier: Home) -> None:
 
 
 @pytest.mark.parametrize("run", [KILLED, PAUSED])
-def test_an_interrupted_run_resumes_at_its_last_checkpoint_and_loses_no_step(earlier: Home, run: str) -> None:
-    before, newest = earlier.rows(run), max(row["step"] for row in earlier.expected[f"metrics {run}"])
+def test_an_interrupted_run_resumes_at_its_last_checkpoint_and_loses_no_step(
+    earlier: Home, run: str
+) -> None:
+    before, newest = (
+        earlier.rows(run),
+        max(row["step"] for row in earlier.expected[f"metrics {run}"]),
+    )
     last_saved = newest // SAVED_EVERY * SAVED_EVERY
     assert last_saved < newest
     earlier.run("resume", run, "--follow", "--json")
@@ -134,7 +174,9 @@ def test_an_interrupted_run_resumes_at_its_last_checkpoint_and_loses_no_step(ear
     assert before <= earlier.rows(run)
     straight = earlier.expected[f"metrics {FINISHED}"]
     assert [row["tokens_seen"] for row in curve] == [row["tokens_seen"] for row in straight]
-    assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in straight], rel=1e-4)
+    assert [row["loss"] for row in curve] == pytest.approx(
+        [row["loss"] for row in straight], rel=1e-4
+    )
 
 
 def test_a_deleted_run_is_restored(earlier: Home) -> None:

@@ -51,7 +51,15 @@ def run_block(commands: str, folder: Path, home: Path) -> subprocess.CompletedPr
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     command = ["bash", "-euo", "pipefail", "-c", commands]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=folder, env=environment)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=folder,
+        env=environment,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +74,17 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = text.splitlines()
     (folder / "input.txt").write_text(text, encoding="utf-8")
     (folder / "prompts.txt").write_text("the cat\nthe dog\n", encoding="utf-8")
-    (folder / "reviews.csv").write_text("review,stars\n" + "".join(f'"{line}",5\n' for line in lines), encoding="utf-8")
+    (folder / "reviews.csv").write_text(
+        "review,stars\n" + "".join(f'"{line}",5\n' for line in lines), encoding="utf-8"
+    )
     source = folder / "src" / "package" / "module.py"
     source.parent.mkdir(parents=True)
-    source.write_text("".join(f"def name_{number}():\n    return '{line}'\n\n" for number, line in enumerate(lines)), encoding="utf-8")
+    source.write_text(
+        "".join(
+            f"def name_{number}():\n    return '{line}'\n\n" for number, line in enumerate(lines)
+        ),
+        encoding="utf-8",
+    )
     treebank = folder / "simple-examples" / "data"
     treebank.mkdir(parents=True)
     for split in ("train", "valid", "test"):

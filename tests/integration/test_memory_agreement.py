@@ -1,4 +1,5 @@
-"""The estimated peak of a training agrees with what a process really held, each measured in a process of its own."""
+"""The estimated peak of a training agrees with what a process really held, each measured in a
+process of its own."""
 
 from __future__ import annotations
 
@@ -7,23 +8,33 @@ import sys
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.memory import PROCESS_BYTES, memory_parts
-from rnnlm_tui.contract.presets import BOOK, DEMO
-from rnnlm_tui.contract.probes import Calibration
-from rnnlm_tui.supervisor.launch import WORKER_SETTINGS
-from rnnlm_tui.supervisor.processes import child_environment
+from rnnlm_tui.client.launch import WORKER_SETTINGS
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import PROCESS_BYTES, memory_parts
+from rnnlm_tui.schema.presets import BOOK, DEMO
+from rnnlm_tui.schema.protocol import Calibration
+from rnnlm_tui.system.processes import child_environment
 from tests.fakes.random_corpus import SENTENCES, changed
 
 AGREEMENT = 0.15
 GIB = 2**30
 
-WIDE = changed(DEMO, model={"embedding_dim": 1_024, "hidden_size": 1_024, "tie_weights": False, "dropout": 0.0})
-LARGE_BATCH = changed(DEMO, model={"embedding_dim": 384, "hidden_size": 384, "cell_type": "lstm"}, training={"batch_size": 192})
+WIDE = changed(
+    DEMO, model={"embedding_dim": 1_024, "hidden_size": 1_024, "tie_weights": False, "dropout": 0.0}
+)
+LARGE_BATCH = changed(
+    DEMO,
+    model={"embedding_dim": 384, "hidden_size": 384, "cell_type": "lstm"},
+    training={"batch_size": 192},
+)
 
 
 def of_cell(cell: str) -> RunConfig:
-    return changed(DEMO, model={"cell_type": cell, "embedding_dim": 256, "hidden_size": 256, "dropout": 0.0}, training={"batch_size": 192})
+    return changed(
+        DEMO,
+        model={"cell_type": cell, "embedding_dim": 256, "hidden_size": 256, "dropout": 0.0},
+        training={"batch_size": 192},
+    )
 
 
 @pytest.mark.parametrize(
@@ -31,13 +42,20 @@ def of_cell(cell: str) -> RunConfig:
     [
         pytest.param(changed(DEMO), 2_048, 0.0, id="demo"),
         pytest.param(changed(BOOK), 32_011, 0.1, id="book"),
-        pytest.param(changed(BOOK, optimizer={"algorithm": "sgd"}), 32_011, 0.1, id="book with sgd"),
+        pytest.param(
+            changed(BOOK, optimizer={"algorithm": "sgd"}), 32_011, 0.1, id="book with sgd"
+        ),
         pytest.param(WIDE, 32_011, 1.0, id="hidden size 1,024"),
         pytest.param(LARGE_BATCH, 2_048, 0.25, id="large batch of an lstm with dropout"),
-        *(pytest.param(of_cell(cell), 2_048, 0.1, id=f"large batch of {cell}") for cell in ("gru", "slstm", "mlstm")),
+        *(
+            pytest.param(of_cell(cell), 2_048, 0.1, id=f"large batch of {cell}")
+            for cell in ("gru", "slstm", "mlstm")
+        ),
     ],
 )
-def test_the_estimate_agrees_with_the_measured_peak(config: RunConfig, vocab_size: int, beyond: float) -> None:
+def test_the_estimate_agrees_with_the_measured_peak(
+    config: RunConfig, vocab_size: int, beyond: float
+) -> None:
     process = subprocess.run(
         [sys.executable, "-P", "-m", "tests.fakes.random_corpus", str(vocab_size)],
         input=config.model_dump_json().encode(), capture_output=True, check=True, timeout=300, env=child_environment(WORKER_SETTINGS),
@@ -45,5 +63,8 @@ def test_the_estimate_agrees_with_the_measured_peak(config: RunConfig, vocab_siz
     measured = Calibration.model_validate_json(process.stdout)
     estimated = memory_parts(config, vocab_size, sentences=SENTENCES)
     assert measured.memory_bytes - measured.process_bytes > beyond * GIB
-    # What the process itself takes depends on how torch was built: one for CUDA brings libraries that the constant doesn't count.
-    assert estimated.total - PROCESS_BYTES + measured.process_bytes == pytest.approx(measured.memory_bytes, rel=AGREEMENT)
+    # What the process itself takes depends on how torch was built: one for CUDA brings libraries
+    # that the constant doesn't count.
+    assert estimated.total - PROCESS_BYTES + measured.process_bytes == pytest.approx(
+        measured.memory_bytes, rel=AGREEMENT
+    )

@@ -1,4 +1,5 @@
-"""The preset of the Penn Treebank, made small, on files of its form, through a real worker to its end."""
+"""The preset of the Penn Treebank, made small, on files of its form, through a real worker to its
+end."""
 
 from __future__ import annotations
 
@@ -7,29 +8,65 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.presets import PRESETS
-from rnnlm_tui.contract.validation import merge, parse_assignments, parse_config
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
 from rnnlm_tui.store.reader import RunReader
 from tests.integration.runs import start, wait_until_ended
 
-WORDS = ("the", "a", "<unk>", "N", "company", "said", "shares", "fell", "rose", "in", "new", "york", "mr.", "million", "of", "to", "its", "'s")
+WORDS = (
+    "the",
+    "a",
+    "<unk>",
+    "N",
+    "company",
+    "said",
+    "shares",
+    "fell",
+    "rose",
+    "in",
+    "new",
+    "york",
+    "mr.",
+    "million",
+    "of",
+    "to",
+    "its",
+    "'s",
+)
 
 
 @pytest.fixture
 def treebank(tmp_path: Path) -> Path:
-    """A folder with the three files, lower case, a space before and behind each line as in the published ones."""
+    """A folder with the three files, lower case, a space before and behind each line as in the
+    published ones."""
     draw = random.Random(3)
     folder = tmp_path / "simple-examples"
     folder.mkdir()
     for split, lines in (("train", 300), ("valid", 40), ("test", 40)):
-        text = "".join(f" {' '.join(draw.choices(WORDS, k=draw.randint(3, 12)))} \n" for _ in range(lines))
+        text = "".join(
+            f" {' '.join(draw.choices(WORDS, k=draw.randint(3, 12)))} \n" for _ in range(lines)
+        )
         (folder / f"ptb.{split}.txt").write_text(text, encoding="utf-8")
     return folder
 
 
-def test_small_model_of_the_penn_treebank_trains_to_its_end_with_the_published_schedule(treebank: Path) -> None:
-    changes = [f"corpus.source={treebank}", "model.embedding_dim=16", "model.hidden_size=16", "training.epochs=7", "training.device=cpu", "training.threads=1"]
-    config = parse_config(merge(PRESETS["ptb-small"], parse_assignments([*changes, "evaluation.every=0", "checkpoint.every=0"])))
+def test_small_model_of_the_penn_treebank_trains_to_its_end_with_the_published_schedule(
+    treebank: Path,
+) -> None:
+    changes = [
+        f"corpus.source={treebank}",
+        "model.embedding_dim=16",
+        "model.hidden_size=16",
+        "training.epochs=7",
+        "training.device=cpu",
+        "training.threads=1",
+    ]
+    config = parse_config(
+        merge(
+            PRESETS["ptb-small"],
+            parse_assignments([*changes, "evaluation.every=0", "checkpoint.every=0"]),
+        )
+    )
     run = start(config)
     summary = wait_until_ended(run)
     assert summary.status == "finished"
@@ -40,7 +77,15 @@ def test_small_model_of_the_penn_treebank_trains_to_its_end_with_the_published_s
     # Each word of the files, the end of a line and the padding.
     assert int(meta["vocab_size"]) == len(WORDS) + 2
     rates = {row.step: row.learning_rate for row in rows}
-    assert [rates[epoch * per_epoch] for epoch in range(1, 8)] == [20.0, 20.0, 20.0, 20.0, 10.0, 5.0, 2.5]
+    assert [rates[epoch * per_epoch] for epoch in range(1, 8)] == [
+        20.0,
+        20.0,
+        20.0,
+        20.0,
+        10.0,
+        5.0,
+        2.5,
+    ]
     assert summary.test.perplexity is not None
     # Words drawn alike have the perplexity of their number and of the lines' ends.
     assert summary.test.perplexity < len(WORDS) + 1

@@ -1,4 +1,5 @@
-"""`estimate --probe` from end to end: a real child, real steps, and estimates that go by them afterwards."""
+"""`estimate --probe` from end to end: a real child, real steps, and estimates that go by them
+afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.corpora import UNFINISHED_PREFIX
+from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
 from tests.integration.test_command_line import COMMAND, SMALL, Machine
 
 
@@ -22,7 +23,12 @@ def machine(home: Path) -> Machine:
 
 def test_a_probe_measures_and_later_estimates_use_it(machine: Machine) -> None:
     before = machine.json("estimate", *SMALL)
-    assert (before["memory_measured"], before["calibrated_by"], before["seconds"], before["probe"]) == (False, None, None, None)
+    assert (
+        before["memory_measured"],
+        before["calibrated_by"],
+        before["seconds"],
+        before["probe"],
+    ) == (False, None, None, None)
     done = machine.run("estimate", *SMALL, "--probe", "--json")
     found = json.loads(done.stdout)
     probe = found["probe"]
@@ -31,15 +37,28 @@ def test_a_probe_measures_and_later_estimates_use_it(machine: Machine) -> None:
     assert probe["tokens_per_second"] > 0
     assert probe["step_seconds"] > 0
     assert "20 of 20 steps" in done.stderr
-    assert sorted(path.name for path in machine.home.iterdir()) == ["calibration.json", "corpora"], "no run"
+    assert sorted(path.name for path in machine.home.iterdir()) == [
+        "calibration.json",
+        "corpora",
+    ], "no run"
     assert not [path for path in (machine.home / "corpora").glob("*") if path.name.startswith(".")]
     after = machine.json("estimate", *SMALL)
     assert after == {**found, "probe": None, "memory_free": after["memory_free"]}
-    assert (after["memory_measured"], after["calibrated_by"], after["calibrated_run"]) == (True, "probe", None)
-    assert after["memory_bytes"] == max(
-        probe["memory_bytes"], sum(after["memory_parts"][name] for name in ("process", "corpus", "weights", "moments", "saving"))
+    assert (after["memory_measured"], after["calibrated_by"], after["calibrated_run"]) == (
+        True,
+        "probe",
+        None,
     )
-    assert after["seconds"] == pytest.approx(after["steps"] * probe["step_seconds"], rel=0.1), "the last step of a pass is shorter"
+    assert after["memory_bytes"] == max(
+        probe["memory_bytes"],
+        sum(
+            after["memory_parts"][name]
+            for name in ("process", "corpus", "weights", "moments", "saving")
+        ),
+    )
+    assert after["seconds"] == pytest.approx(after["steps"] * probe["step_seconds"], rel=0.1), (
+        "the last step of a pass is shorter"
+    )
     other = machine.json("estimate", *SMALL, "--set", "training.batch_size=10")
     assert (other["memory_measured"], other["calibrated_by"]) == (False, "probe")
     words = machine.run("estimate", *SMALL).stdout
@@ -56,7 +75,12 @@ def test_a_probe_of_a_missing_text_is_refused_and_leaves_nothing(machine: Machin
 def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_reusable_work(machine: Machine) -> None:
     endless = (*SMALL, "--set", "corpus.sentences=400000")  # takes long to prepare
     process = subprocess.Popen(
-        [*COMMAND, "estimate", *endless, "--probe"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=machine.environment, start_new_session=True
+        [*COMMAND, "estimate", *endless, "--probe"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=machine.environment,
+        start_new_session=True,
     )
     assert process.stderr is not None
     assert "preparing" in process.stderr.readline()
@@ -67,11 +91,24 @@ def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_reusable_work(machine
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert not (machine.home / "calibration.json").exists()
-    assert [path for path in (machine.home / "corpora").glob("*") if not path.name.startswith(UNFINISHED_PREFIX)] == []
+    assert [
+        path
+        for path in (machine.home / "corpora").glob("*")
+        if not path.name.startswith(UNFINISHED_PREFIX)
+    ] == []
 
 
 def test_a_config_that_does_not_fit_gets_a_warning_with_a_batch_that_fits(machine: Machine) -> None:
-    huge = ("--preset", "elman", "--set", "model.hidden_size=4096", "--set", "model.embedding_dim=4096", "--set", "training.batch_size=60000")
+    huge = (
+        "--preset",
+        "elman",
+        "--set",
+        "model.hidden_size=4096",
+        "--set",
+        "model.embedding_dim=4096",
+        "--set",
+        "training.batch_size=60000",
+    )
     found = machine.json("estimate", *huge)
     assert found["memory_bytes"] > found["memory_free"]
     assert 1 <= found["largest_fitting_batch"] < 60_000

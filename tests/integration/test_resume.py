@@ -6,15 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.store.checkpoints import list_checkpoints
+from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.supervisor.control_client import resume, send
-from rnnlm_tui.supervisor.monitor import summarize
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended
+from rnnlm_tui.store.verify import list_checkpoints
+from tests.integration.runs import (
+    ENDLESS,
+    kill,
+    start,
+    tiny_config,
+    wait_for_step,
+    wait_until_ended,
+)
 
 
 def test_resume_after_stop_continues_from_the_same_step(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
+        )
+    )
     wait_for_step(run, 20)
     stopped = send(run, "stop")
     pid = resume(run)
@@ -32,7 +43,14 @@ def test_resume_after_stop_continues_from_the_same_step(text: Path) -> None:
 def test_a_run_from_a_checkpoint_starts_with_its_weights(text: Path) -> None:
     parent = start(tiny_config(text, {"training.max_steps": 200}), "parent")
     assert wait_until_ended(parent).status == "finished"
-    child = start(tiny_config(text, {"training.max_steps": 5, "schedule.warmup_steps": 1, "optimizer.learning_rate": 1e-6}), "child", parent="parent@200")
+    child = start(
+        tiny_config(
+            text,
+            {"training.max_steps": 5, "schedule.warmup_steps": 1, "optimizer.learning_rate": 1e-6},
+        ),
+        "child",
+        parent="parent@200",
+    )
     summary = wait_until_ended(child)
     assert summary.status == "finished"
     assert summary.parent == "parent@200"
@@ -45,7 +63,11 @@ def test_a_run_from_a_checkpoint_starts_with_its_weights(text: Path) -> None:
 def test_a_parent_of_another_shape_is_refused_with_a_message(text: Path) -> None:
     parent = start(tiny_config(text, {"training.max_steps": 10}), "parent")
     assert wait_until_ended(parent).status == "finished"
-    child = start(tiny_config(text, {"model.hidden_size": 8, "model.embedding_dim": 8}), "child", parent="parent@10")
+    child = start(
+        tiny_config(text, {"model.hidden_size": 8, "model.embedding_dim": 8}),
+        "child",
+        parent="parent@10",
+    )
     summary = wait_until_ended(child)
     assert summary.status == "failed"
     assert "parent@10 has another shape than this config" in str(summary.message)

@@ -9,14 +9,21 @@ import pytest
 import pytest_asyncio
 from transformers import GenerationConfig
 
-from rnnlm_tui.contract.config import SamplingConfig
-from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.client.control import send
+from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store.checkpoints import resolve_checkpoint
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.protocol import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.supervisor.control_client import send
-from rnnlm_tui.supervisor.sampler_client import SamplerClient
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended
+from rnnlm_tui.store.verify import resolve_checkpoint
+from tests.integration.runs import (
+    ENDLESS,
+    kill,
+    start,
+    tiny_config,
+    wait_for_step,
+    wait_until_ended,
+)
 
 
 @pytest_asyncio.fixture
@@ -26,9 +33,16 @@ async def client() -> AsyncIterator[SamplerClient]:
     await client.close()
 
 
-async def draw(client: SamplerClient, checkpoint: Path, prompt: str = "The cat", **settings: object) -> SampleDone:
+async def draw(
+    client: SamplerClient, checkpoint: Path, prompt: str = "The cat", **settings: object
+) -> SampleDone:
     """The whole continuation; the pieces must be the same text."""
-    request = SampleRequest(id=f"{prompt}-{settings}", checkpoint=str(checkpoint), prompt=prompt, settings=SamplingConfig.model_validate(settings))
+    request = SampleRequest(
+        id=f"{prompt}-{settings}",
+        checkpoint=str(checkpoint),
+        prompt=prompt,
+        settings=SamplingConfig.model_validate(settings),
+    )
     pieces: list[str] = []
     async for answer in client.generate(request):
         if isinstance(answer, SamplePiece):
@@ -39,7 +53,9 @@ async def draw(client: SamplerClient, checkpoint: Path, prompt: str = "The cat",
     raise AssertionError("no end of the sample came")
 
 
-async def test_a_seed_determines_the_text_and_the_run_samples_the_same(text: Path, client: SamplerClient) -> None:
+async def test_a_seed_determines_the_text_and_the_run_samples_the_same(
+    text: Path, client: SamplerClient
+) -> None:
     config = tiny_config(text)
     run = start(config)
     wait_until_ended(run)
@@ -49,13 +65,25 @@ async def test_a_seed_determines_the_text_and_the_run_samples_the_same(text: Pat
     assert first.bits_per_token > 0
     assert (await draw(client, checkpoint, max_new_tokens=200, seed=1)).text == first.text
     assert (await draw(client, checkpoint, max_new_tokens=200, seed=2)).text != first.text
-    assert (await draw(client, resolve_checkpoint(run, "60"), max_new_tokens=200, seed=1)).text != first.text
-    greedy = [(await draw(client, checkpoint, max_new_tokens=50, greedy=True, seed=seed)).text for seed in (1, 2)]
+    assert (
+        await draw(client, resolve_checkpoint(run, "60"), max_new_tokens=200, seed=1)
+    ).text != first.text
+    greedy = [
+        (await draw(client, checkpoint, max_new_tokens=50, greedy=True, seed=seed)).text
+        for seed in (1, 2)
+    ]
     assert greedy[0] == greedy[1]
     with RunReader(run) as reader:
         drawn = next(row for row in reader.samples() if row.step == 40)
     settings = config.sampling
-    same = await draw(client, checkpoint, temperature=settings.temperature, top_p=settings.top_p, max_new_tokens=settings.max_new_tokens, seed=settings.seed)
+    same = await draw(
+        client,
+        checkpoint,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_new_tokens=settings.max_new_tokens,
+        seed=settings.seed,
+    )
     assert same.text == drawn.text
     with pytest.raises(StorageError, match="no checkpoint"):
         await draw(client, run.checkpoints_path / "step-000000001")
@@ -67,12 +95,28 @@ async def test_a_seed_determines_the_text_and_the_run_samples_the_same(text: Pat
     assert (await draw(client, resolve_checkpoint(run, "60"), max_new_tokens=5)).tokens == 5
 
 
-async def test_a_stop_string_ends_the_text_and_a_checkpoint_records_the_sampling_settings(text: Path, client: SamplerClient) -> None:
-    run = start(tiny_config(text, {"training.max_steps": 20, "sampling.min_p": 0.01, "sampling.repetition_penalty": 1.1, "sampling.stop": ["qqq"]}))
+async def test_a_stop_string_ends_the_text_and_a_checkpoint_records_the_sampling_settings(
+    text: Path, client: SamplerClient
+) -> None:
+    run = start(
+        tiny_config(
+            text,
+            {
+                "training.max_steps": 20,
+                "sampling.min_p": 0.01,
+                "sampling.repetition_penalty": 1.1,
+                "sampling.stop": ["qqq"],
+            },
+        )
+    )
     wait_until_ended(run)
     checkpoint = resolve_checkpoint(run, "last")
     recorded = GenerationConfig.from_pretrained(checkpoint)
-    assert (recorded.min_p, recorded.repetition_penalty, recorded.stop_strings) == (0.01, 1.1, ["qqq"])
+    assert (recorded.min_p, recorded.repetition_penalty, recorded.stop_strings) == (
+        0.01,
+        1.1,
+        ["qqq"],
+    )
     whole = await draw(client, checkpoint, max_new_tokens=200, seed=1)
     stop = whole.text[100:103]
     done = await draw(client, checkpoint, max_new_tokens=200, seed=1, stop=("\x01never", stop))
@@ -82,7 +126,11 @@ async def test_a_stop_string_ends_the_text_and_a_checkpoint_records_the_sampling
 
 
 async def test_a_running_run_is_sampled_from_a_snapshot(text: Path, client: SamplerClient) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
+        )
+    )
     wait_for_step(run, 5)
     snapshot = send(run, "snapshot")
     done = await draw(client, run.path / snapshot.checkpoint, max_new_tokens=20)
@@ -94,7 +142,12 @@ async def test_a_running_run_is_sampled_from_a_snapshot(text: Path, client: Samp
 async def test_a_long_sample_is_cancelled_at_once(text: Path, client: SamplerClient) -> None:
     run = start(tiny_config(text, {"training.max_steps": 20}))
     wait_until_ended(run)
-    request = SampleRequest(id="long", checkpoint=str(resolve_checkpoint(run, "last")), prompt="", settings=SamplingConfig(max_new_tokens=1_000_000))
+    request = SampleRequest(
+        id="long",
+        checkpoint=str(resolve_checkpoint(run, "last")),
+        prompt="",
+        settings=SamplingConfig(max_new_tokens=1_000_000),
+    )
     answers: list[SamplePiece | SampleDone] = []
     async for answer in client.generate(request):
         answers.append(answer)

@@ -1,4 +1,5 @@
-"""The README's pictures: what a terminal shows, cell by cell, in its exact colours and without a font that decides how a chart looks."""
+"""The README's pictures: what a terminal shows, cell by cell, in its exact colours and without a
+font that decides how a chart looks."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from tests.tools.svg import DOT, MARGIN, WIDTH, picture_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 WORDS = "val 58.1 <&>"
-PROGRAM = f"print('\\x1b[38;5;215m\\x1b[1m{WORDS}\\x1b[0m  \\u28ff\\u2801 \\x1b[48;5;236m \\u256d\\u2500\\u2501\\u2584\\x1b[0m', end='', flush=True); input()"
+PROGRAM = (
+    f"print('\\x1b[38;5;215m\\x1b[1m{WORDS}\\x1b[0m  \\u28ff\\u2801 \\x1b[48;5;236m"
+    " \\u256d\\u2500\\u2501\\u2584\\x1b[0m', end='', flush=True); input()"
+)
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -37,7 +41,9 @@ def test_words_are_in_their_cells_in_their_colour(drawn: ElementTree.Element) ->
 def test_dots_lines_and_blocks_are_drawn_as_shapes(drawn: ElementTree.Element) -> None:
     dots = [path for path in drawn.iter(f"{SVG}path") if path.get("stroke-width") == str(DOT)]
     assert sum(path.get("d", "").count("M") for path in dots) == 9
-    assert not re.search("[\u2800-\u28ff─━╭▄]", "".join(text.text or "" for text in drawn.iter(f"{SVG}text")))
+    assert not re.search(
+        "[\u2800-\u28ff─━╭▄]", "".join(text.text or "" for text in drawn.iter(f"{SVG}text"))
+    )
     assert any(path.get("fill") == "#303030" for path in drawn.iter(f"{SVG}path"))
 
 

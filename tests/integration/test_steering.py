@@ -8,26 +8,42 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import ConfigError, InputError, RunStateError
-from rnnlm_tui.store.checkpoints import verify_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.supervisor.control_client import resume, send
-from rnnlm_tui.supervisor.monitor import summarize
-from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step, wait_until_ended
+from rnnlm_tui.store.verify import verify_checkpoint
+from tests.integration.runs import (
+    ENDLESS,
+    kill,
+    start,
+    tiny_config,
+    wait_for_step,
+    wait_until_ended,
+)
 
 
 def journal(run: RunDirectory) -> list[tuple[str, str]]:
     """Verb and answer of every journalled command, in order of time."""
     connection = sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)
     try:
-        return [(verb, result) for verb, result in connection.execute("SELECT verb, result FROM commands ORDER BY time")]
+        return [
+            (verb, result)
+            for verb, result in connection.execute(
+                "SELECT verb, result FROM commands ORDER BY time"
+            )
+        ]
     finally:
         connection.close()
 
 
 def test_every_command_is_recorded(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}))
+    run = start(
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
+        )
+    )
     wait_for_step(run, 5)
     assert send(run, "status").status == "running"
 
@@ -64,12 +80,31 @@ def test_every_command_is_recorded(text: Path) -> None:
     assert verify_checkpoint(run.path / stopped.checkpoint).step == stopped.step
     assert summarize(run).status == "stopped"
     verbs = [verb for verb, _ in journal(run)]
-    assert verbs == ["pause", "checkpoint", "snapshot", "evaluate", "sample", "set", "resume", "stop"]
+    assert verbs == [
+        "pause",
+        "checkpoint",
+        "snapshot",
+        "evaluate",
+        "sample",
+        "set",
+        "resume",
+        "stop",
+    ]
     assert all(json.loads(result)["ok"] for _, result in journal(run))
 
 
 def test_a_changed_setting_is_kept_in_the_next_attempt(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "schedule.kind": "constant", "checkpoint.every": 0, "evaluation.every": 0}))
+    run = start(
+        tiny_config(
+            text,
+            {
+                "training.max_steps": ENDLESS,
+                "schedule.kind": "constant",
+                "checkpoint.every": 0,
+                "evaluation.every": 0,
+            },
+        )
+    )
     wait_for_step(run, 10)
     send(run, "set", path="optimizer.learning_rate", value=0.0005)
     send(run, "set", path="checkpoint.every", value=25.0)
@@ -85,7 +120,9 @@ def test_a_changed_setting_is_kept_in_the_next_attempt(text: Path) -> None:
 
 
 def test_impossible_commands_are_refused_with_the_reason(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": 40, "evaluation.every": 0, "checkpoint.every": 0}))
+    run = start(
+        tiny_config(text, {"training.max_steps": 40, "evaluation.every": 0, "checkpoint.every": 0})
+    )
     with pytest.raises(InputError, match="can't be changed while a run trains"):
         send(run, "set", path="model.hidden_size", value=9)
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):

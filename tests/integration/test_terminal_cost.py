@@ -1,4 +1,5 @@
-"""What the app costs a terminal, printed exactly and held to its budgets with room for a machine that has much else to do: `python -m tests.benchmarks.terminal_cost` measures longer."""
+"""What the app costs a terminal, printed exactly and held to its budgets with room for a machine
+that has much else to do: `python -m tests.benchmarks.terminal_cost` measures longer."""
 
 from __future__ import annotations
 

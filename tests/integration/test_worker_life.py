@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.monitor import RunMonitor, summarize
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.store.checkpoints import list_checkpoints, verify_checkpoint
-from rnnlm_tui.store.locks import read_lock
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.supervisor.control_client import resume, send
-from rnnlm_tui.supervisor.monitor import RunMonitor, summarize
+from rnnlm_tui.store.verify import list_checkpoints, verify_checkpoint
+from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
 
 
@@ -34,9 +34,18 @@ def test_a_run_trains_to_its_last_step_and_records_everything(text: Path) -> Non
     with RunReader(run) as reader:
         steps = reader.recent_steps(100)
         assert [row.step for row in steps] == list(range(1, 61))
-        assert all(later.active_seconds > earlier.active_seconds for earlier, later in pairwise(steps))
-        assert [(row.step, row.split) for row in reader.evaluations()] == [(20, "validation"), (40, "validation"), (60, "validation"), (60, "test")]
-        assert [(row.step, row.prompt, row.tokens, row.seed) for row in reader.samples()] == [(step, "The cat", 12, 7) for step in (60, 40, 20)]
+        assert all(
+            later.active_seconds > earlier.active_seconds for earlier, later in pairwise(steps)
+        )
+        assert [(row.step, row.split) for row in reader.evaluations()] == [
+            (20, "validation"),
+            (40, "validation"),
+            (60, "validation"),
+            (60, "test"),
+        ]
+        assert [(row.step, row.prompt, row.tokens, row.seed) for row in reader.samples()] == [
+            (step, "The cat", 12, 7) for step in (60, 40, 20)
+        ]
         kinds = [event.kind for event in reversed(reader.events())]
     assert [kind for kind in kinds if kind != "note"][:3] == ["started", "preparing", "running"]
     assert kinds[-1] == "finished"
@@ -45,7 +54,12 @@ def test_a_run_trains_to_its_last_step_and_records_everything(text: Path) -> Non
 
 
 def test_retention_keeps_the_newest_and_the_best(text: Path) -> None:
-    run = start(tiny_config(text, {"checkpoint.keep_last": 2, "checkpoint.every": 10, "optimizer.learning_rate": 0.003}))
+    run = start(
+        tiny_config(
+            text,
+            {"checkpoint.keep_last": 2, "checkpoint.every": 10, "optimizer.learning_rate": 0.003},
+        )
+    )
     wait_until_ended(run)
     with RunReader(run) as reader:
         rows = reader.checkpoints()
@@ -53,7 +67,10 @@ def test_retention_keeps_the_newest_and_the_best(text: Path) -> None:
     assert [row.step for row in rows] == on_disk
     assert on_disk[-2:] == [50, 60]
     assert [row.step for row in rows if row.last] == [60]
-    best = min((row for row in rows if row.validation_loss is not None), key=lambda row: row.validation_loss or 0.0)
+    best = min(
+        (row for row in rows if row.validation_loss is not None),
+        key=lambda row: row.validation_loss or 0.0,
+    )
     assert [row.step for row in rows if row.best] == [best.step]
 
 
@@ -116,18 +133,33 @@ def test_a_stop_while_preparing_leaves_a_run_that_can_be_resumed(text: Path) -> 
 
 
 def test_a_warm_up_too_long_for_the_text_is_refused_before_the_first_step(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": None, "training.epochs": 1, "schedule.warmup_steps": 60_000}))
+    run = start(
+        tiny_config(
+            text,
+            {"training.max_steps": None, "training.epochs": 1, "schedule.warmup_steps": 60_000},
+        )
+    )
     summary = wait_until_ended(run)
     assert (summary.status, summary.step) == ("failed", 0)
     assert "schedule.warmup_steps: is 60,000, must be below the run's" in str(summary.message)
 
 
 def test_a_presets_warm_up_is_shortened_for_a_short_run_and_logged(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": 40, "schedule.warmup_steps": DEMO.schedule.warmup_steps, "optimizer.learning_rate": 1e-2}))
+    run = start(
+        tiny_config(
+            text,
+            {
+                "training.max_steps": 40,
+                "schedule.warmup_steps": DEMO.schedule.warmup_steps,
+                "optimizer.learning_rate": 1e-2,
+            },
+        )
+    )
     assert wait_until_ended(run).status == "finished"
     with RunReader(run) as reader:
         assert [event.text for event in reader.events() if "warm-up" in event.text] == [
-            "warm-up shortened to 4 steps, a tenth of the run: the preset's warm-up has 100 steps, the run 40"
+            "warm-up shortened to 4 steps, a tenth of the run: the preset's warm-up has 100 steps,"
+            " the run 40"
         ]
         rates = {row.step: row.learning_rate for row in reader.steps_since()}
     assert rates[2] == pytest.approx(5e-3)

@@ -1,7 +1,10 @@
-"""Compare the command line of two checkouts: `python -m tests.tools.compare_verbs BEFORE AFTER [--texts]`.
+"""Compare the command line of two checkouts: `python -m tests.tools.compare_verbs BEFORE AFTER
+[--texts]`.
 
-Runs the help of every verb, every verb that has --json, and a list of good and bad calls in both checkouts, each on a fresh
-copy of the same data home. Prints what differs: help, JSON, exit codes; with --texts also the other outputs. What differs
+Runs the help of every verb, every verb that has --json, and a list of good and bad calls in both
+checkouts, each on a fresh
+copy of the same data home. Prints what differs: help, JSON, exit codes; with --texts also the other
+outputs. What differs
 between two runs of BEFORE, such as times, counts as equal.
 """
 
@@ -192,7 +195,8 @@ def json_values(text: str) -> Any:
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Every key of a JSON value and what it holds: `checkpoints.last` → 400, `runs[].run` → the last run's."""
+    """Every key of a JSON value and what it holds: `checkpoints.last` → 400, `runs[].run` → the
+    last run's."""
     if isinstance(value, dict):
         inner = [leaves(part, f"{path}.{name}".lstrip(".")) for name, part in value.items()]
     elif isinstance(value, list):
@@ -213,7 +217,11 @@ def json_differences(before: str, again: str, after: str) -> list[str]:
     return [
         *(f"- {name}" for name in sorted(same_keys) if name not in three),
         *(f"+ {name}" for name in sorted(same_keys) if name not in one),
-        *(f"{name}: {one[name]!r} → {three[name]!r}" for name in one if name in stable and name in three and one[name] != three[name]),
+        *(
+            f"{name}: {one[name]!r} → {three[name]!r}"
+            for name in one
+            if name in stable and name in three and one[name] != three[name]
+        ),
         *(
             f"{name}: {type(one[name]).__name__} → {type(three[name]).__name__}"
             for name in one
@@ -224,41 +232,69 @@ def json_differences(before: str, again: str, after: str) -> list[str]:
 
 def text_differences(before: str, after: str, *, numbers: bool) -> list[str]:
     """The changed lines; without `numbers`, every number counts as equal."""
-    old, new = ((text if numbers else re.sub(r"\d[\d.,:]*", "#", text)).splitlines() for text in (before, after))
+    old, new = (
+        (text if numbers else re.sub(r"\d[\d.,:]*", "#", text)).splitlines()
+        for text in (before, after)
+    )
     lines = list(difflib.unified_diff(old, new, lineterm="", n=0))[2:]
     return [line for line in lines if not line.startswith("@@")]
 
 
-def report(before: dict[str, Answer], again: dict[str, Answer], after: dict[str, Answer], *, texts: bool) -> str:
+def report(
+    before: dict[str, Answer], again: dict[str, Answer], after: dict[str, Answer], *, texts: bool
+) -> str:
     """What differs, by kind."""
     sections: dict[str, list[str]] = {"exit codes": [], "JSON": [], "help": [], "texts": []}
     empty = Answer(-1, "", "")
     for call in dict.fromkeys((*before, *after)):
         old, repeated, new = before.get(call, empty), again.get(call, empty), after.get(call, empty)
         if old.code != new.code:
-            sections["exit codes"].append(f"{call}: {old.code} → {new.code}\n    {new.errors.strip()[:300]}")
+            sections["exit codes"].append(
+                f"{call}: {old.code} → {new.code}\n    {new.errors.strip()[:300]}"
+            )
         is_help, is_json = call.endswith("--help"), "--json" in call
         if is_json and (found := json_differences(old.output, repeated.output, new.output)):
             sections["JSON"] += [call, *(f"    {line}" for line in found)]
         if is_help or texts:
             pairs = [(old.errors, new.errors), *([] if is_json else [(old.output, new.output)])]
             found = [line for pair in pairs for line in text_differences(*pair, numbers=is_help)]
-            sections["help" if is_help else "texts"] += [call, *(f"    {line}" for line in found)] if found else []
+            sections["help" if is_help else "texts"] += (
+                [call, *(f"    {line}" for line in found)] if found else []
+            )
     sections = {name: lines for name, lines in sections.items() if name != "texts" or texts}
-    counted = ", ".join(f"{sum(not line.startswith('    ') for line in lines)} differ in {name}" for name, lines in sections.items())
-    return "\n".join([*(line for name, lines in sections.items() if lines for line in (f"=== {name}", *lines, "")), f"{len(before)} calls: {counted}"])
+    counted = ", ".join(
+        f"{sum(not line.startswith('    ') for line in lines)} differ in {name}"
+        for name, lines in sections.items()
+    )
+    return "\n".join(
+        [
+            *(
+                line
+                for name, lines in sections.items()
+                if lines
+                for line in (f"=== {name}", *lines, "")
+            ),
+            f"{len(before)} calls: {counted}",
+        ]
+    )
 
 
 def main() -> None:
     """Compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("before", type=Path, metavar="BEFORE")
     parser.add_argument("after", type=Path, metavar="AFTER")
-    parser.add_argument("--texts", action="store_true", help="also compare outputs that are neither help nor JSON")
+    parser.add_argument(
+        "--texts", action="store_true", help="also compare outputs that are neither help nor JSON"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rnnlm-verbs-") as root:
         folder = Path(root) / "work"
-        before, again, after = (answers(checkout, folder) for checkout in (given.before, given.before, given.after))
+        before, again, after = (
+            answers(checkout, folder) for checkout in (given.before, given.before, given.after)
+        )
     print(report(before, again, after, texts=given.texts))  # noqa: T201
 
 

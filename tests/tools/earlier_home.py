@@ -2,8 +2,10 @@
 
     python -m tests.tools.earlier_home CHECKOUT [--into tests/data/earlier_home.tar.gz]
 
-CHECKOUT is a worktree of the earlier version; its `.venv` is used if it has one. The home holds a finished run with labels
-and pins, a run whose worker was killed, a paused run whose worker was killed, a draft, a deleted run, and what the app remembers.
+CHECKOUT is a worktree of the earlier version; its `.venv` is used if it has one. The home holds a
+finished run with labels
+and pins, a run whose worker was killed, a paused run whose worker was killed, a draft, a deleted
+run, and what the app remembers.
 `expected.json` beside it has the earlier version's own answers.
 """
 
@@ -64,7 +66,13 @@ keep_last = 2
 [sampling]
 max_new_tokens = 12
 """
-FINISHED, KILLED, PAUSED, DRAFT, DELETED = "plain-otter", "brisk-heron", "calm-badger", "dusty-lynx", "stern-crane"
+FINISHED, KILLED, PAUSED, DRAFT, DELETED = (
+    "plain-otter",
+    "brisk-heron",
+    "calm-badger",
+    "dusty-lynx",
+    "stern-crane",
+)
 KILLED_AFTER, PAUSED_AFTER = 230, 130
 """Steps after which the two workers are killed and paused: between two checkpoints."""
 PROMPT = "the boy"
@@ -78,12 +86,22 @@ class EarlierVersion:
         python = checkout / ".venv" / "bin" / "python"
         self.home = home
         self._command = [str(python if python.exists() else sys.executable), "-m", "rnnlm_tui"]
-        self._variables = {"PYTHONPATH": str(checkout.resolve()), "RNNLM_TUI_HOME": str(home), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        self._variables = {
+            "PYTHONPATH": str(checkout.resolve()),
+            "RNNLM_TUI_HOME": str(home),
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        }
 
     def run(self, *arguments: str) -> str:
         """Run a verb and return its output."""
         done = subprocess.run(
-            [*self._command, *arguments], capture_output=True, text=True, check=False, env={**os.environ, **self._variables}, cwd=self.home.parent
+            [*self._command, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **self._variables},
+            cwd=self.home.parent,
         )
         if done.returncode:
             sys.exit(f"{' '.join(arguments)}: exit code {done.returncode}\n{done.stderr}")
@@ -91,12 +109,16 @@ class EarlierVersion:
 
     def app(self, *arguments: str) -> Terminal:
         """Open the app in a terminal."""
-        return Terminal([*self._command, *arguments], columns=120, rows=40, environment=self._variables)
+        return Terminal(
+            [*self._command, *arguments], columns=120, rows=40, environment=self._variables
+        )
 
     def kill_worker(self, run: str) -> None:
         """`kill -9` the worker of a run."""
         with closing(self._database(run)) as connection:
-            (pid,) = connection.execute("SELECT pid FROM attempts ORDER BY attempt DESC LIMIT 1").fetchone()
+            (pid,) = connection.execute(
+                "SELECT pid FROM attempts ORDER BY attempt DESC LIMIT 1"
+            ).fetchone()
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: json.loads(self.run("show", run, "--json"))["status"] == "crashed")
 
@@ -144,7 +166,8 @@ def make(earlier: EarlierVersion, folder: Path) -> None:
 
 
 def use_app(earlier: EarlierVersion) -> None:
-    """Let the app remember something: a typed prompt, the open run, two runs marked for comparison."""
+    """Let the app remember something: a typed prompt, the open run, two runs marked for
+    comparison."""
     with earlier.app("open", FINISHED) as terminal:
         terminal.wait_for("Perplexity", PATIENCE)
         terminal.send("4")
@@ -167,22 +190,29 @@ def use_app(earlier: EarlierVersion) -> None:
 
 def expected(earlier: EarlierVersion) -> dict[str, object]:
     """The earlier version's answers about the home."""
-    answers: dict[str, object] = {verb: json.loads(earlier.run(verb, "--json")) for verb in ("runs", "trash", "corpus")}
+    answers: dict[str, object] = {
+        verb: json.loads(earlier.run(verb, "--json")) for verb in ("runs", "trash", "corpus")
+    }
     for run in (FINISHED, KILLED, PAUSED):
         answers[f"checkpoints {run}"] = json.loads(earlier.run("checkpoints", run, "--json"))
         answers[f"metrics {run}"] = json.loads(earlier.run("metrics", run, "--json"))
-    answers["sample"] = json.loads(earlier.run("sample", f"{FINISHED}@best", PROMPT, "--greedy", "--json"))
+    answers["sample"] = json.loads(
+        earlier.run("sample", f"{FINISHED}@best", PROMPT, "--greedy", "--json")
+    )
     return answers
 
 
 def without_spare_files(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Leave out what every version makes again: the reserved space (4 MB of random bytes a run) and SQLite's shared memory."""
+    """Leave out what every version makes again: the reserved space (4 MB of random bytes a run) and
+    SQLite's shared memory."""
     return None if member.name.endswith((".ballast", "-shm")) else member
 
 
 def main() -> None:
     """Make the archive."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkout", type=Path, metavar="CHECKOUT")
     parser.add_argument("--into", type=Path, default=ARCHIVE)
     given = parser.parse_args()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from rnnlm_tui.cli.application import EXIT_CODES, build, command_of
-from rnnlm_tui.cli.config_text import field_help
-from rnnlm_tui.cli.verbs import VERBS
-from rnnlm_tui.contract.config import SECTIONS, RunConfig
-from rnnlm_tui.contract.presets import PRESET_SUMMARIES
-from rnnlm_tui.contract.validation import section_model
+from rnnlm_tui.cli.app import EXIT_CODES, VERBS, build, command_of
+from rnnlm_tui.cli.config import field_help
 from rnnlm_tui.docs import GUIDES
+from rnnlm_tui.schema.config import SECTIONS, RunConfig
+from rnnlm_tui.schema.presets import PRESET_SUMMARIES
+from rnnlm_tui.schema.validation import section_model
 from rnnlm_tui.tui.actions import key_table
 
 _MARKED = re.compile(r"<!-- (?P<name>[a-z ]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
@@ -60,7 +59,9 @@ def verb_rows() -> Iterable[tuple[str, str, str]]:
     for verb in VERBS:
         command = command_of(verb)
         arguments = "".join(
-            f" {parameter.metavar or (parameter.name or '').upper()}" for parameter in command.params if parameter.param_type_name == "argument"
+            f" {parameter.metavar or (parameter.name or '').upper()}"
+            for parameter in command.params
+            if parameter.param_type_name == "argument"
         )
         yield f"`{verb.name}{arguments}`", verb.summary, _options(command)
 
@@ -71,19 +72,36 @@ def field_rows() -> Iterable[tuple[str, str, str]]:
     for section in SECTIONS:
         for name in section_model(section).model_fields:
             value = getattr(getattr(config, section), name)
-            yield f"`{section}.{name}`", str(value) if name == "seed" else _shown(value), field_help(f"{section}.{name}")
+            yield (
+                f"`{section}.{name}`",
+                str(value) if name == "seed" else _shown(value),
+                field_help(f"{section}.{name}"),
+            )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Format a Markdown table; `<eos>` and the like would be HTML outside of backticks."""
     lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(re.sub(r"(?<!`)<\w+>", r"`\g<0>`", cell).replace("|", "\\|") for cell in cells) + " |\n" for cells in lines)
+    return "".join(
+        "| "
+        + " | ".join(re.sub(r"(?<!`)<\w+>", r"`\g<0>`", cell).replace("|", "\\|") for cell in cells)
+        + " |\n"
+        for cells in lines
+    )
 
 
 def _options(command: object) -> str:
     parameters = getattr(command, "params", [])
-    shown = [option for parameter in parameters if parameter.param_type_name == "option" for option in parameter.opts if option.startswith("--")]
-    return " ".join(f"`{option}`" for option in shown if not re.fullmatch(r"--(help|.*-completion)", option))
+    shown = [
+        option
+        for parameter in parameters
+        if parameter.param_type_name == "option"
+        for option in parameter.opts
+        if option.startswith("--")
+    ]
+    return " ".join(
+        f"`{option}`" for option in shown if not re.fullmatch(r"--(help|.*-completion)", option)
+    )
 
 
 def _shown(value: object) -> str:
@@ -93,7 +111,13 @@ def _shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ", ".join(f"“{item}”" for item in value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -1,7 +1,9 @@
 """Measure the code's structure: `python -m tests.tools.house [--list] [PATH ...]`.
 
-Each PATH is a checkout; two of them are printed side by side, such as before and after a change. `--list` names every place.
-Everything is read from the source with `ast`; only Textual itself is imported, to know its private names.
+Each PATH is a checkout; two of them are printed side by side, such as before and after a change.
+`--list` names every place.
+Everything is read from the source with `ast`; only Textual itself is imported, to know its private
+names.
 """
 
 from __future__ import annotations
@@ -80,13 +82,21 @@ def measure(root: Path) -> House:
             f"files under {SHORT_FILE} lines with one importer": list(single_importers(modules)),
             "bases with one subclass": list(lonely_bases(modules)),
             "import cycles": cycles,
-            "import cycles through TYPE_CHECKING": [cycle for cycle in every_cycle if cycle not in cycles],
-            f"uses of Textual's private names outside {TEXTUAL_MODULE}": list(private_uses(modules)),
+            "import cycles through TYPE_CHECKING": [
+                cycle for cycle in every_cycle if cycle not in cycles
+            ],
+            f"uses of Textual's private names outside {TEXTUAL_MODULE}": list(
+                private_uses(modules)
+            ),
             f"lines over {LINE_LENGTH} columns in {PACKAGE}": list(long_lines(root, PACKAGE)),
             f"lines over {LINE_LENGTH} columns in tests": list(long_lines(root, "tests")),
             "class names used more than once": list(repeated_classes(modules)),
-            f"constructors with more than {PARAMETERS} parameters": list(wide_functions(modules, constructors=True)),
-            f"functions with more than {PARAMETERS} parameters": list(wide_functions(modules, constructors=False)),
+            f"constructors with more than {PARAMETERS} parameters": list(
+                wide_functions(modules, constructors=True)
+            ),
+            f"functions with more than {PARAMETERS} parameters": list(
+                wide_functions(modules, constructors=False)
+            ),
         },
     )
 
@@ -103,7 +113,12 @@ def read_modules(root: Path) -> dict[str, Module]:
         text = path.read_text(encoding="utf-8")
         found[name] = path.relative_to(root / PACKAGE).as_posix(), text, ast.parse(text)
     known = frozenset(found)
-    return {name: Module(name, path, text, tree, imported_names(tree), tuple(project_imports(tree, known))) for name, (path, text, tree) in found.items()}
+    return {
+        name: Module(
+            name, path, text, tree, imported_names(tree), tuple(project_imports(tree, known))
+        )
+        for name, (path, text, tree) in found.items()
+    }
 
 
 def imported_names(tree: ast.AST) -> dict[str, str]:
@@ -112,14 +127,19 @@ def imported_names(tree: ast.AST) -> dict[str, str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name.partition(".")[0]] = alias.name if alias.asname else alias.name.partition(".")[0]
+                names[alias.asname or alias.name.partition(".")[0]] = (
+                    alias.name if alias.asname else alias.name.partition(".")[0]
+                )
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {
+                alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names
+            }
     return names
 
 
 def project_imports(tree: ast.Module, known: frozenset[str]) -> Iterator[Import]:
-    """The project's modules that a module imports, at its top, in functions and for type checkers."""
+    """The project's modules that a module imports, at its top, in functions and for type
+    checkers."""
 
     def visit(body: Iterable[ast.AST], local: bool, typing_only: bool) -> Iterator[Import]:
         for node in body:
@@ -173,27 +193,46 @@ def single_importers(modules: dict[str, Module]) -> Iterator[str]:
         for imported in module.imports:
             importers[imported.target].add(module.name)
     for name, module in modules.items():
-        if module.lines < SHORT_FILE and not module.path.endswith("__init__.py") and len(importers[name] - {name}) == 1:
+        if (
+            module.lines < SHORT_FILE
+            and not module.path.endswith("__init__.py")
+            and len(importers[name] - {name}) == 1
+        ):
             (importer,) = importers[name] - {name}
             yield f"{module.path}: {module.lines} lines, imported by {importer}"
 
 
 def lonely_bases(modules: dict[str, Module]) -> Iterator[str]:
-    """Classes that one class inherits from and nothing creates: parts of that class in a file of their own."""
+    """Classes that one class inherits from and nothing creates: parts of that class in a file of
+    their own."""
     subclasses: dict[str, list[str]] = defaultdict(list)
     defined = {f"{module.name}.{node.name}" for module, node in classes(modules)}
     for module, node in classes(modules):
         for base in base_names(module, node):
             if base in defined:
                 subclasses[base].append(f"{module.name}.{node.name}")
-    created = {qualified(module, node.func) for module in modules.values() for node in ast.walk(module.tree) if isinstance(node, ast.Call)}
-    yield from (f"{base}: {only[0]}" for base, only in sorted(subclasses.items()) if len(only) == 1 and base not in created)
+    created = {
+        qualified(module, node.func)
+        for module in modules.values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+    }
+    yield from (
+        f"{base}: {only[0]}"
+        for base, only in sorted(subclasses.items())
+        if len(only) == 1 and base not in created
+    )
 
 
 def import_cycles(modules: dict[str, Module], *, typing: bool) -> list[str]:
-    """Groups of modules that import each other, imports inside functions included; with `typing` those for type checkers too."""
+    """Groups of modules that import each other, imports inside functions included; with `typing`
+    those for type checkers too."""
     graph = {
-        name: {imported.target for imported in module.imports if (typing or not imported.typing_only) and imported.target != name}
+        name: {
+            imported.target
+            for imported in module.imports
+            if (typing or not imported.typing_only) and imported.target != name
+        }
         for name, module in modules.items()
     }
     return sorted(" ↔ ".join(sorted(group)) for group in strong_components(graph) if len(group) > 1)
@@ -227,23 +266,36 @@ def strong_components(graph: dict[str, set[str]]) -> list[set[str]]:
 
 
 def repeated_classes(modules: dict[str, Module]) -> Iterator[str]:
-    """Names that more than one class has; not those inside a class, such as a widget's message `Changed`."""
+    """Names that more than one class has; not those inside a class, such as a widget's message
+    `Changed`."""
     places: dict[str, list[str]] = defaultdict(list)
     for module in modules.values():
         for node in module.tree.body:
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(module.path)
-    yield from (f"{name}: {', '.join(paths)}" for name, paths in sorted(places.items()) if len(paths) > 1)
+    yield from (
+        f"{name}: {', '.join(paths)}" for name, paths in sorted(places.items()) if len(paths) > 1
+    )
 
 
 def wide_functions(modules: dict[str, Module], *, constructors: bool) -> Iterator[str]:
-    """Constructors, or other functions, with many parameters; a verb's options are its parameters and don't count."""
+    """Constructors, or other functions, with many parameters; a verb's options are its parameters
+    and don't count."""
     for module in modules.values():
         for node in ast.walk(module.tree):
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (node.name == "__init__") != constructors:
+            if (
+                not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+                or (node.name == "__init__") != constructors
+            ):
                 continue
             given = node.args
-            count = len([one for one in (*given.posonlyargs, *given.args, *given.kwonlyargs) if one.arg not in ("self", "cls")])
+            count = len(
+                [
+                    one
+                    for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)
+                    if one.arg not in ("self", "cls")
+                ]
+            )
             is_verb = module.path.startswith("cli/") and "typer." in ast.unparse(given)
             if count > PARAMETERS and not is_verb:
                 yield f"{module.path}:{node.lineno}: {node.name}, {count}"
@@ -262,7 +314,10 @@ def long_lines(root: Path, folder: str) -> Iterator[str]:
 
 def private_uses(modules: dict[str, Module]) -> Iterator[str]:
     """Uses of Textual's private modules, names and attributes outside the one file for them."""
-    bases = {f"{module.name}.{node.name}": list(base_names(module, node)) for module, node in classes(modules)}
+    bases = {
+        f"{module.name}.{node.name}": list(base_names(module, node))
+        for module, node in classes(modules)
+    }
     for module in modules.values():
         if module.path == TEXTUAL_MODULE:
             continue
@@ -279,7 +334,11 @@ def private_imports(module: Module) -> Iterator[tuple[int, str]]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        yield from ((node.lineno, name) for name in names if name.startswith("textual.") and any(map(is_private, name.split("."))))
+        yield from (
+            (node.lineno, name)
+            for name in names
+            if name.startswith("textual.") and any(map(is_private, name.split(".")))
+        )
 
 
 def inherited_uses(module: Module, bases: dict[str, list[str]]) -> Iterator[tuple[int, str]]:
@@ -289,10 +348,18 @@ def inherited_uses(module: Module, bases: dict[str, list[str]]) -> Iterator[tupl
             continue
         inherited = inherited_private_names(f"{module.name}.{node.name}", bases)
         for part in ast.walk(node):
-            if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name | ast.Call) and part.attr in inherited:
+            if (
+                isinstance(part, ast.Attribute)
+                and isinstance(part.value, ast.Name | ast.Call)
+                and part.attr in inherited
+            ):
                 if ast.unparse(part.value) in ("self", "cls", "super()"):
                     yield part.lineno, f"{ast.unparse(part.value)}.{part.attr}"
-            elif isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and part in node.body and part.name in inherited:
+            elif (
+                isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
+                and part in node.body
+                and part.name in inherited
+            ):
                 yield part.lineno, f"overrides {part.name}"
 
 
@@ -300,25 +367,43 @@ def inherited_private_names(name: str, bases: dict[str, list[str]]) -> frozenset
     """The private names of every Textual class that a class of the project inherits from."""
     names: frozenset[str] = frozenset()
     for base in bases.get(name, []):
-        names |= inherited_private_names(base, bases) if base in bases else textual_class_names(base)
+        names |= (
+            inherited_private_names(base, bases) if base in bases else textual_class_names(base)
+        )
     return names
 
 
 def foreign_uses(module: Module) -> Iterator[tuple[int, str]]:
-    """`widget._x` and `getattr(widget, "_x")` where Textual has such a name and the module itself doesn't define it."""
-    if not any(name.split(".")[0] == "textual" for name in module.names.values()) and not module.path.startswith("tui/"):
+    """`widget._x` and `getattr(widget, "_x")` where Textual has such a name and the module itself
+    doesn't define it."""
+    if not any(
+        name.split(".")[0] == "textual" for name in module.names.values()
+    ) and not module.path.startswith("tui/"):
         return
     own = private_definitions(module.tree)
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+        if isinstance(node, ast.Attribute) and not (
+            isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+        ):
             owner = ast.unparse(node.value)
-            other_library = module.names.get(owner.partition(".")[0], "textual").partition(".")[0] not in (PACKAGE, "textual")
+            other_library = module.names.get(owner.partition(".")[0], "textual").partition(".")[
+                0
+            ] not in (PACKAGE, "textual")
             known = is_private(node.attr) and node.attr not in own and node.attr in textual_names()
             if known and owner != "super()" and not other_library:
                 yield node.lineno, f"{ast.unparse(node.value)}.{node.attr}"
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr", "delattr") and len(node.args) > 1:
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("getattr", "setattr", "hasattr", "delattr")
+            and len(node.args) > 1
+        ):
             name = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
-            if isinstance(name, str) and is_private(name) and name not in own and name in textual_names():
+            if (
+                isinstance(name, str)
+                and is_private(name)
+                and name not in own
+                and name in textual_names()
+            ):
                 yield node.lineno, ast.unparse(node)
 
 
@@ -333,11 +418,22 @@ def private_definitions(tree: ast.AST) -> frozenset[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name) and node.value.id == "self":
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        ):
             names.add(node.attr)
         elif isinstance(node, ast.ClassDef):
             for part in node.body:
-                for target in part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []:
+                for target in (
+                    part.targets
+                    if isinstance(part, ast.Assign)
+                    else [part.target]
+                    if isinstance(part, ast.AnnAssign)
+                    else []
+                ):
                     names |= {target.id} if isinstance(target, ast.Name) else set()
     return frozenset(name for name in names if is_private(name))
 
@@ -353,7 +449,8 @@ def textual_names() -> frozenset[str]:
 
 @cache
 def textual_class_names(name: str) -> frozenset[str]:
-    """The private names of one class of Textual and of its bases in Textual; empty for any other class."""
+    """The private names of one class of Textual and of its bases in Textual; empty for any other
+    class."""
     module_name, _, class_name = name.rpartition(".")
     if module_name.partition(".")[0] != "textual":
         return frozenset()
@@ -361,14 +458,23 @@ def textual_class_names(name: str) -> frozenset[str]:
     names: set[str] = set()
     for base in inspect.getmro(found) if inspect.isclass(found) else ():
         if base.__module__.partition(".")[0] == "textual":
-            names |= private_definitions(class_source(base)) | {one for one in vars(base) if is_private(one)}
+            names |= private_definitions(class_source(base)) | {
+                one for one in vars(base) if is_private(one)
+            }
     return frozenset(names)
 
 
 def class_source(found: type) -> ast.AST:
     """The source of a class."""
     tree = _module_source(inspect.getsourcefile(found) or "")
-    return next((node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == found.__name__), ast.Module([], []))
+    return next(
+        (
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef) and node.name == found.__name__
+        ),
+        ast.Module([], []),
+    )
 
 
 @cache
@@ -388,9 +494,14 @@ def table(houses: dict[str, House], *, listed: bool) -> str:
         ("largest file", *(f"{house.largest[0]} {house.largest[1]}" for house in houses.values())),
     ]
     last = list(houses.values())[-1]
-    rows += [(name, *(f"{len(house.found[name]):,}" for house in houses.values())) for name in last.found]
+    rows += [
+        (name, *(f"{len(house.found[name]):,}" for house in houses.values())) for name in last.found
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     if listed:
         for name, places in last.found.items():
             if places:
@@ -400,8 +511,17 @@ def table(houses: dict[str, House], *, listed: bool) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.tools.house", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("paths", nargs="*", type=Path, default=[Path()], metavar="PATH", help="a checkout (default: this folder)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.tools.house", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        default=[Path()],
+        metavar="PATH",
+        help="a checkout (default: this folder)",
+    )
     parser.add_argument("--list", action="store_true", help="name every place in the last checkout")
     given = parser.parse_args(arguments)
     for path in given.paths:

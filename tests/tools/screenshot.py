@@ -1,8 +1,10 @@
-"""Makes the README's pictures from the real app: trains the demo and two short runs beside it, and draws what a terminal shows of them as SVG.
+"""Makes the README's pictures from the real app: trains the demo and two short runs beside it, and
+draws what a terminal shows of them as SVG.
 
     python -m tests.tools.screenshot [--home HOME] [--share 0.8] [--size 120x40] [--into .github]
 
-The dashboard is taken while the demo trains, then the prompt, then the three runs compared. With a home whose runs have these
+The dashboard is taken while the demo trains, then the prompt, then the three runs compared. With a
+home whose runs have these
 names nothing is trained.
 """
 
@@ -16,14 +18,14 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.presets import preset
-from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.start import start_run
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import preset
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.supervisor.monitor import summarize
-from rnnlm_tui.supervisor.start import start_run
 from tests.terminal import Terminal
 from tests.tools.svg import picture_of
 
@@ -32,7 +34,15 @@ SHOWN = "plain-otter"
 BESIDE = {
     "brisk-heron": parse_config(merge(preset("gru"), {"training.epochs": 2})),
     "dusty-lynx": parse_config(
-        merge(preset("demo"), {"training.epochs": 2, "model.hidden_size": 128, "model.embedding_dim": 128, "optimizer.learning_rate": 2e-3})
+        merge(
+            preset("demo"),
+            {
+                "training.epochs": 2,
+                "model.hidden_size": 128,
+                "model.embedding_dim": 128,
+                "optimizer.learning_rate": 2e-3,
+            },
+        )
     ),
 }
 """What the demo is compared with."""
@@ -43,15 +53,26 @@ STILL_SECONDS = 1.5
 
 def main() -> None:
     """Train, look, draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--home", type=Path, help="where runs are, or are made; a temporary folder")
-    parser.add_argument("--share", type=float, default=0.8, help="of the demo that is done when the dashboard is drawn")
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=0.8,
+        help="of the demo that is done when the dashboard is drawn",
+    )
     parser.add_argument("--size", default="120x40", help="columns and rows")
     parser.add_argument("--into", type=Path, default=FOLDER, help="folder of the pictures")
     given = parser.parse_args()
     columns, rows = (int(part) for part in given.size.split("x"))
     given.into.mkdir(exist_ok=True)
-    with nullcontext(str(given.home)) if given.home else tempfile.TemporaryDirectory(prefix="rnnlm-tui-") as home:
+    with (
+        nullcontext(str(given.home))
+        if given.home
+        else tempfile.TemporaryDirectory(prefix="rnnlm-tui-") as home
+    ):
         os.environ["RNNLM_TUI_HOME"] = home
         there = {run.name: run for run in list_runs()}
         for name, config in BESIDE.items():
@@ -59,7 +80,9 @@ def main() -> None:
                 wait_for_share(start_run(config, name), 1.0)
         shown = there.get(SHOWN) or start_run(RunConfig(), SHOWN)
         wait_for_share(shown, given.share)
-        with Terminal([sys.executable, "-m", "rnnlm_tui", "open", SHOWN], columns=columns, rows=rows) as terminal:
+        with Terminal(
+            [sys.executable, "-m", "rnnlm_tui", "open", SHOWN], columns=columns, rows=rows
+        ) as terminal:
             draw_dashboard(terminal, given.into)
             draw_prompt(terminal, given.into)
             wait_for_share(shown, 1.0)
@@ -68,7 +91,9 @@ def main() -> None:
 
 def wait_for_share(run: RunDirectory, share: float) -> None:
     """Until so much of the run is done; it ends the script where the run does not get there."""
-    while (summary := summarize(run)).status in LIVING and summary.step < share * (summary.max_steps or sys.maxsize):
+    while (summary := summarize(run)).status in LIVING and summary.step < share * (
+        summary.max_steps or sys.maxsize
+    ):
         time.sleep(0.5)
     if summary.status not in (*LIVING, "finished"):
         sys.exit(f"{run.name} {summary.status}: {summary.message}")

@@ -1,4 +1,5 @@
-"""A terminal's cells as an SVG picture: text in whatever monospaced font there is, squeezed into its cells; braille, blocks and lines are drawn, so that no font decides how a chart looks."""
+"""A terminal's cells as an SVG picture: text in whatever monospaced font there is, squeezed into
+its cells; braille, blocks and lines are drawn, so that no font decides how a chart looks."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def picture_of(terminal: Terminal) -> str:
             x, cells = MARGIN + column * WIDTH, len(words)
             colour, ground = _colours(cell)
             if ground != BACKGROUND:
-                grounds.setdefault(ground, []).append(f"M{x} {y}h{cells * WIDTH}v{HEIGHT}h-{cells * WIDTH}z")
+                grounds.setdefault(ground, []).append(
+                    f"M{x} {y}h{cells * WIDTH}v{HEIGHT}h-{cells * WIDTH}z"
+                )
             if (signs := words.strip()) and not _drawn(signs[0]):
                 texts.append(_text(words, x, y, colour, cell))
             for index, glyph in enumerate(words):
@@ -53,11 +56,24 @@ def picture_of(terminal: Terminal) -> str:
                     shapes.setdefault(colour, []).append(path)
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+            (
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+                f' width="{width}" height="{height}">'
+            ),
             f'<rect width="{width}" height="{height}" rx="6" fill="#{BACKGROUND}"/>',
-            *(f'<path fill="#{colour}" d="{"".join(paths)}"/>' for paint in (grounds, shapes) for colour, paths in paint.items()),
-            *(f'<path fill="none" stroke="#{colour}" stroke-width="{DOT}" d="{"".join(paths)}"/>' for colour, paths in dots.items()),
-            f'<g font-family="{FONTS}" font-size="{FONT_SIZE}" fill="#{FOREGROUND}" xml:space="preserve">',
+            *(
+                f'<path fill="#{colour}" d="{"".join(paths)}"/>'
+                for paint in (grounds, shapes)
+                for colour, paths in paint.items()
+            ),
+            *(
+                f'<path fill="none" stroke="#{colour}" stroke-width="{DOT}" d="{"".join(paths)}"/>'
+                for colour, paths in dots.items()
+            ),
+            (
+                f'<g font-family="{FONTS}" font-size="{FONT_SIZE}" fill="#{FOREGROUND}"'
+                ' xml:space="preserve">'
+            ),
             *texts,
             "</g>",
             "</svg>\n",
@@ -66,13 +82,16 @@ def picture_of(terminal: Terminal) -> str:
 
 
 def _runs(terminal: Terminal, row: int) -> Iterator[tuple[int, str, pyte.screens.Char]]:
-    """First column, signs and first cell of what stands together: words of one style, or drawn signs of one colour."""
+    """First column, signs and first cell of what stands together: words of one style, or drawn
+    signs of one colour."""
     begin, words, first = 0, "", terminal.screen.buffer[row][0]
     for column in range(terminal.columns):
         cell = terminal.screen.buffer[row][column]
         sign = cell.data or " "
         apart = words and (
-            _style(cell) != _style(first) or (sign != " " and _drawn(sign) != _drawn(words.lstrip()[:1] or sign)) or (sign == " " and words[-1] == " ")
+            _style(cell) != _style(first)
+            or (sign != " " and _drawn(sign) != _drawn(words.lstrip()[:1] or sign))
+            or (sign == " " and words[-1] == " ")
         )
         if apart:
             yield from _trimmed(begin, words, first)
@@ -83,7 +102,9 @@ def _runs(terminal: Terminal, row: int) -> Iterator[tuple[int, str, pyte.screens
     yield from _trimmed(begin, words, first)
 
 
-def _trimmed(begin: int, words: str, cell: pyte.screens.Char) -> Iterator[tuple[int, str, pyte.screens.Char]]:
+def _trimmed(
+    begin: int, words: str, cell: pyte.screens.Char
+) -> Iterator[tuple[int, str, pyte.screens.Char]]:
     """Without blanks at its ends, where they can't be seen."""
     if _colours(cell)[1] == BACKGROUND and not cell.underscore:
         begin, words = begin + len(words) - len(words.lstrip()), words.strip()
@@ -106,12 +127,20 @@ def _text(words: str, x: int, y: int, colour: str, cell: pyte.screens.Char) -> s
     given = "" if colour == FOREGROUND else f' fill="#{colour}"'
     given += ' font-weight="bold"' if cell.bold else ""
     given += ' text-decoration="underline"' if cell.underscore else ""
-    return f'<text x="{x}" y="{y + BASELINE}" textLength="{len(words) * WIDTH}" lengthAdjust="spacingAndGlyphs"{given}>{escape(words, quote=False)}</text>'
+    return (
+        f'<text x="{x}" y="{y + BASELINE}" textLength="{len(words) * WIDTH}"'
+        f' lengthAdjust="spacingAndGlyphs"{given}>{escape(words, quote=False)}</text>'
+    )
 
 
 def _drawn(glyph: str) -> bool:
     """Whether a sign is drawn and not written."""
-    return 0x2800 <= ord(glyph) <= 0x28FF or 0x2581 <= ord(glyph) <= 0x258F or glyph in LINES or glyph in DASHED
+    return (
+        0x2800 <= ord(glyph) <= 0x28FF
+        or 0x2581 <= ord(glyph) <= 0x258F
+        or glyph in LINES
+        or glyph in DASHED
+    )
 
 
 def _dots(glyph: str, x: int, y: int) -> str:
@@ -119,8 +148,16 @@ def _dots(glyph: str, x: int, y: int) -> str:
     bits = ord(glyph) - 0x2800
     if not 0 <= bits <= 0xFF:
         return ""
-    found = [(row, column) for row, pair in enumerate(BRAILLE_BITS) for column, bit in enumerate(pair) if bits & bit]
-    return "".join(f"M{x + 1 + round(column * WIDTH / 2)} {y + 2 + round(row * HEIGHT / 4)}.5h{DOT}" for row, column in found)
+    found = [
+        (row, column)
+        for row, pair in enumerate(BRAILLE_BITS)
+        for column, bit in enumerate(pair)
+        if bits & bit
+    ]
+    return "".join(
+        f"M{x + 1 + round(column * WIDTH / 2)} {y + 2 + round(row * HEIGHT / 4)}.5h{DOT}"
+        for row, column in found
+    )
 
 
 def _shape(glyph: str, x: int, y: int) -> str:
@@ -152,10 +189,20 @@ def _arm(side: str, x: int, y: int) -> str:
 
 
 def _corner(side: int, end: int, across: int, down: int) -> str:
-    """A round corner one unit thick, from the cell's side at `down` to its upper or lower end at `across`."""
+    """A round corner one unit thick, from the cell's side at `down` to its upper or lower end at
+    `across`."""
     right, below = side > across, end > down
-    outer = f"M{side} {down + (0 if below else 1)}H{across + (4 if right else -3)}Q{across + (0 if right else 1)} {down + (0 if below else 1)} {across + (0 if right else 1)} {down + (4 if below else -3)}V{end}"
-    inner = f"h{1 if right else -1}V{down + (4 if below else -3)}Q{across + (1 if right else 0)} {down + (1 if below else 0)} {across + (4 if right else -3)} {down + (1 if below else 0)}H{side}z"
+    outer = (
+        f"M{side}"
+        f" {down + (0 if below else 1)}H{across + (4 if right else -3)}Q{across + (0 if right else 1)}"
+        f" {down + (0 if below else 1)} {across + (0 if right else 1)}"
+        f" {down + (4 if below else -3)}V{end}"
+    )
+    inner = (
+        f"h{1 if right else -1}V{down + (4 if below else -3)}Q{across + (1 if right else 0)}"
+        f" {down + (1 if below else 0)} {across + (4 if right else -3)}"
+        f" {down + (1 if below else 0)}H{side}z"
+    )
     return outer + inner
 
 

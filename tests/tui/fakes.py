@@ -1,4 +1,5 @@
-"""Invented runs for the app's tests: snapshots that look like a real demo, and services that remember what was asked of them."""
+"""Invented runs for the app's tests: snapshots that look like a real demo, and services that
+remember what was asked of them."""
 
 from __future__ import annotations
 
@@ -13,16 +14,29 @@ from pathlib import Path
 from time import time
 from typing import Literal, cast
 
-from rnnlm_tui.contract.commands import CommandResult, Verb
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.corpora import CorpusManifest
-from rnnlm_tui.contract.estimates import parameter_count
-from rnnlm_tui.contract.memory import memory_parts
-from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, CheckpointRow, EvaluationRow, EventKind, EventRow, HardwareRow, SampleRow
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.contract.summary import (
+from rnnlm_tui.client.control import LogFollower
+from rnnlm_tui.client.corpora import Preview
+from rnnlm_tui.client.estimate import Estimate
+from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.client.sampler import SamplerClient
+from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, RunNameError, UnknownRunError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.corpora import CorpusManifest
+from rnnlm_tui.schema.estimates import memory_parts, parameter_count
+from rnnlm_tui.schema.metrics import (
+    MACHINE_COLUMNS,
+    METRIC_COLUMNS,
+    CheckpointRow,
+    EvaluationRow,
+    EventKind,
+    EventRow,
+    HardwareRow,
+    SampleRow,
+)
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.protocol import CommandResult, SampleDone, SamplePiece, SampleRequest, Verb
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.summary import (
     BaselineFigures,
     CheckpointFigures,
     EvaluationFigures,
@@ -32,22 +46,15 @@ from rnnlm_tui.contract.summary import (
     SourceFigures,
     TrainFigures,
 )
-from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, RunNameError, UnknownRunError
 from rnnlm_tui.store.labels import RunLabels
-from rnnlm_tui.store.machine_history import MachineTable
 from rnnlm_tui.store.manifest import CheckpointFile, Manifest
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.series import Band, SeriesTable
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
 from rnnlm_tui.store.trash import TrashedRun
-from rnnlm_tui.supervisor.estimate import Estimate
-from rnnlm_tui.supervisor.login import EndsAtLogout
-from rnnlm_tui.supervisor.machine import MachineFacts
-from rnnlm_tui.supervisor.monitor import RunSnapshot
-from rnnlm_tui.supervisor.preview import Preview
-from rnnlm_tui.supervisor.sampler_client import SamplerClient
-from rnnlm_tui.supervisor.worker_log import LogFollower
+from rnnlm_tui.system.machine import MachineFacts
+from rnnlm_tui.system.processes import EndsAtLogout
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.widgets.readings import HISTORY_SECONDS
+from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 
 MOST, EPOCHS = 4_754, 8
 TEXTS = (
@@ -74,13 +81,23 @@ def make_series(steps: int, width: int = 4) -> SeriesTable:
     active = array("d", (at * 0.0264 for at in step))
     mean = array("d", (train_loss(at) + noise.gauss(0, 0.03) for at in step))
     spread = array("d", (abs(noise.gauss(0.06, 0.03)) for _ in step))
-    speed = array("d", ((27_600 if not 0.42 < at / MOST < 0.44 else 14_000) + noise.gauss(0, 300) for at in step))
+    speed = array(
+        "d",
+        ((27_600 if not 0.42 < at / MOST < 0.44 else 14_000) + noise.gauss(0, 300) for at in step),
+    )
     norm = array("d", (0.4 + 1.2 * math.exp(-at / 150) + abs(noise.gauss(0, 0.02)) for at in step))
-    rate = array("d", (3e-3 * min(1, at / 100) * (0.51 + 0.49 * math.cos(math.pi * at / MOST)) for at in step))
+    rate = array(
+        "d",
+        (3e-3 * min(1, at / 100) * (0.51 + 0.49 * math.cos(math.pi * at / MOST)) for at in step),
+    )
 
     def band(middle: array[float], by: array[float] | float) -> Band:
         sides = by if isinstance(by, array) else array("d", [by] * len(middle))
-        return Band(array("d", (m - s for m, s in zip(middle, sides, strict=True))), array("d", (m + s for m, s in zip(middle, sides, strict=True))), middle)
+        return Band(
+            array("d", (m - s for m, s in zip(middle, sides, strict=True))),
+            array("d", (m + s for m, s in zip(middle, sides, strict=True))),
+            middle,
+        )
 
     bands = (band(mean, spread), band(norm, 0.03), band(rate, 0.0), band(speed, 400.0))
     return SeriesTable(
@@ -95,7 +112,9 @@ def make_series(steps: int, width: int = 4) -> SeriesTable:
     )
 
 
-def make_summary(name: str = "plain-otter", status: RunStatus = "running", step: int = 3_751, **changes: object) -> RunSummary:
+def make_summary(
+    name: str = "plain-otter", status: RunStatus = "running", step: int = 3_751, **changes: object
+) -> RunSummary:
     """A run's figures; everything can be changed."""
     best = step // 100 * 100
     loss = train_loss(best) + 0.13 * min(1, best / 900)
@@ -114,7 +133,9 @@ def make_summary(name: str = "plain-otter", status: RunStatus = "running", step:
     return RunSummary.model_validate({"evaluation": known["validation"], **known})
 
 
-def make_hardware(*, gpu: bool = True, count: int = 40, busy: float = 71) -> tuple[HardwareRow, ...]:
+def make_hardware(
+    *, gpu: bool = True, count: int = 40, busy: float = 71
+) -> tuple[HardwareRow, ...]:
     """The machine, oldest first."""
     gib = 2**30
     noise = random.Random(3)
@@ -144,23 +165,45 @@ def make_history(rows: Sequence[HardwareRow]) -> MachineTable:
     """The same readings as the machine of the whole run, one a bucket."""
     bands = {}
     for name in MACHINE_COLUMNS:
-        values = array("d", (math.nan if (value := getattr(row, name)) is None else value for row in rows))
+        values = array(
+            "d", (math.nan if (value := getattr(row, name)) is None else value for row in rows)
+        )
         bands[name] = Band(values, values, values)
     return MachineTable(array("d", (row.time for row in rows)), bands)
 
 
 def make_snapshot(
-    status: RunStatus = "running", step: int = 3_751, *, name: str = "plain-otter", gpu: bool = True, config: RunConfig = DEMO, **changes: object
+    status: RunStatus = "running",
+    step: int = 3_751,
+    *,
+    name: str = "plain-otter",
+    gpu: bool = True,
+    config: RunConfig = DEMO,
+    **changes: object,
 ) -> RunSnapshot:
     """A whole demo run at that step."""
     summary = make_summary(name, status, step, **changes)
     steps = list(range(100, step + 1, 100))
     evaluations = tuple(
-        EvaluationRow(1, at, "validation", "validation", train_loss(at) + 0.13 * min(1, at / 900), 20_000, 1.67 + math.exp(-at / 600), 0.4, START + at * 0.0264)
+        EvaluationRow(
+            1,
+            at,
+            "validation",
+            "validation",
+            train_loss(at) + 0.13 * min(1, at / 900),
+            20_000,
+            1.67 + math.exp(-at / 600),
+            0.4,
+            START + at * 0.0264,
+        )
         for at in steps
     )
     sampled = [at for at in (1_000, 2_000, 3_700) if at <= step]
-    samples = tuple(SampleRow(1, at, prompt, text, 40, 7, START + at * 0.0264) for at in reversed(sampled) for prompt, text in TEXTS)
+    samples = tuple(
+        SampleRow(1, at, prompt, text, 40, 7, START + at * 0.0264)
+        for at in reversed(sampled)
+        for prompt, text in TEXTS
+    )
     saved = [at for at in (1_000, 2_000, 3_000, 3_500, 3_700, 3_750) if at <= step]
     checkpoints = tuple(
         CheckpointRow(1, at, at * EPOCHS / MOST, 700 * at, train_loss(at), train_loss(at) + 0.13, 6_500_000, f"checkpoints/step-{at:09d}", at == (3_700 if step >= 3_700 else saved[-1]), at == saved[-1], START + at * 0.0264)
@@ -168,8 +211,15 @@ def make_snapshot(
     )  # fmt: skip
     kinds: list[tuple[int, EventKind, str]] = [(0, "started", "started")]
     if step > 1_512:
-        kinds += [(1_512, "paused", "paused"), (1_512, "resumed", "resumed"), (1_512, "setting", "learning rate 3e-3 → 2.5e-3")]
-    events = tuple(EventRow(1 if at < 1_512 or kind == "paused" else 2, at, kind, text, START + at * 0.0264) for at, kind, text in reversed(kinds))
+        kinds += [
+            (1_512, "paused", "paused"),
+            (1_512, "resumed", "resumed"),
+            (1_512, "setting", "learning rate 3e-3 → 2.5e-3"),
+        ]
+    events = tuple(
+        EventRow(1 if at < 1_512 or kind == "paused" else 2, at, kind, text, START + at * 0.0264)
+        for at, kind, text in reversed(kinds)
+    )
     hardware = make_hardware(gpu=gpu, busy=0 if status == "stalled" else 71) if step else ()
     return RunSnapshot(
         summary, config, make_series(step), evaluations, samples, events, checkpoints, hardware, ("evaluation at 3,751",), 3.0 if status == "running" else None, machine=make_history(hardware),
@@ -179,13 +229,31 @@ def make_snapshot(
 def make_machine(*, gpu: bool = True) -> MachineFacts:
     """A machine with a card, or without."""
     gib = 2**30
-    facts = MachineFacts(host="gpu1", cpu_count=8, memory_total=62 * gib, memory_free=int(52.9 * gib), disk_free=212 * 10**9)
-    return replace(facts, gpu_name="NVIDIA L4", gpu_memory_total=23 * gib, gpu_memory_used=int(4.1 * gib)) if gpu else facts
+    facts = MachineFacts(
+        host="gpu1",
+        cpu_count=8,
+        memory_total=62 * gib,
+        memory_free=int(52.9 * gib),
+        disk_free=212 * 10**9,
+    )
+    return (
+        replace(
+            facts, gpu_name="NVIDIA L4", gpu_memory_total=23 * gib, gpu_memory_used=int(4.1 * gib)
+        )
+        if gpu
+        else facts
+    )
 
 
 def preparing(step: int = 0) -> RunSnapshot:
     """A run that builds its corpus."""
-    return make_snapshot("preparing", step, preparing=PreparingFigures(phase="encoding", done=900_000, total=1_880_000), train=TrainFigures(), eta_seconds=None)
+    return make_snapshot(
+        "preparing",
+        step,
+        preparing=PreparingFigures(phase="encoding", done=900_000, total=1_880_000),
+        train=TrainFigures(),
+        eta_seconds=None,
+    )
 
 
 def elman() -> RunSnapshot:
@@ -248,7 +316,9 @@ class FakeSampler:
             yield SamplePiece(id=request.id, text=word, tokens=count)
         if self.gate is not None:
             await self.gate.wait()
-        reason: Literal["cancelled", "length"] = "cancelled" if request.id in self.cancelled else "length"
+        reason: Literal["cancelled", "length"] = (
+            "cancelled" if request.id in self.cancelled else "length"
+        )
         yield SampleDone(
             id=request.id, reason=reason, text=text, tokens=len(self.words), prompt_tokens=5, seconds=0.02, first_token_seconds=0.004, bits_per_token=4.1
         )  # fmt: skip
@@ -359,7 +429,10 @@ class FakeServices(Services):
         self.calls.append(("send", verb))
         if self.slow_worker is not None:
             self.slow_worker.wait()
-        written = {"stop": "checkpoints/step-000003752", "snapshot": "snapshots/step-000003751-aa"}.get(verb, "")
+        written = {
+            "stop": "checkpoints/step-000003752",
+            "snapshot": "snapshots/step-000003751-aa",
+        }.get(verb, "")
         return CommandResult(id="1", ok=True, status="running", step=3_752, checkpoint=written)
 
     def resume(self, run: RunDirectory) -> str:
@@ -398,7 +471,12 @@ class FakeServices(Services):
         self.deleted.append(run.name)
         summary = self._summary(run.name)
         self.runs.remove(summary)
-        trashed = TrashedRun(run.name, Path(f"/nowhere/trash/{run.name}.{len(self.deleted)}"), time(), summary.checkpoints.bytes)
+        trashed = TrashedRun(
+            run.name,
+            Path(f"/nowhere/trash/{run.name}.{len(self.deleted)}"),
+            time(),
+            summary.checkpoints.bytes,
+        )
         self.in_trash[trashed.path] = (trashed, summary)
         return trashed
 
@@ -418,8 +496,19 @@ class FakeServices(Services):
             raise self.refuse
         return self.in_trash.pop(trashed.path)[0].bytes
 
-    def label(self, run: RunDirectory, *, tags: tuple[str, ...] | None = None, note: str | None = None, pinned: bool | None = None) -> RunLabels:
-        changes = {key: value for key, value in (("tags", tags), ("note", note), ("pinned", pinned)) if value is not None}
+    def label(
+        self,
+        run: RunDirectory,
+        *,
+        tags: tuple[str, ...] | None = None,
+        note: str | None = None,
+        pinned: bool | None = None,
+    ) -> RunLabels:
+        changes = {
+            key: value
+            for key, value in (("tags", tags), ("note", note), ("pinned", pinned))
+            if value is not None
+        }
         changed = self._summary(run.name).model_copy(update=changes)
         self.runs = [changed if summary.run == run.name else summary for summary in self.runs]
         return RunLabels(changed.tags, changed.note, changed.pinned)

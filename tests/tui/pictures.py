@@ -1,7 +1,10 @@
-"""Snapshots of the screen as text files: the characters, then the colour of each and its background.
+"""Snapshots of the screen as text files: the characters, then the colour of each and its
+background.
 
-Every state is drawn in full colour at 80×24 and 120×40. `MORE` lists the few states that are also drawn in another
-size, in ASCII, or without colour. RNNLM_TUI_REWRITE=1 rewrites the files; look at the diff before you commit it.
+Every state is drawn in full colour at 80×24 and 120×40. `MORE` lists the few states that are also
+drawn in another
+size, in ASCII, or without colour. RNNLM_TUI_REWRITE=1 rewrites the files; look at the diff before
+you commit it.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ from typing import Literal
 import pytest
 from rich.style import Style
 
+from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.strips import cells_of
+from rnnlm_tui.tui.text import cells_of
 
 SIZES = ((80, 24), (120, 40))
 """Every state is drawn in these sizes."""
@@ -35,7 +38,8 @@ MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
     "prompt": (((80, 24), "ascii"), ((80, 24), "plain")),
     "help": ((LARGE, ""), ((80, 24), "ascii")),
 }
-"""State → its further snapshots: where a pane has a layout of its own, and each pane once in ASCII and once without colour."""
+"""State → its further snapshots: where a pane has a layout of its own, and each pane once in ASCII
+and once without colour."""
 INKS: dict[str, tuple[str, str]] = {
     palette.TEXT: ("t", "text"), palette.DIM: ("d", "dim"), palette.BRIGHT: ("w", "white"), palette.NEARLY_BRIGHT: ("e", "typed"), palette.LABEL: ("l", "label"),
     palette.FAINT: ("i", "faint"), palette.GREY: ("o", "grey"), palette.BORDER: ("b", "border"), palette.FOCUS: ("f", "focus, train"), palette.RAW: ("n", "raw"),
@@ -46,10 +50,23 @@ INKS: dict[str, tuple[str, str]] = {
 """Colour of a character → its letter and its name; bold characters have the capital letter."""
 BAND = "m"
 """Raw bands in colours other than the first."""
-GROUNDS = {palette.FIELD: "field", palette.SELECTED: "selected", palette.FOCUS: "focus", palette.BRIGHT: "white", palette.RAW: "marked"}
+GROUNDS = {
+    palette.FIELD: "field",
+    palette.SELECTED: "selected",
+    palette.FOCUS: "focus",
+    palette.BRIGHT: "white",
+    palette.RAW: "marked",
+}
 PLAIN = dict(
     zip(
-        (" ".join(word for bit, word in enumerate(("bold", "dim", "underlined", "inverse")) if looks >> bit & 1) for looks in range(16)),
+        (
+            " ".join(
+                word
+                for bit, word in enumerate(("bold", "dim", "underlined", "inverse"))
+                if looks >> bit & 1
+            )
+            for looks in range(16)
+        ),
         " bdhuUvVrRiIxXyY",
         strict=True,
     )
@@ -66,12 +83,21 @@ def cells_on(app: RnnlmApp) -> Cells:
 
 def each_view(*names: str) -> pytest.MarkDecorator:
     """Parametrize a test with the name, size and mode of every snapshot of these states."""
-    views = [(name, size, mode) for name in names for size, mode in (*((size, "") for size in SIZES), *MORE.get(name, ()))]
-    return pytest.mark.parametrize(("name", "size", "mode"), views, ids=[_file_name(*view) for view in views])
+    views = [
+        (name, size, mode)
+        for name in names
+        for size, mode in (*((size, "") for size in SIZES), *MORE.get(name, ()))
+    ]
+    return pytest.mark.parametrize(
+        ("name", "size", "mode"), views, ids=[_file_name(*view) for view in views]
+    )
 
 
-def assert_picture(app: RnnlmApp, folder: Path, name: str, size: tuple[int, int], mode: Mode) -> None:
-    """The screen equals the snapshot; without colour no cell has one, and in ASCII every character is ASCII."""
+def assert_picture(
+    app: RnnlmApp, folder: Path, name: str, size: tuple[int, int], mode: Mode
+) -> None:
+    """The screen equals the snapshot; without colour no cell has one, and in ASCII every character
+    is ASCII."""
     path = folder / f"{_file_name(name, size, mode)}.txt"
     if mode == "ascii":
         _assert_equals(path, ascii_lines(app))
@@ -82,7 +108,9 @@ def assert_picture(app: RnnlmApp, folder: Path, name: str, size: tuple[int, int]
     bare = cells_on(app)
     app.use_colours(before)
     looks = _looks(bare)
-    _assert_equals(path, [*texts(bare), *looks] if mode == "plain" else [*texts(coloured), *_colours(coloured)])
+    _assert_equals(
+        path, [*texts(bare), *looks] if mode == "plain" else [*texts(coloured), *_colours(coloured)]
+    )
 
 
 def ascii_lines(app: RnnlmApp) -> list[str]:
@@ -115,12 +143,23 @@ def ink_letter(sign: str, style: Style | None) -> str:
 
 
 def ground_name(style: Style | None) -> str:
-    """A cell's background, underline and inverse; empty for a plain cell on the app's background."""
+    """A cell's background, underline and inverse; empty for a plain cell on the app's
+    background."""
     assert style is not None
     assert style.bgcolor is not None
     colour = style.bgcolor.triplet.hex if style.bgcolor.triplet else style.bgcolor.name
-    assert colour == palette.BACKGROUND or colour in GROUNDS, f"the background {colour} isn't in the palette"
-    return " ".join(word for word in (GROUNDS.get(colour, ""), "underlined" if style.underline else "", "inverse" if style.reverse else "") if word)
+    assert colour == palette.BACKGROUND or colour in GROUNDS, (
+        f"the background {colour} isn't in the palette"
+    )
+    return " ".join(
+        word
+        for word in (
+            GROUNDS.get(colour, ""),
+            "underlined" if style.underline else "",
+            "inverse" if style.reverse else "",
+        )
+        if word
+    )
 
 
 def plain_letter(sign: str, style: Style | None) -> str:
@@ -129,22 +168,47 @@ def plain_letter(sign: str, style: Style | None) -> str:
     assert style.color is None, f"{sign!r} has the colour {style.color}"
     assert style.bgcolor is None, f"{sign!r} has the background {style.bgcolor}"
     faint = style.dim and sign.strip()
-    look = " ".join(word for word, has in (("bold", style.bold), ("dim", faint), ("underlined", style.underline), ("inverse", style.reverse)) if has)
+    look = " ".join(
+        word
+        for word, has in (
+            ("bold", style.bold),
+            ("dim", faint),
+            ("underlined", style.underline),
+            ("inverse", style.reverse),
+        )
+        if has
+    )
     return PLAIN[look] if sign.strip() or style.underline or style.reverse else " "
 
 
 def _colours(cells: Cells) -> list[str]:
     rows = _letters(cells, ink_letter)
     seen = {letter.lower() for row in rows for letter in row if letter != " "}
-    legend = ", ".join([f"{letter} {name}" for letter, name in INKS.values() if letter in seen] + ([f"{BAND} another band"] if BAND in seen else []))
-    under = [f"{y:>3} {name} {spans}" for y, row in enumerate(cells) for name, spans in _grounds(row)]
-    return [f"--- colours: {legend}; capitals are bold", *rows, "--- backgrounds, by row and columns", *under]
+    legend = ", ".join(
+        [f"{letter} {name}" for letter, name in INKS.values() if letter in seen]
+        + ([f"{BAND} another band"] if BAND in seen else [])
+    )
+    under = [
+        f"{y:>3} {name} {spans}" for y, row in enumerate(cells) for name, spans in _grounds(row)
+    ]
+    return [
+        f"--- colours: {legend}; capitals are bold",
+        *rows,
+        "--- backgrounds, by row and columns",
+        *under,
+    ]
 
 
 def _looks(cells: Cells) -> list[str]:
     rows = _letters(cells, plain_letter)
     seen = {letter for row in rows for letter in row}
-    return [f"--- without colour: {', '.join(f'{letter} {look}' for look, letter in PLAIN.items() if look and letter in seen)}", *rows]
+    return [
+        (
+            "--- without colour:"
+            f" {', '.join(f'{letter} {look}' for look, letter in PLAIN.items() if look and letter in seen)}"
+        ),
+        *rows,
+    ]
 
 
 def _letters(cells: Cells, letter: Callable[[str, Style | None], str]) -> list[str]:
@@ -167,4 +231,9 @@ def _assert_equals(path: Path, lines: list[str]) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     before = path.read_text(encoding="utf-8").splitlines()
-    assert lines == before, "\n".join(["the screen differs from its snapshot:", *unified_diff(before, lines, path.name, "now", lineterm="", n=0)])
+    assert lines == before, "\n".join(
+        [
+            "the screen differs from its snapshot:",
+            *unified_diff(before, lines, path.name, "now", lineterm="", n=0),
+        ]
+    )

@@ -1,4 +1,5 @@
-"""What the app's tests share: an app on invented runs, its screen as text, and waiting for a condition."""
+"""What the app's tests share: an app on invented runs, its screen as text, and waiting for a
+condition."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ from time import monotonic
 
 from textual.pilot import Pilot
 
-from rnnlm_tui.supervisor.monitor import RunSnapshot
+from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.appearance import Display
+from rnnlm_tui.tui.theme import Display
 from tests.tui.fakes import FakeServices, make_snapshot
 
 DEADLINE = 20.0
@@ -45,7 +46,14 @@ async def running_app(
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on invented runs, after the first look at them."""
     services = services if services is not None else with_runs(make_snapshot())
-    app = RnnlmApp(services.run(run) if run is not None else None, pane, display=Display(ascii_only=ascii_only), fps=20.0, services=services, settings=settings)
+    app = RnnlmApp(
+        services.run(run) if run is not None else None,
+        pane,
+        display=Display(ascii_only=ascii_only),
+        fps=20.0,
+        services=services,
+        settings=settings,
+    )
     async with app.run_test(size=size, notifications=True) as pilot:
         await until(pilot, lambda: app.summaries is not None and app.machine is not None)
         if run is not None:
@@ -59,7 +67,9 @@ async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:
     end = monotonic() + DEADLINE
     while not condition():
         assert pilot.app._exception is None, f"the app failed: {pilot.app._exception!r}"
-        assert monotonic() < end, f"waited {DEADLINE:g} s in vain; the screen:\n{text_of(pilot.app)}"
+        assert monotonic() < end, (
+            f"waited {DEADLINE:g} s in vain; the screen:\n{text_of(pilot.app)}"
+        )
         await pilot.pause()
         await asyncio.sleep(0.01)
     await pilot.pause()
@@ -77,7 +87,8 @@ def text_of(app: object) -> str:
 
 
 def shown(app: RnnlmApp) -> list[str]:
-    """The runs of the table from the top, by the two letters in front of a name that tell of cursor and mark."""
+    """The runs of the table from the top, by the two letters in front of a name that tell of cursor
+    and mark."""
     lines = lines_of(app)[4:]
     rows = lines[: next(index for index, line in enumerate(lines) if line.startswith(("╰", "+")))]
     return [f"{row[1]}{row[3]} {row[5:].split()[0]}" for row in rows if row[5:].strip(" │╰╯─╭")]

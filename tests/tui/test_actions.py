@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from textual.binding import Binding
 
-from rnnlm_tui.tui.actions import ACTIONS, PANES, Action, Pane, action, actions_for, bindings_for, key_label, key_table
+from rnnlm_tui.tui.actions import (
+    ACTIONS,
+    PANES,
+    Action,
+    Pane,
+    action,
+    actions_for,
+    bindings_for,
+    key_label,
+    key_table,
+)
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.compare import CompareScreen
@@ -27,7 +37,9 @@ SCREENS: dict[Pane, type[PaneScreen]] = {
 
 @pytest.mark.parametrize("entry", ACTIONS, ids=lambda entry: entry.id)
 def test_every_action_has_a_method_where_it_works(entry: Action) -> None:
-    owners: list[type] = [RnnlmApp] if entry.on_app else [SCREENS[pane] for pane in entry.panes or PANES]
+    owners: list[type] = (
+        [RnnlmApp] if entry.on_app else [SCREENS[pane] for pane in entry.panes or PANES]
+    )
     assert [owner.__name__ for owner in owners if not hasattr(owner, f"action_{entry.id}")] == []
 
 
@@ -54,7 +66,11 @@ def test_every_action_of_a_screen_is_bound_under_its_id(pane: Pane) -> None:
 
 def test_every_id_is_there_once_and_has_words() -> None:
     assert len({entry.id for entry in ACTIONS}) == len(ACTIONS)
-    assert [entry.id for entry in ACTIONS if not (entry.verb and entry.help and (entry.keys or entry.palette))] == []
+    assert [
+        entry.id
+        for entry in ACTIONS
+        if not (entry.verb and entry.help and (entry.keys or entry.palette))
+    ] == []
     assert [entry.id for entry in ACTIONS if len(entry.verb) > 11] == []
 
 
@@ -62,9 +78,16 @@ def test_key_table_names_every_key_that_is_not_told_elsewhere() -> None:
     table = key_table()
     assert len(table) == sum(not entry.covered for entry in ACTIONS)
     assert ("space", "Train", action("pause").help, "`pause`") in table
-    assert ("+ - 0", "Train, Compare", action("smoother").help, "`smoother` `rougher` `raw`") in table
+    assert (
+        "+ - 0",
+        "Train, Compare",
+        action("smoother").help,
+        "`smoother` `rougher` `raw`",
+    ) in table
     assert ("^p", "everywhere", action("next_theme").help, "`next_theme`") in table
-    assert {name.strip("`") for row in table for name in row[3].split()} == {entry.id for entry in ACTIONS}
+    assert {name.strip("`") for row in table for name in row[3].split()} == {
+        entry.id for entry in ACTIONS
+    }
 
 
 def test_an_unknown_action_is_an_error() -> None:
@@ -72,6 +95,16 @@ def test_an_unknown_action_is_an_error() -> None:
         action("fly")
 
 
-@pytest.mark.parametrize(("key", "label"), [("ctrl+p", "^p"), ("f5", "F5"), ("question_mark", "?"), ("S", "S"), ("shift+left", "⇧←"), ("escape", "esc")])
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        ("ctrl+p", "^p"),
+        ("f5", "F5"),
+        ("question_mark", "?"),
+        ("S", "S"),
+        ("shift+left", "⇧←"),
+        ("escape", "esc"),
+    ],
+)
 def test_keys_are_written_as_people_read_them(key: str, label: str) -> None:
     assert key_label(key) == label

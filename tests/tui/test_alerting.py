@@ -1,4 +1,5 @@
-"""Alerts in the app, and to a real terminal: only when it has lost the focus, and only while that is wished."""
+"""Alerts in the app, and to a real terminal: only when it has lost the focus, and only while that
+is wished."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import MachineChanged
 from rnnlm_tui.tui.widgets.frame import FooterLine
@@ -64,7 +65,9 @@ def test_a_terminal_is_called_only_while_it_has_lost_the_focus(tmp_path: Path) -
         assert terminal.raw.count(b"\x07") == bells
         terminal.send(BLUR)
         tell(told, "failed 1")
-        terminal.wait_for(lambda: b"\x1b]9;rnnlm-tui: plain-otter failed\x07" in terminal.raw, DEADLINE)
+        terminal.wait_for(
+            lambda: b"\x1b]9;rnnlm-tui: plain-otter failed\x07" in terminal.raw, DEADLINE
+        )
         assert b"plain-otter makes no progress" not in terminal.raw
         assert terminal.raw.count(b"\x07") == bells + 2, "the bell, and the end of one notification"
         terminal.send(FOCUS)
@@ -84,7 +87,12 @@ async def test_another_pane_says_what_happened_and_the_runs_own_pane_shows_it() 
     services = with_runs(make_snapshot())
     async with running_app(services, pane="runs") as (app, pilot):
         become(services, "finished")
-        await until(pilot, lambda: "plain-otter finished: val perplexity 55.3 after 3,751 steps" in lines_of(app)[-1])
+        await until(
+            pilot,
+            lambda: (
+                "plain-otter finished: val perplexity 55.3 after 3,751 steps" in lines_of(app)[-1]
+            ),
+        )
         assert app.screen.query_one(FooterLine)._timer is None, "it stays until somebody is there"
         await pilot.press("j")
         await until(pilot, lambda: "finished" not in lines_of(app)[-1])
@@ -104,9 +112,13 @@ async def test_a_disk_that_becomes_low_is_said_on_every_pane() -> None:
         await until(pilot, lambda: "the disk of the runs has 4.0 GB free" in lines_of(app)[-1])
 
 
-async def test_alerts_to_the_terminal_are_turned_off_and_on_and_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_alerts_to_the_terminal_are_turned_off_and_on_and_that_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     called: list[str] = []
-    monkeypatch.setattr(RnnlmApp, "write_to_terminal", lambda _app, sequence: called.append(sequence))
+    monkeypatch.setattr(
+        RnnlmApp, "write_to_terminal", lambda _app, sequence: called.append(sequence)
+    )
     services = with_runs(make_snapshot())
     async with running_app(services, pane="train") as (app, pilot):
         app.app_focus = False

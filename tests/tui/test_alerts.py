@@ -6,16 +6,23 @@ import math
 
 import pytest
 
-from rnnlm_tui.contract.metrics import EventRow
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.contract.summary import EvaluationFigures, RunSummary, TrainFigures
+from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.summary import EvaluationFigures, RunSummary, TrainFigures
 from rnnlm_tui.tui.alerts import PLATEAU_EVALUATIONS, REPEAT_SECONDS, Alerts
 from tests.tui.fakes import make_summary
 
 SINCE = 1_000.0
 
 
-def summary(status: RunStatus = "running", step: int = 1_000, *, updated: float = SINCE + 10, name: str = "plain-otter", **changes: object) -> RunSummary:
+def summary(
+    status: RunStatus = "running",
+    step: int = 1_000,
+    *,
+    updated: float = SINCE + 10,
+    name: str = "plain-otter",
+    **changes: object,
+) -> RunSummary:
     return make_summary(name, status, step, updated=updated, **changes)
 
 
@@ -24,16 +31,33 @@ def told(alerts: Alerts, *looks: RunSummary, now: float = SINCE + 60) -> list[st
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [("finished", "finished"), ("failed", "failed"), ("crashed", "crashed"), ("stalled", "stalled"), ("lost", "lost"), ("degraded", "disk")]
+    ("status", "kind"),
+    [
+        ("finished", "finished"),
+        ("failed", "failed"),
+        ("crashed", "crashed"),
+        ("stalled", "stalled"),
+        ("lost", "lost"),
+        ("degraded", "disk"),
+    ],
 )
 def test_what_happens_to_a_run_is_told_once(status: RunStatus, kind: str) -> None:
     alerts = Alerts(since=SINCE)
-    assert told(alerts, summary(), summary(status), summary(status), summary(status, updated=SINCE + 12)) == [kind]
+    assert told(
+        alerts, summary(), summary(status), summary(status), summary(status, updated=SINCE + 12)
+    ) == [kind]
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "crashed", "stalled", "lost", "degraded"])
 def test_what_was_so_before_is_not_told(status: RunStatus) -> None:
-    assert told(Alerts(since=SINCE), summary(status, updated=SINCE - 5), summary(status, updated=SINCE - 5)) == []
+    assert (
+        told(
+            Alerts(since=SINCE),
+            summary(status, updated=SINCE - 5),
+            summary(status, updated=SINCE - 5),
+        )
+        == []
+    )
 
 
 def test_a_run_that_failed_before_its_first_look_is_told() -> None:
@@ -47,8 +71,17 @@ def test_what_a_person_did_is_not_told(status: RunStatus) -> None:
 
 def test_a_run_that_stalls_again_and_again_is_told_after_a_while_and_a_step() -> None:
     alerts = Alerts(since=SINCE)
-    assert told(alerts, summary(), summary("stalled"), summary(), summary("stalled"), summary("stalled", 1_001)) == ["stalled"]
-    assert told(alerts, summary(step=1_002), summary("stalled", 1_002), now=SINCE + 60 + REPEAT_SECONDS) == ["stalled"]
+    assert told(
+        alerts,
+        summary(),
+        summary("stalled"),
+        summary(),
+        summary("stalled"),
+        summary("stalled", 1_001),
+    ) == ["stalled"]
+    assert told(
+        alerts, summary(step=1_002), summary("stalled", 1_002), now=SINCE + 60 + REPEAT_SECONDS
+    ) == ["stalled"]
 
 
 def test_a_look_from_before_the_last_one_tells_nothing() -> None:
@@ -59,27 +92,39 @@ def test_a_look_from_before_the_last_one_tells_nothing() -> None:
 
 def test_a_run_that_could_not_be_read_for_a_moment_is_no_news() -> None:
     finished = summary("finished", updated=SINCE - 20)
-    assert told(Alerts(since=SINCE), finished, summary("lost", unreadable="can't be read"), finished) == []
+    assert (
+        told(Alerts(since=SINCE), finished, summary("lost", unreadable="can't be read"), finished)
+        == []
+    )
 
 
 def test_the_second_attempt_is_told_as_the_first() -> None:
     alerts = Alerts(since=SINCE)
-    assert told(alerts, summary(), summary("failed"), summary(attempt=2), summary("failed", attempt=2)) == ["failed", "failed"]
+    assert told(
+        alerts, summary(), summary("failed"), summary(attempt=2), summary("failed", attempt=2)
+    ) == ["failed", "failed"]
 
 
 def test_a_failure_by_losses_that_are_no_numbers_says_so_with_its_reason() -> None:
     alerts = Alerts(since=SINCE)
     assert alerts.check_runs([summary()], SINCE) == []
-    (alert,) = alerts.check_runs([summary("failed", diverged=True, message="loss is nan at step 1,001")], SINCE)
+    (alert,) = alerts.check_runs(
+        [summary("failed", diverged=True, message="loss is nan at step 1,001")], SINCE
+    )
     assert alert.kind == "non-finite"
     assert alert.text == "plain-otter failed: loss is nan at step 1,001"
 
 
 def test_updates_that_were_left_out_are_told_once_in_a_while() -> None:
     alerts = Alerts(since=SINCE)
-    events = [EventRow(1, step, "skipped", "update left out: loss is nan", SINCE + step) for step in (30, 20, 10)]
+    events = [
+        EventRow(1, step, "skipped", "update left out: loss is nan", SINCE + step)
+        for step in (30, 20, 10)
+    ]
     alerts.check_runs([summary()], SINCE)
-    assert [alert.kind for alert in alerts.check_events("plain-otter", events[1:], SINCE + 20)] == ["non-finite"]
+    assert [alert.kind for alert in alerts.check_events("plain-otter", events[1:], SINCE + 20)] == [
+        "non-finite"
+    ]
     assert alerts.check_events("plain-otter", events, SINCE + 30) == []
     assert alerts.check_events("plain-otter", events, SINCE + 31) == []
 
@@ -87,7 +132,12 @@ def test_updates_that_were_left_out_are_told_once_in_a_while() -> None:
 def test_updates_that_were_left_out_before_are_not_told() -> None:
     alerts = Alerts(since=SINCE)
     alerts.check_runs([summary()], SINCE)
-    assert alerts.check_events("plain-otter", [EventRow(1, 10, "skipped", "update left out", SINCE - 1)], SINCE) == []
+    assert (
+        alerts.check_events(
+            "plain-otter", [EventRow(1, 10, "skipped", "update left out", SINCE - 1)], SINCE
+        )
+        == []
+    )
 
 
 def test_a_gradient_that_is_not_finite_is_told_from_the_figures_alone() -> None:
@@ -98,36 +148,72 @@ def test_a_gradient_that_is_not_finite_is_told_from_the_figures_alone() -> None:
 def evaluated(number: int, best: float) -> RunSummary:
     step = 100 * number
     return summary(
-        step=step, updated=SINCE + number, evaluation=EvaluationFigures(name="validation", step=step, perplexity=best + 1, best_perplexity=best, best_step=100)
+        step=step,
+        updated=SINCE + number,
+        evaluation=EvaluationFigures(
+            name="validation", step=step, perplexity=best + 1, best_perplexity=best, best_step=100
+        ),
     )
 
 
 def test_evaluations_that_bring_nothing_are_a_plateau_once() -> None:
     alerts = Alerts(since=SINCE)
-    looks = [evaluated(number, 55.3 - 0.001 * number) for number in range(1, PLATEAU_EVALUATIONS + 6)]
+    looks = [
+        evaluated(number, 55.3 - 0.001 * number) for number in range(1, PLATEAU_EVALUATIONS + 6)
+    ]
     assert told(alerts, *looks[:PLATEAU_EVALUATIONS]) == []
     assert told(alerts, *looks[PLATEAU_EVALUATIONS:]) == ["plateau"]
 
 
 def test_a_run_that_still_learns_has_no_plateau_and_one_after_progress_can_have_another() -> None:
     alerts = Alerts(since=SINCE)
-    assert told(alerts, *(evaluated(number, 55.3 * 0.99**number) for number in range(1, 3 * PLATEAU_EVALUATIONS))) == []
-    flat = [evaluated(3 * PLATEAU_EVALUATIONS + number, 30.0) for number in range(PLATEAU_EVALUATIONS + 1)]
+    assert (
+        told(
+            alerts,
+            *(
+                evaluated(number, 55.3 * 0.99**number)
+                for number in range(1, 3 * PLATEAU_EVALUATIONS)
+            ),
+        )
+        == []
+    )
+    flat = [
+        evaluated(3 * PLATEAU_EVALUATIONS + number, 30.0)
+        for number in range(PLATEAU_EVALUATIONS + 1)
+    ]
     assert told(alerts, *flat) == ["plateau"]
 
 
 def test_a_disk_is_told_when_it_becomes_low_and_not_while_it_wavers() -> None:
     alerts, total = Alerts(since=SINCE), 100 * 10**9
     free = (8, 4.9, 5.2, 4.8, 7, 8, 4)
-    assert [bool(alerts.check_disk(int(size * 10**9), total)) for size in free] == [False, True, False, False, False, False, True]
+    assert [bool(alerts.check_disk(int(size * 10**9), total)) for size in free] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
     assert Alerts(since=SINCE).check_disk(10**9, total) == []
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "crashed"])
 def test_another_name_for_a_run_that_ended_is_no_news(status: RunStatus) -> None:
     alerts = Alerts(since=SINCE)
-    assert told(alerts, summary(), summary(status), summary(status, name="best-otter"), summary(status, name="best-otter")) == [status]
-    assert told(alerts, summary("running", 1_001, name="best-otter", attempt=2), summary(status, 1_002, name="best-otter", attempt=2)) == [status]
+    assert told(
+        alerts,
+        summary(),
+        summary(status),
+        summary(status, name="best-otter"),
+        summary(status, name="best-otter"),
+    ) == [status]
+    assert told(
+        alerts,
+        summary("running", 1_001, name="best-otter", attempt=2),
+        summary(status, 1_002, name="best-otter", attempt=2),
+    ) == [status]
 
 
 def test_another_name_is_no_news_even_where_something_was_written_since() -> None:

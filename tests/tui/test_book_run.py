@@ -1,4 +1,5 @@
-"""A run of the book's protocol on the train screen: the reference behind it, the named slice of the test set, how it multiplies, who else computes."""
+"""A run of the book's protocol on the train screen: the reference behind it, the named slice of the
+test set, how it multiplies, who else computes."""
 
 from __future__ import annotations
 
@@ -7,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.contract.metrics import EvaluationRow
-from rnnlm_tui.contract.reference_curve import REFERENCE
-from rnnlm_tui.contract.summary import EvaluationFigures
+from rnnlm_tui.schema.metrics import EvaluationRow
+from rnnlm_tui.schema.reference import REFERENCE
+from rnnlm_tui.schema.summary import EvaluationFigures
 from rnnlm_tui.tui.screens.train import TrainScreen
-from rnnlm_tui.tui.widgets.axes import AXES, Axis
+from rnnlm_tui.tui.views.chart_data import AXES, Axis
+from rnnlm_tui.tui.views.charts import loss_data, perplexity_data
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.train_data import loss_data, perplexity_data
 from tests.tui.book_run import EVERY, STEPS, TOKENS_A_STEP, book_run, slice_loss
 from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
@@ -21,8 +22,12 @@ from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 SIZES = ((80, 24), (120, 40))
 
 
-@pytest.mark.parametrize(("axis", "a_step"), [("step", 1.0), ("tokens", TOKENS_A_STEP), ("epoch", 1 / STEPS)])
-def test_the_reference_stands_where_the_run_had_seen_as_many_sentences(axis: Axis, a_step: float) -> None:
+@pytest.mark.parametrize(
+    ("axis", "a_step"), [("step", 1.0), ("tokens", TOKENS_A_STEP), ("epoch", 1 / STEPS)]
+)
+def test_the_reference_stands_where_the_run_had_seen_as_many_sentences(
+    axis: Axis, a_step: float
+) -> None:
     (guide,) = perplexity_data(book_run(), axis).guides
     assert len(guide.x) == len(REFERENCE)
     assert guide.x[0] == pytest.approx(EVERY * a_step)
@@ -44,7 +49,13 @@ def test_training_time_of_another_machine_is_no_axis_for_it() -> None:
 
 def test_before_the_first_step_only_steps_are_known() -> None:
     snapshot = book_run(step=0)
-    assert [bool(perplexity_data(snapshot, axis).guides) for axis in AXES] == [True, False, False, False, False]
+    assert [bool(perplexity_data(snapshot, axis).guides) for axis in AXES] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_the_loss_has_the_reference_in_nats() -> None:
@@ -57,10 +68,14 @@ def test_a_run_off_the_protocol_has_no_reference() -> None:
     assert perplexity_data(book_run(reference=None), "step").guides == ()
 
 
-def test_the_evaluations_of_the_slice_are_the_runs_points_and_the_whole_test_set_at_the_end_is_none_of_them() -> None:
+def test_the_evaluations_of_the_slice_are_the_runs_points_and_the_whole_test_set_at_the_end_is_none_of_them() -> (
+    None
+):
     snapshot = book_run("finished", STEPS)
     whole = EvaluationRow(1, STEPS // EVERY * EVERY, "test", "test", 4.4, 9_000_000, 1.6, 60.0, 0.0)
-    judged = perplexity_data(replace(snapshot, evaluations=(*snapshot.evaluations, whole)), "step").series[1]
+    judged = perplexity_data(
+        replace(snapshot, evaluations=(*snapshot.evaluations, whole)), "step"
+    ).series[1]
     assert judged.name == "test slice"
     assert len(judged.x) == STEPS // EVERY
     assert judged.mean[-1] == pytest.approx(math.exp(slice_loss(STEPS // EVERY * EVERY)))
@@ -119,10 +134,16 @@ async def test_a_guide_adds_the_same_work_to_a_chart_however_many_points_the_run
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_list_of_runs_tells_how_far_the_chosen_run_is_from_the_reference(size: tuple[int, int]) -> None:
+async def test_the_list_of_runs_tells_how_far_the_chosen_run_is_from_the_reference(
+    size: tuple[int, int],
+) -> None:
     finished = book_run("finished", STEPS, test=EvaluationFigures(name="test", perplexity=74.1))
     async with running_app(with_runs(finished), pane="runs", size=size) as (app, pilot):
         await until(pilot, lambda: "vs reference" in text_of(app))
-        assert [line.split("vs reference")[1].split()[0] for line in lines_of(app) if "vs reference" in line] == ["+1.12"]
+        assert [
+            line.split("vs reference")[1].split()[0]
+            for line in lines_of(app)
+            if "vs reference" in line
+        ] == ["+1.12"]
         assert "test slice ppl 73.7" in text_of(app)
         assert "full test ppl  74.1" in text_of(app)

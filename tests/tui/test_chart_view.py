@@ -6,9 +6,20 @@ import json
 
 import pytest
 
-from rnnlm_tui.tui.chart_view import KEPT_VIEWS, ChartView, rename_view, save_view, saved_view
+from rnnlm_tui.tui.settings import KEPT_VIEWS, ChartView, rename_view, save_view, saved_view
 
-VIEW = ChartView("wall", 0.6, "loss", True, (10.0, 20.5), False, frozenset({"loss"}), True, frozenset({"left"}), 15.5)
+VIEW = ChartView(
+    "wall",
+    0.6,
+    "loss",
+    True,
+    (10.0, 20.5),
+    False,
+    frozenset({"loss"}),
+    True,
+    frozenset({"left"}),
+    15.5,
+)
 
 
 def test_a_view_comes_back_from_json_as_it_was() -> None:

@@ -1,4 +1,5 @@
-"""Looking at charts by keys: zoom, pan, follow, reset, the cursor and what it picks, the axis, CSV, and what is kept for each run."""
+"""Looking at charts by keys: zoom, pan, follow, reset, the cursor and what it picks, the axis, CSV,
+and what is kept for each run."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ import pytest
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
 
-from rnnlm_tui.contract.metrics import CheckpointRow, EventRow
+from rnnlm_tui.schema.metrics import CheckpointRow, EventRow
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.train import TrainScreen
-from rnnlm_tui.tui.widgets.axes import AXES
+from rnnlm_tui.tui.views.chart_data import AXES
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.run_lists import EventEntry, EventsPanel, nearest_entry
+from rnnlm_tui.tui.widgets.sidebar import EventEntry, EventsPanel, nearest_entry
 from tests.tui.fakes import FakeServices, make_snapshot, preparing
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -261,7 +262,9 @@ async def test_every_chart_is_reached_by_tab_at_every_size() -> None:
     async with running_app() as (app, pilot):
         seen = []
         for _ in train(app).reachable_charts():
-            seen.append([chart.id for chart in shown(app)] if train(app).visiting else train(app).chosen)
+            seen.append(
+                [chart.id for chart in shown(app)] if train(app).visiting else train(app).chosen
+            )
             await pilot.press("tab")
         assert seen[:2] == ["perplexity", "speed"]
         assert seen[2:5] == [["loss"], ["gradient"], ["rate"]]
@@ -302,8 +305,18 @@ async def test_w_writes_the_points_that_show() -> None:
         ((start, end),) = windows(app)
         assert {row["series"] for row in rows} == {"train", "val"}
         assert all(start <= float(row["step"]) <= end for row in rows)
-        assert all(float(row["lowest"]) <= float(row["value"]) <= float(row["highest"]) for row in rows if row["series"] == "train")
-        await until(pilot, lambda: f"{len(rows):,} points written to /home/plain-otter-perplexity.csv" in lines_of(app)[-1])
+        assert all(
+            float(row["lowest"]) <= float(row["value"]) <= float(row["highest"])
+            for row in rows
+            if row["series"] == "train"
+        )
+        await until(
+            pilot,
+            lambda: (
+                f"{len(rows):,} points written to /home/plain-otter-perplexity.csv"
+                in lines_of(app)[-1]
+            ),
+        )
 
 
 async def test_sidebars_hide_and_come_back() -> None:
@@ -348,12 +361,16 @@ async def test_how_a_run_is_looked_at_is_kept_for_it_alone() -> None:
         part, view = shown(app)[0].part, screen.view
         assert part is not None
         app.select_run(services.run("brisk-heron"))
-        await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.run == "brisk-heron")
+        await until(
+            pilot, lambda: app.snapshot is not None and app.snapshot.summary.run == "brisk-heron"
+        )
         assert screen.view.part is None
         assert not screen.view.alone
         assert [chart.part for chart in shown(app)] == [None, None]
         app.select_run(services.run("plain-otter"))
-        await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.run == "plain-otter")
+        await until(
+            pilot, lambda: app.snapshot is not None and app.snapshot.summary.run == "plain-otter"
+        )
         assert screen.view == view
         assert shown(app)[0].part == part
         settings = dict(app.settings)
@@ -401,7 +418,18 @@ async def test_a_cursor_in_the_newest_part_holds_it() -> None:
 async def test_comma_and_full_stop_take_the_cursor_along() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("end", "shift+left", "up", "up", "up")
-        for key in ("comma", "comma", "comma", "comma", "comma", "full_stop", "full_stop", "full_stop", "full_stop", "full_stop"):
+        for key in (
+            "comma",
+            "comma",
+            "comma",
+            "comma",
+            "comma",
+            "full_stop",
+            "full_stop",
+            "full_stop",
+            "full_stop",
+            "full_stop",
+        ):
             await pilot.press(key)
             cursor = train(app).cursor
             ((start, end),) = windows(app)
@@ -450,7 +478,9 @@ async def test_the_footer_counts_the_charts_that_stand_alone_and_says_how_one_ge
 async def test_what_happened_at_the_cursor_is_told_in_full_until_the_next_key() -> None:
     snapshot = make_snapshot()
     told = "loss 9.298, usually 4.1 at this place of the run"
-    snapshot = replace(snapshot, events=(EventRow(2, 1_200, "spike", told, snapshot.events[0].time),))
+    snapshot = replace(
+        snapshot, events=(EventRow(2, 1_200, "spike", told, snapshot.events[0].time),)
+    )
     async with running_app(with_runs(snapshot)) as (app, pilot):
         train(app).move_cursor_to(1_210)
         await pilot.pause()
@@ -474,6 +504,14 @@ async def test_a_share_of_a_hundred_stays_linear_and_l_says_so() -> None:
 def test_the_event_nearest_to_a_step_is_found_without_looking_at_all_of_them() -> None:
     draw = random.Random(3)
     for _ in range(200):
-        entries: list[EventEntry] = sorted(((draw.randrange(30), float(index), "e", "", "") for index in range(draw.randrange(1, 20))), reverse=True)
+        entries: list[EventEntry] = sorted(
+            (
+                (draw.randrange(30), float(index), "e", "", "")
+                for index in range(draw.randrange(1, 20))
+            ),
+            reverse=True,
+        )
         for step in (-1.0, 0.0, 7.5, 12.0, draw.uniform(0, 30), 40.0):
-            assert nearest_entry(entries, step) == min(range(len(entries)), key=lambda index: abs(entries[index][0] - step))
+            assert nearest_entry(entries, step) == min(
+                range(len(entries)), key=lambda index: abs(entries[index][0] - step)
+            )

@@ -1,4 +1,5 @@
-"""The app in other colours: every value has its tone in every table, nothing is blended, and the terminal decides what is used."""
+"""The app in other colours: every value has its tone in every table, nothing is blended, and the
+terminal decides what is used."""
 
 from __future__ import annotations
 
@@ -12,21 +13,42 @@ from rich.style import Style
 from textual.color import Color
 
 import rnnlm_tui.tui
-from rnnlm_tui.tui.appearance import COLOURS_SETTING, HINT_SETTING, Appearance, Display
-from rnnlm_tui.tui.colours import ANSI_DARK, ANSI_LIGHT, DARK, LIGHT, NONE, TABLES, Paint, Table, xterm_number
-from rnnlm_tui.tui.terminal_kind import COLOUR_NAMES, ColourName, TerminalKind, terminal_kind
-from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.terminal import COLOUR_NAMES, ColourName, TerminalKind, terminal_kind
+from rnnlm_tui.tui.theme import (
+    ANSI_DARK,
+    ANSI_LIGHT,
+    COLOURS_SETTING,
+    DARK,
+    HINT_SETTING,
+    LIGHT,
+    NONE,
+    TABLES,
+    Appearance,
+    Display,
+    Paint,
+    Table,
+    xterm_number,
+)
 from tests.tui.support import lines_of, running_app
 
 BLACK = Color.parse("black")
 XTERM = {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
-KINDS = {depth: TerminalKind(depth, light=False, braille=True) for depth in ("none", "16", "256", "16 million")}
+KINDS = {
+    depth: TerminalKind(depth, light=False, braille=True)
+    for depth in ("none", "16", "256", "16 million")
+}
 
 
 def drawn_values() -> set[str]:
     """Every colour that stands in the app's code and style sheets."""
     folder = Path(rnnlm_tui.tui.__file__).parent
-    files = [path for ending in ("*.py", "*.tcss") for path in folder.rglob(ending) if path.name != "colours.py"]
+    files = [
+        path
+        for ending in ("*.py", "*.tcss")
+        for path in folder.rglob(ending)
+        if path.name != "theme.py"
+    ]
     return {value for path in files for value in re.findall(r"#[0-9a-f]{6}\b", path.read_text())}
 
 
@@ -40,7 +62,9 @@ def painted(table: Table, style: Style, *, numbers: bool = False) -> Style:
 def brightness(value: str) -> float:
     """Relative luminance, as the accessibility guidelines have it."""
     channels = [part / 255 for part in Color.parse(value).rgb]
-    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
+    linear = [
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in channels
+    ]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
@@ -61,7 +85,10 @@ def test_with_256_colours_every_value_goes_out_by_its_own_number(table: Table) -
         assert tone.colour is not None
         number = xterm_number(tone.colour)
         assert number is not None, f"{tone.colour} for {value} is none of the 256"
-        assert painted(table, Style(color=value), numbers=True).color == Style(color=f"color({number})").color
+        assert (
+            painted(table, Style(color=value), numbers=True).color
+            == Style(color=f"color({number})").color
+        )
 
 
 @pytest.mark.parametrize("table", [ANSI_DARK, ANSI_LIGHT], ids=["dark", "light"])
@@ -74,7 +101,10 @@ def test_sixteen_colours_are_the_terminals_own_by_name(table: Table) -> None:
 
 def test_without_colour_none_goes_out_and_what_is_marked_stands_inverse_or_underlined() -> None:
     for value in NONE:
-        for style in (Style(color=value, bgcolor=palette.BACKGROUND, bold=True), Style(color=palette.BACKGROUND, bgcolor=value)):
+        for style in (
+            Style(color=value, bgcolor=palette.BACKGROUND, bold=True),
+            Style(color=palette.BACKGROUND, bgcolor=value),
+        ):
             assert (painted(NONE, style).color, painted(NONE, style).bgcolor) == (None, None)
     assert painted(NONE, Style(color=palette.BACKGROUND, bgcolor=palette.BRIGHT)).reverse
     assert painted(NONE, Style(color=palette.BRIGHT, bgcolor=palette.SELECTED)).underline
@@ -83,16 +113,36 @@ def test_without_colour_none_goes_out_and_what_is_marked_stands_inverse_or_under
 
 
 def test_on_a_bright_background_words_are_readable_and_lines_are_seen() -> None:
-    tones: Mapping[str, str] = {value: tone.colour for value, tone in LIGHT.items() if tone.colour is not None}
+    tones: Mapping[str, str] = {
+        value: tone.colour for value, tone in LIGHT.items() if tone.colour is not None
+    }
     ground = tones[palette.BACKGROUND]
-    words = (palette.TEXT, palette.DIM, palette.BRIGHT, palette.FOCUS, palette.THIRD, palette.GOOD, palette.WARN, palette.BAD, palette.FAINT, palette.LABEL)
+    words = (
+        palette.TEXT,
+        palette.DIM,
+        palette.BRIGHT,
+        palette.FOCUS,
+        palette.THIRD,
+        palette.GOOD,
+        palette.WARN,
+        palette.BAD,
+        palette.FAINT,
+        palette.LABEL,
+    )
     assert [value for value in words if contrast(tones[value], ground) < 4.5] == []
     assert contrast(tones[palette.VALIDATION], ground) > 4
-    assert [value for value in tones if value not in (palette.BACKGROUND, palette.FIELD, palette.SELECTED) and contrast(tones[value], ground) < 1.6] == []
+    assert [
+        value
+        for value in tones
+        if value not in (palette.BACKGROUND, palette.FIELD, palette.SELECTED)
+        and contrast(tones[value], ground) < 1.6
+    ] == []
 
 
 @pytest.mark.parametrize("name", COLOUR_NAMES)
-def test_a_value_that_no_table_knows_and_a_cell_without_style_are_drawn_too(name: ColourName) -> None:
+def test_a_value_that_no_table_knows_and_a_cell_without_style_are_drawn_too(
+    name: ColourName,
+) -> None:
     style = painted(TABLES[name], Style(color="#5fd7fe"))
     assert style.color == painted(TABLES[name], Style(color=palette.FOCUS)).color
     assert Paint(TABLES[name]).apply([Segment("x", None)], BLACK)[0].style is not None
@@ -116,13 +166,17 @@ def test_a_value_that_no_table_knows_and_a_cell_without_style_are_drawn_too(name
         ({}, "none", "none"),
     ],
 )
-def test_the_terminal_says_how_many_colours_it_has(environment: Mapping[str, str], depth: str, colours: str) -> None:
+def test_the_terminal_says_how_many_colours_it_has(
+    environment: Mapping[str, str], depth: str, colours: str
+) -> None:
     kind = terminal_kind(environment, listed=lambda _term: 8)
     assert (kind.depth, kind.colours()) == (depth, colours)
 
 
 def test_a_terminal_of_another_name_has_as_many_as_the_systems_list_says() -> None:
-    assert terminal_kind({"TERM": "alacritty"}, listed={"alacritty": 256}.__getitem__).depth == "256"
+    assert (
+        terminal_kind({"TERM": "alacritty"}, listed={"alacritty": 256}.__getitem__).depth == "256"
+    )
     assert terminal_kind({"TERM": "alacritty"}, listed=lambda _term: -1).depth == "16"
 
 
@@ -141,13 +195,25 @@ def test_a_terminal_of_another_name_has_as_many_as_the_systems_list_says() -> No
         ({"LANG": "en_US.UTF-8"}, "", False),
     ],
 )
-def test_braille_is_drawn_only_where_it_can_be_shown(environment: Mapping[str, str], encoding: str, braille: bool) -> None:
+def test_braille_is_drawn_only_where_it_can_be_shown(
+    environment: Mapping[str, str], encoding: str, braille: bool
+) -> None:
     assert terminal_kind({"TERM": "xterm-256color", **environment}, encoding).braille is braille
 
 
 def test_what_was_chosen_is_kept_and_the_terminal_sets_the_limit() -> None:
-    assert [KINDS[depth].colours(None, "light") for depth in KINDS] == ["none", "ansi-light", "light", "light"]
-    assert [KINDS[depth].colours("dark", "light") for depth in KINDS] == ["dark", "ansi-dark", "dark", "dark"]
+    assert [KINDS[depth].colours(None, "light") for depth in KINDS] == [
+        "none",
+        "ansi-light",
+        "light",
+        "light",
+    ]
+    assert [KINDS[depth].colours("dark", "light") for depth in KINDS] == [
+        "dark",
+        "ansi-dark",
+        "dark",
+        "dark",
+    ]
     settings: dict[str, object] = {COLOURS_SETTING: "light"}
     look = Appearance(Display(KINDS["256"]), settings)
     assert look.colours == "light"
@@ -176,7 +242,11 @@ async def test_the_palettes_command_goes_through_the_colours_and_paints_everythi
             assert lines_of(app)[-1].startswith(" · colours: ")
             for strip in app.screen._compositor.render_strips():
                 tones = {tone.colour for tone in TABLES[app.appearance.colours].values()}
-                values = {segment.style.color.name if segment.style.color else None for segment in strip if segment.style is not None}
+                values = {
+                    segment.style.color.name if segment.style.color else None
+                    for segment in strip
+                    if segment.style is not None
+                }
                 assert values <= tones | {None}
         assert seen == ["light", "ansi-dark", "ansi-light", "none", "dark"]
         assert app.settings[COLOURS_SETTING] == "dark"

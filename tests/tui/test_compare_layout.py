@@ -1,4 +1,5 @@
-"""Where everything of the compare screen stands: nothing over anything else, the chart with room to say something, at every size."""
+"""Where everything of the compare screen stands: nothing over anything else, the chart with room to
+say something, at every size."""
 
 from __future__ import annotations
 
@@ -7,11 +8,15 @@ from itertools import combinations
 import pytest
 from textual.geometry import Size
 
-from rnnlm_tui.tui.widgets.compare_layout import compare_arrangement
+from rnnlm_tui.tui.widgets.compare import compare_arrangement
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST
 
 CHARTS = ("validation", "loss", "bits", "speed", "gradient", "rate")
-SIZES = [Size(width, height) for width in (60, 80, 120, 190, 200, 300) for height in (12, 15, 21, 37, 50, 57, 97)]
+SIZES = [
+    Size(width, height)
+    for width in (60, 80, 120, 190, 200, 300)
+    for height in (12, 15, 21, 37, 50, 57, 97)
+]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size.width}x{size.height}")
@@ -19,7 +24,13 @@ SIZES = [Size(width, height) for width in (60, 80, 120, 190, 200, 300) for heigh
 def test_nothing_stands_over_anything_else_and_the_chart_has_room(size: Size, lines: int) -> None:
     places = compare_arrangement(size, CHARTS, "loss", lines)
     regions = list(places.values())
-    assert all(region.x >= 0 and region.y >= 0 and region.right <= size.width and region.bottom <= size.height for region in regions)
+    assert all(
+        region.x >= 0
+        and region.y >= 0
+        and region.right <= size.width
+        and region.bottom <= size.height
+        for region in regions
+    )
     assert not any(one.overlaps(other) for one, other in combinations(regions, 2))
     assert sum(region.area for region in regions) == size.area
     assert all(places[name].height >= CHART_LEAST for name in CHARTS if name in places)
@@ -43,4 +54,6 @@ def test_a_large_terminal_shows_the_other_charts_beside_the_chosen_one() -> None
 
 
 def test_alone_the_chosen_chart_has_everything() -> None:
-    assert compare_arrangement(Size(80, 21), CHARTS, "speed", 10, alone=True) == {"speed": Size(80, 21).region}
+    assert compare_arrangement(Size(80, 21), CHARTS, "speed", 10, alone=True) == {
+        "speed": Size(80, 21).region
+    }

@@ -18,10 +18,15 @@ STATES: dict[str, tuple[Callable[[], FakeServices], tuple[str, ...]]] = {
 
 
 @each_view(*STATES)
-async def test_compare_screen_equals_its_snapshot(name: str, size: tuple[int, int], mode: Mode) -> None:
+async def test_compare_screen_equals_its_snapshot(
+    name: str, size: tuple[int, int], mode: Mode
+) -> None:
     make, keys = STATES[name]
     services = make()
-    async with comparing(services, *services.snapshots, size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with comparing(services, *services.snapshots, size=size, ascii_only=mode == "ascii") as (
+        app,
+        pilot,
+    ):
         await until(pilot, lambda: "best ppl" in text_of(app))
         await pilot.press(*keys)
         await pilot.pause()

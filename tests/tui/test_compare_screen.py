@@ -1,4 +1,5 @@
-"""The compare screen: curves in the colour of their letter, figures with the distance to the best, the settings that differ, and the keys of charts."""
+"""The compare screen: curves in the colour of their letter, figures with the distance to the best,
+the settings that differ, and the keys of charts."""
 
 from __future__ import annotations
 
@@ -7,15 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.summary import EvaluationFigures
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.summary import EvaluationFigures
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.compared_runs import ComparedRuns
+from rnnlm_tui.tui.poller import ComparedRuns
 from rnnlm_tui.tui.screens.compare import CompareScreen
-from rnnlm_tui.tui.widgets.axes import AXES
-from rnnlm_tui.tui.widgets.compare_data import COMPARED_CHARTS, MarkedRun
-from rnnlm_tui.tui.widgets.marks import Marks
+from rnnlm_tui.tui.views.chart_data import AXES
+from rnnlm_tui.tui.views.compare import COMPARED_CHARTS, MarkedRun, Marks
 from tests.tui.comparing import comparing, eight_runs, two_runs
 from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, running_app, text_of, three_runs, until, with_runs
@@ -38,7 +38,14 @@ async def test_marked_runs_lie_over_each_other_with_their_letters_figures_and_se
 
 async def test_tab_goes_through_the_figures_of_the_runs() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
-        for title in ("Training loss", "Bits per byte", "Tokens/s", "Gradient norm", "Learning rate", "Validation perplexity, log"):
+        for title in (
+            "Training loss",
+            "Bits per byte",
+            "Tokens/s",
+            "Gradient norm",
+            "Learning rate",
+            "Validation perplexity, log",
+        ):
             await pilot.press("tab")
             await until(pilot, lambda title=title: title in lines_of(app)[2])  # type: ignore[misc]
 
@@ -51,27 +58,55 @@ async def test_what_is_new_in_a_compared_run_shows() -> None:
         await until(pilot, lambda: "4,000" in text_of(app))
 
 
-async def test_a_run_that_is_no_longer_marked_leaves_the_picture_and_its_monitor_is_closed() -> None:
-    services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron"), make_snapshot(name="dusty-lynx"))
+async def test_a_run_that_is_no_longer_marked_leaves_the_picture_and_its_monitor_is_closed() -> (
+    None
+):
+    services = with_runs(
+        make_snapshot(), make_snapshot(name="brisk-heron"), make_snapshot(name="dusty-lynx")
+    )
     async with comparing(services, "plain-otter", "brisk-heron", "dusty-lynx") as (app, pilot):
         app.mark("brisk-heron")
         await until(pilot, lambda: "brisk-heron" in services.closed_monitors)
-        await until(pilot, lambda: "brisk-heron" not in text_of(app) and "C ● dusty-lynx" in text_of(app))
+        await until(
+            pilot, lambda: "brisk-heron" not in text_of(app) and "C ● dusty-lynx" in text_of(app)
+        )
 
 
 async def test_why_bits_per_byte_do_not_compare_is_told_in_full_at_80_columns() -> None:
     config = parse_config(merge(DEMO, {"tokenizer.kind": "word"}))
-    judged = EvaluationFigures(name="validation", step=3_700, perplexity=2.5, unknown_share=0.73, best_step=3_700, best_perplexity=2.5)
+    judged = EvaluationFigures(
+        name="validation",
+        step=3_700,
+        perplexity=2.5,
+        unknown_share=0.73,
+        best_step=3_700,
+        best_perplexity=2.5,
+    )
     few = replace(make_snapshot(name="brisk-heron", evaluation=judged), config=config)
-    async with comparing(with_runs(make_snapshot(), few), "plain-otter", "brisk-heron") as (app, pilot):
-        await until(pilot, lambda: "73 % of B's tokens are unknown" in " ".join(line.strip("│ ") for line in lines_of(app)))
+    async with comparing(with_runs(make_snapshot(), few), "plain-otter", "brisk-heron") as (
+        app,
+        pilot,
+    ):
+        await until(
+            pilot,
+            lambda: (
+                "73 % of B's tokens are unknown"
+                in " ".join(line.strip("│ ") for line in lines_of(app))
+            ),
+        )
 
 
 async def test_nothing_is_followed_once_no_screen_shows_it() -> None:
     services = two_runs()
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
         await pilot.press("2")
-        await until(pilot, lambda: app.current_mode == "train" and {"plain-otter", "brisk-heron"} <= set(services.closed_monitors))
+        await until(
+            pilot,
+            lambda: (
+                app.current_mode == "train"
+                and {"plain-otter", "brisk-heron"} <= set(services.closed_monitors)
+            ),
+        )
 
 
 async def test_marked_runs_lie_over_each_other_in_the_small_chart_of_the_runs_too() -> None:
@@ -88,13 +123,28 @@ async def test_runs_on_other_text_say_that_perplexities_do_not_compare() -> None
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
         await until(pilot, lambda: "aren't comparable" in text_of(app))
         assert "Δ best" not in text_of(app)
-        assert not any("★" in line for line in lines_of(app) if "brisk-heron" in line and line.startswith("│"))
+        assert not any(
+            "★" in line for line in lines_of(app) if "brisk-heron" in line and line.startswith("│")
+        )
 
 
 async def test_eight_runs_have_a_line_each_and_the_rest_of_the_table_is_scrolled_to() -> None:
     names = [f"run-{index}" for index in range(8)]
-    configs = [parse_config(merge(DEMO, {"model.hidden_size": 64 + 8 * index, "model.embedding_dim": 64 + 8 * index})) for index in range(8)]
-    services = with_runs(make_snapshot(), *(make_snapshot(name=name, config=config) for name, config in zip(names, configs, strict=True)))
+    configs = [
+        parse_config(
+            merge(
+                DEMO, {"model.hidden_size": 64 + 8 * index, "model.embedding_dim": 64 + 8 * index}
+            )
+        )
+        for index in range(8)
+    ]
+    services = with_runs(
+        make_snapshot(),
+        *(
+            make_snapshot(name=name, config=config)
+            for name, config in zip(names, configs, strict=True)
+        ),
+    )
     async with comparing(services, *names) as (app, pilot):
         await until(pilot, lambda: "H ● run-7" in text_of(app))
         assert "more" in lines_of(app)[22]
@@ -109,9 +159,14 @@ async def test_eight_runs_have_a_line_each_and_the_rest_of_the_table_is_scrolled
 async def test_the_cursor_shows_every_run_at_its_step_and_esc_goes_back_in_stages() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
         await pilot.press("home", "right", "right")
-        await until(pilot, lambda: "A 805 @100" in lines_of(app)[2] and " 138 " in lines_of(app)[14])
+        await until(
+            pilot, lambda: "A 805 @100" in lines_of(app)[2] and " 138 " in lines_of(app)[14]
+        )
         await until(pilot, lambda: "at 138  best ppl" in text_of(app))
-        assert next(line for line in lines_of(app) if "A ● plain-otter" in line).split()[4:6] == ["805", "55.3"]
+        assert next(line for line in lines_of(app) if "A ● plain-otter" in line).split()[4:6] == [
+            "805",
+            "55.3",
+        ]
         await pilot.press("z")
         await until(pilot, lambda: "best ppl" not in text_of(app))
         await pilot.press("escape")
@@ -138,25 +193,43 @@ async def test_the_table_tells_at_the_cursor_what_the_chart_tells_whichever_figu
             await pilot.press("home", *["right"] * cells)
             for _ in COMPARED_CHARTS:
                 await pilot.press("tab")
-                await until(pilot, lambda: len(values := screen.chart(screen.chosen).values) == 2 and table() == values)
+                await until(
+                    pilot,
+                    lambda: (
+                        len(values := screen.chart(screen.chosen).values) == 2 and table() == values
+                    ),
+                )
 
 
 async def test_a_run_that_did_not_come_as_far_as_the_cursor_has_no_value_there() -> None:
-    services = with_runs(make_snapshot("finished", 4_754), make_snapshot("stopped", 1_000, name="brisk-heron"))
+    services = with_runs(
+        make_snapshot("finished", 4_754), make_snapshot("stopped", 1_000, name="brisk-heron")
+    )
     async with comparing(services, "plain-otter", "brisk-heron", size=(120, 40)) as (app, pilot):
         await pilot.press("tab", "end")
-        await until(pilot, lambda: next(line for line in lines_of(app) if "B ■ brisk-heron" in line).split()[4] == "–")
+        await until(
+            pilot,
+            lambda: (
+                next(line for line in lines_of(app) if "B ■ brisk-heron" in line).split()[4] == "–"
+            ),
+        )
         await until(pilot, lambda: "@1,000" in lines_of(app)[2])
         assert next(line for line in lines_of(app) if "A ✓ plain-otter" in line).split()[4] != "–"
 
 
-async def test_another_look_at_the_open_run_draws_nothing_where_it_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron"), make_snapshot(name="dusty-lynx"))
+async def test_another_look_at_the_open_run_draws_nothing_where_it_is_not_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services = with_runs(
+        make_snapshot(), make_snapshot(name="brisk-heron"), make_snapshot(name="dusty-lynx")
+    )
     async with comparing(services, "brisk-heron", "dusty-lynx") as (app, pilot):
         app.select_run(services.run("plain-otter"))
         await until(pilot, lambda: app.snapshot is not None)
         shown: list[object] = []
-        monkeypatch.setattr(CompareScreen, "show_snapshot", lambda _screen, snapshot: shown.append(snapshot))
+        monkeypatch.setattr(
+            CompareScreen, "show_snapshot", lambda _screen, snapshot: shown.append(snapshot)
+        )
         services.snapshots["plain-otter"] = make_snapshot(step=4_000)
         await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.step == 4_000)
         await pilot.pause()
@@ -170,7 +243,9 @@ async def test_the_wall_axis_of_runs_counts_from_the_start_of_each() -> None:
             await until(pilot, lambda label=label: f" {label} " in text_of(app))  # type: ignore[misc]
 
 
-async def test_letters_tell_the_curves_apart_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_letters_tell_the_curves_apart_without_colour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     async with comparing(two_runs(), "plain-otter", "brisk-heron", size=(120, 40)) as (app, pilot):
         await until(pilot, lambda: "differs in" in text_of(app))
@@ -195,7 +270,9 @@ async def test_the_points_of_the_chart_are_written_to_a_file_named_after_it() ->
         await until(pilot, lambda: "written to" in lines_of(app)[-1])
     ((name, text),) = services.saved
     assert name == "compare-validation.csv"
-    assert {"plain-otter", "brisk-heron"} <= set(text.replace(",", "\n").replace('"', "").splitlines())
+    assert {"plain-otter", "brisk-heron"} <= set(
+        text.replace(",", "\n").replace('"', "").splitlines()
+    )
 
 
 async def test_a_run_that_can_not_be_read_is_told_and_leaves_the_others() -> None:
@@ -204,13 +281,17 @@ async def test_a_run_that_can_not_be_read_is_told_and_leaves_the_others() -> Non
     async with running_app(services, pane="runs") as (app, pilot):
         app.marks = Marks(("plain-otter", "brisk-heron"))
         app.open_pane("compare")
-        await until(pilot, lambda: [snapshot.summary.run for snapshot in app.compared] == ["plain-otter"])
+        await until(
+            pilot, lambda: [snapshot.summary.run for snapshot in app.compared] == ["plain-otter"]
+        )
         await until(pilot, lambda: "A ● plain-otter" in text_of(app))
 
 
 async def test_two_runs_that_can_not_be_read_are_said_once_each() -> None:
     said: list[str] = []
-    compared = ComparedRuns(with_runs(make_snapshot()), lambda _snapshots: None, lambda name, _error: said.append(name))
+    compared = ComparedRuns(
+        with_runs(make_snapshot()), lambda _snapshots: None, lambda name, _error: said.append(name)
+    )
     compared.follow(("gone", "plain-otter", "lost"))
     for _ in range(5):
         compared.poll()
@@ -222,31 +303,59 @@ async def test_a_zoomed_part_is_read_as_fine_as_it_lies_in_every_run() -> None:
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
         await pilot.press("up", "up")
         await until(pilot, lambda: sum(steps is not None for steps in services.looked_at) >= 2)
-        part = app.screen.chart("compare-validation").part if isinstance(app.screen, CompareScreen) else None
+        part = (
+            app.screen.chart("compare-validation").part
+            if isinstance(app.screen, CompareScreen)
+            else None
+        )
         assert part is not None
-        await until(pilot, lambda: services.looked_at[-1] == (math.floor(part[0]), math.ceil(part[1])))
+        await until(
+            pilot, lambda: services.looked_at[-1] == (math.floor(part[0]), math.ceil(part[1]))
+        )
         await pilot.press("x")
         await until(pilot, lambda: " tokens " in text_of(app))
-        await until(pilot, lambda: (found := services.looked_at[-1]) is not None and abs(found[0] - part[0]) < 10 and abs(found[1] - 4_754) < 10)
+        await until(
+            pilot,
+            lambda: (
+                (found := services.looked_at[-1]) is not None
+                and abs(found[0] - part[0]) < 10
+                and abs(found[1] - 4_754) < 10
+            ),
+        )
         await pilot.press("u")
         await until(pilot, lambda: services.looked_at[-1] is None)
 
 
 async def test_compared_runs_come_back_at_the_next_start() -> None:
     services = two_runs()
-    app = RnnlmApp(services.run("plain-otter"), "compare", fps=20.0, services=services, settings={"marked": ["plain-otter", "brisk-heron"]})
+    app = RnnlmApp(
+        services.run("plain-otter"),
+        "compare",
+        fps=20.0,
+        services=services,
+        settings={"marked": ["plain-otter", "brisk-heron"]},
+    )
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "B ✓ brisk-heron" in text_of(app))
 
 
 def test_bits_and_speed_of_runs_carry_letters_colours_and_newest_values() -> None:
-    runs = [MarkedRun("A", "#5fd7ff", make_snapshot()), MarkedRun("B", "#d787ff", make_snapshot("finished", 4_754, name="brisk-heron"))]
+    runs = [
+        MarkedRun("A", "#5fd7ff", make_snapshot()),
+        MarkedRun("B", "#d787ff", make_snapshot("finished", 4_754, name="brisk-heron")),
+    ]
     for data in COMPARED_CHARTS.values():
         for axis in AXES:
             drawn = data(runs, axis)
-            assert [(series.marker, series.colour) for series in drawn.series] == [("A", "#5fd7ff"), ("B", "#d787ff")]
+            assert [(series.marker, series.colour) for series in drawn.series] == [
+                ("A", "#5fd7ff"),
+                ("B", "#d787ff"),
+            ]
             assert all(list(series.x) == sorted(series.x) for series in drawn.series)
-    assert [series.current for series in COMPARED_CHARTS["compare-speed"](runs, "step").series] == ["27.6k", ""]
+    assert [series.current for series in COMPARED_CHARTS["compare-speed"](runs, "step").series] == [
+        "27.6k",
+        "",
+    ]
 
 
 async def test_dots_become_blocks_and_stay_so() -> None:
@@ -254,30 +363,61 @@ async def test_dots_become_blocks_and_stay_so() -> None:
     settings: dict[str, object] = {"marked": ["plain-otter", "brisk-heron"]}
     blocks, dots = set("▘▖▌▝▀▞▛▗▚▄▙▐▜▟█"), {chr(0x2800 + number) for number in range(1, 256)}
     for _start in range(2):
-        app = RnnlmApp(services.run("plain-otter"), "compare", fps=20.0, services=services, settings=dict(settings))
+        app = RnnlmApp(
+            services.run("plain-otter"),
+            "compare",
+            fps=20.0,
+            services=services,
+            settings=dict(settings),
+        )
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda app=app: "B ✓ brisk-heron" in text_of(app))  # type: ignore[misc]
             if not settings.get("dots"):
                 assert dots & set(text_of(app))
                 await app.run_action("app.next_marks")
-                settings = {key: value for key, value in app.settings.items() if key in ("marked", "dots")}
-            await until(pilot, lambda app=app: blocks & set(text_of(app)) and not dots & set(text_of(app)))  # type: ignore[misc]
+                settings = {
+                    key: value for key, value in app.settings.items() if key in ("marked", "dots")
+                }
+            await until(
+                pilot,
+                lambda app=app: blocks & set(text_of(app)) and not dots & set(text_of(app)),  # type: ignore[misc]
+            )
 
 
 async def test_names_from_outside_never_act_on_the_terminal() -> None:
     hostile = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe[@click=app.quit]x"
     services = with_runs(make_snapshot(), make_snapshot(name=hostile, corpus=hostile))
     async with comparing(services, "plain-otter", hostile) as (app, pilot):
-        await until(pilot, lambda: "differs" in text_of(app) or "no setting differs" in text_of(app))
+        await until(
+            pilot, lambda: "differs" in text_of(app) or "no setting differs" in text_of(app)
+        )
         await pilot.press("right")
         assert not {"\x1b", "\x07", "\u202e"} & set(text_of(app))
-        assert all(not segment.style.meta.get("@click") for strip in app.screen._compositor.render_strips() for segment in strip if segment.style)
+        assert all(
+            not segment.style.meta.get("@click")
+            for strip in app.screen._compositor.render_strips()
+            for segment in strip
+            if segment.style
+        )
 
 
 async def test_any_size_can_be_drawn_while_data_arrives() -> None:
     services = eight_runs()
     async with comparing(services, *services.snapshots) as (app, pilot):
-        for at, (width, height) in enumerate(((60, 15), (300, 100), (1, 1), (200, 60), (61, 16), (120, 37), (80, 18), (200, 20), (60, 60), (80, 24))):
+        for at, (width, height) in enumerate(
+            (
+                (60, 15),
+                (300, 100),
+                (1, 1),
+                (200, 60),
+                (61, 16),
+                (120, 37),
+                (80, 18),
+                (200, 20),
+                (60, 60),
+                (80, 24),
+            )
+        ):
             services.snapshots["plain-otter"] = make_snapshot(step=3_000 + at)
             await pilot.resize_terminal(width, height)
             await pilot.press("tab", "right")
@@ -292,12 +432,16 @@ async def test_a_run_that_has_no_step_yet_stands_in_the_table_and_waits_for_its_
         await until(pilot, lambda: "brisk-heron" in text_of(app))
         assert "–" in next(line for line in lines_of(app) if line.startswith("│ B"))
         services.snapshots["brisk-heron"] = make_snapshot(step=400, name="brisk-heron")
-        await until(pilot, lambda: "136" in next(line for line in lines_of(app) if line.startswith("│ B")))
+        await until(
+            pilot, lambda: "136" in next(line for line in lines_of(app) if line.startswith("│ B"))
+        )
         await pilot.press("u")
         await until(pilot, lambda: "no points" not in text_of(app))
 
 
-async def test_every_figure_is_scrolled_to_in_a_small_terminal_and_the_head_of_its_part_stays() -> None:
+async def test_every_figure_is_scrolled_to_in_a_small_terminal_and_the_head_of_its_part_stays() -> (
+    None
+):
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
         await until(pilot, lambda: "differs in" in text_of(app))
         assert "parameters" not in text_of(app)
@@ -323,7 +467,12 @@ async def test_a_figure_that_stands_alone_is_counted_and_esc_leads_back_to_the_t
 
 
 async def test_the_footer_of_compare_says_where_esc_goes() -> None:
-    async with running_app(three_runs(), pane="compare", size=(80, 24), settings={"marked": ["plain-otter", "brisk-heron"]}) as (app, pilot):
+    async with running_app(
+        three_runs(),
+        pane="compare",
+        size=(80, 24),
+        settings={"marked": ["plain-otter", "brisk-heron"]},
+    ) as (app, pilot):
         await until(pilot, lambda: "esc Runs" in lines_of(app)[-1])
         await pilot.press("right")
         await until(pilot, lambda: "esc Close cursor" in lines_of(app)[-1])

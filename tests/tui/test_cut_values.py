@@ -9,9 +9,9 @@ from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.widgets import Input
 
-from rnnlm_tui.tui.widgets.safe_text import SafeInput
-from rnnlm_tui.tui.widgets.settings_row import SettingInput
-from rnnlm_tui.tui.widgets.strips import padded, segments_of
+from rnnlm_tui.tui._textual import SafeInput
+from rnnlm_tui.tui.text import padded, segments_of
+from rnnlm_tui.tui.widgets.prompt import SettingInput
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import pane
 from tests.tui.panes.fakes import checkpoint, make_snapshot
@@ -28,7 +28,9 @@ async def typed(name: str, tabs: int, value: str, *then: str) -> tuple[str, str]
     """What a setting's box shows while the value is typed, and once it was left."""
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         await pilot.press(*["tab"] * tabs)
-        await until(pilot, lambda: isinstance(app.focused, SettingInput) and app.focused.name == name)
+        await until(
+            pilot, lambda: isinstance(app.focused, SettingInput) and app.focused.name == name
+        )
         box = app.query_one(f"#setting-{name}", SettingInput)
         await pilot.press("ctrl+u", "ctrl+k", *value)
         await until(pilot, lambda: box.value == value)
@@ -57,7 +59,9 @@ async def test_a_hundred_thousand_is_never_shown_as_ten_thousand() -> None:
     assert after == "100000"
 
 
-async def test_the_cursor_shows_where_the_cut_would_stand_and_the_cut_again_once_it_moves_on() -> None:
+async def test_the_cursor_shows_where_the_cut_would_stand_and_the_cut_again_once_it_moves_on() -> (
+    None
+):
     class Box(App[None]):
         CSS = "SafeInput { width: 8; height: 1; border: none; padding: 0; }"
 
@@ -89,16 +93,32 @@ async def test_a_value_of_the_config_that_is_edited_shows_that_it_is_cut() -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "width", "shown"), [("100,000 steps", 6, "100,0…"), ("12 %   ", 4, "12 %"), ("abc", 3, "abc"), ("漢字漢字", 5, "漢字…"), ("ab", 4, "ab  ")]
+    ("text", "width", "shown"),
+    [
+        ("100,000 steps", 6, "100,0…"),
+        ("12 %   ", 4, "12 %"),
+        ("abc", 3, "abc"),
+        ("漢字漢字", 5, "漢字…"),
+        ("ab", 4, "ab  "),
+    ],
 )
 def test_a_row_of_cells_that_is_cut_says_so(text: str, width: int, shown: str) -> None:
     assert padded(segments_of(Content(text)), width).text == shown
 
 
-@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_a_step_of_millions_is_whole_in_the_table_of_checkpoints_and_a_size_without_room_is_cut_with_a_sign(size: tuple[int, int]) -> None:
-    rows = (replace(checkpoint(1_234_567, 4.1, last=True), bytes=1_234_567_890_123), replace(checkpoint(1_200_000, 4.2), bytes=39_000_000))
-    async with opened(FakeServices(replace(make_snapshot(), checkpoints=rows)), "checkpoints", size=size) as (app, pilot):
+@pytest.mark.parametrize(
+    "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
+async def test_a_step_of_millions_is_whole_in_the_table_of_checkpoints_and_a_size_without_room_is_cut_with_a_sign(
+    size: tuple[int, int],
+) -> None:
+    rows = (
+        replace(checkpoint(1_234_567, 4.1, last=True), bytes=1_234_567_890_123),
+        replace(checkpoint(1_200_000, 4.2), bytes=39_000_000),
+    )
+    async with opened(
+        FakeServices(replace(make_snapshot(), checkpoints=rows)), "checkpoints", size=size
+    ) as (app, pilot):
         await until(pilot, lambda: "1,200,000" in screen_text(app))
         lines = [line for line in screen_text(app).splitlines() if "1,234,567 " in line]
         assert lines, screen_text(app)

@@ -1,15 +1,16 @@
-"""Every action of the table does something that a person sees, by its key, or by the palette where it has none."""
+"""Every action of the table does something that a person sees, by its key, or by the palette where
+it has none."""
 
 from __future__ import annotations
 
 import pytest
 from textual.pilot import Pilot
 
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.actions import ACTIONS, Action, Pane
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.widgets.marks import Marks
+from rnnlm_tui.tui.views.compare import Marks
 from tests.tui import fakes
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.panes import fakes as pane_fakes
@@ -18,7 +19,16 @@ from tests.tui.pictures import cells_on
 from tests.tui.support import running_app, text_of, until, with_runs
 
 OTHER = parse_config(
-    merge(DEMO, {"model.cell_type": "gru", "model.dropout": 0.3, "optimizer.learning_rate": 1e-3, "training.seed": 3, "schedule.warmup_steps": 50})
+    merge(
+        DEMO,
+        {
+            "model.cell_type": "gru",
+            "model.dropout": 0.3,
+            "optimizer.learning_rate": 1e-3,
+            "training.seed": 3,
+            "schedule.warmup_steps": 50,
+        },
+    )
 )
 FIRST: dict[str, tuple[str, ...]] = {
     "open_selected": ("down",),
@@ -56,9 +66,23 @@ FIRST: dict[str, tuple[str, ...]] = {
 """What is pressed before the action's key, so that there is something for it to do."""
 ELSEWHERE: dict[str, Pane] = {"leave_field": "train", "new_run": "runs", "new_from_run": "config"}
 """The screen for actions that have several, where it is not the first."""
-SIZES = {"table_down": (60, 15), "table_up": (60, 15), "older_text": (60, 15), "newer_text": (60, 15)}
+SIZES = {
+    "table_down": (60, 15),
+    "table_up": (60, 15),
+    "older_text": (60, 15),
+    "newer_text": (60, 15),
+}
 """A small terminal for what only scrolls where not everything fits."""
-DRAFTED = ("next_choice", "previous_choice", "edit_field", "start_draft", "reset_field", "choose_preset", "save_draft", "next_problem")
+DRAFTED = (
+    "next_choice",
+    "previous_choice",
+    "edit_field",
+    "start_draft",
+    "reset_field",
+    "choose_preset",
+    "save_draft",
+    "next_problem",
+)
 """Actions of a config that is being edited."""
 
 
@@ -87,15 +111,24 @@ async def has_an_effect(entry: Action, app: RnnlmApp, pilot: Pilot[int]) -> None
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the action changes the screen."""
-    for module in ("widgets.identity", "widgets.run_columns", "screens.trash"):
+    for module in ("views.status", "views.runs", "screens.trash"):
         monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: fakes.START + 99)
     monkeypatch.setattr("rnnlm_tui.tui.screens.checkpoints.time", lambda: pane_fakes.NOW)
 
 
-@pytest.mark.parametrize("entry", [entry for entry in ACTIONS if pane_of(entry) in ("runs", "train", "compare")], ids=lambda entry: entry.id)
+@pytest.mark.parametrize(
+    "entry",
+    [entry for entry in ACTIONS if pane_of(entry) in ("runs", "train", "compare")],
+    ids=lambda entry: entry.id,
+)
 async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: Action) -> None:
-    services: FakeServices = with_runs(make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron", config=OTHER))
-    async with running_app(services, pane=pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (app, pilot):
+    services: FakeServices = with_runs(
+        make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron", config=OTHER)
+    )
+    async with running_app(services, pane=pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (
+        app,
+        pilot,
+    ):
         if pane_of(entry) == "compare" or entry.id == "compare_runs":
             app.set_marks(Marks(("plain-otter", "brisk-heron")))
             app.watcher.poll_now()
@@ -105,10 +138,17 @@ async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: A
         await has_an_effect(entry, app, pilot)
 
 
-@pytest.mark.parametrize("entry", [entry for entry in ACTIONS if pane_of(entry) in ("config", "checkpoints", "prompt")], ids=lambda entry: entry.id)
+@pytest.mark.parametrize(
+    "entry",
+    [entry for entry in ACTIONS if pane_of(entry) in ("config", "checkpoints", "prompt")],
+    ids=lambda entry: entry.id,
+)
 async def test_every_action_of_config_checkpoints_and_prompt_has_an_effect(entry: Action) -> None:
     services = FakeServices(pane_fakes.make_snapshot())
-    async with opened(services, pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (app, pilot):
+    async with opened(services, pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (
+        app,
+        pilot,
+    ):
         if entry.id in DRAFTED:
             await pilot.press("n")
             await until(pilot, lambda: "calm-badger" in text_of(app))

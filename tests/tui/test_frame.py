@@ -1,4 +1,5 @@
-"""The frame: what gives way first on line 1, where digits go, what a terminal that is too small says, names from outside."""
+"""The frame: what gives way first on line 1, where digits go, what a terminal that is too small
+says, names from outside."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ from time import time
 
 import pytest
 
-from rnnlm_tui.contract.presets import DEMO, ELMAN
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.schema.presets import DEMO, ELMAN
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.widgets.identity import corpus_name, run_identity
+from rnnlm_tui.tui.views.status import corpus_name, run_identity
 from tests.tui.fakes import make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -31,7 +32,9 @@ def test_identity_drops_corpus_params_tied_size_and_cell_in_that_order() -> None
         "Elman 2×192 · 543k",
         "Elman 2×192",
     ]
-    assert all(text.startswith("plain-otter ● running 1 min 39 s") for text in shown if len(text) > 31)
+    assert all(
+        text.startswith("plain-otter ● running 1 min 39 s") for text in shown if len(text) > 31
+    )
 
 
 def test_identity_keeps_the_status_whatever_the_name() -> None:
@@ -40,7 +43,14 @@ def test_identity_keeps_the_status_whatever_the_name() -> None:
     assert "● running 1 min 39 s" in text.plain
 
 
-@pytest.mark.parametrize(("source", "shown"), [("presidents", "presidents"), ("/home/someone/texts/novel.txt", "novel.txt"), ("/home/someone/texts/", "texts")])
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("presidents", "presidents"),
+        ("/home/someone/texts/novel.txt", "novel.txt"),
+        ("/home/someone/texts/", "texts"),
+    ],
+)
 def test_a_corpus_is_named_by_the_last_part_of_its_path(source: str, shown: str) -> None:
     assert corpus_name(source) == shown
 
@@ -51,7 +61,13 @@ def shows(app: RnnlmApp, pane: str) -> bool:
 
 async def test_digits_and_r_go_to_the_panes() -> None:
     async with running_app() as (app, pilot):
-        for key, pane in (("1", "config"), ("3", "checkpoints"), ("2", "train"), ("r", "runs"), ("2", "train")):
+        for key, pane in (
+            ("1", "config"),
+            ("3", "checkpoints"),
+            ("2", "train"),
+            ("r", "runs"),
+            ("2", "train"),
+        ):
             await pilot.press(key)
             await until(pilot, partial(shows, app, pane))
 
@@ -75,7 +91,10 @@ async def test_a_click_on_the_panes_line_goes_there() -> None:
 async def test_below_60_by_15_one_sentence_is_said(size: tuple[int, int]) -> None:
     async with running_app(size=size) as (app, pilot):
         if size[0] > 20:
-            assert " ".join(text_of(app).split()) == f"rnnlm-tui needs 60×15 cells, this terminal has {size[0]}×{size[1]}."
+            assert (
+                " ".join(text_of(app).split())
+                == f"rnnlm-tui needs 60×15 cells, this terminal has {size[0]}×{size[1]}."
+            )
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "plain-otter" in text_of(app))
 
@@ -83,16 +102,33 @@ async def test_below_60_by_15_one_sentence_is_said(size: tuple[int, int]) -> Non
 @pytest.mark.parametrize("pane", PANES)
 async def test_a_resize_storm_raises_nothing(pane: Pane) -> None:
     async with running_app(pane=pane) as (app, pilot):
-        for width, height in ((80, 24), (10, 3), (200, 60), (60, 15), (61, 15), (120, 40), (1, 1), (300, 90), (59, 60), (80, 15), (120, 20), (80, 24)):
+        for width, height in (
+            (80, 24),
+            (10, 3),
+            (200, 60),
+            (60, 15),
+            (61, 15),
+            (120, 40),
+            (1, 1),
+            (300, 90),
+            (59, 60),
+            (80, 15),
+            (120, 20),
+            (80, 24),
+        ):
             await pilot.resize_terminal(width, height)
         await until(pilot, lambda: len(lines_of(app)) == 24 and "rnnlm-tui" in lines_of(app)[0])
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 @pytest.mark.parametrize("pane", ["runs", "train"])
-async def test_text_from_outside_never_acts_on_the_terminal(pane: Pane, size: tuple[int, int]) -> None:
+async def test_text_from_outside_never_acts_on_the_terminal(
+    pane: Pane, size: tuple[int, int]
+) -> None:
     config = parse_config(merge(DEMO, {"corpus.source": HOSTILE.replace("/", "")}))
-    snapshot = make_snapshot("failed", config=config, message=HOSTILE, corpus=HOSTILE, preset=HOSTILE)
+    snapshot = make_snapshot(
+        "failed", config=config, message=HOSTILE, corpus=HOSTILE, preset=HOSTILE
+    )
     services = with_runs(snapshot)
     services.runs.append(make_summary(HOSTILE, "finished", 4_754))
     async with running_app(services, pane=pane, size=size) as (app, _):
@@ -100,7 +136,12 @@ async def test_text_from_outside_never_acts_on_the_terminal(pane: Pane, size: tu
         assert "\x1b" not in text
         assert "\x07" not in text
         assert "\u202e" not in text
-        assert all(not segment.style.meta.get("@click") for strip in app.screen._compositor.render_strips() for segment in strip if segment.style)
+        assert all(
+            not segment.style.meta.get("@click")
+            for strip in app.screen._compositor.render_strips()
+            for segment in strip
+            if segment.style
+        )
 
 
 async def test_ascii_needs_no_letter_outside_ascii_but_words() -> None:
@@ -130,10 +171,14 @@ def test_a_preset_of_the_corpus_name_is_not_said_twice() -> None:
     assert run_identity("plain-otter", snapshot, 140).plain.endswith("elman · seed 42")
 
 
-@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
 @pytest.mark.parametrize("status", ["finished", "crashed", "stopped", "running", "stalled"])
 @pytest.mark.parametrize("name", ["solid-wombat", "quick-brown-wombat"])
-async def test_line_1_keeps_name_status_duration_and_device_at_every_size(name: str, status: RunStatus, size: tuple[int, int]) -> None:
+async def test_line_1_keeps_name_status_duration_and_device_at_every_size(
+    name: str, status: RunStatus, size: tuple[int, int]
+) -> None:
     snapshot = make_snapshot(status, name=name, updated=time() - 7_200, active_seconds=43_500.0)
     async with running_app(with_runs(snapshot), run=name, size=size) as (app, _pilot):
         first = lines_of(app)[0]
@@ -145,8 +190,15 @@ async def test_line_1_keeps_name_status_duration_and_device_at_every_size(name: 
 
 
 def test_what_a_run_is_and_when_it_ended_go_before_any_of_its_name() -> None:
-    snapshot = make_snapshot("finished", 4_754, name="solid-wombat", updated=time() - 7_200, active_seconds=99.0)
+    snapshot = make_snapshot(
+        "finished", 4_754, name="solid-wombat", updated=time() - 7_200, active_seconds=99.0
+    )
     bare = "solid-wombat ✓ finished 1 min 39 s"
-    assert all(run_identity("solid-wombat", snapshot, width).plain.startswith(bare) for width in range(140, len(bare) - 1, -1))
+    assert all(
+        run_identity("solid-wombat", snapshot, width).plain.startswith(bare)
+        for width in range(140, len(bare) - 1, -1)
+    )
     assert run_identity("solid-wombat", snapshot, len(bare)).plain == bare
-    assert run_identity("solid-wombat", snapshot, len(bare) - 3).plain.endswith("✓ finished 1 min 39 s")
+    assert run_identity("solid-wombat", snapshot, len(bare) - 3).plain.endswith(
+        "✓ finished 1 min 39 s"
+    )

@@ -25,11 +25,18 @@ async def open_guide(app: RnnlmApp, pilot: Pilot[int], topic: str) -> GuideScree
 async def test_the_palette_lists_every_guide_and_opens_one() -> None:
     async with running_app(size=(80, 24)) as (app, pilot):
         titles = [hit.title for hit in ActionCommands(app.screen).entries()]
-        assert [title for title in titles if title.startswith("Guide: ")] == [f"Guide: {guide.title}" for guide in GUIDES]
+        assert [title for title in titles if title.startswith("Guide: ")] == [
+            f"Guide: {guide.title}" for guide in GUIDES
+        ]
         await pilot.press("ctrl+p", *"what a run guarantees")
         await until(pilot, lambda: "Guide: Reliability" in text_of(app))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, GuideScreen) and "Always. After any crash" in text_of(app))
+        await until(
+            pilot,
+            lambda: (
+                isinstance(app.screen, GuideScreen) and "Always. After any crash" in text_of(app)
+            ),
+        )
         await pilot.press("escape")
         assert not isinstance(app.screen, GuideScreen)
 
@@ -87,10 +94,14 @@ async def test_links_lead_to_guides_and_backspace_returns_to_the_place() -> None
         await until(pilot, lambda: screen.viewer.scroll_y > 0)
         place = screen.viewer.scroll_y
         await screen.viewer.go("configuration.md#presets")
-        await until(pilot, lambda: screen.guide.topic == "configuration" and screen.viewer.scroll_y > 0)
+        await until(
+            pilot, lambda: screen.guide.topic == "configuration" and screen.viewer.scroll_y > 0
+        )
         assert "Configuration" in lines_of(app)[0]
         await pilot.press("backspace")
-        await until(pilot, lambda: screen.guide.topic == "quick-start" and screen.viewer.scroll_y == place)
+        await until(
+            pilot, lambda: screen.guide.topic == "quick-start" and screen.viewer.scroll_y == place
+        )
 
 
 async def test_a_click_on_a_link_opens_the_guide() -> None:

@@ -1,4 +1,5 @@
-"""A user's own keys: what the file may say, what is told of what can't be used, and that everything that shows keys shows theirs."""
+"""A user's own keys: what the file may say, what is told of what can't be used, and that everything
+that shows keys shows theirs."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def test_an_action_has_the_key_or_the_keys_that_the_file_gives() -> None:
 def test_two_actions_may_change_their_keys_with_each_other() -> None:
     keymap = parse_keymap('sample = "e"\nevaluate = "s"\n')
     assert keymap.problems == ()
-    assert (action("sample", keymap.actions).keys, action("evaluate", keymap.actions).keys) == (("e",), ("s",))
+    assert (action("sample", keymap.actions).keys, action("evaluate", keymap.actions).keys) == (
+        ("e",),
+        ("s",),
+    )
 
 
 def test_actions_told_in_one_row_show_the_key_of_each() -> None:
@@ -47,23 +51,57 @@ def test_actions_told_in_one_row_show_the_key_of_each() -> None:
         ('fly_to_the_moon = "m"', ["keymap.toml line 1: “fly_to_the_moon” is not an action"]),
         ('pause = "ctrl+m"', ["keymap.toml line 1: pause: a terminal sends ^m as enter"]),
         ('pause = "shift+enter"', ["keymap.toml line 1: pause: a terminal sends ⇧enter as enter"]),
-        ('pause = "ctrl+q"', ["keymap.toml line 1: pause: ^q can't be changed: it always leaves the app"]),
+        (
+            'pause = "ctrl+q"',
+            ["keymap.toml line 1: pause: ^q can't be changed: it always leaves the app"],
+        ),
         (
             'pause = "hyper+x"',
-            ["keymap.toml line 1: pause: “hyper+x” is not a key; keys are single characters, f1 … f12, ctrl+ and a letter, enter, home and the like"],
+            [
+                "keymap.toml line 1: pause: “hyper+x” is not a key; keys are single characters, f1"
+                " … f12, ctrl+ and a letter, enter, home and the like"
+            ],
         ),
-        ('new_seed = "ctrl+a"', ["keymap.toml line 1: new_seed: ^a is used by the list or text field of Prompt"]),
-        ('show_runs = "f6"', ["keymap.toml line 1: show_runs: F6 is used by the list or text field of Prompt"]),
-        ('[pause]\nkey = "P"', ['keymap.toml: pause: expected a key such as "P", or several such as ["P", "f6"]']),
-        ("pause = 3", ['keymap.toml line 1: pause: expected a key such as "P", or several such as ["P", "f6"]']),
-        ('pause = "s"', ["keymap.toml line 1: pause: s is the key of sample on Train; give that one another key too"]),
-        ('new_run = "j"', ["keymap.toml line 1: new_run: j is used by the list or text field of Runs"]),
+        (
+            'new_seed = "ctrl+a"',
+            ["keymap.toml line 1: new_seed: ^a is used by the list or text field of Prompt"],
+        ),
+        (
+            'show_runs = "f6"',
+            ["keymap.toml line 1: show_runs: F6 is used by the list or text field of Prompt"],
+        ),
+        (
+            '[pause]\nkey = "P"',
+            ['keymap.toml: pause: expected a key such as "P", or several such as ["P", "f6"]'],
+        ),
+        (
+            "pause = 3",
+            [
+                'keymap.toml line 1: pause: expected a key such as "P", or several such as ["P",'
+                ' "f6"]'
+            ],
+        ),
+        (
+            'pause = "s"',
+            [
+                "keymap.toml line 1: pause: s is the key of sample on Train; give that one another"
+                " key too"
+            ],
+        ),
+        (
+            'new_run = "j"',
+            ["keymap.toml line 1: new_run: j is used by the list or text field of Runs"],
+        ),
         ('pause = "P', ["keymap.toml: "]),
     ],
 )
-def test_what_can_not_be_used_is_told_with_its_line_and_left_out(text: str, told: list[str]) -> None:
+def test_what_can_not_be_used_is_told_with_its_line_and_left_out(
+    text: str, told: list[str]
+) -> None:
     keymap = parse_keymap(text)
-    assert [problem[: len(words)] for problem, words in zip(keymap.problems, told, strict=True)] == told
+    assert [
+        problem[: len(words)] for problem, words in zip(keymap.problems, told, strict=True)
+    ] == told
     assert keymap.actions == ACTIONS
     assert not keymap.changed
 
@@ -77,7 +115,9 @@ def test_one_bad_line_leaves_the_others_alone_and_a_control_character_is_no_dang
 
 def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "keymap.toml").write_bytes(b"\xff\xfe\x00")
-    assert read_keymap(tmp_path / "keymap.toml").problems == ("keymap.toml can't be read: not UTF-8",)
+    assert read_keymap(tmp_path / "keymap.toml").problems == (
+        "keymap.toml can't be read: not UTF-8",
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,14 +136,21 @@ def test_an_action_may_be_given_the_key_that_it_has() -> None:
 
 
 def test_no_key_of_the_prompts_text_can_be_given_away() -> None:
-    keys = {key for binding in TextArea.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")}
+    keys = {
+        key
+        for binding in TextArea.BINDINGS
+        if isinstance(binding, Binding)
+        for key in binding.key.split(",")
+    }
     told_apart = {key for key in keys if "super+" not in key and "ctrl+shift+" not in key}
     assert told_apart <= {*WIDGETS_KEYS["prompt"], *FIXED}
 
 
 async def test_a_users_keys_act_and_stand_in_footer_panes_line_help_and_palette() -> None:
     services = with_runs(make_snapshot())
-    keymap = parse_keymap('pause = "P"\nshow_prompt = "5"\ncommand_palette = "f8"\nnext_theme = "f9"\n')
+    keymap = parse_keymap(
+        'pause = "P"\nshow_prompt = "5"\ncommand_palette = "f8"\nnext_theme = "f9"\n'
+    )
     assert keymap.problems == ()
     app = RnnlmApp(services.run("plain-otter"), fps=20.0, services=services, keymap=keymap)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
@@ -119,14 +166,25 @@ async def test_a_users_keys_act_and_stand_in_footer_panes_line_help_and_palette(
         await pilot.press("question_mark")
         assert "P         pause or resume" in text_of(app)
         await pilot.press("escape", "f8", *"pause")
-        await until(pilot, lambda: any(row.rstrip("│ ").endswith(" P") and "Pause or resume" in row for row in lines_of(app)))
+        await until(
+            pilot,
+            lambda: any(
+                row.rstrip("│ ").endswith(" P") and "Pause or resume" in row
+                for row in lines_of(app)
+            ),
+        )
         await pilot.press("escape", "5")
         await until(pilot, lambda: app.current_mode == "prompt")
 
 
 async def test_a_wrong_line_is_said_at_the_start_and_the_app_goes_on() -> None:
     services = with_runs(make_snapshot())
-    app = RnnlmApp(services.run("plain-otter"), fps=20.0, services=services, keymap=parse_keymap('pausse = "P"'))
+    app = RnnlmApp(
+        services.run("plain-otter"),
+        fps=20.0,
+        services=services,
+        keymap=parse_keymap('pausse = "P"'),
+    )
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "“pausse” is not an action" in lines_of(app)[-1])
         assert text_of(app).count("pausse") == 1, "on the one line, and over nothing"

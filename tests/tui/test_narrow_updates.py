@@ -1,4 +1,5 @@
-"""What goes to the terminal of an update: the difference to what it shows, and everything where that is not known."""
+"""What goes to the terminal of an update: the difference to what it shows, and everything where
+that is not known."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from rnnlm_tui.tui._textual import SentRows
-from rnnlm_tui.tui.widgets.strips import cells_of
+from rnnlm_tui.tui.text import cells_of
 
 CONSOLE = Console(force_terminal=True, color_system="256")
 
@@ -45,38 +46,64 @@ def test_a_part_of_a_row_of_which_nothing_is_known_leaves_the_rest_alone() -> No
     assert screen.display[0] == "older  signs"
 
 
-@pytest.mark.parametrize("sign", ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🇩🇪", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"])
+@pytest.mark.parametrize(
+    "sign",
+    ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🇩🇪", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"],
+)
 def test_a_joined_sign_is_sent_whole_and_takes_its_own_cells(sign: str) -> None:
     sent = SentRows()
     sent.difference(0, 0, strip_of(f"{sign} one"), 6, CONSOLE)
     assert len(cells_of(strip_of(f"{sign} one"))) == 6
-    assert sent.difference(0, 0, strip_of(f"{sign} two"), 6, CONSOLE).startswith("\x1b[1;4H"), "the text begins in the fourth cell"
+    assert sent.difference(0, 0, strip_of(f"{sign} two"), 6, CONSOLE).startswith("\x1b[1;4H"), (
+        "the text begins in the fourth cell"
+    )
     assert sign in sent.difference(0, 0, strip_of(f"ab{sign}on"), 6, CONSOLE)
 
 
-@pytest.mark.parametrize("sign", ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"])
+@pytest.mark.parametrize(
+    "sign", ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"]
+)
 def test_a_joined_sign_is_never_cut_in_two(sign: str) -> None:
     strip = strip_of(f"a{sign}b   c")
     cuts = [(strip.crop(0, at).text, strip.crop(at).text) for at in range(8)]
     assert cuts[3] == (f"a{sign}", "b   c")
     assert cuts[2] == ("a ", " b   c"), "half of a wide sign is a blank"
-    assert all(before.count(sign) + after.count(sign) == 1 for at, (before, after) in enumerate(cuts) if at != 2)
+    assert all(
+        before.count(sign) + after.count(sign) == 1
+        for at, (before, after) in enumerate(cuts)
+        if at != 2
+    )
     assert [part.text for part in strip.divide([1, 3, 8])] == ["a", sign, "b   c"]
 
 
 def shown(written: str, width: int) -> list[object]:
-    """The cells of a terminal that was sent this, with everything that it shows of them; of a blank what can be seen."""
+    """The cells of a terminal that was sent this, with everything that it shows of them; of a blank
+    what can be seen."""
     screen = pyte.Screen(width, 2)
     pyte.Stream(screen).feed(written)
     cells = [screen.buffer[y][x] for y in range(2) for x in range(width)]
-    return [cell if cell.data.strip() or cell.underscore or cell.reverse or cell.strikethrough else (cell.data, cell.bg) for cell in cells]
+    return [
+        cell
+        if cell.data.strip() or cell.underscore or cell.reverse or cell.strikethrough
+        else (cell.data, cell.bg)
+        for cell in cells
+    ]
 
 
 @pytest.mark.parametrize("colours", ["standard", "256", "truecolor"])
-def test_a_terminal_shows_what_textual_would_send_and_is_sent_less(colours: Literal["standard", "256", "truecolor"]) -> None:
-    console, draw, ours, theirs = Console(force_terminal=True, color_system=colours), random.Random(5), 0, 0
+def test_a_terminal_shows_what_textual_would_send_and_is_sent_less(
+    colours: Literal["standard", "256", "truecolor"],
+) -> None:
+    console, draw, ours, theirs = (
+        Console(force_terminal=True, color_system=colours),
+        random.Random(5),
+        0,
+        0,
+    )
     inks = [
-        Style(color=colour, bgcolor=ground, bold=bold, dim=dim, underline=line, reverse=turned_around)
+        Style(
+            color=colour, bgcolor=ground, bold=bold, dim=dim, underline=line, reverse=turned_around
+        )
         for colour in ("#5fd7ff", "red", "bright_black", None)
         for ground in ("#121212", "#303030", "blue", None)
         for bold, dim, line, turned_around in (
@@ -88,7 +115,10 @@ def test_a_terminal_shows_what_textual_would_send_and_is_sent_less(colours: Lite
         )
     ]
     for _ in range(200):
-        segments = [Segment(draw.choice(("step", "3,751", "  ", "⣀⣤", "日本", " ", "x")), draw.choice(inks)) for _ in range(draw.randrange(1, 12))]
+        segments = [
+            Segment(draw.choice(("step", "3,751", "  ", "⣀⣤", "日本", " ", "x")), draw.choice(inks))
+            for _ in range(draw.randrange(1, 12))
+        ]
         strip = Strip(segments)
         sent = SentRows()
         written = sent.difference(0, 0, strip, strip.cell_length, console) + sent.finish()
@@ -103,7 +133,13 @@ def test_a_row_of_several_inks_costs_half_of_what_textual_sends() -> None:
     strip = Strip(
         [
             Segment(text, Style(color=colour, bgcolor=ground))
-            for text, colour in (("val", "#ffaf5f"), (" 371 ", "#d0d0d0"), ("⣀⣤", "#5fd7ff"), (" ", "#444444"), ("⠒⢄", "#ffaf5f"))
+            for text, colour in (
+                ("val", "#ffaf5f"),
+                (" 371 ", "#d0d0d0"),
+                ("⣀⣤", "#5fd7ff"),
+                (" ", "#444444"),
+                ("⠒⢄", "#ffaf5f"),
+            )
         ]
     )
     sent = SentRows()

@@ -18,7 +18,9 @@ async def test_the_app_takes_no_former_size_that_is_told_late() -> None:
         assert app.size == app.screen.size == NOW
 
 
-@pytest.mark.parametrize("keys", ["", "q", "question_mark", "ctrl+p"], ids=["pane", "question", "keys", "palette"])
+@pytest.mark.parametrize(
+    "keys", ["", "q", "question_mark", "ctrl+p"], ids=["pane", "question", "keys", "palette"]
+)
 async def test_a_screen_takes_no_former_size_that_is_told_late(keys: str) -> None:
     async with running_app() as (app, pilot):
         if keys:
@@ -33,7 +35,11 @@ async def test_a_size_whose_timer_never_ticks_is_told_with_the_time() -> None:
     async with running_app() as (app, pilot):
         assert app._driver is not None
         app._driver._size = (FORMER.width, FORMER.height)
-        app._size, app._resize_event, app._resize_timer = FORMER, Resize(FORMER, FORMER), app.set_timer(3_600, app._check_resize)
+        app._size, app._resize_event, app._resize_timer = (
+            FORMER,
+            Resize(FORMER, FORMER),
+            app.set_timer(3_600, app._check_resize),
+        )
         app._update_clock()
         await until(pilot, lambda: app.screen.size == FORMER)
         assert app._resize_timer is None

@@ -9,8 +9,8 @@ import pytest
 from textual.command import CommandList, CommandPalette
 from textual.pilot import Pilot
 
-from rnnlm_tui.contract.presets import PRESET_SUMMARIES, PRESETS
-from rnnlm_tui.contract.status import LIVING, RunStatus
+from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
+from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PANES, Pane, action, actions_for
 from rnnlm_tui.tui.app import RnnlmApp
@@ -35,17 +35,36 @@ async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
     return told
 
 
-@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "size", [(60, 15), (80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
 @pytest.mark.parametrize("pane", PANES)
-async def test_help_tells_every_action_of_the_screen_at_every_size(pane: Pane, size: tuple[int, int]) -> None:
+async def test_help_tells_every_action_of_the_screen_at_every_size(
+    pane: Pane, size: tuple[int, int]
+) -> None:
     async with running_app(pane=pane, size=size) as (app, pilot):
         told = await whole_help(app, pilot)
-        entries = [entry for entry in actions_for(pane) if not entry.covered and entry.group != "everywhere"]
+        entries = [
+            entry
+            for entry in actions_for(pane)
+            if not entry.covered and entry.group != "everywhere"
+        ]
         assert [
-            entry.id for entry in entries if (entry.keys and f"{entry.all_keys} " not in told) or (entry.help not in told and entry.short_help not in told)
+            entry.id
+            for entry in entries
+            if (entry.keys and f"{entry.all_keys} " not in told)
+            or (entry.help not in told and entry.short_help not in told)
         ] == []
-        everywhere = [entry for entry in actions_for(pane) if entry.group == "everywhere" and entry.label not in tuple("1234")]
-        assert [entry.id for entry in everywhere if entry.help not in told and entry.short_help not in told] == []
+        everywhere = [
+            entry
+            for entry in actions_for(pane)
+            if entry.group == "everywhere" and entry.label not in tuple("1234")
+        ]
+        assert [
+            entry.id
+            for entry in everywhere
+            if entry.help not in told and entry.short_help not in told
+        ] == []
         assert "1 2 3 4   screens of the run" in told
         assert "degraded" in told
         assert max(len(line) for line in lines_of(app)) <= size[0]
@@ -109,12 +128,18 @@ async def test_what_lies_below_an_overlay_is_grey() -> None:
     async with running_app(size=(120, 40)) as (app, pilot):
         await pilot.press("question_mark")
         first = app.screen._compositor.render_strips()[0]
-        colours = {segment.style.color.name for segment in first if segment.style and segment.style.color and segment.text.strip()}
+        colours = {
+            segment.style.color.name
+            for segment in first
+            if segment.style and segment.style.color and segment.text.strip()
+        }
         assert colours == {"#4e4e4e"}
 
 
 @pytest.mark.parametrize("key", ["question_mark", "q", "ctrl+p", "h", "L"])
-async def test_no_key_of_the_pane_below_stands_under_an_overlay_and_its_own_keys_do(key: str) -> None:
+async def test_no_key_of_the_pane_below_stands_under_an_overlay_and_its_own_keys_do(
+    key: str,
+) -> None:
     async with running_app(size=(120, 40)) as (app, pilot):
         assert "space Pause" in lines_of(app)[-1]
         await pilot.press(key)
@@ -137,17 +162,39 @@ async def test_leaving_while_a_run_trains_says_that_it_goes_on_and_enter_leaves(
 
 
 LEAVING: dict[RunStatus, tuple[str, str, str]] = {
-    "running": ("Training continues without this terminal.", "leave, keep training", "stop training at a checkpoint, then leave"),
-    "preparing": ("Preparation continues, then training starts.", "leave, keep preparing", "stop it before its first step, then leave"),
-    "paused": ("It stays paused, in memory, until you resume it.", "leave, keep it paused", "stop it at a checkpoint, then leave"),
-    "stalled": ("It is stalled; its worker keeps running.", "leave", "ask it to stop at a checkpoint, then leave"),
-    "degraded": ("Training continues, unsaved until its disk has room.", "leave, keep training", "stop it once a checkpoint has room, then leave"),
+    "running": (
+        "Training continues without this terminal.",
+        "leave, keep training",
+        "stop training at a checkpoint, then leave",
+    ),
+    "preparing": (
+        "Preparation continues, then training starts.",
+        "leave, keep preparing",
+        "stop it before its first step, then leave",
+    ),
+    "paused": (
+        "It stays paused, in memory, until you resume it.",
+        "leave, keep it paused",
+        "stop it at a checkpoint, then leave",
+    ),
+    "stalled": (
+        "It is stalled; its worker keeps running.",
+        "leave",
+        "ask it to stop at a checkpoint, then leave",
+    ),
+    "degraded": (
+        "Training continues, unsaved until its disk has room.",
+        "leave, keep training",
+        "stop it once a checkpoint has room, then leave",
+    ),
 }
 
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("status", LEAVING)
-async def test_the_question_before_leaving_says_what_is_true_for_each_status(status: RunStatus, size: tuple[int, int]) -> None:
+async def test_the_question_before_leaving_says_what_is_true_for_each_status(
+    status: RunStatus, size: tuple[int, int]
+) -> None:
     assert set(LEAVING) == LIVING
     fact, leave, stop = LEAVING[status]
     async with running_app(with_runs(make_snapshot(status)), size=size) as (app, pilot):
@@ -211,7 +258,12 @@ async def test_with_nothing_running_q_leaves_at_once() -> None:
 
 async def test_another_run_that_trains_is_named_and_can_not_be_stopped_from_here() -> None:
     services = with_runs(make_snapshot("finished", 4_754))
-    services.runs += [make_summary("brisk-heron"), make_summary("calm-crow"), make_summary("dusk-dove"), make_summary("even-eel")]
+    services.runs += [
+        make_summary("brisk-heron"),
+        make_summary("calm-crow"),
+        make_summary("dusk-dove"),
+        make_summary("even-eel"),
+    ]
     async with running_app(services) as (app, pilot):
         await pilot.press("q")
         text = text_of(app)
@@ -242,7 +294,9 @@ async def test_the_palette_has_every_action_on_every_screen(pane: Pane) -> None:
     async with running_app(pane=pane) as (app, pilot):
         await until(pilot, lambda: app.pane_screen is not None and app.pane_screen.is_ready)
         titles = [hit.title for hit in ActionCommands(app.screen).entries()]
-        assert [entry.palette for entry in ACTIONS if entry.palette and entry.palette not in titles] == []
+        assert [
+            entry.palette for entry in ACTIONS if entry.palette and entry.palette not in titles
+        ] == []
         assert len(titles) == len(set(titles))
 
 
@@ -274,8 +328,18 @@ async def test_ctrl_c_says_how_to_leave_and_ends_nothing() -> None:
 
 LISTS: dict[str, tuple[Callable[[RnnlmApp], object], str]] = {
     "palette": (lambda app: app.action_command_palette(), "Sample now"),
-    "choice": (lambda app: app.push_screen(ChooseScreen("Cell", [("lstm", "long short-term memory"), ("gru", "gated")], "gru")), "long short-term"),
-    "trash": (lambda app: app.push_screen(TrashScreen([TrashedRun("old-otter", Path("/trash/old-otter"), 0.0, 4_096)])), "old-otter"),
+    "choice": (
+        lambda app: app.push_screen(
+            ChooseScreen("Cell", [("lstm", "long short-term memory"), ("gru", "gated")], "gru")
+        ),
+        "long short-term",
+    ),
+    "trash": (
+        lambda app: app.push_screen(
+            TrashScreen([TrashedRun("old-otter", Path("/trash/old-otter"), 0.0, 4_096)])
+        ),
+        "old-otter",
+    ),
 }
 """What lies over a pane and has a list, by its name: how it opens, and a word of it."""
 
@@ -305,10 +369,19 @@ async def test_the_question_before_leaving_tells_the_runs_as_they_are_by_now() -
         assert isinstance(app.screen, QuitScreen)
 
 
-async def test_help_says_in_short_what_a_narrow_column_has_no_room_for_and_names_the_palette_once_a_group() -> None:
+async def test_help_says_in_short_what_a_narrow_column_has_no_room_for_and_names_the_palette_once_a_group() -> (
+    None
+):
     async with running_app(pane="train") as (app, pilot):
         told = await whole_help(app, pilot)
-        for words in ("reset zoom, axis, cursor", "x: step, tokens, time …", "PgDn PgUp older events", "▼ beats", "↑ spike", "nor in the time of 20 steps"):
+        for words in (
+            "reset zoom, axis, cursor",
+            "x: step, tokens, time …",
+            "PgDn PgUp older events",
+            "▼ beats",
+            "↑ spike",
+            "nor in the time of 20 steps",
+        ):
             assert words in told
     async with running_app(pane="train", size=(200, 60)) as (app, pilot):
         await pilot.press("question_mark")
@@ -320,7 +393,10 @@ async def test_help_says_in_short_what_a_narrow_column_has_no_room_for_and_names
 def test_the_palette_says_nothing_twice() -> None:
     assert description(action("sample")) == ""
     assert description(action("smoother")) == "", "its help describes the two other keys too"
-    assert description(action("delete_run")) == "move the run, or all marked ones, to the trash: u undoes it"
+    assert (
+        description(action("delete_run"))
+        == "move the run, or all marked ones, to the trash: u undoes it"
+    )
     assert description(action("pause")) == "also a stopped run"
     assert description(action("checkpoint")) == ""
 
@@ -334,30 +410,50 @@ def under_head(app: RnnlmApp, head: str, command: str) -> bool:
 def palette_rows(app: RnnlmApp) -> list[str]:
     """The rows of the palette's list, without its edges and its scroll bar."""
     region = app.screen.query_one(CommandList).scrollable_content_region
-    return [strip.crop(region.x, region.right).text for strip in app.screen._compositor.render_strips()[region.y : region.bottom]]
+    return [
+        strip.crop(region.x, region.right).text
+        for strip in app.screen._compositor.render_strips()[region.y : region.bottom]
+    ]
 
 
-@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_the_palette_has_one_line_a_command_with_its_key_at_the_right_edge(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
+async def test_the_palette_has_one_line_a_command_with_its_key_at_the_right_edge(
+    size: tuple[int, int],
+) -> None:
     async with running_app(size=size) as (app, pilot):
         await pilot.press("ctrl+p")
         await until(pilot, lambda: "Sample now" in text_of(app))
         rows = palette_rows(app)
         assert rows[0].strip() == "Train"
-        keys = {"Pause or resume": "space", "Sample now": "s", "Save checkpoint now": "c", "Evaluate now": "e", "Stop training": "S", "Sample history": "h"}
+        keys = {
+            "Pause or resume": "space",
+            "Sample now": "s",
+            "Save checkpoint now": "c",
+            "Evaluate now": "e",
+            "Stop training": "S",
+            "Sample history": "h",
+        }
         for number, (title, key) in enumerate(keys.items(), 1):
             assert rows[number].startswith(f"  {title}")
             assert rows[number].endswith(f" {key} "), "at the right edge"
 
 
-@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
+async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(
+    size: tuple[int, int],
+) -> None:
     async with running_app(size=size) as (app, pilot):
         await pilot.press("ctrl+p", *"learn")
         await until(pilot, lambda: under_head(app, "Train", "Sample history"))
         assert "it learn" in text_of(app)
         await pilot.press("ctrl+u", *"charts zoom")
-        await until(pilot, lambda: "Zoom in" in text_of(app) and "Sample history" not in text_of(app))
+        await until(
+            pilot, lambda: "Zoom in" in text_of(app) and "Sample history" not in text_of(app)
+        )
         await pilot.press("ctrl+u", *"checkpoint")
         await until(pilot, lambda: "Save checkpoint now" in text_of(app))
         first = [row.strip().partition("  ")[0] for row in palette_rows(app)][:3]
@@ -365,12 +461,20 @@ async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(size:
 
 
 @pytest.mark.parametrize("pane", PANES)
-async def test_the_palette_lists_the_screen_that_shows_first_and_every_group_once(pane: Pane) -> None:
+async def test_the_palette_lists_the_screen_that_shows_first_and_every_group_once(
+    pane: Pane,
+) -> None:
     async with running_app(pane=pane) as (app, pilot):
         await until(pilot, lambda: app.pane_screen is not None and app.pane_screen.is_ready)
         hits = list(ActionCommands(app.screen).entries())
-        groups = [hit.group for number, hit in enumerate(hits) if number == 0 or hits[number - 1].group != hit.group]
-        assert groups[0] == PANE_TITLES[pane] or not any(entry.panes and entry.panes[0] == pane for entry in ACTIONS if entry.palette)
+        groups = [
+            hit.group
+            for number, hit in enumerate(hits)
+            if number == 0 or hits[number - 1].group != hit.group
+        ]
+        assert groups[0] == PANE_TITLES[pane] or not any(
+            entry.panes and entry.panes[0] == pane for entry in ACTIONS if entry.palette
+        )
         assert len(groups) == len(set(groups))
         assert groups[-1] == "Open a run"
 
@@ -382,18 +486,29 @@ async def test_a_misspelt_command_is_found_by_its_letters() -> None:
 
 
 def test_short_help_fits_its_column() -> None:
-    assert [entry.id for entry in ACTIONS if not entry.covered and len(entry.short_help) > (24 if entry.group == "charts" else 30)] == []
+    assert [
+        entry.id
+        for entry in ACTIONS
+        if not entry.covered and len(entry.short_help) > (24 if entry.group == "charts" else 30)
+    ] == []
 
 
-@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
 async def test_a_choice_and_a_run_of_the_trash_take_one_line_each(size: tuple[int, int]) -> None:
     async with running_app(size=size) as (app, pilot):
-        app.push_screen(ChooseScreen("Preset", [(name, PRESET_SUMMARIES[name]) for name in PRESETS]))
+        app.push_screen(
+            ChooseScreen("Preset", [(name, PRESET_SUMMARIES[name]) for name in PRESETS])
+        )
         await until(pilot, lambda: "Preset" in text_of(app) and "ptb-large" in text_of(app))
         shown = [line for line in lines_of(app) if any(f" {name} " in line for name in PRESETS)]
         assert len(shown) == len(PRESETS)
         await pilot.press("escape")
-        runs = [TrashedRun(name, Path(f"/trash/{name}"), 0.0, 4_096_000_000) for name in ("old-otter", "a-run-with-a-name-of-forty-characters-or")]
+        runs = [
+            TrashedRun(name, Path(f"/trash/{name}"), 0.0, 4_096_000_000)
+            for name in ("old-otter", "a-run-with-a-name-of-forty-characters-or")
+        ]
         app.push_screen(TrashScreen(runs))
         await until(pilot, lambda: "old-otter" in text_of(app))
         rows = [line for line in lines_of(app) if "4.1 GB" in line and "ago" in line]

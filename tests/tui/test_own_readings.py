@@ -1,4 +1,5 @@
-"""Where nothing trains the app reads the machine itself, while somebody is there, and at rest it neither reads nor sends."""
+"""Where nothing trains the app reads the machine itself, while somebody is there, and at rest it
+neither reads nor sends."""
 
 from __future__ import annotations
 
@@ -7,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.store.machine_history import empty_machine
-from rnnlm_tui.tui import own_readings
-from rnnlm_tui.tui.own_readings import FIRST_READING_SECONDS, PRESENT_SECONDS, READING_SECONDS, IdleMachinePoller
+from rnnlm_tui.store.series import empty_machine
+from rnnlm_tui.tui import poller
+from rnnlm_tui.tui.poller import (
+    FIRST_READING_SECONDS,
+    PRESENT_SECONDS,
+    READING_SECONDS,
+    IdleMachinePoller,
+)
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.support import lines_of, running_app, until, with_runs
 
@@ -24,13 +30,17 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(own_readings, "monotonic", clock)
+    monkeypatch.setattr(poller, "monotonic", clock)
     return clock
 
 
-def test_the_machine_is_read_every_two_seconds_while_somebody_is_there_and_no_longer(clock: Clock) -> None:
+def test_the_machine_is_read_every_two_seconds_while_somebody_is_there_and_no_longer(
+    clock: Clock,
+) -> None:
     shown: list[tuple[int, bool]] = []
-    readings = IdleMachinePoller(FakeServices(), lambda: True, lambda rows, live: shown.append((len(rows), live)))
+    readings = IdleMachinePoller(
+        FakeServices(), lambda: True, lambda rows, live: shown.append((len(rows), live))
+    )
     for _ in range(200):
         readings.poll()
         clock.now += 0.5
@@ -46,7 +56,9 @@ def test_the_machine_is_read_every_two_seconds_while_somebody_is_there_and_no_lo
 def test_where_a_worker_reads_the_machine_the_app_does_not(clock: Clock) -> None:
     shown: list[bool] = []
     trains = True
-    readings = IdleMachinePoller(FakeServices(), lambda: not trains, lambda _rows, live: shown.append(live))
+    readings = IdleMachinePoller(
+        FakeServices(), lambda: not trains, lambda _rows, live: shown.append(live)
+    )
     for tick in range(60):
         trains = tick < 20 or tick > 30
         readings.key_pressed()
@@ -57,13 +69,17 @@ def test_where_a_worker_reads_the_machine_the_app_does_not(clock: Clock) -> None
     assert 2 <= len(shown) <= 5
 
 
-async def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of_now_after_a_key() -> None:
+async def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of_now_after_a_key() -> (
+    None
+):
     services = with_runs(replace(make_snapshot("failed", 0), hardware=(), machine=empty_machine()))
     async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
         await pilot.press("l")
         await until(pilot, lambda: any("4 % busy" in line for line in lines_of(app)))
         app.watcher._readings._last_key = -1e9
-        await until(pilot, lambda: any("at " in line and "Machine" in line for line in lines_of(app)))
+        await until(
+            pilot, lambda: any("at " in line and "Machine" in line for line in lines_of(app))
+        )
 
 
 async def test_a_run_that_ended_tells_its_totals_and_the_machine_is_not_read() -> None:
@@ -86,7 +102,7 @@ async def test_a_run_that_trains_is_read_by_its_worker_alone() -> None:
 
 
 def test_a_reading_of_a_real_machine_is_plausible(clock: Clock, tmp_path: Path) -> None:
-    from rnnlm_tui.supervisor.machine_reader import MachineReader
+    from rnnlm_tui.system.machine import MachineReader
 
     reader = MachineReader(tmp_path, worker=False)
     row = reader.sample()

@@ -1,4 +1,5 @@
-"""Pasted text: CR (tmux and most terminals), LF and CRLF break the line in every field, by Pilot and through a real terminal."""
+"""Pasted text: CR (tmux and most terminals), LF and CRLF break the line in every field, by Pilot
+and through a real terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ import pytest
 from textual.events import Paste
 from textual.widgets import Input, TextArea
 
+from rnnlm_tui.tui._textual import with_line_breaks
+from rnnlm_tui.tui.commands import PaletteScreen
 from rnnlm_tui.tui.screens.choose import TextsScreen
-from rnnlm_tui.tui.screens.palette import PaletteScreen
-from rnnlm_tui.tui.widgets.filter_line import FilterInput
-from rnnlm_tui.tui.widgets.safe_text import with_line_breaks
-from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from rnnlm_tui.tui.widgets.prompt import SettingInput
+from rnnlm_tui.tui.widgets.runs_table import FilterInput
 from tests.tui.fakes import FakeServices
 from tests.tui.panes import filling
 from tests.tui.panes.asking import pane
@@ -31,7 +32,9 @@ def test_every_kind_of_line_break_is_one_line_feed() -> None:
 
 
 @each_break
-async def test_a_paste_into_the_prompt_keeps_its_line_breaks_and_says_nothing_of_control_characters(line_break: str) -> None:
+async def test_a_paste_into_the_prompt_keeps_its_line_breaks_and_says_nothing_of_control_characters(
+    line_break: str,
+) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         app.post_message(Paste(line_break.join(("First line", "Second line", "", "Third"))))
         await until(pilot, lambda: pane(app).box.text == "First line\nSecond line\n\nThird")
@@ -50,11 +53,15 @@ async def test_twelve_pasted_prompts_are_twelve_in_the_config(line_break: str) -
         app.post_message(Paste(line_break.join(prompts) + line_break))
         await pilot.pause()
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: filling.pane(app).form.draft.value("evaluation.prompts") == prompts)
+        await until(
+            pilot, lambda: filling.pane(app).form.draft.value("evaluation.prompts") == prompts
+        )
 
 
 @each_break
-async def test_a_paste_of_several_lines_into_one_line_keeps_all_of_them_with_spaces_between(line_break: str) -> None:
+async def test_a_paste_of_several_lines_into_one_line_keeps_all_of_them_with_spaces_between(
+    line_break: str,
+) -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("slash")
         app.post_message(Paste(line_break.join(("", "ppl<800", "  small ", ""))))
@@ -62,11 +69,18 @@ async def test_a_paste_of_several_lines_into_one_line_keeps_all_of_them_with_spa
         await pilot.press("escape", "escape", "m")
         await until(pilot, lambda: isinstance(app.focused, Input))
         app.post_message(Paste(line_break.join(("one", "two", ""))))
-        await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "one two")
+        await until(
+            pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "one two"
+        )
         await pilot.press("escape", "ctrl+p")
-        await until(pilot, lambda: isinstance(app.screen, PaletteScreen) and isinstance(app.focused, Input))
+        await until(
+            pilot, lambda: isinstance(app.screen, PaletteScreen) and isinstance(app.focused, Input)
+        )
         app.post_message(Paste(line_break.join(("stop", "\x1b[31mtraining"))))
-        await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "stop [31mtraining")
+        await until(
+            pilot,
+            lambda: isinstance(app.focused, Input) and app.focused.value == "stop [31mtraining",
+        )
 
 
 @each_break
@@ -82,7 +96,9 @@ async def test_a_number_copied_with_its_line_break_is_the_number(line_break: str
 async def test_a_line_break_pasted_into_the_stop_strings_is_one_of_them(line_break: str) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         await pilot.press(*["tab"] * 8)
-        await until(pilot, lambda: isinstance(app.focused, SettingInput) and app.focused.name == "stop")
+        await until(
+            pilot, lambda: isinstance(app.focused, SettingInput) and app.focused.name == "stop"
+        )
         app.post_message(Paste(f"{line_break}User:"))
         await until(pilot, lambda: pane(app).settings_row.settings.stop == ("\nUser:",))
 

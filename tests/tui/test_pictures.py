@@ -1,4 +1,5 @@
-"""Snapshots of every screen of the app; `pictures.py` says what a file holds and how to rewrite them."""
+"""Snapshots of every screen of the app; `pictures.py` says what a file holds and how to rewrite
+them."""
 
 from __future__ import annotations
 
@@ -9,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.trash import TrashedRun
-from rnnlm_tui.supervisor.monitor import RunSnapshot
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.widgets.marks import Marks
+from rnnlm_tui.tui.views.compare import Marks
 from tests.tui import fakes
 from tests.tui.book_run import book_run
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
@@ -31,9 +32,15 @@ def several_runs(first: RunSnapshot) -> FakeServices:
     services = with_runs(first)
     hour = 3_600
     services.runs += [
-        make_summary("quiet-marten", "paused", 2_000, updated=NOW - 5.2 * hour, tokens_per_second=9_800.0),
-        make_summary("brisk-heron", "finished", 4_754, updated=NOW - 2.1 * hour, tokens_per_second=11_300.0),
-        make_summary("amber-vole", "failed", 150, updated=NOW - 25 * hour, message="the loss is not a number"),
+        make_summary(
+            "quiet-marten", "paused", 2_000, updated=NOW - 5.2 * hour, tokens_per_second=9_800.0
+        ),
+        make_summary(
+            "brisk-heron", "finished", 4_754, updated=NOW - 2.1 * hour, tokens_per_second=11_300.0
+        ),
+        make_summary(
+            "amber-vole", "failed", 150, updated=NOW - 25 * hour, message="the loss is not a number"
+        ),
         make_summary("stern-crane", "crashed", 2_900, updated=NOW - 26 * hour),
         make_summary("salty-wren", "lost", 4_200, updated=NOW - 50 * hour),
     ]
@@ -57,7 +64,10 @@ class State:
 
 
 RUN = make_snapshot()
-TROUBLE = "it trains on; rows wait in memory (1,204), a checkpoint for space: can't write run.db: database or disk is full; free some space on this disk"
+TROUBLE = (
+    "it trains on; rows wait in memory (1,204), a checkpoint for space: can't write run.db:"
+    " database or disk is full; free some space on this disk"
+)
 PROCESS = "no step since 14:31:07, the process (pid 41207) lives"
 STATES: dict[str, State] = {
     "runs-empty": State("runs"),
@@ -74,7 +84,12 @@ STATES: dict[str, State] = {
     "train-preparing": State("train", preparing()),
     "train-degraded": State("train", make_snapshot("degraded", updated=NOW - 48, message=TROUBLE)),
     "train-stalled": State("train", make_snapshot("stalled", updated=NOW - 48, message=PROCESS)),
-    "train-failed": State("train", make_snapshot("failed", updated=NOW - 400, message="the loss is not a number at step 3,752")),
+    "train-failed": State(
+        "train",
+        make_snapshot(
+            "failed", updated=NOW - 400, message="the loss is not a number at step 3,752"
+        ),
+    ),
     "train-cursor": State("train", RUN, ("right", "left", "left", "left", "left")),
     "train-alone": State("train", RUN, ("tab", "z", "up", "up")),
     "train-history": State("train", RUN, ("h",), "Samples"),
@@ -90,10 +105,15 @@ STATES: dict[str, State] = {
 def services_for(state: State, folder: Path) -> FakeServices:
     services = several_runs(state.snapshot) if state.snapshot is not None else FakeServices()
     services.log_path = folder / "worker.log"
-    services.log_path.write_text("\n".join(f"step {step:,}: a line of the worker" for step in range(3_700, 3_752)) + "\n")
+    services.log_path.write_text(
+        "\n".join(f"step {step:,}: a line of the worker" for step in range(3_700, 3_752)) + "\n"
+    )
     for name, days, size in (("stern-heron", 0.2, 39_000_000), ("dusty-crane", 9.0, 1_200_000_000)):
         path = folder / name
-        services.in_trash[path] = TrashedRun(name, path, NOW - days * 86_400, size), make_summary(name, "finished", 4_754)
+        services.in_trash[path] = (
+            TrashedRun(name, path, NOW - days * 86_400, size),
+            make_summary(name, "finished", 4_754),
+        )
     for name in state.marked[1:]:
         services.snapshots[name] = make_snapshot("finished", 4_754, name=name, config=GRU)
     return services
@@ -102,14 +122,16 @@ def services_for(state: State, folder: Path) -> FakeServices:
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fixed clock and data home, so that ages and paths don't vary."""
-    for module in ("widgets.identity", "widgets.run_columns", "screens.trash"):
+    for module in ("views.status", "views.runs", "screens.trash"):
         monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: NOW)
-    monkeypatch.setattr("rnnlm_tui.tui.widgets.identity.strftime", lambda _form, _moment: "14:31")
+    monkeypatch.setattr("rnnlm_tui.tui.views.status.strftime", lambda _form, _moment: "14:31")
     monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
 
 
 @each_view(*STATES)
-async def test_screen_equals_its_snapshot(name: str, size: tuple[int, int], mode: Mode, tmp_path: Path) -> None:
+async def test_screen_equals_its_snapshot(
+    name: str, size: tuple[int, int], mode: Mode, tmp_path: Path
+) -> None:
     async with drawn(STATES[name], tmp_path, size, ascii_only=mode == "ascii") as app:
         assert_picture(app, PICTURES, name, size, mode)
 
@@ -121,10 +143,14 @@ async def test_in_ascii_mode_every_character_is_ascii(name: str, tmp_path: Path)
 
 
 @asynccontextmanager
-async def drawn(state: State, folder: Path, size: tuple[int, int], *, ascii_only: bool) -> AsyncIterator[RnnlmApp]:
+async def drawn(
+    state: State, folder: Path, size: tuple[int, int], *, ascii_only: bool
+) -> AsyncIterator[RnnlmApp]:
     """The app, once it shows the state."""
     run = "plain-otter" if state.snapshot is not None else None
-    async with running_app(services_for(state, folder), run=run, pane=state.pane, size=size, ascii_only=ascii_only) as (app, pilot):
+    async with running_app(
+        services_for(state, folder), run=run, pane=state.pane, size=size, ascii_only=ascii_only
+    ) as (app, pilot):
         if state.marked:
             app.set_marks(Marks(state.marked))
             app.open_pane(state.pane)

@@ -1,4 +1,5 @@
-"""No content of what the app remembers, of a keymap, of the prompts or of labels keeps the app from starting, and none is lost: what can't be used is kept aside."""
+"""No content of what the app remembers, of a keymap, of the prompts or of labels keeps the app from
+starting, and none is lost: what can't be used is kept aside."""
 
 from __future__ import annotations
 
@@ -10,25 +11,37 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.outside_text import UNSAFE
-from rnnlm_tui.contract.presets import DEMO, PRESETS
-from rnnlm_tui.contract.validation import config_to_raw
-from rnnlm_tui.store.labels import NO_LABELS, change_labels, labels_path, move_labels_aside, read_labels
-from rnnlm_tui.store.locations import history_file, keymap_file, state_file
+from rnnlm_tui.client.monitor import summary_or_problem
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.text import UNSAFE
+from rnnlm_tui.schema.validation import config_to_raw
+from rnnlm_tui.store.labels import (
+    NO_LABELS,
+    change_labels,
+    labels_path,
+    move_labels_aside,
+    read_labels,
+)
+from rnnlm_tui.store.paths import history_file, keymap_file, state_file
 from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.store.state import append_history, load_history, move_damaged_prompts_aside
-from rnnlm_tui.supervisor.monitor import summary_or_problem
-from rnnlm_tui.tui import remembered
+from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import ACTIONS
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.chart_view import saved_view
 from rnnlm_tui.tui.keymap import read_keymap
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_json
-from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, edited_value, shown_value
-from rnnlm_tui.tui.widgets.marks import Marks
-from rnnlm_tui.tui.widgets.run_order import saved_order
+from rnnlm_tui.tui.settings import saved_view
+from rnnlm_tui.tui.views.compare import Marks
+from rnnlm_tui.tui.views.form import (
+    FORM_FIELDS,
+    Draft,
+    draft_from_json,
+    draft_to_json,
+    edited_value,
+    shown_value,
+)
+from rnnlm_tui.tui.views.runs import saved_order
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import until
@@ -44,7 +57,12 @@ STATE: dict[str, object] = {
     "draft": draft_to_json(Draft(PRESETS["elman"], "preset elman").with_value("training.seed", 43).with_value("model.dropout", 1.5), "calm-badger"),
 }  # fmt: skip
 """Everything that the app writes down."""
-LABELS: dict[str, object] = {"tags": ["paper", "größer"], "note": "of the talk", "pinned": True, "former_names": ["old"]}
+LABELS: dict[str, object] = {
+    "tags": ["paper", "größer"],
+    "note": "of the talk",
+    "pinned": True,
+    "former_names": ["old"],
+}
 VALUES: tuple[object, ...] = (
     None, True, False, 0, 1, -1, 7, 2**63, 10**400, 1e308, float("inf"), float("-inf"), float("nan"), 0.5, "", "a", "train", "config", "../../etc/passwd", "\0", "\ud800",
     "\x1b[2J", "‮", "é" * 300, "x" * 5_000, "[@click=app.quit]x[/]", [], [[]], ["a", "a"], [None] * 9, list("abcdefghij"), {}, {"": ""}, {"a": {"a": {}}},
@@ -63,7 +81,10 @@ def any_value(chance: random.Random, depth: int = 0) -> object:
     if kind == 4:
         return [any_value(chance, depth + 1) for _ in range(chance.randrange(4))]
     if kind == 5:
-        return {str(chance.choice(VALUES))[:40]: any_value(chance, depth + 1) for _ in range(chance.randrange(4))}
+        return {
+            str(chance.choice(VALUES))[:40]: any_value(chance, depth + 1)
+            for _ in range(chance.randrange(4))
+        }
     return chance.choice(VALUES)
 
 
@@ -92,7 +113,13 @@ def damaged(chance: random.Random, value: object) -> bytes:
     if kind == 2:
         at = chance.randrange(len(text) + 1)
         return text[:at] + chance.randbytes(chance.randrange(1, 4)) + text[at:]
-    return chance.choice((b"[" * 100_000, b'{"a":' * 50_000, b"9" * 5_000, b"\xef\xbb\xbf" + text, b"", text)) if kind == 3 else text
+    return (
+        chance.choice(
+            (b"[" * 100_000, b'{"a":' * 50_000, b"9" * 5_000, b"\xef\xbb\xbf" + text, b"", text)
+        )
+        if kind == 3
+        else text
+    )
 
 
 def kept_aside(path: Path) -> list[bytes]:
@@ -106,7 +133,7 @@ def same(one: object, other: object) -> bool:
 
 def look_at(settings: dict[str, object]) -> None:
     """What the app makes of its settings when it starts and shows its panes."""
-    remembered.last_session(settings)
+    settings_module.last_session(settings)
     Marks.from_json(settings.get("marked"))
     saved_order(settings)
     for run in ("plain-otter", "a", ""):
@@ -125,15 +152,15 @@ def test_any_state_is_read_settled_and_never_lost(home: Path) -> None:
     for _ in range(TIMES):
         content = damaged(chance, STATE)
         state_file().write_bytes(content)
-        settings, warning = remembered.load_settings()
+        settings, warning = settings_module.load_settings()
         look_at(settings)
         if warning:
             told_of += 1
             assert content in kept_aside(state_file()), content[:200]
         else:
             assert same(settings, json.loads(content)), content[:200]
-        remembered.save_settings({**settings, "run": "plain-otter"})
-        again, warning = remembered.load_settings()
+        settings_module.save_settings({**settings, "run": "plain-otter"})
+        again, warning = settings_module.load_settings()
         assert not warning
         assert same(again, {**settings, "run": "plain-otter"})
         for file in home.glob("*.unusable*"):
@@ -142,13 +169,26 @@ def test_any_state_is_read_settled_and_never_lost(home: Path) -> None:
 
 
 def changed_draft(path: str, value: object) -> dict[str, object]:
-    return {**STATE, "run": "", "draft": {"name": "x", "base_name": "preset demo", "base": config_to_raw(DEMO), "changes": {path: value, "training.seed": 3}}}
+    return {
+        **STATE,
+        "run": "",
+        "draft": {
+            "name": "x",
+            "base_name": "preset demo",
+            "base": config_to_raw(DEMO),
+            "changes": {path: value, "training.seed": 3},
+        },
+    }
 
 
 @pytest.mark.parametrize(
     "state",
     [
-        *(changed_draft(path, value) for path in ("optimizer.learning_rate", "training.max_steps") for value in (float("inf"), float("nan"), 10**400)),
+        *(
+            changed_draft(path, value)
+            for path in ("optimizer.learning_rate", "training.max_steps")
+            for value in (float("inf"), float("nan"), 10**400)
+        ),
         changed_draft("evaluation.prompts", [1, None]),
         changed_draft("corpus.source", "~nobody/x"),
         {**STATE, "views": {"plain-otter": {"cursor": 10**400, "part": [1, 10**400]}}},
@@ -157,13 +197,22 @@ def changed_draft(path: str, value: object) -> dict[str, object]:
         *(altered(random.Random(seed), STATE) for seed in range(4)),
     ],
 )
-async def test_the_app_shows_its_panes_whatever_it_remembers_and_says_what_it_can_not_use(home: Path, state: object) -> None:
+async def test_the_app_shows_its_panes_whatever_it_remembers_and_says_what_it_can_not_use(
+    home: Path, state: object
+) -> None:
     create_run(RunConfig(), "plain-otter")
     state_file().write_bytes(json.dumps(state).encode("ascii"))
     keymap_file().write_bytes(any_keymap(random.Random(len(repr(state)))))
-    settings, warning = remembered.load_settings()
-    run, place = remembered.last_session(settings)
-    app = RnnlmApp(run, place, services=FakeServices(make_snapshot()), settings=settings, keymap=read_keymap(keymap_file()), warning=warning)
+    settings, warning = settings_module.load_settings()
+    run, place = settings_module.last_session(settings)
+    app = RnnlmApp(
+        run,
+        place,
+        services=FakeServices(make_snapshot()),
+        settings=settings,
+        keymap=read_keymap(keymap_file()),
+        warning=warning,
+    )
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         if warning:  # at once: a notice ends by itself
             await until(pilot, lambda: "unusable" in said(app))
@@ -179,7 +228,9 @@ def any_keymap(chance: random.Random) -> bytes:
     """A keymap of actions and keys that are there or not, with bytes of any kind in it."""
     names = [*(entry.id for entry in ACTIONS), "no_such_action", '"', "", "a.b", "[table]"]
     keys = ['"P"', '["l", "f6"]', '"^s"', '","', '"ctrl+shift+x"', '""', "[]", "3", "inf", "1979-05-27", "{a = 1}", '["", 3]', '"\\u0000"', '"\\u001b"', '"é"', '"shift+é"', "'''a\nb'''", "9" * 5_000, "[" * 3_000, '"ctrl+ctrl+a"', '"+"', '"ctrl++"', '"  "', '"👩‍💻"', '"f99"', '"comma"']  # fmt: skip
-    text = "\n".join(f"{chance.choice(names)} = {chance.choice(keys)}" for _ in range(chance.randrange(6))).encode()
+    text = "\n".join(
+        f"{chance.choice(names)} = {chance.choice(keys)}" for _ in range(chance.randrange(6))
+    ).encode()
     if chance.random() < 0.25:
         at = chance.randrange(len(text) + 1)
         text = text[:at] + chance.randbytes(chance.randrange(6)) + text[at:]
@@ -198,14 +249,19 @@ def test_any_keymap_is_read_or_told_of_and_stays_as_it_is(home: Path) -> None:
         assert keymap_file().read_bytes() == content
 
 
-def test_any_history_gives_the_prompts_that_can_be_read_and_keeps_the_other_lines_aside(home: Path) -> None:
+def test_any_history_gives_the_prompts_that_can_be_read_and_keeps_the_other_lines_aside(
+    home: Path,
+) -> None:
     chance = random.Random(13)
     home.mkdir()
     for _ in range(TIMES):
         prompts = [f"prompt {number}" for number in range(chance.randrange(4))]
         lines = [json.dumps({"prompt": prompt}).encode() for prompt in prompts]
         for _ in range(chance.randrange(4)):
-            lines.insert(chance.randrange(len(lines) + 1), damaged(chance, {"prompt": "x"}).replace(b"\n", b" "))
+            lines.insert(
+                chance.randrange(len(lines) + 1),
+                damaged(chance, {"prompt": "x"}).replace(b"\n", b" "),
+            )
         content = b"\n".join(lines) + chance.choice((b"\n", b""))
         history_file().write_bytes(content)
         found = load_history()
@@ -236,7 +292,9 @@ def test_any_labels_are_read_and_are_kept_aside_before_they_are_changed(home: Pa
         if labels.usable:
             found = {**asdict(NO_LABELS), **json.loads(content)}
             assert (labels.note, labels.pinned) == (found["note"], found["pinned"])
-            assert (labels.tags, labels.former_names) == tuple(tuple(dict.fromkeys(found[key])) for key in ("tags", "former_names"))
+            assert (labels.tags, labels.former_names) == tuple(
+                tuple(dict.fromkeys(found[key])) for key in ("tags", "former_names")
+            )
             continue
         unusable += 1
         if time % 2:
@@ -250,7 +308,9 @@ def test_any_labels_are_read_and_are_kept_aside_before_they_are_changed(home: Pa
     assert TIMES // 4 < unusable < TIMES
 
 
-async def test_labels_and_prompts_that_are_damaged_are_moved_aside_and_told_in_the_app(home: Path) -> None:
+async def test_labels_and_prompts_that_are_damaged_are_moved_aside_and_told_in_the_app(
+    home: Path,
+) -> None:
     run = create_run(RunConfig(), "plain-otter")
     labels_path(run).write_bytes(b'{"tags": 3')
     history_file().write_bytes(b'{"prompt": "We must"}\n{"prom\n')
@@ -259,7 +319,13 @@ async def test_labels_and_prompts_that_are_damaged_are_moved_aside_and_told_in_t
         await until(pilot, lambda: "the tags and note of plain-otter can't be read" in said(app))
         assert kept_aside(labels_path(run)) == [b'{"tags": 3']
         app.open_pane("prompt")
-        await until(pilot, lambda: "1 line of the prompt history can't be read: kept as prompt-history.jsonl.unusable" in said(app))
+        await until(
+            pilot,
+            lambda: (
+                "1 line of the prompt history can't be read: kept as prompt-history.jsonl.unusable"
+                in said(app)
+            ),
+        )
         assert kept_aside(history_file()) == [b'{"prom\n']
         assert load_history() == ["We must"]
 

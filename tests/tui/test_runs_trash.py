@@ -5,10 +5,10 @@ from __future__ import annotations
 from textual.pilot import Pilot
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.confirm import ConfirmScreen
+from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from tests.tui.fakes import make_snapshot
@@ -19,8 +19,17 @@ async def test_d_puts_the_run_into_the_trash_at_once_and_u_takes_it_back() -> No
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "d")
-        await until(pilot, lambda: "brisk-heron moved to the trash, u undoes it" in lines_of(app)[-1])
-        await until(pilot, lambda: len(shown(app)) == 2 and app.run_directory is not None and app.run_directory.name != "brisk-heron")
+        await until(
+            pilot, lambda: "brisk-heron moved to the trash, u undoes it" in lines_of(app)[-1]
+        )
+        await until(
+            pilot,
+            lambda: (
+                len(shown(app)) == 2
+                and app.run_directory is not None
+                and app.run_directory.name != "brisk-heron"
+            ),
+        )
         await pilot.press("d")
         await until(pilot, lambda: len(shown(app)) == 1)
         await pilot.press("u")
@@ -36,7 +45,14 @@ async def test_u_twice_at_once_takes_the_last_two_back() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "d")
-        await until(pilot, lambda: len(shown(app)) == 2 and app.run_directory is not None and app.run_directory.name != "brisk-heron")
+        await until(
+            pilot,
+            lambda: (
+                len(shown(app)) == 2
+                and app.run_directory is not None
+                and app.run_directory.name != "brisk-heron"
+            ),
+        )
         await pilot.press("d")
         await until(pilot, lambda: len(shown(app)) == 1)
         screen = app.screen
@@ -63,7 +79,14 @@ async def test_where_another_run_has_the_name_by_now_restoring_asks_for_another(
 
 async def in_the_trash(app: RnnlmApp, pilot: Pilot[int]) -> None:
     await pilot.press("down", "d")
-    await until(pilot, lambda: len(shown(app)) == 2 and app.run_directory is not None and app.run_directory.name != "brisk-heron")
+    await until(
+        pilot,
+        lambda: (
+            len(shown(app)) == 2
+            and app.run_directory is not None
+            and app.run_directory.name != "brisk-heron"
+        ),
+    )
     await pilot.press("down", "d")
     await until(pilot, lambda: len(shown(app)) == 1)
     await pilot.press("T")
@@ -119,31 +142,53 @@ async def test_an_empty_trash_says_so() -> None:
         assert not isinstance(app.screen, ConfirmScreen)
 
 
-async def test_marked_runs_are_deleted_together_and_u_takes_all_of_them_back_with_their_marks() -> None:
+async def test_marked_runs_are_deleted_together_and_u_takes_all_of_them_back_with_their_marks() -> (
+    None
+):
     services = three_runs()
-    async with running_app(services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "brisk-heron"]}) as (app, pilot):
+    async with running_app(
+        services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "brisk-heron"]}
+    ) as (app, pilot):
         await pilot.press("down")
         assert "d Delete 2" in lines_of(app)[-1]
         await pilot.press("d")
-        await until(pilot, lambda: "2 runs moved to the trash, u undoes it: brisk-heron, amber-vole" in lines_of(app)[-1])
+        await until(
+            pilot,
+            lambda: (
+                "2 runs moved to the trash, u undoes it: brisk-heron, amber-vole"
+                in lines_of(app)[-1]
+            ),
+        )
         await until(pilot, lambda: shown(app) == ["›  plain-otter"])
         await pilot.press("u")
         await until(pilot, lambda: "2 runs restored: brisk-heron, amber-vole" in lines_of(app)[-1])
-        await until(pilot, lambda: shown(app) == ["   plain-otter", "›B brisk-heron", " A amber-vole"])
+        await until(
+            pilot, lambda: shown(app) == ["   plain-otter", "›B brisk-heron", " A amber-vole"]
+        )
         assert services.in_trash == {}
 
 
 async def test_of_marked_runs_the_one_that_trains_is_left_and_named() -> None:
     services = three_runs()
-    async with running_app(services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "plain-otter"]}) as (app, pilot):
+    async with running_app(
+        services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "plain-otter"]}
+    ) as (app, pilot):
         await pilot.press("d")
-        await until(pilot, lambda: "amber-vole moved to the trash, u undoes it; still training: plain-otter" in lines_of(app)[-1])
+        await until(
+            pilot,
+            lambda: (
+                "amber-vole moved to the trash, u undoes it; still training: plain-otter"
+                in lines_of(app)[-1]
+            ),
+        )
         await until(pilot, lambda: len(shown(app)) == 2)
 
 
 async def test_a_marked_run_that_the_filter_hides_is_not_deleted_with_the_others() -> None:
     services = three_runs()
-    async with running_app(services, pane="runs", settings={"marked": ["amber-vole", "brisk-heron"]}) as (app, pilot):
+    async with running_app(
+        services, pane="runs", settings={"marked": ["amber-vole", "brisk-heron"]}
+    ) as (app, pilot):
         await pilot.press("slash", *"heron", "enter", "d")
         await until(pilot, lambda: len(services.in_trash) == 1)
         await pilot.press("escape")
@@ -161,8 +206,12 @@ async def test_where_one_of_several_can_not_be_deleted_the_others_are_and_it_is_
         return delete(run)
 
     services.delete = refusing  # type: ignore[method-assign]
-    async with running_app(services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "brisk-heron"]}) as (app, pilot):
+    async with running_app(
+        services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "brisk-heron"]}
+    ) as (app, pilot):
         await pilot.press("down", "d")
         await until(pilot, lambda: "can't move amber-vole: disk is full" in text_of(app))
-        await until(pilot, lambda: "brisk-heron moved to the trash, u undoes it" in lines_of(app)[-1])
+        await until(
+            pilot, lambda: "brisk-heron moved to the trash, u undoes it" in lines_of(app)[-1]
+        )
         await until(pilot, lambda: any("amber-vole" in run for run in shown(app)))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from rnnlm_tui.contract.metrics import SampleRow
+from rnnlm_tui.schema.metrics import SampleRow
+from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.sample_history import SampleHistoryScreen
+from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.history_panel import HistoryPage, HistoryPanel, continuation, page_lines
+from rnnlm_tui.tui.widgets.samples import HistoryPage, HistoryPanel, continuation, page_lines
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
@@ -94,8 +94,12 @@ async def test_what_a_resumed_run_writes_anew_is_read_anew() -> None:
         panel = await opened(app, pilot)
         assert step_of(panel) == 3_700
         old = services.snapshots["plain-otter"]
-        again = tuple(replace(row, attempt=2, text=" all anew") for row in old.samples if row.step <= 2_000)
-        services.snapshots["plain-otter"] = replace(old, samples=again, summary=old.summary.model_copy(update={"attempt": 2, "step": 2_000}))
+        again = tuple(
+            replace(row, attempt=2, text=" all anew") for row in old.samples if row.step <= 2_000
+        )
+        services.snapshots["plain-otter"] = replace(
+            old, samples=again, summary=old.summary.model_copy(update={"attempt": 2, "step": 2_000})
+        )
         await until(pilot, lambda: step_of(panel) == 2_000 and "all anew" in text_of(app))
 
 
@@ -134,9 +138,17 @@ def sample(step: int, text: str) -> SampleRow:
 
 def test_words_that_the_step_before_did_not_have_are_bright() -> None:
     shown = continuation(" be the of peace", " the of and")
-    bright = [shown.plain[span.start : span.end].strip() for span in shown.spans if palette.BRIGHT in str(span.style)]
+    bright = [
+        shown.plain[span.start : span.end].strip()
+        for span in shown.spans
+        if palette.BRIGHT in str(span.style)
+    ]
     assert bright == ["be", "peace"]
-    assert all("bold" in str(span.style) for span in continuation(" be the", " the", no_colour=True).spans if span.start == 0)
+    assert all(
+        "bold" in str(span.style)
+        for span in continuation(" be the", " the", no_colour=True).spans
+        if span.start == 0
+    )
 
 
 def test_where_most_words_are_new_only_the_unchanged_beginning_is_told_apart() -> None:
@@ -150,14 +162,28 @@ def test_where_most_words_are_new_only_the_unchanged_beginning_is_told_apart() -
 def test_room_that_the_chosen_prompt_leaves_goes_to_the_earlier_texts_of_the_others() -> None:
     prompts = ("We must", "My fellow Americans,", "Tonight")
     rows = {prompt: replace(sample(200, " work hard"), prompt=prompt) for prompt in prompts}
-    page = HistoryPage(200, 1, 2, prompts, rows, ({prompt: replace(row, step=100) for prompt, row in rows.items()},))
+    page = HistoryPage(
+        200,
+        1,
+        2,
+        prompts,
+        rows,
+        ({prompt: replace(row, step=100) for prompt, row in rows.items()},),
+    )
     assert sum("@100" in line.plain for line in page_lines(page, 0, 76, 30)) == 3
 
 
 def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:
     prompts = ("We must", "My fellow Americans,", "Tonight")
     rows = {prompt: replace(sample(200, " work hard" * 60), prompt=prompt) for prompt in prompts}
-    page = HistoryPage(200, 1, 2, prompts, rows, ({prompt: replace(row, step=100) for prompt, row in rows.items()},))
+    page = HistoryPage(
+        200,
+        1,
+        2,
+        prompts,
+        rows,
+        ({prompt: replace(row, step=100) for prompt, row in rows.items()},),
+    )
     for width in (20, 56, 76, 116):
         for height in (3, 5, 8, 13, 22, 40):
             for chosen in range(3):
@@ -165,7 +191,13 @@ def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:
                 assert len(lines) <= height
                 assert all(line.cell_length <= width for line in lines), (width, height)
                 if height >= 8:
-                    assert sum(any(prompt.split()[0] in line.plain for line in lines) for prompt in prompts) == 3
+                    assert (
+                        sum(
+                            any(prompt.split()[0] in line.plain for line in lines)
+                            for prompt in prompts
+                        )
+                        == 3
+                    )
 
 
 def test_a_prompt_without_a_sample_says_so() -> None:
@@ -175,7 +207,15 @@ def test_a_prompt_without_a_sample_says_so() -> None:
 
 def test_the_history_of_raw_text_keeps_line_breaks_and_indentation() -> None:
     rows = {"def f():": replace(sample(200, "\n    return 1\n\nx"), prompt="def f():")}
-    page = HistoryPage(200, 1, 2, ("def f():",), rows, ({"def f():": replace(rows["def f():"], step=100, text="\n    pass\n")},), newlines="keep")
+    page = HistoryPage(
+        200,
+        1,
+        2,
+        ("def f():",),
+        rows,
+        ({"def f():": replace(rows["def f():"], step=100, text="\n    pass\n")},),
+        newlines="keep",
+    )
     shown = [line.plain.rstrip() for line in page_lines(page, 0, 60, 20)][2:]
     assert shown[:4] == ["› def f():", "      return 1", "", "  x"]
     assert "  @100     pass" in shown

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rnnlm_tui.contract.commands import CommandResult
-from rnnlm_tui.tui.steering import outcome
+from rnnlm_tui.schema.protocol import CommandResult
+from rnnlm_tui.tui.messages import outcome
 
 
 def test_a_stop_claims_a_checkpoint_only_where_there_is_one() -> None:

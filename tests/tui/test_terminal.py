@@ -1,4 +1,5 @@
-"""The app on a real pseudo-terminal: what reaches the screen, what an idle app sends, and that it leaves when the terminal does."""
+"""The app on a real pseudo-terminal: what reaches the screen, what an idle app sends, and that it
+leaves when the terminal does."""
 
 from __future__ import annotations
 
@@ -45,7 +46,13 @@ file = os.open(looks, os.O_WRONLY | os.O_CREAT)
 services = Counting(snapshot)
 sys.exit(RnnlmApp(services.run("plain-otter"), pane, services=services, fps=20.0).run())
 """
-SHOWS: dict[Pane, str] = {"runs": "val ppl", "config": "frozen", "train": "Perplexity, log", "checkpoints": "★ best", "prompt": "@best"}
+SHOWS: dict[Pane, str] = {
+    "runs": "val ppl",
+    "config": "frozen",
+    "train": "Perplexity, log",
+    "checkpoints": "★ best",
+    "prompt": "@best",
+}
 """What stands on a pane once the run has been read."""
 
 
@@ -53,9 +60,19 @@ class AppTerminal(Terminal):
     """The app on invented runs; it counts its looks at the run in a file."""
 
     def __init__(
-        self, looks: Path, status: str = "finished", pane: Pane = "train", size: tuple[int, int] = (80, 24), changes: Mapping[str, str] | None = None
+        self,
+        looks: Path,
+        status: str = "finished",
+        pane: Pane = "train",
+        size: tuple[int, int] = (80, 24),
+        changes: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__([sys.executable, "-c", PROGRAM, status, pane, str(looks)], columns=size[0], rows=size[1], environment=changes)
+        super().__init__(
+            [sys.executable, "-c", PROGRAM, status, pane, str(looks)],
+            columns=size[0],
+            rows=size[1],
+            environment=changes,
+        )
         self._looks = looks
 
     def __enter__(self) -> AppTerminal:
@@ -161,7 +178,17 @@ def test_closing_the_terminal_ends_the_app(looks: Path) -> None:
         assert opened.exit_code == 0
 
 
-@pytest.mark.parametrize("changes", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": "linux"}, {"TERM": "screen"}, {"LANG": "C", "LC_ALL": "C"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"NO_COLOR": "1"},
+        {"TERM": "dumb"},
+        {"TERM": "linux"},
+        {"TERM": "screen"},
+        {"LANG": "C", "LC_ALL": "C"},
+    ],
+    ids=str,
+)
 def test_every_terminal_gets_a_picture(changes: dict[str, str], looks: Path) -> None:
     with AppTerminal(looks, "running", changes=changes) as opened:
         opened.wait_for("tok/s", DEADLINE)

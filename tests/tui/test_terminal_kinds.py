@@ -1,4 +1,5 @@
-"""The app, started as a person starts it, on terminals of all kinds: which colours, which signs, whose mouse."""
+"""The app, started as a person starts it, on terminals of all kinds: which colours, which signs,
+whose mouse."""
 
 from __future__ import annotations
 
@@ -20,11 +21,14 @@ SELECT = re.compile(rb"\x1b\[([0-9;]*)m")
 def opened(home: Path, *options: str, **variables: str) -> Terminal:
     """The app on an empty home."""
     environment = {"RNNLM_TUI_HOME": str(home), **variables}
-    return Terminal([sys.executable, "-m", "rnnlm_tui", *options], columns=80, rows=24, environment=environment)
+    return Terminal(
+        [sys.executable, "-m", "rnnlm_tui", *options], columns=80, rows=24, environment=environment
+    )
 
 
 def kinds_of_colour(raw: bytes) -> set[str]:
-    """How colours were asked for: by value, by number of the 256, of the 16; empty where none was."""
+    """How colours were asked for: by value, by number of the 256, of the 16; empty where none
+    was."""
     kinds: set[str] = set()
     for parameters in SELECT.findall(raw):
         codes = [int(code or 0) for code in parameters.split(b";")]
@@ -34,7 +38,12 @@ def kinds_of_colour(raw: bytes) -> set[str]:
                 kind = codes.pop(0)
                 kinds.add("value" if kind == 2 else "256")
                 del codes[: 3 if kind == 2 else 1]
-            elif code in range(30, 38) or code in range(40, 48) or code in range(90, 98) or code in range(100, 108):
+            elif (
+                code in range(30, 38)
+                or code in range(40, 48)
+                or code in range(90, 98)
+                or code in range(100, 108)
+            ):
                 kinds.add("16")
     return kinds
 
@@ -51,7 +60,9 @@ def kinds_of_colour(raw: bytes) -> set[str]:
     ],
     ids=str,
 )
-def test_every_terminal_gets_the_colours_that_it_has(variables: Mapping[str, str], kinds: set[str], tmp_path: Path) -> None:
+def test_every_terminal_gets_the_colours_that_it_has(
+    variables: Mapping[str, str], kinds: set[str], tmp_path: Path
+) -> None:
     with opened(tmp_path, **variables) as terminal:
         terminal.wait_for(WELCOME, DEADLINE)
         assert kinds_of_colour(bytes(terminal.raw)) == kinds
@@ -72,7 +83,9 @@ def test_every_terminal_gets_the_colours_that_it_has(variables: Mapping[str, str
     ],
     ids=str,
 )
-def test_signs_are_ascii_where_no_others_can_be_shown(variables: Mapping[str, str], options: tuple[str, ...], is_ascii: bool, tmp_path: Path) -> None:
+def test_signs_are_ascii_where_no_others_can_be_shown(
+    variables: Mapping[str, str], options: tuple[str, ...], is_ascii: bool, tmp_path: Path
+) -> None:
     with opened(tmp_path, *options, **variables) as terminal:
         terminal.wait_for(WELCOME, DEADLINE)
         assert terminal.text.isascii() is is_ascii
@@ -102,7 +115,9 @@ def test_sixteen_colours_are_hinted_at_once_and_never_again(tmp_path: Path) -> N
             assert terminal.wait(DEADLINE) == 0
 
 
-def test_theme_chooses_colours_for_this_start_and_the_palette_for_every_later_one(tmp_path: Path) -> None:
+def test_theme_chooses_colours_for_this_start_and_the_palette_for_every_later_one(
+    tmp_path: Path,
+) -> None:
     light, dark = b"48;5;255m", b"48;5;233m"
     with opened(tmp_path, "--theme", "light") as terminal:
         terminal.wait_for(WELCOME, DEADLINE)
@@ -130,11 +145,17 @@ def test_theme_chooses_colours_for_this_start_and_the_palette_for_every_later_on
 def test_an_unknown_theme_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
     with opened(tmp_path, "--theme", "mauve") as terminal:
         assert terminal.wait(DEADLINE) == 2
-        assert "must be auto, dark, light, ansi-dark, ansi-light or none" in " ".join(terminal.text.split())
+        assert "must be auto, dark, light, ansi-dark, ansi-light or none" in " ".join(
+            terminal.text.split()
+        )
 
 
-@pytest.mark.parametrize(("options", "mouse"), [((), True), (("--no-mouse",), False)], ids=["mouse", "no-mouse"])
-def test_the_mouse_can_be_left_to_the_terminal(options: tuple[str, ...], mouse: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "mouse"), [((), True), (("--no-mouse",), False)], ids=["mouse", "no-mouse"]
+)
+def test_the_mouse_can_be_left_to_the_terminal(
+    options: tuple[str, ...], mouse: bool, tmp_path: Path
+) -> None:
     with opened(tmp_path, *options) as terminal:
         terminal.wait_for(WELCOME, DEADLINE)
         assert (b"\x1b[?1000h" in terminal.raw) is mouse

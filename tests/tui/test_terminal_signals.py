@@ -1,12 +1,16 @@
-"""The bell and the desktop's notification: each terminal's own way, past multiplexers, and nothing of a run's name acts."""
+"""The bell and the desktop's notification: each terminal's own way, past multiplexers, and nothing
+of a run's name acts."""
 
 from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.tui.terminal_signals import notification
+from rnnlm_tui.tui.alerts import notification
 
-NINE, TRIPLE = "\x1b]9;rnnlm-tui: plain-otter finished\x07", "\x1b]777;notify;rnnlm-tui;plain-otter finished\x07"
+NINE, TRIPLE = (
+    "\x1b]9;rnnlm-tui: plain-otter finished\x07",
+    "\x1b]777;notify;rnnlm-tui;plain-otter finished\x07",
+)
 
 
 @pytest.mark.parametrize(
@@ -25,14 +29,21 @@ NINE, TRIPLE = "\x1b]9;rnnlm-tui: plain-otter finished\x07", "\x1b]777;notify;rn
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}, ""),
     ],
 )
-def test_each_terminal_gets_the_bell_and_what_it_can_show(environment: dict[str, str], sent: str) -> None:
+def test_each_terminal_gets_the_bell_and_what_it_can_show(
+    environment: dict[str, str], sent: str
+) -> None:
     assert notification("plain-otter finished", environment) == "\x07" + sent
 
 
 def test_tmux_and_screen_hand_the_notification_on_and_hear_the_bell_themselves() -> None:
-    within = notification("plain-otter finished", {"TERM": "tmux-256color", "TMUX": "/tmp/tmux-0/default,1,0"})
+    within = notification(
+        "plain-otter finished", {"TERM": "tmux-256color", "TMUX": "/tmp/tmux-0/default,1,0"}
+    )
     assert within == f"\x07\x1bPtmux;\x1b{NINE}\x1b\\"
-    assert notification("plain-otter finished", {"TERM": "screen", "STY": "1.pts-0"}) == f"\x07\x1bP{NINE}\x1b\\"
+    assert (
+        notification("plain-otter finished", {"TERM": "screen", "STY": "1.pts-0"})
+        == f"\x07\x1bP{NINE}\x1b\\"
+    )
 
 
 def test_text_from_outside_acts_on_nothing_and_stays_short() -> None:
@@ -44,4 +55,6 @@ def test_text_from_outside_acts_on_nothing_and_stays_short() -> None:
 
 
 def test_a_terminal_without_unicode_gets_none() -> None:
-    assert notification("größer – 55 · " + "x" * 300, {"TERM": "xterm-kitty"}, ascii_only=True).isascii()
+    assert notification(
+        "größer – 55 · " + "x" * 300, {"TERM": "xterm-kitty"}, ascii_only=True
+    ).isascii()

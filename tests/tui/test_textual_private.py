@@ -1,6 +1,8 @@
-"""The private parts of Textual that `tui/_textual.py` uses still are what they were, and nothing else uses any.
+"""The private parts of Textual that `tui/_textual.py` uses still are what they were, and nothing
+else uses any.
 
-A failure after an update of Textual names the piece to look at. Each message says which names have changed.
+A failure after an update of Textual names the piece to look at. Each message says which names have
+changed.
 """
 
 from __future__ import annotations
@@ -40,11 +42,17 @@ def parameters(function: object) -> list[str]:
 
 
 def expect(owner: object, name: str, arguments: list[str], piece: str) -> None:
-    """Fail with the piece of `_textual.py` if a private function is gone or takes other arguments."""
+    """Fail with the piece of `_textual.py` if a private function is gone or takes other
+    arguments."""
     found = getattr(owner, name, None)
     label = f"{getattr(owner, '__name__', owner)}.{name}"
-    assert found is not None, f"Textual {textual.__version__} has no {label} any more: see {piece} in tui/_textual.py"
-    assert parameters(found) == arguments, f"Textual {textual.__version__} changed the arguments of {label}: see {piece} in tui/_textual.py"
+    assert found is not None, (
+        f"Textual {textual.__version__} has no {label} any more: see {piece} in tui/_textual.py"
+    )
+    assert parameters(found) == arguments, (
+        f"Textual {textual.__version__} changed the arguments of {label}: see {piece} in"
+        " tui/_textual.py"
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,20 +66,39 @@ def expect(owner: object, name: str, arguments: list[str], piece: str) -> None:
         (App, "_check_resize", ["self"], "deliver_pending_resize"),
         (App, "_fatal_error", ["self"], "replace_crash_report"),
         (App, "_close_messages_no_wait", ["self"], "replace_crash_report"),
-        (CommandPalette, "_refresh_command_list", ["self", "command_list", "commands", "clear_current"], "replace_command_list"),
-        (_compositor.Compositor, "render_full_update", ["self", "simplify"], "ChangedCellsCompositor"),
+        (
+            CommandPalette,
+            "_refresh_command_list",
+            ["self", "command_list", "commands", "clear_current"],
+            "replace_command_list",
+        ),
+        (
+            _compositor.Compositor,
+            "render_full_update",
+            ["self", "simplify"],
+            "ChangedCellsCompositor",
+        ),
         (_compositor.Compositor, "render_partial_update", ["self"], "ChangedCellsCompositor"),
         (_compositor.LayoutUpdate, "__init__", ["self", "strips", "region"], "ChangedCellsLayout"),
-        (_compositor.ChopsUpdate, "__init__", ["self", "chops", "spans", "chop_ends"], "ChangedCellsUpdate"),
+        (
+            _compositor.ChopsUpdate,
+            "__init__",
+            ["self", "chops", "spans", "chop_ends"],
+            "ChangedCellsUpdate",
+        ),
         (_compositor.ChopsUpdate, "render_segments", ["self", "console"], "ChangedCellsUpdate"),
     ],
 )
-def test_private_function_still_takes_the_same_arguments(owner: object, name: str, arguments: list[str], piece: str) -> None:
+def test_private_function_still_takes_the_same_arguments(
+    owner: object, name: str, arguments: list[str], piece: str
+) -> None:
     expect(owner, name, arguments, piece)
 
 
 def test_private_parts_were_checked_with_the_installed_version() -> None:
-    assert textual.__version__ == _textual.CHECKED_WITH, "run these tests with the new Textual, then change CHECKED_WITH in tui/_textual.py"
+    assert textual.__version__ == _textual.CHECKED_WITH, (
+        "run these tests with the new Textual, then change CHECKED_WITH in tui/_textual.py"
+    )
 
 
 def test_private_attributes_of_an_app_still_exist() -> None:
@@ -83,9 +110,15 @@ def test_private_attributes_of_an_app_still_exist() -> None:
         "_exit_renderables": "replace_crash_report",
         "_screen_stacks": "all_screens",
     }.items():
-        assert hasattr(app, name), f"Textual {textual.__version__} has no App.{name} any more: see {piece} in tui/_textual.py"
+        assert hasattr(app, name), (
+            f"Textual {textual.__version__} has no App.{name} any more: see {piece} in"
+            " tui/_textual.py"
+        )
     palette = CommandPalette()
-    assert (palette._hit_count, palette._list_visible) == (0, False), "see replace_command_list in tui/_textual.py"
+    assert (palette._hit_count, palette._list_visible) == (
+        0,
+        False,
+    ), "see replace_command_list in tui/_textual.py"
 
 
 @pytest.mark.parametrize(("character", "key"), [("?", "question_mark"), ("+", "plus"), ("a", "a")])
@@ -138,14 +171,18 @@ async def test_screens_of_all_panes_are_found() -> None:
     async with running_app(pane="runs") as (app, pilot):
         await pilot.press("2")
         await until(pilot, lambda: app.current_mode == "train")
-        assert {type(screen).__name__ for screen in _textual.all_screens(app)} >= {"RunsScreen", "TrainScreen"}
+        assert {type(screen).__name__ for screen in _textual.all_screens(app)} >= {
+            "RunsScreen",
+            "TrainScreen",
+        }
 
 
 async def test_a_screen_sends_only_changed_cells() -> None:
     async with running_app(pane="runs") as (app, _pilot):
         compositor = app.screen._compositor
         assert isinstance(compositor, _textual.ChangedCellsCompositor), (
-            "Textual no longer takes a screen's own _compositor: see ChangedCellsScreen in tui/_textual.py"
+            "Textual no longer takes a screen's own _compositor: see ChangedCellsScreen in"
+            " tui/_textual.py"
         )
         update = compositor.render_full_update()
         whole = update.render_segments(app.console)
@@ -157,14 +194,26 @@ async def test_a_screen_sends_only_changed_cells() -> None:
 
 async def test_a_screens_cells_are_a_renderable() -> None:
     async with running_app(pane="runs") as (app, _pilot):
-        text = Text.assemble(*(segment.text for segment in app.console.render(_textual.screen_content(app.screen), app.console.options)))
+        text = Text.assemble(
+            *(
+                segment.text
+                for segment in app.console.render(
+                    _textual.screen_content(app.screen), app.console.options
+                )
+            )
+        )
         assert "rnnlm-tui" in text.plain
 
 
 async def test_the_palette_lists_its_matches_through_the_replaced_function() -> None:
     async with running_app(pane="runs") as (app, pilot):
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: any("Open run" in line.text or "Filter runs" in line.text for line in lines(app.screen)))
+        await until(
+            pilot,
+            lambda: any(
+                "Open run" in line.text or "Filter runs" in line.text for line in lines(app.screen)
+            ),
+        )
 
 
 def lines(screen: Screen[object]) -> list[Strip]:
@@ -181,13 +230,17 @@ def test_a_crash_prints_the_apps_own_report(capsys: pytest.CaptureFixture[str]) 
     _textual.replace_crash_report(app, lambda error: Text(f"failed: {type(error).__name__}"))
     app.run(headless=True)
     printed = capsys.readouterr()
-    assert "failed: ZeroDivisionError" in printed.out + printed.err, "see replace_crash_report in tui/_textual.py"
+    assert "failed: ZeroDivisionError" in printed.out + printed.err, (
+        "see replace_crash_report in tui/_textual.py"
+    )
     assert "Traceback" not in printed.out + printed.err
 
 
 # nothing else uses private parts
 
-MODULES = sorted(found.name for found in pkgutil.walk_packages(rnnlm_tui.tui.__path__, "rnnlm_tui.tui."))
+MODULES = sorted(
+    found.name for found in pkgutil.walk_packages(rnnlm_tui.tui.__path__, "rnnlm_tui.tui.")
+)
 
 
 def app_classes() -> Iterator[type]:
@@ -195,7 +248,11 @@ def app_classes() -> Iterator[type]:
     for name in MODULES:
         if name != _textual.__name__:
             module = importlib.import_module(name)
-            yield from (value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == name)
+            yield from (
+                value
+                for value in vars(module).values()
+                if inspect.isclass(value) and value.__module__ == name
+            )
 
 
 def foreign(owner: type) -> bool:
@@ -207,7 +264,11 @@ def private_names(owner: type) -> set[str]:
     """Private attributes that a class's source defines, sets or reads on itself."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(owner)))):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        ):
             names.add(node.attr)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
@@ -224,7 +285,10 @@ def test_no_class_of_the_app_uses_or_overrides_a_private_name_of_its_textual_bas
                 if names is None:
                     names = inherited[base] = private_names(base)
                 mine = private_names(owner) & names
-                offenders += [f"{owner.__module__}.{owner.__name__}: {name} of {base.__name__}" for name in sorted(mine)]
+                offenders += [
+                    f"{owner.__module__}.{owner.__name__}: {name} of {base.__name__}"
+                    for name in sorted(mine)
+                ]
     assert not offenders, "use tui/_textual.py:\n" + "\n".join(sorted(set(offenders)))
 
 
@@ -235,7 +299,15 @@ def test_no_module_of_the_app_imports_a_private_module_or_name_of_textual() -> N
             continue
         path = Path(str(importlib.import_module(name).__file__))
         for node in ast.walk(ast.parse(path.read_text())):
-            imported = [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) and node.module else []
+            imported = (
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if isinstance(node, ast.ImportFrom) and node.module
+                else []
+            )
             imported += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            offenders += [f"{path.name}: {path_of}" for path_of in imported if path_of.startswith(("textual", "rich")) and "._" in path_of]
+            offenders += [
+                f"{path.name}: {path_of}"
+                for path_of in imported
+                if path_of.startswith(("textual", "rich")) and "._" in path_of
+            ]
     assert not offenders, "use tui/_textual.py:\n" + "\n".join(offenders)

@@ -1,4 +1,5 @@
-"""Threads beside the app: their results and errors come back, and none keeps the process from ending."""
+"""Threads beside the app: their results and errors come back, and none keeps the process from
+ending."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import WorkerError
-from rnnlm_tui.tui.threads import run_before_exit, to_thread, wait_for_threads
+from rnnlm_tui.tui.services import run_before_exit, to_thread, wait_for_threads
 
 ENDLESS_WORK = """
 import asyncio, threading
-from rnnlm_tui.tui.threads import to_thread
+from rnnlm_tui.tui.services import to_thread
 async def main():
     await asyncio.wait([asyncio.create_task(to_thread(threading.Event().wait))], timeout=0.01)
     print("left")
@@ -22,7 +23,7 @@ asyncio.run(main())
 """
 WRITE_AT_EXIT = """
 import asyncio, pathlib, sys, threading
-from rnnlm_tui.tui.threads import to_thread, wait_for_threads
+from rnnlm_tui.tui.services import to_thread, wait_for_threads
 begun = threading.Event()
 def write():
     begun.set()
@@ -51,12 +52,24 @@ async def test_the_work_is_done_beside_the_loop() -> None:
 
 
 def test_work_without_an_end_keeps_no_process() -> None:
-    left = subprocess.run([sys.executable, "-c", ENDLESS_WORK], capture_output=True, text=True, timeout=60, check=False)
+    left = subprocess.run(
+        [sys.executable, "-c", ENDLESS_WORK],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (left.returncode, left.stdout, left.stderr) == (0, "left\n", "")
 
 
 def test_what_is_being_written_is_waited_for(tmp_path: Path) -> None:
-    left = subprocess.run([sys.executable, "-c", WRITE_AT_EXIT, str(tmp_path / "words")], capture_output=True, text=True, timeout=60, check=False)
+    left = subprocess.run(
+        [sys.executable, "-c", WRITE_AT_EXIT, str(tmp_path / "words")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (left.returncode, left.stderr) == (0, "")
     assert (tmp_path / "words").read_text() == "kept"
 

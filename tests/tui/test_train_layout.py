@@ -1,4 +1,5 @@
-"""The arrangement of the train screen: everything inside the body, nothing over anything else, perplexity last to go."""
+"""The arrangement of the train screen: everything inside the body, nothing over anything else,
+perplexity last to go."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from textual.geometry import Region, Size
 from rnnlm_tui.tui.widgets.train_layout import arrangement
 
 SIZES = [
-    Size(width, height) for width in (60, 64, 79, 80, 100, 119, 120, 149, 189, 190, 200, 300) for height in (12, 15, 16, 21, 25, 33, 34, 37, 49, 50, 57, 97)
+    Size(width, height)
+    for width in (60, 64, 79, 80, 100, 119, 120, 149, 189, 190, 200, 300)
+    for height in (12, 15, 16, 21, 25, 33, 34, 37, 49, 50, 57, 97)
 ]
 
 
@@ -20,27 +23,39 @@ def test_panels_fill_the_body_without_overlap(size: Size) -> None:
     body = Region(0, 0, size.width, size.height)
     assert all(body.contains_region(region) for region in places.values()), places
     assert all(region.width > 0 and region.height > 0 for region in places.values()), places
-    assert [pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])] == []
+    assert [
+        pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])
+    ] == []
     assert sum(region.area for region in places.values()) == body.area
 
 
 @pytest.mark.parametrize("hidden", [("left",), ("lower",), ("left", "lower")], ids="-".join)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_what_a_hidden_sidebar_leaves_goes_to_the_charts(size: Size, hidden: tuple[str, ...]) -> None:
+def test_what_a_hidden_sidebar_leaves_goes_to_the_charts(
+    size: Size, hidden: tuple[str, ...]
+) -> None:
     places, whole = arrangement(size, hidden=hidden), arrangement(size)
     assert sum(region.area for region in places.values()) == size.area
-    assert [pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])] == []
+    assert [
+        pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])
+    ] == []
     assert not ({"other-runs", "events"} & set(places) if "left" in hidden else set())
-    assert not ({"machine", "samples", "sample-lines"} & set(places) if "lower" in hidden else set())
+    assert not (
+        {"machine", "samples", "sample-lines"} & set(places) if "lower" in hidden else set()
+    )
     assert places["perplexity"].area >= whole["perplexity"].area
 
 
 @pytest.mark.parametrize("below", [1, 5, 7, 12, 40])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_trouble_has_the_rows_that_it_needs_as_long_as_there_is_a_chart(size: Size, below: int) -> None:
+def test_trouble_has_the_rows_that_it_needs_as_long_as_there_is_a_chart(
+    size: Size, below: int
+) -> None:
     usual, places = arrangement(size), arrangement(size, below=below)
     assert sum(region.area for region in places.values()) == size.area
-    assert [pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])] == []
+    assert [
+        pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])
+    ] == []
     assert places["perplexity"].height >= min(6, usual["perplexity"].height)
     name = "samples" if "samples" in usual else "sample-lines"
     if name in usual:
@@ -57,7 +72,13 @@ def test_figures_and_perplexity_are_always_there(size: Size) -> None:
 
 def test_80_by_24_is_as_drawn() -> None:
     places = arrangement(Size(80, 21))
-    assert {name: region.height for name, region in places.items()} == {"figures": 3, "perplexity": 11, "speed": 5, "machine": 5, "sample-lines": 2}
+    assert {name: region.height for name, region in places.items()} == {
+        "figures": 3,
+        "perplexity": 11,
+        "speed": 5,
+        "machine": 5,
+        "sample-lines": 2,
+    }
     assert places["speed"].width == places["machine"].width == 40
 
 
@@ -72,7 +93,18 @@ def test_120_by_40_is_as_drawn() -> None:
 
 def test_200_by_60_shows_every_chart() -> None:
     places = arrangement(Size(200, 57))
-    assert {"perplexity", "loss", "gradient", "speed", "rate", "score", "machine", "samples", "events", "other-runs"} < set(places)
+    assert {
+        "perplexity",
+        "loss",
+        "gradient",
+        "speed",
+        "rate",
+        "score",
+        "machine",
+        "samples",
+        "events",
+        "other-runs",
+    } < set(places)
     assert places["perplexity"].width == 112
 
 

@@ -8,14 +8,20 @@ from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.contract.figures import figure
-from rnnlm_tui.contract.metrics import SampleRow
-from rnnlm_tui.contract.presets import DEMO, ELMAN
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.contract.summary import EvaluationFigures, PatienceFigures, PreparingFigures, SourceFigures, TrainFigures
-from rnnlm_tui.contract.validation import merge, parse_config
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.schema.formatting import figure
+from rnnlm_tui.schema.metrics import SampleRow
+from rnnlm_tui.schema.presets import DEMO, ELMAN
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.summary import (
+    EvaluationFigures,
+    PatienceFigures,
+    PreparingFigures,
+    SourceFigures,
+    TrainFigures,
+)
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.chart import Chart
@@ -24,7 +30,10 @@ from tests.tui.fakes import make_snapshot, preparing
 from tests.tui.support import lines_of, running_app, text_of, three_runs, until, with_runs
 
 
-@pytest.mark.parametrize(("key", "verb"), [("space", "pause"), ("s", "sample"), ("c", "checkpoint"), ("e", "evaluate"), ("S", "stop")])
+@pytest.mark.parametrize(
+    ("key", "verb"),
+    [("space", "pause"), ("s", "sample"), ("c", "checkpoint"), ("e", "evaluate"), ("S", "stop")],
+)
 async def test_a_letter_sends_its_command_to_the_worker(key: str, verb: str) -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
@@ -34,8 +43,12 @@ async def test_a_letter_sends_its_command_to_the_worker(key: str, verb: str) -> 
         await until(pilot, lambda: "3,752" in lines_of(app)[-1])
 
 
-async def test_every_chart_is_drawn_once_for_the_first_paint_and_not_again_for_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.tui.watch.PAINT_SECONDS", 3_600)  # the app itself reports the first paint
+async def test_every_chart_is_drawn_once_for_the_first_paint_and_not_again_for_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "rnnlm_tui.tui.poller.PAINT_SECONDS", 3_600
+    )  # the app itself reports the first paint
     drawn, prepare = list[str | None](), Chart.prepare
 
     def noted(chart: Chart, width: int, height: int) -> None:
@@ -48,8 +61,13 @@ async def test_every_chart_is_drawn_once_for_the_first_paint_and_not_again_for_t
         assert sorted(filter(None, drawn)) == ["gradient", "loss", "perplexity", "speed"]
 
 
-@pytest.mark.parametrize(("status", "verb"), [("paused", "Resume"), ("stopped", "Resume"), ("crashed", "Resume"), ("failed", "Retry")])
-async def test_space_goes_on_with_a_run_that_stands_and_the_footer_says_how(status: RunStatus, verb: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "verb"),
+    [("paused", "Resume"), ("stopped", "Resume"), ("crashed", "Resume"), ("failed", "Retry")],
+)
+async def test_space_goes_on_with_a_run_that_stands_and_the_footer_says_how(
+    status: RunStatus, verb: str
+) -> None:
     services = with_runs(make_snapshot(status))
     async with running_app(services) as (app, pilot):
         assert lines_of(app)[-1].startswith(f" space {verb} ")
@@ -62,7 +80,10 @@ async def test_space_goes_on_with_a_run_that_stands_and_the_footer_says_how(stat
 async def test_a_finished_run_offers_nothing_that_it_can_not_do() -> None:
     services = with_runs(make_snapshot("finished", 4_754))
     async with running_app(services) as (app, pilot):
-        assert lines_of(app)[-1] == " ← → Cursor  ↑ ↓ Zoom  h History  l Log y  x Axis  + - 0 Smooth  q Leave"
+        assert (
+            lines_of(app)[-1]
+            == " ← → Cursor  ↑ ↓ Zoom  h History  l Log y  x Axis  + - 0 Smooth  q Leave"
+        )
         await pilot.press("space")
         await until(pilot, lambda: "finished" in lines_of(app)[-1])
         assert services.sent == []
@@ -70,8 +91,16 @@ async def test_a_finished_run_offers_nothing_that_it_can_not_do() -> None:
 
 
 async def test_space_on_a_run_that_ended_early_says_how_a_new_one_goes_on() -> None:
-    hint = "`rnnlm-tui train --from plain-otter@best --set training.patience=10` starts a new run from its best weights with twice the patience"
-    early = make_snapshot("finished", 3_000, message="stopped early: 5 evaluations without a better validation loss", hint=hint)
+    hint = (
+        "`rnnlm-tui train --from plain-otter@best --set training.patience=10` starts a new run from"
+        " its best weights with twice the patience"
+    )
+    early = make_snapshot(
+        "finished",
+        3_000,
+        message="stopped early: 5 evaluations without a better validation loss",
+        hint=hint,
+    )
     async with running_app(with_runs(early)) as (app, pilot):
         await pilot.press("space")
         await until(pilot, lambda: "--from plain-otter@best" in text_of(app))
@@ -80,7 +109,9 @@ async def test_space_on_a_run_that_ended_early_says_how_a_new_one_goes_on() -> N
 
 async def test_a_refused_command_is_told_with_its_hint() -> None:
     services = with_runs(make_snapshot())
-    services.refuse = RunStateError("plain-otter is not running (status stopped)", hint="resume it first")
+    services.refuse = RunStateError(
+        "plain-otter is not running (status stopped)", hint="resume it first"
+    )
     async with running_app(services) as (app, pilot):
         await pilot.press("c")
         await until(pilot, lambda: "resume it first" in text_of(app))
@@ -144,9 +175,14 @@ async def test_a_cursor_needs_a_first_step() -> None:
 
 async def test_a_marked_run_has_its_letter_in_the_list_beside_the_charts() -> None:
     services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron"))
-    async with running_app(services, size=(120, 40), settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, _):
+    async with running_app(
+        services, size=(120, 40), settings={"marked": ["brisk-heron", "plain-otter"]}
+    ) as (app, _):
         lines = [line[2:22] for line in lines_of(app)]
-        (heron,), (otter,) = ([index for index, line in enumerate(lines) if name in line and "rnnlm" not in line] for name in ("brisk-heron", "plain-otter"))
+        (heron,), (otter,) = (
+            [index for index, line in enumerate(lines) if name in line and "rnnlm" not in line]
+            for name in ("brisk-heron", "plain-otter")
+        )
         assert lines[heron + 1].startswith("A running")
         assert lines[otter + 1].startswith("B running")
 
@@ -155,11 +191,22 @@ async def test_tab_goes_first_through_the_charts_that_show() -> None:
     async with running_app(size=(120, 40)) as (app, pilot):
         seen = []
         for _ in range(4):
-            seen.append(next(chart.id for chart in app.screen.query(Chart) if chart.highlighted and chart.display))
+            seen.append(
+                next(
+                    chart.id
+                    for chart in app.screen.query(Chart)
+                    if chart.highlighted and chart.display
+                )
+            )
             await pilot.press("tab")
         assert seen == ["perplexity", "loss", "speed", "gradient"]
         await pilot.press("shift+tab")
-        assert next(chart.id for chart in app.screen.query(Chart) if chart.highlighted and chart.display) == "gradient"
+        assert (
+            next(
+                chart.id for chart in app.screen.query(Chart) if chart.highlighted and chart.display
+            )
+            == "gradient"
+        )
 
 
 async def test_z_gives_one_chart_all_the_room_and_back() -> None:
@@ -169,7 +216,10 @@ async def test_z_gives_one_chart_all_the_room_and_back() -> None:
         await pilot.press("shift+tab")
         assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["perplexity"]
         await pilot.press("escape")
-        assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["perplexity", "speed"]
+        assert [chart.id for chart in app.screen.query(Chart) if chart.display] == [
+            "perplexity",
+            "speed",
+        ]
 
 
 async def test_a_shows_the_first_steep_fall() -> None:
@@ -188,9 +238,16 @@ async def test_preparing_shows_the_corpus_in_bytes_and_only_what_can_be_done() -
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_a_model_that_is_being_built_shows_the_stage_and_what_memory_lacks(size: tuple[int, int]) -> None:
-    why = "it needs 26 GiB of memory by estimate and 23 GiB are free: training.batch_size = 1,672 should fit"
-    building = make_snapshot("preparing", 0, preparing=PreparingFigures(phase="building", done=0, total=0), message=why)
+async def test_a_model_that_is_being_built_shows_the_stage_and_what_memory_lacks(
+    size: tuple[int, int],
+) -> None:
+    why = (
+        "it needs 26 GiB of memory by estimate and 23 GiB are free: training.batch_size = 1,672"
+        " should fit"
+    )
+    building = make_snapshot(
+        "preparing", 0, preparing=PreparingFigures(phase="building", done=0, total=0), message=why
+    )
     async with running_app(with_runs(building), size=size) as (app, _):
         shown, progress = text_of(app), lines_of(app)[2]
     assert "building the model" in shown
@@ -201,8 +258,14 @@ async def test_a_model_that_is_being_built_shows_the_stage_and_what_memory_lacks
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_a_degraded_run_says_why_and_what_helps_in_full(size: tuple[int, int]) -> None:
-    why = "it trains on; rows wait in memory (1,204): can't write run.db: database or disk is full; free some space on this disk"
-    async with running_app(with_runs(make_snapshot("degraded", message=why)), size=size) as (app, _):
+    why = (
+        "it trains on; rows wait in memory (1,204): can't write run.db: database or disk is full;"
+        " free some space on this disk"
+    )
+    async with running_app(with_runs(make_snapshot("degraded", message=why)), size=size) as (
+        app,
+        _,
+    ):
         shown = text_of(app)
     for word in why.split():
         assert word in shown
@@ -210,7 +273,9 @@ async def test_a_degraded_run_says_why_and_what_helps_in_full(size: tuple[int, i
 
 
 async def test_a_stalled_run_says_the_fact_and_the_last_log_line() -> None:
-    async with running_app(with_runs(make_snapshot("stalled", message="no step since 14:31:07"))) as (app, _):
+    async with running_app(
+        with_runs(make_snapshot("stalled", message="no step since 14:31:07"))
+    ) as (app, _):
         assert lines_of(app)[-3] == " ◌ no step since 14:31:07"
         assert lines_of(app)[-2] == " Last log line: evaluation at 3,751"
         assert lines_of(app)[2].endswith("◌ time left unknown")
@@ -218,22 +283,29 @@ async def test_a_stalled_run_says_the_fact_and_the_last_log_line() -> None:
 
 
 FAILED = (
-    "loss or gradient was not finite for 20 steps in a row up to step 53 (loss nan, gradient nan): no update was done after step 33, "
-    "and the checkpoint of step 53 has the weights of then (checkpoints/step-000000053)"
+    "loss or gradient was not finite for 20 steps in a row up to step 53 (loss nan, gradient nan):"
+    " no update was done after step 33, and the checkpoint of step 53 has the weights of then"
+    " (checkpoints/step-000000053)"
 )
 ADVICE = (
-    "a resume would fail again; a new run may do better with gradients clipped and a smaller learning rate than 1000: `rnnlm-tui train --config "
-    "/home/ada/.local/share/rnnlm-tui/runs/plain-otter/config.toml --set optimizer.max_grad_norm=1 --set optimizer.learning_rate=1`"
+    "a resume would fail again; a new run may do better with gradients clipped and a smaller"
+    " learning rate than 1000: `rnnlm-tui train --config"
+    " /home/ada/.local/share/rnnlm-tui/runs/plain-otter/config.toml --set optimizer.max_grad_norm=1"
+    " --set optimizer.learning_rate=1`"
 )
 
 
 @pytest.mark.parametrize("size", [(60, 24), (80, 24), (120, 40), (200, 60)])
-async def test_a_failed_run_says_why_and_what_to_do_in_full_and_offers_no_retry_that_would_fail_again(size: tuple[int, int]) -> None:
+async def test_a_failed_run_says_why_and_what_to_do_in_full_and_offers_no_retry_that_would_fail_again(
+    size: tuple[int, int],
+) -> None:
     failed = make_snapshot("failed", message=FAILED, hint=ADVICE, diverged=True)
     services = with_runs(failed)
     async with running_app(services, size=size) as (app, pilot):
         shown = [word for line in lines_of(app) for word in line.replace("│", " ").split()]
-        missing = [word for word in f"{FAILED} {ADVICE}".split() if word not in shown and len(word) < 40]
+        missing = [
+            word for word in f"{FAILED} {ADVICE}".split() if word not in shown and len(word) < 40
+        ]
         assert missing == []
         assert "Retry" not in lines_of(app)[-1]
         await pilot.press("space")
@@ -245,7 +317,9 @@ async def test_a_failed_run_says_why_and_what_to_do_in_full_and_offers_no_retry_
 
 @pytest.mark.parametrize("status", ["failed", "crashed", "lost"])
 async def test_trouble_is_told_in_a_sentence_where_samples_stood(status: RunStatus) -> None:
-    async with running_app(with_runs(make_snapshot(status, message="the loss is not a number at step 3,752"))) as (app, _):
+    async with running_app(
+        with_runs(make_snapshot(status, message="the loss is not a number at step 3,752"))
+    ) as (app, _):
         assert "the loss is not a number at step 3,752" in lines_of(app)[-3]
         assert "left" not in lines_of(app)[2].replace("time left unknown", "")
 
@@ -260,10 +334,19 @@ async def test_the_elman_source_draws_its_floor() -> None:
 async def test_columns_stand_still_while_digits_change() -> None:
     services = with_runs(make_snapshot(step=3_751))
     async with running_app(services) as (app, pilot):
-        before = [line.index(word) for line, word in zip(lines_of(app)[3:5], ("train", "grad"), strict=True)]
-        services.snapshots["plain-otter"] = make_snapshot(step=900, train=TrainFigures(loss=5.1, perplexity=1_234.5, grad_norm=12.0, learning_rate=1e-10))
+        before = [
+            line.index(word)
+            for line, word in zip(lines_of(app)[3:5], ("train", "grad"), strict=True)
+        ]
+        services.snapshots["plain-otter"] = make_snapshot(
+            step=900,
+            train=TrainFigures(loss=5.1, perplexity=1_234.5, grad_norm=12.0, learning_rate=1e-10),
+        )
         await until(pilot, lambda: "1,23" in lines_of(app)[3])
-        after = [line.index(word) for line, word in zip(lines_of(app)[3:5], ("train", "grad"), strict=True)]
+        after = [
+            line.index(word)
+            for line, word in zip(lines_of(app)[3:5], ("train", "grad"), strict=True)
+        ]
         assert before == after
         assert lines_of(app)[2].index("/") == 12
 
@@ -285,7 +368,10 @@ async def test_nothing_is_drawn_again_while_nothing_changes() -> None:
         assert shown == []
 
 
-@pytest.mark.parametrize(("most", "said"), [(4_754, "at step 100"), (270, "at the end (step 270)"), (None, "at step 100")])
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [(4_754, "at step 100"), (270, "at the end (step 270)"), (None, "at step 100")],
+)
 def test_the_first_samples_are_announced_for_a_step_that_comes(most: int | None, said: str) -> None:
     config = parse_config(merge(DEMO, {"evaluation.every": 100 if most != 270 else 500}))
     snapshot = replace(make_snapshot(step=50, max_steps=most, config=config), samples=())
@@ -293,7 +379,10 @@ def test_the_first_samples_are_announced_for_a_step_that_comes(most: int | None,
 
 
 def test_the_announcement_is_wrapped_where_there_is_room_and_else_cut() -> None:
-    snapshot = replace(make_snapshot(step=50, config=parse_config(merge(DEMO, {"evaluation.every": 100}))), samples=())
+    snapshot = replace(
+        make_snapshot(step=50, config=parse_config(merge(DEMO, {"evaluation.every": 100}))),
+        samples=(),
+    )
     whole = " ".join(line.plain for line in sample_lines(snapshot, 40, 5))
     assert whole == "no samples yet: first at step 100, or press s"
     assert all(len(line.plain) <= 40 for line in sample_lines(snapshot, 40, 5))
@@ -302,7 +391,10 @@ def test_the_announcement_is_wrapped_where_there_is_room_and_else_cut() -> None:
 
 
 def test_of_two_samples_of_a_prompt_at_one_step_only_the_newest_shows() -> None:
-    rows = [SampleRow(1, step, "We must", text, 3, 7, time) for step, text, time in ((10, " a", 1.0), (10, " b", 2.0), (20, " c", 3.0))]
+    rows = [
+        SampleRow(1, step, "We must", text, 3, 7, time)
+        for step, text, time in ((10, " a", 1.0), (10, " b", 2.0), (20, " c", 3.0))
+    ]
     assert [[row.text for row in group] for group in samples_by_prompt(rows, ())] == [[" c", " b"]]
 
 
@@ -312,22 +404,37 @@ def words_of(line: str) -> dict[int, str]:
 
 async def test_training_and_validation_figures_are_named_and_stand_in_their_columns() -> None:
     async with running_app() as (app, _):
-        assert words_of(lines_of(app)[3]) == {1: "val 55.3 ★ ▼ falling", 28: "train 50.9", 43: "train loss 3.93", 60: "val bits/byte 1.67"}
+        assert words_of(lines_of(app)[3]) == {
+            1: "val 55.3 ★ ▼ falling",
+            28: "train 50.9",
+            43: "train loss 3.93",
+            60: "val bits/byte 1.67",
+        }
 
 
-@pytest.mark.parametrize(("waited", "words"), [(0, "val 55.3 ★ ▼ falling"), (2, "val 55.3 ★ patience 2/5")])
-async def test_patience_stands_beside_the_validation_figure_while_it_counts(waited: int, words: str) -> None:
-    async with running_app(with_runs(make_snapshot(patience=PatienceFigures(waited=waited, limit=5)))) as (app, _):
+@pytest.mark.parametrize(
+    ("waited", "words"), [(0, "val 55.3 ★ ▼ falling"), (2, "val 55.3 ★ patience 2/5")]
+)
+async def test_patience_stands_beside_the_validation_figure_while_it_counts(
+    waited: int, words: str
+) -> None:
+    async with running_app(
+        with_runs(make_snapshot(patience=PatienceFigures(waited=waited, limit=5)))
+    ) as (app, _):
         assert words_of(lines_of(app)[3])[1] == words
 
 
 async def test_after_the_end_the_test_perplexity_stands_where_the_time_left_was() -> None:
-    services = with_runs(make_snapshot("finished", 4_754, test=EvaluationFigures(name="test", perplexity=48.2)))
+    services = with_runs(
+        make_snapshot("finished", 4_754, test=EvaluationFigures(name="test", perplexity=48.2))
+    )
     async with running_app(services) as (app, _):
         assert lines_of(app)[2].endswith("100 %      test 48.2")
 
 
-async def test_without_smoothing_the_legend_shows_the_newest_value_itself_and_the_header_stays() -> None:
+async def test_without_smoothing_the_legend_shows_the_newest_value_itself_and_the_header_stays() -> (
+    None
+):
     async with running_app() as (app, pilot):
         assert app.snapshot is not None
         newest = app.snapshot.series.columns["loss"].mean[-1]
@@ -341,10 +448,18 @@ async def test_without_smoothing_the_legend_shows_the_newest_value_itself_and_th
 
 
 @pytest.mark.parametrize(
-    ("status", "why"), [("finished", "the run is finished"), ("stopped", "space resumes it"), ("failed", "space retries it"), ("draft", "space starts it")]
+    ("status", "why"),
+    [
+        ("finished", "the run is finished"),
+        ("stopped", "space resumes it"),
+        ("failed", "space retries it"),
+        ("draft", "space starts it"),
+    ],
 )
 @pytest.mark.parametrize("key", ["s", "c", "e", "S"])
-async def test_what_no_worker_would_hear_is_refused_at_once_with_why(status: RunStatus, why: str, key: str) -> None:
+async def test_what_no_worker_would_hear_is_refused_at_once_with_why(
+    status: RunStatus, why: str, key: str
+) -> None:
     services = with_runs(make_snapshot(status))
     async with running_app(services) as (app, pilot):
         await pilot.press(key)
@@ -390,51 +505,99 @@ async def test_a_cursor_before_the_first_samples_is_told_when_they_came() -> Non
 def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
     snapshot = make_snapshot("running")
     row = replace(snapshot.samples[0], prompt="def f():\n", text="    if x:\n\treturn 1\n\ny = 2")
-    snapshot = replace(snapshot, samples=(row,), summary=snapshot.summary.model_copy(update={"corpus_layout": "raw"}))
+    snapshot = replace(
+        snapshot,
+        samples=(row,),
+        summary=snapshot.summary.model_copy(update={"corpus_layout": "raw"}),
+    )
     shown = [line.plain[7:].rstrip() for line in sample_lines(snapshot, 60, 8)]
     assert shown[:5] == ["def f():", "    if x:", "    return 1", "", "y = 2"]
-    flat = replace(snapshot, summary=snapshot.summary.model_copy(update={"corpus_layout": "sentences"}))
-    assert sample_lines(flat, 60, 8)[0].plain[7:].split() == ["def", "f():", "if", "x:", "return", "1", "y", "=", "2"]
+    flat = replace(
+        snapshot, summary=snapshot.summary.model_copy(update={"corpus_layout": "sentences"})
+    )
+    assert sample_lines(flat, 60, 8)[0].plain[7:].split() == [
+        "def",
+        "f():",
+        "if",
+        "x:",
+        "return",
+        "1",
+        "y",
+        "=",
+        "2",
+    ]
 
 
 async def test_capital_j_and_k_go_to_the_next_run_of_the_list_and_to_the_one_before() -> None:
-    async with running_app(three_runs(), pane="train", settings={"runs order": ["name", False]}) as (app, pilot):
+    async with running_app(
+        three_runs(), pane="train", settings={"runs order": ["name", False]}
+    ) as (app, pilot):
         assert "plain-otter" in lines_of(app)[0]
         await pilot.press("J")
         await until(pilot, lambda: "this is the last run in the list" in lines_of(app)[-1])
         await pilot.press("K")
-        await until(pilot, lambda: "brisk-heron" in lines_of(app)[0] and "J K Run" in lines_of(app)[-1])
+        await until(
+            pilot, lambda: "brisk-heron" in lines_of(app)[0] and "J K Run" in lines_of(app)[-1]
+        )
         await pilot.press("K", "K")
-        await until(pilot, lambda: "amber-vole" in lines_of(app)[0] and "this is the first run in the list" in lines_of(app)[-1])
+        await until(
+            pilot,
+            lambda: (
+                "amber-vole" in lines_of(app)[0]
+                and "this is the first run in the list" in lines_of(app)[-1]
+            ),
+        )
         await pilot.press("J", "J")
         await until(pilot, lambda: "plain-otter" in lines_of(app)[0])
         assert app.current_mode == "train"
 
 
 async def test_with_one_run_the_footer_offers_no_other() -> None:
-    async with running_app(with_runs(make_snapshot("finished", 4_754)), pane="train", size=(120, 40)) as (app, _):
+    async with running_app(
+        with_runs(make_snapshot("finished", 4_754)), pane="train", size=(120, 40)
+    ) as (app, _):
         assert "J K" not in lines_of(app)[-1]
 
 
 async def test_a_run_that_failed_offers_its_config_its_log_and_to_be_discarded() -> None:
-    services = with_runs(make_snapshot("failed", message="the text is empty"), make_snapshot("finished", 4_754, name="brisk-heron"))
+    services = with_runs(
+        make_snapshot("failed", message="the text is empty"),
+        make_snapshot("finished", 4_754, name="brisk-heron"),
+    )
     async with running_app(services) as (app, pilot):
-        assert [part for part in ("space Retry", "n New from it", "L Log", "d Discard") if part in lines_of(app)[-1]] == [
+        assert [
+            part
+            for part in ("space Retry", "n New from it", "L Log", "d Discard")
+            if part in lines_of(app)[-1]
+        ] == [
             "space Retry",
             "n New from it",
             "L Log",
             "d Discard",
         ]
         await pilot.press("n")
-        await until(pilot, lambda: app.current_mode == "config" and "   from plain-otter" in text_of(app))
+        await until(
+            pilot, lambda: app.current_mode == "config" and "   from plain-otter" in text_of(app)
+        )
     async with running_app(services) as (app, pilot):
         await pilot.press("d")
-        await until(pilot, lambda: app.current_mode == "runs" and "plain-otter moved to the trash, T shows it" in lines_of(app)[-1])
+        await until(
+            pilot,
+            lambda: (
+                app.current_mode == "runs"
+                and "plain-otter moved to the trash, T shows it" in lines_of(app)[-1]
+            ),
+        )
         assert services.deleted == ["plain-otter"]
 
 
-async def test_a_run_that_was_opened_while_another_is_discarded_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    services = with_runs(make_snapshot("failed", message="the text is empty"), make_snapshot("finished", 4_754, name="brisk-heron"))
+async def test_a_run_that_was_opened_while_another_is_discarded_stays_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services = with_runs(
+        make_snapshot("failed", message="the text is empty"),
+        make_snapshot("finished", 4_754, name="brisk-heron"),
+    )
     may_delete, delete = threading.Event(), services.delete
 
     def slow_delete(run: RunDirectory) -> TrashedRun:

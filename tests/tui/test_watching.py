@@ -1,4 +1,5 @@
-"""The thread that watches, the list of runs that reads only what changed, what is remembered, and how the app fails."""
+"""The thread that watches, the list of runs that reads only what changed, what is remembered, and
+how the app fails."""
 
 from __future__ import annotations
 
@@ -13,21 +14,22 @@ from time import monotonic
 import pytest
 from textual.message import Message
 
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.summary import RunSummary
+from rnnlm_tui.client.listing import RunList
+from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, write_labels
-from rnnlm_tui.store.locks import RunLock
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.listing import RunList
-from rnnlm_tui.supervisor.monitor import RunMonitor
-from rnnlm_tui.tui import remembered, threads
+from rnnlm_tui.system.locks import RunLock
+from rnnlm_tui.tui import services as services_module
+from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import Pane
-from rnnlm_tui.tui.crash import crash_report, log_traceback
 from rnnlm_tui.tui.messages import MachineChanged, NoticePosted, RunsChanged, SnapshotChanged
-from rnnlm_tui.tui.watch import Watcher, seconds_to_next_list
+from rnnlm_tui.tui.poller import Watcher, seconds_to_next_list
+from rnnlm_tui.tui.terminal import crash_report, log_traceback
 from tests.fakes.long_run import build, make_older
 from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
 from tests.tui.support import running_app, text_of, until, with_runs
@@ -72,9 +74,11 @@ def test_a_run_is_posted_once_for_each_change() -> None:
         assert sum(isinstance(message, MachineChanged) for message in posted) == 1
 
 
-def test_nothing_but_the_run_is_read_before_its_first_paint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_but_the_run_is_read_before_its_first_paint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Lists and machines load and read much, in the time in which the main thread draws."""
-    monkeypatch.setattr("rnnlm_tui.tui.watch.PAINT_SECONDS", DEADLINE)
+    monkeypatch.setattr("rnnlm_tui.tui.poller.PAINT_SECONDS", DEADLINE)
     services, posted, shown = with_runs(make_snapshot()), list[Message](), threading.Event()
 
     def post(message: Message) -> None:
@@ -126,14 +130,18 @@ def test_the_files_of_a_run_are_let_go_when_another_is_opened_and_at_the_end() -
 def test_a_run_that_can_not_be_read_is_told_once() -> None:
     class Broken(FakeServices):
         def monitor(self, run: object) -> object:  # type: ignore[override]
-            raise DatabaseError("run.db of plain-otter is damaged", hint="it is rebuilt at the next resume")
+            raise DatabaseError(
+                "run.db of plain-otter is damaged", hint="it is rebuilt at the next resume"
+            )
 
     services = Broken()
     with watching(services) as (watcher, posted):
         watcher.open(services.run("plain-otter"))
         wait_for_looks(watcher, 10)
     told = [message.notice for message in posted if isinstance(message, NoticePosted)]
-    assert [(notice.text, notice.kind) for notice in told] == [("run.db of plain-otter is damaged", "trouble")]
+    assert [(notice.text, notice.kind) for notice in told] == [
+        ("run.db of plain-otter is damaged", "trouble")
+    ]
 
 
 def test_a_disk_that_is_away_is_told_once_of_everything_that_is_read_from_it() -> None:
@@ -157,7 +165,10 @@ def test_a_disk_that_is_away_is_told_once_of_everything_that_is_read_from_it() -
 async def test_the_key_that_resumes_works_for_a_run_that_can_not_be_read() -> None:
     class Broken(FakeServices):
         def monitor(self, run: object) -> object:  # type: ignore[override]
-            raise DatabaseError("/nowhere/runs/plain-otter/run.db is damaged", hint="`rnnlm-tui resume plain-otter` rebuilds it")
+            raise DatabaseError(
+                "/nowhere/runs/plain-otter/run.db is damaged",
+                hint="`rnnlm-tui resume plain-otter` rebuilds it",
+            )
 
     services = Broken()
     async with running_app(services, run=None, size=(120, 40)) as (app, pilot):
@@ -180,7 +191,9 @@ def test_a_mistake_of_ours_while_looking_is_told_once_and_the_looking_goes_on(ho
         wait_for_looks(watcher, 10)
         assert sum(isinstance(message, MachineChanged) for message in posted) == 1
     told = [message.notice for message in posted if isinstance(message, NoticePosted)]
-    assert [(notice.text, notice.kind) for notice in told] == [("polling the runs failed (KeyError)", "trouble")]
+    assert [(notice.text, notice.kind) for notice in told] == [
+        ("polling the runs failed (KeyError)", "trouble")
+    ]
     assert (home / "app.log").read_text().count("Traceback") == 1
 
 
@@ -213,7 +226,12 @@ def test_a_first_look_that_takes_long_has_the_newest_runs_and_the_next_ones_the_
         create_run(DEMO, f"run-{index}")
     runs = RunList()
     seen = [([summary.run for summary in runs.look(patience=0.0)], runs.complete) for _ in range(4)]
-    assert seen == [(["run-2"], False), (["run-2", "run-1"], False), (["run-2", "run-1", "run-0"], True), (["run-2", "run-1", "run-0"], True)]
+    assert seen == [
+        (["run-2"], False),
+        (["run-2", "run-1"], False),
+        (["run-2", "run-1", "run-0"], True),
+        (["run-2", "run-1", "run-0"], True),
+    ]
 
 
 def test_a_list_that_was_not_read_whole_is_read_on_at_once_and_says_so() -> None:
@@ -224,14 +242,25 @@ def test_a_list_that_was_not_read_whole_is_read_on_at_once_and_says_so() -> None
             self.list_complete = len(shown) == len(self.runs)
             return shown
 
-    services = Slow(runs=[make_snapshot(name=name).summary for name in ("plain-otter", "brisk-heron", "amber-vole")])
+    services = Slow(
+        runs=[
+            make_snapshot(name=name).summary
+            for name in ("plain-otter", "brisk-heron", "amber-vole")
+        ]
+    )
     with watching(services) as (watcher, posted):
         wait_for_looks(watcher, 4)
-        lists = [(len(message.summaries), message.complete) for message in posted if isinstance(message, RunsChanged)]
+        lists = [
+            (len(message.summaries), message.complete)
+            for message in posted
+            if isinstance(message, RunsChanged)
+        ]
     assert lists == [(1, False), (2, False), (3, True)]
 
 
-def test_a_run_that_goes_on_is_followed_and_only_what_is_new_of_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_goes_on_is_followed_and_only_what_is_new_of_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     opened: list[str] = []
     make = RunMonitor.__init__
 
@@ -256,17 +285,17 @@ def test_a_run_that_goes_on_is_followed_and_only_what_is_new_of_it_is_read(monke
 
 def test_run_and_pane_are_there_again_at_the_next_start(home: Path) -> None:
     create_run(DEMO, "calm-badger")
-    remembered.save_settings({"run": "calm-badger", "pane": "checkpoints", "axis": "tokens"})
-    settings, _ = remembered.load_settings()
-    run, pane = remembered.last_session(settings)
+    settings_module.save_settings({"run": "calm-badger", "pane": "checkpoints", "axis": "tokens"})
+    settings, _ = settings_module.load_settings()
+    run, pane = settings_module.last_session(settings)
     assert run is not None
     assert (run.name, pane, settings["axis"]) == ("calm-badger", "checkpoints", "tokens")
-    assert remembered.last_session({"run": "gone-goose", "pane": "train"}) == (None, None)
+    assert settings_module.last_session({"run": "gone-goose", "pane": "train"}) == (None, None)
 
 
 def test_looking_at_an_empty_home_creates_nothing(home: Path) -> None:
-    remembered.save_settings({"run": "", "pane": "runs"})
-    assert remembered.load_settings() == ({}, "")
+    settings_module.save_settings({"run": "", "pane": "runs"})
+    assert settings_module.load_settings() == ({}, "")
     assert not home.exists()
 
 
@@ -282,11 +311,21 @@ def test_a_failure_of_the_app_is_two_lines_and_a_traceback_in_a_file(home: Path)
 
 
 def test_the_app_reaches_neither_torch_nor_numpy() -> None:
-    code = "import rnnlm_tui.tui.app, sys; print(sorted({'torch', 'numpy', 'transformers', 'tokenizers'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import rnnlm_tui.tui.app, sys; print(sorted({'torch', 'numpy', 'transformers',"
+        " 'tokenizers'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
-async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_latest_after_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_latest_after_leaving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     disk = threading.Event()
     disk.set()
     written: list[object] = []
@@ -295,7 +334,7 @@ async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_
         assert disk.wait(20)
         written.append(settings.get("smoothing"))
 
-    monkeypatch.setattr(remembered, "save_settings", save)
+    monkeypatch.setattr(settings_module, "save_settings", save)
     async with running_app(settings={"run": "plain-otter", "pane": "train"}) as (app, pilot):
         disk.clear()
         await pilot.press("0", "plus", "plus", "plus")
@@ -305,17 +344,24 @@ async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_
         disk.clear()
         await pilot.press("minus", "minus")
     disk.set()
-    threads.wait_for_threads(20)
+    services_module.wait_for_threads(20)
     app.save_last_changes()
     assert written[-1] == 0.6
 
 
-def test_a_run_that_the_app_itself_takes_away_is_not_complained_of_and_one_that_another_takes_is() -> None:
+def test_a_run_that_the_app_itself_takes_away_is_not_complained_of_and_one_that_another_takes_is() -> (
+    None
+):
     class Gone(FakeServices):
         def monitor(self, run: RunDirectory) -> object:  # type: ignore[override]
             raise StorageError(f"{run.path} is gone")
 
-    services = Gone(runs=[make_snapshot(name=name).summary for name in ("plain-otter", "brisk-heron", "amber-vole")])
+    services = Gone(
+        runs=[
+            make_snapshot(name=name).summary
+            for name in ("plain-otter", "brisk-heron", "amber-vole")
+        ]
+    )
     with watching(services) as (watcher, posted):
         for name in ("plain-otter", "brisk-heron"):
             watcher.mark_removed(name)
@@ -326,23 +372,34 @@ def test_a_run_that_the_app_itself_takes_away_is_not_complained_of_and_one_that_
         watcher.unmark_removed("plain-otter")
         watcher.compare(("amber-vole",))
         wait_for_looks(watcher, 5)
-    assert sorted(message.notice.text for message in posted if isinstance(message, NoticePosted)) == [
+    assert sorted(
+        message.notice.text for message in posted if isinstance(message, NoticePosted)
+    ) == [
         "/nowhere/runs/plain-otter is gone",
         "amber-vole: /nowhere/runs/amber-vole is gone",
     ]
 
 
 @pytest.mark.parametrize("pane", [None, "prompt"])
-async def test_a_run_that_the_app_was_opened_on_is_remembered_when_it_is_left_at_once(pane: Pane | None, home: Path) -> None:
-    async with running_app(run="plain-otter", pane=pane, settings={"run": "calm-badger", "pane": "runs"}) as (app, pilot):
+async def test_a_run_that_the_app_was_opened_on_is_remembered_when_it_is_left_at_once(
+    pane: Pane | None, home: Path
+) -> None:
+    async with running_app(
+        run="plain-otter", pane=pane, settings={"run": "calm-badger", "pane": "runs"}
+    ) as (app, pilot):
         app.leave_now()
         await pilot.pause()
-    threads.wait_for_threads()
+    services_module.wait_for_threads()
     app.save_last_changes()
-    kept, _ = remembered.load_settings()
+    kept, _ = settings_module.load_settings()
     assert (kept["run"], kept["pane"]) == ("plain-otter", pane or "train")
 
 
 def test_a_list_that_takes_long_to_look_at_is_looked_at_less_often() -> None:
-    assert [seconds_to_next_list(took, shown=True) for took in (0.001, 0.02, 0.07, 5.0)] == [2.0, 2.0, pytest.approx(7.0), 20.0]
+    assert [seconds_to_next_list(took, shown=True) for took in (0.001, 0.02, 0.07, 5.0)] == [
+        2.0,
+        2.0,
+        pytest.approx(7.0),
+        20.0,
+    ]
     assert seconds_to_next_list(0.001, shown=False) == 20.0

@@ -1,4 +1,5 @@
-"""The worker's log over the train pane: its end, search, and nothing in it that acts on the terminal."""
+"""The worker's log over the train pane: its end, search, and nothing in it that acts on the
+terminal."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import pytest
 from textual.events import Key
 from textual.pilot import Pilot
 
-from rnnlm_tui.contract.metrics import EventRow
+from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.worker_log import EventsScreen, WorkerLogScreen
+from rnnlm_tui.tui.screens.log import EventsScreen, WorkerLogScreen
 from rnnlm_tui.tui.widgets.log_panel import LogPanel
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.pictures import Mode, assert_picture, each_view
@@ -27,7 +28,9 @@ def services_with(path: Path, text: str) -> FakeServices:
 
 async def opened(app: RnnlmApp, pilot: Pilot[int]) -> LogPanel:
     await pilot.press("L")
-    await until(pilot, lambda: isinstance(app.screen, WorkerLogScreen) and "no output" not in text_of(app))
+    await until(
+        pilot, lambda: isinstance(app.screen, WorkerLogScreen) and "no output" not in text_of(app)
+    )
     return app.screen.query_one(LogPanel)
 
 
@@ -55,7 +58,9 @@ async def test_it_shows_the_end_and_follows_what_comes(tmp_path: Path) -> None:
 
 
 async def test_scrolling_up_stops_following_and_the_end_follows_again(tmp_path: Path) -> None:
-    services = services_with(tmp_path / "worker.log", "".join(f"line {number}\n" for number in range(100)))
+    services = services_with(
+        tmp_path / "worker.log", "".join(f"line {number}\n" for number in range(100))
+    )
     async with running_app(services) as (app, pilot):
         panel = await opened(app, pilot)
         end = panel.top
@@ -68,7 +73,9 @@ async def test_scrolling_up_stops_following_and_the_end_follows_again(tmp_path: 
 
 
 async def test_a_slash_searches_from_the_end_and_n_goes_on(tmp_path: Path) -> None:
-    text = "".join(f"line {number}{' Traceback' if number in (3, 50) else ''}\n" for number in range(100))
+    text = "".join(
+        f"line {number}{' Traceback' if number in (3, 50) else ''}\n" for number in range(100)
+    )
     async with running_app(services_with(tmp_path / "worker.log", text)) as (app, pilot):
         panel = await opened(app, pilot)
         await pilot.press("slash", *"traceback", "enter")
@@ -87,7 +94,9 @@ async def test_a_slash_searches_from_the_end_and_n_goes_on(tmp_path: Path) -> No
 
 
 async def test_a_joiner_is_searched_for_as_a_letter(tmp_path: Path) -> None:
-    async with running_app(services_with(tmp_path / "worker.log", "reading می\u200cخواهم.txt\nthe end\n")) as (app, pilot):
+    async with running_app(
+        services_with(tmp_path / "worker.log", "reading می\u200cخواهم.txt\nthe end\n")
+    ) as (app, pilot):
         panel = await opened(app, pilot)
         await pilot.press("slash")
         for character in "می\u200cخواهم":
@@ -97,7 +106,9 @@ async def test_a_joiner_is_searched_for_as_a_letter(tmp_path: Path) -> None:
         assert "not found" not in lines_of(app)[-1]
 
 
-async def test_a_long_line_is_wrapped_and_nothing_in_it_acts_on_the_terminal(tmp_path: Path) -> None:
+async def test_a_long_line_is_wrapped_and_nothing_in_it_acts_on_the_terminal(
+    tmp_path: Path,
+) -> None:
     text = f"\x1b[2J\x1b]0;owned\x07 {'word ' * 40}end\n[@click=app.bell]x[/]\n"
     async with running_app(services_with(tmp_path / "worker.log", text)) as (app, pilot):
         await opened(app, pilot)
@@ -107,7 +118,9 @@ async def test_a_long_line_is_wrapped_and_nothing_in_it_acts_on_the_terminal(tmp
         assert shown.count("word") == 40
         assert "[@click=app.bell]x[/]" in shown
         await pilot.resize_terminal(60, 20)
-        await until(pilot, lambda: max(map(len, lines_of(app))) <= 60 and text_of(app).count("word") == 40)
+        await until(
+            pilot, lambda: max(map(len, lines_of(app))) <= 60 and text_of(app).count("word") == 40
+        )
 
 
 async def test_where_the_worker_printed_nothing_stands_what_happened() -> None:
@@ -118,10 +131,15 @@ async def test_where_the_worker_printed_nothing_stands_what_happened() -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 15)])
-async def test_a_small_terminal_lists_the_events_in_full_by_a_page_key(size: tuple[int, int]) -> None:
+async def test_a_small_terminal_lists_the_events_in_full_by_a_page_key(
+    size: tuple[int, int],
+) -> None:
     long = "loss 9.298, 4.2 deviations above its mean; " * 3 + "the end of it"
     snapshot = make_snapshot()
-    snapshot = replace(snapshot, events=(*snapshot.events, EventRow(2, 3_700, "spike", long, snapshot.events[-1].time)))
+    snapshot = replace(
+        snapshot,
+        events=(*snapshot.events, EventRow(2, 3_700, "spike", long, snapshot.events[-1].time)),
+    )
     async with running_app(with_runs(snapshot), size=size) as (app, pilot):
         await pilot.press("pagedown")
         assert isinstance(app.screen, EventsScreen)
@@ -133,16 +151,24 @@ async def test_a_small_terminal_lists_the_events_in_full_by_a_page_key(size: tup
         assert not isinstance(app.screen, EventsScreen)
 
 
-PRINTED = "".join(f"14:31:{second:02} step {second * 10} loss {5 - second / 20:.2f}\n" for second in range(60)) + (
-    "Traceback (most recent call last):\n"
-    '  File "/opt/rnnlm/worker/train.py", line 88, in train\n    loss = trainer.step(batch)\n'
-    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 22.03 GiB of which 1.37 GiB is free. Process 41207 has 20.6 GiB memory in use.\n"
+PRINTED = (
+    "".join(
+        f"14:31:{second:02} step {second * 10} loss {5 - second / 20:.2f}\n" for second in range(60)
+    )
+    + 'Traceback (most recent call last):\n  File "/opt/rnnlm/worker/train.py", line 88, in train\n'
+    "    loss = trainer.step(batch)\ntorch.OutOfMemoryError: CUDA out of memory. Tried to"
+    " allocate 2.00 GiB. GPU 0 has a total capacity of 22.03 GiB of which 1.37 GiB is free."
+    " Process 41207 has 20.6 GiB memory in use.\n"
 )
 
 
 @each_view("train-log-found")
-async def test_log_equals_its_snapshot(name: str, size: tuple[int, int], mode: Mode, tmp_path: Path) -> None:
-    async with running_app(services_with(tmp_path / "worker.log", PRINTED), size=size, ascii_only=mode == "ascii") as (app, pilot):
+async def test_log_equals_its_snapshot(
+    name: str, size: tuple[int, int], mode: Mode, tmp_path: Path
+) -> None:
+    async with running_app(
+        services_with(tmp_path / "worker.log", PRINTED), size=size, ascii_only=mode == "ascii"
+    ) as (app, pilot):
         await opened(app, pilot)
         await pilot.press("slash", *"capacity", "enter")
         assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)

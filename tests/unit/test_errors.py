@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, StorageError, did_you_mean
+from rnnlm_tui.errors import (
+    ConfigError,
+    InputError,
+    Problem,
+    RnnlmError,
+    StorageError,
+    did_you_mean,
+)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from rnnlm_tui.engine.cells.base import (
+    LayerState,
+    RecurrentLayer,
+    StartSettingLayer,
+    WeightDroppingLayer,
+)
 from rnnlm_tui.engine.cells.elman import ElmanLayer
 from rnnlm_tui.engine.cells.gru import GruLayer
-from rnnlm_tui.engine.cells.layer import LayerState, RecurrentLayer, StartSettingLayer, WeightDroppingLayer
 from rnnlm_tui.engine.cells.lstm import LstmLayer
-from rnnlm_tui.engine.cells.mingru import MinGruLayer
-from rnnlm_tui.engine.cells.minlstm import MinLstmLayer
+from rnnlm_tui.engine.cells.minimal import MinGruLayer, MinLstmLayer
 from rnnlm_tui.engine.cells.mlstm import MlstmLayer
 from rnnlm_tui.engine.cells.slstm import SlstmLayer
 
@@ -27,4 +31,5 @@ CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyTyp
         "mlstm": MlstmLayer,
     }
 )
-"""`cell_type` to a function that builds a layer from input width, hidden size and number of heads."""
+"""`cell_type` to a function that builds a layer from input width, hidden size and number of
+heads."""

@@ -1,4 +1,5 @@
-"""Elman layer: h_t = tanh(x_t W + h_(t-1) U + b), with our own recurrence on a CPU and cuDNN's on a GPU."""
+"""Elman layer: h_t = tanh(x_t W + h_(t-1) U + b), with our own recurrence on a CPU and cuDNN's on a
+GPU."""
 
 from __future__ import annotations
 
@@ -9,16 +10,16 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.kernel_weights import kernel_weights, state_weights
-from rnnlm_tui.engine.cells.layer import LayerState
-from rnnlm_tui.engine.cells.quick_tanh import tanh_of_half_
+from rnnlm_tui.engine.cells.base import LayerState, kernel_weights, state_weights, tanh_of_half_
 
 
 class ElmanLayer(nn.RNN):
     """An `nn.RNN` of one layer, time first, without the second bias.
 
-    `nn.RNN` adds two biases of which only the sum matters. Here `bias_hh_l0` is a buffer of zeros: the
-    fused kernels still get their four tensors, but state dict, optimizer and parameter count don't see
+    `nn.RNN` adds two biases of which only the sum matters. Here `bias_hh_l0` is a buffer of zeros:
+    the
+    fused kernels still get their four tensors, but state dict, optimizer and parameter count don't
+    see
     it. `engine.initialization` initializes the weights.
     """
 
@@ -29,7 +30,9 @@ class ElmanLayer(nn.RNN):
     weight_dropout = 0.0
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size, num_layers=1, nonlinearity="tanh", batch_first=False)
+        super().__init__(
+            input_size, hidden_size, num_layers=1, nonlinearity="tanh", batch_first=False
+        )
         del self.bias_hh_l0
         self.register_buffer("bias_hh_l0", torch.zeros(hidden_size), persistent=False)
         self._init_flat_weights()
@@ -50,7 +53,17 @@ class ElmanLayer(nn.RNN):
         (state_BH,) = state
         weight_HH = state_weights(self)
         if inputs_TBE.device.type != "cpu":
-            arguments = inputs_TBE, state_BH.unsqueeze(0), kernel_weights(self, weight_HH, block=inputs_TBE.is_cuda), True, 1, 0.0, self.training, False, False
+            arguments = (
+                inputs_TBE,
+                state_BH.unsqueeze(0),
+                kernel_weights(self, weight_HH, block=inputs_TBE.is_cuda),
+                True,
+                1,
+                0.0,
+                self.training,
+                False,
+                False,
+            )
             hidden_TBH, state_1BH = torch._VF.rnn_tanh(*arguments)
             return hidden_TBH, (state_1BH.squeeze(0),)
         gates_TBH = F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
@@ -60,14 +73,21 @@ class ElmanLayer(nn.RNN):
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH, which is the state too."""
         (state_BH,) = state
-        hidden_BH = torch.tanh(torch.addmm(F.linear(input_BE, self.weight_ih_l0, self.bias_ih_l0), state_BH, self.weight_hh_l0.t()))
+        hidden_BH = torch.tanh(
+            torch.addmm(
+                F.linear(input_BE, self.weight_ih_l0, self.bias_ih_l0),
+                state_BH,
+                self.weight_hh_l0.t(),
+            )
+        )
         return hidden_BH, (hidden_BH,)
 
 
 class _Recurrence(torch.autograd.Function):
     """h_t = tanh(g_t + h_(t-1) U) with a hand-written gradient.
 
-    Autograd would record three operations a step and sum U's gradient T times. Here a step costs two
+    Autograd would record three operations a step and sum U's gradient T times. Here a step costs
+    two
     operations each way, and U's gradient is one matrix product over all steps.
     """
 
@@ -87,7 +107,11 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad_TBH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         hidden_TBH, state_BH, weight_HH = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
         gates_grad_TBH = torch.empty_like(hidden_TBH)
-        hiddens, grads, gates_grads = hidden_TBH.unbind(0), grad_TBH.unbind(0), gates_grad_TBH.unbind(0)
+        hiddens, grads, gates_grads = (
+            hidden_TBH.unbind(0),
+            grad_TBH.unbind(0),
+            gates_grad_TBH.unbind(0),
+        )
         total_BH = grads[-1]
         for t in range(len(hiddens) - 1, 0, -1):
             torch.ops.aten.tanh_backward.grad_input(total_BH, hiddens[t], grad_input=gates_grads[t])
@@ -96,5 +120,7 @@ class _Recurrence(torch.autograd.Function):
         state_grad_BH = gates_grads[0] @ weight_HH
         weight_grad_HH = gates_grads[0].t() @ state_BH
         if len(hiddens) > 1:
-            weight_grad_HH.addmm_(gates_grad_TBH[1:].flatten(0, 1).t(), hidden_TBH[:-1].flatten(0, 1))
+            weight_grad_HH.addmm_(
+                gates_grad_TBH[1:].flatten(0, 1).t(), hidden_TBH[:-1].flatten(0, 1)
+            )
         return gates_grad_TBH, state_grad_BH, weight_grad_HH

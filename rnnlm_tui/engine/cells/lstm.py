@@ -1,4 +1,5 @@
-"""LSTM layer (Hochreiter & Schmidhuber 1997, forget gate of Gers et al. 2000), with torch's fused kernels.
+"""LSTM layer (Hochreiter & Schmidhuber 1997, forget gate of Gers et al. 2000), with torch's fused
+kernels.
 
     i_t = sigmoid(W_i x_t + U_i h_(t-1) + b_i)          f_t, o_t: likewise with their own weights
     g_t = tanh(W_g x_t + U_g h_(t-1) + b_g)
@@ -6,10 +7,14 @@
     h_t = o_t * tanh(c_t)
 
 The gates are in torch's order i, f, g, o. The kernel is cuDNN's on a GPU and oneDNN's on a CPU. No
-recurrence of single operations comes near oneDNN's: forward and backward at batch 20, 35 steps, width 200
-take 8.7 ms, against 13.3 ms in a loop of in-place operations with the input's product before it and the
-weights' gradient after it, and 17.8 ms in torch's kernel without oneDNN (batch 128, 29 steps, width 128:
-18.5, 27.0 and 30.8 ms; two Zen cores, float32). Its matrix products reach 70 % of the cores' best speed.
+recurrence of single operations comes near oneDNN's: forward and backward at batch 20, 35 steps,
+width 200
+take 8.7 ms, against 13.3 ms in a loop of in-place operations with the input's product before it and
+the
+weights' gradient after it, and 17.8 ms in torch's kernel without oneDNN (batch 128, 29 steps, width
+128:
+18.5, 27.0 and 30.8 ms; two Zen cores, float32). Its matrix products reach 70 % of the cores' best
+speed.
 """
 
 from __future__ import annotations
@@ -17,14 +22,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rnnlm_tui.engine.cells.kernel_weights import kernel_weights, state_weights
-from rnnlm_tui.engine.cells.layer import LayerState
+from rnnlm_tui.engine.cells.base import LayerState, kernel_weights, state_weights
 
 
 class LstmLayer(nn.LSTM):
     """An `nn.LSTM` of one layer, time first, without the second bias.
 
-    Of torch's two biases only the sum matters, so `bias_hh_l0` is a buffer of zeros, as in `ElmanLayer`.
+    Of torch's two biases only the sum matters, so `bias_hh_l0` is a buffer of zeros, as in
+    `ElmanLayer`.
     `engine.initialization` initializes the weights. The state is (h_BH, c_BH).
     """
 
@@ -45,7 +50,8 @@ class LstmLayer(nn.LSTM):
 
     @torch.no_grad()
     def set_start(self) -> None:
-        """Start with strong inputs and a short memory: doubled input weights, forget gates at -2, input and output gates at 1.
+        """Start with strong inputs and a short memory: doubled input weights, forget gates at -2,
+        input and output gates at 1.
 
         The usual start, forget gates at 1 (Jozefowicz, Zaremba and Sutskever 2015), averages h over
         several tokens before the model can distinguish single ones. On the demo with two layers the
@@ -71,10 +77,14 @@ class LstmLayer(nn.LSTM):
         hidden_BH, cell_BH = state
         weights = kernel_weights(self, state_weights(self), block=inputs_TBE.is_cuda)
         before = hidden_BH.unsqueeze(0), cell_BH.unsqueeze(0)
-        hidden_TBH, hidden_1BH, cell_1BH = torch._VF.lstm(inputs_TBE, before, weights, True, 1, 0.0, self.training, False, False)
+        hidden_TBH, hidden_1BH, cell_1BH = torch._VF.lstm(
+            inputs_TBE, before, weights, True, 1, 0.0, self.training, False, False
+        )
         return hidden_TBH, (hidden_1BH.squeeze(0), cell_1BH.squeeze(0))
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH, and the state (h, c) after it."""
-        hidden_BH, cell_BH = torch._VF.lstm_cell(input_BE, state, self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0)
+        hidden_BH, cell_BH = torch._VF.lstm_cell(
+            input_BE, state, self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
+        )
         return hidden_BH, (hidden_BH, cell_BH)

@@ -15,23 +15,29 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.events import Resize
 
-from rnnlm_tui.contract import figures
-from rnnlm_tui.contract.metrics import CheckpointRow
-from rnnlm_tui.contract.status import RESUMABLE
 from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.schema import formatting
+from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.schema.status import RESUMABLE
+from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.palette import DIM, TEXT
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.sizes import WIDE_FROM
-from rnnlm_tui.tui.threads import to_thread
-from rnnlm_tui.tui.widgets.checkpoint_detail import CheckpointDetail, CheckpointFile, CheckpointPanel, CheckpointSamples, samples_at
-from rnnlm_tui.tui.widgets.checkpoint_table import CheckpointTable
-from rnnlm_tui.tui.widgets.palette import DIM, TEXT
+from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.widgets.checkpoints import (
+    CheckpointDetail,
+    CheckpointFile,
+    CheckpointPanel,
+    CheckpointSamples,
+    CheckpointTable,
+    samples_at,
+)
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.samples import newlines_of
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.store.manifest import Manifest
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 AGE_SECONDS = 10.0
 """Seconds between updates of the ages."""
@@ -81,10 +87,19 @@ class CheckpointsScreen(PaneScreen):
         self._show_table()
         box = self.query_one("#checkpoint-box", TitledContainer)
         if rows and snapshot is not None:
-            keep, every = snapshot.config.checkpoint.keep_last, snapshot.config.checkpoint.keep_every
-            kept = f" kept, newest {keep}, every {every:,} and the best · " if every else f" kept, newest {keep} and the best · "
-            size, unit = figures.disk(sum(row.bytes for row in rows)).split(" ")
-            box.legend = Content.assemble((f"{len(rows)}", TEXT), (kept, DIM), (size, TEXT), (f" {unit}", DIM))
+            keep, every = (
+                snapshot.config.checkpoint.keep_last,
+                snapshot.config.checkpoint.keep_every,
+            )
+            kept = (
+                f" kept, newest {keep}, every {every:,} and the best · "
+                if every
+                else f" kept, newest {keep} and the best · "
+            )
+            size, unit = formatting.disk(sum(row.bytes for row in rows)).split(" ")
+            box.legend = Content.assemble(
+                (f"{len(rows)}", TEXT), (kept, DIM), (size, TEXT), (f" {unit}", DIM)
+            )
         else:
             box.legend = ""
         self._show_detail()
@@ -93,9 +108,15 @@ class CheckpointsScreen(PaneScreen):
         """Return the actions for a checkpoint, if there is one."""
         some = bool(self.snapshot and self.snapshot.checkpoints)
         living = self.snapshot is not None and self.snapshot.summary.status in ("running", "paused")
-        names = [*(["choose_checkpoint", "pin_checkpoint", "verify_checkpoint"] if some else []), *(["checkpoint"] if living else []), "leave"]
+        names = [
+            *(["choose_checkpoint", "pin_checkpoint", "verify_checkpoint"] if some else []),
+            *(["checkpoint"] if living else []),
+            "leave",
+        ]
         row = self.chosen
-        words = {"pin_checkpoint": "Unpin" if row is not None and row.step in self._pinned() else ""}
+        words = {
+            "pin_checkpoint": "Unpin" if row is not None and row.step in self._pinned() else ""
+        }
         return [(action(name), words.get(name, "")) for name in names]
 
     # the checkpoint under the cursor
@@ -127,13 +148,19 @@ class CheckpointsScreen(PaneScreen):
             self.context.report("no checkpoint yet")
             return
         pinned = row.step not in self._pinned()
-        message = f"step {row.step:,} pinned" if pinned else f"step {row.step:,} unpinned: deleted when newer ones replace it"
+        message = (
+            f"step {row.step:,} pinned"
+            if pinned
+            else f"step {row.step:,} unpinned: deleted when newer ones replace it"
+        )
 
         def done(_: None) -> None:
             self.context.watcher.poll_now()
             self.context.report(message)
 
-        self.context.in_thread(partial(self.context.services.pin, run, row.step, pinned=pinned), done)
+        self.context.in_thread(
+            partial(self.context.services.pin, run, row.step, pinned=pinned), done
+        )
 
     def action_verify_checkpoint(self) -> None:
         """Check all of its files against their hashes."""
@@ -151,14 +178,20 @@ class CheckpointsScreen(PaneScreen):
             await self._damage_found(row, run, error)
             return
         self._keep(row.path, run, _detail_of(row, run / row.path, manifest, verified=time()))
-        self.context.report(f"step {row.step:,}: all {figures.counted(len(manifest.files), 'file')} verified")
+        self.context.report(
+            f"step {row.step:,}: all {formatting.counted(len(manifest.files), 'file')} verified"
+        )
 
-    async def _damage_found(self, row: CheckpointRow, run: Path, error: RnnlmError | OSError) -> None:
+    async def _damage_found(
+        self, row: CheckpointRow, run: Path, error: RnnlmError | OSError
+    ) -> None:
         try:
             manifest = await to_thread(self.context.services.manifest, run / row.path)
         except (StorageError, OSError):
             manifest = None
-        damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
+        damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(
+            f"{run / row.path}/", ""
+        )
         self._keep(row.path, run, _detail_of(row, run / row.path, manifest, damage=damage))
         intact = await to_thread(self._newest_intact, row, run)
         if intact is None:
@@ -171,7 +204,11 @@ class CheckpointsScreen(PaneScreen):
 
     def _newest_intact(self, damaged: CheckpointRow, run: Path) -> int | None:
         """Return the step of the newest other checkpoint whose files all match their hashes."""
-        for row in sorted(self.snapshot.checkpoints if self.snapshot is not None else (), key=lambda row: row.step, reverse=True):
+        for row in sorted(
+            self.snapshot.checkpoints if self.snapshot is not None else (),
+            key=lambda row: row.step,
+            reverse=True,
+        ):
             if row.step != damaged.step:
                 with suppress(StorageError, OSError):
                     self.context.services.verify(run / row.path)
@@ -187,7 +224,9 @@ class CheckpointsScreen(PaneScreen):
         return self.snapshot.summary.checkpoints.pinned if self.snapshot is not None else ()
 
     def _damaged(self, rows: Sequence[CheckpointRow]) -> list[int]:
-        return [row.step for row in rows if row.path in self._details and self._details[row.path].damage]
+        return [
+            row.step for row in rows if row.path in self._details and self._details[row.path].damage
+        ]
 
     def _show_detail(self) -> None:
         row, run = self.chosen, self.run_path
@@ -208,16 +247,25 @@ class CheckpointsScreen(PaneScreen):
             how = (
                 Content.styled("greedy", DIM)
                 if sampling.is_greedy
-                else Content.assemble(("T ", DIM), (f"{sampling.temperature:g}", TEXT), (" · seed ", DIM), (str(sampling.seed), TEXT))
+                else Content.assemble(
+                    ("T ", DIM),
+                    (f"{sampling.temperature:g}", TEXT),
+                    (" · seed ", DIM),
+                    (str(sampling.seed), TEXT),
+                )
             )
-            samples.show(found, note, how if found else "", newlines_of(snapshot.summary.corpus_layout))
+            samples.show(
+                found, note, how if found else "", newlines_of(snapshot.summary.corpus_layout)
+            )
 
     @work(group="manifest", exclusive=True)
     async def _read(self, row: CheckpointRow, run: Path) -> None:
         try:
             manifest = await to_thread(self.context.services.manifest, run / row.path)
         except (StorageError, OSError) as error:
-            damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(f"{run / row.path}/", "")
+            damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(
+                f"{run / row.path}/", ""
+            )
             detail = _detail_of(row, run / row.path, None, damage=damage)
         else:
             detail = _detail_of(row, run / row.path, manifest)
@@ -230,17 +278,30 @@ class CheckpointsScreen(PaneScreen):
 
     def _show_table(self) -> None:
         rows = self.snapshot.checkpoints if self.snapshot is not None else ()
-        self.query_one(CheckpointTable).show(rows, time(), dict.fromkeys(self._damaged(rows), "damaged"), self._pinned())
+        self.query_one(CheckpointTable).show(
+            rows, time(), dict.fromkeys(self._damaged(rows), "damaged"), self._pinned()
+        )
 
 
-def _detail_of(row: CheckpointRow, path: Path, manifest: Manifest | None, *, verified: float | None = None, damage: str = "") -> CheckpointDetail:
+def _detail_of(
+    row: CheckpointRow,
+    path: Path,
+    manifest: Manifest | None,
+    *,
+    verified: float | None = None,
+    damage: str = "",
+) -> CheckpointDetail:
     if manifest is None:
         return CheckpointDetail(row.step, str(path), damage=damage)
     order = ("model.safetensors", "training_state.safetensors", "training_state.json")
-    names = sorted(manifest.files, key=lambda name: (order.index(name) if name in order else len(order), name))
+    names = sorted(
+        manifest.files, key=lambda name: (order.index(name) if name in order else len(order), name)
+    )
     environment = manifest.facts.get("environment")
     versions = manifest.versions | (
-        {name: str(environment[name]) for name in ("torch", "device") if name in environment} if isinstance(environment, dict) else {}
+        {name: str(environment[name]) for name in ("torch", "device") if name in environment}
+        if isinstance(environment, dict)
+        else {}
     )
     written = [f"rnnlm-tui {versions['rnnlm_tui']}"] if "rnnlm_tui" in versions else []
     written += [f"torch {versions['torch']}"] if "torch" in versions else []
@@ -248,8 +309,14 @@ def _detail_of(row: CheckpointRow, path: Path, manifest: Manifest | None, *, ver
     return CheckpointDetail(
         step=row.step,
         path=str(path),
-        files=tuple(CheckpointFile(name, manifest.files[name].size, manifest.files[name].sha256) for name in names),
-        position=f"step {row.step:,}, epoch {row.epoch:.1f}, after {figures.short(row.tokens_seen)} tokens",
+        files=tuple(
+            CheckpointFile(name, manifest.files[name].size, manifest.files[name].sha256)
+            for name in names
+        ),
+        position=(
+            f"step {row.step:,}, epoch {row.epoch:.1f}, after {formatting.short(row.tokens_seen)}"
+            " tokens"
+        ),
         written_by=", ".join(written),
         parent=manifest.parent if manifest.parent and "@" in manifest.parent else "",
         verified=verified,

@@ -11,10 +11,10 @@ from textual.content import Content
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
+from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
-from rnnlm_tui.tui.widgets.palette import BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.widgets.panel import TitledContainer
-from rnnlm_tui.tui.widgets.safe_text_area import SafeTextArea
+from rnnlm_tui.tui.widgets.text_area import SafeTextArea
 
 
 class ChooseScreen(Overlay[str]):
@@ -29,14 +29,24 @@ class ChooseScreen(Overlay[str]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "answer('')", show=False)]
 
-    def __init__(self, title: str, choices: Sequence[tuple[str, str]], current: str = "", note: str = "") -> None:
+    def __init__(
+        self, title: str, choices: Sequence[tuple[str, str]], current: str = "", note: str = ""
+    ) -> None:
         super().__init__()
         self._title, self._choices, self._current, self._note = title, tuple(choices), current, note
 
     def compose(self) -> ComposeResult:
-        legend = Content.assemble(("enter", f"bold {TEXT}"), (" choose  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM))
+        legend = Content.assemble(
+            ("enter", f"bold {TEXT}"), (" choose  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM)
+        )
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
-            yield OptionList(*(Option(self._line(word, help_text), id=word) for word, help_text in self._choices), markup=False)
+            yield OptionList(
+                *(
+                    Option(self._line(word, help_text), id=word)
+                    for word, help_text in self._choices
+                ),
+                markup=False,
+            )
             if self._note:
                 yield OverlayText(Content.styled(self._note, DIM))
 
@@ -56,7 +66,11 @@ class ChooseScreen(Overlay[str]):
     def _line(self, word: str, help_text: str) -> Content:
         longest = max(len(candidate) for candidate, _ in self._choices)
         here = ("● ", TRAIN) if word == self._current else ("  ", TEXT)
-        return Content.assemble(here, (word.ljust(longest), BRIGHT if word == self._current else TEXT), (f"  {help_text}", DIM))
+        return Content.assemble(
+            here,
+            (word.ljust(longest), BRIGHT if word == self._current else TEXT),
+            (f"  {help_text}", DIM),
+        )
 
 
 class TextsScreen(Overlay[str]):
@@ -80,7 +94,13 @@ class TextsScreen(Overlay[str]):
         self._as_shown = ""
 
     def compose(self) -> ComposeResult:
-        legend = Content.assemble(("one per line  ", DIM), ("^s", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM))
+        legend = Content.assemble(
+            ("one per line  ", DIM),
+            ("^s", f"bold {TEXT}"),
+            (" keep  ", DIM),
+            ("esc", f"bold {TEXT}"),
+            (" cancel", DIM),
+        )
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield SafeTextArea(self._text, compact=True, tab_behavior="focus", soft_wrap=True)
 

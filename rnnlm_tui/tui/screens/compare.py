@@ -10,14 +10,12 @@ from textual.content import Content
 from textual.events import Resize
 from textual.geometry import Size
 
-from rnnlm_tui.contract.figures import counted
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
-from rnnlm_tui.tui.screens.charted import ChartedScreen
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.axes import AXES, Axis
-from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.chart.ticks import x_at
-from rnnlm_tui.tui.widgets.compare_data import (
+from rnnlm_tui.tui.screens.charts import ChartedScreen
+from rnnlm_tui.tui.views.chart_data import AXES, Axis
+from rnnlm_tui.tui.views.compare import (
     COMPARED_CHARTS,
     MarkedRun,
     MarkedRuns,
@@ -29,12 +27,13 @@ from rnnlm_tui.tui.widgets.compare_data import (
     values_at_x,
     x_of_step_in,
 )
-from rnnlm_tui.tui.widgets.compare_layout import compare_arrangement
-from rnnlm_tui.tui.widgets.compare_tables import ComparedRunsPanel
+from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.widgets.chart.scale import x_at
+from rnnlm_tui.tui.widgets.compare import ComparedRunsPanel, compare_arrangement
 from rnnlm_tui.tui.widgets.train_layout import Placed, Places
 
 if TYPE_CHECKING:
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.client.monitor import RunSnapshot
 
 FRAME_ROWS = 3
 
@@ -48,7 +47,12 @@ class CompareScreen(ChartedScreen):
     AXES = AXES
 
     def compose_body(self) -> ComposeResult:
-        yield Placed(*(Chart(id=name) for name in COMPARED_CHARTS), ComparedRunsPanel(id="compared-runs"), places=self._places(self.app.size), id="placed")
+        yield Placed(
+            *(Chart(id=name) for name in COMPARED_CHARTS),
+            ComparedRunsPanel(id="compared-runs"),
+            places=self._places(self.app.size),
+            id="placed",
+        )
 
     def on_resize(self, event: Resize) -> None:
         self.query_one(Placed).place(self._places(event.size))
@@ -82,7 +86,13 @@ class CompareScreen(ChartedScreen):
         self.call_after_refresh(self._update_layout)
         axis = cast(Axis, self.view.axis)
         empty = ChartData("", (), note="space on the runs marks them, = compares them")
-        self.show_charts({name: data(runs, axis) if runs else empty for name, data in COMPARED_CHARTS.items() if name in places})
+        self.show_charts(
+            {
+                name: data(runs, axis) if runs else empty
+                for name, data in COMPARED_CHARTS.items()
+                if name in places
+            }
+        )
         self.cursor_changed()
 
     def _update_layout(self) -> None:
@@ -94,20 +104,44 @@ class CompareScreen(ChartedScreen):
 
     def _places(self, size: Size) -> Places:
         lines = self.query_one(ComparedRunsPanel).lines_in(size.width) if self.is_ready else 0
-        return compare_arrangement(Size(size.width, max(0, size.height - FRAME_ROWS)), self.CHARTS, self.chosen, lines, alone=self.shows_one_chart())
+        return compare_arrangement(
+            Size(size.width, max(0, size.height - FRAME_ROWS)),
+            self.CHARTS,
+            self.chosen,
+            lines,
+            alone=self.shows_one_chart(),
+        )
 
     def identity(self, width: int) -> Content:
         """Return `comparing A plain-otter  B brisk-heron`."""
         marks = self.context.marks
-        names = [Content.assemble((marks.letter(run.snapshot.summary.run), f"bold {run.colour}"), (f" {run.name}", palette.TEXT)) for run in self._runs()]
+        names = [
+            Content.assemble(
+                (marks.letter(run.snapshot.summary.run), f"bold {run.colour}"),
+                (f" {run.name}", palette.TEXT),
+            )
+            for run in self._runs()
+        ]
         whole = Content("  ").join([Content.styled("comparing", palette.DIM), *names])
         if whole.cell_length <= width:
             return whole
-        return Content.assemble(("comparing ", palette.DIM), (counted(len(names), "run"), palette.TEXT))
+        return Content.assemble(
+            ("comparing ", palette.DIM), (counted(len(names), "run"), palette.TEXT)
+        )
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         alone = self.chart_position()
-        order = ("next_chart", "leave_field", "log_scale", "next_axis", "smoother", "zoom_in", "cursor_right", "alone", "leave")
+        order = (
+            "next_chart",
+            "leave_field",
+            "log_scale",
+            "next_axis",
+            "smoother",
+            "zoom_in",
+            "cursor_right",
+            "alone",
+            "leave",
+        )
         found = {entry.id: entry for entry in actions_for(self.PANE)}
         back = "Close cursor" if self.cursor is not None else "Back" if alone else "Runs"
         verbs = {"next_chart": f"Figure {alone}".rstrip(), "leave_field": back}
@@ -133,13 +167,17 @@ class CompareScreen(ChartedScreen):
     def part_changed(self) -> None:
         """Read the shown range at full resolution."""
         part = self.chart(self.chosen).part
-        self.context.watcher.look_at_compared({} if part is None else shown_steps(self._runs(), cast(Axis, self.view.axis), part))
+        self.context.watcher.look_at_compared(
+            {} if part is None else shown_steps(self._runs(), cast(Axis, self.view.axis), part)
+        )
 
     def cursor_changed(self) -> None:
         """Show all values in the table: the legend has no room for many runs."""
         self._show_values()
         if self.cursor is not None:
-            self.call_after_refresh(self._show_values)  # a chart that was just placed has its values only after its next paint
+            self.call_after_refresh(
+                self._show_values
+            )  # a chart that was just placed has its values only after its next paint
 
     def _show_values(self) -> None:
         """Show the values at the cursor, once the chart has them."""
@@ -149,7 +187,12 @@ class CompareScreen(ChartedScreen):
         if head and chart.data.series and not values:
             return
         if self.cursor is not None and values:
-            values = values_at_x(self._runs(), cast(Axis, self.view.axis), self.cursor - chart.column_width / 2, values)
+            values = values_at_x(
+                self._runs(),
+                cast(Axis, self.view.axis),
+                self.cursor - chart.column_width / 2,
+                values,
+            )
         self.query_one(ComparedRunsPanel).show_at(head, values)
 
     def view_key(self) -> str:

@@ -14,8 +14,7 @@ from textual.widgets.markdown import MarkdownTableOfContents, TableOfContentsTyp
 from rnnlm_tui.docs import GUIDES, Guide, find_guide, fitted
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.tui.screens.choose import ChooseScreen
-from rnnlm_tui.tui.screens.overlay import Overlay
-from rnnlm_tui.tui.widgets.key_line import key_line
+from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 KEYS = (
@@ -72,7 +71,8 @@ class GuideViewer(MarkdownViewer):
         self.document.focus(scroll_visible=False)
 
     async def go(self, location: str | PurePath) -> None:
-        """Open the guide that a link names, at its anchor; show any other address, which no terminal can open."""
+        """Open the guide that a link names, at its anchor; show any other address, which no
+        terminal can open."""
         file, _, anchor = str(location).partition("#")
         screen = self.screen
         if not isinstance(screen, GuideScreen):

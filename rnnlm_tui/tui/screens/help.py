@@ -9,12 +9,12 @@ from textual.binding import Binding
 from textual.content import Content
 from textual.events import Key, MouseScrollDown, MouseScrollUp, Resize
 
-from rnnlm_tui.contract.status import SLOW_STEPS, STALE_SECONDS, RunStatus
+from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS, RunStatus
+from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for, key_rows
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
-from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.panel import TitledContainer
-from rnnlm_tui.tui.widgets.status_line import status_glyph
 
 TWO_COLUMNS = 74
 """Cells of the inside from which on groups are shown side by side."""
@@ -26,7 +26,11 @@ KEY = 10
 """Columns of a key."""
 LEGEND_GAP = 6
 """Cells of the top edge that neither title nor legend may use."""
-GROUP_TITLES: dict[Group, str] = {"screen": "This screen", "charts": "Charts", "everywhere": "Everywhere"}
+GROUP_TITLES: dict[Group, str] = {
+    "screen": "This screen",
+    "charts": "Charts",
+    "everywhere": "Everywhere",
+}
 MARKS = (
     ("c", "saved"),
     ("★", "best"),
@@ -39,7 +43,19 @@ MARKS = (
     ("↑", "spike"),
     ("▼", "beats"),
 )
-STATUSES: tuple[RunStatus, ...] = ("running", "paused", "preparing", "finished", "failed", "stopped", "crashed", "stalled", "degraded", "draft", "lost")
+STATUSES: tuple[RunStatus, ...] = (
+    "running",
+    "paused",
+    "preparing",
+    "finished",
+    "failed",
+    "stopped",
+    "crashed",
+    "stalled",
+    "degraded",
+    "draft",
+    "lost",
+)
 SIGN = 11
 """Columns of a status or a mark; a row has three."""
 
@@ -58,7 +74,13 @@ class HelpScreen(Overlay[None]):
     ]
 
     def __init__(
-        self, pane: Pane, *, actions: Sequence[Action] = ACTIONS, focused: Sequence[str] = (), first: Group = "screen", ascii_only: bool = False
+        self,
+        pane: Pane,
+        *,
+        actions: Sequence[Action] = ACTIONS,
+        focused: Sequence[str] = (),
+        first: Group = "screen",
+        ascii_only: bool = False,
     ) -> None:
         """`focused` are the focused widget's own action ids, `first` is the group to list first."""
         super().__init__()
@@ -82,7 +104,9 @@ class HelpScreen(Overlay[None]):
         """Search on letters; q closes while nothing is searched."""
         if event.key == "backspace":
             self._search = self._search[:-1]
-        elif event.is_printable and event.character and (self._search or event.character not in "q?"):
+        elif (
+            event.is_printable and event.character and (self._search or event.character not in "q?")
+        ):
             self._search += event.character
         else:
             return
@@ -120,41 +144,80 @@ class HelpScreen(Overlay[None]):
         self._above = max(0, min(self._above, below))
         box = self.query_one("#help-box", TitledContainer)
         box.styles.width, box.styles.height = width + EDGES, min(len(lines), height) + 2
-        typed = Content.assemble((self._search, f"bold {palette.BRIGHT}"), "  ") if self._search else Content.styled("type to search  ", palette.DIM)
-        scroll = Content.assemble(("↑ ↓", f"bold {palette.TEXT}"), (" more  ", palette.DIM)) if below else Content("")
+        typed = (
+            Content.assemble((self._search, f"bold {palette.BRIGHT}"), "  ")
+            if self._search
+            else Content.styled("type to search  ", palette.DIM)
+        )
+        scroll = (
+            Content.assemble(("↑ ↓", f"bold {palette.TEXT}"), (" more  ", palette.DIM))
+            if below
+            else Content("")
+        )
         close = Content.assemble(("esc", f"bold {palette.TEXT}"), (" close", palette.DIM))
         legends = [Content.assemble(typed, scroll, close), Content.assemble(scroll, close)]
         room = width - len(self._title) - len("Keys: ") - LEGEND_GAP
         box.legend = next((legend for legend in legends if legend.cell_length <= room), close)
-        self.query_one("#help-text", OverlayText).update(Content("\n").join(lines[self._above : self._above + height]))
+        self.query_one("#help-text", OverlayText).update(
+            Content("\n").join(lines[self._above : self._above + height])
+        )
 
     def _all(self, width: int) -> list[Content]:
         """Return all lines, in one column or two."""
-        charts: tuple[Group, ...] = ("charts",) if any(entry.group == "charts" for entry in self._entries) else ()
+        charts: tuple[Group, ...] = (
+            ("charts",) if any(entry.group == "charts" for entry in self._entries) else ()
+        )
         if width < TWO_COLUMNS:
-            order = sorted(("screen", *charts, "everywhere"), key=lambda group: group != self._first)
-            return [line for block in (*(self._group(group, width) for group in order), [*self._signs(), *self._notes()]) for line in (Content(""), *block)]
+            order = sorted(
+                ("screen", *charts, "everywhere"), key=lambda group: group != self._first
+            )
+            return [
+                line
+                for block in (
+                    *(self._group(group, width) for group in order),
+                    [*self._signs(), *self._notes()],
+                )
+                for line in (Content(""), *block)
+            ]
         second = (width - 2) * RIGHT_SHARE // TWO_COLUMNS
         first = width - 2 - second
         at_left: tuple[Group, ...] = ("screen", "everywhere") if charts else ("screen",)
         left = [line for group in at_left for line in (Content(""), *self._group(group, first))]
-        right = [line for group in charts or ("everywhere",) for line in (Content(""), *self._group(group, second))] + [Content(""), *self._signs()]
+        right = [
+            line
+            for group in charts or ("everywhere",)
+            for line in (Content(""), *self._group(group, second))
+        ] + [Content(""), *self._signs()]
         shorter = left if len(left) < len(right) else right
         shorter += [*([Content("")] if shorter is left else []), *self._notes()]
         height = max(len(left), len(right))
         left, right = ([*side, *[Content("")] * (height - len(side))] for side in (left, right))
-        return [Content.assemble(one.truncate(first, pad=True), "  ", other.truncate(second)) for one, other in zip(left, right, strict=True)]
+        return [
+            Content.assemble(one.truncate(first, pad=True), "  ", other.truncate(second))
+            for one, other in zip(left, right, strict=True)
+        ]
 
     def _group(self, group: Group, room: int) -> list[Content]:
         entries = [entry for entry in self._entries if entry.group == group and not entry.covered]
         entries.sort(key=lambda entry: entry.id not in self._focused)
-        panes = [entry for entry in entries if entry.id in ("show_config", "show_train", "show_checkpoints", "show_prompt")]
+        panes = [
+            entry
+            for entry in entries
+            if entry.id in ("show_config", "show_train", "show_checkpoints", "show_prompt")
+        ]
         names = f"screens of the run: {' '.join(entry.verb for entry in panes)}"
         rows = [self._line(" ".join(entry.label for entry in panes), names, room)] if panes else []
         of_palette = [entry for entry in entries if not entry.keys]
         keyed = [entry for entry in entries if entry.keys and entry not in panes]
-        palette_row = next((number for number, entry in enumerate(keyed, 1) if entry.id == "command_palette"), None)
-        more = [self._line("" if number or palette_row else entry.all_keys, self._words(entry, room), room) for number, entry in enumerate(of_palette)]
+        palette_row = next(
+            (number for number, entry in enumerate(keyed, 1) if entry.id == "command_palette"), None
+        )
+        more = [
+            self._line(
+                "" if number or palette_row else entry.all_keys, self._words(entry, room), room
+            )
+            for number, entry in enumerate(of_palette)
+        ]
         lines = [self._row(entry, room) for entry in keyed]
         at = len(lines) if palette_row is None else palette_row
         rows += [*lines[:at], *more, *lines[at:]]
@@ -166,7 +229,11 @@ class HelpScreen(Overlay[None]):
     @staticmethod
     def _words(entry: Action, room: int) -> str:
         """Return the help, or the short one if there is less room."""
-        return entry.help if max(KEY, len(entry.all_keys) + 1) + len(entry.help) <= room else entry.short_help
+        return (
+            entry.help
+            if max(KEY, len(entry.all_keys) + 1) + len(entry.help) <= room
+            else entry.short_help
+        )
 
     @staticmethod
     def _line(keys: str, help: str, room: int) -> Content:
@@ -183,22 +250,41 @@ class HelpScreen(Overlay[None]):
             return all(word in text for word in words)
 
         rows = [self._row(row[0], width) for row in key_rows(self._entries) if any(map(fits, row))]
-        return [Content(""), *(rows or [Content.styled("no key found on this screen", palette.DIM)])]
+        return [
+            Content(""),
+            *(rows or [Content.styled("no key found on this screen", palette.DIM)]),
+        ]
 
     def _signs(self) -> list[Content]:
         """Return the glyphs of statuses and chart marks, three in a row."""
-        statuses = [Content.assemble(status_glyph(status, ascii_only=self._ascii), (f" {palette.STATUS_WORDS[status]}", palette.DIM)) for status in STATUSES]
+        statuses = [
+            Content.assemble(
+                status_glyph(status, ascii_only=self._ascii),
+                (f" {palette.STATUS_WORDS[status]}", palette.DIM),
+            )
+            for status in STATUSES
+        ]
         colours = {"★": palette.VALIDATION, "✗": palette.BAD, "↻": palette.WARN}
-        marks = [Content.assemble((sign, colours.get(sign, palette.TEXT)), (f" {word}", palette.DIM)) for sign, word in MARKS]
+        marks = [
+            Content.assemble((sign, colours.get(sign, palette.TEXT)), (f" {word}", palette.DIM))
+            for sign, word in MARKS
+        ]
         rows = [Content.styled("Status and marks", f"bold {palette.BRIGHT}")]
         for signs in (statuses, marks):
-            rows += [Content.assemble(*_columns(signs[first : first + 3])) for first in range(0, len(signs), 3)]
+            rows += [
+                Content.assemble(*_columns(signs[first : first + 3]))
+                for first in range(0, len(signs), 3)
+            ]
         return rows
 
     @staticmethod
     def _notes() -> list[Content]:
         """Explain the statuses whose words don't say enough."""
-        notes = (f"stalled: no step for {STALE_SECONDS:.0f} s,", f"  nor in the time of {SLOW_STEPS:.0f} steps", "degraded: its disk is full")
+        notes = (
+            f"stalled: no step for {STALE_SECONDS:.0f} s,",
+            f"  nor in the time of {SLOW_STEPS:.0f} steps",
+            "degraded: its disk is full",
+        )
         return [Content.styled(words, palette.DIM) for words in notes]
 
 

@@ -1,19 +1,34 @@
-"""Overlay: a box over a pane whose cells are drawn in grey."""
+"""Overlay: a box over a pane whose cells are drawn in grey.
+
+ConfirmScreen: a question before a destructive action; the harmless answer is the default.
+
+The keys of an overlay, shown in the bottom edge of its panel.
+
+AskScreen: a question with a one-line answer that is checked while it is typed.
+"""
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.style import Style
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
-from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, SafeInput, screen_content
 from rnnlm_tui.tui.context import AppContext
+from rnnlm_tui.tui.palette import BACKGROUND, BAD, DIM, GREY, TEXT, ink
+from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.widgets.frame import FooterLine
-from rnnlm_tui.tui.widgets.palette import BACKGROUND, GREY, ink
+from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 ResultT = TypeVar("ResultT")
 
@@ -29,14 +44,18 @@ class GreyScreen:
         underlined = grey + Style(underline=True)
         footer = next(iter(self._screen.query(FooterLine)), None)
         keys = footer.region.y if footer is not None and not footer.has_notice else None
-        for y, line in enumerate(Segment.split_lines(console.render(screen_content(self._screen), options))):
+        for y, line in enumerate(
+            Segment.split_lines(console.render(screen_content(self._screen), options))
+        ):
             if y:
                 yield Segment.line()
             if y == keys:
                 yield Segment(" " * sum(segment.cell_length for segment in line), bare)
                 continue
             for text, style, control in line:
-                yield Segment(text, underlined if style is not None and style.underline else bare, control)
+                yield Segment(
+                    text, underlined if style is not None and style.underline else bare, control
+                )
 
 
 class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
@@ -62,3 +81,144 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
 
 class OverlayText(Static):
     """The lines of an overlay."""
+
+
+class ConfirmScreen(Overlay[bool]):
+    """Returns True only for a capital D."""
+
+    BINDINGS = [  # noqa: RUF012
+        Binding("enter,escape,q", "answer(False)", show=False),
+        Binding("D", "answer(True)", show=False),
+    ]
+
+    def __init__(self, title: str, fact: str, more: str, keep: str, proceed: str) -> None:
+        super().__init__()
+        self._title, self._fact, self._more, self._keep, self._proceed = (
+            title,
+            fact,
+            more,
+            keep,
+            proceed,
+        )
+
+    def compose(self) -> ComposeResult:
+        with TitledContainer(title=self._title, id="confirm-box", classes="-highlighted"):
+            yield OverlayText(self._text(), id="confirm-text")
+
+    def action_answer(self, answer: bool) -> None:
+        """Close with this answer."""
+        self.dismiss(answer)
+
+    def _text(self) -> Content:
+        lines = [
+            Content(""),
+            Content.assemble(
+                "  ", safe_content(self._fact, newlines="space", limit=54).stylize(palette.TEXT)
+            ),
+            Content.assemble(
+                "  ", safe_content(self._more, newlines="space", limit=54).stylize(palette.DIM)
+            ),
+            Content(""),
+            Content.assemble(
+                ("› ", palette.FOCUS),
+                ("enter  ", f"bold {palette.FOCUS}"),
+                (self._keep, f"bold {palette.BRIGHT}"),
+            ),
+            Content.assemble(
+                ("  D      ", f"bold {palette.TEXT}"),
+                safe_content(self._proceed, newlines="space").stylize(palette.TEXT),
+            ),
+        ]
+        return Content("\n").join(lines)
+
+
+def key_line(keys: Sequence[tuple[str, str]], width: int) -> Content:
+    """Return `↑ ↓ scroll  esc close` for `width` cells; keys before the last are dropped first."""
+    items = [
+        Content.assemble((key, f"bold {palette.TEXT}"), (f" {word}", palette.DIM))
+        for key, word in keys
+    ]
+    while len(items) > 1 and sum(item.cell_length + 2 for item in items) - 2 > width - 6:
+        del items[-2]
+    return Content("  ").join(items)
+
+
+class AskScreen(Overlay[str]):
+    """Returns the text, which has passed the check; None if cancelled."""
+
+    DEFAULT_CSS = """
+    AskScreen TitledContainer { width: 76; max-width: 100%; height: auto; background: #121212; }
+    AskScreen SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626; color: #ffffff; }
+    AskScreen SafeInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
+    AskScreen SafeInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
+    AskScreen SafeInput > .input--selection { background: #005f87; color: #eeeeee; }
+    AskScreen OverlayText { height: 2; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
+
+    def __init__(
+        self, title: str, text: str, check: Callable[[str], object], *, about: str, most: int = 0
+    ) -> None:
+        """Ask.
+
+        Args:
+            title: of the box, such as `Tags of plain-otter`; text from outside is sanitized.
+            text: the initial text.
+            check: raises an RnnlmError for an invalid answer.
+            about: one dim line below, about what is expected.
+            most: the most characters; 0: no limit.
+        """
+        super().__init__()
+        self._title, self._text, self._check, self._about, self._most = (
+            title,
+            text,
+            check,
+            about,
+            most,
+        )
+
+    def compose(self) -> ComposeResult:
+        legend = Content.assemble(
+            ("enter", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM)
+        )
+        with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
+            yield SafeInput(self._text, max_length=self._most, select_on_focus=False, compact=True)
+            yield OverlayText(id="ask-about")
+
+    def on_mount(self) -> None:
+        box = self.query_one(SafeInput)
+        box.cursor_blink = False
+        box.focus()
+        self._show_problem(self._problem(self._text) if self._text else "")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Check the text; an empty one isn't reported as invalid yet."""
+        event.stop()
+        self._show_problem(self._problem(event.value) if event.value else "")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        problem = self._problem(event.value)
+        if problem:
+            self._show_problem(problem)
+        else:
+            self.dismiss(event.value)
+
+    def action_leave(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
+
+    def _problem(self, text: str) -> str:
+        try:
+            self._check(text)
+        except RnnlmError as error:
+            return error.message
+        return ""
+
+    def _show_problem(self, problem: str) -> None:
+        line = (
+            Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD))
+            if problem
+            else safe_content(self._about).stylize(DIM)
+        )
+        self.query_one("#ask-about", OverlayText).update(line)

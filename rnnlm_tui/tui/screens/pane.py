@@ -12,18 +12,25 @@ A pane is a subclass of `PaneScreen`:
         def show_snapshot(self, snapshot: RunSnapshot | None) -> None:   # inside one batch_update
             ...
 
-        def action_choose_checkpoint(self) -> None:     # the methods of its actions in tui/actions.py
+        def action_choose_checkpoint(self) -> None:     # the methods of its actions in
+        tui/actions.py
             self.context.selected_checkpoint = ...
             self.context.open_pane("prompt")
 
-* Line 1 is identity, line 2 the panes, the last line the footer: all made here. Override `identity()` for another line 1.
-* `snapshot` is the open run's current state; None if no run is open, or it hasn't been read yet. It is set only
+* Line 1 is identity, line 2 the panes, the last line the footer: all made here. Override
+  `identity()` for another line 1.
+* `snapshot` is the open run's current state; None if no run is open, or it hasn't been read yet. It
+  is set only
   while the pane is shown, and again when it comes back: `show_snapshot` is the one watcher.
-* Keys come from the action table; letters typed into a text field are text, and `esc` leaves the field (`action_leave_field`,
-  overridden where esc stops something first). Set `FIRST_FOCUS` to the selector that takes the focus at first.
-* The footer lists the pane's actions as far as there is room. Override `footer_entries()` to change verbs or leave
+* Keys come from the action table; letters typed into a text field are text, and `esc` leaves the
+  field (`action_leave_field`,
+  overridden where esc stops something first). Set `FIRST_FOCUS` to the selector that takes the
+  focus at first.
+* The footer lists the pane's actions as far as there is room. Override `footer_entries()` to change
+  verbs or leave
   some out, and call `refresh_footer()` when they depend on anything but snapshot and focus.
-* Textual calls `on_mount`, `on_resize` and the like of every class in turn, the subclass's first: don't call `super()`.
+* Textual calls `on_mount`, `on_resize` and the like of every class in turn, the subclass's first:
+  don't call `super()`.
 * `self.context` is the app, through the interface in `tui/context.py`.
 """
 
@@ -43,17 +50,17 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from rnnlm_tui.tui import SMALLEST
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize
 from rnnlm_tui.tui.actions import Action, Group, Pane, actions_for, unbound_key_hint
 from rnnlm_tui.tui.context import AppContext
-from rnnlm_tui.tui.sizes import SMALLEST
+from rnnlm_tui.tui.views.status import run_identity
 from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
-from rnnlm_tui.tui.widgets.identity import run_identity
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.summary import RunSummary
-    from rnnlm_tui.supervisor.machine import MachineFacts
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.system.machine import MachineFacts
 
 
 class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
@@ -117,7 +124,12 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
 
     def identity(self, width: int) -> Content:
         """Return line 1 between the app's name and the device, in at most `width` columns."""
-        return run_identity(self.context.run_directory.name if self.context.run_directory else None, self.snapshot, width, ascii_only=self.context.ascii_only)
+        return run_identity(
+            self.context.run_directory.name if self.context.run_directory else None,
+            self.snapshot,
+            width,
+            ascii_only=self.context.ascii_only,
+        )
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the footer's actions with their verbs (empty: the table's), in order of use."""
@@ -162,7 +174,9 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         self.refresh_frame()
 
     def watch_snapshot(self) -> None:
-        if self.app.screen is self:  # nothing moves under an overlay; the newest snapshot is shown afterwards
+        if (
+            self.app.screen is self
+        ):  # nothing moves under an overlay; the newest snapshot is shown afterwards
             self.refresh_all()
 
     def refresh_all(self) -> None:
@@ -224,7 +238,10 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         if was_small and not small:
             self.call_after_refresh(self._give_focus_back)
         if small:
-            self.query_one("#too-small", Static).update(f"rnnlm-tui needs {width}×{height} cells, this terminal has {size.width}×{size.height}.")
+            self.query_one("#too-small", Static).update(
+                f"rnnlm-tui needs {width}×{height} cells, this terminal has"
+                f" {size.width}×{size.height}."
+            )
 
     def _give_focus_back(self) -> None:
         """Restore the focus, which hidden widgets lose, once the terminal is large enough again."""

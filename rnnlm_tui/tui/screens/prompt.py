@@ -1,4 +1,7 @@
-"""PromptScreen: sample from a checkpoint, or from the current weights of a run that trains."""
+"""PromptScreen: sample from a checkpoint, or from the current weights of a run that trains.
+
+SamplingScreen: samples that stream into a transcript, one at a time.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,185 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize
+from textual.timer import Timer
 
-from rnnlm_tui.contract.config import SamplingConfig
-from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.contract.outside_text import safe
-from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS
-from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.errors import ConfigError, RnnlmError
+from rnnlm_tui.errors import ConfigError, RnnlmError, RunStateError
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.text import safe
+from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.screens.sampling import ALREADY_SAMPLING, SamplingScreen
-from rnnlm_tui.tui.sizes import WIDE_FROM
-from rnnlm_tui.tui.widgets.checkpoint_choice import CheckpointChoice
-from rnnlm_tui.tui.widgets.line import Line
-from rnnlm_tui.tui.widgets.palette import BAD, DIM, TEXT
-from rnnlm_tui.tui.widgets.panel import TitledContainer
-from rnnlm_tui.tui.widgets.prompt_box import PromptBox
-from rnnlm_tui.tui.widgets.prompt_history import PromptHistory
-from rnnlm_tui.tui.widgets.settings_row import SettingInput, SettingsRow
-from rnnlm_tui.tui.widgets.transcript import Transcript
+from rnnlm_tui.tui.palette import BAD, DIM, TEXT
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.widgets.panel import Line, TitledContainer
+from rnnlm_tui.tui.widgets.prompt import (
+    CheckpointChoice,
+    PromptBox,
+    PromptHistory,
+    SettingInput,
+    SettingsRow,
+)
+from rnnlm_tui.tui.widgets.transcript import SampleProgress, Transcript
 
 if TYPE_CHECKING:
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.client.monitor import RunSnapshot
+
+
+UPDATE_SECONDS = 0.1
+"""Seconds between updates of the text: ten a second read as a stream."""
+
+
+ALREADY_SAMPLING = "already sampling, esc stops it"
+"""Shown when another sample is requested meanwhile."""
+
+
+class SamplingScreen(PaneScreen):
+    """Requests samples from the app's sampler and shows them in its transcript."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._progress: SampleProgress | None = None
+        """The running sample."""
+        self._ticker: Timer | None = None
+
+    @property
+    def transcript(self) -> Transcript:
+        """The transcript."""
+        return self.query_one(Transcript)
+
+    @property
+    def sampling(self) -> bool:
+        """Whether a sample is running."""
+        return self._progress is not None
+
+    def begin(self, prompt: str, settings: SamplingConfig, row: CheckpointRow | None) -> None:
+        """Sample from a checkpoint, or from the current weights (None)."""
+        progress = SampleProgress(
+            uuid4().hex, settings, where="now" if row is None else f"step {row.step:,}"
+        )
+        self._progress = progress
+        self.transcript.begin(prompt)
+        self._ticker = self.set_interval(UPDATE_SECONDS, self._update_text)
+        self._update_text()
+        self.refresh_footer()
+        self.run_worker(self._sample(progress, prompt, settings, row), group="sample")
+
+    async def _sample(
+        self,
+        progress: SampleProgress,
+        prompt: str,
+        settings: SamplingConfig,
+        row: CheckpointRow | None,
+    ) -> None:
+        """Request a sample and take its pieces; a sample whose run was left continues unseen."""
+        try:
+            checkpoint = await self._checkpoint(row)
+            sampler = await self.context.warm_sampler()
+            await (
+                sampler.start()
+            )  # again, if it died: nothing is awaited between here and the request
+            if self._progress is not progress:
+                return
+            progress.asked = True
+            request = SampleRequest(
+                id=progress.request_id, checkpoint=str(checkpoint), prompt=prompt, settings=settings
+            )
+            async for answer in sampler.generate(request):
+                if self._progress is not progress:
+                    continue
+                if isinstance(answer, SamplePiece):
+                    progress.take(answer)
+                else:
+                    self._finish(progress, answer)
+        except (RnnlmError, OSError) as error:
+            if self._progress is progress:
+                self._fail(
+                    ". ".join(part for part in (error.message, error.hint) if part)
+                    if isinstance(error, RnnlmError)
+                    else str(error)
+                )
+
+    async def _checkpoint(self, row: CheckpointRow | None) -> Path:
+        """Return the directory to sample from.
+
+        For the current weights the worker writes a snapshot first.
+        """
+        run = self.context.run_directory
+        if run is None:
+            raise RunStateError("no run open")
+        if row is not None:
+            return run.path / row.path
+        result = await to_thread(self.context.services.send, run, "snapshot")
+        return run.path / result.checkpoint
+
+    def _update_text(self) -> None:
+        if self._progress is not None:
+            self.transcript.extend(self._progress.drain())
+            self.transcript.show_status(self._progress.living())
+
+    def _finish(self, progress: SampleProgress, done: SampleDone) -> None:
+        self.transcript.extend(progress.drain())
+        entry = self.transcript.newest
+        if entry is not None and done.text.startswith(entry.text):
+            self.transcript.extend(done.text[len(entry.text) :])
+        self.transcript.end(
+            "stopped" if done.reason == "cancelled" else "done", meta=progress.meta(done)
+        )
+        self.transcript.show_status(
+            progress.ended(
+                done, wide=self.size.width >= WIDE_FROM, cells=self.transcript.size.width - 4
+            )
+        )
+        self._end_sample()
+
+    def _fail(self, error: str) -> None:
+        self._update_text()
+        self.transcript.end("failed", error=error)
+        self.transcript.show_status(Content.assemble(("✗ ", BAD), ("no text", DIM)))
+        self._end_sample()
+
+    def _end_sample(self) -> None:
+        """Reset after the end of a sample."""
+        self._progress = None
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._ticker = None
+        self.end_notice(ALREADY_SAMPLING)
+        self.refresh_footer()
+
+    def stop(self) -> None:
+        """Stop the sample; its text so far comes with the answer.
+
+        A sample that wasn't requested yet is dropped.
+        """
+        progress = self._progress
+        if progress is None:
+            return
+        if progress.asked:
+            self.run_worker(self._cancel(progress), group="cancel")
+        else:
+            self.transcript.end("stopped", meta=f"{progress.where} · stopped")
+            self.transcript.show_status(progress.given_up())
+            self._end_sample()
+
+    def abandon(self) -> None:
+        """Stop the sample, and show nothing more of it."""
+        if self._progress is not None:
+            self.stop()
+            self._end_sample()
+
+    async def _cancel(self, progress: SampleProgress) -> None:
+        if self.context.sampler is not None:
+            await self.context.sampler.cancel(progress.request_id)
 
 
 class PromptScreen(SamplingScreen):
@@ -61,7 +218,9 @@ class PromptScreen(SamplingScreen):
 
     def on_mount(self) -> None:
         self.context.in_thread(self.context.services.history, self._history.load)
-        self.context.in_thread(self.context.services.move_damaged_prompts_aside, self.context.report_damage)
+        self.context.in_thread(
+            self.context.services.move_damaged_prompts_aside, self.context.report_damage
+        )
 
     def on_resize(self, event: Resize) -> None:
         self.settings_row.fit(event.size.width)
@@ -85,7 +244,12 @@ class PromptScreen(SamplingScreen):
         snapshot = self.snapshot
         if snapshot is None:
             return None
-        return CheckpointChoice.of(snapshot.summary.run, snapshot.checkpoints, self._wanted, living=snapshot.summary.status in LIVING)
+        return CheckpointChoice.of(
+            snapshot.summary.run,
+            snapshot.checkpoints,
+            self._wanted,
+            living=snapshot.summary.status in LIVING,
+        )
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         """Show the open run. For another run the transcript is cleared."""
@@ -121,7 +285,11 @@ class PromptScreen(SamplingScreen):
             return [(action(name), "") for name in ("show_runs", "new_run", "leave")]
         writing = self.focused is not None and self.focused is not self.transcript
         if self.settings_row.has_focus_within:
-            entries = [(action("generate"), "Keep"), (action("leave_field"), "Stop" if self.sampling else "Cancel"), (action("settings"), "Next")]
+            entries = [
+                (action("generate"), "Keep"),
+                (action("leave_field"), "Stop" if self.sampling else "Cancel"),
+                (action("settings"), "Next"),
+            ]
             return [*entries, *((action(name), "") for name in ("new_seed", "next_checkpoint"))]
         entries = [(action("generate"), "" if self.box.has_focus else "Write")]
         if self.sampling or writing:
@@ -134,32 +302,53 @@ class PromptScreen(SamplingScreen):
     def _show_choice(self) -> None:
         choice = self.choice
         self.transcript.legend = choice.legend() if choice is not None else ""
-        nothing = ("No run open.", "r lists the runs.") if self.run_path is None else ("Reading the run …",)
+        nothing = (
+            ("No run open.", "r lists the runs.")
+            if self.run_path is None
+            else ("Reading the run …",)
+        )
         self.transcript.show_when_empty(*(choice.invitation() if choice is not None else nothing))
         self._show_hint()
 
     def _show_hint(self) -> None:
         """Show the line below the prompt: a problem with a setting, or the checkpoints and keys."""
         problem, text = self.settings_row.problem, self.box.text
-        self.query_one("#prompt-hint", Line).put(Content.assemble(("  ✗ ", BAD), (problem, TEXT)) if problem else self._hint_line())
+        self.query_one("#prompt-hint", Line).put(
+            Content.assemble(("  ✗ ", BAD), (problem, TEXT)) if problem else self._hint_line()
+        )
         number, _, noun = counted(len(text), "character").partition(" ")
         too_long = len(text) > MAX_PROMPT_CHARACTERS
         frame = self.query_one("#prompt-frame", TitledContainer)
-        frame.legend = Content.assemble((number, BAD if too_long else TEXT), (f" {noun}", DIM)) if text else ""
+        frame.legend = (
+            Content.assemble((number, BAD if too_long else TEXT), (f" {noun}", DIM)) if text else ""
+        )
 
     def _hint_line(self) -> Content:
         """Return the keys of the focused field, and the checkpoints if there is room."""
         choice, wide, writing = self.choice, self.size.width >= WIDE_FROM, self.box.has_focus
         if self.run_path is None:
             return Content("")
-        keys = [("↑", "earlier prompts"), ("^u", "clear"), ("^j", "new line"), *([] if wide else [("^s", "save"), ("^y", "copy")])] if writing else []
+        keys = (
+            [
+                ("↑", "earlier prompts"),
+                ("^u", "clear"),
+                ("^j", "new line"),
+                *([] if wide else [("^s", "save"), ("^y", "copy")]),
+            ]
+            if writing
+            else []
+        )
         if self.focused is not None and self.focused.id == "setting-stop":
             keys = [("\\n", "a line break"), ("|", "between several")]
-        right = Content("   ").join(Content.assemble((key, f"bold {TEXT}"), (f" {words}", DIM)) for key, words in keys)
+        right = Content("   ").join(
+            Content.assemble((key, f"bold {TEXT}"), (f" {words}", DIM)) for key, words in keys
+        )
         if choice is None or (keys and not wide):
             return Content.assemble("  ", right)
         left = Content.assemble("  ", choice.row_of_choices())
-        return Content.assemble(left, " " * max(2, self.size.width - left.cell_length - right.cell_length - 2), right)
+        return Content.assemble(
+            left, " " * max(2, self.size.width - left.cell_length - right.cell_length - 2), right
+        )
 
     # sampling
 
@@ -196,7 +385,11 @@ class PromptScreen(SamplingScreen):
         elif not choice.possible:
             self.context.report(f"{choice.run} has no checkpoint to sample from", trouble=True)
         elif len(prompt) > MAX_PROMPT_CHARACTERS:
-            self.context.report(f"the prompt has {counted(len(prompt), 'character')}, the limit is {MAX_PROMPT_CHARACTERS:,}", trouble=True)
+            self.context.report(
+                f"the prompt has {counted(len(prompt), 'character')}, the limit is"
+                f" {MAX_PROMPT_CHARACTERS:,}",
+                trouble=True,
+            )
         else:
             if self._history.add(prompt):
                 self.context.in_thread(partial(self.context.services.remember_prompt, prompt))
@@ -292,7 +485,10 @@ class PromptScreen(SamplingScreen):
             self.context.report("no text yet")
             return
         name = f"{self.snapshot.summary.run}-sample"
-        self.context.in_thread(partial(self.context.services.save_text, name, entry.whole + "\n"), lambda path: self.context.report(f"saved as {path}"))
+        self.context.in_thread(
+            partial(self.context.services.save_text, name, entry.whole + "\n"),
+            lambda path: self.context.report(f"saved as {path}"),
+        )
 
     def action_copy_text(self) -> None:
         """Copy the newest text to the terminal's clipboard, if the terminal allows it."""
@@ -301,4 +497,7 @@ class PromptScreen(SamplingScreen):
             self.context.report("no text yet")
             return
         self.app.copy_to_clipboard(safe(entry.whole, keep="\n\t"))  # it may be pasted into a shell
-        self.context.report(f"copied {counted(len(entry.whole), 'character')} (if your terminal allows it); ^s saves a file")
+        self.context.report(
+            f"copied {counted(len(entry.whole), 'character')} (if your terminal allows it); ^s"
+            " saves a file"
+        )

@@ -1,44 +1,525 @@
 """RunsScreen: the list of runs with details of one, and the first launch.
 
 The run under the cursor is the open one: digits go to its panes.
+
+Actions on runs of the list: marks, tags, notes, pins, names, and the trash.
+
+RunCursor: the run on which the list's cursor rests becomes the open one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import Resize, ScreenResume
+from textual.events import Resize, ScreenResume, ScreenSuspend
 from textual.geometry import Size
+from textual.timer import Timer
 
-from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.contract.status import LIVING
-from rnnlm_tui.store.locations import home
+from rnnlm_tui.errors import RnnlmError, RunNameError, UnknownRunError
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, edited_tags
+from rnnlm_tui.store.paths import check_run_name, home
+from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
-from rnnlm_tui.tui.screens.bookkeeping import RunsBookkeeping
-from rnnlm_tui.tui.sizes import WIDE_FROM
-from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.tui.screens.overlay import AskScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.trash import TrashScreen
+from rnnlm_tui.tui.settings import rename_view
+from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.views.charts import perplexity_data
+from rnnlm_tui.tui.views.compare import compared, validation_data
+from rnnlm_tui.tui.views.runs import ORDER_SETTING, RunFiltering, saved_order
+from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.compare_data import compared, validation_data
-from rnnlm_tui.tui.widgets.filter_line import FilterLine
-from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
-from rnnlm_tui.tui.widgets.run_filtering import RunFiltering
-from rnnlm_tui.tui.widgets.run_order import ORDER_SETTING, saved_order
-from rnnlm_tui.tui.widgets.runs_table import RunsTable
-from rnnlm_tui.tui.widgets.status_line import status_glyph
-from rnnlm_tui.tui.widgets.train_data import perplexity_data
+from rnnlm_tui.tui.widgets.runs_table import FilterLine, FirstLaunch, RunsTable
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.config import RunConfig
-    from rnnlm_tui.contract.summary import RunSummary
-    from rnnlm_tui.supervisor.estimate import Estimate
-    from rnnlm_tui.supervisor.machine import MachineFacts
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from rnnlm_tui.client.estimate import Estimate
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.trash import TrashedRun
+    from rnnlm_tui.system.machine import MachineFacts
+
+
+SETTLE_SECONDS = 0.15
+"""How long the cursor rests on a run before its database is opened; holding a key down opens
+none."""
+
+
+class RunCursor(PaneScreen):
+    """A screen with the list of runs, whose cursor selects the open run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._expected: str | None = None
+        """The run that the cursor should move to: it was opened elsewhere, or is too new for the
+        list."""
+        self._settle: Timer | None = None
+        """Runs until the cursor rests."""
+        self._moved_from: RunDirectory | None = None
+        """The open run when the cursor was last moved."""
+        self._open_when_covered: str | None = None
+        """The open run when an overlay opened; None if another screen was shown."""
+
+    @property
+    def chosen(self) -> RunSummary | None:
+        """The run under the cursor."""
+        return self.query_one(RunsTable).chosen
+
+    def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
+        """Select the run soon."""
+        self._expected = None
+        self._choose_soon(message.name)
+
+    def on_screen_suspend(self, _event: ScreenSuspend) -> None:
+        """Open the run under the cursor at once when a key leaves the screen while it moves."""
+        opened = self.context.run_directory
+        self._open_when_covered = (
+            opened.name if opened is not None and self.app.current_mode == self.PANE else None
+        )
+        chosen = self.chosen
+        if self._settle is not None and chosen is not None:
+            self._stop_settling()
+            self.context.in_thread(
+                partial(self.context.services.find, chosen.run), self._open_behind, self._not_found
+            )
+
+    def _follow(self) -> None:
+        """Open the run under the cursor, unless the cursor still moves or waits for a new run."""
+        chosen = self.chosen
+        opened = self.context.run_directory
+        if (
+            chosen is not None
+            and self._expected is None
+            and self._settle is None
+            and (opened is None or opened.name != chosen.run)
+        ):
+            self._choose(chosen.run)
+
+    def _choose_soon(self, name: str) -> None:
+        self._stop_settling()
+        self._moved_from = self.context.run_directory
+        self._settle = self.set_interval(
+            SETTLE_SECONDS, partial(self._settled, name)
+        )  # not set_timer: a timer that starts late is never called
+
+    def _settled(self, name: str) -> None:
+        self._stop_settling()
+        self._choose(name)
+
+    def _stop_settling(self) -> None:
+        if self._settle is not None:
+            self._settle.stop()
+        self._settle = None
+
+    def _choose(self, name: str) -> None:
+        self.context.in_thread(
+            partial(self.context.services.find, name), self._open_found, self._not_found
+        )
+
+    def _not_found(self, error: RnnlmError | OSError) -> None:
+        """Report an error, except for a run that was just deleted or renamed."""
+        if not isinstance(error, UnknownRunError):
+            self.context.report_error(error)
+
+    def _open_found(self, run: RunDirectory) -> None:
+        """Open the run, unless the cursor or the user has moved on."""
+        chosen = self.chosen
+        if self.is_current and chosen is not None and chosen.run == run.name:
+            self.context.select_run(run)
+
+    def _open_behind(self, run: RunDirectory) -> None:
+        """Open the run, unless the key has opened one itself, as `enter` does."""
+        if self.context.run_directory is self._moved_from:
+            self.context.select_run(run)
+
+
+LONGEST_NAME = 64
+SHOWN_NAMES = 3
+"""Runs that a message about several runs names."""
+SHOWN_TAGS = 8
+"""Tags in use that are shown below the input."""
+
+
+class RunsBookkeeping(RunCursor):
+    """The runs screen's actions on the run under the cursor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trashed: list[tuple[TrashedRun, ...]] = []
+        """Runs deleted since the start and not restored, newest last; runs deleted together are one
+        group."""
+        self._marked_in_trash: dict[Path, int] = {}
+        """The places of their marks for comparison."""
+        self._mark_again: dict[str, int] = {}
+        """The places of the marks of restored runs, until the list shows these runs."""
+        self._restoring: set[Path] = set()
+        """Runs being restored."""
+
+    def action_mark_run(self) -> None:
+        """Mark or unmark the run for comparison."""
+        if self.chosen is not None:
+            self.context.mark(self.chosen.run)
+
+    def action_compare_runs(self) -> None:
+        """Compare the marked runs; with only one marked, also the one under the cursor."""
+        if (
+            len(self.context.marked) == 1
+            and self.chosen is not None
+            and self.chosen.run not in self.context.marked
+        ):
+            self.context.mark(self.chosen.run)
+        self.context.open_pane("compare")
+
+    @property
+    def targets(self) -> list[RunSummary]:
+        """The runs that a key acts on: the one under the cursor, or if marked, all marked ones."""
+        chosen = self.chosen
+        if chosen is None:
+            return []
+        if chosen.run not in self.context.marked:
+            return [chosen]
+        return [
+            chosen,
+            *(
+                run
+                for run in self.query_one(RunsTable).runs
+                if run.run in self.context.marked and run.run != chosen.run
+            ),
+        ]
+
+    def action_tag_run(self) -> None:
+        """Edit the run's tags in one line; for marked runs, the tags that all of them have."""
+        runs = self.targets
+        if not runs:
+            return
+        used = sorted({tag for summary in self.context.summaries or () for tag in summary.tags})
+        about = (
+            f"in use: {'  '.join(used[:SHOWN_TAGS])}{' …' if len(used) > SHOWN_TAGS else ''}"
+            if used
+            else "separate tags with spaces"
+        )
+        shared = tuple(tag for tag in runs[0].tags if all(tag in run.tags for run in runs))
+        title = f"Tags of {safe_text(runs[0].run, limit=40)}"
+        if len(runs) > 1:
+            title = f"Tags of all {counted(len(runs), 'marked run')}"
+            about = f"{about}; other tags are kept"
+
+        def changed(run: RunSummary, text: str) -> tuple[str, ...]:
+            wanted = edited_tags(text.split())
+            return edited_tags(
+                [*(tag for tag in run.tags if tag in wanted or tag not in shared), *wanted]
+            )
+
+        def check(text: str) -> None:
+            for run in runs:
+                check_tags(changed(run, text))
+
+        def answered(text: str | None) -> None:
+            if text is None:
+                return
+            services = self.context.services
+
+            def label() -> None:
+                for run in runs:
+                    services.label(services.find(run.run), tags=changed(run, text))
+
+            def labelled(_nothing: None) -> None:
+                self.context.watcher.poll_now()
+                if len(runs) > 1:
+                    self.context.report(
+                        f"{counted(len(runs), 'run')} tagged: {_names(run.run for run in runs)}"
+                    )
+
+            self.context.in_thread(label, labelled)
+
+        self.app.push_screen(
+            AskScreen(title, "".join(f"{tag} " for tag in shared), check, about=about), answered
+        )
+
+    def action_note_run(self) -> None:
+        """Edit the run's note."""
+        run = self.chosen
+        if run is None:
+            return
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self._label(run.run, note=text)
+
+        title = f"Note on {safe_text(run.run, limit=40)}"
+        self.app.push_screen(
+            AskScreen(
+                title,
+                run.note,
+                check_note,
+                about="one line; leave empty to remove it",
+                most=MOST_NOTE_CHARACTERS,
+            ),
+            answered,
+        )
+
+    def action_pin_run(self) -> None:
+        """Pin or unpin the run."""
+        if self.chosen is not None:
+            self._label(self.chosen.run, pinned=not self.chosen.pinned)
+
+    def _label(
+        self,
+        name: str,
+        *,
+        tags: tuple[str, ...] | None = None,
+        note: str | None = None,
+        pinned: bool | None = None,
+    ) -> None:
+        services = self.context.services
+        self.context.in_thread(
+            lambda: services.label(services.find(name), tags=tags, note=note, pinned=pinned),
+            lambda _labels: self.context.watcher.poll_now(),
+        )
+
+    def action_rename_run(self) -> None:
+        """Rename the run."""
+        run = self.chosen
+        if run is None or self._report_if_alive(run):
+            return
+        taken = {summary.run for summary in self.context.summaries or ()} - {run.run}
+        about = "other runs keep referring to its old name"
+        question = AskScreen(
+            f"Rename {safe_text(run.run, limit=40)}",
+            run.run,
+            partial(_check_free, taken=taken),
+            about=about,
+        )
+        self.app.push_screen(question, partial(self._rename, run.run))
+
+    def _rename(self, former: str, name: str | None) -> None:
+        if name is None or name == former:
+            return
+        services = self.context.services
+
+        def renamed(run: RunDirectory) -> None:
+            self._expected = run.name
+            self.context.watcher.unmark_removed(run.name)
+            rename_view(self.context.settings, former, run.name)
+            self.context.select_run(run)
+            self.context.set_marks(self.context.marks.renamed(former, run.name))
+            self.context.watcher.poll_now()
+
+        def failed(error: RnnlmError | OSError) -> None:
+            self.context.watcher.unmark_removed(former)
+            self.context.report_error(error)
+
+        self.context.watcher.mark_removed(former)
+        self.context.in_thread(
+            lambda: services.rename(services.find(former), name), renamed, failed
+        )
+
+    def action_delete_run(self) -> None:
+        """Move the run to the trash; there is no question, since it can be undone.
+
+        Of several marked runs, those that have ended are deleted.
+        """
+        targets = self.targets if self.context.summaries else []
+        living = [run for run in targets if run.status in LIVING]
+        runs = [run for run in targets if run.status not in LIVING]
+        if not runs:
+            if living:
+                self._report_if_alive(living[0])
+            return
+        services, places = (
+            self.context.services,
+            {
+                run.run: self.context.marks.places.index(run.run)
+                for run in runs
+                if run.run in self.context.marks.places
+            },
+        )
+
+        def delete() -> tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]:
+            done: list[TrashedRun] = []
+            failed: list[tuple[str, RnnlmError | OSError]] = []
+            for run in runs:
+                try:
+                    done.append(services.delete(services.find(run.run)))
+                except (RnnlmError, OSError) as error:
+                    failed.append((run.run, error))
+            return done, failed
+
+        def deleted(found: tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]) -> None:
+            done, failed = found
+            for name, error in failed:
+                self.context.watcher.unmark_removed(name)
+                self.context.report_error(error)
+            if done:
+                self._deleted(done, places, [run.run for run in living])
+
+        for run in runs:
+            self.context.watcher.mark_removed(run.run)
+        self.context.in_thread(delete, deleted)
+
+    def _deleted(
+        self, trashed: Sequence[TrashedRun], places: Mapping[str, int], living: Sequence[str]
+    ) -> None:
+        self._trashed.append(tuple(trashed))
+        self._marked_in_trash |= {
+            run.path: places[run.name] for run in trashed if run.name in places
+        }
+        if self.context.run_directory is not None and self.context.run_directory.name in {
+            run.name for run in trashed
+        }:
+            self.context.close_run()
+        self.context.watcher.poll_now()
+        message = f"{trashed[0].name} moved to the trash, u undoes it"
+        if len(trashed) > 1:
+            message = (
+                f"{counted(len(trashed), 'run')} moved to the trash, u undoes it:"
+                f" {_names(run.name for run in trashed)}"
+            )
+        self.context.report(f"{message}; still training: {_names(living)}" if living else message)
+
+    def action_undo_delete(self) -> None:
+        """Restore what was deleted last; runs deleted together are restored together."""
+        last = next(
+            (
+                group
+                for group in reversed(self._trashed)
+                if not any(trashed.path in self._restoring for trashed in group)
+            ),
+            None,
+        )
+        if last is not None:
+            for trashed in last:
+                self._restore(trashed, among=last)
+        elif not self._restoring:
+            self.context.report("nothing to undo: T shows the trash")
+
+    def mark_restored_runs(self, summaries: Sequence[RunSummary]) -> None:
+        """Restore the marks of restored runs, once the list shows them."""
+        marks = self.context.marks
+        for name in [run.run for run in summaries if run.run in self._mark_again]:
+            marks = marks.marked_at(name, self._mark_again.pop(name))
+        self.context.set_marks(marks)
+
+    def action_show_trash(self) -> None:
+        """Show the trash."""
+
+        def show(trashed: list[TrashedRun]) -> None:
+            if self.app.screen is self:
+                self.app.push_screen(TrashScreen(trashed), self._answered_trash)
+
+        self.context.in_thread(self.context.services.trash, show)
+
+    def _answered_trash(self, wanted: TrashedRun | None) -> None:
+        if wanted is not None:
+            self._restore(wanted)
+
+    def _restore(
+        self, trashed: TrashedRun, name: str | None = None, *, among: Sequence[TrashedRun] = ()
+    ) -> None:
+        """Restore a run. Of `among`, the runs deleted together, the first gets the cursor."""
+        first = not among or among[0].path == trashed.path
+
+        def restored(run: RunDirectory) -> None:
+            self._forget(trashed)
+            self.context.watcher.unmark_removed(run.name)
+            if first:
+                self._expected = run.name
+                self.context.select_run(run)
+            place = self._marked_in_trash.pop(trashed.path, None)
+            if place is not None:
+                self._mark_again[run.name] = place
+            self.context.watcher.poll_now()
+            self.context.report(
+                f"{counted(len(among), 'run')} restored: {_names(other.name for other in among)}"
+                if len(among) > 1
+                else f"{run.name} restored"
+            )
+
+        def failed(error: RnnlmError | OSError) -> None:
+            if isinstance(error, RunNameError) and name is None:
+                self._restoring.discard(trashed.path)
+                self._restore_as(trashed)
+                return
+            if trashed.path.exists():
+                self._restoring.discard(trashed.path)
+            else:
+                self._forget(trashed)
+            self.context.report_error(error)
+
+        self._restoring.add(trashed.path)
+        self.context.in_thread(
+            partial(self.context.services.restore, trashed, name), restored, failed
+        )
+
+    def _forget(self, trashed: TrashedRun) -> None:
+        """Drop a run that is no longer in the trash."""
+        self._restoring.discard(trashed.path)
+        groups = (
+            tuple(kept for kept in group if kept.path != trashed.path) for group in self._trashed
+        )
+        self._trashed = [group for group in groups if group]
+
+    def _restore_as(self, trashed: TrashedRun) -> None:
+        """Ask for another name: the run's name has been taken."""
+        taken = {summary.run for summary in self.context.summaries or ()}
+
+        def answered(name: str | None) -> None:
+            if name is not None:
+                self._restore(trashed, name)
+
+        about = f"{safe_text(trashed.name, limit=30)} is the name of another run now"
+        self.app.push_screen(
+            AskScreen(
+                "Restore under another name",
+                _free_name(trashed.name, taken),
+                partial(_check_free, taken=taken),
+                about=about,
+            ),
+            answered,
+        )
+
+    def _report_if_alive(self, run: RunSummary) -> bool:
+        """Report that the run must be stopped first; whether it must."""
+        if run.status in LIVING:
+            self.context.report(
+                f"{run.run} is {run.status}: stop it first, on its train pane with S"
+            )
+        return run.status in LIVING
+
+
+def _names(runs: Iterable[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    names = list(runs)
+    shown = ", ".join(safe_text(name, limit=24) for name in names[:SHOWN_NAMES])
+    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
+
+
+def _check_free(name: str, *, taken: set[str]) -> None:
+    check_run_name(name)
+    if name in taken:
+        raise RunNameError(f'run "{name}" already exists')
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return the name with the first number that makes it free."""
+    return next(
+        free for number in count(2) if (free := f"{name[: LONGEST_NAME - 4]}-{number}") not in taken
+    )
+
 
 FRAME_ROWS, TABLE_FRAME = 3, 3
 """Rows of the screen around its body, and of the table around its runs, heads included."""
@@ -106,9 +587,13 @@ class RunsScreen(RunsBookkeeping):
             table = self.query_one(RunsTable)
             if self.context.prefer_running:
                 self.context.prefer_running = False
-                self._expected = next((run.run for run in summaries if run.status in LIVING), self._expected)
+                self._expected = next(
+                    (run.run for run in summaries if run.status in LIVING), self._expected
+                )
             opened = [run for run in summaries if run.run == self._expected]
-            if opened and not self._filtering.matching(opened):  # it was opened elsewhere, and must not be hidden here
+            if opened and not self._filtering.matching(
+                opened
+            ):  # it was opened elsewhere, and must not be hidden here
                 self._filtering.read("")
                 self.query_one(FilterLine).clear()
             self._show_table(summaries)
@@ -125,13 +610,23 @@ class RunsScreen(RunsBookkeeping):
         """Show the runs that match the filter."""
         fresh = self._fresh(summaries)
         matching = self._filtering.matching(fresh)
-        self.query_one(RunsTable).show(matching, among=fresh, marks=self.context.marks, choose=self._expected, empty="no run matches: esc shows them all")
-        self.query_one(FilterLine).show_outcome(self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem)
+        self.query_one(RunsTable).show(
+            matching,
+            among=fresh,
+            marks=self.context.marks,
+            choose=self._expected,
+            empty="no run matches: esc shows them all",
+        )
+        self.query_one(FilterLine).show_outcome(
+            self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem
+        )
 
     def _request_configs(self, summaries: Sequence[RunSummary]) -> None:
         """Read the configs that a filter needs, in a thread."""
         if missing := self._filtering.wanted_configs(summaries):
-            self.context.in_thread(partial(self.context.services.configs, missing), self._take_configs)
+            self.context.in_thread(
+                partial(self.context.services.configs, missing), self._take_configs
+            )
 
     def _take_configs(self, configs: dict[str, RunConfig]) -> None:
         if configs:
@@ -171,9 +666,21 @@ class RunsScreen(RunsBookkeeping):
         if wide:
             marked = compared(self.context.marks, self.context.compared)
             alone = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
-            self.query_one("#run-chart", Chart).show(validation_data(marked, "step") if len(marked) > 1 else alone)
-        problem = "\n".join(filter(None, (chosen.message, chosen.hint))) if chosen is not None and chosen.unreadable else ""
-        detail.show(shown, name, with_curve=not wide, problem=problem, note=chosen.note if chosen is not None else "")
+            self.query_one("#run-chart", Chart).show(
+                validation_data(marked, "step") if len(marked) > 1 else alone
+            )
+        problem = (
+            "\n".join(filter(None, (chosen.message, chosen.hint)))
+            if chosen is not None and chosen.unreadable
+            else ""
+        )
+        detail.show(
+            shown,
+            name,
+            with_curve=not wide,
+            problem=problem,
+            note=chosen.note if chosen is not None else "",
+        )
 
     def show_machine(self, machine: MachineFacts) -> None:
         super().show_machine(machine)
@@ -192,7 +699,9 @@ class RunsScreen(RunsBookkeeping):
             glyph = status_glyph("running", ascii_only=self.context.ascii_only)
             parts.append(Content.assemble(glyph, (f" {running} running", f"bold {palette.TRAIN}")))
         if self.context.marked:
-            parts.append(Content.styled(f"{len(self.context.marked)} marked to compare", palette.DIM))
+            parts.append(
+                Content.styled(f"{len(self.context.marked)} marked to compare", palette.DIM)
+            )
         return Content.styled(", ", palette.DIM).join(parts)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
@@ -201,10 +710,17 @@ class RunsScreen(RunsBookkeeping):
             words = {"open_selected": "Start demo", "new_run": "New run", "leave": "Quit"}
             return [(action(name), words.get(name, "")) for name in names]
         if self.query_one(FilterLine).typing:
-            return [(action("open_selected"), "Keep the filter"), (action("leave_field"), "All runs")]
+            return [
+                (action("open_selected"), "Keep the filter"),
+                (action("leave_field"), "All runs"),
+            ]
         several = len(self.targets)
-        verbs = {"tag_run": f"Tag {several}", "delete_run": f"Delete {several}"} if several > 1 else {}
-        return [(entry, verbs.get(entry.id, "")) for entry in actions_for(self.PANE) if entry.footer]
+        verbs = (
+            {"tag_run": f"Tag {several}", "delete_run": f"Delete {several}"} if several > 1 else {}
+        )
+        return [
+            (entry, verbs.get(entry.id, "")) for entry in actions_for(self.PANE) if entry.footer
+        ]
 
     def _show_first_launch(self) -> None:
         self.query_one(FirstLaunch).show(self.context.machine, self._demo, self._estimate, home())
@@ -229,7 +745,14 @@ class RunsScreen(RunsBookkeeping):
         newest = self.snapshot.summary if self.snapshot is not None else None
         if newest is None:
             return list(summaries)
-        return [newest.model_copy(update={"tags": run.tags, "note": run.note, "pinned": run.pinned}) if newest.run == run.run else run for run in summaries]
+        return [
+            (
+                newest.model_copy(update={"tags": run.tags, "note": run.note, "pinned": run.pinned})
+                if newest.run == run.run
+                else run
+            )
+            for run in summaries
+        ]
 
     def _fit_columns(self, size: Size) -> None:
         self.query_one("#run-below").set_class(size.width >= WIDE_FROM, "-wide")
@@ -240,7 +763,10 @@ class RunsScreen(RunsBookkeeping):
 
         Hidden runs count too, so that a filter moves nothing.
         """
-        rows = min(max(LEAST_TABLE, len(self.context.summaries or ()) + TABLE_FRAME), max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2))
+        rows = min(
+            max(LEAST_TABLE, len(self.context.summaries or ()) + TABLE_FRAME),
+            max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2),
+        )
         table = self.query_one(RunsTable)
         if table.styles.height is None or table.styles.height.value != rows:
             table.styles.height = rows
@@ -297,7 +823,9 @@ class RunsScreen(RunsBookkeeping):
     def action_open_selected(self) -> None:
         chosen = self.query_one(RunsTable).chosen
         if chosen is not None and self.context.summaries:
-            self.context.in_thread(partial(self.context.services.find, chosen.run), self.context.open_run)
+            self.context.in_thread(
+                partial(self.context.services.find, chosen.run), self.context.open_run
+            )
         elif self.context.summaries is not None and not self.context.summaries:
             self.action_start_demo()
 

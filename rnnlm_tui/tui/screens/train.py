@@ -1,4 +1,8 @@
-"""TrainScreen: figures, charts, machine and samples of one run, arranged by the size of the terminal."""
+"""TrainScreen: figures, charts, machine and samples of one run, arranged by the size of the
+terminal.
+
+The footer of the train screen, by the run's status and whether there is a cursor.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +16,182 @@ from textual.app import ComposeResult
 from textual.events import Resize
 from textual.geometry import Size
 
-from rnnlm_tui.tui.actions import Action, bindings_for
-from rnnlm_tui.tui.screens.charted import ChartedScreen
-from rnnlm_tui.tui.screens.older_samples import OlderSamples
-from rnnlm_tui.tui.screens.train_footer import DISCARDED, cursor_footer, train_footer
-from rnnlm_tui.tui.sizes import WIDE_FROM
-from rnnlm_tui.tui.widgets.axes import AXES, Axis, step_of_x, x_of_step, x_values
+from rnnlm_tui.schema.formatting import count
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.tui import WIDE_FROM, messages
+from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.screens.charts import ChartedScreen
+from rnnlm_tui.tui.screens.samples import OlderSamples
+from rnnlm_tui.tui.views.chart_data import AXES, Axis, step_of_x, x_of_step, x_values
+from rnnlm_tui.tui.views.charts import (
+    adjacent_evaluation,
+    busy_data,
+    gradient_data,
+    loss_data,
+    memory_data,
+    nearest_checkpoint,
+    perplexity_data,
+    rate_data,
+    score_data,
+    snapshot_until,
+    speed_data,
+)
+from rnnlm_tui.tui.views.compare import best_of_comparable
+from rnnlm_tui.tui.views.machine import machine_view
+from rnnlm_tui.tui.views.runs import saved_order, sorted_runs
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.comparable import best_of_comparable
-from rnnlm_tui.tui.widgets.machine_data import busy_data, memory_data
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
-from rnnlm_tui.tui.widgets.machine_view import machine_view
-from rnnlm_tui.tui.widgets.nearest import adjacent_evaluation, nearest_checkpoint, snapshot_until
-from rnnlm_tui.tui.widgets.run_lists import EventsPanel, OtherRuns, event_lines, event_within
-from rnnlm_tui.tui.widgets.run_order import saved_order, sorted_runs
-from rnnlm_tui.tui.widgets.samples import SampleLines, SamplesPanel, trouble_lines
-from rnnlm_tui.tui.widgets.train_data import gradient_data, loss_data, perplexity_data, rate_data, score_data, speed_data
+from rnnlm_tui.tui.widgets.samples import TROUBLE_STATUSES, SampleLines, SamplesPanel, trouble_lines
+from rnnlm_tui.tui.widgets.sidebar import EventsPanel, OtherRuns, event_lines, event_within
 from rnnlm_tui.tui.widgets.train_figures import KeyFigures
 from rnnlm_tui.tui.widgets.train_layout import LEFT, LOWER, Placed, Places, arrangement
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.metrics import CheckpointRow
-    from rnnlm_tui.contract.summary import RunSummary
+    from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.errors import RnnlmError
-    from rnnlm_tui.store.run_directory import RunDirectory
+    from rnnlm_tui.schema.metrics import CheckpointRow
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.trash import TrashedRun
-    from rnnlm_tui.supervisor.machine import MachineFacts
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.system.machine import MachineFacts
+
+
+FROM_TRAINING = ("sample", "checkpoint", "evaluate")
+"""Actions that need training."""
+FROM_WORKER = (*FROM_TRAINING, "stop")
+"""Actions that need a worker."""
+FROM_POINTS = (
+    "cursor_right",
+    "zoom_in",
+    "pan_left",
+    "reset_view",
+    "follow",
+    "sample_history",
+    "log_scale",
+    "next_axis",
+    "smoother",
+    "next_chart",
+)
+"""Actions that need a first step."""
+USUAL = (
+    "pause", "sample", "checkpoint", "evaluate", "cursor_right", "zoom_in", "sample_history", "log_scale", "stop", "next_run", "next_axis", "smoother", "next_chart", "leave",
+)  # fmt: skip
+"""Most important first; the last one is always shown."""
+ZOOMED = (
+    "pause", "zoom_in", "pan_left", "reset_view", "cursor_right", "follow", "sample", "checkpoint", "log_scale", "next_run", "next_axis", "smoother", "leave",
+)  # fmt: skip
+"""The same, while only a part of the run is shown."""
+IN_TROUBLE = (
+    "pause",
+    "stop",
+    "show_log",
+    "next_run",
+    "cursor_right",
+    "zoom_in",
+    "log_scale",
+    "next_axis",
+    "leave",
+)
+"""The same, for a run in trouble."""
+DISCARDED = ("failed", "crashed", "draft")
+"""Statuses of runs that can be discarded here."""
+AFTER_FAILURE = (
+    "pause",
+    "new_from_run",
+    "show_log",
+    "discard_run",
+    "next_run",
+    "cursor_right",
+    "zoom_in",
+    "log_scale",
+    "next_axis",
+    "leave",
+)
+"""The same, for a run that failed or crashed: retry it, start a new run from it, or discard it."""
+BEFORE_STEPS = ("pause", "stop", "show_log", "next_run", "leave")
+"""The same, for a run that prepares."""
+AT_CURSOR = (
+    "cursor_right",
+    "cursor_far_right",
+    "next_evaluation",
+    "open_nearest",
+    "zoom_in",
+    "cursor_end",
+    "next_axis",
+    "leave_field",
+)
+"""The same, while there is a cursor."""
+
+Footer = Sequence[tuple[Action, str]]
+"""Actions with a verb each; empty: the table's."""
+
+
+def train_footer(
+    run: RunSummary | None,
+    *,
+    points: bool,
+    zoomed: bool = False,
+    following: bool = True,
+    alone: str = "",
+    others: bool = True,
+) -> Footer:
+    """Return the keys that help now, most important first.
+
+    Args:
+        points: the run has a first step.
+        zoomed: only a part of the run is shown.
+        following: the newest step stays in sight.
+        alone: which chart is shown alone, as `5 of 8`.
+        others: there are other runs to open.
+
+    """
+    if run is None:
+        return [(action("leave"), "")]
+    verb = "" if run.diverged else messages.PAUSE_VERBS.get(run.status, "")
+    omitted: set[str] = set() if verb else {"pause"}
+    if run.status not in LIVING:
+        omitted.update(FROM_WORKER)
+    elif run.status in ("preparing", "stalled"):
+        omitted.update(FROM_TRAINING)
+    if not points:
+        omitted.update(FROM_POINTS)
+    if not others:
+        omitted.add("next_run")
+    if following:
+        omitted.add("follow")
+    usual = ZOOMED if zoomed else USUAL
+    failed = run.status in ("failed", "crashed")
+    order = (
+        AFTER_FAILURE
+        if failed
+        else (
+            IN_TROUBLE
+            if run.status in TROUBLE_STATUSES
+            else BEFORE_STEPS
+            if run.status == "preparing" and not points
+            else usual
+        )
+    )
+    if alone:
+        omitted.add("next_chart")
+    first = [(action("next_chart"), alone), (action("leave_field"), "Back")] if alone else []
+    verbs = {"pause": verb, "new_from_run": "New from it", "discard_run": "Discard"}
+    return [*first, *((action(name), verbs.get(name, "")) for name in order if name not in omitted)]
+
+
+def cursor_footer(checkpoint: int | None) -> Footer:
+    """Return the keys for the cursor, and the step of the checkpoint that enter samples from."""
+    verbs = {
+        "cursor_right": "Move",
+        "leave_field": "Close cursor",
+        "open_nearest": "" if checkpoint is None else f"Sample @{count(checkpoint)}",
+    }
+    return [
+        (action(name), verbs.get(name, ""))
+        for name in AT_CURSOR
+        if name != "open_nearest" or checkpoint is not None
+    ]
+
 
 DATA: dict[str, Callable[[RunSnapshot, Axis], ChartData]] = {
     "perplexity": perplexity_data,
@@ -100,13 +253,27 @@ class TrainScreen(ChartedScreen):
         if snapshot is not None:
             self._placed.uncover()
         self._arrange(self.app.size)
-        ascii_only, width, axis = self.context.ascii_only, self.app.size.width, cast(Axis, self.view.axis)
+        ascii_only, width, axis = (
+            self.context.ascii_only,
+            self.app.size.width,
+            cast(Axis, self.view.axis),
+        )
         places = self._placed.places
         if figures := places.get("figures"):
-            self.query_one(KeyFigures).show(snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only)
-        self.show_charts({name: data(snapshot, axis) if snapshot is not None else ChartData("", ()) for name, data in DATA.items() if name in places})
+            self.query_one(KeyFigures).show(
+                snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only
+            )
+        self.show_charts(
+            {
+                name: data(snapshot, axis) if snapshot is not None else ChartData("", ())
+                for name, data in DATA.items()
+                if name in places
+            }
+        )
         if "machine" in places:
-            self._show_machine_panel(snapshot, wide=width >= WIDE_FROM or places["machine"].width >= 40)
+            self._show_machine_panel(
+                snapshot, wide=width >= WIDE_FROM or places["machine"].width >= 40
+            )
         if "other-runs" in places:
             self.show_runs(self.context.summaries or ())
         self.cursor_changed()
@@ -119,7 +286,9 @@ class TrainScreen(ChartedScreen):
         if snapshot is not None and step is not None:
             snapshot = snapshot_until(snapshot, step, self._older.until(snapshot, step))
         if region := places.get("sample-lines"):
-            self.query_one(SampleLines).show(snapshot, (region.width, region.height), ascii_only=self.context.ascii_only)
+            self.query_one(SampleLines).show(
+                snapshot, (region.width, region.height), ascii_only=self.context.ascii_only
+            )
         if "samples" in places:
             self.query_one(SamplesPanel).show(snapshot)
         nearest = self._nearest()
@@ -137,7 +306,10 @@ class TrainScreen(ChartedScreen):
         fresh = self.snapshot.summary if self.snapshot else None
         runs = [fresh if fresh is not None and fresh.run == run.run else run for run in summaries]
         order, backwards = saved_order(self.context.settings)
-        labelled = [run.model_copy(update={"pinned": known.pinned}) if run.pinned != known.pinned else run for run, known in zip(runs, summaries, strict=True)]
+        labelled = [
+            run.model_copy(update={"pinned": known.pinned}) if run.pinned != known.pinned else run
+            for run, known in zip(runs, summaries, strict=True)
+        ]
         return sorted_runs(labelled, order, backwards=backwards, best=best_of_comparable(labelled))
 
     def show_machine(self, machine: MachineFacts) -> None:
@@ -147,10 +319,14 @@ class TrainScreen(ChartedScreen):
     def show_readings(self) -> None:
         """Update only the machine panel: no chart shows these readings."""
         if (region := self._placed.places.get("machine")) is not None:
-            self._show_machine_panel(self.snapshot, wide=self.app.size.width >= WIDE_FROM or region.width >= 40)
+            self._show_machine_panel(
+                self.snapshot, wide=self.app.size.width >= WIDE_FROM or region.width >= 40
+            )
 
     def _show_machine_panel(self, snapshot: RunSnapshot | None, *, wide: bool) -> None:
-        self.query_one(MachinePanel).show(machine_view(snapshot, self.context.machine, self.context.readings, wide=wide))
+        self.query_one(MachinePanel).show(
+            machine_view(snapshot, self.context.machine, self.context.readings, wide=wide)
+        )
 
     def _arrange(self, size: Size) -> None:
         """Arrange the panels for this size. A chart without a place is no longer the chosen one."""
@@ -167,7 +343,11 @@ class TrainScreen(ChartedScreen):
         panel = arrangement(body, hidden=hidden - {LOWER}).get("samples") if alone is None else None
         width, frame = (panel.width - 4, 2) if panel is not None else (size.width - 2, 0)
         trouble = trouble_lines(self.snapshot, width, ascii_only=self.context.ascii_only)
-        return arrangement(body, alone, below=len(trouble) + frame, hidden=hidden) if trouble else places
+        return (
+            arrangement(body, alone, below=len(trouble) + frame, hidden=hidden)
+            if trouble
+            else places
+        )
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         if self.cursor is not None:
@@ -176,7 +356,14 @@ class TrainScreen(ChartedScreen):
         zoomed, following = self._range_state
         run, points = (self.snapshot.summary if self.snapshot else None), self.ends() is not None
         others = len(self.context.summaries or ()) > 1
-        return train_footer(run, points=points, zoomed=zoomed, following=following, alone=self.chart_position(), others=others)
+        return train_footer(
+            run,
+            points=points,
+            zoomed=zoomed,
+            following=following,
+            alone=self.chart_position(),
+            others=others,
+        )
 
     # the charts
 
@@ -206,10 +393,18 @@ class TrainScreen(ChartedScreen):
         return [*arranged, *(name for name in DATA if name not in arranged)]
 
     def step_of_x(self, place: float) -> float:
-        return step_of_x(self.snapshot.series, cast(Axis, self.view.axis), place) if self.snapshot is not None else place
+        return (
+            step_of_x(self.snapshot.series, cast(Axis, self.view.axis), place)
+            if self.snapshot is not None
+            else place
+        )
 
     def x_of_step(self, step: float) -> float:
-        return x_of_step(self.snapshot.series, cast(Axis, self.view.axis), step) if self.snapshot is not None else step
+        return (
+            x_of_step(self.snapshot.series, cast(Axis, self.view.axis), step)
+            if self.snapshot is not None
+            else step
+        )
 
     def part_changed(self) -> None:
         """Read the shown range at full resolution, and update the footer's keys for it."""
@@ -220,7 +415,9 @@ class TrainScreen(ChartedScreen):
             self._range_state = state
             self.refresh_footer()
         self.context.watcher.look_at(
-            None if part is None or self.snapshot is None else (math.floor(self.step_of_x(part[0])), math.ceil(self.step_of_x(part[1])))
+            None
+            if part is None or self.snapshot is None
+            else (math.floor(self.step_of_x(part[0])), math.ceil(self.step_of_x(part[1])))
         )
 
     # at the cursor
@@ -231,7 +428,9 @@ class TrainScreen(ChartedScreen):
         if self.snapshot is None or self.cursor is None or lead is None:
             return
         half = lead.column_width / 2
-        event = event_within(self.snapshot, *(self.step_of_x(self.cursor + side) for side in (-half, half)))
+        event = event_within(
+            self.snapshot, *(self.step_of_x(self.cursor + side) for side in (-half, half))
+        )
         if event:
             self.context.report(event)
 
@@ -246,15 +445,26 @@ class TrainScreen(ChartedScreen):
         step = self.cursor_step
         if self.snapshot is None:
             return
-        row = adjacent_evaluation(self.snapshot, math.inf if step is None else step, by if step is not None else -1)
+        row = adjacent_evaluation(
+            self.snapshot, math.inf if step is None else step, by if step is not None else -1
+        )
         if row is None:
-            self.context.report("no evaluation " + ("yet" if step is None else "after this one" if by > 0 else "before this one"))
+            self.context.report(
+                "no evaluation "
+                + ("yet" if step is None else "after this one" if by > 0 else "before this one")
+            )
         else:
-            self.move_cursor_to(x_of_step(self.snapshot.series, cast(Axis, self.view.axis), row.step, row.time))
+            self.move_cursor_to(
+                x_of_step(self.snapshot.series, cast(Axis, self.view.axis), row.step, row.time)
+            )
 
     def _nearest(self) -> CheckpointRow | None:
         step = self.cursor_step
-        return nearest_checkpoint(self.snapshot, step) if self.snapshot is not None and step is not None else None
+        return (
+            nearest_checkpoint(self.snapshot, step)
+            if self.snapshot is not None and step is not None
+            else None
+        )
 
     def action_open_nearest(self) -> None:
         """Open the prompt with the checkpoint nearest to the cursor."""
@@ -263,7 +473,9 @@ class TrainScreen(ChartedScreen):
             self.context.selected_checkpoint = row.path
             self.context.open_pane("prompt")
         elif self.cursor_step is None:
-            self.context.report("← sets a cursor; enter then samples from the checkpoint nearest to it")
+            self.context.report(
+                "← sets a cursor; enter then samples from the checkpoint nearest to it"
+            )
         else:
             self.context.report("no checkpoint yet: c saves one")
 
@@ -272,9 +484,12 @@ class TrainScreen(ChartedScreen):
         if self.snapshot is None or self.context.run_directory is None or not self.snapshot.samples:
             self.context.report("no samples yet: s draws some")
             return
-        from rnnlm_tui.tui.screens.sample_history import SampleHistoryScreen
+        from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
 
-        self.app.push_screen(SampleHistoryScreen(self.context.run_directory, self.snapshot, self.cursor_step), self._to_step)
+        self.app.push_screen(
+            SampleHistoryScreen(self.context.run_directory, self.snapshot, self.cursor_step),
+            self._to_step,
+        )
 
     def _to_step(self, step: int | None) -> None:
         if step is not None:
@@ -291,9 +506,11 @@ class TrainScreen(ChartedScreen):
             events = self.query_one(EventsPanel)
             events.scroll_by(pages * max(1, events.inner_size.height - 1))
         elif self.snapshot is not None:
-            from rnnlm_tui.tui.screens.worker_log import EventsScreen
+            from rnnlm_tui.tui.screens.log import EventsScreen
 
-            self.app.push_screen(EventsScreen(self.snapshot.summary.run, event_lines(self.snapshot)))
+            self.app.push_screen(
+                EventsScreen(self.snapshot.summary.run, event_lines(self.snapshot))
+            )
 
     # after a run that failed
 
@@ -304,7 +521,10 @@ class TrainScreen(ChartedScreen):
 
     def action_discard_run(self) -> None:
         """Move the run to the trash if it failed, crashed or never started."""
-        run, summary = self.context.run_directory, self.snapshot.summary if self.snapshot is not None else None
+        run, summary = (
+            self.context.run_directory,
+            self.snapshot.summary if self.snapshot is not None else None,
+        )
         if run is None or summary is None:
             return
         if summary.status not in DISCARDED:
@@ -313,7 +533,9 @@ class TrainScreen(ChartedScreen):
 
         def deleted(_trashed: TrashedRun) -> None:
             opened = self.context.run_directory
-            if opened is not None and opened.name == run.name:  # else another run was opened meanwhile
+            if (
+                opened is not None and opened.name == run.name
+            ):  # else another run was opened meanwhile
                 self.context.close_run()
                 self.context.open_pane("runs")
             self.context.watcher.poll_now()
@@ -337,17 +559,25 @@ class TrainScreen(ChartedScreen):
 
     def _to_run(self, by: int) -> None:
         """Open the run `by` places after the open one, or after the one that is being opened."""
-        here = self._opening or (self.context.run_directory.name if self.context.run_directory is not None else "")
+        here = self._opening or (
+            self.context.run_directory.name if self.context.run_directory is not None else ""
+        )
         names = [run.run for run in self._in_order(self.context.summaries or ())]
         if here not in names:
             self.context.report("still reading the list of runs")
             return
         at = names.index(here) + by
         if not 0 <= at < len(names):
-            self.context.report("this is the last run in the list" if by > 0 else "this is the first run in the list")
+            self.context.report(
+                "this is the last run in the list"
+                if by > 0
+                else "this is the first run in the list"
+            )
             return
         self._opening = names[at]
-        self.context.in_thread(partial(self.context.services.find, names[at]), self._found_run, self._run_not_found)
+        self.context.in_thread(
+            partial(self.context.services.find, names[at]), self._found_run, self._run_not_found
+        )
 
     def _found_run(self, run: RunDirectory) -> None:
         """Open the run, unless another key has been pressed since."""

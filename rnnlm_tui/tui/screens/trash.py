@@ -13,12 +13,11 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from rnnlm_tui.contract.figures import age, counted, disk
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.tui.screens.confirm import ConfirmScreen
-from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
-from rnnlm_tui.tui.widgets.content import safe_content, safe_text
-from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT
+from rnnlm_tui.schema.formatting import age, counted, disk
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT
+from rnnlm_tui.tui.screens.overlay import ConfirmScreen, Overlay, OverlayText
+from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
@@ -88,7 +87,13 @@ class TrashScreen(Overlay["TrashedRun"]):
 
     def _ask(self, title: str, what: str, runs: list[TrashedRun]) -> None:
         size = disk(sum(run.bytes for run in runs))
-        question = ConfirmScreen(title, f"{what}: {size} on disk", "This can't be undone.", "keep it" if len(runs) == 1 else "keep them", f"purge, free {size}")
+        question = ConfirmScreen(
+            title,
+            f"{what}: {size} on disk",
+            "This can't be undone.",
+            "keep it" if len(runs) == 1 else "keep them",
+            f"purge, free {size}",
+        )
 
         def answered(purge: bool | None) -> None:
             if purge:
@@ -108,7 +113,9 @@ class TrashScreen(Overlay["TrashedRun"]):
     def _failed(self, error: RnnlmError | OSError) -> None:
         """Show what is left, and why not all runs could be purged."""
         problem = error.message if isinstance(error, RnnlmError) else str(error)
-        self.context.in_thread(self.context.services.trash, lambda left: self._show(left, problem=problem))
+        self.context.in_thread(
+            self.context.services.trash, lambda left: self._show(left, problem=problem)
+        )
 
     def _show(self, trashed: Sequence[TrashedRun], outcome: str = "", problem: str = "") -> None:
         if not self.is_attached:
@@ -128,15 +135,36 @@ class TrashScreen(Overlay["TrashedRun"]):
     def _show_keys(self, outcome: str = "", problem: str = "") -> None:
         """Show the keys, below what just happened."""
         size = disk(sum(run.bytes for run in self._trashed))
-        self.query_one(TitledContainer).legend = Content.styled(f"{counted(len(self._trashed), 'run')}, {size}" if self._trashed else "empty", DIM)
-        keys = [("enter", "restore"), ("D", "purge"), ("P", "purge all"), ("esc", "close")] if self._trashed else [("esc", "close")]
-        line = Content("   ").join(Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys)
-        result = Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD)) if problem else Content.styled(outcome, TEXT)
-        self.query_one("#trash-keys", OverlayText).update(Content("\n").join([result, line]) if result.plain else line)
+        self.query_one(TitledContainer).legend = Content.styled(
+            f"{counted(len(self._trashed), 'run')}, {size}" if self._trashed else "empty", DIM
+        )
+        keys = (
+            [("enter", "restore"), ("D", "purge"), ("P", "purge all"), ("esc", "close")]
+            if self._trashed
+            else [("esc", "close")]
+        )
+        line = Content("   ").join(
+            Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys
+        )
+        result = (
+            Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD))
+            if problem
+            else Content.styled(outcome, TEXT)
+        )
+        self.query_one("#trash-keys", OverlayText).update(
+            Content("\n").join([result, line]) if result.plain else line
+        )
 
     def _option(self, run: TrashedRun) -> Option:
         room = max(8, min(NAME, self.app.size.width - BESIDE))
         name = safe_content(run.name, newlines="show", limit=room)
         gone = age(max(0.0, time() - run.deleted))
         when = "deleted just now" if gone == "now" else f"deleted {gone} ago"
-        return Option(Content.assemble(name, " " * (room - name.cell_length), (when.ljust(20), DIM), (disk(run.bytes).rjust(10), DIM)))
+        return Option(
+            Content.assemble(
+                name,
+                " " * (room - name.cell_length),
+                (when.ljust(20), DIM),
+                (disk(run.bytes).rjust(10), DIM),
+            )
+        )

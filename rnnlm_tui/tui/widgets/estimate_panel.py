@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.contract import figures
-from rnnlm_tui.contract.figures import counted
-from rnnlm_tui.contract.summary import CheckpointFigures
 from rnnlm_tui.errors import Problem
-from rnnlm_tui.tui.widgets.bars import bar
-from rnnlm_tui.tui.widgets.content import safe_text
-from rnnlm_tui.tui.widgets.form_draft import Draft, field_of
-from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, shown_value, value_at
-from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
+from rnnlm_tui.schema import formatting
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.summary import CheckpointFigures
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
+from rnnlm_tui.tui.text import bar, safe_text
+from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, field_of, shown_value, value_at
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.run_detail import remark_lines
 
 if TYPE_CHECKING:
-    from rnnlm_tui.supervisor.estimate import Estimate
-    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.client.estimate import Estimate
+    from rnnlm_tui.system.machine import MachineFacts
 
 TITLES = {field.path: field.title for field in FORM_FIELDS}
 
@@ -68,7 +66,12 @@ class EstimatePanel(Panel):
         checkpoints.
         """
         self._kept = kept
-        self._estimate, self._draft, self._problems, self._room = estimate, draft, tuple(problems), room
+        self._estimate, self._draft, self._problems, self._room = (
+            estimate,
+            draft,
+            tuple(problems),
+            room,
+        )
         if not self.is_tall:
             self.legend = self._state_line(started)
         else:
@@ -87,7 +90,11 @@ class EstimatePanel(Panel):
         elif self._estimate is None:
             self._rows = [Content.styled("computing …", DIM)]
         else:
-            self._rows = self._column(self._estimate, self._draft, width) if self.is_tall else self._dimmed(self._four_lines(self._estimate))
+            self._rows = (
+                self._column(self._estimate, self._draft, width)
+                if self.is_tall
+                else self._dimmed(self._four_lines(self._estimate))
+            )
 
     def _dimmed(self, rows: list[Content]) -> list[Content]:
         """Dim the figures of a draft with problems: they are those of the last valid config."""
@@ -95,13 +102,28 @@ class EstimatePanel(Panel):
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return a line of the estimate."""
-        return padded(segments_of(self._rows[y].truncate(width, ellipsis=True)) if y < len(self._rows) else [], width)
+        return padded(
+            (
+                segments_of(self._rows[y].truncate(width, ellipsis=True))
+                if y < len(self._rows)
+                else []
+            ),
+            width,
+        )
 
     def _state_line(self, started: bool) -> Content:
         draft = self._draft
         if draft is None or started:
             return Content("")
-        parts = [Content.assemble(("● ", WARN), (f"{len(draft.changes)} changed from ", DIM), _base_name(draft))] if draft.changes else [_base_name(draft)]
+        parts = (
+            [
+                Content.assemble(
+                    ("● ", WARN), (f"{len(draft.changes)} changed from ", DIM), _base_name(draft)
+                )
+            ]
+            if draft.changes
+            else [_base_name(draft)]
+        )
         if self._problems:
             parts.append(Content.styled(f"✗ {counted(len(self._problems), 'problem')}", BAD))
         return Content.styled(" · ", DIM).join(parts)
@@ -113,32 +135,49 @@ class EstimatePanel(Panel):
         layers = sum(count.layers) / count.total
         first = Content.assemble(
             ("parameters ", DIM), (f"{count.total:,}", f"bold {BRIGHT}"), "   ", bar(20, shares[0], shares[1]), "  ",
-            ("━ ", TRAIN), ("embedding ", DIM), figures.percent(shares[0]), "  ", ("╍ ", THIRD), ("layers ", DIM), figures.percent(layers) if layers >= 0.005 or not layers else "< 1 %",
+            ("━ ", TRAIN), ("embedding ", DIM), formatting.percent(shares[0]), "  ", ("╍ ", THIRD), ("layers ", DIM), formatting.percent(layers) if layers >= 0.005 or not layers else "< 1 %",
         )  # fmt: skip
         time = _time(estimate)
         steps = _steps(estimate)
         memory = Content.assemble(("memory ", DIM), self._memory(estimate))
         disk = Content.assemble(("disk ", DIM), _disk(estimate, self._kept))
         start = Content.assemble(
-            ("start  ", DIM), (f"{estimate.start_loss:.2f}", TEXT), (" = ln V, ppl ", DIM), (f"{math.exp(estimate.start_loss):,.0f}", TEXT)
+            ("start  ", DIM),
+            (f"{estimate.start_loss:.2f}", TEXT),
+            (" = ln V, ppl ", DIM),
+            (f"{math.exp(estimate.start_loss):,.0f}", TEXT),
         )
         beat = (
-            Content.assemble(("test bigram to beat ", DIM), (figures.figure(estimate.baseline_perplexity), TEXT))
+            Content.assemble(
+                ("test bigram to beat ", DIM),
+                (formatting.figure(estimate.baseline_perplexity), TEXT),
+            )
             if estimate.baseline_perplexity
             else Content("")
         )
         if estimate.too_large:
             beat = Content.styled(estimate.what_fits, BAD)
-        return [first, Content.assemble(("time   ", DIM), time, "   ", steps), _columns(memory, disk), _columns(start, beat)]
+        return [
+            first,
+            Content.assemble(("time   ", DIM), time, "   ", steps),
+            _columns(memory, disk),
+            _columns(start, beat),
+        ]
 
     def _memory(self, estimate: Estimate) -> Content:
         total = self._room.memory_total
         measured = (" measured" if estimate.memory_measured else "", DIM)
         if total is None:
-            return Content.assemble(_amount(figures.memory(estimate.memory_bytes)), measured)
-        need = figures.gib(estimate.memory_bytes) if estimate.memory_bytes >= 0.095 * figures.GIB else figures.memory(estimate.memory_bytes)
+            return Content.assemble(_amount(formatting.memory(estimate.memory_bytes)), measured)
+        need = (
+            formatting.gib(estimate.memory_bytes)
+            if estimate.memory_bytes >= 0.095 * formatting.GIB
+            else formatting.memory(estimate.memory_bytes)
+        )
         fits = estimate.memory_bytes < total and not estimate.too_large
-        return Content.assemble((need, TEXT if fits else BAD), (f" of {figures.gib(total)} GiB", DIM), measured)
+        return Content.assemble(
+            (need, TEXT if fits else BAD), (f" of {formatting.gib(total)} GiB", DIM), measured
+        )
 
     def _column(self, estimate: Estimate, draft: Draft, width: int) -> list[Content]:
         """Return a column about 36 cells wide and up to 36 lines high."""
@@ -146,31 +185,61 @@ class EstimatePanel(Panel):
         rows = [_ends(("parameters", DIM), (f"{count.total:,}", f"bold {BRIGHT}"), width)]
         parts = [("embedding", count.embedding, TRAIN)]
         if len(count.layers) <= 6:
-            parts += [(f"layer {number}", size, THIRD) for number, size in enumerate(count.layers, start=1)]
+            parts += [
+                (f"layer {number}", size, THIRD)
+                for number, size in enumerate(count.layers, start=1)
+            ]
         else:
             parts.append((counted(len(count.layers), "layer"), sum(count.layers), THIRD))
-        parts.append(("bias" if count.output == estimate.vocab_size else "output", count.output, TRAIN))
+        parts.append(
+            ("bias" if count.output == estimate.vocab_size else "output", count.output, TRAIN)
+        )
         rows += [_part(name, size, count.total, colour, width) for name, size, colour in parts]
         rows.append(Content(""))
         rows.append(_spread(Content.styled("time", DIM), _time_figure(estimate), width))
         rows.append(_right(Content.styled(_calibration(estimate), DIM), width))
         rows.append(Content(""))
-        rows.append(_spread(Content.styled("GPU memory" if room.on_gpu else "memory", DIM), self._memory(estimate), width))
+        rows.append(
+            _spread(
+                Content.styled("GPU memory" if room.on_gpu else "memory", DIM),
+                self._memory(estimate),
+                width,
+            )
+        )
         if room.memory_total:
             others = (room.memory_used or 0) / room.memory_total
             rows.append(bar(width, estimate.memory_bytes / room.memory_total, others))
-            used = figures.gib(room.memory_used) if room.memory_used is not None else ""
-            rows.append(Content.assemble(("━ ", TRAIN), ("this run", DIM), "  ", ("╍ ", THIRD), ("others ", DIM), (used, TEXT)) if used else Content(""))
+            used = formatting.gib(room.memory_used) if room.memory_used is not None else ""
+            rows.append(
+                Content.assemble(
+                    ("━ ", TRAIN),
+                    ("this run", DIM),
+                    "  ",
+                    ("╍ ", THIRD),
+                    ("others ", DIM),
+                    (used, TEXT),
+                )
+                if used
+                else Content("")
+            )
         if estimate.too_large:
             rows.append(_right(Content.styled(estimate.what_fits, BAD), width))
         rows.append(Content(""))
         rows.append(_spread(Content.styled("disk", DIM), _disk(estimate, self._kept), width))
         if room.disk_free is not None:
-            rows.append(_spread(Content.styled("free", DIM), _amount(figures.disk(room.disk_free)), width))
+            rows.append(
+                _spread(
+                    Content.styled("free", DIM), _amount(formatting.disk(room.disk_free)), width
+                )
+            )
         rows.append(Content(""))
         rows += [
-            _ends((name, DIM), (figures.count(value), TEXT), width)
-            for name, value in (("tokens", estimate.train_tokens), ("steps/epoch", estimate.steps_per_epoch), ("steps", estimate.steps))
+            _ends((name, DIM), (formatting.count(value), TEXT), width)
+            for name, value in (
+                ("tokens", estimate.train_tokens),
+                ("steps/epoch", estimate.steps_per_epoch),
+                ("steps", estimate.steps),
+            )
         ]
         rows += [Content("")] if estimate.notes else []
         rows += remark_lines(estimate.notes, width)
@@ -184,17 +253,38 @@ class EstimatePanel(Panel):
     def _changes(self, draft: Draft, width: int) -> list[Content]:
         rows: list[Content] = []
         if draft.changes:
-            rows.append(Content.assemble(("● ", WARN), (f"{len(draft.changes)}", BRIGHT), (" changed from ", DIM), _base_name(draft)))
+            rows.append(
+                Content.assemble(
+                    ("● ", WARN),
+                    (f"{len(draft.changes)}", BRIGHT),
+                    (" changed from ", DIM),
+                    _base_name(draft),
+                )
+            )
             for field in FORM_FIELDS:
                 if field.path in draft.changes:
                     was, now = (
-                        safe_text(shown_value(field, value), limit=12) or "none" for value in (value_at(draft.base, field.path), draft.value(field.path))
+                        safe_text(shown_value(field, value), limit=12) or "none"
+                        for value in (value_at(draft.base, field.path), draft.value(field.path))
                     )
-                    rows.append(Content.assemble(("  " + field.title.ljust(15) + " ", DIM), (f"{was} → ", DIM), (now, BRIGHT)))
+                    rows.append(
+                        Content.assemble(
+                            ("  " + field.title.ljust(15) + " ", DIM),
+                            (f"{was} → ", DIM),
+                            (now, BRIGHT),
+                        )
+                    )
             rows.append(Content(""))
         if self._problems:
-            rows.append(Content.assemble((f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}"), (", start is blocked", DIM)))
-            titles = dict.fromkeys(TITLES.get(field_of(problem), problem.path) for problem in self._problems)  # the field itself shows the problem
+            rows.append(
+                Content.assemble(
+                    (f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}"),
+                    (", start is blocked", DIM),
+                )
+            )
+            titles = dict.fromkeys(
+                TITLES.get(field_of(problem), problem.path) for problem in self._problems
+            )  # the field itself shows the problem
             rows += [Content.styled(safe_text(f"  {title}", limit=width), DIM) for title in titles]
         return rows
 
@@ -204,8 +294,17 @@ def machine_capacity(machine: MachineFacts | None) -> MachineCapacity:
     if machine is None:
         return MachineCapacity()
     if machine.gpu_memory_total:
-        return MachineCapacity(machine.gpu_memory_total, machine.gpu_memory_used, on_gpu=True, disk_free=machine.disk_free)
-    return MachineCapacity(machine.memory_total, machine.memory_total - machine.memory_free, disk_free=machine.disk_free)
+        return MachineCapacity(
+            machine.gpu_memory_total,
+            machine.gpu_memory_used,
+            on_gpu=True,
+            disk_free=machine.disk_free,
+        )
+    return MachineCapacity(
+        machine.memory_total,
+        machine.memory_total - machine.memory_free,
+        disk_free=machine.disk_free,
+    )
 
 
 def _base_name(draft: Draft) -> Content:
@@ -220,12 +319,22 @@ def _amount(text: str) -> Content:
 
 def _disk(estimate: Estimate, kept: CheckpointFigures | None) -> Content:
     if kept is not None:
-        return Content.assemble(_amount(figures.disk(kept.bytes)), (f", {counted(kept.count, 'checkpoint')} kept", DIM))
-    return Content.assemble(_amount(figures.disk(estimate.disk_bytes)), (f", {counted(estimate.checkpoints, 'checkpoint')}", DIM))
+        return Content.assemble(
+            _amount(formatting.disk(kept.bytes)),
+            (f", {counted(kept.count, 'checkpoint')} kept", DIM),
+        )
+    return Content.assemble(
+        _amount(formatting.disk(estimate.disk_bytes)),
+        (f", {counted(estimate.checkpoints, 'checkpoint')}", DIM),
+    )
 
 
 def _time_figure(estimate: Estimate) -> Content:
-    return Content.styled(figures.about(estimate.seconds), f"bold {TRAIN}") if estimate.seconds is not None else Content.styled(figures.NOTHING, DIM)
+    return (
+        Content.styled(formatting.about(estimate.seconds), f"bold {TRAIN}")
+        if estimate.seconds is not None
+        else Content.styled(formatting.NOTHING, DIM)
+    )
 
 
 def _calibration(estimate: Estimate) -> str:
@@ -233,7 +342,11 @@ def _calibration(estimate: Estimate) -> str:
         return "known once the corpus is built"
     if estimate.seconds is None:
         return "not measured here yet"
-    return f"based on {safe_text(estimate.calibrated_run, limit=24)}" if estimate.calibrated_run else "based on a probe"
+    return (
+        f"based on {safe_text(estimate.calibrated_run, limit=24)}"
+        if estimate.calibrated_run
+        else "based on a probe"
+    )
 
 
 def _time(estimate: Estimate) -> Content:
@@ -247,7 +360,9 @@ def _steps(estimate: Estimate) -> Content:
         return Content("")
     factors = ""
     if estimate.steps_per_epoch and estimate.steps % estimate.steps_per_epoch == 0:
-        factors = f" = {estimate.steps // estimate.steps_per_epoch:,} × {estimate.steps_per_epoch:,}"
+        factors = (
+            f" = {estimate.steps // estimate.steps_per_epoch:,} × {estimate.steps_per_epoch:,}"
+        )
     return Content.assemble(("steps ", DIM), (f"{estimate.steps:,}", TEXT), (factors, DIM))
 
 
@@ -269,12 +384,16 @@ def _right(content: Content, width: int) -> Content:
 
 def _part(name: str, size: int, total: int, colour: str, width: int) -> Content:
     share = size / total if total else 0.0
-    percent = f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else f"{share * 100:.1f} %"
+    percent = (
+        f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else f"{share * 100:.1f} %"
+    )
     return Content.assemble(
         (f" {name}".ljust(11), DIM), bar(max(4, width - 26), share, colour=colour), (f"{size:,}".rjust(9), TEXT), (percent.rjust(6), DIM)
     )  # fmt: skip
 
 
 def _loss_row(name: str, loss: float, width: int) -> Content:
-    figure = Content.assemble((f"{loss:.2f}", TEXT), ("  ppl ", DIM), (figures.figure(math.exp(loss)).rjust(5), TEXT))
+    figure = Content.assemble(
+        (f"{loss:.2f}", TEXT), ("  ppl ", DIM), (formatting.figure(math.exp(loss)).rjust(5), TEXT)
+    )
     return _spread(Content.styled(name, DIM), figure, width)

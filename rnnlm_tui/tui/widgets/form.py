@@ -1,26 +1,204 @@
-"""The config form: a row per field, in sections, edited with the keyboard."""
+"""The config form: a row per field, in sections, edited with the keyboard.
+
+The list of the config's sections, with marks for changes and problems.
+
+A preview of a draft's text as tokens, with visible white space.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.events import Click
 from textual.message import Message
+from textual.strip import Strip
+from textual.widgets import Static
 
-from rnnlm_tui.contract.config import SECTIONS
-from rnnlm_tui.contract.validation import RATE, allowed_range
 from rnnlm_tui.errors import Problem
-from rnnlm_tui.tui.widgets.form_draft import Draft, by_field
-from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, fields_of, value_at
-from rnnlm_tui.tui.widgets.form_idle import idle_fields
+from rnnlm_tui.schema.config import SECTIONS
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.validation import RATE, allowed_range
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, SELECTED, TEXT, TRAIN, WARN
+from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.views.form import (
+    FORM_FIELDS,
+    Draft,
+    FormField,
+    by_field,
+    edited_value,
+    field_of,
+    fields_of,
+    idle_fields,
+    section_title,
+    value_at,
+)
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, FoldRow
-from rnnlm_tui.tui.widgets.text_preview import TextPreview
+from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
 if TYPE_CHECKING:
-    from rnnlm_tui.supervisor.preview import Preview
+    from rnnlm_tui.client.corpora import Preview
+
+
+def form_legend(
+    draft: Draft, problems: Sequence[Problem], section: str | None, *, locked: bool
+) -> Content:
+    """Return `● 2 changed  ✗ 1 problem` of a section, or of all (None), and a hint if locked."""
+    begins = "" if section is None else f"{section}."
+    changed = sum(path.startswith(begins) for path in draft.changes)
+    wrong = sum(field_of(problem).startswith(begins) for problem in problems)
+    parts = []
+    if locked:
+        parts.append(
+            Content.assemble(
+                ("frozen  ", DIM), ("n", f"bold {TEXT}"), (" makes a new run from it", DIM)
+            )
+        )
+    if changed:
+        parts.append(Content.assemble(("● ", WARN), (f"{changed} changed", DIM)))
+    if wrong:
+        parts.append(Content.styled(f"✗ {counted(wrong, 'problem')}", BAD))
+    return Content("  ").join(parts)
+
+
+class SectionList(Panel):
+    """One line per section; a click opens it."""
+
+    class Chosen(Message):
+        """A section was clicked."""
+
+        def __init__(self, section: str) -> None:
+            super().__init__()
+            self.section = section
+            """The section's name."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Sections", id=id)
+        self._current = SECTIONS[0]
+        self._changed: frozenset[str] = frozenset()
+        self._wrong: frozenset[str] = frozenset()
+
+    def show(self, draft: Draft, problems: Sequence[Problem], current: str) -> None:
+        """Show which sections have changes and problems, and which one is open."""
+        self._changed = frozenset(path.partition(".")[0] for path in draft.changes)
+        self._wrong = frozenset(field_of(problem).partition(".")[0] for problem in problems)
+        self._current = current
+        self.redraw()
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return a section's line, or the legend of the marks at the bottom."""
+        if y < len(SECTIONS):
+            return self._section_line(SECTIONS[y], width)
+        foot = [
+            Content.assemble(("● ", WARN), ("changed", DIM)),
+            Content.assemble(("✗ ", BAD), ("problem", DIM)),
+        ]
+        index = y - (self.inner_size.height - len(foot))
+        return padded(segments_of(foot[index]) if index >= 0 else [], width)
+
+    def _section_line(self, section: str, width: int) -> Strip:
+        here = section == self._current
+        mark = (
+            ("✗", BAD)
+            if section in self._wrong
+            else ("●", WARN)
+            if section in self._changed
+            else (" ", TEXT)
+        )
+        title = section_title(section).ljust(max(0, width - 3))
+        back = f" on {SELECTED}" if here else ""
+        name_style = f"bold {BRIGHT}" if here else TEXT
+        cursor = ("› " if here else "  ", f"{TRAIN}{back}")
+        return padded(
+            segments_of(
+                Content.assemble(
+                    (mark[0], f"{mark[1]}{back}"), cursor, (title, f"{name_style}{back}")
+                )
+            ),
+            width,
+        )
+
+    def on_click(self, event: Click) -> None:
+        if 1 <= event.y <= len(SECTIONS):
+            self.post_message(self.Chosen(SECTIONS[event.y - 1]))
+
+
+INDENT = 3
+MOST_LINES = 5
+
+
+class TextPreview(Static):
+    """The layout and its reason, then the first lines; neighbouring tokens differ in colour."""
+
+    DEFAULT_CSS = f"""
+    TextPreview {{ height: auto; margin: 1 0 0 0; color: {palette.TEXT}; display: none; }}
+    TextPreview.-shown {{ display: block; }}
+    """
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self._preview: Preview | None = None
+
+    def show(self, preview: Preview | None) -> None:
+        """Show a preview, or nothing."""
+        if preview != self._preview:
+            self._preview = preview
+            self.set_class(preview is not None, "-shown")
+            self._write()
+
+    def on_resize(self) -> None:
+        """Cut the lines to the new width."""
+        self._write()
+
+    def _write(self) -> None:
+        if self._preview is not None and self.size.width:
+            apart = bool(getattr(self.app, "no_color", False))
+            self.update(
+                Content("\n").join(preview_lines(self._preview, self.size.width, apart=apart))
+            )
+
+
+def preview_lines(preview: Preview, width: int, *, apart: bool = False) -> list[Content]:
+    """Return two lines about the text, then its first lines, cut to `width`.
+
+    Args:
+        apart: put a bar between tokens, for terminals without colours.
+    """
+    head = Content.assemble(
+        (" " * INDENT, ""), ("layout ", palette.DIM), (preview.layout, f"bold {palette.BRIGHT}")
+    )
+    if preview.reason:
+        head = Content.assemble(
+            head, (f": {safe_text(preview.reason, newlines='space')}", palette.DIM)
+        )
+    unit = "tokens" if preview.exact else "words, until the tokenizer is built"
+    lines = [head, Content.styled(f"{' ' * INDENT}first lines as {unit}", palette.DIM)]
+    lines += [
+        Content.assemble(" " * INDENT, _line(pieces, width - INDENT, apart=apart))
+        for pieces in preview.lines[:MOST_LINES]
+    ]
+    return [line.truncate(width, ellipsis=True) for line in lines]
+
+
+def _line(pieces: tuple[str, ...], width: int, *, apart: bool) -> Content:
+    from rnnlm_tui.client.corpora import visible
+
+    colours = (palette.TEXT, palette.TRAIN)
+    parts: list[Content] = []
+    used = 0
+    for index, piece in enumerate(pieces):
+        if used > width:
+            break
+        shown = safe_text(visible(piece))
+        parts.append(Content.styled(f"|{shown}" if apart and index else shown, colours[index % 2]))
+        used += cell_len(shown) + apart
+    return Content("").join(parts)
 
 
 PREVIEWED_SECTIONS = ("corpus", "tokenizer")
@@ -79,7 +257,9 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def compose(self) -> ComposeResult:
         states = self._states({})
         for section in SECTIONS:
-            with FormSection(id=f"section-{section}", classes="-current" if section == self.section else None):
+            with FormSection(
+                id=f"section-{section}", classes="-current" if section == self.section else None
+            ):
                 for field in fields_of(section):
                     row = FieldRow(field, states[field.path], self)
                     row.set_class(self.has_class("-wide"), "-lead")
@@ -117,13 +297,24 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def _stops(self, section: str | None = None) -> list[FieldRow | FoldRow]:
         """Return the visible rows of a section, or of all sections."""
-        rows = self.query_one(f"#section-{section}").children if section is not None else [row for found in self.query(FormSection) for row in found.children]
+        rows = (
+            self.query_one(f"#section-{section}").children
+            if section is not None
+            else [row for found in self.query(FormSection) for row in found.children]
+        )
         return [row for row in rows if isinstance(row, FieldRow | FoldRow) and row.display]
 
     def show(
-        self, draft: Draft, problems: tuple[Problem, ...], *, locked: bool = False, facts: Mapping[str, str] | None = None, preview: Preview | None = None
+        self,
+        draft: Draft,
+        problems: tuple[Problem, ...],
+        *,
+        locked: bool = False,
+        facts: Mapping[str, str] | None = None,
+        preview: Preview | None = None,
     ) -> None:
-        """Show a draft, its problems, `facts` beside fields (by path) and a `preview` of its text."""
+        """Show a draft, its problems, `facts` beside fields (by path) and a `preview` of its
+        text."""
         self.draft, self.problems, self._locked, self._facts = draft, problems, locked, facts or {}
         self._refresh_rows()
         for shown in self.query(TextPreview):
@@ -134,7 +325,9 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         states = self._states(self._facts)
         for section in SECTIONS:
             fields = fields_of(section)
-            folded = [states[field.path].idle for field in fields if self._folds(states[field.path])]
+            folded = [
+                states[field.path].idle for field in fields if self._folds(states[field.path])
+            ]
             is_open, heads = section in self._unfolded, True
             for field in fields:
                 row, state = self.row(field.path), states[field.path]
@@ -196,10 +389,13 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def move_section(self, direction: int) -> None:
         """Move to the next (1) or previous (-1) section, wrapping around."""
         here = SECTIONS.index(self.section)
-        self.open_section(SECTIONS[(here + direction) % len(SECTIONS)] if self._stop is not None else self.section)
+        self.open_section(
+            SECTIONS[(here + direction) % len(SECTIONS)] if self._stop is not None else self.section
+        )
 
     def edit(self) -> None:
-        """Handle enter: toggle a switch, open an editor, request a dialog, or unfold folded fields."""
+        """Handle enter: toggle a switch, open an editor, request a dialog, or unfold folded
+        fields."""
         row = self._stop
         if row is None:
             self.move(1)
@@ -229,7 +425,9 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         elif row.field.kind == "choice":
             choices = row.field.choices
             here = choices.index(str(row.state.value)) if row.state.value in choices else 0
-            self._take(self.draft.with_value(row.field.path, choices[(here + direction) % len(choices)]))
+            self._take(
+                self.draft.with_value(row.field.path, choices[(here + direction) % len(choices)])
+            )
 
     def reset(self) -> None:
         """Reset the focused field to the base's value."""
@@ -240,7 +438,10 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def next_problem(self) -> None:
         """Go to the next field with a problem, wrapping around."""
         order = [field.path for field in FORM_FIELDS]
-        wrong = sorted(by_field(self.problems), key=lambda path: order.index(path) if path in order else len(order))
+        wrong = sorted(
+            by_field(self.problems),
+            key=lambda path: order.index(path) if path in order else len(order),
+        )
         wrong = [path for path in wrong if path in order]
         if not wrong:
             return
@@ -277,7 +478,10 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         if not isinstance(row, FoldRow) and row is not fields[-1]:
             return
         for preview in self.query_one(f"#section-{row.section}").query(TextPreview):
-            if preview.display and preview.region.bottom - row.region.y <= self.scrollable_content_region.height:
+            if (
+                preview.display
+                and preview.region.bottom - row.region.y <= self.scrollable_content_region.height
+            ):
                 preview.scroll_visible(animate=False)
 
     def _take(self, draft: Draft) -> None:
@@ -297,7 +501,11 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
                 locked=self._locked,
                 idle=idle.get(field.path, ""),
                 fact=facts.get(field.path, ""),
-                allowed=allowed_range(RATE, {"optimizer": {"algorithm": self.draft.value("optimizer.algorithm")}}) if field.path == RATE else field.allowed,
+                allowed=allowed_range(
+                    RATE, {"optimizer": {"algorithm": self.draft.value("optimizer.algorithm")}}
+                )
+                if field.path == RATE
+                else field.allowed,
             )
             for field in FORM_FIELDS
         }

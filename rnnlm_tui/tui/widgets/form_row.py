@@ -14,13 +14,18 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from rnnlm_tui.errors import Problem
-from rnnlm_tui.tui._textual import OrderedKeys
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import safe_content
-from rnnlm_tui.tui.widgets.form_draft import short_message
-from rnnlm_tui.tui.widgets.form_fields import EMPTY_WORDS, FormField, edited_value, section_title, shown_value
-from rnnlm_tui.tui.widgets.form_idle import fold_words
-from rnnlm_tui.tui.widgets.safe_text import SafeInput
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui._textual import OrderedKeys, SafeInput
+from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.views.form import (
+    EMPTY_WORDS,
+    FormField,
+    edited_value,
+    fold_words,
+    section_title,
+    short_message,
+    shown_value,
+)
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
 """Widths of a row's parts: section (wide form only), change mark, label, `›`, value."""
@@ -144,7 +149,8 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             self.screen.set_focus(self._editor)
 
     def close_editor(self, text: str | None) -> None:
-        """Close the editor with its text, or restore the old value (None), and focus the row again."""
+        """Close the editor with its text, or restore the old value (None), and focus the row
+        again."""
         if self._editor is None:
             return
         editor, self._editor = self._editor, None
@@ -170,7 +176,11 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         self.refresh()
 
     def on_descendant_blur(self) -> None:
-        if self._editor is not None and self.screen.focused is not self._editor and self.app.screen is self.screen:
+        if (
+            self._editor is not None
+            and self.screen.focused is not self._editor
+            and self.app.screen is self.screen
+        ):
             self.close_editor(self._editor.value)
 
     def on_click(self, event: Click) -> None:
@@ -195,19 +205,33 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             return
         self.styles.height = height
         if self._active:
-            self.call_after_refresh(self.scroll_visible, animate=False)  # after the help has its lines
+            self.call_after_refresh(
+                self.scroll_visible, animate=False
+            )  # after the help has its lines
 
     def _lines_below(self) -> list[Content]:
         """Return the problem if it doesn't fit beside the value; with the focus, also the field's
         help.
         """
-        field, problem, width = self.field, self.state.problem, max(20, self.size.width - self._lead - MARK)
+        field, problem, width = (
+            self.field,
+            self.state.problem,
+            max(20, self.size.width - self._lead - MARK),
+        )
         if not self.size.width:
             return []
         if not self._active:
-            return [] if problem is None or self._fits_beside(problem) else list(_wrong(short_message(problem)).wrap(width))
+            return (
+                []
+                if problem is None or self._fits_beside(problem)
+                else list(_wrong(short_message(problem)).wrap(width))
+            )
         bounds = self.state.allowed
-        allowed = ", ".join(field.choices) if len(field.choices) > 1 and not all(choice in field.help for choice in field.choices) else bounds
+        allowed = (
+            ", ".join(field.choices)
+            if len(field.choices) > 1 and not all(choice in field.help for choice in field.choices)
+            else bounds
+        )
         whole = f"{field.help} {allowed}".strip()
         words = [whole] if len(whole) <= width else [field.help, allowed]
         lines = [Content.styled(text, palette.DIM) for text in words if text]
@@ -218,7 +242,10 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
 
     def render(self) -> RenderResult:
         lead = (
-            Content.styled((section_title(self.field.section) if self.state.heads else "")[:LEAD].ljust(LEAD), f"bold {palette.BRIGHT}")
+            Content.styled(
+                (section_title(self.field.section) if self.state.heads else "")[:LEAD].ljust(LEAD),
+                f"bold {palette.BRIGHT}",
+            )
             if self._lead
             else Content("")
         )
@@ -229,24 +256,63 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
 
     def _line(self) -> Content:
         state, active = self.state, self._active
-        label_style = f"bold {palette.BRIGHT}" if active else palette.BASELINE if state.idle else palette.LABEL
+        label_style = (
+            f"bold {palette.BRIGHT}"
+            if active
+            else palette.BASELINE
+            if state.idle
+            else palette.LABEL
+        )
         mark = Content.styled("● ", palette.WARN) if state.changed else Content("  ")
         cursor = Content.styled("›", f"bold {palette.TRAIN}") if active else Content(" ")
-        return mark + Content.styled(self.field.title[:LABEL].ljust(LABEL), label_style) + cursor + self._box() + self._notes()
+        return (
+            mark
+            + Content.styled(self.field.title[:LABEL].ljust(LABEL), label_style)
+            + cursor
+            + self._box()
+            + self._notes()
+        )
 
     def _box(self) -> Content:
         state = self.state
         background = palette.SELECTED if self._active else palette.FIELD
-        colour = palette.BAD if state.problem else palette.DIM if state.idle else f"bold {palette.BRIGHT}" if self._active else palette.TEXT
+        colour = (
+            palette.BAD
+            if state.problem
+            else (
+                palette.DIM
+                if state.idle
+                else f"bold {palette.BRIGHT}"
+                if self._active
+                else palette.TEXT
+            )
+        )
         shown = shown_value(self.field, state.value)
-        arrow = "▾" if self.field.kind == "choice" and len(self.field.choices) > 1 and not state.locked else ""
+        arrow = (
+            "▾"
+            if self.field.kind == "choice" and len(self.field.choices) > 1 and not state.locked
+            else ""
+        )
         if not shown:
-            shown, colour = EMPTY_WORDS.get(self.field.path, "empty"), palette.BAD if state.problem else palette.DIM
+            shown, colour = (
+                EMPTY_WORDS.get(self.field.path, "empty"),
+                palette.BAD if state.problem else palette.DIM,
+            )
         room = BOX - 1 - (2 if arrow else 0)
         plain = safe_content(shown).plain.replace("\n", " ")
-        text = plain if len(plain) <= room else f"…{plain[len(plain) - room + 1 :]}" if self.field.kind == "text" else f"{plain[: room - 1]}…"
+        text = (
+            plain
+            if len(plain) <= room
+            else (
+                f"…{plain[len(plain) - room + 1 :]}"
+                if self.field.kind == "text"
+                else f"{plain[: room - 1]}…"
+            )
+        )
         body = Content.styled(f" {text.ljust(room)}", f"{colour} on {background}")
-        return body + Content.styled(f" {arrow}", f"{palette.TEXT} on {background}") if arrow else body
+        return (
+            body + Content.styled(f" {arrow}", f"{palette.TEXT} on {background}") if arrow else body
+        )
 
     @property
     def _room(self) -> int:
@@ -261,7 +327,11 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         unit = Content.styled(self.field.unit, palette.DIM) if self.field.unit else Content("")
         note = Content("")
         if state.problem is not None:
-            note = _wrong(short_message(state.problem)) if not self._active and self._fits_beside(state.problem) else Content("")
+            note = (
+                _wrong(short_message(state.problem))
+                if not self._active and self._fits_beside(state.problem)
+                else Content("")
+            )
         elif state.changed:
             was = shown_value(self.field, state.base) or EMPTY_WORDS.get(self.field.path, "empty")
             note = Content.styled("was ", palette.DIM) + safe_content(was).stylize(palette.DIM)
@@ -313,5 +383,7 @@ class FoldRow(OrderedKeys, Widget, can_focus=True):
         lead = " " * ((LEAD if self.has_class("-lead") else 0) + MARK)
         words = fold_words(self._reasons, self.size.width - len(lead) - 2, open=self._is_open)
         return Content.assemble(
-            lead, ("› " if self.has_focus else "", f"bold {palette.TRAIN}"), (words, f"bold {palette.BRIGHT}" if self.has_focus else palette.DIM)
+            lead,
+            ("› " if self.has_focus else "", f"bold {palette.TRAIN}"),
+            (words, f"bold {palette.BRIGHT}" if self.has_focus else palette.DIM),
         )

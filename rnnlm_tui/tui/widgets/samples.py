@@ -1,8 +1,14 @@
-"""The model's samples, newest bright; or for a run in trouble, what is wrong and what to do."""
+"""The model's samples, newest bright; or for a run in trouble, what is wrong and what to do.
+
+The samples of one step, with what is new compared to the step before.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from time import localtime, strftime
 from typing import TYPE_CHECKING
 
@@ -11,16 +17,16 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.contract.figures import count
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.content import Newlines, safe_content
-from rnnlm_tui.tui.widgets.line import Line
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.status_line import status_glyph
+from rnnlm_tui.schema.formatting import count, figure
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.text import Newlines, safe_content, safe_text
+from rnnlm_tui.tui.views.status import status_glyph
+from rnnlm_tui.tui.widgets.panel import Line, Panel, padded, segments_of
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.metrics import SampleRow
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow
+
 
 INDENT = 7
 """Columns of `@3,700 `."""
@@ -36,7 +42,9 @@ SENTENCES = {
 }
 
 
-def lines_below(snapshot: RunSnapshot, width: int, height: int, *, ascii_only: bool) -> list[Content]:
+def lines_below(
+    snapshot: RunSnapshot, width: int, height: int, *, ascii_only: bool
+) -> list[Content]:
     """Return at most `height` lines: trouble first, then samples."""
     trouble = cut_lines(trouble_lines(snapshot, width, ascii_only=ascii_only), width, height)
     room = height - len(trouble) - (1 if trouble else 0)
@@ -47,19 +55,47 @@ def lines_below(snapshot: RunSnapshot, width: int, height: int, *, ascii_only: b
 def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> list[Content]:
     """Return what is wrong, what to do and the last log line, in full; nothing if all is well."""
     summary = snapshot.summary
-    if summary.status not in TROUBLE_STATUSES and not (summary.status == "preparing" and summary.message):
+    if summary.status not in TROUBLE_STATUSES and not (
+        summary.status == "preparing" and summary.message
+    ):
         return []
     fact = summary.message or SENTENCES[summary.status]
     if summary.status == "stalled" and summary.updated is not None and not summary.message:
         pid = f" (pid {summary.pid})" if summary.pid else ""
-        fact = f"The process{pid} is running but has made no step since {strftime('%H:%M:%S', localtime(summary.updated))}."
-    colour = {"failed": palette.BAD, "crashed": palette.BAD, "preparing": palette.WARN}.get(summary.status, palette.TEXT)
-    paragraphs = [Content.assemble(status_glyph(summary.status, ascii_only=ascii_only), " ", safe_content(fact, newlines="space").stylize(colour))]
+        fact = (
+            f"The process{pid} is running but has made no step since"
+            f" {strftime('%H:%M:%S', localtime(summary.updated))}."
+        )
+    colour = {"failed": palette.BAD, "crashed": palette.BAD, "preparing": palette.WARN}.get(
+        summary.status, palette.TEXT
+    )
+    paragraphs = [
+        Content.assemble(
+            status_glyph(summary.status, ascii_only=ascii_only),
+            " ",
+            safe_content(fact, newlines="space").stylize(colour),
+        )
+    ]
     if summary.hint:
-        paragraphs.append(Content.assemble(("To do: ", palette.DIM), safe_content(summary.hint, newlines="space").stylize(palette.TEXT)))
+        paragraphs.append(
+            Content.assemble(
+                ("To do: ", palette.DIM),
+                safe_content(summary.hint, newlines="space").stylize(palette.TEXT),
+            )
+        )
     last = next((line.strip() for line in reversed(snapshot.log_tail) if line.strip()), "")
-    if last and summary.status not in ("degraded", "preparing") and last not in f"{fact}\n{summary.hint or ''}" and fact not in last:
-        paragraphs.append(Content.assemble(("Last log line: ", palette.DIM), safe_content(last[:LONGEST], newlines="space").stylize(palette.TEXT)))
+    if (
+        last
+        and summary.status not in ("degraded", "preparing")
+        and last not in f"{fact}\n{summary.hint or ''}"
+        and fact not in last
+    ):
+        paragraphs.append(
+            Content.assemble(
+                ("Last log line: ", palette.DIM),
+                safe_content(last[:LONGEST], newlines="space").stylize(palette.TEXT),
+            )
+        )
     return [line.rstrip() for paragraph in paragraphs for line in paragraph.wrap(max(8, width))]
 
 
@@ -70,11 +106,18 @@ def content_key(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
     summary = snapshot.summary
     trouble = summary.status in TROUBLE_STATUSES or bool(summary.message)
     began = summary.step > snapshot.config.evaluation.every
-    return (snapshot.samples, snapshot.config, summary.max_steps, began, *((summary, snapshot.log_tail) if trouble else ()))
+    return (
+        snapshot.samples,
+        snapshot.config,
+        summary.max_steps,
+        began,
+        *((summary, snapshot.log_tail) if trouble else ()),
+    )
 
 
 def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
-    """Return the newest sample of each prompt in full and older ones in a line each, as they fit."""
+    """Return the newest sample of each prompt in full and older ones in a line each, as they
+    fit."""
     groups = samples_by_prompt(snapshot.samples, snapshot.config.evaluation.prompts)
     if height <= 0:
         return []
@@ -88,7 +131,9 @@ def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content
     older = 0 if each < 3 else 1 if each < 5 else 2
     lines: list[Content] = []
     for group in groups:
-        block = [line for row in group[1 : 1 + older] for line in one_sample(row, width, 1, old=True)]
+        block = [
+            line for row in group[1 : 1 + older] for line in one_sample(row, width, 1, old=True)
+        ]
         newest = one_sample(group[0], width, each - gap - len(block), newlines=newlines)
         lines += [*newest, *block, *([Content("")] * gap)]
     return lines[:height]
@@ -104,7 +149,9 @@ def _none_yet(snapshot: RunSnapshot) -> str:
     return f"no samples yet: first at the end{f' (step {count(most)})' if most else ''}, or press s"
 
 
-def samples_by_prompt(samples: Sequence[SampleRow], prompts: Sequence[str]) -> list[list[SampleRow]]:
+def samples_by_prompt(
+    samples: Sequence[SampleRow], prompts: Sequence[str]
+) -> list[list[SampleRow]]:
     """Group samples by prompt, in the config's order, newest first and one per step."""
     found: dict[str, list[SampleRow]] = {prompt: [] for prompt in prompts}
     for row in sorted(samples, key=lambda row: (row.step, row.time), reverse=True):
@@ -119,17 +166,30 @@ def newlines_of(layout: str) -> Newlines:
     return "space" if layout == "sentences" else "keep"
 
 
-def one_sample(row: SampleRow, width: int, height: int, *, old: bool = False, newlines: Newlines = "space") -> list[Content]:
+def one_sample(
+    row: SampleRow, width: int, height: int, *, old: bool = False, newlines: Newlines = "space"
+) -> list[Content]:
     """Return `@3,700 The state of the Union is strong…`, indented, the prompt bold."""
-    text, prompt = palette.DIM if old else palette.TEXT, palette.DIM if old else f"bold {palette.BRIGHT}"
-    whole = Content.assemble(safe_content(row.prompt, newlines=newlines).stylize(prompt), safe_content(row.text[:LONGEST], newlines=newlines).stylize(text))
+    text, prompt = (
+        palette.DIM if old else palette.TEXT,
+        palette.DIM if old else f"bold {palette.BRIGHT}",
+    )
+    whole = Content.assemble(
+        safe_content(row.prompt, newlines=newlines).stylize(prompt),
+        safe_content(row.text[:LONGEST], newlines=newlines).stylize(text),
+    )
     step = f"@{count(row.step)} "
     indent = max(INDENT, len(step))
     shown = cut_lines(whole.wrap(max(8, width - indent)), max(8, width - indent), height, text)
-    return [Content.assemble((step.ljust(indent) if index == 0 else " " * indent, palette.DIM), line) for index, line in enumerate(shown)]
+    return [
+        Content.assemble((step.ljust(indent) if index == 0 else " " * indent, palette.DIM), line)
+        for index, line in enumerate(shown)
+    ]
 
 
-def cut_lines(wrapped: Sequence[Content], width: int, height: int, style: str = palette.TEXT) -> list[Content]:
+def cut_lines(
+    wrapped: Sequence[Content], width: int, height: int, style: str = palette.TEXT
+) -> list[Content]:
     """Cut to `height` lines; if there are more, the last ends with an ellipsis."""
     shown = [line.rstrip() for line in wrapped[: max(0, height)]]
     if len(wrapped) > height and shown:
@@ -151,14 +211,20 @@ class SampleLines(Vertical):
         for _ in range(self.MOST):
             yield Line()
 
-    def show(self, snapshot: RunSnapshot | None, size: tuple[int, int], *, ascii_only: bool) -> None:
+    def show(
+        self, snapshot: RunSnapshot | None, size: tuple[int, int], *, ascii_only: bool
+    ) -> None:
         """Fill a region of this size."""
         wanted = (content_key(snapshot), size, ascii_only)
         if wanted == self._shown:
             return
         self._shown = wanted
         width, height = size
-        found = [] if snapshot is None else lines_below(snapshot, width - 2, min(height, self.MOST), ascii_only=ascii_only)
+        found = (
+            []
+            if snapshot is None
+            else lines_below(snapshot, width - 2, min(height, self.MOST), ascii_only=ascii_only)
+        )
         for index, line in enumerate(self.query(Line)):
             line.put(Content.assemble(" ", found[index]) if index < len(found) else Content(""))
 
@@ -178,14 +244,249 @@ class SamplesPanel(Panel):
             return
         if snapshot is not None:
             sampling = snapshot.config.sampling
-            drawn = "greedy" if sampling.is_greedy else f"T {sampling.temperature:g} · top-p {sampling.top_p:g} · seed {sampling.seed}"
+            drawn = (
+                "greedy"
+                if sampling.is_greedy
+                else f"T {sampling.temperature:g} · top-p {sampling.top_p:g} · seed {sampling.seed}"
+            )
             self.set_reactive(Panel.legend, Content.styled(drawn, palette.DIM))
         self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size."""
-        self._inside = [] if self._snapshot is None else lines_below(self._snapshot, width, height, ascii_only=self.ascii_only)
+        self._inside = (
+            []
+            if self._snapshot is None
+            else lines_below(self._snapshot, width, height, ascii_only=self.ascii_only)
+        )
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return one line."""
-        return padded(segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width)
+        return padded(
+            segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width
+        )
+
+
+MOST_WORDS = 400
+"""Words that are compared of two texts."""
+MOST_NEW = 0.5
+"""Share of new words above which highlighting them says nothing."""
+_WORD = re.compile(r"\s*\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """The samples of one step, with those of earlier steps."""
+
+    step: int
+    index: int
+    """Index among the steps with samples, from 0."""
+    steps: int
+    """The number of steps with samples."""
+    prompts: tuple[str, ...]
+    now: dict[str, SampleRow] = field(default_factory=dict)
+    """By prompt; without an entry, the prompt has no sample at this step."""
+    before: tuple[dict[str, SampleRow], ...] = ()
+    """The samples of the earlier steps, newest first."""
+    evaluation: EvaluationRow | None = None
+    """The latest evaluation up to this step."""
+    name: str = "val"
+    """Name of the evaluated set."""
+    loaded: bool = True
+    """Whether the samples have been read yet."""
+    newlines: Newlines = "space"
+    """How line breaks in samples are shown."""
+
+
+class HistoryPanel(Panel):
+    """One step of the history; the chosen prompt is shown in full, with its text from earlier
+    steps.
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Samples, step by step", id=id)
+        self.page: HistoryPage | None = None
+        """The page shown; set by `show`."""
+        self.chosen = 0
+        """Index of the prompt shown in full."""
+        self._inside: list[Content] = []
+
+    def show(self, page: HistoryPage, chosen: int) -> None:
+        """Show a step."""
+        self.page, self.chosen = page, chosen
+        self.set_reactive(
+            Panel.legend, Content.styled(f"{page.index + 1} of {page.steps}", palette.DIM)
+        )
+        self.redraw()
+
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out the lines for this size."""
+        plain_terminal = bool(getattr(self.app, "no_color", False))
+        self._inside = (
+            []
+            if self.page is None
+            else page_lines(self.page, self.chosen, width, height, no_colour=plain_terminal)
+        )
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return one line."""
+        return padded(
+            segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width
+        )
+
+
+def page_lines(
+    page: HistoryPage, chosen: int, width: int, height: int, *, no_colour: bool = False
+) -> list[Content]:
+    """Return at most `height` lines: the step, then each prompt's sample.
+
+    The chosen prompt's sample comes in full, with those of the steps before.
+    """
+    lines = [_head(page, width), Content("")]
+    room = height - len(lines)
+    if not page.loaded or not page.prompts:
+        return lines
+    short = [
+        _now(page, prompt, width, no_colour=no_colour, chosen=index == chosen)
+        for index, prompt in enumerate(page.prompts)
+    ]
+    others = len(short) - 1
+    gap = 1 if room >= 4 * len(short) else 0
+    each = max(1, min(6, (room - others * gap) // (2 * others + 2))) if others else 0
+    kept = [
+        len(block) if index == chosen else min(each, len(block))
+        for index, block in enumerate(short)
+    ]
+    free = room - sum(kept) - others * gap
+    kept[chosen] = max(1, min(kept[chosen], kept[chosen] + free))
+    free = room - sum(kept) - others * gap
+    for index in range(
+        len(short)
+    ):  # spare lines go to texts that were cut, but half of them to earlier steps
+        more = min(len(short[index]) - kept[index], max(0, free) // 2)
+        kept[index], free = kept[index] + more, free - more
+    earlier = {chosen: _earlier(page, page.prompts[chosen], width, free)}
+    free -= len(earlier[chosen])
+    for left, index in zip(
+        range(others, 0, -1), (index for index in range(len(short)) if index != chosen), strict=True
+    ):
+        earlier[index] = _earlier(
+            page, page.prompts[index], width, free // left
+        )  # if lines are left, earlier samples of the other prompts
+        free -= len(earlier[index])
+    for index, block in enumerate(short):
+        lines += [*cut_lines(block, width, kept[index]), *earlier[index], *[Content("")] * gap]
+    return lines[:height]
+
+
+def _head(page: HistoryPage, width: int) -> Content:
+    """Return `step 2,000  val ppl 67.2  ────────●────`: the step's place on the way to the
+    newest."""
+    value = figure(page.evaluation.perplexity) if page.evaluation is not None else "–"
+    at = (
+        f" @{count(page.evaluation.step)}"
+        if page.evaluation is not None and page.evaluation.step != page.step
+        else ""
+    )
+    left = Content.assemble(
+        ("step ", palette.DIM), (count(page.step).rjust(len(count(page.step))), f"bold {palette.BRIGHT}"), (f"  {page.name} ppl ", palette.DIM),
+        (value, f"bold {palette.VALIDATION}"), (at, palette.DIM), "  ",
+    )  # fmt: skip
+    cells = width - left.cell_length
+    if cells < 3:
+        return left.truncate(width, ellipsis=True)
+    place = (
+        round(page.index / max(1, page.steps - 1) * (cells - 1)) if page.steps > 1 else cells - 1
+    )
+    return Content.assemble(
+        left,
+        ("━" * place, palette.FOCUS),
+        ("●", f"bold {palette.FOCUS}"),
+        ("─" * (cells - 1 - place), palette.BORDER),
+    )
+
+
+def _now(
+    page: HistoryPage, prompt: str, width: int, *, no_colour: bool, chosen: bool
+) -> list[Content]:
+    """Return `› The state of the Union is strong…` in full."""
+    row = page.now.get(prompt)
+    sign = Content.styled("› " if chosen else "  ", f"bold {palette.FOCUS}")
+    shown = safe_content(prompt, newlines=page.newlines, limit=200).stylize(
+        f"bold {palette.BRIGHT}"
+    )
+    if row is None:
+        return [
+            Content.assemble(sign, shown, (" – no sample at this step", palette.DIM)).truncate(
+                width, ellipsis=True
+            )
+        ]
+    before = next((rows[prompt].text for rows in page.before if prompt in rows), None)
+    wrapped = Content.assemble(
+        shown, continuation(row.text, before, no_colour=no_colour, newlines=page.newlines)
+    ).wrap(max(8, width - 2))
+    return [
+        Content.assemble(sign if index == 0 else "  ", line.rstrip())
+        for index, line in enumerate(wrapped)
+    ]
+
+
+def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Content]:
+    """Return `@1,000 is the the of …`, dim: the newest in full if the others keep a line each."""
+    rows = [found[prompt] for found in page.before if prompt in found]
+    blocks = [_wrapped(row, width, page.newlines) for row in rows[: max(0, height)]]
+    lines: list[Content] = []
+    for index, block in enumerate(blocks):
+        room = height - len(lines) - (len(blocks) - 1 - index)
+        lines += cut_lines(
+            block,
+            width,
+            max(1, room) if index == 0 else max(1, room // (len(blocks) - index)),
+            palette.DIM,
+        )
+    return lines[: max(0, height)]
+
+
+def _wrapped(row: SampleRow, width: int, newlines: Newlines) -> list[Content]:
+    step = f"@{count(row.step)} "
+    kept = row.text[:LONGEST].strip() if newlines == "space" else row.text[:LONGEST].strip("\n")
+    text = safe_content(kept, newlines=newlines).stylize(palette.DIM)
+    return [
+        Content.assemble(
+            (f"  {step}" if index == 0 else " " * (2 + len(step)), palette.DIM), line.rstrip()
+        )
+        for index, line in enumerate(text.wrap(max(8, width - 2 - len(step))))
+    ]
+
+
+def continuation(
+    text: str, before: str | None, *, no_colour: bool = False, newlines: Newlines = "space"
+) -> Content:
+    """Style a text by what is new since the text before.
+
+    The common beginning is dim. After it, new words are bright and kept words dim, unless most are
+    new: then the rest is plain. Everything is plain without a text before.
+    """
+    words = _words(text, newlines)
+    if before is None:
+        return Content.styled("".join(words), palette.TEXT)
+    kept = [False] * len(words)
+    bare = [word.strip() for word in words]
+    for block in SequenceMatcher(
+        None, [word.strip() for word in _words(before, newlines)], bare, autojunk=False
+    ).get_matching_blocks():
+        kept[block.b : block.b + block.size] = [True] * block.size
+    same_until = next((index for index, same in enumerate(kept) if not same), len(kept))
+    if kept.count(False) > MOST_NEW * len(kept):
+        return Content.assemble(
+            ("".join(words[:same_until]), palette.BASELINE),
+            ("".join(words[same_until:]), palette.TEXT),
+        )
+    new = f"bold {palette.BRIGHT}" if no_colour else palette.BRIGHT
+    return Content.assemble(
+        *((word, palette.BASELINE if same else new) for word, same in zip(words, kept, strict=True))
+    )
+
+
+def _words(text: str, newlines: Newlines) -> Sequence[str]:
+    return _WORD.findall(safe_text(text[:LONGEST], newlines=newlines))[:MOST_WORDS]

@@ -11,20 +11,33 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from rnnlm_tui.contract.figures import NOTHING, count, disk, duration, epoch_of, figure, percent, scientific, share, short, time_left, unknown_share_text
-from rnnlm_tui.contract.status import LIVING, RunStatus
-from rnnlm_tui.supervisor.remaining import Eta, SteadyEta
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.bars import bar
-from rnnlm_tui.tui.widgets.line import Line
-from rnnlm_tui.tui.widgets.readings import steady_reading
-from rnnlm_tui.tui.widgets.status_line import progress_colour
-from rnnlm_tui.tui.widgets.train_data import level_to_beat, split_name
+from rnnlm_tui.client.remaining import Eta, SteadyEta
+from rnnlm_tui.schema.formatting import (
+    NOTHING,
+    count,
+    disk,
+    duration,
+    epoch_of,
+    figure,
+    percent,
+    scientific,
+    share,
+    short,
+    time_left,
+    unknown_share_text,
+)
+from rnnlm_tui.schema.status import LIVING, RunStatus
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.text import bar
+from rnnlm_tui.tui.views.charts import level_to_beat, split_name
+from rnnlm_tui.tui.views.machine import steady_reading
+from rnnlm_tui.tui.views.status import progress_colour
+from rnnlm_tui.tui.widgets.panel import Line
 
 if TYPE_CHECKING:
-    from rnnlm_tui.contract.metrics import EvaluationRow, HardwareRow
-    from rnnlm_tui.contract.summary import RunSummary
-    from rnnlm_tui.supervisor.monitor import RunSnapshot
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.metrics import EvaluationRow, HardwareRow
+    from rnnlm_tui.schema.summary import RunSummary
 
 Trend = Literal["falling", "level", "rising"]
 TREND_NATS = 0.003
@@ -73,20 +86,30 @@ def busy(rows: Sequence[HardwareRow], status: RunStatus) -> Content:
     row = steady_reading(rows)
     if row is None or status not in LIVING:
         return Content("")
-    name, value = ("GPU", row.gpu_percent) if row.gpu_percent is not None else ("CPU", row.cpu_percent)
-    return Content.assemble((f"{name} ", palette.DIM), (f"{value:.0f}", f"bold {_alarm(status)}"), (" %", palette.DIM))
+    name, value = (
+        ("GPU", row.gpu_percent) if row.gpu_percent is not None else ("CPU", row.cpu_percent)
+    )
+    return Content.assemble(
+        (f"{name} ", palette.DIM), (f"{value:.0f}", f"bold {_alarm(status)}"), (" %", palette.DIM)
+    )
 
 
 def _alarm(status: RunStatus) -> str:
     return palette.WARN if status in ("stalled", "degraded") else palette.BRIGHT
 
 
-def _label(label: str, value: str, *, colour: str = palette.BRIGHT, bold: bool = True, unit: str = "") -> Content:
+def _label(
+    label: str, value: str, *, colour: str = palette.BRIGHT, bold: bool = True, unit: str = ""
+) -> Content:
     style = f"bold {colour}" if bold else colour
-    return Content.assemble((f"{label} ", palette.DIM), (value, style), (f" {unit}" if unit else "", palette.DIM))
+    return Content.assemble(
+        (f"{label} ", palette.DIM), (value, style), (f" {unit}" if unit else "", palette.DIM)
+    )
 
 
-def in_columns(places: tuple[int, ...], parts: list[Content], width: int, *, packed: bool = False) -> Content:
+def in_columns(
+    places: tuple[int, ...], parts: list[Content], width: int, *, packed: bool = False
+) -> Content:
     """Put each part at its column; a long part shifts the next as little as possible.
 
     `packed` ignores the columns, for figures that no longer change.
@@ -95,7 +118,11 @@ def in_columns(places: tuple[int, ...], parts: list[Content], width: int, *, pac
     for place, part in zip(places, parts, strict=False):
         if not part.plain:
             continue
-        gap = (PACKED if line.plain else places[0]) if packed else max(place - line.cell_length, 2 if line.plain else 0)
+        gap = (
+            (PACKED if line.plain else places[0])
+            if packed
+            else max(place - line.cell_length, 2 if line.plain else 0)
+        )
         if line.cell_length + gap + part.cell_length > width:
             break
         line = Content.assemble(line, " " * gap, part)
@@ -111,38 +138,66 @@ def progress_line(summary: RunSummary, eta: Eta | None, width: int, *, ascii_onl
     most = summary.max_steps
     step, end = count(summary.step), count(most) if most else NOTHING
     fraction = summary.step / most if most else None
-    head = Content.assemble((" step ", palette.DIM), (step.rjust(len(end)), f"bold {palette.BRIGHT}"), (f" / {end}", palette.DIM))
+    head = Content.assemble(
+        (" step ", palette.DIM),
+        (step.rjust(len(end)), f"bold {palette.BRIGHT}"),
+        (f" / {end}", palette.DIM),
+    )
     tail = _time_left(summary, eta, ascii_only=ascii_only)
     reserved = max(tail.cell_length, 21 if eta is not None and eta.seconds > 60 else 13)
     share = percent(fraction)
     number, _, sign = share.partition(" ")
-    percents = Content.assemble((number.rjust(3), f"bold {palette.BRIGHT}"), (f" {sign}", palette.DIM))
+    percents = Content.assemble(
+        (number.rjust(3), f"bold {palette.BRIGHT}"), (f" {sign}", palette.DIM)
+    )
     room = width - head.cell_length - 2 - 1 - percents.cell_length - 2 - reserved - 1
     if room < 6:
-        return Content.assemble(head, " " * max(1, width - head.cell_length - tail.cell_length - 1), tail)
-    tokens = Content.assemble("  ", (short(summary.tokens_seen).rjust(5), palette.TEXT), (" tokens", palette.DIM))
+        return Content.assemble(
+            head, " " * max(1, width - head.cell_length - tail.cell_length - 1), tail
+        )
+    tokens = Content.assemble(
+        "  ", (short(summary.tokens_seen).rjust(5), palette.TEXT), (" tokens", palette.DIM)
+    )
     if room - tokens.cell_length >= LEAST_BAR:
         head, room = head + tokens, room - tokens.cell_length
-    line = Content.assemble(head, "  ", bar(room, fraction, colour=progress_colour(summary.status), ascii=ascii_only), " ", percents)
-    return Content.assemble(line, " " * max(1, width - line.cell_length - tail.cell_length - 1), tail)
+    line = Content.assemble(
+        head,
+        "  ",
+        bar(room, fraction, colour=progress_colour(summary.status), ascii=ascii_only),
+        " ",
+        percents,
+    )
+    return Content.assemble(
+        line, " " * max(1, width - line.cell_length - tail.cell_length - 1), tail
+    )
 
 
 def _time_left(summary: RunSummary, eta: Eta | None, *, ascii_only: bool) -> Content:
     status = summary.status
     if status == "stalled":
-        return Content.styled(f"{'~' if ascii_only else '◌'} time left unknown", f"bold {palette.WARN}")
+        return Content.styled(
+            f"{'~' if ascii_only else '◌'} time left unknown", f"bold {palette.WARN}"
+        )
     if status == "running" and eta is not None:
         left, more = time_left(eta.seconds, eta.margin)
-        return Content.assemble((left, f"bold {palette.TRAIN}"), (f" {more}" if more else "", palette.DIM))
+        return Content.assemble(
+            (left, f"bold {palette.TRAIN}"), (f" {more}" if more else "", palette.DIM)
+        )
     if status in ("finished", "stopped") and summary.test.perplexity is not None:
         sliced = summary.evaluation.name not in (None, "validation", summary.test.name)
-        return _label("full test" if sliced else "test", figure(summary.test.perplexity), colour=palette.VALIDATION)
+        return _label(
+            "full test" if sliced else "test",
+            figure(summary.test.perplexity),
+            colour=palette.VALIDATION,
+        )
     words = {
         "running": "estimating time left", "paused": "paused", "stopped": "stopped", "finished": "finished", "failed": "failed",
         "crashed": "crashed", "lost": "time left unknown", "draft": "not started", "preparing": "starting",
         "degraded": "time left unknown",
     }  # fmt: skip
-    return Content.styled(words[status], palette.BAD if status in ("failed", "crashed") else palette.DIM)
+    return Content.styled(
+        words[status], palette.BAD if status in ("failed", "crashed") else palette.DIM
+    )
 
 
 def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Content:
@@ -152,15 +207,31 @@ def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Con
     head = Content.styled(f" {PHASES.get(preparing.phase, preparing.phase)}", palette.TEXT)
     if not preparing.total and not preparing.done:
         return head  # nothing to count
-    amount = f"{disk(preparing.done)} of {disk(preparing.total)}" if preparing.total else disk(preparing.done)
+    amount = (
+        f"{disk(preparing.done)} of {disk(preparing.total)}"
+        if preparing.total
+        else disk(preparing.done)
+    )
     tail = Content.styled(amount.rjust(17), palette.DIM)
     number, _, sign = percent(fraction).partition(" ")
-    percents = Content.assemble((number.rjust(3), f"bold {palette.BRIGHT}"), (f" {sign}", palette.DIM))
+    percents = Content.assemble(
+        (number.rjust(3), f"bold {palette.BRIGHT}"), (f" {sign}", palette.DIM)
+    )
     start = max(32, head.cell_length + 2)
     room = width - start - 1 - percents.cell_length - 2 - tail.cell_length - 1
     if room < 6:
-        return Content.assemble(head, " " * max(1, width - head.cell_length - tail.cell_length - 1), tail)
-    return Content.assemble(head, " " * (start - head.cell_length), bar(room, fraction, ascii=ascii_only), " ", percents, "  ", tail)
+        return Content.assemble(
+            head, " " * max(1, width - head.cell_length - tail.cell_length - 1), tail
+        )
+    return Content.assemble(
+        head,
+        " " * (start - head.cell_length),
+        bar(room, fraction, ascii=ascii_only),
+        " ",
+        percents,
+        "  ",
+        tail,
+    )
 
 
 class KeyFigures(Vertical):
@@ -179,10 +250,16 @@ class KeyFigures(Vertical):
         for index in range(self.ROWS):
             yield Line(id=f"figures-{index}")
 
-    def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool) -> None:
+    def show(
+        self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool
+    ) -> None:
         """Show the run's figures in `rows` lines of `width` cells."""
         self._count_down(snapshot)
-        lines = [] if snapshot is None else figure_lines(snapshot, self._eta, width, ascii_only=ascii_only)
+        lines = (
+            []
+            if snapshot is None
+            else figure_lines(snapshot, self._eta, width, ascii_only=ascii_only)
+        )
         for index, line in enumerate(self.query(Line)):
             line.put(lines[index] if index < min(rows, len(lines)) else Content(""))
 
@@ -196,19 +273,29 @@ class KeyFigures(Vertical):
             self._eta = None
             self._steady.forget()
             return
-        if before is None or (before.summary.run, before.summary.attempt) != (snapshot.summary.run, snapshot.summary.attempt):
+        if before is None or (before.summary.run, before.summary.attempt) != (
+            snapshot.summary.run,
+            snapshot.summary.attempt,
+        ):
             self._steady.forget()
         self._eta = self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), monotonic())
 
 
-def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_only: bool) -> list[Content]:
+def figure_lines(
+    snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_only: bool
+) -> list[Content]:
     """Return the three lines, each figure in a fixed column; more figures on wider terminals."""
     summary, status = snapshot.summary, snapshot.summary.status
     train, packed = summary.train, status not in LIVING
     roomy = width >= ROOMY
-    learns = [_validation(snapshot, with_best=not roomy, ascii_only=ascii_only), _label("train", figure(train.perplexity))]
+    learns = [
+        _validation(snapshot, with_best=not roomy, ascii_only=ascii_only),
+        _label("train", figure(train.perplexity)),
+    ]
     loss = _label("train loss", figure(train.loss))
-    speed = Content.assemble((short(summary.tokens_per_second), f"bold {_alarm(status)}"), (" tok/s", palette.DIM))
+    speed = Content.assemble(
+        (short(summary.tokens_per_second), f"bold {_alarm(status)}"), (" tok/s", palette.DIM)
+    )
     works = [speed, busy(snapshot.hardware, status)]
     norm, rate = figure(summary.train.grad_norm), scientific(summary.train.learning_rate)
     passes, epochs = epoch_of(summary.epoch, summary.epochs)
@@ -219,23 +306,46 @@ def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_on
         works += [_quiet("grad", norm), _quiet("lr" if packed else "lr  ", rate), epoch]
         return [
             first,
-            in_columns(places, [*learns, loss, _bits(snapshot, width - places[-1])], width, packed=packed),
+            in_columns(
+                places, [*learns, loss, _bits(snapshot, width - places[-1])], width, packed=packed
+            ),
             in_columns((places[0], places[0] + 13, *places[1:]), works, width, packed=packed),
         ]
     untrained = summary.model.vocab_size
     start = _quiet("untrained", count(untrained)) if untrained else Content("")
     if width < WIDE:
-        second = in_columns((1, 25, 38, 55, 72), [*learns, start, loss, _bits(snapshot, width - 72)], width, packed=packed)
+        second = in_columns(
+            (1, 25, 38, 55, 72),
+            [*learns, start, loss, _bits(snapshot, width - 72)],
+            width,
+            packed=packed,
+        )
         return [
             first,
             second,
-            in_columns((1, 14, 25, 55, 67, 78), [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch], width, packed=packed),
+            in_columns(
+                (1, 14, 25, 55, 67, 78),
+                [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch],
+                width,
+                packed=packed,
+            ),
         ]
     level = level_to_beat(snapshot)
     beat = _quiet(level[0], figure(level[1])) if level is not None else Content("")
     nats = _quiet("ln V", figure(math.log(untrained))) if untrained else Content("")
-    second = in_columns((1, 25, 38, 55, 75, 93, 105), [*learns, start, beat, loss, nats, _bits(snapshot, width - 105)], width, packed=packed)
-    works += [_best(summary), _quiet("grad norm", norm), _quiet("lr", rate), epoch, _quiet("time used", duration(summary.active_seconds))]
+    second = in_columns(
+        (1, 25, 38, 55, 75, 93, 105),
+        [*learns, start, beat, loss, nats, _bits(snapshot, width - 105)],
+        width,
+        packed=packed,
+    )
+    works += [
+        _best(summary),
+        _quiet("grad norm", norm),
+        _quiet("lr", rate),
+        epoch,
+        _quiet("time used", duration(summary.active_seconds)),
+    ]
     return [first, second, in_columns((1, 14, 25, 55, 75, 93, 113), works, width, packed=packed)]
 
 
@@ -248,8 +358,15 @@ def _bits(snapshot: RunSnapshot, room: int) -> Content:
     judged = snapshot.summary.evaluation
     if judged.bits_per_byte is None and judged.unknown_share:
         return _quiet(f"{split_name(snapshot)} unknown", share(judged.unknown_share))
-    short_words, unknown = _quiet(f"{split_name(snapshot)} bits/byte", figure(judged.bits_per_byte)), unknown_share_text(judged.unknown_share)
-    return short_words if short_words.cell_length + 1 + len(unknown) > room else Content.assemble(short_words, (f" {unknown}" if unknown else "", palette.DIM))
+    short_words, unknown = (
+        _quiet(f"{split_name(snapshot)} bits/byte", figure(judged.bits_per_byte)),
+        unknown_share_text(judged.unknown_share),
+    )
+    return (
+        short_words
+        if short_words.cell_length + 1 + len(unknown) > room
+        else Content.assemble(short_words, (f" {unknown}" if unknown else "", palette.DIM))
+    )
 
 
 def _best(summary: RunSummary) -> Content:
@@ -258,7 +375,10 @@ def _best(summary: RunSummary) -> Content:
     if judged.best_step is None:
         return Content("")
     return Content.assemble(
-        ("best ", palette.DIM), (figure(judged.best_perplexity), palette.TEXT), (" at step ", palette.DIM), (count(judged.best_step), palette.TEXT)
+        ("best ", palette.DIM),
+        (figure(judged.best_perplexity), palette.TEXT),
+        (" at step ", palette.DIM),
+        (count(judged.best_step), palette.TEXT),
     )
 
 
@@ -288,7 +408,12 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> 
     if not rows:
         untrained, first = summary.model.vocab_size, snapshot.config.evaluation.every
         note = f"  untrained {count(untrained)}" if with_best and untrained else ""
-        if not with_best and summary.status in LIVING and first and summary.step < first <= (summary.max_steps or first):
+        if (
+            not with_best
+            and summary.status in LIVING
+            and first
+            and summary.step < first <= (summary.max_steps or first)
+        ):
             note = f"  first at {count(first)}"
         return _label(name, NOTHING) + Content.styled(note, palette.DIM)
     value = _label(name, figure(rows[-1].perplexity), colour=palette.VALIDATION)
@@ -299,11 +424,20 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> 
     star = Content.styled(f" {sign}", palette.VALIDATION) if best else Content("")
     patience = summary.patience
     if patience is not None and patience.waited and summary.status in LIVING:
-        return Content.assemble(value, star, (f" patience {patience.waited}/{patience.limit}", palette.WARN))
+        return Content.assemble(
+            value, star, (f" patience {patience.waited}/{patience.limit}", palette.WARN)
+        )
     going = trend(rows) if summary.status in ("running", "paused") else None
     arrow, plain, colour = TREND_SIGNS[going] if going is not None else ("", "", "")
     towards = f" {plain if ascii_only else arrow}" if going is not None else ""
     if with_best and not best and judged.best_step is not None:
         at = count(judged.best_step) if judged.best_step < 100_000 else short(judged.best_step)
-        return Content.assemble(value, (towards, colour), (f" {sign}{figure(judged.best_perplexity)}", palette.VALIDATION), (f" @{at}", palette.DIM))
-    return Content.assemble(value, star, (f"{towards} {going}" if going is not None else "", colour))
+        return Content.assemble(
+            value,
+            (towards, colour),
+            (f" {sign}{figure(judged.best_perplexity)}", palette.VALIDATION),
+            (f" @{at}", palette.DIM),
+        )
+    return Content.assemble(
+        value, star, (f"{towards} {going}" if going is not None else "", colour)
+    )

@@ -1,4 +1,5 @@
-"""Layout of the train screen by terminal size: figures come first, and perplexity is dropped last."""
+"""Layout of the train screen by terminal size: figures come first, and perplexity is dropped
+last."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ class _Stack:
         return region
 
 
-def arrangement(size: Size, alone: str | None = None, *, below: int = 0, hidden: Collection[str] = ()) -> Places:
+def arrangement(
+    size: Size, alone: str | None = None, *, below: int = 0, hidden: Collection[str] = ()
+) -> Places:
     """Return the regions for a body of this size.
 
     Args:
@@ -60,8 +63,15 @@ def arrangement(size: Size, alone: str | None = None, *, below: int = 0, hidden:
 
 def _alone(size: Size, chart: str, below: int) -> Places:
     trouble = max(0, min(below, size.height - FIGURES - CHART_LEAST))
-    places = {"figures": Region(0, 0, size.width, FIGURES), chart: Region(0, FIGURES, size.width, max(CHART_LEAST, size.height - FIGURES - trouble))}
-    return {**places, "sample-lines": Region(0, size.height - trouble, size.width, trouble)} if trouble else places
+    places = {
+        "figures": Region(0, 0, size.width, FIGURES),
+        chart: Region(0, FIGURES, size.width, max(CHART_LEAST, size.height - FIGURES - trouble)),
+    }
+    return (
+        {**places, "sample-lines": Region(0, size.height - trouble, size.width, trouble)}
+        if trouble
+        else places
+    )
 
 
 def _narrow(size: Size, below: int, *, lower: bool) -> Places:
@@ -102,7 +112,8 @@ def _narrow(size: Size, below: int, *, lower: bool) -> Places:
 
 
 def _wide(size: Size, below: int, *, left: bool, lower: bool) -> Places:
-    """Lay out 120×37: runs over events at the left (24), perplexity 96×13, three charts, machine."""
+    """Lay out 120×37: runs over events at the left (24), perplexity 96×13, three charts,
+    machine."""
     width, height = size
     column = (24 if width < 150 else 28) if left else 0
     spare = height - 37
@@ -153,7 +164,9 @@ def _full(size: Size, *, left: bool, lower: bool) -> Places:
         places["machine"] = Region(column, below + charts, third, bottom)
         places["samples"] = Region(column + third, below + charts, width - column - third, bottom)
     else:
-        _row(places, ("gpu", "memory"), Region(column, below + first, width - column, charts - first))
+        _row(
+            places, ("gpu", "memory"), Region(column, below + first, width - column, charts - first)
+        )
     return places
 
 
@@ -162,11 +175,17 @@ def _row(places: dict[str, Region], names: Sequence[str], region: Region) -> Non
     each = region.width // len(names)
     for index, name in enumerate(names):
         x = region.x + index * each
-        places[name] = Region(x, region.y, region.right - x if index == len(names) - 1 else each, region.height)
+        places[name] = Region(
+            x, region.y, region.right - x if index == len(names) - 1 else each, region.height
+        )
 
 
 def _left_column(width: int, height: int, *, runs: int) -> dict[str, Region]:
-    return {"other-runs": Region(0, 0, width, runs), "events": Region(0, runs, width, height - runs)} if width else {}
+    return (
+        {"other-runs": Region(0, 0, width, runs), "events": Region(0, runs, width, height - runs)}
+        if width
+        else {}
+    )
 
 
 class PlacedLayout(Layout):
@@ -177,11 +196,25 @@ class PlacedLayout(Layout):
     def __init__(self) -> None:
         self.places: Places = {}
 
-    def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:  # noqa: ARG002 (Textual's signature)
+    def arrange(
+        self,
+        parent: Widget,
+        children: list[Widget],
+        size: Size,
+        greedy: bool = True,  # noqa: ARG002
+    ) -> ArrangeResult:
         parent.pre_layout(self)
         found = [(child, self.places.get(child.id or "")) for child in children]
-        placements = [WidgetPlacement(region, NULL_OFFSET, Spacing(0, 0, 0, 0), child) for child, region in found if region is not None]
-        veil = [WidgetPlacement(size.region, NULL_OFFSET, Spacing(0, 0, 0, 0), child, order=1) for child in children if child.id == "veil"]
+        placements = [
+            WidgetPlacement(region, NULL_OFFSET, Spacing(0, 0, 0, 0), child)
+            for child, region in found
+            if region is not None
+        ]
+        veil = [
+            WidgetPlacement(size.region, NULL_OFFSET, Spacing(0, 0, 0, 0), child, order=1)
+            for child in children
+            if child.id == "veil"
+        ]
         return [*placements, *veil]
 
 

@@ -4,4 +4,6 @@ import os
 import runpy
 from pathlib import Path
 
-runpy.run_path(str(Path(__file__).parents[1] / "crash_points.py"))["install"](os.environ["RNNLM_TUI_CRASH_POINT"])
+runpy.run_path(str(Path(__file__).parents[1] / "crash_points.py"))["install"](
+    os.environ["RNNLM_TUI_CRASH_POINT"]
+)

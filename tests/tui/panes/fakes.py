@@ -1,18 +1,19 @@
-"""The seams that the panes' tests stand on: services without disk, a sampler without a process, a run made of figures."""
+"""The seams that the panes' tests stand on: services without disk, a sampler without a process, a
+run made of figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, SampleRow
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.contract.summary import CheckpointFigures, EvaluationFigures, ModelFigures, RunSummary
-from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.summary import CheckpointFigures, EvaluationFigures, ModelFigures, RunSummary
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import empty_table
-from rnnlm_tui.supervisor.monitor import RunSnapshot
 
 NOW = 1_760_000_000.0
 RUN = RunDirectory(Path("/runs/plain-otter"))
@@ -28,9 +29,23 @@ CONFIG = parse_config(
 """Figures that stay when the preset is tuned."""
 
 
-def checkpoint(step: int, loss: float | None, *, best: bool = False, last: bool = False, age: float = 0.0) -> CheckpointRow:
+def checkpoint(
+    step: int, loss: float | None, *, best: bool = False, last: bool = False, age: float = 0.0
+) -> CheckpointRow:
     """A checkpoint of the index."""
-    return CheckpointRow(1, step, step / 594, step * 640, 3.93, loss, 6_500_000, f"checkpoints/step-{step:09d}", best, last, NOW - age)
+    return CheckpointRow(
+        1,
+        step,
+        step / 594,
+        step * 640,
+        3.93,
+        loss,
+        6_500_000,
+        f"checkpoints/step-{step:09d}",
+        best,
+        last,
+        NOW - age,
+    )
 
 
 CHECKPOINTS = (checkpoint(1000, 4.4671, age=150), checkpoint(2000, 4.2077, age=43), checkpoint(3000, 4.1059, age=19), checkpoint(3700, 4.0622, best=True, age=12), checkpoint(3750, None, last=True))  # fmt: skip
@@ -39,7 +54,8 @@ SAMPLES = (
         1,
         3700,
         "The state of the Union",
-        " is strong, and the Congress must act on the program of the American people. We have a great responsibility.",
+        " is strong, and the Congress must act on the program of the American people. We have a"
+        " great responsibility.",
         40,
         7,
         NOW,
@@ -48,15 +64,31 @@ SAMPLES = (
         1,
         3700,
         "My fellow Americans,",
-        " we are now in the second year of a new effort to bring down the cost of health care, and we will not let it.",
+        " we are now in the second year of a new effort to bring down the cost of health care, and"
+        " we will not let it.",
         40,
         7,
         NOW + 1,
     ),
     SampleRow(
-        1, 3700, "We must", " work together to reduce the deficit and strengthen the security of the nation. That is why I propose tonight.", 40, 7, NOW + 2
+        1,
+        3700,
+        "We must",
+        " work together to reduce the deficit and strengthen the security of the nation. That is"
+        " why I propose tonight.",
+        40,
+        7,
+        NOW + 2,
     ),
-    SampleRow(1, 1000, "The state of the Union", " of the the people of the world. We have to the Congress.", 40, 7, NOW - 90),
+    SampleRow(
+        1,
+        1000,
+        "The state of the Union",
+        " of the the people of the world. We have to the Congress.",
+        40,
+        7,
+        NOW - 90,
+    ),
 )
 
 
@@ -75,4 +107,6 @@ def make_snapshot(
         corpus="presidents", updated=NOW, model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488),
         validation=EvaluationFigures(perplexity=58.1), checkpoints=CheckpointFigures(best=3700, last=3750, count=len(checkpoints)),
     )  # fmt: skip
-    return RunSnapshot(summary, config, empty_table(), (), tuple(samples), (), tuple(checkpoints), (), (), None)
+    return RunSnapshot(
+        summary, config, empty_table(), (), tuple(samples), (), tuple(checkpoints), (), (), None
+    )

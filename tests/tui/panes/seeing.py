@@ -9,10 +9,10 @@ from time import monotonic
 
 from textual.pilot import Pilot
 
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.appearance import Display
+from rnnlm_tui.tui.theme import Display
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import RUN
 
@@ -21,7 +21,12 @@ PATIENCE_SECONDS = 20.0
 
 @asynccontextmanager
 async def opened(
-    services: FakeServices, pane: Pane, *, size: tuple[int, int] = (80, 24), run: RunDirectory | None = RUN, ascii_only: bool = False
+    services: FakeServices,
+    pane: Pane,
+    *,
+    size: tuple[int, int] = (80, 24),
+    run: RunDirectory | None = RUN,
+    ascii_only: bool = False,
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on a pane, settled."""
     app = RnnlmApp(run, pane, services=services, display=Display(ascii_only=ascii_only))
@@ -37,7 +42,10 @@ async def until(pilot: Pilot[int], condition: Callable[[], bool]) -> None:
     """Wait for it, at most PATIENCE_SECONDS."""
     deadline = monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert monotonic() < deadline, f"did not happen within {PATIENCE_SECONDS:.0f} s; the screen shows\n{screen_text(pilot.app)}"
+        assert monotonic() < deadline, (
+            f"did not happen within {PATIENCE_SECONDS:.0f} s; the screen"
+            f" shows\n{screen_text(pilot.app)}"
+        )
         await pilot.pause()
         await asyncio.sleep(0.01)
 

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.metrics import SampleRow
+from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import SnapshotChanged
 from rnnlm_tui.tui.screens import checkpoints
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.prompt import PromptScreen
-from rnnlm_tui.tui.widgets.checkpoint_detail import samples_at
-from rnnlm_tui.tui.widgets.checkpoint_table import CheckpointTable
+from rnnlm_tui.tui.widgets.checkpoints import CheckpointTable, samples_at
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES, checkpoint, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
@@ -38,14 +37,57 @@ async def test_checkpoints_stand_newest_first_with_marks_and_the_distance_to_the
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         await until_shown(pilot, "▸ last", "★ best")
         rows = [line.split() for line in screen_text(app).splitlines()[3:9]]
-        assert rows[0] == ["│", "step", "epoch", "val", "ppl", "Δ", "best", "train", "loss", "MB", "age", "mark", "│"]
-        assert rows[1] == ["│", "›", "3,750", "6.3", "–", "–", "3.93", "6.5", "now", "▸", "last", "│"]
-        assert rows[2] == ["│", "3,700", "6.2", "58.1", "0.0", "3.93", "6.5", "12", "s", "★", "best", "│"]
+        assert rows[0] == [
+            "│",
+            "step",
+            "epoch",
+            "val",
+            "ppl",
+            "Δ",
+            "best",
+            "train",
+            "loss",
+            "MB",
+            "age",
+            "mark",
+            "│",
+        ]
+        assert rows[1] == [
+            "│",
+            "›",
+            "3,750",
+            "6.3",
+            "–",
+            "–",
+            "3.93",
+            "6.5",
+            "now",
+            "▸",
+            "last",
+            "│",
+        ]
+        assert rows[2] == [
+            "│",
+            "3,700",
+            "6.2",
+            "58.1",
+            "0.0",
+            "3.93",
+            "6.5",
+            "12",
+            "s",
+            "★",
+            "best",
+            "│",
+        ]
         assert rows[5] == ["│", "1,000", "1.7", "87.1", "+29.0", "3.93", "6.5", "2", "min", "│"]
 
 
 async def test_the_cursor_shows_files_hashes_and_where_a_run_resumes() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints", size=(120, 40)) as (_app, pilot):
+    async with opened(FakeServices(make_snapshot()), "checkpoints", size=(120, 40)) as (
+        _app,
+        pilot,
+    ):
         await pilot.press("down")
         await until_shown(
             pilot,
@@ -85,7 +127,12 @@ async def test_verify_marks_good_files_and_names_a_damaged_one() -> None:
         await pilot.press("v")
         await until_shown(pilot, "✓ verified just now", "✓ model", "all 3 files verified")
         await pilot.press("down", "down", "v")
-        await until_shown(pilot, "✗ damaged", "✗ model", "step 3,000 is damaged; step 3,750 is intact: enter samples from it")
+        await until_shown(
+            pilot,
+            "✗ damaged",
+            "✗ model",
+            "step 3,000 is damaged; step 3,750 is intact: enter samples from it",
+        )
 
 
 async def test_p_pins_a_checkpoint_and_lets_a_pinned_one_go() -> None:
@@ -98,7 +145,13 @@ async def test_p_pins_a_checkpoint_and_lets_a_pinned_one_go() -> None:
         assert ("pin", "plain-otter", 3000) in services.calls
         snapshot = make_snapshot()
         figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3000,)})
-        app.post_message(SnapshotChanged(replace(snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures}))))
+        app.post_message(
+            SnapshotChanged(
+                replace(
+                    snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures})
+                )
+            )
+        )
         await until_shown(pilot, "⚑ pinned", "p Unpin")
         await pilot.press("p")
         await until_shown(pilot, "step 3,000 unpinned")
@@ -131,29 +184,43 @@ async def test_what_a_check_found_stays_when_the_manifest_is_read_later() -> Non
 
 
 async def test_every_mark_of_a_checkpoint_shows_where_its_words_have_no_room() -> None:
-    services = FakeServices(make_snapshot(checkpoints=(replace(CHECKPOINTS[-1], best=True, last=True),)))
+    services = FakeServices(
+        make_snapshot(checkpoints=(replace(CHECKPOINTS[-1], best=True, last=True),))
+    )
     services.damaged["step-000003750"] = "model.safetensors is damaged: sha256 differs"
     async with opened(services, "checkpoints") as (app, pilot):
         snapshot = services.snapshots["plain-otter"] if services.snapshots else app.snapshot
         assert snapshot is not None
         figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3750,)})
-        app.post_message(SnapshotChanged(replace(snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures}))))
+        app.post_message(
+            SnapshotChanged(
+                replace(
+                    snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures})
+                )
+            )
+        )
         await until_shown(pilot, "★ best  ▸ last  ⚑")
         await pilot.press("v")
         await until_shown(pilot, "✗ damaged  ★  ▸  ⚑")
 
 
-async def test_the_cursor_stays_on_its_checkpoint_when_new_ones_come_and_follows_the_newest_at_the_top() -> None:
+async def test_the_cursor_stays_on_its_checkpoint_when_new_ones_come_and_follows_the_newest_at_the_top() -> (
+    None
+):
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         table = pane(app).query_one(CheckpointTable)
         await pilot.press("down")
         await until(pilot, lambda: table.step == 3700)
-        app.post_message(SnapshotChanged(make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4000, 4.05)))))
+        app.post_message(
+            SnapshotChanged(make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4000, 4.05))))
+        )
         await until_shown(pilot, "4,000")
         assert table.step == 3700
         await pilot.press("up", "up")
         await until(pilot, lambda: table.step == 4000)
-        app.post_message(SnapshotChanged(make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4100, 4.05)))))
+        app.post_message(
+            SnapshotChanged(make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4100, 4.05))))
+        )
         await until(pilot, lambda: table.step == 4100)
 
 
@@ -178,7 +245,10 @@ async def test_nothing_is_redrawn_when_nothing_changed() -> None:
 
 
 async def test_a_run_without_checkpoints_says_so_and_enter_does_no_harm() -> None:
-    async with opened(FakeServices(make_snapshot(checkpoints=(), samples=())), "checkpoints") as (app, pilot):
+    async with opened(FakeServices(make_snapshot(checkpoints=(), samples=())), "checkpoints") as (
+        app,
+        pilot,
+    ):
         await until_shown(pilot, "no checkpoint yet")
         await pilot.press("enter", "v")
         await until_shown(pilot, "no checkpoint yet")
@@ -187,14 +257,21 @@ async def test_a_run_without_checkpoints_says_so_and_enter_does_no_harm() -> Non
 
 async def test_hostile_samples_do_nothing() -> None:
     hostile = SampleRow(1, 3750, "[b]\x1b[2J", "\x9b2J[@click=app.quit]‮text", 3, 7, NOW)
-    async with opened(FakeServices(make_snapshot(samples=(hostile,))), "checkpoints") as (app, pilot):
+    async with opened(FakeServices(make_snapshot(samples=(hostile,))), "checkpoints") as (
+        app,
+        pilot,
+    ):
         await until_shown(pilot, "[b]␛[2J‹9b›2J[@click=app.quit]")
         assert "\x1b" not in screen_text(app)
 
 
 async def test_samples_of_code_keep_their_line_breaks_and_indentation() -> None:
-    snapshot = make_snapshot(samples=(SampleRow(1, 3750, "def f():", "\n    return 1\n", 3, 7, NOW),))
-    snapshot = replace(snapshot, summary=snapshot.summary.model_copy(update={"corpus_layout": "raw"}))
+    snapshot = make_snapshot(
+        samples=(SampleRow(1, 3750, "def f():", "\n    return 1\n", 3, 7, NOW),)
+    )
+    snapshot = replace(
+        snapshot, summary=snapshot.summary.model_copy(update={"corpus_layout": "raw"})
+    )
     async with opened(FakeServices(snapshot), "checkpoints", size=(120, 40)) as (app, pilot):
         await until_shown(pilot, "def f():", "    return 1")
         assert "def f():     return 1" not in screen_text(app)
@@ -215,7 +292,11 @@ async def test_columns_stand_under_their_heads_when_the_terminal_grows() -> None
 
 def test_samples_come_from_the_step_or_the_nearest_before_it() -> None:
     at, note = samples_at(SAMPLES, 3700)
-    assert [sample.prompt for sample in at] == ["The state of the Union", "My fellow Americans,", "We must"]
+    assert [sample.prompt for sample in at] == [
+        "The state of the Union",
+        "My fellow Americans,",
+        "We must",
+    ]
     assert note == ""
     assert samples_at(SAMPLES, 2000)[1] == "at step 1,000"
     assert samples_at(SAMPLES, 10) == ((), "no samples up to this step")

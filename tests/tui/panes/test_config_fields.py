@@ -1,12 +1,13 @@
-"""The fields of the config form: switches, choices, lists, what is pasted, and keys that come in one go."""
+"""The fields of the config form: switches, choices, lists, what is pasted, and keys that come in
+one go."""
 
 from __future__ import annotations
 
 import pytest
 from textual.events import Key, Paste
 
-from rnnlm_tui.contract.config import CELL_SUMMARIES
-from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.schema.config import CELL_SUMMARIES
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.filling import edit, focused, go, pane, write
@@ -42,7 +43,11 @@ async def test_the_cells_say_what_they_are_where_they_are_chosen() -> None:
     async with opened(FakeServices(), "config", run=None) as (_, pilot):
         await go(pilot, "model.cell_type")
         await pilot.press("enter")
-        await until_shown(pilot, *CELL_SUMMARIES.values(), "xLSTM's bare matrix memory: no convolution, norm or projection")
+        await until_shown(
+            pilot,
+            *CELL_SUMMARIES.values(),
+            "xLSTM's bare matrix memory: no convolution, norm or projection",
+        )
 
 
 async def test_prompts_are_edited_one_a_line() -> None:
@@ -51,7 +56,13 @@ async def test_prompts_are_edited_one_a_line() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, TextsScreen))
         await pilot.press("enter", *"God [b]", "ctrl+s")
-        await until(pilot, lambda: app.draft is not None and app.draft.evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]"))
+        await until(
+            pilot,
+            lambda: (
+                app.draft is not None
+                and app.draft.evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]")
+            ),
+        )
         await until_shown(pilot, "4 texts", "was 3 texts")
 
 
@@ -83,7 +94,9 @@ async def test_what_is_pasted_into_a_field_has_no_control_characters() -> None:
         editor = await edit(pilot, "corpus.source")
         editor.post_message(Paste("/data/\x1b]0;x\x07a.txt\x9b"))
         await pilot.press("enter")
-        await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/]0;xa.txt")
+        await until(
+            pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/]0;xa.txt"
+        )
 
 
 async def test_joiners_are_text_in_a_field_pasted_or_typed() -> None:
@@ -92,15 +105,39 @@ async def test_joiners_are_text_in_a_field_pasted_or_typed() -> None:
         editor.post_message(Paste("/data/می\u200cخواهم"))
         editor.post_message(Key("zero_width_joiner", "\u200d"))
         await pilot.press("enter")
-        await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/می\u200cخواهم\u200d")
+        await until(
+            pilot,
+            lambda: (
+                app.draft is not None and app.draft.corpus.source == "/data/می\u200cخواهم\u200d"
+            ),
+        )
 
 
 async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        keys = [*["tab"] * 5, "down", "enter", *"9000", "backspace", "enter", "down", "down", "enter", *"64", "tab"]
+        keys = [
+            *["tab"] * 5,
+            "down",
+            "enter",
+            *"9000",
+            "backspace",
+            "enter",
+            "down",
+            "down",
+            "enter",
+            *"64",
+            "tab",
+        ]
         for key in keys:
             app.post_message(Key(key, key if len(key) == 1 else None))
-        await until(pilot, lambda: app.draft is not None and app.draft.training.max_steps == 900 and app.draft.training.batch_size == 64)
+        await until(
+            pilot,
+            lambda: (
+                app.draft is not None
+                and app.draft.training.max_steps == 900
+                and app.draft.training.batch_size == 64
+            ),
+        )
         await until(pilot, lambda: focused(app) == "evaluation.every")
 
 
@@ -119,7 +156,9 @@ async def test_resizing_between_narrow_and_wide_keeps_field_and_text() -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 16), (60, 15), (120, 18)])
-async def test_after_another_size_the_field_that_is_edited_stands_in_sight(size: tuple[int, int]) -> None:
+async def test_after_another_size_the_field_that_is_edited_stands_in_sight(
+    size: tuple[int, int],
+) -> None:
     async with opened(FakeServices(), "config", run=None, size=(120, 60)) as (app, pilot):
         await go(pilot, "sampling.seed")
         await pilot.press("enter", *"271828")

@@ -1,4 +1,5 @@
-"""A config that was changed and not started is there again at the next start, what is wrong in it included."""
+"""A config that was changed and not started is there again at the next start, what is wrong in it
+included."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ import json
 
 import pytest
 
-from rnnlm_tui.contract.presets import DEMO, PRESETS
-from rnnlm_tui.contract.validation import config_to_raw
-from rnnlm_tui.tui import remembered
+from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.validation import config_to_raw
+from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_json
+from rnnlm_tui.tui.views.form import Draft, draft_from_json, draft_to_json
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import pane, write
@@ -19,9 +20,15 @@ from tests.tui.panes.seeing import opened, until, until_shown
 
 def test_a_draft_comes_back_as_it_was_kept_through_json() -> None:
     draft = (
-        Draft(PRESETS["elman"], "preset elman").with_value("training.seed", 43).with_value("model.dropout", 1.5).with_value("evaluation.prompts", ["a", "b"])
+        Draft(PRESETS["elman"], "preset elman")
+        .with_value("training.seed", 43)
+        .with_value("model.dropout", 1.5)
+        .with_value("evaluation.prompts", ["a", "b"])
     )
-    assert draft_from_json(json.loads(json.dumps(draft_to_json(draft, "calm-badger")))) == (draft, "calm-badger")
+    assert draft_from_json(json.loads(json.dumps(draft_to_json(draft, "calm-badger")))) == (
+        draft,
+        "calm-badger",
+    )
 
 
 def test_an_untouched_draft_is_not_kept() -> None:
@@ -50,7 +57,10 @@ async def test_the_changed_form_is_there_again_when_the_app_starts_anew(home: ob
         await until(pilot, lambda: bool(pane(app)._run_name))
         name = pane(app)._run_name
         settings = dict(app.settings)
-    assert remembered.last_session({**settings, "run": "", "pane": "config"}) == (None, "config")
+    assert settings_module.last_session({**settings, "run": "", "pane": "config"}) == (
+        None,
+        "config",
+    )
     app = RnnlmApp(None, "config", services=FakeServices(), settings=settings)
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, f"{name} ○ draft, not started", "✗ 1 problem")

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from textual.events import Key
 
-from rnnlm_tui.contract.config import SECTIONS, RunConfig
-from rnnlm_tui.contract.estimates import parameter_count
-from rnnlm_tui.contract.presets import DEMO, PRESET_SUMMARIES, PRESETS
-from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, fields_of, number_text
+from rnnlm_tui.schema.config import SECTIONS, RunConfig
+from rnnlm_tui.schema.estimates import parameter_count
+from rnnlm_tui.schema.presets import DEMO, PRESET_SUMMARIES, PRESETS
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.tui.views.form import FORM_FIELDS, fields_of, number_text
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
@@ -51,7 +51,12 @@ async def test_tab_goes_through_the_sections_and_around() -> None:
 async def test_a_changed_field_is_marked_and_says_what_it_was_until_it_is_reset() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "optimizer.learning_rate", "5.5e-3")
-        await until_shown(pilot, "● peak rate", f"was {number_text(DEMO.optimizer.learning_rate)}", "● 1 changed from preset demo")
+        await until_shown(
+            pilot,
+            "● peak rate",
+            f"was {number_text(DEMO.optimizer.learning_rate)}",
+            "● 1 changed from preset demo",
+        )
         assert app.draft is not None
         assert app.draft.optimizer.learning_rate == 5.5e-3
         await pilot.press("u")
@@ -107,7 +112,10 @@ async def test_a_preset_takes_an_untouched_draft_at_once() -> None:
 
 async def test_the_parameter_count_follows_what_is_written() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        before, deeper = (f"{parameter_count(DEMO.model.model_copy(update=change), DEMO.tokenizer.vocab_size).total:,}" for change in ({}, {"num_layers": 9}))
+        before, deeper = (
+            f"{parameter_count(DEMO.model.model_copy(update=change), DEMO.tokenizer.vocab_size).total:,}"
+            for change in ({}, {"num_layers": 9})
+        )
         await until_shown(pilot, before)
         await write(pilot, "model.num_layers", "9")
         await until_shown(pilot, deeper)
@@ -124,7 +132,9 @@ async def test_figures_that_only_the_corpus_tells_are_not_invented() -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])
-async def test_what_does_not_fit_into_memory_is_said_with_the_batch_that_should(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+async def test_what_does_not_fit_into_memory_is_said_with_the_batch_that_should(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
     services = FakeServices()
     figures = replace(
         services.estimate(DEMO),
@@ -169,7 +179,9 @@ async def test_a_draft_waits_while_other_panes_show() -> None:
         await until_shown(pilot, "draft, not started", "● 1 changed from plain-otter")
 
 
-async def test_a_section_keeps_a_gap_between_its_mark_and_its_name_and_the_preset_stands_once() -> None:
+async def test_a_section_keeps_a_gap_between_its_mark_and_its_name_and_the_preset_stands_once() -> (
+    None
+):
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
         assert screen_text(app).count("preset demo") == 1

@@ -1,4 +1,5 @@
-"""Starting and saving a draft: what blocks it, what this machine refuses, and that nothing is lost."""
+"""Starting and saving a draft: what blocks it, what this machine refuses, and that nothing is
+lost."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.presets import PRESETS
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, WorkerError
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.widgets import frame
@@ -65,7 +66,9 @@ async def test_a_start_that_fails_keeps_the_draft() -> None:
         assert app.current_mode == "config"
 
 
-async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     class RealStart(FakeServices):
@@ -84,7 +87,9 @@ async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(
         assert not (home / "runs").exists() or not list((home / "runs").iterdir())
 
 
-async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_started(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_started(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     class RealCheck(FakeServices):
@@ -105,7 +110,10 @@ async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_starte
 
 async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next_change() -> None:
     services = FakeServices(make_snapshot("preparing"))
-    services.refuse = DeviceError('no device "cuda" on this machine', hint="training.device=auto selects the best available device")
+    services.refuse = DeviceError(
+        'no device "cuda" on this machine',
+        hint="training.device=auto selects the best available device",
+    )
     async with opened(services, "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
         await write(pilot, "training.device", "cuda")
@@ -120,7 +128,9 @@ async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next
         await until(pilot, lambda: app.current_mode == "train")
 
 
-async def test_a_draft_can_be_saved_as_a_run_that_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_draft_can_be_saved_as_a_run_that_is_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(frame, "NOTICE_SECONDS", 0.2)  # the footer comes back after it
     services = FakeServices(make_snapshot("draft"))
     async with opened(services, "config", run=None) as (app, pilot):
@@ -145,9 +155,13 @@ async def test_a_saved_draft_that_cannot_start_says_why_and_never_that_it_goes_o
         assert app.current_mode == "config"
 
 
-async def test_a_pretrained_tokenizer_brings_its_size_unless_another_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pretrained_tokenizer_brings_its_size_unless_another_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    size = write_tokenizer(tmp_path / "pieces", ["the cat sat on the mat and the dog ran"] * 20, 300)
+    size = write_tokenizer(
+        tmp_path / "pieces", ["the cat sat on the mat and the dog ran"] * 20, 300
+    )
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
 
         def vocabulary() -> object:
@@ -166,5 +180,11 @@ async def test_a_pretrained_tokenizer_brings_its_size_unless_another_was_set(tmp
         await pilot.press("right")
         await until(pilot, lambda: vocabulary() == size)
         await write(pilot, "tokenizer.vocab_size", "500")
-        await until(pilot, lambda: any("tokenizer.vocab_size says 500" in problem.message for problem in pane(app)._check.problems))
+        await until(
+            pilot,
+            lambda: any(
+                "tokenizer.vocab_size says 500" in problem.message
+                for problem in pane(app)._check.problems
+            ),
+        )
         assert vocabulary() == 500

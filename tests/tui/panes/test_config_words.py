@@ -1,4 +1,5 @@
-"""What the config pane says: problems once and whole, keys as they act, figures that are out of date, and fields that don't apply."""
+"""What the config pane says: problems once and whole, keys as they act, figures that are out of
+date, and fields that don't apply."""
 
 from __future__ import annotations
 
@@ -8,14 +9,13 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from rnnlm_tui.contract.presets import DEMO, PRESETS
-from rnnlm_tui.contract.validation import overlay, parse_config
+from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.validation import overlay, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS
-from rnnlm_tui.tui.widgets.form_idle import idle_fields
+from rnnlm_tui.tui.views.form import FORM_FIELDS, idle_fields
 from rnnlm_tui.tui.widgets.form_row import FoldRow
-from rnnlm_tui.tui.widgets.palette import DIM
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import focused, go, pane, write
@@ -66,8 +66,12 @@ def colour_of(app: RnnlmApp, text: str) -> str:
     raise AssertionError(text)
 
 
-@pytest.mark.parametrize(("algorithm", "range_"), [("adamw", "above 0, at most 1"), ("sgd", "above 0, at most 1,000")])
-async def test_the_rates_range_is_said_for_the_chosen_optimizer(algorithm: str, range_: str) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "range_"), [("adamw", "above 0, at most 1"), ("sgd", "above 0, at most 1,000")]
+)
+async def test_the_rates_range_is_said_for_the_chosen_optimizer(
+    algorithm: str, range_: str
+) -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         pane(app).form.set_value("optimizer.algorithm", algorithm)
         await go(pilot, "optimizer.learning_rate")
@@ -87,7 +91,10 @@ async def test_a_problem_is_said_once_and_whole(size: tuple[int, int]) -> None:
         pane(app).form.set_value("corpus.url", "news.example")
         await go(pilot, "corpus.source")
         await until(pilot, lambda: "printable ASCII" in " ".join(form_text(app).split()))
-        assert "✗ must start with http:// or https:// and contain only printable ASCII without spaces" in " ".join(form_text(app).split())
+        assert (
+            "✗ must start with http:// or https:// and contain only printable ASCII without spaces"
+            in " ".join(form_text(app).split())
+        )
 
 
 def form_text(app: RnnlmApp) -> str:
@@ -97,7 +104,9 @@ def form_text(app: RnnlmApp) -> str:
     return "\n".join(line[region.x : region.right] for line in lines)
 
 
-async def test_a_draft_with_problems_is_saved_with_them_as_a_file_that_can_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_draft_with_problems_is_saved_with_them_as_a_file_that_can_be_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     class RealSaving(FakeServices):
@@ -120,16 +129,30 @@ async def test_a_draft_with_problems_is_saved_with_them_as_a_file_that_can_be_me
 
 
 @pytest.mark.parametrize(
-    ("key", "words"), [("s", "s is a key of Train: 2, then s: sample now"), ("v", "v is a key of Checkpoints"), ("d", "d is a key of Runs: r, then d")]
+    ("key", "words"),
+    [
+        ("s", "s is a key of Train: 2, then s: sample now"),
+        ("v", "v is a key of Checkpoints"),
+        ("d", "d is a key of Runs: r, then d"),
+    ],
 )
 async def test_a_letter_that_another_screen_knows_is_explained(key: str, words: str) -> None:
     for run in (None, make_snapshot()):
-        async with opened(FakeServices(*([run] if run is not None else [])), "config", **({} if run is not None else {"run": None})) as (app, pilot):  # type: ignore[arg-type]
+        async with opened(
+            FakeServices(*([run] if run is not None else [])),
+            "config",
+            **({} if run is not None else {"run": None}),  # type: ignore[arg-type]
+        ) as (
+            app,
+            pilot,
+        ):
             await pilot.press(key)
             await until(pilot, lambda app=app: words in footer(app))  # type: ignore[misc]
 
 
-async def test_fields_that_do_nothing_here_are_folded_with_what_they_are_for_and_enter_shows_them() -> None:
+async def test_fields_that_do_nothing_here_are_folded_with_what_they_are_for_and_enter_shows_them() -> (
+    None
+):
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         form = pane(app).form
         idle = [path for path in idle_fields(DEMO) if path.startswith("corpus.")]

@@ -1,17 +1,18 @@
-"""What stands in the way of a draft: its own problems, what this machine refused, and how long either counts."""
+"""What stands in the way of a draft: its own problems, what this machine refused, and how long
+either counts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.presets import DEMO
+from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError
-from rnnlm_tui.supervisor.preview import Preview
-from rnnlm_tui.tui.screens.draft_check import DraftCheck, Findings, look_up
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.tui.screens.config import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.widgets.form_draft import Draft
+from rnnlm_tui.tui.views.form import Draft
 from tests.tui.fakes import FakeServices
 
 DRAFT = Draft(DEMO, "preset demo")
@@ -22,11 +23,17 @@ FOUND = look_up(FakeServices(), DEMO)
 def test_a_table_without_the_column_is_refused_at_the_text_field_before_a_start() -> None:
     class Tables(FakeServices):
         def preview(self, config: RunConfig) -> Preview | None:
-            raise CorpusError('a.csv is a table with no column "text"', hint="its columns: id, body; name the one with the text: corpus.text_field")
+            raise CorpusError(
+                'a.csv is a table with no column "text"',
+                hint="its columns: id, body; name the one with the text: corpus.text_field",
+            )
 
     found = look_up(Tables(), DEMO)
     assert found.missing is not None
-    assert (found.missing_at, found.missing.message) == ("corpus.text_field", 'a.csv is a table with no column "text"')
+    assert (found.missing_at, found.missing.message) == (
+        "corpus.text_field",
+        'a.csv is a table with no column "text"',
+    )
 
 
 def paths(check: DraftCheck, draft: Draft) -> list[str]:
@@ -34,7 +41,9 @@ def paths(check: DraftCheck, draft: Draft) -> list[str]:
     return [problem.path for problem in check.problems]
 
 
-def test_a_refusal_stands_at_its_field_for_the_config_that_was_refused_alone_and_blocks_nothing() -> None:
+def test_a_refusal_stands_at_its_field_for_the_config_that_was_refused_alone_and_blocks_nothing() -> (
+    None
+):
     check = DraftCheck()
     assert check.start_failed(DEMO, DeviceError("no cuda here")) == "training.device"
     assert paths(check, DRAFT) == ["training.device"]
@@ -49,7 +58,9 @@ def test_a_hint_for_the_command_line_names_the_field_here() -> None:
     check = DraftCheck()
     check.start_failed(DEMO, CorpusError("no text", hint="then: --set corpus.source=PATH"))
     check.check(DRAFT, locked=False)
-    assert [problem.hint for problem in check.problems] == ["then: set the field source to the folder"]
+    assert [problem.hint for problem in check.problems] == [
+        "then: set the field source to the folder"
+    ]
 
 
 def test_what_is_about_no_field_is_no_problem_of_the_draft() -> None:
@@ -68,7 +79,9 @@ def test_a_missing_text_is_a_problem_unless_the_config_was_refused_for_something
     assert paths(refused, DRAFT) == ["training.device"]
 
 
-def test_a_missing_test_text_is_told_at_its_own_field_before_and_after_a_start_of_it_failed(tmp_path: Path) -> None:
+def test_a_missing_test_text_is_told_at_its_own_field_before_and_after_a_start_of_it_failed(
+    tmp_path: Path,
+) -> None:
     class RealCheck(FakeServices):
         def missing_source(self, config: RunConfig) -> InputError | None:
             return Services.missing_source(self, config)
@@ -84,7 +97,9 @@ def test_a_missing_test_text_is_told_at_its_own_field_before_and_after_a_start_o
     assert paths(check, both) == ["corpus.source"]
 
 
-def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_and_by_no_others() -> None:
+def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_and_by_no_others() -> (
+    None
+):
     check = DraftCheck()
     short, chosen = replace(FOUND.estimate, steps=10), DRAFT.with_value("schedule.warmup_steps", 60)
     check.update(Findings(OTHER.config(), short, {}, None))
@@ -94,7 +109,9 @@ def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_a
     assert check.blocking == check.problems
 
 
-def test_the_presets_warm_up_in_a_short_run_is_no_problem_and_stands_with_what_becomes_of_it() -> None:
+def test_the_presets_warm_up_in_a_short_run_is_no_problem_and_stands_with_what_becomes_of_it() -> (
+    None
+):
     services, check = FakeServices(), DraftCheck()
     services.steps = 30
     check.update(look_up(services, DRAFT.config()))
@@ -104,7 +121,12 @@ def test_the_presets_warm_up_in_a_short_run_is_no_problem_and_stands_with_what_b
 
 def test_the_disk_is_looked_at_once_for_each_config_that_shows() -> None:
     check = DraftCheck()
-    assert [check.needs_estimate(config) for config in (DEMO, DEMO, OTHER.config(), DEMO)] == [True, False, True, True]
+    assert [check.needs_estimate(config) for config in (DEMO, DEMO, OTHER.config(), DEMO)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_the_config_of_a_run_has_no_problems() -> None:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.contract.config import SECTIONS, RunConfig
-from rnnlm_tui.contract.presets import PRESETS
-from rnnlm_tui.contract.validation import config_to_raw, field_paths, merge, parse_config
 from rnnlm_tui.errors import ConfigError
-from rnnlm_tui.tui.widgets.form_draft import Draft, draft_of, short_message
-from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, fields_of, number_text, read_value, shown_value, value_at
-from rnnlm_tui.tui.widgets.form_idle import idle_fields
+from rnnlm_tui.schema.config import SECTIONS, RunConfig
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.validation import config_to_raw, field_paths, merge, parse_config
+from rnnlm_tui.tui.views.form import (
+    FORM_FIELDS,
+    Draft,
+    FormField,
+    draft_of,
+    edited_value,
+    fields_of,
+    idle_fields,
+    number_text,
+    read_value,
+    short_message,
+    shown_value,
+    value_at,
+)
 from rnnlm_tui.tui.widgets.form_row import LABEL
 
 FIELDS = {field.path: field for field in FORM_FIELDS}
@@ -18,7 +29,9 @@ FIELDS = {field.path: field for field in FORM_FIELDS}
 
 def test_every_config_field_stands_in_the_form_once_and_in_order() -> None:
     assert tuple(field.path for field in FORM_FIELDS) == field_paths()
-    assert [path for section in SECTIONS for path in (field.path for field in fields_of(section))] == list(field_paths())
+    assert [
+        path for section in SECTIONS for path in (field.path for field in fields_of(section))
+    ] == list(field_paths())
 
 
 @pytest.mark.parametrize("field", FORM_FIELDS, ids=lambda field: field.path)
@@ -33,12 +46,25 @@ def test_every_field_has_a_label_that_fits_a_help_and_its_bounds(field: FormFiel
 def test_what_the_editor_shows_reads_back_as_the_same_config(name: str) -> None:
     config = PRESETS[name]
     changes = {
-        field.path: read_value(field, edited_value(field, value_at(config, field.path))) for field in FORM_FIELDS if field.kind not in ("switch", "choice")
+        field.path: read_value(field, edited_value(field, value_at(config, field.path)))
+        for field in FORM_FIELDS
+        if field.kind not in ("switch", "choice")
     }
     assert parse_config(merge(config, changes)) == config
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.003, "3e-3"), (0.15, "0.15"), (1e-8, "1e-8"), (1.0, "1.0"), (0.0, "0"), (0.00125, "1.25e-3"), (2.5e7, "2.5e7")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.003, "3e-3"),
+        (0.15, "0.15"),
+        (1e-8, "1e-8"),
+        (1.0, "1.0"),
+        (0.0, "0"),
+        (0.00125, "1.25e-3"),
+        (2.5e7, "2.5e7"),
+    ],
+)
 def test_numbers_are_short_and_exact(value: float, text: str) -> None:
     assert number_text(value) == text
     assert float(text) == value
@@ -64,7 +90,9 @@ def test_texts_with_line_breaks_stand_in_a_line_each_and_read_back() -> None:
     assert read_value(field, shown) == texts
 
 
-@pytest.mark.parametrize("texts", [['["a"]'], ["", "a"], ["a", "", "b"], ["[Chorus]"], ["a\rb"], ["[]"]])
+@pytest.mark.parametrize(
+    "texts", [['["a"]'], ["", "a"], ["a", "", "b"], ["[Chorus]"], ["a\rb"], ["[]"]]
+)
 def test_texts_that_a_line_each_cannot_hold_read_back_all_the_same(texts: list[str]) -> None:
     field = FIELDS["sampling.stop"]
     assert read_value(field, edited_value(field, texts)) == texts
@@ -81,21 +109,38 @@ def test_the_bases_own_value_is_no_change() -> None:
     draft = Draft(RunConfig(), "preset demo").with_text(FIELDS["optimizer.learning_rate"], "5e-3")
     assert dict(draft.changes) == {"optimizer.learning_rate": 5e-3}
     assert not draft.with_text(FIELDS["optimizer.learning_rate"], "0.003").changes
-    assert not Draft(RunConfig(), "x").with_value("evaluation.prompts", list(RunConfig().evaluation.prompts)).changes
+    assert (
+        not Draft(RunConfig(), "x")
+        .with_value("evaluation.prompts", list(RunConfig().evaluation.prompts))
+        .changes
+    )
 
 
 def test_all_problems_are_found_in_the_forms_order_and_the_rest_stays_alive() -> None:
     draft = Draft(RunConfig(), "preset demo")
-    for path, text in (("sampling.temperature", "0.001"), ("model.hidden_size", "wide"), ("optimizer.learning_rate", "1e-3"), ("corpus.source", "")):
+    for path, text in (
+        ("sampling.temperature", "0.001"),
+        ("model.hidden_size", "wide"),
+        ("optimizer.learning_rate", "1e-3"),
+        ("corpus.source", ""),
+    ):
         draft = draft.with_text(FIELDS[path], text)
-    assert [problem.path for problem in draft.problems()] == ["corpus.source", "model.hidden_size", "sampling.temperature"]
+    assert [problem.path for problem in draft.problems()] == [
+        "corpus.source",
+        "model.hidden_size",
+        "sampling.temperature",
+    ]
     nearest = draft.nearest_config()
     assert nearest.optimizer.learning_rate == 1e-3
     assert nearest.model.hidden_size == RunConfig().model.hidden_size
 
 
 def test_a_problem_between_fields_leaves_a_config_to_show_figures_of() -> None:
-    draft = Draft(RunConfig(), "preset demo").with_value("training.seed", 3).with_value("model.hidden_size", 256)
+    draft = (
+        Draft(RunConfig(), "preset demo")
+        .with_value("training.seed", 3)
+        .with_value("model.hidden_size", 256)
+    )
     assert [problem.path for problem in draft.problems()] == ["model.tie_weights"]
     assert draft.nearest_config() == parse_config(merge(RunConfig(), {"training.seed": 3}))
 
@@ -128,9 +173,25 @@ def test_idle_fields_are_real_fields_and_follow_the_config() -> None:
 
 def test_fields_of_the_network_and_of_learning_are_idle_where_they_do_nothing() -> None:
     demo, small = idle_fields(PRESETS["demo"]), idle_fields(PRESETS["ptb-small"])
-    assert {"model.num_heads", "model.init_scale", "schedule.decay_after", "schedule.decay_factor"} <= set(demo)
-    assert not {"model.weight_dropout", "model.variational_dropout", "optimizer.beta1", "schedule.final_fraction"} & set(demo)
-    assert {"model.num_heads", "model.variational_dropout", "optimizer.beta1", "optimizer.eps", "schedule.final_fraction"} <= set(small)
+    assert {
+        "model.num_heads",
+        "model.init_scale",
+        "schedule.decay_after",
+        "schedule.decay_factor",
+    } <= set(demo)
+    assert not {
+        "model.weight_dropout",
+        "model.variational_dropout",
+        "optimizer.beta1",
+        "schedule.final_fraction",
+    } & set(demo)
+    assert {
+        "model.num_heads",
+        "model.variational_dropout",
+        "optimizer.beta1",
+        "optimizer.eps",
+        "schedule.final_fraction",
+    } <= set(small)
     assert not {"model.init_scale", "schedule.decay_after", "optimizer.learning_rate"} & set(small)
     mlstm = idle_fields(parse_config(merge(PRESETS["demo"], {"model.cell_type": "mlstm"})))
     assert "model.num_heads" not in mlstm
@@ -141,4 +202,6 @@ def test_fields_of_the_network_and_of_learning_are_idle_where_they_do_nothing() 
 def test_the_commonest_problem_is_said_whole_beside_its_field() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(merge(RunConfig(), {"model.hidden_size": 64}))
-    assert [short_message(problem) for problem in caught.value.problems] == ["needs embedding = hidden"]
+    assert [short_message(problem) for problem in caught.value.problems] == [
+        "needs embedding = hidden"
+    ]

@@ -1,4 +1,5 @@
-"""Odd texts in every field of the config form: refused with a message, or kept as exactly what the command line makes of the same text."""
+"""Odd texts in every field of the config form: refused with a message, or kept as exactly what the
+command line makes of the same text."""
 
 from __future__ import annotations
 
@@ -7,14 +8,22 @@ import json
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.presets import DEMO
-from rnnlm_tui.contract.validation import merge, parse_assignments, parse_config
 from rnnlm_tui.errors import ConfigError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
 from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.views.form import (
+    FORM_FIELDS,
+    Draft,
+    FormField,
+    draft_from_json,
+    draft_to_json,
+    edited_value,
+    read_value,
+    shown_value,
+)
 from rnnlm_tui.tui.widgets.form import ConfigForm
-from rnnlm_tui.tui.widgets.form_draft import Draft, draft_from_json, draft_to_json
-from rnnlm_tui.tui.widgets.form_fields import FORM_FIELDS, FormField, edited_value, read_value, shown_value
 from rnnlm_tui.tui.widgets.form_row import FieldRow
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.filling import go, pane
@@ -43,8 +52,11 @@ ODD = (
 
 
 def from_the_command_line(field: FormField, text: str) -> RunConfig | None:
-    """The config of `--set field=text` on the demo; None if it is refused. A list that isn't TOML is given as a TOML list of its lines."""
-    if field.kind == "list" and not isinstance(parse_assignments([f"{field.path}={text}"])[field.path], list):
+    """The config of `--set field=text` on the demo; None if it is refused. A list that isn't TOML
+    is given as a TOML list of its lines."""
+    if field.kind == "list" and not isinstance(
+        parse_assignments([f"{field.path}={text}"])[field.path], list
+    ):
         return parsed({field.path: read_value(field, text)})
     return parsed(parse_assignments([f"{field.path}={text}"]))
 
@@ -62,31 +74,50 @@ def test_there_are_two_hundred_odd_texts_and_each_is_another() -> None:
 
 
 @pytest.mark.parametrize("field", FORM_FIELDS, ids=lambda field: field.path)
-def test_the_form_keeps_what_the_command_line_makes_of_a_text_and_refuses_what_it_refuses(field: FormField) -> None:
+def test_the_form_keeps_what_the_command_line_makes_of_a_text_and_refuses_what_it_refuses(
+    field: FormField,
+) -> None:
     for text in ODD:
         draft = Draft(DEMO, "preset demo").with_text(field, text)
         problems = draft.problems()
         expected = from_the_command_line(field, text)
         assert (draft.config() if not problems else None) == expected, text[:80]
         assert all(problem.message for problem in problems)
-        for value in (draft.value(field.path), getattr(getattr(draft.nearest_config(), field.section), field.path.partition(".")[2])):
+        for value in (
+            draft.value(field.path),
+            getattr(getattr(draft.nearest_config(), field.section), field.path.partition(".")[2]),
+        ):
             assert isinstance(shown_value(field, value), str)
             assert isinstance(edited_value(field, value), str)
         kept = draft_to_json(draft, "calm-badger")
         if kept is not None:
-            assert draft_from_json(json.loads(json.dumps(kept, allow_nan=False))) == (draft, "calm-badger"), text[:80]
+            assert draft_from_json(json.loads(json.dumps(kept, allow_nan=False))) == (
+                draft,
+                "calm-badger",
+            ), text[:80]
 
 
-@pytest.mark.parametrize("field", [field for field in FORM_FIELDS if field.kind == "text"], ids=lambda field: field.path)
-def test_whatever_stands_in_a_field_for_a_name_is_looked_for_and_not_found(home: object, field: FormField) -> None:
+@pytest.mark.parametrize(
+    "field", [field for field in FORM_FIELDS if field.kind == "text"], ids=lambda field: field.path
+)
+def test_whatever_stands_in_a_field_for_a_name_is_looked_for_and_not_found(
+    home: object, field: FormField
+) -> None:
     for text in ODD:
-        config = parsed({**({"tokenizer.kind": "pretrained"} if field.path == "tokenizer.name" else {}), field.path: read_value(field, text)})
+        config = parsed(
+            {
+                **({"tokenizer.kind": "pretrained"} if field.path == "tokenizer.name" else {}),
+                field.path: read_value(field, text),
+            }
+        )
         if config is not None:
             Services().missing_source(config)
             Services().estimate(config)
 
 
-async def test_odd_texts_written_into_every_field_of_the_running_form_are_refused_in_words_or_kept() -> None:
+async def test_odd_texts_written_into_every_field_of_the_running_form_are_refused_in_words_or_kept() -> (
+    None
+):
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         form = pane(app).form
         for field in FORM_FIELDS:

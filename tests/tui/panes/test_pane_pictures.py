@@ -1,4 +1,5 @@
-"""Snapshots of the config, checkpoints and prompt panes; `tests/tui/pictures.py` says how to rewrite them."""
+"""Snapshots of the config, checkpoints and prompt panes; `tests/tui/pictures.py` says how to
+rewrite them."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from rnnlm_tui.supervisor.preview import Preview
+from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import checkpoints
@@ -19,7 +20,11 @@ from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 from tests.tui.pictures import Mode, assert_picture, each_view
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
-TEXT = (" is strong, and the Congress must act on the program", " of the American people. We have a great responsibility", " to the free nations of the world.")
+TEXT = (
+    " is strong, and the Congress must act on the program",
+    " of the American people. We have a great responsibility",
+    " to the free nations of the world.",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,18 +41,30 @@ async def settled(pilot: Pilot[int]) -> None:
 
 
 @each_view("config")
-async def test_config_with_changes_and_a_problem(name: str, size: tuple[int, int], mode: Mode) -> None:
+async def test_config_with_changes_and_a_problem(
+    name: str, size: tuple[int, int], mode: Mode
+) -> None:
     mark = "x" if mode == "ascii" else "✗"
-    async with opened(FakeServices(make_snapshot()), "config", size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with opened(
+        FakeServices(make_snapshot()), "config", size=size, ascii_only=mode == "ascii"
+    ) as (app, pilot):
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
         await until_shown(pilot, "frozen")
         await pilot.press("n")
         await until_shown(pilot, "calm-badger", "543,104")
-        for path, value in (("model.dropout", 0.25), ("schedule.warmup_steps", 6000), ("optimizer.learning_rate", 5e-3)):
+        for path, value in (
+            ("model.dropout", 0.25),
+            ("schedule.warmup_steps", 6000),
+            ("optimizer.learning_rate", 5e-3),
+        ):
             screen.form.set_value(path, value)
         screen.form.go_to("schedule.warmup_steps")
-        await until_shown(pilot, "3 changed from plain-otter", f"{mark} is 6,000, must be below the run's 4,752 steps")
+        await until_shown(
+            pilot,
+            "3 changed from plain-otter",
+            f"{mark} is 6,000, must be below the run's 4,752 steps",
+        )
         await settled(pilot)
         assert_picture(app, SNAPSHOTS, name, size, mode)
 
@@ -65,7 +82,9 @@ CODE = Preview(
 
 
 @each_view("config-of-code")
-async def test_config_shows_the_layout_and_the_first_lines_as_tokens(name: str, size: tuple[int, int], mode: Mode) -> None:
+async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
+    name: str, size: tuple[int, int], mode: Mode
+) -> None:
     services = FakeServices(make_snapshot())
     services.preview_found = CODE
     async with opened(services, "config", size=size, ascii_only=mode == "ascii") as (app, pilot):
@@ -77,14 +96,20 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(name: str, 
         screen.form.set_value("corpus.source", "src")
         await until_shown(pilot, "raw: 12 of 12 files")
         screen.form.go_to("corpus.mask_digits")
-        await until_shown(pilot, "first lines as tokens", "def.push(heap" if mode == "ascii" else "→heap.append(item)··↵")
+        await until_shown(
+            pilot,
+            "first lines as tokens",
+            "def.push(heap" if mode == "ascii" else "→heap.append(item)··↵",
+        )
         await settled(pilot)
         assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("config-of-run")
 async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(FakeServices(make_snapshot()), "config", size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with opened(
+        FakeServices(make_snapshot()), "config", size=size, ascii_only=mode == "ascii"
+    ) as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await pilot.press("tab", "tab")
         await until_shown(pilot, "h_t = tanh")
@@ -95,7 +120,9 @@ async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> 
 @each_view("checkpoints")
 async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
     mark = "~" if mode == "ascii" else "…"
-    async with opened(FakeServices(make_snapshot()), "checkpoints", size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with opened(
+        FakeServices(make_snapshot()), "checkpoints", size=size, ascii_only=mode == "ascii"
+    ) as (app, pilot):
         await pilot.press("down")
         await until_shown(pilot, "Step 3,700", f"9f3c{mark}a71e")
         await settled(pilot)
@@ -118,7 +145,10 @@ async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mod
 
 @pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt"])
 async def test_in_ascii_no_other_sign_is_drawn(pane: Pane) -> None:
-    async with opened(FakeServices(make_snapshot()), pane, size=(120, 40), ascii_only=True) as (app, pilot):
+    async with opened(FakeServices(make_snapshot()), pane, size=(120, 40), ascii_only=True) as (
+        app,
+        pilot,
+    ):
         if pane == "prompt":
             await pilot.press(*"We", "enter")
             await until_shown(pilot, "We is strong", "+ 3 of 100 tokens")

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from rnnlm_tui.errors import InputError, WorkerError
-from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from rnnlm_tui.tui.widgets.prompt import SettingInput
 from rnnlm_tui.tui.widgets.transcript import Transcript
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.asking import last_request, pane
@@ -20,11 +20,23 @@ async def test_enter_samples_from_the_best_checkpoint_with_the_runs_settings() -
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"The Union", "enter")
-        await until_shown(pilot, "The Union is strong.", "✓ 3 of 100 tokens", "125 tok/s", "4.1 bits/token", "@best step 3,700, val 58.1")
+        await until_shown(
+            pilot,
+            "The Union is strong.",
+            "✓ 3 of 100 tokens",
+            "125 tok/s",
+            "4.1 bits/token",
+            "@best step 3,700, val 58.1",
+        )
         request = last_request(services)
         assert request.checkpoint == "/runs/plain-otter/checkpoints/step-000003700"
         assert request.prompt == "The Union"
-        assert (request.settings.temperature, request.settings.top_p, request.settings.max_new_tokens, request.settings.seed) == (0.8, 0.95, 100, 7)
+        assert (
+            request.settings.temperature,
+            request.settings.top_p,
+            request.settings.max_new_tokens,
+            request.settings.seed,
+        ) == (0.8, 0.95, 100, 7)
         assert pane(app).box.text == "The Union"
 
 
@@ -73,7 +85,9 @@ async def test_escape_while_a_snapshot_is_written_means_that_nothing_is_sampled_
         await pilot.press("escape")
         await until_shown(pilot, "■ stopped before the first token")
         services.slow_worker.set()
-        await app.workers.wait_for_complete([worker for worker in app.workers if worker.group == "sample"])
+        await app.workers.wait_for_complete(
+            [worker for worker in app.workers if worker.group == "sample"]
+        )
         assert services.fake_sampler.requests == []
 
 
@@ -83,7 +97,9 @@ async def test_the_line_under_the_prompt_repeats_no_key_of_the_footer(width: int
         await until_shown(pilot, "↑ earlier prompts", "^s", "^y")
         for _ in range(3):
             hint, footer = screen_text(app).splitlines()[-2:]
-            keys = {word for line in (hint, footer) for word in line.split() if word.startswith("^")}
+            keys = {
+                word for line in (hint, footer) for word in line.split() if word.startswith("^")
+            }
             assert all(f"{hint} {footer}".count(key) == 1 for key in keys)
             await pilot.press("escape")
             await pilot.pause()
@@ -105,7 +121,9 @@ async def test_ctrl_r_with_a_prompt_draws_another_text_at_once_each_time() -> No
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"x", "ctrl+r")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 1 and not pane(app).sampling)
+        await until(
+            pilot, lambda: len(services.fake_sampler.requests) == 1 and not pane(app).sampling
+        )
         await pilot.press("ctrl+r")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
         assert [request.settings.seed for request in services.fake_sampler.requests] == [8, 9]
@@ -130,7 +148,9 @@ async def test_what_is_said_of_a_running_sample_goes_when_the_sample_ends() -> N
 async def test_a_running_run_without_checkpoints_is_sampled_from_a_snapshot() -> None:
     services = FakeServices(make_snapshot(checkpoints=()))
     async with opened(services, "prompt") as (_app, pilot):
-        await until_shown(pilot, "@now", "No checkpoint yet: enter samples from the current weights.")
+        await until_shown(
+            pilot, "@now", "No checkpoint yet: enter samples from the current weights."
+        )
         await pilot.press(*"x", "enter")
         await until_shown(pilot, "x is strong.")
         assert ("send", "snapshot") in services.calls
@@ -147,7 +167,10 @@ async def test_a_run_with_nothing_to_sample_from_says_so() -> None:
 
 
 async def test_what_the_sampler_refuses_is_one_calm_sentence_and_the_next_prompt_works() -> None:
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(failure=InputError("the vocabulary has no é", hint="leave it out")))
+    services = FakeServices(
+        make_snapshot(),
+        sampler=FakeSampler(failure=InputError("the vocabulary has no é", hint="leave it out")),
+    )
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"café", "enter")
         await until_shown(pilot, "✗ the vocabulary has no é. leave it out")
@@ -180,7 +203,12 @@ async def test_the_newest_text_stands_at_the_bottom_and_older_text_is_a_key_away
     async with opened(services, "prompt") as (app, pilot):
         for number in range(4):
             await pilot.press("ctrl+u", *f"prompt {number}", "enter")
-            await until(pilot, lambda count=number: len(services.fake_sampler.requests) == count + 1 and not pane(app).sampling)  # type: ignore[misc]
+            await until(
+                pilot,
+                lambda count=number: (  # type: ignore[misc]
+                    len(services.fake_sampler.requests) == count + 1 and not pane(app).sampling
+                ),
+            )
         lines = screen_text(app).splitlines()
         assert "word" in lines[lines.index(next(line for line in lines if "✓ 60 of" in line)) - 2]
         assert not any("prompt 0" in line for line in lines[:16])
@@ -191,11 +219,18 @@ async def test_the_newest_text_stands_at_the_bottom_and_older_text_is_a_key_away
 
 
 async def test_hostile_prompts_and_texts_are_shown_and_do_nothing() -> None:
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=["\x1b]0;owned\x07", "\x9b2J", "[/][@click=app.quit]", "‮abc", "\n\r\t\x00"]))
+    services = FakeServices(
+        make_snapshot(),
+        sampler=FakeSampler(
+            words=["\x1b]0;owned\x07", "\x9b2J", "[/][@click=app.quit]", "‮abc", "\n\r\t\x00"]
+        ),
+    )
     async with opened(services, "prompt") as (app, pilot):
         pane(app).box.insert("[b]bold[/b] \x1b[31mred\x9b\u202e\x00")
         await pilot.press("enter")
-        await until_shown(pilot, "[b]bold[/b] [31mred␛]0;owned␇‹9b›2J[/][@click=app.quit]‹202e›abc", "✓ 5 of 100")
+        await until_shown(
+            pilot, "[b]bold[/b] [31mred␛]0;owned␇‹9b›2J[/][@click=app.quit]‹202e›abc", "✓ 5 of 100"
+        )
         text = screen_text(app)
         assert not any(ord(character) < 32 and character != "\n" for character in text)
         assert not any(0x7F <= ord(character) < 0xA0 or character == "‮" for character in text)

@@ -8,12 +8,11 @@ from typing import Literal
 import pytest
 from rich.cells import cell_len
 
-from rnnlm_tui.contract.config import SamplingConfig
-from rnnlm_tui.contract.requests import SampleDone, SamplePiece
-from rnnlm_tui.tui.widgets.checkpoint_choice import LAST, NOW, CheckpointChoice
-from rnnlm_tui.tui.widgets.prompt_history import PromptHistory
-from rnnlm_tui.tui.widgets.sample_progress import NARROW_CELLS, SampleProgress
-from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.protocol import SampleDone, SamplePiece
+from rnnlm_tui.tui.text import WrappedText
+from rnnlm_tui.tui.widgets.prompt import LAST, NOW, CheckpointChoice, PromptHistory
+from rnnlm_tui.tui.widgets.transcript import NARROW_CELLS, SampleProgress
 from tests.tui.panes.fakes import CHECKPOINTS, checkpoint
 
 
@@ -23,7 +22,15 @@ def lines(wrapped: WrappedText) -> list[str]:
 
 def test_text_breaks_at_words_and_newlines() -> None:
     text = "The state of the Union is strong, and averyveryverylongwordindeed yes\nnew\n\nend"
-    assert lines(WrappedText(20, text)) == ["The state of the", "Union is strong, and", "averyveryverylongwor", "dindeed yes", "new", "", "end"]
+    assert lines(WrappedText(20, text)) == [
+        "The state of the",
+        "Union is strong, and",
+        "averyveryverylongwor",
+        "dindeed yes",
+        "new",
+        "",
+        "end",
+    ]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -49,8 +56,18 @@ def test_history_goes_back_and_brings_the_unsent_text_again() -> None:
     assert history.add("three")
     assert not history.add("three")
     assert not history.add("  ")
-    assert [history.older("draft"), history.older(""), history.older(""), history.older("")] == ["three", "two", "one", None]
-    assert [history.newer(), history.newer(), history.newer(), history.newer()] == ["two", "three", "draft", None]
+    assert [history.older("draft"), history.older(""), history.older(""), history.older("")] == [
+        "three",
+        "two",
+        "one",
+        None,
+    ]
+    assert [history.newer(), history.newer(), history.newer(), history.newer()] == [
+        "two",
+        "three",
+        "draft",
+        None,
+    ]
 
 
 def test_the_best_checkpoint_is_chosen_and_the_key_goes_last_best_older_now() -> None:
@@ -68,9 +85,14 @@ def test_the_best_checkpoint_is_chosen_and_the_key_goes_last_best_older_now() ->
 
 def test_last_and_best_follow_the_run_and_a_certain_checkpoint_is_missed_when_it_goes() -> None:
     later = (*CHECKPOINTS[1:4], checkpoint(4000, 4.2, last=True))
-    assert [CheckpointChoice.of("run", rows, LAST, living=True).row for rows in (CHECKPOINTS, later)] == [CHECKPOINTS[-1], later[-1]]
+    assert [
+        CheckpointChoice.of("run", rows, LAST, living=True).row for rows in (CHECKPOINTS, later)
+    ] == [CHECKPOINTS[-1], later[-1]]
     assert not CheckpointChoice.of("run", later, LAST, living=True).gone
-    assert CheckpointChoice.of("run", CHECKPOINTS, CHECKPOINTS[0].path, living=True).row == CHECKPOINTS[0]
+    assert (
+        CheckpointChoice.of("run", CHECKPOINTS, CHECKPOINTS[0].path, living=True).row
+        == CHECKPOINTS[0]
+    )
     gone = CheckpointChoice.of("run", later, CHECKPOINTS[0].path, living=True)
     assert gone.gone
     assert gone.row == CHECKPOINTS[3]
@@ -85,21 +107,48 @@ def test_a_run_that_ended_offers_no_weights_of_this_moment() -> None:
 
 def test_progress_tells_tokens_speed_and_the_wait_for_the_first_token() -> None:
     clock = iter((0.0, 1.0, 1.038, 2.038))
-    progress = SampleProgress("1", SamplingConfig(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock))
+    progress = SampleProgress(
+        "1", SamplingConfig(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock)
+    )
     assert progress.living().plain == "● loading the model …"
     progress.take(SamplePiece(id="1", text=" is", tokens=42))
     assert progress.living().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms"
     assert (progress.drain(), progress.drain()) == (" is", "")
-    done = SampleDone(id="1", reason="cancelled", text=" is", tokens=42, prompt_tokens=5, seconds=0.058, first_token_seconds=0.038, bits_per_token=4.12)
-    assert progress.ended(done, wide=True).plain == "■ 42 of 100 tokens, stopped   2,050 tok/s   first token 38 ms   4.1 bits/token   seed 7"
+    done = SampleDone(
+        id="1",
+        reason="cancelled",
+        text=" is",
+        tokens=42,
+        prompt_tokens=5,
+        seconds=0.058,
+        first_token_seconds=0.038,
+        bits_per_token=4.12,
+    )
+    assert (
+        progress.ended(done, wide=True).plain
+        == "■ 42 of 100 tokens, stopped   2,050 tok/s   first token 38 ms   4.1 bits/token   seed 7"
+    )
     assert progress.meta(done) == "42 tokens · seed 7 · step 3,700 · stopped"
 
 
 @pytest.mark.parametrize("tokens", [42, 4_000])
 @pytest.mark.parametrize("reason", ["cancelled", "length"])
-def test_the_line_of_a_sample_fits_80_columns_whole(reason: Literal["cancelled", "length"], tokens: int) -> None:
-    done = SampleDone(id="a", reason=reason, text="", tokens=tokens, prompt_tokens=1, seconds=3.0, first_token_seconds=1.234, bits_per_token=14.1)
-    line = SampleProgress("a", SamplingConfig(max_new_tokens=4_096), where="step 1").ended(done, wide=False)
+def test_the_line_of_a_sample_fits_80_columns_whole(
+    reason: Literal["cancelled", "length"], tokens: int
+) -> None:
+    done = SampleDone(
+        id="a",
+        reason=reason,
+        text="",
+        tokens=tokens,
+        prompt_tokens=1,
+        seconds=3.0,
+        first_token_seconds=1.234,
+        bits_per_token=14.1,
+    )
+    line = SampleProgress("a", SamplingConfig(max_new_tokens=4_096), where="step 1").ended(
+        done, wide=False
+    )
     assert line.cell_length <= 76
     assert line.plain.endswith("14.1 bits/token")
 
@@ -120,7 +169,15 @@ def test_a_stop_string_that_ended_the_text_is_named_and_the_line_fits() -> None:
 def test_words_that_the_model_has_no_token_for_are_named() -> None:
     progress = SampleProgress("1", SamplingConfig(max_new_tokens=100), where="step 9")
     done = SampleDone(
-        id="1", reason="length", text=" is", tokens=100, prompt_tokens=5, seconds=0.058, first_token_seconds=0.038, bits_per_token=4.1, unknown=("We", "a\x1bb")
+        id="1",
+        reason="length",
+        text=" is",
+        tokens=100,
+        prompt_tokens=5,
+        seconds=0.058,
+        first_token_seconds=0.038,
+        bits_per_token=4.1,
+        unknown=("We", "a\x1bb"),
     )
     for wide in (False, True):
         line = progress.ended(done, wide=wide).plain

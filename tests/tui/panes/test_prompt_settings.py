@@ -1,12 +1,12 @@
-"""The settings row of the prompt pane: reached with tab, edited in place, used by the next sample."""
+"""The settings row of the prompt pane: reached with tab, edited in place, used by the next
+sample."""
 
 from __future__ import annotations
 
 import pytest
 
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.widgets.prompt_box import PromptBox
-from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from rnnlm_tui.tui.widgets.prompt import PromptBox, SettingInput
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import make_snapshot
@@ -23,10 +23,18 @@ async def test_settings_are_reached_with_tab_edited_in_place_and_used() -> None:
         await pilot.press(*"x", "enter")
         await until(pilot, lambda: bool(services.fake_sampler.requests))
         settings = last_request(services).settings
-        assert (settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens, settings.seed) == (1.2, 0.5, 40, 12, 99)
+        assert (
+            settings.temperature,
+            settings.top_p,
+            settings.top_k,
+            settings.max_new_tokens,
+            settings.seed,
+        ) == (1.2, 0.5, 40, 12, 99)
 
 
-async def test_min_p_penalty_and_stop_follow_and_a_stop_string_keeps_its_spaces_and_line_breaks() -> None:
+async def test_min_p_penalty_and_stop_follow_and_a_stop_string_keeps_its_spaces_and_line_breaks() -> (
+    None
+):
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*["tab"] * 6, *"0.05", "tab", *"1.1", "tab", *"\\n| The end", "enter")
@@ -34,7 +42,11 @@ async def test_min_p_penalty_and_stop_follow_and_a_stop_string_keeps_its_spaces_
         await pilot.press(*"x", "enter")
         await until(pilot, lambda: bool(services.fake_sampler.requests))
         settings = last_request(services).settings
-        assert (settings.min_p, settings.repetition_penalty, settings.stop) == (0.05, 1.1, ("\n", " The end"))
+        assert (settings.min_p, settings.repetition_penalty, settings.stop) == (
+            0.05,
+            1.1,
+            ("\n", " The end"),
+        )
         await pilot.press(*["tab"] * 6, *"off", "tab", *"off", "tab", "delete", "enter")
         pane(app).box.text = "y"
         await until(pilot, lambda: app.focused is pane(app).box)
@@ -44,7 +56,9 @@ async def test_min_p_penalty_and_stop_follow_and_a_stop_string_keeps_its_spaces_
         assert (settings.min_p, settings.repetition_penalty, settings.stop) == (0.0, 1.0, ())
 
 
-async def test_settings_that_are_off_take_no_row_of_a_narrow_terminal_until_they_are_wanted() -> None:
+async def test_settings_that_are_off_take_no_row_of_a_narrow_terminal_until_they_are_wanted() -> (
+    None
+):
     def row(app: RnnlmApp) -> str:
         return next((line for line in screen_text(app).splitlines() if "min-p" in line), "")
 
@@ -62,7 +76,9 @@ async def test_settings_that_are_off_take_no_row_of_a_narrow_terminal_until_they
         await until(pilot, lambda: "temperature" in row(app) and "stop" in row(app))
 
 
-async def test_the_stop_box_says_how_to_write_in_it_and_too_long_a_stop_string_what_is_allowed() -> None:
+async def test_the_stop_box_says_how_to_write_in_it_and_too_long_a_stop_string_what_is_allowed() -> (
+    None
+):
     async with opened(FakeServices(make_snapshot()), "prompt", size=(80, 24)) as (app, pilot):
         await pilot.press(*["tab"] * 8)
         await until_shown(pilot, "\\n a line break   | between several")
@@ -130,10 +146,17 @@ async def test_the_footer_says_that_enter_keeps_and_esc_cancels_a_setting_and_so
 async def test_every_setting_stands_whole_on_the_screen_at_every_width(columns: int) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt", size=(columns, 24)) as (app, pilot):
         await pilot.press("tab")
-        await until(pilot, lambda: isinstance(app.focused, SettingInput) and "penalty" in screen_text(app))
+        await until(
+            pilot, lambda: isinstance(app.focused, SettingInput) and "penalty" in screen_text(app)
+        )
         await pilot.pause()
         boxes = list(app.query(SettingInput))
-        assert [box.name for box in boxes if box.region.right > columns - 2 or box.region.x < 1] == []
+        assert [
+            box.name for box in boxes if box.region.right > columns - 2 or box.region.x < 1
+        ] == []
         assert [box.name for box in boxes if box.region.width < 6] == []
         screen = screen_text(app)
-        assert all(f"{name}  " in screen for name in ("temperature", "top-p", "top-k", "max", "seed", "min-p", "penalty", "stop"))
+        assert all(
+            f"{name}  " in screen
+            for name in ("temperature", "top-p", "top-k", "max", "seed", "min-p", "penalty", "stop")
+        )

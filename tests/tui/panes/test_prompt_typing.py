@@ -8,7 +8,7 @@ import pytest
 from textual.events import Key, Paste
 from textual.widgets.text_area import Edit, EditResult
 
-from rnnlm_tui.tui.widgets.prompt_box import PromptBox
+from rnnlm_tui.tui.widgets.prompt import PromptBox
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import make_snapshot
@@ -25,7 +25,18 @@ async def test_letters_and_digits_are_text_inside_the_box() -> None:
 async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
-        for key in (*"one", "ctrl+u", *"two!", "backspace", "tab", *"1.5", "enter", "ctrl+j", "x", "enter"):
+        for key in (
+            *"one",
+            "ctrl+u",
+            *"two!",
+            "backspace",
+            "tab",
+            *"1.5",
+            "enter",
+            "ctrl+j",
+            "x",
+            "enter",
+        ):
             app.post_message(Key(key, key if len(key) == 1 else None))
         await until(pilot, lambda: bool(services.fake_sampler.requests))
         assert last_request(services).prompt == "two\nx"
@@ -54,7 +65,9 @@ async def test_up_brings_earlier_prompts_and_down_what_was_being_written() -> No
         await until(pilot, lambda: services.kept_prompts == ["new"])
 
 
-async def test_a_flood_of_typed_characters_goes_in_together_and_enter_behind_it_sends_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_of_typed_characters_goes_in_together_and_enter_behind_it_sends_it_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     services = FakeServices(make_snapshot())
     edits: list[int] = []
     edit = PromptBox.edit
@@ -67,7 +80,9 @@ async def test_a_flood_of_typed_characters_goes_in_together_and_enter_behind_it_
     async with opened(services, "prompt") as (app, pilot):
         text = "the state of the union " * 40
         for character in text:
-            app.post_message(Key("space" if character == " " else character, character).set_sender(app))
+            app.post_message(
+                Key("space" if character == " " else character, character).set_sender(app)
+            )
         app.post_message(Key("enter", "\r").set_sender(app))
         await until(pilot, lambda: bool(services.fake_sampler.requests))
         assert last_request(services).prompt == text
@@ -82,7 +97,9 @@ async def test_characters_are_counted_in_grammar(text: str, said: str) -> None:
         await until_shown(pilot, said)
 
 
-@pytest.mark.parametrize("text", ["می\u200cخواهم", "👩\u200d👩\u200d👧 ❤\ufe0f", "葛\U000e0100", "क्\u200dष"])
+@pytest.mark.parametrize(
+    "text", ["می\u200cخواهم", "👩\u200d👩\u200d👧 ❤\ufe0f", "葛\U000e0100", "क्\u200dष"]
+)
 async def test_joiners_and_variation_selectors_reach_the_model_pasted_or_typed(text: str) -> None:
     for pasted in (True, False):
         services = FakeServices(make_snapshot())

@@ -6,12 +6,18 @@ import pytest
 from rich.segment import Segment
 from textual.color import Color
 
-from rnnlm_tui.tui.widgets.ascii_marks import AsciiMarks
+from rnnlm_tui.tui.theme import AsciiMarks
 
 
 @pytest.mark.parametrize(
     ("text", "drawn"),
-    [("it was no…", "it was no~"), ("starting…    ", "starting...  "), ("small g… 5", "small g~ 5"), ("a…  b", "a~  b"), ("★ größer", "* größer")],
+    [
+        ("it was no…", "it was no~"),
+        ("starting…    ", "starting...  "),
+        ("small g… 5", "small g~ 5"),
+        ("a…  b", "a~  b"),
+        ("★ größer", "* größer"),
+    ],
 )
 def test_what_is_cut_is_seen_to_be_cut_and_nothing_moves(text: str, drawn: str) -> None:
     (segment,) = AsciiMarks().apply([Segment(text)], Color(0, 0, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.tui.widgets.bars import bar, cells
+from rnnlm_tui.tui.text import bar, cells
 
 
 def test_own_others_and_free_have_their_own_signs() -> None:
@@ -12,8 +12,23 @@ def test_own_others_and_free_have_their_own_signs() -> None:
     assert bar(10, 0.3, 0.2, ascii=True).plain == "===~~-----"
 
 
-@pytest.mark.parametrize(("fraction", "filled"), [(0.0, 0), (None, 0), (float("nan"), 0), (0.001, 1), (0.5, 5), (0.999, 9), (1.0, 10), (7.0, 10), (-1.0, 0)])
-def test_something_gets_a_cell_and_only_the_whole_fills_all(fraction: float | None, filled: int) -> None:
+@pytest.mark.parametrize(
+    ("fraction", "filled"),
+    [
+        (0.0, 0),
+        (None, 0),
+        (float("nan"), 0),
+        (0.001, 1),
+        (0.5, 5),
+        (0.999, 9),
+        (1.0, 10),
+        (7.0, 10),
+        (-1.0, 0),
+    ],
+)
+def test_something_gets_a_cell_and_only_the_whole_fills_all(
+    fraction: float | None, filled: int
+) -> None:
     assert cells(10, fraction) == filled
     assert bar(10, fraction).plain == "━" * filled + "─" * (10 - filled)
 

@@ -8,9 +8,8 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.widgets import Static
 
-from rnnlm_tui.contract.outside_text import visible
-from rnnlm_tui.tui.widgets.content import Newlines, safe_content, safe_text
-from rnnlm_tui.tui.widgets.wrapped_text import WrappedText
+from rnnlm_tui.schema.text import visible
+from rnnlm_tui.tui.text import Newlines, WrappedText, safe_content, safe_text
 
 HOSTILE = {
     "ESC": "\x1b[31mred\x1b[0m",
@@ -28,7 +27,17 @@ HOSTILE = {
     "surrogate": "a\ud800b",
     "tags": "a\U000e0041b",
 }
-MARKUP = ["[red]", "[/", "[/red]", "[@click=app.quit]here[/]", "[b]", "\\[", "[link=http://x]y[/link]", "]]", "[$primary]"]
+MARKUP = [
+    "[red]",
+    "[/",
+    "[/red]",
+    "[@click=app.quit]here[/]",
+    "[b]",
+    "\\[",
+    "[link=http://x]y[/link]",
+    "]]",
+    "[$primary]",
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)

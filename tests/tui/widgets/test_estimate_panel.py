@@ -1,4 +1,5 @@
-"""What a config gives: for a run that has ended the disk that it takes, and not what it would have taken."""
+"""What a config gives: for a run that has ended the disk that it takes, and not what it would have
+taken."""
 
 from __future__ import annotations
 
@@ -8,25 +9,39 @@ from typing import cast
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.summary import CheckpointFigures
-from rnnlm_tui.supervisor.estimate import Estimate
+from rnnlm_tui.client.estimate import Estimate
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.summary import CheckpointFigures
+from rnnlm_tui.tui.views.form import Draft
 from rnnlm_tui.tui.widgets import estimate_panel
 from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel
-from rnnlm_tui.tui.widgets.form_draft import Draft
 from tests.tui.fakes import make_estimate
 
 
-@pytest.mark.parametrize(("kept", "shown"), [(None, "20 MB, 3 checkpoints"), (CheckpointFigures(count=2, bytes=13_000_000), "13 MB, 2 checkpoints kept")])
-def test_the_disk_of_a_run_that_ended_is_what_it_kept(kept: CheckpointFigures | None, shown: str) -> None:
+@pytest.mark.parametrize(
+    ("kept", "shown"),
+    [
+        (None, "20 MB, 3 checkpoints"),
+        (CheckpointFigures(count=2, bytes=13_000_000), "13 MB, 2 checkpoints kept"),
+    ],
+)
+def test_the_disk_of_a_run_that_ended_is_what_it_kept(
+    kept: CheckpointFigures | None, shown: str
+) -> None:
     estimate = cast(Estimate, SimpleNamespace(disk_bytes=20_000_000, checkpoints=3))
     assert estimate_panel._disk(estimate, kept).plain == shown
 
 
 def test_what_to_know_of_the_text_stands_whole_in_the_column() -> None:
-    notes = ("3 lines longer than 65,536 bytes cut into several sentences", "2 other files of the folder left out")
+    notes = (
+        "3 lines longer than 65,536 bytes cut into several sentences",
+        "2 other files of the folder left out",
+    )
     estimate = replace(make_estimate(RunConfig(), 300), notes=notes)
-    rows = [row.plain for row in EstimatePanel()._column(estimate, Draft(RunConfig(), "preset demo"), 36)]
+    rows = [
+        row.plain
+        for row in EstimatePanel()._column(estimate, Draft(RunConfig(), "preset demo"), 36)
+    ]
     text = " ".join(row.strip() for row in rows)
     assert all(f"! {note}" in text for note in notes)
     assert all(len(row) <= 36 for row in rows)

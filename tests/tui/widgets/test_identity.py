@@ -6,8 +6,8 @@ from time import localtime, strftime, time
 
 import pytest
 
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.tui.widgets.identity import how_long
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.tui.views.status import how_long
 from tests.tui.fakes import make_snapshot
 
 
@@ -15,5 +15,9 @@ from tests.tui.fakes import make_snapshot
 def test_a_run_that_ended_says_when_by_the_clock(status: RunStatus) -> None:
     summary = make_snapshot(status, 1_000).summary
     an_hour_ago = time() - 3_600
-    assert how_long(summary.model_copy(update={"updated": an_hour_ago})).endswith(strftime(", ended %H:%M", localtime(an_hour_ago)))
-    assert how_long(summary.model_copy(update={"updated": 1_000_000_000.0})).endswith(strftime(", ended %Y-%m-%d", localtime(1_000_000_000.0)))
+    assert how_long(summary.model_copy(update={"updated": an_hour_ago})).endswith(
+        strftime(", ended %H:%M", localtime(an_hour_ago))
+    )
+    assert how_long(summary.model_copy(update={"updated": 1_000_000_000.0})).endswith(
+        strftime(", ended %Y-%m-%d", localtime(1_000_000_000.0))
+    )

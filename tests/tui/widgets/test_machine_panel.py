@@ -1,4 +1,5 @@
-"""The machine panel: what is known is shown in full at every size, what a driver keeps to itself is a dash, and a disk that fills is said."""
+"""The machine panel: what is known is shown in full at every size, what a driver keeps to itself is
+a dash, and a disk that fills is said."""
 
 from __future__ import annotations
 
@@ -10,13 +11,18 @@ from dataclasses import replace
 import pytest
 from textual.content import Content
 
-from rnnlm_tui.contract.metrics import EventRow, GpuRow, HardwareRow
-from rnnlm_tui.store.machine_history import empty_machine
-from rnnlm_tui.store.series import Band
-from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow
+from rnnlm_tui.store.series import Band, empty_machine
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.views.machine import (
+    HISTORY_SECONDS,
+    MachineView,
+    Readings,
+    history,
+    machine_view,
+    steady_reading,
+)
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
-from rnnlm_tui.tui.widgets.machine_view import MachineView, Readings, machine_view
-from rnnlm_tui.tui.widgets.readings import HISTORY_SECONDS, history, steady_reading
 from tests.tui.fakes import make_hardware, make_machine, make_snapshot
 
 GIB = 2**30
@@ -24,7 +30,14 @@ NARROW, WIDE, FULL = (36, 3), (28, 10), (52, 18)
 """The inside at 80, 120 and 200 columns."""
 
 
-def lines(rows: Sequence[HardwareRow], size: tuple[int, int], *, disk_total: int | None = None, trains: bool = True, alarm: bool = False) -> list[Content]:
+def lines(
+    rows: Sequence[HardwareRow],
+    size: tuple[int, int],
+    *,
+    disk_total: int | None = None,
+    trains: bool = True,
+    alarm: bool = False,
+) -> list[Content]:
     panel = MachinePanel()
     panel.show(MachineView(rows, cores=8, disk_total=disk_total, trains=trains, alarm=alarm))
     panel.prepare(*size)
@@ -42,7 +55,10 @@ def styles_of(line: Content, text: str) -> set[str]:
 
 
 def cards(count: int) -> tuple[GpuRow, ...]:
-    return tuple(GpuRow(index, "NVIDIA L4", 10.0 * index, index * GIB, None, 23 * GIB, 40.0, 50.0) for index in range(1, count + 1))
+    return tuple(
+        GpuRow(index, "NVIDIA L4", 10.0 * index, index * GIB, None, 23 * GIB, 40.0, 50.0)
+        for index in range(1, count + 1)
+    )
 
 
 def test_three_lines_say_how_busy_whose_memory_and_what_is_free() -> None:
@@ -75,10 +91,29 @@ def test_more_cards_than_lines_stand_in_one(height: int, found: list[str]) -> No
 
 def test_what_a_driver_keeps_to_itself_is_a_dash_and_breaks_nothing() -> None:
     row = make_hardware()[-1]
-    silent = replace(row, gpu_percent=None, gpu_watts=None, gpu_celsius=None, gpu_memory_used=None, gpu_memory_total=None, gpu_memory_own=2 * GIB)
-    assert texts((silent,), NARROW)[:2] == ["GPU  ────────       – %   – W   – °C", "mem  ────────            2.0 GiB own"]
+    silent = replace(
+        row,
+        gpu_percent=None,
+        gpu_watts=None,
+        gpu_celsius=None,
+        gpu_memory_used=None,
+        gpu_memory_total=None,
+        gpu_memory_own=2 * GIB,
+    )
+    assert texts((silent,), NARROW)[:2] == [
+        "GPU  ────────       – %   – W   – °C",
+        "mem  ────────            2.0 GiB own",
+    ]
     assert "mem  ─────────   2.0 GiB own" in texts((silent,), WIDE)
-    for changed in ("gpu_percent", "gpu_watts", "gpu_celsius", "gpu_memory_own", "gpu_memory_used", "gpu_memory_total", "gpu_name"):
+    for changed in (
+        "gpu_percent",
+        "gpu_watts",
+        "gpu_celsius",
+        "gpu_memory_own",
+        "gpu_memory_used",
+        "gpu_memory_total",
+        "gpu_name",
+    ):
         for size in (NARROW, WIDE, FULL):
             assert lines((replace(row, **{changed: None}),), size)  # type: ignore[arg-type]
 
@@ -86,14 +121,23 @@ def test_what_a_driver_keeps_to_itself_is_a_dash_and_breaks_nothing() -> None:
 def test_a_disk_with_little_left_is_said_at_every_size_and_in_the_colour_of_a_warning() -> None:
     rows = (replace(make_hardware()[-1], disk_free=9 * 10**9),)
     for size in (NARROW, WIDE, FULL):
-        (line,) = [line for line in lines(rows, size, disk_total=100 * 10**9) if "disk" in line.plain]
+        (line,) = [
+            line for line in lines(rows, size, disk_total=100 * 10**9) if "disk" in line.plain
+        ]
         assert "9.0 GB free" in line.plain
         assert any(palette.WARN in style for style in styles_of(line, "9.0"))
-    assert not any("disk" in line for line in texts((replace(rows[0], disk_free=11 * 10**9),), NARROW, disk_total=100 * 10**9))
+    assert not any(
+        "disk" in line
+        for line in texts((replace(rows[0], disk_free=11 * 10**9),), NARROW, disk_total=100 * 10**9)
+    )
 
 
 def test_the_disk_has_a_bar_where_its_size_is_known() -> None:
-    (line,) = [line for line in texts(make_hardware(), WIDE, disk_total=424 * 10**9) if line.startswith("disk")]
+    (line,) = [
+        line
+        for line in texts(make_hardware(), WIDE, disk_total=424 * 10**9)
+        if line.startswith("disk")
+    ]
     assert line == "disk ━━━━─────   212 GB free"
 
 
@@ -106,7 +150,15 @@ def test_a_machine_on_which_nothing_trains_has_no_part_of_its_own() -> None:
 
 
 def test_loads_are_shown_as_the_mean_of_the_last_seconds_and_memory_as_it_is() -> None:
-    rows = [replace(make_hardware()[-1], time=100.0 + second, gpu_percent=10.0 * second, gpu_memory_used=second) for second in range(10)]
+    rows = [
+        replace(
+            make_hardware()[-1],
+            time=100.0 + second,
+            gpu_percent=10.0 * second,
+            gpu_memory_used=second,
+        )
+        for second in range(10)
+    ]
     steady = steady_reading(rows)
     assert steady is not None
     assert steady.gpu_percent == pytest.approx(70.0)
@@ -115,7 +167,10 @@ def test_loads_are_shown_as_the_mean_of_the_last_seconds_and_memory_as_it_is() -
 
 
 def test_the_curve_moves_with_the_clock_and_not_with_each_reading() -> None:
-    rows = [replace(make_hardware()[-1], time=6_000.0 + second, gpu_percent=float(second)) for second in range(40)]
+    rows = [
+        replace(make_hardware()[-1], time=6_000.0 + second, gpu_percent=float(second))
+        for second in range(40)
+    ]
     before, after = history(rows[:33], 20), history(rows[:36], 20)
     assert before[:-1] == after[:-1]
     assert before[-1][0] == after[-1][0] == 19
@@ -126,14 +181,29 @@ def test_the_curve_moves_with_the_clock_and_not_with_each_reading() -> None:
 
 @pytest.mark.parametrize("gpu", [True, False])
 @pytest.mark.parametrize("size", [NARROW, WIDE, FULL])
-def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration(gpu: bool, size: tuple[int, int]) -> None:
-    events = (EventRow(1, 0, "started", "started", 1_000.0), EventRow(1, 4_754, "finished", "finished", 1_190.0))
+def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration(
+    gpu: bool, size: tuple[int, int]
+) -> None:
+    events = (
+        EventRow(1, 0, "started", "started", 1_000.0),
+        EventRow(1, 4_754, "finished", "finished", 1_190.0),
+    )
     ended = replace(make_snapshot("finished", 4_754, gpu=gpu), events=events)
     machine = replace(ended.machine, columns={**ended.machine.columns})
-    load, own = ("gpu_percent", "gpu_memory_own") if gpu else ("process_cpu_percent", "process_memory")
-    for name, values in ((load, [50.0, math.nan, 70.0, 90.0]), (own, [GIB, 1.5 * GIB, 2 * GIB, 1.5 * GIB])):
+    load, own = (
+        ("gpu_percent", "gpu_memory_own") if gpu else ("process_cpu_percent", "process_memory")
+    )
+    for name, values in (
+        (load, [50.0, math.nan, 70.0, 90.0]),
+        (own, [GIB, 1.5 * GIB, 2 * GIB, 1.5 * GIB]),
+    ):
         machine.columns[name] = Band(*(array("d", values) for _ in range(3)))
-    view = machine_view(replace(ended, machine=machine), make_machine(), Readings(make_hardware(busy=5.0), live=True), wide=True)
+    view = machine_view(
+        replace(ended, machine=machine),
+        make_machine(),
+        Readings(make_hardware(busy=5.0), live=True),
+        wide=True,
+    )
     panel = MachinePanel()
     panel.show(view)
     panel.prepare(*size)
@@ -145,7 +215,9 @@ def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration(gpu: bool
     assert "2 min 06 s" in text, "training"
     assert "3 min 10 s" in text, "from start to end"
     assert view.legend.plain == "whole run"
-    assert all(line.strip() for line in shown[: 3 if size == NARROW else 9]) or size == FULL, "no empty rows while there are figures to show"
+    assert all(line.strip() for line in shown[: 3 if size == NARROW else 9]) or size == FULL, (
+        "no empty rows while there are figures to show"
+    )
     assert all(len(line) == size[0] for line in shown)
 
 
@@ -157,7 +229,9 @@ def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of_now()
     assert not shown.trains
     assert shown.legend.plain == "gpu1 · NVIDIA L4"
     assert machine_view(make_snapshot(), make_machine(), own, wide=True).trains
-    assert machine_view(ended, make_machine(), replace(own, live=False), wide=True).legend.plain.startswith("at ")
+    assert machine_view(
+        ended, make_machine(), replace(own, live=False), wide=True
+    ).legend.plain.startswith("at ")
 
 
 def test_what_others_use_stands_in_the_edge_and_takes_neither_memory_nor_disk_away() -> None:
@@ -173,4 +247,7 @@ def test_what_others_use_stands_in_the_edge_and_takes_neither_memory_nor_disk_aw
 
 def test_the_share_of_others_is_never_cut_where_they_take_everything() -> None:
     row = replace(make_hardware(gpu=False)[-1], cpu_percent=100.0, process_cpu_percent=0.0)
-    assert any("own 0 %" in line.plain and line.plain.endswith("other 100 %") for line in lines([row], WIDE))
+    assert any(
+        "own 0 %" in line.plain and line.plain.endswith("other 100 %")
+        for line in lines([row], WIDE)
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.tui.widgets.marks import MOST_MARKED, Marks
+from rnnlm_tui.tui.views.compare import MOST_MARKED, Marks
 
 
 def marked(*names: str) -> Marks:
@@ -18,7 +18,12 @@ def test_a_run_keeps_its_letter_and_colour_while_others_come_and_go() -> None:
     marks = marked("otter", "heron", "vole")
     colour = marks.colour("heron")
     fewer = marks.toggled("otter")
-    assert (fewer.letter("heron"), fewer.colour("heron"), fewer.letter("otter"), fewer.colour("otter")) == ("B", colour, "", "")
+    assert (
+        fewer.letter("heron"),
+        fewer.colour("heron"),
+        fewer.letter("otter"),
+        fewer.colour("otter"),
+    ) == ("B", colour, "", "")
     assert fewer.names == ("heron", "vole")
     more = fewer.toggled("lynx")
     assert [more.letter(name) for name in ("lynx", "heron", "vole")] == ["A", "B", "C"]
@@ -28,7 +33,11 @@ def test_a_run_keeps_its_letter_and_colour_while_others_come_and_go() -> None:
 def test_no_two_of_the_marked_runs_look_alike_and_there_are_no_more_than_letters() -> None:
     names = [f"run-{index}" for index in range(MOST_MARKED)]
     marks = marked(*names)
-    assert len({marks.colour(name) for name in names}) == len({marks.letter(name) for name in names}) == MOST_MARKED
+    assert (
+        len({marks.colour(name) for name in names})
+        == len({marks.letter(name) for name in names})
+        == MOST_MARKED
+    )
     assert marks.full
     assert marks.toggled("one-too-many") == marks
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from typing import get_args
 
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.tui.widgets import palette
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.tui import palette
 
 
 def test_every_colour_is_exactly_one_of_xterms_256() -> None:
     levels, greys = {0, 95, 135, 175, 215, 255}, {8 + 10 * step for step in range(24)}
-    colours = {value for name, value in vars(palette).items() if name.isupper() and isinstance(value, str) and value.startswith("#")}
+    colours = {
+        value
+        for name, value in vars(palette).items()
+        if name.isupper() and isinstance(value, str) and value.startswith("#")
+    }
     colours |= {palette.band_of(colour) for colour in colours}
     for colour in colours:
         assert re.fullmatch("#[0-9a-f]{6}", colour)
@@ -21,7 +25,9 @@ def test_every_colour_is_exactly_one_of_xterms_256() -> None:
 
 def test_every_status_has_a_glyph_a_plain_glyph_and_a_word() -> None:
     statuses = get_args(RunStatus)
-    assert {palette.glyph(status) for status in statuses} == {(palette.STATUS_GLYPHS[status][0], palette.STATUS_GLYPHS[status][2]) for status in statuses}
+    assert {palette.glyph(status) for status in statuses} == {
+        (palette.STATUS_GLYPHS[status][0], palette.STATUS_GLYPHS[status][2]) for status in statuses
+    }
     assert len({palette.glyph(status)[0] for status in statuses}) == len(statuses)
     assert len({palette.glyph(status, True)[0] for status in statuses}) == len(statuses)
     assert all(palette.glyph(status, ascii=True)[0].isascii() for status in statuses)

@@ -12,8 +12,16 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widgets import Button, Static
 
-from rnnlm_tui.tui.widgets.palette import BORDER, FOCUS, TEXT, ink
-from rnnlm_tui.tui.widgets.panel import Panel, TitledContainer, bottom_edge, changed_spans, padded, segments_of, top_edge
+from rnnlm_tui.tui.palette import BORDER, FOCUS, TEXT, ink
+from rnnlm_tui.tui.widgets.panel import (
+    Panel,
+    TitledContainer,
+    bottom_edge,
+    changed_spans,
+    padded,
+    segments_of,
+    top_edge,
+)
 
 
 def top(width: int, title: str, legend: str) -> str:
@@ -70,13 +78,18 @@ def test_changed_spans_are_what_differs_with_wide_characters_whole() -> None:
     assert spans("日本語", "日月語") == [(2, 4)]
     assert spans("ab日", "abcd") == [(2, 4)]
     assert spans("日本", "月") == [(0, 4)]
-    assert changed_spans(padded(segments_of("ab", TEXT), 4), padded(segments_of("ab", FOCUS), 4)) == [(0, 2)]
+    assert changed_spans(
+        padded(segments_of("ab", TEXT), 4), padded(segments_of("ab", FOCUS), 4)
+    ) == [(0, 2)]
     assert changed_spans(padded(segments_of("ab"), 4), padded(segments_of("ab"), 6)) == [(0, 6)]
 
 
 def test_changes_far_from_each_other_are_spans_of_their_own() -> None:
     before, after = "a" + " " * 40 + "b", "X" + " " * 40 + "Y"
-    assert changed_spans(padded(segments_of(before), 42), padded(segments_of(after), 42)) == [(0, 1), (41, 42)]
+    assert changed_spans(padded(segments_of(before), 42), padded(segments_of(after), 42)) == [
+        (0, 1),
+        (41, 42),
+    ]
 
 
 class Numbers(Panel):
@@ -195,7 +208,18 @@ async def test_markup_in_titles_is_text() -> None:
 
 def test_a_blank_of_another_ink_is_no_change_but_one_on_another_ground_or_underlined_is() -> None:
     blank, other, ground, line = (
-        Strip([Segment("a ", style)], 2) for style in (ink(TEXT), ink(FOCUS), ink(TEXT, background=FOCUS), ink(TEXT) + Style(underline=True))
+        Strip([Segment("a ", style)], 2)
+        for style in (
+            ink(TEXT),
+            ink(FOCUS),
+            ink(TEXT, background=FOCUS),
+            ink(TEXT) + Style(underline=True),
+        )
     )
     assert changed_spans(blank, other) == [(0, 1)]
-    assert changed_spans(blank, ground) == changed_spans(blank, line) == changed_spans(line, other) == [(0, 2)]
+    assert (
+        changed_spans(blank, ground)
+        == changed_spans(blank, line)
+        == changed_spans(line, other)
+        == [(0, 2)]
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args, get_type_hints
 
-from rnnlm_tui.contract.metrics import Progress
+from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.tui.widgets.train_figures import PHASES
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.contract.summary import EvaluationFigures, ModelFigures
-from rnnlm_tui.tui.widgets.run_order import SORT_KEYS, SortKey, rises, sorted_runs
+from rnnlm_tui.schema.summary import EvaluationFigures, ModelFigures
+from rnnlm_tui.tui.views.runs import SORT_KEYS, SortKey, rises, sorted_runs
 from tests.tui.fakes import make_summary
 
-ELMAN, LSTM = (ModelFigures(cell_type=cell, num_layers=2, hidden_size=192, tie_weights=True) for cell in ("elman", "lstm"))
+ELMAN, LSTM = (
+    ModelFigures(cell_type=cell, num_layers=2, hidden_size=192, tie_weights=True)
+    for cell in ("elman", "lstm")
+)
 
 
 RUNS = [
@@ -26,9 +29,13 @@ BEST = {"b": 50.0, "c": 50.0}
         ("Δ best", "cba", "bca"), ("tok/s", "cba", "bca"), ("time", "cba", "bca"), ("model", "acb", "bac"), ("tags", "cba", "bca"),
     ],
 )  # fmt: skip
-def test_each_column_orders_either_way_and_what_has_no_figure_stays_last(key: SortKey, forwards: str, backwards: str) -> None:
+def test_each_column_orders_either_way_and_what_has_no_figure_stays_last(
+    key: SortKey, forwards: str, backwards: str
+) -> None:
     assert "".join(run.run for run in sorted_runs(RUNS, key, best=BEST)) == forwards
-    assert "".join(run.run for run in sorted_runs(RUNS, key, backwards=True, best=BEST)) == backwards
+    assert (
+        "".join(run.run for run in sorted_runs(RUNS, key, backwards=True, best=BEST)) == backwards
+    )
 
 
 @pytest.mark.parametrize("key", SORT_KEYS)
@@ -39,7 +46,10 @@ def test_a_pinned_run_stays_on_top_of_every_order(key: SortKey, backwards: bool)
         assert sorted_runs(runs, key, backwards=backwards, best=BEST)[0].run == pinned.run
 
 
-@pytest.mark.parametrize(("key", "up"), [("age", True), ("perplexity", True), ("name", True), ("progress", False), ("tok/s", False)])
+@pytest.mark.parametrize(
+    ("key", "up"),
+    [("age", True), ("perplexity", True), ("name", True), ("progress", False), ("tok/s", False)],
+)
 def test_the_arrow_goes_up_where_the_values_grow_downwards(key: SortKey, up: bool) -> None:
     assert rises(key) is up
     assert rises(key, backwards=True) is not up

@@ -1,12 +1,18 @@
-"""The preview of a draft's text: every character keeps its place, and tokens can be distinguished with and without colours."""
+"""The preview of a draft's text: every character keeps its place, and tokens can be distinguished
+with and without colours."""
 
 from __future__ import annotations
 
-from rnnlm_tui.supervisor.preview import Preview
-from rnnlm_tui.tui.widgets import palette
-from rnnlm_tui.tui.widgets.text_preview import preview_lines
+from rnnlm_tui.client.corpora import Preview
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.widgets.form import preview_lines
 
-CODE = Preview("raw", "the file is code (.py)", (("def", " f", "():", "\n"), ("\t", "return", " 1", "\n")), exact=True)
+CODE = Preview(
+    "raw",
+    "the file is code (.py)",
+    (("def", " f", "():", "\n"), ("\t", "return", " 1", "\n")),
+    exact=True,
+)
 
 
 def test_white_space_is_visible_and_neighbouring_tokens_differ_in_colour() -> None:
@@ -14,7 +20,12 @@ def test_white_space_is_visible_and_neighbouring_tokens_differ_in_colour() -> No
     assert head.plain.strip() == "layout raw: the file is code (.py)"
     assert unit.plain.strip() == "first lines as tokens"
     assert (first.plain, second.plain) == ("   def·f():↵", "   →return·1↵")
-    assert [str(span.style) for span in first.spans] == [palette.TEXT, palette.TRAIN, palette.TEXT, palette.TRAIN]
+    assert [str(span.style) for span in first.spans] == [
+        palette.TEXT,
+        palette.TRAIN,
+        palette.TEXT,
+        palette.TRAIN,
+    ]
 
 
 def test_tokens_stand_apart_where_there_are_no_colours() -> None:
@@ -22,7 +33,9 @@ def test_tokens_stand_apart_where_there_are_no_colours() -> None:
 
 
 def test_no_line_is_wider_than_its_place_and_escapes_are_text() -> None:
-    long = Preview("raw", "x" * 200, (("word ",) * 80, ("\x1b[31m", "[@click=app.quit]")), exact=False)
+    long = Preview(
+        "raw", "x" * 200, (("word ",) * 80, ("\x1b[31m", "[@click=app.quit]")), exact=False
+    )
     lines = preview_lines(long, 40)
     assert all(line.cell_length <= 40 for line in lines)
     assert "\x1b" not in lines[3].plain

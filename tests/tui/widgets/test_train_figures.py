@@ -1,4 +1,5 @@
-"""The figures above the charts: all that the eye looks for, each at a column where it stays while digits change."""
+"""The figures above the charts: all that the eye looks for, each at a column where it stays while
+digits change."""
 
 from __future__ import annotations
 
@@ -8,18 +9,30 @@ from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.contract.metrics import EvaluationRow
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.contract.summary import EvaluationFigures, TrainFigures
-from rnnlm_tui.supervisor.monitor import RunSnapshot
-from rnnlm_tui.supervisor.remaining import Eta
+from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.client.remaining import Eta
+from rnnlm_tui.schema.metrics import EvaluationRow
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.summary import EvaluationFigures, TrainFigures
 from rnnlm_tui.tui.widgets.train_figures import figure_lines, newest_evaluations
 from tests.tui.fakes import make_hardware, make_series, make_snapshot
 
 WIDTHS = (80, 96, 168)
 LABELS = {
     80: ("step", "tokens", "val ", "train ", "train loss", "val bits/byte", "grad", "lr", "epoch"),
-    96: ("step", "tokens", "val ", "train ", "untrained", "train loss", "val bits/byte", "best", "grad", "lr", "epoch"),
+    96: (
+        "step",
+        "tokens",
+        "val ",
+        "train ",
+        "untrained",
+        "train loss",
+        "val bits/byte",
+        "best",
+        "grad",
+        "lr",
+        "epoch",
+    ),
     168: (
         "step",
         "tokens",
@@ -60,7 +73,10 @@ def test_columns_stand_still_while_digits_change(width: int) -> None:
     noise, seen = random.Random(1), set()
     for step in range(100, 4_754, 233):
         train = TrainFigures(
-            loss=noise.uniform(0.5, 9.9), perplexity=noise.uniform(1.5, 9_000), grad_norm=noise.uniform(0, 20), learning_rate=noise.uniform(1e-6, 1e-2)
+            loss=noise.uniform(0.5, 9.9),
+            perplexity=noise.uniform(1.5, 9_000),
+            grad_norm=noise.uniform(0, 20),
+            learning_rate=noise.uniform(1e-6, 1e-2),
         )
         evaluation = EvaluationFigures(
             name="validation",
@@ -71,9 +87,22 @@ def test_columns_stand_still_while_digits_change(width: int) -> None:
             best_step=100,
             best_perplexity=noise.uniform(2, 999),
         )
-        snapshot = make_snapshot(step=step, train=train, evaluation=evaluation, tokens_per_second=noise.uniform(900, 99_000))
-        snapshot = replace(snapshot, hardware=make_hardware(busy=noise.choice((0.0, 7.0, 71.0, 100.0))))
-        seen.add(tuple(columns(texts(snapshot, width, Eta(noise.uniform(5, 50), 3.0)), LABELS[width]).items()))
+        snapshot = make_snapshot(
+            step=step,
+            train=train,
+            evaluation=evaluation,
+            tokens_per_second=noise.uniform(900, 99_000),
+        )
+        snapshot = replace(
+            snapshot, hardware=make_hardware(busy=noise.choice((0.0, 7.0, 71.0, 100.0)))
+        )
+        seen.add(
+            tuple(
+                columns(
+                    texts(snapshot, width, Eta(noise.uniform(5, 50), 3.0)), LABELS[width]
+                ).items()
+            )
+        )
     assert len(seen) == 1
     assert {label for label, _ in next(iter(seen))} == set(LABELS[width])
 
@@ -81,11 +110,18 @@ def test_columns_stand_still_while_digits_change(width: int) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_time_left_stands_at_the_right_edge_with_its_spread(width: int) -> None:
     assert texts(make_snapshot(), width, Eta(24.2, 3.1))[0].rstrip().endswith("  24 s left ±3")
-    assert texts(make_snapshot(), width, Eta(7_500.0, 720.0))[0].rstrip().endswith("  2 h 05 min left ±12")
+    assert (
+        texts(make_snapshot(), width, Eta(7_500.0, 720.0))[0]
+        .rstrip()
+        .endswith("  2 h 05 min left ±12")
+    )
 
 
 def evaluations(*losses: float) -> tuple[EvaluationRow, ...]:
-    return tuple(EvaluationRow(1, 100 * place, "validation", "validation", loss, 10, 1.0, 0.1, 0.0) for place, loss in enumerate(losses, 1))
+    return tuple(
+        EvaluationRow(1, 100 * place, "validation", "validation", loss, 10, 1.0, 0.1, 0.0)
+        for place, loss in enumerate(losses, 1)
+    )
 
 
 def evaluated(*losses: float, status: RunStatus = "running") -> RunSnapshot:
@@ -98,7 +134,10 @@ def evaluated(*losses: float, status: RunStatus = "running") -> RunSnapshot:
         best_step=100 * (best + 1),
         best_perplexity=math.exp(losses[best]),
     )
-    return replace(make_snapshot(status, 100 * len(losses) + 50, evaluation=judged), evaluations=evaluations(*losses))
+    return replace(
+        make_snapshot(status, 100 * len(losses) + 50, evaluation=judged),
+        evaluations=evaluations(*losses),
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,14 +150,23 @@ def evaluated(*losses: float, status: RunStatus = "running") -> RunSnapshot:
         (make_snapshot(step=50, evaluation=EvaluationFigures()), "val –  untrained 2,048  "),
     ],
 )
-def test_where_there_is_little_room_the_best_and_when_stand_beside_a_newer_value(snapshot: RunSnapshot, words: str) -> None:
+def test_where_there_is_little_room_the_best_and_when_stand_beside_a_newer_value(
+    snapshot: RunSnapshot, words: str
+) -> None:
     assert texts(snapshot, 80)[1].startswith(f" {words}")
 
 
-@pytest.mark.parametrize(("step", "words"), [(300, "best 60.3 at step 300"), (1_850, "best 60.3 at step 300")])
+@pytest.mark.parametrize(
+    ("step", "words"), [(300, "best 60.3 at step 300"), (1_850, "best 60.3 at step 300")]
+)
 def test_the_best_says_when_it_was_and_stands_still(step: int, words: str) -> None:
     snapshot = evaluated(4.3, 4.2, 4.1)
-    assert f"  {words}  " in texts(replace(snapshot, summary=snapshot.summary.model_copy(update={"step": step})), 96)[2]
+    assert (
+        f"  {words}  "
+        in texts(replace(snapshot, summary=snapshot.summary.model_copy(update={"step": step})), 96)[
+            2
+        ]
+    )
 
 
 def test_of_a_long_run_only_the_newest_evaluations_are_looked_at() -> None:
@@ -131,7 +179,8 @@ def test_of_a_long_run_only_the_newest_evaluations_are_looked_at() -> None:
                 yield row
 
     snapshot = replace(
-        evaluated(*(4.0 + 1 / place for place in range(1, 500))), evaluations=Counted(evaluations(*(4.0 + 1 / place for place in range(1, 500))))
+        evaluated(*(4.0 + 1 / place for place in range(1, 500))),
+        evaluations=Counted(evaluations(*(4.0 + 1 / place for place in range(1, 500)))),
     )
     assert [row.step for row in newest_evaluations(snapshot)] == [49_700, 49_800, 49_900]
     assert Counted.asked == 3
@@ -146,10 +195,24 @@ def test_tokens_give_way_to_the_bar() -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
-    ("bits", "unknown", "words"), [(1.54, 0.0, "val bits/byte 1.54"), (1.54, 0.0004, "val bits/byte 1.54 0.04 % unknown"), (None, 0.73, "val unknown 73 %")]
+    ("bits", "unknown", "words"),
+    [
+        (1.54, 0.0, "val bits/byte 1.54"),
+        (1.54, 0.0004, "val bits/byte 1.54 0.04 % unknown"),
+        (None, 0.73, "val unknown 73 %"),
+    ],
 )
-def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place(width: int, bits: float | None, unknown: float, words: str) -> None:
-    judged = EvaluationFigures(name="validation", step=100, loss=4.0, perplexity=54.6, bits_per_byte=bits, unknown_share=unknown)
+def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place(
+    width: int, bits: float | None, unknown: float, words: str
+) -> None:
+    judged = EvaluationFigures(
+        name="validation",
+        step=100,
+        loss=4.0,
+        perplexity=54.6,
+        bits_per_byte=bits,
+        unknown_share=unknown,
+    )
     line = texts(make_snapshot(evaluation=judged), width)[1]
     assert line.rstrip().endswith(words if width > 96 else words.partition(" 0.04")[0]), line
 
@@ -169,4 +232,6 @@ def test_the_epochs_of_a_run_that_ends_within_one_agree() -> None:
 def test_before_the_first_evaluation_its_step_stands_in_its_place() -> None:
     snapshot = replace(make_snapshot(step=50), evaluations=())
     every = snapshot.config.evaluation.every
-    assert f"val –  first at {every}" in figure_lines(snapshot, None, 120, ascii_only=False)[1].plain
+    assert (
+        f"val –  first at {every}" in figure_lines(snapshot, None, 120, ascii_only=False)[1].plain
+    )

@@ -12,7 +12,10 @@ from tests.fakes.bench_report import sample_report
 def test_the_tables_show_speed_ratio_memory_and_limits(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(sample_report())
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "limits matmul float32 437, medium 1,360 GFLOP/s; memory 20.0 GB/s, 10.0 with one thread" in lines
+    assert (
+        "limits matmul float32 437, medium 1,360 GFLOP/s; memory 20.0 GB/s, 10.0 with one thread"
+        in lines
+    )
     assert "engine float32 8,000 4.00 3.60–4.40 2.00 0.5 GiB 25% 200 40% 15 min 00 s" in lines
     assert "engine, greedy 2,000 20.0 18.00–22.00 2.0 ms 80% yes" in lines
     assert "a run's environment 8,100 4,050 50%" in lines
@@ -35,7 +38,9 @@ def test_lines_fit_a_terminal_of_120_columns(capsys: pytest.CaptureFixture[str])
         (["--set", "model.hiden_size=3"], "model.hiden_size"),
     ],
 )
-def test_invalid_benchmark_options_are_rejected(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_benchmark_options_are_rejected(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["bench", "--json", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -43,10 +48,12 @@ def test_invalid_benchmark_options_are_rejected(arguments: list[str], words: str
     assert "Traceback" not in err
 
 
-def test_ctrl_c_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rnnlm_tui.supervisor.bench.measuring.run_bench", interrupted)
+    monkeypatch.setattr("rnnlm_tui.bench.runner.run_bench", interrupted)
     assert run(["bench", "--json"]) == 130
     assert capsys.readouterr() == ("", "interrupted\n")

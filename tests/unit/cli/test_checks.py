@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.check_machine import products_finding, torch_finding
-from rnnlm_tui.cli.checks import CheckResult, home_findings, keymap_findings, terminal_findings
-from rnnlm_tui.store.filesystems import filesystem_of, is_network, nearest_existing
+from rnnlm_tui.cli.doctor import (
+    CheckResult,
+    home_findings,
+    keymap_findings,
+    products_finding,
+    terminal_findings,
+    torch_finding,
+)
+from rnnlm_tui.system.disk import filesystem_of, is_network, nearest_existing
 
 
 def colours(**environment: str) -> CheckResult:
@@ -31,7 +37,9 @@ def colours(**environment: str) -> CheckResult:
         ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "note", "NO_COLOR"),
     ],
 )
-def test_colours_follow_from_the_environment(environment: dict[str, str], verdict: str, words: str) -> None:
+def test_colours_follow_from_the_environment(
+    environment: dict[str, str], verdict: str, words: str
+) -> None:
     finding = colours(**environment)
     assert finding.verdict == verdict
     assert words in finding.fact
@@ -41,7 +49,10 @@ def test_sixteen_colours_in_tmux_come_with_the_setting_that_fixes_it() -> None:
     assert "tmux-256color" in colours(TERM="screen", TMUX="x").hint
 
 
-@pytest.mark.parametrize(("encoding", "verdict"), [("utf-8", "ok"), ("UTF8", "ok"), ("ascii", "note"), ("iso8859-1", "note"), ("", "note")])
+@pytest.mark.parametrize(
+    ("encoding", "verdict"),
+    [("utf-8", "ok"), ("UTF8", "ok"), ("ascii", "note"), ("iso8859-1", "note"), ("", "note")],
+)
 def test_braille_needs_utf_8(encoding: str, verdict: str) -> None:
     found = terminal_findings({"TERM": "xterm"}, encoding, os.terminal_size((80, 24)), True)
     assert found[-1].verdict == verdict
@@ -59,9 +70,13 @@ def test_each_keymap_error_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "keymap.toml"
     assert keymap_findings(path) == []
     path.write_text('pause = "P"\n')
-    assert [(finding.verdict, finding.fact[:1]) for finding in keymap_findings(path)] == [("ok", "1")]
+    assert [(finding.verdict, finding.fact[:1]) for finding in keymap_findings(path)] == [
+        ("ok", "1")
+    ]
     path.write_text('pausse = "P"\nsample = "flurp"\n')
-    assert ["line 1" in finding.fact or "line 2" in finding.fact for finding in keymap_findings(path)] == [True, True]
+    assert [
+        "line 1" in finding.fact or "line 2" in finding.fact for finding in keymap_findings(path)
+    ] == [True, True]
 
 
 def test_a_small_or_missing_terminal_is_reported() -> None:
@@ -76,7 +91,17 @@ def test_the_longest_mount_point_determines_the_filesystem(tmp_path: Path) -> No
     assert filesystem_of(Path("/usr"), mounts) == "ext4"
 
 
-@pytest.mark.parametrize(("kind", "network"), [("nfs4", True), ("fuse.sshfs", True), ("cifs", True), ("ext4", False), ("overlay", False), ("", False)])
+@pytest.mark.parametrize(
+    ("kind", "network"),
+    [
+        ("nfs4", True),
+        ("fuse.sshfs", True),
+        ("cifs", True),
+        ("ext4", False),
+        ("overlay", False),
+        ("", False),
+    ],
+)
 def test_network_filesystems_are_recognized(kind: str, network: bool) -> None:
     assert is_network(kind) is network
 
@@ -98,7 +123,10 @@ def test_a_home_below_a_file_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_python_without_torch_is_reported_without_a_traceback(tmp_path: Path) -> None:
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho 'Traceback' >&2\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\nexit 1\n")
+    python.write_text(
+        "#!/bin/sh\necho 'Traceback' >&2\necho \"ModuleNotFoundError: No module named 'torch'\""
+        " >&2\nexit 1\n"
+    )
     python.chmod(0o755)
     finding = torch_finding(str(python))
     assert finding.verdict == "bad"
@@ -114,7 +142,12 @@ def test_a_python_without_torch_is_reported_without_a_traceback(tmp_path: Path) 
     ],
 )
 def test_cpu_flags_determine_the_matmul_precisions(flags: str, words: str) -> None:
-    assert words in products_finding(f"processor\t: 0\nmodel name\t: any\nflags\t\t: {flags}\n\nprocessor\t: 1\n").fact
+    assert (
+        words
+        in products_finding(
+            f"processor\t: 0\nmodel name\t: any\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
+        ).fact
+    )
 
 
 def test_a_system_without_cpuinfo_has_float32() -> None:

@@ -7,22 +7,29 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.contract.config import RunConfig, TrainingConfig
-from rnnlm_tui.contract.metrics import EvaluationRow
+from rnnlm_tui.schema.config import RunConfig, TrainingConfig
+from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.database import RunDatabase
 from tests.unit.cli.test_runs import trained_run
 
 
-def test_compare_shows_differing_settings_and_the_best_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_shows_differing_settings_and_the_best_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained_run("brisk-heron")
     trained_run("plain-otter", RunConfig(training=TrainingConfig(seed=7)))
     assert run(["compare", "brisk", "plain"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[:2] == [["differing", "settings", "A", "brisk-heron", "B", "plain-otter"], ["training.seed", "42", "7"]]
+    assert lines[:2] == [
+        ["differing", "settings", "A", "brisk-heron", "B", "plain-otter"],
+        ["training.seed", "42", "7"],
+    ]
     assert ["best", "val", "ppl", "60.3", "60.3"] in lines
     assert run(["compare", "brisk", "plain", "--json"]) == 0
     reported = json.loads(capsys.readouterr().out)
-    assert [(item["letter"], item["run"], item["summary"]["status"]) for item in reported["runs"]] == [
+    assert [
+        (item["letter"], item["run"], item["summary"]["status"]) for item in reported["runs"]
+    ] == [
         ("A", "brisk-heron", "finished"),
         ("B", "plain-otter", "finished"),
     ]
@@ -30,10 +37,16 @@ def test_compare_shows_differing_settings_and_the_best_run(capsys: pytest.Captur
     assert reported["figures"]["best val ppl"]["best"] is None
 
 
-def test_a_narrow_terminal_gets_the_best_run_without_differences(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_narrow_terminal_gets_the_best_run_without_differences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number, name in enumerate("abcd"):
         with RunDatabase(trained_run(f"run-{name}").database_path) as database:
-            database.add_evaluation(EvaluationRow(1, 3, "validation", "validation", 4.1 + number, 1000, 1.7, 0.5, 1_003.0))
+            database.add_evaluation(
+                EvaluationRow(
+                    1, 3, "validation", "validation", 4.1 + number, 1000, 1.7, 0.5, 1_003.0
+                )
+            )
     compare = ["compare", *(f"run-{name}" for name in "abcd")]
     assert run(compare) == 0
     assert "(+103.7)" in capsys.readouterr().out
@@ -44,8 +57,12 @@ def test_a_narrow_terminal_gets_the_best_run_without_differences(monkeypatch: py
     assert "60.3 ★" in "".join(lines)
 
 
-@pytest.mark.parametrize("arguments", [["compare"], ["compare", "brisk", "brisk"], ["compare", "brisk", "other"]])
-def test_runs_that_cannot_be_compared_are_rejected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["compare"], ["compare", "brisk", "brisk"], ["compare", "brisk", "other"]]
+)
+def test_runs_that_cannot_be_compared_are_rejected(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     trained_run("brisk-heron")
     assert run(arguments) == 2
     assert capsys.readouterr().out == ""

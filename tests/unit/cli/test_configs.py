@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.config_text import config_toml
-from rnnlm_tui.cli.configs import build_config, read_config_file
-from rnnlm_tui.contract.presets import PRESETS
-from rnnlm_tui.contract.validation import field_paths, parse_config
+from rnnlm_tui.cli.config import build_config, config_toml, read_config_file
 from rnnlm_tui.errors import ConfigError, InputError
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.validation import field_paths, parse_config
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -27,7 +26,12 @@ def test_the_default_config_is_the_demo() -> None:
 def test_assignments_override_the_file_and_the_file_overrides_the_preset(tmp_path: Path) -> None:
     file = written(tmp_path, "[training]\nseed = 1\nbatch_size = 7\n")
     config = build_config("elman", file, ["training.seed=2"])
-    assert (config.preset, config.training.seed, config.training.batch_size, config.model) == ("elman", 2, 7, PRESETS["elman"].model)
+    assert (config.preset, config.training.seed, config.training.batch_size, config.model) == (
+        "elman",
+        2,
+        7,
+        PRESETS["elman"].model,
+    )
 
 
 def test_a_file_that_names_a_preset_starts_from_it(tmp_path: Path) -> None:
@@ -50,7 +54,9 @@ def test_problems_of_file_and_assignments_are_reported_together(tmp_path: Path) 
 
 def test_an_unknown_section_is_reported_with_all_other_problems(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        build_config(None, written(tmp_path, "model = 3\n"), ["model.num_layers=1", "training.epochs=0"])
+        build_config(
+            None, written(tmp_path, "model = 3\n"), ["model.num_layers=1", "training.epochs=0"]
+        )
     assert {problem.path for problem in caught.value.problems} == {"model", "training.epochs"}
 
 
@@ -62,9 +68,16 @@ def test_an_empty_assignment_clears_an_optional_field(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"a = [", "not valid TOML"), (b"\xff\xfe", "not UTF-8"), (b"[a]\n[a]", "not valid TOML"), (b"a = " + b"9" * 5_000, "not valid TOML")],
+    [
+        (b"a = [", "not valid TOML"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[a]\n[a]", "not valid TOML"),
+        (b"a = " + b"9" * 5_000, "not valid TOML"),
+    ],
 )
-def test_an_invalid_config_file_is_rejected_with_the_position(tmp_path: Path, content: bytes, words: str) -> None:
+def test_an_invalid_config_file_is_rejected_with_the_position(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(content)
     with pytest.raises(InputError, match=words) as caught:
@@ -94,14 +107,24 @@ def test_an_explained_config_has_a_line_for_every_field() -> None:
 
 
 @pytest.mark.parametrize("steps_in_file", [True, False])
-def test_a_warmup_from_the_file_is_checked_like_one_from_set(tmp_path: Path, steps_in_file: bool) -> None:
-    file = written(tmp_path, "[schedule]\nwarmup_steps = 100\n" + ("[training]\nmax_steps = 30\n" if steps_in_file else ""))
+def test_a_warmup_from_the_file_is_checked_like_one_from_set(
+    tmp_path: Path, steps_in_file: bool
+) -> None:
+    file = written(
+        tmp_path,
+        "[schedule]\nwarmup_steps = 100\n"
+        + ("[training]\nmax_steps = 30\n" if steps_in_file else ""),
+    )
     with pytest.raises(ConfigError, match="must be below the run's 30 steps"):
         build_config(None, file, None if steps_in_file else ["training.max_steps=30"])
 
 
-def test_a_chosen_warmup_is_checked_against_the_steps_of_a_prepared_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.supervisor.estimate._training_text", lambda _corpus, _manifest: (100, 4_522))
+def test_a_chosen_warmup_is_checked_against_the_steps_of_a_prepared_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "rnnlm_tui.client.estimate._training_text", lambda _corpus, _manifest: (100, 4_522)
+    )
     file = written(tmp_path, "[schedule]\nwarmup_steps = 100\n")
     for chosen in ((file, None), (None, ["schedule.warmup_steps=100"])):
         with pytest.raises(ConfigError, match="must be below the run's"):

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.contract.config import CorpusConfig, RunConfig, TokenizerConfig
-from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
-from rnnlm_tui.contract.metrics import EventKind, EventRow
-from rnnlm_tui.contract.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY
-from rnnlm_tui.corpus.building import claimed
+from rnnlm_tui.corpus.build import claimed
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.schema.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locks import boot_id, host_name
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.locks import boot_id, host_name
 
 
 def prepared(home: Path, source: str, letter: str, notes: tuple[str, ...] = ()) -> CorpusManifest:
@@ -34,19 +34,30 @@ def prepared(home: Path, source: str, letter: str, notes: tuple[str, ...] = ()) 
     return manifest
 
 
-def run_on(manifest: CorpusManifest, name: str, ending: EventKind, *, noted: bool = True) -> RunDirectory:
+def run_on(
+    manifest: CorpusManifest, name: str, ending: EventKind, *, noted: bool = True
+) -> RunDirectory:
     directory = create_run(RunConfig(corpus=manifest.corpus), name)
     with RunDatabase(directory.database_path) as database:
         attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
         database.add_event(EventRow(attempt, 0, "started", "", 1.0))
         database.add_event(EventRow(attempt, 9, ending, "", 2.0))
-        for key, value in {CORPUS_HASH_KEY: manifest.hash, CORPUS_NOTES_KEY: json.dumps(manifest.notes)}.items() if noted else ():
+        for key, value in (
+            {CORPUS_HASH_KEY: manifest.hash, CORPUS_NOTES_KEY: json.dumps(manifest.notes)}.items()
+            if noted
+            else ()
+        ):
             database.set_meta(key, value)
     return directory
 
 
-def test_corpora_are_listed_with_sizes_and_runs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = prepared(home, "presidents", "a", ("3 lines cut",)), prepared(home, "elman", "b")
+def test_corpora_are_listed_with_sizes_and_runs(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (
+        prepared(home, "presidents", "a", ("3 lines cut",)),
+        prepared(home, "elman", "b"),
+    )
     run_on(first, "brisk-heron", "finished")
     run_on(first, "plain-otter", "stopped", noted=False)
     create_run(RunConfig(corpus=second.corpus), "calm-draft")
@@ -67,7 +78,9 @@ def test_corpora_are_listed_with_sizes_and_runs(home: Path, capsys: pytest.Captu
     assert listed["elman"]["runs"] == []
 
 
-def test_a_needed_corpus_is_kept_and_its_runs_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_needed_corpus_is_kept_and_its_runs_are_named(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = prepared(home, "presidents", "a")
     run_on(manifest, "plain-otter", "stopped")
     run_on(manifest, "brisk-heron", "finished")
@@ -77,11 +90,16 @@ def test_a_needed_corpus_is_kept_and_its_runs_are_named(home: Path, capsys: pyte
     assert (home / "corpora" / manifest.folder / "train.bin").exists()
 
 
-def test_an_unused_corpus_is_removed_and_the_freed_space_reported(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unused_corpus_is_removed_and_the_freed_space_reported(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest, other = prepared(home, "presidents", "a"), prepared(home, "elman", "b")
     run_on(manifest, "brisk-heron", "finished")
     assert run(["corpus", "remove", "aaaa", "--dry-run"]) == 0
-    assert "would remove the prepared corpus aaaaaaaaaaaaaaaa (presidents), 1.0 MB" in capsys.readouterr().out
+    assert (
+        "would remove the prepared corpus aaaaaaaaaaaaaaaa (presidents), 1.0 MB"
+        in capsys.readouterr().out
+    )
     assert run(["corpus", "remove", "aaaa"]) == 2  # no terminal to ask for confirmation
     assert (home / "corpora" / manifest.folder).is_dir()
     capsys.readouterr()
@@ -99,7 +117,9 @@ def test_invalid_arguments_remove_nothing(home: Path, arguments: list[str]) -> N
     assert (home / "corpora" / manifest.folder).is_dir()
 
 
-def test_an_unfinished_corpus_is_listed_and_can_be_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_corpus_is_listed_and_can_be_removed(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     left = home / "corpora" / ".unfinished-cccccccccccccccc"
     left.mkdir(parents=True)
     (left / "unfinished.json").write_text(json.dumps({"source": "/texts/long.txt"}))
@@ -112,7 +132,10 @@ def test_an_unfinished_corpus_is_listed_and_can_be_removed(home: Path, capsys: p
 
 @pytest.mark.parametrize("arguments", [["aaaa"], ["--unused"]])
 def test_a_corpus_needed_during_confirmation_is_not_removed(
-    home: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     manifest, other = prepared(home, "presidents", "a"), prepared(home, "elman", "b")
 
@@ -120,13 +143,18 @@ def test_a_corpus_needed_during_confirmation_is_not_removed(
         run_on(manifest, "plain-otter", "stopped")
         return True
 
-    monkeypatch.setattr("rnnlm_tui.cli.trash.confirmed", start_meanwhile)
+    monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", start_meanwhile)
     assert run(["corpus", "remove", *arguments]) == 3
     assert "is needed by plain-otter" in capsys.readouterr().err
-    assert sorted(path.name for path in (home / "corpora").iterdir()) == [manifest.folder, other.folder]
+    assert sorted(path.name for path in (home / "corpora").iterdir()) == [
+        manifest.folder,
+        other.folder,
+    ]
 
 
-def test_a_corpus_prepared_during_confirmation_is_not_removed(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_prepared_during_confirmation_is_not_removed(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     left = home / "corpora" / ".unfinished-cccccccccccccccc"
     left.mkdir(parents=True)
     (left / "train.txt").write_bytes(b"x")
@@ -136,30 +164,39 @@ def test_a_corpus_prepared_during_confirmation_is_not_removed(home: Path, monkey
         def take_up(*_arguments: str) -> bool:
             return taken.enter_context(claimed(left, lambda: False, lambda: None))
 
-        monkeypatch.setattr("rnnlm_tui.cli.trash.confirmed", take_up)
+        monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", take_up)
         assert run(["corpus", "remove", "cccc"]) == 3
         assert "is being prepared" in capsys.readouterr().err
         assert (left / "train.txt").exists()
 
 
-def test_a_corpus_removed_during_confirmation_frees_nothing(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_removed_during_confirmation_frees_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = prepared(home, "presidents", "a")
 
     def remove_meanwhile(*_arguments: str) -> bool:
         shutil.rmtree(home / "corpora" / manifest.folder)
         return True
 
-    monkeypatch.setattr("rnnlm_tui.cli.trash.confirmed", remove_meanwhile)
+    monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", remove_meanwhile)
     assert run(["corpus", "remove", "aaaa", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"removed": [], "freed": 0}
 
 
-def test_show_includes_the_notes_of_the_corpus(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = prepared(home, "presidents", "a", ("3 lines cut", "2 other files of the folder left out"))
+def test_show_includes_the_notes_of_the_corpus(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = prepared(
+        home, "presidents", "a", ("3 lines cut", "2 other files of the folder left out")
+    )
     run_on(manifest, "brisk-heron", "finished")
     assert run(["show", "brisk-heron"]) == 0
     shown = capsys.readouterr().out
     assert "3 lines cut" in shown
     assert "2 other files of the folder left out" in shown
     assert run(["show", "brisk-heron", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["corpus_notes"] == ["3 lines cut", "2 other files of the folder left out"]
+    assert json.loads(capsys.readouterr().out)["corpus_notes"] == [
+        "3 lines cut",
+        "2 other files of the folder left out",
+    ]

@@ -21,12 +21,16 @@ def test_docs_lists_every_guide_with_its_summary(capsys: pytest.CaptureFixture[s
     assert run(["docs"]) == 0
     out, err = capsys.readouterr()
     for guide in GUIDES:
-        assert any(line.split(maxsplit=1) == [guide.topic, guide.summary] for line in out.splitlines())
+        assert any(
+            line.split(maxsplit=1) == [guide.topic, guide.summary] for line in out.splitlines()
+        )
     assert "rnnlm-tui docs TOPIC" in err
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.topic)
-def test_a_pipe_gets_the_markdown_without_the_marks_of_generated_tables(guide: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_the_markdown_without_the_marks_of_generated_tables(
+    guide: object, capsys: pytest.CaptureFixture[str]
+) -> None:
     topic = getattr(guide, "topic", "")
     assert run(["docs", topic]) == 0
     out = capsys.readouterr().out
@@ -42,8 +46,12 @@ def test_the_first_characters_of_a_topic_are_enough() -> None:
         find_guide("r")
 
 
-@pytest.mark.parametrize(("topic", "hint"), [("relability", 'did you mean "reliability"?'), ("xyz", "quick-start")])
-def test_an_unknown_topic_is_invalid_input_with_similar_names(topic: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("topic", "hint"), [("relability", 'did you mean "reliability"?'), ("xyz", "quick-start")]
+)
+def test_an_unknown_topic_is_invalid_input_with_similar_names(
+    topic: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["docs", topic]) == 2
     err = capsys.readouterr().err
     assert f'no guide "{topic}"' in err
@@ -51,7 +59,12 @@ def test_an_unknown_topic_is_invalid_input_with_similar_names(topic: str, hint: 
 
 
 def test_a_reader_that_stops_early_is_not_an_error() -> None:
-    pipe = subprocess.Popen([*DOCS, "configuration"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    pipe = subprocess.Popen(
+        [*DOCS, "configuration"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
     assert pipe.stdout is not None
     assert pipe.stderr is not None
     pipe.stdout.close()
@@ -60,8 +73,17 @@ def test_a_reader_that_stops_early_is_not_an_error() -> None:
 
 
 def test_characters_missing_from_the_locale_are_replaced() -> None:
-    environment = {**os.environ, "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
-    shown = subprocess.run([*DOCS, "dashboard"], capture_output=True, env=environment, timeout=60, check=True)
+    environment = {
+        **os.environ,
+        "LANG": "C",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": "ascii",
+    }
+    shown = subprocess.run(
+        [*DOCS, "dashboard"], capture_output=True, env=environment, timeout=60, check=True
+    )
     assert shown.stdout.isascii()
 
 
@@ -74,11 +96,15 @@ def test_a_guide_is_rendered_within_the_width_of_the_terminal(width: int) -> Non
 
 
 def test_links_to_guides_show_how_to_open_them() -> None:
-    assert "Text and tokenizers (docs text)" in " ".join(rendered(find_guide("quick-start"), 80).split())
+    assert "Text and tokenizers (docs text)" in " ".join(
+        rendered(find_guide("quick-start"), 80).split()
+    )
 
 
 def test_a_terminal_gets_a_pager_that_quits_with_q() -> None:
-    with Terminal([*DOCS, "reliability"], columns=80, rows=24, environment={"PAGER": "less", "LESS": "R"}) as terminal:
+    with Terminal(
+        [*DOCS, "reliability"], columns=80, rows=24, environment={"PAGER": "less", "LESS": "R"}
+    ) as terminal:
         terminal.wait_for("What a run guarantees")
         assert "##" not in terminal.text
         terminal.send("G")
@@ -88,6 +114,8 @@ def test_a_terminal_gets_a_pager_that_quits_with_q() -> None:
 
 
 def test_a_terminal_without_a_pager_gets_the_whole_guide() -> None:
-    with Terminal([*DOCS, "book"], columns=80, rows=24, environment={"PAGER": "no-such-pager"}) as terminal:
+    with Terminal(
+        [*DOCS, "book"], columns=80, rows=24, environment={"PAGER": "no-such-pager"}
+    ) as terminal:
         terminal.wait_for("tokenizer.name=PATH")
         assert terminal.wait() == 0

@@ -8,7 +8,7 @@ import termios
 
 import pytest
 
-from rnnlm_tui.cli.checks import CheckResult
+from rnnlm_tui.cli.doctor import CheckResult
 from rnnlm_tui.cli.main import run
 
 FOUND = [
@@ -19,14 +19,16 @@ FOUND = [
         "a run that is started here ends when its user logs out, since systemd kills it",
         "run `loginctl enable-linger` to keep it running",
     ),
-    CheckResult("disk", "bad", "12 MB free", "free some, or set RNNLM_TUI_HOME to a folder on another disk"),
+    CheckResult(
+        "disk", "bad", "12 MB free", "free some, or set RNNLM_TUI_HOME to a folder on another disk"
+    ),
 ]
 
 
 @pytest.fixture(autouse=True)
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the checks by three results, one per verdict."""
-    monkeypatch.setattr("rnnlm_tui.cli.checks.findings", lambda: FOUND)
+    monkeypatch.setattr("rnnlm_tui.cli.doctor.findings", lambda: FOUND)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
@@ -46,7 +48,16 @@ def test_doctor_wraps_at_words_on_a_terminal(width: int, monkeypatch: pytest.Mon
     text = sent.decode()
     lines = re.sub(r"\x1b\[\d+m", "", text).partition("the end")[0].split("\r\n")
     assert all(len(line) <= width for line in lines)
-    words = [word for finding in FOUND for word in (finding.verdict, *finding.check.split(), *finding.fact.split(), *finding.hint.split())]
+    words = [
+        word
+        for finding in FOUND
+        for word in (
+            finding.verdict,
+            *finding.check.split(),
+            *finding.fact.split(),
+            *finding.hint.split(),
+        )
+    ]
     assert [word for line in lines for word in line.split() if word != "\\"] == words
     assert all(line.startswith(("ok", "note", "bad", " " * 19)) for line in lines if line)
     for colour, verdict in ((32, "ok"), (33, "note"), (31, "bad")):

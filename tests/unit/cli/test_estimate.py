@@ -14,28 +14,68 @@ from rnnlm_tui.store.runs import list_runs
     ("assignments", "words"),
     [
         (["training.device=cuda:63"], 'no device "cuda:63" on this machine'),
-        (["training.device=cpu", "training.precision=bf16"], "training.precision is bf16, which needs a CUDA GPU with bf16; the device is cpu"),
+        (
+            ["training.device=cpu", "training.precision=bf16"],
+            "training.precision is bf16, which needs a CUDA GPU with bf16; the device is cpu",
+        ),
     ],
 )
-def test_an_unavailable_device_or_precision_is_rejected(assignments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["estimate", "--json", *(part for assignment in assignments for part in ("--set", assignment))]) == 2
+def test_an_unavailable_device_or_precision_is_rejected(
+    assignments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        run(
+            [
+                "estimate",
+                "--json",
+                *(part for assignment in assignments for part in ("--set", assignment)),
+            ]
+        )
+        == 2
+    )
     out, err = capsys.readouterr()
     assert out == ""
     assert words in err
 
 
-def test_a_chosen_warmup_as_long_as_the_run_is_rejected_and_a_presets_is_shortened(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_chosen_warmup_as_long_as_the_run_is_rejected_and_a_presets_is_shortened(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for chosen in ("60000", "30", "100"):
-        assert run(["estimate", "--set", "training.max_steps=30", "--set", f"schedule.warmup_steps={chosen}"]) == 2
+        assert (
+            run(
+                [
+                    "estimate",
+                    "--set",
+                    "training.max_steps=30",
+                    "--set",
+                    f"schedule.warmup_steps={chosen}",
+                ]
+            )
+            == 2
+        )
         assert "must be below the run's 30 steps" in capsys.readouterr().err
     assert run(["estimate", "--json", "--set", "training.max_steps=30"]) == 0
-    assert any("warm-up shortened to 3 steps, a tenth of the run's 30" in words for words in json.loads(capsys.readouterr().out)["warnings"])
+    assert any(
+        "warm-up shortened to 3 steps, a tenth of the run's 30" in words
+        for words in json.loads(capsys.readouterr().out)["warnings"]
+    )
 
 
-def test_a_warmup_is_checked_against_the_steps_of_a_prepared_corpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("rnnlm_tui.supervisor.estimate._training_text", lambda _corpus, _manifest: (10_000, 452_200))
+def test_a_warmup_is_checked_against_the_steps_of_a_prepared_corpus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "rnnlm_tui.client.estimate._training_text", lambda _corpus, _manifest: (10_000, 452_200)
+    )
     assert run(["estimate", "--set", "schedule.warmup_steps=60000"]) == 2
-    assert "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps" in capsys.readouterr().err
+    assert (
+        "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps"
+        in capsys.readouterr().err
+    )
     assert run(["train", "--detach", "--set", "schedule.warmup_steps=60000"]) == 2
-    assert "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps" in capsys.readouterr().err
+    assert (
+        "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps"
+        in capsys.readouterr().err
+    )
     assert list_runs() == []

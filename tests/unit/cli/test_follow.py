@@ -9,15 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli import follow
-from rnnlm_tui.cli.follow import ENDED, follow_run
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import EvaluationRow, SampleRow
-from rnnlm_tui.contract.status import RunStatus
-from rnnlm_tui.contract.summary import BaselineFigures, CheckpointFigures, EvaluationFigures, ModelFigures, PatienceFigures, RunSummary, TrainFigures
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.cli import watch
+from rnnlm_tui.cli.watch import ENDED, follow_run
+from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.summary import (
+    BaselineFigures,
+    CheckpointFigures,
+    EvaluationFigures,
+    ModelFigures,
+    PatienceFigures,
+    RunSummary,
+    TrainFigures,
+)
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import SeriesTable
-from rnnlm_tui.supervisor.monitor import RunSnapshot
 from tests.fakes import scripted_monitor
 
 RUN = RunDirectory(Path("/nowhere/brisk-heron"))
@@ -25,7 +33,9 @@ RUN = RunDirectory(Path("/nowhere/brisk-heron"))
 
 def summary(status: RunStatus, step: int = 0, attempt: int = 1, **more: object) -> RunSummary:
     figures: dict[str, object] = {
-        "model": ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_104),
+        "model": ModelFigures(
+            cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_104
+        ),
         "train": TrainFigures(loss=4.0, perplexity=54.6),
         "test": EvaluationFigures(name="test", perplexity=56.4, bits_per_byte=1.67),
         "baseline": BaselineFigures(perplexity=73.0),
@@ -34,11 +44,26 @@ def summary(status: RunStatus, step: int = 0, attempt: int = 1, **more: object) 
         "eta_seconds": 61.0,
         **more,
     }
-    return RunSummary.model_validate({"run": "brisk-heron", "status": status, "step": step, "attempt": attempt, **figures})
+    return RunSummary.model_validate(
+        {"run": "brisk-heron", "status": status, "step": step, "attempt": attempt, **figures}
+    )
 
 
-def snapshot(shown: RunSummary, evaluations: Sequence[EvaluationRow] = (), samples: Sequence[SampleRow] = ()) -> RunSnapshot:
-    return RunSnapshot(shown, RunConfig(), SeriesTable.__new__(SeriesTable), tuple(evaluations), tuple(samples), (), (), (), (), None)
+def snapshot(
+    shown: RunSummary, evaluations: Sequence[EvaluationRow] = (), samples: Sequence[SampleRow] = ()
+) -> RunSnapshot:
+    return RunSnapshot(
+        shown,
+        RunConfig(),
+        SeriesTable.__new__(SeriesTable),
+        tuple(evaluations),
+        tuple(samples),
+        (),
+        (),
+        (),
+        (),
+        None,
+    )
 
 
 def evaluation(step: int) -> EvaluationRow:
@@ -49,30 +74,52 @@ def sample(step: int, prompt: str = "We must", text: str = " go on.") -> SampleR
     return SampleRow(1, step, prompt, text, 3, 7, float(step))
 
 
-def play(monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]) -> list[tuple[RunDirectory, int]]:
+def play(
+    monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]
+) -> list[tuple[RunDirectory, int]]:
     """Make each poll return the next snapshot of the script, without pauses."""
     opened = scripted_monitor.play(monkeypatch, script)
-    monkeypatch.setattr(follow, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(follow, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "LINE_SECONDS", 0.0)
     return opened
 
 
-@pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 3), ("failed", 4), ("crashed", 4), ("lost", 4)])
-def test_the_exit_code_depends_on_how_the_run_ended(status: RunStatus, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = play(monkeypatch, [snapshot(summary("running", 5)), None, snapshot(summary(status, 9))])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("finished", 0), ("stopped", 3), ("failed", 4), ("crashed", 4), ("lost", 4)],
+)
+def test_the_exit_code_depends_on_how_the_run_ended(
+    status: RunStatus, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = play(
+        monkeypatch, [snapshot(summary("running", 5)), None, snapshot(summary(status, 9))]
+    )
     assert follow_run(RUN, json=False) == code
     assert [run for run, _ in opened] == [RUN]
     assert ENDED[status] == code
 
 
 @pytest.mark.parametrize("status", ["preparing", "paused", "stalled", "running"])
-def test_following_continues_while_the_run_may_continue(status: RunStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_continues_while_the_run_may_continue(
+    status: RunStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play(monkeypatch, [snapshot(summary(status)), snapshot(summary("finished", 100))])
     assert follow_run(RUN, json=True) == 0
 
 
-def test_every_json_line_is_an_object_and_the_last_is_the_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    play(monkeypatch, [snapshot(summary("preparing")), snapshot(summary("running", 5)), None, None, snapshot(summary("finished", 100))])
+def test_every_json_line_is_an_object_and_the_last_is_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(
+        monkeypatch,
+        [
+            snapshot(summary("preparing")),
+            snapshot(summary("running", 5)),
+            None,
+            None,
+            snapshot(summary("finished", 100)),
+        ],
+    )
     follow_run(RUN, json=True)
     out, err = capsys.readouterr()
     lines = [json.loads(line) for line in out.splitlines()]
@@ -85,7 +132,9 @@ def test_every_json_line_is_an_object_and_the_last_is_the_end(monkeypatch: pytes
     assert last["baseline"]["perplexity"] == 73.0
 
 
-def test_plain_lines_show_progress_evaluations_results_and_a_sample(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_show_progress_evaluations_results_and_a_sample(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [evaluation(50)]
     play(
         monkeypatch,
@@ -94,7 +143,11 @@ def test_plain_lines_show_progress_evaluations_results_and_a_sample(monkeypatch:
             snapshot(summary("running", 5)),
             snapshot(summary("running", 50), rows, [sample(50)]),
             snapshot(summary("running", 60), rows, [sample(50)]),
-            snapshot(summary("finished", 100), [*rows, evaluation(100)], [sample(100, text=" do better."), sample(50)]),
+            snapshot(
+                summary("finished", 100),
+                [*rows, evaluation(100)],
+                [sample(100, text=" do better."), sample(50)],
+            ),
         ],
     )
     assert follow_run(RUN, json=False) == 0
@@ -111,11 +164,25 @@ def test_plain_lines_show_progress_evaluations_results_and_a_sample(monkeypatch:
     assert "rnnlm-tui sample brisk-heron" in err
 
 
-def test_patience_is_printed_after_the_evaluation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_patience_is_printed_after_the_evaluation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     waits = summary("running", 50, patience=PatienceFigures(waited=2, limit=5))
-    words, hint = "stopped early: 5 evaluations without a better validation loss", "`rnnlm-tui train --from brisk-heron@best`"
-    over = summary("finished", 80, patience=PatienceFigures(waited=5, limit=5), message=words, hint=hint)
-    play(monkeypatch, [snapshot(waits, [evaluation(50)]), snapshot(waits, [evaluation(50)]), snapshot(over, [evaluation(50)])])
+    words, hint = (
+        "stopped early: 5 evaluations without a better validation loss",
+        "`rnnlm-tui train --from brisk-heron@best`",
+    )
+    over = summary(
+        "finished", 80, patience=PatienceFigures(waited=5, limit=5), message=words, hint=hint
+    )
+    play(
+        monkeypatch,
+        [
+            snapshot(waits, [evaluation(50)]),
+            snapshot(waits, [evaluation(50)]),
+            snapshot(over, [evaluation(50)]),
+        ],
+    )
     assert follow_run(RUN, json=False) == 0
     out, err = capsys.readouterr()
     assert out.count("no better validation loss for 2 evaluations, training stops at 5") == 1
@@ -123,16 +190,26 @@ def test_patience_is_printed_after_the_evaluation(monkeypatch: pytest.MonkeyPatc
     assert hint in err
 
 
-def test_earlier_evaluations_are_not_repeated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_earlier_evaluations_are_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     old = [evaluation(10), evaluation(20)]
-    play(monkeypatch, [snapshot(summary("running", 25), old), snapshot(summary("finished", 100), [*old, evaluation(30)])])
+    play(
+        monkeypatch,
+        [
+            snapshot(summary("running", 25), old),
+            snapshot(summary("finished", 100), [*old, evaluation(30)]),
+        ],
+    )
     follow_run(RUN, json=False)
     out = capsys.readouterr().out
     assert "step 20  " not in out
     assert "step 30  " in out
 
 
-def test_ctrl_c_detaches_and_says_how_to_return(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_detaches_and_says_how_to_return(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     play(monkeypatch, [snapshot(summary("running", 5)), KeyboardInterrupt()])
     assert follow_run(RUN, json=True) == 130
     err = capsys.readouterr().err
@@ -142,17 +219,26 @@ def test_ctrl_c_detaches_and_says_how_to_return(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_the_end_of_an_earlier_attempt_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    play(monkeypatch, [snapshot(summary("stopped", 50, attempt=1)), snapshot(summary("running", 60, attempt=2)), snapshot(summary("finished", 100, attempt=2))])
+    play(
+        monkeypatch,
+        [
+            snapshot(summary("stopped", 50, attempt=1)),
+            snapshot(summary("running", 60, attempt=2)),
+            snapshot(summary("finished", 100, attempt=2)),
+        ],
+    )
     assert follow_run(RUN, json=True, attempt=2) == 0
 
 
 def test_following_ends_if_the_worker_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "BEGIN_SECONDS", -1.0)
+    monkeypatch.setattr(watch, "BEGIN_SECONDS", -1.0)
     play(monkeypatch, [snapshot(summary("crashed", 50, attempt=1))])
     assert follow_run(RUN, json=True, attempt=2) == 4
 
 
-def test_a_failed_run_says_why_and_how_to_resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_run_says_why_and_how_to_resume(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     play(monkeypatch, [snapshot(summary("failed", 50, message="out of memory\x1b[0m"))])
     assert follow_run(RUN, json=False) == 4
     err = capsys.readouterr().err
@@ -161,11 +247,19 @@ def test_a_failed_run_says_why_and_how_to_resume(monkeypatch: pytest.MonkeyPatch
     assert "rnnlm-tui resume brisk-heron" in err
 
 
-def test_generated_text_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generated_text_cannot_control_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     hostile = sample(100, prompt="\x1b]0;title\x07", text="\x9b31m\r")
     monkeypatch.setenv("NO_COLOR", "1")
     for terminal in (False, True):
-        play(monkeypatch, [snapshot(summary("running")), snapshot(summary("finished", 100), [evaluation(100)], [hostile])])
+        play(
+            monkeypatch,
+            [
+                snapshot(summary("running")),
+                snapshot(summary("finished", 100), [evaluation(100)], [hostile]),
+            ],
+        )
         monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
         follow_run(RUN, json=False)
         out = capsys.readouterr().out
@@ -173,8 +267,13 @@ def test_generated_text_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPa
         assert ("\x1b]0;title\x07\x9b31m\r\n" in out) != terminal, "a file gets the text as it is"
 
 
-def test_one_step_is_singular(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_step_is_singular(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = summary("running").model_copy(update={"max_steps": 1})
-    play(monkeypatch, [snapshot(one), snapshot(summary("finished", 1).model_copy(update={"max_steps": 1}))])
+    play(
+        monkeypatch,
+        [snapshot(one), snapshot(summary("finished", 1).model_copy(update={"max_steps": 1}))],
+    )
     follow_run(RUN, json=False)
     assert ", 1 step\n" in capsys.readouterr().out

@@ -8,17 +8,23 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui import __version__
-from rnnlm_tui.cli import verbs
-from rnnlm_tui.cli.application import build, command_of
+from rnnlm_tui.cli import app
+from rnnlm_tui.cli.app import FAMILIES, GUARANTEES, GUARANTEES_TITLE, VERBS, Verb, build, command_of
 from rnnlm_tui.cli.main import main, run
-from rnnlm_tui.cli.promise import GUARANTEES, GUARANTEES_TITLE
-from rnnlm_tui.cli.verbs import FAMILIES, VERBS, Verb
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.presets import PRESETS
-from rnnlm_tui.contract.validation import field_paths
-from rnnlm_tui.errors import CheckpointError, ConfigError, Problem, RnnlmError, RunStateError, UnknownRunError, WorkerError
-from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.errors import (
+    CheckpointError,
+    ConfigError,
+    Problem,
+    RnnlmError,
+    RunStateError,
+    UnknownRunError,
+    WorkerError,
+)
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.verify import write_checkpoint
 from tests.unit.store.rows import write_model
 
 
@@ -31,7 +37,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def load(self: Verb) -> object:
         return fail
 
-    monkeypatch.setattr(verbs.Verb, "load", load)
+    monkeypatch.setattr(app.Verb, "load", load)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +53,10 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     ],
 )
 def test_an_error_is_reported_on_stderr_with_its_exit_code(
-    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     answer_with(monkeypatch, error)
     assert run(["doctor"]) == code
@@ -59,7 +68,9 @@ def test_an_error_is_reported_on_stderr_with_its_exit_code(
         assert error.hint in err
 
 
-def test_an_internal_error_is_one_sentence_and_a_log_with_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_internal_error_is_one_sentence_and_a_log_with_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     answer_with(monkeypatch, ZeroDivisionError("by \x1b[31m"))
     assert run(["doctor"]) == 1
     err = capsys.readouterr().err
@@ -82,9 +93,20 @@ def test_version_and_help_exit_with_success(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["shwo"], ["show"], ["show", "a", "b"], ["train", "--bogus"], ["config"], ["config", "shwo"], ["sample", "a", "b", "--seed", "x"]]
+    "arguments",
+    [
+        ["shwo"],
+        ["show"],
+        ["show", "a", "b"],
+        ["train", "--bogus"],
+        ["config"],
+        ["config", "shwo"],
+        ["sample", "a", "b", "--seed", "x"],
+    ],
 )
-def test_an_unknown_command_is_invalid_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_invalid_input(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert "Traceback" not in err
@@ -96,7 +118,9 @@ def test_a_misspelled_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str])
     assert "Did you mean 'show'" in capsys.readouterr().err
 
 
-def test_help_lists_every_verb_under_its_family_with_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_verb_under_its_family_with_the_exit_codes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run(["--help"])
     out = capsys.readouterr().out
     for family in FAMILIES:
@@ -107,8 +131,12 @@ def test_help_lists_every_verb_under_its_family_with_the_exit_codes(capsys: pyte
         assert re.search(rf"\b{code} ", out.partition("Exit codes:")[2])
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["resume", "--help"]], ids=" ".join)
-def test_help_lists_the_guarantees(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["resume", "--help"]], ids=" ".join
+)
+def test_help_lists_the_guarantees(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     run(arguments)
     said = " ".join(capsys.readouterr().out.partition(f"{GUARANTEES_TITLE}:")[2].split())
     for name, promise in GUARANTEES:
@@ -160,20 +188,37 @@ def test_help_names_every_preset(verb: str, capsys: pytest.CaptureFixture[str]) 
         ("rnnlm-tui show bri", {"brisk-heron"}),
         ("rnnlm-tui train --preset ", set(PRESETS)),
         ("rnnlm-tui train --set training.batch", {"training.batch_size="}),
-        ("rnnlm-tui estimate --set model.", {f"{path}=" for path in field_paths() if path.startswith("model.")}),
+        (
+            "rnnlm-tui estimate --set model.",
+            {f"{path}=" for path in field_paths() if path.startswith("model.")},
+        ),
         ("rnnlm-tui set brisk-heron op", {"optimizer.learning_rate="}),
-        ("rnnlm-tui pin brisk-heron@", {"brisk-heron@best", "brisk-heron@last", "brisk-heron@20", "brisk-heron@40"}),
+        (
+            "rnnlm-tui pin brisk-heron@",
+            {"brisk-heron@best", "brisk-heron@last", "brisk-heron@20", "brisk-heron@40"},
+        ),
         ("rnnlm-tui unpin brisk-heron@4", {"brisk-heron@40"}),
         ("rnnlm-tui pin brisk-heron@4 brisk-heron@2", {"brisk-heron@20"}),
         ("rnnlm-tui pin bri", {"brisk-heron"}),
-        ("rnnlm-tui sample brisk-heron@", {"brisk-heron@best", "brisk-heron@last", "brisk-heron@now", "brisk-heron@20", "brisk-heron@40"}),
+        (
+            "rnnlm-tui sample brisk-heron@",
+            {
+                "brisk-heron@best",
+                "brisk-heron@last",
+                "brisk-heron@now",
+                "brisk-heron@20",
+                "brisk-heron@40",
+            },
+        ),
         ("rnnlm-tui train --from brisk-heron@b", {"brisk-heron@best"}),
         ("rnnlm-tui pin nothing-like-it@", set()),
         ("rnnlm-tui config pre", {"presets"}),
         ("rnnlm-tui docs re", {"reliability"}),
     ],
 )
-def test_the_shell_completes_verbs_runs_and_presets(line: str, words: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shell_completes_verbs_runs_and_presets(
+    line: str, words: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
     for step in (20, 40):
         write_checkpoint(directory, step, write_model, None, {"validation_loss": 4.0})
@@ -195,9 +240,15 @@ def test_the_shell_completes_verbs_runs_and_presets(line: str, words: set[str], 
     ],
 )
 def test_bash_which_splits_words_at_an_at_sign_completes_checkpoints(
-    words: str, at: int, found: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: str,
+    at: int,
+    found: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_checkpoint(create_run(RunConfig(), "brisk-heron"), 20, write_model, None, {"validation_loss": 4.0})
+    write_checkpoint(
+        create_run(RunConfig(), "brisk-heron"), 20, write_model, None, {"validation_loss": 4.0}
+    )
     monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(at))
@@ -209,19 +260,36 @@ def test_bash_which_splits_words_at_an_at_sign_completes_checkpoints(
     ("arguments", "words"),
     [
         (["train", "--follow", "--draft"], "--follow and --draft are mutually exclusive"),
-        (["train", "--follow", "--detach", "--draft"], "--follow, --detach and --draft are mutually exclusive"),
-        (["train", "--preset", "demo", "--from", "brisk-heron"], "--preset and --from are mutually exclusive"),
-        (["resume", "brisk-heron", "--follow", "--detach"], "--follow and --detach are mutually exclusive"),
+        (
+            ["train", "--follow", "--detach", "--draft"],
+            "--follow, --detach and --draft are mutually exclusive",
+        ),
+        (
+            ["train", "--preset", "demo", "--from", "brisk-heron"],
+            "--preset and --from are mutually exclusive",
+        ),
+        (
+            ["resume", "brisk-heron", "--follow", "--detach"],
+            "--follow and --detach are mutually exclusive",
+        ),
         (["show", "brisk-heron", "--watch", "--once"], "--watch and --once are mutually exclusive"),
         (["metrics", "brisk-heron", "--csv", "--json"], "--csv and --json are mutually exclusive"),
         (["purge", "brisk-heron", "--all"], "NAME and --all are mutually exclusive"),
         (["corpus", "remove", "elman", "--unused"], "CORPUS and --unused are mutually exclusive"),
-        (["config", "show", "brisk-heron", "--preset", "demo"], "RUN and --preset are mutually exclusive"),
-        (["config", "show", "brisk-heron", "--config", "a.toml"], "RUN and --config are mutually exclusive"),
+        (
+            ["config", "show", "brisk-heron", "--preset", "demo"],
+            "RUN and --preset are mutually exclusive",
+        ),
+        (
+            ["config", "show", "brisk-heron", "--config", "a.toml"],
+            "RUN and --config are mutually exclusive",
+        ),
     ],
     ids=str,
 )
-def test_mutually_exclusive_options_are_rejected_with_one_message(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mutually_exclusive_options_are_rejected_with_one_message(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     create_run(RunConfig(), "brisk-heron")
     assert run(arguments) == 2
     err = capsys.readouterr().err
@@ -229,8 +297,18 @@ def test_mutually_exclusive_options_are_rejected_with_one_message(arguments: lis
     assert "use one of them" in err
 
 
-@pytest.mark.parametrize("arguments", [["pin", "brisk-heron@"], ["sample", "brisk-heron@", "The"], ["train", "--from", "brisk-heron@"]], ids=" ".join)
-def test_an_at_sign_without_a_checkpoint_is_rejected_with_the_choices(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["pin", "brisk-heron@"],
+        ["sample", "brisk-heron@", "The"],
+        ["train", "--from", "brisk-heron@"],
+    ],
+    ids=" ".join,
+)
+def test_an_at_sign_without_a_checkpoint_is_rejected_with_the_choices(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     create_run(RunConfig(), "brisk-heron")
     assert run(arguments) == 2
     err = capsys.readouterr().err

@@ -28,7 +28,9 @@ def test_json_is_ascii() -> None:
 ACTS = "a\x1b]52;c;x\x07\tü \u202e می\u200cخواهم ❤\ufe0f \x9b31m\r\x08"
 
 
-def test_no_control_byte_reaches_a_terminal_and_text_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_control_byte_reaches_a_terminal_and_text_is_unchanged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
@@ -43,7 +45,9 @@ def test_no_control_byte_reaches_a_terminal_and_text_is_unchanged(monkeypatch: p
         output.line("the end")
         sent = read_until(ours, "the end")
     os.close(ours)
-    assert sent.count("\tü ‹202e› می\u200cخواهم ❤\ufe0f ‹9b›31m␍␈") == 2, "a tab is a tab, joiners and variation selectors are text"
+    assert sent.count("\tü ‹202e› می\u200cخواهم ❤\ufe0f ‹9b›31m␍␈") == 2, (
+        "a tab is a tab, joiners and variation selectors are text"
+    )
     assert "␉ü" in sent, "in a table it would move the columns"
     assert not set("\x1b\x07\u202e\x9b\x08") & set(sent)
 
@@ -71,10 +75,16 @@ def test_notes_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_columns_are_aligned(capfd: pytest.CaptureFixture[str]) -> None:
     output.table(("name", "step"), [("a", "1,000"), ("longer", "7")], right=[1])
-    assert capfd.readouterr().out.splitlines() == ["name     step", "a       1,000", "longer      7"]
+    assert capfd.readouterr().out.splitlines() == [
+        "name     step",
+        "a       1,000",
+        "longer      7",
+    ]
 
 
-def test_a_narrow_terminal_drops_the_spare_columns(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_narrow_terminal_drops_the_spare_columns(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     for width, shown in ((17, "a 1,000 x"), (16, "a 1,000"), (4, "a")):
         monkeypatch.setattr(output, "columns", lambda stream, width=width: width)
         output.table(("name", "step", "more"), [("a", "1,000", "x")], spare=(2, 1))
@@ -86,7 +96,11 @@ def test_facts_without_a_value_are_left_out(capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr().out.splitlines() == ["run   a", "step  3"]
 
 
-ADVICE = "a new run may do better: `rnnlm-tui train --config /home/ada/.local/share/rnnlm-tui/runs/div/config.toml --set optimizer.max_grad_norm=1`, if at all"
+ADVICE = (
+    "a new run may do better: `rnnlm-tui train --config"
+    " /home/ada/.local/share/rnnlm-tui/runs/div/config.toml --set optimizer.max_grad_norm=1`, if"
+    " at all"
+)
 
 
 @pytest.mark.parametrize("width", [24, 40, 60, 80, 100, 200])
@@ -94,7 +108,9 @@ def test_long_text_wraps_at_spaces_and_commands_can_be_copied(width: int) -> Non
     lines = output.wrapped(ADVICE, width, indent=4).split("\n")
     assert all(len(line) <= width - 4 or len(line.split()) <= 2 for line in lines[:1])
     assert all(line.startswith("    ") for line in lines[1:])
-    assert all(len(line) <= width or len(line.removesuffix(" \\").split()) == 1 for line in lines[1:])
+    assert all(
+        len(line) <= width or len(line.removesuffix(" \\").split()) == 1 for line in lines[1:]
+    )
     whole = "\n".join(lines)
     command = whole[whole.index("`") + 1 : whole.rindex("`")]
     assert shlex.split(command.replace("\\\n", "")) == shlex.split(ADVICE.split("`")[1])
@@ -102,14 +118,22 @@ def test_long_text_wraps_at_spaces_and_commands_can_be_copied(width: int) -> Non
 
 
 def test_a_command_that_fits_on_a_line_is_not_split() -> None:
-    assert output.wrapped("goes on with `rnnlm-tui resume plain-otter` from step 10", 40) == "goes on with\n`rnnlm-tui resume plain-otter` from step\n10"
+    assert (
+        output.wrapped("goes on with `rnnlm-tui resume plain-otter` from step 10", 40)
+        == "goes on with\n`rnnlm-tui resume plain-otter` from step\n10"
+    )
 
 
 def test_separate_lines_keep_their_indent() -> None:
-    assert output.wrapped("2 problems:\n  one two three four five six", 20) == "2 problems:\n  one two three four\n  five six"
+    assert (
+        output.wrapped("2 problems:\n  one two three four five six", 20)
+        == "2 problems:\n  one two three four\n  five six"
+    )
 
 
-def test_a_pipe_gets_long_lines_and_a_terminal_wrapped_ones(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_long_lines_and_a_terminal_wrapped_ones(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     output.facts([("run", "a"), ("status", ADVICE)])
     output.note(ADVICE)
     monkeypatch.setenv("NO_COLOR", "1")
@@ -164,7 +188,14 @@ class Stream:
         (True, True, "xterm", (80, 14), "80×14 cells"),
     ],
 )
-def test_the_app_says_why_it_cannot_open(monkeypatch: pytest.MonkeyPatch, stdin: bool, stdout: bool, term: str, size: tuple[int, int], words: str) -> None:
+def test_the_app_says_why_it_cannot_open(
+    monkeypatch: pytest.MonkeyPatch,
+    stdin: bool,
+    stdout: bool,
+    term: str,
+    size: tuple[int, int],
+    words: str,
+) -> None:
     monkeypatch.setattr("sys.stdin", Stream(stdin))
     monkeypatch.setattr("sys.stdout", Stream(stdout))
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size(size))
@@ -184,12 +215,17 @@ def test_a_terminal_of_the_smallest_size_is_enough(monkeypatch: pytest.MonkeyPat
     assert output.interactive()
 
 
-STORY = "The state of the Union is strong, and internationalization goes on.\n    def indented(words):\n\treturn  two  spaces, 日本語のテキストは語の間に空白がない and on"
+STORY = (
+    "The state of the Union is strong, and internationalization goes on.\n    def"
+    " indented(words):\n\treturn  two  spaces, 日本語のテキストは語の間に空白がない and on"
+)
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 1_000])
 @pytest.mark.parametrize("width", [24, 40, 80])
-def test_a_streamed_text_wraps_at_words_on_a_terminal(width: int, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_streamed_text_wraps_at_words_on_a_terminal(
+    width: int, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, width))
     with os.fdopen(theirs, "w") as terminal:
@@ -203,12 +239,16 @@ def test_a_streamed_text_wraps_at_words_on_a_terminal(width: int, pieces: int, m
     os.close(ours)
     assert all(output.cells(line.expandtabs(8)) <= width for line in lines)
     words = re.findall(r"[a-zA-Z(),.:]+|[^ -~\s]", STORY)
-    assert re.findall(r"[a-zA-Z(),.:]+|[^ -~\s]", "\n".join(lines)) == words, "no word is broken and none is lost"
+    assert re.findall(r"[a-zA-Z(),.:]+|[^ -~\s]", "\n".join(lines)) == words, (
+        "no word is broken and none is lost"
+    )
     assert "    def indented(words):" in lines, "white space at the beginning stays"
     assert any(line.startswith("\treturn  two") for line in lines)
 
 
-def test_a_word_longer_than_a_line_is_split_at_the_line_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_longer_than_a_line_is_split_at_the_line_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 10))
     with os.fdopen(theirs, "w") as terminal:
@@ -230,8 +270,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     termios.tcsetwinsize(theirs, (24, 60))
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr("sys.stdout", terminal)
-        output.table(("name", "status"), [("a", "failed"), ("longer", "running")], colours={1: {"failed": "bad", "running": "live"}})
-        output.facts([("run", "a"), ("status", "failed: out of memory " * 4)], colours={"status": "bad"})
+        output.table(
+            ("name", "status"),
+            [("a", "failed"), ("longer", "running")],
+            colours={1: {"failed": "bad", "running": "live"}},
+        )
+        output.facts(
+            [("run", "a"), ("status", "failed: out of memory " * 4)], colours={"status": "bad"}
+        )
         output.line("the end")
         sent = read_until(ours, "the end")
     os.close(ours)
@@ -240,7 +286,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
 
 def test_a_terminal_gets_dim_labels_and_a_coloured_status(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = drawn(monkeypatch)
-    assert sent.startswith("\x1b[2mname\x1b[0m    \x1b[2mstatus\x1b[0m\r\na       \x1b[31mfailed\x1b[0m\r\nlonger  \x1b[36mrunning\x1b[0m\r\n")
+    assert sent.startswith(
+        "\x1b[2mname\x1b[0m    \x1b[2mstatus\x1b[0m\r\na       \x1b[31mfailed\x1b[0m\r\nlonger "
+        " \x1b[36mrunning\x1b[0m\r\n"
+    )
     assert "\x1b[2mrun\x1b[0m     a\r\n" in sent
     assert "\x1b[2mstatus\x1b[0m  \x1b[31mfailed: out of memory" in sent
     plain = re.sub(r"\x1b\[[0-9;]*m", "", sent)
@@ -248,11 +297,15 @@ def test_a_terminal_gets_dim_labels_and_a_coloured_status(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}], ids=str)
-def test_a_terminal_without_colours_gets_none(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_without_colours_gets_none(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "\x1b" not in drawn(monkeypatch, **variables)
 
 
-def test_a_pipe_gets_no_colours(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_gets_no_colours(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     output.table(("name", "status"), [("a", "failed")], colours={1: {"failed": "bad"}})
     output.facts([("status", "failed")], colours={"status": "bad"})

@@ -11,25 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.arguments import split_address
+from rnnlm_tui.cli.control import parse_settings
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.parents import check_fits_parent
+from rnnlm_tui.cli.options import split_address
 from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings
-from rnnlm_tui.cli.steer import parse_settings
-from rnnlm_tui.contract.config import RunConfig, SamplingConfig, TrainingConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
-from rnnlm_tui.contract.presets import PRESETS
-from rnnlm_tui.contract.requests import MAX_PROMPT_CHARACTERS, SampleDone
-from rnnlm_tui.contract.summary import RunSummary
-from rnnlm_tui.contract.validation import merge, parse_config
+from rnnlm_tui.cli.train import check_fits_parent
+from rnnlm_tui.client.listing import listed_runs
+from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
-from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.schema.config import RunConfig, SamplingConfig, TrainingConfig
+from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import delete_run
-from rnnlm_tui.supervisor.listing import listed_runs
-from rnnlm_tui.supervisor.monitor import RunMonitor
+from rnnlm_tui.store.verify import write_checkpoint
 from tests.fakes import sampler
 
 SHOW_KEYS = {
@@ -40,7 +40,9 @@ SHOW_KEYS = {
 
 
 def step_row(step: int, loss: float = 4.0) -> StepRow:
-    return StepRow(1, step, 700 * step, step / 100, loss, 0.5, 1e-3, 20_000.0, 0.035 * step, 1_000.0 + step)
+    return StepRow(
+        1, step, 700 * step, step / 100, loss, 0.5, 1e-3, 20_000.0, 0.035 * step, 1_000.0 + step
+    )
 
 
 def put_config(folder: Path) -> None:
@@ -53,12 +55,28 @@ def trained_run(name: str = "brisk-heron", config: RunConfig | None = None) -> R
     with RunDatabase(directory.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu", 0, {})
         database.add_steps([step_row(1), step_row(2, math.nan), step_row(3)])
-        database.add_evaluation(EvaluationRow(1, 3, "validation", "validation", 4.1, 1000, 1.7, 0.5, 1_003.0))
+        database.add_evaluation(
+            EvaluationRow(1, 3, "validation", "validation", 4.1, 1000, 1.7, 0.5, 1_003.0)
+        )
         database.add_event(EventRow(1, 3, "finished", "", 1_004.0))
         for step, loss in ((2, 4.1), (3, 4.3)):
             path = write_checkpoint(directory, step, put_config, None, {"validation_loss": loss})
             relative = str(path.relative_to(directory.path))
-            database.put_checkpoint(CheckpointRow(1, step, 0.1, 700 * step, 4.0, loss, 2, relative, best=False, last=False, time=1_003.0))
+            database.put_checkpoint(
+                CheckpointRow(
+                    1,
+                    step,
+                    0.1,
+                    700 * step,
+                    4.0,
+                    loss,
+                    2,
+                    relative,
+                    best=False,
+                    last=False,
+                    time=1_003.0,
+                )
+            )
         database.set_meta("max_steps", "3")
     return directory
 
@@ -83,11 +101,19 @@ def test_show_and_runs_have_all_json_keys(capsys: pytest.CaptureFixture[str]) ->
     shown = json_of(["show", "brisk"], capsys)
     assert [key for key in sorted(SHOW_KEYS) if not has_key(shown, key)] == []
     assert isinstance(shown, dict)
-    assert (shown["run"], shown["status"], shown["step"], shown["max_steps"]) == ("brisk-heron", "finished", 3, 3)
+    assert (shown["run"], shown["status"], shown["step"], shown["max_steps"]) == (
+        "brisk-heron",
+        "finished",
+        3,
+        3,
+    )
     assert shown["validation"]["perplexity"] == pytest.approx(math.exp(4.1))
     listed = json_of(["runs"], capsys)
     assert isinstance(listed, list)
-    assert {item["run"]: item["status"] for item in listed} == {"brisk-heron": "finished", "plain-otter": "draft"}
+    assert {item["run"]: item["status"] for item in listed} == {
+        "brisk-heron": "finished",
+        "plain-otter": "draft",
+    }
     assert shown in listed
 
 
@@ -110,7 +136,18 @@ def test_csv_has_all_metrics(capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["step"] for row in rows] == ["1", "2", "3"]
     assert [row["loss"] for row in rows] == ["4.0", "nan", "4.0"]
-    assert set(rows[0]) == {"attempt", "step", "tokens_seen", "epoch", "loss", "grad_norm", "learning_rate", "tokens_per_second", "active_seconds", "time"}
+    assert set(rows[0]) == {
+        "attempt",
+        "step",
+        "tokens_seen",
+        "epoch",
+        "loss",
+        "grad_norm",
+        "learning_rate",
+        "tokens_per_second",
+        "active_seconds",
+        "time",
+    }
 
 
 def test_json_metrics_have_null_for_non_finite_losses(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,13 +173,21 @@ def test_checkpoints_are_listed_newest_first_with_marks(capsys: pytest.CaptureFi
     directory = trained_run()
     found = json_of(["checkpoints", "brisk-heron"], capsys)
     assert isinstance(found, list)
-    assert [(row["step"], row["best"], row["last"]) for row in found] == [(3, False, True), (2, True, False)]
-    assert all(Path(row["path"]).is_dir() and Path(row["path"]).is_relative_to(directory.path) for row in found)
+    assert [(row["step"], row["best"], row["last"]) for row in found] == [
+        (3, False, True),
+        (2, True, False),
+    ]
+    assert all(
+        Path(row["path"]).is_dir() and Path(row["path"]).is_relative_to(directory.path)
+        for row in found
+    )
     assert run(["checkpoints", "brisk-heron"]) == 0
     assert "★ best" in capsys.readouterr().out
 
 
-def test_runs_are_filtered_and_sorted_with_pinned_ones_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_filtered_and_sorted_with_pinned_ones_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained_run("brisk-heron")
     trained_run("plain-otter", RunConfig(training=TrainingConfig(seed=7)))
     create_run(RunConfig(), "amber-crane")
@@ -154,24 +199,52 @@ def test_runs_are_filtered_and_sorted_with_pinned_ones_first(capsys: pytest.Capt
         assert isinstance(listed, list)
         return [item["run"] for item in listed]
 
-    assert names("--filter", "ppl<80 !draft") in (["plain-otter", "brisk-heron"], ["brisk-heron", "plain-otter"])
+    assert names("--filter", "ppl<80 !draft") in (
+        ["plain-otter", "brisk-heron"],
+        ["brisk-heron", "plain-otter"],
+    )
     assert names("--filter", "training.seed=7") == ["plain-otter"]
     assert names("--sort", "name") == ["amber-crane", "brisk-heron", "plain-otter"]
-    assert names("--sort", "-name") == names("--sort", "name", "--reverse") == ["amber-crane", "plain-otter", "brisk-heron"]
+    assert (
+        names("--sort", "-name")
+        == names("--sort", "name", "--reverse")
+        == ["amber-crane", "plain-otter", "brisk-heron"]
+    )
     assert names("--sort", "training.seed")[:2] == ["amber-crane", "plain-otter"]
     assert run(["runs", "-f", "nothing-like-it"]) == 0
     assert capsys.readouterr().out == 'no run matches "nothing-like-it" (3 runs)\n'
     assert run(["runs"]) == 0
-    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()][1] == "⚑ amber-crane"
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()][
+        1
+    ] == "⚑ amber-crane"
     assert run(["runs", "--filter", "pppl<3"]) == 2
     assert 'did you mean "ppl"' in capsys.readouterr().err
     assert run(["runs", "--sort", "pppl"]) == 2
 
 
 @pytest.mark.parametrize(
-    "verb", ["show", "metrics", "checkpoints", "follow", "pause", "resume", "stop", "checkpoint", "evaluate", "open", "delete", "tag", "note", "pin", "compare"]
+    "verb",
+    [
+        "show",
+        "metrics",
+        "checkpoints",
+        "follow",
+        "pause",
+        "resume",
+        "stop",
+        "checkpoint",
+        "evaluate",
+        "open",
+        "delete",
+        "tag",
+        "note",
+        "pin",
+        "compare",
+    ],
 )
-def test_an_unknown_run_suggests_similar_names(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_run_suggests_similar_names(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     create_run(RunConfig(), "brisk-heron")
     assert run([verb, "brisk-hern"]) == 2
     out, err = capsys.readouterr()
@@ -180,7 +253,9 @@ def test_an_unknown_run_suggests_similar_names(verb: str, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("verb", ["pause", "stop", "checkpoint", "evaluate"])
-def test_a_run_that_is_not_running_cannot_be_controlled(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_not_running_cannot_be_controlled(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained_run()
     assert run([verb, "brisk-heron"]) == 3
     assert "finished" in capsys.readouterr().err
@@ -194,10 +269,15 @@ def test_a_finished_run_cannot_be_resumed(capsys: pytest.CaptureFixture[str]) ->
 
 def test_sampling_uses_the_settings_of_the_run() -> None:
     directory = trained_run(config=RunConfig(sampling=SamplingConfig(temperature=0.5, seed=3)))
-    assert sample_settings(directory, {"top_k": 5, "seed": None}) == SamplingConfig(temperature=0.5, seed=3, top_k=5)
+    assert sample_settings(directory, {"top_k": 5, "seed": None}) == SamplingConfig(
+        temperature=0.5, seed=3, top_k=5
+    )
     with pytest.raises(ConfigError) as caught:
         sample_settings(directory, {"temperature": 0.001, "top_p": 2.0})
-    assert {problem.path for problem in caught.value.problems} == {"sampling.temperature", "sampling.top_p"}
+    assert {problem.path for problem in caught.value.problems} == {
+        "sampling.temperature",
+        "sampling.top_p",
+    }
 
 
 def test_options_out_of_range_are_reported_by_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,9 +293,16 @@ def test_options_out_of_range_are_reported_by_name(capsys: pytest.CaptureFixture
 
 def test_the_best_checkpoint_is_sampled_by_default() -> None:
     trained_run()
-    for address, step in (("brisk-heron", 2), ("brisk@best", 2), ("brisk@last", 3), ("brisk-heron@3", 3)):
+    for address, step in (
+        ("brisk-heron", 2),
+        ("brisk@best", 2),
+        ("brisk@last", 3),
+        ("brisk-heron@3", 3),
+    ):
         directory, which = split_address(address)
-        assert sample_request(directory, which, "x", SamplingConfig()).checkpoint.endswith(f"step-{step:09d}")
+        assert sample_request(directory, which, "x", SamplingConfig()).checkpoint.endswith(
+            f"step-{step:09d}"
+        )
 
 
 def test_an_unknown_checkpoint_or_run_lists_the_available_ones() -> None:
@@ -247,11 +334,34 @@ def test_a_prompt_that_is_not_utf_8_is_rejected(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_sample_has_all_json_keys() -> None:
     directory = trained_run()
-    done = SampleDone(id="1", reason="length", text=" goes on", tokens=2, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=4.0)
-    seeded = sample_json(sample_request(directory, "best", "It", SamplingConfig(seed=1)), done, directory.name)
+    done = SampleDone(
+        id="1",
+        reason="length",
+        text=" goes on",
+        tokens=2,
+        prompt_tokens=1,
+        seconds=0.1,
+        first_token_seconds=0.1,
+        bits_per_token=4.0,
+    )
+    seeded = sample_json(
+        sample_request(directory, "best", "It", SamplingConfig(seed=1)), done, directory.name
+    )
     assert {"text", "tokens", "seed", "checkpoint"} <= set(seeded)
-    assert (seeded["text"], seeded["tokens"], seeded["seed"], seeded["checkpoint"]) == (" goes on", 2, 1, 2)
-    assert sample_json(sample_request(directory, "best", "It", SamplingConfig(greedy=True)), done, directory.name)["seed"] is None
+    assert (seeded["text"], seeded["tokens"], seeded["seed"], seeded["checkpoint"]) == (
+        " goes on",
+        2,
+        1,
+        2,
+    )
+    assert (
+        sample_json(
+            sample_request(directory, "best", "It", SamplingConfig(greedy=True)),
+            done,
+            directory.name,
+        )["seed"]
+        is None
+    )
 
 
 def test_a_sample_reports_the_stop_string_that_ended_it() -> None:
@@ -261,7 +371,13 @@ def test_a_sample_reports_the_stop_string_that_ended_it() -> None:
         id="1", reason="stop", stop="\n", text=" goes on", tokens=2, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=4.0
     )  # fmt: skip
     found = sample_json(sample_request(directory, "best", "It", settings), done, directory.name)
-    assert (found["reason"], found["stopped_at"], found["stop"], found["min_p"], found["repetition_penalty"]) == ("stop", "\n", ["\n", "end"], 0.1, 1.2)
+    assert (
+        found["reason"],
+        found["stopped_at"],
+        found["stop"],
+        found["min_p"],
+        found["repetition_penalty"],
+    ) == ("stop", "\n", ["\n", "end"], 0.1, 1.2)
 
 
 def test_an_empty_stop_string_is_rejected() -> None:
@@ -271,20 +387,48 @@ def test_an_empty_stop_string_is_rejected() -> None:
 
 def test_a_child_keeps_its_parents_shape_and_vocabulary() -> None:
     parent = PRESETS["demo"]
-    check_fits_parent(parse_config(merge(parent, {"optimizer.learning_rate": 1e-4, "model.dropout": 0.0})), parent)
-    regularized = {"model.variational_dropout": True, "model.embedding_dropout": 0.1, "model.weight_dropout": 0.5, "model.init_scale": 0.2}
+    check_fits_parent(
+        parse_config(merge(parent, {"optimizer.learning_rate": 1e-4, "model.dropout": 0.0})), parent
+    )
+    regularized = {
+        "model.variational_dropout": True,
+        "model.embedding_dropout": 0.1,
+        "model.weight_dropout": 0.5,
+        "model.init_scale": 0.2,
+    }
     check_fits_parent(parse_config(merge(parent, regularized)), parent)
     with pytest.raises(ConfigError) as caught:
-        check_fits_parent(parse_config(merge(parent, {"model.num_layers": 3, "tokenizer.vocab_size": 512, "corpus.source": "elman"})), parent)
-    assert {problem.path for problem in caught.value.problems} == {"model.num_layers", "tokenizer.vocab_size", "corpus.source"}
+        check_fits_parent(
+            parse_config(
+                merge(
+                    parent,
+                    {"model.num_layers": 3, "tokenizer.vocab_size": 512, "corpus.source": "elman"},
+                )
+            ),
+            parent,
+        )
+    assert {problem.path for problem in caught.value.problems} == {
+        "model.num_layers",
+        "tokenizer.vocab_size",
+        "corpus.source",
+    }
 
 
-@pytest.mark.parametrize(("prompt", "code", "out"), [("go on", 0, "go on on go\n"), ("fail here", 5, "")])
+@pytest.mark.parametrize(
+    ("prompt", "code", "out"), [("go on", 0, "go on on go\n"), ("fail here", 5, "")]
+)
 def test_a_prompt_is_printed_with_its_continuation_and_not_before_an_error(
-    prompt: str, code: int, out: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    prompt: str,
+    code: int,
+    out: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trained_run()
-    monkeypatch.setattr("rnnlm_tui.supervisor.sampler_client.python_command", lambda *_: [sys.executable, str(Path(sampler.__file__))])
+    monkeypatch.setattr(
+        "rnnlm_tui.client.sampler.python_command",
+        lambda *_: [sys.executable, str(Path(sampler.__file__))],
+    )
     assert run(["sample", "brisk@last", prompt]) == code
     said = capsys.readouterr()
     assert said.out == out
@@ -292,29 +436,50 @@ def test_a_prompt_is_printed_with_its_continuation_and_not_before_an_error(
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_failure_is_reported_with_its_hint_and_exit_code(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_reported_with_its_hint_and_exit_code(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
     with RunDatabase(directory.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu", 0, {})
         database.add_event(EventRow(1, 0, "failed", "", 1_004.0))
-        for key, value in (("message", "the disk is full"), ("hint", "free some"), ("exit_code", "5")):
+        for key, value in (
+            ("message", "the disk is full"),
+            ("hint", "free some"),
+            ("exit_code", "5"),
+        ):
             database.set_meta(key, value)
     assert run(["follow", "brisk-heron", *options]) == 5
     assert "the disk is full\nfree some\n" in capsys.readouterr().err
 
 
 def test_only_settings_that_can_change_during_a_run_can_be_set() -> None:
-    assert parse_settings(RunConfig(), ["optimizer.learning_rate=1e-3", "checkpoint.every=200"]) == {"optimizer.learning_rate": 1e-3, "checkpoint.every": 200.0}
-    for assignment in ("training.seed=3", "optimizer.learning_rate=0", "optimizer.learning_rate=", "optimizer.lerning_rate=1", "checkpoint.every=a"):
+    assert parse_settings(
+        RunConfig(), ["optimizer.learning_rate=1e-3", "checkpoint.every=200"]
+    ) == {"optimizer.learning_rate": 1e-3, "checkpoint.every": 200.0}
+    for assignment in (
+        "training.seed=3",
+        "optimizer.learning_rate=0",
+        "optimizer.learning_rate=",
+        "optimizer.lerning_rate=1",
+        "checkpoint.every=a",
+    ):
         with pytest.raises(ConfigError):
             parse_settings(RunConfig(), [assignment])
 
 
-def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained_run()
     assert run(["pin", "brisk@best"]) == 0
     assert capsys.readouterr().out == "brisk-heron@2 pinned\n"
-    assert json_of(["pin", "brisk@2", "--json"], capsys) == {"run": "brisk-heron", "step": 2, "pinned": True, "changed": False}
+    assert json_of(["pin", "brisk@2", "--json"], capsys) == {
+        "run": "brisk-heron",
+        "step": 2,
+        "pinned": True,
+        "changed": False,
+    }
     rows = json_of(["checkpoints", "brisk", "--json"], capsys)
     assert isinstance(rows, list)
     assert {row["step"]: row["pinned"] for row in rows} == {2: True, 3: False}
@@ -338,11 +503,15 @@ def test_the_pin_of_a_missing_checkpoint_can_be_removed(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("address", ["brisk@", "brisk@now", "brisk@../2", "other@2"])
-def test_an_invalid_checkpoint_is_not_pinned(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_checkpoint_is_not_pinned(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     directory = trained_run()
     assert run(["pin", address]) == 2
     assert capsys.readouterr().out == ""
-    assert not [path for path in directory.checkpoints_path.iterdir() if path.name.startswith("pinned")]
+    assert not [
+        path for path in directory.checkpoints_path.iterdir() if path.name.startswith("pinned")
+    ]
 
 
 def test_a_run_deleted_during_listing_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ from typing import ClassVar
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.contract.config import RunConfig, SamplingConfig
-from rnnlm_tui.contract.requests import SampleDone, SamplePiece, SampleRequest
-from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.schema.config import RunConfig, SamplingConfig
+from rnnlm_tui.schema.protocol import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.verify import write_checkpoint
 from tests.unit.store.rows import begin, checkpoint_row, new_run, write_model
 
 PROMPT = "\tdef می\u200cخواهم():"
@@ -54,7 +54,7 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedSampler]:
         begin(database)
         database.put_checkpoint(checkpoint_row(20, validation_loss=4.0))
     played = type("Played", (ScriptedSampler,), {"requests": []})
-    monkeypatch.setattr("rnnlm_tui.supervisor.sampler_client.SamplerClient", played)
+    monkeypatch.setattr("rnnlm_tui.client.sampler.SamplerClient", played)
     return played
 
 
@@ -79,7 +79,10 @@ def test_a_terminal_gets_text_without_control_characters(monkeypatch: pytest.Mon
         assert run(["sample", "plain-otter", PROMPT]) == 0
         sent = read_until(ours, "end")
     os.close(ours)
-    assert sent == "\tdef می\u200cخواهم():\r\n\treturn 👩\u200d👩\u200d👧 ❤\ufe0f ‹202e›␛[31m␍␀ – end\r\n"
+    assert (
+        sent
+        == "\tdef می\u200cخواهم():\r\n\treturn 👩\u200d👩\u200d👧 ❤\ufe0f ‹202e›␛[31m␍␀ – end\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,11 @@ def test_a_terminal_gets_text_without_control_characters(monkeypatch: pytest.Mon
      (["--temperature", "0.5"], True, False), ([], False, False)],
 )  # fmt: skip
 def test_a_temperature_of_zero_is_greedy_and_one_above_is_not(
-    options: list[str], kept: bool, greedy: bool, sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    kept: bool,
+    greedy: bool,
+    sampler: type[ScriptedSampler],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     directory = create_run(RunConfig(sampling=SamplingConfig(greedy=kept)), "other")
     write_checkpoint(directory, 20, write_model, None, {})
@@ -115,29 +122,45 @@ def prompts_file(folder: Path, name: str, text: str) -> str:
     ("name", "text"),
     [
         ("prompts.txt", "First\n\n\tsecond می\u200cخواهم \r\n  third"),
-        ("prompts.jsonl", '"First"\n\n{"prompt": "\\tsecond می\u200cخواهم ", "id": 2}\n{"prompt": "  third"}\n'),
+        (
+            "prompts.jsonl",
+            '"First"\n\n{"prompt": "\\tsecond می\u200cخواهم ", "id": 2}\n{"prompt": "  third"}\n',
+        ),
     ],
 )
 def test_prompts_of_a_file_are_continued_in_order(
-    name: str, text: str, tmp_path: Path, sampler: type[ScriptedSampler], capfdbinary: pytest.CaptureFixture[bytes]
+    name: str,
+    text: str,
+    tmp_path: Path,
+    sampler: type[ScriptedSampler],
+    capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     prompts = ["First", "\tsecond می\u200cخواهم ", "  third"]
     assert run(["sample", "plain-otter", "--prompts", prompts_file(tmp_path, name, text)]) == 0
     out, err = capfdbinary.readouterr()
     assert [request.prompt for request in sampler.requests] == prompts
-    assert out == "\n".join(f"{prompt}{TEXT}\n" for prompt in prompts).encode(), "exact, an empty line between two"
+    assert out == "\n".join(f"{prompt}{TEXT}\n" for prompt in prompts).encode(), (
+        "exact, an empty line between two"
+    )
     assert b"3 samples of 3 prompts, 6 tokens, " in err
     assert b"seed 7, from plain-otter@20" in err
 
 
-def test_several_samples_of_a_prompt_have_consecutive_seeds(tmp_path: Path, sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_samples_of_a_prompt_have_consecutive_seeds(
+    tmp_path: Path, sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
+) -> None:
     file = prompts_file(tmp_path, "two.txt", "one\ntwo\n")
-    assert run(["sample", "plain-otter", "--prompts", file, "-n", "2", "--seed", "40", "--json"]) == 0
+    assert (
+        run(["sample", "plain-otter", "--prompts", file, "-n", "2", "--seed", "40", "--json"]) == 0
+    )
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["prompt"], line["prompt_number"], line["sample_number"], line["seed"]) for line in lines] == [
         ("one", 1, 1, 40), ("one", 1, 2, 41), ("two", 2, 1, 40), ("two", 2, 2, 41),
     ]  # fmt: skip
-    assert all((line["text"], line["run"], line["checkpoint"]) == (TEXT, "plain-otter", 20) for line in lines)
+    assert all(
+        (line["text"], line["run"], line["checkpoint"]) == (TEXT, "plain-otter", 20)
+        for line in lines
+    )
     assert len({request.id for request in sampler.requests}) == 4
     assert run(["sample", "plain-otter", "one", "-n", "3"]) == 0
     out, err = capsys.readouterr()
@@ -152,8 +175,12 @@ def test_one_sample_of_one_prompt_is_one_json_object(capsys: pytest.CaptureFixtu
     assert "prompt_number" not in reported
 
 
-def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, sampler: type[ScriptedSampler]) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("eins\nzwei ü\n".encode()), encoding="utf-8"))
+def test_prompts_are_read_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch, sampler: type[ScriptedSampler]
+) -> None:
+    monkeypatch.setattr(
+        "sys.stdin", io.TextIOWrapper(io.BytesIO("eins\nzwei ü\n".encode()), encoding="utf-8")
+    )
     assert run(["sample", "plain-otter", "--prompts", "-"]) == 0
     assert [request.prompt for request in sampler.requests] == ["eins", "zwei ü"]
 
@@ -163,13 +190,22 @@ def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, s
     [
         ([], "no prompt given"),
         (["one", "--prompts", "good.txt"], "PROMPT and --prompts are mutually exclusive"),
-        (["--prompts", "missing.txt"], "cannot read prompts from missing.txt: No such file or directory"),
+        (
+            ["--prompts", "missing.txt"],
+            "cannot read prompts from missing.txt: No such file or directory",
+        ),
         (["--prompts", "."], "cannot read prompts from .: Is a directory"),
         (["--prompts", "empty.txt"], "empty.txt has no prompts"),
         (["--prompts", "latin.txt"], "latin.txt is not UTF-8 (byte 1)"),
-        (["--prompts", "long.txt"], "long.txt, line 2: the prompt has 20,001 characters, maximum is 20,000"),
+        (
+            ["--prompts", "long.txt"],
+            "long.txt, line 2: the prompt has 20,001 characters, maximum is 20,000",
+        ),
         (["--prompts", "bad.jsonl"], "bad.jsonl, line 1: not JSON"),
-        (["--prompts", "bad.jsonl"], "bad.jsonl, line 2: not a string or an object with a string “prompt”"),
+        (
+            ["--prompts", "bad.jsonl"],
+            "bad.jsonl, line 2: not a string or an object with a string “prompt”",
+        ),
         (["one", "-n", "0"], "-n is 0, must be 1 … 10,000"),
         (["one", "-n", "2", "--greedy"], "-n 2 would give the same text 2 times"),
         (["one", "-n", "2", "--temperature", "0"], "-n 2 would give the same text 2 times"),
@@ -177,10 +213,20 @@ def test_prompts_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, s
     ids=str,
 )
 def test_invalid_prompts_and_options_are_rejected_before_sampling(
-    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sampler: type[ScriptedSampler],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, text in {"good.txt": "a", "empty.txt": "\n\n", "long.txt": "a\n" + "b" * 20_001, "bad.jsonl": "not json\n{}\n"}.items():
+    for name, text in {
+        "good.txt": "a",
+        "empty.txt": "\n\n",
+        "long.txt": "a\n" + "b" * 20_001,
+        "bad.jsonl": "not json\n{}\n",
+    }.items():
         prompts_file(tmp_path, name, text)
     (tmp_path / "latin.txt").write_bytes("aü".encode("latin-1"))
     assert run(["sample", "plain-otter", *arguments]) == 2

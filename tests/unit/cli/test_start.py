@@ -12,19 +12,21 @@ import typer
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.start import open_app
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.supervisor.monitor import summarize
+from rnnlm_tui.store.verify import write_checkpoint
 from tests.unit.store.rows import begin, checkpoint_row, event_row, write_model
 
 TRAIN = ["train", "--name", "plain-otter", "--set", "corpus.source=elman"]
 RESUME = ["resume", "plain-otter"]
 
 
-def test_garbage_collection_is_enabled_soon_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_collection_is_enabled_soon_after_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     looked = list[bool]()
 
     def run_app(*_given: object, **_options: object) -> int:
@@ -37,11 +39,11 @@ def test_garbage_collection_is_enabled_soon_after_the_start(monkeypatch: pytest.
 
     monkeypatch.setattr("rnnlm_tui.cli.start.check_terminal", lambda: None)
     monkeypatch.setattr("rnnlm_tui.cli.start.GARBAGE_SECONDS", 0.2)
-    monkeypatch.setattr("rnnlm_tui.tui.run_app.run_app", run_app)
+    monkeypatch.setattr("rnnlm_tui.tui.app.run_app", run_app)
     with pytest.raises(SystemExit):
         open_app(None)
     assert looked == [False, True]
-    monkeypatch.setattr("rnnlm_tui.tui.run_app.run_app", lambda *_given, **_options: 0)
+    monkeypatch.setattr("rnnlm_tui.tui.app.run_app", lambda *_given, **_options: 0)
     with pytest.raises(SystemExit):
         open_app(None)
     assert gc.isenabled()
@@ -68,12 +70,14 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     found = Shown()
     monkeypatch.setattr("rnnlm_tui.cli.start.open_app", found.app)
     monkeypatch.setattr("rnnlm_tui.cli.start.check_terminal", lambda: None)
-    monkeypatch.setattr("rnnlm_tui.cli.follow.follow_run", found.progress)
-    monkeypatch.setattr("rnnlm_tui.supervisor.start.launch", lambda run: 4711)
-    monkeypatch.setattr("rnnlm_tui.supervisor.start.discard_refused", lambda run: None)
-    monkeypatch.setattr("rnnlm_tui.supervisor.start.wait_for_training", lambda run, seconds: None)
-    monkeypatch.setattr("rnnlm_tui.supervisor.resuming.resume", lambda run: 4711)
-    monkeypatch.setattr("rnnlm_tui.supervisor.resuming.wait_for_resumed_training", lambda run, seconds: None)
+    monkeypatch.setattr("rnnlm_tui.cli.watch.follow_run", found.progress)
+    monkeypatch.setattr("rnnlm_tui.client.start.launch", lambda run: 4711)
+    monkeypatch.setattr("rnnlm_tui.client.start.discard_refused", lambda run: None)
+    monkeypatch.setattr("rnnlm_tui.client.start.wait_for_training", lambda run, seconds: None)
+    monkeypatch.setattr("rnnlm_tui.client.start.resume", lambda run: 4711)
+    monkeypatch.setattr(
+        "rnnlm_tui.client.start.wait_for_resumed_training", lambda run, seconds: None
+    )
     return found
 
 
@@ -104,7 +108,13 @@ def stopped(name: str = "plain-otter") -> RunDirectory:
 )
 @pytest.mark.parametrize("verb", ["train", "resume"])
 def test_train_and_resume_show_a_run_the_same_way(
-    verb: str, terminal: bool, options: list[str], way: list[str], shown: Shown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    verb: str,
+    terminal: bool,
+    options: list[str],
+    way: list[str],
+    shown: Shown,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if verb == "resume":
         stopped()
@@ -117,13 +127,17 @@ def test_train_and_resume_show_a_run_the_same_way(
 
 
 @pytest.mark.parametrize("arguments", [TRAIN, RESUME], ids=lambda arguments: arguments[0])
-def test_follow_and_detach_are_mutually_exclusive(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_follow_and_detach_are_mutually_exclusive(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     stopped("plain-otter")
     assert run([*arguments, "--follow", "--detach"]) == 2
     assert "are mutually exclusive" in capsys.readouterr().err
 
 
-def test_resume_as_json_prints_one_object_and_exits(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_as_json_prints_one_object_and_exits(
+    shown: Shown, capsys: pytest.CaptureFixture[str]
+) -> None:
     stopped()
     assert run([*RESUME, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == "plain-otter"
@@ -131,15 +145,23 @@ def test_resume_as_json_prints_one_object_and_exits(shown: Shown, capsys: pytest
 
 
 @pytest.mark.usefixtures("shown")
-def test_a_run_without_checkpoint_means_its_best_in_train_and_sample(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_checkpoint_means_its_best_in_train_and_sample(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     stopped()
-    for address, parent in (("plain-otter", "plain-otter@20"), ("plain-otter@last", "plain-otter@40"), ("plain", "plain-otter@20")):
+    for address, parent in (
+        ("plain-otter", "plain-otter@20"),
+        ("plain-otter@last", "plain-otter@40"),
+        ("plain", "plain-otter@20"),
+    ):
         name = f"child-{address.replace('@', '-')}"
         assert run(["train", "--from", address, "--name", name, "--detach"]) == 0
         out, err = capsys.readouterr()
         assert out == f"{name}\n"
         assert summarize(find_run(name)).parent == parent
-        assert (f"starting from {parent}" in err) == ("@" not in address), "the default checkpoint is reported"
+        assert (f"starting from {parent}" in err) == ("@" not in address), (
+            "the default checkpoint is reported"
+        )
     assert run(["train", "--from", "plain-otter@", "--name", "none", "--detach"]) == 2
     create_run(RunConfig(), "fresh")
     assert run(["train", "--from", "fresh", "--name", "none", "--detach"]) == 2

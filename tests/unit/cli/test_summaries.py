@@ -7,16 +7,27 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.summaries import model_text, summary_lines
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, StepRow
-from rnnlm_tui.contract.presets import BOOK, DEMO
-from rnnlm_tui.contract.summary import BaselineFigures, EvaluationFigures, ModelFigures, PatienceFigures, ReferenceFigures, RunSummary
+from rnnlm_tui.cli.output import model_text, summary_lines
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, StepRow
+from rnnlm_tui.schema.presets import BOOK, DEMO
+from rnnlm_tui.schema.summary import (
+    BaselineFigures,
+    EvaluationFigures,
+    ModelFigures,
+    PatienceFigures,
+    ReferenceFigures,
+    RunSummary,
+)
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
 
 SLICE = "first 1,024 test sentences"
-SUMMARY = RunSummary(run="plain-otter", status="running", model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=8, tie_weights=True))
+SUMMARY = RunSummary(
+    run="plain-otter",
+    status="running",
+    model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=8, tie_weights=True),
+)
 
 
 def book_run(*, whole_test: bool, epochs: float = 1.0) -> None:
@@ -37,16 +48,27 @@ def book_run(*, whole_test: bool, epochs: float = 1.0) -> None:
             "epochs": str(epochs),
         }.items():
             database.set_meta(key, value)
-        database.add_steps([StepRow(1, 23_445, 68_000_000, 0.14, 4.6, 0.5, 1e-3, 12_000.0, 5_600.0, 9_000.0)])
-        for name, split, loss in ((SLICE, "test", 4.55), ("first 1,024 validation sentences", "validation", 4.56)):
-            database.add_evaluation(EvaluationRow(1, 23_445, split, name, loss, 30_000, 1.7, 1.0, 9_001.0))  # type: ignore[arg-type]
+        database.add_steps(
+            [StepRow(1, 23_445, 68_000_000, 0.14, 4.6, 0.5, 1e-3, 12_000.0, 5_600.0, 9_000.0)]
+        )
+        for name, split, loss in (
+            (SLICE, "test", 4.55),
+            ("first 1,024 validation sentences", "validation", 4.56),
+        ):
+            database.add_evaluation(
+                EvaluationRow(1, 23_445, split, name, loss, 30_000, 1.7, 1.0, 9_001.0)  # type: ignore[arg-type]
+            )
         if whole_test:
-            database.add_evaluation(EvaluationRow(1, 23_445, "test", "test", 4.58, 9_000_000, 1.7, 60.0, 9_002.0))
+            database.add_evaluation(
+                EvaluationRow(1, 23_445, "test", "test", 4.58, 9_000_000, 1.7, 60.0, 9_002.0)
+            )
         database.add_event(EventRow(1, 23_445, "finished", "", 9_003.0))
 
 
 @pytest.mark.parametrize("whole_test", [False, True])
-def test_show_names_the_slice_and_the_reference_nearest_to_it(whole_test: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_names_the_slice_and_the_reference_nearest_to_it(
+    whole_test: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     book_run(whole_test=whole_test)
     assert run(["show", "brisk"]) == 0
     text = capsys.readouterr().out
@@ -58,13 +80,24 @@ def test_show_names_the_slice_and_the_reference_nearest_to_it(whole_test: bool, 
     assert "neighbours" not in lines
 
 
-def test_show_json_has_the_reference_and_the_run_at_the_same_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_json_has_the_reference_and_the_run_at_the_same_sentences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     book_run(whole_test=True)
     assert run(["show", "brisk", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["reference"] == {"sentences": 3_000_960, "perplexity": 92.16, "reference_sentences": 3_000_960}
+    assert shown["reference"] == {
+        "sentences": 3_000_960,
+        "perplexity": 92.16,
+        "reference_sentences": 3_000_960,
+    }
     assert (shown["evaluation"]["name"], shown["test"]["name"]) == (SLICE, "test")
-    assert (shown["matmul"], shown["precision"], shown["cores"], shown["others_cores"]) == ("medium", "float32", 2, None)
+    assert (shown["matmul"], shown["precision"], shown["cores"], shown["others_cores"]) == (
+        "medium",
+        "float32",
+        2,
+        None,
+    )
 
 
 def test_show_has_no_reference_after_the_first_epoch(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,13 +105,22 @@ def test_show_has_no_reference_after_the_first_epoch(capsys: pytest.CaptureFixtu
     assert run(["show", "brisk"]) == 0
     assert "reference" not in capsys.readouterr().out
     assert run(["show", "brisk", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["reference"] == {"sentences": 3_000_960, "perplexity": None, "reference_sentences": None}
+    assert json.loads(capsys.readouterr().out)["reference"] == {
+        "sentences": 3_000_960,
+        "perplexity": None,
+        "reference_sentences": None,
+    }
 
 
 def test_a_reference_at_another_number_of_sentences_is_marked() -> None:
-    reference = ReferenceFigures(sentences=4_900_000, perplexity=86.77, reference_sentences=4_001_280)
+    reference = ReferenceFigures(
+        sentences=4_900_000, perplexity=86.77, reference_sentences=4_001_280
+    )
     lines = dict(summary_lines(SUMMARY.model_copy(update={"reference": reference})))
-    assert lines["reference"] == "perplexity 86.8 at 4.0 M sentences, nearest to this run's 4.9 M sentences"
+    assert (
+        lines["reference"]
+        == "perplexity 86.8 at 4.0 M sentences, nearest to this run's 4.9 M sentences"
+    )
 
 
 def test_another_run_has_no_reference(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,14 +136,32 @@ def test_show_reports_other_processes_on_the_cores() -> None:
 
 
 def test_show_names_the_layout_unless_it_is_sentences() -> None:
-    assert dict(summary_lines(SUMMARY.model_copy(update={"corpus": "book.txt"})))["corpus"] == "book.txt"
-    assert dict(summary_lines(SUMMARY.model_copy(update={"corpus": "a.py", "corpus_layout": "raw"})))["corpus"] == "a.py, raw"
+    assert (
+        dict(summary_lines(SUMMARY.model_copy(update={"corpus": "book.txt"})))["corpus"]
+        == "book.txt"
+    )
+    assert (
+        dict(summary_lines(SUMMARY.model_copy(update={"corpus": "a.py", "corpus_layout": "raw"})))[
+            "corpus"
+        ]
+        == "a.py, raw"
+    )
 
 
-@pytest.mark.parametrize(("cell", "words"), [("elman", "Elman 2×8 tied"), ("mingru", "minGRU 2×8 tied"), ("slstm", "sLSTM 2×8 tied")])
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [("elman", "Elman 2×8 tied"), ("mingru", "minGRU 2×8 tied"), ("slstm", "sLSTM 2×8 tied")],
+)
 def test_cells_have_their_usual_names(cell: str, words: str) -> None:
     assert SUMMARY.model is not None
-    assert model_text(SUMMARY.model_copy(update={"model": SUMMARY.model.model_copy(update={"cell_type": cell})})) == words
+    assert (
+        model_text(
+            SUMMARY.model_copy(
+                update={"model": SUMMARY.model.model_copy(update={"cell_type": cell})}
+            )
+        )
+        == words
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,29 +169,59 @@ def test_cells_have_their_usual_names(cell: str, words: str) -> None:
     [
         (None, ""),
         (PatienceFigures(waited=0, limit=5), ""),
-        (PatienceFigures(waited=1, limit=5), "no better validation loss for 1 evaluation, training stops at 5"),
-        (PatienceFigures(waited=4, limit=5), "no better validation loss for 4 evaluations, training stops at 5"),
+        (
+            PatienceFigures(waited=1, limit=5),
+            "no better validation loss for 1 evaluation, training stops at 5",
+        ),
+        (
+            PatienceFigures(waited=4, limit=5),
+            "no better validation loss for 4 evaluations, training stops at 5",
+        ),
     ],
 )
-def test_show_reports_patience_while_it_counts(patience: PatienceFigures | None, words: str) -> None:
-    assert dict(summary_lines(SUMMARY.model_copy(update={"patience": patience})))["patience"] == words
+def test_show_reports_patience_while_it_counts(
+    patience: PatienceFigures | None, words: str
+) -> None:
+    assert (
+        dict(summary_lines(SUMMARY.model_copy(update={"patience": patience})))["patience"] == words
+    )
 
 
 def test_the_baseline_names_the_set_of_each_figure() -> None:
     baseline = BaselineFigures(perplexity=72.8, validation_perplexity=69.6)
-    both = SUMMARY.model_copy(update={"baseline": baseline, "validation": EvaluationFigures(name="validation", perplexity=60.0)})
-    assert dict(summary_lines(both))["to beat"] == "perplexity 69.6 on the same validation tokens, 72.8 on the same test tokens: a bigram model"
+    both = SUMMARY.model_copy(
+        update={
+            "baseline": baseline,
+            "validation": EvaluationFigures(name="validation", perplexity=60.0),
+        }
+    )
+    assert (
+        dict(summary_lines(both))["to beat"]
+        == "perplexity 69.6 on the same validation tokens, 72.8 on the same test tokens: a bigram"
+        " model"
+    )
     test_alone = SUMMARY.model_copy(update={"baseline": baseline})
-    assert dict(summary_lines(test_alone))["to beat"] == "perplexity 72.8 on the same test tokens: a bigram model"
+    assert (
+        dict(summary_lines(test_alone))["to beat"]
+        == "perplexity 72.8 on the same test tokens: a bigram model"
+    )
 
 
-def test_show_and_metrics_have_the_share_of_unknown_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_and_metrics_have_the_share_of_unknown_tokens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     directory = create_run(RunConfig(), "few-words")
     with RunDatabase(directory.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu", 0, {})
         database.add_steps([StepRow(1, 1, 1_000, 0.1, 4.6, 0.5, 1e-3, 12_000.0, 1.0, 9_000.0)])
-        database.add_evaluation(EvaluationRow(1, 1, "validation", "validation", 0.9, 10_000, None, 1.0, 9_001.0, unknown=7_300))
-        database.add_evaluation(EvaluationRow(1, 1, "test", "test", 0.9, 10_000, 0.25, 1.0, 9_001.0, unknown=4))
+        database.add_evaluation(
+            EvaluationRow(
+                1, 1, "validation", "validation", 0.9, 10_000, None, 1.0, 9_001.0, unknown=7_300
+            )
+        )
+        database.add_evaluation(
+            EvaluationRow(1, 1, "test", "test", 0.9, 10_000, 0.25, 1.0, 9_001.0, unknown=4)
+        )
         database.add_event(EventRow(1, 1, "finished", "", 9_003.0))
     assert run(["show", "few-words"]) == 0
     shown = capsys.readouterr().out

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store import trash
-from rnnlm_tui.store.locations import trash_dir
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, trash_dir
 from rnnlm_tui.store.runs import create_run, list_runs
 from rnnlm_tui.store.trash import TrashedRun, list_trash, purge, restore_run
 
@@ -32,7 +31,9 @@ def deleted(*names: str) -> None:
         assert run(["delete", name]) == 0
 
 
-def test_delete_needs_the_full_name_and_says_how_to_restore(capsys: pytest.CaptureFixture[str]) -> None:
+def test_delete_needs_the_full_name_and_says_how_to_restore(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     create_run(RunConfig(), "brisk-heron")
     assert run(["delete", "brisk"]) == 2
     assert [found.name for found in list_runs()] == ["brisk-heron"]
@@ -48,11 +49,16 @@ def test_the_trash_is_listed_with_sizes(capsys: pytest.CaptureFixture[str]) -> N
     capsys.readouterr()
     assert run(["trash"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["name", *(found.name for found in list_trash())]
+    assert [line.split()[0] for line in lines[:3]] == [
+        "name",
+        *(found.name for found in list_trash()),
+    ]
     assert lines[-1].startswith("2 deleted runs, ")
     assert run(["trash", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [(item["run"], item["bytes"], item["path"]) for item in listed] == [(found.name, found.bytes, str(found.path)) for found in list_trash()]
+    assert [(item["run"], item["bytes"], item["path"]) for item in listed] == [
+        (found.name, found.bytes, str(found.path)) for found in list_trash()
+    ]
 
 
 def test_a_run_is_restored_under_its_name_or_another(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,8 +77,12 @@ def test_a_run_is_restored_under_its_name_or_another(capsys: pytest.CaptureFixtu
     assert "the trash is empty" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
-def test_purge_asks_and_only_yes_removes(typed: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("typed", "code"), [("y\n", 0), ("yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)]
+)
+def test_purge_asks_and_only_yes_removes(
+    typed: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     deleted("brisk-heron")
     size = list_trash()[0].bytes
     capsys.readouterr()
@@ -86,7 +96,9 @@ def test_purge_asks_and_only_yes_removes(typed: str, code: int, monkeypatch: pyt
         assert size > 0
 
 
-def test_purge_without_a_terminal_needs_yes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_purge_without_a_terminal_needs_yes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     deleted("brisk-heron", "plain-otter")
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     capsys.readouterr()
@@ -104,7 +116,12 @@ def test_purge_without_a_terminal_needs_yes(monkeypatch: pytest.MonkeyPatch, cap
 def test_an_ambiguous_or_empty_purge_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     deleted("brisk-heron", "brisk-heron")
     folders = [Path(found.path).name for found in list_trash()]
-    for arguments in (["purge", "--yes"], ["purge", "other", "--yes"], ["purge", "brisk-heron", "--all", "--yes"], ["purge", "brisk-heron", "--yes"]):
+    for arguments in (
+        ["purge", "--yes"],
+        ["purge", "other", "--yes"],
+        ["purge", "brisk-heron", "--all", "--yes"],
+        ["purge", "brisk-heron", "--yes"],
+    ):
         capsys.readouterr()
         assert run(arguments) == 2
     err = capsys.readouterr().err
@@ -113,7 +130,9 @@ def test_an_ambiguous_or_empty_purge_is_rejected(capsys: pytest.CaptureFixture[s
     assert [found.path.name for found in list_trash()] == folders[1:]
 
 
-def test_an_interrupted_purge_reports_what_was_removed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_purge_reports_what_was_removed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     deleted("brisk-heron", "plain-otter")
 
     def taken_back_meanwhile(trashed: TrashedRun) -> int:
@@ -131,7 +150,9 @@ def test_an_interrupted_purge_reports_what_was_removed(monkeypatch: pytest.Monke
     assert len(list_runs()) == 1
 
 
-def test_the_shell_completes_deleted_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shell_completes_deleted_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     deleted("brisk-heron", "brisk-heron", "plain-otter")
     capsys.readouterr()
     monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
@@ -158,11 +179,16 @@ def test_several_runs_are_deleted_and_restored_at_once(capsys: pytest.CaptureFix
     assert run(["restore", "brisk-heron", "plain-otter", "--as", "other"]) == 2
     assert "--as takes one run, got 2" in capsys.readouterr().err
     assert run(["restore", "brisk-heron", "plain-otter", "--json"]) == 0
-    assert [item["run"] for item in json.loads(capsys.readouterr().out)] == ["brisk-heron", "plain-otter"]
+    assert [item["run"] for item in json.loads(capsys.readouterr().out)] == [
+        "brisk-heron",
+        "plain-otter",
+    ]
     assert len(list_runs()) == 3
 
 
-def test_one_failure_of_several_is_reported_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_failure_of_several_is_reported_and_the_others_are_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("brisk-heron", "plain-otter", "amber-crane"):
         create_run(RunConfig(), name)
     delete_run = trash.delete_run

@@ -12,16 +12,15 @@ from dataclasses import replace
 import pytest
 
 from rnnlm_tui.cli import watch
-from rnnlm_tui.cli.frame import clipped, frame_lines, one_line
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.output import cells
-from rnnlm_tui.cli.watch import replacing
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import EvaluationRow, EventRow, GpuRow, SampleRow
-from rnnlm_tui.contract.outside_text import UNSAFE
-from rnnlm_tui.contract.status import RunStatus
+from rnnlm_tui.cli.watch import clipped, frame_lines, one_line, replacing
+from rnnlm_tui.client.remaining import Eta
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, GpuRow, SampleRow
+from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.text import UNSAFE
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.remaining import Eta
 from tests.fakes.scripted_monitor import play
 from tests.tui.fakes import make_snapshot, preparing
 from tests.unit.cli.test_runs import trained_run
@@ -63,21 +62,56 @@ def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
             assert max(map(cells, lines)) <= width
             assert not ascii_only or all(line.isascii() for line in lines)
     text = "\n".join(frame_lines(now, Eta(24.0, 3.0), 119))
-    for figure in ("plain-otter  ● running", "3,751 / 4,754", "24 s left ±3", "tok/s", "curve", "val ppl", "machine", "GPU", "sample", "3,700: The state"):
+    for figure in (
+        "plain-otter  ● running",
+        "3,751 / 4,754",
+        "24 s left ±3",
+        "tok/s",
+        "curve",
+        "val ppl",
+        "machine",
+        "GPU",
+        "sample",
+        "3,700: The state",
+    ):
         assert figure in text
 
 
 def test_the_curve_ends_with_its_last_value() -> None:
     for width in (50, 60, 79, 119):
-        curve = next((line for line in frame_lines(make_snapshot(), None, width) if line.startswith(" curve")), None)
+        curve = next(
+            (
+                line
+                for line in frame_lines(make_snapshot(), None, width)
+                if line.startswith(" curve")
+            ),
+            None,
+        )
         assert curve is not None
         assert curve[-1].isdigit()
 
 
-@pytest.mark.parametrize("status", ["draft", "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "degraded", "lost"])
+@pytest.mark.parametrize(
+    "status",
+    [
+        "draft",
+        "running",
+        "paused",
+        "stopped",
+        "finished",
+        "failed",
+        "crashed",
+        "stalled",
+        "degraded",
+        "lost",
+    ],
+)
 def test_every_status_has_a_frame_and_a_line(status: RunStatus) -> None:
     now = make_snapshot(status)
-    reported = replace(now, summary=now.summary.model_copy(update={"message": "what happened", "hint": "what to do"}))
+    reported = replace(
+        now,
+        summary=now.summary.model_copy(update={"message": "what happened", "hint": "what to do"}),
+    )
     assert any("what happened" in line for line in frame_lines(reported, None))
     assert any(line.startswith(" to do   what to do") for line in frame_lines(reported, None))
     assert "what happened" in one_line(reported, None)
@@ -93,10 +127,14 @@ def test_control_characters_in_run_data_are_escaped() -> None:
     now = make_snapshot()
     hostile = replace(
         now,
-        summary=now.summary.model_copy(update={"message": evil, "hint": evil, "corpus": evil, "device": evil, "tags": (evil,)}),
+        summary=now.summary.model_copy(
+            update={"message": evil, "hint": evil, "corpus": evil, "device": evil, "tags": (evil,)}
+        ),
         events=(EventRow(1, 3, "note", evil, 1.0),),
         samples=(SampleRow(1, 3, evil, evil, 3, 7, 1.0),),
-        hardware=tuple(replace(row, gpu_name=evil, other_gpus=(GpuRow(1, evil, 3.0),)) for row in now.hardware),
+        hardware=tuple(
+            replace(row, gpu_name=evil, other_gpus=(GpuRow(1, evil, 3.0),)) for row in now.hardware
+        ),
     )
     for line in (*frame_lines(hostile, None, 400), one_line(hostile, None)):
         assert not UNSAFE.search(line)
@@ -105,8 +143,12 @@ def test_control_characters_in_run_data_are_escaped() -> None:
 def test_each_other_gpu_has_a_line() -> None:
     now = make_snapshot()
     others = (GpuRow(1, "NVIDIA L4", 12.0, 3 * 2**30, None, 24 * 2**30, 33.0, 41.0), GpuRow(2))
-    with_cards = replace(now, hardware=(*now.hardware[:-1], replace(now.hardware[-1], other_gpus=others)))
-    assert " GPU 1   NVIDIA L4 12 %, 3.0 / 24 GiB used, 33 W, 41 °C" in frame_lines(with_cards, None)
+    with_cards = replace(
+        now, hardware=(*now.hardware[:-1], replace(now.hardware[-1], other_gpus=others))
+    )
+    assert " GPU 1   NVIDIA L4 12 %, 3.0 / 24 GiB used, 33 W, 41 °C" in frame_lines(
+        with_cards, None
+    )
 
 
 def test_wide_and_joined_characters_are_measured_as_terminals_do() -> None:
@@ -125,10 +167,15 @@ def test_replacing_a_frame_leaves_the_new_one_and_sends_nothing_if_unchanged() -
         assert terminal.row == len(lines)
         assert replacing(lines, lines) == ""
         before = lines
-    assert replacing(["same", "old", "same"], ["same", "new", "same"]) == "\x1b[3A\r\x1b[1Bnew\x1b[K\n\x1b[1B"
+    assert (
+        replacing(["same", "old", "same"], ["same", "new", "same"])
+        == "\x1b[3A\r\x1b[1Bnew\x1b[K\n\x1b[1B"
+    )
 
 
-def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trained_run()
     terminal = Terminal()
     play(monkeypatch, [make_snapshot(), None, make_snapshot("finished")])
@@ -139,16 +186,24 @@ def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(monkeypatc
     assert [line for line in terminal.shown if "● running" in line] == []
 
 
-def test_watching_without_a_terminal_appends_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watching_without_a_terminal_appends_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained_run()
     opened = play(monkeypatch, [make_snapshot(), None, make_snapshot("stopped")])
     assert run(["show", "brisk", "--watch", "--fps", "60"]) == 3
     assert [buckets for _, buckets in opened] == [watch.BUCKETS]
     lines = capsys.readouterr().out.splitlines()
-    assert [re.fullmatch(r"\d\d:\d\d:\d\d  (\w+)  step 3,751 / 4,754 \(79 %\)  val ppl .*", line)[1] for line in lines if line] == ["running", "stopped"]  # type: ignore[index]
+    assert [
+        re.fullmatch(r"\d\d:\d\d:\d\d  (\w+)  step 3,751 / 4,754 \(79 %\)  val ppl .*", line)[1]  # type: ignore[index]
+        for line in lines
+        if line
+    ] == ["running", "stopped"]
 
 
-def test_ctrl_c_while_watching_detaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_while_watching_detaches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained_run()
     play(monkeypatch, [make_snapshot(), KeyboardInterrupt()])
     assert run(["show", "brisk", "--watch"]) == 130
@@ -170,8 +225,12 @@ def test_one_frame_of_a_finished_run_and_of_a_draft(capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["status"] == "finished"
 
 
-@pytest.mark.parametrize("options", [["--watch", "--once"], ["--watch", "--fps", "0"], ["--watch", "--fps", "x"]])
-def test_invalid_watch_options_are_rejected(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "options", [["--watch", "--once"], ["--watch", "--fps", "0"], ["--watch", "--fps", "x"]]
+)
+def test_invalid_watch_options_are_rejected(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     trained_run()
     assert run(["show", "brisk", *options]) == 2
     assert capsys.readouterr().out == ""
@@ -204,6 +263,13 @@ def test_a_line_of_joined_characters_is_clipped_between_them(sign: str) -> None:
 
 def test_the_first_drop_does_not_flatten_the_curve_of_a_long_run() -> None:
     losses = [9.0, 7.0, 6.0, *(5.0 - number / 40 for number in range(37))]
-    rows = tuple(EvaluationRow(1, 100 * number, "validation", "validation", loss, 1, 1.0, 1.0, 1.0) for number, loss in enumerate(losses, 1))
-    curve = next(line for line in frame_lines(replace(make_snapshot(), evaluations=rows), None, 119) if line.startswith(" curve"))
+    rows = tuple(
+        EvaluationRow(1, 100 * number, "validation", "validation", loss, 1, 1.0, 1.0, 1.0)
+        for number, loss in enumerate(losses, 1)
+    )
+    curve = next(
+        line
+        for line in frame_lines(replace(make_snapshot(), evaluations=rows), None, 119)
+        if line.startswith(" curve")
+    )
     assert {"█", "▆", "▅", "▃", "▁"} <= set(curve)

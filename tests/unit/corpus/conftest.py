@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, build_tokenizer
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
 
 LINES: tuple[str, ...] = (
     "The state of the Union is strong, and it's getting stronger.",
@@ -32,12 +32,16 @@ class Builder:
         lines: tuple[str, ...] = LINES,
         eos: bool = True,
     ) -> BuiltTokenizer:
-        config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": vocab_size, "end_of_sentence": eos})
+        config = TokenizerConfig.model_validate(
+            {"kind": kind, "vocab_size": vocab_size, "end_of_sentence": eos}
+        )
 
         def start() -> Iterator[list[str]]:
             return iter([list(lines)])
 
-        return build_tokenizer(config, corpus or CorpusConfig(), start, size=sum(map(len, lines)), tokenized=tokenized)
+        return build_tokenizer(
+            config, corpus or CorpusConfig(), start, size=sum(map(len, lines)), tokenized=tokenized
+        )
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.metrics import Progress
 from rnnlm_tui.corpus import archives
 from rnnlm_tui.corpus.archives import unpack
 from rnnlm_tui.errors import CorpusError, StorageError
+from rnnlm_tui.schema.metrics import Progress
 from tests.fakes.archive_server import archive_of
 
 TEXTS = {"news/train.txt": b"one\ntwo\n" * 5_000, "news/test.txt": b"three\n" * 5_000}
@@ -27,11 +27,15 @@ def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     return made
 
 
-def take_out(tmp_path: Path, packed: bytes, told: list[Progress] | None = None) -> Mapping[str, bytes]:
+def take_out(
+    tmp_path: Path, packed: bytes, told: list[Progress] | None = None
+) -> Mapping[str, bytes]:
     """The files that unpacking leaves, whatever it raises."""
     (tmp_path / "archive").write_bytes(packed)
     (tmp_path / "out").mkdir(exist_ok=True)
-    unpack(tmp_path / "archive", WANTED, tmp_path / "out", (told if told is not None else []).append)
+    unpack(
+        tmp_path / "archive", WANTED, tmp_path / "out", (told if told is not None else []).append
+    )
     return {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
 
@@ -40,7 +44,9 @@ def test_the_wanted_files_are_taken_out_and_nothing_else(tmp_path: Path, folder:
     files = {f"{folder}{Path(name).name}": data for name, data in TEXTS.items()}
     others = {f"{folder}._train.txt": b"x", f"{folder}deep/er/train.txt": b"x", "README": b"x"}
     told: list[Progress] = []
-    found = take_out(tmp_path, archive_of({**others, **files}, member("news", tarfile.DIRTYPE)), told)
+    found = take_out(
+        tmp_path, archive_of({**others, **files}, member("news", tarfile.DIRTYPE)), told
+    )
     assert found == {Path(name).name: data for name, data in TEXTS.items()}
     size = (tmp_path / "archive").stat().st_size
     assert told[-1] == Progress("unpacking", size, size)
@@ -59,7 +65,9 @@ def test_the_wanted_files_are_taken_out_and_nothing_else(tmp_path: Path, folder:
         (member("news/pipe", tarfile.FIFOTYPE), "a device"),
     ],
 )
-def test_one_unsafe_member_makes_the_whole_archive_refused(tmp_path: Path, bad: tarfile.TarInfo, words: str) -> None:
+def test_one_unsafe_member_makes_the_whole_archive_refused(
+    tmp_path: Path, bad: tarfile.TarInfo, words: str
+) -> None:
     with pytest.raises(CorpusError, match=words) as raised:
         take_out(tmp_path, archive_of(TEXTS, bad))
     assert raised.value.message.startswith("the archive is unsafe")
@@ -82,16 +90,35 @@ def sized(kind: bytes, size: int, name: str = "news/note") -> bytes:
 
 
 ENDLESS = [
-    pytest.param((sized(tarfile.GNUTYPE_LONGNAME, 48 << 20), *[bytes(1 << 20)] * 48), id="a long name"),
+    pytest.param(
+        (sized(tarfile.GNUTYPE_LONGNAME, 48 << 20), *[bytes(1 << 20)] * 48), id="a long name"
+    ),
     pytest.param((sized(tarfile.XHDTYPE, 48 << 20), *[bytes(1 << 20)] * 48), id="a pax header"),
-    pytest.param((sized(tarfile.REGTYPE, 512), bytes(512), sized(tarfile.XGLTYPE, 48 << 20), *[bytes(1 << 20)] * 48), id="a pax header behind a file"),
-    pytest.param((sized(tarfile.DIRTYPE, 48 << 20), sized(tarfile.GNUTYPE_LONGNAME, 24 << 20), *[bytes(1 << 20)] * 24), id="a folder that lays claim to bytes"),
+    pytest.param(
+        (
+            sized(tarfile.REGTYPE, 512),
+            bytes(512),
+            sized(tarfile.XGLTYPE, 48 << 20),
+            *[bytes(1 << 20)] * 48,
+        ),
+        id="a pax header behind a file",
+    ),
+    pytest.param(
+        (
+            sized(tarfile.DIRTYPE, 48 << 20),
+            sized(tarfile.GNUTYPE_LONGNAME, 24 << 20),
+            *[bytes(1 << 20)] * 24,
+        ),
+        id="a folder that lays claim to bytes",
+    ),
     pytest.param((sized(tarfile.REGTYPE, 0) * 20_000,), id="very many files"),
 ]
 
 
 @pytest.mark.parametrize("blocks", ENDLESS)
-def test_headers_without_end_are_refused_before_they_take_memory(tmp_path: Path, blocks: tuple[bytes, ...]) -> None:
+def test_headers_without_end_are_refused_before_they_take_memory(
+    tmp_path: Path, blocks: tuple[bytes, ...]
+) -> None:
     packed = gzip_of(*blocks, bytes(1024))
     tracemalloc.start()
     try:
@@ -109,7 +136,9 @@ def test_headers_of_headers_are_refused(tmp_path: Path) -> None:
 
 def test_long_names_and_comments_are_no_reason_to_refuse(tmp_path: Path) -> None:
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * 2_000}) as archive:
+    with tarfile.open(
+        fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * 2_000}
+    ) as archive:
         for name, data in {f"{'n' * 200}/ü{'m' * 200}": b"x" * 3_000_000, **TEXTS}.items():
             made = tarfile.TarInfo(name)
             made.size = len(data)
@@ -123,14 +152,18 @@ def test_sizes_that_can_not_be_are_refused_at_once(tmp_path: Path, size: int) ->
         take_out(tmp_path, gzip_of(sized(tarfile.REGTYPE, size), bytes(1024)))
 
 
-def test_what_comes_behind_the_last_file_has_the_limit_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_behind_the_last_file_has_the_limit_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1 << 20)
     with pytest.raises(CorpusError, match="would unpack to more than"):
         take_out(tmp_path, gzip_of(gzip.decompress(archive_of(TEXTS)), bytes(8 << 20)))
 
 
 @pytest.mark.parametrize("name", ["news/train.txt", "bomb"])
-def test_an_archive_that_grows_beyond_measure_is_refused_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_archive_that_grows_beyond_measure_is_refused_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1 << 20)
     with pytest.raises(CorpusError, match="would unpack to more than"):
         take_out(tmp_path, archive_of({name: bytes(8 << 20)}))
@@ -152,7 +185,9 @@ def test_a_flipped_bit_is_found_even_behind_the_last_file(tmp_path: Path, where:
 
 
 @pytest.mark.parametrize(
-    "packed", [b"", b"<html>", gzip.compress(b"no tar at all" * 100), archive_of(TEXTS)[:-200]], ids=["nothing", "a page", "no tar", "cut"]
+    "packed",
+    [b"", b"<html>", gzip.compress(b"no tar at all" * 100), archive_of(TEXTS)[:-200]],
+    ids=["nothing", "a page", "no tar", "cut"],
 )
 def test_what_is_no_whole_gzip_tar_is_refused(tmp_path: Path, packed: bytes) -> None:
     with pytest.raises(CorpusError, match=r"damaged|lacks"):
@@ -160,7 +195,9 @@ def test_what_is_no_whole_gzip_tar_is_refused(tmp_path: Path, packed: bytes) -> 
 
 
 def test_an_archive_without_one_of_the_files_is_refused_with_what_it_holds(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"train\.txt not found in the archive, it contains test\.txt"):
+    with pytest.raises(
+        CorpusError, match=r"train\.txt not found in the archive, it contains test\.txt"
+    ):
         take_out(tmp_path, archive_of({"news/test.txt": b"a\n"}))
     with pytest.raises(CorpusError, match=r"train\.txt in the archive is empty"):
         take_out(tmp_path, archive_of({"news/test.txt": b"a\n", "news/train.txt": b""}))
@@ -171,7 +208,10 @@ def test_an_archive_without_one_of_the_files_is_refused_with_what_it_holds(tmp_p
 def test_a_sparse_file_is_refused_however_small_it_is_packed(tmp_path: Path) -> None:
     header = member("news/train.txt", tarfile.GNUTYPE_SPARSE)
     raw = bytearray(header.tobuf(tarfile.GNU_FORMAT))
-    raw[386:398], raw[398:410] = b"00000000000\0", b"00000000001\0"  # one part, of one byte, at the start
+    raw[386:398], raw[398:410] = (
+        b"00000000000\0",
+        b"00000000001\0",
+    )  # one part, of one byte, at the start
     raw[483:495] = b"77777777777\0"  # of a file of 8 GiB
     raw[124:136] = b"00000000001\0"
     raw[148:156] = b" " * 8

@@ -8,13 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.corpus.building import building_folder, claimed, discard, move_aside_unheld, publish, sweep, write_text_atomically
+from rnnlm_tui.corpus.build import (
+    building_folder,
+    claimed,
+    discard,
+    move_aside_unheld,
+    publish,
+    sweep,
+    write_text_atomically,
+)
 from rnnlm_tui.errors import StorageError
 
 DIE_WHILE_BUILDING = """
 import os, signal, sys
 from pathlib import Path
-from rnnlm_tui.corpus.building import building_folder
+from rnnlm_tui.corpus.build import building_folder
 with building_folder(Path(sys.argv[1]), "abc") as folder:
     (folder / "half").write_text("made")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -52,7 +60,9 @@ def test_the_second_of_two_builders_keeps_the_folder_of_the_first(tmp_path: Path
 
 
 def test_only_folders_of_dead_builders_are_swept(tmp_path: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", DIE_WHILE_BUILDING, str(tmp_path)], check=False, timeout=60)
+    killed = subprocess.run(
+        [sys.executable, "-c", DIE_WHILE_BUILDING, str(tmp_path)], check=False, timeout=60
+    )
     assert killed.returncode == -9
     assert len(list(tmp_path.glob(".tmp-*"))) == 1
     with building_folder(tmp_path, "other") as alive:
@@ -85,7 +95,10 @@ def test_a_folder_in_which_somebody_builds_is_not_moved_aside(tmp_path: Path) ->
 
 def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="can't be written"), building_folder(tmp_path / "file", "abc"):
+    with (
+        pytest.raises(StorageError, match="can't be written"),
+        building_folder(tmp_path / "file", "abc"),
+    ):
         pass
 
 

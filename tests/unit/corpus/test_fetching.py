@@ -15,11 +15,10 @@ from urllib.request import Request
 
 import pytest
 
-from rnnlm_tui.contract.metrics import Progress
-from rnnlm_tui.corpus import fetching
-from rnnlm_tui.corpus.fetching import BROWSER, Archive, _SafeRedirects, fetch
-from rnnlm_tui.corpus.parts import note_path
+from rnnlm_tui.corpus import download
+from rnnlm_tui.corpus.download import BROWSER, Archive, _SafeRedirects, fetch, note_path
 from rnnlm_tui.errors import CorpusError, StorageError
+from rnnlm_tui.schema.metrics import Progress
 from tests.fakes.archive_server import ArchiveServer, serving
 
 BODY = b"\x1f\x8b" + os.urandom(200_000)
@@ -28,7 +27,7 @@ BODY = b"\x1f\x8b" + os.urandom(200_000)
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fetching, "PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(download, "PAUSES_SECONDS", (0.0, 0.0))
     with serving(ArchiveServer(BODY)) as running:
         yield running
 
@@ -39,14 +38,21 @@ def part(tmp_path: Path) -> Path:
 
 
 def get(server: ArchiveServer, part: Path, told: list[Progress] | None = None) -> Archive:
-    return fetch(server.url, part, (told if told is not None else []).append, lambda size, held: None)
+    return fetch(
+        server.url, part, (told if told is not None else []).append, lambda size, held: None
+    )
 
 
 def is_whole(archive: Archive, body: bytes = BODY) -> bool:
-    return archive.path.read_bytes() == body and (archive.size, archive.sha256) == (len(body), hashlib.sha256(body).hexdigest())
+    return archive.path.read_bytes() == body and (archive.size, archive.sha256) == (
+        len(body),
+        hashlib.sha256(body).hexdigest(),
+    )
 
 
-def test_an_archive_comes_whole_with_its_size_hash_and_progress(server: ArchiveServer, part: Path) -> None:
+def test_an_archive_comes_whole_with_its_size_hash_and_progress(
+    server: ArchiveServer, part: Path
+) -> None:
     told: list[Progress] = []
     assert is_whole(get(server, part, told))
     assert [request["User-Agent"] for request in server.requests] == [BROWSER]
@@ -56,23 +62,35 @@ def test_an_archive_comes_whole_with_its_size_hash_and_progress(server: ArchiveS
     assert [progress.done for progress in told] == sorted(progress.done for progress in told)
 
 
-def test_a_cut_connection_is_gone_on_with_where_it_was_cut(server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.corpus.meter.INTERVAL_SECONDS", 0.0)
+def test_a_cut_connection_is_gone_on_with_where_it_was_cut(
+    server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.corpus.download.INTERVAL_SECONDS", 0.0)
     server.cuts, told = [70_000, 50_000], list[Progress]()
     assert is_whole(get(server, part, told))
-    assert [progress.done for progress in told] == sorted(progress.done for progress in told), "it never falls back"
-    assert [request.get("Range") for request in server.requests] == [None, "bytes=70000-", "bytes=120000-"]
+    assert [progress.done for progress in told] == sorted(progress.done for progress in told), (
+        "it never falls back"
+    )
+    assert [request.get("Range") for request in server.requests] == [
+        None,
+        "bytes=70000-",
+        "bytes=120000-",
+    ]
     assert [request.get("If-Range") for request in server.requests] == [None, '"1"', '"1"']
     assert server.sent == [70_000, 50_000, len(BODY) - 120_000]
 
 
-def test_a_server_that_brings_a_little_each_time_is_followed_to_the_end(server: ArchiveServer, part: Path) -> None:
+def test_a_server_that_brings_a_little_each_time_is_followed_to_the_end(
+    server: ArchiveServer, part: Path
+) -> None:
     server.always_cut = 20_000
     assert is_whole(get(server, part))
     assert len(server.requests) == 11
 
 
-def test_a_connection_that_stays_cut_is_told_with_where_it_goes_on_and_the_next_time_does(server: ArchiveServer, part: Path) -> None:
+def test_a_connection_that_stays_cut_is_told_with_where_it_goes_on_and_the_next_time_does(
+    server: ArchiveServer, part: Path
+) -> None:
     server.cuts = [123_000, 0, 0]
     with pytest.raises(CorpusError, match=r"lost at 123 kB of 200 kB") as raised:
         get(server, part)
@@ -82,9 +100,11 @@ def test_a_connection_that_stays_cut_is_told_with_where_it_goes_on_and_the_next_
     assert server.requests[-1]["Range"] == "bytes=123000-"
 
 
-def test_a_stop_leaves_the_part_for_the_next_time(server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "_BLOCK", 10_000)
-    monkeypatch.setattr("rnnlm_tui.corpus.meter.INTERVAL_SECONDS", 0.0)
+def test_a_stop_leaves_the_part_for_the_next_time(
+    server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_BLOCK", 10_000)
+    monkeypatch.setattr("rnnlm_tui.corpus.download.INTERVAL_SECONDS", 0.0)
 
     def stop(progress: Progress) -> None:
         if progress.done >= 50_000:
@@ -98,13 +118,17 @@ def test_a_stop_leaves_the_part_for_the_next_time(server: ArchiveServer, part: P
     assert server.requests[-1]["Range"] == f"bytes={held}-"
 
 
-def test_a_server_that_ignores_ranges_is_read_from_the_start(server: ArchiveServer, part: Path) -> None:
+def test_a_server_that_ignores_ranges_is_read_from_the_start(
+    server: ArchiveServer, part: Path
+) -> None:
     server.ignores_range, server.cuts = True, [70_000]
     assert is_whole(get(server, part))
     assert server.sent == [70_000, len(BODY)]
 
 
-def test_a_server_that_ignores_ranges_and_always_cuts_is_given_up(server: ArchiveServer, part: Path) -> None:
+def test_a_server_that_ignores_ranges_and_always_cuts_is_given_up(
+    server: ArchiveServer, part: Path
+) -> None:
     server.ignores_range, server.always_cut = True, 70_000
     with pytest.raises(CorpusError, match="lost at 70 kB"):
         get(server, part)
@@ -112,15 +136,23 @@ def test_a_server_that_ignores_ranges_and_always_cuts_is_given_up(server: Archiv
 
 
 @pytest.mark.parametrize("ignores_if_range", [False, True])
-def test_a_file_that_changed_in_between_is_fetched_anew(server: ArchiveServer, part: Path, ignores_if_range: bool) -> None:
+def test_a_file_that_changed_in_between_is_fetched_anew(
+    server: ArchiveServer, part: Path, ignores_if_range: bool
+) -> None:
     server.cuts = [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
-    server.body, server.etag, server.ignores_if_range = b"\x1f\x8b" + os.urandom(180_000), '"2"', ignores_if_range
+    server.body, server.etag, server.ignores_if_range = (
+        b"\x1f\x8b" + os.urandom(180_000),
+        '"2"',
+        ignores_if_range,
+    )
     assert is_whole(get(server, part), server.body)
 
 
-def test_a_file_of_another_size_is_fetched_anew_where_nothing_tells_versions_apart(server: ArchiveServer, part: Path) -> None:
+def test_a_file_of_another_size_is_fetched_anew_where_nothing_tells_versions_apart(
+    server: ArchiveServer, part: Path
+) -> None:
     server.etag, server.cuts = None, [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
@@ -129,7 +161,9 @@ def test_a_file_of_another_size_is_fetched_anew_where_nothing_tells_versions_apa
     assert "If-Range" not in server.requests[-1]
 
 
-def test_an_address_that_changed_makes_the_part_worthless(server: ArchiveServer, part: Path) -> None:
+def test_an_address_that_changed_makes_the_part_worthless(
+    server: ArchiveServer, part: Path
+) -> None:
     server.cuts = [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
@@ -138,7 +172,9 @@ def test_an_address_that_changed_makes_the_part_worthless(server: ArchiveServer,
     assert "Range" not in server.requests[-1]
 
 
-def test_a_damaged_note_beside_the_part_makes_it_worthless(server: ArchiveServer, part: Path) -> None:
+def test_a_damaged_note_beside_the_part_makes_it_worthless(
+    server: ArchiveServer, part: Path
+) -> None:
     server.cuts = [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
@@ -147,27 +183,35 @@ def test_a_damaged_note_beside_the_part_makes_it_worthless(server: ArchiveServer
     assert "Range" not in server.requests[-1]
 
 
-def test_a_length_that_is_too_long_is_told_and_never_taken_for_whole(server: ArchiveServer, part: Path) -> None:
+def test_a_length_that_is_too_long_is_told_and_never_taken_for_whole(
+    server: ArchiveServer, part: Path
+) -> None:
     server.announced = len(BODY) + 500
     with pytest.raises(CorpusError, match=r"can't download"):
         get(server, part)
 
 
-def test_a_length_that_is_too_short_ends_the_archive_there(server: ArchiveServer, part: Path) -> None:
+def test_a_length_that_is_too_short_ends_the_archive_there(
+    server: ArchiveServer, part: Path
+) -> None:
     """What is missing shows when it is unpacked: see test_news."""
     server.announced = len(BODY) - 500
     assert is_whole(get(server, part), BODY[:-500])
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_archive_without_a_length_is_fetched_to_its_end_once(server: ArchiveServer, part: Path, chunked: bool) -> None:
+def test_an_archive_without_a_length_is_fetched_to_its_end_once(
+    server: ArchiveServer, part: Path, chunked: bool
+) -> None:
     server.announced, server.chunked = 0, chunked
     assert is_whole(get(server, part))
     assert is_whole(get(server, part))
     assert len(server.requests) == 1
 
 
-def test_a_cut_of_what_has_no_length_is_begun_anew_and_no_range_is_asked(server: ArchiveServer, part: Path) -> None:
+def test_a_cut_of_what_has_no_length_is_begun_anew_and_no_range_is_asked(
+    server: ArchiveServer, part: Path
+) -> None:
     server.chunked, server.cuts = True, [70_000]
     assert is_whole(get(server, part))
     assert server.sent == [70_000, len(BODY)]
@@ -177,8 +221,8 @@ def test_a_cut_of_what_has_no_length_is_begun_anew_and_no_range_is_asked(server:
 def test_without_a_length_the_disk_is_looked_at_as_the_archive_grows_and_nothing_stays(
     server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "DISK_CHECK_BYTES", 50_000)
-    monkeypatch.setattr(fetching, "_BLOCK", 10_000)
+    monkeypatch.setattr(download, "DISK_CHECK_BYTES", 50_000)
+    monkeypatch.setattr(download, "_BLOCK", 10_000)
     server.chunked, asked = True, list[tuple[int, int]]()
 
     def check_room(size: int, held: int) -> None:
@@ -193,7 +237,9 @@ def test_without_a_length_the_disk_is_looked_at_as_the_archive_grows_and_nothing
     assert (part.stat().st_size, note_path(part).exists()) == (0, False)
 
 
-def test_a_page_of_the_network_leaves_what_was_fetched_before(server: ArchiveServer, part: Path) -> None:
+def test_a_page_of_the_network_leaves_what_was_fetched_before(
+    server: ArchiveServer, part: Path
+) -> None:
     server.cuts = [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
@@ -207,7 +253,9 @@ def test_a_page_of_the_network_leaves_what_was_fetched_before(server: ArchiveSer
     assert server.requests[-1]["Range"] == "bytes=70000-"
 
 
-def test_an_answer_without_a_byte_is_told_and_leaves_what_was_fetched_before(server: ArchiveServer, part: Path) -> None:
+def test_an_answer_without_a_byte_is_told_and_leaves_what_was_fetched_before(
+    server: ArchiveServer, part: Path
+) -> None:
     server.cuts = [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
@@ -217,8 +265,12 @@ def test_an_answer_without_a_byte_is_told_and_leaves_what_was_fetched_before(ser
     assert part.read_bytes() == BODY[:70_000]
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:80a/x", "http://127.0.0.1/a b", "http://a..b/x"])
-def test_an_address_that_is_none_is_told_as_such(part: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://127.0.0.1:80a/x", "http://127.0.0.1/a b", "http://a..b/x"]
+)
+def test_an_address_that_is_none_is_told_as_such(
+    part: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(CorpusError, match="invalid address") as raised:
         fetch(url, part, lambda _: None, lambda size, held: None)
@@ -226,7 +278,9 @@ def test_an_address_that_is_none_is_told_as_such(part: Path, url: str, monkeypat
 
 
 @pytest.mark.parametrize("method", ["open", "unlink", "stat"])
-def test_a_disk_that_fails_is_told_as_one(server: ArchiveServer, part: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_is_told_as_one(
+    server: ArchiveServer, part: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.cuts = [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
@@ -236,19 +290,28 @@ def test_a_disk_that_fails_is_told_as_one(server: ArchiveServer, part: Path, met
 
     server.etag = '"2"'  # what is there has to go
     monkeypatch.setattr(Path, method, fail)
-    with pytest.raises(StorageError, match=r"can't (read|write) .*\.news\.part: Input/output error"):
+    with pytest.raises(
+        StorageError, match=r"can't (read|write) .*\.news\.part: Input/output error"
+    ):
         get(server, part)
 
 
-def test_a_page_in_place_of_an_archive_is_refused_with_how_it_begins(server: ArchiveServer, part: Path) -> None:
+def test_a_page_in_place_of_an_archive_is_refused_with_how_it_begins(
+    server: ArchiveServer, part: Path
+) -> None:
     server.body = b"<!DOCTYPE html><html><body>Sorry</body></html>"
     with pytest.raises(CorpusError, match=r'not a gzip archive \(starts with "<!DOCTYPE html>'):
         get(server, part)
     assert not part.exists()
 
 
-@pytest.mark.parametrize(("status", "words", "tries"), [(404, "404 Not Found", 1), (403, "403 Forbidden", 1), (503, "503 Service Unavailable", 3)])
-def test_an_http_error_is_told_and_only_the_servers_own_trouble_is_waited_for(server: ArchiveServer, part: Path, status: int, words: str, tries: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "words", "tries"),
+    [(404, "404 Not Found", 1), (403, "403 Forbidden", 1), (503, "503 Service Unavailable", 3)],
+)
+def test_an_http_error_is_told_and_only_the_servers_own_trouble_is_waited_for(
+    server: ArchiveServer, part: Path, status: int, words: str, tries: int
+) -> None:
     server.status = status
     with pytest.raises(CorpusError, match=words) as raised:
         get(server, part)
@@ -256,7 +319,9 @@ def test_an_http_error_is_told_and_only_the_servers_own_trouble_is_waited_for(se
     assert len(server.requests) == tries
 
 
-def test_a_host_that_does_not_answer_is_told_in_words(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_does_not_answer_is_told_in_words(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -272,7 +337,9 @@ def test_a_host_that_does_not_answer_is_told_in_words(part: Path, monkeypatch: p
         fetch("http://news.example/news", part, lambda _: None, lambda size, held: None)
 
 
-def test_a_certificate_that_nobody_signed_is_refused_in_words(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_that_nobody_signed_is_refused_in_words(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "self-signed certificate"
 
@@ -283,17 +350,26 @@ def test_a_certificate_that_nobody_signed_is_refused_in_words(part: Path, monkey
 
     monkeypatch.setattr(HTTPSConnection, "connect", refuse)
     monkeypatch.setenv("no_proxy", "*")
-    with pytest.raises(CorpusError, match=r"TLS certificate verification failed for news\.example: self-signed certificate"):
+    with pytest.raises(
+        CorpusError,
+        match=r"TLS certificate verification failed for news\.example: self-signed certificate",
+    ):
         fetch("https://news.example/news", part, lambda _: None, lambda size, held: None)
 
 
-def test_a_server_that_speaks_no_tls_is_never_asked_without_it(server: ArchiveServer, part: Path) -> None:
+def test_a_server_that_speaks_no_tls_is_never_asked_without_it(
+    server: ArchiveServer, part: Path
+) -> None:
     with pytest.raises(CorpusError, match=r"can't download"):
-        fetch(server.url.replace("http://", "https://"), part, lambda _: None, lambda size, held: None)
+        fetch(
+            server.url.replace("http://", "https://"), part, lambda _: None, lambda size, held: None
+        )
     assert server.requests == []
 
 
-def test_a_redirect_is_followed_but_not_to_a_file(server: ArchiveServer, part: Path, tmp_path: Path) -> None:
+def test_a_redirect_is_followed_but_not_to_a_file(
+    server: ArchiveServer, part: Path, tmp_path: Path
+) -> None:
     server.redirect = f"{server.url}/elsewhere"
     assert is_whole(get(server, part))
     server.redirect = (tmp_path / "secret").as_uri()
@@ -305,10 +381,19 @@ def test_a_redirect_is_followed_but_not_to_a_file(server: ArchiveServer, part: P
 
 def test_a_redirect_never_leaves_an_encrypted_connection() -> None:
     with pytest.raises(CorpusError, match="which is not https"):
-        _SafeRedirects().redirect_request(Request("https://a.example/news"), BytesIO(), 302, "Found", HTTPMessage(), "http://a.example/news")
+        _SafeRedirects().redirect_request(
+            Request("https://a.example/news"),
+            BytesIO(),
+            302,
+            "Found",
+            HTTPMessage(),
+            "http://a.example/news",
+        )
 
 
-def test_too_small_a_disk_is_told_before_the_first_byte_is_read(server: ArchiveServer, part: Path) -> None:
+def test_too_small_a_disk_is_told_before_the_first_byte_is_read(
+    server: ArchiveServer, part: Path
+) -> None:
     server.answers.clear()
 
     def check_room(size: int, held: int) -> None:

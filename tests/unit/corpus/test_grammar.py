@@ -1,4 +1,5 @@
-"""The grammar of the source `elman` and its entropy, checked by a scorer that shares no code with it."""
+"""The grammar of the source `elman` and its entropy, checked by a scorer that shares no code with
+it."""
 
 from __future__ import annotations
 
@@ -7,18 +8,23 @@ from itertools import islice
 
 import pytest
 
-from rnnlm_tui.corpus.grammar import MAX_DEPTH, Grammar, Rule, elman_grammar
+from rnnlm_tui.corpus.builtin import MAX_DEPTH, Grammar, Rule, elman_grammar
 
 SENTENCES = 100_000
 SINGULAR = {"boy": 0.26, "girl": 0.22, "dog": 0.18, "cat": 0.14, "woman": 0.12, "man": 0.08}
 PLURAL = {"boys": 0.26, "girls": 0.22, "dogs": 0.18, "cats": 0.14, "women": 0.12, "men": 0.08}
 NAMES = {"john": 0.6, "mary": 0.4}
-CLASSES = {"chase": 0.45, "feed": 0.35, "follow": 0.2}, {"see": 0.6, "hear": 0.4}, {"walk": 0.5, "live": 0.3, "sleep": 0.2}
+CLASSES = (
+    {"chase": 0.45, "feed": 0.35, "follow": 0.2},
+    {"see": 0.6, "hear": 0.4},
+    {"walk": 0.5, "live": 0.3, "sleep": 0.2},
+)
 RELATIVE = (0.35, 0.2, 0.0)
 
 
 class Scorer:
-    """-log2 p of a sentence, read from left to right: the next word always tells what was chosen."""
+    """-log2 p of a sentence, read from left to right: the next word always tells what was
+    chosen."""
 
     def __init__(self, sentence: str) -> None:
         self.words = sentence.split()
@@ -69,7 +75,10 @@ class Scorer:
     def verb_phrase(self, plural: bool, depth: int) -> None:
         stem, kind = self.verb(plural)
         has_object = self.next == "the" or self.next in NAMES
-        self.choose({(0, True): 0.4, (1, True): 0.2, (1, False): 0.15, (2, False): 0.25}[kind, has_object] * CLASSES[kind][stem])
+        self.choose(
+            {(0, True): 0.4, (1, True): 0.2, (1, False): 0.15, (2, False): 0.25}[kind, has_object]
+            * CLASSES[kind][stem]
+        )
         if has_object:
             self.choose(0.5)
             self.noun_phrase(depth)
@@ -99,7 +108,13 @@ def test_expected_length_is_the_mean_length_of_sampled_sentences() -> None:
 
 
 def test_entropy_of_a_grammar_that_can_be_worked_out_by_hand() -> None:
-    grammar = Grammar("S", {"S": (Rule(0.5, ("A", "A")), Rule(0.5, ("x",))), "A": (Rule(0.25, ("a",)), Rule(0.75, ("b", "c")))})
+    grammar = Grammar(
+        "S",
+        {
+            "S": (Rule(0.5, ("A", "A")), Rule(0.5, ("x",))),
+            "A": (Rule(0.25, ("a",)), Rule(0.75, ("b", "c"))),
+        },
+    )
     inner = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     assert grammar.entropy() == pytest.approx(math.log(2) + inner)
     assert grammar.expected_words() == pytest.approx(0.5 + 1.75)
@@ -107,7 +122,9 @@ def test_entropy_of_a_grammar_that_can_be_worked_out_by_hand() -> None:
 
 def test_probabilities_of_every_symbol_sum_to_one() -> None:
     grammar = elman_grammar()
-    assert all(math.isclose(sum(rule.probability for rule in rules), 1) for rules in grammar.rules.values())
+    assert all(
+        math.isclose(sum(rule.probability for rule in rules), 1) for rules in grammar.rules.values()
+    )
 
 
 def test_verbs_agree_across_relative_clauses_that_stop_at_a_depth() -> None:
@@ -119,5 +136,9 @@ def test_verbs_agree_across_relative_clauses_that_stop_at_a_depth() -> None:
 
 def test_the_same_seed_gives_the_same_sentences() -> None:
     grammar = elman_grammar()
-    assert list(islice(grammar.sample(1990), 3)) == ["john chases mary .", "the cats see .", "the girls live ."]
+    assert list(islice(grammar.sample(1990), 3)) == [
+        "john chases mary .",
+        "the cats see .",
+        "the girls live .",
+    ]
     assert list(islice(grammar.sample(1), 50)) != list(islice(grammar.sample(2), 50))

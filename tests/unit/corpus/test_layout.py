@@ -1,4 +1,5 @@
-"""How text is kept: as sentences, as lines, or with every character; chosen by the text, and given back byte for byte."""
+"""How text is kept: as sentences, as lines, or with every character; chosen by the text, and given
+back byte for byte."""
 
 from __future__ import annotations
 
@@ -9,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.corpora import SPLITS, CorpusManifest
-from rnnlm_tui.corpus import encoders
-from rnnlm_tui.corpus.layout import layout_of
-from rnnlm_tui.corpus.sources import open_source
-from rnnlm_tui.corpus.text import TextCodec
+from rnnlm_tui.corpus import tokenizers
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
+from rnnlm_tui.corpus.sources import layout_of, open_source
 from rnnlm_tui.corpus.text_files import raw_units
-from rnnlm_tui.corpus.token_store import PreparedCorpus, prepare_corpus
 from rnnlm_tui.corpus.tokenizers import build_tokenizer
 from rnnlm_tui.errors import CorpusError, TokenizerError
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.schema.corpora import SPLITS, CorpusManifest
 
 SMALL = TrainingConfig(batch_size=2)
 PROSE = "".join(
@@ -29,17 +29,22 @@ PROSE = "".join(
     for number in range(20)
 )
 CODE = "".join(
-    f'def rule_{number}(value: int) -> int:\n    """Rule {number}."""\n\tif value:   \n\n        return value - {number}\r\n    return 0\n\n\n'
+    f'def rule_{number}(value: int) -> int:\n    """Rule {number}."""\n\tif value:   \n\n       '
+    f" return value - {number}\r\n    return 0\n\n\n"
     for number in range(60)
 )
 PLAY = "".join(
-    f"SPEAKER {number}:\nWhat light through yonder window breaks,\nIt is the east, and Juliet is the sun\nArise fair sun\n\n" for number in range(40)
+    f"SPEAKER {number}:\nWhat light through yonder window breaks,\nIt is the east, and Juliet is"
+    " the sun\nArise fair sun\n\n"
+    for number in range(40)
 )
 KINDS = ("byte", "character", "word", "bpe")
 
 
 def tokenizer(kind: str, vocab_size: int = 2_000) -> TokenizerConfig:
-    return TokenizerConfig.model_validate({"kind": kind, "vocab_size": 300 if kind == "bpe" else vocab_size})
+    return TokenizerConfig.model_validate(
+        {"kind": kind, "vocab_size": 300 if kind == "bpe" else vocab_size}
+    )
 
 
 def prepare(root: Path, corpus: CorpusConfig, config: TokenizerConfig) -> PreparedCorpus:
@@ -52,7 +57,8 @@ def decoded(prepared: PreparedCorpus) -> str:
 
 
 def odd_text(rng: random.Random) -> str:
-    """Anything that a UTF-8 text may hold: tabs, blanks at ends, every kind of line break, none, long lines, joined signs."""
+    """Anything that a UTF-8 text may hold: tabs, blanks at ends, every kind of line break, none,
+    long lines, joined signs."""
     words = [
         "foo",
         "bar",
@@ -73,10 +79,33 @@ def odd_text(rng: random.Random) -> str:
         "\x1c",
         "\x7f",
     ]
-    spaces = [" ", "  ", "\t", "\n", "\n\n", "\r\n", "\r", " \n", "\t\n    ", "\n        ", "\v", "\f", "   "]
-    text = "".join(rng.choice(words) + rng.choice([*spaces, ""]) for _ in range(rng.randrange(1_500, 2_500)))
+    spaces = [
+        " ",
+        "  ",
+        "\t",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\r",
+        " \n",
+        "\t\n    ",
+        "\n        ",
+        "\v",
+        "\f",
+        "   ",
+    ]
+    text = "".join(
+        rng.choice(words) + rng.choice([*spaces, ""]) for _ in range(rng.randrange(1_500, 2_500))
+    )
     long = "".join(rng.choice(["ab", "c ", "é"]) for _ in range(rng.randrange(3_000)))
-    return rng.choice(["", "\ufeff"]) + rng.choice(["", "\n", "  ", "\t"]) + text + "\n" + long + rng.choice(["", "\n", "\r\n", "  ", "\n\n\n"])
+    return (
+        rng.choice(["", "\ufeff"])
+        + rng.choice(["", "\n", "  ", "\t"])
+        + text
+        + "\n"
+        + long
+        + rng.choice(["", "\n", "\r\n", "  ", "\n\n\n"])
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,15 +127,26 @@ def test_raw_text_is_given_back_byte_for_byte(tmp_path: Path, kind: str, seed: i
 
 @pytest.mark.parametrize("kind", ["bpe", "word"])
 @pytest.mark.parametrize("seed", range(6))
-def test_looking_raw_text_up_gives_exactly_what_the_tokenizer_gives(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_raw_text_up_gives_exactly_what_the_tokenizer_gives(
+    kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     units = list(raw_units([odd_text(random.Random(seed)), "", CODE]))
-    built = build_tokenizer(tokenizer(kind), CorpusConfig(), lambda: iter([units[::2]]), size=1_000, tokenized=None, layout="raw")
-    monkeypatch.setattr(encoders, "CACHED_WORDS", 50)
-    encode = encoders.line_encoder(built, "raw")
+    built = build_tokenizer(
+        tokenizer(kind),
+        CorpusConfig(),
+        lambda: iter([units[::2]]),
+        size=1_000,
+        tokenized=None,
+        layout="raw",
+    )
+    monkeypatch.setattr(tokenizers, "CACHED_WORDS", 50)
+    encode = tokenizers.line_encoder(built, "raw")
     for start in range(0, len(units), 40):
         batch = units[start : start + 40]
         ids, lengths = encode([unit.encode() for unit in batch])
-        assert [found.tolist() for found in np.split(ids, np.cumsum(lengths)[:-1])] == built.encode(batch)
+        assert [found.tolist() for found in np.split(ids, np.cumsum(lengths)[:-1])] == built.encode(
+            batch
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,8 +184,13 @@ def test_a_prompt_of_raw_text_has_the_tokens_that_the_text_had(tmp_path: Path, k
     ids = codec.prompt_ids(prompt)
     assert ids == prepared.tokens("train")[: len(ids)].tolist()
     assert codec.decode(ids) == prompt
-    assert codec.decode(codec.prompt_ids("def rule_1():\n    ")) == "def rule_1():\n    " or kind == "word"
-    assert codec.decode(codec.prompt_ids("")) == "\n", "an empty prompt begins a line where there is one document"
+    assert (
+        codec.decode(codec.prompt_ids("def rule_1():\n    ")) == "def rule_1():\n    "
+        or kind == "word"
+    )
+    assert codec.decode(codec.prompt_ids("")) == "\n", (
+        "an empty prompt begins a line where there is one document"
+    )
 
 
 def test_an_empty_prompt_begins_a_document_where_there_are_many(tmp_path: Path) -> None:
@@ -158,10 +203,14 @@ def test_an_empty_prompt_begins_a_document_where_there_are_many(tmp_path: Path) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_lines_keep_their_indentation_and_blank_lines(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.txt").write_bytes(CODE.replace("\r", "").encode())
-    prepared = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.txt"), layout="lines"), tokenizer(kind))
+    prepared = prepare(
+        tmp_path, CorpusConfig(source=str(tmp_path / "a.txt"), layout="lines"), tokenizer(kind)
+    )
     text = decoded(prepared)
     train = TextCodec(prepared.path).decode(prepared.tokens("train").tolist())
-    assert text == CODE.replace("\r", "") or (kind in ("word", "character") and CODE.replace("\r", "").startswith(train))
+    assert text == CODE.replace("\r", "") or (
+        kind in ("word", "character") and CODE.replace("\r", "").startswith(train)
+    )
     assert prepared.manifest.splits["train"].sentences == train.count("\n")
     ids = TextCodec(prepared.path).prompt_ids("def f():\n\treturn")
     assert ids.count(prepared.eos_id or -1) == 2, "a line break in a prompt is an end token"
@@ -179,39 +228,70 @@ def test_code_is_kept_raw_and_it_is_said(tmp_path: Path) -> None:
 
 def test_a_play_is_kept_raw_and_prose_as_sentences() -> None:
     assert layout_of(PLAY).layout == "raw"
-    assert layout_of(PLAY).reason == "0 % of its lines end like a sentence and 24 % are followed by a blank line"
+    assert (
+        layout_of(PLAY).reason
+        == "0 % of its lines end like a sentence and 24 % are followed by a blank line"
+    )
     assert layout_of(CODE).layout == "raw"
     assert layout_of("one long line without any break " * 4_000).layout == "raw"
     assert layout_of(PROSE) == ("sentences", "")
     assert layout_of(PROSE.replace("\n", "\n\n")).layout == "sentences"
-    tokenized = " no it was n't black monday \n but while the new york stock exchange did n't fall apart \n" * 50
-    assert layout_of(tokenized).layout == "sentences", "text set apart by spaces has a sentence a line"
+    tokenized = (
+        " no it was n't black monday \n but while the new york stock exchange did n't fall apart \n"
+        * 50
+    )
+    assert layout_of(tokenized).layout == "sentences", (
+        "text set apart by spaces has a sentence a line"
+    )
 
 
 def test_the_config_decides_over_the_text(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_bytes(CODE.encode())
     for layout in ("sentences", "lines", "raw"):
-        source = open_source(CorpusConfig.model_validate({"source": str(tmp_path / "a.py"), "layout": layout}), tmp_path)
+        source = open_source(
+            CorpusConfig.model_validate({"source": str(tmp_path / "a.py"), "layout": layout}),
+            tmp_path,
+        )
         assert (source.layout, source.notes) == (layout, [])
 
 
 BEFORE = {
-    "byte": ("a8b75b56d78067726f25511a784466abbc0b291d02e6d03ed785be6c7bb1a0c9", "d49717bb0e8c73f570488b64e96b1c1ceb769510e0b552c8b3bc3d98ae920696"),
-    "word": ("22325990c065a0643dd3bdd46e50a308b7683844666fb5b44f497ad7bc625ec7", "b2fef7daa0857cdb0189fb97081d47726ce424a4a5b2c99f6b41578f15db0c29"),
-    "character": ("74ea33ce2d331496525ccf42e8d3a4917fcc77f15b9a62a8e0a2fa3ade5edbcc", "bdf5e93ba05588f7fa9f93ebc84c20babf52091cdd4fb4dcab870c2510cd5a89"),
-    "bpe": ("a20975f602d0aaec1cad6612d91294048928ef53a27abc24135d9658004017a1", "460b9531c6d85b1b214005b8ba5da3b4b28ad2bbc2bf13ce2b083e30de84a452"),
+    "byte": (
+        "a8b75b56d78067726f25511a784466abbc0b291d02e6d03ed785be6c7bb1a0c9",
+        "d49717bb0e8c73f570488b64e96b1c1ceb769510e0b552c8b3bc3d98ae920696",
+    ),
+    "word": (
+        "22325990c065a0643dd3bdd46e50a308b7683844666fb5b44f497ad7bc625ec7",
+        "b2fef7daa0857cdb0189fb97081d47726ce424a4a5b2c99f6b41578f15db0c29",
+    ),
+    "character": (
+        "74ea33ce2d331496525ccf42e8d3a4917fcc77f15b9a62a8e0a2fa3ade5edbcc",
+        "bdf5e93ba05588f7fa9f93ebc84c20babf52091cdd4fb4dcab870c2510cd5a89",
+    ),
+    "bpe": (
+        "a20975f602d0aaec1cad6612d91294048928ef53a27abc24135d9658004017a1",
+        "460b9531c6d85b1b214005b8ba5da3b4b28ad2bbc2bf13ce2b083e30de84a452",
+    ),
 }
-"""The hash of a corpus and the sha256 of its files, as made by the version before there were layouts."""
-ELMAN_BEFORE = ("16585e2266ce55bcfa2513f9b766254463dd5da8d42e909339d287e00e500810", "b872e23e1da3ccb01854eb6f64912cd3c5f22e49893836d5387976b0ca0f29f9")
+"""The hash of a corpus and the sha256 of its files, as made by the version before there were
+layouts."""
+ELMAN_BEFORE = (
+    "16585e2266ce55bcfa2513f9b766254463dd5da8d42e909339d287e00e500810",
+    "b872e23e1da3ccb01854eb6f64912cd3c5f22e49893836d5387976b0ca0f29f9",
+)
 """Its hash, and that of the version whose hashes were over paths too."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", ["auto", "sentences"])
-def test_sentences_are_what_they_were_before_there_were_layouts(tmp_path: Path, kind: str, layout: str) -> None:
+def test_sentences_are_what_they_were_before_there_were_layouts(
+    tmp_path: Path, kind: str, layout: str
+) -> None:
     (tmp_path / "a.txt").write_bytes(PROSE.encode())
     corpus = CorpusConfig.model_validate({"source": str(tmp_path / "a.txt"), "layout": layout})
-    prepared = prepare(tmp_path, corpus, TokenizerConfig.model_validate({"kind": kind, "vocab_size": 300}))
+    prepared = prepare(
+        tmp_path, corpus, TokenizerConfig.model_validate({"kind": kind, "vocab_size": 300})
+    )
     names = [f"{split}{end}" for split in SPLITS for end in (".bin", ".offsets.bin")]
     files = b"".join((prepared.path / name).read_bytes() for name in [*names, "tokenizer.json"])
     assert (prepared.manifest.hash, hashlib.sha256(files).hexdigest()) == BEFORE[kind]
@@ -219,12 +299,16 @@ def test_sentences_are_what_they_were_before_there_were_layouts(tmp_path: Path, 
 
 
 def test_a_built_in_corpus_has_the_hash_that_it_had(tmp_path: Path) -> None:
-    prepared = prepare(tmp_path, CorpusConfig(source="elman", sentences=1_000), tokenizer("word", 300))
+    prepared = prepare(
+        tmp_path, CorpusConfig(source="elman", sentences=1_000), tokenizer("word", 300)
+    )
     assert (prepared.manifest.hash, prepared.former_hash) == ELMAN_BEFORE
 
 
 def test_a_manifest_from_before_is_of_sentences(tmp_path: Path) -> None:
-    prepared = prepare(tmp_path, CorpusConfig(source="elman", sentences=1_000), tokenizer("word", 300))
+    prepared = prepare(
+        tmp_path, CorpusConfig(source="elman", sentences=1_000), tokenizer("word", 300)
+    )
     raw = prepared.manifest.model_dump(mode="json", exclude={"layout": True, "corpus": {"layout"}})
     assert CorpusManifest.model_validate(raw).layout == "sentences"
 
@@ -232,7 +316,10 @@ def test_a_manifest_from_before_is_of_sentences(tmp_path: Path) -> None:
 def test_one_line_of_raw_text_can_be_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"the quick brown fox jumps " * 4_000)
     prepared = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.txt")), tokenizer("byte"))
-    assert prepared.manifest.notes[0] == "layout raw, chosen automatically: the text has hardly any line breaks"
+    assert (
+        prepared.manifest.notes[0]
+        == "layout raw, chosen automatically: the text has hardly any line breaks"
+    )
     assert decoded(prepared) == "the quick brown fox jumps " * 4_000
     shares = {split: facts.bytes / 104_000 for split, facts in prepared.manifest.splits.items()}
     assert 0.04 < shares["test"] < 0.06
@@ -242,10 +329,16 @@ def test_one_line_of_raw_text_can_be_split(tmp_path: Path) -> None:
 def test_a_record_with_a_nul_is_refused_in_raw_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a\\u0000b"}\n' * 50, encoding="utf-8")
     with pytest.raises(CorpusError, match="NUL"):
-        prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.jsonl"), layout="raw"), tokenizer("byte"))
+        prepare(
+            tmp_path,
+            CorpusConfig(source=str(tmp_path / "a.jsonl"), layout="raw"),
+            tokenizer("byte"),
+        )
 
 
-def test_a_pretrained_tokenizer_that_changes_white_space_is_refused_for_raw_text(tmp_path: Path) -> None:
+def test_a_pretrained_tokenizer_that_changes_white_space_is_refused_for_raw_text(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "a.py").write_bytes(CODE.encode())
     first = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.py")), tokenizer("bpe"))
     lossless = TokenizerConfig(kind="pretrained", name=str(first.path), vocab_size=300)
@@ -254,6 +347,8 @@ def test_a_pretrained_tokenizer_that_changes_white_space_is_refused_for_raw_text
     (tmp_path / "b.txt").write_bytes(PROSE.encode())
     words = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "b.txt")), tokenizer("word", 300))
     lossy = TokenizerConfig(kind="pretrained", name=str(words.path), vocab_size=words.vocab_size)
-    with pytest.raises(TokenizerError, match=r"doesn't keep every character: .* becomes .*, the layout is raw") as raised:
+    with pytest.raises(
+        TokenizerError, match=r"doesn't keep every character: .* becomes .*, the layout is raw"
+    ) as raised:
         prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.py")), lossy)
     assert "tokenizer.kind=bpe" in raised.value.hint

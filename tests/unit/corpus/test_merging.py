@@ -1,4 +1,5 @@
-"""Words merged many at a time give exactly the tokens of the library, for every family of tokenizers whose words can be taken one by one."""
+"""Words merged many at a time give exactly the tokens of the library, for every family of
+tokenizers whose words can be taken one by one."""
 
 from __future__ import annotations
 
@@ -13,23 +14,43 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.contract.corpora import TextLayout
-from rnnlm_tui.corpus import encoders
-from rnnlm_tui.corpus.encoders import BlockCache, WordCache, line_encoder, word_rules
-from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, build_tokenizer
+from rnnlm_tui.corpus import tokenizers
+from rnnlm_tui.corpus.tokenizers import (
+    BlockCache,
+    BuiltTokenizer,
+    WordCache,
+    build_tokenizer,
+    line_encoder,
+    word_rules,
+)
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import TextLayout
 from tests.fakes.llama_tokenizer import write_tokenizer
 
-CL100K = next(pattern for pattern in sorted(encoders._WORD_PATTERNS) if "{1,3}" in pattern)
+CL100K = next(pattern for pattern in sorted(tokenizers._WORD_PATTERNS) if "{1,3}" in pattern)
 
 
 def lines(seed: int, count: int = 300) -> list[str]:
-    """Sentences of words that hardly come twice, some with digits, signs, apostrophes, other letters, long ones, and odd white space."""
+    """Sentences of words that hardly come twice, some with digits, signs, apostrophes, other
+    letters, long ones, and odd white space."""
     draw = random.Random(seed)
-    alphabets = ("etaoinshrdlu", "etaoinshrdlu", "ETAOINab", "0123456789", "ab12.,-", "don't's've", "äöüßéж漢字🙂", "(x)[y]_#", "a\x00\x7f")
+    alphabets = (
+        "etaoinshrdlu",
+        "etaoinshrdlu",
+        "ETAOINab",
+        "0123456789",
+        "ab12.,-",
+        "don't's've",
+        "äöüßéж漢字🙂",
+        "(x)[y]_#",
+        "a\x00\x7f",
+    )
     found = []
     for _ in range(count):
-        words = ["".join(draw.choices(draw.choice(alphabets), k=draw.choice((1, 2, 3, 5, 8, 8, 11, 40)))) for _ in range(draw.randint(1, 14))]
+        words = [
+            "".join(draw.choices(draw.choice(alphabets), k=draw.choice((1, 2, 3, 5, 8, 8, 11, 40))))
+            for _ in range(draw.randint(1, 14))
+        ]
         found.append(" ".join(words))
     found[7] += "  two  spaces"
     found[8] += "\ttab and\u00a0other"
@@ -47,7 +68,12 @@ def bpe(pre_tokenizer: Any, normalizer: Any = None, **model: Any) -> Tokenizer:
     if pre_tokenizer is not None:
         tokenizer.pre_tokenizer = pre_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator([LEARNED], trainers.BpeTrainer(vocab_size=600, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False))
+    tokenizer.train_from_iterator(
+        [LEARNED],
+        trainers.BpeTrainer(
+            vocab_size=600, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False
+        ),
+    )
     return tokenizer
 
 
@@ -61,13 +87,23 @@ def gpt2_with_prefix() -> Tokenizer:
 
 def gpt2_with_texts_set_apart() -> Tokenizer:
     tokenizer = gpt2()
-    tokenizer.add_tokens([AddedToken("<|set|>", normalized=False, lstrip=True), AddedToken("</s>", normalized=False, rstrip=True)])
+    tokenizer.add_tokens(
+        [
+            AddedToken("<|set|>", normalized=False, lstrip=True),
+            AddedToken("</s>", normalized=False, rstrip=True),
+        ]
+    )
     return tokenizer
 
 
 def llama3() -> Tokenizer:
     split = pre_tokenizers.Split(Regex(CL100K), "isolated")
-    return bpe(pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]), normalizers.NFC())
+    return bpe(
+        pre_tokenizers.Sequence(
+            [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        ),
+        normalizers.NFC(),
+    )
 
 
 def metaspace() -> Tokenizer:
@@ -77,7 +113,15 @@ def metaspace() -> Tokenizer:
 def unigram() -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.train_from_iterator([LEARNED], trainers.UnigramTrainer(vocab_size=400, special_tokens=["<pad>", "<unk>"], unk_token="<unk>", show_progress=False))
+    tokenizer.train_from_iterator(
+        [LEARNED],
+        trainers.UnigramTrainer(
+            vocab_size=400,
+            special_tokens=["<pad>", "<unk>"],
+            unk_token="<unk>",
+            show_progress=False,
+        ),
+    )
     return tokenizer
 
 
@@ -85,7 +129,12 @@ def bert() -> Tokenizer:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator([LEARNED], trainers.WordPieceTrainer(vocab_size=400, special_tokens=["<pad>", "[UNK]"], show_progress=False))
+    tokenizer.train_from_iterator(
+        [LEARNED],
+        trainers.WordPieceTrainer(
+            vocab_size=400, special_tokens=["<pad>", "[UNK]"], show_progress=False
+        ),
+    )
     return tokenizer
 
 
@@ -101,7 +150,9 @@ def check(tokenizer: Tokenizer, *, merges: bool) -> None:
         assert ids.tolist() == [index for line in expected for index in line]
 
 
-@pytest.mark.parametrize("build", [gpt2, gpt2_with_prefix, gpt2_with_texts_set_apart, llama3, metaspace])
+@pytest.mark.parametrize(
+    "build", [gpt2, gpt2_with_prefix, gpt2_with_texts_set_apart, llama3, metaspace]
+)
 def test_merged_words_are_exactly_the_librarys(build: Callable[[], Tokenizer]) -> None:
     check(build(), merges=True)
 
@@ -116,7 +167,9 @@ def test_the_books_family_is_exact(tmp_path: Path) -> None:
     tokenizer: Tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\d+"), "###"), tokenizer.normalizer])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(r"\d+"), "###"), tokenizer.normalizer]
+    )
     built = BuiltTokenizer(tokenizer, "pretrained", "<s>", None)
     encode = line_encoder(built)
     assert isinstance(encode, WordCache)
@@ -133,10 +186,17 @@ def test_the_books_family_is_exact(tmp_path: Path) -> None:
         {"normalizer": {"type": "NFKC"}},
         {"pre_tokenizer": {"type": "Digits", "individual_digits": True}},
         {"pre_tokenizer": None},
-        {"added_tokens": [{"content": f"<{number}>", "special": False, "normalized": False} for number in range(40)]},
+        {
+            "added_tokens": [
+                {"content": f"<{number}>", "special": False, "normalized": False}
+                for number in range(40)
+            ]
+        },
     ],
 )
-def test_a_tokenizer_of_another_kind_is_asked_for_whole_sentences(change: dict[str, object]) -> None:
+def test_a_tokenizer_of_another_kind_is_asked_for_whole_sentences(
+    change: dict[str, object],
+) -> None:
     state = json.loads(gpt2().to_str())
     assert word_rules(state) is not None
     assert word_rules(state | change) is None
@@ -147,7 +207,10 @@ def test_pieces_that_join_two_words_keep_sentences_whole() -> None:
         "pre_tokenizer": None,
         "normalizer": {
             "type": "Sequence",
-            "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}],
+            "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+            ],
         },
     }
     assert word_rules(state) is not None
@@ -165,8 +228,13 @@ def test_kept_white_space_is_looked_up_exactly(kind: str, layout: TextLayout) ->
         kept = [f"{draw.choice(spaces)}{line}{draw.choice(spaces)}{end}" for line in lines(seed)]
         return [*kept, *([end, "  " + end, "\r" + end] if layout == "raw" else ["", "  "])]
 
-    corpus, wanted = CorpusConfig(layout=layout), TokenizerConfig.model_validate({"kind": kind, "vocab_size": 500})
-    built = build_tokenizer(wanted, corpus, lambda: iter([texts(1)]), size=10_000, tokenized=None, layout=layout)
+    corpus, wanted = (
+        CorpusConfig(layout=layout),
+        TokenizerConfig.model_validate({"kind": kind, "vocab_size": 500}),
+    )
+    built = build_tokenizer(
+        wanted, corpus, lambda: iter([texts(1)]), size=10_000, tokenized=None, layout=layout
+    )
     encode = line_encoder(built, layout)
     assert isinstance(encode, BlockCache)
     for chosen in (texts(2), texts(1), texts(2), texts(3)[:5], texts(4) * 2):
@@ -176,9 +244,18 @@ def test_kept_white_space_is_looked_up_exactly(kind: str, layout: TextLayout) ->
         assert ids.tolist() == [index for text in expected for index in text]
 
 
-def own_words(learned: list[str], *, tokenized: bool | None = False, layout: TextLayout = "sentences") -> BuiltTokenizer:
+def own_words(
+    learned: list[str], *, tokenized: bool | None = False, layout: TextLayout = "sentences"
+) -> BuiltTokenizer:
     wanted = TokenizerConfig(kind="word", vocab_size=500)
-    return build_tokenizer(wanted, CorpusConfig(layout=layout), lambda: iter([learned]), size=10_000, tokenized=tokenized, layout=layout)
+    return build_tokenizer(
+        wanted,
+        CorpusConfig(layout=layout),
+        lambda: iter([learned]),
+        size=10_000,
+        tokenized=tokenized,
+        layout=layout,
+    )
 
 
 def signs(seed: int) -> list[str]:
@@ -205,7 +282,15 @@ def signs(seed: int) -> list[str]:
         "\x7fa",
         "a_b",
     ]
-    return [" ".join(draw.choice(special) if draw.random() < 0.4 else "".join(draw.choices("ab1<>.,'-_", k=6)) for _ in range(12)) for _ in range(200)]
+    return [
+        " ".join(
+            draw.choice(special)
+            if draw.random() < 0.4
+            else "".join(draw.choices("ab1<>.,'-_", k=6))
+            for _ in range(12)
+        )
+        for _ in range(200)
+    ]
 
 
 @pytest.mark.parametrize("tokenized", [False, True])
@@ -223,23 +308,35 @@ def test_words_that_an_earlier_version_cut_otherwise_are_left_to_the_library() -
     built = own_words(lines(1), layout="lines")
     built.tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\S+|\s"), "isolated")
     encode = line_encoder(built, "lines")
-    assert encode([line.encode() for line in lines(2)])[0].tolist() == [index for line in built.encode(lines(2)) for index in line]
+    assert encode([line.encode() for line in lines(2)])[0].tolist() == [
+        index for line in built.encode(lines(2)) for index in line
+    ]
 
 
 @pytest.mark.parametrize("layout", ["sentences", "raw"])
 def test_a_word_vocabulary_has_the_most_frequent_pieces_of_the_library(layout: TextLayout) -> None:
-    text = [f"{line}\n" if layout == "raw" else " ".join(line.split()) for line in [*lines(1), *signs(1)]]
+    text = [
+        f"{line}\n" if layout == "raw" else " ".join(line.split())
+        for line in [*lines(1), *signs(1)]
+    ]
     built = own_words(text, layout=layout)
     cut, opening = built.tokenizer.pre_tokenizer.pre_tokenize_str, "" if layout == "raw" else " "
     counts = Counter(piece for line in text for piece, _ in cut(opening + line))
     assert (
-        sorted(set(built.tokenizer.get_vocab()) - {"<pad>", "<eos>", "<unk>"}, key=lambda piece: (-counts[piece], piece))
-        == sorted(counts.keys() - {"<pad>", "<eos>", "<unk>"}, key=lambda piece: (-counts[piece], piece))[:497]
+        sorted(
+            set(built.tokenizer.get_vocab()) - {"<pad>", "<eos>", "<unk>"},
+            key=lambda piece: (-counts[piece], piece),
+        )
+        == sorted(
+            counts.keys() - {"<pad>", "<eos>", "<unk>"}, key=lambda piece: (-counts[piece], piece)
+        )[:497]
     )
 
 
 @pytest.mark.parametrize("kind", ["bpe", "word"])
-def test_a_text_of_new_words_is_neither_remembered_nor_given_to_the_library_word_by_word(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_text_of_new_words_is_neither_remembered_nor_given_to_the_library_word_by_word(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     built = BuiltTokenizer(gpt2(), "bpe", "<pad>", None) if kind == "bpe" else own_words(LEARNED)
     encode = line_encoder(built)
     assert isinstance(encode, WordCache)
@@ -264,4 +361,6 @@ def test_a_text_of_new_words_is_neither_remembered_nor_given_to_the_library_word
     assert isinstance(encode, WordCache)
     encode([" ".join(new[:20] * 100).encode()])
     assert 0 < len(encode._table.lengths) < 100
-    assert np.array_equal(encode([" ".join(new[:20] * 100).encode()])[0], built.encode([" ".join(new[:20] * 100)])[0])
+    assert np.array_equal(
+        encode([" ".join(new[:20] * 100).encode()])[0], built.encode([" ".join(new[:20] * 100)])[0]
+    )

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.metrics import Progress
-from rnnlm_tui.corpus import fetching, news, text_files
+from rnnlm_tui.corpus import download, news, text_files
+from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.corpus.news import ensure_news, news_files, news_record
 from rnnlm_tui.corpus.sources import open_source
-from rnnlm_tui.corpus.token_store import prepare_corpus
 from rnnlm_tui.errors import CorpusError, StorageError, TokenizerError
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.schema.metrics import Progress
 from tests.fakes.archive_server import ArchiveServer, archive_of, serving
 
 TRAIN = "".join(f"the {number} <rare> men were not here .\n" for number in range(300)).encode()
@@ -33,7 +33,7 @@ WORDS = TokenizerConfig(kind="word", vocab_size=100)
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fetching, "PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(download, "PAUSES_SECONDS", (0.0, 0.0))
     with serving(ArchiveServer(archive_of(TEXTS))) as running:
         yield running
 
@@ -56,15 +56,28 @@ WHOLE = ["news", "news/source.json", "news/test.txt", "news/train.txt"]
 PART = [".news.part", ".news.part.json"]
 
 
-def test_the_archive_is_fetched_unpacked_recorded_and_removed(root: Path, server: ArchiveServer) -> None:
+def test_the_archive_is_fetched_unpacked_recorded_and_removed(
+    root: Path, server: ArchiveServer
+) -> None:
     told: list[Progress] = []
     ensure(root, server, told)
     assert lying_in(root) == WHOLE
-    assert ((root / "news/train.txt").read_bytes(), (root / "news/test.txt").read_bytes()) == (TRAIN, TEST)
+    assert ((root / "news/train.txt").read_bytes(), (root / "news/test.txt").read_bytes()) == (
+        TRAIN,
+        TEST,
+    )
     record = json.loads((root / "news/source.json").read_text(encoding="utf-8"))
-    assert (record["url"], record["bytes"], record["sha256"]) == (server.url, len(server.body), hashlib.sha256(server.body).hexdigest())
+    assert (record["url"], record["bytes"], record["sha256"]) == (
+        server.url,
+        len(server.body),
+        hashlib.sha256(server.body).hexdigest(),
+    )
     assert record["fetched"].endswith("+00:00")
-    assert list(dict.fromkeys(progress.phase for progress in told)) == ["downloading", "unpacking", "checking"]
+    assert list(dict.fromkeys(progress.phase for progress in told)) == [
+        "downloading",
+        "unpacking",
+        "checking",
+    ]
 
 
 def test_texts_that_are_there_are_used_without_a_network(root: Path, server: ArchiveServer) -> None:
@@ -75,10 +88,15 @@ def test_texts_that_are_there_are_used_without_a_network(root: Path, server: Arc
     assert server.requests == []
     assert news_record(root) is None
     source = open_source(CorpusConfig(source="news"), root)
-    assert [(document.split, len(list(document.sentences))) for document in source.documents(lambda _: None)] == [("test", 60), ("train", 300)]
+    assert [
+        (document.split, len(list(document.sentences)))
+        for document in source.documents(lambda _: None)
+    ] == [("test", 60), ("train", 300)]
 
 
-def test_a_folder_in_the_way_is_told_before_anything_is_fetched(root: Path, server: ArchiveServer) -> None:
+def test_a_folder_in_the_way_is_told_before_anything_is_fetched(
+    root: Path, server: ArchiveServer
+) -> None:
     (root / "news").mkdir(parents=True)
     (root / "news/train.txt").write_bytes(TRAIN)
     with pytest.raises(CorpusError, match=r"news lacks test\.txt or train\.txt"):
@@ -86,7 +104,9 @@ def test_a_folder_in_the_way_is_told_before_anything_is_fetched(root: Path, serv
     assert server.requests == []
 
 
-def test_a_cut_leaves_only_the_hidden_part_which_the_next_run_goes_on_with(root: Path, server: ArchiveServer) -> None:
+def test_a_cut_leaves_only_the_hidden_part_which_the_next_run_goes_on_with(
+    root: Path, server: ArchiveServer
+) -> None:
     server.cuts = [1_000, 0, 0]
     with pytest.raises(CorpusError, match=r"connection lost at 1\.0 kB"):
         ensure(root, server)
@@ -96,8 +116,25 @@ def test_a_cut_leaves_only_the_hidden_part_which_the_next_run_goes_on_with(root:
     assert server.requests[-1]["Range"] == "bytes=1000-"
 
 
-@pytest.mark.parametrize("wrong", ["404", "page", "not a tar", "too short", "too long", "../", "link", "device", "one file", "bomb", "no network"])
-def test_whatever_goes_wrong_nothing_half_made_stays(root: Path, server: ArchiveServer, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "404",
+        "page",
+        "not a tar",
+        "too short",
+        "too long",
+        "../",
+        "link",
+        "device",
+        "one file",
+        "bomb",
+        "no network",
+    ],
+)
+def test_whatever_goes_wrong_nothing_half_made_stays(
+    root: Path, server: ArchiveServer, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link, device = tarfile.TarInfo("news/extra"), tarfile.TarInfo("news/extra")
     link.type, link.linkname, device.type = tarfile.SYMTYPE, "/etc/passwd", tarfile.CHRTYPE
     if wrong == "404":
@@ -122,11 +159,15 @@ def test_whatever_goes_wrong_nothing_half_made_stays(root: Path, server: Archive
         }[wrong]
     with pytest.raises(CorpusError):
         ensure(root, server)
-    assert lying_in(root) == (PART if wrong == "too long" else [])  # a length that is never reached looks like a cut
+    assert lying_in(root) == (
+        PART if wrong == "too long" else []
+    )  # a length that is never reached looks like a cut
     assert not (root.parent / "evil.txt").exists()
 
 
-def test_a_disk_too_small_is_refused_with_need_and_have_before_the_first_byte(root: Path, server: ArchiveServer) -> None:
+def test_a_disk_too_small_is_refused_with_need_and_have_before_the_first_byte(
+    root: Path, server: ArchiveServer
+) -> None:
     server.answers.clear()
     with pytest.raises(StorageError, match=r"needs about .* 5\.0 kB are free: ") as raised:
         ensure_news(root, server.url, lambda _: None, free=lambda _: 5_000)
@@ -135,7 +176,9 @@ def test_a_disk_too_small_is_refused_with_need_and_have_before_the_first_byte(ro
     assert lying_in(root) == []
 
 
-def test_texts_that_another_process_puts_there_meanwhile_are_no_folder_in_the_way(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_that_another_process_puts_there_meanwhile_are_no_folder_in_the_way(
+    root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ensure(root, server)
     looks = iter([None])
     monkeypatch.setattr(news, "news_files", lambda folder: next(looks, news_files(folder)))
@@ -144,14 +187,18 @@ def test_texts_that_another_process_puts_there_meanwhile_are_no_folder_in_the_wa
     assert len(server.requests) == 1
 
 
-def test_a_python_that_can_not_unpack_is_told_before_anything_is_fetched(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_that_can_not_unpack_is_told_before_anything_is_fetched(
+    root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(tarfile, "data_filter")
     with pytest.raises(CorpusError, match="this Python can't unpack"):
         ensure(root, server)
     assert (server.requests, lying_in(root)) == ([], [])
 
 
-def test_a_folder_that_can_not_be_locked_is_told_in_words(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_can_not_be_locked_is_told_in_words(
+    root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -161,12 +208,17 @@ def test_a_folder_that_can_not_be_locked_is_told_in_words(root: Path, server: Ar
     assert server.requests == []
 
 
-def test_without_a_length_a_small_disk_or_a_stop_leaves_nothing(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "DISK_CHECK_BYTES", 1_000)
-    monkeypatch.setattr(fetching, "_BLOCK", 500)
-    monkeypatch.setattr("rnnlm_tui.corpus.meter.INTERVAL_SECONDS", 0.0)
+def test_without_a_length_a_small_disk_or_a_stop_leaves_nothing(
+    root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "DISK_CHECK_BYTES", 1_000)
+    monkeypatch.setattr(download, "_BLOCK", 500)
+    monkeypatch.setattr("rnnlm_tui.corpus.download.INTERVAL_SECONDS", 0.0)
     server.chunked = True
-    with pytest.raises(StorageError, match=r"5\.0 kB are free: for the text and tokens of the 1\.\d kB that have come so far"):
+    with pytest.raises(
+        StorageError,
+        match=r"5\.0 kB are free: for the text and tokens of the 1\.\d kB that have come so far",
+    ):
         ensure_news(root, server.url, lambda _: None, free=lambda _: 5_000)
     assert lying_in(root) == []
 
@@ -180,7 +232,9 @@ def test_without_a_length_a_small_disk_or_a_stop_leaves_nothing(root: Path, serv
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_stop_while_unpacking_keeps_the_archive_and_nothing_else(root: Path, server: ArchiveServer, chunked: bool) -> None:
+def test_a_stop_while_unpacking_keeps_the_archive_and_nothing_else(
+    root: Path, server: ArchiveServer, chunked: bool
+) -> None:
     server.chunked = chunked
 
     def stop(progress: Progress) -> None:
@@ -195,7 +249,9 @@ def test_a_stop_while_unpacking_keeps_the_archive_and_nothing_else(root: Path, s
     assert lying_in(root) == WHOLE
 
 
-def test_of_two_at_once_one_fetches_and_the_other_waits_for_it(root: Path, server: ArchiveServer) -> None:
+def test_of_two_at_once_one_fetches_and_the_other_waits_for_it(
+    root: Path, server: ArchiveServer
+) -> None:
     server.answers.clear()
     waited = threading.Event()
     holder = threading.Event()
@@ -219,7 +275,9 @@ def test_of_two_at_once_one_fetches_and_the_other_waits_for_it(root: Path, serve
     assert lying_in(root) == WHOLE
 
 
-def test_the_recorded_hash_stands_for_texts_that_are_as_they_were_fetched(root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recorded_hash_stands_for_texts_that_are_as_they_were_fetched(
+    root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ensure(root, server)
     paths = news_files(root)
     assert paths is not None
@@ -228,23 +286,45 @@ def test_the_recorded_hash_stands_for_texts_that_are_as_they_were_fetched(root: 
     assert open_source(CorpusConfig(source="news"), root).fingerprint(lambda _: None) == real
     monkeypatch.undo()
     paths[0].write_bytes(TEST.replace(b"women", b"WOMEN"))
-    assert open_source(CorpusConfig(source="news"), root).fingerprint(lambda _: None) == text_files.hash_files(paths, lambda _: None) != real
+    assert (
+        open_source(CorpusConfig(source="news"), root).fingerprint(lambda _: None)
+        == text_files.hash_files(paths, lambda _: None)
+        != real
+    )
 
 
-def test_preparing_fetches_what_is_missing_and_where_it_is_from_does_not_matter(root: Path, server: ArchiveServer) -> None:
+def test_preparing_fetches_what_is_missing_and_where_it_is_from_does_not_matter(
+    root: Path, server: ArchiveServer
+) -> None:
     training = TrainingConfig(batch_size=8, data_mode="sentences")
     told: list[Progress] = []
-    first = prepare_corpus(CorpusConfig(source="news", url=server.url, mask_digits=True), WORDS, training, root, told.append)
+    first = prepare_corpus(
+        CorpusConfig(source="news", url=server.url, mask_digits=True),
+        WORDS,
+        training,
+        root,
+        told.append,
+    )
     assert {"downloading", "unpacking", "encoding"} <= {progress.phase for progress in told}
-    again = prepare_corpus(CorpusConfig(source="news", mask_digits=True), WORDS, training, root, told.append)
+    again = prepare_corpus(
+        CorpusConfig(source="news", mask_digits=True), WORDS, training, root, told.append
+    )
     assert (again.path, len(server.requests)) == (first.path, 1)
     assert first.manifest.splits["test"].sentences == 60
     assert first.manifest.title == "news sentences of the book"
 
 
-def test_a_tokenizer_that_is_not_there_is_told_before_anything_is_fetched(root: Path, server: ArchiveServer, tmp_path: Path) -> None:
+def test_a_tokenizer_that_is_not_there_is_told_before_anything_is_fetched(
+    root: Path, server: ArchiveServer, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     tokenizer = TokenizerConfig(kind="pretrained", name=str(tmp_path / "empty"))
     with pytest.raises(TokenizerError, match=r"holds no tokenizer\.json"):
-        prepare_corpus(CorpusConfig(source="news", url=server.url), tokenizer, TrainingConfig(), root, lambda _: None)
+        prepare_corpus(
+            CorpusConfig(source="news", url=server.url),
+            tokenizer,
+            TrainingConfig(),
+            root,
+            lambda _: None,
+        )
     assert server.requests == []

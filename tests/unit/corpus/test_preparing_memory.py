@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.corpus import baseline, encoding, ngram, staging, text_files
-from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.corpus import encode, ngram, splits, text_files
+from rnnlm_tui.corpus import ngram as ngram_module
+from rnnlm_tui.corpus.corpus import prepare_corpus
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from tests.fakes.llama_tokenizer import write_tokenizer
 
 SENTENCES = 6_000
@@ -24,16 +25,26 @@ def write_news(folder: Path, sentences: int) -> None:
     folder.mkdir(parents=True)
     for name, count in (("train", sentences), ("test", sentences // 10)):
         with (folder / f"{name}.txt").open("w", encoding="utf-8") as file:
-            file.writelines(" ".join(f"w{min(int(draw.expovariate(0.01)), 3_000)}" for _ in range(draw.randint(3, 20))) + " .\n" for _ in range(count))
+            file.writelines(
+                " ".join(
+                    f"w{min(int(draw.expovariate(0.01)), 3_000)}"
+                    for _ in range(draw.randint(3, 20))
+                )
+                + " .\n"
+                for _ in range(count)
+            )
 
 
 def prepare(home: Path, tokenizer: TokenizerConfig) -> None:
     training = TrainingConfig(data_mode="sentences", batch_size=128)
-    prepare_corpus(CorpusConfig(source="news"), tokenizer, training, home / "corpora", lambda _: None)
+    prepare_corpus(
+        CorpusConfig(source="news"), tokenizer, training, home / "corpora", lambda _: None
+    )
 
 
 def peak_of_preparing(home: Path, sentences: int, tokenizer: TokenizerConfig) -> int:
-    """Bytes that Python and numpy held at most; a mapped token file is the disk's and does not count."""
+    """Bytes that Python and numpy held at most; a mapped token file is the disk's and does not
+    count."""
     write_news(home / "corpora" / "news", sentences)
     tracemalloc.start()
     try:
@@ -44,19 +55,30 @@ def peak_of_preparing(home: Path, sentences: int, tokenizer: TokenizerConfig) ->
 
 
 @pytest.mark.parametrize("kind", ["word", "pretrained"])
-def test_four_times_the_text_takes_no_more_memory(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_times_the_text_takes_no_more_memory(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Every buffer and bound is made so small that the smaller text fills it already.
-    monkeypatch.setattr(baseline, "COUNTED_TOKENS", 30_000)
+    monkeypatch.setattr(ngram_module, "COUNTED_TOKENS", 30_000)
     monkeypatch.setattr(ngram, "_CHUNK", 4_000)
     monkeypatch.setattr(text_files, "_BLOCK", 1 << 16)
-    monkeypatch.setattr(staging, "_BATCH_LINES", 256)
-    monkeypatch.setattr(encoding, "COUNTED_REPEATS", 100)
+    monkeypatch.setattr(splits, "_BATCH_LINES", 256)
+    monkeypatch.setattr(encode, "COUNTED_REPEATS", 100)
     if kind == "word":
         tokenizer = TokenizerConfig(kind="word", vocab_size=5_000)
     else:
         write_news(tmp_path / "learned", 2_000)
-        size = write_tokenizer(tmp_path / "tokenizer", (tmp_path / "learned" / "train.txt").read_text(encoding="utf-8").splitlines(), 700)
-        tokenizer = TokenizerConfig(kind="pretrained", name=str(tmp_path / "tokenizer"), vocab_size=size, end_of_sentence=False)
+        size = write_tokenizer(
+            tmp_path / "tokenizer",
+            (tmp_path / "learned" / "train.txt").read_text(encoding="utf-8").splitlines(),
+            700,
+        )
+        tokenizer = TokenizerConfig(
+            kind="pretrained",
+            name=str(tmp_path / "tokenizer"),
+            vocab_size=size,
+            end_of_sentence=False,
+        )
     write_news(tmp_path / "first" / "corpora" / "news", 500)
     prepare(tmp_path / "first", tokenizer)  # what is imported once does not count
     small = peak_of_preparing(tmp_path / "small", SENTENCES, tokenizer)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.corpus import presidents
+from rnnlm_tui.corpus import builtin
 from rnnlm_tui.errors import CorpusError
 
 HEADER = "fileid,year,sotu_type,is_sotu\n"
@@ -20,7 +20,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "site" / "sotu"
     (folder / "data" / "speeches").mkdir(parents=True)
     (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")
-    (folder / "data" / "metadata.csv").write_text(HEADER + "2000-A-1,2000,spoken,True\n1960-B-1,1960,spoken,True\n2001-C-1,2001,written,True\n")
+    (folder / "data" / "metadata.csv").write_text(
+        HEADER
+        + "2000-A-1,2000,spoken,True\n1960-B-1,1960,spoken,True\n2001-C-1,2001,written,True\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.delitem(sys.modules, "sotu", raising=False)
     return folder
@@ -28,15 +31,17 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def speech(package: Path, text: str) -> list[str]:
     (package / "data" / "speeches" / "2000-A-1.txt").write_text(text, encoding="utf-8")
-    (address,) = presidents.find_addresses()
-    return list(presidents.read_sentences(address))
+    (address,) = builtin.find_addresses()
+    return list(builtin.read_sentences(address))
 
 
 def test_only_what_the_president_said_is_kept(package: Path) -> None:
     text = (
-        "[As delivered in person]\n\nThe President. Mr. Speaker:\n\nII. FIGHTING INFLATION\n\nWe won. [Applause] We will.\n\n"
-        "Audience members. Four more years!\n\nRep. Smith. You lie!\n\nIV.\n\nThe President. ——that protect us—[laughter].\n\n"
-        "My only agenda—[laughter]. Audience member. [Inaudible]\n\nThe panic [pandemic]* ended.\n\n1 See 1969 volume, Item 279.\n\n(1) First, jobs."
+        "[As delivered in person]\n\nThe President. Mr. Speaker:\n\nII. FIGHTING INFLATION\n\nWe"
+        " won. [Applause] We will.\n\nAudience members. Four more years!\n\nRep. Smith. You"
+        " lie!\n\nIV.\n\nThe President. ——that protect us—[laughter].\n\nMy only agenda—[laughter]."
+        " Audience member. [Inaudible]\n\nThe panic [pandemic]* ended.\n\n1 See 1969 volume, Item"
+        " 279.\n\n(1) First, jobs."
     )
     assert speech(package, text) == [
         "Mr. Speaker:", "We won.", "We will.", "that protect us.", "My only agenda.", "The panic ended.", "First, jobs.",
@@ -44,13 +49,17 @@ def test_only_what_the_president_said_is_kept(package: Path) -> None:
 
 
 def test_a_line_that_breaks_off_is_joined_to_the_next(package: Path) -> None:
-    assert speech(package, "Exports have grown to about\n$4 billion a year.\n") == ["Exports have grown to about $4 billion a year."]
+    assert speech(package, "Exports have grown to about\n$4 billion a year.\n") == [
+        "Exports have grown to about $4 billion a year."
+    ]
 
 
-def test_without_the_package_the_error_says_how_to_get_it_and_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_says_how_to_get_it_and_what_else_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(CorpusError, match="not installed") as raised:
-        presidents.find_addresses()
+        builtin.find_addresses()
     assert "rnnlm-tui[demo]" in raised.value.hint
     assert "python-docs" in raised.value.hint
 
@@ -58,19 +67,19 @@ def test_without_the_package_the_error_says_how_to_get_it_and_what_else_there_is
 def test_a_package_of_another_layout_is_refused(package: Path) -> None:
     (package / "data" / "metadata.csv").write_text("year\n2000\n")
     with pytest.raises(CorpusError, match="not laid out"):
-        presidents.find_addresses()
+        builtin.find_addresses()
     (package / "data" / "metadata.csv").write_text(HEADER)
     with pytest.raises(CorpusError, match="lacks its speeches"):
-        presidents.find_addresses()
+        builtin.find_addresses()
 
 
 def test_the_real_addresses_have_the_size_that_is_promised() -> None:
-    addresses = presidents.find_addresses()
+    addresses = builtin.find_addresses()
     assert len(addresses) == 57
-    assert {address.year for address in addresses if address.is_test} == presidents.TEST_YEARS
+    assert {address.year for address in addresses if address.is_test} == builtin.TEST_YEARS
     held: dict[bool, list[str]] = {True: [], False: []}
     for address in addresses:
-        held[address.is_test].extend(presidents.read_sentences(address))
+        held[address.is_test].extend(builtin.read_sentences(address))
     assert 15_000 <= len(held[False]) <= 16_000
     assert 2_000 <= len(held[True]) <= 2_300
     assert 1.6e6 <= sum(len(sentence) + 1 for sentence in held[False]) <= 1.7e6
@@ -82,7 +91,13 @@ def test_the_real_addresses_have_the_size_that_is_promised() -> None:
 
 def test_reading_the_addresses_imports_neither_sotu_nor_pandas() -> None:
     code = (
-        "import sys; from rnnlm_tui.corpus import presidents as p; a = p.find_addresses(); next(p.read_sentences(a[0])); p.fingerprint(a[:1]);"
-        "print([name for name in ('sotu', 'pandas', 'torch', 'transformers') if name in sys.modules])"
+        "import sys; from rnnlm_tui.corpus import builtin as p; a = p.find_addresses();"
+        " next(p.read_sentences(a[0])); p.fingerprint(a[:1]);print([name for name in ('sotu',"
+        " 'pandas', 'torch', 'transformers') if name in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        ).stdout.strip()
+        == "[]"
+    )

@@ -6,22 +6,24 @@ import sys
 
 import pytest
 
-from rnnlm_tui.corpus import python_docs
+from rnnlm_tui.corpus import builtin
 from rnnlm_tui.errors import CorpusError
 
 
 def test_the_reference_gives_plain_sentences_of_prose() -> None:
-    texts = python_docs.read_topics()
-    sentences = [sentence for text in texts for sentence in python_docs.sentences(text)]
+    texts = builtin.read_topics()
+    sentences = [sentence for text in texts for sentence in builtin.sentences(text)]
     assert len(texts) > 50
     assert len(sentences) > 1_500
     assert all(sentence.isascii() and "\n" not in sentence for sentence in sentences)
-    assert not any(">>>" in sentence or "::=" in sentence or "****" in sentence for sentence in sentences)
+    assert not any(
+        ">>>" in sentence or "::=" in sentence or "****" in sentence for sentence in sentences
+    )
 
 
 def test_no_paragraph_stands_in_two_documents() -> None:
     seen: set[str] = set()
-    for text in python_docs.read_topics():
+    for text in builtin.read_topics():
         paragraphs = {" ".join(paragraph.split()) for paragraph in text.split("\n\n")} - {""}
         assert not paragraphs & seen
         seen |= paragraphs
@@ -30,4 +32,4 @@ def test_no_paragraph_stands_in_two_documents() -> None:
 def test_a_python_without_its_topics_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(CorpusError, match="carries no language reference"):
-        python_docs.read_topics()
+        builtin.read_topics()

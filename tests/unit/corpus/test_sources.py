@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig
-from rnnlm_tui.contract.corpora import TextLayout
 from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.schema.config import CorpusConfig
+from rnnlm_tui.schema.corpora import TextLayout
 
 
 def opened(corpus: CorpusConfig) -> Source:
@@ -40,38 +40,68 @@ def test_a_file_is_one_document_of_lines(tmp_path: Path) -> None:
 
 
 def test_a_folder_gives_a_document_for_each_file(tmp_path: Path) -> None:
-    source = opened(CorpusConfig(source=str(write(tmp_path / "books", a="one\n", b="two\nthree\n"))))
+    source = opened(
+        CorpusConfig(source=str(write(tmp_path / "books", a="one\n", b="two\nthree\n")))
+    )
     assert contents(source) == {"train": [["one"], ["two", "three"]]}
     assert source.title == "books, 2 files"
 
 
 def test_a_folder_with_train_and_test_uses_them_as_the_splits(tmp_path: Path) -> None:
-    source = opened(CorpusConfig(source=str(write(tmp_path, train="a\n", test="b\n", readme="c\n"))))
+    source = opened(
+        CorpusConfig(source=str(write(tmp_path, train="a\n", test="b\n", readme="c\n")))
+    )
     assert contents(source) == {"train": [["a"]], "test": [["b"]]}
-    assert source.notes == ["1 other file of the folder left out", "no valid.txt beside train.txt: of the training text 5 % are kept for validation"]
+    assert source.notes == [
+        "1 other file of the folder left out",
+        "no valid.txt beside train.txt: of the training text 5 % are kept for validation",
+    ]
     source = opened(CorpusConfig(source=str(write(tmp_path, valid="v\n"))))
     assert contents(source)["validation"] == [["v"]]
 
 
-def test_a_name_before_the_splits_is_understood_and_the_shorter_of_two_sets_is_taken(tmp_path: Path) -> None:
-    for name, text in {"ptb.train": "a\n", "ptb.valid": "v\n", "ptb.test": "b\n", "ptb.char.train": "a _\n", "ptb.char.test": "b _\n", "README": "r\n"}.items():
+def test_a_name_before_the_splits_is_understood_and_the_shorter_of_two_sets_is_taken(
+    tmp_path: Path,
+) -> None:
+    for name, text in {
+        "ptb.train": "a\n",
+        "ptb.valid": "v\n",
+        "ptb.test": "b\n",
+        "ptb.char.train": "a _\n",
+        "ptb.char.test": "b _\n",
+        "README": "r\n",
+    }.items():
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
     source = opened(CorpusConfig(source=str(tmp_path)))
     assert contents(source) == {"train": [["a"]], "validation": [["v"]], "test": [["b"]]}
     assert source.notes == ["3 other files of the folder left out"]
 
 
-def test_a_training_file_without_a_test_file_makes_one_text_of_all_and_it_is_said(tmp_path: Path) -> None:
-    source = opened(CorpusConfig(source=str(write(tmp_path, **{"ptb.train": "a\n", "ptb.valid": "v\n"}))))
+def test_a_training_file_without_a_test_file_makes_one_text_of_all_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    source = opened(
+        CorpusConfig(source=str(write(tmp_path, **{"ptb.train": "a\n", "ptb.valid": "v\n"})))
+    )
     assert contents(source) == {"train": [["a"], ["v"]]}
-    assert source.notes == ["no ptb.test.txt beside ptb.train.txt: of all files together 5 % are kept for validation and 5 % for test"]
+    assert source.notes == [
+        "no ptb.test.txt beside ptb.train.txt: of all files together 5 % are kept for validation"
+        " and 5 % for test"
+    ]
     other = write(tmp_path / "other", one="c\n")
-    assert opened(CorpusConfig(source=str(tmp_path / "ptb.train.txt"), test_source=str(other))).notes == []
+    assert (
+        opened(CorpusConfig(source=str(tmp_path / "ptb.train.txt"), test_source=str(other))).notes
+        == []
+    )
 
 
-def test_the_penn_treebank_says_which_files_it_needs_until_its_folder_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_penn_treebank_says_which_files_it_needs_until_its_folder_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CorpusError, match=r"ptb\.train\.txt, ptb\.valid\.txt and ptb\.test\.txt") as raised:
+    with pytest.raises(
+        CorpusError, match=r"ptb\.train\.txt, ptb\.valid\.txt and ptb\.test\.txt"
+    ) as raised:
         opened(CorpusConfig(source="ptb"))
     assert "corpus.source=PATH" in raised.value.hint
     write(tmp_path / "ptb", **{"ptb.train": "a\n", "ptb.test": "b\n"})
@@ -80,7 +110,9 @@ def test_the_penn_treebank_says_which_files_it_needs_until_its_folder_is_there(t
 
 def test_each_jsonl_record_is_a_document(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one\\ntwo"}\n{"text": "three"}\n')
-    assert contents(opened(CorpusConfig(source=str(tmp_path / "a.jsonl")))) == {"train": [["one", "two"], ["three"]]}
+    assert contents(opened(CorpusConfig(source=str(tmp_path / "a.jsonl")))) == {
+        "train": [["one", "two"], ["three"]]
+    }
 
 
 def test_a_pattern_gives_a_document_for_each_file_that_it_matches(tmp_path: Path) -> None:
@@ -102,12 +134,16 @@ def test_a_file_whose_name_looks_like_a_pattern_is_the_file(tmp_path: Path) -> N
 def test_code_is_never_a_split_by_its_name(tmp_path: Path) -> None:
     for name in ("train.py", "test.py", "model.py"):
         (tmp_path / name).write_text(f"{name}\n", encoding="utf-8")
-    assert contents(opened(CorpusConfig(source=str(tmp_path), layout="sentences"))) == {"train": [["model.py"], ["test.py"], ["train.py"]]}
+    assert contents(opened(CorpusConfig(source=str(tmp_path), layout="sentences"))) == {
+        "train": [["model.py"], ["test.py"], ["train.py"]]
+    }
 
 
 def test_a_table_is_read_by_the_column_that_the_config_names(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,body\n1,One.\n2,Two.\n", encoding="utf-8")
-    assert contents(opened(CorpusConfig(source=str(tmp_path / "a.csv"), text_field="body"))) == {"train": [["One."], ["Two."]]}
+    assert contents(opened(CorpusConfig(source=str(tmp_path / "a.csv"), text_field="body"))) == {
+        "train": [["One."], ["Two."]]
+    }
     with pytest.raises(CorpusError, match="table with no column"):
         contents(opened(CorpusConfig(source=str(tmp_path / "a.csv"))))
 
@@ -118,7 +154,9 @@ def test_a_test_source_takes_the_place_of_a_test_set_of_ones_own(tmp_path: Path)
     source = opened(CorpusConfig(source=str(tmp_path / "train.txt"), test_source=str(other)))
     assert contents(source) == {"train": [["a"]], "test": [["c"], ["d"]]}
     elsewhere = write(tmp_path / "both", train="a\n", test="b\n")
-    assert contents(opened(CorpusConfig(source=str(elsewhere), test_source=str(other))))["test"] == [["c"], ["d"]]
+    assert contents(opened(CorpusConfig(source=str(elsewhere), test_source=str(other))))[
+        "test"
+    ] == [["c"], ["d"]]
 
 
 def test_elman_gives_as_many_sentences_as_asked_by_its_seed() -> None:
@@ -135,17 +173,24 @@ def test_presidents_bring_their_own_test_set() -> None:
     assert (splits.count("train"), splits.count("test")) == (51, 6)
 
 
-def test_news_is_what_lies_in_the_corpora_folder_and_never_a_folder_of_that_name_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_news_is_what_lies_in_the_corpora_folder_and_never_a_folder_of_that_name_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(write(tmp_path / "here", other="x\n"))
     write(tmp_path / "here" / "news", train="x\n", test="x\n")
     with pytest.raises(CorpusError, match="fetched by the first run"):
         open_source(CorpusConfig(source="news"), tmp_path / "corpora")
     (tmp_path / "corpora").mkdir()
     write(tmp_path / "corpora" / "news", train="a\n", test="b\n")
-    assert contents(open_source(CorpusConfig(source="news"), tmp_path / "corpora")) == {"train": [["a"]], "test": [["b"]]}
+    assert contents(open_source(CorpusConfig(source="news"), tmp_path / "corpora")) == {
+        "train": [["a"]],
+        "test": [["b"]],
+    }
 
 
-def test_a_misspelt_source_is_told_the_near_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_source_is_told_the_near_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CorpusError) as raised:
         opened(CorpusConfig(source="president"))
@@ -156,13 +201,17 @@ def test_a_misspelt_source_is_told_the_near_name(tmp_path: Path, monkeypatch: py
 
 
 def test_cut_lines_are_told_once_the_text_was_read(tmp_path: Path) -> None:
-    source = opened(CorpusConfig(source=str(write(tmp_path, a="word " * 30_000) / "a.txt"), layout="sentences"))
+    source = opened(
+        CorpusConfig(source=str(write(tmp_path, a="word " * 30_000) / "a.txt"), layout="sentences")
+    )
     contents(source)
     assert source.notes == ["1 line longer than 65,536 bytes cut into several sentences"]
 
 
 @pytest.mark.parametrize("layout", ["sentences", "lines"])
-def test_lines_that_were_cut_are_told_as_the_layout_calls_them(tmp_path: Path, layout: TextLayout) -> None:
+def test_lines_that_were_cut_are_told_as_the_layout_calls_them(
+    tmp_path: Path, layout: TextLayout
+) -> None:
     (tmp_path / "a.txt").write_text("word " * 20_000)
     source = opened(CorpusConfig(source=str(tmp_path / "a.txt"), layout=layout))
     contents(source)

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig
-from rnnlm_tui.contract.corpora import Split
-from rnnlm_tui.corpus import staging
+from rnnlm_tui.corpus import splits
 from rnnlm_tui.corpus.sources import Advance, Document, Source
-from rnnlm_tui.corpus.staging import Pool, choose_documents, clean, read_lines, split_pools, split_shares, stage
+from rnnlm_tui.corpus.splits import (
+    Pool,
+    choose_documents,
+    clean,
+    read_lines,
+    split_pools,
+    split_shares,
+    stage,
+)
 from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.schema.config import CorpusConfig
+from rnnlm_tui.schema.corpora import Split
 
 
 def made_of(*documents: tuple[Split, list[str]]) -> Source:
@@ -23,11 +31,16 @@ def made_of(*documents: tuple[Split, list[str]]) -> Source:
     return Source("a text", "\n", 0, lambda _: "", read, ("a text",))
 
 
-def splits_of(source: Source, folder: Path, corpus: CorpusConfig | None = None) -> dict[Split, list[str]]:
+def splits_of(
+    source: Source, folder: Path, corpus: CorpusConfig | None = None
+) -> dict[Split, list[str]]:
     corpus = corpus or CorpusConfig()
     pools = stage(source, corpus, folder, lambda _: None)
     pieces = split_pools(pools, split_shares(pools, corpus))
-    return {split: [line.decode() for batch in read_lines(held) for line in batch] for split, held in pieces.items()}
+    return {
+        split: [line.decode() for batch in read_lines(held) for line in batch]
+        for split, held in pieces.items()
+    }
 
 
 def test_cleaning_masks_digits_and_folds_case_only_when_asked() -> None:
@@ -36,7 +49,9 @@ def test_cleaning_masks_digits_and_folds_case_only_when_asked() -> None:
 
 
 def test_whole_documents_are_split_off_where_there_are_any(tmp_path: Path) -> None:
-    documents: list[tuple[Split, list[str]]] = [("train", [f"{index} {line}" for line in "abc"]) for index in range(40)]
+    documents: list[tuple[Split, list[str]]] = [
+        ("train", [f"{index} {line}" for line in "abc"]) for index in range(40)
+    ]
     found = splits_of(made_of(*documents), tmp_path)
     owners = {split: {line.split()[0] for line in lines} for split, lines in found.items()}
     assert len(owners["validation"]) == 2
@@ -48,13 +63,20 @@ def test_whole_documents_are_split_off_where_there_are_any(tmp_path: Path) -> No
 
 def test_the_last_lines_are_split_off_a_single_document(tmp_path: Path) -> None:
     lines = [f"line {index:03}" for index in range(200)]
-    found = splits_of(made_of(("train", lines)), tmp_path, CorpusConfig(validation_fraction=0.1, test_fraction=0.1))
+    found = splits_of(
+        made_of(("train", lines)),
+        tmp_path,
+        CorpusConfig(validation_fraction=0.1, test_fraction=0.1),
+    )
     assert found["train"] + found["validation"] + found["test"] == lines
     assert (len(found["validation"]), len(found["test"])) == (18, 20)
 
 
 def test_validation_never_comes_from_a_test_set_that_the_source_brings(tmp_path: Path) -> None:
-    train, test = [f"train {index}" for index in range(100)], [f"test {index}" for index in range(50)]
+    train, test = (
+        [f"train {index}" for index in range(100)],
+        [f"test {index}" for index in range(50)],
+    )
     found = splits_of(made_of(("train", train), ("test", test)), tmp_path)
     assert found["test"] == test
     assert found["train"] + found["validation"] == train
@@ -94,7 +116,9 @@ def test_chosen_documents_are_near_the_fraction_and_leave_some(count: int, fract
     sizes = [100 + index * 37 % 53 for index in range(count)]
     chosen = choose_documents(sizes, fraction)
     assert 1 <= len(chosen) < count
-    assert abs(sum(sizes[index] for index in chosen) - fraction * sum(sizes)) <= max(max(sizes), 0.01 * sum(sizes))
+    assert abs(sum(sizes[index] for index in chosen) - fraction * sum(sizes)) <= max(
+        max(sizes), 0.01 * sum(sizes)
+    )
     assert chosen == choose_documents(sizes, fraction)
 
 
@@ -107,8 +131,10 @@ def test_short_documents_are_not_preferred_among_many() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 7, 8, 9, 100])
-def test_many_documents_are_told_apart_in_runs_that_cover_all(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "MAX_UNITS", 4)
+def test_many_documents_are_told_apart_in_runs_that_cover_all(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits, "MAX_UNITS", 4)
     pool = Pool(tmp_path / "a")
     for index in range(count):
         pool.end_document(10 * (index + 1))
@@ -120,7 +146,12 @@ def test_many_documents_are_told_apart_in_runs_that_cover_all(count: int, tmp_pa
 
 
 def test_batches_hold_a_bounded_number_of_bytes(tmp_path: Path) -> None:
-    pools = stage(made_of(("train", ["x" * 50_000] * 100), ("test", ["t"]), ("validation", ["v"])), CorpusConfig(), tmp_path, lambda _: None)
+    pools = stage(
+        made_of(("train", ["x" * 50_000] * 100), ("test", ["t"]), ("validation", ["v"])),
+        CorpusConfig(),
+        tmp_path,
+        lambda _: None,
+    )
     batches = list(read_lines(split_pools(pools, split_shares(pools, CorpusConfig()))["train"]))
     assert sum(map(len, batches)) == 100
     assert max(sum(map(len, batch)) for batch in batches) < 400_000

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rnnlm_tui.corpus.stopping import StopStrings
+from rnnlm_tui.corpus.codec import StopStrings
 from rnnlm_tui.errors import InputError
 
 
@@ -22,7 +22,16 @@ def test_the_text_ends_before_a_stop_string_that_straddles_pieces() -> None:
 
 def test_what_could_become_a_stop_string_is_held_back_until_it_is_decided() -> None:
     stopping = StopStrings(("\n\n", "aab"))
-    assert [stopping.push(piece) for piece in ("x", "\n", "y", "a", "a", "a", "c", "\n")] == ["x", "", "\ny", "", "", "a", "aac", ""]
+    assert [stopping.push(piece) for piece in ("x", "\n", "y", "a", "a", "a", "c", "\n")] == [
+        "x",
+        "",
+        "\ny",
+        "",
+        "",
+        "a",
+        "aac",
+        "",
+    ]
     assert stopping.flush() == "\n"
     assert stopping.found == ""
 
@@ -50,9 +59,16 @@ def test_an_empty_stop_string_is_rejected() -> None:
 def test_pieces_make_no_difference_and_nothing_comes_later_than_needed(seed: int) -> None:
     draw = random.Random(seed)
     text = "".join(draw.choice("aab\n") for _ in range(40))
-    strings = tuple("".join(draw.choice("aab\n") for _ in range(draw.randrange(2, 7))) for _ in range(draw.randrange(1, 4)))
+    strings = tuple(
+        "".join(draw.choice("aab\n") for _ in range(draw.randrange(2, 7)))
+        for _ in range(draw.randrange(1, 4))
+    )
     ends = [end for end in range(1, 41) if text[:end].endswith(strings)]
-    found = max((string for string in strings if ends and text[: ends[0]].endswith(string)), key=len, default="")
+    found = max(
+        (string for string in strings if ends and text[: ends[0]].endswith(string)),
+        key=len,
+        default="",
+    )
     stopping, shown, position = StopStrings(strings), "", 0
     while position < len(text):
         step = draw.randrange(1, 5)
@@ -63,4 +79,7 @@ def test_pieces_make_no_difference_and_nothing_comes_later_than_needed(seed: int
             held = known[len(shown) :]
             assert known == shown + held
             assert not held or any(string.startswith(held) for string in strings)
-    assert (shown + stopping.flush(), stopping.found) == (text[: ends[0] - len(found)] if ends else text, found)
+    assert (shown + stopping.flush(), stopping.found) == (
+        text[: ends[0] - len(found)] if ends else text,
+        found,
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.corpus.text import TextCodec
+from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.errors import TokenizerError
 
 from .conftest import LINES, Builder
@@ -15,7 +15,15 @@ from .conftest import LINES, Builder
 KINDS = ("byte", "character", "bpe", "word")
 
 
-def codec(build: Builder, folder: Path, kind: str, eos_text: str = "\n", *, tokenized: bool = False, eos: bool = True) -> TextCodec:
+def codec(
+    build: Builder,
+    folder: Path,
+    kind: str,
+    eos_text: str = "\n",
+    *,
+    tokenized: bool = False,
+    eos: bool = True,
+) -> TextCodec:
     folder.mkdir(exist_ok=True)
     build(kind, 290, tokenized=tokenized, eos=eos).save(folder, "\n" if eos_text == "\n" else " ")
     return TextCodec(folder)
@@ -34,17 +42,28 @@ def test_end_tokens_become_their_text_and_padding_nothing(build: Builder, tmp_pa
         codec_ = codec(build, tmp_path, "word", eos_text)
         first, second = codec_.encode("He said"), codec_.encode("must go")
         assert codec_.eos_id is not None
-        assert codec_.decode([*first, codec_.eos_id, *second, codec_.eos_id, codec_.pad_id]) == f"He said{eos_text}must go{eos_text}"
+        assert (
+            codec_.decode([*first, codec_.eos_id, *second, codec_.eos_id, codec_.pad_id])
+            == f"He said{eos_text}must go{eos_text}"
+        )
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "tokenized"])
 def test_pieces_together_are_the_whole_text(build: Builder, tmp_path: Path, kind: str) -> None:
-    codec_ = codec(build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized")
+    codec_ = codec(
+        build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized"
+    )
     rng = random.Random(4)
     real = [index for line in LINES for index in [*codec_.encode(line), codec_.eos_id or 0]]
-    for ids in (real, [rng.randrange(codec_.vocab_size) for _ in range(2_000)], codec_.encode(LINES[3])[:-1]):
+    for ids in (
+        real,
+        [rng.randrange(codec_.vocab_size) for _ in range(2_000)],
+        codec_.encode(LINES[3])[:-1],
+    ):
         decoder = codec_.incremental()
-        assert "".join([decoder.push(index) for index in ids] + [decoder.flush()]) == codec_.decode(ids)
+        assert "".join([decoder.push(index) for index in ids] + [decoder.flush()]) == codec_.decode(
+            ids
+        )
 
 
 def test_no_piece_holds_half_a_character(build: Builder, tmp_path: Path) -> None:
@@ -57,12 +76,22 @@ def test_no_piece_holds_half_a_character(build: Builder, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "tokenized"])
-def test_a_continuation_is_spaced_as_if_the_prompt_had_been_decoded_with_it(build: Builder, tmp_path: Path, kind: str) -> None:
-    codec_ = codec(build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized")
+def test_a_continuation_is_spaced_as_if_the_prompt_had_been_decoded_with_it(
+    build: Builder, tmp_path: Path, kind: str
+) -> None:
+    codec_ = codec(
+        build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized"
+    )
     whole, prompt = "The state of the Union", "The state"
     ids = codec_.prompt_ids(prompt)
     decoder = codec_.incremental(ids)
-    assert prompt + "".join(decoder.push(index) for index in codec_.encode(whole)[len(codec_.encode(prompt)) :]) == whole
+    assert (
+        prompt
+        + "".join(
+            decoder.push(index) for index in codec_.encode(whole)[len(codec_.encode(prompt)) :]
+        )
+        == whole
+    )
 
 
 def test_a_prompt_starts_where_a_sentence_starts(build: Builder, tmp_path: Path) -> None:
@@ -71,7 +100,10 @@ def test_a_prompt_starts_where_a_sentence_starts(build: Builder, tmp_path: Path)
     assert codec_.prompt_ids("The state", after_end=False) == codec_.encode("The state")
     assert codec_.prompt_ids("") == [codec_.eos_id]
     assert codec_.prompt_ids("", after_end=False) == [codec_.eos_id]
-    assert codec(build, tmp_path, "byte").prompt_ids("a ")[-1] == codec(build, tmp_path, "byte").encode(" ")[0]
+    assert (
+        codec(build, tmp_path, "byte").prompt_ids("a ")[-1]
+        == codec(build, tmp_path, "byte").encode(" ")[0]
+    )
 
 
 def test_an_empty_prompt_needs_an_end_token(build: Builder, tmp_path: Path) -> None:
@@ -83,7 +115,9 @@ def test_an_empty_prompt_needs_an_end_token(build: Builder, tmp_path: Path) -> N
 
 def test_what_is_outside_the_vocabulary_is_told_once(build: Builder, tmp_path: Path) -> None:
     assert codec(build, tmp_path, "character").unknown_characters("Ж and й, Ж") == ["Ж", "й"]
-    assert codec(build, tmp_path, "word").unknown_characters("The xylophone of the xylophone") == ["xylophone"]
+    assert codec(build, tmp_path, "word").unknown_characters("The xylophone of the xylophone") == [
+        "xylophone"
+    ]
     assert codec(build, tmp_path, "byte").unknown_characters("Ж \ud800") == ["\ufffd"]
     assert codec(build, tmp_path, "bpe").unknown_characters("Ж 漢") == []
 
@@ -110,5 +144,7 @@ def test_missing_and_damaged_files_are_told(build: Builder, tmp_path: Path, dama
         config.write_text(config.read_text().replace("<eos>", "<nowhere>"))
     else:
         config.write_text(config.read_text().replace('"\\n"', '"x"'))
-    with pytest.raises(TokenizerError, match="no tokenizer that can be read" if damage == "missing" else "damaged"):
+    with pytest.raises(
+        TokenizerError, match="no tokenizer that can be read" if damage == "missing" else "damaged"
+    ):
         TextCodec(tmp_path)

@@ -1,4 +1,5 @@
-"""Reading a user's files: what is refused, with which place, and what is read in constant memory."""
+"""Reading a user's files: what is refused, with which place, and what is read in constant
+memory."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.corpus.records import read_records
-from rnnlm_tui.corpus.text_files import MAX_LINE_BYTES, LineReader, check_source_path, hash_files, matching_files, text_files
+from rnnlm_tui.corpus.text_files import (
+    MAX_LINE_BYTES,
+    LineReader,
+    check_source_path,
+    hash_files,
+    matching_files,
+    text_files,
+)
 from rnnlm_tui.errors import CorpusError
 
 
@@ -28,12 +36,20 @@ def read(path: Path, data: bytes) -> list[str]:
 
 
 def test_a_line_that_is_not_empty_is_a_sentence(tmp_path: Path) -> None:
-    assert read(tmp_path / "a.txt", b"  one two \n\n\t\nthree\n four") == ["one two", "three", "four"]
+    assert read(tmp_path / "a.txt", b"  one two \n\n\t\nthree\n four") == [
+        "one two",
+        "three",
+        "four",
+    ]
 
 
 @pytest.mark.parametrize("ending", [b"\r\n", b"\r", b"\n"])
-def test_every_kind_of_line_end_and_a_byte_order_mark_are_taken_off(tmp_path: Path, ending: bytes) -> None:
-    assert read(tmp_path / "a.txt", b"\xef\xbb\xbf" + ending.join([b"one", b"two", "drei ü".encode(), b""])) == ["one", "two", "drei ü"]
+def test_every_kind_of_line_end_and_a_byte_order_mark_are_taken_off(
+    tmp_path: Path, ending: bytes
+) -> None:
+    assert read(
+        tmp_path / "a.txt", b"\xef\xbb\xbf" + ending.join([b"one", b"two", "drei ü".encode(), b""])
+    ) == ["one", "two", "drei ü"]
 
 
 def test_invalid_utf8_is_refused_with_byte_and_line(tmp_path: Path) -> None:
@@ -108,8 +124,12 @@ def test_a_folder_without_text_is_refused_with_what_it_holds(tmp_path: Path) -> 
         text_files(tmp_path)
 
 
-@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)])
-def test_packed_text_is_unpacked_and_a_damaged_one_refused(tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)]
+)
+def test_packed_text_is_unpacked_and_a_damaged_one_refused(
+    tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
     packed = pack("erste Zeile\nzweite ü\n".encode())
     assert read(tmp_path / f"a.txt{suffix}", packed) == ["erste Zeile", "zweite ü"]
     kind = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}[suffix]
@@ -127,8 +147,16 @@ def test_a_tar_archive_under_gzip_is_refused_by_kind(tmp_path: Path) -> None:
 
 def test_jsonl_gives_the_named_field_of_each_record(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text("\n".join(json.dumps({"id": index, "body": f"text {index}\nmore"}) for index in range(3)) + "\n\n", encoding="utf-8")
-    assert list(read_records(LineReader(path, nothing), "body")) == ["text 0\nmore", "text 1\nmore", "text 2\nmore"]
+    path.write_text(
+        "\n".join(json.dumps({"id": index, "body": f"text {index}\nmore"}) for index in range(3))
+        + "\n\n",
+        encoding="utf-8",
+    )
+    assert list(read_records(LineReader(path, nothing), "body")) == [
+        "text 0\nmore",
+        "text 1\nmore",
+        "text 2\nmore",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +168,9 @@ def test_jsonl_gives_the_named_field_of_each_record(tmp_path: Path) -> None:
         ('{"text": ', "not JSON", "one JSON object a line"),
     ],
 )
-def test_a_bad_record_is_refused_with_its_line(tmp_path: Path, line: str, message: str, hint: str) -> None:
+def test_a_bad_record_is_refused_with_its_line(
+    tmp_path: Path, line: str, message: str, hint: str
+) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "fine"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(CorpusError, match="line 2") as raised:
@@ -149,26 +179,43 @@ def test_a_bad_record_is_refused_with_its_line(tmp_path: Path, line: str, messag
     assert hint in raised.value.hint
 
 
-TABLE = 'id,body,extra\r\n1,"He said ""hi"", and left.\nThen came back.",x\r\n\r\n2,Second text ü,y\r\n3,,z\r\n'
+TABLE = (
+    'id,body,extra\r\n1,"He said ""hi"", and left.\nThen came back.",x\r\n\r\n2,Second text'
+    " ü,y\r\n3,,z\r\n"
+)
 TEXTS = ['He said "hi", and left.\nThen came back.', "Second text ü"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-def test_a_table_gives_the_named_column_without_commas_and_quotes(tmp_path: Path, suffix: str) -> None:
+def test_a_table_gives_the_named_column_without_commas_and_quotes(
+    tmp_path: Path, suffix: str
+) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(gzip.compress(TABLE.encode()) if suffix.endswith(".gz") else TABLE.encode())
     assert list(read_records(LineReader(path, nothing), "body")) == TEXTS
 
 
 def test_tabs_semicolons_and_a_byte_order_mark_are_read_as_tables(tmp_path: Path) -> None:
-    for name, text in {"a.tsv": "\ufeffbody\tid\nOne, two\t1\nThree\t2\n", "b.csv": "id;body\n1;One, two\n2;Three\n"}.items():
+    for name, text in {
+        "a.tsv": "\ufeffbody\tid\nOne, two\t1\nThree\t2\n",
+        "b.csv": "id;body\n1;One, two\n2;Three\n",
+    }.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-        assert list(read_records(LineReader(tmp_path / name, nothing), "body")) == ["One, two", "Three"]
+        assert list(read_records(LineReader(tmp_path / name, nothing), "body")) == [
+            "One, two",
+            "Three",
+        ]
 
 
 def test_a_json_array_gives_the_named_field_of_each_object(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    path.write_text(json.dumps([{"id": index, "body": f"text {index}\n" + "long ä" * 40_000} for index in range(12)], indent=1), encoding="utf-8")
+    path.write_text(
+        json.dumps(
+            [{"id": index, "body": f"text {index}\n" + "long ä" * 40_000} for index in range(12)],
+            indent=1,
+        ),
+        encoding="utf-8",
+    )
     found = list(read_records(LineReader(path, nothing), "body"))
     assert [text.split("\n")[0] for text in found] == [f"text {index}" for index in range(12)]
     assert len(found[0]) == 7 + 6 * 40_000
@@ -179,11 +226,21 @@ def test_a_json_array_gives_the_named_field_of_each_object(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "text", "message", "hint"),
     [
-        ("a.csv", "id,title\n1,One\n", 'no column "text"', "its columns: id, title; name the one with the text: corpus.text_field"),
+        (
+            "a.csv",
+            "id,title\n1,One\n",
+            'no column "text"',
+            "its columns: id, title; name the one with the text: corpus.text_field",
+        ),
         ("a.csv", "id,text\n1\n", "line 2: 1 column, the header has 2", ""),
         ("a.csv", 'id,text\n1,"open\n' + "more\n" * 10, "line 12: invalid row", ""),
         ("a.tsv", "id\ttitle\n1\tOne\n", 'no column "text"', "corpus.text_field"),
-        ("a.json", '[{"title": "One"}]', 'record 1: no text in the field "text"', "fields with text there: title; name one with corpus.text_field"),
+        (
+            "a.json",
+            '[{"title": "One"}]',
+            'record 1: no text in the field "text"',
+            "fields with text there: title; name one with corpus.text_field",
+        ),
         ("a.json", '[{"text": "One"}, 3]', "record 2: a JSON int, not an object", ""),
         ("a.json", '[{"text": "One"}, {"text": ]', "record 2: not JSON", ""),
         ("a.json", '[{"text": "One"} {"text": "Two"}]', "record 2: not JSON", ""),
@@ -191,7 +248,9 @@ def test_a_json_array_gives_the_named_field_of_each_object(tmp_path: Path) -> No
         ("a.json", '{\n "title": 1\n}', "line 1: not JSON", "an array of objects"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_refused_with_the_place(tmp_path: Path, name: str, text: str, message: str, hint: str) -> None:
+def test_a_table_that_cannot_be_read_is_refused_with_the_place(
+    tmp_path: Path, name: str, text: str, message: str, hint: str
+) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CorpusError) as raised:
@@ -200,7 +259,9 @@ def test_a_table_that_cannot_be_read_is_refused_with_the_place(tmp_path: Path, n
     assert hint in raised.value.hint
 
 
-def test_a_folder_takes_any_text_suffix_and_leaves_tables_to_folders_of_tables(tmp_path: Path) -> None:
+def test_a_folder_takes_any_text_suffix_and_leaves_tables_to_folders_of_tables(
+    tmp_path: Path,
+) -> None:
     for name in ("a.py", "src/b.c", "src/c.rs", "d.csv", "e.png", "f.json", "g.py.xz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
@@ -215,7 +276,13 @@ def test_a_folder_takes_any_text_suffix_and_leaves_tables_to_folders_of_tables(t
 
 def test_a_folder_without_known_suffixes_takes_what_begins_as_text(tmp_path: Path) -> None:
     cut = "é".encode() * 4_000  # the first bytes that are looked at end inside a character
-    texts = {"README": b"read me\n", "a.log": b"x" + cut, "b.odd": cut, "c.log.gz": gzip.compress(b"packed\n"), "train.out": b"\xef\xbb\xbfmarked\n"}
+    texts = {
+        "README": b"read me\n",
+        "a.log": b"x" + cut,
+        "b.odd": cut,
+        "c.log.gz": gzip.compress(b"packed\n"),
+        "train.out": b"\xef\xbb\xbfmarked\n",
+    }
     others = {
         "a.bin": b"a\0b",
         "b.log": b"caf\xe9 in Latin-1\n",

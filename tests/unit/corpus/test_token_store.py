@@ -18,16 +18,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.corpora import SPLITS, effective_settings
-from rnnlm_tui.contract.metrics import Progress
-from rnnlm_tui.contract.presets import CHARS, ELMAN
-from rnnlm_tui.contract.validation import merge, parse_config
-from rnnlm_tui.corpus import encoding, meter, ngram, staging, token_store
+from rnnlm_tui.corpus import corpus as corpus_module
+from rnnlm_tui.corpus import download, encode, ngram, splits
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpus
 from rnnlm_tui.corpus.ngram import BigramModel, sentence_pairs, stream_pairs
-from rnnlm_tui.corpus.text import TextCodec
-from rnnlm_tui.corpus.token_store import PreparedCorpus, load_prepared, prepare_corpus
 from rnnlm_tui.errors import CorpusError, StorageError, TokenizerError
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.schema.corpora import SPLITS, effective_settings
+from rnnlm_tui.schema.metrics import Progress
+from rnnlm_tui.schema.presets import CHARS, ELMAN
+from rnnlm_tui.schema.validation import merge, parse_config
 
 LINES = [
     f"{who} {what} the {where}, {number} times."
@@ -44,7 +45,12 @@ def write(path: Path, lines: list[str] = LINES) -> CorpusConfig:
     return CorpusConfig(source=str(path))
 
 
-def prepare(root: Path, corpus: CorpusConfig, tokenizer: TokenizerConfig = WORDS, training: TrainingConfig | None = None) -> PreparedCorpus:
+def prepare(
+    root: Path,
+    corpus: CorpusConfig,
+    tokenizer: TokenizerConfig = WORDS,
+    training: TrainingConfig | None = None,
+) -> PreparedCorpus:
     return prepare_corpus(corpus, tokenizer, training or TrainingConfig(), root, lambda _: None)
 
 
@@ -54,13 +60,21 @@ def left_behind(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["byte", "character", "word", "bpe"])
 @pytest.mark.parametrize("eos", [True, False])
-def test_every_sentence_stands_in_one_split_token_for_token(tmp_path: Path, kind: str, eos: bool) -> None:
-    config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": 300, "end_of_sentence": eos})
+def test_every_sentence_stands_in_one_split_token_for_token(
+    tmp_path: Path, kind: str, eos: bool
+) -> None:
+    config = TokenizerConfig.model_validate(
+        {"kind": kind, "vocab_size": 300, "end_of_sentence": eos}
+    )
     prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt"), config)
     codec = TextCodec(prepared.path)
     found = []
     for split in SPLITS:
-        tokens, offsets, facts = prepared.tokens(split), prepared.offsets(split), prepared.manifest.splits[split]
+        tokens, offsets, facts = (
+            prepared.tokens(split),
+            prepared.offsets(split),
+            prepared.manifest.splits[split],
+        )
         assert (len(tokens), len(offsets)) == (facts.tokens, facts.sentences + 1)
         assert (int(offsets[0]), int(offsets[-1])) == (0, facts.tokens)
         sentences = [tokens[int(start) : int(end)].tolist() for start, end in pairwise(offsets)]
@@ -71,13 +85,19 @@ def test_every_sentence_stands_in_one_split_token_for_token(tmp_path: Path, kind
         assert prepared.bytes_per_token(split) == facts.bytes / facts.tokens
         found += texts
     assert found == LINES
-    assert (prepared.vocab_size, prepared.eos_id, prepared.pad_id) == (codec.vocab_size, codec.eos_id, codec.pad_id)
+    assert (prepared.vocab_size, prepared.eos_id, prepared.pad_id) == (
+        codec.vocab_size,
+        codec.eos_id,
+        codec.pad_id,
+    )
 
 
-def test_a_second_preparation_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_preparation_builds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpus = write(tmp_path / "a.txt")
     first = prepare(tmp_path / "corpora", corpus)
-    monkeypatch.setattr(token_store, "_build", None)
+    monkeypatch.setattr(corpus_module, "_build", None)
     assert prepare(tmp_path / "corpora", corpus) == first
     assert load_prepared(first.path) == first
     assert first.path.name == first.manifest.hash[:16]
@@ -86,17 +106,28 @@ def test_a_second_preparation_builds_nothing(tmp_path: Path, monkeypatch: pytest
 def test_settings_that_change_nothing_find_the_same_corpus(tmp_path: Path) -> None:
     corpus = write(tmp_path / "a.txt")
     first = prepare(tmp_path / "corpora", corpus)
-    assert prepare(tmp_path / "corpora", corpus.model_copy(update={"seed": 5, "sentences": 500})).path == first.path
-    assert prepare(tmp_path / "corpora", corpus, WORDS.model_copy(update={"name": "unused"})).path == first.path
+    assert (
+        prepare(tmp_path / "corpora", corpus.model_copy(update={"seed": 5, "sentences": 500})).path
+        == first.path
+    )
+    assert (
+        prepare(tmp_path / "corpora", corpus, WORDS.model_copy(update={"name": "unused"})).path
+        == first.path
+    )
 
 
-def test_a_changed_text_tokenizer_or_rule_makes_another_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_text_tokenizer_or_rule_makes_another_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
-    paths = {prepare(root, corpus).path, prepare(root, corpus, WORDS.model_copy(update={"vocab_size": 20})).path}
+    paths = {
+        prepare(root, corpus).path,
+        prepare(root, corpus, WORDS.model_copy(update={"vocab_size": 20})).path,
+    }
     paths.add(prepare(root, corpus.model_copy(update={"lowercase": True})).path)
     write(tmp_path / "a.txt", [*LINES, "One more."])
     paths.add(prepare(root, corpus).path)
-    monkeypatch.setattr(token_store, "RULES", 99)
+    monkeypatch.setattr(corpus_module, "RULES", 99)
     paths.add(prepare(root, corpus).path)
     assert len(paths) == 5
 
@@ -126,7 +157,9 @@ def test_two_at_once_both_get_a_whole_corpus(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: prepare(root, corpus), range(4)))
     assert len({prepared.path for prepared in found}) == 1
-    assert all(prepared.tokens("test").tolist() == found[0].tokens("test").tolist() for prepared in found)
+    assert all(
+        prepared.tokens("test").tolist() == found[0].tokens("test").tolist() for prepared in found
+    )
     assert left_behind(root) == [found[0].path.name]
 
 
@@ -165,7 +198,11 @@ def test_one_that_waits_can_be_stopped_and_the_first_goes_on(tmp_path: Path) -> 
             with pytest.raises(KeyboardInterrupt):
                 prepare_corpus(corpus, WORDS, TrainingConfig(), root, stop)
 
-    assert prepare_corpus(corpus, WORDS, TrainingConfig(), root, other_comes).manifest.splits["train"].tokens
+    assert (
+        prepare_corpus(corpus, WORDS, TrainingConfig(), root, other_comes)
+        .manifest.splits["train"]
+        .tokens
+    )
 
 
 def test_what_two_runs_add_to_the_manifest_of_a_corpus_at_once_is_all_kept(tmp_path: Path) -> None:
@@ -174,16 +211,28 @@ def test_what_two_runs_add_to_the_manifest_of_a_corpus_at_once_is_all_kept(tmp_p
 
     def other_comes(progress: Progress) -> None:
         if progress.phase == "baseline" and not came:
-            came.append(prepare(root, second, training=TrainingConfig(data_mode="sentences", context_length=7)))
+            came.append(
+                prepare(
+                    root, second, training=TrainingConfig(data_mode="sentences", context_length=7)
+                )
+            )
 
     came: list[PreparedCorpus] = []
-    prepare_corpus(first, WORDS, TrainingConfig(data_mode="sentences", context_length=9), root, other_comes)
+    prepare_corpus(
+        first, WORDS, TrainingConfig(data_mode="sentences", context_length=9), root, other_comes
+    )
     manifest = load_prepared(path).manifest
-    assert {key for key in manifest.bigram if "test" in key} == {"test.stream.0", "test.sentences.7", "test.sentences.9"}
+    assert {key for key in manifest.bigram if "test" in key} == {
+        "test.stream.0",
+        "test.sentences.7",
+        "test.sentences.9",
+    }
     assert all(manifest.is_from(settings, WORDS) for settings in (first, second))
 
 
-def test_the_hash_is_told_while_no_corpus_can_be_removed_and_before_anything_is_built(tmp_path: Path) -> None:
+def test_the_hash_is_told_while_no_corpus_can_be_removed_and_before_anything_is_built(
+    tmp_path: Path,
+) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     told: list[str] = []
 
@@ -195,14 +244,19 @@ def test_the_hash_is_told_while_no_corpus_can_be_removed_and_before_anything_is_
         os.close(descriptor)
         told.append(found)
 
-    assert [prepare_corpus(corpus, WORDS, TrainingConfig(), root, lambda _: None, known).manifest.hash for _ in range(2)] == told
+    assert [
+        prepare_corpus(corpus, WORDS, TrainingConfig(), root, lambda _: None, known).manifest.hash
+        for _ in range(2)
+    ] == told
 
 
 def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     code = (
-        "import sys; from pathlib import Path; from rnnlm_tui.contract.config import *; from rnnlm_tui.corpus.token_store import prepare_corpus;"
-        "print(prepare_corpus(CorpusConfig(source=sys.argv[1]), TokenizerConfig(kind='byte'), TrainingConfig(), Path(sys.argv[2]), lambda _: None).path)"
+        "import sys; from pathlib import Path; from rnnlm_tui.schema.config import *; from"
+        " rnnlm_tui.corpus.corpus import"
+        " prepare_corpus;print(prepare_corpus(CorpusConfig(source=sys.argv[1]),"
+        " TokenizerConfig(kind='byte'), TrainingConfig(), Path(sys.argv[2]), lambda _: None).path)"
     )
     command = [sys.executable, "-c", code, corpus.source, str(root)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -214,16 +268,28 @@ def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
 
 def test_progress_is_in_bytes_and_never_passes_its_total(tmp_path: Path) -> None:
     told: list[Progress] = []
-    prepare_corpus(write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", told.append)
-    assert list(dict.fromkeys(progress.phase for progress in told)) == ["checking", "reading", "tokenizer", "encoding", "baseline"]
+    prepare_corpus(
+        write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", told.append
+    )
+    assert list(dict.fromkeys(progress.phase for progress in told)) == [
+        "checking",
+        "reading",
+        "tokenizer",
+        "encoding",
+        "baseline",
+    ]
     assert all(0 <= progress.done <= progress.total for progress in told)
     assert told[-1].done == told[-1].total
     size = (tmp_path / "a.txt").stat().st_size
-    assert {progress.total for progress in told if progress.phase in ("reading", "encoding")} == {size}
+    assert {progress.total for progress in told if progress.phase in ("reading", "encoding")} == {
+        size
+    }
 
 
-def test_the_baseline_tells_how_far_it_is_and_heeds_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter, "INTERVAL_SECONDS", 0.0)
+def test_the_baseline_tells_how_far_it_is_and_heeds_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(ngram, "_CHUNK", 100)
     told: list[Progress] = []
 
@@ -233,16 +299,24 @@ def test_the_baseline_tells_how_far_it_is_and_heeds_a_stop(tmp_path: Path, monke
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare_corpus(write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", stop_when_half_done)
+        prepare_corpus(
+            write(tmp_path / "a.txt"),
+            WORDS,
+            TrainingConfig(),
+            tmp_path / "corpora",
+            stop_when_half_done,
+        )
     done = [progress.done for progress in told if progress.phase == "baseline"]
     assert len(done) > 5
     assert done == sorted(done)
 
 
-def test_a_stopped_preparation_is_taken_up_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "_BATCH_LINES", 10)
-    monkeypatch.setattr(encoding, "KEPT_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(meter, "INTERVAL_SECONDS", 0.0)
+def test_a_stopped_preparation_is_taken_up_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits, "_BATCH_LINES", 10)
+    monkeypatch.setattr(encode, "KEPT_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(download, "INTERVAL_SECONDS", 0.0)
     corpus = write(tmp_path / "a.txt")
     whole = prepare(tmp_path / "whole", corpus)
     seen: list[Progress] = []
@@ -272,7 +346,9 @@ def test_a_stopped_preparation_is_taken_up_where_it_was(tmp_path: Path, monkeypa
     for split in SPLITS:
         assert prepared.tokens(split).tolist() == whole.tokens(split).tolist()
         assert prepared.offsets(split).tolist() == whole.offsets(split).tolist()
-    assert (prepared.path / "tokenizer.json").read_bytes() == (whole.path / "tokenizer.json").read_bytes()
+    assert (prepared.path / "tokenizer.json").read_bytes() == (
+        whole.path / "tokenizer.json"
+    ).read_bytes()
     assert left_behind(tmp_path / "corpora") == [prepared.path.name]
     assert left_behind(prepared.path) == left_behind(whole.path)
 
@@ -281,16 +357,26 @@ def test_a_stopped_preparation_is_taken_up_where_it_was(tmp_path: Path, monkeypa
 def test_a_killed_preparation_is_taken_up_by_the_next(tmp_path: Path, phase: str) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     code = (
-        "import os, sys; from pathlib import Path; from rnnlm_tui.contract.config import *; from rnnlm_tui.corpus.token_store import prepare_corpus;"
-        "prepare_corpus(CorpusConfig(source=sys.argv[1]), TokenizerConfig(kind='word', vocab_size=1000), TrainingConfig(), Path(sys.argv[2]),"
+        "import os, sys; from pathlib import Path; from rnnlm_tui.schema.config import *; from"
+        " rnnlm_tui.corpus.corpus import"
+        " prepare_corpus;prepare_corpus(CorpusConfig(source=sys.argv[1]),"
+        " TokenizerConfig(kind='word', vocab_size=1000), TrainingConfig(), Path(sys.argv[2]),"
         " lambda progress: os.kill(os.getpid(), 9) if progress.phase == sys.argv[3] else None)"
     )
-    assert subprocess.run([sys.executable, "-c", code, corpus.source, str(root), phase], check=False).returncode == -9
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code, corpus.source, str(root), phase], check=False
+        ).returncode
+        == -9
+    )
     assert left_behind(root) != []
     told: list[Progress] = []
     prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), root, told.append)
     assert ("reading" in {progress.phase for progress in told}) == (phase == "reading")
-    assert prepared.tokens("train").tolist() == prepare(tmp_path / "other", corpus).tokens("train").tolist()
+    assert (
+        prepared.tokens("train").tolist()
+        == prepare(tmp_path / "other", corpus).tokens("train").tolist()
+    )
     assert left_behind(root) == [prepared.path.name]
 
 
@@ -335,7 +421,13 @@ def test_a_local_tokenizer_at_another_path_finds_the_same_corpus(tmp_path: Path)
     found = set()
     for name in ("one", "two"):
         shutil.copytree(made.path, tmp_path / name)
-        found.add(prepare(root, corpus, TokenizerConfig(kind="pretrained", vocab_size=300, name=str(tmp_path / name))).path)
+        found.add(
+            prepare(
+                root,
+                corpus,
+                TokenizerConfig(kind="pretrained", vocab_size=300, name=str(tmp_path / name)),
+            ).path
+        )
     assert len(found) == 1
 
 
@@ -343,13 +435,27 @@ def test_a_corpus_that_an_earlier_version_prepared_still_opens(tmp_path: Path) -
     root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
     now = prepare(root, corpus)
     settings = effective_settings(corpus, WORDS)
-    settings["corpus"] = {name: value for name, value in settings["corpus"].items() if name in token_store.FORMER_FIELDS}
-    facts = {"format": 1, "rules": 1, "source": now.manifest.source_hash, **settings, "pretrained": None}
+    settings["corpus"] = {
+        name: value
+        for name, value in settings["corpus"].items()
+        if name in corpus_module.FORMER_FIELDS
+    }
+    facts = {
+        "format": 1,
+        "rules": 1,
+        "source": now.manifest.source_hash,
+        **settings,
+        "pretrained": None,
+    }
     former = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     assert now.former_hash == former
     written = json.loads((now.path / "manifest.json").read_text())
-    kept = {name: value for name, value in written.items() if name not in ("also", "enlarged")} | {"hash": former}
-    kept["corpus"] = {name: value for name, value in kept["corpus"].items() if name in token_store.FORMER_FIELDS}
+    kept = {name: value for name, value in written.items() if name not in ("also", "enlarged")} | {
+        "hash": former
+    }
+    kept["corpus"] = {
+        name: value for name, value in kept["corpus"].items() if name in corpus_module.FORMER_FIELDS
+    }
     (now.path / "manifest.json").write_text(json.dumps(kept))
     now.path.rename(root / former[:16])
     found = prepare(root, corpus)
@@ -357,17 +463,30 @@ def test_a_corpus_that_an_earlier_version_prepared_still_opens(tmp_path: Path) -
     assert found.manifest.hash == former
 
 
-def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mode(tmp_path: Path) -> None:
+def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mode(
+    tmp_path: Path,
+) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     stream, sentences = TrainingConfig(), TrainingConfig(data_mode="sentences", context_length=5)
     prepared = prepare(root, corpus, training=stream)
     model = BigramModel(stream_pairs(prepared.tokens("train")), prepared.vocab_size)
-    assert prepared.manifest.bigram == {f"{split}.stream.0": model.loss(stream_pairs(prepared.tokens(split))) for split in ("validation", "test")}
+    assert prepared.manifest.bigram == {
+        f"{split}.stream.0": model.loss(stream_pairs(prepared.tokens(split)))
+        for split in ("validation", "test")
+    }
     again = prepare(root, corpus, training=sentences)
     assert again.path == prepared.path
-    assert set(again.manifest.bigram) == {f"{split}.{mode}" for split in ("validation", "test") for mode in ("stream.0", "sentences.5")}
-    own = BigramModel(sentence_pairs(again.tokens("train"), again.offsets("train"), 5), again.vocab_size)
-    assert again.baseline_loss("test", sentences) == own.loss(sentence_pairs(again.tokens("test"), again.offsets("test"), 5))
+    assert set(again.manifest.bigram) == {
+        f"{split}.{mode}"
+        for split in ("validation", "test")
+        for mode in ("stream.0", "sentences.5")
+    }
+    own = BigramModel(
+        sentence_pairs(again.tokens("train"), again.offsets("train"), 5), again.vocab_size
+    )
+    assert again.baseline_loss("test", sentences) == own.loss(
+        sentence_pairs(again.tokens("test"), again.offsets("test"), 5)
+    )
     assert load_prepared(prepared.path) == again
 
 
@@ -381,8 +500,14 @@ def test_elman_knows_the_floor_of_its_loss_where_tokens_are_words(tmp_path: Path
 
 
 def test_text_outside_the_vocabulary_and_cut_lines_are_noted(tmp_path: Path) -> None:
-    corpus = write(tmp_path / "a.txt", [*LINES, " ".join(f"word{index}" for index in range(20_000))])
-    prepared = prepare(tmp_path / "corpora", corpus.model_copy(update={"layout": "sentences"}), TokenizerConfig(kind="word", vocab_size=8))
+    corpus = write(
+        tmp_path / "a.txt", [*LINES, " ".join(f"word{index}" for index in range(20_000))]
+    )
+    prepared = prepare(
+        tmp_path / "corpora",
+        corpus.model_copy(update={"layout": "sentences"}),
+        TokenizerConfig(kind="word", vocab_size=8),
+    )
     cut, unknown = prepared.manifest.notes
     assert "cut into several sentences" in cut
     assert "outside the vocabulary" in unknown
@@ -391,12 +516,32 @@ def test_text_outside_the_vocabulary_and_cut_lines_are_noted(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        (TrainingConfig(batch_size=50_000), "5,040 tokens|bytes, too short for a batch: 50,000 streams need at least 100,000 tokens"),
-        (TrainingConfig(batch_size=3_000), r"training split has [\d,]+ tokens, too short for a batch: 3,000 streams need at least 6,000 tokens"),
-        (TrainingConfig(batch_size=300, data_mode="sentences"), r"training split has 21\d sentences, too short for a batch: a batch holds 300 sentences"),
+        (
+            TrainingConfig(batch_size=50_000),
+            (
+                "5,040 tokens|bytes, too short for a batch: 50,000 streams need at least 100,000"
+                " tokens"
+            ),
+        ),
+        (
+            TrainingConfig(batch_size=3_000),
+            (
+                r"training split has [\d,]+ tokens, too short for a batch: 3,000 streams need at"
+                r" least 6,000 tokens"
+            ),
+        ),
+        (
+            TrainingConfig(batch_size=300, data_mode="sentences"),
+            (
+                r"training split has 21\d sentences, too short for a batch: a batch holds 300"
+                r" sentences"
+            ),
+        ),
     ],
 )
-def test_a_text_shorter_than_a_batch_says_what_it_has_and_needs(tmp_path: Path, training: TrainingConfig, message: str) -> None:
+def test_a_text_shorter_than_a_batch_says_what_it_has_and_needs(
+    tmp_path: Path, training: TrainingConfig, message: str
+) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     with pytest.raises(CorpusError, match=message):
         prepare(root, corpus, training=training)
@@ -408,9 +553,17 @@ def test_a_text_shorter_than_a_batch_says_what_it_has_and_needs(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"", "is empty"), (b"\n \n", "is empty"), (b"\0\1", "binary"), (b"caf\xe9\n" * 50, "not UTF-8"), (b"a line\n", "too short for a batch")],
+    [
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"\0\1", "binary"),
+        (b"caf\xe9\n" * 50, "not UTF-8"),
+        (b"a line\n", "too short for a batch"),
+    ],
 )
-def test_bad_sources_are_refused_and_leave_nothing(tmp_path: Path, data: bytes, message: str) -> None:
+def test_bad_sources_are_refused_and_leave_nothing(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
     (tmp_path / "a.txt").write_bytes(data)
     with pytest.raises(CorpusError, match=message):
         prepare(tmp_path / "corpora", CorpusConfig(source=str(tmp_path / "a.txt")))
@@ -424,8 +577,15 @@ def test_a_vocabulary_that_can_not_be_learned_leaves_nothing(tmp_path: Path) -> 
 
 
 def test_large_vocabularies_take_wider_tokens(tmp_path: Path) -> None:
-    lines = [" ".join(f"w{index}" for index in range(start, start + 100)) + " ." for start in range(0, 70_000, 100)]
-    prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt", [*lines, *lines]), TokenizerConfig(kind="word", vocab_size=100_000))
+    lines = [
+        " ".join(f"w{index}" for index in range(start, start + 100)) + " ."
+        for start in range(0, 70_000, 100)
+    ]
+    prepared = prepare(
+        tmp_path / "corpora",
+        write(tmp_path / "a.txt", [*lines, *lines]),
+        TokenizerConfig(kind="word", vocab_size=100_000),
+    )
     assert prepared.manifest.token_dtype == "uint32"
     assert prepared.tokens("train").dtype == np.uint32
     assert int(prepared.tokens("train").max()) > 65_535
@@ -442,11 +602,21 @@ def test_the_presidents_demo_has_its_promised_baseline(tmp_path: Path) -> None:
 
 
 def test_the_corpus_room_never_reaches_torch_or_transformers() -> None:
-    code = "import sys, rnnlm_tui.corpus.token_store, rnnlm_tui.corpus.text; print([name for name in ('torch', 'transformers', 'textual', 'rich') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.strip() == "[]"
+    code = (
+        "import sys, rnnlm_tui.corpus.corpus, rnnlm_tui.corpus.codec; print([name for name in"
+        " ('torch', 'transformers', 'textual', 'rich') if name in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        ).stdout.strip()
+        == "[]"
+    )
 
 
-def test_a_manifest_that_puts_a_large_vocabulary_into_small_numbers_is_refused_and_built_anew(tmp_path: Path) -> None:
+def test_a_manifest_that_puts_a_large_vocabulary_into_small_numbers_is_refused_and_built_anew(
+    tmp_path: Path,
+) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     prepared = prepare(root, corpus)
     path = prepared.path / "manifest.json"
@@ -464,7 +634,10 @@ def test_a_short_text_keeps_enough_to_choose_a_checkpoint_by_and_says_so(tmp_pat
     size = (tmp_path / "a.txt").stat().st_size
     assert prepared.manifest.splits["validation"].bytes == pytest.approx(50_000 * 0.95, rel=0.1)
     assert 1_000_000 < size < 1_500_000
-    assert prepared.manifest.notes[0] == "validation takes 4 % of the text instead of 0.2 %: a smaller set would be too noisy"
+    assert (
+        prepared.manifest.notes[0]
+        == "validation takes 4 % of the text instead of 0.2 %: a smaller set would be too noisy"
+    )
     assert prepared.manifest.enlarged
     assert prepared.former_hash == ""  # an earlier version would have made other files
 
@@ -478,7 +651,11 @@ def test_a_share_that_is_large_enough_is_kept_as_it_was_asked_for(tmp_path: Path
 
 def test_sentences_in_both_training_and_test_are_noted(tmp_path: Path) -> None:
     unique = [f"this is the long sentence number {number} of the text" for number in range(400)]
-    prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt", [*unique, *unique[:20], "Yes."]), training=TrainingConfig(batch_size=2))
+    prepared = prepare(
+        tmp_path / "corpora",
+        write(tmp_path / "a.txt", [*unique, *unique[:20], "Yes."]),
+        training=TrainingConfig(batch_size=2),
+    )
     notes = [note for note in prepared.manifest.notes if "also occur in the training text" in note]
     assert len(notes) == 1
     assert notes[0].startswith("20 of 21 test sentences (95 %)")
@@ -492,8 +669,16 @@ def test_short_or_generated_sentences_that_repeat_are_not_told(tmp_path: Path) -
 def test_the_preset_chars_keeps_a_text_of_your_own_character_by_character(tmp_path: Path) -> None:
     text = "".join(f"def f{number}(x):\n\treturn x +  {number}\n\n\n" for number in range(400))
     (tmp_path / "input.txt").write_text(text)
-    config = parse_config(merge(CHARS, {"corpus.source": str(tmp_path / "input.txt"), "training.batch_size": 4}))
-    prepared = prepare_corpus(config.corpus, config.tokenizer, config.training, tmp_path / "corpora", lambda _: None)
+    config = parse_config(
+        merge(CHARS, {"corpus.source": str(tmp_path / "input.txt"), "training.batch_size": 4})
+    )
+    prepared = prepare_corpus(
+        config.corpus, config.tokenizer, config.training, tmp_path / "corpora", lambda _: None
+    )
     codec = TextCodec(prepared.path)
-    assert (config.training.data_mode, config.model.cell_type, codec.kind) == ("stream", "lstm", "character")
+    assert (config.training.data_mode, config.model.cell_type, codec.kind) == (
+        "stream",
+        "lstm",
+        "character",
+    )
     assert "".join(codec.decode(prepared.tokens(split).tolist()) for split in SPLITS) == text

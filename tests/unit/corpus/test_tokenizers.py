@@ -10,18 +10,30 @@ from pathlib import Path
 import pytest
 from tokenizers import pre_tokenizers
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.corpus import encoders, tokenizers
-from rnnlm_tui.corpus.encoders import line_encoder
-from rnnlm_tui.corpus.text import TextCodec
-from rnnlm_tui.corpus.tokenizers import EOS, PAD, UNK, BuiltTokenizer, build_tokenizer, byte_names, looks_tokenized
+from rnnlm_tui.corpus import tokenizers
+from rnnlm_tui.corpus import tokenizers as tokenizers_module
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.tokenizers import (
+    EOS,
+    PAD,
+    UNK,
+    BuiltTokenizer,
+    build_tokenizer,
+    byte_names,
+    line_encoder,
+    looks_tokenized,
+)
 from rnnlm_tui.errors import TokenizerError
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
 from tests.fakes.llama_tokenizer import ADDED, write_tokenizer
 
 from .conftest import LINES, Builder
 
 PROSE = tuple(
-    f"{name} went to the {place} {count} times, didn't {name}?" for name in ("Ann", "Bob", "Cyd") for place in ("sea", "hill", "shop") for count in range(30)
+    f"{name} went to the {place} {count} times, didn't {name}?"
+    for name in ("Ann", "Bob", "Cyd")
+    for place in ("sea", "hill", "shop")
+    for count in range(30)
 )
 
 
@@ -38,11 +50,17 @@ def test_bpe_has_exactly_the_vocabulary_that_was_asked_for(build: Builder) -> No
 
 
 def test_bpe_is_the_same_each_time(build: Builder) -> None:
-    assert build("bpe", 320, lines=PROSE).tokenizer.to_str() == build("bpe", 320, lines=PROSE).tokenizer.to_str()
+    assert (
+        build("bpe", 320, lines=PROSE).tokenizer.to_str()
+        == build("bpe", 320, lines=PROSE).tokenizer.to_str()
+    )
 
 
 def test_bpe_that_the_text_can_not_fill_says_what_it_gives(build: Builder) -> None:
-    with pytest.raises(TokenizerError, match=r"gives a BPE vocabulary of \d+ types, tokenizer.vocab_size asks for 5,000"):
+    with pytest.raises(
+        TokenizerError,
+        match=r"gives a BPE vocabulary of \d+ types, tokenizer.vocab_size asks for 5,000",
+    ):
         build("bpe", 5_000)
 
 
@@ -62,14 +80,28 @@ def test_vocab_size_bounds_words_and_characters_to_the_most_frequent(build: Buil
 
 
 def test_words_are_split_from_punctuation_in_ordinary_text_only(build: Builder) -> None:
-    assert build("word", lines=("Don't go, Bob.",)).tokenizer.encode("Don't go, Bob.").tokens == [" Don't", " go", ",", " Bob", "."]
-    assert build("word", lines=("the <unk> n.v. sees",), tokenized=True).tokenizer.encode("the <unk> n.v.").tokens == ["the", UNK, "n.v."]
+    assert build("word", lines=("Don't go, Bob.",)).tokenizer.encode("Don't go, Bob.").tokens == [
+        " Don't",
+        " go",
+        ",",
+        " Bob",
+        ".",
+    ]
+    assert build("word", lines=("the <unk> n.v. sees",), tokenized=True).tokenizer.encode(
+        "the <unk> n.v."
+    ).tokens == ["the", UNK, "n.v."]
 
 
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (("the boys see the dog .", "mr. <unk> is chairman of <unk> n.v. the dutch publishing group"), True),
+        (
+            (
+                "the boys see the dog .",
+                "mr. <unk> is chairman of <unk> n.v. the dutch publishing group",
+            ),
+            True,
+        ),
         (("We came, we saw.", "Then we left, tired.", "No more"), False),
         ((), False),
     ],
@@ -80,9 +112,20 @@ def test_tokenized_text_is_recognised(lines: tuple[str, ...], expected: bool) ->
 
 @pytest.mark.parametrize("kind", ["byte", "character", "bpe", "word"])
 @pytest.mark.parametrize("tokenized", [False, True])
-def test_fast_encoders_give_exactly_what_the_tokenizer_gives(build: Builder, kind: str, tokenized: bool) -> None:
+def test_fast_encoders_give_exactly_what_the_tokenizer_gives(
+    build: Builder, kind: str, tokenized: bool
+) -> None:
     built = build(kind, 290, tokenized=tokenized, lines=LINES[:3] + PROSE)
-    texts = [*LINES, *LINES, "  two  in front", "x", "<eos> as text", "a\u00a0b\u2003c\x1cd", "'s 're it's", "…—“q”"]
+    texts = [
+        *LINES,
+        *LINES,
+        "  two  in front",
+        "x",
+        "<eos> as text",
+        "a\u00a0b\u2003c\x1cd",
+        "'s 're it's",
+        "…—“q”",
+    ]
     encode = line_encoder(built)
     for chosen in (texts, texts, list(PROSE), texts[-2:], ["  "]):
         ids, lengths = encode([text.encode() for text in chosen])
@@ -92,9 +135,9 @@ def test_fast_encoders_give_exactly_what_the_tokenizer_gives(build: Builder, kin
 
 
 def test_the_cache_of_words_stays_bounded(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "CACHED_WORDS", 100)
-    encode = encoders.line_encoder(build("word", tokenized=True))
-    assert isinstance(encode, encoders.WordCache)
+    monkeypatch.setattr(tokenizers_module, "CACHED_WORDS", 100)
+    encode = tokenizers_module.line_encoder(build("word", tokenized=True))
+    assert isinstance(encode, tokenizers_module.WordCache)
     for start in range(0, 500, 50):
         encode([" ".join(f"w{index}" for index in range(start, start + 50)).encode()])
         assert len(encode._table.lengths) <= 200
@@ -109,7 +152,12 @@ def test_special_tokens_written_in_a_text_are_text(build: Builder) -> None:
 
 def test_prompts_are_folded_as_the_corpus_was(build: Builder) -> None:
     for kind in ("word", "bpe", "character"):
-        tokenizer = build(kind, 300, corpus=CorpusConfig(lowercase=True, mask_digits=True), lines=("see you in ###", *PROSE)).tokenizer
+        tokenizer = build(
+            kind,
+            300,
+            corpus=CorpusConfig(lowercase=True, mask_digits=True),
+            lines=("see you in ###", *PROSE),
+        ).tokenizer
         assert tokenizer.encode("SEE you in 1984").ids == tokenizer.encode("see you in ###").ids
 
 
@@ -124,69 +172,134 @@ def test_the_saved_config_tells_a_reader_what_it_must_know(build: Builder, tmp_p
 
 
 def pretrained(name: Path | str, vocab_size: int, *, eos: bool = True) -> TokenizerConfig:
-    return TokenizerConfig(kind="pretrained", name=str(name), vocab_size=vocab_size, end_of_sentence=eos)
+    return TokenizerConfig(
+        kind="pretrained", name=str(name), vocab_size=vocab_size, end_of_sentence=eos
+    )
 
 
 def test_a_local_folder_is_loaded_as_a_pretrained_tokenizer(build: Builder, tmp_path: Path) -> None:
     own = build("bpe", 300, lines=PROSE)
     own.save(tmp_path, "\n")
-    loaded = build_tokenizer(pretrained(tmp_path, 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
-    assert (loaded.kind, loaded.vocab_size, loaded.pad_id, loaded.eos_id) == ("pretrained", 300, 0, 1)
+    loaded = build_tokenizer(
+        pretrained(tmp_path, 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None
+    )
+    assert (loaded.kind, loaded.vocab_size, loaded.pad_id, loaded.eos_id) == (
+        "pretrained",
+        300,
+        0,
+        1,
+    )
     assert loaded.encode([PROSE[0]]) == own.encode([PROSE[0]])
-    with pytest.raises(TokenizerError, match=r"has 300 types, tokenizer.vocab_size says 2,048") as raised:
-        build_tokenizer(pretrained(tmp_path, 2_048), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    with pytest.raises(
+        TokenizerError, match=r"has 300 types, tokenizer.vocab_size says 2,048"
+    ) as raised:
+        build_tokenizer(
+            pretrained(tmp_path, 2_048), CorpusConfig(), lambda: iter([]), size=0, tokenized=None
+        )
     assert raised.value.hint == "set tokenizer.vocab_size=300"
 
 
-def test_padding_of_a_pretrained_tokenizer_falls_back_to_its_end_token(build: Builder, tmp_path: Path) -> None:
+def test_padding_of_a_pretrained_tokenizer_falls_back_to_its_end_token(
+    build: Builder, tmp_path: Path
+) -> None:
     build("bpe", 300, lines=PROSE).save(tmp_path, "\n")
     path = tmp_path / "tokenizer_config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"pad_token": None}))
-    loaded = build_tokenizer(pretrained(tmp_path, 300, eos=False), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    loaded = build_tokenizer(
+        pretrained(tmp_path, 300, eos=False),
+        CorpusConfig(),
+        lambda: iter([]),
+        size=0,
+        tokenized=None,
+    )
     assert (loaded.pad, loaded.eos_id) == (EOS, None)
     path.write_text(json.dumps(config | {"pad_token": None, "eos_token": None}))
     for eos, message in ((True, "has no end token"), (False, "neither a padding nor an end token")):
         with pytest.raises(TokenizerError, match=message):
-            build_tokenizer(pretrained(tmp_path, 300, eos=eos), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+            build_tokenizer(
+                pretrained(tmp_path, 300, eos=eos),
+                CorpusConfig(),
+                lambda: iter([]),
+                size=0,
+                tokenized=None,
+            )
 
 
 def test_a_tokenizer_like_the_books_brings_none_of_its_traps(tmp_path: Path) -> None:
-    """It counts tokens added behind its vocabulary, adds BOS, pads on the left, cuts at 8 tokens, and its padding is its end token."""
+    """It counts tokens added behind its vocabulary, adds BOS, pads on the left, cuts at 8 tokens,
+    and its padding is its end token."""
     size = write_tokenizer(tmp_path / "given", PROSE, 330)
-    loaded = build_tokenizer(pretrained(tmp_path / "given", size, eos=False), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    loaded = build_tokenizer(
+        pretrained(tmp_path / "given", size, eos=False),
+        CorpusConfig(),
+        lambda: iter([]),
+        size=0,
+        tokenized=None,
+    )
     assert loaded.vocab_size == size == 330 + len(ADDED)
     assert (loaded.pad, loaded.pad_id, loaded.eos_id) == (ADDED[0], 330, None)
     with pytest.raises(TokenizerError, match=r"has 333 types, tokenizer.vocab_size says 330"):
-        build_tokenizer(pretrained(tmp_path / "given", 330, eos=False), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+        build_tokenizer(
+            pretrained(tmp_path / "given", 330, eos=False),
+            CorpusConfig(),
+            lambda: iter([]),
+            size=0,
+            tokenized=None,
+        )
     (tmp_path / "kept").mkdir()
     loaded.save(tmp_path / "kept", "\n")
     codec = TextCodec(tmp_path / "kept")
     long, short = loaded.encode([PROSE[0], "Ann went"])
-    assert loaded.encode(["Ann went"])[0] == codec.encode("Ann went") == codec.prompt_ids("Ann went", after_end=False) == short
+    assert (
+        loaded.encode(["Ann went"])[0]
+        == codec.encode("Ann went")
+        == codec.prompt_ids("Ann went", after_end=False)
+        == short
+    )
     assert len(long) > 8
     assert not {loaded.pad_id, loaded.tokenizer.token_to_id("<s>")} & {*long, *short}
     assert codec.decode(long) == PROSE[0]
-    assert json.loads((tmp_path / "kept" / "tokenizer_config.json").read_text())["padding_side"] == "right"
+    assert (
+        json.loads((tmp_path / "kept" / "tokenizer_config.json").read_text())["padding_side"]
+        == "right"
+    )
 
 
-def test_the_end_token_of_a_tokenizer_whose_padding_it_is_ends_sentences_where_asked(tmp_path: Path) -> None:
+def test_the_end_token_of_a_tokenizer_whose_padding_it_is_ends_sentences_where_asked(
+    tmp_path: Path,
+) -> None:
     size = write_tokenizer(tmp_path, PROSE, 330)
-    loaded = build_tokenizer(pretrained(tmp_path, size), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    loaded = build_tokenizer(
+        pretrained(tmp_path, size), CorpusConfig(), lambda: iter([]), size=0, tokenized=None
+    )
     assert loaded.eos_id == loaded.pad_id == 330
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_an_end_token_that_also_stands_for_the_unknown_is_no_unknown_word(build: Builder, tmp_path: Path, padded: bool) -> None:
-    """As GPT-2's tokenizer has it: one token is the end, the padding and the unknown word; `padded`: sentences have no end token."""
+def test_an_end_token_that_also_stands_for_the_unknown_is_no_unknown_word(
+    build: Builder, tmp_path: Path, padded: bool
+) -> None:
+    """As GPT-2's tokenizer has it: one token is the end, the padding and the unknown word;
+    `padded`: sentences have no end token."""
     build("bpe", 300, lines=PROSE).save(tmp_path, "\n")
     path = tmp_path / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": None, "unk_token": EOS}))
-    loaded = build_tokenizer(pretrained(tmp_path, 300, eos=not padded), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"pad_token": None, "unk_token": EOS})
+    )
+    loaded = build_tokenizer(
+        pretrained(tmp_path, 300, eos=not padded),
+        CorpusConfig(),
+        lambda: iter([]),
+        size=0,
+        tokenized=None,
+    )
     (tmp_path / "kept").mkdir()
     loaded.save(tmp_path / "kept", "\n")
     kept = tmp_path / "kept" / "tokenizer_config.json"
-    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"unk_token": EOS}))  # as earlier versions wrote it
+    kept.write_text(
+        json.dumps(json.loads(kept.read_text()) | {"unk_token": EOS})
+    )  # as earlier versions wrote it
     codec = TextCodec(tmp_path / "kept")
     assert loaded.unk_id is None
     assert codec.unk_id is None
@@ -195,20 +308,37 @@ def test_an_end_token_that_also_stands_for_the_unknown_is_no_unknown_word(build:
 
 def test_pickles_and_folders_without_a_tokenizer_are_refused_unopened(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.pt").write_bytes(pickle.dumps({"vocabulary": ["a"]}))
-    for name, message in ((tmp_path / "tokenizer.pt", "is a file"), (tmp_path, "holds no tokenizer.json")):
+    for name, message in (
+        (tmp_path / "tokenizer.pt", "is a file"),
+        (tmp_path, "holds no tokenizer.json"),
+    ):
         with pytest.raises(TokenizerError, match=message) as raised:
-            build_tokenizer(pretrained(name, 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+            build_tokenizer(
+                pretrained(name, 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None
+            )
         assert "never opened" in raised.value.hint
 
 
-def test_a_pretrained_tokenizer_that_is_nowhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pretrained_tokenizer_that_is_nowhere_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TokenizerError, match=r'"nobody/no-such-tokenizer" can\'t be loaded') as raised:
-        build_tokenizer(pretrained("nobody/no-such-tokenizer", 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+    with pytest.raises(
+        TokenizerError, match=r'"nobody/no-such-tokenizer" can\'t be loaded'
+    ) as raised:
+        build_tokenizer(
+            pretrained("nobody/no-such-tokenizer", 300),
+            CorpusConfig(),
+            lambda: iter([]),
+            size=0,
+            tokenized=None,
+        )
     assert "\n" not in raised.value.message
 
 
-def test_merges_are_learned_from_so_many_different_words_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merges_are_learned_from_so_many_different_words_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(tokenizers, "LEARNED_WORDS", 1_000)
     read = 0
 
@@ -218,6 +348,8 @@ def test_merges_are_learned_from_so_many_different_words_at_most(monkeypatch: py
             read += 1
             yield [f"word{number} again" for number in range(300 * batch, 300 * (batch + 1))]
 
-    built = build_tokenizer(TokenizerConfig(vocab_size=300), CorpusConfig(), batches, size=1_000, tokenized=None)
+    built = build_tokenizer(
+        TokenizerConfig(vocab_size=300), CorpusConfig(), batches, size=1_000, tokenized=None
+    )
     assert built.vocab_size == 300
     assert read == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.corpus.typography import fold_to_ascii, split_sentences
+from rnnlm_tui.corpus.builtin import fold_to_ascii, split_sentences
 
 
 def test_typography_becomes_ascii_with_the_same_meaning() -> None:
@@ -16,8 +16,14 @@ def test_typography_becomes_ascii_with_the_same_meaning() -> None:
     ("paragraph", "sentences"),
     [
         ("We came. We saw! Did we? Yes.", ["We came.", "We saw!", "Did we?", "Yes."]),
-        ("Mr. Speaker, Dr. King met J. Michael Johnson. He left.", ["Mr. Speaker, Dr. King met J. Michael Johnson.", "He left."]),
-        ("The U.S. Senate met. In the U.S. The sun rose.", ["The U.S. Senate met.", "In the U.S.", "The sun rose."]),
+        (
+            "Mr. Speaker, Dr. King met J. Michael Johnson. He left.",
+            ["Mr. Speaker, Dr. King met J. Michael Johnson.", "He left."],
+        ),
+        (
+            "The U.S. Senate met. In the U.S. The sun rose.",
+            ["The U.S. Senate met.", "In the U.S.", "The sun rose."],
+        ),
         ('He said, "Let us begin." They began.', ['He said, "Let us begin."', "They began."]),
         ("It cost $3.5 million. 40 states paid.", ["It cost $3.5 million.", "40 states paid."]),
         ("Wait... Then go.", ["Wait...", "Then go."]),

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnlm_tui.contract.config import RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
 
 VOCAB_SIZE = 23
 
@@ -28,7 +28,8 @@ def small_model(
     pad_id: int | None = None,
     seed: int = 3,
 ) -> RecurrentLanguageModel:
-    """`all_dropouts`: the same units at every time step, whole words and state-to-state weights (where the cell has any) as well."""
+    """`all_dropouts`: the same units at every time step, whole words and state-to-state weights
+    (where the cell has any) as well."""
     return RecurrentLanguageModel(
         vocab_size=vocab_size,
         embedding_dim=width,
@@ -78,7 +79,9 @@ def trainer_of(
 ) -> Trainer:
     """A fresh trainer with dropout, clipping and a cosine schedule; seeds the global generators."""
     seed_everything(seed)
-    model = small_model(cell_type=cell_type, dropout=dropout, all_dropouts=all_dropouts, tie_weights=True, seed=seed)
+    model = small_model(
+        cell_type=cell_type, dropout=dropout, all_dropouts=all_dropouts, tie_weights=True, seed=seed
+    )
     return Trainer(
         model,
         batches_of(data_mode),

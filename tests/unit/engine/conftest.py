@@ -1,4 +1,5 @@
-"""One thread for every test of the engine: the machine is shared and small products gain nothing from more."""
+"""One thread for every test of the engine: the machine is shared and small products gain nothing
+from more."""
 
 from __future__ import annotations
 

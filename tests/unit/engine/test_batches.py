@@ -1,4 +1,5 @@
-"""Batches: every target at its place, the same in every process, and in the number that was estimated."""
+"""Batches: every target at its place, the same in every process, and in the number that was
+estimated."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlm_tui.contract.config import RunConfig, TrainingConfig
-from rnnlm_tui.contract.estimates import steps_per_epoch
 from rnnlm_tui.engine import batches
 from rnnlm_tui.engine.batches import Batch, Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.schema.config import RunConfig, TrainingConfig
+from rnnlm_tui.schema.estimates import steps_per_epoch
 
 from .builders import batches_of, sentences, text
 
@@ -24,14 +25,26 @@ def one_pass(batches: Batches, epoch: int = 0) -> list[Batch]:
 
 
 def counted(batches: list[Batch]) -> list[int]:
-    return sorted(int(target) for batch in batches for target in batch.targets_BT.flatten() if target != IGNORED)
+    return sorted(
+        int(target)
+        for batch in batches
+        for target in batch.targets_BT.flatten()
+        if target != IGNORED
+    )
 
 
-@pytest.mark.parametrize(("length", "streams", "bptt"), [(101, 4, 5), (200, 4, 10), (57, 7, 100), (9, 8, 1)])
-def test_streams_hold_contiguous_text_with_every_target_once(length: int, streams: int, bptt: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "streams", "bptt"), [(101, 4, 5), (200, 4, 10), (57, 7, 100), (9, 8, 1)]
+)
+def test_streams_hold_contiguous_text_with_every_target_once(
+    length: int, streams: int, bptt: int
+) -> None:
     tokens = np.arange(length, dtype=np.uint16)
     windows = one_pass(StreamBatches(tokens, streams, bptt))
-    inputs, targets = (torch.cat(parts, dim=1) for parts in ([w.inputs_BT for w in windows], [w.targets_BT for w in windows]))
+    inputs, targets = (
+        torch.cat(parts, dim=1)
+        for parts in ([w.inputs_BT for w in windows], [w.targets_BT for w in windows])
+    )
     per_stream = (length - 1) // streams
     assert torch.equal(inputs.flatten(), torch.arange(streams * per_stream))
     assert torch.equal(targets, inputs + 1)
@@ -40,22 +53,32 @@ def test_streams_hold_contiguous_text_with_every_target_once(length: int, stream
     assert [window.starts_epoch for window in windows] == [True] + [False] * (len(windows) - 1)
 
 
-@pytest.mark.parametrize(("length", "streams", "bptt"), [(101, 4, 5), (200, 4, 10), (57, 7, 100), (9, 8, 1)])
+@pytest.mark.parametrize(
+    ("length", "streams", "bptt"), [(101, 4, 5), (200, 4, 10), (57, 7, 100), (9, 8, 1)]
+)
 def test_stream_steps_are_those_estimated(length: int, streams: int, bptt: int) -> None:
     config = RunConfig(training=TrainingConfig(batch_size=streams, bptt=bptt))
-    assert StreamBatches(text(length), streams, bptt).steps_per_epoch == steps_per_epoch(config, length, 1)
+    assert StreamBatches(text(length), streams, bptt).steps_per_epoch == steps_per_epoch(
+        config, length, 1
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 37, 100])
 def test_sentence_steps_are_those_estimated(batch_size: int) -> None:
     tokens, offsets = sentences(37)
     config = RunConfig(training=TrainingConfig(data_mode="sentences", batch_size=batch_size))
-    assert SentenceBatches(tokens, offsets, batch_size, 7, 0).steps_per_epoch == steps_per_epoch(config, len(tokens), 37)
+    assert SentenceBatches(tokens, offsets, batch_size, 7, 0).steps_per_epoch == steps_per_epoch(
+        config, len(tokens), 37
+    )
 
 
 def test_sentences_are_cut_padded_on_the_right_and_in_file_order_without_shuffle() -> None:
     tokens = np.array([5, 6, 7, 8, 9, 1, 2, 3], dtype=np.uint16)
-    (batch,) = one_pass(SentenceBatches(tokens, np.array([0, 5, 6, 8], dtype=np.uint64), 4, 4, pad_id=0, shuffle=False))
+    (batch,) = one_pass(
+        SentenceBatches(
+            tokens, np.array([0, 5, 6, 8], dtype=np.uint64), 4, 4, pad_id=0, shuffle=False
+        )
+    )
     # The sentence of one token is skipped; the first is cut at four.
     assert batch.inputs_BT.tolist() == [[5, 6, 7], [2, 0, 0]]
     assert batch.targets_BT.tolist() == [[6, 7, 8], [3, IGNORED, IGNORED]]
@@ -71,7 +94,9 @@ def test_shuffling_changes_the_order_each_pass_and_keeps_every_target() -> None:
     assert counted(first) == counted(second)
     assert first[0].inputs_BT.tolist() != second[0].inputs_BT.tolist()
     tokens, offsets = sentences(37)
-    assert counted(first) == counted(one_pass(SentenceBatches(tokens, offsets, 8, 7, 0, shuffle=False)))
+    assert counted(first) == counted(
+        one_pass(SentenceBatches(tokens, offsets, 8, 7, 0, shuffle=False))
+    )
 
 
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
@@ -91,7 +116,11 @@ def test_tokens_that_reside_on_a_device_give_the_same_batches(data_mode: str) ->
     for one, other in zip(one_pass(from_file, 1), one_pass(resident, 1), strict=True):
         assert torch.equal(one.inputs_BT, other.inputs_BT)
         assert torch.equal(one.targets_BT, other.targets_BT)
-        assert (one.tokens, one.continues, one.starts_epoch) == (other.tokens, other.continues, other.starts_epoch)
+        assert (one.tokens, one.continues, one.starts_epoch) == (
+            other.tokens,
+            other.continues,
+            other.starts_epoch,
+        )
 
 
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
@@ -106,7 +135,10 @@ def test_batches_read_memory_mapped_files(tmp_path: Path) -> None:
     tokens = text(50)
     tokens.tofile(tmp_path / "train.bin")
     mapped = np.memmap(tmp_path / "train.bin", dtype=np.uint16, mode="r")
-    assert torch.equal(StreamBatches(mapped, 3, 5).batch(0, 1).inputs_BT, StreamBatches(tokens, 3, 5).batch(0, 1).inputs_BT)
+    assert torch.equal(
+        StreamBatches(mapped, 3, 5).batch(0, 1).inputs_BT,
+        StreamBatches(tokens, 3, 5).batch(0, 1).inputs_BT,
+    )
 
 
 def test_too_short_a_text_is_refused_with_its_length() -> None:
@@ -122,11 +154,19 @@ def test_sentences_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch, with
     lengths = np.array([5, 1, 9, 2, 0, 3, 12, 1, 4, 7], np.int64)
     ends = np.cumsum(lengths)
     offsets = np.concatenate([[0], ends if with_end else ends[:-1]]).astype(np.uint64)
-    expected = [(int(end - length), min(int(length), 6)) for end, length in zip(ends, lengths, strict=True) if length >= 2]
+    expected = [
+        (int(end - length), min(int(length), 6))
+        for end, length in zip(ends, lengths, strict=True)
+        if length >= 2
+    ]
     for block in range(1, 12):
         monkeypatch.setattr(batches, "_BLOCK_SENTENCES", block)
-        made = SentenceBatches(np.arange(ends[-1]).astype(np.uint16), offsets, 1, 6, 0, shuffle=False)
-        found = [(int(batch.inputs_BT[0, 0]), batch.inputs_BT.shape[1] + 1) for batch in one_pass(made)]
+        made = SentenceBatches(
+            np.arange(ends[-1]).astype(np.uint16), offsets, 1, 6, 0, shuffle=False
+        )
+        found = [
+            (int(batch.inputs_BT[0, 0]), batch.inputs_BT.shape[1] + 1) for batch in one_pass(made)
+        ]
         assert found == expected
 
 

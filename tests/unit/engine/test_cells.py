@@ -1,4 +1,5 @@
-"""What every recurrent layer promises: two faces that agree, windows that carry the state, gradients that are right."""
+"""What every recurrent layer promises: two faces that agree, windows that carry the state,
+gradients that are right."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def drawn_layer(cell_type: str, inputs: int = 5, hidden: int = 4, heads: int = 2
 
 
 def drawn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+    return torch.randn(
+        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape))
+    )
 
 
 @EVERY_CELL

@@ -12,14 +12,19 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from rnnlm_tui.contract.config import RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.checkpoint import load_model, load_training_state, load_weights, write_model, write_training_state
-from rnnlm_tui.engine.device import seed_everything
-from rnnlm_tui.engine.generate import generate
+from rnnlm_tui.engine.checkpoint import (
+    load_model,
+    load_training_state,
+    load_weights,
+    write_model,
+    write_training_state,
+)
+from rnnlm_tui.engine.device import pack_random_state, seed_everything, unpack_random_state
+from rnnlm_tui.engine.generation import generate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.random_state import pack_random_state, unpack_random_state
 from rnnlm_tui.errors import CheckpointError, StorageError
+from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
 
 from .builders import small_model, tokenizer_folder, trainer_of
 
@@ -31,21 +36,37 @@ def checkpoint(tmp_path: Path) -> Path:
         trainer.train_step()
     directory = tmp_path / "step-000000003"
     directory.mkdir()
-    write_model(directory, trainer.model, tokenizer_folder(tmp_path / "codec"), generation={"temperature": 0.8})
+    write_model(
+        directory,
+        trainer.model,
+        tokenizer_folder(tmp_path / "codec"),
+        generation={"temperature": 0.8},
+    )
     write_training_state(directory, trainer)
     return directory
 
 
 def test_a_checkpoint_is_exactly_the_files_of_the_layout(checkpoint: Path) -> None:
-    model = {"config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
-    assert {path.name for path in checkpoint.iterdir()} == model | {"training_state.safetensors", "training_state.json"}
+    model = {
+        "config.json",
+        "model.safetensors",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert {path.name for path in checkpoint.iterdir()} == model | {
+        "training_state.safetensors",
+        "training_state.json",
+    }
     assert json.loads((checkpoint / "config.json").read_text())["model_type"] == "rnnlm"
     assert json.loads((checkpoint / "generation_config.json").read_text())["temperature"] == 0.8
     assert json.loads((checkpoint / "tokenizer_config.json").read_text()) == {"rnnlm_kind": "word"}
 
 
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
-def test_a_checkpoint_of_every_cell_is_written_loaded_and_sampled(cell_type: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_every_cell_is_written_loaded_and_sampled(
+    cell_type: str, tmp_path: Path
+) -> None:
     described: dict[str, object] = {
         "cell_type": cell_type,
         "num_heads": 4,
@@ -57,7 +78,13 @@ def test_a_checkpoint_of_every_cell_is_written_loaded_and_sampled(cell_type: str
         "initialization": "uniform",
         "init_scale": 0.04,
     }
-    model = RecurrentLanguageModel(vocab_size=23, embedding_dim=12, hidden_size=12, num_layers=2, **described)  # type: ignore[arg-type]
+    model = RecurrentLanguageModel(
+        vocab_size=23,
+        embedding_dim=12,
+        hidden_size=12,
+        num_layers=2,
+        **described,  # type: ignore[arg-type]
+    )
     write_model(tmp_path, model, tokenizer_folder(tmp_path / "codec"))
     loaded = load_model(tmp_path)
     assert {name: getattr(loaded, name) for name in described} == described
@@ -74,8 +101,15 @@ def test_loaded_model_equals_the_written_one(tied: bool, tmp_path: Path) -> None
     loaded = load_model(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     assert not loaded.training
-    assert (loaded.tie_weights, loaded.dropout, loaded.pad_id, loaded.num_layers) == (tied, 0.25, 2, 3)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+    assert (loaded.tie_weights, loaded.dropout, loaded.pad_id, loaded.num_layers) == (
+        tied,
+        0.25,
+        2,
+        3,
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True)
+    )
 
 
 def test_a_tied_matrix_is_stored_once(checkpoint: Path) -> None:
@@ -93,7 +127,13 @@ def test_random_generators_continue_where_they_were() -> None:
     values = json.loads(json.dumps(values))
 
     def drawn() -> list[float]:
-        return [random.gauss(0, 1), random.random(), float(np.random.standard_normal()), float(np.random.random()), torch.rand(()).item()]
+        return [
+            random.gauss(0, 1),
+            random.random(),
+            float(np.random.standard_normal()),
+            float(np.random.random()),
+            torch.rand(()).item(),
+        ]
 
     expected = drawn()
     seed_everything(6)
@@ -136,25 +176,36 @@ def test_a_model_of_another_type_is_refused_with_both_types(checkpoint: Path) ->
     (checkpoint / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
     with pytest.raises(CheckpointError, match='type "gpt2", only "rnnlm"'):
         load_model(checkpoint)
-    (checkpoint / "config.json").write_text('{"model_type": "rnnlm", "vocab_size": "many"}', encoding="utf-8")
+    (checkpoint / "config.json").write_text(
+        '{"model_type": "rnnlm", "vocab_size": "many"}', encoding="utf-8"
+    )
     with pytest.raises(CheckpointError, match="'many' is not a whole number"):
         load_model(checkpoint)
 
 
 def test_weights_of_other_names_or_shapes_are_refused_and_change_nothing(checkpoint: Path) -> None:
-    for model, message in ((small_model(tie_weights=False), "output.weight is missing"), (small_model(width=10, tie_weights=True), "has shape")):
+    for model, message in (
+        (small_model(tie_weights=False), "output.weight is missing"),
+        (small_model(width=10, tie_weights=True), "has shape"),
+    ):
         before = model.embedding.weight.detach().clone()
         with pytest.raises(CheckpointError, match=message):
             load_weights(checkpoint, model)
         assert torch.equal(model.embedding.weight, before)
 
 
-def test_a_safetensors_write_error_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_safetensors_write_error_is_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: object, **named: object) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
 
     monkeypatch.setattr("rnnlm_tui.engine.checkpoint.save_file", full)
-    with pytest.raises(StorageError, match=r"can't write .*training_state\.safetensors: .*No space left") as caught:
+    with pytest.raises(
+        StorageError, match=r"can't write .*training_state\.safetensors: .*No space left"
+    ) as caught:
         write_training_state(tmp_path, trainer_of("stream"))
     assert "free some space" in caught.value.hint
 
@@ -163,6 +214,11 @@ def test_loaded_tensors_are_aligned_so_that_products_round_as_before(checkpoint:
     trainer = trainer_of("stream")
     load_training_state(checkpoint, trainer)
     loaded = [tensor for layer in trainer.state for tensor in layer]
-    loaded += [tensor for moments in trainer.optimizer.state.values() for tensor in moments.values() if isinstance(tensor, torch.Tensor)]
+    loaded += [
+        tensor
+        for moments in trainer.optimizer.state.values()
+        for tensor in moments.values()
+        if isinstance(tensor, torch.Tensor)
+    ]
     assert loaded
     assert {tensor.data_ptr() % 64 for tensor in loaded} == {0}

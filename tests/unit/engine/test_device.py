@@ -9,10 +9,16 @@ import pytest
 import torch
 
 from rnnlm_tui.engine import device as device_module
-from rnnlm_tui.engine.device import describe, resolve_device, seed_everything, set_exactness, set_threads
-from rnnlm_tui.engine.failures import explained
+from rnnlm_tui.engine.device import (
+    describe,
+    explained,
+    resolve_device,
+    seed_everything,
+    set_exactness,
+    set_threads,
+)
 from rnnlm_tui.errors import DeviceError
-from rnnlm_tui.store.cores import usable_cores
+from rnnlm_tui.system.host import usable_cores
 
 
 @pytest.mark.parametrize(
@@ -26,13 +32,17 @@ from rnnlm_tui.store.cores import usable_cores
         (("cuda:0", "cpu"), "cpu", "cpu"),
     ],
 )
-def test_names_resolve_to_the_first_of_cuda_mps_cpu(monkeypatch: pytest.MonkeyPatch, available: tuple[str, ...], name: str, expected: str) -> None:
+def test_names_resolve_to_the_first_of_cuda_mps_cpu(
+    monkeypatch: pytest.MonkeyPatch, available: tuple[str, ...], name: str, expected: str
+) -> None:
     monkeypatch.setattr(device_module, "available_devices", lambda: available)
     assert resolve_device(name) == torch.device(expected)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:7", "mps"])
-def test_a_missing_device_is_refused_with_the_available_ones(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_missing_device_is_refused_with_the_available_ones(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr(device_module, "available_devices", lambda: ("cpu",))
     with pytest.raises(DeviceError, match=f'no device "{name}" on this machine, available: cpu'):
         resolve_device(name)
@@ -71,15 +81,25 @@ def test_exact_mode_can_be_switched_on_and_off() -> None:
 
 
 def test_out_of_memory_is_explained_with_the_shape_and_a_smaller_batch() -> None:
-    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")):
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ):
         explanation = explained(error, (128, 29))
         assert isinstance(explanation, DeviceError)
         assert "128 x 29" in explanation.message
         assert "batch_size = 64" in explanation.hint
 
 
-def test_an_operation_without_a_deterministic_version_is_named_and_other_errors_are_not_translated() -> None:
-    named = explained(RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but you set"), (1, 1))
+def test_an_operation_without_a_deterministic_version_is_named_and_other_errors_are_not_translated() -> (
+    None
+):
+    named = explained(
+        RuntimeError(
+            "cumsum_cuda_kernel does not have a deterministic implementation, but you set"
+        ),
+        (1, 1),
+    )
     assert named is not None
     assert "cumsum_cuda_kernel" in named.message
     assert explained(RuntimeError("CUBLAS_WORKSPACE_CONFIG=:4096:8"), (1, 1)) is not None

@@ -1,4 +1,5 @@
-"""Exact mode: a run that was interrupted ends in the very bits of one that was not, for every cell, in both data modes."""
+"""Exact mode: a run that was interrupted ends in the very bits of one that was not, for every cell,
+in both data modes."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def weights(model: RecurrentLanguageModel) -> list[bytes]:
 @pytest.mark.parametrize("all_dropouts", [False, True])
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
-def test_interrupted_runs_are_bit_equal_at_the_end(tmp_path: Path, cell_type: str, data_mode: str, all_dropouts: bool) -> None:
+def test_interrupted_runs_are_bit_equal_at_the_end(
+    tmp_path: Path, cell_type: str, data_mode: str, all_dropouts: bool
+) -> None:
     def fresh(seed: int) -> Trainer:
         return trainer_of(data_mode, cell_type=cell_type, all_dropouts=all_dropouts, seed=seed)
 
@@ -49,4 +52,6 @@ def test_interrupted_runs_are_bit_equal_at_the_end(tmp_path: Path, cell_type: st
     load_training_state(tmp_path, second)
     assert began + train(second, 5) == losses
     assert weights(second.model) == weights(straight.model)
-    assert [part.tolist() for layer in second.state for part in layer] == [part.tolist() for layer in straight.state for part in layer]
+    assert [part.tolist() for layer in second.state for part in layer] == [
+        part.tolist() for layer in straight.state for part in layer
+    ]

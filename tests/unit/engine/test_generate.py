@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.engine.generate import WORTH_A_LAYOUT, generate, lay_out_head
+from rnnlm_tui.engine.generation import WORTH_A_LAYOUT, generate, lay_out_head
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import InputError
 
@@ -56,7 +56,9 @@ def test_a_head_stored_by_columns_generates_the_same_text() -> None:
     assert laid_out.output.weight.t().is_contiguous()
 
     def drawn(which: RecurrentLanguageModel, count: int) -> list[int]:
-        return [one.token for one in generate(which, [1, 2], max_new_tokens=count, top_p=0.9, seed=3)]
+        return [
+            one.token for one in generate(which, [1, 2], max_new_tokens=count, top_p=0.9, seed=3)
+        ]
 
     for count in (WORTH_A_LAYOUT - 1, WORTH_A_LAYOUT):
         assert drawn(model, count) == drawn(laid_out, count)
@@ -64,5 +66,8 @@ def test_a_head_stored_by_columns_generates_the_same_text() -> None:
 
 def test_repetition_penalty_counts_the_prompt_and_the_text() -> None:
     model = small_model()
-    drawn = [one.token for one in generate(model, [1, 2], max_new_tokens=15, greedy=True, repetition_penalty=100.0)]
+    drawn = [
+        one.token
+        for one in generate(model, [1, 2], max_new_tokens=15, greedy=True, repetition_penalty=100.0)
+    ]
     assert len({1, 2, *drawn}) == 17

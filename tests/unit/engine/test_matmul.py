@@ -15,7 +15,11 @@ WEIGHT = torch.ones(300, 8)
 
 
 def with_capabilities(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "cpu_name": "a CPU", **capabilities})
+    monkeypatch.setattr(
+        torch.cpu,
+        "get_capabilities",
+        lambda: {"avx512_f": True, "cpu_name": "a CPU", **capabilities},
+    )
 
 
 def with_times(monkeypatch: pytest.MonkeyPatch, float32: float, medium: float) -> None:
@@ -39,7 +43,9 @@ def test_a_cpu_rounds_if_it_has_fast_bf16_matmul(monkeypatch: pytest.MonkeyPatch
         (1.0, 2.0, "float32", "float32 matmul: bf16 was 0.50 times as fast"),
     ],
 )
-def test_auto_chooses_the_mode_that_was_measured_faster(monkeypatch: pytest.MonkeyPatch, float32: float, medium: float, mode: str, words: str) -> None:
+def test_auto_chooses_the_mode_that_was_measured_faster(
+    monkeypatch: pytest.MonkeyPatch, float32: float, medium: float, mode: str, words: str
+) -> None:
     with_capabilities(monkeypatch, avx512_bf16=True)
     with_times(monkeypatch, float32, medium)
     chosen = choose_matmul("auto", WEIGHT)
@@ -59,7 +65,9 @@ def test_float32_is_used_even_if_slower(monkeypatch: pytest.MonkeyPatch) -> None
     assert choose_matmul("float32", WEIGHT) == matmul.Matmul("float32", None)
 
 
-def test_unsupported_medium_is_refused_with_its_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_medium_is_refused_with_its_requirements(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with_capabilities(monkeypatch)
     with pytest.raises(DeviceError, match="avx512_bf16 or amx_bf16") as refused:
         choose_matmul("medium", WEIGHT)

@@ -1,4 +1,5 @@
-"""minGRU and minLSTM against plain loops over their paper's equations, and the scan against the loop."""
+"""minGRU and minLSTM against plain loops over their paper's equations, and the scan against the
+loop."""
 
 from __future__ import annotations
 
@@ -9,9 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.cells.gated_average import gated_average
-from rnnlm_tui.engine.cells.mingru import MinGruLayer
-from rnnlm_tui.engine.cells.minlstm import MinLstmLayer
+from rnnlm_tui.engine.cells.minimal import MinGruLayer, MinLstmLayer, gated_average
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 
 HIDDEN = 4
@@ -19,7 +18,9 @@ Layer = TypeVar("Layer", MinGruLayer, MinLstmLayer)
 
 
 def drawn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+    return torch.randn(
+        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape))
+    )
 
 
 def filled(layer: Layer) -> Layer:
@@ -43,7 +44,10 @@ def plain_mingru(layer: MinGruLayer, inputs_TBE: Tensor, state_BH: Tensor) -> Te
 
 def plain_minlstm(layer: MinLstmLayer, inputs_TBE: Tensor, state_BH: Tensor) -> Tensor:
     """The paper's sequential form of minLSTM, with the gates divided by their sum."""
-    (weight_i, weight_h, weight_f), (bias_i, bias_h, bias_f) = layer.weight_ih.chunk(3), layer.bias_ih.chunk(3)
+    (weight_i, weight_h, weight_f), (bias_i, bias_h, bias_f) = (
+        layer.weight_ih.chunk(3),
+        layer.bias_ih.chunk(3),
+    )
     outputs = []
     for input_BE in inputs_TBE:
         forget = torch.sigmoid(input_BE @ weight_f.t() + bias_f)
@@ -54,13 +58,21 @@ def plain_minlstm(layer: MinLstmLayer, inputs_TBE: Tensor, state_BH: Tensor) -> 
     return torch.stack(outputs)
 
 
-def assert_equals_plain(layer: Layer, plain: Callable[[Layer, Tensor, Tensor], Tensor], length: int) -> None:
-    inputs, state, weights = drawn(length, 3, 5).requires_grad_(), drawn(3, HIDDEN).requires_grad_(), drawn(length, 3, HIDDEN)
+def assert_equals_plain(
+    layer: Layer, plain: Callable[[Layer, Tensor, Tensor], Tensor], length: int
+) -> None:
+    inputs, state, weights = (
+        drawn(length, 3, 5).requires_grad_(),
+        drawn(3, HIDDEN).requires_grad_(),
+        drawn(length, 3, HIDDEN),
+    )
     leaves = [inputs, state, *layer.parameters()]
     hidden, (after,) = layer(inputs, (state,))
     expected = plain(layer, inputs, state)
     gradients = torch.autograd.grad((hidden * weights).sum() + (after**2).sum(), leaves)
-    expected_gradients = torch.autograd.grad((expected * weights).sum() + (expected[-1] ** 2).sum(), leaves)
+    expected_gradients = torch.autograd.grad(
+        (expected * weights).sum() + (expected[-1] ** 2).sum(), leaves
+    )
     torch.testing.assert_close(hidden, expected)
     torch.testing.assert_close(gradients, expected_gradients)
 
@@ -77,30 +89,49 @@ def test_minlstm_and_its_gradients_equal_the_papers_loop(length: int) -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 8, 33])
 def test_scan_and_its_gradients_equal_the_loop(length: int) -> None:
-    leaves = [torch.sigmoid(drawn(length, 3, HIDDEN)).requires_grad_(), drawn(length, 3, HIDDEN).requires_grad_(), drawn(3, HIDDEN).requires_grad_()]
-    loop, scan = (gated_average(leaves[0], leaves[1], leaves[2], parallel=parallel) for parallel in (False, True))
+    leaves = [
+        torch.sigmoid(drawn(length, 3, HIDDEN)).requires_grad_(),
+        drawn(length, 3, HIDDEN).requires_grad_(),
+        drawn(3, HIDDEN).requires_grad_(),
+    ]
+    loop, scan = (
+        gated_average(leaves[0], leaves[1], leaves[2], parallel=parallel)
+        for parallel in (False, True)
+    )
     torch.testing.assert_close(scan, loop)
     weights = drawn(length + 1, 3, HIDDEN)[1:]
-    by_loop, by_scan = (torch.autograd.grad((hidden * weights).sum(), leaves) for hidden in (loop, scan))
+    by_loop, by_scan = (
+        torch.autograd.grad((hidden * weights).sum(), leaves) for hidden in (loop, scan)
+    )
     torch.testing.assert_close(by_scan, by_loop)
 
 
 def test_an_open_gate_returns_the_candidate_and_a_closed_one_the_state() -> None:
     candidate, state = drawn(6, 2, HIDDEN), drawn(2, HIDDEN)
     for parallel in (False, True):
-        torch.testing.assert_close(gated_average(torch.ones_like(candidate), candidate, state, parallel=parallel), candidate)
-        torch.testing.assert_close(gated_average(torch.zeros_like(candidate), candidate, state, parallel=parallel), state.expand_as(candidate))
+        torch.testing.assert_close(
+            gated_average(torch.ones_like(candidate), candidate, state, parallel=parallel),
+            candidate,
+        )
+        torch.testing.assert_close(
+            gated_average(torch.zeros_like(candidate), candidate, state, parallel=parallel),
+            state.expand_as(candidate),
+        )
 
 
 @pytest.mark.parametrize("build", [MinGruLayer, MinLstmLayer])
 @pytest.mark.parametrize("scale", [10.0, 40.0])
-def test_huge_gate_activations_stay_finite_in_float32(build: Callable[[int, int], MinGruLayer | MinLstmLayer], scale: float) -> None:
+def test_huge_gate_activations_stay_finite_in_float32(
+    build: Callable[[int, int], MinGruLayer | MinLstmLayer], scale: float
+) -> None:
     layer = build(2, HIDDEN)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()
         layer.weight_ih[:, 0], layer.weight_ih[:, 1] = 5.0, -3.0
-    inputs = (scale * torch.randn(70, 3, 2, generator=torch.Generator().manual_seed(0))).requires_grad_()  # up to ±700 at the gates
+    inputs = (
+        scale * torch.randn(70, 3, 2, generator=torch.Generator().manual_seed(0))
+    ).requires_grad_()  # up to ±700 at the gates
     hidden, (after,) = layer(inputs, layer.initial_state(3))
     (gradient,) = torch.autograd.grad(hidden.sum() + after.sum(), inputs)
     assert hidden.isfinite().all()
@@ -109,7 +140,9 @@ def test_huge_gate_activations_stay_finite_in_float32(build: Callable[[int, int]
 
 def test_default_weights_start_with_a_short_memory() -> None:
     mingru, minlstm = (
-        RecurrentLanguageModel(vocab_size=9, embedding_dim=6, hidden_size=6, num_layers=1, cell_type=cell).get_parameter("layers.0.bias_ih")
+        RecurrentLanguageModel(
+            vocab_size=9, embedding_dim=6, hidden_size=6, num_layers=1, cell_type=cell
+        ).get_parameter("layers.0.bias_ih")
         for cell in ("mingru", "minlstm")
     )
     assert (mingru[:6] == 1).all()

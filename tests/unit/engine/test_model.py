@@ -8,19 +8,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rnnlm_tui.contract.config import ModelConfig
-from rnnlm_tui.contract.estimates import parameter_count
-from rnnlm_tui.contract.presets import BOOK
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.dropout import drop_units
+from rnnlm_tui.engine.cells.base import drop_units
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import ModelConfig
+from rnnlm_tui.schema.estimates import parameter_count
+from rnnlm_tui.schema.presets import BOOK
 
 from .builders import small_model
 
 
-def built(config: ModelConfig, vocab_size: int, pad_id: int | None = None) -> RecurrentLanguageModel:
+def built(
+    config: ModelConfig, vocab_size: int, pad_id: int | None = None
+) -> RecurrentLanguageModel:
     return RecurrentLanguageModel(vocab_size=vocab_size, pad_id=pad_id, **config.model_dump())
 
 
@@ -28,14 +30,31 @@ def test_book_preset_has_the_books_parameter_count() -> None:
     assert built(BOOK.model, BOOK.tokenizer.vocab_size, pad_id=32_000).num_parameters() == 8_292_619
 
 
-@pytest.mark.parametrize(("cell_type", "tied", "initialization"), list(product(sorted(CELLS), [False, True], ["default", "book"])))
-def test_built_models_have_the_estimated_count(cell_type: str, tied: bool, initialization: str) -> None:
+@pytest.mark.parametrize(
+    ("cell_type", "tied", "initialization"),
+    list(product(sorted(CELLS), [False, True], ["default", "book"])),
+)
+def test_built_models_have_the_estimated_count(
+    cell_type: str, tied: bool, initialization: str
+) -> None:
     for width, hidden, layers, vocab_size in product([1, 7], [1, 7, 12], [1, 3], [2, 31]):
         embedding = hidden if tied else width
-        values = {"cell_type": cell_type, "embedding_dim": embedding, "hidden_size": hidden, "num_layers": layers}
-        more = {"num_heads": 4 if hidden % 4 == 0 else 1, "tie_weights": tied, "initialization": initialization}
+        values = {
+            "cell_type": cell_type,
+            "embedding_dim": embedding,
+            "hidden_size": hidden,
+            "num_layers": layers,
+        }
+        more = {
+            "num_heads": 4 if hidden % 4 == 0 else 1,
+            "tie_weights": tied,
+            "initialization": initialization,
+        }
         config = ModelConfig.model_validate({**values, **more})
-        assert built(config, vocab_size, pad_id=0).num_parameters() == parameter_count(config, vocab_size).total
+        assert (
+            built(config, vocab_size, pad_id=0).num_parameters()
+            == parameter_count(config, vocab_size).total
+        )
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -60,16 +79,23 @@ def test_windows_with_carried_state_equal_one_pass() -> None:
 
 
 @pytest.mark.parametrize("selected", [False, True])
-def test_loss_inside_forward_equals_cross_entropy_of_the_logits_without_padding(selected: bool) -> None:
+def test_loss_inside_forward_equals_cross_entropy_of_the_logits_without_padding(
+    selected: bool,
+) -> None:
     model = small_model().double()
-    tokens, targets = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([[2, 3, 4], [5, IGNORED, IGNORED]])
+    tokens, targets = (
+        torch.tensor([[1, 2, 3], [4, 5, 0]]),
+        torch.tensor([[2, 3, 4], [5, IGNORED, IGNORED]]),
+    )
     logits, _ = model(tokens, model.initial_state(2))
     rows = (targets.t().flatten() != IGNORED).nonzero().squeeze(1) if selected else None
     loss, _ = model(tokens, model.initial_state(2), targets, rows)
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
     torch.testing.assert_close(loss, expected)
     gradients = torch.autograd.grad(loss, list(model.parameters()))
-    for gradient, wanted in zip(gradients, torch.autograd.grad(expected, list(model.parameters())), strict=True):
+    for gradient, wanted in zip(
+        gradients, torch.autograd.grad(expected, list(model.parameters())), strict=True
+    ):
         torch.testing.assert_close(gradient, wanted)
 
 
@@ -83,7 +109,9 @@ def test_same_seed_gives_the_same_weights_without_the_global_generator() -> None
     before = torch.get_rng_state()
     first, second, other = small_model(seed=1), small_model(seed=1), small_model(seed=2)
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
     assert not torch.equal(first.embedding.weight, other.embedding.weight)
 
 
@@ -92,12 +120,21 @@ def test_default_weights_have_zero_output_bias_and_zero_padding_vector() -> None
     assert not model.output.bias.any()
     assert not model.embedding.weight[4].any()
     assert model.embedding.weight[5].any()
-    for name, gain in {"embedding.weight": 2.0, "layers.0.weight_ih_l0": 4.0, "layers.1.weight_hh_l0": 0.5, "layers.0.bias_ih_l0": 1.0}.items():
-        assert dict(model.named_parameters())[name].abs().max().item() == pytest.approx(gain / 12**0.5, rel=0.15)
+    for name, gain in {
+        "embedding.weight": 2.0,
+        "layers.0.weight_ih_l0": 4.0,
+        "layers.1.weight_hh_l0": 0.5,
+        "layers.0.bias_ih_l0": 1.0,
+    }.items():
+        assert dict(model.named_parameters())[name].abs().max().item() == pytest.approx(
+            gain / 12**0.5, rel=0.15
+        )
 
 
 def test_book_weights_are_xavier_matrices_and_positive_vectors() -> None:
-    config = ModelConfig(embedding_dim=64, hidden_size=64, dropout=0.0, tie_weights=False, initialization="book")
+    config = ModelConfig(
+        embedding_dim=64, hidden_size=64, dropout=0.0, tie_weights=False, initialization="book"
+    )
     model = built(config, 500, pad_id=3)
     for parameter in model.parameters():
         if parameter.dim() == 2:
@@ -112,7 +149,14 @@ def test_book_weights_are_xavier_matrices_and_positive_vectors() -> None:
 
 @pytest.mark.parametrize("scale", [0.04, 0.1])
 def test_uniform_weights_fill_their_bounds_including_biases(scale: float) -> None:
-    config = ModelConfig(embedding_dim=64, hidden_size=64, dropout=0.0, tie_weights=False, initialization="uniform", init_scale=scale)
+    config = ModelConfig(
+        embedding_dim=64,
+        hidden_size=64,
+        dropout=0.0,
+        tie_weights=False,
+        initialization="uniform",
+        init_scale=scale,
+    )
     model = built(config, 500, pad_id=3)
     assert not model.embedding.weight[3].any()
     for parameter in model.parameters():
@@ -144,7 +188,14 @@ def test_variational_dropout_uses_one_mask_for_all_time_steps_at_every_place(
         return dropped
 
     monkeypatch.setattr("rnnlm_tui.engine.model.drop_units", spied)
-    model = RecurrentLanguageModel(vocab_size=23, embedding_dim=40, hidden_size=40, num_layers=2, dropout=0.5, variational_dropout=True)
+    model = RecurrentLanguageModel(
+        vocab_size=23,
+        embedding_dim=40,
+        hidden_size=40,
+        num_layers=2,
+        dropout=0.5,
+        variational_dropout=True,
+    )
     model(torch.randint(0, 23, (3, 7)), model.initial_state(3))
     assert len(masks) == 3
     for mask in masks:
@@ -154,19 +205,37 @@ def test_variational_dropout_uses_one_mask_for_all_time_steps_at_every_place(
 
 
 def test_word_dropout_does_not_affect_a_tied_output_matrix() -> None:
-    model = RecurrentLanguageModel(vocab_size=23, embedding_dim=12, hidden_size=12, num_layers=1, embedding_dropout=0.999, tie_weights=True)
+    model = RecurrentLanguageModel(
+        vocab_size=23,
+        embedding_dim=12,
+        hidden_size=12,
+        num_layers=1,
+        embedding_dropout=0.999,
+        tie_weights=True,
+    )
     torch.manual_seed(0)
     hidden, _ = model.hidden(torch.zeros(1, 2, dtype=torch.long), model.initial_state(1))
     torch.manual_seed(0)
     logits, _ = model(torch.zeros(1, 2, dtype=torch.long), model.initial_state(1))
     # All words are dropped from the input (almost surely), none from the output.
-    torch.testing.assert_close(hidden.detach()[0, 0], torch.tanh(dict(model.named_parameters())["layers.0.bias_ih_l0"].detach()))
+    torch.testing.assert_close(
+        hidden.detach()[0, 0],
+        torch.tanh(dict(model.named_parameters())["layers.0.bias_ih_l0"].detach()),
+    )
     torch.testing.assert_close(logits, F.linear(hidden, model.output.weight, model.output.bias))
 
 
-@pytest.mark.parametrize("option", [{"dropout": 0.4, "variational_dropout": True}, {"embedding_dropout": 0.4}])
+@pytest.mark.parametrize(
+    "option", [{"dropout": 0.4, "variational_dropout": True}, {"embedding_dropout": 0.4}]
+)
 def test_awd_dropouts_apply_only_in_training_and_never_in_steps(option: dict[str, float]) -> None:
-    model = RecurrentLanguageModel(vocab_size=23, embedding_dim=12, hidden_size=12, num_layers=2, **option)  # type: ignore[arg-type]
+    model = RecurrentLanguageModel(
+        vocab_size=23,
+        embedding_dim=12,
+        hidden_size=12,
+        num_layers=2,
+        **option,  # type: ignore[arg-type]
+    )
     tokens = torch.arange(1, 21).view(2, 10)
     noisy, _ = model(tokens, model.initial_state(2))
     again, _ = model(tokens, model.initial_state(2))
@@ -197,6 +266,8 @@ def test_impossible_models_are_refused_with_the_allowed_values() -> None:
 
 
 def test_a_non_finite_state_does_not_reach_the_next_step() -> None:
-    ((state,),) = detached(((torch.tensor([[float("nan"), 0.5, float("inf")]], requires_grad=True),),))
+    ((state,),) = detached(
+        ((torch.tensor([[float("nan"), 0.5, float("inf")]], requires_grad=True),),)
+    )
     assert state.tolist() == [[0.0, 0.5, 0.0]]
     assert not state.requires_grad

@@ -18,21 +18,45 @@ from rnnlm_tui.engine.trainer import Trainer
 
 from .builders import batches_of, small_model, tokenizer_folder
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
 GPU = torch.device("cuda:0")
 
 
-def head(rows: int = 300, vocab_size: int = 500, width: int = 32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def head(
+    rows: int = 300, vocab_size: int = 500, width: int = 32
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    hidden, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((rows, width), (vocab_size, width), (vocab_size,)))
+    hidden, weight, bias = (
+        torch.randn(*shape, generator=generator)
+        for shape in ((rows, width), (vocab_size, width), (vocab_size,))
+    )
     targets = torch.randint(vocab_size, (rows,), generator=generator)
     targets[::5] = IGNORED
     return hidden, weight, bias, targets
 
 
-def trainer_on(device: torch.device, data_mode: str, *, cell_type: str = "elman", precision: str = "float32", dropout: float = 0.0) -> Trainer:
-    model = small_model(cell_type=cell_type, dropout=dropout, pad_id=0 if data_mode == "sentences" else None).to(device)
-    return Trainer(model, batches_of(data_mode), max_steps=100, learning_rate=1e-2, max_grad_norm=1.0, precision=precision)
+def trainer_on(
+    device: torch.device,
+    data_mode: str,
+    *,
+    cell_type: str = "elman",
+    precision: str = "float32",
+    dropout: float = 0.0,
+) -> Trainer:
+    model = small_model(
+        cell_type=cell_type, dropout=dropout, pad_id=0 if data_mode == "sentences" else None
+    ).to(device)
+    return Trainer(
+        model,
+        batches_of(data_mode),
+        max_steps=100,
+        learning_rate=1e-2,
+        max_grad_norm=1.0,
+        precision=precision,
+    )
 
 
 def losses(trainer: Trainer, steps: int) -> Tensor:
@@ -46,8 +70,15 @@ def test_loss_and_gradients_equal_the_cpus(reduced: bool) -> None:
     found = []
     for device in (torch.device("cpu"), GPU):
         hidden, weight, bias = (part.to(device).requires_grad_() for part in given[:3])
-        loss = mean_loss(hidden, weight, bias, given[3].to(device), reduced=reduced and device == GPU)
-        found.append([loss.detach().cpu(), *(gradient.cpu() for gradient in torch.autograd.grad(loss, [hidden, weight, bias]))])
+        loss = mean_loss(
+            hidden, weight, bias, given[3].to(device), reduced=reduced and device == GPU
+        )
+        found.append(
+            [
+                loss.detach().cpu(),
+                *(gradient.cpu() for gradient in torch.autograd.grad(loss, [hidden, weight, bias])),
+            ]
+        )
     for on_cpu, on_gpu in zip(*found, strict=True):
         assert (on_cpu - on_gpu).norm() <= (2e-2 if reduced else 1e-5) * on_cpu.norm()
 
@@ -56,7 +87,9 @@ def test_token_losses_equal_the_cpus() -> None:
     set_gpu_precision(GPU, rounded=False)
     hidden, weight, bias, targets = head()
     on_gpu = token_losses(hidden.to(GPU), weight.to(GPU), bias.to(GPU), targets.to(GPU))
-    torch.testing.assert_close(on_gpu.cpu(), token_losses(hidden, weight, bias, targets), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        on_gpu.cpu(), token_losses(hidden, weight, bias, targets), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
@@ -85,7 +118,12 @@ def test_every_layer_equals_itself_on_the_cpu(cell_type: str, length: int) -> No
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 def test_training_follows_the_cpus(data_mode: str) -> None:
     set_gpu_precision(GPU, rounded=False)
-    torch.testing.assert_close(losses(trainer_on(GPU, data_mode), 10), losses(trainer_on(torch.device("cpu"), data_mode), 10), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        losses(trainer_on(GPU, data_mode), 10),
+        losses(trainer_on(torch.device("cpu"), data_mode), 10),
+        rtol=1e-3,
+        atol=1e-3,
+    )
 
 
 def test_bf16_matmul_trains_alike_and_keeps_all_state_in_float32() -> None:
@@ -97,7 +135,9 @@ def test_bf16_matmul_trains_alike_and_keeps_all_state_in_float32() -> None:
 
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
-def test_interrupted_runs_are_bit_equal_in_exact_mode(tmp_path: Path, data_mode: str, cell_type: str) -> None:
+def test_interrupted_runs_are_bit_equal_in_exact_mode(
+    tmp_path: Path, data_mode: str, cell_type: str
+) -> None:
     set_exactness(True)
     try:
         straight = trainer_on(GPU, data_mode, cell_type=cell_type, dropout=0.2)

@@ -42,7 +42,9 @@ def test_updates_equal_the_formula_of_adamw() -> None:
 
 
 @pytest.mark.parametrize(("norm", "loss"), NOT_FINITE)
-def test_update_is_skipped_when_norm_or_loss_is_not_finite_and_the_next_one_counts_as_first(norm: float, loss: float) -> None:
+def test_update_is_skipped_when_norm_or_loss_is_not_finite_and_the_next_one_counts_as_first(
+    norm: float, loss: float
+) -> None:
     bad, fresh = parameter([1.0], [norm]), parameter([1.0], [0.5])
     optimizer, other = adamw([bad], learning_rate=0.1), adamw([fresh], learning_rate=0.1)
     update_when_finite(optimizer, torch.tensor(norm), torch.tensor(loss))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.engine.preflight import fitting_rows, largest_step, rehearse_evaluation, rehearse_step
+from rnnlm_tui.engine.memory import fitting_rows, largest_step, rehearse_evaluation, rehearse_step
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
 from tests.unit.engine.builders import trainer_of
@@ -32,7 +32,10 @@ def test_training_after_a_rehearsal_is_bit_equal(data_mode: str, optimizer: str)
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
     first = trained(rehearsed, 2)
     rehearse_step(rehearsed)  # moments and a carried state are there by now, as after a resume
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(trained(rehearsed, 1), expected, strict=True))
+    assert all(
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(trained(rehearsed, 1), expected, strict=True)
+    )
     assert not all(torch.equal(ours, theirs) for ours, theirs in zip(first, expected, strict=True))
 
 
@@ -40,16 +43,24 @@ def test_training_after_a_rehearsal_is_bit_equal(data_mode: str, optimizer: str)
 def test_no_batch_of_the_run_is_larger_than_the_one_rehearsed(data_mode: str) -> None:
     trainer = trainer_of(data_mode)
     rows, length = largest_step(trainer)
-    shapes = [trainer.batches.batch(epoch, index).inputs_BT.shape for epoch in range(3) for index in range(trainer.batches.steps_per_epoch)]
+    shapes = [
+        trainer.batches.batch(epoch, index).inputs_BT.shape
+        for epoch in range(3)
+        for index in range(trainer.batches.steps_per_epoch)
+    ]
     assert max(shape[0] for shape in shapes) == rows
     assert max(shape[1] for shape in shapes) == length
 
 
-def test_a_step_out_of_memory_reports_its_shape_and_a_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_out_of_memory_reports_its_shape_and_a_batch_that_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trainer = trainer_of("stream")
     forward = type(trainer.model).forward
 
-    def with_little_memory(self: object, tokens_BT: torch.Tensor, *arguments: object, **settings: object) -> object:
+    def with_little_memory(
+        self: object, tokens_BT: torch.Tensor, *arguments: object, **settings: object
+    ) -> object:
         if tokens_BT.shape[0] > 1:
             torch.empty(2**60)
         return forward(self, tokens_BT, *arguments, **settings)  # type: ignore[arg-type]
@@ -62,6 +73,6 @@ def test_a_step_out_of_memory_reports_its_shape_and_a_batch_that_fits(monkeypatc
 
 
 def test_an_evaluation_out_of_memory_reports_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.engine.score.token_losses", lambda *_: torch.empty(2**60))
+    monkeypatch.setattr("rnnlm_tui.engine.evaluate.token_losses", lambda *_: torch.empty(2**60))
     with pytest.raises(DeviceError, match="out of memory in an evaluation of 16 x 128 tokens"):
         rehearse_evaluation(trainer_of("stream"))

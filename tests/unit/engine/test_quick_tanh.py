@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.engine.cells.quick_tanh import tanh_, tanh_of_half_
+from rnnlm_tui.engine.cells.base import tanh_, tanh_of_half_
 
 NUMBERS = torch.cat([torch.linspace(-12, 12, 4_001), torch.tensor([-1e4, -1e-8, 0.0, 1e-8, 1e4])])
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.engine.schedule import learning_rate
+from rnnlm_tui.engine.optim import learning_rate
 
 
-def rate(step: int, *, kind: str = "cosine", warmup: int = 10, total: int = 110, final: float = 0.1) -> float:
-    return learning_rate(step, peak=0.4, kind=kind, warmup_steps=warmup, total_steps=total, final_fraction=final)
+def rate(
+    step: int, *, kind: str = "cosine", warmup: int = 10, total: int = 110, final: float = 0.1
+) -> float:
+    return learning_rate(
+        step, peak=0.4, kind=kind, warmup_steps=warmup, total_steps=total, final_fraction=final
+    )
 
 
 def test_warm_up_is_linear_and_reaches_the_peak_at_its_last_step() -> None:
@@ -43,7 +47,9 @@ def test_rate_never_rises_after_the_warm_up() -> None:
     assert rates == sorted(rates, reverse=True)
 
 
-def decayed(step: int, *, warmup: int = 0, after: int = 4, factor: float = 0.5, steps_per_epoch: int = 10) -> float:
+def decayed(
+    step: int, *, warmup: int = 0, after: int = 4, factor: float = 0.5, steps_per_epoch: int = 10
+) -> float:
     return learning_rate(
         step,
         peak=20.0,
@@ -57,19 +63,45 @@ def decayed(step: int, *, warmup: int = 0, after: int = 4, factor: float = 0.5, 
     )
 
 
-def test_decay_keeps_the_peak_for_the_first_epochs_then_halves_it_at_the_first_step_of_each() -> None:
+def test_decay_keeps_the_peak_for_the_first_epochs_then_halves_it_at_the_first_step_of_each() -> (
+    None
+):
     # Zaremba's small model: 4 epochs at the peak, then half in each further one, 13 in all.
     last_steps = [decayed(10 * epoch) for epoch in range(1, 14)]
     first_steps = [decayed(10 * epoch - 9) for epoch in range(1, 14)]
     assert last_steps == first_steps
-    assert last_steps == [20.0, 20.0, 20.0, 20.0, 10.0, 5.0, 2.5, 1.25, 0.625, 0.3125, 0.15625, 0.078125, 0.0390625]
+    assert last_steps == [
+        20.0,
+        20.0,
+        20.0,
+        20.0,
+        10.0,
+        5.0,
+        2.5,
+        1.25,
+        0.625,
+        0.3125,
+        0.15625,
+        0.078125,
+        0.0390625,
+    ]
 
 
 def test_decay_by_another_factor_equals_the_published_medium_model() -> None:
-    rates = {epoch: decayed(100 * epoch, after=6, factor=1 / 1.2, steps_per_epoch=100) for epoch in (6, 7, 8, 39)}
+    rates = {
+        epoch: decayed(100 * epoch, after=6, factor=1 / 1.2, steps_per_epoch=100)
+        for epoch in (6, 7, 8, 39)
+    }
     assert rates == pytest.approx({6: 20.0, 7: 16.6667, 8: 13.8889, 39: 20 / 1.2**33}, rel=1e-5)
 
 
 def test_decay_from_the_start_begins_in_the_first_epoch_and_a_warm_up_comes_before_it() -> None:
     assert [decayed(step, after=0, steps_per_epoch=5) for step in (1, 5, 6)] == [10.0, 10.0, 5.0]
-    assert [decayed(step, warmup=4, after=1, steps_per_epoch=3) for step in (1, 2, 4, 5, 6, 7)] == [5.0, 10.0, 20.0, 10.0, 10.0, 5.0]
+    assert [decayed(step, warmup=4, after=1, steps_per_epoch=3) for step in (1, 2, 4, 5, 6, 7)] == [
+        5.0,
+        10.0,
+        20.0,
+        10.0,
+        10.0,
+        5.0,
+    ]

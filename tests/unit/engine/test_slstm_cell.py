@@ -1,4 +1,5 @@
-"""sLSTM against a plain loop over its paper's equations; heads, weight dropout, and gates far out."""
+"""sLSTM against a plain loop over its paper's equations; heads, weight dropout, and gates far
+out."""
 
 from __future__ import annotations
 
@@ -6,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.cells.layer import WeightDroppingLayer
+from rnnlm_tui.engine.cells.base import WeightDroppingLayer, drop
 from rnnlm_tui.engine.cells.slstm import SlstmLayer
-from rnnlm_tui.engine.dropout import drop
 from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
 from rnnlm_tui.errors import InputError
 
@@ -17,7 +17,9 @@ WIDTH = HIDDEN // HEADS
 
 
 def drawn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+    return torch.randn(
+        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape))
+    )
 
 
 def drawn_layer() -> SlstmLayer:
@@ -29,8 +31,11 @@ def drawn_layer() -> SlstmLayer:
     return layer
 
 
-def plain_loop(layer: SlstmLayer, inputs_TBE: Tensor, cell: Tensor, normaliser: Tensor, hidden: Tensor) -> Tensor:
-    """Equations 8 to 14 as they stand, without a stabiliser, one head after the other; the states are (B, H)."""
+def plain_loop(
+    layer: SlstmLayer, inputs_TBE: Tensor, cell: Tensor, normaliser: Tensor, hidden: Tensor
+) -> Tensor:
+    """Equations 8 to 14 as they stand, without a stabiliser, one head after the other; the states
+    are (B, H)."""
     weights = layer.weight_ih.view(HEADS, 4, WIDTH, INPUTS)
     recurrent = layer.weight_hh.view(HEADS, 4, WIDTH, WIDTH)
     biases = layer.bias_ih.view(HEADS, 4, WIDTH)
@@ -40,7 +45,12 @@ def plain_loop(layer: SlstmLayer, inputs_TBE: Tensor, cell: Tensor, normaliser: 
         c, n, h = cell[:, own], normaliser[:, own], hidden[:, own]
         outputs = []
         for input_BE in inputs_TBE:
-            o, z, i, f = (input_BE @ weights[head, gate].t() + h @ recurrent[head, gate].t() + biases[head, gate] for gate in range(4))
+            o, z, i, f = (
+                input_BE @ weights[head, gate].t()
+                + h @ recurrent[head, gate].t()
+                + biases[head, gate]
+                for gate in range(4)
+            )
             c = torch.sigmoid(f) * c + torch.exp(i) * torch.tanh(z)
             n = torch.sigmoid(f) * n + torch.exp(i)
             h = torch.sigmoid(o) * c / n
@@ -54,14 +64,24 @@ def plain_loop(layer: SlstmLayer, inputs_TBE: Tensor, cell: Tensor, normaliser: 
 def test_layer_and_its_gradients_equal_the_papers_equations(length: int, carried: bool) -> None:
     layer = drawn_layer()
     inputs, weights = drawn(length, 3, INPUTS).requires_grad_(), drawn(length, 3, HIDDEN)
-    state = tuple(part.detach() for part in (layer(drawn(4, 3, INPUTS), layer.initial_state(3))[1] if carried else layer.initial_state(3)))
+    state = tuple(
+        part.detach()
+        for part in (
+            layer(drawn(4, 3, INPUTS), layer.initial_state(3))[1]
+            if carried
+            else layer.initial_state(3)
+        )
+    )
     cell, normaliser, hidden, stabiliser = state
     scale = torch.exp(stabiliser)
     ours, _ = layer(inputs, state)
     expected = plain_loop(layer, inputs, cell * scale, normaliser * scale, hidden)
     torch.testing.assert_close(ours, expected)
     leaves = [inputs, *layer.parameters()]
-    torch.testing.assert_close(torch.autograd.grad((ours * weights).sum(), leaves), torch.autograd.grad((expected * weights).sum(), leaves))
+    torch.testing.assert_close(
+        torch.autograd.grad((ours * weights).sum(), leaves),
+        torch.autograd.grad((expected * weights).sum(), leaves),
+    )
 
 
 def test_heads_do_not_mix_their_memories() -> None:
@@ -101,7 +121,9 @@ def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: floa
         layer.bias_ih.view(HEADS, 4, WIDTH)[:, 3] = forget
     state = layer.initial_state(3)
     for _ in range(3):
-        inputs = torch.randn(40, 3, INPUTS, generator=torch.Generator().manual_seed(4)).requires_grad_()
+        inputs = torch.randn(
+            40, 3, INPUTS, generator=torch.Generator().manual_seed(4)
+        ).requires_grad_()
         hidden, state = layer(inputs, detached((state,))[0])
         gradients = torch.autograd.grad(hidden.square().sum(), [inputs, *layer.parameters()])
         assert all(tensor.isfinite().all() for tensor in (hidden, *state, *gradients))
@@ -111,7 +133,9 @@ def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: floa
 def test_a_zero_state_is_an_empty_memory_for_any_gates() -> None:
     layer = drawn_layer().float()
     with torch.no_grad():
-        layer.bias_ih.view(HEADS, 4, WIDTH)[:, 2] = -300.0  # exp(-300) is zero in float32, unless the stabiliser follows
+        layer.bias_ih.view(HEADS, 4, WIDTH)[
+            :, 2
+        ] = -300.0  # exp(-300) is zero in float32, unless the stabiliser follows
     inputs = torch.randn(4, 3, INPUTS)
     broken = tuple(torch.full_like(part, float("nan")) for part in layer.initial_state(3))
     after_loss, fresh = layer(inputs, detached((broken,))[0]), layer(inputs, layer.initial_state(3))
@@ -123,7 +147,13 @@ def test_a_zero_state_is_an_empty_memory_for_any_gates() -> None:
 def test_default_weights_start_with_nearly_closed_forget_gates() -> None:
     def biases(initialization: str) -> Tensor:
         model = RecurrentLanguageModel(
-            vocab_size=9, embedding_dim=6, hidden_size=6, num_layers=1, cell_type="slstm", num_heads=HEADS, initialization=initialization
+            vocab_size=9,
+            embedding_dim=6,
+            hidden_size=6,
+            num_layers=1,
+            cell_type="slstm",
+            num_heads=HEADS,
+            initialization=initialization,
         )
         return dict(model.named_parameters())["layers.0.bias_ih"].detach().view(HEADS, 4, WIDTH)
 

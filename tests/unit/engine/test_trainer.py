@@ -12,8 +12,8 @@ from torch import Tensor
 from rnnlm_tui.engine.batches import SentenceBatches, StreamBatches
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
-from rnnlm_tui.engine.generate import generate
-from rnnlm_tui.engine.score import evaluate
+from rnnlm_tui.engine.evaluate import evaluate
+from rnnlm_tui.engine.generation import generate
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, RnnlmError
 
@@ -38,8 +38,13 @@ def train(trainer: Trainer, until: int) -> list[float]:
 
 
 @pytest.mark.parametrize("data_mode", MODES)
-@pytest.mark.parametrize(("optimizer", "stop_at"), [("adamw", [7]), ("adamw", [5, 12]), ("adamw", [1, 2, 19]), ("sgd", [7]), ("sgd", [1, 12])])
-def test_resumed_run_matches_uninterrupted_run(data_mode: str, optimizer: str, stop_at: list[int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "stop_at"),
+    [("adamw", [7]), ("adamw", [5, 12]), ("adamw", [1, 2, 19]), ("sgd", [7]), ("sgd", [1, 12])],
+)
+def test_resumed_run_matches_uninterrupted_run(
+    data_mode: str, optimizer: str, stop_at: list[int], tmp_path: Path
+) -> None:
     straight = trainer_of(data_mode, optimizer=optimizer)
     losses = train(straight, 20)
     codec = tokenizer_folder(tmp_path / "codec")
@@ -57,8 +62,15 @@ def test_resumed_run_matches_uninterrupted_run(data_mode: str, optimizer: str, s
         resumed_losses += train(trainer, [*stop_at, 20][place + 1])
     assert resumed_losses == losses
     assert_bit_equal(weights(trainer), weights(straight))
-    assert (trainer.step, trainer.tokens_seen, trainer.epochs_done) == (straight.step, straight.tokens_seen, straight.epochs_done)
-    assert_bit_equal([part for layer in trainer.state for part in layer], [part for layer in straight.state for part in layer])
+    assert (trainer.step, trainer.tokens_seen, trainer.epochs_done) == (
+        straight.step,
+        straight.tokens_seen,
+        straight.epochs_done,
+    )
+    assert_bit_equal(
+        [part for layer in trainer.state for part in layer],
+        [part for layer in straight.state for part in layer],
+    )
 
 
 @pytest.mark.parametrize("data_mode", MODES)
@@ -71,7 +83,13 @@ def test_samples_and_evaluations_do_not_affect_the_weights(data_mode: str) -> No
         train(busy, step)
         tokens, offsets = sentences(9, seed=1)
         assert len(list(generate(busy.model, [1, 2], max_new_tokens=5, seed=step))) == 5
-        assert evaluate(busy.model, (SentenceBatches(tokens, offsets, 4, 7, 0).batch(0, index) for index in range(3))).tokens > 0
+        assert (
+            evaluate(
+                busy.model,
+                (SentenceBatches(tokens, offsets, 4, 7, 0).batch(0, index) for index in range(3)),
+            ).tokens
+            > 0
+        )
         busy.state_dict()
     assert_bit_equal(weights(busy), quiet_weights)
 
@@ -82,7 +100,9 @@ def test_steps_count_tokens_epochs_and_end_exactly_at_max_steps(data_mode: str) 
     results = [trainer.train_step() for _ in iter(lambda: trainer.should_continue, False)]
     assert [result.step for result in results] == list(range(1, 13))
     assert batches.steps_per_epoch == 5
-    assert [result.epoch for result in results] == pytest.approx([step / 5 for step in range(1, 13)])
+    assert [result.epoch for result in results] == pytest.approx(
+        [step / 5 for step in range(1, 13)]
+    )
     expected = [batches.batch(*divmod(place, 5)).tokens for place in range(12)]
     assert [result.tokens for result in results] == expected
     assert results[-1].tokens_seen == sum(expected)
@@ -92,7 +112,9 @@ def test_steps_count_tokens_epochs_and_end_exactly_at_max_steps(data_mode: str) 
 def test_training_learns_a_repetitive_text() -> None:
     model = small_model(width=24)
     tokens = np.tile(np.arange(1, 9, dtype=np.uint16), 60)
-    trainer = Trainer(model, StreamBatches(tokens, 4, 10), max_steps=80, learning_rate=0.02, max_grad_norm=1.0)
+    trainer = Trainer(
+        model, StreamBatches(tokens, 4, 10), max_steps=80, learning_rate=0.02, max_grad_norm=1.0
+    )
     losses = train(trainer, 80)
     assert losses[0] > 2.5
     assert losses[-1] < 0.1
@@ -107,7 +129,9 @@ def test_state_is_carried_within_a_pass_and_zero_at_its_start() -> None:
     trainer.model.eval()
     with torch.no_grad():
         expected, _ = trainer.model(batch.inputs_BT, carried, batch.targets_BT)
-        from_zero, _ = trainer.model(batch.inputs_BT, trainer.model.initial_state(4), batch.targets_BT)
+        from_zero, _ = trainer.model(
+            batch.inputs_BT, trainer.model.initial_state(4), batch.targets_BT
+        )
     # Without dropout the next step's loss is that of the carried state.
     assert trainer.train_step().loss.item() == pytest.approx(expected.item(), rel=1e-6)
     assert expected.item() != from_zero.item()
@@ -123,7 +147,16 @@ def test_reported_rate_follows_the_schedule_and_a_new_peak_applies_from_the_next
 
 
 def test_the_decay_of_the_rate_counts_epochs() -> None:
-    trainer = Trainer(small_model(), batches_of("stream"), max_steps=20, learning_rate=0.8, optimizer="sgd", schedule="decay", decay_after=2, decay_factor=0.5)
+    trainer = Trainer(
+        small_model(),
+        batches_of("stream"),
+        max_steps=20,
+        learning_rate=0.8,
+        optimizer="sgd",
+        schedule="decay",
+        decay_after=2,
+        decay_factor=0.5,
+    )
     rates = [trainer.train_step().learning_rate for _ in range(20)]
     assert rates == [0.8] * 10 + [0.4] * 5 + [0.2] * 5
 
@@ -139,11 +172,15 @@ def test_gradient_norm_is_measured_before_clipping() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_step_with_a_non_finite_loss_changes_no_weight_and_training_continues(optimizer: str) -> None:
+def test_a_step_with_a_non_finite_loss_changes_no_weight_and_training_continues(
+    optimizer: str,
+) -> None:
     trainer = trainer_of("stream", optimizer=optimizer)
     train(trainer, 3)
     before = weights(trainer)
-    trainer.state = tuple(tuple(torch.full_like(part, float("nan")) for part in layer) for layer in trainer.state)
+    trainer.state = tuple(
+        tuple(torch.full_like(part, float("nan")) for part in layer) for layer in trainer.state
+    )
     bad = trainer.train_step()
     assert bad.loss.isnan()
     assert not bad.grad_norm.isfinite()
@@ -156,7 +193,12 @@ def test_resuming_on_other_data_is_refused_with_the_difference_and_changes_nothi
     trainer = trainer_of("stream")
     train(trainer, 3)
     state = trainer.state_dict()
-    other = Trainer(small_model(tie_weights=True), StreamBatches(text(200), 5, 10), max_steps=20, learning_rate=0.01)
+    other = Trainer(
+        small_model(tie_weights=True),
+        StreamBatches(text(200), 5, 10),
+        max_steps=20,
+        learning_rate=0.01,
+    )
     with pytest.raises(CheckpointError, match="batch_size was 4, is 5"):
         other.load_state_dict(state)
     assert other.step == 0
@@ -165,17 +207,30 @@ def test_resuming_on_other_data_is_refused_with_the_difference_and_changes_nothi
 def test_resuming_another_model_is_refused() -> None:
     trainer = trainer_of("stream")
     train(trainer, 3)
-    other = Trainer(small_model(width=10, tie_weights=True), batches_of("stream"), max_steps=20, learning_rate=0.01)
+    other = Trainer(
+        small_model(width=10, tie_weights=True),
+        batches_of("stream"),
+        max_steps=20,
+        learning_rate=0.01,
+    )
     with pytest.raises(CheckpointError, match=r"shape \(23, 12\), the parameter \(23, 10\)"):
         other.load_state_dict(trainer.state_dict())
 
 
-def test_exact_mode_trains_and_names_an_operation_without_a_deterministic_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_mode_trains_and_names_an_operation_without_a_deterministic_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trainer = trainer_of("sentences")
     set_exactness(True)
     try:
         assert trainer.train_step().loss.isfinite()
-        monkeypatch.setattr(type(trainer.model), "forward", lambda *_, **__: torch.zeros(3).put_(torch.tensor([0]), torch.tensor([1.0]), accumulate=False))
+        monkeypatch.setattr(
+            type(trainer.model),
+            "forward",
+            lambda *_, **__: torch.zeros(3).put_(
+                torch.tensor([0]), torch.tensor([1.0]), accumulate=False
+            ),
+        )
         with pytest.raises(RnnlmError, match=r"put_ has no deterministic version"):
             trainer.train_step()
     finally:

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from rnnlm_tui.engine.cells import CELLS, RecurrentLayer, WeightDroppingLayer
+from rnnlm_tui.engine.cells.base import kernel_weights, state_weights
 from rnnlm_tui.engine.cells.elman import ElmanLayer
 from rnnlm_tui.engine.cells.gru import GruLayer
-from rnnlm_tui.engine.cells.kernel_weights import kernel_weights, state_weights
 from rnnlm_tui.engine.cells.lstm import LstmLayer
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import InputError
 
-DROPPING = sorted(name for name, build in CELLS.items() if isinstance(build(4, 4, 1), WeightDroppingLayer))
+DROPPING = sorted(
+    name for name, build in CELLS.items() if isinstance(build(4, 4, 1), WeightDroppingLayer)
+)
 WITHOUT = sorted(set(CELLS) - set(DROPPING))
 
 
@@ -26,16 +28,23 @@ def drawn_layer(cell_type: str, rate: float, hidden: int = 6) -> RecurrentLayer:
     module = cast(nn.Module, layer).double()
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.uniform_(-0.7, 0.7, generator=torch.Generator().manual_seed(parameter.numel()))
+            parameter.uniform_(
+                -0.7, 0.7, generator=torch.Generator().manual_seed(parameter.numel())
+            )
     return layer
 
 
 def drawn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+    return torch.randn(
+        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape))
+    )
 
 
 def gated_layers(rate: float) -> list[ElmanLayer | LstmLayer | GruLayer]:
-    return [cast(ElmanLayer | LstmLayer | GruLayer, drawn_layer(name, rate)) for name in ("elman", "lstm", "gru")]
+    return [
+        cast(ElmanLayer | LstmLayer | GruLayer, drawn_layer(name, rate))
+        for name in ("elman", "lstm", "gru")
+    ]
 
 
 def test_every_cell_with_state_to_state_weights_can_drop_them() -> None:
@@ -86,23 +95,39 @@ def test_rate_and_scale_are_as_requested(rate: float) -> None:
     torch.manual_seed(3)
     layer = cast(LstmLayer, drawn_layer("lstm", rate, hidden=100))
     dropped = state_weights(layer)
-    assert (dropped == 0).double().mean().item() == pytest.approx(rate, abs=5 * (rate * (1 - rate) / 40_000) ** 0.5)
+    assert (dropped == 0).double().mean().item() == pytest.approx(
+        rate, abs=5 * (rate * (1 - rate) / 40_000) ** 0.5
+    )
     kept = dropped != 0
-    torch.testing.assert_close(dropped[kept], layer.weight_hh_l0[kept] / (1 - rate), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        dropped[kept], layer.weight_hh_l0[kept] / (1 - rate), rtol=1e-4, atol=0
+    )
 
 
 def test_a_gpus_kernel_gets_the_dropped_weights_in_one_block_of_memory() -> None:
     for layer in gated_layers(0.5):
         dropped = state_weights(layer)
         weights = kernel_weights(layer, dropped, block=True)
-        torch.testing.assert_close(weights, [layer.weight_ih_l0, dropped, layer.bias_ih_l0, layer.bias_hh_l0], rtol=0, atol=0)
+        torch.testing.assert_close(
+            weights,
+            [layer.weight_ih_l0, dropped, layer.bias_ih_l0, layer.bias_hh_l0],
+            rtol=0,
+            atol=0,
+        )
         begins = [0]
         for weight in weights:
             assert weight.is_contiguous()
             assert weight.storage_offset() == begins[-1]
             begins.append(begins[-1] + weight.numel())
         assert weights[0].untyped_storage().nbytes() == 8 * begins[-1]
-        assert all(ours is own for ours, own in zip(kernel_weights(layer, layer.weight_hh_l0, block=True), layer._flat_weights, strict=True))
+        assert all(
+            ours is own
+            for ours, own in zip(
+                kernel_weights(layer, layer.weight_hh_l0, block=True),
+                layer._flat_weights,
+                strict=True,
+            )
+        )
 
 
 def test_model_sets_its_rate_on_every_layer() -> None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, EventRow, SampleRow, StepRow
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import (
+    CheckpointRow,
+    EvaluationRow,
+    EventKind,
+    EventRow,
+    SampleRow,
+    StepRow,
+)
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 
 STARTED = 1_760_000_000.0
@@ -23,14 +30,35 @@ def begin(database: RunDatabase, start_step: int = 0) -> int:
     return database.begin_attempt(4711, "host", "boot", "cpu", start_step, {"threads": 2})
 
 
-def step_row(step: int, attempt: int = 1, *, loss: float = 5.0, grad_norm: float = 0.5, learning_rate: float = 1e-3, speed: float = 20_000.0) -> StepRow:
+def step_row(
+    step: int,
+    attempt: int = 1,
+    *,
+    loss: float = 5.0,
+    grad_norm: float = 0.5,
+    learning_rate: float = 1e-3,
+    speed: float = 20_000.0,
+) -> StepRow:
     """Step `step` of an attempt: 700 tokens and 0.05 s each, 1,000 steps an epoch."""
-    return StepRow(attempt, step, step * 700, step / 1000, loss, grad_norm, learning_rate, speed, step * 0.05, STARTED + attempt * 1e6 + step)
+    return StepRow(
+        attempt,
+        step,
+        step * 700,
+        step / 1000,
+        loss,
+        grad_norm,
+        learning_rate,
+        speed,
+        step * 0.05,
+        STARTED + attempt * 1e6 + step,
+    )
 
 
 def evaluation_row(step: int, attempt: int = 1, *, loss: float = 4.0) -> EvaluationRow:
     """An evaluation of the validation set."""
-    return EvaluationRow(attempt, step, "validation", "validation", loss, 20_000, loss / 3, 1.5, STARTED + step)
+    return EvaluationRow(
+        attempt, step, "validation", "validation", loss, 20_000, loss / 3, 1.5, STARTED + step
+    )
 
 
 def sample_row(step: int, attempt: int = 1, *, text: str = " is strong.") -> SampleRow:
@@ -43,9 +71,23 @@ def event_row(kind: EventKind, step: int = 0, *, text: str = "") -> EventRow:
     return EventRow(1, step, kind, text, STARTED + step)
 
 
-def checkpoint_row(step: int, *, validation_loss: float | None = None, train_loss: float = 4.5) -> CheckpointRow:
+def checkpoint_row(
+    step: int, *, validation_loss: float | None = None, train_loss: float = 4.5
+) -> CheckpointRow:
     """A checkpoint's index row; its marks are for the database to set."""
-    return CheckpointRow(1, step, step / 1000, step * 700, train_loss, validation_loss, 1_000, f"checkpoints/step-{step:09d}", False, False, STARTED + step)
+    return CheckpointRow(
+        1,
+        step,
+        step / 1000,
+        step * 700,
+        train_loss,
+        validation_loss,
+        1_000,
+        f"checkpoints/step-{step:09d}",
+        False,
+        False,
+        STARTED + step,
+    )
 
 
 def write_model(folder: Path, weights: bytes = bytes(range(256)) * 40) -> None:

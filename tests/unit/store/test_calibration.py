@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig, TrainingConfig
-from rnnlm_tui.contract.memory import memory_shape
-from rnnlm_tui.contract.probes import Calibration
-from rnnlm_tui.store.calibration import KEPT_CALIBRATIONS, add_calibration, load_calibrations
-from rnnlm_tui.store.locations import calibration_file
+from rnnlm_tui.schema.config import RunConfig, TrainingConfig
+from rnnlm_tui.schema.estimates import memory_shape
+from rnnlm_tui.schema.protocol import Calibration
+from rnnlm_tui.store.corpora import KEPT_CALIBRATIONS, add_calibration, load_calibrations
+from rnnlm_tui.store.paths import calibration_file
 
 
 def calibration(batch_size: int, *, time: float = 1.0, speed: float = 7_000.0) -> Calibration:
@@ -67,6 +67,12 @@ def test_a_damaged_file_tells_nothing_and_the_next_probe_mends_it(home: Path, te
 def test_a_damaged_entry_is_passed_over(home: Path) -> None:
     add_calibration(calibration(20))
     entries = json.loads(calibration_file().read_text())
-    impossible = [{**entries[0], "step_seconds": 0.0}, {**entries[0], "memory_bytes": -1}, {**entries[0], "flops_per_step": "many"}, 7, {}]
+    impossible = [
+        {**entries[0], "step_seconds": 0.0},
+        {**entries[0], "memory_bytes": -1},
+        {**entries[0], "flops_per_step": "many"},
+        7,
+        {},
+    ]
     calibration_file().write_text(json.dumps([*impossible, *entries]))
     assert load_calibrations() == [calibration(20)]

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import CheckpointError, StorageError, UnknownCheckpointError
-from rnnlm_tui.store.checkpoints import (
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.verify import (
     list_checkpoints,
     move_damaged_aside,
     newest_valid,
@@ -21,8 +23,6 @@ from rnnlm_tui.store.checkpoints import (
     write_checkpoint,
     write_snapshot,
 )
-from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.run_directory import RunDirectory
 from tests.unit.store.rows import checkpoint_row, new_run, write_model
 
 
@@ -32,7 +32,9 @@ def run() -> RunDirectory:
 
 
 def write(run: RunDirectory, step: int, validation_loss: float | None = None) -> Path:
-    return write_checkpoint(run, step, write_model, None, {"attempt": 1, "validation_loss": validation_loss})
+    return write_checkpoint(
+        run, step, write_model, None, {"attempt": 1, "validation_loss": validation_loss}
+    )
 
 
 def names(folder: Path) -> list[str]:
@@ -40,11 +42,22 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_checkpoint_holds_its_files_and_a_manifest_of_them(run: RunDirectory) -> None:
-    path = write_checkpoint(run, 1_500, write_model, "step-000001000", {"epoch": 1.5, "train_loss": 4.25, "device": "cpu", "rates": [1, 2]})
+    path = write_checkpoint(
+        run,
+        1_500,
+        write_model,
+        "step-000001000",
+        {"epoch": 1.5, "train_loss": 4.25, "device": "cpu", "rates": [1, 2]},
+    )
     assert path == run.checkpoints_path / "step-000001500"
     assert names(path) == ["config.json", "manifest.json", "model.safetensors"]
     manifest = verify_checkpoint(path)
-    assert (manifest.kind, manifest.run, manifest.step, manifest.parent) == ("checkpoint", "plain-otter", 1_500, "step-000001000")
+    assert (manifest.kind, manifest.run, manifest.step, manifest.parent) == (
+        "checkpoint",
+        "plain-otter",
+        1_500,
+        "step-000001000",
+    )
     assert manifest.facts == {"epoch": 1.5, "train_loss": 4.25, "device": "cpu", "rates": [1, 2]}
     assert manifest.files["model.safetensors"].size == 10_240
     assert {"rnnlm_tui", "python"} <= set(manifest.versions)
@@ -62,8 +75,13 @@ def test_a_checkpoint_is_private_whatever_the_umask(run: RunDirectory) -> None:
 
 
 def test_a_loss_that_is_not_a_number_makes_no_invalid_manifest(run: RunDirectory) -> None:
-    path = write_checkpoint(run, 1, write_model, None, {"train_loss": math.nan, "validation_loss": math.inf})
-    json.loads((path / "manifest.json").read_text(encoding="utf-8"), parse_constant=lambda word: pytest.fail(word))
+    path = write_checkpoint(
+        run, 1, write_model, None, {"train_loss": math.nan, "validation_loss": math.inf}
+    )
+    json.loads(
+        (path / "manifest.json").read_text(encoding="utf-8"),
+        parse_constant=lambda word: pytest.fail(word),
+    )
     assert verify_checkpoint(path).step == 1
     assert list_checkpoints(run)[0].validation_loss is None
 
@@ -82,11 +100,20 @@ def test_checkpoints_are_listed_by_step_with_their_facts(run: RunDirectory) -> N
 def test_best_last_and_a_step_are_resolved(run: RunDirectory) -> None:
     for step, loss in ((500, 5.0), (1_000, 4.0), (1_500, 4.5)):
         write(run, step, loss)
-    found = {which: resolve_checkpoint(run, which).name for which in ("best", "last", "500", "1,000")}
-    assert found == {"best": "step-000001000", "last": "step-000001500", "500": "step-000000500", "1,000": "step-000001000"}
+    found = {
+        which: resolve_checkpoint(run, which).name for which in ("best", "last", "500", "1,000")
+    }
+    assert found == {
+        "best": "step-000001000",
+        "last": "step-000001500",
+        "500": "step-000000500",
+        "1,000": "step-000001000",
+    }
 
 
-def test_a_loss_that_was_measured_after_the_checkpoint_decides_the_best_too(run: RunDirectory) -> None:
+def test_a_loss_that_was_measured_after_the_checkpoint_decides_the_best_too(
+    run: RunDirectory,
+) -> None:
     for step, loss in ((500, 5.0), (1_000, None)):
         write(run, step, loss)
     with RunDatabase(run.database_path) as database:
@@ -97,15 +124,21 @@ def test_a_loss_that_was_measured_after_the_checkpoint_decides_the_best_too(run:
     assert resolve_checkpoint(run, "best").name == "step-000000500"
 
 
-@pytest.mark.parametrize("which", ["501", "", "latest", "-1", "../500", "5e2", "9" * 300, "\x1b[31m", "٥٠٠"])
-def test_an_unknown_checkpoint_is_refused_with_those_that_exist(run: RunDirectory, which: str) -> None:
+@pytest.mark.parametrize(
+    "which", ["501", "", "latest", "-1", "../500", "5e2", "9" * 300, "\x1b[31m", "٥٠٠"]
+)
+def test_an_unknown_checkpoint_is_refused_with_those_that_exist(
+    run: RunDirectory, which: str
+) -> None:
     write(run, 500)
     with pytest.raises(UnknownCheckpointError, match="it has best, last and 500") as caught:
         resolve_checkpoint(run, which)
     assert caught.value.message.isprintable()
 
 
-def test_a_near_spelling_is_suggested_and_an_unevaluated_best_leads_to_the_last(run: RunDirectory) -> None:
+def test_a_near_spelling_is_suggested_and_an_unevaluated_best_leads_to_the_last(
+    run: RunDirectory,
+) -> None:
     with pytest.raises(UnknownCheckpointError, match="plain-otter has no checkpoint yet"):
         resolve_checkpoint(run, "last")
     write(run, 500)
@@ -124,8 +157,22 @@ def test_a_step_that_is_written_again_replaces_the_first(run: RunDirectory) -> N
     assert names(run.checkpoints_path) == ["step-000000500"]
 
 
-@pytest.mark.parametrize("damage", ["flipped", "shorter", "longer", "missing", "no manifest", "half a manifest", "linked", "moved"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run: RunDirectory, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "flipped",
+        "shorter",
+        "longer",
+        "missing",
+        "no manifest",
+        "half a manifest",
+        "linked",
+        "moved",
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    run: RunDirectory, damage: str
+) -> None:
     good, bad = write(run, 500), write(run, 1_000)
     model, manifest = bad / "model.safetensors", bad / "manifest.json"
     data = bytearray(model.read_bytes())
@@ -161,7 +208,9 @@ def test_without_a_valid_checkpoint_there_is_none(run: RunDirectory) -> None:
     assert len(damaged) == 1
 
 
-@pytest.mark.parametrize("name", ["weights.pt", "model.bin", "state.PKL", "optimizer.pth", "rng.npy"])
+@pytest.mark.parametrize(
+    "name", ["weights.pt", "model.bin", "state.PKL", "optimizer.pth", "rng.npy"]
+)
 def test_a_pickle_is_refused_by_kind_and_nothing_is_written(run: RunDirectory, name: str) -> None:
     def write_files(folder: Path) -> None:
         write_model(folder)
@@ -176,7 +225,9 @@ def test_folders_and_links_have_no_place_in_a_checkpoint(run: RunDirectory) -> N
     with pytest.raises(CheckpointError, match="not a regular file"):
         write_checkpoint(run, 1, lambda folder: (folder / "more").mkdir(), None, {})
     with pytest.raises(CheckpointError, match="not a regular file"):
-        write_checkpoint(run, 1, lambda folder: (folder / "link.json").symlink_to("/etc/passwd"), None, {})
+        write_checkpoint(
+            run, 1, lambda folder: (folder / "link.json").symlink_to("/etc/passwd"), None, {}
+        )
     assert list_checkpoints(run) == []
 
 
@@ -242,4 +293,6 @@ def test_a_damaged_checkpoint_goes_aside_and_is_the_last_no_more(run: RunDirecto
     second = move_damaged_aside(again)
     assert second.name.startswith("damaged-step-000001000-")
     sweep_temporary(run)
-    assert names(run.checkpoints_path) == sorted(["damaged-step-000001000", second.name, "step-000000500"])
+    assert names(run.checkpoints_path) == sorted(
+        ["damaged-step-000001000", second.name, "step-000000500"]
+    )

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.contract.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 
 
-def prepare(home: Path, name: str, *, created: float = 1.0, corpus: CorpusConfig | None = None, tokenizer: TokenizerConfig | None = None) -> CorpusManifest:
+def prepare(
+    home: Path,
+    name: str,
+    *,
+    created: float = 1.0,
+    corpus: CorpusConfig | None = None,
+    tokenizer: TokenizerConfig | None = None,
+) -> CorpusManifest:
     facts = SplitFacts(documents=1, sentences=2, tokens=3, bytes=4)
     manifest = CorpusManifest(
         hash=name, corpus=corpus or CorpusConfig(), tokenizer=tokenizer or TokenizerConfig(), title="57 addresses", source_hash="s", vocab_size=2_048,
@@ -36,7 +43,9 @@ def test_the_newest_comes_first_and_what_is_half_made_or_damaged_is_left_out(hom
     (home / "corpora" / "e").mkdir()
     text = (home / "corpora" / "a" / "manifest.json").read_text(encoding="utf-8")
     prepare(home, "f")
-    (home / "corpora" / "f" / "manifest.json").write_text(text.replace('"format":1', '"format":999'), encoding="utf-8")
+    (home / "corpora" / "f" / "manifest.json").write_text(
+        text.replace('"format":1', '"format":999'), encoding="utf-8"
+    )
     assert list_corpora() == [new, old]
 
 
@@ -50,13 +59,18 @@ def test_the_newest_of_the_same_settings_is_found(home: Path) -> None:
 def test_only_fields_that_matter_are_compared(home: Path) -> None:
     presidents = prepare(home, "a", tokenizer=TokenizerConfig(kind="byte"))
     elman = prepare(home, "b", corpus=CorpusConfig(source="elman"))
-    assert find_corpus(CorpusConfig(seed=3, sentences=100), TokenizerConfig(kind="byte", vocab_size=9)) == presidents
+    assert (
+        find_corpus(CorpusConfig(seed=3, sentences=100), TokenizerConfig(kind="byte", vocab_size=9))
+        == presidents
+    )
     assert find_corpus(CorpusConfig(source="elman"), TokenizerConfig(name="ignored")) == elman
     assert find_corpus(CorpusConfig(source="elman", seed=3), TokenizerConfig()) is None
     assert find_corpus(CorpusConfig(), TokenizerConfig(kind="byte", end_of_sentence=False)) is None
 
 
-@pytest.mark.parametrize("tokenizer", [TokenizerConfig(), TokenizerConfig(kind="word"), TokenizerConfig(kind="byte")])
+@pytest.mark.parametrize(
+    "tokenizer", [TokenizerConfig(), TokenizerConfig(kind="word"), TokenizerConfig(kind="byte")]
+)
 def test_another_tokenizer_is_another_corpus(home: Path, tokenizer: TokenizerConfig) -> None:
     prepare(home, "a", tokenizer=TokenizerConfig(kind="character"))
     assert find_corpus(CorpusConfig(), tokenizer) is None
@@ -64,4 +78,9 @@ def test_another_tokenizer_is_another_corpus(home: Path, tokenizer: TokenizerCon
 
 def test_where_a_text_was_fetched_from_makes_no_other_corpus(home: Path) -> None:
     news = prepare(home, "a", corpus=CorpusConfig(source="news", url="https://one.example/news"))
-    assert find_corpus(CorpusConfig(source="news", url="https://other.example/news"), TokenizerConfig()) == news
+    assert (
+        find_corpus(
+            CorpusConfig(source="news", url="https://other.example/news"), TokenizerConfig()
+        )
+        == news
+    )

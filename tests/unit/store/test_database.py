@@ -15,12 +15,21 @@ from threading import Thread
 
 import pytest
 
-from rnnlm_tui.contract.metrics import EventKind, HardwareRow, Progress
 from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.schema.metrics import EventKind, HardwareRow, Progress
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
-from tests.unit.store.rows import STARTED, begin, checkpoint_row, evaluation_row, event_row, new_run, sample_row, step_row
+from tests.unit.store.rows import (
+    STARTED,
+    begin,
+    checkpoint_row,
+    evaluation_row,
+    event_row,
+    new_run,
+    sample_row,
+    step_row,
+)
 
 
 @pytest.fixture
@@ -40,11 +49,22 @@ def reader(run: RunDirectory) -> Iterator[RunReader]:
         yield opened
 
 
-def test_every_kind_of_row_comes_back_as_it_was_written(database: RunDatabase, reader: RunReader) -> None:
+def test_every_kind_of_row_comes_back_as_it_was_written(
+    database: RunDatabase, reader: RunReader
+) -> None:
     attempt = begin(database)
     steps = [step_row(1, attempt), step_row(2, attempt)]
     machine = HardwareRow(STARTED, 50.0, 25.0, 1, 2**40, 3, 4)
-    card = replace(machine, gpu_name="H100", gpu_percent=97.0, gpu_memory_used=5, gpu_memory_own=6, gpu_memory_total=7, gpu_watts=300.5, gpu_celsius=60.0)
+    card = replace(
+        machine,
+        gpu_name="H100",
+        gpu_percent=97.0,
+        gpu_memory_used=5,
+        gpu_memory_own=6,
+        gpu_memory_total=7,
+        gpu_watts=300.5,
+        gpu_celsius=60.0,
+    )
     odd = sample_row(2, text="\x1b[31m\0\u202e «ü» \n")
     database.add_steps(steps)
     database.add_evaluation(evaluation_row(2))
@@ -67,8 +87,12 @@ def test_every_kind_of_row_comes_back_as_it_was_written(database: RunDatabase, r
     assert reader.progress() is None
 
 
-def test_nan_and_infinity_are_kept_with_a_flag(run: RunDirectory, database: RunDatabase, reader: RunReader) -> None:
-    database.add_steps([step_row(1, loss=math.nan, grad_norm=math.inf), step_row(2, loss=-math.inf)])
+def test_nan_and_infinity_are_kept_with_a_flag(
+    run: RunDirectory, database: RunDatabase, reader: RunReader
+) -> None:
+    database.add_steps(
+        [step_row(1, loss=math.nan, grad_norm=math.inf), step_row(2, loss=-math.inf)]
+    )
     database.add_evaluation(evaluation_row(2, loss=math.nan))
     database.put_checkpoint(checkpoint_row(2, validation_loss=math.inf, train_loss=math.nan))
     first, second = reader.steps_since()
@@ -93,13 +117,26 @@ def test_attempts_are_counted_from_one_and_kept(database: RunDatabase, reader: R
     assert [begin(database), begin(database, 5)] == [1, 2]
     first, second = reader.attempts()
     assert (first.attempt, first.start_step, first.environment) == (1, 0, {"threads": 2})
-    assert (second.pid, second.host, second.boot_id, second.device, second.start_step) == (4711, "host", "boot", "cpu", 5)
+    assert (second.pid, second.host, second.boot_id, second.device, second.start_step) == (
+        4711,
+        "host",
+        "boot",
+        "cpu",
+        5,
+    )
     meta = reader.meta()
-    assert (meta["pid"], meta["host"], meta["boot_id"], meta["device"]) == ("4711", "host", "boot", "cpu")
+    assert (meta["pid"], meta["host"], meta["boot_id"], meta["device"]) == (
+        "4711",
+        "host",
+        "boot",
+        "cpu",
+    )
     assert float(meta["heartbeat"]) == pytest.approx(second.started)
 
 
-def test_a_resume_supersedes_what_came_after_its_step_and_keeps_it(run: RunDirectory, database: RunDatabase, reader: RunReader) -> None:
+def test_a_resume_supersedes_what_came_after_its_step_and_keeps_it(
+    run: RunDirectory, database: RunDatabase, reader: RunReader
+) -> None:
     first = begin(database)
     database.add_steps([step_row(step, first) for step in range(1, 11)])
     for step in (4, 8):
@@ -112,7 +149,13 @@ def test_a_resume_supersedes_what_came_after_its_step_and_keeps_it(run: RunDirec
     assert [row.step for row in reader.samples()] == [4]
     assert [(row.step, row.best, row.last) for row in reader.checkpoints()] == [(4, True, True)]
     database.add_steps([step_row(step, second) for step in range(5, 8)])
-    assert [(row.step, row.attempt) for row in reader.steps_since(2)] == [(3, 1), (4, 1), (5, 2), (6, 2), (7, 2)]
+    assert [(row.step, row.attempt) for row in reader.steps_since(2)] == [
+        (3, 1),
+        (4, 1),
+        (5, 2),
+        (6, 2),
+        (7, 2),
+    ]
     with sqlite3.connect(run.database_path) as raw:
         assert raw.execute("SELECT count(*) FROM steps WHERE superseded").fetchone() == (6,)
     raw.close()
@@ -129,7 +172,9 @@ def test_a_repeated_batch_is_written_once(database: RunDatabase, reader: RunRead
     assert [row.loss for row in reader.evaluations()] == [2.0]
 
 
-def test_the_best_and_the_last_checkpoint_are_marked_anew_at_every_change(database: RunDatabase, reader: RunReader) -> None:
+def test_the_best_and_the_last_checkpoint_are_marked_anew_at_every_change(
+    database: RunDatabase, reader: RunReader
+) -> None:
     def marks() -> list[tuple[int, bool, bool]]:
         return [(row.step, row.best, row.last) for row in reader.checkpoints()]
 
@@ -138,7 +183,12 @@ def test_the_best_and_the_last_checkpoint_are_marked_anew_at_every_change(databa
     database.put_checkpoint(checkpoint_row(1000, validation_loss=4.0))
     database.put_checkpoint(checkpoint_row(1500, validation_loss=math.nan))
     database.put_checkpoint(checkpoint_row(2000, validation_loss=4.5))
-    assert marks() == [(500, False, False), (1000, True, False), (1500, False, False), (2000, False, True)]
+    assert marks() == [
+        (500, False, False),
+        (1000, True, False),
+        (1500, False, False),
+        (2000, False, True),
+    ]
     database.remove_checkpoint(1000)
     database.remove_checkpoint(1234)
     assert marks() == [(500, False, False), (1500, False, False), (2000, True, True)]
@@ -154,8 +204,13 @@ def test_a_command_is_journalled_once_and_answered_from_the_journal(database: Ru
     assert database.journalled("b") is None
 
 
-@pytest.mark.parametrize("kind", ["started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"])
-def test_the_last_state_is_told_whatever_facts_follow(database: RunDatabase, reader: RunReader, kind: EventKind) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    ["started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"],
+)
+def test_the_last_state_is_told_whatever_facts_follow(
+    database: RunDatabase, reader: RunReader, kind: EventKind
+) -> None:
     assert reader.last_state() is None
     database.add_event(event_row("started"))
     database.add_event(event_row(kind, 3))
@@ -204,7 +259,9 @@ def test_a_newer_schema_is_refused_and_left_alone(run: RunDirectory) -> None:
         raw.execute("PRAGMA user_version = 99")
     raw.close()
     before = run.database_path.read_bytes()
-    with pytest.raises(DatabaseError, match=r"run\.db was made by a newer version of rnnlm-tui: its schema is 99") as caught:
+    with pytest.raises(
+        DatabaseError, match=r"run\.db was made by a newer version of rnnlm-tui: its schema is 99"
+    ) as caught:
         RunDatabase(run.database_path)
     assert "update" in caught.value.hint
     assert run.database_path.read_bytes() == before
@@ -219,7 +276,11 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
         RunDatabase(path)
 
 
-@pytest.mark.parametrize("content", [b"not a database at all" * 100, random.Random(0).randbytes(20_000)], ids=["text", "random"])
+@pytest.mark.parametrize(
+    "content",
+    [b"not a database at all" * 100, random.Random(0).randbytes(20_000)],
+    ids=["text", "random"],
+)
 def test_a_damaged_file_is_named_and_not_overwritten(run: RunDirectory, content: bytes) -> None:
     run.database_path.write_bytes(content)
     with pytest.raises(DatabaseError, match=r"plain-otter/run\.db is damaged"):
@@ -227,7 +288,9 @@ def test_a_damaged_file_is_named_and_not_overwritten(run: RunDirectory, content:
     assert run.database_path.read_bytes() == content
 
 
-def test_a_full_disk_changes_nothing_and_the_same_call_works_once_there_is_space(run: RunDirectory, reader: RunReader) -> None:
+def test_a_full_disk_changes_nothing_and_the_same_call_works_once_there_is_space(
+    run: RunDirectory, reader: RunReader
+) -> None:
     rows = [step_row(step) for step in range(1, 2_001)]
     with RunDatabase(run.database_path) as database:
         database.add_steps(rows[:10])
@@ -258,10 +321,18 @@ sys.stdin.read()
 
 def _writer(run: RunDirectory, steps: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WRITER, str(run.database_path), str(steps)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
 
 
-def test_a_reader_in_another_process_follows_a_writer_without_missing_a_step(run: RunDirectory, reader: RunReader) -> None:
+def test_a_reader_in_another_process_follows_a_writer_without_missing_a_step(
+    run: RunDirectory, reader: RunReader
+) -> None:
     seen, version, followed = [], 0, 0
     with _writer(run, 3_000) as writer:
         assert writer.stdin is not None
@@ -270,7 +341,9 @@ def test_a_reader_in_another_process_follows_a_writer_without_missing_a_step(run
             if (newer := reader.data_version()) != version:
                 version = newer
                 seen.append(reader.series().step[-1])
-                followed = max(followed, len(list(reader.steps_since(followed, chunk=100))) + followed)
+                followed = max(
+                    followed, len(list(reader.steps_since(followed, chunk=100))) + followed
+                )
                 assert followed >= int(line)
             if line == "3000\n":
                 break
@@ -281,7 +354,9 @@ def test_a_reader_in_another_process_follows_a_writer_without_missing_a_step(run
     assert reader.series().step[-1] == 3_000
 
 
-def test_every_committed_step_is_there_after_the_writer_was_killed(run: RunDirectory, reader: RunReader) -> None:
+def test_every_committed_step_is_there_after_the_writer_was_killed(
+    run: RunDirectory, reader: RunReader
+) -> None:
     with _writer(run, 100_000) as writer:
         assert writer.stdout is not None
         committed = [int(writer.stdout.readline()) for _ in range(30)][-1]
@@ -296,7 +371,9 @@ def test_every_committed_step_is_there_after_the_writer_was_killed(run: RunDirec
         assert begin(database, len(steps)) == 2
 
 
-def test_an_attempt_may_go_back_to_an_earlier_step_before_it_trains(database: RunDatabase, reader: RunReader) -> None:
+def test_an_attempt_may_go_back_to_an_earlier_step_before_it_trains(
+    database: RunDatabase, reader: RunReader
+) -> None:
     first = begin(database)
     database.add_steps([step_row(step, first) for step in range(1, 11)])
     for step in (4, 8):
@@ -308,7 +385,9 @@ def test_an_attempt_may_go_back_to_an_earlier_step_before_it_trains(database: Ru
     assert [row.start_step for row in reader.attempts()] == [0, 4]
 
 
-def test_an_attempt_begins_with_no_activity_of_the_one_before(database: RunDatabase, reader: RunReader) -> None:
+def test_an_attempt_begins_with_no_activity_of_the_one_before(
+    database: RunDatabase, reader: RunReader
+) -> None:
     database.set_meta("activity", "evaluating")
     begin(database)
     assert reader.meta()["activity"] == ""

@@ -1,4 +1,5 @@
-"""A database of an earlier version: read as it is, brought up to date by the next worker, and salvaged when it is damaged."""
+"""A database of an earlier version: read as it is, brought up to date by the next worker, and
+salvaged when it is damaged."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ from contextlib import closing
 
 import pytest
 
-from rnnlm_tui.contract.metrics import EvaluationRow, GpuRow, HardwareRow
 from rnnlm_tui.errors import DatabaseError
+from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow, HardwareRow
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.rebuild import check_database, open_database
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.recovery import check_database, open_database
 from rnnlm_tui.store.schema import SCHEMA_VERSION, tables_since
 from tests.unit.store.rows import STARTED, new_run, step_row
 
@@ -23,7 +24,9 @@ EVALUATED = EvaluationRow(1, 1, "validation", "validation", 4.0, 1_000, 1.5, 0.5
 
 def reading(second: int) -> HardwareRow:
     """The machine at one second, as the first version kept it."""
-    return HardwareRow(STARTED + second, 50.0, 25.0, second + 1, 2**40, 3, 4, "H100", 97.0, 5, 6, 7, 300.5, 60.0)
+    return HardwareRow(
+        STARTED + second, 50.0, 25.0, second + 1, 2**40, 3, 4, "H100", 97.0, 5, 6, 7, 300.5, 60.0
+    )
 
 
 @pytest.fixture
@@ -48,12 +51,31 @@ def run() -> RunDirectory:
         )
         connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)", step)
         evaluation = (1, 1, "validation", "validation", 4.0, 1_000, 1.5, 0.5, STARTED)
-        connection.execute("INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)", evaluation)
+        connection.execute(
+            "INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)", evaluation
+        )
         for second in range(READINGS):
             old = reading(second)
-            figures = (old.cpu_percent, old.process_cpu_percent, old.memory_used, old.memory_total, old.process_memory, old.disk_free)
-            card = (old.gpu_name, old.gpu_percent, old.gpu_memory_used, old.gpu_memory_own, old.gpu_memory_total, old.gpu_watts, old.gpu_celsius)
-            connection.execute(f"INSERT INTO hardware VALUES (NULL{', ?' * 14})", (old.time, *figures, *card))
+            figures = (
+                old.cpu_percent,
+                old.process_cpu_percent,
+                old.memory_used,
+                old.memory_total,
+                old.process_memory,
+                old.disk_free,
+            )
+            card = (
+                old.gpu_name,
+                old.gpu_percent,
+                old.gpu_memory_used,
+                old.gpu_memory_own,
+                old.gpu_memory_total,
+                old.gpu_watts,
+                old.gpu_celsius,
+            )
+            connection.execute(
+                f"INSERT INTO hardware VALUES (NULL{', ?' * 14})", (old.time, *figures, *card)
+            )
         connection.commit()
     return run
 
@@ -73,9 +95,15 @@ def test_it_is_whole_and_read_without_a_change(run: RunDirectory) -> None:
     assert version_of(run) == 1
 
 
-def test_the_next_worker_brings_it_up_to_date_beside_a_reader_that_has_it_open(run: RunDirectory) -> None:
-    new = HardwareRow(STARTED + READINGS, 1.0, 1.0, 1, 2, 3, 4, other_gpus=(GpuRow(1, "H100", 12.0),))
-    counted = EvaluationRow(1, 2, "validation", "validation", 3.0, 1_000, None, 0.5, STARTED, unknown=40)
+def test_the_next_worker_brings_it_up_to_date_beside_a_reader_that_has_it_open(
+    run: RunDirectory,
+) -> None:
+    new = HardwareRow(
+        STARTED + READINGS, 1.0, 1.0, 1, 2, 3, 4, other_gpus=(GpuRow(1, "H100", 12.0),)
+    )
+    counted = EvaluationRow(
+        1, 2, "validation", "validation", 3.0, 1_000, None, 0.5, STARTED, unknown=40
+    )
     with RunReader(run) as reader:
         assert len(reader.machine()) == READINGS
         assert reader.evaluations() == [EVALUATED]
@@ -88,13 +116,19 @@ def test_the_next_worker_brings_it_up_to_date_beside_a_reader_that_has_it_open(r
         assert reader.hardware() == [*(reading(second) for second in range(READINGS)), new]
         assert len(reader.machine()) == READINGS + 1
     with closing(sqlite3.connect(run.database_path)) as connection:
-        rolled_up = connection.execute("SELECT bucket, last_id, n2, l2, h2 FROM hardware_rollups").fetchall()
+        rolled_up = connection.execute(
+            "SELECT bucket, last_id, n2, l2, h2 FROM hardware_rollups"
+        ).fetchall()
     assert rolled_up == [(0, 32, 32, 1, 32), (1, 64, 32, 33, 64), (2, 71, 7, 1, 70)]
     assert (version_of(run), check_database(run)) == (SCHEMA_VERSION, None)
 
 
-def test_an_upgrade_that_breaks_off_leaves_it_as_it_was(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.store.database.ROLL_UP_READINGS", "INSERT INTO nowhere VALUES (:bucket)")
+def test_an_upgrade_that_breaks_off_leaves_it_as_it_was(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "rnnlm_tui.store.database.ROLL_UP_READINGS", "INSERT INTO nowhere VALUES (:bucket)"
+    )
     with pytest.raises(DatabaseError):
         RunDatabase(run.database_path)
     assert (version_of(run), check_database(run)) == (1, None)

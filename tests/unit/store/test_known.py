@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from rnnlm_tui.store.known import Cached, Tail
+from rnnlm_tui.store.series import Cached, Tail
 
 QUERY = "SELECT id, word FROM words WHERE id > ? ORDER BY id DESC LIMIT ?"
 

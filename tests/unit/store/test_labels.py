@@ -11,8 +11,17 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import InputError, StorageError
-from rnnlm_tui.store.labels import NO_LABELS, RunLabels, change_labels, check_note, check_tags, labels_path, read_labels, write_labels
-from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.labels import (
+    NO_LABELS,
+    RunLabels,
+    change_labels,
+    check_note,
+    check_tags,
+    labels_path,
+    read_labels,
+    write_labels,
+)
+from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import new_run
 
 
@@ -20,7 +29,9 @@ def test_labels_are_read_as_they_were_written_and_the_database_is_untouched() ->
     run = new_run()
     before = run.database_path.read_bytes()
     assert read_labels(run) == NO_LABELS
-    labels = RunLabels(("paper", "größer"), "the one of the talk", pinned=True, former_names=("old",))
+    labels = RunLabels(
+        ("paper", "größer"), "the one of the talk", pinned=True, former_names=("old",)
+    )
     write_labels(run, labels)
     assert read_labels(run) == labels
     assert labels_path(run).stat().st_mode & 0o777 == 0o600
@@ -34,7 +45,10 @@ def test_a_run_that_is_training_can_be_labelled() -> None:
     assert read_labels(run).pinned
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b'{"tags": 3}', b"\xff\xfe", b'{"tags": null}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"7", b'{"tags": 3}', b"\xff\xfe", b'{"tags": null}', b"[" * 100_000],
+)
 def test_a_damaged_file_costs_the_labels_and_no_more(content: bytes) -> None:
     run = new_run()
     labels_path(run).write_bytes(content)
@@ -44,7 +58,9 @@ def test_a_damaged_file_costs_the_labels_and_no_more(content: bytes) -> None:
     assert labels_path(run).with_name("labels.json.unusable").read_bytes() == content
 
 
-def test_labels_that_can_not_be_read_now_are_not_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_that_can_not_be_read_now_are_not_written_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run = new_run()
     write_labels(run, RunLabels(note="kept"))
 
@@ -76,13 +92,32 @@ def test_changes_at_the_same_time_are_all_kept() -> None:
     run = new_run()
     tags = [f"tag-{number}" for number in range(12)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda tag: change_labels(run, lambda labels: replace(labels, tags=(*labels.tags, tag))), tags))
+        list(
+            pool.map(
+                lambda tag: change_labels(
+                    run, lambda labels: replace(labels, tags=(*labels.tags, tag))
+                ),
+                tags,
+            )
+        )
     assert set(read_labels(run).tags) == set(tags)
 
 
 def test_a_tag_is_one_word_and_each_is_kept_once() -> None:
     assert check_tags(["b", "a", "b"]) == ("b", "a")
-    for tag in ("", "two words", "a,b", "-x", "+x", "x" * 33, "a<b", "a=b", 'a"b', "a\x1bb", "a\u202eb"):
+    for tag in (
+        "",
+        "two words",
+        "a,b",
+        "-x",
+        "+x",
+        "x" * 33,
+        "a<b",
+        "a=b",
+        'a"b',
+        "a\x1bb",
+        "a\u202eb",
+    ):
         with pytest.raises(InputError) as caught:
             check_tags(["fine", tag])
         assert caught.value.message.isprintable()

@@ -6,25 +6,33 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.store import locations
+from rnnlm_tui.store import paths
 
 
 def test_every_location_lies_under_the_home_of_the_environment(home: Path) -> None:
-    found = [locations.runs_dir(), locations.corpora_dir(), locations.trash_dir(), locations.state_file(), locations.history_file()]
+    found = [
+        paths.runs_dir(),
+        paths.corpora_dir(),
+        paths.trash_dir(),
+        paths.state_file(),
+        paths.history_file(),
+    ]
     assert all(path.is_relative_to(home) for path in found)
     assert len(set(found)) == len(found)
 
 
 def test_asking_for_a_location_creates_nothing(home: Path) -> None:
-    locations.runs_dir(), locations.state_file()
+    paths.runs_dir(), paths.state_file()
     assert not home.exists()
 
 
-def test_without_the_variable_or_with_an_empty_one_the_users_data_folder_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_variable_or_with_an_empty_one_the_users_data_folder_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("RNNLM_TUI_HOME")
-    unset = locations.home()
+    unset = paths.home()
     monkeypatch.setenv("RNNLM_TUI_HOME", "")
-    assert locations.home() == unset
+    assert paths.home() == unset
     assert unset.name == "rnnlm-tui"
     assert unset.is_absolute()
 
@@ -32,4 +40,4 @@ def test_without_the_variable_or_with_an_empty_one_the_users_data_folder_is_used
 def test_a_relative_home_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RNNLM_TUI_HOME", "here")
-    assert locations.home() == tmp_path / "here"
+    assert paths.home() == tmp_path / "here"

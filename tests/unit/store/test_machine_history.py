@@ -1,4 +1,5 @@
-"""The machine's history: equal to a computation by hand at every length, followed live, and the same object while nothing is new."""
+"""The machine's history: equal to a computation by hand at every length, followed live, and the
+same object while nothing is new."""
 
 from __future__ import annotations
 
@@ -13,14 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.metrics import MACHINE_COLUMNS, GpuRow, HardwareRow
+from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, GpuRow, HardwareRow
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.machine_history import MachineBuilder, MachineTable
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.rebuild import repair_database
-from rnnlm_tui.store.refill import refill
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.recovery import refill, repair_database
 from rnnlm_tui.store.schema import all_rows
+from rnnlm_tui.store.series import MachineBuilder, MachineTable
 from tests.unit.store.rows import STARTED, begin, new_run
 
 
@@ -37,9 +37,26 @@ def database(run: RunDirectory) -> Iterator[RunDatabase]:
 
 def reading(second: int, draw: random.Random, *, gpu: bool = True) -> HardwareRow:
     """The machine at one second."""
-    row = HardwareRow(STARTED + second, draw.uniform(0, 100), draw.uniform(0, 50), draw.randint(1, 9), 10, draw.randint(1, 9), draw.randint(1, 9))
+    row = HardwareRow(
+        STARTED + second,
+        draw.uniform(0, 100),
+        draw.uniform(0, 50),
+        draw.randint(1, 9),
+        10,
+        draw.randint(1, 9),
+        draw.randint(1, 9),
+    )
     card = draw.random() < 0.8
-    return replace(row, gpu_name="H100", gpu_percent=draw.uniform(0, 100) if card else None, gpu_watts=draw.uniform(30, 700)) if gpu else row
+    return (
+        replace(
+            row,
+            gpu_name="H100",
+            gpu_percent=draw.uniform(0, 100) if card else None,
+            gpu_watts=draw.uniform(30, 700),
+        )
+        if gpu
+        else row
+    )
 
 
 def by_hand(rows: list[HardwareRow], width: int) -> list[tuple[float, ...]]:
@@ -51,12 +68,20 @@ def _bucket_by_hand(rows: list[HardwareRow]) -> tuple[float, ...]:
     entry = [rows[-1].time]
     for name in MACHINE_COLUMNS:
         values = [value for value in (getattr(row, name) for row in rows) if value is not None]
-        entry += [min(values), max(values), math.fsum(values) / len(values)] if values else [math.nan] * 3
+        entry += (
+            [min(values), max(values), math.fsum(values) / len(values)]
+            if values
+            else [math.nan] * 3
+        )
     return tuple(entry)
 
 
 def entries(table: MachineTable) -> list[tuple[float, ...]]:
-    bands = [values for name in MACHINE_COLUMNS for values in (table.columns[name].low, table.columns[name].high, table.columns[name].mean)]
+    bands = [
+        values
+        for name in MACHINE_COLUMNS
+        for values in (table.columns[name].low, table.columns[name].high, table.columns[name].mean)
+    ]
     return list(zip(table.time, *bands, strict=True))
 
 
@@ -65,8 +90,12 @@ def assert_same(table: MachineTable, rows: list[HardwareRow], width: int) -> Non
         assert found == pytest.approx(wanted, rel=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize(("buckets", "raw_limit"), [(1_024, 8_192), (40, 8_192), (64, 100), (5, 100)])
-def test_a_history_followed_live_equals_a_computation_by_hand(run: RunDirectory, database: RunDatabase, buckets: int, raw_limit: int) -> None:
+@pytest.mark.parametrize(
+    ("buckets", "raw_limit"), [(1_024, 8_192), (40, 8_192), (64, 100), (5, 100)]
+)
+def test_a_history_followed_live_equals_a_computation_by_hand(
+    run: RunDirectory, database: RunDatabase, buckets: int, raw_limit: int
+) -> None:
     draw = random.Random(buckets)
     rows: list[HardwareRow] = []
     with RunReader(run) as reader:
@@ -80,12 +109,18 @@ def test_a_history_followed_live_equals_a_computation_by_hand(run: RunDirectory,
             rows += more
             table = builder.update(reader._connection, buckets)
             assert len(table) <= buckets
-            width = next(width for width in (1 << power for power in range(20)) if -(-len(rows) // width) == len(table))
+            width = next(
+                width
+                for width in (1 << power for power in range(20))
+                if -(-len(rows) // width) == len(table)
+            )
             assert_same(table, rows, width)
             assert builder.update(reader._connection, buckets) is table
 
 
-def test_a_long_history_is_read_from_roll_ups_alone(run: RunDirectory, database: RunDatabase) -> None:
+def test_a_long_history_is_read_from_roll_ups_alone(
+    run: RunDirectory, database: RunDatabase
+) -> None:
     draw = random.Random(1)
     rows = [reading(second, draw) for second in range(200)]
     for row in rows:
@@ -101,13 +136,17 @@ def test_a_long_history_is_read_from_roll_ups_alone(run: RunDirectory, database:
     assert len(queries) < 5
 
 
-def test_a_machine_without_a_card_has_gaps_for_its_figures(run: RunDirectory, database: RunDatabase) -> None:
+def test_a_machine_without_a_card_has_gaps_for_its_figures(
+    run: RunDirectory, database: RunDatabase
+) -> None:
     with RunReader(run) as reader:
         assert len(reader.machine()) == 0
         database.add_hardware(reading(1, random.Random(2), gpu=False))
         table = reader.machine()
     assert set(table.columns) == set(MACHINE_COLUMNS)
-    assert [math.isnan(table.columns[name].mean[0]) for name in MACHINE_COLUMNS] == [False] * 5 + [True] * 5
+    assert [math.isnan(table.columns[name].mean[0]) for name in MACHINE_COLUMNS] == [False] * 5 + [
+        True
+    ] * 5
 
 
 def test_a_row_keeps_every_other_card_as_it_was(run: RunDirectory, database: RunDatabase) -> None:
@@ -125,19 +164,26 @@ def test_a_row_keeps_every_other_card_as_it_was(run: RunDirectory, database: Run
         ("[1]", ()),
         ('{"one": {}, "2": 3, "4": {}}', (GpuRow(4),)),
         (
-            '{"1": {"name": "H100", "percent": "much", "watts": true, "celsius": 61, "memory_own": NaN, "fan": 3}, "99999": {}}',
+            (
+                '{"1": {"name": "H100", "percent": "much", "watts": true, "celsius": 61,'
+                ' "memory_own": NaN, "fan": 3}, "99999": {}}'
+            ),
             (GpuRow(1, "H100", celsius=61),),
         ),
     ],
 )
-def test_what_is_no_figure_of_a_card_is_passed_over(run: RunDirectory, database: RunDatabase, text: str, cards: tuple[GpuRow, ...]) -> None:
+def test_what_is_no_figure_of_a_card_is_passed_over(
+    run: RunDirectory, database: RunDatabase, text: str, cards: tuple[GpuRow, ...]
+) -> None:
     database.add_hardware(reading(1, random.Random(7)))
     database._connection.execute("UPDATE hardware SET other_gpus = ?", (text,))
     with RunReader(run) as reader:
         assert reader.hardware()[0].other_gpus == cards
 
 
-def test_a_database_without_roll_ups_is_read_row_by_row(run: RunDirectory, database: RunDatabase) -> None:
+def test_a_database_without_roll_ups_is_read_row_by_row(
+    run: RunDirectory, database: RunDatabase
+) -> None:
     draw = random.Random(4)
     rows = [reading(second, draw) for second in range(90)]
     for row in rows:
@@ -150,9 +196,13 @@ def test_a_database_without_roll_ups_is_read_row_by_row(run: RunDirectory, datab
         assert all_rows(reader._connection, "SELECT count(*) FROM hardware") == [(90,)]
 
 
-def test_a_log_beside_the_run_keeps_a_reading_of_each_roll_up_for_another_host(run: RunDirectory, tmp_path: Path) -> None:
+def test_a_log_beside_the_run_keeps_a_reading_of_each_roll_up_for_another_host(
+    run: RunDirectory, tmp_path: Path
+) -> None:
     draw = random.Random(5)
-    rows = [replace(reading(second, draw), other_gpus=(GpuRow(1, "H100", 5.0),)) for second in range(70)]
+    rows = [
+        replace(reading(second, draw), other_gpus=(GpuRow(1, "H100", 5.0),)) for second in range(70)
+    ]
     with RunDatabase(tmp_path / "elsewhere.db", logs=run.path) as database:
         begin(database)
         for row in rows:
@@ -166,7 +216,9 @@ def test_a_log_beside_the_run_keeps_a_reading_of_each_roll_up_for_another_host(r
         assert list(reader.machine().time) == [rows[0].time, rows[32].time, rows[64].time]
 
 
-def test_the_log_of_an_earlier_version_keeps_its_readings(run: RunDirectory, tmp_path: Path) -> None:
+def test_the_log_of_an_earlier_version_keeps_its_readings(
+    run: RunDirectory, tmp_path: Path
+) -> None:
     row = reading(0, random.Random(5))
     with RunDatabase(tmp_path / "elsewhere.db", logs=run.path) as database:
         begin(database)
@@ -175,7 +227,9 @@ def test_the_log_of_an_earlier_version_keeps_its_readings(run: RunDirectory, tmp
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     for entry in entries:
         if entry["table"] == "hardware":
-            entry["rows"] = [values[:-1] for values in entry["rows"]]  # the column of other cards came later
+            entry["rows"] = [
+                values[:-1] for values in entry["rows"]
+            ]  # the column of other cards came later
     log.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     with RunDatabase(tmp_path / "copy.db") as copy:
         refill(run, copy)
@@ -184,9 +238,14 @@ def test_the_log_of_an_earlier_version_keeps_its_readings(run: RunDirectory, tmp
         assert reader.hardware() == [row]
 
 
-def test_a_damaged_database_keeps_the_readings_and_the_other_cards_that_can_be_read(run: RunDirectory, database: RunDatabase) -> None:
+def test_a_damaged_database_keeps_the_readings_and_the_other_cards_that_can_be_read(
+    run: RunDirectory, database: RunDatabase
+) -> None:
     draw = random.Random(6)
-    rows = [replace(reading(second, draw), other_gpus=(GpuRow(1, "H100", 5.0),)) for second in range(300)]
+    rows = [
+        replace(reading(second, draw), other_gpus=(GpuRow(1, "H100", 5.0),))
+        for second in range(300)
+    ]
     for row in rows:
         database.add_hardware(row)
     database.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import CheckpointError
-from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
+from rnnlm_tui.store.verify import write_checkpoint
 from tests.unit.store.rows import new_run, write_model
 
 Values = dict[str, object]
@@ -29,20 +29,40 @@ def edit(checkpoint: Path, change: Callable[[Values], None]) -> None:
     path.write_text(json.dumps(values), encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["../secret.json", "/etc/passwd", "a/b.json", "", ".", "..", "manifest.json", "a\0b", "x" * 300])
-def test_a_path_trick_in_a_manifest_is_refused_before_the_path_is_read(checkpoint: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret.json",
+        "/etc/passwd",
+        "a/b.json",
+        "",
+        ".",
+        "..",
+        "manifest.json",
+        "a\0b",
+        "x" * 300,
+    ],
+)
+def test_a_path_trick_in_a_manifest_is_refused_before_the_path_is_read(
+    checkpoint: Path, name: str
+) -> None:
     edit(checkpoint, lambda values: values.update(files={name: {"size": 0, "sha256": "0" * 64}}))
     with pytest.raises(CheckpointError, match="invalid file name"):
         verify_checkpoint(checkpoint)
 
 
 def test_a_pickle_named_by_a_manifest_is_refused_unopened(checkpoint: Path) -> None:
-    edit(checkpoint, lambda values: values.update(files={"model.pt": {"size": 0, "sha256": "0" * 64}}))
+    edit(
+        checkpoint,
+        lambda values: values.update(files={"model.pt": {"size": 0, "sha256": "0" * 64}}),
+    )
     with pytest.raises(CheckpointError, match=r"refused to open .*model\.pt"):
         verify_checkpoint(checkpoint)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "training_state.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "training_state.safetensors", "tokenizer.json"]
+)
 def test_a_file_that_was_put_there_later_is_refused(checkpoint: Path, name: str) -> None:
     (checkpoint / name).write_bytes(b"")
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
@@ -72,6 +92,11 @@ def test_a_newer_format_is_told_apart_from_damage(checkpoint: Path, more: Values
 def test_what_is_no_checkpoint_is_refused_by_kind(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"PK")
     (tmp_path / "file").write_bytes(b"")
-    for name, why in {"model.pt": "pickle", "file": "is a folder", "none": "checkpoint not found", ".": r"no manifest\.json"}.items():
+    for name, why in {
+        "model.pt": "pickle",
+        "file": "is a folder",
+        "none": "checkpoint not found",
+        ".": r"no manifest\.json",
+    }.items():
         with pytest.raises(CheckpointError, match=why):
             verify_checkpoint(tmp_path / name)

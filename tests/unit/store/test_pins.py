@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import UnknownCheckpointError
-from rnnlm_tui.store import checkpoint_writing
-from rnnlm_tui.store.checkpoints import list_checkpoints, remove_checkpoint, sweep_temporary, write_checkpoint
-from rnnlm_tui.store.pins import pin_checkpoint, pinned_steps, unpin_checkpoint
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store import checkpoints
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.retention import pin_checkpoint, pinned_steps, unpin_checkpoint
+from rnnlm_tui.store.verify import (
+    list_checkpoints,
+    remove_checkpoint,
+    sweep_temporary,
+    write_checkpoint,
+)
 from tests.unit.store.rows import new_run, write_model
 
 
@@ -59,15 +64,19 @@ def test_a_checkpoint_that_is_gone_can_not_be_pinned_and_leaves_no_pin(run: RunD
     assert pinned_steps(run) == pinned_steps(RunDirectory(Path("/nowhere"))) == frozenset()
 
 
-def test_a_pin_that_comes_while_the_checkpoint_is_being_removed_brings_it_back(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pin_that_comes_while_the_checkpoint_is_being_removed_brings_it_back(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks: list[int] = []
 
     def look(of: RunDirectory) -> frozenset[int]:
         if looks:
-            (of.checkpoints_path / "pinned-000000500").touch()  # between the rename and the second look
+            (
+                of.checkpoints_path / "pinned-000000500"
+            ).touch()  # between the rename and the second look
         looks.append(len(looks))
         return pinned_steps(of)
 
-    monkeypatch.setattr(checkpoint_writing, "pinned_steps", look)
+    monkeypatch.setattr(checkpoints, "pinned_steps", look)
     assert not remove_checkpoint(run, 500)
     assert [entry.step for entry in list_checkpoints(run)] == [500, 1_000]

@@ -13,15 +13,28 @@ import pytest
 
 from rnnlm_tui.errors import DatabaseError, StorageError
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row
 
 
 def everything_is_empty(reader: RunReader) -> bool:
-    lists = [reader.evaluations(), reader.samples(), reader.events(), reader.hardware(), reader.checkpoints(), reader.attempts(), reader.recent_steps(9)]
+    lists = [
+        reader.evaluations(),
+        reader.samples(),
+        reader.events(),
+        reader.hardware(),
+        reader.checkpoints(),
+        reader.attempts(),
+        reader.recent_steps(9),
+    ]
     ones = [reader.last_state(), reader.progress()]
-    return not any(lists) and ones == [None, None] and not list(reader.steps_since()) and len(reader.series()) == 0
+    return (
+        not any(lists)
+        and ones == [None, None]
+        and not list(reader.steps_since())
+        and len(reader.series()) == 0
+    )
 
 
 def test_a_fresh_run_reads_as_empty_with_its_facts() -> None:
@@ -32,7 +45,9 @@ def test_a_fresh_run_reads_as_empty_with_its_facts() -> None:
 
 
 @pytest.mark.parametrize("prepare", ["no folder", "no file", "empty file"])
-def test_a_database_that_is_not_there_yet_reads_as_empty_until_it_comes(tmp_path: Path, prepare: str) -> None:
+def test_a_database_that_is_not_there_yet_reads_as_empty_until_it_comes(
+    tmp_path: Path, prepare: str
+) -> None:
     run = RunDirectory(tmp_path / "plain-otter")
     reader = RunReader(run)
     if prepare != "no folder":
@@ -59,7 +74,11 @@ def test_the_version_changes_with_every_commit_and_only_then() -> None:
             database.add_steps([step_row(step)])
             versions.append(reader.data_version())
         assert len(set(versions)) == 5
-        assert (reader.recent_steps(1), reader.series().step[-1], reader.data_version()) == ([step_row(4)], 4, versions[-1])
+        assert (reader.recent_steps(1), reader.series().step[-1], reader.data_version()) == (
+            [step_row(4)],
+            4,
+            versions[-1],
+        )
 
 
 def test_a_replaced_database_is_opened_anew(tmp_path: Path) -> None:
@@ -97,7 +116,9 @@ def test_a_reader_leaves_no_transaction_or_cursor_open_so_that_the_log_can_be_fo
         rows = reader.steps_since(chunk=10)
         next(rows)
         reader.series(), reader.meta(), reader.recent_steps(1)
-        busy, logged, folded = database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        busy, logged, folded = database._connection.execute(
+            "PRAGMA wal_checkpoint(TRUNCATE)"
+        ).fetchone()
         assert (busy, logged, folded) == (0, 0, 0)
         assert next(rows).step == 2
 
@@ -165,17 +186,30 @@ def test_what_was_read_before_gives_way_to_what_a_later_attempt_wrote() -> None:
         for step in (10, 20, 30):
             database.add_evaluation(evaluation_row(step))
             database.add_sample(sample_row(step))
-        assert ([row.step for row in reader.recent_steps(4)], [row.step for row in reader.samples(2)]) == ([27, 28, 29, 30], [30, 20])
+        assert (
+            [row.step for row in reader.recent_steps(4)],
+            [row.step for row in reader.samples(2)],
+        ) == ([27, 28, 29, 30], [30, 20])
         assert [row.step for row in reader.evaluations()] == [10, 20, 30]
         database.add_evaluation(evaluation_row(20, loss=3.5))
-        assert [(row.step, row.loss) for row in reader.evaluations()] == [(10, 4.0), (20, 3.5), (30, 4.0)]
+        assert [(row.step, row.loss) for row in reader.evaluations()] == [
+            (10, 4.0),
+            (20, 3.5),
+            (30, 4.0),
+        ]
         attempt = begin(database, start_step=22)
-        assert ([row.step for row in reader.recent_steps(4)], [row.step for row in reader.samples(2)]) == ([19, 20, 21, 22], [20, 10])
+        assert (
+            [row.step for row in reader.recent_steps(4)],
+            [row.step for row in reader.samples(2)],
+        ) == ([19, 20, 21, 22], [20, 10])
         assert [row.step for row in reader.evaluations()] == [10, 20]
         database.add_steps([step_row(23, attempt)])
         database.go_back(attempt, 12)
         assert [row.step for row in reader.recent_steps(4)] == [9, 10, 11, 12]
-        assert ([row.step for row in reader.evaluations()], [row.step for row in reader.samples(2)]) == ([10], [10])
+        assert (
+            [row.step for row in reader.evaluations()],
+            [row.step for row in reader.samples(2)],
+        ) == ([10], [10])
 
 
 def test_what_is_read_in_one_look_was_committed_together() -> None:
@@ -188,12 +222,21 @@ def test_what_is_read_in_one_look_was_committed_together() -> None:
             with reader.read_transaction():
                 database.add_steps([step_row(2)])
                 database.add_evaluation(evaluation_row(2))
-                assert ([row.step for row in reader.steps_since()], reader.evaluations()) == ([1], [])
+                assert ([row.step for row in reader.steps_since()], reader.evaluations()) == (
+                    [1],
+                    [],
+                )
             assert len(reader.series()) == 1
-        assert ([row.step for row in reader.recent_steps(9)], [row.step for row in reader.evaluations()], len(reader.series())) == ([1, 2], [2], 2)
+        assert (
+            [row.step for row in reader.recent_steps(9)],
+            [row.step for row in reader.evaluations()],
+            len(reader.series()),
+        ) == ([1, 2], [2], 2)
 
 
-def test_one_look_at_a_run_without_a_database_reads_nothing_and_does_not_hide_one_that_comes() -> None:
+def test_one_look_at_a_run_without_a_database_reads_nothing_and_does_not_hide_one_that_comes() -> (
+    None
+):
     run = new_run()
     run.database_path.unlink()
     with RunReader(run) as reader:
@@ -233,7 +276,12 @@ def test_a_newer_schema_is_named_with_what_to_do() -> None:
     with sqlite3.connect(run.database_path) as raw:
         raw.execute("PRAGMA user_version = 99")
     raw.close()
-    with RunReader(run) as reader, pytest.raises(DatabaseError, match=r"plain-otter/run\.db was made by a newer version") as caught:
+    with (
+        RunReader(run) as reader,
+        pytest.raises(
+            DatabaseError, match=r"plain-otter/run\.db was made by a newer version"
+        ) as caught,
+    ):
         reader.data_version()
     assert caught.value.hint.startswith("update rnnlm-tui")
 
@@ -253,7 +301,10 @@ def test_a_damaged_file_is_named_with_what_still_works(damage: str) -> None:
         "zeroed pages": whole[:4096] + bytes(len(whole) - 4096),
     }
     run.database_path.write_bytes(content[damage])
-    with RunReader(run) as reader, pytest.raises(DatabaseError, match=r"plain-otter/run\.db is damaged") as caught:
+    with (
+        RunReader(run) as reader,
+        pytest.raises(DatabaseError, match=r"plain-otter/run\.db is damaged") as caught,
+    ):
         reader.meta(), list(reader.steps_since()), reader.series()
     assert "plain-otter@last" in caught.value.hint
 
@@ -262,18 +313,24 @@ def test_a_folder_in_the_databases_place_is_a_storage_error() -> None:
     run = new_run()
     run.database_path.unlink()
     run.database_path.mkdir()
-    with RunReader(run) as reader, pytest.raises(StorageError, match=r"can't read or write .*run\.db"):
+    with (
+        RunReader(run) as reader,
+        pytest.raises(StorageError, match=r"can't read or write .*run\.db"),
+    ):
         reader.meta()
 
 
-def test_a_run_in_a_folder_with_odd_characters_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_a_folder_with_odd_characters_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(tmp_path / "what? 100% #1 ü"))
     with RunReader(new_run()) as reader:
         assert "created" in reader.meta()
 
 
 def test_an_evaluation_that_a_later_attempt_repeats_takes_the_place_of_the_first() -> None:
-    """A kill between the last validation and the test lets the next attempt validate the same weights again."""
+    """A kill between the last validation and the test lets the next attempt validate the same
+    weights again."""
     run = new_run()
     with RunDatabase(run.database_path) as database:
         begin(database)
@@ -283,9 +340,14 @@ def test_an_evaluation_that_a_later_attempt_repeats_takes_the_place_of_the_first
             assert reader.evaluations() == [evaluation_row(5), evaluation_row(10)]
             begin(database, 10)
             database.add_evaluation(evaluation_row(10, attempt=2, loss=3.9))
-            assert reader.evaluations() == [evaluation_row(5), evaluation_row(10, attempt=2, loss=3.9)]
+            assert reader.evaluations() == [
+                evaluation_row(5),
+                evaluation_row(10, attempt=2, loss=3.9),
+            ]
     with closing(sqlite3.connect(run.database_path)) as raw:
-        assert raw.execute("SELECT attempt, step FROM evaluations WHERE superseded = 0 ORDER BY step").fetchall() == [(1, 5), (2, 10)]
+        assert raw.execute(
+            "SELECT attempt, step FROM evaluations WHERE superseded = 0 ORDER BY step"
+        ).fetchall() == [(1, 5), (2, 10)]
 
 
 def test_two_rows_of_one_step_that_an_earlier_version_left_are_read_as_the_later_one() -> None:
@@ -301,7 +363,9 @@ def test_two_rows_of_one_step_that_an_earlier_version_left_are_read_as_the_later
         assert reader.evaluations() == [evaluation_row(10, attempt=2, loss=3.9)]
 
 
-def test_a_reader_on_a_full_disk_makes_no_file_and_sees_what_a_later_writer_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_on_a_full_disk_makes_no_file_and_sees_what_a_later_writer_adds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database:
         begin(database)

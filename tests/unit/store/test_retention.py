@@ -9,11 +9,30 @@ import pytest
 from rnnlm_tui.store.retention import best_step, removable_steps, spare_valid
 from tests.unit.store.rows import checkpoint_row
 
-LOSSES: list[tuple[int, float | None]] = [(500, 5.0), (1000, 3.0), (1500, None), (2000, math.nan), (2500, 4.0), (3000, 3.0)]
+LOSSES: list[tuple[int, float | None]] = [
+    (500, 5.0),
+    (1000, 3.0),
+    (1500, None),
+    (2000, math.nan),
+    (2500, 4.0),
+    (3000, 3.0),
+]
 
 
-@pytest.mark.parametrize(("keep", "removed"), [(2, [500, 1500, 2000]), (3, [500, 1500]), (5, [500]), (6, []), (9, []), (0, [500, 1500, 2000, 2500, 3000])])
-def test_the_newest_and_the_best_stay_in_whatever_order_rows_come(keep: int, removed: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("keep", "removed"),
+    [
+        (2, [500, 1500, 2000]),
+        (3, [500, 1500]),
+        (5, [500]),
+        (6, []),
+        (9, []),
+        (0, [500, 1500, 2000, 2500, 3000]),
+    ],
+)
+def test_the_newest_and_the_best_stay_in_whatever_order_rows_come(
+    keep: int, removed: list[int]
+) -> None:
     rows = [checkpoint_row(step, validation_loss=loss) for step, loss in LOSSES]
     assert removable_steps(rows, keep) == removed
     assert removable_steps(rows[::-1], keep) == removed
@@ -48,7 +67,9 @@ def test_multiples_and_pinned_ones_stay_for_good() -> None:
         ({100}, [200], [400, 300, 200, 100]),
     ],
 )
-def test_two_whole_ones_stay_however_many_are_damaged_and_no_more_is_read_than_needed(whole: set[int], removed: list[int], looked_at: list[int]) -> None:
+def test_two_whole_ones_stay_however_many_are_damaged_and_no_more_is_read_than_needed(
+    whole: set[int], removed: list[int], looked_at: list[int]
+) -> None:
     seen: list[int] = []
 
     def is_valid(step: int) -> bool:

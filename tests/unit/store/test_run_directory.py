@@ -9,14 +9,30 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from rnnlm_tui.contract.config import RunConfig
-from rnnlm_tui.contract.validation import config_to_raw
 from rnnlm_tui.errors import RunNameError, StorageError
-from rnnlm_tui.store.run_directory import RunDirectory, check_run_name
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.validation import config_to_raw
+from rnnlm_tui.store.paths import RunDirectory, check_run_name
 from rnnlm_tui.store.runs import create_run
 from tests.unit.store.rows import new_run
 
-IMPOSSIBLE_NAMES = ["", ".", "..", "../x", "/abs", "a/b", "-rf", ".hidden", "a\0b", "a b", "a\n", "ü", "x" * 65, "x" * 300, "\x1b[31m"]
+IMPOSSIBLE_NAMES = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "/abs",
+    "a/b",
+    "-rf",
+    ".hidden",
+    "a\0b",
+    "a b",
+    "a\n",
+    "ü",
+    "x" * 65,
+    "x" * 300,
+    "\x1b[31m",
+]
 
 
 @pytest.mark.parametrize("name", ["a", "plain-otter", "0", "A.b_c-9", "x" * 64])
@@ -36,7 +52,13 @@ def test_the_paths_are_those_of_the_design(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "plain-otter")
     assert run.name == "plain-otter"
     paths = [run.config_path, run.database_path, run.lock_path, run.log_path, run.checkpoints_path]
-    assert [path.name for path in paths] == ["config.toml", "run.db", "worker.lock", "worker.log", "checkpoints"]
+    assert [path.name for path in paths] == [
+        "config.toml",
+        "run.db",
+        "worker.lock",
+        "worker.log",
+        "checkpoints",
+    ]
     assert all(path.parent == run.path for path in paths)
     assert not run.path.exists()
 
@@ -62,11 +84,19 @@ def test_a_long_run_folder_gets_a_short_private_socket_path_of_its_own(tmp_path:
 
 
 def test_the_config_comes_back_as_it_was_frozen() -> None:
-    config = RunConfig.model_validate({"corpus": {"source": 'odd "name"\\ü'}, "training": {"max_steps": 1_200}, "evaluation": {"prompts": ["a\nb", ""]}})
+    config = RunConfig.model_validate(
+        {
+            "corpus": {"source": 'odd "name"\\ü'},
+            "training": {"max_steps": 1_200},
+            "evaluation": {"prompts": ["a\nb", ""]},
+        }
+    )
     assert create_run(config, "other").read_config() == config
 
 
-@pytest.mark.parametrize("text", [b"\xff\xfe", b"[model", b"model = 3", b"[model]\nhidden_size = 0", b"[modell]\n"])
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe", b"[model", b"model = 3", b"[model]\nhidden_size = 0", b"[modell]\n"]
+)
 def test_a_damaged_config_is_named(text: bytes) -> None:
     run = new_run()
     run.config_path.write_bytes(text)
@@ -82,9 +112,15 @@ def test_a_missing_config_is_named() -> None:
     assert run.created() == 0.0
 
 
-def test_sampling_settings_that_an_earlier_version_took_are_read_as_the_nearest_that_can_be_computed() -> None:
+def test_sampling_settings_that_an_earlier_version_took_are_read_as_the_nearest_that_can_be_computed() -> (
+    None
+):
     run = new_run()
     text = tomli_w.dumps(config_to_raw(run.read_config()))
-    run.config_path.write_text(text.replace("temperature = 0.8", "temperature = 1e-40").replace("repetition_penalty = 1.0", "repetition_penalty = 1e-38"))
+    run.config_path.write_text(
+        text.replace("temperature = 0.8", "temperature = 1e-40").replace(
+            "repetition_penalty = 1.0", "repetition_penalty = 1e-38"
+        )
+    )
     sampling = run.read_config().sampling
     assert (sampling.temperature, sampling.repetition_penalty) == (0.01, 0.1)

@@ -10,18 +10,23 @@ from threading import Thread
 
 import pytest
 
-from rnnlm_tui.contract.config import ModelConfig, RunConfig
 from rnnlm_tui.errors import ConfigError, RunNameError, RunStateError, StorageError, UnknownRunError
+from rnnlm_tui.schema.config import ModelConfig, RunConfig
 from rnnlm_tui.store import runs
-from rnnlm_tui.store.checkpoints import resolve_checkpoint, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.database_place import DATABASES_VARIABLE
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
-from rnnlm_tui.store.locations import runs_dir
-from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.paths import DATABASES_VARIABLE, RUN_NAME, runs_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RUN_NAME
-from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named, suggest_name
+from rnnlm_tui.store.runs import (
+    create_run,
+    find_run,
+    list_runs,
+    rename_run,
+    run_named,
+    suggest_name,
+)
+from rnnlm_tui.store.verify import resolve_checkpoint, write_checkpoint
+from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
 from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES
 
@@ -45,11 +50,21 @@ def test_a_run_has_its_config_its_database_and_its_facts() -> None:
 @pytest.mark.usefixtures("umask")
 def test_folders_are_0700_and_files_0600_whatever_the_umask(home: Path) -> None:
     run = new_run()
-    with RunDatabase(run.database_path) as database, RunReader(run) as reader, RunLock(run.lock_path):
+    with (
+        RunDatabase(run.database_path) as database,
+        RunReader(run) as reader,
+        RunLock(run.lock_path),
+    ):
         database.set_meta("a", "b")
         reader.meta()
         found = {path: path.stat().st_mode & 0o777 for path in (home, *home.rglob("*"))}
-    assert {path.name for path in found} >= {"run.db", "run.db-wal", "run.db-shm", "config.toml", "worker.lock"}
+    assert {path.name for path in found} >= {
+        "run.db",
+        "run.db-wal",
+        "run.db-shm",
+        "config.toml",
+        "worker.lock",
+    }
     assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in found.items()), found
 
 
@@ -157,15 +172,22 @@ def test_what_a_dead_process_left_half_made_is_swept_and_what_is_young_is_not() 
     assert young.exists()
 
 
-def test_paths_in_a_config_are_frozen_absolute_and_names_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_a_config_are_frozen_absolute_and_names_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "song.txt").write_text("la la\n")
     (tmp_path / "elman").mkdir()
     (tmp_path / "tokens").mkdir()
     raw = {"corpus": {"source": "song.txt"}, "tokenizer": {"kind": "pretrained", "name": "tokens"}}
     config = create_run(RunConfig.model_validate(raw)).read_config()
-    assert (config.corpus.source, config.tokenizer.name) == (str(tmp_path / "song.txt"), str(tmp_path / "tokens"))
-    config = create_run(RunConfig.model_validate({"corpus": {"source": "src/**/*.py"}})).read_config()
+    assert (config.corpus.source, config.tokenizer.name) == (
+        str(tmp_path / "song.txt"),
+        str(tmp_path / "tokens"),
+    )
+    config = create_run(
+        RunConfig.model_validate({"corpus": {"source": "src/**/*.py"}})
+    ).read_config()
     assert config.corpus.source == f"{tmp_path}/src/**/*.py"
     raw = {"corpus": {"source": "elman"}, "tokenizer": {"kind": "pretrained", "name": "owner/name"}}
     config = create_run(RunConfig.model_validate(raw)).read_config()
@@ -204,7 +226,10 @@ def test_a_name_that_is_taken_or_impossible_and_a_living_run_change_nothing() ->
     for name in ("taken", "stray", *IMPOSSIBLE_NAMES):
         with pytest.raises(RunNameError):
             rename_run(run, name)
-    with RunLock(run.lock_path), pytest.raises(RunStateError, match=r"running as pid .* it can't be renamed") as caught:
+    with (
+        RunLock(run.lock_path),
+        pytest.raises(RunStateError, match=r"running as pid .* it can't be renamed") as caught,
+    ):
         rename_run(run, "other")
     assert caught.value.hint == "`rnnlm-tui stop plain-otter` first"
     assert sorted(found.name for found in list_runs()) == ["plain-otter", "taken"]
@@ -228,7 +253,9 @@ def test_a_run_is_renamed_before_its_labels_change_or_after_and_never_meanwhile(
     assert not list(renamed.path.glob(".tmp-*"))
 
 
-def test_a_name_that_is_taken_in_the_moment_of_a_rename_is_refused_as_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_taken_in_the_moment_of_a_rename_is_refused_as_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run = new_run("plain-otter")
     with monkeypatch.context() as moment:
 
@@ -243,7 +270,9 @@ def test_a_name_that_is_taken_in_the_moment_of_a_rename_is_refused_as_taken(monk
     assert sorted(left.name for left in list_runs()) == ["brisk-heron", "plain-otter"]
 
 
-def test_runs_that_started_from_a_renamed_one_still_find_it_and_its_old_name_is_not_given_away() -> None:
+def test_runs_that_started_from_a_renamed_one_still_find_it_and_its_old_name_is_not_given_away() -> (
+    None
+):
     new_run("parent")
     create_run(RunConfig(), "child", parent="parent@500")
     renamed = rename_run(run_named("parent"), "grown")
@@ -258,7 +287,9 @@ def test_runs_that_started_from_a_renamed_one_still_find_it_and_its_old_name_is_
     assert run_named("parent") == again
 
 
-def test_no_run_is_given_the_old_name_of_another_when_names_are_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_run_is_given_the_old_name_of_another_when_names_are_made_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     new_run("plain-otter")
     create_run(RunConfig(), "child", parent="plain-otter@500")
     rename_run(run_named("plain-otter"), "grown")
@@ -273,7 +304,9 @@ def test_the_old_name_of_a_run_that_no_other_knows_is_free() -> None:
     assert read_labels(renamed).former_names == ()
 
 
-def test_a_renamed_run_keeps_its_database_on_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renamed_run_keeps_its_database_on_another_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "local"))
     run = new_run()
     with RunDatabase(run.database_path) as database:

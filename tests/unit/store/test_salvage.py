@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.pages import PAGE_BYTES, scan_records
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.store.salvage import salvaged_rows
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.recovery import PAGE_BYTES, salvaged_rows, scan_records
 from rnnlm_tui.store.schema import tables_since
-from tests.unit.store.rows import begin, checkpoint_row, evaluation_row, event_row, new_run, sample_row, step_row
+from tests.unit.store.rows import (
+    begin,
+    checkpoint_row,
+    evaluation_row,
+    event_row,
+    new_run,
+    sample_row,
+    step_row,
+)
 
 STEPS = 3_000
 
@@ -37,8 +44,13 @@ def run() -> RunDirectory:
 def _rows(path: Path) -> dict[str, set[tuple[object, ...]]]:
     """What SQLite itself says of every table."""
     with sqlite3.connect(path) as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        found = {name: set(connection.execute(f"SELECT * FROM {name}").fetchall()) for name in tables}
+        tables = [
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+        found = {
+            name: set(connection.execute(f"SELECT * FROM {name}").fetchall()) for name in tables
+        }
     connection.close()
     return {name: rows for name, rows in found.items() if rows and name != "rollups"}
 
@@ -63,7 +75,11 @@ def test_a_whole_file_gives_every_row(run: RunDirectory) -> None:
     assert _salvaged(run.database_path) == _rows(run.database_path)
 
 
-@pytest.mark.parametrize("lost", [range(1), range(14), (3,)], ids=["the first page", "the root of every table", "the root of the steps"])
+@pytest.mark.parametrize(
+    "lost",
+    [range(1), range(14), (3,)],
+    ids=["the first page", "the root of every table", "the root of the steps"],
+)
 def test_rows_are_found_without_the_pages_that_lead_to_them(run: RunDirectory, lost: range) -> None:
     whole = _rows(run.database_path)
     content = bytearray(run.database_path.read_bytes())
@@ -74,12 +90,19 @@ def test_rows_are_found_without_the_pages_that_lead_to_them(run: RunDirectory, l
     assert all(rows <= whole[table] for table, rows in found.items())
     assert len(found["steps"]) >= 0.97 * STEPS
     if len(lost) == 1:
-        assert {name: rows for name, rows in found.items() if name != "steps"} == {name: rows for name, rows in whole.items() if name != "steps"}
+        assert {name: rows for name, rows in found.items() if name != "steps"} == {
+            name: rows for name, rows in whole.items() if name != "steps"
+        }
 
 
 def test_nothing_is_made_of_bytes_that_are_no_rows(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
-    for content in (b"", b"\x0d" * 50_000, b"\x0a\x00\x00\xff\xff" * 9_000, b"SQLite format 3\0" + b"\x02" * 50_000):
+    for content in (
+        b"",
+        b"\x0d" * 50_000,
+        b"\x0a\x00\x00\xff\xff" * 9_000,
+        b"SQLite format 3\0" + b"\x02" * 50_000,
+    ):
         path.write_bytes(content)
         assert _salvaged(path) == {}
     path.unlink()
@@ -92,12 +115,20 @@ def test_nothing_is_made_of_bytes_that_are_no_rows(tmp_path: Path) -> None:
         "INSERT INTO events VALUES (NULL, 1, 5, 'celebrated', '', 1.0, 0)",
         "INSERT INTO events VALUES (NULL, -1, 5, 'note', '', 1.0, 0)",
         "INSERT INTO events VALUES (NULL, 1, 'five', 'note', '', 1.0, 0)",
-        "INSERT INTO evaluations VALUES (NULL, 1, 5, 'training', 'x', 1.0, 5, 1.0, 1.0, 1.0, NULL, 0, NULL)",
-        "INSERT INTO evaluations VALUES (NULL, 1, 5, 'test', 'x', NULL, 5, 1.0, 1.0, 1.0, '{\"loss\": \"nbn\"}', 0, NULL)",
+        (
+            "INSERT INTO evaluations VALUES (NULL, 1, 5, 'training', 'x', 1.0, 5, 1.0, 1.0, 1.0,"
+            " NULL, 0, NULL)"
+        ),
+        (
+            "INSERT INTO evaluations VALUES (NULL, 1, 5, 'test', 'x', NULL, 5, 1.0, 1.0, 1.0,"
+            ' \'{"loss": "nbn"}\', 0, NULL)'
+        ),
         "INSERT INTO attempts VALUES (7, 1, 'host', '', 'cpu', 0, '{\"torn', 1.0)",
     ],
 )
-def test_a_row_that_no_writer_could_have_written_is_left_out(run: RunDirectory, nonsense: str) -> None:
+def test_a_row_that_no_writer_could_have_written_is_left_out(
+    run: RunDirectory, nonsense: str
+) -> None:
     whole = _rows(run.database_path)
     with sqlite3.connect(run.database_path) as raw:
         raw.execute(nonsense)
@@ -107,7 +138,12 @@ def test_a_row_that_no_writer_could_have_written_is_left_out(run: RunDirectory, 
 
 def test_a_page_gives_records_of_every_kind_of_value_and_length(tmp_path: Path) -> None:
     path = tmp_path / "any.db"
-    rows = [(index, value) for index, value in enumerate([None, 0, 1, -1, 300, -70_000, 2**40, -(2**62), 1.5, "", "ü", "long" * 5_000])]
+    rows = [
+        (index, value)
+        for index, value in enumerate(
+            [None, 0, 1, -1, 300, -70_000, 2**40, -(2**62), 1.5, "", "ü", "long" * 5_000]
+        )
+    ]
     with sqlite3.connect(path) as raw:
         raw.execute("CREATE TABLE with_rowid (id INTEGER PRIMARY KEY, value)")
         raw.execute("CREATE TABLE without (id INTEGER PRIMARY KEY, value) WITHOUT ROWID")
@@ -115,6 +151,8 @@ def test_a_page_gives_records_of_every_kind_of_value_and_length(tmp_path: Path) 
             raw.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
     raw.close()
     found = Counter(
-        (record.rowid if record.rowid is not None else record.values[0], record.values[1]) for record in scan_records(path) if len(record.values) == 2
+        (record.rowid if record.rowid is not None else record.values[0], record.values[1])
+        for record in scan_records(path)
+        if len(record.values) == 2
     )
     assert found == dict.fromkeys(rows, 2)

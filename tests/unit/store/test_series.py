@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.contract.metrics import METRIC_COLUMNS, StepRow
+from rnnlm_tui.schema.metrics import METRIC_COLUMNS, StepRow
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.series import SeriesTable, bucket_width
 from tests.unit.store.rows import begin, new_run, step_row
 
@@ -30,7 +30,8 @@ def database(run: RunDirectory) -> Iterator[RunDatabase]:
 
 
 def by_hand(rows: dict[int, StepRow], width: int) -> list[tuple[float, ...]]:
-    """Each bucket's place, count of non-finite rows, and (low, high, mean) of each column, from the rows themselves."""
+    """Each bucket's place, count of non-finite rows, and (low, high, mean) of each column, from the
+    rows themselves."""
     buckets: dict[int, list[StepRow]] = {}
     for step in sorted(rows):
         buckets.setdefault((step - 1) // width, []).append(rows[step])
@@ -40,16 +41,37 @@ def by_hand(rows: dict[int, StepRow], width: int) -> list[tuple[float, ...]]:
 def _bucket_by_hand(rows: list[StepRow]) -> tuple[float, ...]:
     last = rows[-1]
     entry: list[float] = [last.step, last.tokens_seen, last.epoch, last.active_seconds, last.time]
-    entry.append(sum(any(not math.isfinite(getattr(row, name)) for name in METRIC_COLUMNS) for row in rows))
+    entry.append(
+        sum(any(not math.isfinite(getattr(row, name)) for name in METRIC_COLUMNS) for row in rows)
+    )
     for name in METRIC_COLUMNS:
         values = [value for value in (getattr(row, name) for row in rows) if math.isfinite(value)]
-        entry += [min(values), max(values), math.fsum(values) / len(values)] if values else [math.nan] * 3
+        entry += (
+            [min(values), max(values), math.fsum(values) / len(values)]
+            if values
+            else [math.nan] * 3
+        )
     return tuple(entry)
 
 
 def entries(table: SeriesTable) -> list[tuple[float, ...]]:
-    bands = [values for name in METRIC_COLUMNS for values in (table.columns[name].low, table.columns[name].high, table.columns[name].mean)]
-    return list(zip(table.step, table.tokens, table.epoch, table.active, table.time, table.nonfinite, *bands, strict=True))
+    bands = [
+        values
+        for name in METRIC_COLUMNS
+        for values in (table.columns[name].low, table.columns[name].high, table.columns[name].mean)
+    ]
+    return list(
+        zip(
+            table.step,
+            table.tokens,
+            table.epoch,
+            table.active,
+            table.time,
+            table.nonfinite,
+            *bands,
+            strict=True,
+        )
+    )
 
 
 def assert_same(table: SeriesTable, rows: dict[int, StepRow]) -> None:
@@ -62,13 +84,26 @@ def assert_same(table: SeriesTable, rows: dict[int, StepRow]) -> None:
 
 def _random_row(draw: random.Random, step: int, attempt: int) -> StepRow:
     def value(scale: float) -> float:
-        return draw.choice([math.nan, math.inf, -math.inf]) if draw.random() < 0.03 else draw.uniform(0, scale)
+        return (
+            draw.choice([math.nan, math.inf, -math.inf])
+            if draw.random() < 0.03
+            else draw.uniform(0, scale)
+        )
 
-    return step_row(step, attempt, loss=value(9), grad_norm=value(2), learning_rate=value(1e-3), speed=value(3e4))
+    return step_row(
+        step,
+        attempt,
+        loss=value(9),
+        grad_norm=value(2),
+        learning_rate=value(1e-3),
+        speed=value(3e4),
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_series_followed_live_through_resumes_equals_a_computation_by_hand(run: RunDirectory, database: RunDatabase, seed: int) -> None:
+def test_series_followed_live_through_resumes_equals_a_computation_by_hand(
+    run: RunDirectory, database: RunDatabase, seed: int
+) -> None:
     draw = random.Random(seed)
     buckets, raw_limit = draw.choice([(7, 1_500), (64, 2_500), (500, 10_000), (500, 0)])
     live: dict[int, StepRow] = {}
@@ -82,7 +117,11 @@ def test_series_followed_live_through_resumes_equals_a_computation_by_hand(run: 
             assert_same(reader.series(buckets), live)
             end = step + attempt_end
             while step < end:
-                batch = [_random_row(draw, number, attempt) for number in range(step + 1, step + draw.randint(2, 400)) if draw.random() < 0.9]
+                batch = [
+                    _random_row(draw, number, attempt)
+                    for number in range(step + 1, step + draw.randint(2, 400))
+                    if draw.random() < 0.9
+                ]
                 database.add_steps(batch)
                 live |= {row.step: row for row in batch}
                 step = max(live, default=0) if batch else step
@@ -96,7 +135,9 @@ def test_series_followed_live_through_resumes_equals_a_computation_by_hand(run: 
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_stretch_that_moves_equals_a_computation_by_hand(run: RunDirectory, database: RunDatabase, seed: int) -> None:
+def test_a_stretch_that_moves_equals_a_computation_by_hand(
+    run: RunDirectory, database: RunDatabase, seed: int
+) -> None:
     draw = random.Random(seed)
     buckets, raw_limit = draw.choice([(7, 1_500), (64, 900), (2_048, 131_072), (500, 0)])
     rows = {step: _random_row(draw, step, 1) for step in range(1, 5_000) if draw.random() < 0.9}
@@ -104,20 +145,38 @@ def test_a_stretch_that_moves_equals_a_computation_by_hand(run: RunDirectory, da
     with RunReader(run, raw_limit=raw_limit) as reader:
         first, length = 2_000, 800
         for _ in range(40):
-            first, length = max(1, first + draw.choice([-700, -40, 0, 1, 40, 700, 3_000, -3_000])), draw.choice([length, length, length, 50, 800, 2_500])
+            first, length = (
+                max(1, first + draw.choice([-700, -40, 0, 1, 40, 700, 3_000, -3_000])),
+                draw.choice([length, length, length, 50, 800, 2_500]),
+            )
             if draw.random() < 0.3:
-                more = {step: _random_row(draw, step, 1) for step in range(max(rows) + 1, max(rows) + draw.randint(2, 60))}
+                more = {
+                    step: _random_row(draw, step, 1)
+                    for step in range(max(rows) + 1, max(rows) + draw.randint(2, 60))
+                }
                 database.add_steps(list(more.values()))
                 rows |= more
             table = reader.stretch(first, first + length - 1, buckets)
             last = min(first + length - 1, max(rows))
-            begin, end = (first - 1) // table.width * table.width, -(-last // table.width) * table.width
-            assert_same(table, {step: row for step, row in rows.items() if begin < step <= end and first <= max(rows)})
+            begin, end = (
+                (first - 1) // table.width * table.width,
+                -(-last // table.width) * table.width,
+            )
+            assert_same(
+                table,
+                {
+                    step: row
+                    for step, row in rows.items()
+                    if begin < step <= end and first <= max(rows)
+                },
+            )
             assert len(table) <= buckets + 1
             assert reader.stretch(first, first + length - 1, buckets) is table
 
 
-def test_a_stretch_that_moves_on_reads_only_what_is_new(run: RunDirectory, database: RunDatabase) -> None:
+def test_a_stretch_that_moves_on_reads_only_what_is_new(
+    run: RunDirectory, database: RunDatabase
+) -> None:
     database.add_steps([step_row(step) for step in range(1, 4_001)])
     with RunReader(run) as reader:
         reader.stretch(1_001, 2_000)
@@ -139,7 +198,9 @@ def test_a_bucket_without_a_finite_value_is_a_gap(run: RunDirectory, database: R
     assert list(table.nonfinite) == [0, 1, 0]
 
 
-def test_the_same_table_comes_back_while_nothing_is_new_and_an_old_one_never_changes(run: RunDirectory, database: RunDatabase) -> None:
+def test_the_same_table_comes_back_while_nothing_is_new_and_an_old_one_never_changes(
+    run: RunDirectory, database: RunDatabase
+) -> None:
     with RunReader(run) as reader:
         empty = reader.series()
         assert (len(empty), empty.width, set(empty.columns)) == (0, 1, set(METRIC_COLUMNS))
@@ -165,7 +226,9 @@ def test_following_a_run_reads_only_what_is_new(run: RunDirectory, database: Run
     assert len(queries) < 20
 
 
-def test_beyond_the_limit_roll_ups_are_read_and_no_step(run: RunDirectory, database: RunDatabase) -> None:
+def test_beyond_the_limit_roll_ups_are_read_and_no_step(
+    run: RunDirectory, database: RunDatabase
+) -> None:
     rows = {step: step_row(step, loss=float(step)) for step in range(1, 9_001)}
     database.add_steps(list(rows.values()))
     with sqlite3.connect(run.database_path) as other:
@@ -178,10 +241,24 @@ def test_beyond_the_limit_roll_ups_are_read_and_no_step(run: RunDirectory, datab
         assert (raw.series().width, max(raw.series().columns["loss"].high)) == (8, 0.0)
 
 
-def test_a_run_of_five_million_steps_is_a_few_buckets(run: RunDirectory, database: RunDatabase) -> None:
+def test_a_run_of_five_million_steps_is_a_few_buckets(
+    run: RunDirectory, database: RunDatabase
+) -> None:
     last = 5_000_000
     buckets = range((last - 1) // 1_024 + 1)
-    rollups = ((bucket, min(last, (bucket + 1) * 1_024), bucket, 0.5, 1.0, 2.0, 0, *(1_024, 1.0, 9.0, 1_024 * 4.0) * 4) for bucket in buckets)
+    rollups = (
+        (
+            bucket,
+            min(last, (bucket + 1) * 1_024),
+            bucket,
+            0.5,
+            1.0,
+            2.0,
+            0,
+            *(1_024, 1.0, 9.0, 1_024 * 4.0) * 4,
+        )
+        for bucket in buckets
+    )
     with sqlite3.connect(run.database_path) as other:
         other.executemany(f"INSERT INTO rollups VALUES ({', '.join('?' * 23)})", rollups)
     other.close()
@@ -191,7 +268,11 @@ def test_a_run_of_five_million_steps_is_a_few_buckets(run: RunDirectory, databas
     assert table.width == 4_096
     assert len(table) == 1_221
     assert table.step[0] == 4_096
-    assert (table.columns["loss"].low[0], table.columns["loss"].high[0], table.columns["loss"].mean[0]) == (1.0, 9.0, 4.0)
+    assert (
+        table.columns["loss"].low[0],
+        table.columns["loss"].high[0],
+        table.columns["loss"].mean[0],
+    ) == (1.0, 9.0, 4.0)
 
 
 @pytest.mark.parametrize(
@@ -213,12 +294,19 @@ def test_the_width_is_the_least_power_of_two_that_fits(last: int, buckets: int, 
 
 
 def _epochs(steps: int, length: int, *, short: bool) -> list[StepRow]:
-    """Epochs of `length` steps whose last one has 40 tokens in place of 700, a loud gradient and a low speed."""
+    """Epochs of `length` steps whose last one has 40 tokens in place of 700, a loud gradient and a
+    low speed."""
     rows, tokens = [], 0
     for step in range(1, steps + 1):
         last = short and step % length == 0
         tokens += 40 if last else 700
-        rows.append(replace(step_row(step, grad_norm=9.0 if last else 0.5, speed=3_000.0 if last else 20_000.0), tokens_seen=tokens, epoch=step / length))
+        rows.append(
+            replace(
+                step_row(step, grad_norm=9.0 if last else 0.5, speed=3_000.0 if last else 20_000.0),
+                tokens_seen=tokens,
+                epoch=step / length,
+            )
+        )
     return rows
 
 
@@ -235,14 +323,22 @@ def test_the_short_last_batch_of_an_epoch_is_known_by_its_tokens_and_no_part_of_
     assert (table.width, table.short_every) == (width, 100)
     band = table.columns["grad_norm"]
     if width == 1:
-        assert [at for at, high in zip(table.step, band.high, strict=True) if high == 9.0] == [100.0, 200.0, 300.0, 400.0, 500.0]
+        assert [at for at, high in zip(table.step, band.high, strict=True) if high == 9.0] == [
+            100.0,
+            200.0,
+            300.0,
+            400.0,
+            500.0,
+        ]
     else:
         assert set(band.high) == {0.5}
         assert set(table.columns["tokens_per_second"].low) == {20_000.0}
         assert max(band.mean) > 0.5, "the mean is that of all steps"
 
 
-def test_epochs_of_equal_steps_have_no_short_batch(run: RunDirectory, database: RunDatabase) -> None:
+def test_epochs_of_equal_steps_have_no_short_batch(
+    run: RunDirectory, database: RunDatabase
+) -> None:
     database.add_steps(_epochs(500, 100, short=False))
     with RunReader(run) as reader:
         assert reader.series(64).short_every == 0

@@ -8,8 +8,14 @@ import pytest
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store import state
-from rnnlm_tui.store.locations import history_file, state_file
-from rnnlm_tui.store.state import append_history, load_history, load_state, move_state_aside, save_state
+from rnnlm_tui.store.paths import history_file, state_file
+from rnnlm_tui.store.state import (
+    append_history,
+    load_history,
+    load_state,
+    move_state_aside,
+    save_state,
+)
 
 
 def test_the_state_comes_back_and_is_private(home: Path) -> None:
@@ -21,8 +27,14 @@ def test_the_state_comes_back_and_is_private(home: Path) -> None:
     assert state_file().stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000], ids=["empty", "half", "list", "null", "no text", "deep"])
-def test_a_damaged_state_counts_as_none_and_is_moved_aside_whole(home: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000],
+    ids=["empty", "half", "list", "null", "no text", "deep"],
+)
+def test_a_damaged_state_counts_as_none_and_is_moved_aside_whole(
+    home: Path, content: bytes
+) -> None:
     home.mkdir()
     for name in ("app-state.json.unusable", "app-state.json.unusable-2"):
         state_file().write_bytes(content)

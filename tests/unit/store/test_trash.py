@@ -10,18 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError
-from rnnlm_tui.store.checkpoints import resolve_checkpoint, write_checkpoint
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.database_place import DATABASES_VARIABLE
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels, write_labels
-from rnnlm_tui.store.locations import runs_dir, trash_dir
-from rnnlm_tui.store.locks import RunLock
+from rnnlm_tui.store.paths import DATABASES_VARIABLE, RunDirectory, runs_dir, trash_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named
 from rnnlm_tui.store.trash import delete_run, find_trashed, list_trash, purge, restore_run
+from rnnlm_tui.store.verify import resolve_checkpoint, write_checkpoint
+from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
 
 
@@ -31,7 +29,11 @@ def test_a_deleted_run_lies_whole_in_the_trash_and_its_name_is_free() -> None:
     first = delete_run(run)
     assert (first.name, first.path.parent) == ("plain-otter", trash_dir())
     assert int(before) <= first.deleted <= time.time()
-    assert first.bytes == sum(path.stat().st_size for path in first.path.rglob("*") if path.is_file()) > 0
+    assert (
+        first.bytes
+        == sum(path.stat().st_size for path in first.path.rglob("*") if path.is_file())
+        > 0
+    )
     assert (first.path / "run.db").exists()
     assert list_runs() == []
     second = delete_run(new_run())
@@ -97,7 +99,11 @@ def test_a_restored_run_is_as_it_was() -> None:
         write_checkpoint(run, 4, write_model, None, {})
         database.put_checkpoint(checkpoint_row(4))
     write_labels(run, RunLabels(("kept",), "a note", pinned=True))
-    before = {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.suffix not in (".db-shm", ".db-wal")}
+    before = {
+        path.relative_to(run.path): path.read_bytes()
+        for path in run.path.rglob("*")
+        if path.is_file() and path.suffix not in (".db-shm", ".db-wal")
+    }
     restored = restore_run(delete_run(run))
     assert restored == run
     assert {path: (restored.path / path).read_bytes() for path in before} == before
@@ -156,7 +162,9 @@ def test_what_a_purge_that_was_killed_left_is_swept_by_a_later_one() -> None:
     assert list(trash_dir().iterdir()) == []
 
 
-def test_a_database_on_another_disk_comes_back_with_its_run_and_goes_with_the_purge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_on_another_disk_comes_back_with_its_run_and_goes_with_the_purge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "local"))
     run = new_run()
     with RunDatabase(run.database_path) as database:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locks import RunLock
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.records import MAX_KEPT_ROWS, Recorder
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.locks import RunLock
+from rnnlm_tui.worker.recorder import MAX_KEPT_ROWS, Recorder
 
 
 def recorder_of(database: RunDatabase, *, max_kept: int = MAX_KEPT_ROWS) -> Recorder:

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rnnlm_tui.contract.metrics import GpuRow
-from rnnlm_tui.supervisor import machine_reader
-from rnnlm_tui.supervisor.machine_reader import MachineReader
-from rnnlm_tui.worker import accelerator
-from rnnlm_tui.worker.accelerator import DeviceProbe
+from rnnlm_tui.schema.metrics import GpuRow
+from rnnlm_tui.system import machine as machine_module
+from rnnlm_tui.system.machine import MachineReader
+from rnnlm_tui.worker import heartbeat
+from rnnlm_tui.worker.heartbeat import DeviceProbe
 
 CUDA = torch.device("cuda:1")
 
@@ -31,12 +31,17 @@ class Driver:
 
 
 def module(**answers: object) -> SimpleNamespace:
-    return SimpleNamespace(get_device_properties=lambda device: SimpleNamespace(name="NVIDIA L4", total_memory=23_000, uuid="12ab"), **answers)
+    return SimpleNamespace(
+        get_device_properties=lambda device: SimpleNamespace(
+            name="NVIDIA L4", total_memory=23_000, uuid="12ab"
+        ),
+        **answers,
+    )
 
 
 def probe(monkeypatch: pytest.MonkeyPatch, reading: GpuRow, **answers: object) -> DeviceProbe:
     monkeypatch.setattr(torch, "cuda", module(**answers))
-    monkeypatch.setattr(accelerator, "GpuProbe", lambda uuid: {"12ab": Driver(reading)}[uuid])
+    monkeypatch.setattr(heartbeat, "GpuProbe", lambda uuid: {"12ab": Driver(reading)}[uuid])
     return DeviceProbe(CUDA)
 
 
@@ -46,20 +51,35 @@ def test_a_complete_driver_reading_does_not_ask_torch(monkeypatch: pytest.Monkey
     assert (device.sample(), device.driver_index) == (told, 3)
 
 
-def test_a_driver_reading_without_this_process_is_completed_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = probe(monkeypatch, GpuRow(None, "NVIDIA L4", 97.0, 9_000, None, 23_000), memory_reserved=lambda device: 3_500 if device == CUDA else 0)
+def test_a_driver_reading_without_this_process_is_completed_by_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = probe(
+        monkeypatch,
+        GpuRow(None, "NVIDIA L4", 97.0, 9_000, None, 23_000),
+        memory_reserved=lambda device: 3_500 if device == CUDA else 0,
+    )
     assert device.sample() == GpuRow(None, "NVIDIA L4", 97.0, 9_000, 3_500, 23_000)
 
 
-def test_without_a_driver_torch_provides_name_own_memory_and_total(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_driver_torch_provides_name_own_memory_and_total(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     device = probe(monkeypatch, GpuRow(), memory_reserved=lambda device: 0)
     assert device.sample() == GpuRow(None, "NVIDIA L4", memory_own=0, memory_total=23_000)
 
 
 def test_an_apple_gpu_is_read_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "mps", SimpleNamespace(driver_allocated_memory=lambda: 700, recommended_max_memory=lambda: 9_000))
+    monkeypatch.setattr(
+        torch,
+        "mps",
+        SimpleNamespace(driver_allocated_memory=lambda: 700, recommended_max_memory=lambda: 9_000),
+    )
     device = DeviceProbe(torch.device("mps"))
-    assert (device.sample(), device.driver_index) == (GpuRow(None, "Apple GPU", memory_own=700, memory_total=9_000), None)
+    assert (device.sample(), device.driver_index) == (
+        GpuRow(None, "Apple GPU", memory_own=700, memory_total=9_000),
+        None,
+    )
 
 
 def test_a_device_unknown_to_torch_has_no_readings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +87,9 @@ def test_a_device_unknown_to_torch_has_no_readings(monkeypatch: pytest.MonkeyPat
     assert DeviceProbe(torch.device("xpu")).sample() == GpuRow()
 
 
-def test_a_row_separates_the_training_card_from_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_row_separates_the_training_card_from_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     class Others:
         def __init__(self, place: int | None = None) -> None:
             self.driver_index = place
@@ -75,16 +97,23 @@ def test_a_row_separates_the_training_card_from_the_others(monkeypatch: pytest.M
         def sample(self) -> tuple[GpuRow, ...]:
             return tuple(GpuRow(number) for number in (0, 3) if number != self.driver_index)
 
-    monkeypatch.setattr(machine_reader, "OtherCards", Others)
+    monkeypatch.setattr(machine_module, "OtherCards", Others)
     machine = MachineReader(tmp_path, worker=True)
     before = machine.sample()
     assert (before.gpu_name, [card.index for card in before.other_gpus]) == (None, [0, 3])
     machine.watch_card(Driver(GpuRow(None, "NVIDIA L4", 97.0, celsius=61.0)))
     row = machine.sample()
-    assert (row.gpu_name, row.gpu_percent, row.gpu_celsius, [card.index for card in row.other_gpus]) == ("NVIDIA L4", 97.0, 61.0, [0])
+    assert (
+        row.gpu_name,
+        row.gpu_percent,
+        row.gpu_celsius,
+        [card.index for card in row.other_gpus],
+    ) == ("NVIDIA L4", 97.0, 61.0, [0])
 
 
-def test_a_card_set_during_the_first_reading_is_not_read_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_card_set_during_the_first_reading_is_not_read_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     waking, awake = Event(), Event()
 
     class Others:
@@ -97,7 +126,7 @@ def test_a_card_set_during_the_first_reading_is_not_read_twice(monkeypatch: pyte
         def sample(self) -> tuple[GpuRow, ...]:
             return tuple(GpuRow(number) for number in (0, 3) if number != self.driver_index)
 
-    monkeypatch.setattr(machine_reader, "OtherCards", Others)
+    monkeypatch.setattr(machine_module, "OtherCards", Others)
     machine = MachineReader(tmp_path, worker=True)
     pulse = Thread(target=machine.sample)
     pulse.start()

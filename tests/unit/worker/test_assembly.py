@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import RunConfig
 from rnnlm_tui.errors import CheckpointError, UnknownCheckpointError
-from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.worker.assembly import parent_checkpoint
+from rnnlm_tui.store.verify import write_checkpoint
+from rnnlm_tui.worker.setup import parent_checkpoint
 
 
 def write_files(folder: Path) -> None:
@@ -32,12 +32,18 @@ def test_a_parent_is_a_step_or_the_last_checkpoint(parent: RunDirectory) -> None
 
 
 def test_a_missing_parent_is_not_replaced_by_a_run_with_a_longer_name(parent: RunDirectory) -> None:
-    with pytest.raises(UnknownCheckpointError, match='starts from the weights of plain@500, which are gone: no run "plain"'):
+    with pytest.raises(
+        UnknownCheckpointError,
+        match='starts from the weights of plain@500, which are gone: no run "plain"',
+    ):
         parent_checkpoint("plain@500")
 
 
 def test_a_removed_step_is_reported_with_the_existing_ones(parent: RunDirectory) -> None:
-    with pytest.raises(UnknownCheckpointError, match=r"plain-otter@200, which are gone: .* it has best, last and 500, 1000"):
+    with pytest.raises(
+        UnknownCheckpointError,
+        match=r"plain-otter@200, which are gone: .* it has best, last and 500, 1000",
+    ):
         parent_checkpoint("plain-otter@200")
 
 

@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.store.checkpoint_list import CheckpointEntry
-from rnnlm_tui.store.checkpoints import list_checkpoints
+from rnnlm_tui.store.checkpoints import CheckpointEntry
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.run_directory import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.verify import list_checkpoints
 from rnnlm_tui.worker import checkpointing
 from rnnlm_tui.worker.attempt import Attempt
+from rnnlm_tui.worker.build import PreparingRun
 from rnnlm_tui.worker.checkpointing import Checkpointer
-from rnnlm_tui.worker.commands import CommandHandler
-from rnnlm_tui.worker.inbox import Inbox
-from rnnlm_tui.worker.preparation import PreparingRun
-from rnnlm_tui.worker.reporter import StepMetrics
+from rnnlm_tui.worker.commands import CommandHandler, Inbox
+from rnnlm_tui.worker.recorder import StepMetrics
 from tests.integration.runs import tiny_config
 from tests.unit.engine.builders import tokenizer_folder, trainer_of
 from tests.unit.store.rows import new_run
@@ -31,11 +30,22 @@ def checkpointer_of(run: RunDirectory, trainer: Trainer, tmp_path: Path) -> Iter
     config = tiny_config(tmp_path / "text.txt", {"checkpoint.keep_last": 2})
     with RunDatabase(run.database_path) as database:
         recorder = recorder_of(database)
-        attempt = Attempt(run, config, recorder, 1, None, Inbox(), CommandHandler(PreparingRun(0), recorder))
-        yield Checkpointer(attempt, trainer, StepMetrics(recorder.add_steps, 1), tokenizer_files=tokenizer_folder(tmp_path / "codec"), facts={}, parent=None)
+        attempt = Attempt(
+            run, config, recorder, 1, None, Inbox(), CommandHandler(PreparingRun(0), recorder)
+        )
+        yield Checkpointer(
+            attempt,
+            trainer,
+            StepMetrics(recorder.add_steps, 1),
+            tokenizer_files=tokenizer_folder(tmp_path / "codec"),
+            facts={},
+            parent=None,
+        )
 
 
-def test_a_best_checkpoint_whose_manifest_was_briefly_unreadable_stays_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_best_checkpoint_whose_manifest_was_briefly_unreadable_stays_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, trainer = new_run(), trainer_of("stream")
 
     def without_the_first(run: RunDirectory) -> list[CheckpointEntry]:
@@ -44,7 +54,11 @@ def test_a_best_checkpoint_whose_manifest_was_briefly_unreadable_stays_the_best(
     with checkpointer_of(run, trainer, tmp_path) as checkpointer:
         for step in range(1, 6):
             trainer.train_step()
-            monkeypatch.setattr(checkpointing, "list_checkpoints", without_the_first if step == 3 else list_checkpoints)
+            monkeypatch.setattr(
+                checkpointing,
+                "list_checkpoints",
+                without_the_first if step == 3 else list_checkpoints,
+            )
             checkpointer.save(None if step == 1 else 1.5)
             if step == 1:
                 checkpointer.label(1.0)  # measured after the save: its manifest doesn't have it

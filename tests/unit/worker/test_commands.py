@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.commands import Command, CommandResult, Verb
 from rnnlm_tui.errors import RnnlmError, RunStateError, StorageError
+from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.worker.commands import CommandHandler
 from rnnlm_tui.worker.control import PendingCommand
@@ -62,7 +62,11 @@ def database(tmp_path: Path) -> Iterator[RunDatabase]:
 def ask(commands: CommandHandler, verb: Verb, **arguments: object) -> CommandResult:
     """The answer to one command."""
     answers: list[CommandResult] = []
-    commands.handle(PendingCommand(Command.model_validate({"id": f"id-{verb}", "verb": verb, **arguments}), answers.append))
+    commands.handle(
+        PendingCommand(
+            Command.model_validate({"id": f"id-{verb}", "verb": verb, **arguments}), answers.append
+        )
+    )
     (answer,) = answers
     return answer
 
@@ -77,7 +81,9 @@ def test_a_command_is_recorded_before_it_is_answered(database: RunDatabase) -> N
     commands = CommandHandler(Run(), database)
     journalled: list[str | None] = []
     command = Command(id="a", verb="sample", prompt="We")
-    commands.handle(PendingCommand(command, lambda result: journalled.append(database.journalled("a"))))
+    commands.handle(
+        PendingCommand(command, lambda result: journalled.append(database.journalled("a")))
+    )
     (known,) = journalled
     assert known is not None
     assert CommandResult.model_validate_json(known).text == "and so on"
@@ -112,9 +118,15 @@ def test_a_stop_is_answered_only_by_answer_stops(database: RunDatabase) -> None:
 
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
-    [(None, 1.0, "needs a path"), ("optimizer.learning_rate", None, "needs a path"), ("model.hidden_size", 3.0, "can't change")],
+    [
+        (None, 1.0, "needs a path"),
+        ("optimizer.learning_rate", None, "needs a path"),
+        ("model.hidden_size", 3.0, "can't change"),
+    ],
 )
-def test_set_refuses_fixed_settings(database: RunDatabase, path: str | None, value: float | None, problem: str) -> None:
+def test_set_refuses_fixed_settings(
+    database: RunDatabase, path: str | None, value: float | None, problem: str
+) -> None:
     run = Run()
     answer = ask(CommandHandler(run, database), "set", path=path, value=value)
     assert not answer.ok
@@ -123,7 +135,12 @@ def test_set_refuses_fixed_settings(database: RunDatabase, path: str | None, val
 
 
 def test_set_suggests_a_similar_setting(database: RunDatabase) -> None:
-    assert '"optimizer.learning_rate"' in ask(CommandHandler(Run(), database), "set", path="optimizer.learning_rat", value=0.1).hint
+    assert (
+        '"optimizer.learning_rate"'
+        in ask(
+            CommandHandler(Run(), database), "set", path="optimizer.learning_rat", value=0.1
+        ).hint
+    )
 
 
 def stop(commands: CommandHandler, id: str = "a") -> list[CommandResult]:
@@ -138,10 +155,14 @@ def stop(commands: CommandHandler, id: str = "a") -> list[CommandResult]:
 def test_status_needs_no_journal(database: RunDatabase) -> None:
     commands = CommandHandler(Run(), database)
     database.close()
-    assert commands.status(Command(id="a", verb="status")) == CommandResult(id="a", ok=True, status="running", step=12)
+    assert commands.status(Command(id="a", verb="status")) == CommandResult(
+        id="a", ok=True, status="running", step=12
+    )
 
 
-def test_a_stop_of_an_earlier_attempt_is_answered_at_once_without_stopping(database: RunDatabase) -> None:
+def test_a_stop_of_an_earlier_attempt_is_answered_at_once_without_stopping(
+    database: RunDatabase,
+) -> None:
     before = CommandHandler(Run(), database)
     first = stop(before)
     before.answer_stops()
@@ -153,15 +174,21 @@ def test_a_stop_of_an_earlier_attempt_is_answered_at_once_without_stopping(datab
     assert len(first) == 1
 
 
-def test_a_stop_that_was_queued_twice_is_answered_twice_and_acts_once(database: RunDatabase) -> None:
+def test_a_stop_that_was_queued_twice_is_answered_twice_and_acts_once(
+    database: RunDatabase,
+) -> None:
     run = Run()
     commands = CommandHandler(run, database)
     first = stop(commands)
     second: list[CommandResult] = []
-    assert not commands.replay(PendingCommand(Command(id="a", verb="stop"), second.append))  # it waits, as the first one does
+    assert not commands.replay(
+        PendingCommand(Command(id="a", verb="stop"), second.append)
+    )  # it waits, as the first one does
     commands.close_journal()
     commands.answer_stops()
-    commands.answer_after_end(PendingCommand(Command(id="a", verb="stop"), second.append), "stopped")
+    commands.answer_after_end(
+        PendingCommand(Command(id="a", verb="stop"), second.append), "stopped"
+    )
     assert first == second
     assert run.done == ["stop"]
 
@@ -173,7 +200,9 @@ def test_the_journal_is_not_used_after_it_is_closed(database: RunDatabase) -> No
     assert not commands.replay(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
 
 
-def test_out_of_memory_in_a_command_is_its_answer_and_does_not_end_the_run(database: RunDatabase, capfd: pytest.CaptureFixture[str]) -> None:
+def test_out_of_memory_in_a_command_is_its_answer_and_does_not_end_the_run(
+    database: RunDatabase, capfd: pytest.CaptureFixture[str]
+) -> None:
     answer = ask(CommandHandler(Run(), database), "evaluate")
     assert (answer.ok, answer.status, answer.error) == (False, "running", "evaluate: out of memory")
     assert "Tried to allocate 3 GiB" in capfd.readouterr().err
@@ -198,10 +227,16 @@ def test_a_command_that_cannot_be_recorded_fails_but_a_stop_still_stops() -> Non
     run = Run()
     commands = CommandHandler(run, FullDisk(readable=True))
     answer = ask(commands, "pause")
-    assert (answer.ok, answer.error, answer.hint) == (False, "pause was carried out but could not be recorded: the disk is full", "free some space")
+    assert (answer.ok, answer.error, answer.hint) == (
+        False,
+        "pause was carried out but could not be recorded: the disk is full",
+        "free some space",
+    )
     answers = stop(commands)
     commands.answer_stops()
-    assert [(answer.ok, answer.checkpoint) for answer in answers] == [(True, "checkpoints/step-000000012")]
+    assert [(answer.ok, answer.checkpoint) for answer in answers] == [
+        (True, "checkpoints/step-000000012")
+    ]
 
 
 def test_a_command_that_cannot_be_looked_up_is_rejected_but_a_stop_is_carried_out() -> None:
@@ -214,10 +249,14 @@ def test_a_command_that_cannot_be_looked_up_is_rejected_but_a_stop_is_carried_ou
     assert run.done == ["stop"]
 
 
-def at_end(database: RunDatabase, verb: Verb, ending: str, failure: RnnlmError | None = None) -> CommandResult:
+def at_end(
+    database: RunDatabase, verb: Verb, ending: str, failure: RnnlmError | None = None
+) -> CommandResult:
     """The answer to a command that came when the attempt had ended."""
     answers: list[CommandResult] = []
-    CommandHandler(Run(), database).answer_after_end(PendingCommand(Command(id="a", verb=verb), answers.append), ending, failure)
+    CommandHandler(Run(), database).answer_after_end(
+        PendingCommand(Command(id="a", verb=verb), answers.append), ending, failure
+    )
     (answer,) = answers
     return answer
 
@@ -234,6 +273,12 @@ def test_a_stop_after_the_end_succeeds_and_names_the_last_checkpoint(database: R
 
 
 def test_a_stop_of_a_failed_run_gets_the_reason(database: RunDatabase) -> None:
-    answer = at_end(database, "stop", "failed", StorageError("the disk is full", hint="free some space"))
-    assert (answer.ok, answer.error, answer.hint) == (False, "the run has failed: the disk is full", "free some space")
+    answer = at_end(
+        database, "stop", "failed", StorageError("the disk is full", hint="free some space")
+    )
+    assert (answer.ok, answer.error, answer.hint) == (
+        False,
+        "the run has failed: the disk is full",
+        "free some space",
+    )
     assert answer.checkpoint == "checkpoints/step-000000010"

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.commands import MAX_REQUEST_BYTES, Command, CommandResult
-from rnnlm_tui.contract.wire import encode_line
 from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.protocol import MAX_REQUEST_BYTES, Command, CommandResult, encode_line
 from rnnlm_tui.worker.control import MAX_CONNECTIONS, ControlServer, PendingCommand
 
 
@@ -59,7 +58,9 @@ def path(tmp_path: Path, trainer: Trainer) -> Iterator[Path]:
 @contextmanager
 def connected(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(str(path))  # without a timeout: with one, a full backlog is an error instead of a wait
+        connection.connect(
+            str(path)
+        )  # without a timeout: with one, a full backlog is an error instead of a wait
         connection.settimeout(10)
         yield connection
 
@@ -92,7 +93,10 @@ def test_status_is_answered_while_the_trainer_is_busy(path: Path, trainer: Train
 
 def test_a_command_is_answered_after_the_trainer_has_acted(path: Path, trainer: Trainer) -> None:
     with connected(path) as connection:
-        connection.sendall(encode_line(Command(id="a", verb="pause")) + encode_line(Command(id="b", verb="evaluate")))
+        connection.sendall(
+            encode_line(Command(id="a", verb="pause"))
+            + encode_line(Command(id="b", verb="evaluate"))
+        )
         pause, evaluate = trainer.wait(2)
         evaluate.answer(CommandResult(id="b", ok=True))
         assert read_line(connection).id == "b"
@@ -109,7 +113,9 @@ def test_a_line_in_pieces_is_one_command(path: Path, trainer: Trainer) -> None:
         assert pending.command == Command(id="a", verb="pause")
 
 
-def test_a_client_that_closed_its_writing_side_still_gets_the_answer(path: Path, trainer: Trainer) -> None:
+def test_a_client_that_closed_its_writing_side_still_gets_the_answer(
+    path: Path, trainer: Trainer
+) -> None:
     with connected(path) as connection:
         connection.sendall(encode_line(Command(id="a", verb="checkpoint")))
         connection.shutdown(socket.SHUT_WR)
@@ -128,12 +134,17 @@ def test_a_client_that_closed_its_writing_side_still_gets_the_answer(path: Path,
         (b'{"id": "a", "verb": "explode"}\n', "not a valid message"),
         (b'{"id": "a", "verb": "pause", "extra": 1}\n', "not a valid message"),
         (b'{"id": "", "verb": "pause"}\n', "not a valid message"),
-        (b'{"id": "a", "verb": "sample", "prompt": "' + b"x" * 30_000 + b'"}\n', "not a valid message"),
+        (
+            b'{"id": "a", "verb": "sample", "prompt": "' + b"x" * 30_000 + b'"}\n',
+            "not a valid message",
+        ),
         (b"x" * (MAX_REQUEST_BYTES + 10) + b"\n", "longer than 65,536 bytes"),
         (b"x" * (MAX_REQUEST_BYTES * 4), "longer than 65,536 bytes"),
     ],
 )
-def test_an_invalid_command_is_rejected_and_disconnected(path: Path, trainer: Trainer, line: bytes, problem: str) -> None:
+def test_an_invalid_command_is_rejected_and_disconnected(
+    path: Path, trainer: Trainer, line: bytes, problem: str
+) -> None:
     with connected(path) as connection:
         try:
             connection.sendall(line)
@@ -193,7 +204,9 @@ def test_a_reader_that_never_reads_is_dropped_and_others_are_served(path: Path) 
             assert read_line(connection).id == "a"
 
 
-def test_answers_that_wait_are_sent_before_the_server_closes(tmp_path: Path, trainer: Trainer) -> None:
+def test_answers_that_wait_are_sent_before_the_server_closes(
+    tmp_path: Path, trainer: Trainer
+) -> None:
     server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
     server.start()
     with connected(tmp_path / "s") as connection:
@@ -206,7 +219,9 @@ def test_answers_that_wait_are_sent_before_the_server_closes(tmp_path: Path, tra
         assert is_closed(connection)
 
 
-def test_a_socket_file_left_over_by_a_killed_worker_is_replaced(tmp_path: Path, trainer: Trainer) -> None:
+def test_a_socket_file_left_over_by_a_killed_worker_is_replaced(
+    tmp_path: Path, trainer: Trainer
+) -> None:
     left_over = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     left_over.bind(str(tmp_path / "s"))
     left_over.close()
@@ -220,7 +235,9 @@ def test_a_socket_file_left_over_by_a_killed_worker_is_replaced(tmp_path: Path, 
     server.close()
 
 
-def test_another_user_is_disconnected(tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_is_disconnected(
+    tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("rnnlm_tui.worker.control.os.geteuid", lambda: 4_242)
     server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
     server.start()
@@ -239,7 +256,9 @@ def test_blank_lines_are_ignored(path: Path) -> None:
         assert read_line(connection).id == "a"
 
 
-def test_a_request_that_raises_is_answered_and_the_next_one_handled(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_request_that_raises_is_answered_and_the_next_one_handled(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     def broken(command: Command) -> CommandResult:
         if command.id == "broken":
             raise ValueError("Cannot operate on a closed database.")
@@ -253,7 +272,11 @@ def test_a_request_that_raises_is_answered_and_the_next_one_handled(tmp_path: Pa
     with connected(tmp_path / "s") as connection:
         connection.sendall(encode_line(Command(id="broken", verb="status")))
         answer = read_line(connection)
-        assert (answer.id, answer.ok, answer.error) == ("broken", False, "the worker could not handle status: ValueError: Cannot operate on a closed database.")
+        assert (answer.id, answer.ok, answer.error) == (
+            "broken",
+            False,
+            "the worker could not handle status: ValueError: Cannot operate on a closed database.",
+        )
         connection.sendall(encode_line(Command(id="b", verb="pause")))
         assert read_line(connection).error == "the worker could not handle pause: KeyError: 'gone'"
         connection.sendall(encode_line(Command(id="c", verb="status")))
@@ -263,7 +286,9 @@ def test_a_request_that_raises_is_answered_and_the_next_one_handled(tmp_path: Pa
     assert "Cannot operate on a closed database." in capfd.readouterr().err
 
 
-def test_a_path_that_cannot_be_bound_is_an_error_with_the_path(tmp_path: Path, trainer: Trainer) -> None:
+def test_a_path_that_cannot_be_bound_is_an_error_with_the_path(
+    tmp_path: Path, trainer: Trainer
+) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "kept").touch()
     server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)

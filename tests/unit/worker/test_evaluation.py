@@ -8,26 +8,33 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.config import CorpusConfig, EvaluationConfig, ModelConfig, RunConfig, SamplingConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.figures import share
-from rnnlm_tui.corpus.text import TextCodec
-from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.engine.batches import StreamBatches
-from rnnlm_tui.engine.generate import GeneratedToken
-from rnnlm_tui.engine.generate import generate as whole_text
+from rnnlm_tui.engine.generation import GeneratedToken
+from rnnlm_tui.engine.generation import generate as whole_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.config import (
+    CorpusConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    SamplingConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from rnnlm_tui.schema.formatting import share
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.worker.attempt import Attempt
+from rnnlm_tui.worker.build import PreparingRun
 from rnnlm_tui.worker.checkpointing import Checkpointer
-from rnnlm_tui.worker.commands import CommandHandler
+from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.evaluation import Evaluator, in_words
-from rnnlm_tui.worker.inbox import Inbox
 from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.preparation import PreparingRun
-from rnnlm_tui.worker.reporter import StepMetrics
+from rnnlm_tui.worker.recorder import StepMetrics
 from tests.unit.worker.stores import recorder_of
 
 CONFIG = RunConfig(
@@ -47,16 +54,48 @@ def evaluator(tmp_path: Path) -> Iterator[Evaluator]:
 
 def evaluator_of(config: RunConfig, folder: Path, database: RunDatabase) -> Evaluator:
     """An evaluator of a tiny model after one step."""
-    corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, folder / "corpora", lambda progress: None)
-    model = RecurrentLanguageModel(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
-    trainer = Trainer(model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, learning_rate=0.0)
+    corpus = prepare_corpus(
+        config.corpus, config.tokenizer, config.training, folder / "corpora", lambda progress: None
+    )
+    model = RecurrentLanguageModel(
+        vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1
+    )
+    trainer = Trainer(
+        model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, learning_rate=0.0
+    )
     trainer.step = 1
     recorder = recorder_of(database)
-    attempt = Attempt(RunDirectory(folder), config, recorder, 1, None, Inbox(), CommandHandler(PreparingRun(0), recorder))
+    attempt = Attempt(
+        RunDirectory(folder),
+        config,
+        recorder,
+        1,
+        None,
+        Inbox(),
+        CommandHandler(PreparingRun(0), recorder),
+    )
     metrics = StepMetrics(recorder.add_steps, 1)
-    checkpointer = Checkpointer(attempt, trainer, metrics, tokenizer_files=corpus.path, facts={}, parent=None)
-    budget = MemoryBudget("plain-otter", config, trainer.device, vocab_size=corpus.vocab_size, sentences=10, tokens=500)
-    return Evaluator(attempt, trainer, metrics, checkpointer, budget, corpus=corpus, codec=TextCodec(corpus.path), before=())
+    checkpointer = Checkpointer(
+        attempt, trainer, metrics, tokenizer_files=corpus.path, facts={}, parent=None
+    )
+    budget = MemoryBudget(
+        "plain-otter",
+        config,
+        trainer.device,
+        vocab_size=corpus.vocab_size,
+        sentences=10,
+        tokens=500,
+    )
+    return Evaluator(
+        attempt,
+        trainer,
+        metrics,
+        checkpointer,
+        budget,
+        corpus=corpus,
+        codec=TextCodec(corpus.path),
+        before=(),
+    )
 
 
 def notes(folder: Path) -> list[str]:
@@ -67,15 +106,27 @@ def notes(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("error", "reported"),
     [
-        (RuntimeError("CUDA out of memory. Tried to allocate"), "a sample of 3 tokens: out of memory"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate"),
+            "a sample of 3 tokens: out of memory",
+        ),
         (MemoryError(), "a sample of 3 tokens: out of memory"),
-        (IndexError("index 60 is out of bounds"), "a sample of 3 tokens failed: IndexError: index 60 is out of bounds"),
+        (
+            IndexError("index 60 is out of bounds"),
+            "a sample of 3 tokens failed: IndexError: index 60 is out of bounds",
+        ),
     ],
 )
 def test_a_failed_sample_is_logged_and_the_others_are_generated(
-    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reported: str
+    evaluator: Evaluator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reported: str,
 ) -> None:
-    evaluator._config = CONFIG.model_copy(update={"evaluation": EvaluationConfig(prompts=("the boys", "the dog"))})
+    evaluator._config = CONFIG.model_copy(
+        update={"evaluation": EvaluationConfig(prompts=("the boys", "the dog"))}
+    )
     calls: list[object] = []
 
     def generate(*arguments: object, **settings: object) -> Iterator[GeneratedToken]:
@@ -84,7 +135,7 @@ def test_a_failed_sample_is_logged_and_the_others_are_generated(
             raise error
         return whole_text(*arguments, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rnnlm_tui.worker.continuation.generate", generate)
+    monkeypatch.setattr("rnnlm_tui.worker.generation.generate", generate)
     rows = evaluator.continue_prompts()
     assert [row.prompt for row in rows] == ["the dog"]
     assert notes(tmp_path) == [f'no continuation of "the boys": {reported}']
@@ -94,46 +145,76 @@ def test_a_periodic_sample_ends_before_a_stop_string(evaluator: Evaluator) -> No
     evaluator._config = CONFIG.model_copy(update={"sampling": SamplingConfig(max_new_tokens=30)})
     whole = evaluator.continue_prompt("the boys")
     stop = whole.text[20:24]
-    evaluator._config = CONFIG.model_copy(update={"sampling": SamplingConfig(max_new_tokens=30, stop=(stop,))})
+    evaluator._config = CONFIG.model_copy(
+        update={"sampling": SamplingConfig(max_new_tokens=30, stop=(stop,))}
+    )
     ended = evaluator.continue_prompt("the boys")
     assert ended.text == whole.text[: whole.text.index(stop)]
     assert ended.tokens < whole.tokens == 30
 
 
 FEW_WORDS = CONFIG.model_copy(
-    update={"tokenizer": TokenizerConfig(kind="word", vocab_size=8), "sampling": SamplingConfig(max_new_tokens=60, temperature=2.0, top_p=1.0)}
+    update={
+        "tokenizer": TokenizerConfig(kind="word", vocab_size=8),
+        "sampling": SamplingConfig(max_new_tokens=60, temperature=2.0, top_p=1.0),
+    }
 )
 """Most words are unknown."""
 
 
 @pytest.mark.parametrize(("unknown", "drawn"), [("auto", False), ("avoid", False), ("allow", True)])
-def test_a_sample_of_a_word_model_has_no_unknown_token_unless_the_config_allows_it(tmp_path: Path, unknown: str, drawn: bool) -> None:
-    config = FEW_WORDS.model_copy(update={"sampling": FEW_WORDS.sampling.model_copy(update={"unknown": unknown})})
+def test_a_sample_of_a_word_model_has_no_unknown_token_unless_the_config_allows_it(
+    tmp_path: Path, unknown: str, drawn: bool
+) -> None:
+    config = FEW_WORDS.model_copy(
+        update={"sampling": FEW_WORDS.sampling.model_copy(update={"unknown": unknown})}
+    )
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         row = evaluator_of(config, tmp_path, database).continue_prompt("the boys")
     assert ("<unk>" in row.text) == drawn
 
 
-def test_a_text_of_unknown_words_has_no_bits_per_byte_but_the_share_of_unknown_words(tmp_path: Path) -> None:
+def test_a_text_of_unknown_words_has_no_bits_per_byte_but_the_share_of_unknown_words(
+    tmp_path: Path,
+) -> None:
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         (row,) = evaluator_of(FEW_WORDS, tmp_path, database)._measure_during_run()
-    corpus = prepare_corpus(FEW_WORDS.corpus, FEW_WORDS.tokenizer, FEW_WORDS.training, tmp_path / "corpora", lambda progress: None)
+    corpus = prepare_corpus(
+        FEW_WORDS.corpus,
+        FEW_WORDS.tokenizer,
+        FEW_WORDS.training,
+        tmp_path / "corpora",
+        lambda progress: None,
+    )
     tokens = corpus.tokens("validation")
     assert row.unknown == int((tokens[1:] == TextCodec(corpus.path).unk_id).sum())
     assert row.unknown_share is not None
     assert row.unknown_share > 0.3
     assert row.bits_per_byte is None
-    assert in_words(row) == f"validation perplexity {row.perplexity:,.2f}, no bits per byte: {share(row.unknown_share)} unknown"
+    assert (
+        in_words(row) == f"validation perplexity {row.perplexity:,.2f}, no bits per byte:"
+        f" {share(row.unknown_share)} unknown"
+    )
     with RunReader(RunDirectory(tmp_path)) as reader:
         assert reader.evaluations() == [row]
 
 
 @pytest.mark.parametrize("kind", ["byte", "character", "word"])
-def test_bits_per_byte_are_the_bits_of_all_scored_targets_over_the_bytes_of_the_text(tmp_path: Path, kind: str) -> None:
+def test_bits_per_byte_are_the_bits_of_all_scored_targets_over_the_bytes_of_the_text(
+    tmp_path: Path, kind: str
+) -> None:
     config = CONFIG.model_copy(update={"tokenizer": TokenizerConfig(kind=kind, vocab_size=300)})  # type: ignore[arg-type]
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         (row,) = evaluator_of(config, tmp_path, database)._measure_during_run()
-    corpus = prepare_corpus(config.corpus, config.tokenizer, config.training, tmp_path / "corpora", lambda progress: None)
+    corpus = prepare_corpus(
+        config.corpus,
+        config.tokenizer,
+        config.training,
+        tmp_path / "corpora",
+        lambda progress: None,
+    )
     facts = corpus.manifest.splits["validation"]
     assert (row.tokens, row.unknown) == (facts.tokens - 1, 0)
-    assert row.bits_per_byte == pytest.approx(row.loss * (facts.tokens - 1) / math.log(2) / facts.bytes, rel=1e-12)
+    assert row.bits_per_byte == pytest.approx(
+        row.loss * (facts.tokens - 1) / math.log(2) / facts.bytes, rel=1e-12
+    )

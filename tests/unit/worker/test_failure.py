@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 from rnnlm_tui.errors import CorpusError, DeviceError
-from rnnlm_tui.worker.failure import ProcessFailure, failure_of
+from rnnlm_tui.worker.probe import ProcessFailure, failure_of
 
 
 def test_our_errors_keep_their_message_and_exit_code() -> None:
-    assert failure_of(CorpusError("no such text", hint="bring one")) == ProcessFailure("no such text", "bring one", 2, out_of_memory=False)
+    assert failure_of(CorpusError("no such text", hint="bring one")) == ProcessFailure(
+        "no such text", "bring one", 2, out_of_memory=False
+    )
 
 
 def test_other_errors_are_reported_by_type_and_text() -> None:
@@ -24,9 +26,19 @@ def test_out_of_memory_is_recognized_also_as_the_cause_of_our_error() -> None:
     import torch  # without it no error is one of torch's
 
     assert torch.__version__
-    assert failure_of(error) == ProcessFailure("too large a step", "take half", 2, out_of_memory=True)
+    assert failure_of(error) == ProcessFailure(
+        "too large a step", "take half", 2, out_of_memory=True
+    )
 
 
 def test_reporting_a_failure_needs_no_torch() -> None:
-    code = "import sys\nfrom rnnlm_tui.worker.failure import failure_of\nfailure_of(ImportError('libtorch'))\nprint('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout == "False\n"
+    code = (
+        "import sys\nfrom rnnlm_tui.worker.probe import"
+        " failure_of\nfailure_of(ImportError('libtorch'))\nprint('torch' in sys.modules)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+        == "False\n"
+    )

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.commands import Command
+from rnnlm_tui.schema.protocol import Command
+from rnnlm_tui.worker.commands import EXIT_KILLED, Inbox, StopRequested
 from rnnlm_tui.worker.control import PendingCommand
-from rnnlm_tui.worker.inbox import EXIT_KILLED, Inbox, StopRequested
 from tests.integration.runs import wait_for
 
 LISTENER = """
 import os, signal, sys
-from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.worker.commands import Inbox
 inbox = Inbox()
 inbox.listen_to_signals()
 numbers = [int(number) for number in sys.argv[1:]]
@@ -30,7 +30,13 @@ assert inbox.take() is None and not inbox.stop_waits
 
 
 def listen(*numbers: signal.Signals) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", LISTENER, *(str(int(number)) for number in numbers)], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", LISTENER, *(str(int(number)) for number in numbers)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_sigterm_stops_and_sigusr1_saves_a_checkpoint() -> None:
@@ -51,8 +57,8 @@ def test_a_second_sigterm_exits_at_once() -> None:
 
 REFUSED = """
 import os, signal, sys
-from rnnlm_tui.contract.commands import CommandResult
-from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.schema.protocol import CommandResult
+from rnnlm_tui.worker.commands import Inbox
 inbox = Inbox(**({} if sys.argv[1] == "soon" else {"forget_seconds": 0.0}))
 inbox.listen_to_signals()
 for ok in (False, True):
@@ -67,19 +73,28 @@ inbox.take(wait=60)
 
 
 @pytest.mark.parametrize(("second", "stops"), [("soon", 1), ("long after", 2)])
-def test_after_a_refused_stop_a_sigterm_exits_at_once_but_a_much_later_one_stops(second: str, stops: int) -> None:
-    heard = subprocess.run([sys.executable, "-c", REFUSED, second], capture_output=True, text=True, timeout=60, check=False)
+def test_after_a_refused_stop_a_sigterm_exits_at_once_but_a_much_later_one_stops(
+    second: str, stops: int
+) -> None:
+    heard = subprocess.run(
+        [sys.executable, "-c", REFUSED, second],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (heard.returncode, heard.stdout.split()) == (EXIT_KILLED, ["stop"] * stops), heard.stderr
 
 
 DEAF = """
 import hashlib, os, signal, sys, threading
-from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.worker.commands import Inbox
 Inbox().listen_to_signals()
 print("busy", flush=True)
 hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
 """
-"""Its main thread computes for many minutes, as in a very long step, and comes back to no handler."""
+"""Its main thread computes for many minutes, as in a very long step, and comes back to no
+handler."""
 
 
 def test_a_second_sigterm_exits_at_once_during_a_step() -> None:
@@ -87,7 +102,10 @@ def test_a_second_sigterm_exits_at_once_during_a_step() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"busy\n"
         process.send_signal(signal.SIGTERM)
-        wait_for(lambda: signal.SIGTERM not in pending_signals(process.pid), "the first signal to be heard")
+        wait_for(
+            lambda: signal.SIGTERM not in pending_signals(process.pid),
+            "the first signal to be heard",
+        )
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == EXIT_KILLED
 
@@ -95,7 +113,11 @@ def test_a_second_sigterm_exits_at_once_during_a_step() -> None:
 def pending_signals(pid: int) -> set[int]:
     """Signals that were sent to a process and are not delivered yet."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
+    masks = [
+        int(line.split()[1], 16)
+        for line in status.splitlines()
+        if line.startswith(("SigPnd", "ShdPnd"))
+    ]
     return {number for number in range(1, 65) for mask in masks if mask >> (number - 1) & 1}
 
 
@@ -134,4 +156,6 @@ def test_immediate_commands_are_never_queued_and_queued_ones_stay_queued() -> No
         inbox.deliver(command("inside"))
     inbox.deliver(command("after"))
     assert heeded == ["inside"]
-    assert [pending.command.id for pending in (inbox.take(), inbox.take()) if pending is not None] == ["before", "after"]
+    assert [
+        pending.command.id for pending in (inbox.take(), inbox.take()) if pending is not None
+    ] == ["before", "after"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 SAYS = """
 import sys, traceback
-from rnnlm_tui.worker.log import log_without_disk_errors
+from rnnlm_tui.worker.train import log_without_disk_errors
 log_without_disk_errors()
 print("a line")
 try:
@@ -22,11 +22,18 @@ sys.exit(3)
 
 def test_a_log_on_a_full_disk_raises_no_error() -> None:
     with Path("/dev/full").open("w") as full:
-        assert subprocess.run([sys.executable, "-u", "-c", SAYS], stdout=full, stderr=full, check=False).returncode == 3
+        assert (
+            subprocess.run(
+                [sys.executable, "-u", "-c", SAYS], stdout=full, stderr=full, check=False
+            ).returncode
+            == 3
+        )
 
 
 def test_output_goes_to_the_log_in_order() -> None:
-    done = subprocess.run([sys.executable, "-u", "-c", SAYS], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", SAYS], capture_output=True, text=True, check=False
+    )
     lines = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (3, "")
     assert (lines[0], lines[1]) == ("a line", "Traceback (most recent call last):")

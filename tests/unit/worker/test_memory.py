@@ -5,28 +5,43 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.contract.config import ModelConfig, RunConfig, TrainingConfig
-from rnnlm_tui.engine.failures import NO_PRIMITIVE, out_of_memory
+from rnnlm_tui.engine.device import NO_PRIMITIVE, out_of_memory
 from rnnlm_tui.errors import DeviceError
+from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.worker.memory import MemoryBudget
 from tests.unit.engine.builders import trainer_of
 
-CONFIG = RunConfig(model=ModelConfig(embedding_dim=512, hidden_size=512), training=TrainingConfig(batch_size=256, bptt=64))
+CONFIG = RunConfig(
+    model=ModelConfig(embedding_dim=512, hidden_size=512),
+    training=TrainingConfig(batch_size=256, bptt=64),
+)
 
 
 def budget(monkeypatch: pytest.MonkeyPatch, *, free: int) -> MemoryBudget:
     """On a machine with so many bytes, for a process that holds none."""
     monkeypatch.setattr("rnnlm_tui.worker.memory.memory_available", lambda: free)
     monkeypatch.setattr("rnnlm_tui.worker.memory.held_bytes", lambda _: 0)
-    return MemoryBudget("plain-otter", CONFIG, torch.device("cpu"), vocab_size=5_000, sentences=100, tokens=10_000)
+    return MemoryBudget(
+        "plain-otter", CONFIG, torch.device("cpu"), vocab_size=5_000, sentences=100, tokens=10_000
+    )
 
 
-def test_a_run_that_does_not_fit_is_reported_with_need_have_and_a_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_does_not_fit_is_reported_with_need_have_and_a_batch_that_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     needed = budget(monkeypatch, free=2**40).needed
     assert budget(monkeypatch, free=needed).warning() == ""
     warning = budget(monkeypatch, free=needed - 1).warning()
-    assert warning.startswith("needs an estimated 0.8 GiB of memory, 0.8 GiB free: training.batch_size = 255 should fit")
-    assert budget(monkeypatch, free=2**20).warning().endswith("a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less")
+    assert warning.startswith(
+        "needs an estimated 0.8 GiB of memory, 0.8 GiB free: training.batch_size = 255 should fit"
+    )
+    assert (
+        budget(monkeypatch, free=2**20)
+        .warning()
+        .endswith(
+            "a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less"
+        )
+    )
 
 
 def test_a_process_limit_bounds_the_available_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,11 +50,16 @@ def test_a_process_limit_bounds_the_available_memory(monkeypatch: pytest.MonkeyP
     assert limited.available() == 2**28
 
 
-def test_after_out_of_memory_the_suggested_batch_is_smaller_even_if_the_estimate_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_out_of_memory_the_suggested_batch_is_smaller_even_if_the_estimate_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     short = out_of_memory("a step", (256, 64))
     short.__cause__ = MemoryError()
     told = budget(monkeypatch, free=2**40).explained(short, 0)
-    assert told.message.startswith("out of memory in a step of 256 x 64 tokens (elman, 2 x 512 units, 5,000 types, 0.8 GiB estimated, ")
+    assert told.message.startswith(
+        "out of memory in a step of 256 x 64 tokens (elman, 2 x 512 units, 5,000 types, 0.8 GiB"
+        " estimated, "
+    )
     assert told.hint == "training.batch_size = 128 should fit"
 
 
@@ -48,7 +68,9 @@ def test_another_device_error_is_not_changed(monkeypatch: pytest.MonkeyPatch) ->
     assert budget(monkeypatch, free=2**40).explained(refused, 0) is refused
 
 
-def test_a_matmul_that_fails_at_any_size_is_not_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matmul_that_fails_at_any_size_is_not_out_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trainer = trainer_of("stream")
 
     def refuse(*_: object, **__: object) -> object:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.commands import Command, CommandResult, Verb
-from rnnlm_tui.contract.metrics import Progress
+from rnnlm_tui.schema.metrics import Progress
+from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.commands import CommandHandler
+from rnnlm_tui.worker.build import PreparingRun, ProgressReporter
+from rnnlm_tui.worker.commands import CommandHandler, Inbox, StopRequested
 from rnnlm_tui.worker.control import PendingCommand
-from rnnlm_tui.worker.inbox import Inbox, StopRequested
-from rnnlm_tui.worker.preparation import PreparingRun, ProgressReporter
 from tests.unit.worker.stores import recorder_of
 
 
@@ -45,7 +44,9 @@ def preparation(tmp_path: Path) -> Iterator[Preparation]:
         yield Preparation(run, database)
 
 
-def test_a_new_phase_is_stored_at_once_and_its_progress_periodically(preparation: Preparation) -> None:
+def test_a_new_phase_is_stored_at_once_and_its_progress_periodically(
+    preparation: Preparation,
+) -> None:
     preparation.report(Progress("reading", 0, 100))
     preparation.report(Progress("reading", 1, 100))
     assert preparation.stored() == Progress("reading", 0, 100)
@@ -62,10 +63,14 @@ def test_commands_that_need_a_model_are_refused(preparation: Preparation, verb: 
     assert "still preparing" in answer.error
 
 
-def test_a_stop_interrupts_the_preparation_and_is_answered_at_the_end(preparation: Preparation) -> None:
+def test_a_stop_interrupts_the_preparation_and_is_answered_at_the_end(
+    preparation: Preparation,
+) -> None:
     preparation.ask("stop")
     with pytest.raises(StopRequested):
         preparation.report(Progress("reading", 0, 100))
     assert preparation.answers == []
     preparation.commands.answer_stops()
-    assert [(answer.ok, answer.status, answer.checkpoint) for answer in preparation.answers] == [(True, "stopping", "checkpoints/step-000000040")]
+    assert [(answer.ok, answer.status, answer.checkpoint) for answer in preparation.answers] == [
+        (True, "stopping", "checkpoints/step-000000040")
+    ]

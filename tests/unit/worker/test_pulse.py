@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rnnlm_tui.contract.metrics import HardwareRow
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.supervisor.machine_reader import MachineReader
-from rnnlm_tui.worker.pulse import Heartbeat
+from rnnlm_tui.schema.metrics import HardwareRow
+from rnnlm_tui.system.machine import MachineReader
+from rnnlm_tui.worker.heartbeat import Heartbeat
 
 
 class Sink:
@@ -37,7 +37,9 @@ class Sink:
 
     def wait(self, *, beats: int, readings: int) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: self.beats >= beats and len(self.readings) >= readings, timeout=30)
+            assert self.changed.wait_for(
+                lambda: self.beats >= beats and len(self.readings) >= readings, timeout=30
+            )
 
 
 def test_the_first_heartbeat_is_written_at_start_and_others_follow(tmp_path: Path) -> None:
@@ -52,7 +54,9 @@ def test_the_first_heartbeat_is_written_at_start_and_others_follow(tmp_path: Pat
     assert sink.beats == beats
 
 
-def test_a_full_disk_does_not_end_heartbeats(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_does_not_end_heartbeats(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     sink = Sink(refuse=2)
     heartbeat = Heartbeat(sink, MachineReader(tmp_path, worker=True), seconds=0.01)
     heartbeat.start()
@@ -61,7 +65,9 @@ def test_a_full_disk_does_not_end_heartbeats(tmp_path: Path, capfd: pytest.Captu
     assert capfd.readouterr().err.count("no heartbeat written: the disk is full") == 2
 
 
-def test_a_failed_reading_does_not_end_heartbeats(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_reading_does_not_end_heartbeats(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     class FailsOnce(MachineReader):
         failed = False
 

@@ -59,7 +59,9 @@ def test_a_long_silence_saves_up_no_more_than_the_burst(used: Clock, now: Clock)
     assert limit.rest_seconds() == pytest.approx(0.4)
 
 
-def test_a_garbage_collection_in_the_thread_does_not_silence_it_for_long(used: Clock, now: Clock) -> None:
+def test_a_garbage_collection_in_the_thread_does_not_silence_it_for_long(
+    used: Clock, now: Clock
+) -> None:
     limit = RateLimit(0.005, 0.05, used=used, now=now)
     used.seconds = 0.3  # as a garbage collection in this thread
     assert limit.rest_seconds() == MAX_REST_SECONDS

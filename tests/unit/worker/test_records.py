@@ -14,17 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.metrics import EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.schema.metrics import EventRow, HardwareRow, Progress, SampleRow, StepRow
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locks import RunLock, read_lock
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker.records import Recorder
+from rnnlm_tui.system.locks import RunLock, read_lock
+from rnnlm_tui.worker.recorder import Recorder
 
 
 class Run:
-    """A run with its records, and a database that can be full: SQLite's own limit of pages stands for the disk's."""
+    """A run with its records, and a database that can be full: SQLite's own limit of pages stands
+    for the disk's."""
 
     def __init__(self, path: Path) -> None:
         self.directory = RunDirectory(path)
@@ -46,7 +47,12 @@ class Run:
     def steps(self, first: int, last: int) -> None:
         """Rows in batches of ten, until after `last`."""
         for start in range(first, last + 1, 10):
-            self.records.add_steps([StepRow(1, step, step, 0.0, 5.0, 1.0, 0.1, 9.0, step / 10, 0.0) for step in range(start, min(start + 10, last + 1))])
+            self.records.add_steps(
+                [
+                    StepRow(1, step, step, 0.0, 5.0, 1.0, 0.1, 9.0, step / 10, 0.0)
+                    for step in range(start, min(start + 10, last + 1))
+                ]
+            )
 
     def stored(self) -> list[int]:
         with RunReader(self.directory) as reader:
@@ -94,7 +100,11 @@ def test_a_full_disk_loses_no_row_and_stores_none_twice(run: Run) -> None:
     run.records.heartbeat(time.time())
     assert run.records.degraded == ""
     assert run.stored() == list(range(1, last + 201))
-    assert [(step, kind) for step, kind, _ in run.events()] == [(last, "degraded"), (last, "note"), (last + 200, "recovered")]
+    assert [(step, kind) for step, kind, _ in run.events()] == [
+        (last, "degraded"),
+        (last, "note"),
+        (last + 200, "recovered"),
+    ]
     with RunReader(run.directory) as reader:
         assert [row.text for row in reader.samples()] == [" cat"]
         assert reader.meta()["settings"] == "{}"
@@ -116,7 +126,10 @@ def test_the_lock_file_shows_the_reason_and_that_the_worker_is_alive(run: Run) -
     run.fill()
     until_degraded(run)
     told = read_lock(run.directory.lock_path)
-    assert "rows wait in memory (10): can't write run.db: database or disk is full; free some space on this disk" in told.degraded
+    assert (
+        "rows wait in memory (10): can't write run.db: database or disk is full; free some space on"
+        " this disk" in told.degraded
+    )
     os.utime(run.directory.lock_path, (1.0, 1.0))
     run.records.heartbeat(time.time())
     touched = read_lock(run.directory.lock_path).touched
@@ -170,7 +183,9 @@ def test_a_disk_with_space_for_some_rows_gets_the_rest_later(run: Run) -> None:
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
-def test_a_disk_that_fills_again_during_recovery_is_reported_as_recovered_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_again_during_recovery_is_reported_as_recovered_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run.fill()
     last = until_degraded(run)
     run.free()
@@ -190,7 +205,9 @@ def test_a_disk_that_fills_again_during_recovery_is_reported_as_recovered_once(r
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
-def test_a_run_is_degraded_until_a_heartbeat_succeeds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_degraded_until_a_heartbeat_succeeds(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beat, refusals = run.database.heartbeat, [3]
 
     def refuses_at_first(time: float) -> None:
@@ -208,7 +225,9 @@ def test_a_run_is_degraded_until_a_heartbeat_succeeds(run: Run, monkeypatch: pyt
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
-def test_threads_store_every_row_once_on_a_flaky_disk(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_store_every_row_once_on_a_flaky_disk(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     transaction, calls = run.database._transaction, itertools.count()
 
     def fails_now_and_then() -> AbstractContextManager[sqlite3.Connection]:
@@ -237,7 +256,9 @@ def test_threads_store_every_row_once_on_a_flaky_disk(run: Run, monkeypatch: pyt
     monkeypatch.undo()
     run.records.heartbeat(time.time())
     assert run.stored() == list(range(1, 3_001))
-    assert [text for _, kind, text in run.events() if kind == "note"] == [str(number) for number in range(300)]
+    assert [text for _, kind, text in run.events() if kind == "note"] == [
+        str(number) for number in range(300)
+    ]
     kinds = [kind for _, kind, _ in run.events()]
     assert kinds.count("degraded") == kinds.count("recovered") > 0
     assert run.records.degraded == ""
@@ -271,7 +292,9 @@ def test_rows_are_stored_in_the_space_of_the_ballast_or_refused(run: Run) -> Non
     assert run.stored()[-1] == last + 10
 
 
-def test_the_end_on_a_full_disk_stores_rows_in_the_space_of_the_ballast(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_end_on_a_full_disk_stores_rows_in_the_space_of_the_ballast(
+    run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
     run.fill()
     last = until_degraded(run)
     run.records.close()
@@ -285,7 +308,9 @@ def test_the_end_on_a_full_disk_stores_rows_in_the_space_of_the_ballast(run: Run
 
 def test_a_failed_checkpoint_is_reported_once_until_one_succeeds(run: Run) -> None:
     for _ in range(3):
-        run.records.saving_failed(StorageError("a checkpoint needs 3 MB", hint="free some space"), 7)
+        run.records.saving_failed(
+            StorageError("a checkpoint needs 3 MB", hint="free some space"), 7
+        )
     assert run.records.degraded == "not saved: a checkpoint needs 3 MB; free some space"
     run.steps(8, 9)
     assert run.stored() == [8, 9]
@@ -309,7 +334,9 @@ def test_a_removed_folder_or_database_ends_the_run_with_the_reason(run: Run, whi
     assert run.path.exists() == (which == "the database")
 
 
-def test_a_disk_that_briefly_fails_to_answer_does_not_end_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_briefly_fails_to_answer_does_not_end_the_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(path: Path) -> os.stat_result:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
@@ -336,9 +363,13 @@ def test_an_attempt_that_cannot_be_stored_leaves_no_ballast(run: Run) -> None:
     assert not run.ballast.exists()
 
 
-def test_a_run_starts_only_if_its_ballast_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.store.free_space.free_bytes", lambda path: 300_000)
-    with pytest.raises(StorageError, match=r"a run needs 5\.2 MB free on the disk of .*, only 300 kB are") as caught:
+def test_a_run_starts_only_if_its_ballast_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.system.disk.free_bytes", lambda path: 300_000)
+    with pytest.raises(
+        StorageError, match=r"a run needs 5\.2 MB free on the disk of .*, only 300 kB are"
+    ) as caught:
         Run(tmp_path)
     assert "free some space" in caught.value.hint
     assert not (tmp_path / "run.db.ballast").exists()

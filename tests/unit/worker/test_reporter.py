@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from rnnlm_tui.contract.metrics import StepRow
 from rnnlm_tui.engine.trainer import StepResult
-from rnnlm_tui.worker.reporter import REPORT_SECONDS, StepMetrics
+from rnnlm_tui.schema.metrics import StepRow
+from rnnlm_tui.worker.recorder import REPORT_SECONDS, StepMetrics
 
 
 class Clock:
@@ -37,8 +37,12 @@ class Store:
         return [row for batch in self.batches for row in batch]
 
 
-def result(step: int, *, loss: float = 2.0, norm: float = 1.0, tokens: int = 100, seconds: float = 0.5) -> StepResult:
-    return StepResult(step, step / 10, tokens, step * tokens, torch.tensor(loss), torch.tensor(norm), 0.1, seconds)
+def result(
+    step: int, *, loss: float = 2.0, norm: float = 1.0, tokens: int = 100, seconds: float = 0.5
+) -> StepResult:
+    return StepResult(
+        step, step / 10, tokens, step * tokens, torch.tensor(loss), torch.tensor(norm), 0.1, seconds
+    )
 
 
 def test_the_first_step_is_stored_at_once_and_later_ones_in_batches() -> None:
@@ -59,7 +63,10 @@ def test_rows_have_speed_and_training_time_of_each_step() -> None:
     metrics.add(result(1, tokens=100, seconds=0.5))
     metrics.add(result(2, tokens=50, seconds=0.125))
     metrics.flush()
-    assert [(row.attempt, row.tokens_per_second, row.active_seconds) for row in store.rows] == [(3, 200.0, 10.5), (3, 400.0, 10.625)]
+    assert [(row.attempt, row.tokens_per_second, row.active_seconds) for row in store.rows] == [
+        (3, 200.0, 10.5),
+        (3, 400.0, 10.625),
+    ]
     assert metrics.active_seconds == 10.625
 
 
@@ -77,7 +84,13 @@ def test_time_of_an_asynchronous_device_is_divided_among_steps() -> None:
 def test_non_finite_losses_are_stored_and_observed_at_once() -> None:
     store, seen = Store(), list[int]()
     metrics = StepMetrics(store, 1, observe=lambda row: seen.append(row.step), clock=Clock())
-    for step, loss, norm, shown in [(1, 2.0, 1.0, 1), (2, 2.0, 1.0, 1), (3, math.nan, 1.0, 3), (4, 2.0, math.inf, 4), (5, 5.0, 1.0, 4)]:
+    for step, loss, norm, shown in [
+        (1, 2.0, 1.0, 1),
+        (2, 2.0, 1.0, 1),
+        (3, math.nan, 1.0, 3),
+        (4, 2.0, math.inf, 4),
+        (5, 5.0, 1.0, 4),
+    ]:
         metrics.add(result(step, loss=loss, norm=norm))
         assert len(seen) == shown
     metrics.flush()

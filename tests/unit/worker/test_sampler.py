@@ -8,8 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rnnlm_tui.contract.requests import CancelRequest, LoadRequest, SampleFailed, SampleRequest
-from rnnlm_tui.contract.wire import decode_line, encode_line
+from rnnlm_tui.schema.protocol import (
+    CancelRequest,
+    LoadRequest,
+    SampleFailed,
+    SampleRequest,
+    decode_line,
+    encode_line,
+)
 from rnnlm_tui.worker.sampler import Mailbox, Writer, read_requests
 
 
@@ -25,13 +31,20 @@ def sample(name: str) -> bytes:
 
 
 def test_requests_keep_their_order() -> None:
-    mailbox, failures = read(sample("a"), encode_line(LoadRequest(id="b", checkpoint="/c")), sample("c"))
+    mailbox, failures = read(
+        sample("a"), encode_line(LoadRequest(id="b", checkpoint="/c")), sample("c")
+    )
     assert [mailbox.get().id for _ in range(3)] == ["a", "b", "c"]
     assert failures == []
 
 
 def test_only_an_open_request_can_be_cancelled() -> None:
-    mailbox, _ = read(sample("a"), encode_line(CancelRequest(id="a")), encode_line(CancelRequest(id="b")), sample("b"))
+    mailbox, _ = read(
+        sample("a"),
+        encode_line(CancelRequest(id="a")),
+        encode_line(CancelRequest(id="b")),
+        sample("b"),
+    )
     assert (mailbox.is_cancelled("a"), mailbox.is_cancelled("b")) == (True, False)
     mailbox.done("a")
     mailbox.cancel("a")
@@ -39,7 +52,9 @@ def test_only_an_open_request_can_be_cancelled() -> None:
 
 
 def test_an_invalid_request_is_answered_with_an_error_and_the_rest_is_served() -> None:
-    mailbox, failures = read(b"hello\n", b'{"kind": "explode", "id": "x"}\n', b"\xff\n", sample("a"))
+    mailbox, failures = read(
+        b"hello\n", b'{"kind": "explode", "id": "x"}\n', b"\xff\n", sample("a")
+    )
     assert mailbox.get().id == "a"
     assert len(failures) == 3
     assert all(failure.message.startswith("not a valid message") for failure in failures)

@@ -1,4 +1,5 @@
-"""One attempt from its lock to its last event, in this process: what shows first, and how it ends."""
+"""One attempt from its lock to its last event, in this process: what shows first, and how it
+ends."""
 
 from __future__ import annotations
 
@@ -9,21 +10,29 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.commands import Command, CommandResult
-from rnnlm_tui.contract.config import CorpusConfig, DataMode, EvaluationConfig, ModelConfig, RunConfig, ScheduleConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.contract.metrics import HardwareRow
-from rnnlm_tui.corpus.token_store import prepare_corpus
+from rnnlm_tui.client.corpora import stored_corpora
+from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store.checkpoints import DamagedCheckpoint, newest_valid
+from rnnlm_tui.schema.config import (
+    CorpusConfig,
+    DataMode,
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    ScheduleConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from rnnlm_tui.schema.metrics import HardwareRow
+from rnnlm_tui.schema.protocol import Command, CommandResult
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locations import corpora_dir
-from rnnlm_tui.store.locks import RunLock, read_lock
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.supervisor.corpora import stored_corpora
+from rnnlm_tui.store.verify import DamagedCheckpoint, newest_valid
+from rnnlm_tui.system.locks import RunLock, read_lock
+from rnnlm_tui.worker.commands import Inbox
 from rnnlm_tui.worker.control import PendingCommand
-from rnnlm_tui.worker.inbox import Inbox
 from rnnlm_tui.worker.train import Worker
 
 
@@ -34,7 +43,15 @@ def config(data_mode: DataMode = "stream") -> RunConfig:
         tokenizer=TokenizerConfig(kind="word", vocab_size=100),
         model=ModelConfig(embedding_dim=4, hidden_size=4, num_layers=1),
         schedule=ScheduleConfig(warmup_steps=0),
-        training=TrainingConfig(data_mode=data_mode, max_steps=2, batch_size=2, bptt=5, context_length=5, threads=1, device="cpu"),
+        training=TrainingConfig(
+            data_mode=data_mode,
+            max_steps=2,
+            batch_size=2,
+            bptt=5,
+            context_length=5,
+            threads=1,
+            device="cpu",
+        ),
         evaluation=EvaluationConfig(prompts=()),
     )
 
@@ -68,10 +85,14 @@ def meta(run: RunDirectory) -> dict[str, str]:
 
 def worker_threads() -> list[str]:
     """Threads of the worker that still run."""
-    return [thread.name for thread in threading.enumerate() if thread.name in ("heartbeat", "control")]
+    return [
+        thread.name for thread in threading.enumerate() if thread.name in ("heartbeat", "control")
+    ]
 
 
-def test_an_attempt_is_visible_before_its_checkpoints_are_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_is_visible_before_its_checkpoints_are_read(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[list[str]] = []
 
     def look(directory: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
@@ -86,7 +107,9 @@ def test_an_attempt_is_visible_before_its_checkpoints_are_read(run: RunDirectory
     assert (meta(run)["socket"], meta(run)["activity"]) == (str(run.socket_path), "")
 
 
-def test_a_socket_that_cannot_be_bound_fails_the_run_with_the_path_and_leaves_nothing_behind(run: RunDirectory) -> None:
+def test_a_socket_that_cannot_be_bound_fails_the_run_with_the_path_and_leaves_nothing_behind(
+    run: RunDirectory,
+) -> None:
     (run.socket_path / "in the way").mkdir(parents=True)
     with worker_of(run) as worker:
         assert worker.work() == StorageError.exit_code
@@ -96,7 +119,9 @@ def test_a_socket_that_cannot_be_bound_fails_the_run_with_the_path_and_leaves_no
     assert worker_threads() == []
 
 
-def test_an_unreadable_machine_fails_the_run_with_a_message(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_machine_fails_the_run_with_a_message(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unreadable(path: Path, *, worker: bool) -> HardwareRow:
         raise PermissionError(13, "Permission denied", "/proc/stat")
 
@@ -108,23 +133,35 @@ def test_an_unreadable_machine_fails_the_run_with_a_message(run: RunDirectory, m
     assert worker_threads() == []
 
 
-def test_a_pending_stop_of_a_failed_run_gets_the_reason(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pending_stop_of_a_failed_run_gets_the_reason(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inbox = Inbox()
     answers: list[CommandResult] = []
     inbox.deliver(PendingCommand(Command(id="a", verb="stop"), answers.append))
 
     def unreadable(directory: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
-        raise StorageError(f"can't look into {directory.checkpoints_path}: Input/output error", hint="look at this disk")
+        raise StorageError(
+            f"can't look into {directory.checkpoints_path}: Input/output error",
+            hint="look at this disk",
+        )
 
     monkeypatch.setattr("rnnlm_tui.worker.train.newest_valid", unreadable)
     with worker_of(run, inbox) as worker:
         assert worker.work() != 0
-    assert [(answer.ok, answer.status, answer.checkpoint) for answer in answers] == [(False, "failed", "")]
-    assert (answers[0].error.startswith("the run has failed: can't look into"), answers[0].hint) == (True, "look at this disk")
+    assert [(answer.ok, answer.status, answer.checkpoint) for answer in answers] == [
+        (False, "failed", "")
+    ]
+    assert (
+        answers[0].error.startswith("the run has failed: can't look into"),
+        answers[0].hint,
+    ) == (True, "look at this disk")
 
 
 @pytest.mark.parametrize(("data_mode", "told"), [("stream", True), ("sentences", False)])
-def test_the_entropy_of_a_generated_source_is_stored_if_comparable_with_the_loss(home: Path, data_mode: DataMode, told: bool) -> None:
+def test_the_entropy_of_a_generated_source_is_stored_if_comparable_with_the_loss(
+    home: Path, data_mode: DataMode, told: bool
+) -> None:
     run = create_run(config(data_mode))
     with worker_of(run) as worker:
         assert worker.work() == 0
@@ -133,17 +170,26 @@ def test_the_entropy_of_a_generated_source_is_stored_if_comparable_with_the_loss
     assert float(facts["baseline_loss"]) > 0
 
 
-def test_a_run_that_failed_before_training_counts_as_using_its_corpus(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_failed_before_training_counts_as_using_its_corpus(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sources = [tmp_path / "a.txt", tmp_path / "b.txt"]
     for source in sources:
-        source.write_text("".join(f"The cat of {number} sees {number % 7} dogs.\n" for number in range(200)))
-    first, second = (config().model_copy(update={"corpus": CorpusConfig(source=str(source))}) for source in sources)
-    prepared = prepare_corpus(first.corpus, first.tokenizer, first.training, corpora_dir(), lambda _: None)
+        source.write_text(
+            "".join(f"The cat of {number} sees {number % 7} dogs.\n" for number in range(200))
+        )
+    first, second = (
+        config().model_copy(update={"corpus": CorpusConfig(source=str(source))})
+        for source in sources
+    )
+    prepared = prepare_corpus(
+        first.corpus, first.tokenizer, first.training, corpora_dir(), lambda _: None
+    )
 
     def fail(*_arguments: object) -> None:
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr("rnnlm_tui.corpus.token_store.check_length", fail)
+    monkeypatch.setattr("rnnlm_tui.corpus.corpus.check_length", fail)
     run = create_run(second, "plain-otter")
     with worker_of(run) as worker:
         assert worker.work() == StorageError.exit_code

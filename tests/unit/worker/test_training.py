@@ -1,4 +1,5 @@
-"""The loop of a run with a real trainer and a disk that can be full: what commands and faults do to it."""
+"""The loop of a run with a real trainer and a disk that can be full: what commands and faults do to
+it."""
 
 from __future__ import annotations
 
@@ -13,38 +14,37 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlm_tui.contract.commands import Command, CommandResult, Verb
-from rnnlm_tui.contract.config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
-from rnnlm_tui.contract.metrics import CheckpointRow, EvaluationRow, EventKind, SampleRow
-from rnnlm_tui.corpus.text import TextCodec
-from rnnlm_tui.corpus.token_store import PreparedCorpus
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import StreamBatches
-from rnnlm_tui.engine.failures import out_of_memory
+from rnnlm_tui.engine.device import out_of_memory
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
+from rnnlm_tui.schema.config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventKind, SampleRow
+from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.locations import runs_dir
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.run_directory import RunDirectory
 from rnnlm_tui.worker.attempt import Attempt
+from rnnlm_tui.worker.build import PreparingRun
 from rnnlm_tui.worker.checkpointing import Checkpointer
-from rnnlm_tui.worker.commands import CommandHandler
+from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.control import PendingCommand
 from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import LossGuard
-from rnnlm_tui.worker.inbox import Inbox
+from rnnlm_tui.worker.loop import TrainingRun
 from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.preparation import PreparingRun
-from rnnlm_tui.worker.reporter import StepMetrics
-from rnnlm_tui.worker.training import TrainingRun
+from rnnlm_tui.worker.recorder import StepMetrics
 from tests.unit.worker.stores import recorder_of
 
 STEPS = 40
 
 
 class FakeEvaluator(Evaluator):
-    """Every evaluation finds the same loss, or the next of `losses`; `during` is called in the middle of it."""
+    """Every evaluation finds the same loss, or the next of `losses`; `during` is called in the
+    middle of it."""
 
     evaluated: list[int]
     tested: list[int]
@@ -77,7 +77,19 @@ class FakeCheckpointer(Checkpointer):
         trainer = self._trainer
         self.saved.append((trainer.step, validation_loss))
         path = f"checkpoints/step-{trainer.step:09d}"
-        return CheckpointRow(1, trainer.step, 0.0, trainer.tokens_seen, self._metrics.train_loss, validation_loss, 1, path, False, True, 0.0)
+        return CheckpointRow(
+            1,
+            trainer.step,
+            0.0,
+            trainer.tokens_seen,
+            self._metrics.train_loss,
+            validation_loss,
+            1,
+            path,
+            False,
+            True,
+            0.0,
+        )
 
     def label(self, validation_loss: float) -> None:
         if self.is_current:
@@ -101,34 +113,67 @@ class Bench:
         training: TrainingConfig | None = None,
         evaluations: Sequence[EvaluationRow] = (),
     ) -> None:
-        """`every`: steps between evaluations and, unless `saved_every` is given, between checkpoints."""
+        """`every`: steps between evaluations and, unless `saved_every` is given, between
+        checkpoints."""
         self.directory = RunDirectory(directory)
         self.inbox = Inbox()
         self.inbox_answers: list[CommandResult] = []
         tokens = np.random.default_rng(0).integers(0, 11, 500).astype(np.uint16)
         model = RecurrentLanguageModel(vocab_size=11, embedding_dim=4, hidden_size=4, num_layers=1)
-        self.trainer = Trainer(model, StreamBatches(tokens, 4, 6), max_steps=STEPS, learning_rate=0.01)
+        self.trainer = Trainer(
+            model, StreamBatches(tokens, 4, 6), max_steps=STEPS, learning_rate=0.01
+        )
         self.database, self.recorder = database, recorder_of(database)
         self.commands = CommandHandler(PreparingRun(0), self.recorder)
         training = training or TrainingConfig()
         checkpoint = CheckpointConfig(every=every if saved_every is None else saved_every)
-        config = RunConfig(evaluation=EvaluationConfig(every=every), checkpoint=checkpoint, training=training)
+        config = RunConfig(
+            evaluation=EvaluationConfig(every=every), checkpoint=checkpoint, training=training
+        )
         run = RunDirectory(directory.parent / "plain-otter")
         attempt = Attempt(run, config, self.recorder, 1, None, self.inbox, self.commands)
         guard = LossGuard(training.max_bad_steps)
         metrics = StepMetrics(self.recorder.add_steps, 1, observe=guard.add)
-        budget = MemoryBudget("plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10, tokens=500)
-        self.checkpointer = FakeCheckpointer(attempt, self.trainer, metrics, tokenizer_files=directory, facts={}, parent=None)
+        budget = MemoryBudget(
+            "plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10, tokens=500
+        )
+        self.checkpointer = FakeCheckpointer(
+            attempt, self.trainer, metrics, tokenizer_files=directory, facts={}, parent=None
+        )
         self.checkpointer.saved, self.checkpointer.labelled = [], []
         corpus, codec = cast(PreparedCorpus, None), cast(TextCodec, None)
-        self.evaluator = FakeEvaluator(attempt, self.trainer, metrics, self.checkpointer, budget, corpus=corpus, codec=codec, before=evaluations)
+        self.evaluator = FakeEvaluator(
+            attempt,
+            self.trainer,
+            metrics,
+            self.checkpointer,
+            budget,
+            corpus=corpus,
+            codec=codec,
+            before=evaluations,
+        )
         self.evaluator.evaluated, self.evaluator.tested, self.evaluator.losses = [], [], []
         self.evaluator.during = lambda: None
-        self.training = TrainingRun(attempt, self.trainer, metrics, self.checkpointer, self.evaluator, guard, budget, settings={})
+        self.training = TrainingRun(
+            attempt,
+            self.trainer,
+            metrics,
+            self.checkpointer,
+            self.evaluator,
+            guard,
+            budget,
+            settings={},
+        )
         self.commands.target = self.training
 
     def ask(self, verb: Verb, **arguments: object) -> None:
-        command = Command.model_validate({"id": f"{verb}-{len(self.inbox_answers)}-{threading.get_ident()}", "verb": verb, **arguments})
+        command = Command.model_validate(
+            {
+                "id": f"{verb}-{len(self.inbox_answers)}-{threading.get_ident()}",
+                "verb": verb,
+                **arguments,
+            }
+        )
         self.inbox.deliver(PendingCommand(command, self.inbox_answers.append))
 
     def events(self) -> list[tuple[str, str]]:
@@ -137,7 +182,11 @@ class Bench:
 
     def marks(self, kind: EventKind) -> list[tuple[int, str]]:
         with RunReader(self.directory) as reader:
-            return [(event.step, event.text) for event in reversed(reader.events()) if event.kind == kind]
+            return [
+                (event.step, event.text)
+                for event in reversed(reader.events())
+                if event.kind == kind
+            ]
 
     def steps(self) -> list[int]:
         with RunReader(self.directory) as reader:
@@ -159,10 +208,16 @@ def test_the_end_evaluates_saves_and_tests_once(tmp_path: Path, database: RunDat
     assert bench.steps() == list(range(1, STEPS + 1))
 
 
-def test_without_intervals_it_is_evaluated_and_saved_at_the_end(tmp_path: Path, database: RunDatabase) -> None:
+def test_without_intervals_it_is_evaluated_and_saved_at_the_end(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database)
     assert bench.training.train() == "finished"
-    assert (bench.evaluator.evaluated, bench.checkpointer.saved, bench.evaluator.tested) == ([40], [(40, 3.0)], [40])
+    assert (bench.evaluator.evaluated, bench.checkpointer.saved, bench.evaluator.tested) == (
+        [40],
+        [(40, 3.0)],
+        [40],
+    )
 
 
 def test_pending_snapshots_give_way_to_a_later_stop(tmp_path: Path, database: RunDatabase) -> None:
@@ -170,7 +225,9 @@ def test_pending_snapshots_give_way_to_a_later_stop(tmp_path: Path, database: Ru
     bench.ask("snapshot")
     bench.ask("stop")
     assert bench.training.train() == "stopped"
-    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [(False, "no snapshot: a stop is pending")]
+    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [
+        (False, "no snapshot: a stop is pending")
+    ]
 
 
 def test_a_stop_before_the_first_step_saves_nothing(tmp_path: Path, database: RunDatabase) -> None:
@@ -209,17 +266,26 @@ def test_a_stop_in_the_last_evaluation_stops_the_run(tmp_path: Path, database: R
     assert bench.evaluator.tested == []
 
 
-def test_a_full_disk_is_logged_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_full_disk_is_logged_and_training_continues(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, every=20)
     bench.checkpointer.disk_full = True
-    bench.evaluator.during = lambda: setattr(bench.checkpointer, "disk_full", bench.trainer.step < 40)
+    bench.evaluator.during = lambda: setattr(
+        bench.checkpointer, "disk_full", bench.trainer.step < 40
+    )
     assert bench.training.train() == "finished"
     assert bench.checkpointer.saved == [(40, 3.0)]
-    assert ("degraded", "not saved: can't write the checkpoint: no space left; free some space") in bench.events()
+    assert (
+        "degraded",
+        "not saved: can't write the checkpoint: no space left; free some space",
+    ) in bench.events()
     assert ("recovered", "a checkpoint could be written again") in bench.events()
 
 
-def test_a_stop_that_cannot_be_saved_is_refused_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_stop_that_cannot_be_saved_is_refused_and_training_continues(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, every=20)
 
     def stop_comes() -> None:
@@ -230,7 +296,9 @@ def test_a_stop_that_cannot_be_saved_is_refused_and_training_continues(tmp_path:
     bench.evaluator.during = stop_comes
     assert bench.training.train() == "finished"
     hint = f"free some space; `kill -9 {os.getpid()}` ends the run anyway, back at step 0"
-    assert [(answer.ok, answer.status, answer.hint) for answer in bench.inbox_answers] == [(False, "running", hint)]
+    assert [(answer.ok, answer.status, answer.hint) for answer in bench.inbox_answers] == [
+        (False, "running", hint)
+    ]
 
 
 def lose_the_loss(bench: Bench, first: int, last: int = STEPS) -> None:
@@ -248,27 +316,51 @@ def weights(bench: Bench) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in bench.trainer.model.parameters()]
 
 
-def test_non_finite_losses_end_the_run_with_the_last_finite_weights_saved(tmp_path: Path, database: RunDatabase) -> None:
-    bench, good = Bench(tmp_path, database, training=TrainingConfig(max_bad_steps=5)), Bench(tmp_path, database)
+def test_non_finite_losses_end_the_run_with_the_last_finite_weights_saved(
+    tmp_path: Path, database: RunDatabase
+) -> None:
+    bench, good = (
+        Bench(tmp_path, database, training=TrainingConfig(max_bad_steps=5)),
+        Bench(tmp_path, database),
+    )
     lose_the_loss(bench, first=11)
-    with pytest.raises(RnnlmError, match=r"not finite for 5 steps in a row up to step 15 \(loss nan, gradient nan\)") as caught:
+    with pytest.raises(
+        RnnlmError,
+        match=r"not finite for 5 steps in a row up to step 15 \(loss nan, gradient nan\)",
+    ) as caught:
         bench.training.train()
-    assert "no update was done after step 10, and the checkpoint of step 15 has its weights (checkpoints/step-000000015)" in caught.value.message
+    assert (
+        "no update was done after step 10, and the checkpoint of step 15 has its weights"
+        " (checkpoints/step-000000015)" in caught.value.message
+    )
     config = runs_dir() / "plain-otter" / "config.toml"
-    assert f"`rnnlm-tui train --config {config} --set optimizer.learning_rate=0.0015`" in caught.value.hint
-    assert bench.checkpointer.saved == [(15, None)]  # without a validation loss it is never the best
+    assert (
+        f"`rnnlm-tui train --config {config} --set optimizer.learning_rate=0.0015`"
+        in caught.value.hint
+    )
+    assert bench.checkpointer.saved == [
+        (15, None)
+    ]  # without a validation loss it is never the best
     assert bench.steps() == list(range(1, 16))
     assert bench.marks("skipped") == [(11, "update skipped: loss nan, gradient nan")]
     for _ in range(10):
         good.trainer.train_step()
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(bench), weights(good), strict=True))
+    assert all(
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(weights(bench), weights(good), strict=True)
+    )
 
 
-def test_a_few_non_finite_steps_are_logged_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_few_non_finite_steps_are_logged_and_training_continues(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, training=TrainingConfig(max_bad_steps=5))
     lose_the_loss(bench, first=11, last=14)
     assert bench.training.train() == "finished"
-    assert bench.marks("skipped") == [(11, "update skipped: loss nan, gradient nan"), (14, "4 updates in a row skipped, up to this one")]
+    assert bench.marks("skipped") == [
+        (11, "update skipped: loss nan, gradient nan"),
+        (14, "4 updates in a row skipped, up to this one"),
+    ]
 
 
 def test_non_finite_weights_are_never_saved(tmp_path: Path, database: RunDatabase) -> None:
@@ -279,13 +371,18 @@ def test_non_finite_weights_are_never_saved(tmp_path: Path, database: RunDatabas
             bench.trainer.model.output.bias.fill_(math.inf)
 
     bench.evaluator.during = overflow
-    with pytest.raises(RnnlmError, match=r"not finite for 20 steps in a row up to step 30 .*: there is no checkpoint"):
+    with pytest.raises(
+        RnnlmError,
+        match=r"not finite for 20 steps in a row up to step 30 .*: there is no checkpoint",
+    ):
         bench.training.train()
     assert bench.checkpointer.saved == []
     assert ("note", "no checkpoint: not saved: the weights are not finite") in bench.events()
 
 
-def test_a_run_with_non_finite_weights_can_be_stopped(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_run_with_non_finite_weights_can_be_stopped(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database)
     with torch.no_grad():
         bench.trainer.model.output.bias.fill_(math.nan)
@@ -296,7 +393,9 @@ def test_a_run_with_non_finite_weights_can_be_stopped(tmp_path: Path, database: 
     assert bench.checkpointer.saved == []
 
 
-def test_patience_ends_a_run_whose_validation_loss_stops_improving(tmp_path: Path, database: RunDatabase) -> None:
+def test_patience_ends_a_run_whose_validation_loss_stops_improving(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, every=5, training=TrainingConfig(patience=2))
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan]
     assert bench.training.train() == "finished"
@@ -305,7 +404,9 @@ def test_patience_ends_a_run_whose_validation_loss_stops_improving(tmp_path: Pat
     assert ("note", "stopping early: no better validation loss in 2 evaluations") in bench.events()
 
 
-def test_a_run_whose_patience_ends_at_its_last_step_does_not_stop_early(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_run_whose_patience_ends_at_its_last_step_does_not_stop_early(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, every=20, training=TrainingConfig(patience=1))
     bench.evaluator.losses = [3.0, 3.0]
     assert bench.training.train() == "finished"
@@ -313,14 +414,18 @@ def test_a_run_whose_patience_ends_at_its_last_step_does_not_stop_early(tmp_path
     assert not any(text.startswith("stopping early") for _, text in bench.events())
 
 
-def test_the_best_evaluation_so_far_saves_a_checkpoint(tmp_path: Path, database: RunDatabase) -> None:
+def test_the_best_evaluation_so_far_saves_a_checkpoint(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, every=5, saved_every=20)
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan, 2.3, 2.2]
     assert bench.training.train() == "finished"
     assert bench.checkpointer.saved == [(5, 3.0), (10, 2.5), (20, 2.4), (35, 2.3), (40, 2.2)]
 
 
-def test_the_last_weights_are_saved_when_patience_ends_a_run(tmp_path: Path, database: RunDatabase) -> None:
+def test_the_last_weights_are_saved_when_patience_ends_a_run(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, every=5, saved_every=0, training=TrainingConfig(patience=2))
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.7]
     assert bench.training.train() == "finished"
@@ -335,7 +440,9 @@ def test_earlier_attempts_count_for_the_best(tmp_path: Path, database: RunDataba
     assert bench.checkpointer.saved == [(20, 2.4), (40, 2.5)]
 
 
-def test_an_evaluation_by_command_saves_the_best_once(tmp_path: Path, database: RunDatabase) -> None:
+def test_an_evaluation_by_command_saves_the_best_once(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database)
     bench.evaluator.losses = [3.0, 2.0, 2.0, 2.5]
     bench.training.evaluate()  # before the first step there is nothing to save
@@ -347,24 +454,36 @@ def test_an_evaluation_by_command_saves_the_best_once(tmp_path: Path, database: 
     assert bench.checkpointer.saved == [(1, 2.0)]
 
 
-def test_a_best_checkpoint_that_fails_is_logged_and_the_next_is_saved(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_best_checkpoint_that_fails_is_logged_and_the_next_is_saved(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, every=10, saved_every=0)
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.6]
-    bench.evaluator.during = lambda: setattr(bench.checkpointer, "disk_full", bench.trainer.step < 20)
+    bench.evaluator.during = lambda: setattr(
+        bench.checkpointer, "disk_full", bench.trainer.step < 20
+    )
     assert bench.training.train() == "finished"
     assert bench.checkpointer.saved == [(20, 2.5), (40, 2.6)]
-    assert bench.marks("degraded") == [(10, "not saved: can't write the checkpoint: no space left; free some space")]
+    assert bench.marks("degraded") == [
+        (10, "not saved: can't write the checkpoint: no space left; free some space")
+    ]
     assert [step for step, _ in bench.marks("recovered")] == [20]
 
 
-def test_patience_counts_evaluations_of_earlier_attempts(tmp_path: Path, database: RunDatabase) -> None:
+def test_patience_counts_evaluations_of_earlier_attempts(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     before = [evaluation(step, loss) for step, loss in ((1, 2.0), (2, 2.5))]
-    bench = Bench(tmp_path, database, every=10, training=TrainingConfig(patience=2), evaluations=before)
+    bench = Bench(
+        tmp_path, database, every=10, training=TrainingConfig(patience=2), evaluations=before
+    )
     assert bench.training.train() == "finished"
     assert bench.evaluator.evaluated == [10]
 
 
-def test_an_evaluation_out_of_memory_is_logged_with_its_shape_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
+def test_an_evaluation_out_of_memory_is_logged_with_its_shape_and_training_continues(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, every=20)
 
     def exhausted() -> None:
@@ -374,11 +493,16 @@ def test_an_evaluation_out_of_memory_is_logged_with_its_shape_and_training_conti
     bench.evaluator.during = exhausted
     assert bench.training.train() == "finished"
     (told,) = [text for kind, text in bench.events() if text.startswith("no evaluation")]
-    assert told.startswith("no evaluation: out of memory in an evaluation of 16 x 128 tokens (elman, 2 x 192 units, 11 types, ")
+    assert told.startswith(
+        "no evaluation: out of memory in an evaluation of 16 x 128 tokens (elman, 2 x 192 units, 11"
+        " types, "
+    )
     assert bench.checkpointer.saved == [(20, None), (40, 3.0)]
 
 
-def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_a_hint(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_a_hint(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database, every=20)
     forward = bench.trainer.model.forward
 
@@ -390,8 +514,14 @@ def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_a_hint(tmp_pa
     bench.trainer.model.forward = short_of_memory  # type: ignore[method-assign, assignment]
     with pytest.raises(DeviceError, match="out of memory in a step of 4 x 6 tokens") as caught:
         bench.training.train()
-    assert "step 20 is saved: `rnnlm-tui resume plain-otter` continues from it once more memory is free" in caught.value.hint
-    assert "`rnnlm-tui train --from plain-otter@20 --set training.batch_size=10` starts a new run" in caught.value.hint
+    assert (
+        "step 20 is saved: `rnnlm-tui resume plain-otter` continues from it once more memory is"
+        " free" in caught.value.hint
+    )
+    assert (
+        "`rnnlm-tui train --from plain-otter@20 --set training.batch_size=10` starts a new run"
+        in caught.value.hint
+    )
     assert bench.steps() == list(range(1, 31))
 
 
@@ -413,7 +543,9 @@ def test_a_pause_lasts_until_resume(tmp_path: Path, database: RunDatabase) -> No
     assert ("setting", "optimizer.learning_rate 0.003 → 0.5") in bench.events()
 
 
-def test_an_evaluation_after_the_save_adds_its_loss_to_the_checkpoint(tmp_path: Path, database: RunDatabase) -> None:
+def test_an_evaluation_after_the_save_adds_its_loss_to_the_checkpoint(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database)
     bench.evaluator.during = lambda: None
     bench.trainer.train_step()
@@ -424,17 +556,23 @@ def test_an_evaluation_after_the_save_adds_its_loss_to_the_checkpoint(tmp_path: 
     assert bench.checkpointer.labelled == [(1, 3.0)]
 
 
-def test_a_failed_evaluation_is_the_answer_and_training_continues(tmp_path: Path, database: RunDatabase) -> None:
+def test_a_failed_evaluation_is_the_answer_and_training_continues(
+    tmp_path: Path, database: RunDatabase
+) -> None:
     bench = Bench(tmp_path, database)
 
     def breaks() -> None:
         if bench.trainer.step < STEPS:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"
+            )
 
     bench.evaluator.during = breaks
     bench.ask("evaluate")
     assert bench.training.train() == "finished"
-    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [(False, "evaluate: out of memory")]
+    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [
+        (False, "evaluate: out of memory")
+    ]
 
 
 def test_readers_see_the_current_activity(tmp_path: Path, database: RunDatabase) -> None:

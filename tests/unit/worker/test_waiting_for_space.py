@@ -1,4 +1,5 @@
-"""Training waits for the disk where it must, at the limit of memory and at its end, and hears commands meanwhile."""
+"""Training waits for the disk where it must, at the limit of memory and at its end, and hears
+commands meanwhile."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.contract.metrics import CheckpointRow
+from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.run_directory import RunDirectory
-from rnnlm_tui.worker import checkpointing, training
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.worker import checkpointing, loop
 from tests.unit.worker import test_training
 from tests.unit.worker.stores import recorder_of
 from tests.unit.worker.test_training import STEPS, Bench
@@ -22,11 +23,14 @@ LIMIT = 12
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A run whose every step is a commit, on a database that can refuse; its memory has room for a few rows."""
-    monkeypatch.setattr("rnnlm_tui.worker.reporter.REPORT_SECONDS", 0.0)
-    monkeypatch.setattr(training, "PAUSE_SECONDS", 0.01)
+    """A run whose every step is a commit, on a database that can refuse; its memory has room for a
+    few rows."""
+    monkeypatch.setattr("rnnlm_tui.worker.recorder.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(checkpointing, "FINAL_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(test_training, "recorder_of", lambda database: recorder_of(database, max_kept=LIMIT))
+    monkeypatch.setattr(
+        test_training, "recorder_of", lambda database: recorder_of(database, max_kept=LIMIT)
+    )
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         yield Bench(tmp_path, database, every=20)
 
@@ -54,7 +58,9 @@ def start(bench: Bench) -> threading.Thread:
     return thread
 
 
-def test_when_memory_for_rows_is_full_training_waits_handles_commands_and_loses_nothing(bench: Bench) -> None:
+def test_when_memory_for_rows_is_full_training_waits_handles_commands_and_loses_nothing(
+    bench: Bench,
+) -> None:
     forbid(bench)
     thread = start(bench)
     until(lambda: bench.recorder.full)
@@ -78,16 +84,24 @@ def test_the_end_waits_for_a_checkpoint_that_the_disk_refuses(bench: Bench) -> N
     bench.checkpointer.disk_full = True
     thread = start(bench)
     until(lambda: bench.evaluator.evaluated == [20, 40] and bench.recorder.degraded)
-    assert "not saved: can't write the checkpoint: no space left; free some space" in bench.recorder.degraded
+    assert (
+        "not saved: can't write the checkpoint: no space left; free some space"
+        in bench.recorder.degraded
+    )
     assert bench.evaluator.tested == []
     bench.checkpointer.disk_full = False
     thread.join(timeout=60)
     assert not thread.is_alive()
     assert (bench.checkpointer.saved, bench.evaluator.tested) == ([(STEPS, 3.0)], [STEPS])
-    assert [kind for kind, _ in bench.events() if kind in ("degraded", "recovered")] == ["degraded", "recovered"]
+    assert [kind for kind, _ in bench.events() if kind in ("degraded", "recovered")] == [
+        "degraded",
+        "recovered",
+    ]
 
 
-def test_a_periodic_checkpoint_is_retried_before_the_next_is_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_periodic_checkpoint_is_retried_before_the_next_is_due(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpointing, "RETRY_SECONDS", 0.0)
     write, tried = bench.checkpointer._write_checkpoint, list[int]()
 

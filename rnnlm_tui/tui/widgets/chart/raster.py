@@ -10,12 +10,16 @@ import math
 import re
 from collections.abc import Collection, Sequence
 
-from rnnlm_tui.tui.widgets.chart.bins import Bin
-from rnnlm_tui.tui.widgets.chart.data import MarksStyle
+from rnnlm_tui.tui.views.chart_data import MarksStyle
+from rnnlm_tui.tui.widgets.chart.scale import Bin
 
 LEFT, RIGHT = (0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80)
 BRAILLE = [
-    chr(0x2800 + sum(bit for row, bit in enumerate(LEFT) if dots >> row & 1) + sum(bit for row, bit in enumerate(RIGHT) if dots >> (4 + row) & 1))
+    chr(
+        0x2800
+        + sum(bit for row, bit in enumerate(LEFT) if dots >> row & 1)
+        + sum(bit for row, bit in enumerate(RIGHT) if dots >> (4 + row) & 1)
+    )
     for dots in range(256)
 ]
 """By left column (low four bits, top first) and right column (high four bits)."""
@@ -41,7 +45,8 @@ class Scale:
         self._offset = high * self._slope
 
     def row(self, value: float) -> float:
-        """Return the row, unrounded and possibly outside; far below if the logarithm is undefined."""
+        """Return the row, unrounded and possibly outside; far below if the logarithm is
+        undefined."""
         if self.log:
             if value <= 0:
                 return 4.0 * self.rows
@@ -94,7 +99,15 @@ def curve_layer(curve: Sequence[tuple[int, float]], scale: Scale, columns: int) 
     return layer
 
 
-def _line(layer: list[int], column: int, row: float, column_after: int, row_after: float, columns: int, rows: int) -> None:
+def _line(
+    layer: list[int],
+    column: int,
+    row: float,
+    column_after: int,
+    row_after: float,
+    columns: int,
+    rows: int,
+) -> None:
     """Draw dots from a point, already drawn itself, to the next one on the right."""
     last, here = round(row), round(row_after)
     if column_after == column + 1:
@@ -178,7 +191,9 @@ class Raster:
             while both:
                 row = ((both & -both).bit_length() - 1) // sub
                 shift = row * sub
-                found.append((row, column, table[(left >> shift & full) | (right >> shift & full) << sub]))
+                found.append(
+                    (row, column, table[(left >> shift & full) | (right >> shift & full) << sub])
+                )
                 both = both >> (shift + sub) << (shift + sub)
         return found
 
@@ -202,7 +217,11 @@ class Raster:
 
     def free(self, row: int, first: int, last: int, over: Collection[int] = ()) -> bool:
         """Whether these cells of a row exist and are empty, except for inks in `over`."""
-        return 0 <= row < self.height and 0 <= first <= last < self.width and not any(ink and ink not in over for ink in self.inks[row][first : last + 1])
+        return (
+            0 <= row < self.height
+            and 0 <= first <= last < self.width
+            and not any(ink and ink not in over for ink in self.inks[row][first : last + 1])
+        )
 
     def write(self, row: int, column: int, text: str, ink: int) -> None:
         """Write text over what is there, one cell per character, clipped."""
@@ -214,4 +233,7 @@ class Raster:
     def runs(self, row: int) -> list[tuple[str, int]]:
         """Return a row as (text, ink) runs; empty cells belong to the run before them."""
         text = "".join(self.signs[row])
-        return [(text[found.start() : found.end()], self.inks[row][found.start()]) for found in RUNS.finditer(self.inks[row])]
+        return [
+            (text[found.start() : found.end()], self.inks[row][found.start()])
+            for found in RUNS.finditer(self.inks[row])
+        ]

@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from array import array
 
-from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
-from rnnlm_tui.tui.widgets.chart.picture import Plot, PlotOptions, PlotState
-from rnnlm_tui.tui.widgets.chart.plot import draw
-from rnnlm_tui.tui.widgets.palette import TRAIN, VALIDATION
+from rnnlm_tui.tui.palette import TRAIN, VALIDATION
+from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
+from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, PlotState, draw
 
 PLANNED = 1000
 
 
 def perplexities(steps: int) -> array[float]:
     """A falling perplexity with a deterministic ripple."""
-    return array("d", (50 + 100 * math.exp(-step / 250) + 1800 * math.exp(-step / 8) + 6 * math.sin(step * 2.4) for step in range(1, steps + 1)))
+    return array(
+        "d",
+        (
+            50 + 100 * math.exp(-step / 250) + 1800 * math.exp(-step / 8) + 6 * math.sin(step * 2.4)
+            for step in range(1, steps + 1)
+        ),
+    )
 
 
 def training(steps: int, *, log: bool = True, smooth: bool = True) -> ChartData:
@@ -39,19 +44,40 @@ def training(steps: int, *, log: bool = True, smooth: bool = True) -> ChartData:
 def line(values: list[float], *, x: list[float] | None = None, smooth: bool = False) -> ChartData:
     """One curve."""
     return ChartData(
-        "Line", (ChartSeries("a", TRAIN, array("d", x or range(len(values))), array("d", values), smooth=smooth),), x_end=(x or range(len(values)))[-1]
+        "Line",
+        (
+            ChartSeries(
+                "a", TRAIN, array("d", x or range(len(values))), array("d", values), smooth=smooth
+            ),
+        ),
+        x_end=(x or range(len(values)))[-1],
     )
 
 
-def look(data: ChartData, *, cursor: float | None = None, marks: MarksStyle = "braille", show_all: bool = False, no_colour: bool = False) -> PlotOptions:
+def look(
+    data: ChartData,
+    *,
+    cursor: float | None = None,
+    marks: MarksStyle = "braille",
+    show_all: bool = False,
+    no_colour: bool = False,
+) -> PlotOptions:
     """All of x."""
     end = data.x_end or 1.0
     return PlotOptions(0.0, end, end, data.log_y, 0.9, show_all, marks, cursor, no_colour)
 
 
 def picture(
-    data: ChartData, width: int, height: int, *, cursor: float | None = None, marks: MarksStyle = "braille", show_all: bool = False
+    data: ChartData,
+    width: int,
+    height: int,
+    *,
+    cursor: float | None = None,
+    marks: MarksStyle = "braille",
+    show_all: bool = False,
 ) -> tuple[Plot, list[str]]:
     """The plot and its rows as text, labels left out."""
-    plot = draw(data, look(data, cursor=cursor, marks=marks, show_all=show_all), width, height, PlotState())
+    plot = draw(
+        data, look(data, cursor=cursor, marks=marks, show_all=show_all), width, height, PlotState()
+    )
     return plot, ["".join(text for text, _ in row) for row in plot.rows]

@@ -8,20 +8,37 @@ from collections.abc import Sequence
 
 import pytest
 
-from rnnlm_tui.tui.widgets.chart.bins import Bin, bins_of, lead_of, smoothed
-from rnnlm_tui.tui.widgets.chart.data import ChartSeries
+from rnnlm_tui.tui.views.chart_data import ChartSeries
+from rnnlm_tui.tui.widgets.chart.scale import Bin, bins_of, lead_of, smoothed
 
 NAN = math.nan
 
 
 def series(
-    x: Sequence[float], mean: Sequence[float], *, geometric: bool = False, low: Sequence[float] | None = None, high: Sequence[float] | None = None
+    x: Sequence[float],
+    mean: Sequence[float],
+    *,
+    geometric: bool = False,
+    low: Sequence[float] | None = None,
+    high: Sequence[float] | None = None,
 ) -> ChartSeries:
-    return ChartSeries("s", "#ffffff", array("d", x), array("d", mean), low and array("d", low), high and array("d", high), geometric=geometric)
+    return ChartSeries(
+        "s",
+        "#ffffff",
+        array("d", x),
+        array("d", mean),
+        low and array("d", low),
+        high and array("d", high),
+        geometric=geometric,
+    )
 
 
 def test_first_and_last_x_stand_in_the_first_and_last_column() -> None:
-    assert [bin.column for bin in bins_of(series([0, 50, 100], [1, 2, 3]), 0, 100, 11)] == [0, 5, 10]
+    assert [bin.column for bin in bins_of(series([0, 50, 100], [1, 2, 3]), 0, 100, 11)] == [
+        0,
+        5,
+        10,
+    ]
 
 
 def test_column_keeps_the_extremes_of_its_points() -> None:
@@ -93,10 +110,17 @@ def test_curve_does_not_depend_on_how_points_are_rolled_up() -> None:
     fine = [math.exp(-at / 300) for at in range(1024)]
     coarse = [sum(fine[at : at + 4]) / 4 for at in range(0, 1024, 4)]
     many = smoothed(bins_of(series(range(1024), fine), 0, 1023, 100), 0.97, 100, False)
-    few = smoothed(bins_of(series([at + 1.5 for at in range(0, 1024, 4)], coarse), 0, 1023, 100), 0.97, 100, False)
+    few = smoothed(
+        bins_of(series([at + 1.5 for at in range(0, 1024, 4)], coarse), 0, 1023, 100),
+        0.97,
+        100,
+        False,
+    )
     common = dict(many).keys() & dict(few).keys()
     assert len(common) >= 98
-    assert all(dict(many)[column] == pytest.approx(dict(few)[column], rel=0.02) for column in common)
+    assert all(
+        dict(many)[column] == pytest.approx(dict(few)[column], rel=0.02) for column in common
+    )
 
 
 def test_average_starts_anew_after_a_gap() -> None:
@@ -110,5 +134,11 @@ def test_zoomed_curve_equals_the_whole_one() -> None:
     values = [math.sin(at / 40) for at in range(2000)]
     whole = dict(smoothed(bins_of(series(range(2000), values), 0, 1999, 2000), 0.9, 2000, False))
     lead = lead_of(0.9, 1999, 199, 200)
-    part = smoothed(bins_of(series(range(2000), values), 1000, 1199, 200, lead), 0.9, 200 * 1999 / 199, False)
-    assert all(value == pytest.approx(whole[1000 + column], abs=0.01) for column, value in part if 0 <= column < 200)
+    part = smoothed(
+        bins_of(series(range(2000), values), 1000, 1199, 200, lead), 0.9, 200 * 1999 / 199, False
+    )
+    assert all(
+        value == pytest.approx(whole[1000 + column], abs=0.01)
+        for column, value in part
+        if 0 <= column < 200
+    )

@@ -11,8 +11,8 @@ from rich.segment import Segment
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
+from rnnlm_tui.tui.palette import FOCUS, ink
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.palette import FOCUS, ink
 from tests.tui.widgets.chart.pictures import PLANNED, line, training
 
 
@@ -41,7 +41,9 @@ def repaints(chart: Chart) -> Iterator[list[tuple[Region, ...]]]:
     asked: list[tuple[Region, ...]] = []
     refresh = chart.refresh
 
-    def noted(*regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Chart:
+    def noted(
+        *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False
+    ) -> Chart:
         asked.append(regions)
         return refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
@@ -77,7 +79,10 @@ async def test_legend_gives_up_baselines_then_names_then_series() -> None:
 
 
 async def test_legend_shows_as_many_series_as_fit() -> None:
-    curves = tuple(replace(line([1.0, 2.0]).series[0], name=name, marker=name, current=f"{at}.00") for at, name in enumerate("ABCD"))
+    curves = tuple(
+        replace(line([1.0, 2.0]).series[0], name=name, marker=name, current=f"{at}.00")
+        for at, name in enumerate("ABCD")
+    )
     app = Charts(ChartData("Compare", curves, x_end=2))
     async with app.run_test(size=(42, 8)) as pilot:
         assert rows(app.chart)[0].endswith("─ A 0.00  B 1.00  C 2.00 ─╮")
@@ -100,9 +105,13 @@ async def test_a_few_more_points_repaint_only_the_rows_they_change() -> None:
         with repaints(app.chart) as asked:
             app.chart.show(training(706))
         after = rows(app.chart)
-        changed = {y for y, (one, other) in enumerate(zip(before, after, strict=True)) if one != other}
+        changed = {
+            y for y, (one, other) in enumerate(zip(before, after, strict=True)) if one != other
+        }
         asked_rows = {region.y for regions in asked for region in regions}
-        assert all(region.height == 1 and region.width < 40 for regions in asked for region in regions)
+        assert all(
+            region.height == 1 and region.width < 40 for regions in asked for region in regions
+        )
         assert changed <= asked_rows
         assert 0 < len(asked_rows) <= 6
 
@@ -148,7 +157,11 @@ async def test_cursor_label_is_inverse_and_pushes_ticks_aside() -> None:
     async with app.run_test(size=(80, 16)):
         app.chart.cursor = 590
         bottom = app.chart.render_line(app.chart.size.height - 1)
-        inverse = [segment for segment in bottom if segment.style and segment.style.bgcolor and segment.style.bgcolor.name == "#ffffff"]
+        inverse = [
+            segment
+            for segment in bottom
+            if segment.style and segment.style.bgcolor and segment.style.bgcolor.name == "#ffffff"
+        ]
         assert "".join(segment.text for segment in inverse) == " 590 "
         assert " 600 " not in bottom.text
 
@@ -242,7 +255,10 @@ async def test_no_color_draws_every_state(monkeypatch: pytest.MonkeyPatch) -> No
             app.chart.cursor = cursor
             await pilot.pause()
             for y in range(16):
-                assert all(isinstance(segment, Segment) and segment.style is not None for segment in app.chart.render_line(y))
+                assert all(
+                    isinstance(segment, Segment) and segment.style is not None
+                    for segment in app.chart.render_line(y)
+                )
         app.chart.show(ChartData("Empty", ()))
         await pilot.pause()
         assert any("no points yet" in row for row in rows(app.chart))

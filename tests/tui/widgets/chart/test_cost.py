@@ -9,10 +9,9 @@ from typing import overload
 import pytest
 
 from rnnlm_tui.store.series import RAW_LIMIT, bucket_width
-from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.picture import PlotState
-from rnnlm_tui.tui.widgets.chart.plot import draw
-from rnnlm_tui.tui.widgets.palette import TRAIN
+from rnnlm_tui.tui.palette import TRAIN
+from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
+from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
 from tests.tui.widgets.chart.pictures import look, perplexities
 
 BUCKETS = 2_048
@@ -49,12 +48,21 @@ def buckets(steps: int) -> tuple[array[float], array[float]]:
 
 
 @pytest.mark.parametrize("steps", [500, 2_048, 100_000, 1_000_000, 30_000_000])
-def test_a_picture_reads_each_bucket_a_few_times_however_many_steps_lie_behind_it(steps: int) -> None:
+def test_a_picture_reads_each_bucket_a_few_times_however_many_steps_lie_behind_it(
+    steps: int,
+) -> None:
     x, mean = buckets(steps)
     assert len(x) <= BUCKETS
     places, middle, low, high = (Counted(values) for values in (x, mean, mean, mean))
-    data = ChartData("Perplexity", (ChartSeries("train", TRAIN, places, middle, low, high, geometric=True),), x_end=x[-1], log_y=True)
+    data = ChartData(
+        "Perplexity",
+        (ChartSeries("train", TRAIN, places, middle, low, high, geometric=True),),
+        x_end=x[-1],
+        log_y=True,
+    )
     plot = draw(data, look(data), 96, 12, PlotState())
     columns = 2 * (96 - plot.gutter)
     assert len(plot.drawn[0].bins) <= columns + 2
-    assert sum(part.read for part in (places, middle, low, high)) <= 8 * BUCKETS + SEARCHES * columns
+    assert (
+        sum(part.read for part in (places, middle, low, high)) <= 8 * BUCKETS + SEARCHES * columns
+    )

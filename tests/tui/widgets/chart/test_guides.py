@@ -1,4 +1,5 @@
-"""Curves from elsewhere behind the own ones: dotted, named, and without a word in what x is shown."""
+"""Curves from elsewhere behind the own ones: dotted, named, and without a word in what x is
+shown."""
 
 from __future__ import annotations
 
@@ -6,30 +7,38 @@ from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.guides import last_column, levels, value_at
-from rnnlm_tui.tui.widgets.chart.picture import PlotState
-from rnnlm_tui.tui.widgets.chart.plot import draw
-from rnnlm_tui.tui.widgets.chart.readout import legends
-from rnnlm_tui.tui.widgets.chart.window import newest, oldest
-from rnnlm_tui.tui.widgets.palette import BASELINE, TRAIN, ink
+from rnnlm_tui.tui.palette import BASELINE, TRAIN, ink
+from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
+from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw, last_column, levels, value_at
+from rnnlm_tui.tui.widgets.chart.widget import legends, newest, oldest
 from tests.tui.widgets.chart.pictures import look, picture, training
 
 CURVE = [(-4, 80.0), (0, 40.0), (10, 20.0)]
-GUIDE = ChartSeries("reference", BASELINE, [10, 100, 500, 1_000], [266, 120, 70, 60], current="70.0", smooth=False)
+GUIDE = ChartSeries(
+    "reference", BASELINE, [10, 100, 500, 1_000], [266, 120, 70, 60], current="70.0", smooth=False
+)
 
 
 def with_guide(points: int = 300, log: bool = True) -> ChartData:
     return replace(training(points, log=log), guides=(GUIDE,))
 
 
-@pytest.mark.parametrize(("column", "value"), [(-5, None), (-4, 80.0), (-2, 60.0), (0, 40.0), (5, 30.0), (10, 20.0), (11, None)])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(-5, None), (-4, 80.0), (-2, 60.0), (0, 40.0), (5, 30.0), (10, 20.0), (11, None)],
+)
 def test_between_its_points_a_curve_is_straight(column: int, value: float | None) -> None:
     assert value_at(CURVE, column) == value
 
 
 def test_the_last_shown_column_is_the_edge_or_the_curves_end() -> None:
-    assert (last_column(CURVE, 8), last_column(CURVE, 50), last_column([(60, 1.0)], 50), last_column([(-3, 1.0)], 50), last_column([], 50)) == (
+    assert (
+        last_column(CURVE, 8),
+        last_column(CURVE, 50),
+        last_column([(60, 1.0)], 50),
+        last_column([(-3, 1.0)], 50),
+        last_column([], 50),
+    ) == (
         7,
         10,
         None,
@@ -38,7 +47,9 @@ def test_the_last_shown_column_is_the_edge_or_the_curves_end() -> None:
     )
 
 
-def test_the_range_makes_room_for_where_a_guide_stands_and_ends_but_not_for_its_steep_start() -> None:
+def test_the_range_makes_room_for_where_a_guide_stands_and_ends_but_not_for_its_steep_start() -> (
+    None
+):
     assert levels(CURVE, 5, 20, show_all=False) == [30.0, 20.0]
     assert max(levels(CURVE, 5, 20, show_all=True)) == 40.0
     plot, _ = picture(with_guide(), 96, 15)
@@ -68,17 +79,24 @@ def test_points_of_a_guide_beyond_the_limits_are_not_off_scale() -> None:
     assert picture(with_guide(), 96, 15)[0].off_scale == 0
 
 
-def test_the_legend_names_a_guide_and_shows_the_newest_of_its_points_at_the_cursor_as_far_as_it_goes() -> None:
+def test_the_legend_names_a_guide_and_shows_the_newest_of_its_points_at_the_cursor_as_far_as_it_goes() -> (
+    None
+):
     data = with_guide()
     seen = look(data)
     plot = draw(data, seen, 96, 15, PlotState())
     assert "·· reference 70.0" in legends(data, seen, plot)[0].plain
     at = look(data, cursor=250)
-    assert "·· reference 120 @100" in legends(data, at, draw(data, at, 96, 15, PlotState()))[0].plain
+    assert (
+        "·· reference 120 @100" in legends(data, at, draw(data, at, 96, 15, PlotState()))[0].plain
+    )
     ended = replace(data, guides=(replace(GUIDE, x=[10, 100, 200, 249]),))
     for some, cursor in ((data, 5), (ended, 250)):
         outside = look(some, cursor=cursor)
-        assert "·· reference –" in legends(some, outside, draw(some, outside, 96, 15, PlotState()))[0].plain
+        assert (
+            "·· reference –"
+            in legends(some, outside, draw(some, outside, 96, 15, PlotState()))[0].plain
+        )
 
 
 def test_ascii_and_small_pictures_hold_a_guide_too() -> None:

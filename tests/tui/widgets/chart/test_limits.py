@@ -6,15 +6,24 @@ import math
 
 import pytest
 
-from rnnlm_tui.tui.widgets.chart.bins import Bin
-from rnnlm_tui.tui.widgets.chart.limits import Limits, nice, settle, settle_end, wanted_range, with_baselines
+from rnnlm_tui.tui.widgets.chart.scale import (
+    Bin,
+    Limits,
+    nice,
+    settle,
+    settle_end,
+    wanted_range,
+    with_baselines,
+)
 
 
 def bins(values: list[float]) -> list[Bin]:
     return [Bin(column, value, value, value, 1, column) for column, value in enumerate(values)]
 
 
-def wanted(values: list[float], *, log: bool = False, show_all: bool = False) -> tuple[float, float] | None:
+def wanted(
+    values: list[float], *, log: bool = False, show_all: bool = False
+) -> tuple[float, float] | None:
     return wanted_range([bins(values)], [], len(values), log, show_all)
 
 
@@ -104,13 +113,21 @@ def test_end_of_x_is_round_past_the_newest_point_and_rests() -> None:
     assert settle_end(end + 1, 0, end) > end
 
 
-@pytest.mark.parametrize(("value", "expected"), [(1, 1), (1.2, 2), (2.1, 2.5), (2.6, 5), (7, 10), (0.03, 0.05), (1999, 2000)])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1, 1), (1.2, 2), (2.1, 2.5), (2.6, 5), (7, 10), (0.03, 0.05), (1999, 2000)],
+)
 def test_nice_steps_are_1_2_25_5(value: float, expected: float) -> None:
     assert nice(value) == pytest.approx(expected)
 
 
-def test_a_spike_in_every_tenth_column_is_an_outlier_of_the_raw_points_and_does_not_press_the_curve_flat() -> None:
-    raw = [Bin(column, 1.0, 0.9, 9.0 if column % 10 == 5 else 1.1, 100, 100 * column) for column in range(100)]
+def test_a_spike_in_every_tenth_column_is_an_outlier_of_the_raw_points_and_does_not_press_the_curve_flat() -> (
+    None
+):
+    raw = [
+        Bin(column, 1.0, 0.9, 9.0 if column % 10 == 5 else 1.1, 100, 100 * column)
+        for column in range(100)
+    ]
     curve = [(column, 1.0) for column in range(100)]
     assert wanted_range([raw], [curve], 100, False, False) == (0.9, 1.1)
     assert wanted_range([raw], [curve], 100, False, True) == (0.9, 9.0)
@@ -118,7 +135,9 @@ def test_a_spike_in_every_tenth_column_is_an_outlier_of_the_raw_points_and_does_
 
 def test_a_bump_of_the_curve_stays_in_sight_on_a_log_axis() -> None:
     values = [70 + 900 * math.exp(-at / 25) for at in range(400)]
-    bump = [value * (1 + 60 * math.exp(-(((at - 130) / 4) ** 2))) for at, value in enumerate(values)]
+    bump = [
+        value * (1 + 60 * math.exp(-(((at - 130) / 4) ** 2))) for at, value in enumerate(values)
+    ]
     _, high = wanted_range([bins(bump)], [list(enumerate(bump))], 400, True, False) or (0, 0)
     assert high == pytest.approx(max(bump[40:]))
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.tui.widgets.chart.data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
-from rnnlm_tui.tui.widgets.chart.picture import PlotOptions, PlotState
-from rnnlm_tui.tui.widgets.chart.plot import BAND_ROWS, draw
-from rnnlm_tui.tui.widgets.chart.readout import legends
-from rnnlm_tui.tui.widgets.palette import RAW, TEXT, TRAIN, VALIDATION, ink
+from rnnlm_tui.tui.palette import RAW, TEXT, TRAIN, VALIDATION, ink
+from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
+from rnnlm_tui.tui.widgets.chart.plot import BAND_ROWS, PlotOptions, PlotState, draw
+from rnnlm_tui.tui.widgets.chart.widget import legends
 from tests.tui.widgets.chart.pictures import line, look, picture, training
 
 STYLES: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
@@ -53,12 +52,22 @@ def test_baseline_is_dotted_with_its_name_in_the_empty_part() -> None:
 
 
 def test_baseline_name_is_left_out_where_curves_stand() -> None:
-    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 100], [1, 1], smooth=False),), (Baseline(1.0, "level 1.0"),), x_end=100)
+    data = ChartData(
+        "Line",
+        (ChartSeries("a", TRAIN, [0, 100], [1, 1], smooth=False),),
+        (Baseline(1.0, "level 1.0"),),
+        x_end=100,
+    )
     assert not any("level" in row for row in picture(data, 60, 9)[1])
 
 
 def test_far_baseline_is_named_with_an_arrow() -> None:
-    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 50], [900, 800], smooth=False),), (Baseline(3.0, "goal 3.0"),), x_end=100)
+    data = ChartData(
+        "Line",
+        (ChartSeries("a", TRAIN, [0, 50], [900, 800], smooth=False),),
+        (Baseline(3.0, "goal 3.0"),),
+        x_end=100,
+    )
     assert picture(data, 60, 9)[1][-1].endswith("goal 3.0 ↓")
 
 
@@ -86,7 +95,9 @@ def test_outliers_are_counted() -> None:
 def test_outliers_are_counted_at_the_edge_beyond_which_they_lie() -> None:
     values = [1 + (at % 5) / 10 for at in range(200)]
     values[90], values[130], values[150], values[151] = 1e6, -1e6, -1e6, -2e6
-    data = ChartData("Line", (ChartSeries("a", TRAIN, range(200), values, smooth=False),), x_end=400)
+    data = ChartData(
+        "Line", (ChartSeries("a", TRAIN, range(200), values, smooth=False),), x_end=400
+    )
     plot, rows = picture(data, 80, 9)
     assert plot.off_scale == 4
     assert rows[0].endswith("↑ 1 off scale")
@@ -95,7 +106,9 @@ def test_outliers_are_counted_at_the_edge_beyond_which_they_lie() -> None:
 
 def test_outliers_are_counted_over_the_bars_that_they_make() -> None:
     high = [9.0 if at % 10 == 5 else 1.1 for at in range(200)]
-    data = ChartData("Line", (ChartSeries("a", TRAIN, range(200), [1.0] * 200, [0.9] * 200, high),), x_end=199)
+    data = ChartData(
+        "Line", (ChartSeries("a", TRAIN, range(200), [1.0] * 200, [0.9] * 200, high),), x_end=199
+    )
     plot, rows = picture(data, 80, 9)
     assert plot.off_scale == 20
     assert rows[0].endswith(" ↑ 20 off scale")
@@ -103,10 +116,18 @@ def test_outliers_are_counted_over_the_bars_that_they_make() -> None:
 
 @pytest.mark.parametrize("marks", STYLES)
 def test_the_best_point_has_a_star_on_its_curve(marks: MarksStyle) -> None:
-    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 20, 40], [9, 2, 5], smooth=False, star=(20, 2)),), x_end=40)
+    data = ChartData(
+        "Line",
+        (ChartSeries("a", TRAIN, [0, 20, 40], [9, 2, 5], smooth=False, star=(20, 2)),),
+        x_end=40,
+    )
     _, rows = picture(data, 41, 9, marks=marks)
     sign = "*" if marks == "ascii" else "★"
-    assert [(row, text.index(sign)) for row, text in enumerate(rows) if sign in text and (marks != "ascii" or row == len(rows) - 1)] == [(8, 18)]
+    assert [
+        (row, text.index(sign))
+        for row, text in enumerate(rows)
+        if sign in text and (marks != "ascii" or row == len(rows) - 1)
+    ] == [(8, 18)]
 
 
 def test_evaluations_are_marked_where_there_is_room_and_give_way_to_other_marks() -> None:
@@ -169,7 +190,13 @@ def test_cursor_is_a_line_that_leaves_curves_visible() -> None:
 
 
 def test_ascii_picture_is_ascii_alone() -> None:
-    plot, rows = picture(ChartData("P", training(700).series, training(700).baselines, x_end=1000, log_y=True), 96, 15, marks="ascii", cursor=300)
+    plot, rows = picture(
+        ChartData("P", training(700).series, training(700).baselines, x_end=1000, log_y=True),
+        96,
+        15,
+        marks="ascii",
+        cursor=300,
+    )
     assert all(row.isascii() for row in rows)
     assert all(label.isascii() for label in plot.labels.values())
     text = "".join(rows)
@@ -185,29 +212,45 @@ def test_markers_name_curves_without_colour() -> None:
 
 
 def test_chosen_marker_stands_at_the_end_of_its_curve() -> None:
-    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 50], [1, 1], smooth=False, marker="A"),), x_end=100)
+    data = ChartData(
+        "Line", (ChartSeries("a", TRAIN, [0, 50], [1, 1], smooth=False, marker="A"),), x_end=100
+    )
     (row,) = [row for row in picture(data, 60, 3)[1] if "A" in row]
     assert row.rstrip().endswith("A")
     assert 25 <= row.index("A") <= 32
 
 
 def test_the_letter_of_a_curve_that_goes_on_stands_at_the_edge() -> None:
-    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 50, 70, 100], [0, 0, 9, 10], marker="A", smooth=False),), x_end=100)
+    data = ChartData(
+        "Line",
+        (ChartSeries("a", TRAIN, [0, 50, 70, 100], [0, 0, 9, 10], marker="A", smooth=False),),
+        x_end=100,
+    )
     plot = draw(data, replace(look(data), end=75.0), 40, 9, PlotState())
     rows = ["".join(text for text, _ in row) for row in plot.rows]
     assert [row.index("A") for row in rows if "A" in row] == [40 - plot.gutter - 1]
 
 
 def test_empty_chart_says_what_will_come() -> None:
-    data = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), note="the first step is on its way", x_end=100)
+    data = ChartData(
+        "Loss",
+        (ChartSeries("train", TRAIN, [], []),),
+        note="the first step is on its way",
+        x_end=100,
+    )
     _, rows = picture(data, 60, 9)
-    assert [row.strip() for row in rows if row.strip()] == ["no points yet", "the first step is on its way"]
+    assert [row.strip() for row in rows if row.strip()] == [
+        "no points yet",
+        "the first step is on its way",
+    ]
     assert [row.strip() for row in picture(data, 24, 9)[1] if row.strip()] == ["no points yet"]
 
 
 @pytest.mark.parametrize("log", [True, False])
 def test_a_curve_goes_through_a_part_in_which_it_has_no_point(log: bool) -> None:
-    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 100], [8, 4], smooth=False),), x_end=100, log_y=log)
+    data = ChartData(
+        "Line", (ChartSeries("a", TRAIN, [0, 100], [8, 4], smooth=False),), x_end=100, log_y=log
+    )
     plot = draw(data, replace(look(data), start=40.0, end=60.0), 40, 9, PlotState())
     assert plot.limits is not None
     assert plot.limits.low > 4
@@ -229,17 +272,36 @@ def test_dots_begin_in_the_same_column_before_and_after_the_first_point() -> Non
 
 
 @pytest.mark.parametrize(
-    "values", [[3.0], [3.0, 3.0], [0.0, 0.0], [-1.0, -2.0], [1e-300, 1e300], [-1e308, 1e308], [5e-324, 1.0], [math.inf, 1.0, 2.0], [math.nan] * 3]
+    "values",
+    [
+        [3.0],
+        [3.0, 3.0],
+        [0.0, 0.0],
+        [-1.0, -2.0],
+        [1e-300, 1e300],
+        [-1e308, 1e308],
+        [5e-324, 1.0],
+        [math.inf, 1.0, 2.0],
+        [math.nan] * 3,
+    ],
 )
 @pytest.mark.parametrize("log", [False, True])
 def test_strange_values_give_a_picture(values: list[float], log: bool) -> None:
-    data = ChartData("Line", (ChartSeries("a", TRAIN, list(range(len(values))), values),), x_end=10, log_y=log, y_from_zero=not log)
+    data = ChartData(
+        "Line",
+        (ChartSeries("a", TRAIN, list(range(len(values))), values),),
+        x_end=10,
+        log_y=log,
+        y_from_zero=not log,
+    )
     assert [len(picture(data, 40, 8, marks=marks)[1]) for marks in STYLES] == [8, 8, 8]
 
 
 def test_labels_keep_their_room_when_they_get_shorter() -> None:
     memory = PlotState()
-    wide = ChartData("Line", (ChartSeries("a", TRAIN, [0, 1], [1000, 1500], smooth=False),), x_end=2)
+    wide = ChartData(
+        "Line", (ChartSeries("a", TRAIN, [0, 1], [1000, 1500], smooth=False),), x_end=2
+    )
     first = draw(wide, look(wide), 60, 12, memory).gutter
     narrow = ChartData("Line", (ChartSeries("a", TRAIN, [0, 1], [1, 2], smooth=False),), x_end=2)
     assert draw(narrow, look(narrow), 60, 12, memory).gutter == first
@@ -250,7 +312,11 @@ def test_more_points_of_the_same_curve_give_the_same_picture() -> None:
     thick = [math.exp(-at / 3000) for at in range(10_001)]
     few = picture(line(thin), 60, 12)[1]
     many = picture(line(thick, x=[at / 10 for at in range(10_001)]), 60, 12)[1]
-    same = sum(a == b for one, other in zip(few, many, strict=True) for a, b in zip(one, other, strict=True))
+    same = sum(
+        a == b
+        for one, other in zip(few, many, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
     assert same >= 0.97 * 60 * 12 - 12 * 5
 
 
@@ -264,11 +330,19 @@ def test_without_colour_letters_stand_all_along_both_curves() -> None:
 @pytest.mark.parametrize("marks", STYLES)
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("value", [math.inf, math.nan])
-def test_levels_stars_and_guides_that_are_no_numbers_leave_the_rest_of_the_picture(value: float, log: bool, marks: MarksStyle) -> None:
+def test_levels_stars_and_guides_that_are_no_numbers_leave_the_rest_of_the_picture(
+    value: float, log: bool, marks: MarksStyle
+) -> None:
     judged = ChartSeries("val", VALIDATION, [10.0], [value], smooth=False, star=(10.0, value))
     guide = ChartSeries("reference", TEXT, [0.0, 20.0, 30.0], [5.0, 6.0, value], smooth=False)
     plain = training(700)
-    data = replace(plain, series=(*plain.series[:1], judged), baselines=(Baseline(value, "bigram"),), guides=(guide,), log_y=log)
+    data = replace(
+        plain,
+        series=(*plain.series[:1], judged),
+        baselines=(Baseline(value, "bigram"),),
+        guides=(guide,),
+        log_y=log,
+    )
     plot, rows = picture(data, 60, 12, marks=marks)
     assert plot.labels
     assert "bigram" not in "".join(rows)
@@ -289,17 +363,26 @@ def test_the_same_part_has_the_same_range_however_one_came_to_it() -> None:
 
 @pytest.mark.parametrize("end", [100, 120])
 def test_the_letter_of_a_curve_stands_beside_its_best_point(end: int) -> None:
-    falling = ChartSeries("b", TRAIN, [0, 50, 100], [9, 5, 1], marker="B", smooth=False, star=(100, 1))
+    falling = ChartSeries(
+        "b", TRAIN, [0, 50, 100], [9, 5, 1], marker="B", smooth=False, star=(100, 1)
+    )
     _, rows = picture(ChartData("Line", (falling,), x_end=end), 60, 9)
     assert ("B★" if end == 100 else "★B") in "".join(rows)
 
 
 def test_a_level_outside_the_picture_has_an_arrow_in_the_legend_too() -> None:
-    data = ChartData("Line", (ChartSeries("a", TRAIN, [0, 100], [900, 800], current="800", smooth=False),), (Baseline(3.0, "goal 3.0"),), x_end=100)
+    data = ChartData(
+        "Line",
+        (ChartSeries("a", TRAIN, [0, 100], [900, 800], current="800", smooth=False),),
+        (Baseline(3.0, "goal 3.0"),),
+        x_end=100,
+    )
     seen = PlotOptions(0.0, 100.0, 100.0, False, 0.0, False, "braille")
     assert "·· goal 3.0 ↓" in legends(data, seen, draw(data, seen, 60, 9, PlotState()))[0].plain
     near = replace(data, baselines=(Baseline(850.0, "goal 850"),))
-    assert legends(near, seen, draw(near, seen, 60, 9, PlotState()))[0].plain.endswith("·· goal 850")
+    assert legends(near, seen, draw(near, seen, 60, 9, PlotState()))[0].plain.endswith(
+        "·· goal 850"
+    )
 
 
 def _with_short_batches() -> ChartData:
@@ -338,8 +421,12 @@ def test_a_small_chart_shows_the_curve_without_its_raw_points_and_scales_to_it()
 
 
 @pytest.mark.parametrize("peak", [0.2, 3.0])
-def test_a_curve_that_starts_far_below_says_from_where_and_counts_nothing_off_scale(peak: float) -> None:
-    values = [0.2, peak, *(0.2 + 0.01 * step for step in range(60))] + [1.0 + 0.1 * step / 940 for step in range(940)]
+def test_a_curve_that_starts_far_below_says_from_where_and_counts_nothing_off_scale(
+    peak: float,
+) -> None:
+    values = [0.2, peak, *(0.2 + 0.01 * step for step in range(60))] + [
+        1.0 + 0.1 * step / 940 for step in range(940)
+    ]
     plot, rows = picture(line(values, smooth=True), 80, 14)
     assert plot.limits is not None
     assert plot.limits.low > 0.3
@@ -351,7 +438,9 @@ def test_a_curve_that_starts_far_below_says_from_where_and_counts_nothing_off_sc
 @pytest.mark.parametrize("end", [60, 100])
 def test_curves_that_end_together_keep_each_its_letter(marks: MarksStyle, end: int) -> None:
     series = tuple(
-        ChartSeries(letter, TRAIN, [0, end], [start, 1.0], marker=letter, smooth=False, star=(end, 1.0))
+        ChartSeries(
+            letter, TRAIN, [0, end], [start, 1.0], marker=letter, smooth=False, star=(end, 1.0)
+        )
         for letter, start in zip("ABCDEFGH", range(2, 10), strict=True)
     )
     _, rows = picture(ChartData("Line", series, x_end=100), 50, 12, marks=marks)

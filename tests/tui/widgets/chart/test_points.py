@@ -6,10 +6,11 @@ import csv
 import io
 import math
 
-from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.points import points_csv
+from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries, points_csv
 
-TRAIN = ChartSeries("train", "#5fd7ff", [4.0, 8.0, 12.0], [3.0, math.nan, 2.5], [2.0, 1.0, 2.25], [4.0, 5.0, 3.0])
+TRAIN = ChartSeries(
+    "train", "#5fd7ff", [4.0, 8.0, 12.0], [3.0, math.nan, 2.5], [2.0, 1.0, 2.25], [4.0, 5.0, 3.0]
+)
 VALIDATION = ChartSeries("val", "#ffaf5f", [10.0], [2.75])
 
 
@@ -24,6 +25,9 @@ def test_every_point_of_every_curve_is_a_row() -> None:
 
 
 def test_only_the_part_that_shows_is_written_and_a_nameless_curve_has_the_title() -> None:
-    text, count = points_csv(ChartData("Tokens/s", (ChartSeries("", "#5fd7ff", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),)), (1.5, 3.0))
+    text, count = points_csv(
+        ChartData("Tokens/s", (ChartSeries("", "#5fd7ff", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),)),
+        (1.5, 3.0),
+    )
     assert count == 2
     assert text.splitlines()[1:] == ["tokens/s,2,2,,", "tokens/s,3,3,,"]

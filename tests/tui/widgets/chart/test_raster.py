@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import math
 
-from rnnlm_tui.tui.widgets.chart.bins import Bin
-from rnnlm_tui.tui.widgets.chart.raster import BLOCKS, BRAILLE, Raster, Scale, band_layer, curve_layer, dotted_layer, run
+from rnnlm_tui.tui.widgets.chart.raster import (
+    BLOCKS,
+    BRAILLE,
+    Raster,
+    Scale,
+    band_layer,
+    curve_layer,
+    dotted_layer,
+    run,
+)
+from rnnlm_tui.tui.widgets.chart.scale import Bin
 
 
 def lines(raster: Raster) -> list[str]:
@@ -61,7 +70,11 @@ def test_rising_steep_curve_is_connected_without_a_gap() -> None:
 
 
 def test_nan_breaks_the_curve_and_a_lone_point_is_a_dot() -> None:
-    layer = curve_layer([(0, 1.0), (1, math.nan), (3, 1.0), (4, math.nan), (5, 1.0), (6, 1.0)], Scale(0, 2, False, 3), 8)
+    layer = curve_layer(
+        [(0, 1.0), (1, math.nan), (3, 1.0), (4, math.nan), (5, 1.0), (6, 1.0)],
+        Scale(0, 2, False, 3),
+        8,
+    )
     assert [bool(bits) for bits in layer] == [True, False, False, True, False, True, True, False]
 
 

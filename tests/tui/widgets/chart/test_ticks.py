@@ -8,10 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from rnnlm_tui.tui.widgets.chart.data import XFormat
-from rnnlm_tui.tui.widgets.chart.limits import Limits
+from rnnlm_tui.tui.views.chart_data import XFormat
 from rnnlm_tui.tui.widgets.chart.raster import Scale
-from rnnlm_tui.tui.widgets.chart.ticks import fixed, x_at, x_ticks, y_labels, y_ticks
+from rnnlm_tui.tui.widgets.chart.scale import Limits, fixed, x_at, x_ticks, y_labels, y_ticks
 
 
 def ticks(low: float, high: float, rows: int, *, log: bool = False) -> list[float]:
@@ -30,7 +29,9 @@ def test_linear_ticks_leave_a_row_free() -> None:
     assert len(values) <= 3 or 2 * len(values) > 7
 
 
-@pytest.mark.parametrize(("low", "high", "rows"), [(45, 150, 9), (33, 210, 14), (0.3, 9000, 20), (58, 61, 8)])
+@pytest.mark.parametrize(
+    ("low", "high", "rows"), [(45, 150, 9), (33, 210, 14), (0.3, 9000, 20), (58, 61, 8)]
+)
 def test_log_ticks_never_touch(low: float, high: float, rows: int) -> None:
     scale = Scale(low, high, True, rows * 4)
     places = sorted(round(scale.row(value)) // 4 for value in ticks(low, high, rows, log=True))
@@ -38,8 +39,12 @@ def test_log_ticks_never_touch(low: float, high: float, rows: int) -> None:
     assert all(b - a >= 2 for a, b in pairwise(places)) or high / low < 1.2
 
 
-@pytest.mark.parametrize(("low", "high", "rows"), [(55, 10_000, 6), (55, 5_000, 7), (60, 2_000, 5), (50, 100_000, 9)])
-def test_labels_of_a_coarse_log_axis_stand_where_their_values_are(low: float, high: float, rows: int) -> None:
+@pytest.mark.parametrize(
+    ("low", "high", "rows"), [(55, 10_000, 6), (55, 5_000, 7), (60, 2_000, 5), (50, 100_000, 9)]
+)
+def test_labels_of_a_coarse_log_axis_stand_where_their_values_are(
+    low: float, high: float, rows: int
+) -> None:
     scale = Scale(low, high, True, rows * 4)
     values = ticks(low, high, rows, log=True)
     assert len(values) >= 2
@@ -68,7 +73,13 @@ def test_labels_of_one_axis_differ() -> None:
 
 
 def test_labels_of_a_narrow_log_axis_differ() -> None:
-    assert y_labels([1_900, 1_950, 2_000, 2_050, 2_100], True) == ["1.90k", "1.95k", "2k", "2.05k", "2.10k"]
+    assert y_labels([1_900, 1_950, 2_000, 2_050, 2_100], True) == [
+        "1.90k",
+        "1.95k",
+        "2k",
+        "2.05k",
+        "2.10k",
+    ]
     for low, high in ((1_890, 2_110), (990, 1_010), (27_000, 27_100), (57.0, 58.0)):
         labels = y_labels(ticks(low, high, 12, log=True), True)
         assert len(set(labels)) == len(labels) >= 2
@@ -89,7 +100,12 @@ def test_x_ticks_of_a_window_tell_their_steps_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "labels"), [(100, ["0", "20 s", "40 s", "60 s", "80 s", "100 s"]), (3600, ["0", "10 min", "20 min", "30 min"]), (7 * 86400, ["0", "1 d", "2 d"])]
+    ("end", "labels"),
+    [
+        (100, ["0", "20 s", "40 s", "60 s", "80 s", "100 s"]),
+        (3600, ["0", "10 min", "20 min", "30 min"]),
+        (7 * 86400, ["0", "1 d", "2 d"]),
+    ],
 )
 def test_time_spans_are_written_in_their_units(end: float, labels: list[str]) -> None:
     shown = [label for _, label in x_ticks(0, end, 60, "duration")]
@@ -101,7 +117,10 @@ def test_time_spans_are_written_in_their_units(end: float, labels: list[str]) ->
 def test_clock_ticks_stand_on_round_local_times() -> None:
     now = 1_760_000_000.0
     shown = x_ticks(now, now + 3600, 60, "clock")
-    assert all(time.localtime(value).tm_sec == 0 and time.localtime(value).tm_min % 5 == 0 for value, _ in shown)
+    assert all(
+        time.localtime(value).tm_sec == 0 and time.localtime(value).tm_min % 5 == 0
+        for value, _ in shown
+    )
     assert shown[0][1] == time.strftime("%H:%M", time.localtime(shown[0][0]))
 
 
@@ -137,7 +156,9 @@ def test_fixed_drops_decimals_of_whole_numbers() -> None:
         (900, 1_100, "whole"),
     ],
 )
-def test_an_axis_has_one_unit_equal_steps_and_room_for_every_label(start: float, end: float, form: XFormat, width: int) -> None:
+def test_an_axis_has_one_unit_equal_steps_and_room_for_every_label(
+    start: float, end: float, form: XFormat, width: int
+) -> None:
     shown = x_ticks(start, end, width, form)
     values, texts = [value for value, _ in shown], [text for _, text in shown if text != "0"]
     assert len({round(b - a, 6) for a, b in pairwise(values)}) <= 1

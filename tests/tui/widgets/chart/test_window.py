@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.tui.widgets.chart.data import ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.window import Window
+from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
+from rnnlm_tui.tui.widgets.chart.widget import Window
 
 
 def data(last: int, end: float | None = 1000, first: int = 1) -> ChartData:
@@ -22,7 +22,10 @@ def test_whole_runs_to_the_planned_end() -> None:
 
 def test_an_estimated_end_rests_until_it_has_moved_enough_to_be_seen() -> None:
     window = Window()
-    ends = [window.whole(replace(data(500), x_end=end))[1] for end in (1000.0, 1004.0, 995.0, 1040.0, 1041.0)]
+    ends = [
+        window.whole(replace(data(500), x_end=end))[1]
+        for end in (1000.0, 1004.0, 995.0, 1040.0, 1041.0)
+    ]
     assert ends == [1000.0, 1000.0, 1000.0, 1040.0, 1040.0]
     assert window.whole(replace(data(1041), x_end=1041.0))[1] == 1041.0
 

@@ -1,0 +1,405 @@
+"""The command line, built from the table of verbs; a verb's module is loaded on use.
+
+The table of verbs, in the order of the help; a verb's module is imported on use.
+
+What a run guarantees, for the help; the README has the details.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from rnnlm_tui.cli.options import (
+    BASH_SPLIT,
+    AsciiOption,
+    FpsOption,
+    NoMouseOption,
+    ThemeOption,
+    join_bash_words,
+)
+from rnnlm_tui.cli.start import FPS, THEME, open_app
+
+if TYPE_CHECKING:
+    from rnnlm_tui.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb of the command line."""
+
+    name: str
+    """As typed; `config show` is the verb `show` of the group `config`."""
+    family: str
+    """The heading in the help under which it is listed."""
+    target: str
+    """`module.function` in `rnnlm_tui.cli`.
+
+    The function's parameters are the verb's arguments and options, its docstring is the help.
+    """
+
+    def load(self) -> Callable[..., None]:
+        """Import and return the function."""
+        module, _, function = self.target.rpartition(".")
+        return cast(
+            Callable[..., None], getattr(import_module(f"rnnlm_tui.cli.{module}"), function)
+        )
+
+    @property
+    def summary(self) -> str:
+        """The first line of the help, at most 60 characters so that it fits 80 columns."""
+        return (self.load().__doc__ or "").partition("\n")[0]
+
+
+VERBS: tuple[Verb, ...] = (
+    Verb("open", "Watch", "runs.open_run"),
+    Verb("runs", "Watch", "runs.runs"),
+    Verb("show", "Watch", "runs.show"),
+    Verb("compare", "Watch", "runs.compare"),
+    Verb("follow", "Watch", "train.follow"),
+    Verb("metrics", "Watch", "runs.metrics"),
+    Verb("checkpoints", "Watch", "runs.checkpoints"),
+    Verb("verify", "Watch", "verify.verify"),
+    Verb("train", "Train", "train.train"),
+    Verb("pause", "Train", "control.pause"),
+    Verb("resume", "Train", "control.resume"),
+    Verb("stop", "Train", "control.stop"),
+    Verb("checkpoint", "Train", "control.checkpoint"),
+    Verb("evaluate", "Train", "control.evaluate"),
+    Verb("set", "Train", "control.change"),
+    Verb("tag", "Keep", "manage.tag"),
+    Verb("note", "Keep", "manage.note"),
+    Verb("pin", "Keep", "manage.pin"),
+    Verb("unpin", "Keep", "manage.unpin"),
+    Verb("rename", "Keep", "manage.rename"),
+    Verb("delete", "Keep", "manage.delete"),
+    Verb("trash", "Keep", "manage.trash"),
+    Verb("restore", "Keep", "manage.restore"),
+    Verb("purge", "Keep", "manage.purge"),
+    Verb("sample", "Sample", "sample.sample"),
+    Verb("estimate", "Plan", "estimate.estimate"),
+    Verb("corpus", "Plan", "config.corpus"),
+    Verb("corpus remove", "Plan", "config.corpus_remove"),
+    Verb("config show", "Plan", "config.config_show"),
+    Verb("config presets", "Plan", "config.config_presets"),
+    Verb("bench", "Plan", "bench.bench"),
+    Verb("doctor", "Plan", "doctor.doctor"),
+    Verb("docs", "Plan", "docs.docs"),
+)
+
+SIGNED_WORDS: frozenset[str] = frozenset({"tag", "note"})
+"""Verbs that take words starting with a minus."""
+FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(verb.family for verb in VERBS))
+
+
+GUARANTEES_TITLE = "Guarantees"
+
+GUARANTEES: tuple[tuple[str, str], ...] = (
+    (
+        "Always",
+        (
+            "After a crash of the worker, the app, the connection or the machine, `resume`"
+            " continues from the last verified checkpoint with the same data order, schedule,"
+            " counters, random state and hidden state: no window is skipped or repeated. No"
+            " committed metrics are lost."
+        ),
+    ),
+    (
+        "Exact mode",
+        (
+            "With training.deterministic = true, on the same machine, device, versions, thread"
+            " count and settings, a run that is repeated, or interrupted and resumed any number of"
+            " times, ends with bit-identical weights. It may be slower. An operation that can't be"
+            " deterministic stops the run and is named in the error."
+        ),
+    ),
+    ("Fast mode", "The default. After a resume the loss continues within rounding error."),
+    ("Not promised", "Equal results across CPU and GPU, GPU models, versions or thread counts."),
+    (
+        "Power cut",
+        "Checkpoints are safe; the last few metrics may be lost, but no row is ever partial.",
+    ),
+)
+"""Each guarantee by its name, in the order of the README."""
+
+VERBS_WITH_GUARANTEES = ("train", "resume")
+"""The verbs whose own help lists the guarantees too."""
+
+
+HELP = """Train, watch and sample recurrent language models in one terminal.
+
+Without a command the app opens. Training runs in the background: it continues when you close the app
+or the terminal, and after a crash `resume` continues from the last verified checkpoint."""
+
+UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
+"""The base class of typer's usage errors: click's, or typer's own in newer versions."""
+
+EXIT_CODES: tuple[tuple[int, str], ...] = (
+    (0, "success"),
+    (1, "failed"),
+    (2, "invalid input, nothing was done"),
+    (3, "the run's state doesn't allow it, or the followed run was stopped"),
+    (4, "a worker failed, died or doesn't respond"),
+    (5, "a file can't be read, written or trusted"),
+    (130, "interrupted; a followed run continues"),
+)
+"""The exit codes and their meanings, as help and README list them."""
+
+
+def build() -> VerbGroup:
+    """Build the application; calling it with arguments ends in SystemExit or an RnnlmError."""
+    join_bash_words(os.environ)
+    epilog = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES) + "."
+    application = typer.Typer(
+        cls=VerbGroup,
+        help=HELP,
+        epilog=epilog,
+        context_settings=_settings(),
+        invoke_without_command=True,
+        rich_markup_mode=None,
+    )
+    application.callback()(start)
+    return cast(VerbGroup, typer.main.get_command(application))
+
+
+def start(
+    context: typer.Context,
+    ascii_only: AsciiOption = None,
+    theme: ThemeOption = THEME,
+    fps: FpsOption = FPS,
+    no_mouse: NoMouseOption = False,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    """Open the app if no verb is given."""
+    if version:
+        from rnnlm_tui import __version__
+
+        typer.echo(f"rnnlm-tui {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        open_app(None, ascii_only=ascii_only, theme=theme, fps=fps, mouse=not no_mouse)
+
+
+def command_of(verb: Verb) -> TyperCommand:
+    """Build the typer command of a verb."""
+    function = verb.load()
+    holder = typer.Typer(rich_markup_mode=None, add_completion=False)
+    kind = (
+        CommandWithGuarantees
+        if verb.name in VERBS_WITH_GUARANTEES
+        else SignedWordsCommand
+        if verb.name in SIGNED_WORDS
+        else TyperCommand
+    )
+    holder.command(
+        verb.name.rpartition(" ")[2], cls=kind, help=function.__doc__, context_settings=_settings()
+    )(function)
+    command = cast(TyperCommand, typer.main.get_command(holder))
+    for parameter in cast(list[Any], command.params):
+        if BASH_SPLIT in os.environ:
+            _complete_behind_at(parameter)
+        if parameter.param_type_name == "argument":
+            _write_as_typed(parameter)
+        elif "{presets}" in (parameter.help or ""):
+            parameter.help = parameter.help.format(presets=_preset_names())
+    return command
+
+
+def _complete_behind_at(parameter: Any) -> None:
+    """Return only the part of each completion from the @ on."""
+    complete = parameter.shell_complete
+
+    def completed(ctx: object, incomplete: str) -> list[Any]:
+        items: list[Any] = complete(ctx, incomplete)
+        for item in items if "@" in incomplete else ():
+            item.value = f"@{item.value.rpartition('@')[2]}"
+        return items
+
+    parameter.shell_complete = completed
+
+
+def _write_as_typed(argument: Any) -> None:
+    """Show an argument in help by its metavar only: typer adds brackets, dots and the type."""
+    needed = "  [required]" if argument.required else ""
+    argument.get_usage_pieces = lambda ctx: [argument.metavar]  # noqa: ARG005  click's signature
+    argument.get_help_record = lambda ctx: (  # noqa: ARG005
+        argument.metavar,
+        f"{argument.help or ''}{needed}",
+    )
+
+
+def _preset_names() -> str:
+    from rnnlm_tui.schema.presets import PRESETS
+
+    return ", ".join(PRESETS)
+
+
+def _settings() -> dict[str, object]:
+    return {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Formatter(Protocol):
+    def section(self, name: str) -> AbstractContextManager[None]: ...
+
+    def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
+
+
+class CommandWithGuarantees(TyperCommand):
+    """A verb whose help ends with the guarantees of a run."""
+
+    def format_epilog(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
+        """Write the guarantees."""
+        _write_guarantees(cast(_Formatter, formatter))
+
+
+class SignedWordsCommand(TyperCommand):
+    """A verb whose words may start with a minus: `tag RUN +a -b`, `note RUN -3 % vs otter`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take known flags and unknown `--` words as options, everything else as words."""
+        options = {
+            name
+            for parameter in self.get_params(ctx)
+            for name in (*parameter.opts, *parameter.secondary_opts)
+            if name.startswith("-")
+        }
+        if "--" not in args:
+            known = [word for word in args if word in options or word.startswith("--")]
+            args = [*known, "--", *(word for word in args if word not in known)]
+        return super().parse_args(ctx, args)
+
+
+class VerbGroup(TyperGroup):
+    """The verbs: each command is built on use, and help lists them grouped by family."""
+
+    def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002  typer's signature
+        """Return the first word of each verb, in the table's order."""
+        return list(dict.fromkeys(verb.name.partition(" ")[0] for verb in VERBS))
+
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:
+        """Return the command, or the group of subcommands, of that name.
+
+        A group can be a command too (`corpus`). Typer takes its "did you mean" from `commands`.
+        """
+        self.commands.update({name: TyperCommand(name) for name in self.list_commands(ctx)})
+        verbs = [verb for verb in VERBS if verb.name.partition(" ")[0] == cmd_name]
+        if not verbs:
+            return None
+        own = next((command_of(verb) for verb in verbs if verb.name == cmd_name), None)
+        if own is not None and len(verbs) == 1:
+            return own
+        commands = {
+            verb.name.rpartition(" ")[2]: command_of(verb)
+            for verb in verbs
+            if verb.name != cmd_name
+        }
+        summaries = " ".join(verb.summary for verb in verbs)
+        if own is None:
+            return TyperGroup(
+                name=cmd_name,
+                commands=dict(commands),
+                help=summaries,
+                no_args_is_help=True,
+                rich_markup_mode=None,
+            )
+        return TyperGroup(
+            name=cmd_name,
+            commands=dict(commands),
+            help=own.help,
+            params=own.params,
+            callback=own.callback,
+            invoke_without_command=True,
+            rich_markup_mode=None,
+        )
+
+    def invoke(self, ctx: object) -> object:
+        """Run the verb; report usage errors as InputError, and Ctrl-C if the verb doesn't.
+
+        Raises:
+            InputError: unknown verb or option, or an invalid value.
+        """
+        try:
+            return cast(object, super().invoke(cast(typer.Context, ctx)))
+        except UsageError as error:
+            if _is_help(error):
+                raise
+            raise _input_error(error) from error
+        except KeyboardInterrupt:
+            from rnnlm_tui.cli.output import note
+
+            note("interrupted")
+            raise
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the options before the verb.
+
+        Raises:
+            InputError: as for `invoke`.
+        """
+        try:
+            return super().make_context(*arguments, **options)
+        except UsageError as error:
+            if _is_help(error):
+                raise
+            raise _input_error(error) from error
+
+    def format_commands(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
+        """Write one section per family, with aligned columns."""
+        writer = cast(_Formatter, formatter)
+        width = max(len(verb.name) for verb in VERBS)
+        for family in FAMILIES:
+            with writer.section(family):
+                writer.write_dl(
+                    [
+                        (verb.name.ljust(width), verb.summary)
+                        for verb in VERBS
+                        if verb.family == family
+                    ]
+                )
+        _write_guarantees(writer)
+
+
+def _write_guarantees(writer: _Formatter) -> None:
+    with writer.section(GUARANTEES_TITLE):
+        writer.write_dl(GUARANTEES)
+
+
+def _is_help(error: typer.BadParameter) -> bool:
+    """Whether typer raised the help of a group that was called without a verb."""
+    return type(error).__name__ == "NoArgsIsHelpError"
+
+
+def _input_error(error: typer.BadParameter) -> InputError:
+    """Convert a usage error; some versions of typer print what was typed unescaped."""
+    from rnnlm_tui.errors import InputError
+
+    hint = "" if error.ctx is None else f"see `{error.ctx.command_path} --help`"
+    words = error.format_message()
+    return InputError(_reworded(error) or words[:1].lower() + words[1:], hint=hint)
+
+
+def _reworded(error: typer.BadParameter) -> str:
+    """Reword an error that typer takes from pydantic; empty if typer has its own message."""
+    from pydantic import ValidationError
+
+    if not isinstance(error.__cause__, ValidationError) or getattr(error, "param", None) is None:
+        return ""
+    details = error.__cause__.errors(include_url=False)[0]
+    value = details["input"]
+    wanted = {"float_parsing": "a number", "int_parsing": "a whole number"}.get(details["type"])
+    _, one_of, allowed = details["msg"].partition(" is not one of ")
+    if wanted is None and not one_of:
+        return ""
+    expected = wanted or "one of " + allowed.rstrip(".").replace("'", "")
+    return (
+        f"{error.param.opts[0]} is {value}, must be {expected}" if error.param is not None else ""
+    )

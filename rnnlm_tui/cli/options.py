@@ -1,0 +1,243 @@
+"""Arguments and options shared by several verbs, and shell completion of their values."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.start import COMPLETING, THEME
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.paths import RunDirectory
+
+BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
+"""Environment variable, set when bash split the word being completed at an @.
+
+Bash then expects only the part from the @ on.
+"""
+
+
+def join_bash_words(environment: MutableMapping[str, str]) -> None:
+    """Join the words that bash split at an @, before typer reads them for completion.
+
+    An @ is one of bash's COMP_WORDBREAKS.
+    """
+    if environment.get(COMPLETING) != "complete_bash":
+        return
+    words, at = (
+        environment.get("COMP_WORDS", "").split("\n"),
+        int(environment.get("COMP_CWORD", "0")),
+    )
+    joined, place = list[str](), at
+    for index, word in enumerate(words):
+        if joined and (word == "@" or words[index - 1] == "@"):
+            joined[-1] += word
+            if index <= at:
+                place -= 1
+            if index == at:
+                environment[BASH_SPLIT] = "1"
+        else:
+            joined.append(word)
+    environment["COMP_WORDS"], environment["COMP_CWORD"] = "\n".join(joined), str(place)
+
+
+def check_exclusive(hint: str = "", **given: bool) -> None:
+    """Raise InputError if more than one of several mutually exclusive options is given.
+
+    For example `check_exclusive(follow=follow, NAME=bool(names))`. `hint` is appended to the
+    error's.
+    """
+    named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
+    if len(named) > 1:
+        from rnnlm_tui.errors import InputError
+
+        raise InputError(
+            f"{', '.join(named[:-1])} and {named[-1]} are mutually exclusive",
+            hint="; ".join(filter(None, ("use one of them", hint))),
+        )
+
+
+def split_address(address: str) -> tuple[RunDirectory, str | None]:
+    """Split `RUN@WHICH` into the run and WHICH, which is None without an @.
+
+    Raises:
+        UnknownRunError: no such run.
+        InputError: no checkpoint after the @.
+    """
+    from rnnlm_tui.store.runs import find_run
+
+    name, at, which = address.rpartition("@")
+    run = find_run(name if at else address)
+    if at and not which:
+        from rnnlm_tui.errors import InputError
+
+        raise InputError(
+            f'"{address}" has no checkpoint after the @',
+            hint=(
+                f"use {run.name}@best, @last or @STEP; `rnnlm-tui checkpoints {run.name}` lists"
+                " them"
+            ),
+        )
+    return run, (which if at else None)
+
+
+def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
+    """Return a checkpoint's folder: by default the best one, or the last if none was evaluated.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint; lists the available ones.
+    """
+    from rnnlm_tui.errors import UnknownCheckpointError
+    from rnnlm_tui.store.verify import resolve_checkpoint
+
+    try:
+        return resolve_checkpoint(directory, "best" if which is None else which)
+    except UnknownCheckpointError:
+        if which is not None:
+            raise
+        return resolve_checkpoint(directory, "last")
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Complete a run's name for the shell."""
+    from rnnlm_tui.store.runs import list_runs
+
+    return [run.name for run in list_runs() if run.name.startswith(incomplete)]
+
+
+def complete_address(incomplete: str) -> list[str]:
+    """Complete a run's name for the shell; after an @, its checkpoints."""
+    from rnnlm_tui.errors import RnnlmError
+    from rnnlm_tui.store.checkpoints import list_checkpoints
+    from rnnlm_tui.store.runs import find_run
+
+    name, at, which = incomplete.rpartition("@")
+    if not at:
+        return complete_run(incomplete)
+    try:
+        steps = [str(entry.step) for entry in list_checkpoints(find_run(name))]
+    except RnnlmError:
+        return []
+    return [
+        f"{name}@{choice}"
+        for choice in ("best", "last", *reversed(steps))
+        if steps and choice.startswith(which)
+    ]
+
+
+def complete_sampled(incomplete: str) -> list[str]:
+    """Complete as `complete_address`, with @now for the current weights."""
+    name, at, which = incomplete.rpartition("@")
+    found = complete_address(incomplete)
+    return [*found, f"{name}@now"] if at and "now".startswith(which) and (found or which) else found
+
+
+def complete_field(incomplete: str) -> list[str]:
+    """Complete a config key for the shell."""
+    from rnnlm_tui.schema.validation import field_paths
+
+    return [f"{path}=" for path in field_paths() if path.startswith(incomplete)]
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Complete a preset's name for the shell."""
+    from rnnlm_tui.schema.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def complete_theme(incomplete: str) -> list[str]:
+    """Complete a theme's name for the shell."""
+    from rnnlm_tui.tui.terminal import COLOUR_NAMES
+
+    return [name for name in (THEME, *COLOUR_NAMES) if name.startswith(incomplete)]
+
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's name or its first characters.",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
+]
+RunsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="Names of runs or their first characters.",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only, on standard output.")]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="Start from this preset (default: demo): {presets}.",
+        show_default=False,
+        autocompletion=complete_preset,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="A TOML file with fields that override the preset's.",
+        show_default=False,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set one field, such as training.seed=3; can be repeated.",
+        show_default=False,
+        autocompletion=complete_field,
+    ),
+]
+AsciiOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--ascii/--no-ascii",
+        help="Use ASCII only (default: automatic, when braille isn't available).",
+        show_default=False,
+    ),
+]
+FpsOption = Annotated[
+    float, typer.Option("--fps", metavar="N", help="Maximum screen updates per second.")
+]
+ThemeOption = Annotated[
+    str,
+    typer.Option(
+        "--theme",
+        metavar="NAME",
+        help="Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none.",
+        autocompletion=complete_theme,
+    ),
+]
+NoMouseOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-mouse", help="Don't capture the mouse, so that the terminal can select text."
+    ),
+]
+
+
+FollowOption = Annotated[
+    bool,
+    typer.Option(
+        "--follow", help="Print progress until the run ends; Ctrl-C exits, and the run continues."
+    ),
+]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Start the run, print its name and exit.")
+]

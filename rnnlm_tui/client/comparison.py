@@ -1,0 +1,413 @@
+"""Compare runs: the settings in which they differ, and their final and best results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.summary import number
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.formatting import (
+    NOTHING,
+    count,
+    counted,
+    disk,
+    duration,
+    figure,
+    share,
+    short,
+)
+from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE, EventRow
+from rnnlm_tui.schema.protocol import SETTABLE
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.schema.text import safe
+from rnnlm_tui.schema.validation import field_paths
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+Better = Literal["lower", "higher", ""]
+MOST_EVENTS = 1_000
+"""Number of a run's newest events to search for changed settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A setting's new value from a step on."""
+
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One of the compared runs."""
+
+    letter: str
+    name: str
+    summary: RunSummary
+    config: RunConfig
+    best_seconds: float | None
+    """Training time at its best evaluation; None if unknown."""
+    changes: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    """Settings changed by `set` during the run, by path, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """A config key in which the runs differ."""
+
+    key: str
+    """Dotted path, or `preset`."""
+    values: tuple[str, ...]
+    """Each run's value, formatted; not yet safe for a terminal."""
+    found: tuple[object, ...]
+    """Each run's value as in its config; one changed during the run is
+    `{"value": 0.003, "changed": [{"step": 943, "value": 0.001}]}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FigureRow:
+    """A result of each run."""
+
+    name: str
+    values: tuple[float | None, ...]
+    """None if a run has none (yet)."""
+    words: tuple[str, ...]
+    """The values, formatted."""
+    differences: tuple[str, ...]
+    """Each run's difference to the best: `+2.7`, `−17.7k`; empty for the best, and if nothing is
+    comparable."""
+    better: Better = ""
+    """Which values are better; empty: neither."""
+    label: str = ""
+    """The name with the evaluated split: `best test ppl`."""
+
+    @property
+    def best(self) -> int | None:
+        """Index of the best run; None if there is none, or the runs are equal."""
+        known = [
+            (value, index)
+            for index, value in enumerate(self.values)
+            if value is not None and math.isfinite(value)
+        ]
+        if not self.better or len({value for value, _ in known}) < 2:
+            return None
+        return (min if self.better == "lower" else max)(known)[1]
+
+    @property
+    def behind(self) -> tuple[float | None, ...]:
+        """Each run's difference to the best; None without a value or a best run."""
+        best = None if self.best is None else self.values[self.best]
+        return tuple(
+            None if best is None or value is None else value - best for value in self.values
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs side by side."""
+
+    runs: tuple[ComparedRun, ...]
+    settings: tuple[SettingRow, ...]
+    """The keys in which the runs differ, in the config's order."""
+    figures: tuple[FigureRow, ...]
+    """The results that at least one run has."""
+    remark: str = ""
+    """Which results aren't comparable and why; empty if all are."""
+
+
+def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:
+    """Compare runs in this order, with letters A, B, C and so on.
+
+    Raises:
+        InputError: no runs, more than 26, or the same run twice.
+        RnnlmError: a run's config or database can't be read.
+    """
+    names = [run.name for run in runs]
+    if not names or len(names) > len(LETTERS):
+        raise InputError(
+            f"cannot compare {counted(len(names), 'run')}: give 1 to {len(LETTERS)}",
+            hint="name the runs",
+        )
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is given twice", hint="name each run once")
+    return comparison_of(
+        [_compared(run, letter) for run, letter in zip(runs, LETTERS, strict=False)]
+    )
+
+
+def comparison_of(runs: Sequence[ComparedRun]) -> Comparison:
+    """Compare runs that have already been read."""
+    remark, incomparable = _comparability(runs)
+    return Comparison(
+        tuple(runs), tuple(_settings(runs)), tuple(_figures(runs, incomparable)), remark
+    )
+
+
+def _compared(run: RunDirectory, letter: str) -> ComparedRun:
+    summary = summarize(run)
+    with RunReader(run) as reader:
+        changes = changed_settings(reader.landmarks(MOST_EVENTS))
+    return ComparedRun(
+        letter, run.name, summary, run.read_config(), best_seconds(run, summary), changes
+    )
+
+
+def changed_settings(events: Iterable[EventRow]) -> dict[str, list[Change]]:
+    """Settings changed by `set`, from a run's events (newest first)."""
+    changes: dict[str, list[Change]] = {}
+    for event in events:
+        path, _, words = event.text.partition(" ")
+        value = number(words.rpartition("→ ")[2])
+        if event.kind == "setting" and path in SETTABLE and value is not None:
+            changes.setdefault(path, []).insert(0, Change(event.step + 1, value))
+    return changes
+
+
+def best_seconds(run: RunDirectory, summary: RunSummary) -> float | None:
+    """Training time of a run at its best evaluation; None if there is none.
+
+    Raises:
+        RnnlmError: the database can't be read.
+    """
+    step = _best(summary)[0]
+    if not step:
+        return None
+    with RunReader(run) as reader:
+        row = next(reader.steps_since(step - 1, chunk=1), None)
+    return (
+        None
+        if row is None or row.step != step or not math.isfinite(row.active_seconds)
+        else row.active_seconds
+    )
+
+
+def setting_words(value: object) -> str:
+    """Format a config value: `on`, `3,000`, `3e-4`, `none`."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "; ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _settings(runs: Sequence[ComparedRun]) -> list[SettingRow]:
+    rows = []
+    for path in ("preset", *field_paths()):
+        values = [_value(run.config, path) for run in runs]
+        changes = [run.changes.get(path, ()) for run in runs]
+        if any(value != values[0] for value in values) or any(
+            list(change) != list(changes[0]) for change in changes
+        ):
+            words = tuple(
+                _changing_words(value, change)
+                for value, change in zip(values, changes, strict=True)
+            )
+            rows.append(
+                SettingRow(
+                    path,
+                    words,
+                    tuple(
+                        _changing(value, change)
+                        for value, change in zip(values, changes, strict=True)
+                    ),
+                )
+            )
+    return rows
+
+
+def _changing_words(value: object, changes: Sequence[Change]) -> str:
+    """`0.003, 0.001 from step 943`."""
+    return ", ".join(
+        [
+            setting_words(value),
+            *(f"{change.value:g} from step {change.step:,}" for change in changes),
+        ]
+    )
+
+
+def _changing(value: object, changes: Sequence[Change]) -> object:
+    return (
+        value
+        if not changes
+        else {
+            "value": value,
+            "changed": [{"step": change.step, "value": change.value} for change in changes],
+        }
+    )
+
+
+def _value(config: RunConfig, path: str) -> object:
+    section, _, name = path.partition(".")
+    found: object = getattr(config, section)
+    return getattr(found, name) if name else found
+
+
+def _best(summary: RunSummary) -> tuple[int | None, float | None]:
+    """Step and perplexity of the best evaluation on the run's evaluation split."""
+    judged = summary.evaluation if summary.evaluation.best_step is not None else summary.validation
+    return judged.best_step, judged.best_perplexity
+
+
+def _two(value: float | None) -> str:
+    """A perplexity: `58.1`, `3.51`."""
+    return figure(value, 2 if value is not None and value < 10 else 1)
+
+
+UNKNOWN = "unknown"
+"""The row with the share of unknown tokens; shown if any run has some."""
+_ROWS: tuple[
+    tuple[str, Callable[[ComparedRun], float | None], Callable[[float | None], str], Better], ...
+] = (
+    ("best val ppl", lambda run: _best(run.summary)[1], _two, "lower"),
+    ("best at step", lambda run: _best(run.summary)[0], count, ""),
+    ("best after", lambda run: run.best_seconds, duration, ""),
+    ("final val ppl", lambda run: run.summary.evaluation.perplexity, _two, "lower"),
+    (
+        "bits per byte",
+        lambda run: run.summary.evaluation.bits_per_byte,
+        lambda value: figure(value, 3),
+        "lower",
+    ),
+    (
+        UNKNOWN,
+        lambda run: run.summary.evaluation.unknown_share,
+        lambda value: share(value or 0.0),
+        "",
+    ),
+    ("test ppl", lambda run: run.summary.test.perplexity, _two, "lower"),
+    ("train loss", lambda run: run.summary.train.loss, lambda value: figure(value, 3), "lower"),
+    ("train ppl", lambda run: run.summary.train.perplexity, _two, "lower"),
+    (
+        "bigram ppl",
+        lambda run: run.summary.baseline.validation_perplexity or run.summary.baseline.perplexity,
+        _two,
+        "",
+    ),
+    ("steps", lambda run: run.summary.step, count, ""),
+    ("epochs", lambda run: run.summary.epoch, lambda value: figure(value, 1), ""),
+    ("tokens", lambda run: run.summary.tokens_seen, short, ""),
+    ("tokens/s", lambda run: run.summary.tokens_per_second, short, "higher"),
+    ("active time", lambda run: run.summary.active_seconds, duration, ""),
+    ("parameters", lambda run: run.summary.model.parameters, short, ""),
+    ("vocabulary", lambda run: run.summary.model.vocab_size, count, ""),
+    ("on disk", lambda run: run.summary.checkpoints.bytes, disk, ""),
+)
+
+_PER_TOKEN = frozenset({"best val ppl", "final val ppl", "test ppl", "train loss", "train ppl"})
+_OF_THE_TEXT = _PER_TOKEN | {"bits per byte"}
+
+
+def _figures(runs: Sequence[ComparedRun], incomparable: Collection[str]) -> list[FigureRow]:
+    rows = []
+    for name, read, words, better in _ROWS:
+        values = tuple(read(run) for run in runs)
+        if any(value is not None for value in values) and (name != UNKNOWN or any(values)):
+            shown = tuple(NOTHING if value is None else words(value) for value in values)
+            row = FigureRow(
+                name,
+                values,
+                shown,
+                ("",) * len(values),
+                "" if name in incomparable else better,
+                _label(name, runs),
+            )
+            rows.append(
+                row if row.best is None else replace(row, differences=_differences(row, words))
+            )
+    return rows
+
+
+def _label(name: str, runs: Sequence[ComparedRun]) -> str:
+    """The row's shown name, with the evaluation split if the row depends on it."""
+    if name not in ("best val ppl", "final val ppl"):
+        return {"on disk": "checkpoints"}.get(name, name)
+    splits = {run.config.evaluation.split for run in runs}
+    sets = ("val" if splits == {"validation"} else "test") if len(splits) == 1 else "val or test"
+    return name.replace("val", sets)
+
+
+def _differences(row: FigureRow, words: Callable[[float | None], str]) -> tuple[str, ...]:
+    """Each run's difference to the best, with the value's decimals; empty if the formatted values
+    are equal."""
+    assert row.best is not None
+    return tuple(
+        (
+            ""
+            if not behind or not math.isfinite(behind) or shown == row.words[row.best]
+            else f"{'−' if behind < 0 else '+'}{_as_fine(abs(behind), shown, words)}"
+        )
+        for behind, shown in zip(row.behind, row.words, strict=True)
+    )
+
+
+def _as_fine(value: float, beside: str, words: Callable[[float | None], str]) -> str:
+    _, point, decimals = beside.partition(".")
+    return f"{value:,.{len(decimals)}f}" if point and decimals.isdecimal() else words(value)
+
+
+def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
+    """Why some results aren't comparable, and which: they have no best run."""
+    if len({run.config.corpus.model_dump_json() for run in runs}) > 1:
+        return "different texts: perplexities aren't comparable", _OF_THE_TEXT
+    if len({_scored(run.config) for run in runs}) > 1:
+        return (
+            (
+                "different scored tokens (data mode or context): neither perplexities nor bits per"
+                " byte are comparable"
+            ),
+            _OF_THE_TEXT,
+        )
+    hidden = ", ".join(filter(None, map(_hidden, runs)))
+    if len({run.config.tokenizer for run in runs}) > 1:
+        if hidden:
+            return (
+                (
+                    "neither perplexities (different tokens) nor bits per byte are comparable:"
+                    f" {hidden}"
+                ),
+                _OF_THE_TEXT,
+            )
+        return "different tokens: perplexities aren't comparable, bits per byte are", _PER_TOKEN
+    sets = sorted({run.summary.evaluation.name for run in runs if run.summary.evaluation.name})
+    if len(sets) > 1:
+        return f"perplexities are of different sets: {safe(', '.join(sets), keep='')}", frozenset(
+            {"best val ppl", "final val ppl", "bits per byte"}
+        )
+    if hidden:
+        return f"bits per byte aren't comparable: {hidden}", frozenset({"bits per byte"})
+    return "", frozenset()
+
+
+def _scored(config: RunConfig) -> tuple[str, int]:
+    """The settings that decide which tokens are scored: sentences skip the first token and those
+    cut off."""
+    training = config.training
+    return training.data_mode, training.context_length if training.data_mode == "sentences" else 0
+
+
+def _hidden(run: ComparedRun) -> str:
+    """Why a run's bits per byte miss part of the text; empty if they cover all of it."""
+    judged = run.summary.evaluation
+    if judged.unknown_share is None:
+        can_hide = judged.name is not None and run.config.tokenizer.kind not in ("byte", "bpe")
+        return (
+            f"{run.letter}'s unknown tokens were not counted by the version that trained it"
+            if can_hide
+            else ""
+        )
+    return (
+        f"{share(judged.unknown_share)} of {run.letter}'s tokens are unknown"
+        if judged.unknown_share > MAX_UNKNOWN_SHARE
+        else ""
+    )

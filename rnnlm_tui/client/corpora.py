@@ -1,0 +1,321 @@
+"""List prepared corpora with the runs that use them, and remove them.
+
+Preview a config's text: its first lines split into tokens, before and after the corpus is prepared.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from rnnlm_tui.client.listing import RunList
+from rnnlm_tui.corpus.build import is_held, move_aside_unheld, root_lock
+from rnnlm_tui.corpus.sources import open_source
+from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, StorageError, did_you_mean
+from rnnlm_tui.schema.config import RunConfig, TokenizerKind
+from rnnlm_tui.schema.corpora import (
+    BUILT_IN_SOURCES,
+    PREVIEWED_CHARACTERS,
+    PREVIEWED_LINES,
+    UNFINISHED_NAME,
+    UNFINISHED_PREFIX,
+    CorpusManifest,
+    TextLayout,
+)
+from rnnlm_tui.schema.formatting import first_of
+from rnnlm_tui.schema.status import LIVING, RESUMABLE
+from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.store.corpora import find_corpus, list_corpora
+from rnnlm_tui.store.paths import corpora_dir
+
+_SHOWN_RUNS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCorpus:
+    """A prepared corpus, or an unfinished one whose preparation is running or was interrupted."""
+
+    path: Path
+    name: str
+    """The name of its folder: the first digits of its hash."""
+    source: str
+    bytes: int
+    """Size on disk."""
+    manifest: CorpusManifest | None
+    """None if unfinished."""
+    runs: tuple[str, ...] = ()
+    """Runs that train or trained on it."""
+    needed_by: tuple[str, ...] = ()
+    """The runs among them that train or can be resumed."""
+    preparing: bool = False
+    """Whether a process is preparing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    run: str
+    needs: bool
+    """Whether it trains or can be resumed."""
+    corpus_hash: str | None
+    config: RunConfig | None
+
+    def uses(self, manifest: CorpusManifest) -> bool:
+        if self.corpus_hash is not None:
+            return self.corpus_hash == manifest.hash
+        return self.config is not None and manifest.is_from(
+            self.config.corpus, self.config.tokenizer
+        )
+
+
+def stored_corpora() -> list[StoredCorpus]:
+    """All corpora, newest first; unfinished ones last.
+
+    Raises:
+        StorageError: the data home can't be read.
+    """
+    users = _users()
+    found = []
+    for manifest in list_corpora():
+        mine = [user for user in users if user.uses(manifest)]
+        path = corpora_dir() / manifest.folder
+        runs, needed_by = (
+            tuple(user.run for user in mine),
+            tuple(user.run for user in mine if user.needs),
+        )
+        found.append(
+            StoredCorpus(
+                path,
+                manifest.folder,
+                manifest.corpus.source,
+                _size(path),
+                manifest,
+                runs,
+                needed_by,
+            )
+        )
+    return found + _unfinished()
+
+
+def choose_corpora(names: Sequence[str]) -> list[StoredCorpus]:
+    """Find corpora by source or by the first characters of their folder's name; each is returned
+    once.
+
+    Raises:
+        InputError: a name matches no corpus, or several.
+    """
+    known = stored_corpora()
+    chosen: dict[str, StoredCorpus] = {}
+    for name in names:
+        same = [corpus for corpus in known if corpus.name == name] or [
+            corpus
+            for corpus in known
+            if name and (corpus.name.startswith(name) or corpus.source == name)
+        ]
+        if not same:
+            hint = (
+                did_you_mean(
+                    name, [word for corpus in known for word in (corpus.name, corpus.source)]
+                )
+                or "`rnnlm-tui corpus` lists them"
+            )
+            raise InputError(f'no prepared corpus "{name}"', hint=hint)
+        if len(same) > 1:
+            raise InputError(
+                f'"{name}" matches {len(same)} prepared corpora:'
+                f" {', '.join(corpus.name for corpus in same)}",
+                hint="give the full folder name",
+            )
+        chosen[same[0].name] = same[0]
+    return list(chosen.values())
+
+
+def check_unneeded(corpora: Sequence[StoredCorpus]) -> None:
+    """Refuse to remove corpora that a run needs or that are being prepared.
+
+    Raises:
+        RunStateError: names the runs.
+    """
+    for corpus in corpora:
+        if corpus.preparing:
+            raise RunStateError(
+                f"{corpus.name} ({corpus.source}) is being prepared",
+                hint="stop the run that prepares it first",
+            )
+        if corpus.needed_by:
+            raise RunStateError(
+                f"{corpus.name} ({corpus.source}) is needed by"
+                f" {first_of(corpus.needed_by, _SHOWN_RUNS)}",
+                hint=(
+                    "a run that trains or can be resumed needs its corpus: let it finish, or"
+                    " delete it"
+                ),
+            )
+
+
+def remove_corpora(corpora: Sequence[StoredCorpus]) -> list[StoredCorpus]:
+    """Check again that no run needs the corpora, then remove their folders; returns those that were
+    still there.
+
+    Raises:
+        RunStateError: as `check_unneeded`.
+        StorageError: a folder can't be removed.
+    """
+    chosen = {corpus.path for corpus in corpora}
+    aside = []
+    try:
+        with root_lock(corpora_dir()):  # no run can start to use them until they are moved
+            found = [corpus for corpus in stored_corpora() if corpus.path in chosen]
+            check_unneeded(found)
+            for corpus in found:
+                try:
+                    aside.append(move_aside_unheld(corpus.path))
+                except BlockingIOError:
+                    check_unneeded([replace(corpus, preparing=True)])
+                except OSError as error:
+                    raise StorageError(
+                        f"{corpus.path} can't be removed: {error.strerror or error}"
+                    ) from error
+    finally:
+        for path in aside:
+            shutil.rmtree(path, ignore_errors=True)
+    if left := [path for path in aside if path.exists()]:
+        raise StorageError(
+            f"not all of {left[0]} can be removed", hint="look at its owner and permissions"
+        )
+    return found
+
+
+def _users() -> list[_User]:
+    """Every run except drafts. A run of an earlier version has no corpus hash: its corpus follows
+    from its config."""
+    runs = RunList()
+    try:
+        summaries = [summary for summary in runs.look() if summary.status != "draft"]
+    finally:
+        runs.close()
+    configs = runs.configs(summary.run for summary in summaries if summary.corpus_hash is None)
+    needing = LIVING | RESUMABLE | {"lost"}
+    return [
+        _User(summary.run, summary.status in needing, summary.corpus_hash, configs.get(summary.run))
+        for summary in summaries
+    ]
+
+
+def _unfinished() -> list[StoredCorpus]:
+    folders = sorted(corpora_dir().glob(f"{UNFINISHED_PREFIX}*")) if corpora_dir().is_dir() else []
+    return [
+        StoredCorpus(
+            path,
+            path.name.removeprefix(UNFINISHED_PREFIX),
+            _unfinished_source(path),
+            _size(path),
+            None,
+            preparing=is_held(path),
+        )
+        for path in folders
+        if path.is_dir()
+    ]
+
+
+def _unfinished_source(folder: Path) -> str:
+    try:
+        source = json.loads((folder / UNFINISHED_NAME).read_bytes())["source"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return source if isinstance(source, str) else ""
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except OSError:
+        return 0  # the folder was removed meanwhile
+
+
+MOST_FILES = 5_000
+"""A folder with more files isn't searched for a preview: it would take more than a tenth of a
+second."""
+
+_WORD = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\w\s]|_)|\s+(?!\S)|\s")
+_SIGNS = str.maketrans({" ": "·", "\t": "→", "\n": "↵", "\r": "␍"})
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The start of a text as a model will read it."""
+
+    layout: TextLayout
+    reason: str
+    """Why `corpus.layout=auto` chose this layout; empty if it was set."""
+    lines: tuple[tuple[str, ...], ...]
+    """The first lines or sentences of the training text, in pieces."""
+    exact: bool
+    """Whether the pieces are the tokens; otherwise they are words, which the tokenizer, once
+    trained, may split or not know."""
+
+
+def preview(config: RunConfig) -> Preview | None:
+    """The start of the text; None for a built-in corpus that isn't on this machine yet, and for a
+    folder with too many files.
+
+    Raises:
+        CorpusError: the user's file is not text, or a table without the named column.
+    """
+    manifest = find_corpus(config.corpus, config.tokenizer)
+    if manifest is not None and manifest.first_lines:
+        return Preview(manifest.layout, manifest.layout_reason, manifest.first_lines, exact=True)
+    if config.corpus.source not in BUILT_IN_SOURCES and _is_large(config.corpus.source):
+        return None
+    try:
+        source = open_source(config.corpus, corpora_dir())
+        document = next(
+            (found for found in source.documents(lambda _: None) if found.split == "train"), None
+        )
+        units = [] if document is None else list(islice(document.sentences, PREVIEWED_LINES))
+    except RnnlmError:
+        if config.corpus.source in BUILT_IN_SOURCES:
+            return None
+        raise
+    except OSError:
+        return None
+    kind = config.tokenizer.kind
+    lines = tuple(tuple(_pieces(unit[:PREVIEWED_CHARACTERS], kind)) for unit in units)
+    return Preview(
+        source.layout,
+        source.layout_reason,
+        lines,
+        exact=kind == "character" or (kind == "byte" and "".join(units).isascii()),
+    )
+
+
+def _is_large(name: str) -> bool:
+    """Whether a folder, or the folder that a pattern searches, has too many files to search while
+    the user types a path."""
+    path = user_path(name)
+    while glob.has_magic(str(path)) and path != path.parent:
+        path = path.parent
+    seen = 0
+    for _, folders, names in os.walk(path):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        seen += len(names) + len(folders)
+        if seen > MOST_FILES:
+            return True
+    return False
+
+
+def visible(piece: str) -> str:
+    """Show white space as signs: `·` a space, `→` a tab, `↵` a line break."""
+    return piece.translate(_SIGNS)
+
+
+def _pieces(unit: str, kind: TokenizerKind) -> list[str]:
+    if kind in ("character", "byte"):
+        return list(unit)
+    return [unit] if kind == "pretrained" else _WORD.findall(unit)

@@ -1,0 +1,523 @@
+"""Estimate a config's parameters, steps, memory, disk and time.
+
+The time is based on the speed of earlier runs and probes on this machine.
+
+The vocabulary size of a pretrained tokenizer, read from its files without importing transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from rnnlm_tui import __version__
+from rnnlm_tui.client.summary import number
+from rnnlm_tui.corpus.news import NEWS
+from rnnlm_tui.errors import RnnlmError, TokenizerError
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import CorpusManifest, baseline_key
+from rnnlm_tui.schema.estimates import (
+    FLOAT_BYTES,
+    RESIDENT_SHARE,
+    MemoryParts,
+    ParameterCount,
+    checkpoint_bytes,
+    flops_per_token,
+    kept_checkpoints,
+    largest_fitting_batch,
+    memory_parts,
+    memory_shape,
+    parameter_count,
+    steps_per_epoch,
+    total_steps,
+)
+from rnnlm_tui.schema.formatting import memory
+from rnnlm_tui.schema.metrics import perplexity
+from rnnlm_tui.schema.protocol import Calibration, Fact
+from rnnlm_tui.schema.reference import SENTENCES
+from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.store.corpora import find_corpus, load_calibrations
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.system.host import usable_cores
+from rnnlm_tui.system.locks import host_name
+from rnnlm_tui.system.machine import Device, free_training_memory, planned_device
+
+CALIBRATION_STEPS = 100
+"""A run needs this many steps to be used as a speed reference."""
+CALIBRATION_RUNS = 20
+"""Number of newest runs that are considered."""
+SIMILAR = 4.0
+"""Largest ratio of work per step to a speed reference: small steps are mostly overhead."""
+OTHER_CELL = 2.0
+"""A reference with another cell type counts as this factor away."""
+METRICS_BYTES_PER_STEP = 150
+"""Measured size of a step in the database, with roll-ups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Requirements of a config; None if unknown before the corpus is prepared or a first run was
+    measured."""
+
+    parameters: ParameterCount
+    vocab_size: int
+    vocab_exact: bool
+    """False: an upper bound, the corpus may have fewer types."""
+    train_tokens: int | None
+    steps_per_epoch: int | None
+    steps: int | None
+    memory: MemoryParts
+    """Computed, not measured."""
+    memory_bytes: int
+    """Peak memory of the training, on the GPU if it trains there."""
+    memory_measured: bool
+    """Whether `memory_bytes` was measured by a probe of the same shape."""
+    memory_free: int | None
+    """Free memory of the device; None if unknown."""
+    largest_fitting_batch: int | None
+    """The largest batch size that fits; None if the config's fits, or none does."""
+    checkpoint_bytes: int
+    """One checkpoint."""
+    checkpoints: int
+    """Number kept at the end."""
+    disk_bytes: int
+    """Checkpoints and metrics at the end."""
+    seconds: float | None
+    """Training time."""
+    calibrated_by: Literal["run", "probe"] | None
+    """Source of the speed behind `seconds`."""
+    calibrated_run: str | None
+    """Name of the run that `seconds` is based on, if it is one."""
+    baseline_perplexity: float | None
+    """The bigram model's, on the test set."""
+    notes: tuple[str, ...] = ()
+    """Notes on the prepared text: lines cut, files left out, sentences in two splits."""
+
+    @property
+    def start_loss(self) -> float:
+        """ln V: the loss of a uniform prediction."""
+        return math.log(self.vocab_size)
+
+    @property
+    def too_large(self) -> bool:
+        """Whether it needs more memory than is free."""
+        return self.memory_free is not None and self.memory_bytes > self.memory_free
+
+    @property
+    def what_fits(self) -> str:
+        """What to try if it is too large; short enough for a panel of 35 columns."""
+        return (
+            "take a smaller model or vocabulary"
+            if self.largest_fitting_batch is None
+            else f"batch_size = {self.largest_fitting_batch:,} should fit"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    kind: Literal["run", "probe"]
+    run: str | None
+    cell_type: str
+    flops_per_second: float
+    flops_per_step: float
+    time: float
+
+
+def estimate(config: RunConfig) -> Estimate:
+    """Estimate a config from existing files: nothing is prepared, no text is read."""
+    manifest = find_corpus(config.corpus, config.tokenizer)
+    vocab_size, exact = expected_vocabulary(config.tokenizer, manifest)
+    sentences, tokens = _training_text(config.corpus, manifest)
+    per_epoch, steps = _planned(config, sentences, tokens)
+    step_flops = _tokens_per_step(config, manifest, per_epoch) * flops_per_token(
+        config.model, vocab_size
+    )
+    device = planned_device(config.training.device)
+    probes = [
+        entry
+        for entry in load_calibrations()
+        if entry.host == host_name() and entry.device == device
+    ]
+    speed = (
+        None if steps is None else _calibration(step_flops, config.model.cell_type, device, probes)
+    )
+    seconds = (
+        None if steps is None or speed is None else steps * step_flops / speed.flops_per_second
+    )
+    free = free_training_memory(config.training.device)
+    resident = (
+        tokens
+        if tokens is not None and free is not None and FLOAT_BYTES * tokens <= RESIDENT_SHARE * free
+        else 0
+    )
+    indexed = sentences or 0
+    parts = memory_parts(
+        config, vocab_size, sentences=indexed, on_gpu=device == "cuda", resident_tokens=resident
+    )
+    measured = _measured_step(
+        memory_shape(config, vocab_size, indexed), config.training.threads or usable_cores(), probes
+    )
+    memory_bytes = parts.total if measured is None else max(measured, parts.between_steps)
+    one, kept = (
+        checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm),
+        kept_checkpoints(config, steps),
+    )
+    return Estimate(
+        parameters=parameter_count(config.model, vocab_size),
+        vocab_size=vocab_size,
+        vocab_exact=exact,
+        train_tokens=tokens,
+        steps_per_epoch=per_epoch,
+        steps=steps,
+        memory=parts,
+        memory_bytes=memory_bytes,
+        memory_measured=measured is not None,
+        memory_free=free,
+        largest_fitting_batch=(
+            None
+            if free is None or memory_bytes <= free
+            else _fitting_batch(
+                config,
+                vocab_size,
+                int(free * min(1.0, parts.total / memory_bytes)),
+                indexed,
+                resident,
+                on_gpu=device == "cuda",
+            )
+        ),
+        checkpoint_bytes=one,
+        checkpoints=kept,
+        disk_bytes=kept * one + METRICS_BYTES_PER_STEP * (steps or 0),
+        seconds=seconds,
+        calibrated_by=None if seconds is None or speed is None else speed.kind,
+        calibrated_run=None if seconds is None or speed is None else speed.run,
+        baseline_perplexity=_baseline(config, manifest),
+        notes=() if manifest is None else manifest.all_notes,
+    )
+
+
+def planned_steps(config: RunConfig) -> int | None:
+    """Total steps of a run before it starts: known if `max_steps` is set or the text is prepared,
+    else None."""
+    return _planned(
+        config, *_training_text(config.corpus, find_corpus(config.corpus, config.tokenizer))
+    )[1]
+
+
+def memory_warning(found: Estimate) -> str | None:
+    """A warning that the device has too little free memory; None if it fits."""
+    if found.memory_free is None or not found.too_large:
+        return None
+    return (
+        f"it needs {memory(found.memory_bytes)} of memory and {memory(found.memory_free)} are free:"
+        f" {found.what_fits}"
+    )
+
+
+def warning_before_start(config: RunConfig) -> str | None:
+    """A warning that the device has too little free memory for this config; None if it fits or is
+    unknown."""
+    try:
+        return memory_warning(estimate(config))
+    except RnnlmError:
+        return None  # starting the run reports this error
+
+
+def smaller_batch_words(config: RunConfig, found: Estimate) -> str:
+    """What to try after an out-of-memory error: the estimate's batch size, or half."""
+    batch = config.training.batch_size
+    if found.too_large or batch == 1:
+        return found.what_fits
+    return f"training.batch_size = {batch // 2} needs less"
+
+
+def expected_vocabulary(
+    tokenizer: TokenizerConfig, manifest: CorpusManifest | None
+) -> tuple[int, bool]:
+    """Vocabulary size of the prepared corpus, or the expected one, and whether it is exact."""
+    if manifest is not None:
+        return manifest.vocab_size, True
+    if tokenizer.kind == "byte":
+        return (
+            256 + 1 + tokenizer.end_of_sentence,
+            True,
+        )  # padding, and the end token if there is one
+    return tokenizer.vocab_size, tokenizer.kind in ("bpe", "pretrained")
+
+
+def _training_text(
+    corpus: CorpusConfig, manifest: CorpusManifest | None
+) -> tuple[int | None, int | None]:
+    """Sentences and tokens of the training set: counted in a prepared corpus; known sentences for
+    the news corpus."""
+    if manifest is not None:
+        return manifest.splits["train"].sentences, manifest.splits["train"].tokens
+    return (
+        round(SENTENCES * (1 - corpus.validation_fraction)) if corpus.source == NEWS else None
+    ), None
+
+
+def _planned(
+    config: RunConfig, sentences: int | None, tokens: int | None
+) -> tuple[int | None, int | None]:
+    """Steps per epoch and in total."""
+    countable = tokens if config.training.data_mode == "stream" else sentences
+    per_epoch = None if countable is None else steps_per_epoch(config, tokens or 0, sentences or 0)
+    return per_epoch, (
+        config.training.max_steps if per_epoch is None else total_steps(config, per_epoch)
+    )
+
+
+def _tokens_per_step(
+    config: RunConfig, manifest: CorpusManifest | None, per_epoch: int | None
+) -> float:
+    training = config.training
+    if manifest is not None and per_epoch:
+        facts = manifest.splits["train"]
+        whole = (
+            facts.tokens
+            if training.data_mode == "stream"
+            else min(facts.tokens, facts.sentences * (training.context_length - 1))
+        )
+        return whole / per_epoch
+    return training.batch_size * (
+        training.bptt if training.data_mode == "stream" else training.context_length - 1
+    )
+
+
+def _baseline(config: RunConfig, manifest: CorpusManifest | None) -> float | None:
+    if manifest is None:
+        return None
+    training = config.training
+    loss = manifest.bigram.get(baseline_key("test", training.data_mode, training.context_length))
+    return None if loss is None else perplexity(loss)
+
+
+def _calibration(
+    step_flops: float, cell_type: str, device: Device, probes: Sequence[Calibration]
+) -> _Speed | None:
+    """The newest run or probe on this host whose steps are most similar."""
+    speeds = [
+        _Speed(
+            "probe", None, probe.cell_type, probe.flops_per_second, probe.flops_per_step, probe.time
+        )
+        for probe in probes
+    ]
+    for run in list_runs()[:CALIBRATION_RUNS]:
+        try:
+            speed = _speed(run, device)
+        except RnnlmError:
+            continue  # unreadable: no speed reference
+        if speed is not None:
+            speeds.append(speed)
+
+    def distance(speed: _Speed) -> int:
+        # Rounded to factors of √2, so that the newest of similar ones is chosen.
+        other_cell = OTHER_CELL if speed.cell_type != cell_type else 1.0
+        return round(
+            2 * (abs(math.log2(step_flops / speed.flops_per_step)) + math.log2(other_cell))
+        )
+
+    nearest = min(speeds, key=lambda speed: (distance(speed), -speed.time), default=None)
+    return nearest if nearest is not None and distance(nearest) <= 2 * math.log2(SIMILAR) else None
+
+
+def _speed(run: RunDirectory, device: Device) -> _Speed | None:
+    with RunReader(run) as reader:
+        meta = reader.meta()
+        rows = reader.recent_steps(1)
+    vocab_size = number(meta.get("vocab_size"))
+    if meta.get("host") != host_name() or not meta.get("device", device).startswith(device):
+        return None
+    if (
+        vocab_size is None
+        or not rows
+        or rows[0].step < CALIBRATION_STEPS
+        or rows[0].active_seconds <= 0
+    ):
+        return None
+    model = run.read_config().model
+    done = rows[0].tokens_seen * flops_per_token(model, int(vocab_size))
+    return _Speed(
+        "run",
+        run.name,
+        model.cell_type,
+        done / rows[0].active_seconds,
+        done / rows[0].step,
+        rows[0].time,
+    )
+
+
+def _measured_step(
+    shape: dict[str, Fact], threads: int, probes: Sequence[Calibration]
+) -> int | None:
+    """Peak memory of a step of this shape, from the newest probe with this version."""
+    alike = (
+        probe
+        for probe in probes
+        if probe.shape == shape
+        and probe.threads == threads
+        and probe.versions.get("rnnlm_tui") == __version__
+    )
+    return next((probe.memory_bytes for probe in alike), None)
+
+
+def _fitting_batch(
+    config: RunConfig,
+    vocab_size: int,
+    room: int,
+    sentences: int,
+    resident_tokens: int,
+    *,
+    on_gpu: bool,
+) -> int | None:
+    """The largest smaller batch size that fits into `room` bytes; None if there is none."""
+    smaller = largest_fitting_batch(
+        config,
+        vocab_size,
+        room,
+        sentences=sentences,
+        on_gpu=on_gpu,
+        resident_tokens=resident_tokens,
+    )
+    return smaller if smaller is not None and smaller < config.training.batch_size else None
+
+
+SIZE_PATH = "tokenizer.vocab_size"
+FOLDER_STARTS = ("/", "./", "../", "~")
+"""How the name of a tokenizer begins that is a path, not one of the hub."""
+_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_SPECIAL = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
+
+
+def tokenizer_size(tokenizer: TokenizerConfig) -> int | None:
+    """`len(tokenizer)` of a pretrained tokenizer in a local folder or in the hub's cache; None if
+    unknown."""
+    if tokenizer.kind != "pretrained" or tokenizer.name is None:
+        return None
+    folder = user_path(tokenizer.name)
+    paths = [folder / name for name in _FILES] if folder.is_dir() else _cached(tokenizer.name)
+    try:
+        return len(set(_types(paths))) or None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        # damaged, or in a format that only transformers reads, which reports errors when it loads
+        # the tokenizer
+        return None
+
+
+def with_tokenizer_size(config: RunConfig, chosen: Collection[str], start: RunConfig) -> RunConfig:
+    """Set `tokenizer.vocab_size` to the pretrained tokenizer's size, unless the user set it or
+    `start` has the same tokenizer.
+
+    Args:
+        chosen: the dotted paths of the fields that the user set.
+        start: the config that these fields override.
+
+    Raises:
+        TokenizerError: the tokenizer isn't on this machine and can't be downloaded.
+    """
+    tokenizer = config.tokenizer
+    if tokenizer.kind != "pretrained" or tokenizer.name is None or SIZE_PATH in chosen:
+        return config
+    if start.tokenizer.kind == "pretrained" and start.tokenizer.name == tokenizer.name:
+        return config
+    size = tokenizer_size(tokenizer)
+    if size is None and _is_on_the_hub(tokenizer.name):
+        _fetch(tokenizer.name)
+        size = tokenizer_size(tokenizer)
+    return (
+        config
+        if size is None
+        else config.model_copy(
+            update={"tokenizer": tokenizer.model_copy(update={"vocab_size": size})}
+        )
+    )
+
+
+def check_tokenizer_size(tokenizer: TokenizerConfig) -> None:
+    """Raise TokenizerError if a pretrained tokenizer's size is known and differs from the
+    config's."""
+    size = tokenizer_size(tokenizer)
+    if size is not None and size != tokenizer.vocab_size:
+        raise TokenizerError(
+            f'the tokenizer "{tokenizer.name}" has {size:,} types, {SIZE_PATH} says'
+            f" {tokenizer.vocab_size:,}",
+            hint=f"set {SIZE_PATH}={size}, or leave it out",
+        )
+
+
+def _types(paths: list[Path]) -> Iterator[str]:
+    """The names of all types, with duplicates."""
+    model, *configs = paths
+    tokenizer = json.loads(model.read_bytes())
+    vocabulary = tokenizer["model"]["vocab"]
+    yield from vocabulary if isinstance(vocabulary, dict) else (name for name, _ in vocabulary)
+    yield from (added["content"] for added in tokenizer.get("added_tokens") or ())
+    for path in configs:
+        if path.is_file():
+            settings = json.loads(path.read_bytes())
+            yield from (
+                added["content"] for added in (settings.get("added_tokens_decoder") or {}).values()
+            )
+            tokens = [settings.get(name) for name in _SPECIAL] + list(
+                settings.get("additional_special_tokens") or ()
+            )
+            yield from (
+                cast(str, token["content"] if isinstance(token, dict) else token)
+                for token in tokens
+                if token
+            )
+
+
+def _is_on_the_hub(name: str) -> bool:
+    return not name.startswith(FOLDER_STARTS) and not user_path(name).exists()
+
+
+def _cached(name: str) -> list[Path]:
+    """The files of a tokenizer that are in the hub's cache, in the order of `_FILES`."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = [try_to_load_from_cache(name, file) for file in _FILES]
+    except HFValidationError:
+        return []
+    return [Path(path) for path in found if isinstance(path, str)]
+
+
+def _fetch(name: str) -> None:
+    """Download a tokenizer's files into the hub's cache, which the worker reads too.
+
+    Raises:
+        TokenizerError: the download failed.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    try:
+        hf_hub_download(name, _FILES[0])
+        for file in _FILES[1:]:
+            try:
+                hf_hub_download(name, file)
+            except EntryNotFoundError:
+                continue
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TokenizerError(
+            f'cannot download the tokenizer "{name}" to read its size: {reason}',
+            hint=f"give a folder with tokenizer.json, or set {SIZE_PATH}",
+        ) from error

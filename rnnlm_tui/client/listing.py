@@ -1,0 +1,277 @@
+"""List, filter and sort runs. Only runs whose files changed are read again, even after a
+restart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic, time
+
+from rnnlm_tui import __version__
+from rnnlm_tui.client.monitor import RunMonitor, problem_summary
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.filters import parse_filter, parse_order
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.paths import (
+    DATABASE_NAME,
+    POINTER_NAME,
+    RunDirectory,
+    runs_dir,
+    summaries_file,
+)
+from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.system.files import write_text_atomically
+
+ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
+"""Statuses that depend only on the files, not on the clock."""
+KEPT = ENDED - {"crashed"}
+"""Statuses that are the same on all hosts sharing the data home, so that they can be stored in
+it."""
+SETTLED_SECONDS = 2.0
+"""A file changed this recently may change again with the same timestamp: its run is read again."""
+FORMAT = 1
+_MOST_BYTES = 256 * 1024 * 1024
+"""A larger file is not read."""
+
+Stamp = tuple[tuple[int, int, int], ...]
+"""Inode, size and modification time of each file a summary is made from; zeros for a missing
+file."""
+
+
+class RunList:
+    """Caches the summaries of runs; call `look` from one thread.
+
+    Summaries of ended runs are also stored in the data home, with the stamp of their run's files.
+    If the stamp differs, or the stored
+    summaries are missing, damaged or from another version, the run itself is read.
+    """
+
+    def __init__(self) -> None:
+        self.complete = True
+        """Whether the last `look` read every run."""
+        self._known: dict[str, tuple[Stamp, RunSummary]] = {}
+        self._monitors: dict[str, RunMonitor] = {}
+        self._configs: dict[str, tuple[Stamp, RunConfig]] = {}
+        self._kept: dict[str, tuple[Stamp, RunSummary]] = {}
+        """As stored on disk."""
+        self._begun = False
+
+    def look(self, patience: float = math.inf) -> list[RunSummary]:
+        """The summaries of all runs, newest first; an unreadable run has the status `lost` and a
+        message.
+
+        After `patience` seconds, runs never read before are left for the next call.
+
+        Raises:
+            StorageError: the data home can't be read.
+        """
+        runs = list_runs()
+        if not self._begun:
+            self._begun, self._kept = True, _read_kept()
+            self._known = dict(self._kept)
+        known: dict[str, tuple[Stamp, RunSummary]] = {}
+        new, deadline, self.complete = 0, monotonic() + patience, True
+        for run in runs:
+            before, stamp = self._known.get(run.name), _stamp(run)
+            if before is not None and before[0] == stamp and before[1].status in ENDED:
+                known[run.name] = before
+                continue
+            if before is None and new and monotonic() > deadline:
+                self.complete = False
+                continue
+            new += before is None
+            if (summary := self._read(run)) is not None:
+                known[run.name] = (stamp if _settled(stamp) else (), summary)
+        self._known = known
+        for name in [name for name in self._monitors if name not in known]:
+            self._monitors.pop(name).close()
+        if self.complete:
+            self._keep()
+        return [summary for _, summary in known.values()]
+
+    def close(self) -> None:
+        """Close the files of the runs that have not ended."""
+        while self._monitors:
+            self._monitors.popitem()[1].close()
+
+    def _read(self, run: RunDirectory) -> RunSummary | None:
+        """The current summary, or None if the run was renamed or deleted. A run that has not ended
+        stays open, so that the next call reads only new rows."""
+        monitor = self._monitors.pop(run.name, None) or RunMonitor(run)
+        try:
+            summary = monitor.summary()
+        except RnnlmError as error:
+            monitor.close()
+            return problem_summary(run, error) if run.path.is_dir() else None
+        if summary.status in ENDED:
+            monitor.close()
+        else:
+            self._monitors[run.name] = monitor
+        return summary
+
+    def _keep(self) -> None:
+        """Store the summaries of ended runs if they changed; if that fails, the runs are read again
+        at the next start."""
+        kept = {
+            name: entry
+            for name, entry in self._known.items()
+            if entry[0] and entry[1].status in KEPT and not entry[0][_POINTER][0]
+        }
+        if {name: stamp for name, (stamp, _) in kept.items()} != {
+            name: stamp for name, (stamp, _) in self._kept.items()
+        }:
+            self._kept = kept
+            _write_kept(kept)
+
+    def configs(self, names: Iterable[str]) -> dict[str, RunConfig]:
+        """The configs of these runs by name, read again only if changed; missing and unreadable
+        ones are left out."""
+        found = {}
+        for name in names:
+            run = RunDirectory(runs_dir() / name)
+            stamp = (_stat(f"{run.path}/config.toml"),)
+            known = self._configs.get(name)
+            try:
+                found[name] = (
+                    known[1] if known is not None and known[0] == stamp else run.read_config()
+                )
+            except RnnlmError:
+                continue
+            self._configs[name] = (stamp, found[name])
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The runs that match a filter."""
+
+    runs: tuple[RunSummary, ...]
+    known: int
+    """Number of all runs."""
+
+
+def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> Listing:
+    """The runs that match a filter, pinned ones first, by default newest first.
+
+    Args:
+        wanted: a filter for `parse_filter`.
+        order: an order for `parse_order`.
+
+    Raises:
+        InputError: the filter or the order is invalid.
+        StorageError: the data home can't be read.
+    """
+    filtered, sorting = parse_filter(wanted), parse_order(order) if order else None
+    known = RunList()
+    try:
+        summaries = known.look()
+    finally:
+        known.close()
+    needs_config = filtered.needs_config or (sorting is not None and sorting.needs_config)
+    configs = known.configs(run.run for run in summaries) if needs_config else {}
+    runs = [(run, configs.get(run.run)) for run in summaries]
+    runs = [run for run in runs if filtered.matches(*run)]
+    if sorting is not None:
+        runs = sorting.turned().sorted(runs) if reverse else sorting.sorted(runs)
+    elif reverse:
+        runs.reverse()
+    return Listing(tuple(pinned_first(summary for summary, _ in runs)), len(summaries))
+
+
+def pinned_first(runs: Iterable[RunSummary]) -> list[RunSummary]:
+    """The runs in the same order, with pinned ones first."""
+    return sorted(runs, key=lambda run: not run.pinned)
+
+
+_FILES = (
+    "config.toml",
+    DATABASE_NAME,
+    f"{DATABASE_NAME}-wal",
+    "worker.lock",
+    "worker.log",
+    "labels.json",
+    "checkpoints",
+    POINTER_NAME,
+)
+"""The files in a run's folder that its summary is made from; pins are in `checkpoints`."""
+_POINTER = _FILES.index(POINTER_NAME)
+
+
+def _stamp(run: RunDirectory) -> Stamp:
+    """Changes with every commit, new worker, config, label and pin. A database outside the run's
+    folder is included."""
+    folder = os.fspath(run.path)
+    found = tuple(_stat(f"{folder}/{name}") for name in _FILES)
+    if not found[_POINTER][0]:
+        return found
+    try:
+        database = run.database_path
+    except RnnlmError:
+        return ()
+    return (*found, _stat(f"{database}"), _stat(f"{database}-wal"))
+
+
+def _stat(path: str) -> tuple[int, int, int]:
+    try:
+        found = os.stat(path)  # noqa: PTH116 (thousands per `look`: a Path doubles the cost)
+    except OSError:
+        return (0, 0, 0)
+    return (
+        (found.st_ino, found.st_size, found.st_mtime_ns) if found.st_size else (0, 0, 0)
+    )  # reading a database leaves an empty -wal beside it
+
+
+def _settled(stamp: Stamp) -> bool:
+    newest = max((changed for _, _, changed in stamp), default=0)
+    return time() - newest / 1e9 > SETTLED_SECONDS
+
+
+def _read_kept() -> dict[str, tuple[Stamp, RunSummary]]:
+    """The stored summaries; empty if the file is missing, not a regular file, damaged (SHA-256) or
+    from another version."""
+    try:
+        descriptor = os.open(
+            summaries_file(), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        )
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+                return {}
+            head, _, content = file.read().partition(b"\n")
+        if head != _head(content):
+            return {}
+        return {
+            name: (
+                tuple((inode, size, changed) for inode, size, changed in stamp),
+                RunSummary.model_validate(values),
+            )
+            for name, (stamp, values) in json.loads(content).items()
+        }
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_kept(kept: dict[str, tuple[Stamp, RunSummary]]) -> None:
+    """Store as JSON with NaN, which pydantic's JSON would replace by null: a gradient norm can be
+    non-finite."""
+    runs = {
+        name: (stamp, summary.model_dump(exclude_defaults=True))
+        for name, (stamp, summary) in kept.items()
+    }
+    content = json.dumps(runs, separators=(",", ":"))
+    with suppress(RnnlmError, OSError):
+        write_text_atomically(summaries_file(), f"{_head(content.encode()).decode()}\n{content}")
+
+
+def _head(content: bytes) -> bytes:
+    """The first line of the file: version, format and SHA-256 of the rest."""
+    return (
+        f"rnnlm-tui {__version__} summaries {FORMAT} {hashlib.sha256(content).hexdigest()}".encode()
+    )

@@ -1,0 +1,367 @@
+"""Follow a run: a frozen snapshot of everything that is shown, built only when something changed.
+
+Change stamps of files, and the age of timestamps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rnnlm_tui.client.remaining import estimate_remaining
+from rnnlm_tui.client.summary import (
+    READINGS,
+    RECENT_STEPS,
+    Evaluations,
+    RunFacts,
+    last_activity_time,
+    median_step_seconds,
+    number,
+    read_evaluations,
+    summarize_facts,
+)
+from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
+from rnnlm_tui.schema.status import (
+    ACTIVITY_KEY,
+    STALE_SECONDS,
+    RunStatus,
+    StatusFacts,
+    derive_status,
+    failure_prefix,
+)
+from rnnlm_tui.schema.summary import ModelFigures, RunSummary
+from rnnlm_tui.store.labels import RunLabels, labels_path, read_labels
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.retention import pinned_steps
+from rnnlm_tui.store.schema import damage_hint
+from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTable, empty_machine
+from rnnlm_tui.system.locks import LockState, host_name, read_lock
+from rnnlm_tui.system.processes import last_lines
+
+
+@dataclass(slots=True)
+class Age:
+    """Age of a timestamp in seconds, by the monotonic clock since it was first seen: clock jumps
+    don't count."""
+
+    stamp: float | None = None
+    age_when_seen: float = 0.0
+    seen: float = 0.0
+
+    def of(self, stamp: float | None) -> float | None:
+        """The age of this timestamp; None if there is none."""
+        if stamp is None:
+            return None
+        if stamp != self.stamp:
+            self.stamp, self.age_when_seen, self.seen = (
+                stamp,
+                max(0.0, time.time() - stamp),
+                time.monotonic(),
+            )
+        return self.age_when_seen + time.monotonic() - self.seen
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """A value that changes with a file's content or a folder's entries."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_size, found.st_mtime_ns)
+
+
+def settled(path: Path) -> object:
+    """A stamp to use as a cache key. Unique within a second of a change: another may get the same
+    time."""
+    found = stamp(path)
+    return found if time.time() - found[1] / 1e9 > 1.0 else object()
+
+
+EVENTS = 200
+SAMPLES = 48
+HARDWARE = 600
+"""Ten minutes of readings."""
+MACHINE_BUCKETS = 1024
+LOG_LINES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """Everything shown of a run at one moment."""
+
+    summary: RunSummary
+    config: RunConfig
+    series: SeriesTable
+    evaluations: tuple[EvaluationRow, ...]
+    """In order."""
+    samples: tuple[SampleRow, ...]
+    """Newest first."""
+    events: tuple[EventRow, ...]
+    """Newest first; older ones only if charts mark them: resumes, changed settings, skipped
+    updates."""
+    checkpoints: tuple[CheckpointRow, ...]
+    """By step."""
+    hardware: tuple[HardwareRow, ...]
+    """Oldest first."""
+    log_tail: tuple[str, ...]
+    """The last lines of the worker's output."""
+    eta_margin: float | None
+    """Margin of error of `summary.eta_seconds` in seconds; None without an ETA."""
+    machine: MachineTable = field(default_factory=empty_machine)
+    """Machine readings of the whole run."""
+    detail: SeriesTable | None = None
+    """The visible steps, and some around them, in finer buckets; None if `series` is as fine."""
+
+
+class RunMonitor:
+    """Follows one run. `poll` costs only a few system calls if nothing changed.
+
+    Raises (every method):
+        RnnlmError: the run's folder is gone, or its config or database can't be read.
+    """
+
+    def __init__(self, run: RunDirectory, *, max_buckets: int = 2048) -> None:
+        self.run = run
+        self._max_buckets = max_buckets
+        self._reader = RunReader(run)
+        self._config: RunConfig | None = None
+        self._seen: tuple[object, ...] = ()
+        self._heartbeat_age, self._activity_age = Age(), Age()
+        self._facts: RunFacts | None = None
+        self._snapshot: RunSnapshot | None = None
+        self._looked_at: tuple[int, int] | None = None
+        self._shown_steps: tuple[int, int] | None = None
+        self._events = Cached[tuple[EventRow, ...]]()
+        self._evaluations, self._log = Cached[Evaluations](), Cached[tuple[str, ...]]()
+        self._pins, self._labels = Cached[frozenset[int]](), Cached[RunLabels]()
+
+    def look_at(self, steps: tuple[int, int] | None) -> None:
+        """Include these steps (first, last) in `detail` from the next `poll` on; None: no
+        longer."""
+        self._looked_at = steps
+
+    def poll(self) -> RunSnapshot | None:
+        """The new snapshot, or None if nothing changed since the last one."""
+        lock = self._look_at_lock()
+        seen = (
+            self._reader.data_version(),
+            lock.held,
+            lock.pid,
+            lock.degraded,
+            stamp(self.run.log_path),
+            stamp(self.run.checkpoints_path),
+            stamp(labels_path(self.run)),
+        )
+        known = (
+            seen == self._seen
+            and self._facts is not None
+            and self._status(self._facts, lock) == self._facts.status
+        )
+        if known and self._looked_at == self._shown_steps:
+            return None
+        self._seen, self._shown_steps = seen, self._looked_at
+        try:
+            with self._detect_damage(), self._reader.read_transaction():
+                snapshot = (
+                    replace(self._snapshot, detail=self._detail(self._snapshot.series))
+                    if known and self._snapshot is not None
+                    else self._build(lock)
+                )
+        except StorageError:
+            self._seen = ()  # a disk or lock problem may be gone at the next poll
+            raise
+        if snapshot == self._snapshot:
+            return None
+        self._snapshot = snapshot
+        return snapshot
+
+    def snapshot(self) -> RunSnapshot:
+        """The current snapshot."""
+        new = self.poll()
+        if new is not None:
+            return new
+        assert self._snapshot is not None  # the first poll returns one
+        return self._snapshot
+
+    def summary(self) -> RunSummary:
+        """The run's summary, without curves and logs."""
+        with self._detect_damage(), self._reader.read_transaction():
+            facts = self._read_facts(self._look_at_lock())
+            return summarize_facts(facts, estimate_remaining(facts))
+
+    def close(self) -> None:
+        """Close the database's file."""
+        self._reader.close()
+
+    @contextmanager
+    def _detect_damage(self) -> Iterator[None]:
+        """Turn errors from invalid values into a DatabaseError if the database is damaged."""
+        try:
+            yield
+        except (TypeError, ValueError, LookupError, OverflowError, OSError) as error:
+            from rnnlm_tui.store.recovery import check_database
+
+            problem = check_database(self.run)
+            if problem is None:
+                raise
+            raise DatabaseError(problem, hint=damage_hint(self.run.database_path)) from error
+
+    def _look_at_lock(self) -> LockState:
+        self.run.check_there()
+        return read_lock(self.run.lock_path)
+
+    def _build(self, lock: LockState) -> RunSnapshot:
+        facts = self._read_facts(lock, HARDWARE)
+        self._facts = facts
+        eta = estimate_remaining(facts)
+        series = self._reader.series(self._max_buckets)
+        return RunSnapshot(
+            summary=summarize_facts(facts, eta),
+            config=facts.config,
+            series=series,
+            evaluations=facts.evaluations.rows,
+            samples=tuple(self._reader.samples(SAMPLES)),
+            events=self._read_events(),
+            checkpoints=tuple(facts.checkpoints),
+            hardware=tuple(facts.hardware),
+            log_tail=self._log.of(
+                settled(self.run.log_path), lambda: last_lines(self.run.log_path, LOG_LINES)
+            ),
+            eta_margin=None if eta is None else eta.margin,
+            machine=self._reader.machine(MACHINE_BUCKETS),
+            detail=self._detail(series),
+        )
+
+    def _read_events(self) -> tuple[EventRow, ...]:
+        """The newest events, and older ones that charts mark."""
+        newest = self._reader.events(EVENTS)
+
+        def with_landmarks() -> tuple[EventRow, ...]:
+            known = set(newest)
+            return (*newest, *(row for row in self._reader.landmarks(EVENTS) if row not in known))
+
+        return self._events.of((len(newest), *newest[:1]), with_landmarks)
+
+    def _detail(self, series: SeriesTable) -> SeriesTable | None:
+        """The visible steps with half as many before and after, so that scrolling shows data at
+        once."""
+        if self._looked_at is None or series.width == 1:
+            return None
+        first, last = self._looked_at
+        beside = min((last - first + 1) // 2, max(0, (DETAIL_LIMIT - (last - first + 1)) // 2))
+        detail = self._reader.stretch(max(1, first - beside), last + beside, self._max_buckets)
+        return detail if detail.width < series.width and len(detail) else None
+
+    def _read_facts(self, lock: LockState, readings: int = READINGS) -> RunFacts:
+        if self._config is None:
+            self._config = self.run.read_config()
+        reader, split = self._reader, self._config.evaluation.split
+        attempts, evaluations = reader.attempts(), reader.evaluations()
+        facts = RunFacts(
+            name=self.run.name,
+            config=self._config,
+            config_path=str(self.run.config_path),
+            status="draft",
+            meta=reader.meta(),
+            attempt=attempts[-1].attempt if attempts else 0,
+            started=attempts[0].started if attempts else None,
+            pid=lock.pid if lock.held else None,
+            degraded=lock.degraded,
+            recent=reader.recent_steps(RECENT_STEPS),
+            evaluations=self._evaluations.of(
+                evaluations, lambda: read_evaluations(evaluations, split)
+            ),
+            checkpoints=reader.checkpoints(),
+            pinned=self._pins.of(
+                settled(self.run.checkpoints_path), lambda: pinned_steps(self.run)
+            ),
+            last_state=reader.last_state(),
+            progress=reader.progress(),
+            hardware=reader.hardware(readings),
+            labels=self._labels.of(settled(labels_path(self.run)), lambda: read_labels(self.run)),
+        )
+        status = self._status(facts, lock)
+        if status != "crashed":
+            return replace(facts, status=status)
+        from rnnlm_tui.store.checkpoints import checkpoint_folders
+
+        on_disk = max((step for step, _ in checkpoint_folders(self.run)), default=None)
+        return replace(
+            facts, status=status, last_words=self._last_words(facts.attempt), newest_on_disk=on_disk
+        )
+
+    def _last_words(self, attempt: int) -> str:
+        """Why the attempt failed, from the log if the worker couldn't store it; empty if it isn't
+        there."""
+        opening = failure_prefix(attempt)
+        found = (
+            line.removeprefix(opening)
+            for line in reversed(last_lines(self.run.log_path, LOG_LINES))
+            if line.startswith(opening)
+        )
+        return next(found, "")
+
+    def _status(self, facts: RunFacts, lock: LockState) -> RunStatus:
+        host = facts.meta.get("host")
+        step_age = self._activity_age.of(last_activity_time(facts))
+        return derive_status(
+            StatusFacts(
+                lock_held=lock.held,
+                same_host=host is None or host == host_name(),
+                last_state=None if facts.last_state is None else facts.last_state.kind,
+                heartbeat_age=self._heartbeat_age.of(
+                    lock.touched if lock.degraded else number(facts.meta.get("heartbeat"))
+                ),
+                step_age=step_age,
+                median_step_seconds=median_step_seconds(facts)
+                if step_age is not None and step_age > STALE_SECONDS
+                else None,
+                activity=facts.meta.get(ACTIVITY_KEY, ""),
+                degraded=lock.degraded != "",
+            )
+        )
+
+
+def summarize(run: RunDirectory) -> RunSummary:
+    """The summary of a run, as in `show --json`.
+
+    Raises:
+        RnnlmError: the config or database can't be read.
+    """
+    monitor = RunMonitor(run)
+    try:
+        return monitor.summary()
+    finally:
+        monitor.close()
+
+
+def summary_or_problem(run: RunDirectory) -> RunSummary:
+    """The summary of a run; an unreadable one has the status `lost` with message and hint."""
+    try:
+        return summarize(run)
+    except RnnlmError as error:
+        return problem_summary(run, error)
+
+
+def problem_summary(run: RunDirectory, error: RnnlmError) -> RunSummary:
+    """The summary of an unreadable run."""
+    labels = read_labels(run)
+    damaged = isinstance(error, DatabaseError) and not isinstance(error, NewerDatabaseError)
+    return RunSummary(
+        run=run.name,
+        status="lost",
+        model=ModelFigures(cell_type="unknown", num_layers=0, hidden_size=0, tie_weights=False),
+        message=error.message,
+        hint=error.hint or None,
+        unreadable="damaged database" if damaged else "can't be read",
+        tags=labels.tags,
+        note=labels.note,
+        pinned=labels.pinned,
+        labels_damaged=not labels.usable,
+    )

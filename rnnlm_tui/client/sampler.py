@@ -1,0 +1,232 @@
+"""SamplerClient: start a sampler process and generate text with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from typing import cast
+from uuid import uuid4
+
+from pydantic import BaseModel
+
+from rnnlm_tui.errors import InputError, RnnlmError, WorkerError, error_kind
+from rnnlm_tui.schema.protocol import (
+    CancelRequest,
+    LoadRequest,
+    SampleDone,
+    SampleFailed,
+    SamplePiece,
+    SampleRequest,
+    SamplerReady,
+    decode_line,
+    encode_line,
+)
+from rnnlm_tui.system.processes import dependent_environment, python_command
+
+LINE_BYTES = 64 << 20
+"""Longest line from a sampler: a complete long text."""
+START_SECONDS = 60.0
+
+SAMPLER_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""One thread: a training run needs the other cores."""
+
+Answer = SamplePiece | SampleDone | SampleFailed | SamplerReady
+
+
+class SamplerClient:
+    """Starts a sampler process and sends it requests. If it died, the next call starts a new one.
+
+    Args:
+        command: another process with the same protocol.
+    """
+
+    def __init__(self, command: Sequence[str] | None = None) -> None:
+        self._command = (
+            list(command) if command is not None else python_command("rnnlm_tui.worker.sampler")
+        )
+        self._process: asyncio.subprocess.Process | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: dict[str, asyncio.Queue[Answer | None]] = {}
+        self._last_words: deque[str] = deque(maxlen=20)
+        self._starting = asyncio.Lock()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the sampler is running and its output is open."""
+        return (
+            self._process is not None
+            and self._process.returncode is None
+            and bool(self._tasks)
+            and not self._tasks[0].done()
+        )
+
+    async def start(self) -> None:
+        """Start the sampler, if it isn't running, and wait for its first line; it then imports
+        torch.
+
+        Raises:
+            WorkerError: the sampler failed to start.
+        """
+        async with self._starting:
+            if self.alive:
+                return
+            await self.close()
+            self._last_words.clear()
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=dependent_environment(SAMPLER_SETTINGS),
+                limit=LINE_BYTES,
+            )
+            ready = self._waiting.setdefault("", asyncio.Queue())
+            self._tasks = [
+                asyncio.create_task(self._read_answers(self._process)),
+                asyncio.create_task(self._read_last_words(self._process)),
+            ]
+            try:
+                first = await asyncio.wait_for(ready.get(), START_SECONDS)
+            except TimeoutError:
+                await self.close()
+                raise WorkerError(
+                    f"the sampler did not start within {START_SECONDS:.0f} s"
+                ) from None
+            except asyncio.CancelledError:  # the caller was cancelled
+                await self.close()
+                raise
+            finally:
+                self._waiting.pop("", None)
+            if not isinstance(first, SamplerReady):
+                raise self._death()
+
+    async def generate(
+        self, request: SampleRequest
+    ) -> AsyncGenerator[SamplePiece | SampleDone, None]:
+        """Yield pieces of text as they are generated, then SampleDone. Leaving the iteration
+        cancels the request.
+
+        Raises:
+            RnnlmError: the sampler rejected the request; WorkerError if it died.
+        """
+        await self.start()
+        answers: asyncio.Queue[Answer | None] = asyncio.Queue()
+        self._waiting[request.id] = answers
+        finished = False
+        try:
+            await self._write(request)
+            while True:
+                answer = await answers.get()
+                if isinstance(answer, SamplePiece):
+                    yield answer
+                    continue
+                finished = True
+                if isinstance(answer, SampleDone):
+                    yield answer
+                    return
+                raise (
+                    self._death()
+                    if answer is None or isinstance(answer, SamplerReady)
+                    else as_error(answer)
+                )
+        finally:
+            if (
+                self._waiting.get(request.id) is answers
+            ):  # an unfinished iteration may be closed after another began with the same id
+                del self._waiting[request.id]
+            if not finished:
+                await self.cancel(request.id)
+
+    async def cancel(self, id: str) -> None:
+        """Cancel a request; its iteration ends with a SampleDone whose reason is `cancelled`."""
+        if self.alive:
+            with contextlib.suppress(WorkerError):  # it died: nothing to cancel
+                await self._write(CancelRequest(id=id))
+
+    async def load(self, checkpoint: str) -> None:
+        """Load a checkpoint before its first sample.
+
+        Raises:
+            RnnlmError: the checkpoint can't be used; WorkerError if the sampler died.
+        """
+        await self.start()
+        request = LoadRequest(id=uuid4().hex, checkpoint=checkpoint)
+        answers: asyncio.Queue[Answer | None] = asyncio.Queue()
+        self._waiting[request.id] = answers
+        try:
+            await self._write(request)
+            answer = await answers.get()
+        finally:
+            self._waiting.pop(request.id, None)
+        if isinstance(answer, SampleFailed):
+            raise as_error(answer)
+        if answer is None:
+            raise self._death()
+
+    async def close(self) -> None:
+        """Kill the sampler: it only reads, and would notice a request to exit late while it imports
+        torch or computes."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        await self._clear_away()
+
+    async def _clear_away(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self._process = None
+
+    async def _write(self, message: BaseModel) -> None:
+        process = self._process
+        if process is None or process.stdin is None or not self.alive:
+            raise self._death()
+        try:
+            process.stdin.write(encode_line(message))
+            await process.stdin.drain()
+        except (ConnectionError, RuntimeError) as error:
+            raise self._death() from error
+
+    async def _read_answers(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        try:
+            while line := await process.stdout.readline():
+                try:
+                    answer = cast(
+                        Answer,
+                        decode_line(line, SamplePiece, SampleDone, SampleFailed, SamplerReady),
+                    )
+                except InputError:
+                    self._last_words.append(
+                        line.decode("utf-8", "replace").rstrip()
+                    )  # not a message: output of a library
+                    continue
+                if answer.id in self._waiting:
+                    self._waiting[answer.id].put_nowait(answer)
+        finally:
+            for answers in self._waiting.values():
+                answers.put_nowait(None)
+
+    async def _read_last_words(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while line := await process.stderr.readline():
+            self._last_words.append(line.decode("utf-8", "replace").rstrip())
+
+    def _death(self) -> WorkerError:
+        code = None if self._process is None else self._process.returncode
+        words = next((line for line in reversed(self._last_words) if line.strip()), "")
+        how = "" if code is None else f" (exit code {code})"
+        return WorkerError(
+            f"the sampler exited{how}" + (f": {words}" if words else ""),
+            hint="the next sample starts it again",
+        )
+
+
+def as_error(failed: SampleFailed) -> RnnlmError:
+    """Convert a sampler's error message to an exception, by its exit code."""
+    return error_kind(failed.exit_code)(failed.message, hint=failed.hint)

@@ -1,0 +1,224 @@
+"""Build folders atomically: under a lock, renamed when complete. Leftovers are resumed or
+removed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
+
+TEMPORARY_PREFIX = ".tmp-"
+KEPT_SECONDS = 7 * 86_400.0
+"""An unfinished folder that wasn't resumed for this long is removed."""
+
+_WAIT_SECONDS = 0.2
+
+
+@contextmanager
+def building_folder(root: Path, name: str) -> Iterator[Path]:
+    """Create a locked temporary folder below `root`, and remove it at the end unless it was
+    renamed.
+
+    The lock distinguishes a folder in use from one that a dead process left.
+
+    Raises:
+        StorageError: `root` can't be written.
+    """
+    try:
+        with root_lock(root):
+            folder = root / f"{TEMPORARY_PREFIX}{name}-{secrets.token_hex(4)}"
+            folder.mkdir(mode=0o700)
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        raise StorageError(f"can't write to {root}: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None]) -> Iterator[bool]:
+    """Yield True while this process has exclusive access to `folder`; False once another process is
+    done.
+
+    The folder is created if missing. Its files are kept, so that the next process can resume.
+
+    Args:
+        is_done: whether the work is complete.
+        wait: called about five times a second while another process works; an exception stops
+            waiting.
+
+    Raises:
+        StorageError: the folder can't be created or locked.
+    """
+    while not is_done():
+        descriptor = _lock(folder)
+        if descriptor is not None:
+            try:
+                if not is_done():
+                    yield True
+                    return
+            finally:
+                with suppress(OSError):
+                    folder.rmdir()  # fails unless it is empty
+                os.close(descriptor)
+        else:
+            wait()
+            time.sleep(_WAIT_SECONDS)
+    yield False
+
+
+def _lock(folder: Path) -> int | None:
+    """Create a folder if missing, lock it and return its descriptor; None if another process holds
+    the lock."""
+    with _lock_errors(folder):
+        with root_lock(folder.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (
+                folder.stat().st_ino == os.fstat(descriptor).st_ino
+            ):  # a process that finished may have renamed it
+                return descriptor
+        os.close(descriptor)
+        return None
+
+
+@contextmanager
+def _lock_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"can't write or lock {folder}: {error.strerror or error}") from error
+
+
+def publish(folder: Path, target: Path) -> bool:
+    """Rename a finished folder to `target`; False if another process already created `target`."""
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if target.is_dir():
+            return False
+        raise StorageError(f"can't write {target}: {error.strerror or error}") from error
+    _sync(target.parent)
+    return True
+
+
+def empty(folder: Path) -> None:
+    """Remove all files in a folder claimed by this process."""
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def discard(folder: Path) -> None:
+    """Remove a damaged folder, renaming it first so that nobody opens it."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(_move_aside(folder), ignore_errors=True)
+
+
+def move_aside_unheld(folder: Path) -> Path:
+    """Rename a folder under its lock, so that no process builds in it, and return its new path.
+
+    Raises:
+        BlockingIOError: another process is building in it.
+        OSError: the folder doesn't exist or can't be renamed.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _move_aside(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _move_aside(folder: Path) -> Path:
+    return folder.rename(folder.parent / f"{TEMPORARY_PREFIX}{folder.name}-{secrets.token_hex(4)}")
+
+
+def sweep(root: Path) -> None:
+    """Remove leftovers of dead processes below `root`, except for preparations that can be resumed.
+
+    Raises:
+        StorageError: `root` can't be read or locked.
+    """
+    if not root.is_dir():
+        return
+    try:
+        with root_lock(root):
+            for folder in root.glob(f"{TEMPORARY_PREFIX}*"):
+                if folder.is_dir() and not is_held(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+            for folder in root.glob(f"{UNFINISHED_PREFIX}*"):
+                if (
+                    folder.is_dir()
+                    and time.time() - folder.stat().st_mtime > KEPT_SECONDS
+                    and not is_held(folder)
+                ):
+                    shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"can't read or lock {root}: {error.strerror or error}") from error
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Replace a file atomically."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    temporary.replace(path)
+
+
+@contextmanager
+def root_lock(root: Path) -> Iterator[None]:
+    """Lock `root` for a moment: until a new folder is locked, or until a corpus is recorded as
+    used.
+
+    Raises:
+        StorageError: `root` can't be created or locked.
+    """
+    with _lock_errors(root):
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(root, os.O_RDONLY)
+    try:
+        with _lock_errors(root):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is building in the folder."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,188 @@
+"""The manifest of a prepared corpus, stored next to its token files."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig
+from rnnlm_tui.schema.formatting import counted
+
+MANIFEST_NAME = "manifest.json"
+CORPUS_FORMAT = 1
+"""Increased when the files or how they are made change; older corpora are then prepared again."""
+
+FEW_TOKENS = 2_000
+"""A smaller validation set gets a warning: with 2,000 tokens, the standard error of the mean loss
+is
+about 0.05 nats.
+"""
+
+BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news")
+"""Values of `corpus.source` that aren't paths; `news` is downloaded on first use."""
+
+SET_SOURCE = "--set corpus.source=PATH"
+"""How hints name another text; the app replaces it with its own words."""
+
+FOLDER_DIGITS = 16
+"""Length of a prepared corpus's folder name: the first digits of its hash."""
+
+UNFINISHED_PREFIX = ".unfinished-"
+"""Prefix of an unfinished preparation's folder, followed by the name of the finished corpus."""
+
+UNFINISHED_NAME = "unfinished.json"
+"""The file in that folder with the source and the progress."""
+
+TextLayout = Literal["sentences", "lines", "raw"]
+"""`corpus.layout` with `auto` resolved."""
+
+EosText = Literal["\n", " ", ""]
+"""The end token as text: a line break, a space in running text, or nothing at the end of a raw
+document."""
+
+PREVIEWED_LINES, PREVIEWED_CHARACTERS = 8, 200
+"""How many lines of a text are shown as tokens, and how many characters of each."""
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class SplitFacts(BaseModel):
+    """One split of a prepared corpus."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    documents: int
+    sentences: int
+    tokens: int
+    bytes: int
+    """UTF-8 bytes of the text, plus one for each sentence or line that gets an end token."""
+
+
+class PreparedFrom(BaseModel):
+    """Other settings that lead to the same prepared corpus, such as another path of the text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+
+
+class CorpusManifest(BaseModel):
+    """A prepared corpus. The manifest is written last: a folder without it is unfinished."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = CORPUS_FORMAT
+    hash: str
+    """SHA-256 of the text, tokenizer, settings and rules, without paths. The folder's name is its
+    first 16 digits."""
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+    title: str
+    """Display name, such as `57 State of the Union addresses`."""
+    source_hash: str
+    """SHA-256 of the source."""
+    vocab_size: int
+    token_dtype: Literal["uint16", "uint32"]
+    eos_id: int | None
+    """The token after a sentence, a line, or a document of raw text; None without end tokens."""
+    pad_id: int
+    eos_text: EosText
+    """The end token as text."""
+    layout: TextLayout = "sentences"
+    """The layout used, with `auto` resolved."""
+    layout_reason: str = ""
+    """Why `auto` chose this layout; empty if the user chose it."""
+    splits: dict[Split, SplitFacts]
+    bigram: dict[str, float]
+    """Loss of the bigram baseline in nats per token, by `baseline_key`."""
+    source_loss: float | None = None
+    """Entropy of a generated source in nats per token, the lower bound of any model's loss."""
+    notes: tuple[str, ...] = ()
+    """Notes for the user, such as lines that were cut and words outside the vocabulary."""
+    created: float
+    also: tuple[PreparedFrom, ...] = ()
+    """Other settings that lead to the same files."""
+    first_lines: tuple[tuple[str, ...], ...] = ()
+    """The first units of the training text, split into tokens; empty in corpora of earlier
+    versions."""
+    enlarged: bool = False
+    """Whether the validation or test set was enlarged, because its fraction would have been too
+    small."""
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """The stored notes and a warning about a small validation set."""
+        tokens = self.splits["validation"].tokens
+        noisy = (
+            f"the validation set has only {counted(tokens, 'token')}: the loss that selects the"
+            " best checkpoint is noisy"
+        )
+        return (*self.notes, noisy) if tokens < FEW_TOKENS else self.notes
+
+    @property
+    def folder(self) -> str:
+        """The folder's name, also shown by `rnnlm-tui corpus`."""
+        return self.hash[:FOLDER_DIGITS]
+
+    def is_from(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> bool:
+        """Whether these settings lead to this corpus; fields without an effect are ignored."""
+        wanted = effective_settings(corpus, tokenizer)
+        known = [
+            (self.corpus, self.tokenizer),
+            *((other.corpus, other.tokenizer) for other in self.also),
+        ]
+        if corpus.layout in (
+            "auto",
+            "sentences",
+        ):  # corpora of earlier versions have no layout and match both
+            known = [
+                (
+                    (
+                        held
+                        if "layout" in held.model_fields_set
+                        else held.model_copy(update={"layout": corpus.layout})
+                    ),
+                    other,
+                )
+                for held, other in known
+            ]
+        return any(effective_settings(*settings) == wanted for settings in known)
+
+
+def effective_settings(
+    corpus: CorpusConfig, tokenizer: TokenizerConfig
+) -> dict[str, dict[str, object]]:
+    """The settings that affect the prepared files, as JSON values."""
+    return {
+        "corpus": corpus.model_dump(mode="json", exclude=unused_corpus_fields(corpus)),
+        "tokenizer": tokenizer.model_dump(mode="json", exclude=unused_tokenizer_fields(tokenizer)),
+    }
+
+
+def unused_corpus_fields(corpus: CorpusConfig) -> set[str]:
+    """Corpus fields that don't affect the prepared files.
+
+    They include the layout `sentences`, so that corpora from before that setting keep their hash.
+    """
+    layout = (
+        {"layout"} if corpus.layout == "sentences" or corpus.source in BUILT_IN_SOURCES else set()
+    )
+    return layout | (
+        {"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"}
+    )
+
+
+def unused_tokenizer_fields(tokenizer: TokenizerConfig) -> set[str]:
+    """Tokenizer fields that its kind ignores."""
+    return (set() if tokenizer.kind == "pretrained" else {"name"}) | (
+        {"vocab_size"} if tokenizer.kind == "byte" else set()
+    )
+
+
+def baseline_key(split: Split, data_mode: DataMode, context_length: int) -> str:
+    """The key of a loss in `CorpusManifest.bigram`, such as `test.stream.0` or
+    `validation.sentences.30`."""
+    return f"{split}.{data_mode}.{context_length if data_mode == 'sentences' else 0}"

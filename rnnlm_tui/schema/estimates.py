@@ -1,0 +1,503 @@
+"""Estimates from a config alone: parameters, steps, FLOPs and checkpoint sizes.
+
+Estimate a training worker's peak memory from its config.
+
+On a CPU, the estimate is within 15 % of the measured peak of the process. On a GPU it counts only
+tensors, with the same constants, and was not measured.
+
+Parameters and multiply-adds of one recurrent layer, by cell.
+
+Chunk sizes for logits and token ids, used by the engine and by memory estimates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, lcm
+from types import MappingProxyType
+
+from rnnlm_tui.errors import ConfigError, Problem
+from rnnlm_tui.schema.config import CellType, ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.protocol import Fact
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSize:
+    """The size of one layer."""
+
+    weights: int
+    """Parameters used in matmuls: one multiply-add per token each."""
+    other_parameters: int
+    """Biases and others whose cost is negligible."""
+    other_products: int = 0
+    """Multiply-adds per token without parameters: updating and reading a matrix memory."""
+
+    @property
+    def parameters(self) -> int:
+        return self.weights + self.other_parameters
+
+
+def _elman(inputs: int, hidden: int, _heads: int) -> LayerSize:
+    """W with H·E, U with H·H and a bias with H parameters."""
+    return LayerSize(hidden * (inputs + hidden), hidden)
+
+
+def _lstm(inputs: int, hidden: int, _heads: int) -> LayerSize:
+    """Four gates (input, forget, candidate, output), each the size of an Elman layer."""
+    return LayerSize(4 * hidden * (inputs + hidden), 4 * hidden)
+
+
+def _gru(inputs: int, hidden: int, _heads: int) -> LayerSize:
+    """Three gates (reset, update, candidate) with two biases each, as in torch: the candidate's
+    second bias is
+    inside the reset product.
+    """
+    return LayerSize(3 * hidden * (inputs + hidden), 6 * hidden)
+
+
+def _mingru(inputs: int, hidden: int, _heads: int) -> LayerSize:
+    """A gate and a candidate from the input alone, with one bias each."""
+    return LayerSize(2 * hidden * inputs, 2 * hidden)
+
+
+def _minlstm(inputs: int, hidden: int, _heads: int) -> LayerSize:
+    """Two gates and a candidate from the input alone, with one bias each."""
+    return LayerSize(3 * hidden * inputs, 3 * hidden)
+
+
+def _slstm(inputs: int, hidden: int, heads: int) -> LayerSize:
+    """Four gates (candidate, input, forget, output), whose recurrent weights connect units of a
+    head only."""
+    return LayerSize(4 * hidden * (inputs + hidden // heads), 4 * hidden)
+
+
+def _mlstm(inputs: int, hidden: int, heads: int) -> LayerSize:
+    """Query, key, value and output gate with H units each, and two gates per head. Each head's
+    memory of
+    (H/heads)² numbers is written and read once per token.
+    """
+    gates = 4 * hidden + 2 * heads
+    return LayerSize(gates * inputs, gates, 2 * hidden * (hidden // heads))
+
+
+CELL_SIZES: Mapping[str, Callable[[int, int, int], LayerSize]] = MappingProxyType(
+    {
+        "elman": _elman,
+        "lstm": _lstm,
+        "gru": _gru,
+        "mingru": _mingru,
+        "minlstm": _minlstm,
+        "slstm": _slstm,
+        "mlstm": _mlstm,
+    }
+)
+"""For each `cell_type`, the layer's size from (E, H, heads)."""
+
+
+WARMUP = "schedule.warmup_steps"
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """Trained parameters by part; a tied matrix counts only in `embedding`."""
+
+    embedding: int
+    layers: tuple[int, ...]
+    output: int
+
+    @property
+    def total(self) -> int:
+        return self.embedding + sum(self.layers) + self.output
+
+
+def layer_sizes(model: ModelConfig) -> tuple[LayerSize, ...]:
+    """The sizes of the recurrent layers, from the first to the last."""
+    widths = [model.embedding_dim] + [model.hidden_size] * model.num_layers
+    return tuple(
+        CELL_SIZES[model.cell_type](inputs, hidden, model.num_heads)
+        for inputs, hidden in pairwise(widths)
+    )
+
+
+def parameter_count(model: ModelConfig, vocab_size: int) -> ParameterCount:
+    """Parameters of the model, as `engine.model` builds it."""
+    layers = tuple(size.parameters for size in layer_sizes(model))
+    matrix = 0 if model.tie_weights else model.hidden_size * vocab_size
+    return ParameterCount(
+        embedding=vocab_size * model.embedding_dim, layers=layers, output=matrix + vocab_size
+    )
+
+
+def flops_per_token(model: ModelConfig, vocab_size: int) -> int:
+    """FLOPs per training token: 6 for each multiply-add in a matmul (2 forward, 4 backward)."""
+    recurrent = sum(size.weights + size.other_products for size in layer_sizes(model))
+    return 6 * (recurrent + model.hidden_size * vocab_size)
+
+
+def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) -> int:
+    """Optimizer steps per epoch, as `engine.batches` makes them; the last step may be smaller."""
+    training = config.training
+    if training.data_mode == "stream":
+        return max(1, ceil(max(1, (train_tokens - 1) // training.batch_size) / training.bptt))
+    return max(1, ceil(train_sentences / training.batch_size))
+
+
+def smallest_training_split(training: TrainingConfig) -> int:
+    """Smallest training split that fills a batch, in tokens (stream mode) or sentences (sentence
+    mode)."""
+    return training.batch_size * (2 if training.data_mode == "stream" else 1)
+
+
+def total_steps(config: RunConfig, per_epoch: int) -> int:
+    """Steps of the whole run: `max_steps` if given, else the steps of all epochs."""
+    return config.training.max_steps or config.training.epochs * per_epoch
+
+
+def planned_warmup(config: RunConfig, steps: int) -> int:
+    """Warm-up steps in a run of `steps`: as configured, or a tenth if the preset's default is too
+    long."""
+    return _warmup(config.schedule.warmup_steps, config.preset, steps)
+
+
+def warmup_note(config: RunConfig, steps: int | None) -> str:
+    """A note if the warm-up was shortened; empty if it wasn't, or if `steps` is unknown."""
+    preset = config.schedule.warmup_steps
+    if steps is None or (planned := planned_warmup(config, steps)) == preset:
+        return ""
+    if not planned:
+        return f"no warm-up: the run has {counted(steps, 'step')}, the preset's warm-up {preset:,}"
+    return (
+        f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run: the preset's warm-up"
+        f" has {counted(preset, 'step')}, the run {steps:,}"
+    )
+
+
+def check_warmup(config: RunConfig, steps: int | None) -> None:
+    """Check that a warm-up set by the user is shorter than the run.
+
+    Args:
+        steps: length of the run; None if unknown.
+
+    Raises:
+        ConfigError: the warm-up is not below the run's steps.
+    """
+    problem = (
+        None
+        if steps is None
+        else warmup_problem(config.schedule.warmup_steps, config.preset, steps)
+    )
+    if problem is not None:
+        raise ConfigError([problem])
+
+
+def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:
+    """The problem with a warm-up in a run of `steps`; None if it fits or is the preset's
+    default."""
+    if _warmup(warmup, preset, steps) < max(steps, 1):
+        return None
+    return Problem(
+        WARMUP,
+        f"is {warmup:,}, must be below the run's {counted(steps, 'step')}",
+        f"a tenth would be {steps // 10:,}",
+    )
+
+
+def _warmup(warmup: int, preset: str, steps: int) -> int:
+    default = PRESETS[preset].schedule.warmup_steps if preset in PRESETS else None
+    return steps // 10 if warmup >= steps and warmup == default else warmup
+
+
+def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adamw") -> int:
+    """Size of a checkpoint: weights and, with AdamW, two moments, all float32."""
+    return (
+        (3 if algorithm == "adamw" else 1) * FLOAT_BYTES * parameter_count(model, vocab_size).total
+    )
+
+
+def kept_checkpoints(config: RunConfig, steps: int | None) -> int:
+    """The most checkpoints on disk at the end of a run: the newest, the best and those always kept.
+
+    Checkpoints are saved when due, at the end, and at each new best evaluation, which may be every
+    one.
+
+    Args:
+        steps: length of the run; None if unknown.
+    """
+    newest = config.checkpoint.keep_last + 1
+    if steps is None:
+        return newest
+    written = _multiples(steps - 1, config.checkpoint.every, config.evaluation.every) + 1
+    keep_every = config.checkpoint.keep_every
+    for_good = (
+        _multiples(
+            steps,
+            lcm(config.checkpoint.every, keep_every),
+            lcm(config.evaluation.every, keep_every),
+        )
+        if keep_every
+        else 0
+    )
+    return min(newest + for_good, written)
+
+
+def _multiples(up_to: int, one: int, other: int) -> int:
+    """How many numbers from 1 to `up_to` are multiples of either; 0 has no multiples."""
+    return sum(up_to // every for every in (one, other) if every) - (
+        up_to // lcm(one, other) if one and other else 0
+    )
+
+
+CHUNK_BYTES = 24_000_000
+"""Logits are computed in chunks of this size on a CPU; half of it would cost a tenth of the speed
+(measured)."""
+
+GPU_CHUNK_BYTES = 256_000_000
+"""The chunk size on a GPU, whose matmuls need more rows (calculated, not measured)."""
+
+SMALLEST_CHUNK = 64
+"""Fewest rows in a chunk, for any vocabulary."""
+
+WINDOW_CHUNK, LONGEST_WHOLE_WINDOW = 128, 256
+"""mLSTM computes a window as one T x T matrix per head; windows of 256 steps or more are computed
+in
+chunks, because the matrix grows quadratically.
+"""
+
+EVALUATED_STREAMS, EVALUATED_WINDOW, EVALUATED_SENTENCES = 16, 128, 128
+"""Shape of evaluation batches: streams and their time steps, or sentences."""
+
+RESIDENT_SHARE = 0.25
+"""Largest fraction of a GPU's free memory for token ids."""
+
+
+def chunk_rows(vocab_size: int, chunk_bytes: int = CHUNK_BYTES, number_bytes: int = 4) -> int:
+    """Rows of a chunk for logits with `number_bytes` per number."""
+    return max(SMALLEST_CHUNK, chunk_bytes // (vocab_size * number_bytes))
+
+
+MIB = 2**20
+PROCESS_BYTES = 335 * MIB
+"""Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on
+Linux)."""
+LIVE_CHUNKS = 2
+"""The chunk of logits, and a copy in another memory layout for its matmul."""
+LIVE_MATRICES = 3
+"""Matrices of the output matrix's size during the loss: a transposed copy, the gradient, and a
+chunk's part of it."""
+SLACK = 1.15
+"""Factor for memory fragmentation (measured)."""
+DROPPED = 1.5
+"""Numbers per unit that dropout keeps (measured)."""
+SENTENCE_BYTES, ORDER_BYTES = 12, 8
+"""Bytes per sentence for its offset and length, and for its position in a shuffled epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellMemory:
+    """Numbers that a layer keeps for each position of a step, for forward and backward."""
+
+    per_unit: float
+    """Numbers per hidden unit."""
+    per_pair: float = 0.0
+    """Numbers per head and earlier position, for matrices of T x T."""
+
+
+CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
+    {
+        "elman": CellMemory(2),
+        "lstm": CellMemory(17.5),
+        "gru": CellMemory(6.5),
+        "mingru": CellMemory(7),
+        "minlstm": CellMemory(10.5),
+        "slstm": CellMemory(19.5),
+        "mlstm": CellMemory(21, 2.3),
+    }
+)
+"""Measured on a CPU with 9,000 positions and 256 units, without dropout."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryParts:
+    """Memory in bytes by part: permanent parts, and those of a step, an evaluation or a
+    checkpoint."""
+
+    process: int
+    """The process without a model; 0 on a GPU, where only tensors count."""
+    weights: int
+    moments: int
+    """AdamW's two moments."""
+    activations: int
+    """Activations of embedding, layers and dropout that the backward pass needs."""
+    head: int
+    """Chunks of logits, copies of the output matrix and its gradient during the loss."""
+    gradients: int
+    """Gradients of all weights after the backward pass, when `head` is free again."""
+    corpus: int
+    """Sentence offsets and lengths (sentence mode); on a GPU the token ids. Memory-mapped token
+    files
+    don't count, because the system can reclaim their pages.
+    """
+    evaluation: int
+    """Logits during an evaluation."""
+    saving: int
+    """Copies during a checkpoint; on a GPU run they are in CPU memory."""
+
+    @property
+    def step(self) -> int:
+        return self.activations + max(self.head, self.gradients)
+
+    @property
+    def total(self) -> int:
+        return (
+            self.process
+            + self.corpus
+            + self.weights
+            + self.moments
+            + max(self.step, self.evaluation, self.saving)
+        )
+
+    @property
+    def between_steps(self) -> int:
+        """Memory while a checkpoint is written."""
+        return self.process + self.corpus + self.weights + self.moments + self.saving
+
+
+def positions_per_step(config: RunConfig) -> int:
+    """Tokens of a full step, including padding."""
+    training = config.training
+    return training.batch_size * _length(config)
+
+
+def memory_parts(
+    config: RunConfig,
+    vocab_size: int,
+    *,
+    sentences: int = 0,
+    on_gpu: bool = False,
+    resident_tokens: int = 0,
+) -> MemoryParts:
+    """Estimate the peak memory by part.
+
+    Args:
+        sentences: number of training sentences.
+        resident_tokens: number of training tokens stored in GPU memory.
+    """
+    training = config.training
+    model = config.model
+    weights = FLOAT_BYTES * parameter_count(model, vocab_size).total
+    moments = 2 * weights if config.optimizer.algorithm == "adamw" else 0
+    matrix = FLOAT_BYTES * vocab_size * model.hidden_size
+    positions = positions_per_step(config)
+    evaluated = (
+        EVALUATED_STREAMS * EVALUATED_WINDOW
+        if training.data_mode == "stream"
+        else EVALUATED_SENTENCES * _length(config)
+    )
+    rows = chunk_rows(vocab_size, GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES)
+    logits = FLOAT_BYTES * vocab_size * min(positions, rows)
+    index = (
+        0
+        if training.data_mode == "stream"
+        else sentences * (SENTENCE_BYTES + ORDER_BYTES * training.shuffle)
+    )
+    return MemoryParts(
+        process=0 if on_gpu else PROCESS_BYTES,
+        weights=weights,
+        moments=moments,
+        activations=FLOAT_BYTES * round(positions * _numbers_per_position(model, _length(config))),
+        head=round(SLACK * (LIVE_CHUNKS * logits + LIVE_MATRICES * matrix)),
+        # A tied matrix has two gradients before they are added; word dropout copies the embedding.
+        gradients=weights
+        + (matrix if model.tie_weights else 0)
+        + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
+        corpus=FLOAT_BYTES * resident_tokens if on_gpu else index,
+        evaluation=FLOAT_BYTES * LIVE_CHUNKS * vocab_size * min(evaluated, rows),
+        saving=0 if on_gpu else max(weights, moments),
+    )
+
+
+def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str, Fact]:
+    """The settings that determine memory: configs with the same shape need the same."""
+    model, training = (
+        config.model.model_dump(mode="json", exclude={"initialization", "init_scale"}),
+        config.training,
+    )
+    length = (
+        {"bptt": training.bptt}
+        if training.data_mode == "stream"
+        else {"context_length": training.context_length, "sentences": sentences}
+    )
+    how = {
+        "precision": training.precision,
+        "matmul": training.matmul,
+        "cuda_graphs": training.cuda_graphs,
+        "deterministic": training.deterministic,
+    }
+    return {
+        "vocab_size": vocab_size,
+        **model,
+        "algorithm": config.optimizer.algorithm,
+        "data_mode": training.data_mode,
+        "batch_size": training.batch_size,
+        **length,
+        **how,
+    }
+
+
+def largest_fitting_batch(
+    config: RunConfig,
+    vocab_size: int,
+    available: int,
+    *,
+    sentences: int = 0,
+    on_gpu: bool = False,
+    resident_tokens: int = 0,
+) -> int | None:
+    """The largest batch size up to the config's that fits into `available` bytes; None if none
+    does."""
+
+    def fits(batch: int) -> bool:
+        training = config.training.model_copy(update={"batch_size": batch})
+        return (
+            memory_parts(
+                config.model_copy(update={"training": training}),
+                vocab_size,
+                sentences=sentences,
+                on_gpu=on_gpu,
+                resident_tokens=resident_tokens,
+            ).total
+            <= available
+        )
+
+    if not fits(1):
+        return None
+    low, high = 1, config.training.batch_size
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _length(config: RunConfig) -> int:
+    training = config.training
+    return training.bptt if training.data_mode == "stream" else training.context_length - 1
+
+
+def _numbers_per_position(model: ModelConfig, length: int) -> float:
+    """Numbers kept for the backward pass per position; dropout keeps its mask, and temporarily its
+    result."""
+    dropped = DROPPED if model.dropout else 0.0
+    cell = CELL_MEMORY[model.cell_type]
+    numbers = (1 + dropped) * model.embedding_dim
+    looked_back = length if length < LONGEST_WHOLE_WINDOW else WINDOW_CHUNK
+    numbers += model.num_layers * (
+        (cell.per_unit + dropped) * model.hidden_size
+        + cell.per_pair * looked_back * model.num_heads
+    )
+    return numbers + model.hidden_size

@@ -1,0 +1,384 @@
+"""Format numbers for display: `3,751`, `27.6k`, `8.1e-4`, `24 s left ±3`, `1 min 39 s`, `39 MB`, `2
+h`.
+
+Parse decimal numbers typed by the user, and suggest corrections for invalid ones.
+
+Texts about a run's device: `bf16 matmul`, `other processes use 1.0 of 2 cores`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.errors import DeviceError
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.summary import RunSummary
+
+
+NOTHING = "–"
+"""Shown for a missing value."""
+
+GIB = 2**30
+LARGEST_WRITTEN_OUT = 1e9
+"""Numbers from here on are written like `1.2e36`, even with fixed decimals."""
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def count(value: float | None) -> str:
+    """An integer with thousands separators: `3,751`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return _infinite(value) or f"{round(value):,}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A count with its noun: `1 step`, `3,751 steps`; `plural` for irregular plurals."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def first_of(words: Sequence[str], most: int) -> str:
+    """The first `most` words and the number of others: `a, b and 3 more`."""
+    rest = len(words) - most
+    return ", ".join(words[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def short(value: float | None) -> str:
+    """A number in three significant digits with k, M, G or T: `543k`, `27.6k`, `1.2M`, `812`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if sign := _infinite(value):
+        return sign
+    if value == 0:
+        return "0"
+    if abs(value) >= 999.5e12:
+        return scientific(value)
+    scaled, letter = next(
+        (value / 1000**index, letter)
+        for index, letter in enumerate(("", "k", "M", "G", "T"))
+        if abs(value) < 999.5 * 1000**index
+    )
+    if abs(scaled) >= 99.95 or (not letter and abs(scaled) >= 9.995):
+        return f"{scaled:,.0f}{letter}"
+    text = f"{scaled:.1f}" if letter or abs(scaled) >= 9.995 else f"{scaled:.2f}"
+    return (text.rstrip("0").rstrip(".") if letter else text) + letter
+
+
+def figure(value: float | None, digits: int | None = None) -> str:
+    """A measured number such as a loss or a perplexity: `2,003`, `443`, `58.1`, `3.93`, `8.1e-4`,
+    `1.2e36`.
+
+    Args:
+        digits: number of decimals; None for about three significant digits.
+    """
+    if value is None or math.isnan(value):
+        return NOTHING
+    if sign := _infinite(value):
+        return sign
+    if digits is not None and (not value or 10**-digits <= abs(value) < LARGEST_WRITTEN_OUT):
+        return f"{value:,.{digits}f}"
+    size = abs(value)
+    if size >= 1e6:
+        return scientific(value)
+    if size >= 99.95:
+        return f"{value:,.0f}"
+    if size >= 9.995:
+        return f"{value:.1f}"
+    if size >= 0.00995 or size == 0:
+        return f"{value:.2f}"
+    return scientific(value)
+
+
+def scientific(value: float | None, digits: int = 1) -> str:
+    """A number such as a learning rate: `8.1e-4`, `4e-3`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if sign := _infinite(value):
+        return sign
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction between 0 and 1 as `79 %`; never `100 %` below 1."""
+    if fraction is None or math.isnan(fraction):
+        return NOTHING
+    return f"{99 if 0.99 < fraction < 1 else round(fraction * 100)} %"
+
+
+def share(fraction: float | None) -> str:
+    """A fraction in percent, never rounded to 0: `12 %`, `0.2 %`, `0.04 %`."""
+    if fraction is None or not 0 < fraction < 0.0095:
+        return percent(fraction)
+    return f"{fraction * 100:.1g} %" if fraction > 1e-6 else f"{scientific(fraction * 100, 0)} %"
+
+
+def unknown_share_text(fraction: float | None) -> str:
+    """`4 % unknown`, the fraction of unknown tokens; empty if there are none or they weren't
+    counted."""
+    return f"{share(fraction)} unknown" if fraction else ""
+
+
+def bits_per_byte_text(
+    bits: float | None, unknown_share: float | None, *, digits: int = 2, unit: str = "bits a byte"
+) -> str:
+    """`1.54 bits a byte, 0.04 % unknown`, or `no bits a byte: 4 % unknown`; empty if neither is
+    known."""
+    unknown = unknown_share_text(unknown_share)
+    if bits is None:
+        return f"no {unit}: {unknown}" if unknown else ""
+    return f"{figure(bits, digits)} {unit}" + (f", {unknown}" if unknown else "")
+
+
+def change(value: float | None) -> str:
+    """A difference with a sign: `−14.9`, `+0.3`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{'−' if value < 0 else '+'}{figure(abs(value))}"
+
+
+def duration(seconds: float | None) -> str:
+    """`24 s`, `1 min 39 s`, `2 h 05 min`, `3 d 04 h`; with tenths below two seconds: `0.4 s`."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    seconds = max(0.0, seconds)
+    if 0 < seconds < 1.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE:02d} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR:02d} h"
+
+
+def about(seconds: float | None) -> str:
+    """An estimated duration: `≈ 2 min 05 s`."""
+    return (
+        NOTHING
+        if seconds is None or not math.isfinite(seconds)
+        else f"≈ {duration(round(seconds))}"
+    )
+
+
+def time_left(seconds: float | None, margin: float | None = None) -> tuple[str, str]:
+    """The time left and its margin: (`24 s left`, `±3`), separate because only the first is bright.
+
+    The margin is in the last unit of the time left.
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return "time left unknown", ""
+    left = f"{duration(round(seconds))} left"
+    if margin is None or not math.isfinite(margin):
+        return left, ""
+    unit = 1 if seconds < HOUR else MINUTE if seconds < DAY else HOUR
+    rounded = round(margin / unit)
+    return left, f"±{rounded}" if rounded else ""
+
+
+def age(seconds: float | None) -> str:
+    """How long ago, in one unit: `now`, `40 s`, `5 min`, `2 h`, `1 d`."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 10:
+        return "now"
+    if seconds < MINUTE:
+        return f"{int(seconds)} s"
+    if seconds < HOUR:
+        return f"{int(seconds // MINUTE)} min"
+    if seconds < DAY:
+        return f"{int(seconds // HOUR)} h"
+    return f"{int(seconds // DAY)} d"
+
+
+def epoch_of(epoch: float, epochs: float | None) -> tuple[str, str]:
+    """The epoch and the number of epochs with matching decimals: `6.3` of `8`, `0.00023` of
+    `0.00046`.
+
+    The second text is empty if the number of epochs is unknown.
+    """
+    if not epochs:
+        return f"{epoch:.1f}", ""
+    if epochs < 0.01:
+        decimals = 1 - math.floor(math.log10(epochs))
+        return f"{min(epoch, epochs):.{decimals}f}", f"{epochs:.{decimals}f}"
+    whole = f"{round(epochs, 2):g}"
+    return f"{min(epoch, epochs):.{max(1, len(whole.partition('.')[2]))}f}", whole
+
+
+def gib(size: float | None) -> str:
+    """Memory in GiB without the unit: `0.6`, `4.7`, `23`."""
+    if size is None or math.isnan(size):
+        return NOTHING
+    value = size / GIB
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def memory(size: float | None) -> str:
+    """Memory: `0.6 GiB`, or `62 MiB` below a tenth of a GiB."""
+    if size is None or math.isnan(size):
+        return NOTHING
+    return f"{size / 2**20:.0f} MiB" if size < 0.095 * GIB else f"{gib(size)} GiB"
+
+
+def disk(size: float | None) -> str:
+    """Disk space in decimal units: `39 MB`, `212 GB`, `1.2 TB`."""
+    if size is None or math.isnan(size):
+        return NOTHING
+    value, unit = float(size), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
+
+
+def _infinite(value: float) -> str:
+    return ("∞" if value > 0 else "−∞") if math.isinf(value) else ""
+
+
+DECIMAL = re.compile(
+    r"[+-]?(?=\.?\d)(?P<whole>0|[1-9]\d*|[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:_\d{3})+|)(?P<fraction>\.\d*)?(?P<exponent>e[+-]?\d+)?",
+    re.ASCII | re.IGNORECASE,
+)
+_MOST_DIGITS = 300
+"""Longer integers are above every bound, and Python refuses to parse more than 4,300 digits."""
+
+
+def read_number(text: str) -> int | float | None:
+    """Parse a decimal number, with or without thousands separators; None if invalid or too
+    large."""
+    found = DECIMAL.fullmatch(text)
+    if found is None or len(found["whole"]) > _MOST_DIGITS:
+        return None
+    plain = re.sub("[,_]", "", text)
+    if found["fraction"] is None and found["exponent"] is None:
+        return int(plain)
+    number = float(plain)
+    return number if isfinite(number) else None
+
+
+def is_infinite(text: str) -> bool:
+    """Whether the text is inf, nan or a number too large for a float."""
+    return re.fullmatch(r"[+-]?(inf(inity)?|nan)", text, re.ASCII | re.IGNORECASE) is not None or (
+        DECIMAL.fullmatch(text) is not None and read_number(text) is None
+    )
+
+
+def number_hint(text: str, *, whole: bool) -> str:
+    """What to write instead of an invalid number; empty if that isn't clear."""
+    text = text.strip()
+    if len(text) > _MOST_DIGITS:
+        return ""
+    if re.fullmatch(r"[+-]?0[xob][0-9a-f_]+", text, re.ASCII | re.IGNORECASE):
+        try:
+            return f"write {int(text, 0)}: only decimal numbers are supported"
+        except ValueError:
+            return ""
+    if (plain := text.replace("\u2212", "-")) != text:
+        return _suggestion(plain, "the minus sign is -")
+    if (
+        not text.isascii()
+        and (
+            plain := "".join(
+                str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text
+            )
+        )
+        != text
+    ):
+        return _suggestion(plain, "only the digits 0 to 9 are supported")
+    if re.fullmatch(r"[+-]?0+\d+(\.\d*)?", text, re.ASCII):
+        return _suggestion(re.sub(r"0+(?=\d)", "", text, count=1), "")
+    if re.fullmatch(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", text, re.ASCII) and not (
+        whole and "." not in text
+    ):
+        return _suggestion(text.replace(".", "").replace(",", "."), "use a decimal point")
+    if whole and re.fullmatch(r"[+-]?\d+,\d{1,2}", text, re.ASCII):  # 3,5 may be 3.5 or 35
+        return "thousands are separated in groups of three, as in 1,000"
+    if re.fullmatch(r"[+-]?\d+([,_]\d+)+", text, re.ASCII):
+        return _suggestion(
+            re.sub("[,_]", "", text), "thousands are separated in groups of three, as in 1,000"
+        )
+    if re.fullmatch(
+        r"[+-]?\d{1,3}([ '’\u00a0\u2009\u202f]\d{3})+|[+-]?[1-9]\d{0,2}(\.\d{3})+", text
+    ):
+        return _suggestion(
+            re.sub(r"[^\d+-]", "", text), "thousands are separated by a comma, as in 1,000"
+        )
+    number = read_number(text)
+    if whole and isinstance(number, float):
+        return f"write {int(number)}" if number.is_integer() and abs(number) < 1e15 else ""
+    return f"write {text} without quotes" if number is not None else ""
+
+
+def _suggestion(plain: str, why: str) -> str:
+    return f"write {plain}{': ' if why else ''}{why}" if read_number(plain) is not None else ""
+
+
+CELL_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "elman": "Elman",
+        "lstm": "LSTM",
+        "gru": "GRU",
+        "mingru": "minGRU",
+        "minlstm": "minLSTM",
+        "slstm": "sLSTM",
+        "mlstm": "mLSTM",
+    }
+)
+"""Display names of the cells."""
+
+
+def arithmetic(summary: RunSummary) -> str:
+    """`float32`, `bf16 matmul`, `TF32 matmul` or `bf16 layers`; empty until the worker reports
+    it."""
+    if summary.matmul is None and summary.precision is None:
+        return ""
+    rounded = "TF32" if (summary.device or "").startswith("cuda") else "bf16"
+    if summary.precision == "bf16":
+        return "bf16 layers"
+    return f"{rounded} matmul" if summary.matmul == "medium" else "float32"
+
+
+def device_text(summary: RunSummary) -> str:
+    """`cpu, 2 threads, bf16 matmul`; empty before the first attempt."""
+    return ", ".join(part for part in (summary.device, arithmetic(summary)) if part)
+
+
+def other_load_text(summary: RunSummary, *, short: bool = False) -> str:
+    """`other processes use 1.0 of 2 cores`, or `others use …`; empty if that doesn't slow the
+    run."""
+    if summary.others_cores is None or summary.cores is None:
+        return ""
+    held = (
+        f"{summary.others_cores:.1f}"
+        if summary.others_cores < 9.95
+        else f"{summary.others_cores:.0f}"
+    )
+    return (
+        f"{'others' if short else 'other processes'} use {held} of {counted(summary.cores, 'core')}"
+    )
+
+
+def unsupported_precision(precision: str, device: str) -> DeviceError:
+    """The error for a `training.precision` that the device (`cpu, 2 threads`) doesn't support."""
+    hint = "set training.precision=float32" + (
+        "; on a CPU, training.matmul=auto uses bf16 where that is faster"
+        if device.startswith("cpu")
+        else ""
+    )
+    return DeviceError(
+        f"training.precision is {precision}, which needs a CUDA GPU with bf16; the device is"
+        f" {device}",
+        hint=hint,
+    )

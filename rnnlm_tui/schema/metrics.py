@@ -1,0 +1,255 @@
+"""The rows that a run records, and the metrics computed from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+EventKind = Literal[
+    "started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed",
+    "checkpoint", "best", "evaluation", "sample", "setting", "skipped", "spike", "degraded", "recovered", "note",
+]  # fmt: skip
+"""`started` begins the first attempt and `resumed` later ones; `stopped`, `finished` and `failed`
+end
+one; `running` follows `preparing` and `paused`; the others don't change the state. `skipped`:
+updates
+skipped because loss or gradient was not finite; `spike`: the loss jumped; `degraded`: rows can't be
+stored and are kept in memory; `recovered`: rows are stored again.
+"""
+
+Phase = Literal[
+    "downloading",
+    "unpacking",
+    "reading",
+    "tokenizer",
+    "encoding",
+    "baseline",
+    "checking",
+    "building",
+    "rehearsing",
+    "evaluating",
+]
+"""What a run does before its first step. The last three: it builds the model, then tests the
+largest
+step, then the largest evaluation.
+"""
+
+METRIC_COLUMNS: tuple[str, ...] = ("loss", "grad_norm", "learning_rate", "tokens_per_second")
+"""The columns of a step shown in charts; roll-ups store their n, min, max and sum."""
+
+MACHINE_COLUMNS: tuple[str, ...] = (
+    "cpu_percent", "process_cpu_percent", "memory_used", "process_memory", "disk_free",
+    "gpu_percent", "gpu_memory_used", "gpu_memory_own", "gpu_watts", "gpu_celsius",
+)  # fmt: skip
+"""The columns of `HardwareRow` shown in charts and stored in roll-ups."""
+
+MAX_UNKNOWN_SHARE = 1e-3
+"""Bits per byte aren't computed if a larger fraction of the tokens is unknown."""
+
+SMOOTHED_STEPS = 50
+"""The training loss of a summary and of a checkpoint is the mean of up to this many newest
+steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One optimizer step."""
+
+    attempt: int
+    step: int
+    """1-based."""
+    tokens_seen: int
+    """Non-padding training tokens so far in the run."""
+    epoch: float
+    """Passes over the training set so far."""
+    loss: float
+    """Mean cross-entropy per non-padding token in nats; may be NaN or inf (flagged in the
+    database)."""
+    grad_norm: float
+    """L2 norm before clipping."""
+    learning_rate: float
+    tokens_per_second: float
+    """Non-padding tokens divided by this step's training time."""
+    active_seconds: float
+    """Training time of the run so far, without evaluations, checkpoints and pauses."""
+    time: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """One evaluation of a set."""
+
+    attempt: int
+    step: int
+    split: Literal["validation", "test"]
+    name: str
+    """The evaluated set: `validation`, `test`, or `first 1,024 test sentences`."""
+    loss: float
+    tokens: int
+    """Scored targets."""
+    bits_per_byte: float | None
+    """From `bits_per_byte()`; None if the text has too many unknown tokens."""
+    seconds: float
+    time: float
+    unknown: int | None = None
+    """Scored targets that are the unknown token; None in rows of earlier versions."""
+
+    @property
+    def unknown_share(self) -> float | None:
+        """Fraction of unknown tokens among the scored targets; None if not counted."""
+        return None if self.unknown is None or not self.tokens else self.unknown / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the token-weighted mean loss."""
+        return perplexity(self.loss)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """A continuation of a prompt."""
+
+    attempt: int
+    step: int
+    prompt: str
+    text: str
+    """The continuation, without the prompt."""
+    tokens: int
+    seed: int | None
+    """None when greedy."""
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An event in the run's log."""
+
+    attempt: int
+    step: int
+    kind: EventKind
+    text: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRow:
+    """A GPU at one moment, in bytes, percent, watts and °C; None if the driver doesn't report
+    it."""
+
+    index: int | None = None
+    """The driver's index of the card; None for the card that is read on its own."""
+    name: str | None = None
+    percent: float | None = None
+    memory_used: int | None = None
+    memory_own: int | None = None
+    """Memory used by the worker."""
+    memory_total: int | None = None
+    watts: float | None = None
+    celsius: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareRow:
+    """The machine at one moment, in bytes, percent, watts and °C; None if unknown."""
+
+    time: float
+    cpu_percent: float
+    """CPU usage of the cores available to the worker."""
+    process_cpu_percent: float
+    """The worker's part of `cpu_percent`; the rest is used by other processes."""
+    memory_used: int
+    memory_total: int
+    process_memory: int
+    disk_free: int
+    gpu_name: str | None = None
+    gpu_percent: float | None = None
+    gpu_memory_used: int | None = None
+    gpu_memory_own: int | None = None
+    gpu_memory_total: int | None = None
+    gpu_watts: float | None = None
+    gpu_celsius: float | None = None
+    other_gpus: tuple[GpuRow, ...] = ()
+    """The machine's other GPUs; the `gpu_` fields describe the GPU used for training."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """A checkpoint in the index."""
+
+    attempt: int
+    step: int
+    epoch: float
+    tokens_seen: int
+    train_loss: float
+    validation_loss: float | None
+    """From the evaluation at the same step; None if there was none."""
+    bytes: int
+    path: str
+    """Relative to the run directory."""
+    best: bool
+    last: bool
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Progress before the first step: preparing the corpus, then building and testing the model."""
+
+    phase: Phase
+    done: int = 0
+    """Bytes of the archive or the text; 0 once the corpus is prepared."""
+    total: int = 0
+    """Bytes of the archive or the text; 0 if unknown."""
+
+
+def evaluations_during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]:
+    """The evaluations of `split` during the run, one per step.
+
+    All are of the set evaluated first; the evaluation at the end may use a larger set.
+    """
+    of_split = [row for row in rows if row.split == split]
+    of_set = [row for row in of_split if row.name == of_split[0].name]
+    if all(before.step < after.step for before, after in pairwise(of_set)):
+        return of_set
+    latest = {row.step: row for row in of_set}
+    return [latest[step] for step in sorted(latest)]
+
+
+def evaluations_without_improvement(rows: Sequence[EvaluationRow]) -> int:
+    """The number of newest validation evaluations without a new lowest loss."""
+    waited, best = 0, math.inf
+    for row in evaluations_during_run(rows, "validation"):
+        waited, best = (0, row.loss) if row.loss < best else (waited + 1, best)
+    return waited
+
+
+def bits_per_byte(loss: float, tokens: int, unknown: int, text_bytes: float) -> float | None:
+    """Bits per byte of text; None if more than MAX_UNKNOWN_SHARE of the targets are unknown tokens.
+
+    An unknown token costs few bits however long its word is, so a vocabulary of ten words would
+    beat a
+    character model. We don't guess the cost of unknown words, so above the limit there is no
+    result.
+    Below it the unknown token counts with its own cost. The result is then less than 1 % too low,
+    even
+    if every unknown word has eight bytes and its token costs nothing.
+
+    Args:
+        loss: mean nats per scored target.
+        text_bytes: UTF-8 bytes of the scored text.
+    """
+    return (
+        None if unknown > MAX_UNKNOWN_SHARE * tokens else loss * tokens / math.log(2) / text_bytes
+    )
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss); infinite if that overflows a float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,252 @@
+"""The commands of a worker's control socket, one JSON object per line.
+
+Messages between the app or CLI and a sampler, one JSON object per line over pipes.
+
+Encode and decode messages as one JSON object per line.
+
+Messages of a probe, and the calibration that later estimates are based on.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import SamplingConfig
+
+Verb = Literal[
+    "status", "pause", "resume", "stop", "checkpoint", "evaluate", "sample", "set", "snapshot"
+]
+
+SETTABLE: tuple[str, ...] = ("optimizer.learning_rate", "evaluation.every", "checkpoint.every")
+"""Config fields that `set` can change during a run; each change is recorded as an event."""
+
+SETTINGS_KEY = "settings"
+"""Meta key of the values changed by `set`, as JSON (dotted path to value), for later attempts."""
+
+CHANGED_FACT = "changed"
+"""The same in a checkpoint's manifest, for rebuilding a lost database."""
+
+MAX_REQUEST_BYTES = 65_536
+"""The connection is closed if a line is longer."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Command(_Message):
+    """A request to a worker.
+
+    It is executed between two steps and journalled before it is answered, except for `status`.
+    """
+
+    id: str = Field(
+        min_length=1,
+        max_length=64,
+        description=(
+            "Chosen by the sender. A repeated id is answered from the journal and not executed"
+            " again."
+        ),
+    )
+    verb: Verb
+    path: str | None = Field(
+        default=None, description="set: the field's dotted path, one of SETTABLE."
+    )
+    value: float | None = Field(default=None, description="set: the new value.")
+    prompt: str | None = Field(
+        default=None,
+        max_length=20_000,
+        description="sample: the prompt; default: the configured prompts.",
+    )
+
+
+class CommandResult(_Message):
+    """The answer to a command."""
+
+    id: str
+    ok: bool
+    error: str = ""
+    """Why the command failed, in one sentence."""
+    hint: str = ""
+    status: str = ""
+    """The worker's state after the command: running, paused, preparing or stopping."""
+    step: int = 0
+    checkpoint: str = ""
+    """checkpoint, snapshot: the directory written; stop: the newest checkpoint, empty if there is
+    none.
+    Relative to the run directory.
+    """
+    text: str = ""
+    """sample: the continuation; evaluate: the results as text."""
+
+
+def setting_value(path: str, value: float) -> float | int:
+    """The number of a `set` command as the field's type: int for intervals."""
+    return int(value) if path.endswith(".every") and value.is_integer() else value
+
+
+MAX_PROMPT_CHARACTERS = 20_000
+
+
+class SampleRequest(_Message):
+    kind: Literal["sample"] = "sample"
+    id: str
+    checkpoint: str
+    """Absolute path of a checkpoint or snapshot directory."""
+    prompt: str = Field(max_length=MAX_PROMPT_CHARACTERS)
+    settings: SamplingConfig = SamplingConfig()
+
+
+class CancelRequest(_Message):
+    kind: Literal["cancel"] = "cancel"
+    id: str
+
+
+class LoadRequest(_Message):
+    """Load a checkpoint in advance, so that the first sample starts immediately."""
+
+    kind: Literal["load"] = "load"
+    id: str
+    checkpoint: str
+
+
+class SamplePiece(_Message):
+    """The text generated since the last piece, in whole characters."""
+
+    kind: Literal["piece"] = "piece"
+    id: str
+    text: str
+    tokens: int
+    """Tokens generated so far."""
+
+
+class SampleDone(_Message):
+    kind: Literal["done"] = "done"
+    id: str
+    reason: Literal["length", "stop", "cancelled"]
+    stop: str = ""
+    """The stop string that ended the text, if `reason` is stop; it isn't part of `text`."""
+    text: str
+    """The whole continuation, without the prompt."""
+    tokens: int
+    prompt_tokens: int
+    seconds: float
+    first_token_seconds: float
+    bits_per_token: float
+    """Mean of -log2 p of the generated tokens at temperature 1."""
+    unknown: tuple[str, ...] = ()
+    """Words or characters of the prompt outside the vocabulary, read as <unk>."""
+
+
+class SampleFailed(_Message):
+    kind: Literal["failed"] = "failed"
+    id: str
+    message: str
+    hint: str = ""
+    exit_code: int = 1
+
+
+class SamplerReady(_Message):
+    """Sent at the start, and as the answer to a load request."""
+
+    kind: Literal["ready"] = "ready"
+    id: str = ""
+    device: str = "cpu"
+
+
+MessageT = TypeVar("MessageT", bound=BaseModel)
+
+
+def encode_line(message: BaseModel) -> bytes:
+    """Encode a message as one line of UTF-8 JSON."""
+    return message.model_dump_json(exclude_defaults=False).encode() + b"\n"
+
+
+def decode_line(line: bytes, *models: type[MessageT]) -> MessageT:
+    """Decode a line as the first model that it matches; several models must differ in `kind`.
+
+    Raises:
+        InputError: invalid JSON, or not one of these messages.
+    """
+    problem = "no message expected"
+    for model in models:
+        try:
+            return model.model_validate_json(line)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_input=False)[0]
+            problem = (
+                f"{'.'.join(str(part) for part in details['loc']) or 'line'}: {details['msg']}"
+            )
+    raise InputError(f"not a valid message: {problem}")
+
+
+Fact = str | int | float | bool
+
+
+class Calibration(BaseModel):
+    """Measured speed and memory of training one shape on one machine."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: str
+    device: Literal["cpu", "cuda", "mps"]
+    device_name: str
+    """Display name: `cuda:0 NVIDIA H100`, `cpu, 2 threads`."""
+    threads: int
+    """CPU threads used."""
+    shape: dict[str, Fact]
+    """The settings that determine memory, from `memory_shape`."""
+    steps: int
+    """Measured steps, after the warm-up."""
+    flops_per_step: float
+    """From `flops_per_token` and the non-padding tokens."""
+    step_seconds: float
+    """Mean duration of a step."""
+    tokens_per_second: float
+    """Non-padding tokens per second."""
+    memory_bytes: int
+    """Peak memory in a step or an evaluation: of the process on a CPU, of its tensors on a GPU."""
+    process_bytes: int
+    """Memory of the process without a model; 0 on a GPU."""
+    versions: dict[str, str]
+    time: float
+    """Unix seconds."""
+
+    @property
+    def cell_type(self) -> str:
+        return str(self.shape.get("cell_type", ""))
+
+    @property
+    def flops_per_second(self) -> float:
+        return self.flops_per_step / self.step_seconds
+
+
+class ProbeProgress(_Message):
+    """The progress of a probe."""
+
+    kind: Literal["progress"] = "progress"
+    phase: str
+    """A phase of the corpus preparation, `warm-up` or `steps`."""
+    done: int
+    total: int
+    """0 if unknown."""
+
+
+class ProbeDone(_Message):
+    """The last line of a successful probe."""
+
+    kind: Literal["done"] = "done"
+    calibration: Calibration
+
+
+class ProbeFailed(_Message):
+    """The last line of a failed probe."""
+
+    kind: Literal["failed"] = "failed"
+    message: str
+    hint: str = ""
+    exit_code: int
+    out_of_memory: bool = False

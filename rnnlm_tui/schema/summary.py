@@ -1,0 +1,185 @@
+"""RunSummary: a run's status and metrics. `show --json` prints it, so its fields are a public
+contract."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from rnnlm_tui.schema.status import RunStatus
+
+
+class Figures(BaseModel):
+    """A frozen group of fields in the JSON output."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class TrainFigures(Figures):
+    loss: float | None = None
+    """Smoothed over the newest steps, in nats per token."""
+    perplexity: float | None = None
+    grad_norm: float | None = None
+    """Smoothed like the loss; the newest step's value if that is not finite."""
+    learning_rate: float | None = None
+
+
+class EvaluationFigures(Figures):
+    name: str | None = None
+    step: int | None = None
+    loss: float | None = None
+    perplexity: float | None = None
+    bits_per_byte: float | None = None
+    """None if the text has too many unknown tokens (`metrics.MAX_UNKNOWN_SHARE`)."""
+    unknown_share: float | None = None
+    """Fraction of unknown tokens among the scored targets; None for evaluations by earlier
+    versions."""
+    best_step: int | None = None
+    best_perplexity: float | None = None
+
+
+class BaselineFigures(Figures):
+    """A bigram model with absolute discounting on the same tokens."""
+
+    name: str = "bigram"
+    perplexity: float | None = None
+    """On the test set."""
+    validation_perplexity: float | None = None
+
+
+class SourceFigures(Figures):
+    """The entropy of a generated source, the lower bound for all models."""
+
+    perplexity: float | None = None
+
+
+class ReferenceFigures(Figures):
+    """The book's run for comparison, on the same set as `RunSummary.evaluation`."""
+
+    sentences: int | None = None
+    """Training sentences seen by this run at its newest evaluation."""
+    perplexity: float | None = None
+    """The reference's perplexity at its closest evaluation; None after the run's first epoch,
+    because the
+    reference was trained for one epoch.
+    """
+    reference_sentences: int | None = None
+    """Training sentences seen by the reference at that evaluation."""
+
+
+class CheckpointFigures(Figures):
+    best: int | None = None
+    """Step of the checkpoint on disk with the best validation loss."""
+    pinned: tuple[int, ...] = ()
+    """Steps of the pinned checkpoints."""
+    last: int | None = None
+    """Step of the newest checkpoint on disk."""
+    count: int = 0
+    bytes: int = 0
+
+
+class ModelFigures(Figures):
+    cell_type: str
+    num_layers: int
+    hidden_size: int
+    tie_weights: bool
+    parameters: int | None = None
+    vocab_size: int | None = None
+    """None until the corpus is prepared. An untrained model has a loss of about ln(vocab_size)."""
+
+
+class PreparingFigures(Figures):
+    phase: str
+    """One of `metrics.Phase`."""
+    done: int
+    """Bytes; `done` and `total` are 0 in phases without a byte count."""
+    total: int
+
+
+class PatienceFigures(Figures):
+    """Early stopping: evaluations since the best validation loss, and the limit."""
+
+    waited: int
+    limit: int
+
+
+class RunSummary(Figures):
+    """A run's summary, printed by `show --json`, `runs --json` (a list) and `train --follow --json`
+    (last line)."""
+
+    run: str
+    status: RunStatus
+    attempt: int = 0
+    step: int = 0
+    max_steps: int | None = None
+    epoch: float = 0.0
+    epochs: float | None = None
+    tokens_seen: int = 0
+    pid: int | None = None
+    host: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    """Precision of the layers: float32 or bf16."""
+    matmul: str | None = None
+    """The matmul mode in use: float32, or medium with inputs rounded to bf16 (TF32 on a GPU)."""
+    cores: int | None = None
+    """Cores available to the worker."""
+    others_cores: float | None = None
+    """Cores used by other processes in the last ten seconds; None if that doesn't slow training."""
+    started: str | None = None
+    """Start of the first attempt, ISO 8601, UTC."""
+    updated: float | None = None
+    """Unix seconds of the newest recorded value, or of the run's creation if there is none."""
+    active_seconds: float = 0.0
+    preset: str = ""
+    corpus: str = ""
+    """Title of the text, such as `57 State of the Union addresses`."""
+    corpus_hash: str | None = None
+    """Hash of the prepared corpus; None until it is prepared, and for runs of earlier versions."""
+    corpus_notes: tuple[str, ...] = ()
+    """Notes about the text, such as lines that were cut and sentences that occur in two splits."""
+    corpus_layout: str = "sentences"
+    """sentences, lines or raw."""
+    corpus_source: str = ""
+    """`corpus.source` of the config: a built-in corpus or a path."""
+    model: ModelFigures
+    train: TrainFigures = TrainFigures()
+    validation: EvaluationFigures = EvaluationFigures()
+    test: EvaluationFigures = EvaluationFigures()
+    evaluation: EvaluationFigures = EvaluationFigures()
+    """Newest evaluation of the set evaluated during training. The evaluation at the end, on the
+    whole set,
+    is in `validation` or `test`.
+    """
+    baseline: BaselineFigures = BaselineFigures()
+    source: SourceFigures = SourceFigures()
+    reference: ReferenceFigures | None = None
+    """None if the run isn't comparable with the book's run."""
+    tokens_per_second: float | None = None
+    """Mean of the last ten seconds during the run, of the whole run after its end."""
+    eta_seconds: float | None = None
+    checkpoints: CheckpointFigures = CheckpointFigures()
+    preparing: PreparingFigures | None = None
+    patience: PatienceFigures | None = None
+    """None without early stopping."""
+    parent: str | None = None
+    """The `run@step` that this run started from."""
+    database: str | None = None
+    """Where the database is stored, and why; None if in the run's folder."""
+    message: str | None = None
+    """Why the run failed, crashed or stalled, in one line."""
+    hint: str | None = None
+    """What to do next if the run isn't training."""
+    unreadable: Literal["damaged database", "can't be read"] | None = None
+    """Why the run can't be read; its status is then `lost`, and its metrics are unknown."""
+    tags: tuple[str, ...] = ()
+    """The user's tags."""
+    note: str = ""
+    """The user's note, one line."""
+    pinned: bool = False
+    """Whether the user pinned the run to the top of the list."""
+    labels_damaged: bool = False
+    """The file with tags, note and pin is damaged; the app moves it aside and shows a notice."""
+    diverged: bool = False
+    """Whether the run failed with non-finite losses or gradients; resuming it would fail again."""

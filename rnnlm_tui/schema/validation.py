@@ -1,0 +1,503 @@
+"""Validate raw values (from TOML, `--set` or the form) into a RunConfig, reporting all problems."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, TypeVar, cast, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rnnlm_tui.errors import ConfigError, Problem, did_you_mean
+from rnnlm_tui.schema.config import (
+    HEADED_CELLS,
+    MIN_PENALTY,
+    MIN_TEMPERATURE,
+    RECURRENT_WEIGHT_CELLS,
+    SECTIONS,
+    CorpusConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.estimates import warmup_problem
+from rnnlm_tui.schema.formatting import is_infinite, number_hint, read_number
+
+Raw = dict[str, object]
+"""A config as parsed from TOML: sections of plain values."""
+OTHER_NAMES = {
+    "lr": "optimizer.learning_rate", "peak_rate": "optimizer.learning_rate", "rate": "optimizer.learning_rate", "step_size": "optimizer.learning_rate",
+    "optimizer": "optimizer.algorithm", "optim": "optimizer.algorithm", "wd": "optimizer.weight_decay", "decay": "optimizer.weight_decay", "l2": "optimizer.weight_decay",
+    "clip": "optimizer.max_grad_norm", "grad_clip": "optimizer.max_grad_norm", "gradient_clip": "optimizer.max_grad_norm", "clip_grad_norm": "optimizer.max_grad_norm",
+    "layers": "model.num_layers", "n_layers": "model.num_layers", "nlayers": "model.num_layers", "depth": "model.num_layers",
+    "hidden": "model.hidden_size", "hidden_dim": "model.hidden_size", "n_hidden": "model.hidden_size", "nhid": "model.hidden_size", "units": "model.hidden_size",
+    "width": "model.hidden_size", "embedding": "model.embedding_dim", "embedding_size": "model.embedding_dim", "emb": "model.embedding_dim", "emsize": "model.embedding_dim",
+    "heads": "model.num_heads", "n_heads": "model.num_heads", "cell": "model.cell_type", "rnn_type": "model.cell_type", "tied": "model.tie_weights",
+    "vocab": "tokenizer.vocab_size", "vocabulary": "tokenizer.vocab_size", "epoch": "training.epochs", "num_epochs": "training.epochs", "n_epochs": "training.epochs",
+    "steps": "training.max_steps", "num_steps": "training.max_steps", "iterations": "training.max_steps", "max_iters": "training.max_steps",
+    "batch": "training.batch_size", "bs": "training.batch_size", "batchsize": "training.batch_size", "bptt_len": "training.bptt", "seq_len": "training.bptt",
+    "sequence_length": "training.bptt", "warmup": "schedule.warmup_steps", "scheduler": "schedule.kind", "early_stopping": "training.patience",
+    "text": "corpus.source", "dataset": "corpus.source", "data": "corpus.source",
+}  # fmt: skip
+"""Names of our keys in other programs, for suggestions."""
+_PATTERNS = {
+    "corpus.url": "start with http:// or https:// and contain only printable ASCII without spaces",
+    "training.device": "be auto, cpu, mps, cuda or cuda:N",
+}
+"""A description of each field's pattern."""
+_RANGES = {"sampling.temperature": f"{MIN_TEMPERATURE:g} … 100, or 0 for greedy"}
+"""Allowed ranges that can't be derived from the field's bounds."""
+RATE = "optimizer.learning_rate"
+ADAMW_MAX_RATE = 1
+"""AdamW's updates are about as large as the rate; those of SGD also scale with the gradient."""
+_SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+SectionT = TypeVar("SectionT", bound=BaseModel)
+LIST_AS_WRITTEN = r'["\n", "The end"]'
+"""An example of a TOML list of strings; the first one is a line break."""
+
+
+def section_model(section: str) -> type[BaseModel]:
+    """The pydantic model of a section."""
+    return cast(type[BaseModel], RunConfig.model_fields[section].annotation)
+
+
+def field_paths() -> tuple[str, ...]:
+    """The dotted paths of all fields, in the order of the form."""
+    return tuple(
+        f"{section}.{name}" for section in SECTIONS for name in section_model(section).model_fields
+    )
+
+
+def config_to_raw(config: RunConfig) -> Raw:
+    """Convert a config to plain values, without None, which TOML doesn't have."""
+    return cast(Raw, config.model_dump(mode="json", exclude_none=True))
+
+
+def parse_config(raw: Mapping[str, object]) -> RunConfig:
+    """Validate raw values; missing fields get their defaults.
+
+    Raises:
+        ConfigError: all problems, with field paths, allowed ranges and suggested names.
+    """
+    problems: list[Problem] = []
+    config: RunConfig | None = None
+    try:
+        config = RunConfig.model_validate(dict(raw))
+    except ValidationError as error:
+        problems.extend(_problem(details, raw) for details in error.errors(include_url=False))
+    problems.extend(_cross_field_problems(raw if config is None else config_to_raw(config)))
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
+    """Validate a config that this or an earlier version stored with a run.
+
+    Earlier versions allowed sampling settings so small that dividing by them overflows. They are
+    raised
+    to the smallest allowed value, so that these runs can still be opened, resumed and sampled. A
+    config
+    without `corpus.layout` gets the layout `sentences`.
+
+    Raises:
+        ConfigError: as `parse_config`.
+    """
+    sampling = raw.get("sampling")
+    if isinstance(sampling, Mapping):
+        least = {"temperature": MIN_TEMPERATURE, "repetition_penalty": MIN_PENALTY}
+        raised = {
+            name: limit
+            for name, limit in least.items()
+            if isinstance(value := sampling.get(name), float) and 0 < value < limit
+        }
+        raw = {**raw, "sampling": {**sampling, **raised}}
+    corpus = raw.get("corpus", {})
+    if isinstance(corpus, Mapping):
+        raw = {**raw, "corpus": {"layout": "sentences", **corpus}}
+    return parse_config(raw)
+
+
+def merge(base: RunConfig | Mapping[str, object], changes: Mapping[str, object]) -> Raw:
+    """Apply changes (dotted path to value) to a config.
+
+    None clears a field; validation then reports the fields that need a value.
+    """
+    raw = config_to_raw(base) if isinstance(base, RunConfig) else dict(base)
+    for path, value in changes.items():
+        section, _, name = path.partition(".")
+        if not name:
+            raw[section] = value
+            continue
+        values = raw.get(section, {})
+        if isinstance(values, Mapping):
+            raw[section] = {**values, name: value}
+    return raw
+
+
+def overlay(base: RunConfig, raw: Mapping[str, object]) -> Raw:
+    """Apply a config file, which may be partial, to `base`, section by section."""
+    merged = config_to_raw(base)
+    for section, values in raw.items():
+        below = merged.get(section)
+        merged[section] = (
+            {**below, **values}
+            if isinstance(below, dict) and isinstance(values, Mapping)
+            else values
+        )
+    return merged
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
+    """Parse `key=value` arguments into dotted path to value; an empty value clears a field.
+
+    Values are TOML; a bare word is a string.
+
+    Raises:
+        ConfigError: all assignments that lack `=` or have an unknown key.
+    """
+    known = field_paths()
+    changes: dict[str, object] = {}
+    problems: list[Problem] = []
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        path = path.strip()
+        if not equals:
+            problems.append(Problem(path, "has no value", "write it as key=value"))
+        elif path not in known:
+            problems.append(
+                Problem(
+                    path,
+                    "unknown config key",
+                    did_you_mean_key(path, known) or _by_last_word(path, known),
+                )
+            )
+        else:
+            changes[path] = parse_value(path, text)
+    if problems:
+        raise ConfigError(problems)
+    return changes
+
+
+def parse_value(path: str, text: str) -> object:
+    """Parse a value typed by the user into a number, a bool, a list of strings or a string.
+
+    Invalid values are returned unchanged, so that the error shows them as typed.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    kind = _kind(path)
+    if kind == "switch":
+        return _SWITCHES.get(text.lower(), text)
+    if kind in ("whole", "number"):
+        number = read_number(text)
+        return text if number is None or (kind == "whole" and isinstance(number, float)) else number
+    if kind == "list":
+        return _list_as_toml(text)
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def _kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
+    """The kind of a field's value; "text" for choices and unknown fields."""
+    section, _, name = path.partition(".")
+    if section not in SECTIONS or name not in section_model(section).model_fields:
+        return "text"
+    annotation = section_model(section).model_fields[name].annotation
+    for kind, kinds in (
+        ("whole", (int, int | None)),
+        ("number", (float, float | None)),
+        ("switch", (bool,)),
+    ):
+        if annotation in kinds:
+            return cast(Literal["whole", "number", "switch"], kind)
+    return "list" if get_origin(annotation) is tuple else "text"
+
+
+def _list_as_toml(text: str) -> object:
+    """Parse a TOML list of strings; any other text is returned unchanged."""
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    texts = found["value"]
+    return (
+        cast(object, texts)
+        if list(found) == ["value"]
+        and isinstance(texts, list)
+        and all(isinstance(item, str) for item in texts)
+        else text
+    )
+
+
+def did_you_mean_key(path: str, known: Iterable[str]) -> str:
+    """`did you mean "optimizer.learning_rate"?` for a misspelled key or another program's name for
+    it.
+
+    Empty if no known key is similar.
+    """
+    names = list(known)
+    meant = OTHER_NAMES.get(path.rpartition(".")[2].lower().replace("-", "_"))
+    return f'did you mean "{meant}"?' if meant in names else did_you_mean(path, names)
+
+
+def _by_last_word(path: str, known: Iterable[str]) -> str:
+    name = path.rpartition(".")[2]
+    same = [candidate for candidate in known if candidate.rpartition(".")[2] == name]
+    return (
+        "did you mean " + " or ".join(f'"{candidate}"' for candidate in same) + "?"
+        if same
+        else "`rnnlm-tui config show` lists all keys"
+    )
+
+
+def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
+    location = [str(part) for part in details["loc"]]
+    path = ".".join(location)
+    value = details.get("input")
+    kind = details["type"]
+    context = details.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = field_paths() if len(location) > 1 or path in OTHER_NAMES else SECTIONS
+        return Problem(
+            path,
+            "unknown config key",
+            did_you_mean_key(path, known) or _by_last_word(path, field_paths()),
+        )
+    bounds = {
+        "greater_than": "above",
+        "greater_than_equal": "at least",
+        "less_than": "below",
+        "less_than_equal": "at most",
+    }
+    if kind in bounds:
+        limit = next(iter(context.values()))
+        if path == RATE and kind == "less_than_equal":
+            return _rate_too_high(_plain(value), raw)
+        return Problem(
+            path,
+            f"is {_shown(value)}, must be {bounds[kind]} {_plain(limit)}",
+            allowed_range(path, raw),
+        )
+    if kind == "literal_error":
+        allowed = (
+            str(context.get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
+        )
+        return Problem(
+            path,
+            f"is {_shown(value)}, must be one of {', '.join(allowed)}",
+            did_you_mean(str(value), allowed),
+        )
+    if kind == "string_pattern_mismatch":
+        return Problem(path, f"is {_shown(value)}, must {_PATTERNS[path]}")
+    if kind in ("string_too_short", "string_too_long", "too_long") and isinstance(
+        value, str | Sequence
+    ):
+        most = context.get("max_length", "")
+        return Problem(
+            path,
+            (
+                "is empty"
+                if not value
+                else (
+                    f"has {len(value):,} {'characters' if isinstance(value, str) else 'texts'},"
+                    f" must have at most {most:,}"
+                )
+            ),
+        )
+    if kind == "finite_number" or (
+        kind == "float_type" and isinstance(value, str) and is_infinite(value.strip())
+    ):
+        return Problem(
+            path, f"is {_shown(value)}, must be a finite number", allowed_range(path, raw)
+        )
+    wanted = {
+        "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
+        "string_type": "text", "tuple_type": "a list of texts", "model_type": "a section of keys", "model_attributes_type": "a section of keys", "dict_type": "a section of keys",
+    }.get(kind)  # fmt: skip
+    meant = (
+        number_hint(value, whole=kind == "int_type")
+        if isinstance(value, str) and kind in ("int_type", "float_type")
+        else ""
+    )
+    hint = (
+        f"write {LIST_AS_WRITTEN}, in single quotes on the command line"
+        if kind == "tuple_type"
+        else meant or allowed_range(path, raw)
+    )
+    if value is None:
+        return Problem(path, f"has no value, must be {wanted}" if wanted else "has no value", hint)
+    if wanted:
+        return Problem(path, f"is {_shown(value)}, must be {wanted}", hint)
+    return Problem(
+        path,
+        f"is {_shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}",
+        allowed_range(path, raw),
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _plain(number: object) -> str:
+    return (
+        f"{number:,}"
+        if isinstance(number, int) and number < 10**12
+        else f"{number:g}"
+        if isinstance(number, float)
+        else str(number)
+    )
+
+
+def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
+    """A number field's bounds, such as `1 … 65,536` or `above 0, at most 1`; empty for other
+    fields.
+
+    Args:
+        raw: the config whose optimizer decides the limit of the learning rate.
+    """
+    section, _, name = path.partition(".")
+    if section not in SECTIONS or name not in section_model(section).model_fields:
+        return ""
+    if path in _RANGES:
+        return _RANGES[path]
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    found = {
+        key: getattr(item, key)
+        for item in section_model(section).model_fields[name].metadata
+        for key in words
+        if getattr(item, key, None) is not None
+    }
+    if "ge" in found and "le" in found:
+        return f"{_plain(found['ge'])} … {_plain(found['le'])}"
+    if path == RATE and raw is None:
+        return f"above 0, at most {ADAMW_MAX_RATE} with adamw, {_plain(found['le'])} with sgd"
+    if path == RATE and _algorithm(raw or {}) == "adamw":
+        found["le"] = ADAMW_MAX_RATE
+    return ", ".join(
+        f"{words[key]} {_plain(found[key])}"
+        for key in ("gt", "ge", "lt", "le")
+        if key in found and not (key == "lt" and found[key] >= 2**63)
+    )
+
+
+def _algorithm(raw: Mapping[str, object]) -> object:
+    section = raw.get("optimizer", {})
+    return (
+        section.get("algorithm", OptimizerConfig().algorithm)
+        if isinstance(section, Mapping)
+        else None
+    )
+
+
+def _rate_too_high(shown: str, raw: Mapping[str, object]) -> Problem:
+    """The problem for a learning rate above the optimizer's limit."""
+    known, allowed = _algorithm(raw), allowed_range(RATE, raw)
+    with_it = f" with {known}" if isinstance(known, str) else ""
+    return Problem(
+        RATE,
+        f"is {shown}, must be {allowed.partition(', ')[2]}{with_it}",
+        f"{allowed}; sgd allows larger rates" if known == "adamw" else allowed,
+    )
+
+
+def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
+    """Check fields against each other. A check runs if its sections are valid, whatever the others
+    are."""
+
+    def valid(section: str, model: type[SectionT]) -> SectionT | None:
+        try:
+            return model.model_validate(raw.get(section, {}))
+        except ValidationError:
+            return None
+
+    model, optimizer, schedule, training, tokenizer = (
+        valid("model", ModelConfig),
+        valid("optimizer", OptimizerConfig),
+        valid("schedule", ScheduleConfig),
+        valid("training", TrainingConfig),
+        valid("tokenizer", TokenizerConfig),
+    )
+    if model and model.tie_weights and model.embedding_dim != model.hidden_size:
+        yield Problem(
+            "model.tie_weights",
+            f"requires embedding_dim = hidden_size, but they are {model.embedding_dim:,} and"
+            f" {model.hidden_size:,}",
+            "make them equal, or set it to false",
+        )
+    if model and model.cell_type in HEADED_CELLS and model.hidden_size % model.num_heads:
+        yield Problem(
+            "model.num_heads",
+            f"is {model.num_heads:,}, must divide the hidden size of {model.hidden_size:,}",
+            f"use {_near_divisor(model)}, for example",
+        )
+    if model and model.weight_dropout and model.cell_type not in RECURRENT_WEIGHT_CELLS:
+        yield Problem(
+            "model.weight_dropout",
+            f"is {model.weight_dropout:g}, but {model.cell_type} has no recurrent weights to drop",
+            f"set it to 0, or set model.cell_type to {', '.join(RECURRENT_WEIGHT_CELLS)}",
+        )
+    if model and training and training.data_mode == "sentences":
+        for name in ("variational_dropout", "embedding_dropout", "weight_dropout"):
+            if getattr(model, name):
+                yield Problem(
+                    f"model.{name}",
+                    "is only for stream mode, but training.data_mode is sentences",
+                    "turn it off, or set training.data_mode=stream",
+                )
+    if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MAX_RATE:
+        yield _rate_too_high(f"{optimizer.learning_rate:g}", raw)
+    corpus = valid("corpus", CorpusConfig)
+    if (
+        corpus
+        and corpus.layout in ("lines", "raw")
+        and (
+            built_in := next(
+                (name for name in (corpus.source, corpus.test_source) if name in BUILT_IN_SOURCES),
+                None,
+            )
+        )
+    ):
+        yield Problem(
+            "corpus.layout",
+            f"is {corpus.layout}, but the built-in corpus {built_in} has only sentences",
+            "set it to auto, or use your own text",
+        )
+    if training and training.deterministic and training.matmul == "medium":
+        yield Problem(
+            "training.matmul",
+            "is medium, but exact mode needs float32",
+            "set it to auto or float32",
+        )
+    if schedule and training and training.max_steps is not None:
+        problem = warmup_problem(
+            schedule.warmup_steps, str(raw.get("preset", "demo")), training.max_steps
+        )
+        if problem is not None:
+            yield problem
+    if tokenizer and tokenizer.kind == "pretrained" and tokenizer.name is None:
+        yield Problem(
+            "tokenizer.name",
+            "is empty, must be a local folder or a Hugging Face name for a pretrained tokenizer",
+        )
+    if tokenizer and tokenizer.kind == "bpe" and tokenizer.vocab_size < 260:
+        yield Problem(
+            "tokenizer.vocab_size",
+            f"is {tokenizer.vocab_size:,}, must be at least 260 for bpe",
+            "256 bytes and the special tokens are always included",
+        )
+
+
+def _near_divisor(model: ModelConfig) -> int:
+    """The divisor of the hidden size closest to the number of heads."""
+    return min(
+        (heads for heads in range(1, model.hidden_size + 1) if model.hidden_size % heads == 0),
+        key=lambda heads: abs(heads - model.num_heads),
+    )

@@ -1,0 +1,239 @@
+"""Verify all checkpoints of a run, including the links to their parents.
+
+Find checkpoints by step, `best` or `last`, and move damaged ones aside.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rnnlm_tui.errors import (
+    NewerCheckpointError,
+    RnnlmError,
+    StorageError,
+    UnknownCheckpointError,
+    did_you_mean,
+)
+from rnnlm_tui.store.checkpoints import (
+    CheckpointEntry,
+    checkpoint_folders,
+    list_checkpoints,
+    remove_checkpoint,
+    sweep_temporary,
+    write_checkpoint,
+    write_snapshot,
+)
+from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, Manifest, read_manifest, verify_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.retention import best_step, pinned_steps
+from rnnlm_tui.store.runs import run_named
+from rnnlm_tui.system.files import fsync_directory, storage_errors
+
+__all__ = [
+    "DAMAGED_PREFIX",
+    "CheckpointEntry",
+    "DamagedCheckpoint",
+    "Manifest",
+    "checkpoint_folders",
+    "list_checkpoints",
+    "move_damaged_aside",
+    "newest_valid",
+    "remove_checkpoint",
+    "resolve_checkpoint",
+    "sweep_temporary",
+    "verify_checkpoint",
+    "write_checkpoint",
+    "write_snapshot",
+]  # fmt: skip
+
+DAMAGED_PREFIX = "damaged-"
+"""Prefix of the folder of a damaged checkpoint that was moved aside."""
+_SHOWN_STEPS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedCheckpoint:
+    """A checkpoint that failed its verification."""
+
+    step: int
+    path: Path
+    problem: str
+    """Which file and why, in one sentence."""
+
+
+def newest_valid(run: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
+    """The newest checkpoint that passes verification, and the damaged newer ones. Call
+    `sweep_temporary` first.
+
+    Raises:
+        NewerCheckpointError: a newer version wrote the newest; resuming from an older one would
+            lose work.
+    """
+    damaged = []
+    for step, path in reversed(list(checkpoint_folders(run))):
+        try:
+            verify_checkpoint(path)
+        except NewerCheckpointError:
+            raise
+        except StorageError as error:
+            damaged.append(DamagedCheckpoint(step, path, error.message))
+        else:
+            return path, damaged
+    return None, damaged
+
+
+def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
+    """The folder of `best`, `last` or a step (`1500`), not verified. Doesn't need the database.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint; lists the existing ones.
+        CheckpointError: the manifest of this step is damaged.
+    """
+    entries = list_checkpoints(run)
+    if not entries:
+        raise UnknownCheckpointError(
+            f"{run.name} has no checkpoint yet",
+            hint=f"while it runs, `rnnlm-tui checkpoint {run.name}` writes one",
+        )
+    if which == "last":
+        return entries[-1].path
+    by_step = {entry.step: entry.path for entry in entries}
+    if which == "best":
+        later = _losses_in_index(run)
+        best = best_step(
+            (entry.step, later.get(entry.step, entry.validation_loss)) for entry in entries
+        )
+        if best is None:
+            raise UnknownCheckpointError(
+                f"no checkpoint of {run.name} was evaluated, so none is the best",
+                hint=f"use {run.name}@last",
+            )
+        return by_step[best]
+    digits = which.replace(",", "")
+    if digits.isascii() and digits.isdecimal() and len(digits) <= 12 and int(digits) in by_step:
+        return by_step[int(digits)]
+    if (
+        digits.isascii()
+        and digits.isdecimal()
+        and len(digits) <= 12
+        and int(digits) in (folders := dict(checkpoint_folders(run)))
+    ):
+        read_manifest(folders[int(digits)])  # raises: its manifest is damaged
+    steps = [str(step) for step in by_step]
+    listed = ("… " if len(steps) > _SHOWN_STEPS else "") + ", ".join(steps[-_SHOWN_STEPS:])
+    shown = f'"{which}"' if which.isprintable() and len(which) <= 40 else repr(which[:40])
+    raise UnknownCheckpointError(
+        f"{run.name} has no checkpoint {shown}: it has best, last and {listed}",
+        hint=did_you_mean(which[:40], ["best", "last", *steps]),
+    )
+
+
+def move_damaged_aside(damaged: DamagedCheckpoint) -> Path:
+    """Rename a damaged checkpoint to `damaged-step-…`, so that it no longer counts; returns its new
+    path.
+
+    Raises:
+        StorageError: the folder can't be renamed.
+    """
+    path = damaged.path
+    target = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
+    with storage_errors("move aside", path):
+        if target.exists():
+            target = path.with_name(f"{target.name}-{secrets.token_hex(4)}")
+        path.rename(target)
+        fsync_directory(path.parent)
+    return target
+
+
+def _losses_in_index(run: RunDirectory) -> dict[int, float]:
+    """Validation losses from the index, which has later evaluations too; empty if it can't be
+    read."""
+    try:
+        with RunReader(run) as reader:
+            return {
+                row.step: row.validation_loss
+                for row in reader.checkpoints()
+                if row.validation_loss is not None
+            }
+    except StorageError:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCheck:
+    """Result of verifying one checkpoint."""
+
+    step: int
+    path: Path
+    problem: str = ""
+    """What is wrong, in a sentence; empty if the checkpoint is valid."""
+    files: int = 0
+    bytes: int = 0
+    parent: str = ""
+    """The previous checkpoint, or the `run@step` that the run started from; empty if none or
+    unknown."""
+    parent_kept: bool = False
+    """Whether the parent still exists. Retention removes old checkpoints, so a missing one is
+    normal."""
+    pinned: bool = False
+    newer: bool = False
+    """A newer version of rnnlm-tui wrote it: it can't be verified, and the run can't be resumed."""
+
+
+def check_checkpoints(run: RunDirectory) -> Iterator[CheckpointCheck]:
+    """Verify each checkpoint by step; pins without a checkpoint come last.
+
+    Raises:
+        StorageError: the folder can't be read.
+    """
+    folders = dict(checkpoint_folders(run))
+    pinned = pinned_steps(run)
+    for step, path in folders.items():
+        found = _check(step, path, pinned=step in pinned)
+        if not found.problem or path.is_dir():  # a running worker may have removed it
+            yield found
+    for step in sorted(pinned - folders.keys()):
+        path = run.checkpoints_path / f"step-{step:09d}"
+        yield CheckpointCheck(
+            step,
+            path,
+            f"{path} is pinned but missing; `rnnlm-tui unpin {run.name}@{step}` removes the pin",
+            pinned=True,
+        )
+
+
+def damaged_folders(run: RunDirectory) -> list[Path]:
+    """Folders of damaged checkpoints that a resume moved aside, by name."""
+    with storage_errors("look into", run.checkpoints_path):
+        return sorted(run.checkpoints_path.glob(f"{DAMAGED_PREFIX}step-*"))
+
+
+def _check(step: int, path: Path, *, pinned: bool) -> CheckpointCheck:
+    try:
+        manifest = verify_checkpoint(path)
+    except StorageError as error:
+        return CheckpointCheck(
+            step, path, error.message, pinned=pinned, newer=isinstance(error, NewerCheckpointError)
+        )
+    parent = manifest.parent or ""
+    place = CHECKPOINT_FOLDER.fullmatch(parent)
+    problem = ""
+    if place is not None and int(place[1]) >= step:
+        problem = f"{path}: its manifest names the later {parent} as its parent"
+    kept = (path.parent / parent).is_dir() if place is not None else _is_there(parent)
+    return CheckpointCheck(
+        step, path, problem, len(manifest.files), manifest.bytes, parent, kept, pinned
+    )
+
+
+def _is_there(address: str) -> bool:
+    """Whether `run@step` still exists."""
+    name, _, which = address.partition("@")
+    try:
+        return bool(which) and resolve_checkpoint(run_named(name), which).is_dir()
+    except RnnlmError:
+        return False

@@ -1,0 +1,1 @@
+"""What the operating system gives: files, disks, locks, processes, the machine, GPUs."""

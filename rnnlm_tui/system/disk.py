@@ -1,0 +1,157 @@
+"""Size and free space of a disk, and a check before large writes.
+
+The type of a path's filesystem, and whether it is a network filesystem.
+
+Reserve 4 MiB on a run's disk, released when the disk is full so that the run can still record it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.formatting import disk
+from rnnlm_tui.system.files import open_private, storage_errors
+
+NETWORK_FILESYSTEMS: tuple[str, ...] = (
+    "nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "panfs", "weka", "9p", "davfs", "s3fs", "gcsfuse", "rclone",
+)  # fmt: skip
+"""Parts of the names of filesystems on which SQLite is not reliable."""
+
+
+def filesystem_here(path: Path) -> str:
+    """The filesystem type of `path` or its nearest existing parent: `ext4`, `nfs4`; empty if
+    unknown."""
+    import psutil
+
+    try:
+        mounts = {
+            partition.mountpoint: partition.fstype for partition in psutil.disk_partitions(all=True)
+        }
+    except OSError:
+        return ""
+    return filesystem_of(nearest_existing(path), mounts)
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path itself or its nearest existing parent."""
+    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
+
+
+def filesystem_of(path: Path, mounts: Mapping[str, str]) -> str:
+    """The filesystem type of `path`, from `mounts` (mount point to type)."""
+    resolved = path.resolve()
+    above = [point for point in mounts if resolved.is_relative_to(point)]
+    return mounts[max(above, key=len)] if above else ""
+
+
+def is_network(kind: str) -> bool:
+    """Whether a filesystem type is one that several machines can mount at once."""
+    return any(part in kind.lower() for part in NETWORK_FILESYSTEMS)
+
+
+SPACE_FACTOR = 2
+"""A checkpoint needs this many times its size free: other programs write to the disk too."""
+ROOM_FOR_ROWS = 2**20
+"""Bytes to leave free for metrics, events and the log."""
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user can still write to the disk of `path`, which need not exist yet.
+
+    Raises:
+        StorageError: the disk can't be read.
+    """
+    with storage_errors("look at the disk of", path):
+        found = os.statvfs(nearest_existing(path))
+    return found.f_bavail * found.f_frsize
+
+
+def total_bytes(path: Path) -> int:
+    """Size of the disk of `path`, which need not exist yet.
+
+    Raises:
+        StorageError: the disk can't be read.
+    """
+    with storage_errors("look at the disk of", path):
+        found = os.statvfs(nearest_existing(path))
+    return found.f_blocks * found.f_frsize
+
+
+def require_space(path: Path, need: int, what: str) -> None:
+    """Check that `need` bytes are free on the disk of `path`; `what` starts the message: `a
+    checkpoint`.
+
+    Raises:
+        StorageError: less is free.
+    """
+    have = free_bytes(path)
+    if have < need:
+        raise StorageError(
+            f"{what} needs {disk(need)} free on the disk of {path}, only {disk(have)} are",
+            hint="free some space on this disk",
+        )
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a full disk or quota caused this error."""
+    import sqlite3  # lazily: the app's first screen needs no database
+
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if (
+            isinstance(error, sqlite3.Error)
+            and (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
+        ):
+            return True
+        error = error.__cause__
+    return False
+
+
+BALLAST_BYTES = 4 * 2**20
+
+
+class Ballast:
+    """A file beside a run's database, filled with random bytes: no file system can compress it."""
+
+    def __init__(self, database: Path) -> None:
+        self.path = database.with_name(f"{database.name}.ballast")
+
+    def make(self) -> None:
+        """Write the file, if it isn't there yet.
+
+        Raises:
+            StorageError: not enough space for the file and some rows; no part of the file is left.
+        """
+        if self._is_whole():
+            return
+        self.release()
+        require_space(self.path.parent, BALLAST_BYTES + ROOM_FOR_ROWS, "a run")
+        try:
+            with (
+                storage_errors("write", self.path),
+                os.fdopen(open_private(self.path, os.O_WRONLY), "wb") as file,
+            ):
+                file.write(os.urandom(BALLAST_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        except StorageError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Remove the file, if possible."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+    def _is_whole(self) -> bool:
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        return found.st_size == BALLAST_BYTES  # not st_blocks: ZFS updates it seconds later

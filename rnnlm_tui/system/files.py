@@ -1,0 +1,214 @@
+"""Write private files and folders atomically and durably: old or new content, never a part."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rnnlm_tui.errors import StorageError
+
+PRIVATE_DIRECTORY = 0o700
+PRIVATE_FILE = 0o600
+TEMPORARY_PREFIX = ".tmp-"
+"""Prefix of unfinished files and folders; no run, checkpoint or corpus may have such a name."""
+
+_HINTS = {
+    errno.ENOSPC: "free some space on this disk and try again",
+    errno.EDQUOT: "your disk quota is used up: free some space and try again",
+    errno.EACCES: "set RNNLM_TUI_HOME to a folder that you may write to",
+    errno.EROFS: "set RNNLM_TUI_HOME to a folder that you may write to",
+    errno.ENOLCK: (
+        "this filesystem doesn't support file locks: set RNNLM_TUI_HOME to a folder on another disk"
+    ),
+    errno.ELOOP: (
+        "it is a symbolic link, and the data home is never written through one: put the file or"
+        " folder itself there"
+    ),
+    errno.ENOTDIR: (
+        "a file is where a folder is needed: move it, or set RNNLM_TUI_HOME to another folder"
+    ),
+}
+
+
+@contextmanager
+def storage_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn an OSError inside the block into a StorageError: `can't <doing> <path>: <why>`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"can't {doing} {path}: {error.strerror or error}", hint=_advice(error.errno or 0, path)
+        ) from error
+
+
+def _advice(code: int, path: Path) -> str:
+    """A hint for an OSError. Inside a run's folder, changing RNNLM_TUI_HOME would not help."""
+    run = next(
+        (folder for folder in list(path.parents)[:3] if os.path.isfile(folder / "config.toml")),  # noqa: PTH113
+        None,
+    )
+    return (
+        folder_advice(run)
+        if run is not None and code in (errno.EACCES, errno.EPERM, errno.EROFS)
+        else _HINTS.get(code, "")
+    )
+
+
+def folder_advice(run: Path) -> str:
+    """A hint for a run's or database's folder that can't be written."""
+    try:
+        read_only = bool(os.statvfs(run).f_flag & os.ST_RDONLY)
+    except OSError:
+        read_only = False
+    if read_only:
+        return (
+            "its disk is read-only: `show`, `sample` and `verify` work here; to write, copy"
+            f" {run.name} into the folder `runs` of a home on another disk"
+        )
+    return f"look at the owner and the permissions of {run}"
+
+
+def make_private_directory(path: Path, *, parents: bool = True) -> None:
+    """Create a folder and its missing parents with mode 0700, whatever the umask.
+
+    An existing folder keeps its mode.
+
+    Args:
+        parents: False if a missing parent must not be created again.
+
+    Raises:
+        StorageError: the folder can't be created.
+    """
+    with storage_errors("create the folder", path):
+        for folder in (*(reversed(path.parents) if parents else ()), path):
+            if folder.is_dir():
+                continue
+            try:
+                folder.mkdir(mode=PRIVATE_DIRECTORY)
+            except FileExistsError:
+                if not folder.is_dir():
+                    raise
+            else:
+                folder.chmod(PRIVATE_DIRECTORY)
+
+
+def make_own_directory(path: Path) -> None:
+    """Like `make_private_directory`, where other users can create folders too, such as /tmp.
+
+    Raises:
+        StorageError: the folder can't be created, or another user owns it or can enter it.
+    """
+    make_private_directory(path)
+    with storage_errors("look at", path):
+        found = path.lstat()
+    if (
+        not stat.S_ISDIR(found.st_mode)
+        or found.st_uid != os.getuid()
+        or stat.S_IMODE(found.st_mode) & 0o077
+    ):
+        raise StorageError(
+            f"{path} must be a folder that only you can access",
+            hint="remove it, or change its owner and permissions",
+        )
+
+
+def keep_private() -> None:
+    """Set the umask so that all files of this process, also those of libraries, are private."""
+    os.umask(0o777 & ~PRIVATE_DIRECTORY)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """`os.open` with O_CREAT. A new file gets mode 0600, whatever the umask.
+
+    A symbolic link is refused: it could point outside the data home.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    except FileExistsError:
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
+    os.fchmod(descriptor, PRIVATE_FILE)
+    return descriptor
+
+
+def read_at_most(path: Path, most: int) -> bytes:
+    """Read a small file; never blocks on a pipe.
+
+    Raises:
+        OSError: the file can't be read, or has more than `most` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        data = b""
+        while part := os.read(descriptor, most + 1 - len(data)):
+            data += part
+            if len(data) > most:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def free_aside_path(path: Path) -> Path:
+    """A free path next to a file for its invalid content: `NAME.unusable`, or with a number
+    appended."""
+    names = (
+        path.with_name(f"{path.name}.unusable{f'-{number}' if number else ''}")
+        for number in (0, *range(2, 10_000))
+    )
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def move_aside(path: Path) -> Path:
+    """Rename an invalid file, so that the user can still get its content, and return its new path.
+
+    Raises:
+        StorageError: the file can't be renamed.
+    """
+    aside = free_aside_path(path)
+    with storage_errors("move aside", path):
+        path.rename(aside)
+        fsync_directory(path.parent)
+    return aside
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Replace a file's text atomically, also across a crash; mode 0600, fsynced.
+
+    Raises:
+        StorageError: the file can't be written; the old one is unchanged.
+    """
+    with storage_errors("write", path):
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=TEMPORARY_PREFIX, suffix=f"-{path.name}", dir=path.parent
+        )
+        try:
+            os.fchmod(descriptor, PRIVATE_FILE)
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                Path(temporary).unlink()
+            raise
+        fsync_directory(path.parent)
+
+
+def fsync_file(path: Path) -> None:
+    """Wait until the file's content is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """Wait until the folder's entries are on the disk, so that renames survive a power failure."""
+    fsync_file(path)

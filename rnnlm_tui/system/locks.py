@@ -1,0 +1,249 @@
+"""The lock that a worker holds on its run, and short locks on folders; both are flock(2)."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+from rnnlm_tui.errors import RunStateError, StorageError
+from rnnlm_tui.system.files import open_private, storage_errors
+
+PATIENCE_SECONDS = 2.0
+"""How long a worker retries: `read_lock` holds it for microseconds, a killed worker's child for a
+moment."""
+MAX_REASON = 300
+"""Longest reason in the lock file, in characters."""
+_FILE_BYTES = 4096
+"""Fixed size of the lock file, one block: rewriting it needs no space on a full disk."""
+_RETRY_SECONDS = 0.02
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def host_name() -> str:
+    """This machine's name."""
+    return socket.gethostname()
+
+
+def boot_id() -> str:
+    """Identify this boot of the machine. Only recorded with each attempt: a reboot frees every
+    lock."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        import psutil  # imported late: only macOS and others without a boot id need it
+
+        return f"booted-{psutil.boot_time():.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class LockInfo:
+    """The holder of a lock, as written in the lock file."""
+
+    pid: int
+    started: float
+    """Unix seconds."""
+    boot_id: str
+    host: str
+    degraded: str = ""
+    """Why the holder can't store its metrics; empty if it can."""
+
+    @classmethod
+    def of_this_process(cls) -> LockInfo:
+        """This process, started now."""
+        return cls(pid=os.getpid(), started=time.time(), boot_id=boot_id(), host=host_name())
+
+
+@dataclass(frozen=True, slots=True)
+class LockState:
+    """The content of a lock file; all but `held` are None if it was never taken or is damaged."""
+
+    held: bool
+    pid: int | None = None
+    started: float | None = None
+    boot_id: str | None = None
+    host: str | None = None
+    degraded: str = ""
+    """Why the holder keeps its metrics in memory; empty if it stores them."""
+    touched: float | None = None
+    """Unix seconds of the file's last change: the heartbeat of a holder whose disk is full."""
+
+
+class RunLock:
+    """A run's lock. The kernel releases it when the process ends, however it ends; the file
+    stays."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        self._info: LockInfo | None = None
+
+    def acquire(self, info: LockInfo | None = None, *, patience: float = PATIENCE_SECONDS) -> None:
+        """Take the lock and write `info` (by default this process) into the file.
+
+        Raises:
+            RunStateError: another worker holds it; names its pid and start.
+            StorageError: the file can't be opened or locked, or the run was just renamed or
+                deleted.
+        """
+        info = info or LockInfo.of_this_process()
+        self._info = info
+        with storage_errors("lock", self.path):
+            descriptor = open_private(self.path, os.O_RDWR)
+            try:
+                if not _lock_exclusively(descriptor, patience):
+                    raise RunStateError(
+                        held_message(
+                            self.path, _parse(os.pread(descriptor, _FILE_BYTES, 0), held=True)
+                        ),
+                        hint="only one worker at a time can train a run",
+                    )
+                _check_still_there(descriptor, self.path, self.path.parent.name)
+                _write_info(descriptor, info)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        self._descriptor = descriptor
+
+    def report_degraded(self, degraded: str) -> None:
+        """Write into the lock file why metrics can't be stored; empty if they can again.
+
+        Works on a full disk, since the file keeps its length. Each call also counts as a heartbeat.
+
+        Raises:
+            StorageError: the file can't be written.
+        """
+        if self._descriptor is None or self._info is None:
+            return
+        self._info = replace(self._info, degraded=degraded[:MAX_REASON])
+        with storage_errors("write", self.path):
+            _write_info(self._descriptor, self._info)
+
+    def release(self) -> None:
+        """Free the lock; a second call does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> RunLock:
+        if self._descriptor is None:
+            self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def read_lock(path: Path) -> LockState:
+    """Look at a lock without keeping it. Takes it shared for a moment, so readers don't block each
+    other.
+
+    Raises:
+        StorageError: the file exists and can't be opened or locked.
+    """
+    with storage_errors("look at", path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return LockState(held=False)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                held = False
+            except BlockingIOError:
+                held = True
+            return replace(
+                _parse(os.pread(descriptor, _FILE_BYTES, 0), held=held),
+                touched=os.fstat(descriptor).st_mtime,
+            )
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Lock a folder while one of its files is read and rewritten. Locks the folder itself, without
+    a lock file.
+
+    Raises:
+        StorageError: the folder can't be opened or locked, or was just renamed or deleted.
+    """
+    with storage_errors("lock", folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _check_still_there(descriptor, folder, folder.name)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_info(descriptor: int, info: LockInfo) -> None:
+    """Write one line of JSON, padded with spaces, in one call: a reader sees the old or the new
+    one."""
+    text = json.dumps(asdict(info)).encode()
+    os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
+
+
+def _check_still_there(descriptor: int, path: Path, name: str) -> None:
+    """Refuse a file or folder that the previous holder of the lock renamed or deleted."""
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return
+    raise StorageError(
+        f"{name} was renamed or deleted just now", hint="`rnnlm-tui runs` shows what is left"
+    )
+
+
+def _lock_exclusively(descriptor: int, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return True
+
+
+def _parse(text: bytes, *, held: bool) -> LockState:
+    try:
+        values = json.loads(text.partition(b"\n")[0])
+        known = (
+            int(values["pid"]),
+            float(values["started"]),
+            str(values["boot_id"]),
+            str(values["host"]),
+        )
+        return LockState(held, *known, degraded=str(values.get("degraded", "")) if held else "")
+    except (ValueError, KeyError, TypeError):
+        return LockState(held)
+
+
+def held_message(path: Path, state: LockState) -> str:
+    """The message for a held lock: `plain-otter is running as pid 4242 since 2026-11-25
+    13:56:11`."""
+    name = path.parent.name
+    if state.pid is None or state.started is None:
+        return f"{name} is running: another process holds {path}"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.started))
+    where = "" if state.host in (None, host_name()) else f" on {state.host}"
+    return f"{name} is running as pid {state.pid}{where} since {since}"

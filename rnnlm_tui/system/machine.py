@@ -1,0 +1,186 @@
+"""This machine's hardware and free memory, for the first screen, estimates and `doctor`.
+
+MachineReader: readings of CPU, memory, disk and GPUs, for a worker's history and for the app.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Literal, Protocol
+
+import psutil
+
+from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
+from rnnlm_tui.system.disk import free_bytes, total_bytes
+from rnnlm_tui.system.gpu import GpuProbe, OtherCards, gpu_count
+from rnnlm_tui.system.host import core_loads, memory_available, usable_cores
+from rnnlm_tui.system.locks import host_name
+
+Device = Literal["cpu", "cuda", "mps"]
+"""Kinds of device."""
+
+DRIVER_BYTES = 500 * 2**20
+"""GPU memory of a CUDA process besides its tensors: the driver's context and kernels."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """This machine at one moment. Sizes in bytes; None without a GPU or if its driver doesn't
+    report them."""
+
+    host: str
+    cpu_count: int
+    """Cores that this process may use."""
+    memory_total: int
+    memory_free: int
+    """Available to a new process without swapping."""
+    disk_free: int
+    """On the disk of the described directory."""
+    gpu_name: str | None = None
+    gpu_memory_total: int | None = None
+    gpu_memory_used: int | None = None
+    disk_total: int | None = None
+    """Size of that disk."""
+
+
+def describe_machine(directory: Path) -> MachineFacts:
+    """Describe this machine, with the disk of `directory`. Takes milliseconds; waking an NVIDIA
+    driver some hundred."""
+    memory = psutil.virtual_memory()
+    probe = GpuProbe()
+    gpu = probe.sample()
+    probe.close()
+    return MachineFacts(
+        host=host_name(),
+        cpu_count=usable_cores(),
+        memory_total=int(memory.total),
+        memory_free=memory_available(),
+        disk_free=free_bytes(directory),
+        gpu_name=gpu.name,
+        gpu_memory_total=gpu.memory_total,
+        gpu_memory_used=gpu.memory_used,
+        disk_total=total_bytes(directory),
+    )
+
+
+def planned_device(name: str) -> Device:
+    """The kind of device that `training.device` selects here; `auto` takes a GPU that CUDA can
+    use."""
+    if name == "auto":
+        return "cuda" if gpu_count() else "mps" if sys.platform == "darwin" else "cpu"
+    return "cuda" if name.startswith("cuda") else "mps" if name == "mps" else "cpu"
+
+
+def free_training_memory(name: str) -> int | None:
+    """Bytes available to a new training on the device `name`; None if unknown."""
+    if planned_device(name) != "cuda":
+        return memory_available()
+    probe = GpuProbe(index=int(name.partition(":")[2] or 0))
+    gpu = probe.sample()
+    probe.close()
+    return (
+        None
+        if gpu.memory_total is None or gpu.memory_used is None
+        else max(0, gpu.memory_total - gpu.memory_used - DRIVER_BYTES)
+    )
+
+
+class Card(Protocol):
+    """A GPU that can be read."""
+
+    @property
+    def driver_index(self) -> int | None:
+        """The driver's index of the card; None if it has none."""
+
+    def sample(self) -> GpuRow:
+        """Read the card once."""
+
+
+class MachineReader:
+    """Reads the machine. `sample` takes about a millisecond and never blocks.
+
+    Args:
+        directory: its disk is the one whose free space is read.
+        worker: True in a training worker: the readings include this process, and the GPU is the one
+            passed to `watch_card`. False: only the machine, with the first GPU as the main one.
+            Waking an NVIDIA driver may take some hundred milliseconds: False does it here,
+            True with the first reading.
+    """
+
+    def __init__(self, directory: Path, *, worker: bool) -> None:
+        self._directory = directory
+        self._process = psutil.Process() if worker else None
+        self._cores = usable_cores()
+        self._lock = Lock()  # the heartbeat thread reads while the training thread calls watch_card
+        self._probe = None if worker else GpuProbe()
+        self._card: Card | None = self._probe
+        self._others = None if self._probe is None else OtherCards(self._probe.driver_index)
+        self._cpu_loads()  # psutil measures loads between two calls: this is the first
+
+    def watch_card(self, card: Card) -> None:
+        """Read this card as the main one from now on."""
+        with self._lock:
+            self._others, self._card = OtherCards(card.driver_index), card
+
+    def sample(self) -> HardwareRow:
+        """Read everything once; loads are means since the previous reading.
+
+        Raises:
+            StorageError: the disk can't be read.
+        """
+        with self._lock:
+            if self._others is None:
+                self._others = OtherCards()
+            card, others = self._card, self._others
+        gpu = GpuRow() if card is None else card.sample()
+        memory = psutil.virtual_memory()
+        whole, own = self._cpu_loads()
+        return HardwareRow(
+            time=time.time(),
+            cpu_percent=whole,
+            process_cpu_percent=own,
+            memory_used=memory.total - memory.available,
+            memory_total=memory.total,
+            process_memory=0 if self._process is None else self._process.memory_info().rss,
+            disk_free=free_bytes(self._directory),
+            gpu_name=gpu.name,
+            gpu_percent=gpu.percent,
+            gpu_memory_used=gpu.memory_used,
+            gpu_memory_own=None if self._process is None else gpu.memory_own,
+            gpu_memory_total=gpu.memory_total,
+            gpu_watts=gpu.watts,
+            gpu_celsius=gpu.celsius,
+            other_gpus=others.sample(),
+        )
+
+    def close(self) -> None:
+        """Release the GPU driver."""
+        if self._probe is not None:
+            self._probe.close()
+
+    def _cpu_loads(self) -> tuple[float, float]:
+        """Percent of the usable cores that are busy, and that this process (no children) uses."""
+        loads = core_loads()
+        if self._process is None:
+            return 100 * min(sum(loads), self._cores) / self._cores, 0.0
+        return usable_loads(self._process.cpu_percent() / 100, loads, self._cores)
+
+
+def usable_loads(own: float, loads: list[float], cores: int) -> tuple[float, float]:
+    """Percent of `cores` that are busy, and that this process uses.
+
+    Under a container's quota there are fewer `cores` than the process may run on. Other processes
+    then take from it only what doesn't fit on the rest of the machine.
+
+    Args:
+        own: cores that this process keeps busy.
+        loads: load of each core that this process may run on, 0 to 1.
+    """
+    own = min(own, float(cores))
+    others = max(0.0, sum(loads) - own)
+    held = min(max(0.0, others - (len(loads) - cores)), cores - own)
+    return 100 * (own + held) / cores, 100 * own / cores

@@ -1,0 +1,186 @@
+"""Start child processes with the same interpreter and package, and end them with their parent.
+
+Detect whether systemd would end a run when its user logs out, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import signal
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import rnnlm_tui
+
+PARENT = "RNNLM_TUI_PARENT"
+"""Environment variable: pid of the process that a child must not outlive."""
+_PR_SET_PDEATHSIG = 1
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Command line that runs one of our modules; -P: modules in the current folder don't shadow
+    libraries."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """A child's environment: ours, `settings` as defaults, and this package first on the path."""
+    child = dict(os.environ)
+    for name, value in settings.items():
+        child.setdefault(name, value)
+    root = str(Path(rnnlm_tui.__file__).parent.parent)
+    if Path(root).name not in (
+        "site-packages",
+        "dist-packages",
+    ):  # a checkout: the child must import the same one
+        child["PYTHONPATH"] = os.pathsep.join(filter(None, [root, child.get("PYTHONPATH", "")]))
+    return child
+
+
+def dependent_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child that calls `end_with_parent`."""
+    return {**child_environment(settings), PARENT: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """Let Linux kill this process when the thread that started it ends, even by `kill -9`.
+
+    Does nothing without `dependent_environment`. On other systems a child notices the end of its
+    stdin.
+    Call it first, before slow imports. It doesn't affect this process's own children.
+    """
+    parent = os.environ.pop(PARENT, "")
+    if not parent.isdigit() or sys.platform != "linux":
+        return
+    import ctypes  # imported late: few processes need it
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != int(parent):  # the parent ended before the call
+        os._exit(128 + signal.SIGKILL)
+
+
+def last_lines(path: Path, count: int, *, max_bytes: int = 65_536) -> tuple[str, ...]:
+    """The last lines of a text file; empty if it can't be read. Invalid UTF-8 is replaced."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - max_bytes))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ()
+    return tuple(text.splitlines()[-count:]) if count > 0 else ()
+
+
+CONFIG_FOLDERS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
+"""Folders of logind.conf and its drop-ins, in increasing priority."""
+TRUE = ("yes", "true", "on", "1", "y", "t")
+
+
+@dataclass(frozen=True, slots=True)
+class EndsAtLogout:
+    """Why logging out would end a run."""
+
+    fact: str
+    hint: str
+
+
+def ends_at_logout(root: Path = Path("/")) -> EndsAtLogout | None:
+    """Why a process started here would end when its user logs out; None if it wouldn't.
+
+    This depends on our systemd cgroup, which a worker inherits. The processes of a login session
+    are
+    killed with it if KillUserProcesses is on (logind.conf(5)). Those of the user's service manager
+    end
+    after the last session, unless lingering is enabled (loginctl(1)). `setsid` changes neither.
+
+    Args:
+        root: root of the file system, for tests.
+    """
+    if not (root / "run/systemd/system").exists():
+        return None
+    group, user = own_group(_read(root / "proc/self/cgroup")), _user_name()
+    lingers = (root / "var/lib/systemd/linger" / user).exists()
+    if re.search(r"/session-[^/]+\.scope(/|$)", group):
+        if not kills_processes_of(
+            user, login_settings(_read(path) for path in _config_files(root))
+        ):
+            return None
+        first = "" if lingers else "loginctl enable-linger, then "
+        return EndsAtLogout(
+            "logging out ends it: systemd-logind has KillUserProcesses=yes",
+            f"{first}start it with: systemd-run --user --scope rnnlm-tui …",
+        )
+    if re.search(r"/user@\d+\.service(/|$)", group) and not lingers:
+        return EndsAtLogout(
+            "logging out ends it: it belongs to your user manager, which ends with your last"
+            " session",
+            "loginctl enable-linger",
+        )
+    return None
+
+
+def own_group(cgroup: str) -> str:
+    """systemd's cgroup in the text of a /proc/…/cgroup file (version 1 or 2); empty if there is
+    none."""
+    groups = {
+        controllers: path
+        for _, controllers, path in (
+            line.split(":", 2) for line in cgroup.splitlines() if line.count(":") >= 2
+        )
+    }
+    return groups.get("name=systemd") or groups.get("", "")
+
+
+def login_settings(files: Iterable[str]) -> dict[str, str]:
+    """The settings in logind's files; later files take precedence."""
+    settings: dict[str, str] = {}
+    for text in files:
+        for raw in text.splitlines():
+            key, equals, value = raw.partition("=")
+            if equals:
+                settings[key.strip()] = value.strip()
+    return settings
+
+
+def kills_processes_of(user: str, settings: Mapping[str, str]) -> bool:
+    """Whether logind kills the user's processes with their session; by default not root's."""
+    only, spared = (
+        settings.get("KillOnlyUsers", "").split(),
+        settings.get("KillExcludeUsers", "root").split(),
+    )
+    return (
+        settings.get("KillUserProcesses", "").lower() in TRUE
+        and user not in spared
+        and (not only or user in only)
+    )
+
+
+def _config_files(root: Path) -> list[Path]:
+    """The main file of the highest priority, then drop-ins by name; of the same name, that of the
+    highest priority."""
+    main = [path for folder in CONFIG_FOLDERS if (path := root / folder / "logind.conf").is_file()]
+    drop_ins = {
+        path.name: path
+        for folder in CONFIG_FOLDERS
+        for path in (root / folder / "logind.conf.d").glob("*.conf")
+    }
+    return main[-1:] + [drop_ins[name] for name in sorted(drop_ins)]
+
+
+def _user_name() -> str:
+    """The user's login name, or uid if there is none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,94 @@
+"""The colours of all screens, all from xterm's 256, and the glyph and word of every status."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from rich.style import Style
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.status import RunStatus
+
+BACKGROUND = "#121212"
+FIELD = "#262626"
+SELECTED = "#303030"
+BORDER = "#444444"
+FOCUS = "#5fd7ff"
+BRIGHT = "#ffffff"
+"""Values; labels are DIM, running text is TEXT."""
+NEARLY_BRIGHT = "#eeeeee"
+"""Text typed by the user."""
+TEXT = "#d0d0d0"
+LABEL = "#a8a8a8"
+"""Names of fields in a form."""
+DIM = "#808080"
+FAINT = "#626262"
+"""Remarks between texts."""
+GREY = "#4e4e4e"
+"""What is below an overlay, and bands without a colour of their own; a blend isn't one of the 256.
+"""
+TRAIN = "#5fd7ff"
+RAW = "#005f87"
+"""Raw points under a smoothed curve of colour TRAIN; see `band_of` for the others."""
+VALIDATION = "#ffaf5f"
+THIRD = "#d787ff"
+BASELINE = "#8a8a8a"
+GOOD = "#87d787"
+WARN = "#ffd75f"
+BAD = "#ff5f5f"
+MARK_COLOURS = (TRAIN, THIRD, GOOD, "#ff87af", "#5f87ff", WARN, "#00af87", "#d7af87")
+"""Colours of the marked runs A to H; VALIDATION is left out, since it marks the best value."""
+
+STATUS_GLYPHS: dict[RunStatus, tuple[str, str, str]] = {
+    "draft": ("○", "o", DIM),
+    "preparing": ("◐", "%", TRAIN),
+    "running": ("●", "*", TRAIN),
+    "paused": ("‖", "=", WARN),
+    "stopped": ("■", "-", DIM),
+    "finished": ("✓", "+", GOOD),
+    "failed": ("✗", "x", BAD),
+    "crashed": ("!", "!", BAD),
+    "stalled": ("◌", "~", WARN),
+    "degraded": ("◍", "&", WARN),
+    "lost": ("?", "?", WARN),
+}
+"""Status to glyph, ASCII glyph and colour."""
+
+STATUS_WORDS: dict[RunStatus, str] = {
+    status: "lost contact" if status == "lost" else status for status in STATUS_GLYPHS
+}
+
+
+def glyph(status: RunStatus, ascii: bool = False) -> tuple[str, str]:
+    """Return a status's glyph and its colour."""
+    sign, plain, colour = STATUS_GLYPHS[status]
+    return (plain if ascii else sign), colour
+
+
+def word_colour(status: RunStatus) -> str:
+    """Return the colour of a status's word: only failures are red."""
+    return BAD if status in ("failed", "crashed") else TEXT
+
+
+def band_of(colour: str) -> str:
+    """Return the dim colour of the raw points under a curve of `colour`."""
+    return {
+        TRAIN: RAW,
+        VALIDATION: "#875f00",
+        THIRD: "#5f5f87",
+        GOOD: "#005f00",
+        WARN: "#5f5f00",
+        BAD: "#5f0000",
+    }.get(colour, GREY)
+
+
+@lru_cache(maxsize=512)
+def ink(
+    colour: str, *, bold: bool = False, reverse: bool = False, background: str | None = None
+) -> Style:
+    """Return a cached Rich style.
+
+    Every Segment and Strip needs a style: with NO_COLOR set, Textual fails on None.
+    """
+    return Style(color=colour, bgcolor=background, bold=bold, reverse=reverse)

@@ -1,0 +1,444 @@
+"""The thread that polls run directories for the app.
+
+It polls the open run a few times a second, and the list of runs less often.
+
+Polls the compared runs, each with its own monitor in the watcher's thread.
+
+The app's own readings of the machine while nothing trains.
+
+It reads only while the user is present: a machine is never quite idle, and an idle app must send
+nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic, sleep, thread_time
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.tui import terminal
+from rnnlm_tui.tui.messages import (
+    ComparedChanged,
+    MachineChanged,
+    Notice,
+    NoticePosted,
+    ReadingsChanged,
+    RunsChanged,
+    SnapshotChanged,
+)
+
+if TYPE_CHECKING:
+    from textual.message import Message
+
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.metrics import HardwareRow
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.system.machine import MachineReader
+    from rnnlm_tui.tui.services import Monitor, Services
+
+
+class ComparedRuns:
+    """Polls the followed runs.
+
+    Every method but `follow` and `look_at` belongs to the watcher's thread.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        show: Callable[[tuple[RunSnapshot, ...]], object],
+        report: Callable[[str, RnnlmError | OSError], None],
+    ) -> None:
+        self._services = services
+        self._show = show
+        self._report = report
+        self._followed: tuple[str, ...] = ()
+        self._monitors: dict[str, Monitor] = {}
+        self._snapshots: dict[str, RunSnapshot] = {}
+        self._shown: tuple[RunSnapshot, ...] = ()
+        self._steps: Mapping[str, tuple[int, int]] = {}
+        self._reported: dict[str, str] = {}
+
+    def follow(self, names: tuple[str, ...]) -> None:
+        """Poll these runs from the next turn on, and no others."""
+        self._followed = names
+
+    def look_at(self, steps: Mapping[str, tuple[int, int]]) -> bool:
+        """Read these steps of each run at full resolution from the next poll on.
+
+        Return whether that changes anything.
+        """
+        before, self._steps = self._steps, steps
+        return before != steps
+
+    def poll(self) -> None:
+        """Show the runs if anything is new.
+
+        At first each is shown as soon as it has been read, later all together.
+        """
+        followed = self._followed
+        for name in set(self._monitors) - set(followed):
+            self._leave(name)
+        for name in followed:
+            first = name not in self._snapshots
+            with self._reporting_errors(name):
+                if name not in self._monitors:
+                    self._monitors[name] = self._services.monitor(self._services.find(name))
+                self._monitors[name].look_at(self._steps.get(name))
+                snapshot = self._monitors[name].poll()
+                if snapshot is not None:
+                    self._snapshots[name] = snapshot
+            if first:
+                self._publish(followed)
+        self._publish(followed)
+
+    def close(self) -> None:
+        """Close all files."""
+        for name in list(self._monitors):
+            self._leave(name)
+
+    def _publish(self, followed: tuple[str, ...]) -> None:
+        found = tuple(self._snapshots[name] for name in followed if name in self._snapshots)
+        if len(found) != len(self._shown) or any(
+            one is not other for one, other in zip(found, self._shown, strict=True)
+        ):
+            self._shown = found
+            self._show(found)
+
+    def _leave(self, name: str) -> None:
+        self._monitors.pop(name).close()
+        self._snapshots.pop(name, None)
+
+    @contextmanager
+    def _reporting_errors(self, name: str) -> Iterator[None]:
+        """Report once that a run can't be read; the others are read all the same."""
+        try:
+            yield
+        except (RnnlmError, OSError) as error:
+            if self._reported.get(name) != str(error):
+                self._reported[name] = str(error)
+                self._report(name, error)
+        else:
+            self._reported.pop(name, None)
+
+
+READING_SECONDS = 2.0
+"""Seconds between two readings."""
+FIRST_READING_SECONDS = 0.5
+"""A load is measured over at least this long."""
+PRESENT_SECONDS = 30.0
+"""The user counts as present for this long after a key."""
+KEPT = 30
+
+
+class IdleMachinePoller:
+    """Reads the machine when it is time to.
+
+    Every method but `key_pressed` belongs to the watcher's thread.
+
+    Args:
+        wanted: whether something shows the machine and no run's worker reads it.
+        show: takes the readings, oldest first, and whether more follow.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        wanted: Callable[[], bool],
+        show: Callable[[tuple[HardwareRow, ...], bool], object],
+    ) -> None:
+        self._services = services
+        self._wanted = wanted
+        self._show = show
+        self._last_key: float | None = None
+        self._reader: MachineReader | None = None
+        self._next = 0.0
+        self._rows: deque[HardwareRow] = deque(maxlen=KEPT)
+
+    def key_pressed(self) -> None:
+        """Note that a key was pressed."""
+        self._last_key = monotonic()
+
+    def poll(self) -> None:
+        """Read and show if it is time to, or stop reading.
+
+        Raises:
+            StorageError: the disk can't be read.
+        """
+        now = monotonic()
+        if self._last_key is None or now - self._last_key > PRESENT_SECONDS or not self._wanted():
+            self.close()
+        elif self._reader is None:
+            self._reader = self._services.machine_reader()
+            self._next = now + FIRST_READING_SECONDS
+            self._rows.clear()
+        elif now >= self._next:
+            self._next = now + READING_SECONDS
+            self._rows.append(self._reader.sample())
+            self._show(tuple(self._rows), True)
+
+    def close(self) -> None:
+        """Stop reading; the last readings stay, with their time."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+            if self._rows:
+                self._show(tuple(self._rows), False)
+
+
+RUNS_SECONDS, HIDDEN_RUNS_SECONDS = 2.0, 20.0
+"""Seconds between two reads of the list of runs, while it is shown and while it isn't."""
+LIST_SHARE = 100
+"""Reading the list takes at most one part in this many of the time."""
+FIRST_POLL_SECONDS = 0.05
+"""Delay until the frame is painted; what is read earlier would be painted twice. The thread sleeps,
+because a Textual timer that starts late is never called."""
+PAINT_SECONDS = 0.5
+"""How long everything else waits at most until a run is first painted."""
+MACHINE_SECONDS = 60.0
+"""Seconds between two reads of the machine's memory and disk."""
+
+
+def seconds_to_next_list(took: float, *, shown: bool) -> float:
+    """Return the seconds until the next read of the list, after a read that took `took` seconds.
+
+    Thousands of runs must not keep a core busy.
+    """
+    return (
+        min(HIDDEN_RUNS_SECONDS, max(RUNS_SECONDS, LIST_SHARE * took))
+        if shown
+        else HIDDEN_RUNS_SECONDS
+    )
+
+
+class Watcher:
+    """Polls in its own thread and posts only what changed."""
+
+    def __init__(
+        self,
+        services: Services,
+        post: Callable[[Message], object],
+        *,
+        fps: float,
+        reads_machine: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._services = services
+        self._post = post
+        self._seconds = 1.0 / fps
+        self._wake = threading.Event()
+        self._painted = threading.Event()
+        self._painted.set()
+        self._closing = False
+        self._run: RunDirectory | None = None
+        self._monitor: Monitor | None = None
+        self._monitored: RunDirectory | None = None
+        self._steps: tuple[int, int] | None = None
+        self._list_shown = self._list_due = True
+        self._list_took = 0.0
+        """CPU seconds of the last read of the list. The lower of the last two counts, because the
+        first read is much slower."""
+        self._summaries: tuple[RunSummary, ...] | None = None
+        self._reported: dict[str, str] = {}
+        self._removed: frozenset[str] = frozenset()
+        """Runs that the app itself has deleted or renamed, or is about to: no error is reported
+        when they are gone."""
+        self._compared = ComparedRuns(
+            services, lambda snapshots: self._post(ComparedChanged(snapshots)), self._unreadable
+        )
+        self._readings = IdleMachinePoller(
+            services, reads_machine, lambda rows, live: self._post(ReadingsChanged(rows, live=live))
+        )
+        self.polls = 0
+        """How often the thread has polled; tests wait for it."""
+
+    def open(self, run: RunDirectory | None, *, paint_first: bool = False) -> None:
+        """Poll all steps of this run from now on, and at once.
+
+        With `paint_first`, nothing else is read before `painted` is called, because that would slow
+        down the first paint.
+        """
+        if paint_first:
+            self._painted.clear()
+        self._steps = None
+        self._run = run
+        self.poll_now()
+
+    def painted(self) -> None:
+        """Note that the run has been painted."""
+        self._painted.set()
+
+    def look_at(self, steps: tuple[int, int] | None) -> None:
+        """Read only these steps, at full resolution and at once.
+
+        None: the charts show the whole run.
+        """
+        if steps != self._steps:
+            self._steps = steps
+            self._wake.set()
+
+    def compare(self, names: tuple[str, ...]) -> None:
+        """Poll these runs as well; none while nothing shows them."""
+        self._compared.follow(names)
+        self._wake.set()
+
+    def look_at_compared(self, steps: Mapping[str, tuple[int, int]]) -> None:
+        """Read these steps of the compared runs at full resolution, at once."""
+        if self._compared.look_at(steps):
+            self._wake.set()
+
+    def mark_removed(self, name: str) -> None:
+        """Note that the app is about to delete or rename this run.
+
+        No error is reported when it can't be read any more.
+        """
+        self._removed |= {name}
+
+    def unmark_removed(self, name: str) -> None:
+        """Note that a run of this name exists again, or still."""
+        self._removed -= {name}
+
+    def is_removed(self, name: str) -> bool:
+        """Whether the app itself has deleted or renamed the run, or is about to."""
+        return name in self._removed
+
+    def show_list(self, wanted: bool) -> None:
+        """Note whether anything on the screen shows the list of runs."""
+        self._list_shown = wanted
+        if wanted:
+            self.poll_now()
+
+    def poll_now(self) -> None:
+        """Poll at once, the list too: a command was just answered."""
+        self._list_due = True
+        self._wake.set()
+
+    def key_pressed(self) -> None:
+        """Note that a key was pressed: the user is present."""
+        self._readings.key_pressed()
+
+    def close(self) -> None:
+        """End the thread within the time of one poll."""
+        self._closing = True
+        self._wake.set()
+        self._painted.set()
+
+    def loop(self) -> None:
+        """Run the thread: poll, post, wait for the next turn or to be woken."""
+        sleep(FIRST_POLL_SECONDS)
+        next_list = next_machine = 0.0
+        while not self._closing:
+            self._wake.clear()
+            now = monotonic()
+            self._poll_run()
+            self._guarded("compared", self._compared.poll)
+            self._guarded("readings", self._readings.poll)
+            self.polls += 1
+            if now >= next_list or (self._list_due and self._list_shown):
+                self._list_due = False
+                before, began = self._list_took, thread_time()
+                self._poll_list()
+                self._list_took = thread_time() - began
+                if not self._services.list_complete:
+                    continue  # read the rest at once
+                next_list = monotonic() + seconds_to_next_list(
+                    min(before, self._list_took), shown=self._list_shown
+                )
+            if now >= next_machine:
+                self._guarded(
+                    "machine", lambda: self._post(MachineChanged(self._services.machine()))
+                )
+                next_machine = monotonic() + MACHINE_SECONDS
+            self._wake.wait(self._seconds)
+        self._leave_run()
+        self._compared.close()
+        self._readings.close()
+
+    def _poll_run(self) -> None:
+        run = self._run
+        if run is not self._monitored:
+            self._leave_run()
+            self._monitored = run
+        if run is None:
+            return
+
+        def poll() -> None:
+            if self._monitor is None:
+                self._monitor = self._services.monitor(run)
+            self._monitor.look_at(self._steps)
+            snapshot = self._monitor.poll()
+            if snapshot is not None and run is self._run:
+                self._post(SnapshotChanged(snapshot))
+                self._painted.wait(PAINT_SECONDS)
+                self._painted.set()
+
+        def poll_unless_removed() -> None:
+            try:
+                poll()
+            except (RnnlmError, OSError):
+                if run is self._run and not self.is_removed(run.name):
+                    raise
+
+        self._guarded("run", poll_unless_removed)
+
+    def _leave_run(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+        self._monitor = None
+
+    def _poll_list(self) -> None:
+        def poll() -> None:
+            summaries = tuple(self._services.summaries())
+            if summaries != self._summaries:
+                self._summaries = summaries
+                self._post(RunsChanged(summaries, complete=self._services.list_complete))
+
+        self._guarded("list", poll)
+
+    def _guarded(self, what: str, poll: Callable[[], object]) -> None:
+        """Report an error once and go on.
+
+        A disk may come back, and a mistake of ours must not end the app.
+        """
+        try:
+            poll()
+        except (RnnlmError, OSError) as error:
+            text, hint = (
+                (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
+            )
+            self._report(
+                what,
+                text,
+                text if self._run is None else text.replace(f"{self._run.path}/", ""),
+                hint,
+            )
+        except Exception as error:
+            if type(error).__name__ != self._reported.get(what):
+                log = terminal.log_traceback(error)
+                self._report(
+                    what,
+                    type(error).__name__,
+                    f"polling the runs failed ({type(error).__name__})",
+                    f"details: {log}" if log else "",
+                )
+
+    def _unreadable(self, name: str, error: RnnlmError | OSError) -> None:
+        if self.is_removed(name):
+            return
+        text, hint = (
+            (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
+        )
+        self._report(f"compared {name}", text, f"{name}: {text}", hint)
+
+    def _report(self, what: str, cause: str, text: str, hint: str) -> None:
+        """Report an error once for each thing that is polled.
+
+        A missing disk fails all of them at each poll, each with its own text.
+        """
+        if cause != self._reported.get(what):
+            self._reported[what] = cause
+            self._post(NoticePosted(Notice(text, "trouble", hint)))

@@ -1,0 +1,468 @@
+"""ChartedScreen: a pane whose charts are explored by keys: zoom, pan, follow, reset, cursor, axis,
+smoothing, log y, CSV.
+
+A subclass
+
+    class CompareScreen(ChartedScreen):
+        PANE = "compare"
+        CHARTS = ("overlay",)                   # ids of its Chart widgets, in the order of tab
+        AXES = ("step", "tokens", "epoch")      # in the order of `x`
+
+        def view_key(self) -> str: ...          # the name under which the view is saved
+        def show_view(self) -> None: ...        # show all charts again: calls self.show_charts({id:
+        data})
+        def ends(self) -> tuple[float, float] | None: ...
+
+* All charts show the same x range: that of the lead, which is the first of CHARTS that is shown.
+* `self.view` (a ChartView) holds the user's choices; `self.cursor` is the x of the one cursor, None
+  without one.
+* `step_of_x` and `x_of_step` keep range and cursor when the axis changes; without them both are
+  dropped.
+
+ChartsTogether: charts that share one x range, and how that is kept for the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.tui.actions import Group
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
+from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+
+
+class ChartsTogether(PaneScreen):
+    """The state of screens with charts; `ChartedScreen` adds the actions."""
+
+    CHARTS: ClassVar[Sequence[str]] = ()
+    """Ids of the charts, in the order of tab."""
+    AXES: ClassVar[Sequence[str]] = ("step",)
+    """The x axes, in the order of `x`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = ChartView()
+        self.cursor: float | None = None
+        """The x of the cursor that all charts share, if any."""
+        self.visiting = False
+        """Whether the chosen chart has no place at this size, and is shown alone until tab goes
+        on."""
+        self._view_of: str | None = None
+        self._led_by = ""
+        self.pending_range: tuple[tuple[float, float] | None, bool] | None = None
+        """The x range to show once there is data, and whether to follow the newest step; None: the
+        current one."""
+        self._pending_cursor: float | None = None
+        """The saved cursor, until there is data."""
+
+    # for a screen to override
+
+    def view_key(self) -> str:
+        """Return the name under which the view is saved."""
+        return self.PANE
+
+    def show_view(self) -> None:
+        """Arrange and show all charts again, after a change of the view."""
+        self.refresh_all()
+
+    def help_group(self) -> Group:
+        """List the keys of charts first while a cursor is shown or a chart is alone."""
+        return "screen" if self.cursor is None and not self.shows_one_chart() else "charts"
+
+    def ends(self) -> tuple[float, float] | None:
+        """Return the x of the first and the newest point, None if there are no points."""
+        return None
+
+    def reachable_charts(self) -> Sequence[str]:
+        """Return the charts that tab goes through."""
+        return self.CHARTS
+
+    def arranged_charts(self) -> Sequence[str]:
+        """Return the charts that have a place beside others; tab shows the rest alone."""
+        return self.CHARTS
+
+    def shows_one_chart(self) -> bool:
+        """Whether the chosen chart is shown alone."""
+        return self.view.alone or self.visiting
+
+    def chart_position(self) -> str:
+        """Return which chart is shown alone, as `5 of 8`; empty if none is."""
+        names = list(self.reachable_charts())
+        return (
+            f"{names.index(self.chosen) + 1} of {len(names)}"
+            if self.shows_one_chart() and self.chosen in names
+            else ""
+        )
+
+    def csv_name(self) -> str:
+        """Return the name of the chosen chart's CSV file, without its suffix."""
+        return f"{self.view_key()}-{self.chosen}"
+
+    def step_of_x(self, place: float) -> float | None:  # noqa: ARG002 (for subclasses)
+        """Return the step at an x, None if unknown."""
+        return None
+
+    def x_of_step(self, step: float) -> float | None:  # noqa: ARG002
+        """Return the x of a step, None if unknown."""
+        return None
+
+    def part_changed(self) -> None:
+        """Handle another x range."""
+
+    def cursor_changed(self) -> None:
+        """Handle a cursor that was moved, set or removed."""
+
+    def cursor_moved(self) -> None:
+        """Handle a cursor that the user moved."""
+
+    # for a screen to call
+
+    @property
+    def chosen(self) -> str:
+        """The id of the chart that keys act on."""
+        return self.view.chosen if self.view.chosen in self.CHARTS else self.CHARTS[0]
+
+    def chart(self, name: str) -> Chart:
+        """Return the chart with this id."""
+        return self.query_one(f"#{name}", Chart)
+
+    def charts(self) -> list[Chart]:
+        """Return all charts, hidden ones too."""
+        return [self.chart(name) for name in self.CHARTS]
+
+    def load_view(self) -> None:
+        """Load the saved view if the screen is about another run than before."""
+        key = self.view_key()
+        if key == self._view_of:
+            return
+        self._view_of = key
+        self.view = saved_view(self.context.settings, key)
+        if self.view.axis not in self.AXES:
+            self.view = replace(self.view, axis=self.AXES[0], part=None, cursor=None)
+        self.cursor, self.visiting = None, False
+        self.pending_range, self._pending_cursor = (
+            (self.view.part, self.view.following),
+            self.view.cursor,
+        )
+        for chart in self.charts():
+            chart.set_reactive(Chart.cursor, None)
+            chart.set_reactive(Chart.show_all, self.view.whole_range)
+            chart.set_smoothing(self.view.smoothing)
+
+    def show_charts(self, shown: Mapping[str, ChartData]) -> None:
+        """Show the data of the charts that have a place.
+
+        The first of CHARTS among them decides the x range of all.
+        """
+        names = [name for name in self.CHARTS if name in shown]
+        if not names:
+            return
+        lead = self.chart(names[0])
+        if self.pending_range is None and self._led_by not in ("", names[0]):
+            before = self.chart(self._led_by)
+            self.pending_range = (before.part, before.following)
+        self._led_by = names[0]
+        for name in names:
+            chart = self.chart(name)
+            chart.show(shown[name], lead)
+            if chart is lead and self.pending_range is not None and shown[name].series:
+                part, following = self.pending_range
+                self.pending_range = None
+                lead.show_part(part, following=following)
+                self._restore_cursor()
+            turned = name in self.view.turned and shown[name].can_be_log
+            if chart.log_y == (shown[name].log_y == turned):
+                chart.toggle_log()
+            chart.cursor = self.cursor
+            chart.highlighted = name == self.chosen
+        self.part_changed()
+
+    def _restore_cursor(self) -> None:
+        """Set the saved cursor, if the run has points."""
+        ends, (place, self._pending_cursor) = self.ends(), (self._pending_cursor, None)
+        if place is not None and ends is not None and self.cursor is None:
+            self.cursor = max(place, ends[0])
+
+    def save_view(self) -> None:
+        """Save the view for the next start; what waits for data is saved unchanged."""
+        if not self._view_of:
+            return
+        lead = self.lead
+        if lead is not None and self.pending_range is None:
+            self.view = replace(
+                self.view, part=lead.part, following=lead.following, cursor=self.cursor
+            )
+        if save_view(self.context.settings, self._view_of, self.view):
+            self.context.save_settings()
+
+    def choose(self, **changes: object) -> None:
+        """Change fields of the view, and save it."""
+        self.view = replace(self.view, **changes)  # type: ignore[arg-type]  # the caller names fields of the view
+        self.show_view()
+        self.save_view()
+
+    @property
+    def lead(self) -> Chart | None:
+        """The chart that decides the x range of all; None before anything is shown."""
+        return self.chart(self._led_by) if self._led_by else None
+
+
+RangeChange = Callable[[Chart], None]
+ZOOM = 2.0
+"""The factor of one zoom key."""
+PAN = 0.25
+"""The share of the shown range that one pan key moves by."""
+FAR = 10
+"""Cells that the cursor moves by with shift."""
+
+
+class ChartedScreen(ChartsTogether):
+    """The base of the screens with charts: their keys."""
+
+    # the chosen chart
+
+    def _step_chart(self, by: int) -> None:
+        names = self.reachable_charts()
+        at = names.index(self.chosen) if self.chosen in names else 0
+        name = names[(at + by) % len(names)]
+        self.visiting = name not in self.arranged_charts()
+        self.choose(chosen=name)
+
+    def action_next_chart(self) -> None:
+        self._step_chart(1)
+
+    def action_previous_chart(self) -> None:
+        self._step_chart(-1)
+
+    def action_alone(self) -> None:
+        """Show the chosen chart alone, or among the others again."""
+        if self.visiting:
+            self._end_visit()
+        else:
+            self.choose(alone=not self.view.alone)
+
+    def _end_visit(self) -> None:
+        self.visiting = False
+        self.choose(chosen="", alone=False)
+
+    # axes
+
+    def action_next_axis(self) -> None:
+        """Show the same steps on the next x axis, as far as possible."""
+        lead = self.lead
+        part, following = (
+            (None, True) if lead is None or lead.part is None else (lead.part, lead.following)
+        )
+        steps = [
+            None if place is None else self.step_of_x(place)
+            for place in (self.cursor, *(part or (None, None)))
+        ]
+        self.view = replace(
+            self.view, axis=self.AXES[(self.AXES.index(self.view.axis) + 1) % len(self.AXES)]
+        )
+        cursor, start, end = (None if step is None else self.x_of_step(step) for step in steps)
+        self.cursor = cursor
+        self.view = replace(self.view, cursor=cursor)
+        self.pending_range = (
+            (start, end) if start is not None and end is not None else None,
+            following,
+        )
+        self.choose()
+
+    def action_log_scale(self) -> None:
+        data = self.chart(self.chosen).data
+        if not data.can_be_log:
+            self.context.report(f"{data.title} stays linear: y is a percentage")
+            return
+        self.choose(turned=self.view.turned ^ {self.chosen})
+
+    def action_whole_range(self) -> None:
+        for chart in self.charts():
+            chart.show_all = not self.view.whole_range
+        self.choose(whole_range=not self.view.whole_range)
+
+    def action_smoother(self) -> None:
+        self._smooth(min(len(SMOOTHINGS) - 1, SMOOTHINGS.index(self.view.smoothing) + 1))
+
+    def action_rougher(self) -> None:
+        self._smooth(max(0, SMOOTHINGS.index(self.view.smoothing) - 1))
+
+    def action_raw(self) -> None:
+        self._smooth(0)
+
+    def _smooth(self, index: int) -> None:
+        value = SMOOTHINGS[index]
+        for chart in self.charts():
+            chart.set_smoothing(value)
+        self.choose(smoothing=value)
+        self.context.report(f"smoothing {value:g}" if value else "no smoothing")
+
+    # the x range
+
+    def action_zoom_in(self) -> None:
+        self._change_range(partial(Chart.zoom, factor=ZOOM))
+
+    def action_zoom_out(self) -> None:
+        self._change_range(partial(Chart.zoom, factor=1 / ZOOM))
+
+    def action_pan_left(self) -> None:
+        self._pan(-PAN)
+
+    def action_pan_right(self) -> None:
+        self._pan(PAN)
+
+    def action_follow(self) -> None:
+        """Follow the newest step.
+
+        A cursor that this leaves behind is removed, and legends show the newest values.
+        """
+        self._change_range(Chart.follow)
+        lead = self.lead
+        if (
+            lead is not None
+            and self.cursor is not None
+            and not lead.window[0] <= self.cursor <= lead.window[1]
+        ):
+            self._set_cursor(None)
+
+    def action_reset_view(self) -> None:
+        """Show all of x with default settings; the chosen chart stays chosen if it has a place."""
+        self._set_cursor(None)
+        chosen, self.visiting = "" if self.visiting else self.view.chosen, False
+        fresh = ChartView(axis=self.AXES[0], chosen=chosen, hidden=self.view.hidden)
+        for chart in self.charts():
+            chart.reset()
+            chart.set_smoothing(fresh.smoothing)
+        self.view, self.pending_range = fresh, (None, True)
+        self.choose()
+
+    def _pan(self, share: float) -> None:
+        lead = self.lead
+        if lead is None or lead.part is None:
+            self.context.report("the whole range is shown: ↑ zooms in")
+            return
+        start, end = lead.window
+        cells, middle = share * (end - start) / lead.column_width, (start + end) / 2
+        if self.cursor is not None and not start <= self.cursor <= end:
+            cells = (self.cursor - middle) / lead.column_width
+        self._change_range(lambda chart: chart.pan(round(cells)))
+        if self.cursor is not None:
+            start, end = lead.window
+            self._set_cursor(min(max(self.cursor, start), end))
+
+    def _change_range(self, change: RangeChange) -> None:
+        """Change the x range of the lead, and with it that of all charts."""
+        lead = self.lead
+        if lead is None or self.ends() is None:
+            return
+        with self.app.batch_update():
+            change(lead)
+            for chart in self.charts():
+                chart.look_as(lead)
+        self.part_changed()
+        self.save_view()
+
+    # the cursor
+
+    def action_cursor_right(self) -> None:
+        self._move_cursor(1)
+
+    def action_cursor_left(self) -> None:
+        self._move_cursor(-1)
+
+    def action_cursor_far_right(self) -> None:
+        self._move_cursor(FAR)
+
+    def action_cursor_far_left(self) -> None:
+        self._move_cursor(-FAR)
+
+    def action_cursor_home(self) -> None:
+        self._cursor_to_end(0)
+
+    def action_cursor_end(self) -> None:
+        self._cursor_to_end(1)
+
+    def on_chart_pointed(self, message: Chart.Pointed) -> None:
+        """Set the cursor where the mouse clicked."""
+        message.stop()
+        if self.ends() is not None:
+            self._set_cursor(message.x)
+
+    def _cursor_to_end(self, end: int) -> None:
+        ends = self.ends()
+        if ends is not None:
+            self.move_cursor_to(ends[end])
+
+    def _move_cursor(self, cells: int) -> None:
+        """Move the cursor by cells of the lead.
+
+        The first press puts it on the newest point that is shown.
+        """
+        lead, ends = self.lead, self.ends()
+        if lead is None or ends is None:
+            return
+        start, end = lead.window
+        if self.cursor is None or not start <= self.cursor <= end:
+            self._set_cursor(min(max(ends[1], start), end))
+            return
+        first, last = (start, end) if lead.part is None else ends
+        self.move_cursor_to(min(max(self.cursor + cells * lead.column_width, first), last))
+
+    def move_cursor_to(self, place: float) -> None:
+        """Move the cursor to an x, and pan to it if it isn't shown."""
+        lead = self.lead
+        if lead is None:
+            return
+        start, end = lead.window
+        if lead.part is not None and not start <= place <= end:
+            cells = (place - end if place > end else place - start) / lead.column_width
+            self._change_range(lambda chart: chart.pan(round(cells + (1 if cells > 0 else -1))))
+            start, end = lead.window
+        self._set_cursor(min(max(place, start), end))
+
+    def _set_cursor(self, place: float | None) -> None:
+        before, self.cursor = self.cursor, place
+        with self.app.batch_update():
+            for chart in self.charts():
+                chart.cursor = place
+            if before != place:
+                self.cursor_changed()
+            if (before is None) != (place is None):
+                self.refresh_footer()
+        if before != place:
+            self.save_view()
+            if place is not None:
+                self.cursor_moved()
+
+    def action_leave_field(self) -> None:
+        """Remove the cursor, then stop showing a chart alone."""
+        if self.cursor is not None:
+            self._set_cursor(None)
+        elif self.visiting:
+            self._end_visit()
+        elif self.view.alone:
+            self.action_alone()
+
+    # files
+
+    def action_write_chart(self) -> None:
+        """Write the chosen chart's points in the shown x range to a CSV file."""
+        chart = self.chart(self.chosen)
+        if not chart.data.series:
+            self.context.report("no points yet")
+            return
+        from rnnlm_tui.tui.views.chart_data import points_csv
+
+        text, points = points_csv(chart.data, chart.part)
+
+        def write() -> str:
+            return str(self.context.services.save_text(self.csv_name(), text, ".csv"))
+
+        self.context.in_thread(
+            write, lambda path: self.context.report(f"{counted(points, 'point')} written to {path}")
+        )

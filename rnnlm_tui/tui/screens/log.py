@@ -1,0 +1,186 @@
+"""The worker's output while it is printed, and a run's events.
+
+LinesOverlay: lines of text in an overlay, with keys to scroll, follow and search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.content import Content
+from textual.events import Key
+
+from rnnlm_tui.schema.text import is_joiner
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.widgets.log_panel import LogPanel
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.control import LogFollower
+    from rnnlm_tui.store.paths import RunDirectory
+
+
+KEYS = (
+    ("↑ ↓", "scroll"),
+    ("/", "search"),
+    ("home end", "ends"),
+    ("pgup pgdn", "pages"),
+    ("esc", "close"),
+)
+
+
+class LinesOverlay(Overlay[None]):
+    """A subclass shows its lines in `panel`. `/` searches, `n` and `N` find more."""
+
+    BINDINGS = [  # noqa: RUF012 (declared so by Textual)
+        Binding("escape,q", "close", show=False),
+        Binding("up,k", "scroll(-1)", show=False),
+        Binding("down,j", "scroll(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown,space", "page(1)", show=False),
+        Binding("home", "start", show=False),
+        Binding("end,f", "end", show=False),
+        Binding("slash", "search", show=False),
+        Binding("n", "found(-1)", show=False),
+        Binding("N", "found(1)", show=False),
+    ]
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+        self._typing = False
+        self._typed = ""
+
+    def compose(self) -> ComposeResult:
+        yield LogPanel(title=self._title, id="log-box")
+
+    def on_mount(self) -> None:
+        self.panel.highlighted = True
+
+    def on_resize(self) -> None:
+        self._show_keys()
+
+    @property
+    def panel(self) -> LogPanel:
+        """The panel with the lines."""
+        return self.query_one(LogPanel)
+
+    def _show_keys(self) -> None:
+        if self._typing:
+            self.panel.bottom = Content.assemble(
+                ("/", f"bold {palette.FOCUS}"),
+                (self._typed, f"bold {palette.BRIGHT}"),
+                ("▌", palette.FOCUS),
+            )
+            return
+        keys = [("n N", f"next {self._typed}"), *KEYS] if self._typed else KEYS
+        self.panel.bottom = key_line(keys, self.panel.size.width)
+
+    def on_key(self, event: Key) -> None:
+        """Search on each key after `/`; enter keeps the search, esc drops it."""
+        if not self._typing:
+            return
+        event.stop()
+        event.prevent_default()
+        if event.key in ("enter", "escape"):
+            self._typing = False
+            if event.key == "escape":
+                self._typed = ""
+        elif event.key == "backspace":
+            self._typed = self._typed[:-1]
+        elif event.character and (event.is_printable or is_joiner(event.character)):
+            self._typed += event.character
+        else:
+            return
+        found = self.panel.find(self._typed)
+        self._show_keys()
+        if self._typing and self._typed and not found:
+            self.panel.bottom = Content.assemble(self.panel.bottom, ("  not found", palette.WARN))
+
+    def action_close(self) -> None:
+        """Close."""
+        self.dismiss(None)
+
+    def action_scroll(self, rows: int) -> None:
+        """Scroll by rows."""
+        self.panel.scroll_rows(rows)
+
+    def action_page(self, pages: int) -> None:
+        """Scroll by pages."""
+        self.panel.scroll_pages(pages)
+
+    def action_start(self) -> None:
+        """Go to the first line."""
+        self.panel.to_start()
+
+    def action_end(self) -> None:
+        """Go to the newest line and follow it."""
+        self.panel.to_end()
+
+    def action_search(self) -> None:
+        """Start a search."""
+        self._typing, self._typed = True, ""
+        self._show_keys()
+
+    def action_found(self, by: int) -> None:
+        """Go to the next match, towards the start or the end."""
+        self.panel.find_next(by)
+
+
+READ_SECONDS = 0.5
+"""Seconds between two reads of the file."""
+
+
+class WorkerLogScreen(LinesOverlay):
+    """Follows `worker.log`, or shows the run's events if the worker printed nothing."""
+
+    BINDINGS = [Binding("L", "close", show=False)]  # noqa: RUF012 (declared so by Textual)
+
+    def __init__(self, run: RunDirectory, events: Sequence[str] = ()) -> None:
+        super().__init__(f"Log, {run.name}")
+        self._run = run
+        self._events = events
+        self._follower: LogFollower | None = None
+        self._reading = False
+
+    def on_mount(self) -> None:
+        self.set_interval(READ_SECONDS, self._update)
+        self._update()
+
+    def _update(self) -> None:
+        """Read in a thread, one read at a time: the file may be on a slow disk."""
+        if not self._reading:
+            self._reading = True
+            self.context.in_thread(self._read, self._show)
+
+    def _read(self) -> LogFollower | None:
+        if self._follower is None:
+            self._follower = self.context.services.log(self._run)
+            self._follower.look()
+            return self._follower
+        return self._follower if self._follower.look() else None
+
+    def _show(self, follower: LogFollower | None) -> None:
+        self._reading = False
+        if follower is None or not self.is_mounted:
+            return
+        if follower.lines or not self._events:
+            self.panel.show(
+                follower.lines, "its end" if follower.skipped or follower.dropped else ""
+            )
+        else:
+            self.panel.show(self._events, "No worker output. Events:")
+
+
+class EventsScreen(LinesOverlay):
+    """A run's events, oldest first."""
+
+    def __init__(self, run: str, events: Sequence[str]) -> None:
+        super().__init__(f"Events, {run}")
+        self._events = events
+
+    def on_mount(self) -> None:
+        self.panel.show(self._events)

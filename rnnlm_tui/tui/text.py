@@ -1,0 +1,350 @@
+"""Make untrusted text safe to draw: prompts, generated text, corpora, names, paths, logs.
+
+Textual passes ESC, OSC and DCS through to the terminal and reads `[@click=…]` in a plain string
+as markup. Here both become visible characters.
+
+Text that grows at its end, wrapped without starting over.
+
+Progress bars drawn as lines, readable without colour: `━` own, `╍` others, `─` free.
+
+Rows of cells: content as styled segments of an exact width, and what changed between two rows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Literal
+
+from rich.cells import cell_len, set_cell_size, split_graphemes, split_text
+from rich.segment import Segment
+from rich.style import Style as RichStyle
+from textual.color import Color
+from textual.content import Content, Span
+from textual.strip import Strip
+from textual.style import Style
+
+from rnnlm_tui.schema.text import safe
+from rnnlm_tui.tui.palette import BORDER, DIM, TEXT, THIRD, TRAIN, ink
+
+Newlines = Literal["keep", "space", "show"]
+"""Line breaks stay, become a space or become `␊`; tabs become four spaces, one space or `␉`."""
+
+
+def safe_content(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -> Content:
+    """Return `text` as Content without markup, control characters visible, cut to `limit` cells."""
+    return Content(safe_text(text, limit=limit, newlines=newlines))
+
+
+def safe_text(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -> str:
+    """Return `text` sanitized as a string, for widgets that take no Content; pass `markup=False`
+    too.
+    """
+    if limit is not None and len(text) > 4 * limit + 64:
+        text = text[
+            : 4 * limit + 64
+        ]  # bounds the work for a huge text, with room for combining marks
+    if newlines != "show":
+        text = (
+            text.replace("\r\n", "\n").expandtabs(4)
+            if newlines == "keep"
+            else re.sub("\r\n|[\n\t]", " ", text)
+        )
+    shown = safe(text, keep="\n" if newlines == "keep" else "")
+    if limit is not None and cell_len(shown) > limit:
+        shown = set_cell_size(shown, limit - 1) + "…" if limit > 0 else ""
+    return shown
+
+
+def graphemes(text: str) -> Iterator[tuple[str, int]]:
+    """Split a text into characters as displayed, each with its cells; joined emoji and flags are
+    one.
+    """
+    if text.isascii():
+        yield from ((sign, 1) for sign in text)
+        return
+    for first, last, width in split_graphemes(text)[0]:
+        yield text[first:last], width
+
+
+_WORD = re.compile(r"\n|[^\S\n]*[^\s]+|[^\S\n]+")
+
+
+class WrappedText:
+    """Wrapped text; appending costs only the last line and the new text."""
+
+    def __init__(self, width: int, text: str = "") -> None:
+        self.width = max(1, width)
+        self.text = ""
+        self.starts: list[int] = [0]
+        """Start of each line in `text`."""
+        self.append(text)
+
+    def append(self, text: str) -> None:
+        """Append text; only the last line may move."""
+        if text:
+            self.text += text
+            last = self.starts.pop()
+            self.starts += _line_starts(self.text, last, self.width)
+
+    def fit(self, width: int) -> None:
+        """Wrap to another width."""
+        if width != self.width:
+            self.width = max(1, width)
+            self.starts = _line_starts(self.text, 0, self.width)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def span(self, line: int) -> tuple[int, int]:
+        """Return start and end of a line in `text`, without the white space at the break."""
+        start = self.starts[line]
+        end = self.starts[line + 1] if line + 1 < len(self.starts) else len(self.text)
+        broken = line + 1 < len(self.starts)
+        return start, start + len(
+            self.text[start:end].rstrip() if broken else self.text[start:end].rstrip("\n")
+        )
+
+
+def _line_starts(text: str, start: int, width: int) -> list[int]:
+    starts, used, at = [start], 0, start
+    for match in _WORD.finditer(text, start):
+        word = match[0]
+        if word == "\n":
+            at = match.end()
+            starts.append(at)
+            used = 0
+            continue
+        cells = cell_len(word)
+        if used + cells <= width:
+            used += cells
+            continue
+        bare = word.lstrip()
+        if not bare:
+            used = width
+            continue
+        at = match.end() - len(bare)
+        if used or len(word) - len(bare) >= width:
+            starts.append(at)
+            used = 0
+        else:
+            used = len(word) - len(bare)
+        for sign, size in graphemes(bare):
+            if used + size > width and used:
+                starts.append(at)
+                used = 0
+            used += size
+            at += len(sign)
+    return starts
+
+
+OWN, OTHERS, FREE = "━", "╍", "─"
+ASCII_SIGNS = ("=", "~", "-")
+
+
+def bar(
+    width: int,
+    fraction: float | None,
+    others: float = 0.0,
+    *,
+    colour: str = TRAIN,
+    others_colour: str = THIRD,
+    ascii: bool = False,
+) -> Content:
+    """Draw a bar of `width` cells: `fraction` own, `others` used by others, the rest free.
+
+    A share above 0 gets at least one cell, and only a full share fills all. A `fraction` of None
+    (unknown) or NaN gives an empty bar.
+    """
+    own, other, free = ASCII_SIGNS if ascii else (OWN, OTHERS, FREE)
+    first = cells(width, fraction)
+    both = (
+        max(
+            first + (1 if others > 0 and first < width else 0),
+            cells(width, (fraction or 0.0) + others),
+        )
+        if others > 0
+        else first
+    )
+    return Content.assemble(
+        (own * first, colour),
+        (other * (both - first), others_colour),
+        (free * (width - both), BORDER if not ascii else DIM),
+    )
+
+
+def cells(width: int, fraction: float | None) -> int:
+    """Return how many of `width` cells show `fraction`: 0 only for nothing, all only for
+    everything.
+    """
+    if fraction is None or not math.isfinite(fraction) or fraction <= 0 or width <= 0:
+        return 0
+    if fraction >= 1:
+        return width
+    return min(max(round(width * fraction), 1), width - 1) if width > 1 else 0
+
+
+Label = Content | str
+GAP = 14
+"""Unchanged cells between two changes from which jumping is cheaper than rewriting."""
+_JOINING = re.compile("[\u0300-\u036f\u200c\u200d\u3099\u309a\ufe00-\ufe0f\U0001f000-\U000e01ef]")
+"""Characters that may share a cell with a neighbour; text with them is measured by graphemes."""
+
+
+def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
+    """Return one line of content as styled segments, sanitized; `colour` is the default."""
+    if isinstance(content, str):
+        return (
+            [Segment(safe_text(content, newlines="space"), ink(colour, bold=bold))]
+            if content
+            else []
+        )
+    return list(_rendered(content.plain, tuple(content.spans), colour, bold))
+
+
+@lru_cache(maxsize=1_024)
+def _rendered(text: str, spans: tuple[Span, ...], colour: str, bold: bool) -> tuple[Segment, ...]:
+    """Cached: most of a picture's content was in the previous one."""
+    base = Style(foreground=Color.parse(colour), bold=bold)
+    return tuple(
+        Segment(part, style or ink(colour))
+        for part, style, _ in Content(text, list(spans)).render_segments(base)
+        if part
+    )
+
+
+def width_of(segments: Iterable[Segment]) -> int:
+    """Return the cells that the segments take."""
+    return sum(cell_len(text) for text, _, _ in segments)
+
+
+def padded(segments: Sequence[Segment], width: int) -> Strip:
+    """Return a strip of exactly `width` cells: filled with styled blanks, or cut with `…`."""
+    used = width_of(segments)
+    if used < width:
+        return Strip([*segments, Segment(" " * (width - used), ink(TEXT))], width)
+    if used == width:
+        return Strip(segments, width)
+    strip = Strip(segments, used)
+    if width < 1 or not strip.crop(width).text.strip():
+        return strip.crop(0, width)
+    kept = strip.crop(0, width - 1)
+    return Strip(
+        [
+            *kept,
+            Segment("…", next((style for _, style, _ in reversed(list(kept))), None) or ink(TEXT)),
+        ],
+        width,
+    )
+
+
+def joined(segments: Iterable[Segment]) -> list[Segment]:
+    """Merge segments, since each costs about 25 bytes to send; blanks take the style before
+    them."""
+    parts: list[tuple[str, RichStyle]] = []
+    for text, style, _ in segments:
+        style = style or ink(TEXT)
+        if parts and (
+            style is parts[-1][1]
+            or style == parts[-1][1]
+            or (text.isspace() and _bare(style) and _bare(parts[-1][1]))
+        ):
+            parts[-1] = (parts[-1][0] + text, parts[-1][1])
+        elif text:
+            parts.append((text, style))
+    return [Segment(text, style) for text, style in parts]
+
+
+def _bare(style: RichStyle) -> bool:
+    return style.bgcolor is None and not (style.reverse or style.underline or style.strike)
+
+
+Cell = tuple[str, RichStyle | None]
+"""Character and style; the right half of a wide character is empty."""
+
+
+def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
+    """Return a row's changes like `changed_cells`, skipping equal segments at the start."""
+    if before.cell_length != after.cell_length:
+        return [(0, after.cell_length)]
+    old, new = list(before), list(after)
+    same, most = 0, min(len(old), len(new))
+    while same < most and old[same] == new[same]:
+        same += 1
+    if same and any(
+        row[same:] and not cell_len(row[same].text[:1]) for row in (old, new)
+    ):  # a combining character belongs to the one before it
+        same -= 1
+    left = width_of(old[:same])
+    return [
+        (left + first, left + last)
+        for first, last in changed_cells(cells_of(old[same:]), cells_of(new[same:]))
+    ]
+
+
+def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, int]]:
+    """Return the changed spans as (first cell, cell after the last), nearby ones merged.
+
+    A blank whose style looks the same is no change.
+    """
+    if len(old) != len(new):
+        return [(0, len(new))]
+    spans: list[tuple[int, int]] = []
+    for at in [at for at, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]:
+        one, other = old[at], new[at]
+        if spans and at < spans[-1][1]:
+            continue
+        if one[0] == other[0] == " " and look_alike(one[1], other[1]):
+            continue
+        first, last = at, at + 1
+        while last < len(new) and not (
+            old[last][0] and new[last][0]
+        ):  # the right half of a wide character goes with its left half
+            last += 1
+        if spans and first - spans[-1][1] < GAP:
+            first = spans.pop()[0]
+        spans.append((first, last))
+    return spans
+
+
+def look_alike(one: RichStyle | None, other: RichStyle | None) -> bool:
+    """Whether blanks of these styles look the same."""
+    one, other = one or RichStyle.null(), other or RichStyle.null()
+    return one.bgcolor == other.bgcolor and not any(
+        style.reverse or style.underline or style.strike for style in (one, other)
+    )
+
+
+def cells_of(segments: Iterable[Segment]) -> list[Cell]:
+    """Return the character and style of each cell."""
+    cells: list[Cell] = []
+    for text, style, _ in segments:
+        if text.isascii() or (not _JOINING.search(text) and cell_len(text) == len(text)):
+            cells += [(sign, style) for sign in text]
+            continue
+        for sign, width in graphemes(text):
+            cells += [(sign, style), ("", style)][:width]
+            if not width and cells:  # zero width: belongs to the character before it
+                cells[-1] = (cells[-1][0] + sign, style)
+    return cells
+
+
+_split_by_characters = Segment.split_cells
+
+
+def _split_by_signs(segment: Segment, cut: int) -> tuple[Segment, Segment]:
+    """Split like rich's `Segment.split_cells`, but not within joined emoji (rich 14.3 and 15.0 do).
+
+    Everything that crops a row goes through it.
+    """
+    if not _JOINING.search(segment.text):
+        return _split_by_characters(segment, cut)
+    before, after = split_text(segment.text, cut)
+    return Segment(before, segment.style, segment.control), Segment(
+        after, segment.style, segment.control
+    )
+
+
+Segment.split_cells = _split_by_signs  # type: ignore[assignment, method-assign]

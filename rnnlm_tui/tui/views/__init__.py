@@ -1,0 +1,1 @@
+"""Data for the widgets, as lines and rows; no widget."""

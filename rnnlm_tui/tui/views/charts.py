@@ -1,0 +1,551 @@
+"""The train screen's charts: which curves, on which x axis, with which level to beat.
+
+Charts of the machine during a run: load and memory, on any x axis.
+
+What is nearest to a step of a run: checkpoint, evaluations and samples.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.schema.formatting import (
+    GIB,
+    NOTHING,
+    figure,
+    gib,
+    scientific,
+    short,
+    unknown_share_text,
+)
+from rnnlm_tui.schema.metrics import evaluations_during_run
+from rnnlm_tui.schema.reference import REFERENCE_NAME, reference_points
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.views.chart_data import (
+    AXIS_FORMATS,
+    AXIS_LABELS,
+    Axis,
+    Baseline,
+    ChartData,
+    ChartSeries,
+    Mark,
+    ascending,
+    curves,
+    extrapolated_x,
+    planned_end,
+    short_batches,
+    speeds,
+    x_mapper,
+    x_of_times,
+    x_values,
+)
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.metrics import (
+        CheckpointRow,
+        EvaluationRow,
+        EventKind,
+        EventRow,
+        HardwareRow,
+        SampleRow,
+    )
+    from rnnlm_tui.store.series import Band, SeriesTable
+
+
+MOST_LOSS = 700.0
+"""exp overflows above this."""
+
+
+def exponentials(losses: Sequence[float]) -> list[float]:
+    """Return perplexities of losses; NaN stays NaN."""
+    exp = math.exp
+    try:
+        return list(map(exp, losses))  # in C: a long run has thousands, several times a second
+    except OverflowError:
+        return [
+            exp(loss) if loss < MOST_LOSS else math.inf if loss == loss else math.nan
+            for loss in losses
+        ]
+
+
+def perplexity_data(snapshot: RunSnapshot, axis: Axis, log: bool = True) -> ChartData:
+    """Training and held-out perplexity with baselines, checkpoints, events and the best point."""
+    return _learning(snapshot, axis, "Perplexity", log, exponentials)
+
+
+def loss_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """Training and held-out loss in nats."""
+    return _learning(snapshot, axis, "Loss", False, lambda losses: losses)
+
+
+def speed_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """Training tokens per second."""
+    return _one(
+        snapshot,
+        axis,
+        "Tokens/s",
+        "tokens_per_second",
+        short(snapshot.summary.tokens_per_second),
+        from_zero=True,
+    )
+
+
+def gradient_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """Gradient norm before clipping, and the clipping threshold."""
+    clip = snapshot.config.optimizer.max_grad_norm
+    levels = (Baseline(clip, f"clip {clip:g}"),) if clip > 0 else ()
+    return _one(
+        snapshot,
+        axis,
+        "Gradient norm",
+        "grad_norm",
+        figure(snapshot.summary.train.grad_norm),
+        from_zero=False,
+        baselines=levels,
+    )
+
+
+def rate_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """The learning rate."""
+    return _one(
+        snapshot,
+        axis,
+        "Learning rate",
+        "learning_rate",
+        scientific(snapshot.summary.train.learning_rate),
+        from_zero=True,
+        smooth=False,
+    )
+
+
+def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """Bits per byte on held-out text, comparable across tokenizers."""
+    rows = held_out(snapshot)
+    at = evaluated_at(snapshot.series, axis, rows)
+    bits, unknown = (
+        bits_per_byte(rows),
+        unknown_share_text(snapshot.summary.evaluation.unknown_share),
+    )
+    best = min(
+        (index for index, value in enumerate(bits) if math.isfinite(value)),
+        key=lambda index: bits[index],
+        default=None,
+    )
+    curve = ChartSeries(
+        name=held_out_name(snapshot),
+        colour=palette.VALIDATION,
+        x=at,
+        mean=bits,
+        current=", ".join(filter(None, (figure(bits[-1]), unknown))) if rows else "",
+        smooth=False,
+        star=None if best is None else (at[best], bits[best]),
+    )
+    return chart_data(snapshot, axis, "Bits per byte", (curve,))
+
+
+def bits_per_byte(rows: Sequence[EvaluationRow]) -> list[float]:
+    """Return bits per byte, NaN for an evaluation without it."""
+    return [math.nan if row.bits_per_byte is None else row.bits_per_byte for row in rows]
+
+
+def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
+    """Return the evaluations on the run's evaluation set, one per step, sorted by step."""
+    return evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
+
+
+def evaluated_at(series: SeriesTable, axis: Axis, rows: Sequence[EvaluationRow]) -> Sequence[float]:
+    """Return x of evaluations sorted by step, ascending."""
+    if axis == "step":
+        return [row.step for row in rows]
+    place = x_mapper(series, axis)
+    return ascending([place(row.step, row.time) for row in rows])
+
+
+def split_name(snapshot: RunSnapshot) -> str:
+    """Return `val` or `test`, the run's evaluation set."""
+    return "val" if snapshot.config.evaluation.split == "validation" else "test"
+
+
+def held_out_name(snapshot: RunSnapshot) -> str:
+    """Return the evaluation set, as `test slice` if it is only the first sentences of the set."""
+    name = snapshot.summary.evaluation.name
+    return split_name(snapshot) + (
+        "" if name in (None, snapshot.config.evaluation.split) else " slice"
+    )
+
+
+def levels_to_beat(snapshot: RunSnapshot) -> list[tuple[str, float]]:
+    """Return name and perplexity of a generated source's entropy and of the bigram model.
+
+    The bigram model's perplexity is that on the evaluation set, which its name includes.
+    """
+    source, baseline = snapshot.summary.source, snapshot.summary.baseline
+    split = split_name(snapshot)
+    bigram = baseline.validation_perplexity if split == "val" else baseline.perplexity
+    name = f"{split} {safe_text(baseline.name, limit=16, newlines='show')}"
+    return [
+        (name, value)
+        for name, value in (("source", source.perplexity), (name, bigram))
+        if value is not None and value > 0
+    ]
+
+
+def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
+    """Return the first of the levels to beat, if any."""
+    return next(iter(levels_to_beat(snapshot)), None)
+
+
+def level_name(snapshot: RunSnapshot) -> str:
+    """Return `val bigram`, or `source`."""
+    level = level_to_beat(snapshot)
+    return level[0] if level is not None else "bigram"
+
+
+def _learning(
+    snapshot: RunSnapshot,
+    axis: Axis,
+    title: str,
+    log: bool,
+    of: Callable[[Sequence[float]], Sequence[float]],
+) -> ChartData:
+    series, summary = curves(snapshot), snapshot.summary
+    band, rows = series.columns["loss"], held_out(snapshot)
+    nats = title == "Loss"
+    best = min(
+        (row for row in rows if math.isfinite(row.loss)), key=lambda row: row.loss, default=None
+    )
+    star = " ★" if best is not None and rows[-1] is best and not nats else ""
+    place = x_mapper(series, axis)
+    train = ChartSeries(
+        name="train",
+        colour=palette.TRAIN,
+        x=x_values(series, axis),
+        mean=of(band.mean),
+        low=of(band.low) if series.width > 1 else None,
+        high=of(band.high) if series.width > 1 else None,
+        current=(
+            figure(summary.train.loss if nats else summary.train.perplexity)
+            if len(series.step)
+            else ""
+        ),
+        geometric=not nats,
+        left_out=short_batches(series),
+    )
+    judged = ChartSeries(
+        name=held_out_name(snapshot),
+        colour=palette.VALIDATION,
+        x=evaluated_at(series, axis, rows),
+        mean=of([row.loss for row in rows]),
+        current=f"{figure(rows[-1].loss if nats else rows[-1].perplexity)}{star}" if rows else "",
+        smooth=False,
+        star=None if best is None else (place(best.step, best.time), of([best.loss])[0]),
+    )
+    known = [(name, math.log(value) if nats else value) for name, value in levels_to_beat(snapshot)]
+    levels = tuple(Baseline(value, f"{name} {figure(value)}") for name, value in known)
+    shown = (train, judged) if rows else (train,)
+    return chart_data(
+        snapshot,
+        axis,
+        title,
+        shown,
+        baselines=levels,
+        guides=_reference(snapshot, axis, nats=nats),
+        log=log,
+        marks=() if nats else marks(snapshot, axis),
+        evaluated=() if nats else judged.x,
+    )
+
+
+def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartSeries, ...]:
+    """Return the book's own curve for a run that follows its protocol, by sentences seen."""
+    summary, batch = snapshot.summary, snapshot.config.training.batch_size
+    reference = summary.reference
+    if reference is None:
+        return ()
+    course = reference_points(
+        batch, summary.max_steps / summary.epochs if summary.max_steps and summary.epochs else None
+    )
+    placed = [
+        (
+            extrapolated_x(snapshot.series, axis, math.ceil(point.sentences / batch)),
+            point.perplexity,
+        )
+        for point in course
+    ]
+    known = [
+        (place, math.log(value) if nats else value) for place, value in placed if place is not None
+    ]
+    beside = (
+        None
+        if reference.perplexity is None
+        else math.log(reference.perplexity)
+        if nats
+        else reference.perplexity
+    )
+    curve = ChartSeries(
+        name=REFERENCE_NAME,
+        colour=palette.BASELINE,
+        x=[place for place, _ in known],
+        mean=[value for _, value in known],
+        current=figure(beside) if beside is not None else "",
+        smooth=False,
+    )
+    return (curve,) if known else ()
+
+
+def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
+    """Return marks for checkpoints (`c`), resumes, changed settings, skipped updates and loss
+    spikes.
+    """
+    to_place = x_mapper(snapshot.series, axis)
+
+    def at(row: EventRow | CheckpointRow, glyph: str, colour: str) -> Mark:
+        return Mark(to_place(row.step, row.time), glyph, colour)
+
+    def events(kind: EventKind, glyph: str, colour: str) -> list[Mark]:
+        return [
+            at(event, glyph, colour)
+            for event in snapshot.events
+            if event.kind == kind and (kind != "resumed" or event.attempt > 1)
+        ]
+
+    return (
+        *(at(row, "c", palette.TEXT) for row in snapshot.checkpoints if not row.best),
+        *events("setting", "Δ", palette.TEXT),
+        *events("spike", "↑", palette.WARN),
+        *events("resumed", "↻", palette.WARN),
+        *events("skipped", "✗", palette.BAD),
+        *(at(row, "c", palette.VALIDATION) for row in snapshot.checkpoints if row.best),
+    )
+
+
+def _one(
+    snapshot: RunSnapshot,
+    axis: Axis,
+    title: str,
+    column: str,
+    current: str,
+    *,
+    from_zero: bool,
+    smooth: bool = True,
+    baselines: tuple[Baseline, ...] = (),
+) -> ChartData:
+    series = curves(snapshot)
+    band = series.columns[column]
+    wide = series.width > 1
+    write = {"tokens_per_second": short, "learning_rate": scientific}.get(column)
+    curve = ChartSeries(
+        name="",
+        colour=palette.TRAIN,
+        x=x_values(series, axis),
+        mean=speeds(series) if column == "tokens_per_second" else band.mean,
+        low=band.low if wide else None,
+        high=band.high if wide else None,
+        current=current if len(series.step) else "",
+        smooth=smooth,
+        harmonic=column == "tokens_per_second",
+        legend_from_curve=True,
+        y_format=write,
+        left_out=short_batches(series),
+    )
+    return chart_data(snapshot, axis, title, (curve,), from_zero=from_zero, baselines=baselines)
+
+
+def chart_data(
+    snapshot: RunSnapshot,
+    axis: Axis,
+    title: str,
+    series: tuple[ChartSeries, ...],
+    *,
+    baselines: tuple[Baseline, ...] = (),
+    guides: tuple[ChartSeries, ...] = (),
+    marks: tuple[Mark, ...] = (),
+    evaluated: Sequence[float] = (),
+    log: bool = False,
+    from_zero: bool = False,
+    y_unit: str = "",
+) -> ChartData:
+    """Return a chart of this run on that axis."""
+    return ChartData(
+        title=title,
+        series=series,
+        baselines=baselines,
+        guides=guides,
+        marks=marks,
+        evaluated=evaluated,
+        x_end=planned_end(snapshot, axis),
+        x_label=AXIS_LABELS[axis],
+        log_y=log,
+        y_from_zero=from_zero,
+        note=_what_will_come(snapshot),
+        x_format=AXIS_FORMATS[axis],
+        y_unit=y_unit,
+    )
+
+
+def _what_will_come(snapshot: RunSnapshot) -> str:
+    """Say under an empty chart what the first steps wait for."""
+    if snapshot.summary.status != "preparing":
+        return ""
+    preparing = snapshot.summary.preparing
+    waits: dict[str, str] = {
+        "building": "when the model is built",
+        "rehearsing": "after a test of the largest step",
+        "evaluating": "after a test evaluation",
+    }
+    return (
+        "training starts"
+        f" {waits.get(preparing.phase if preparing else '', 'when the corpus is ready')}"
+    )
+
+
+def busy_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """GPU load in percent, or without a GPU the CPU load of this run and of all processes."""
+    row = _newest(snapshot)
+    curves: tuple[ChartSeries, ...]
+    if _measured(snapshot, "gpu_percent"):
+        curves = (
+            _curve(
+                snapshot,
+                axis,
+                "",
+                palette.TRAIN,
+                "gpu_percent",
+                _percent(row.gpu_percent if row else None),
+                _percent,
+            ),
+        )
+        return chart_data(snapshot, axis, "GPU", curves, from_zero=True, y_unit=" %")
+    curves = (
+        _curve(
+            snapshot,
+            axis,
+            "run",
+            palette.TRAIN,
+            "process_cpu_percent",
+            _percent(row.process_cpu_percent if row else None),
+            _percent,
+        ),
+        _curve(
+            snapshot,
+            axis,
+            "all",
+            palette.THIRD,
+            "cpu_percent",
+            _percent(row.cpu_percent if row else None),
+            _percent,
+        ),
+    )
+    return chart_data(snapshot, axis, "CPU", curves, from_zero=True, y_unit=" %")
+
+
+def memory_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """Memory in GiB of this run and of all processes, and the total: the GPU's if there is one."""
+    row = _newest(snapshot)
+    if _measured(snapshot, "gpu_memory_used"):
+        own, used, total, title = (
+            (row.gpu_memory_own, row.gpu_memory_used, row.gpu_memory_total, "GPU memory")
+            if row
+            else (None, None, None, "GPU memory")
+        )
+        names = ("gpu_memory_own", "gpu_memory_used")
+    else:
+        own, used, total, title = (
+            (row.process_memory, row.memory_used, row.memory_total, "Memory")
+            if row
+            else (None, None, None, "Memory")
+        )
+        names = ("process_memory", "memory_used")
+    curves = (
+        _curve(snapshot, axis, "own", palette.TRAIN, names[0], gib(own), _figure, scale=1 / GIB),
+        _curve(snapshot, axis, "all", palette.THIRD, names[1], gib(used), _figure, scale=1 / GIB),
+    )
+    levels = (Baseline(total / GIB, f"{gib(total)} GiB"),) if total else ()
+    return chart_data(snapshot, axis, f"{title}, GiB", curves, from_zero=True, baselines=levels)
+
+
+def _newest(snapshot: RunSnapshot) -> HardwareRow | None:
+    return snapshot.hardware[-1] if snapshot.hardware else None
+
+
+def _measured(snapshot: RunSnapshot, column: str) -> bool:
+    """Whether the machine ever reported this value."""
+    return any(value == value for value in snapshot.machine.columns[column].mean)
+
+
+def _curve(
+    snapshot: RunSnapshot,
+    axis: Axis,
+    name: str,
+    colour: str,
+    column: str,
+    current: str,
+    write: Callable[[float | None], str],
+    *,
+    scale: float = 1.0,
+) -> ChartSeries:
+    machine = snapshot.machine
+    band: Band = machine.columns[column]
+    low, high, mean = (
+        [value * scale for value in part] if scale != 1.0 else part
+        for part in (band.low, band.high, band.mean)
+    )
+    return ChartSeries(
+        name=name,
+        colour=colour,
+        x=x_of_times(snapshot.series, axis, machine.time),
+        mean=mean,
+        low=low,
+        high=high,
+        current=current if len(machine) else "",
+        y_format=write,
+    )
+
+
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None or math.isnan(value) else f"{value:.0f} %"
+
+
+def _figure(value: float | None) -> str:
+    return (
+        NOTHING
+        if value is None or math.isnan(value)
+        else f"{value:.1f}"
+        if value < 9.95
+        else f"{value:.0f}"
+    )
+
+
+def nearest_checkpoint(snapshot: RunSnapshot, step: float) -> CheckpointRow | None:
+    """Return the checkpoint with the fewest steps between, the earlier of two; None without any."""
+    return min(snapshot.checkpoints, key=lambda row: (abs(row.step - step), row.step), default=None)
+
+
+def adjacent_evaluation(snapshot: RunSnapshot, step: float, by: int) -> EvaluationRow | None:
+    """Return the next evaluation after a step (`by` 1) or the last before it (-1), if any."""
+    rows = held_out(snapshot)
+    steps = [row.step for row in rows]
+    index = bisect_right(steps, step) if by > 0 else bisect_left(steps, step) - 1
+    return rows[index] if 0 <= index < len(rows) else None
+
+
+def latest_evaluation(evaluations: Sequence[EvaluationRow], step: float) -> EvaluationRow | None:
+    """Return the last of the evaluations, sorted by step, up to this step; None before the
+    first."""
+    index = bisect_right([row.step for row in evaluations], step) - 1
+    return evaluations[index] if index >= 0 else None
+
+
+def snapshot_until(
+    snapshot: RunSnapshot, step: float, older: Sequence[SampleRow] = ()
+) -> RunSnapshot:
+    """Return the snapshot with only the samples up to a step, including `older` ones."""
+    oldest = min((row.step for row in snapshot.samples), default=0)
+    rows = (*snapshot.samples, *(row for row in older if row.step < oldest))
+    return replace(snapshot, samples=tuple(row for row in rows if row.step <= step))

@@ -1,0 +1,460 @@
+"""The charts of several runs overlaid, each run in the colour of its letter.
+
+Which runs are comparable: only runs on the same text with the same tokens share a best
+perplexity.
+
+Runs marked for comparison; each keeps its letter and colour as long as it is marked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.schema.formatting import NOTHING, figure, scientific, short
+from rnnlm_tui.tui.palette import MARK_COLOURS
+from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.views.chart_data import (
+    AXIS_FORMATS,
+    AXIS_LABELS,
+    Axis,
+    Baseline,
+    ChartData,
+    ChartSeries,
+    XFormat,
+    curves,
+    planned_end,
+    short_batches,
+    speeds,
+    step_of_x,
+    x_of_step,
+    x_values,
+)
+from rnnlm_tui.tui.views.charts import (
+    bits_per_byte,
+    evaluated_at,
+    exponentials,
+    held_out,
+    level_to_beat,
+)
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.comparison import Comparison
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.metrics import EvaluationRow
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.series import SeriesTable
+
+
+def best_of_comparable(runs: Sequence[RunSummary]) -> dict[str, float]:
+    """Map each run to the best validation perplexity among the runs it is comparable with.
+
+    Runs that are comparable with no other are left out.
+    """
+    groups: dict[tuple[str, float | None], list[tuple[str, float]]] = {}
+    for run in runs:
+        if run.validation.best_perplexity is not None:
+            groups.setdefault((run.corpus, run.baseline.validation_perplexity), []).append(
+                (run.run, run.validation.best_perplexity)
+            )
+    best = {
+        key: min(value for _, value in group) for key, group in groups.items() if len(group) > 1
+    }
+    return {name: value for key, value in best.items() for name, _ in groups[key]}
+
+
+LETTERS = "ABCDEFGH"
+MOST_MARKED = len(LETTERS)
+"""The most curves that can still be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """A run per letter; unmarking one leaves the others' letters unchanged."""
+
+    places: tuple[str, ...] = ()
+    """Run names by letter, A first; empty if the letter is free."""
+
+    @classmethod
+    def from_json(cls, kept: object) -> Marks:
+        """Return saved marks; none if the value isn't a list of names."""
+        if (
+            not isinstance(kept, list)
+            or len(kept) > MOST_MARKED
+            or not all(isinstance(name, str) for name in kept)
+        ):
+            return cls()
+        names = [name for name in kept if name]
+        return cls(tuple(kept)) if len(set(names)) == len(names) else cls()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The marked runs in the order of their letters."""
+        return tuple(name for name in self.places if name)
+
+    @property
+    def full(self) -> bool:
+        """Whether all letters are used."""
+        return len(self.names) == MOST_MARKED
+
+    def letter(self, run: str) -> str:
+        """Return the run's letter; empty if it isn't marked."""
+        return LETTERS[self.places.index(run)] if run and run in self.places else ""
+
+    def colour(self, run: str) -> str:
+        """Return the run's colour; empty if it isn't marked."""
+        return MARK_COLOURS[self.places.index(run)] if run and run in self.places else ""
+
+    def toggled(self, run: str) -> Marks:
+        """Mark the run with the first free letter, or unmark it; no change if no letter is free."""
+        if run in self.places:
+            return self._with("" if name == run else name for name in self.places)
+        if "" in self.places:
+            at = self.places.index("")
+            return self._with((*self.places[:at], run, *self.places[at + 1 :]))
+        return self if self.full else self._with((*self.places, run))
+
+    def marked_at(self, run: str, place: int) -> Marks:
+        """Mark the run with its former letter, or another free one if that is taken.
+
+        No change if the run is marked or no letter is free.
+        """
+        if run in self.places:
+            return self
+        places = [*self.places, *[""] * (place + 1 - len(self.places))]
+        if places[place]:
+            return self.toggled(run)
+        return self._with(run if index == place else name for index, name in enumerate(places))
+
+    def renamed(self, run: str, name: str) -> Marks:
+        """Return the marks with the run renamed."""
+        return self._with(name if known == run else known for known in self.places)
+
+    def among(self, runs: Iterable[str]) -> Marks:
+        """Return the marks without runs that no longer exist."""
+        there = set(runs)
+        return self._with(name if name in there else "" for name in self.places)
+
+    def _with(self, places: Iterable[str]) -> Marks:
+        found = list(places)
+        while found and not found[-1]:
+            found.pop()
+        return Marks(tuple(found))
+
+
+SINCE_START = "since start"
+"""Label of the wall axis for runs trained on different days: time since each began."""
+MOST_NAME = 20
+MOST_BANDS = 2
+"""Up to this many runs show their raw points; more would hide each other's curves."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedRun:
+    """A run marked for comparison, with its letter and colour."""
+
+    letter: str
+    colour: str
+    snapshot: RunSnapshot
+
+    @property
+    def name(self) -> str:
+        """The run's name, sanitized and shortened for a legend."""
+        return safe_text(self.snapshot.summary.run, limit=MOST_NAME, newlines="show")
+
+
+MarkedRuns = Sequence[MarkedRun]
+
+
+def compared(marks: Marks, snapshots: Sequence[RunSnapshot]) -> MarkedRuns:
+    """Return the marked runs that have been read, in the order of their letters."""
+    known = {snapshot.summary.run: snapshot for snapshot in snapshots}
+    return [
+        MarkedRun(marks.letter(name), marks.colour(name), known[name])
+        for name in marks.names
+        if name in known
+    ]
+
+
+def validation_data(runs: MarkedRuns, axis: Axis) -> ChartData:
+    """Perplexity on the set that the runs are evaluated on."""
+    splits = {run.snapshot.config.evaluation.split for run in runs}
+    title = (
+        "Held-out perplexity"
+        if len(splits) > 1
+        else "Test perplexity"
+        if splits == {"test"}
+        else "Validation perplexity"
+    )
+    return _held_out(
+        runs,
+        axis,
+        title,
+        lambda rows: exponentials([row.loss for row in rows]),
+        log=True,
+        levels=_common_level(runs),
+    )
+
+
+def bits_data(runs: MarkedRuns, axis: Axis) -> ChartData:
+    """Bits per byte on held-out text, comparable across tokenizers; NaN with many unknown words."""
+    return _held_out(runs, axis, "Bits per byte", bits_per_byte)
+
+
+def loss_data(runs: MarkedRuns, axis: Axis) -> ChartData:
+    """Training loss; the title says so if the texts or tokens differ and the losses aren't
+    comparable.
+    """
+    texts = len({run.snapshot.config.corpus for run in runs}) > 1
+    tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
+    return _trained(
+        runs,
+        axis,
+        f"Training loss{', different texts' if texts else ', different tokens' if tokens else ''}",
+        "loss",
+        figure,
+    )
+
+
+def speed_data(runs: MarkedRuns, axis: Axis) -> ChartData:
+    """Training tokens per second."""
+    return _trained(runs, axis, "Tokens/s", "tokens_per_second", short, from_zero=True)
+
+
+def gradient_data(runs: MarkedRuns, axis: Axis) -> ChartData:
+    """Gradient norm before clipping."""
+    return _trained(runs, axis, "Gradient norm", "grad_norm", figure)
+
+
+def rate_data(runs: MarkedRuns, axis: Axis) -> ChartData:
+    """The learning rate."""
+    return _trained(
+        runs, axis, "Learning rate", "learning_rate", scientific, from_zero=True, smooth=False
+    )
+
+
+COMPARED_CHARTS: dict[str, Callable[[MarkedRuns, Axis], ChartData]] = {
+    "compare-validation": validation_data,
+    "compare-loss": loss_data,
+    "compare-bits": bits_data,
+    "compare-speed": speed_data,
+    "compare-gradient": gradient_data,
+    "compare-rate": rate_data,
+}
+"""Chart id to its data, in the order of the tab key."""
+
+
+def comparison(runs: MarkedRuns) -> Comparison:
+    """Compare the runs: the settings that differ, and their figures."""
+    from rnnlm_tui.client.comparison import ComparedRun, changed_settings, comparison_of
+
+    def row(run: MarkedRun) -> ComparedRun:
+        snapshot = run.snapshot
+        return ComparedRun(
+            run.letter,
+            snapshot.summary.run,
+            snapshot.summary,
+            snapshot.config,
+            _best_seconds(snapshot),
+            changed_settings(snapshot.events),
+        )
+
+    return comparison_of([row(run) for run in runs])
+
+
+def _best_seconds(snapshot: RunSnapshot) -> float | None:
+    """Return the training time at the best evaluation."""
+    step = snapshot.summary.evaluation.best_step
+    return (
+        None
+        if step is None or not len(snapshot.series.step)
+        else x_of_step(snapshot.series, "active", step)
+    )
+
+
+def start_time(run: MarkedRun) -> float:
+    """Return the Unix time at which the run's training began; 0 before its first step."""
+    series = run.snapshot.series
+    return series.time[0] - series.active[0] if len(series.time) else 0.0
+
+
+def span(runs: MarkedRuns, axis: Axis) -> tuple[float, float] | None:
+    """Return x of the first and the newest step of any run; None if no run has a step."""
+    ends = [(places[0], places[-1]) for run in runs if len(places := _places(run, axis))]
+    return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
+
+
+def step_of_x_in(run: MarkedRun, axis: Axis, place: float) -> float:
+    """Return the run's step at an x."""
+    return step_of_x(
+        run.snapshot.series, axis, place + start_time(run) if axis == "wall" else place
+    )
+
+
+def x_of_step_in(run: MarkedRun, axis: Axis, step: float) -> float:
+    """Return x of the run's step."""
+    place = x_of_step(run.snapshot.series, axis, step)
+    return place - start_time(run) if axis == "wall" else place
+
+
+def values_at_x(runs: MarkedRuns, axis: Axis, place: float, values: Sequence[str]) -> list[str]:
+    """Blank out the values of runs that had ended before this x."""
+    ends = [places[-1] if len(places := _places(run, axis)) else -math.inf for run in runs]
+    return [value if place <= end else NOTHING for value, end in zip(values, ends, strict=True)]
+
+
+def shown_steps(
+    runs: MarkedRuns, axis: Axis, part: tuple[float, float]
+) -> dict[str, tuple[int, int]]:
+    """Map each run to its first and last step in a part of x."""
+    return {
+        run.snapshot.summary.run: (
+            math.floor(step_of_x_in(run, axis, part[0])),
+            math.ceil(step_of_x_in(run, axis, part[1])),
+        )
+        for run in runs
+    }
+
+
+def _places(run: MarkedRun, axis: Axis, series: SeriesTable | None = None) -> Sequence[float]:
+    places = x_values(series or run.snapshot.series, axis)
+    if axis != "wall":
+        return places
+    start = start_time(run)
+    return [place - start for place in places]
+
+
+def _evaluated_at(run: MarkedRun, axis: Axis, rows: Sequence[EvaluationRow]) -> list[float]:
+    start = start_time(run) if axis == "wall" else 0.0
+    return [max(0.0, place - start) for place in evaluated_at(run.snapshot.series, axis, rows)]
+
+
+def _held_out(
+    runs: MarkedRuns,
+    axis: Axis,
+    title: str,
+    of: Callable[[list[EvaluationRow]], Sequence[float]],
+    *,
+    log: bool = False,
+    levels: tuple[Baseline, ...] = (),
+) -> ChartData:
+    drawn = []
+    for run in runs:
+        rows = held_out(run.snapshot)
+        values = of(rows)
+        current = figure(values[-1]) if values else ""
+        places = _evaluated_at(run, axis, rows)
+        best = min(
+            (index for index, value in enumerate(values) if math.isfinite(value)),
+            key=lambda index: values[index],
+            default=None,
+        )
+        star = None if best is None else (places[best], values[best])
+        drawn.append(
+            ChartSeries(
+                run.name,
+                run.colour,
+                places,
+                values,
+                current=current,
+                marker=run.letter,
+                smooth=False,
+                star=star,
+            )
+        )
+    return _overlay(runs, axis, title, drawn, log=log, levels=levels)
+
+
+def _trained(
+    runs: MarkedRuns,
+    axis: Axis,
+    title: str,
+    column: str,
+    write: Callable[[float], str],
+    *,
+    from_zero: bool = False,
+    smooth: bool = True,
+) -> ChartData:
+    drawn = []
+    few = len(runs) <= MOST_BANDS
+    for run in runs:
+        series = curves(run.snapshot)
+        band = series.columns[column]
+        current = _newest(run, column, write)
+        low, high = (band.low, band.high) if few and series.width > 1 else (None, None)
+        places = _places(run, axis, series)
+        drawn.append(
+            ChartSeries(
+                run.name,
+                run.colour,
+                places,
+                speeds(series) if column == "tokens_per_second" else band.mean,
+                low,
+                high,
+                current=current,
+                marker=run.letter,
+                smooth=smooth,
+                harmonic=column == "tokens_per_second",
+                legend_from_curve=column != "loss",
+                y_format=write,
+                band=few,
+                left_out=short_batches(series),
+            )
+        )
+    return _overlay(runs, axis, title, drawn, from_zero=from_zero)
+
+
+def _newest(run: MarkedRun, column: str, write: Callable[[float], str]) -> str:
+    summary = run.snapshot.summary
+    if not len(run.snapshot.series.step):
+        return ""
+    values = {
+        "loss": summary.train.loss,
+        "tokens_per_second": summary.tokens_per_second,
+        "grad_norm": summary.train.grad_norm,
+        "learning_rate": summary.train.learning_rate,
+    }
+    value = values[column]
+    return "" if value is None else write(value)
+
+
+def _common_level(runs: MarkedRuns) -> tuple[Baseline, ...]:
+    """Return the level to beat if it is the same for all runs."""
+    levels = {level_to_beat(run.snapshot) for run in runs}
+    level = next(iter(levels)) if len(levels) == 1 else None
+    return (
+        ()
+        if level is None or not math.isfinite(level[1])
+        else (Baseline(level[1], f"{level[0]} {figure(level[1])}"),)
+    )
+
+
+def _overlay(
+    runs: MarkedRuns,
+    axis: Axis,
+    title: str,
+    drawn: Sequence[ChartSeries],
+    *,
+    log: bool = False,
+    from_zero: bool = False,
+    levels: tuple[Baseline, ...] = (),
+) -> ChartData:
+    ends = [planned_end(run.snapshot, axis) for run in runs]
+    known = [
+        end - start_time(run) if axis == "wall" else end
+        for run, end in zip(runs, ends, strict=True)
+        if end is not None
+    ]
+    x_format: XFormat = "duration" if axis == "wall" else AXIS_FORMATS[axis]
+    return ChartData(
+        title=title,
+        series=tuple(drawn),
+        baselines=levels,
+        x_end=max(known) if known and len(known) == len(ends) else None,
+        x_label=SINCE_START if axis == "wall" else AXIS_LABELS[axis],
+        log_y=log,
+        y_from_zero=from_zero,
+        x_format=x_format,
+    )

@@ -1,0 +1,449 @@
+"""The draft edited by the config form: a base config, changes to it, and their problems.
+
+The config form's fields, read from the pydantic models, and their values as text.
+
+Which fields have no effect in a config, and why; the form dims and folds them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from math import isfinite
+from typing import Literal, cast, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from rnnlm_tui.errors import ConfigError, Problem
+from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, SECTIONS, RunConfig
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.estimates import WARMUP, warmup_problem
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.text import escaped, unescaped
+from rnnlm_tui.schema.validation import (
+    allowed_range,
+    config_to_raw,
+    merge,
+    parse_config,
+    parse_value,
+    section_model,
+)
+
+FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
+
+SEED_NAMES = ("seed",)
+"""Integers that are identifiers, shown without thousands separators."""
+
+EMPTY_WORDS: dict[str, str] = {
+    "training.max_steps": "by epochs",
+    "corpus.test_source": "none",
+    "tokenizer.name": "none",
+}
+"""What an empty optional field means, shown dim in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """One field of the form."""
+
+    path: str
+    title: str
+    help: str
+    """Shown in the line under the field."""
+    kind: FieldKind
+    allowed: str = ""
+    """A number's bounds: `1 … 65,536`."""
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def section(self) -> str:
+        return self.path.partition(".")[0]
+
+
+def section_title(section: str) -> str:
+    """Return `Optimizer` for `optimizer`."""
+    return section.capitalize()
+
+
+def fields_of(section: str) -> tuple[FormField, ...]:
+    """Return the fields of one section."""
+    return tuple(field for field in FORM_FIELDS if field.section == section)
+
+
+def value_at(config: RunConfig, path: str) -> object:
+    """Return the config's value at a dotted path."""
+    section, _, name = path.partition(".")
+    return cast(object, getattr(getattr(config, section), name))
+
+
+def shown_value(field: FormField, value: object) -> str:
+    """Format a value for reading: `2,048`, `3e-3`, `yes`; empty for None."""
+    if value is None:
+        return ""
+    if field.kind == "switch":
+        return "yes" if value is True else "no" if value is False else str(value)
+    if field.kind == "list":
+        return _list_text(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value) if field.path.rpartition(".")[2] in SEED_NAMES else f"{value:,}"
+    if isinstance(value, float):
+        return number_text(value)
+    return str(value)
+
+
+def edited_value(field: FormField, value: object) -> str:
+    """Format a value for the editor.
+
+    Integers have no separators; a list is one text per line, with its own line breaks escaped.
+    """
+    if field.kind == "list" and isinstance(value, Sequence) and not isinstance(value, str):
+        lines = "\n".join(escaped(str(item)) for item in value)
+        return lines if read_value(field, lines) == list(value) else json.dumps(list(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return shown_value(field, value)
+
+
+def read_value(field: FormField, text: str) -> object:
+    """Parse the user's text as the command line does; a list is one text per line, or TOML."""
+    value = parse_value(field.path, text)
+    if field.kind == "list" and not isinstance(value, list):
+        return [unescaped(line) for line in text.split("\n") if line]
+    return value
+
+
+def number_text(value: float) -> str:
+    """Return the shortest text that reads back as the same number: `0.15`, `3e-3`, `1.0`."""
+    if not isfinite(value):
+        return str(value)
+    if value == 0 or not 1e-2 <= abs(value) < 1e6:
+        if value == 0:
+            return "0"
+        sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+        mantissa = str(digits[0]) + ("." + "".join(map(str, digits[1:])) if len(digits) > 1 else "")
+        return f"{'-' if sign else ''}{mantissa}e{cast(int, exponent) + len(digits) - 1}"
+    return repr(value)
+
+
+def _list_text(value: object) -> str:
+    count = len(value) if isinstance(value, Sequence) and not isinstance(value, str) else 0
+    return counted(count, "text")
+
+
+def _field(section: str, name: str, info: FieldInfo) -> FormField:
+    path = f"{section}.{name}"
+    optional = type(None) in get_args(info.annotation)
+    annotation = (
+        next(part for part in get_args(info.annotation) if part is not type(None))
+        if optional
+        else info.annotation
+    )
+    choices = (
+        tuple(str(choice) for choice in get_args(annotation))
+        if get_origin(annotation) is Literal
+        else ()
+    )
+    kind: FieldKind = (
+        "choice" if choices else "switch" if annotation is bool else "whole" if annotation is int else "number" if annotation is float
+        else "list" if get_origin(annotation) is tuple else "text"
+    )  # fmt: skip
+    extra = info.json_schema_extra
+    unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+    return FormField(
+        path,
+        info.title or name,
+        info.description or "",
+        kind,
+        allowed_range(path),
+        unit,
+        choices,
+        optional,
+    )
+
+
+FORM_FIELDS: tuple[FormField, ...] = tuple(
+    _field(section, name, info)
+    for section in SECTIONS
+    for name, info in section_model(section).model_fields.items()
+)
+"""Every field of a RunConfig except the preset's name, in the order of form and file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A config being edited; its values may be invalid. Immutable: an edit returns a new draft."""
+
+    base: RunConfig
+    """The config it started from; changed fields show its value."""
+    base_name: str
+    """Shown to the user: `preset demo`, `plain-otter`."""
+    changes: Mapping[str, object] = field(default_factory=dict)
+    """Raw values by dotted path that differ from the base; None clears an optional field."""
+
+    def value(self, path: str) -> object:
+        """Return a field's current raw value."""
+        return self.changes[path] if path in self.changes else value_at(self.base, path)
+
+    def with_text(self, form_field: FormField, text: str) -> Draft:
+        """Return the draft with the text that the user typed into a field."""
+        return self.with_value(form_field.path, read_value(form_field, text))
+
+    def with_value(self, path: str, value: object) -> Draft:
+        """Return the draft with one field set; the base's own value is no change."""
+        changes = {key: kept for key, kept in self.changes.items() if key != path}
+        if not _same(value, value_at(self.base, path)):
+            changes[path] = value
+        return replace(self, changes=changes)
+
+    def without(self, path: str) -> Draft:
+        """Return the draft with one field reset to the base's value."""
+        return replace(
+            self, changes={key: kept for key, kept in self.changes.items() if key != path}
+        )
+
+    def config(self) -> RunConfig:
+        """Return the config.
+
+        Raises:
+            ConfigError: with every problem.
+        """
+        return parse_config(merge(self.base, self.changes))
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return all problems, in the order of the form."""
+        try:
+            self.config()
+        except ConfigError as error:
+            order = {form_field.path: index for index, form_field in enumerate(FORM_FIELDS)}
+            return tuple(
+                sorted(error.problems, key=lambda problem: order.get(field_of(problem), len(order)))
+            )
+        return ()
+
+    def problems_within(self, steps: int | None) -> tuple[Problem, ...]:
+        """Return all problems, including a warm-up as long as the run, which needs the number of
+        steps.
+        """
+        problems, config = self.problems(), self.nearest_config()
+        found = (
+            None
+            if steps is None or WARMUP in by_field(problems)
+            else warmup_problem(config.schedule.warmup_steps, config.preset, steps)
+        )
+        return problems if found is None else (*problems, found)
+
+    def nearest_config(self) -> RunConfig:
+        """Return the config without its invalid changes, so that the estimate stays up to date."""
+        draft = self
+        for problem in self.problems():
+            draft = draft.without(field_of(problem))
+        if not draft.problems():
+            return draft.config()
+        kept = replace(
+            self, changes={}
+        )  # the fields contradict each other: keep the changes that are valid together
+        for path, value in draft.changes.items():
+            more = kept.with_value(path, value)
+            kept = kept if more.problems() else more
+        return kept.config()
+
+
+def followed_tokenizer(draft: Draft, size: int | None, before: int | None) -> Draft:
+    """Return the draft with its pretrained tokenizer's vocabulary size, or the draft itself.
+
+    Args:
+        size: the tokenizer's vocabulary; None without such a tokenizer, or if unknown.
+        before: the size that was filled in last, so that a value set by the user is kept.
+    """
+    path = "tokenizer.vocab_size"
+    if path in draft.changes and draft.changes[path] != before:
+        return draft
+    if size is None:
+        return draft.without(path) if path in draft.changes else draft
+    kept_base = (
+        draft.base.tokenizer.kind == "pretrained"
+        and draft.value("tokenizer.name") == draft.base.tokenizer.name
+    )
+    return draft if draft.value(path) == size or kept_base else draft.with_value(path, size)
+
+
+def field_of(problem: Problem) -> str:
+    """Return a problem's field: `evaluation.prompts` for `evaluation.prompts.3`."""
+    return ".".join(problem.path.split(".")[:2])
+
+
+def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
+    """Return the first problem of each field."""
+    found: dict[str, Problem] = {}
+    for problem in problems:
+        found.setdefault(field_of(problem), problem)
+    return found
+
+
+def short_message(problem: Problem) -> str:
+    """Return what is allowed, without the value shown beside it: `must be below 4,754 steps`."""
+    if problem.message.startswith("needs embedding_dim = hidden_size"):
+        return "needs embedding = hidden"
+    match = re.match(r"is .*?,? (must .*)$", problem.message, re.DOTALL)
+    return match[1] if match else problem.message
+
+
+def _same(value: object, base: object) -> bool:
+    if isinstance(base, tuple) and isinstance(value, list):
+        return list(base) == value
+    if isinstance(value, bool) != isinstance(base, bool):
+        return False
+    return value == base
+
+
+def draft_to_json(draft: Draft, name: str) -> dict[str, object] | None:
+    """Return a draft and its run's name as JSON values for the next start; None without changes."""
+    if not draft.changes:
+        return None
+    return {
+        "name": name,
+        "base_name": draft.base_name,
+        "base": config_to_raw(draft.base),
+        "changes": dict(draft.changes),
+    }
+
+
+def draft_from_json(kept: object) -> tuple[Draft, str] | None:
+    """Return the saved draft and name; None if damaged or made for another version's fields."""
+    match kept:
+        case {
+            "name": str() as name,
+            "base_name": str() as base_name,
+            "base": dict() as base,
+            "changes": dict() as changes,
+        }:
+            paths = {form_field.path for form_field in FORM_FIELDS}
+            try:
+                draft = Draft(
+                    parse_config(base),
+                    base_name,
+                    {
+                        path: value
+                        for path, value in changes.items()
+                        if path in paths and _is_raw(value)
+                    },
+                )
+                draft.nearest_config()
+            except ConfigError:
+                return None
+            return (draft, name) if draft.changes else None
+    return None
+
+
+def _is_raw(value: object) -> bool:
+    """Whether a field could hold this value, valid or not."""
+    return (
+        value is None
+        or isinstance(value, (bool, int, float, str))
+        or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+    )
+
+
+def draft_of(config: RunConfig) -> Draft:
+    """Return a config as changes to its preset, or as its own base if there is no such preset."""
+    base = PRESETS.get(config.preset)
+    if base is None:
+        return Draft(config, config.preset or "a config")
+    draft = Draft(base, f"preset {config.preset}")
+    for form_field in FORM_FIELDS:
+        draft = draft.with_value(form_field.path, value_at(config, form_field.path))
+    return draft
+
+
+def fold_words(reasons: Sequence[str], room: int, *, open: bool = False) -> str:
+    """Label folded fields, with as many reasons as fit: `5 more for news, elman; greedy`."""
+    unique = tuple(dict.fromkeys(reasons))
+    number = f"hide {len(reasons)}" if open else f"{len(reasons)} more"
+    for count in range(len(unique), 0, -1):
+        kinds = ", ".join(
+            reason.removesuffix(" only") for reason in unique[:count] if reason.endswith(" only")
+        )
+        rest = [reason for reason in unique[:count] if not reason.endswith(" only")]
+        words = (
+            f"{number}"
+            f" {'; '.join([*([f'for {kinds}'] if kinds else []), *rest])}{', …' if count < len(unique) else ''}"
+        )
+        if len(words) <= room:
+            return words
+    return number
+
+
+def idle_fields(config: RunConfig) -> dict[str, str]:
+    """Map the fields that have no effect in this config to a few words why."""
+    idle: dict[str, str] = {}
+    corpus, tokenizer, training, sampling = (
+        config.corpus,
+        config.tokenizer,
+        config.training,
+        config.sampling,
+    )
+    if corpus.source != "elman":
+        idle |= dict.fromkeys(("corpus.sentences", "corpus.seed"), "elman only")
+    if "news" not in (corpus.source, corpus.test_source):
+        idle["corpus.url"] = "news only"
+    if corpus.source in BUILT_IN_SOURCES:
+        idle |= {"corpus.text_field": "records only", "corpus.layout": "your own text only"}
+    if corpus.test_source is not None:
+        idle["corpus.test_fraction"] = "test source is set"
+    elif corpus.source in ("presidents", "news"):
+        idle["corpus.test_fraction"] = "has its own test set"
+    if tokenizer.kind == "byte":
+        idle["tokenizer.vocab_size"] = "256 bytes"
+    if tokenizer.kind in ("byte", "bpe"):
+        idle["sampling.unknown"] = f"no <unk> in {tokenizer.kind}"
+    if tokenizer.kind != "pretrained":
+        idle["tokenizer.name"] = "pretrained only"
+    idle |= _idle_of_the_model(config)
+    if config.optimizer.algorithm != "adamw":
+        idle |= dict.fromkeys(("optimizer.beta1", "optimizer.beta2", "optimizer.eps"), "adamw only")
+    if config.schedule.kind != "cosine":
+        idle["schedule.final_fraction"] = "cosine only"
+    if config.schedule.kind != "decay":
+        idle |= dict.fromkeys(("schedule.decay_after", "schedule.decay_factor"), "decay only")
+    if training.max_steps is not None:
+        idle["training.epochs"] = "max steps is set"
+    if training.data_mode == "stream":
+        idle |= dict.fromkeys(("training.context_length", "training.shuffle"), "sentence mode only")
+    else:
+        idle["training.bptt"] = "stream mode only"
+    if sampling.is_greedy:
+        idle |= dict.fromkeys(
+            ("sampling.top_k", "sampling.top_p", "sampling.min_p", "sampling.seed"), "greedy"
+        )
+    if sampling.greedy:
+        idle["sampling.temperature"] = "greedy"
+    return idle
+
+
+def _idle_of_the_model(config: RunConfig) -> dict[str, str]:
+    """Return the model's fields that the cell, the initial weights or the data mode leave
+    unused."""
+    idle: dict[str, str] = {}
+    model = config.model
+    if model.cell_type not in HEADED_CELLS:
+        idle["model.num_heads"] = f"{' and '.join(HEADED_CELLS)} only"
+    if model.cell_type not in RECURRENT_WEIGHT_CELLS:
+        idle["model.weight_dropout"] = f"not used by {model.cell_type}"
+    if model.initialization != "uniform":
+        idle["model.init_scale"] = "uniform only"
+    if config.training.data_mode == "sentences":
+        idle |= dict.fromkeys(
+            ("model.variational_dropout", "model.embedding_dropout", "model.weight_dropout"),
+            "stream mode only",
+        )
+    elif not model.dropout:
+        idle["model.variational_dropout"] = "dropout is 0"
+    return idle

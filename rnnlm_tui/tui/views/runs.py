@@ -1,0 +1,469 @@
+"""The columns of the list of runs: their cells, and which of them fit.
+
+Sort the list of runs by a column; pinned runs come first, runs without a value last.
+
+The filter of the list of runs, also while it is being typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from time import time
+from typing import TYPE_CHECKING, Literal
+
+from textual.content import Content
+
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.filters import RunFilter, RunKey, RunOrder, parse_filter
+from rnnlm_tui.schema.formatting import (
+    NOTHING,
+    age,
+    change,
+    counted,
+    duration,
+    figure,
+    percent,
+    short,
+)
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.text import bar, safe_content
+from rnnlm_tui.tui.views.compare import Marks
+from rnnlm_tui.tui.views.status import corpus_name, model_name, progress_colour, run_status
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.summary import RunSummary
+
+
+SortKey = Literal[
+    "age",
+    "perplexity",
+    "name",
+    "status",
+    "progress",
+    "Δ best",
+    "tok/s",
+    "time",
+    "model",
+    "corpus",
+    "tags",
+]
+SORT_KEYS: tuple[SortKey, ...] = (
+    "age",
+    "perplexity",
+    "name",
+    "status",
+    "progress",
+    "Δ best",
+    "tok/s",
+    "time",
+    "model",
+    "corpus",
+    "tags",
+)
+"""In the order in which the key cycles through them."""
+STATUS_ORDER = (
+    "running",
+    "preparing",
+    "paused",
+    "stalled",
+    "degraded",
+    "lost",
+    "crashed",
+    "failed",
+    "stopped",
+    "draft",
+    "finished",
+)
+ORDER_SETTING = "runs order"
+"""Name of the saved setting."""
+_CENTURY = 3e9
+"""Seconds added to sort running runs first."""
+
+
+def sorted_runs(
+    runs: Sequence[RunSummary],
+    key: SortKey,
+    *,
+    backwards: bool = False,
+    best: Mapping[str, float] | None = None,
+) -> tuple[RunSummary, ...]:
+    """Sort runs by a column: newest, best or furthest first, text alphabetically.
+
+    Args:
+        backwards: reverse the order.
+        best: by run, the best perplexity it is comparable with, for the order by `Δ best`.
+    """
+    order = _order(key, best or {})
+    ordered = [
+        run
+        for run, _ in replace(order, descending=order.descending != backwards).sorted(
+            (run, None) for run in runs
+        )
+    ]
+    return tuple(sorted(ordered, key=lambda run: not run.pinned))
+
+
+def rises(key: SortKey, *, backwards: bool = False) -> bool:
+    """Whether the column's values increase from row to row: A to Z, lowest perplexity or age
+    first."""
+    return _order(key, {}).descending == backwards
+
+
+def saved_order(settings: Mapping[str, object]) -> tuple[SortKey, bool]:
+    """Return the saved order and whether it is reversed; by age if there is none."""
+    match settings.get(ORDER_SETTING):
+        case [str() as key, bool() as backwards] if key in SORT_KEYS:
+            return key, backwards
+    return "age", False
+
+
+def behind_best(run: RunSummary, best: Mapping[str, float]) -> float | None:
+    """Return the distance from the best comparable perplexity; None if there is none."""
+    value, least = run.validation.best_perplexity, best.get(run.run)
+    return None if value is None or least is None else value - least
+
+
+def _order(key: SortKey, best: Mapping[str, float]) -> RunOrder:
+    words: dict[SortKey, Callable[[RunSummary], str]] = {
+        "name": lambda run: run.run,
+        "model": model_name,
+        "corpus": lambda run: corpus_name(run.corpus_source or run.corpus),
+        "tags": lambda run: " ".join(run.tags),
+    }
+    least_first: dict[SortKey, Callable[[RunSummary], float | None]] = {
+        "age": lambda run: -(run.updated or 0.0) - (_CENTURY if run.status in LIVING else 0.0),
+        "perplexity": lambda run: run.validation.best_perplexity,
+        "status": lambda run: STATUS_ORDER.index(run.status),
+        "Δ best": lambda run: behind_best(run, best),
+    }
+    most_first: dict[SortKey, Callable[[RunSummary], float | None]] = {
+        "progress": lambda run: run.step / run.max_steps if run.max_steps else None,
+        "tok/s": lambda run: run.tokens_per_second,
+        "time": lambda run: run.active_seconds or None,
+    }
+    if key in words:
+        return RunOrder(RunKey(key, "words", lambda run, _config: words[key](run)))
+    reads = {**least_first, **most_first}
+    return RunOrder(
+        RunKey(key, "number", lambda run, _config: reads[key](run)), descending=key in most_first
+    )
+
+
+WIDE = 100
+"""Table width from which it shows the model and the distance from the best run."""
+WITH_MEDIUM_BARS, WITH_BARS = 84, 125
+"""Widths from which progress bars are six cells long instead of four, and ten."""
+WITH_NOTES = 160
+NAME, SPEED, TIME = 14, 6, 12
+"""Least width of the name, and widths of the two columns that give way to text columns."""
+LEAST_WORDS, MOST_CORPUS, MOST_TAGS = 7, 16, 20
+"""Widths of text columns: least with the leading blanks, most without them."""
+STATUS_WIDTH = 15
+LEAD = 4
+"""The cursor's sign and a mark's letter, each with a blank."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowContext:
+    """What a row shows besides the run's own figures."""
+
+    marks: Marks = field(default_factory=Marks)
+    best: Mapping[str, float] = field(default_factory=dict)
+    """By run, the best perplexity among the runs it is comparable with."""
+    ascii_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunColumn:
+    """A column of the table."""
+
+    head: str
+    width: int
+    cell: Callable[[RunSummary, int, RowContext], Content]
+    """Return a run's content for this many cells."""
+    key: SortKey | None = None
+    """The order that its heading selects."""
+    left: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TextWidths:
+    """How wide the text columns of the listed runs are."""
+
+    corpus: int = 0
+    """Cells of the longest corpus name."""
+    several: bool = False
+    """Whether the runs have different corpora."""
+    tags: int = 0
+    """Cells of the longest tags; 0 if no run has any."""
+
+
+def text_widths(runs: Sequence[RunSummary]) -> TextWidths:
+    """Measure the corpus names and tags of these runs."""
+    corpora = {run.corpus_source or run.corpus for run in runs} - {""}
+    return TextWidths(
+        max((len(corpus_name(source)) for source in corpora), default=0),
+        len(corpora) > 1,
+        max((len(" ".join(run.tags)) for run in runs), default=0),
+    )
+
+
+def columns_for(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
+    """Return the columns that fit into `width` cells, in order."""
+    return (
+        _wide_columns(width, status_width, words)
+        if width >= WIDE
+        else _narrow_columns(width, status_width, words)
+    )
+
+
+def _narrow_columns(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
+    """Choose columns for a narrow table.
+
+    One text column fits beside the speed: tags, otherwise the corpus. If the corpora differ, both
+    replace the speed.
+    """
+    bars = 6 if width >= WITH_MEDIUM_BARS else 4
+    columns = [
+        RunColumn("val ppl ", 9, _perplexity, "perplexity"),
+        RunColumn("age", 7, _age, "age"),
+    ]
+    room = width - LEAD - status_width - (bars + 6) - sum(column.width for column in columns)
+    if room < NAME + SPEED:
+        return [*_first_columns(max(9, room), status_width, bars), *columns]
+    name, room = NAME, room - NAME
+    wanted = _word_columns(
+        replace(words, corpus=words.corpus if words.several or not words.tags else 0)
+    )
+    if len(wanted) == 2 and room >= 2 * LEAST_WORDS:
+        name, room = name - 1, room + 1
+    else:
+        columns.insert(1, RunColumn("tok/s", SPEED, _speed, "tok/s"))
+        room, wanted = room - SPEED, wanted[-1:]
+    for more in wanted:
+        others = LEAST_WORDS * (len(wanted) - 1) if more is wanted[0] else 0
+        taken = min(more.width, room - others)
+        if taken >= LEAST_WORDS:
+            columns.append(replace(more, width=taken))
+            room -= taken
+    return [*_first_columns(name + room, status_width, bars), *columns]
+
+
+def _wide_columns(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
+    """Choose columns for a wide table.
+
+    Corpus and tags come before the training time; spare room goes to the names and, from WITH_NOTES
+    on, to the notes.
+    """
+    bars, model = 10 if width >= WITH_BARS else 6, 13 if width < 140 else 20
+    figures = [
+        RunColumn("val ppl ", 9, _perplexity, "perplexity"),
+        RunColumn("Δ best", 9, _behind, "Δ best"),
+        RunColumn("tok/s", 7, _speed, "tok/s"),
+        RunColumn("age", 8, _age, "age"),
+        RunColumn("  model", model, _model, "model", left=True),
+    ]
+    room = width - LEAD - NAME - STATUS_WIDTH - (bars + 6) - sum(column.width for column in figures)
+    for more in _word_columns(words):
+        taken = min(more.width, room)
+        if taken >= LEAST_WORDS:
+            figures.append(replace(more, width=taken))
+            room -= taken
+    if room >= TIME:
+        figures.insert(3, RunColumn("time", TIME, _duration, "time"))
+        room -= TIME
+    name = min(16, room // 3 if width >= WITH_NOTES else room)
+    columns = [
+        *_first_columns(NAME + name + STATUS_WIDTH - status_width, status_width, bars),
+        *figures,
+    ]
+    return (
+        [*columns, RunColumn("  note", room - name, _note, left=True)]
+        if width >= WITH_NOTES
+        else columns
+    )
+
+
+def _word_columns(words: TextWidths) -> list[RunColumn]:
+    """Return the corpus and tags columns, as wide as their texts."""
+    columns = []
+    if words.corpus:
+        columns.append(
+            RunColumn(
+                "  corpus", max(8, min(words.corpus, MOST_CORPUS) + 2), _corpus, "corpus", left=True
+            )
+        )
+    if words.tags:
+        columns.append(
+            RunColumn(
+                "  tags", max(LEAST_WORDS, min(words.tags, MOST_TAGS) + 2), _tags, "tags", left=True
+            )
+        )
+    return columns
+
+
+def _first_columns(name: int, status_width: int, bars: int) -> list[RunColumn]:
+    return [
+        RunColumn("    name", LEAD + name, _name, "name", left=True),
+        RunColumn(
+            "status",
+            status_width,
+            lambda run, _room, beside: run_status(run, ascii_only=beside.ascii_only),
+            "status",
+            left=True,
+        ),
+        RunColumn("progress", bars + 6, _progress, "progress", left=True),
+    ]
+
+
+def row_of(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
+    """Join a run's cells into a row."""
+    return Content("").join(
+        fitted(column.cell(run, column.width, beside), column.width, left=column.left)
+        for column in columns
+    )
+
+
+def fitted(content: Content, width: int, *, left: bool) -> Content:
+    """Fit the content into exactly `width` cells, aligned left or right."""
+    if content.cell_length > width:
+        return content.truncate(width, ellipsis=True)
+    space = " " * (width - content.cell_length)
+    return Content.assemble(content, space) if left else Content.assemble(space, content)
+
+
+def _name(run: RunSummary, room: int, beside: RowContext) -> Content:
+    letter = beside.marks.letter(run.run)
+    pin = " ⚑" if run.pinned else ""
+    name = safe_content(run.run, newlines="show", limit=room - LEAD - 1 - len(pin))
+    return Content.assemble(
+        "  ",
+        (letter or " ", f"bold {beside.marks.colour(run.run) or palette.TEXT}"),
+        " ",
+        name,
+        (pin, palette.VALIDATION),
+    )
+
+
+def _progress(run: RunSummary, room: int, beside: RowContext) -> Content:
+    fraction = run.step / run.max_steps if run.max_steps else None
+    number, _, sign = percent(fraction).partition(" ")
+    colour = (
+        progress_colour(run.status)
+        if run.status in ("running", "stalled", "degraded")
+        else palette.BASELINE
+    )
+    return Content.assemble(
+        bar(room - 6, fraction, colour=colour, ascii=beside.ascii_only),
+        (number.rjust(4), palette.TEXT),
+        (f" {sign}", palette.DIM),
+    )
+
+
+def _perplexity(run: RunSummary, _room: int, beside: RowContext) -> Content:
+    value = run.validation.best_perplexity
+    if value is not None and value == beside.best.get(run.run):
+        return Content.styled(
+            f"{figure(value)}{'*' if beside.ascii_only else '★'}", f"bold {palette.VALIDATION}"
+        )
+    return Content.styled(f"{figure(value)} ", palette.TEXT if value is not None else palette.DIM)
+
+
+def _behind(run: RunSummary, _room: int, beside: RowContext) -> Content:
+    value = behind_best(run, beside.best)
+    return Content.styled("0.0" if value == 0 else change(value), palette.DIM)
+
+
+def _speed(run: RunSummary, _room: int, _beside: RowContext) -> Content:
+    return Content.styled(
+        short(run.tokens_per_second),
+        palette.WARN if run.status in ("stalled", "degraded") else palette.TEXT,
+    )
+
+
+def _age(run: RunSummary, _room: int, _beside: RowContext) -> Content:
+    return Content.styled(age_of(run), palette.DIM)
+
+
+def age_of(run: RunSummary) -> str:
+    """Return the time since the run last changed; `now` while it is running."""
+    living = run.status in ("running", "preparing", "degraded")
+    return "now" if living else age(None if run.updated is None else time() - run.updated)
+
+
+def _duration(run: RunSummary, _room: int, _beside: RowContext) -> Content:
+    return Content.styled(
+        duration(run.active_seconds) if run.active_seconds else NOTHING, palette.DIM
+    )
+
+
+def _model(run: RunSummary, room: int, _beside: RowContext) -> Content:
+    return _words(model_name(run), room, palette.TEXT)
+
+
+def _corpus(run: RunSummary, room: int, _beside: RowContext) -> Content:
+    return _words(corpus_name(run.corpus_source or run.corpus), room, palette.TEXT)
+
+
+def _tags(run: RunSummary, room: int, _beside: RowContext) -> Content:
+    return _words(" ".join(run.tags), room, palette.DIM)
+
+
+def _note(run: RunSummary, room: int, _beside: RowContext) -> Content:
+    return _words(run.note, room, palette.DIM)
+
+
+def _words(text: str, room: int, colour: str) -> Content:
+    """Return text after two blanks that separate it from the column before."""
+    return Content.assemble(
+        "  ", safe_content(text, newlines="show", limit=max(0, room - 2)).stylize(colour)
+    )
+
+
+class RunFiltering:
+    """The filter, its problem, and the configs it has read."""
+
+    def __init__(self) -> None:
+        self._filter = RunFilter()
+        self._configs: dict[str, RunConfig] = {}
+        self.problem = ""
+        """What is wrong with the filter; empty if nothing."""
+
+    def read(self, text: str) -> None:
+        """Set the filter; an invalid last word, perhaps unfinished, is ignored."""
+        try:
+            self._filter, self.problem = parse_filter(text), ""
+        except InputError as error:
+            self.problem = f"{error.message}; {error.hint}" if error.hint else error.message
+            with suppress(InputError):
+                self._filter = parse_filter(text.strip().rpartition(" ")[0])
+
+    def matching(self, runs: Sequence[RunSummary]) -> Sequence[RunSummary]:
+        """Return the runs that match, in the same order."""
+        return (
+            [run for run in runs if self._filter.matches(run, self._configs.get(run.run))]
+            if self._filter.conditions
+            else runs
+        )
+
+    def wanted_configs(self, runs: Sequence[RunSummary]) -> list[str]:
+        """Return the runs whose configs the filter still needs; configs never change."""
+        return (
+            [run.run for run in runs if run.run not in self._configs and not run.unreadable]
+            if self._filter.needs_config
+            else []
+        )
+
+    def take_configs(self, configs: Mapping[str, RunConfig]) -> None:
+        """Add configs that were read."""
+        self._configs |= configs
+
+    def outcome(self, matching: int, all_runs: int) -> str:
+        """Return `3 of 7 runs`; empty without a filter."""
+        if self._filter.needs_config and not self._configs:
+            return "reading the configs…"
+        return f"{matching:,} of {counted(all_runs, 'run')}" if self._filter.conditions else ""

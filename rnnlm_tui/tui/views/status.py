@@ -1,0 +1,236 @@
+"""Line 1 as text: the run's name, status, duration and model, shortened to fit.
+
+A run's status as text with a coloured glyph: `● running`; and the colour of its progress bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import localtime, strftime, time
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+from rnnlm_tui.schema.formatting import CELL_NAMES, count, counted, duration, short
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.text import safe_content, safe_text
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.status import RunStatus
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.system.machine import MachineFacts
+
+
+def status_glyph(status: RunStatus, *, ascii_only: bool = False) -> Content:
+    """Return the coloured glyph, one column wide."""
+    sign, colour = palette.glyph(status, ascii_only)
+    return Content.styled(
+        sign,
+        f"bold {colour}"
+        if status in ("paused", "crashed", "stalled", "degraded", "lost")
+        else colour,
+    )
+
+
+def status_word(status: RunStatus, *, bold: bool = False) -> Content:
+    """Return the word, coloured for running runs and trouble only."""
+    colour = {
+        "running": palette.TRAIN,
+        "preparing": palette.TRAIN,
+        "stalled": palette.WARN,
+        "degraded": palette.WARN,
+    }.get(status, palette.word_colour(status))
+    return Content.styled(
+        palette.STATUS_WORDS[status],
+        f"bold {colour}" if bold and colour != palette.TEXT else colour,
+    )
+
+
+def status_content(status: RunStatus, *, ascii_only: bool = False, bold: bool = False) -> Content:
+    """Return glyph and word."""
+    return Content.assemble(
+        status_glyph(status, ascii_only=ascii_only), " ", status_word(status, bold=bold)
+    )
+
+
+def run_status(run: RunSummary, *, ascii_only: bool = False) -> Content:
+    """Return a listed run's glyph and word, or what of it can't be read."""
+    word = (
+        Content.styled(run.unreadable, palette.WARN) if run.unreadable else status_word(run.status)
+    )
+    return Content.assemble(status_glyph(run.status, ascii_only=ascii_only), " ", word)
+
+
+def progress_colour(status: RunStatus) -> str:
+    """Return the colour of a run's progress bar."""
+    alive, slow, ended = palette.TRAIN, palette.WARN, palette.BAD
+    colours: dict[RunStatus, str] = {
+        "running": alive,
+        "preparing": alive,
+        "stalled": slow,
+        "degraded": slow,
+        "failed": ended,
+        "crashed": ended,
+    }
+    return colours.get(status, palette.BASELINE)
+
+
+DAY_SECONDS = 22 * 3600
+"""A time of day is unambiguous for this long."""
+
+
+def run_identity(
+    name: str | None, snapshot: RunSnapshot | None, width: int, *, ascii_only: bool = False
+) -> Content:
+    """Describe the run in at most `width` columns: name, status, duration, model and corpus.
+
+    Too long, it drops corpus and seed first, then "params", "tied", the size, the cell and the time
+    it ended; the name is cut last.
+    """
+    if name is None:
+        return Content.styled("no run open", palette.DIM)
+    if snapshot is None:
+        return Content.assemble(
+            safe_content(name, newlines="show").stylize(f"bold {palette.BRIGHT}"),
+            (" opening…", palette.DIM),
+        )
+    summary = snapshot.summary
+    status = Content.assemble(" ", status_content(summary.status, ascii_only=ascii_only, bold=True))
+    state = Content.assemble(status, (how_long(summary), palette.TEXT))
+    if len(name) + state.cell_length > width:
+        state = Content.assemble(status, (how_long(summary).partition(", ended")[0], palette.TEXT))
+    shown = safe_content(name, newlines="show", limit=max(4, width - state.cell_length)).stylize(
+        f"bold {palette.BRIGHT}"
+    )
+    start = shown + state
+    for gap, what in _what_it_is(summary, snapshot.config):
+        whole = Content.assemble(start, " " * gap, what)
+        if whole.cell_length <= width:
+            return whole
+    return start
+
+
+def how_long(summary: RunSummary) -> str:
+    """Return what follows the status word: the training time, time without a step, or when it
+    ended.
+    """
+    since = None if summary.updated is None else max(0.0, time() - summary.updated)
+    if summary.status == "stalled":
+        return f" no step for {duration(since)}"
+    if summary.status == "lost":
+        return f" for {duration(since)}"
+    if summary.status == "draft":
+        return ", not started"
+    if summary.status == "preparing":
+        return "" if since is None else f" {duration(round(since))}"
+    ended = (
+        summary.status in ("stopped", "finished", "failed", "crashed")
+        and since is not None
+        and since >= 10
+    )
+    return f" {duration(summary.active_seconds)}" + (
+        f", ended {_when(summary.updated)}" if ended and summary.updated is not None else ""
+    )
+
+
+def _when(seconds: float) -> str:
+    """Return `23:41` within the last day, `12 Mar` before: true however long it stays on screen."""
+    moment = localtime(seconds)
+    if time() - seconds < DAY_SECONDS:
+        return strftime("%H:%M", moment)
+    return strftime("%d %b" if moment[0] == localtime(time())[0] else "%Y-%m-%d", moment)
+
+
+def model_name(summary: RunSummary) -> str:
+    """Return `Elman 2×192`, sanitized."""
+    model = summary.model
+    cell = CELL_NAMES.get(model.cell_type) or safe_text(model.cell_type, limit=24, newlines="show")
+    return f"{cell} {model.num_layers}×{model.hidden_size}"
+
+
+def corpus_name(source: str) -> str:
+    """Return a built-in corpus's name or the last part of a path, sanitized."""
+    return safe_text(source.rstrip("/").rpartition("/")[2] or source, limit=24, newlines="show")
+
+
+def _what_it_is(summary: RunSummary, config: RunConfig) -> Iterator[tuple[int, Content]]:
+    model = model_name(summary)
+    parameters, tied = summary.model.parameters, summary.model.tie_weights
+    dim, text = palette.DIM, palette.TEXT
+    dot = (" · ", dim)
+    corpus = corpus_name(config.corpus.source)
+    tokenizer = {
+        "bpe": "BPE",
+        "word": "words",
+        "character": "characters",
+        "byte": "bytes",
+        "pretrained": "pretrained",
+    }[config.tokenizer.kind]
+    vocabulary = (
+        Content.assemble((f"{tokenizer} ", dim), (count(config.tokenizer.vocab_size), text))
+        if config.tokenizer.kind == "bpe"
+        else Content.styled(tokenizer, dim)
+    )
+    if parameters is None:
+        yield 3, Content.assemble((model, text), (" tied" if tied else "", dim), dot, (corpus, dim))
+        yield 2, Content.styled(model, dim)
+        return
+    exact = Content.assemble((count(parameters), text), (" params", dim))
+    preset = summary.preset or config.preset
+    seed = Content.assemble(
+        (f"{preset} · seed " if preset and preset != corpus else "seed ", dim),
+        (str(config.training.seed), text),
+    )
+    yield (
+        3,
+        Content.assemble(
+            (model, text),
+            (" tied embedding" if tied else "", dim),
+            dot,
+            exact,
+            dot,
+            vocabulary,
+            dot,
+            (corpus, dim),
+            dot,
+            seed,
+        ),
+    )
+    yield (
+        3,
+        Content.assemble(
+            (model, text), (" tied" if tied else "", dim), dot, exact, dot, (corpus, dim)
+        ),
+    )
+    yield 3, Content.assemble((model, text), (" tied" if tied else "", dim), dot, exact)
+    yield 2, Content.styled(f"{model}{' tied' if tied else ''} · {short(parameters)}", dim)
+    yield 2, Content.styled(f"{model} · {short(parameters)}", dim)
+    yield 2, Content.styled(model, dim)
+
+
+def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True) -> Content:
+    """Return `gpu1 · L4`, or `gpu1 · 2 CPUs` without a GPU; the brand only if `wide`."""
+    if machine is None:
+        return Content("")
+    device = Content.styled(device_name(machine, wide=wide), palette.TEXT)
+    if not host:
+        return device
+    name = safe_content(
+        machine.host.partition(".")[0], limit=20 if wide else 12, newlines="show"
+    ).stylize(palette.DIM)
+    return Content.assemble(name, (" · ", palette.DIM), device)
+
+
+def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:
+    """Return the GPU's name, or `2 CPUs` without a GPU or if the run's `device` is the CPU."""
+    if machine.gpu_name and not (device or "").startswith("cpu"):
+        if wide:
+            return safe_text(machine.gpu_name, limit=28, newlines="show")
+        return safe_text(
+            machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ").partition(" ")[0],
+            limit=12,
+            newlines="show",
+        )
+    return counted(machine.cpu_count, "CPU")

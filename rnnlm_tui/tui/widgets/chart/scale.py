@@ -1,0 +1,613 @@
+"""Round tick values and their labels: `80`, `1k`, `4e-3`, `15 %`, `5 min`, `14:30`.
+
+The visible range of x and y: robust against outliers, without the steep start, and stable.
+
+Sort points into dot columns with their lowest, highest and mean value, and smooth them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from rnnlm_tui.schema import formatting
+from rnnlm_tui.tui.views.chart_data import ChartSeries, XFormat
+
+VIRTUAL_POINTS = 1000
+"""Smoothing weights refer to this many points over the whole x range, however points are bucketed.
+"""
+
+NAN = math.nan
+
+
+class Bin(NamedTuple):
+    """The points of one dot column."""
+
+    column: int
+    mean: float
+    """NaN means a gap."""
+    low: float
+    high: float
+    points: int
+    first: int
+    """Index of the first point; the last is first + points - 1."""
+    infinite: int = 0
+    """How many of them are infinite."""
+
+
+def bins_of(
+    series: ChartSeries, start: float, end: float, columns: int, lead: int = 0
+) -> list[Bin]:
+    """Return the non-empty dot columns from `start` to `end`.
+
+    With `lead` more columns on the left, numbered below 0, and one on each side for lines that
+    cross
+    the edges.
+    """
+    x, mean = series.x, series.mean
+    low, high = series.low or mean, series.high or mean
+    size = min(len(x), len(mean), len(low), len(high))
+    width = (end - start) / max(columns - 1, 1)
+    bins: list[Bin] = []
+    if not size or not width > 0:
+        return bins
+    first = bisect_left(x, start - (lead + 0.5) * width, 0, size)
+    if first:
+        bins.append(
+            _bin(
+                series,
+                mean,
+                low,
+                high,
+                first - 1,
+                first,
+                min(math.floor((x[first - 1] - start) / width + 0.5), -lead - 1),
+            )
+        )
+    while first < size:
+        column = math.floor((x[first] - start) / width + 0.5)
+        if column > columns - 1:
+            bins.append(_bin(series, mean, low, high, first, first + 1, column))
+            break
+        after, edge = first + 1, start + (column + 0.5) * width
+        if after < size and x[after] < edge:
+            after = bisect_left(x, edge, after, size)
+        elif math.isfinite((middle := mean[first]) + (bottom := low[first]) + (top := high[first])):
+            bins.append(Bin(column, middle, bottom, top, 1, first))
+            first = after
+            continue
+        bins.append(_bin(series, mean, low, high, first, after, column))
+        first = after
+    return bins
+
+
+def _bin(
+    series: ChartSeries,
+    mean: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    first: int,
+    after: int,
+    column: int,
+) -> Bin:
+    means = mean[first:after]
+    lows, highs = (
+        (means if low is mean else low[first:after]),
+        (means if high is mean else high[first:after]),
+    )
+    total, bottom, top = sum(means), min(lows), max(highs)
+    infinite = 0
+    if not math.isfinite(total + bottom + top):
+        infinite = sum(map(math.isinf, means))
+        rows = [row for row in zip(means, lows, highs, strict=True) if math.isfinite(sum(row))]
+        if not rows:
+            return Bin(column, NAN, NAN, NAN, after - first, first, infinite)
+        means, lows, highs = zip(*rows, strict=True)
+        total, bottom, top = sum(means), min(lows), max(highs)
+    if series.geometric and bottom > 0:
+        average = math.exp(sum(map(math.log, means)) / len(means))
+    else:
+        average = (
+            len(means) / sum(1 / value for value in means)
+            if series.harmonic and min(means) > 0
+            else total / len(means)
+        )
+    return Bin(column, average, bottom, top, after - first, first, infinite)
+
+
+def lead_of(smoothing: float, whole: float, shown: float, columns: int) -> int:
+    """Return how many columns left of a zoomed view still affect the average at its edge."""
+    if smoothing <= 0 or shown >= whole:
+        return 0
+    reach = (
+        5 / -math.log(smoothing) / VIRTUAL_POINTS * whole
+    )  # points further away weigh less than 1 %
+    return min(math.ceil(reach / shown * columns), 2000)
+
+
+def smoothed(
+    bins: Sequence[Bin],
+    smoothing: float,
+    columns_of_range: float,
+    geometric: bool,
+    harmonic: bool = False,
+) -> list[tuple[int, float]]:
+    """Return each bin's column and exponential moving average; a NaN gap restarts the average.
+
+    `smoothing`, from 0 (none) to 1, is the weight of the past between two of VIRTUAL_POINTS points;
+    `columns_of_range` is the whole x range in dot columns at this zoom.
+    """
+    curve: list[tuple[int, float]] = []
+    per_column = (
+        smoothing ** (VIRTUAL_POINTS / max(columns_of_range, 1.0)) if smoothing > 0 else 0.0
+    )
+    total = weight = 0.0
+    before = bins[0].column if bins else 0
+    logs = geometric and all(not bin.low <= 0 for bin in bins)
+    inverse = harmonic and all(not bin.mean <= 0 for bin in bins)
+    for column, mean, _, _, points, _, _ in bins:
+        if mean != mean:
+            curve.append((column, NAN))
+            total = weight = 0.0
+            continue
+        keep = per_column if column - before == 1 else per_column ** (column - before)
+        total, weight = (
+            total * keep + (math.log(mean) if logs else 1 / mean if inverse else mean) * points,
+            weight * keep + points,
+        )
+        before = column
+        curve.append(
+            (
+                column,
+                math.exp(total / weight) if logs else weight / total if inverse else total / weight,
+            )
+        )
+    return curve
+
+
+STEEP_PART = 0.08
+"""Share of the data at the start that may be left out of y."""
+LARGEST_LOG = 230.0
+"""Natural logarithm of the largest limit, so that computing with limits can't overflow."""
+FEW_COLUMNS = 24
+"""Data up to this many dot columns wide is shown completely."""
+CURVE_SHARE, RAW_SHARE = 0.02, 0.12
+"""Share of a curve's values, and of raw points, ignored at either end to find the usual range."""
+FENCE = 0.75
+"""Values this many spans beyond the usual range are outliers."""
+CURVE_FENCE = 1.5
+"""For curves on a log axis, where showing a bump costs the rest little room."""
+NEAR, NEAR_FROM_ZERO = 0.6, 1.25
+"""A baseline is shown within this many spans of the data; more if y starts at 0."""
+ROOM, FORESIGHT = 0.04, 0.15
+"""Margin beyond the data, in spans; more on a side that the data has just left."""
+LEAST_LOG, LEAST_SHARE = 0.01, 1e-9
+"""Data that spans less, as logarithms or relative to its size, is drawn like a single value."""
+STILL = 0.6
+"""Limits are kept while the data lies within them and fills this share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The y range, low < high; both positive on a log axis."""
+
+    low: float
+    high: float
+    log: bool
+
+
+def wanted_range(
+    bands: Sequence[Sequence[Bin]],
+    curves: Sequence[Sequence[tuple[int, float]]],
+    columns: int,
+    log: bool,
+    show_all: bool,
+) -> tuple[float, float] | None:
+    """Return the range of the visible columns; None if nothing is visible.
+
+    `bands` and `curves` belong to the same series by position. Raw points have outliers in many dot
+    columns, since one in a thousand points is enough for each; a curve has few.
+    """
+    raw = [
+        (column, low, high)
+        for band in bands
+        for column, mean, low, high, _, _, _ in band
+        if 0 <= column < columns and mean == mean
+    ]
+    drawn = [
+        (column, value, value)
+        for curve in curves
+        for column, value in curve
+        if 0 <= column < columns and value == value
+    ]
+    if log:
+        raw, drawn = _logarithms(raw), _logarithms(drawn)
+    points = raw + drawn
+    if not points:
+        return None
+    back = math.exp if log else _bounded
+    places, bottoms, tops = zip(*points, strict=True)
+    first, last = min(places), max(places)
+    steep_until = first + math.ceil((last - first) * STEEP_PART)
+    inner = [
+        found
+        for part, share, fence in (
+            (raw, RAW_SHARE, FENCE),
+            (drawn, CURVE_SHARE, CURVE_FENCE if log else FENCE),
+        )
+        if (found := _inner(part, steep_until, share, fence)) is not None
+    ]
+    if show_all or last - first < FEW_COLUMNS or not inner:
+        return back(min(bottoms)), back(max(tops))
+    low, high = min(found[0] for found in inner), max(found[1] for found in inner)
+    span = (high - low) or abs(high) * 0.05 or 1.0
+    start = [point for point in points if point[0] <= steep_until]
+    start_low, start_high = (
+        min((point[1] for point in start), default=low),
+        max((point[2] for point in start), default=high),
+    )
+    if start_low < low and start_low >= low - FENCE * span:
+        low = start_low
+    if start_high > high and start_high <= high + 0.25 * span:
+        high = start_high
+    return back(low), back(high)
+
+
+def _inner(
+    points: Sequence[tuple[int, float, float]], steep_until: int, share: float, fence: float
+) -> tuple[float, float] | None:
+    """Return the range after the steep start without outliers.
+
+    Outliers are more than `fence` spans beyond the middle, which excludes `share` of the values at
+    either end.
+    """
+    rest = sorted(
+        [low for column, low, _ in points if column > steep_until]
+        + [high for column, _, high in points if column > steep_until]
+    )
+    if len(rest) < FEW_COLUMNS:
+        return None
+    skip = max(3, int(len(rest) * share))
+    inner_low, inner_high = rest[skip], rest[-1 - skip]
+    span = (inner_high - inner_low) or abs(inner_high) * 0.05 or 1.0
+    return rest[bisect_left(rest, inner_low - fence * span)], rest[
+        bisect_right(rest, inner_high + fence * span) - 1
+    ]
+
+
+def _logarithms(points: Sequence[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
+    log, found = math.log, []
+    for column, low, high in points:
+        if high > 0:
+            top = log(high)
+            bottom = log(low) if 0 < low < high else top
+            found.append(
+                (
+                    column,
+                    bottom if bottom > -LARGEST_LOG else -LARGEST_LOG,
+                    top if top < LARGEST_LOG else LARGEST_LOG,
+                )
+            )
+    return found
+
+
+def with_baselines(
+    wanted: tuple[float, float], values: Sequence[float], log: bool, from_zero: bool
+) -> tuple[float, float]:
+    """Extend the range to baselines that are near; a distant one would flatten the curves."""
+    low, high = wanted
+    for value in values:
+        if not math.isfinite(value) or (log and value <= 0):
+            continue
+        bottom, top, level = (
+            (math.log(low), math.log(high), math.log(value))
+            if log
+            else (min(low, 0.0) if from_zero else low, high, value)
+        )
+        span, near = (
+            (top - bottom) or abs(top) * 0.2 or 1.0,
+            NEAR_FROM_ZERO if from_zero and not log else NEAR,
+        )
+        if bottom - near * span <= level <= top + near * span:
+            low, high = min(low, value), max(high, value)
+    return low, high
+
+
+def settle(
+    wanted: tuple[float, float], log: bool, from_zero: bool, before: Limits | None
+) -> Limits:
+    """Return rounded limits with a margin, or the previous ones while they still fit."""
+    low, high = wanted
+    if from_zero and not log:
+        low = min(low, 0.0)
+    if (
+        before is not None
+        and before.log == log
+        and before.low <= low
+        and high <= before.high
+        and _span(low, high, log) >= STILL * _span(before.low, before.high, log)
+    ):
+        return before
+    moves = before is not None and before.log == log
+    below, above = (
+        (FORESIGHT if before and moves and low < before.low else ROOM),
+        (FORESIGHT if before and moves and high > before.high else ROOM),
+    )
+    if log:
+        span = math.log(high / low)
+        span = span if span > LEAST_LOG else 1.0
+        return Limits(
+            _two_digits(low * math.exp(-below * span), down=True),
+            _two_digits(high * math.exp(above * span), down=False),
+            True,
+        )
+    span = high - low if high - low > LEAST_SHARE * abs(high) else abs(high) * 0.2 or 1.0
+    if from_zero:
+        step = nice(high / 6) if high > 0 else 1.0
+        return Limits(
+            low if low == 0 else math.floor(low / step) * step,
+            max(math.ceil(high / step - 1e-9), 1) * step,
+            False,
+        )
+    step = nice(span / 20)
+    bottom, top = (
+        math.floor((low - below * span) / step) * step,
+        math.ceil((high + above * span) / step) * step,
+    )
+    return Limits(0.0 if bottom < 0 <= low else bottom, top, False)
+
+
+def settle_end(last: float, start: float, before: float | None) -> float:
+    """Return a round x end a little past the newest point, kept until that passes it."""
+    length = last - start
+    if before is not None and last <= before and length >= 0.7 * (before - start):
+        return before
+    if not length > 0:
+        return start + 1.0
+    step = nice(length / 8)
+    return start + math.ceil(length * 1.02 / step) * step
+
+
+def nice(value: float) -> float:
+    """Return the smallest of 1, 2, 2.5, 5 × 10ⁿ that isn't below `value` (> 0)."""
+    size = 10.0 ** math.floor(math.log10(value))
+    return next(
+        (factor * size for factor in (1, 2, 2.5, 5) if factor * size >= value * (1 - 1e-9)),
+        10 * size,
+    )
+
+
+def _bounded(value: float) -> float:
+    return min(max(value, -math.exp(LARGEST_LOG)), math.exp(LARGEST_LOG))
+
+
+def _two_digits(value: float, *, down: bool) -> float:
+    size = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return (math.floor(value / size + 1e-9) if down else math.ceil(value / size - 1e-9)) * size
+
+
+def _span(low: float, high: float, log: bool) -> float:
+    return math.log(high / low) if log else high - low
+
+
+COARSE = 1.4
+"""If a log axis row spans this factor, only values near its middle are labelled.
+
+Otherwise labels and curves would seem to disagree.
+"""
+OFF_MIDDLE = 0.3
+"""How far from the middle, in rows."""
+LOG_LEVELS: tuple[tuple[float, ...], ...] = ((1,), (2, 5), (3, 7), (1.5, 4, 6, 8), (1.2, 2.5, 9))
+"""Mantissas on a log axis, preferred ones first."""
+SPANS = (
+    1,
+    2,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    300,
+    600,
+    900,
+    1800,
+    3600,
+    7200,
+    10800,
+    21600,
+    43200,
+    86400,
+    172800,
+    604800,
+)
+"""Seconds between time ticks."""
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+LABEL_GAP = 4
+"""Least cells between the starts of two labels, beyond the label's own."""
+
+
+def y_ticks(limits: Limits, rows: int, place_of: Callable[[float], float]) -> list[float]:
+    """Return tick values for `rows` text rows, ascending, with a free row between if there are
+    five.
+
+    `place_of` returns a value's row, 0.5 in the middle of the first.
+    """
+    apart = 2 if rows >= 5 else 1
+    if limits.log:
+        return _log_ticks(limits, rows, place_of, apart)
+    most = max((rows - 1) // apart, 1)
+    span = limits.high - limits.low
+    if limits.low == 0:
+        steps = [
+            limits.high / parts
+            for parts in range(min(most, 6), 0, -1)
+            if is_round(limits.high / parts)
+        ]
+        step = steps[0] if steps else nice(span / most)
+    else:
+        step = nice(span / most)
+    first, last = math.ceil(limits.low / step - 1e-6), math.floor(limits.high / step + 1e-6)
+    return [number * step for number in range(first, last + 1)]
+
+
+def is_round(value: float) -> bool:
+    """Whether a step has one of the mantissas 1, 1.5, 2, 2.5, 3, 4, 5."""
+    mantissa = value / 10.0 ** math.floor(math.log10(value)) if value > 0 else 0.0
+    return any(abs(mantissa - good) < 1e-6 for good in (1, 1.5, 2, 2.5, 3, 4, 5, 10))
+
+
+def _log_ticks(
+    limits: Limits, rows: int, place_of: Callable[[float], float], apart: int
+) -> list[float]:
+    chosen: list[tuple[int, float]] = []
+    coarse = (limits.high / limits.low) ** (1 / max(rows, 1)) >= COARSE
+    decades = range(math.floor(math.log10(limits.low)), math.ceil(math.log10(limits.high)) + 1)
+    for level in LOG_LEVELS:
+        for value in (mantissa * 10.0**decade for decade in decades for mantissa in level):
+            if limits.low * (1 - 1e-9) <= value <= limits.high * (1 + 1e-9):
+                row = math.floor(place_of(value))
+                if (not coarse or abs(place_of(value) - row - 0.5) <= OFF_MIDDLE) and all(
+                    abs(row - other) >= apart for other, _ in chosen
+                ):
+                    chosen.append((row, value))
+        if level == LOG_LEVELS[0] and len(chosen) > rows // apart:
+            break
+    if len(chosen) >= 2:
+        return sorted(value for _, value in chosen)
+    step = nice((limits.high - limits.low) / max((rows - 1) // apart, 1))
+    return [
+        number * step
+        for number in range(
+            math.ceil(limits.low / step - 1e-6), math.floor(limits.high / step + 1e-6) + 1
+        )
+    ]
+
+
+def y_labels(values: Sequence[float], log: bool, unit: str = "") -> list[str]:
+    """Format values with the same number of decimals, as few as keep them distinct."""
+    if not values:
+        return []
+    largest = max(abs(value) for value in values)
+    smallest = min((abs(value) for value in values if value), default=1.0)
+    step = min((b - a for a, b in pairwise(values)), default=smallest)
+    if largest < 0.0095 or (log and smallest < 0.0095):
+        return [(formatting.scientific(value) if value else "0") + unit for value in values]
+    if log:
+        texts = [
+            f"{value:.10g}" + unit if 0.01 <= value < 1000 else formatting.short(value) + unit
+            for value in map(_clean, values)
+        ]
+        if len(set(texts)) == len(texts):
+            return texts
+    if largest >= 1000:
+        if step / largest < 0.002:
+            return [f"{value:,.0f}" + unit for value in values]
+        size, letter = next(
+            (size, letter)
+            for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+            if largest >= size
+        )
+        return [
+            (fixed([value / size], step / size)[0] + letter if value else "0") + unit
+            for value in values
+        ]
+    return [text + unit for text in fixed(values, step)]
+
+
+def fixed(values: Sequence[float], step: float) -> list[str]:
+    """Format with the decimals that the step needs; integers without any."""
+    decimals = next(
+        (
+            digits
+            for digits in range(7)
+            if abs(step * 10**digits - round(step * 10**digits)) < 1e-6 * 10**digits * step + 1e-9
+        ),
+        7,
+    )
+    texts = [f"{value:.{decimals}f}" for value in values]
+    return [
+        text.split(".")[0] if "." in text and not text.split(".")[1].strip("0") else text
+        for text in texts
+    ]
+
+
+def x_ticks(
+    start: float, end: float, width: int, form: XFormat = "count"
+) -> list[tuple[float, str]]:
+    """Return (value, label) for an axis of `width` cells, ascending, evenly spaced, in one unit."""
+    span = end - start
+    if not span > 0 or width < 4:
+        return []
+    step = _step(span / width * max(6, min(12, width // 3)), form)
+    shift = _local_offset(end) if form == "clock" else 0
+    while True:
+        first, last = (
+            math.ceil((start + shift) / step - 1e-6),
+            math.floor((end + shift) / step + 1e-6),
+        )
+        values = [number * step - shift for number in range(first, last + 1)]
+        texts = x_texts(values, form, step)
+        if (
+            len(values) < 2
+            or step >= span
+            or max(map(len, texts)) + LABEL_GAP <= step / span * width
+        ):
+            return list(zip(values, texts, strict=True))
+        step = _step(step * 1.01, form)
+
+
+def _step(least: float, form: XFormat) -> float:
+    """Return the smallest round step that isn't below `least`."""
+    if form in ("count", "whole"):
+        return nice(max(least, 1.0) if form == "whole" else least)
+    return next((float(seconds) for seconds in SPANS if seconds >= least), nice(least))
+
+
+def x_texts(values: Sequence[float], form: XFormat, step: float) -> list[str]:
+    """Label ticks that are `step` apart, in one unit."""
+    if form == "clock":
+        pattern = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b"
+        return [time.strftime(pattern, time.localtime(value)) for value in values]
+    if form == "duration":
+        seconds, unit = next(
+            ((seconds, unit) for seconds, unit in UNITS if step % seconds == 0), (1, "s")
+        )
+        return [f"{value / seconds:.10g} {unit}" if value else "0" for value in values]
+    largest = max(map(abs, values), default=0.0)
+    if largest >= 1000:
+        from_hundreds = largest < 10_000 and any(
+            0 < abs(value) < 1000 for value in values
+        )  # `200 … 1,000`, not `0.2k`
+        return (
+            [formatting.count(value) for value in values]
+            if step < 100 or from_hundreds
+            else y_labels(values, False)
+        )
+    return fixed(values, step)
+
+
+def x_at(value: float, form: XFormat) -> str:
+    """Format the cursor's x in full: `2,140`, `1 min 39 s`, `14:31:07`."""
+    if form == "clock":
+        return time.strftime("%H:%M:%S", time.localtime(value))
+    if form == "duration":
+        return formatting.duration(value)
+    return (
+        formatting.count(value)
+        if form == "whole" or value == round(value) or abs(value) >= 1000
+        else f"{value:.2f}"
+    )
+
+
+def _local_offset(value: float) -> int:
+    return time.localtime(value).tm_gmtoff
+
+
+def _clean(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,575 @@
+"""The chart widget: dots in a panel whose legend shows the values; repaints only changed rows.
+
+The visible part of x: everything, or a window that is zoomed, panned or follows the end.
+
+A chart's legend: the newest values, or those at the cursor.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from textual.content import Content
+from textual.events import Click
+from textual.message import Message
+from textual.reactive import reactive
+from textual.strip import Strip
+
+from rnnlm_tui.schema import formatting
+from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, TEXT, ink
+from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, MarksStyle
+from rnnlm_tui.tui.widgets.chart.plot import (
+    Plot,
+    PlotOptions,
+    PlotState,
+    PlottedSeries,
+    column_of,
+    draw,
+    series_marker,
+)
+from rnnlm_tui.tui.widgets.chart.raster import GRID
+from rnnlm_tui.tui.widgets.chart.scale import settle_end, x_at, x_ticks
+from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of, width_of
+
+LARGEST_ZOOM = 1000.0
+"""The whole x range over the smallest part that can be shown."""
+AHEAD = 0.8
+"""Where the newest point is in a following window after a jump; the window stays until the end."""
+
+STILL_END = 0.01
+"""An estimated end, as on the time axis, must move by this share of x to be redrawn."""
+
+
+def newest(data: ChartData) -> float:
+    """Return x of the newest point; 0 without points."""
+    return max((series.x[-1] for series in data.series if len(series.x)), default=0.0)
+
+
+def oldest(data: ChartData) -> float:
+    """Return x of the first point; 0 without points."""
+    return min((series.x[0] for series in data.series if len(series.x)), default=0.0)
+
+
+class Window:
+    """Which part of x is visible."""
+
+    def __init__(self) -> None:
+        self.following = True
+        """Whether the newest point is kept in view."""
+        self._part: tuple[float, float] | None = None
+        self._end: float | None = None
+        self._given: tuple[float, float] | None = None
+
+    @property
+    def part(self) -> tuple[float, float] | None:
+        """The visible part; None for all of x."""
+        return self._part
+
+    def put(self, part: tuple[float, float] | None, *, following: bool) -> None:
+        """Show this part, or all of x."""
+        self._part, self.following = (
+            (part, following) if part is not None and part[0] < part[1] else (None, True)
+        )
+
+    def take(self, other: Window, data: ChartData) -> bool:
+        """Show the same part as another window with its own `data`; return whether that changed
+        anything.
+        """
+        before = (self._part, self.following, self._given)
+        self._part, self.following, self._given = other._part, other.following, other.whole(data)
+        return before != (self._part, self.following, self._given)
+
+    def whole(self, data: ChartData) -> tuple[float, float]:
+        """Return the whole x range: from 0 or the first point to the planned or a round end.
+
+        If the part was taken from another window, return that window's range.
+        """
+        if self._given is not None:
+            return self._given
+        first, last = oldest(data), newest(data)
+        start = 0.0 if 0 <= first <= 0.25 * max(last, data.x_end or last) else first
+        if data.x_end is not None and data.x_end > start:
+            end = max(data.x_end, last)
+            if (
+                self._end is None
+                or last > self._end
+                or last == end
+                or abs(end - self._end) > STILL_END * (end - start)
+            ):
+                self._end = end
+            return start, self._end
+        self._end = settle_end(last, start, self._end)
+        return start, self._end
+
+    def shown(self, data: ChartData) -> tuple[float, float]:
+        """Return the visible part."""
+        return self._part or self.whole(data)
+
+    def zoom(self, data: ChartData, factor: float, around: float | None) -> None:
+        """Zoom in by `factor`, around `around` or the newest point while following, else the
+        middle.
+
+        `around` keeps its place, or is centred if out of view. Zooming away from the newest point
+        stops
+        following.
+        """
+        (low, high), (start, end) = self.whole(data), self.shown(data)
+        length = max((end - start) / factor, (high - low) / LARGEST_ZOOM)
+        if length >= high - low:
+            self.reset()
+            return
+        last = newest(data)
+        if around is not None:
+            share = (around - start) / (end - start)
+            start = around - (share if 0 <= share <= 1 else 0.5) * length
+        elif self.following or self._part is None:
+            start = last - 0.9 * length
+        else:
+            start = (start + end - length) / 2
+        self._place(data, start, length)
+        if around is not None and not self._shows(last):
+            self.following = False
+
+    def pan(self, data: ChartData, share: float) -> None:
+        """Pan by a share of the length, to the right if positive; stops following."""
+        if self._part is not None:
+            start, end = self._part
+            self.following = False
+            self._place(data, start + (end - start) * share, end - start)
+
+    def follow(self, data: ChartData) -> None:
+        """Keep the newest point in view from now on."""
+        self.following = True
+        self.catch_up(data)
+
+    def catch_up(self, data: ChartData) -> None:
+        """Jump ahead if the newest point has left a following window."""
+        if self._part is not None and self.following and not self._shows(newest(data)):
+            length = self._part[1] - self._part[0]
+            self._place(data, newest(data) - AHEAD * length, length)
+
+    def lead(self, data: ChartData, cursor: float | None = None) -> None:
+        """Take the range from its own data, and follow unless the cursor is in view."""
+        self._given = None
+        if cursor is None or not self._shows(cursor):
+            self.catch_up(data)
+
+    def _shows(self, place: float) -> bool:
+        return self._part is None or self._part[0] <= place <= self._part[1]
+
+    def reset(self) -> None:
+        """Show all of x."""
+        self._part, self.following = None, True
+
+    def _place(self, data: ChartData, start: float, length: float) -> None:
+        low, high = self.whole(data)
+        start = max(min(start, high - length), low)
+        self._part = (start, start + length)
+
+
+def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
+    """Return the legends from longest to shortest.
+
+    Baselines are dropped first, then the raw value, the guides, the names, and the later series.
+    """
+    series = data.series
+    if not series:
+        return []
+    dots = ".." if look.marks == "ascii" else "··"
+    lines = (
+        []
+        if look.cursor is not None
+        else [
+            Content.assemble((f"{dots} {level_words(line, look, plot)}", DIM))
+            for line in data.baselines
+            if line.label
+        ]
+    )
+    guides, brief = (
+        [_guide(data, look, guide, dots, placed=placed) for guide in data.guides]
+        for placed in (True, False)
+    )
+    head = _head(data, look) if look.cursor is not None else []
+    entries = [
+        (_entry(data, look, plot, index, named=True), _entry(data, look, plot, index, named=False))
+        for index in range(len(series))
+    ]
+    full, bare = [entry[0] for entry in entries], [entry[1] for entry in entries]
+    choices = [
+        [*head, *full, *lines, *guides],
+        [*head, *full, *guides],
+        [*head[:1], *full, *guides],
+        [*head[:1], *full, *brief],
+        *([[*head[:1], *bare, *brief]] if head and brief else []),
+        [*head, *full],
+        full,
+        *([[*bare[:1], *full[1:]]] if not series[0].marker else []),
+        *(bare[:some] for some in range(len(bare), 0, -1)),
+    ]
+    gap = Content("  ")
+    return [gap.join([part for part in choice if part]) for choice in choices]
+
+
+def level_words(line: Baseline, look: PlotOptions, plot: Plot) -> str:
+    """Return a level's label, with an arrow if it is outside the view."""
+    limits, arrows = plot.limits, "v^" if look.marks == "ascii" else "↓↑"
+    if limits is None or limits.low <= line.value <= limits.high:
+        return line.label
+    return f"{line.label} {arrows[line.value > limits.high]}"
+
+
+def nearest(series: ChartSeries, x: float) -> int | None:
+    """Return the index of the last point up to x, or of the first point; None without points."""
+    return max(bisect_right(series.x, x) - 1, 0) if len(series.x) else None
+
+
+def curve_at(item: PlottedSeries, column: int) -> float | None:
+    """Return the curve's value in a dot column, or the last before it; None before its start."""
+    at = bisect_left(item.curve, column + 1, key=lambda point: point[0]) - 1
+    return item.curve[at][1] if at >= 0 else None
+
+
+def written(series: ChartSeries, value: float | None) -> str:
+    """Format a value as in the legend."""
+    if value is None or value != value:
+        return formatting.NOTHING
+    if series.y_format is not None:
+        return series.y_format(value)
+    return formatting.short(value) if abs(value) >= 9999.5 else formatting.figure(value)
+
+
+def _head(data: ChartData, look: PlotOptions) -> list[Content]:
+    """Return `at step 2,140  raw 72.6`; no raw value with several runs."""
+    if look.cursor is None:
+        return []
+    parts = [
+        Content.assemble(
+            (f"at {data.x_label} ", DIM), (x_at(look.cursor, data.x_format), f"bold {BRIGHT}")
+        )
+    ]
+    for series in data.series[: 0 if data.series[0].marker else None]:
+        at = nearest(series, look.cursor) if series.smooth else None
+        if at is not None:
+            parts.append(Content.assemble(("raw ", DIM), (written(series, series.mean[at]), TEXT)))
+            break
+    return parts
+
+
+def _entry(data: ChartData, look: PlotOptions, plot: Plot, index: int, *, named: bool) -> Content:
+    """Return `━ val 58.1 ★`; only the value for a single curve without a name."""
+    series = data.series[index]
+    value, place = value_of(data, look, plot, index)
+    alone = (
+        len(data.series) == 1 and not series.name and not any(line.label for line in data.baselines)
+    )
+    parts = [] if alone else [(series_marker(series, index, look) or "━", series.colour)]
+    if named and series.name and series.name != series.marker:
+        parts.append((series.name, DIM))
+    if value:
+        parts.append(
+            (value, f"bold {BRIGHT if index == 0 and not series.marker else series.colour}")
+        )
+    if place:
+        parts.append((place, DIM))
+    return Content(" ").join([Content.styled(text, style) for text, style in parts])
+
+
+def _guide(
+    data: ChartData, look: PlotOptions, guide: ChartSeries, dots: str, *, placed: bool
+) -> Content:
+    """Return `·· reference 72.4`; at the cursor, the last point before it with its x."""
+    if look.cursor is None:
+        return Content.styled(
+            " ".join(part for part in (dots, guide.name, guide.current) if part), DIM
+        )
+    at = nearest(guide, look.cursor)
+    value = (
+        written(guide, guide.mean[at])
+        if at is not None and guide.x[at] <= look.cursor <= guide.x[-1]
+        else formatting.NOTHING
+    )
+    place = (
+        f" @{x_at(guide.x[at], data.x_format)}"
+        if placed and at is not None and value != formatting.NOTHING
+        else ""
+    )
+    return Content.styled(f"{dots} {guide.name} {value}{place}", DIM)
+
+
+def value_of(data: ChartData, look: PlotOptions, plot: Plot, index: int) -> tuple[str, str]:
+    """Return the value, and `@2,100` if its point is elsewhere than the cursor."""
+    series = data.series[index]
+    if look.cursor is None:
+        raw = (
+            series.smooth
+            and not look.smoothing
+            and len(series.mean)
+            and series.mean[-1] == series.mean[-1]
+        )
+        if series.legend_from_curve and series.smooth and not raw and index < len(plot.drawn):
+            end = curve_at(
+                plot.drawn[index], max(plot.width - plot.gutter, 1) * GRID[look.marks][0] - 1
+            )
+            return (series.current if end is None else written(series, end)), ""
+        return written(series, series.mean[-1]) if raw else series.current, ""
+    at = nearest(series, look.cursor)
+    if at is None or not look.start <= look.cursor <= look.end:
+        return formatting.NOTHING, ""
+    cells = max(plot.width - plot.gutter, 1)
+    half = 0.5 * (look.end - look.start) / cells
+    place = f"@{x_at(series.x[at], data.x_format)}"
+    if series.smooth and index < len(plot.drawn):
+        value = curve_at(
+            plot.drawn[index], column_of(look.cursor, look, cells * GRID[look.marks][0])
+        )
+        return written(series, value), place if look.cursor - series.x[-1] > half else ""
+    return written(series, series.mean[at]), place if abs(series.x[at] - look.cursor) > half else ""
+
+
+DEFAULT_SMOOTHING = 0.9
+
+
+class Chart(Panel):
+    """Curves over x, drawn with dots; call `show(data)`."""
+
+    class Pointed(Message):
+        """An x was clicked."""
+
+        def __init__(self, x: float) -> None:
+            super().__init__()
+            self.x = x
+            """In the unit of the x axis."""
+
+    cursor: reactive[float | None] = reactive(None, init=False, repaint=False)
+    """The x whose values the legend shows; None shows the newest values."""
+    show_all: reactive[bool] = reactive(False, init=False, repaint=False)
+    """Also show the steep start and all outliers."""
+    marks_style: reactive[MarksStyle] = reactive("braille", init=False, repaint=False)
+    """The characters used for dots."""
+    smoothing: reactive[float] = reactive(DEFAULT_SMOOTHING, init=False, repaint=False)
+    """Weight of the past in the curves, 0 to 0.999."""
+    log_y: reactive[bool] = reactive(False, init=False, repaint=False)
+    """Whether y is logarithmic."""
+
+    def __init__(
+        self,
+        data: ChartData | None = None,
+        *,
+        name: str | None = None,
+        id: str | None = None,
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(name=name, id=id, classes=classes)
+        self.data = data or ChartData("", ())
+        """The data shown; set by `show`."""
+        self._window = Window()
+        self._memory = PlotState()
+        self._plot = Plot(0, 0)
+        self._look: PlotOptions | None = None
+        self._log_chosen = False
+        self.set_reactive(Chart.log_y, self.data.log_y)
+
+    def on_mount(self) -> None:
+        """Take the app's choice of dots."""
+        self.set_reactive(Chart.marks_style, getattr(self.app, "marks_style", self.marks_style))
+
+    def show(self, data: ChartData, lead: Chart | None = None) -> None:
+        """Show other data; view settings are kept while the title and the x axis stay the same.
+
+        With a `lead` chart, show the same part of x.
+        """
+        if data.title != self.data.title or data.x_label != self.data.x_label:
+            self._memory, self._window, self._log_chosen = PlotState(), Window(), False
+        if not self._log_chosen:
+            self.set_reactive(Chart.log_y, data.log_y)
+        self.data = data
+        if lead is None or lead is self:
+            self._window.lead(data, self.cursor)
+        else:
+            self._window.take(lead._window, lead.data)  # noqa: SLF001 (another chart)
+        self.redraw()
+
+    def look_as(self, lead: Chart) -> None:
+        """Show the same part of x as another chart."""
+        if lead is not self and self._window.take(lead._window, lead.data):
+            self.redraw()
+
+    def show_part(self, part: tuple[float, float] | None, *, following: bool) -> None:
+        """Show this part of x, or all of it."""
+        self._window.put(part, following=following)
+        self.redraw()
+
+    # View settings
+
+    def toggle_log(self) -> None:
+        """Switch between linear and logarithmic y; the choice is kept for new data."""
+        self._log_chosen = True
+        self.log_y = not self.log_y
+
+    def set_smoothing(self, value: float) -> None:
+        """Set the smoothing, from 0 (mean of each dot column) to 0.999."""
+        self.smoothing = min(max(value, 0.0), 0.999)
+
+    def zoom(self, factor: float) -> None:
+        """Zoom in by `factor`, around the cursor or, without one, keeping the newest point."""
+        self._window.zoom(self.data, factor, self.cursor)
+        self.redraw()
+
+    def pan(self, columns: int) -> None:
+        """Pan by cells, to the right if positive; stops following the newest point."""
+        self._window.pan(self.data, columns / self._cells)
+        self.redraw()
+
+    def follow(self) -> None:
+        """Keep the newest point in view."""
+        self._window.follow(self.data)
+        self.redraw()
+
+    def reset(self) -> None:
+        """Reset zoom, y axis, smoothing and cursor."""
+        self._memory, self._window, self._log_chosen = PlotState(), Window(), False
+        self.set_reactive(Chart.cursor, None)
+        self.set_reactive(Chart.show_all, False)
+        self.set_reactive(Chart.smoothing, DEFAULT_SMOOTHING)
+        self.set_reactive(Chart.log_y, self.data.log_y)
+        self.redraw()
+
+    @property
+    def following(self) -> bool:
+        """Whether the newest point is kept in view."""
+        return self._window.following
+
+    @property
+    def part(self) -> tuple[float, float] | None:
+        """The visible part of x; None if all is visible."""
+        return self._window.part
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """The visible part of x."""
+        return self._window.shown(self.data)
+
+    @property
+    def column_width(self) -> float:
+        """How much of x one cell shows."""
+        start, end = self.window
+        return (end - start) / self._cells
+
+    @property
+    def values(self) -> list[str]:
+        """Each series' value as in the legend, newest or at the cursor; empty if not drawn yet."""
+        look = self._look
+        if look is None or not self.size or self._drawn_for != self.size:
+            return []
+        return [
+            value_of(self.data, look, self._plot, index)[0]
+            for index in range(len(self.data.series))
+        ]
+
+    # Drawing
+
+    def prepare(self, width: int, height: int) -> None:
+        """Draw the plot that `content_line` returns."""
+        start, end = self.window
+        low, high = self._window.whole(self.data)
+        marks: MarksStyle = "ascii" if self.ascii_only else self.marks_style
+        no_colour = bool(getattr(self.app, "no_color", False))
+        self._look = PlotOptions(
+            start,
+            end,
+            high - low,
+            self.log_y,
+            self.smoothing,
+            self.show_all,
+            marks,
+            self.cursor,
+            no_colour,
+        )
+        self._plot = draw(self.data, self._look, width, height, self._memory)
+        self.set_reactive(
+            Chart.panel_title, self.data.title + (", log" if self.log_y and self.data.title else "")
+        )
+
+    def row_key(self, y: int) -> object:
+        """Return the row's tick label and dots."""
+        plot = self._plot
+        return (plot.gutter, plot.labels.get(y), plot.rows[y] if y < len(plot.rows) else None)
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return a row: tick label, blank, dots."""
+        plot = self._plot
+        gutter = (
+            [Segment(f"{plot.labels.get(y, ''):>{plot.label_width}} ", ink(DIM))]
+            if plot.gutter
+            else []
+        )
+        runs = plot.rows[y] if y < len(plot.rows) else []
+        return padded([*gutter, *(Segment(text, style) for text, style in runs if text)], width)
+
+    def legend_within(self, room: int) -> Label:
+        """Return the longest legend that fits."""
+        variants = legends(self.data, self._look, self._plot) if self._look else []
+        return next((variant for variant in variants if variant.cell_length <= room), "")
+
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
+        """Return the unit, the cursor's x, and the ticks that touch neither."""
+        look, plot, unit = self._look, self._plot, self.data.x_label
+        if look is None or width < 8:
+            return []
+        labels: list[tuple[int, Sequence[Segment]]] = []
+        if unit and len(unit) + 10 <= width:
+            labels.append((width - 3 - len(unit), segments_of(unit, DIM)))
+        cells, sub_columns = self._cells, GRID[look.marks][0]
+
+        def centred(value: float, text: str) -> int:
+            return (
+                2
+                + plot.gutter
+                + column_of(value, look, cells * sub_columns) // sub_columns
+                - (len(text) - 1) // 2
+            )
+
+        if look.cursor is not None and look.start <= look.cursor <= look.end:
+            text = x_at(look.cursor, self.data.x_format)
+            at = max(min(centred(look.cursor, text), width - 3 - len(text)), 2)
+            if labels and at + len(text) + 2 > labels[0][0]:
+                labels.clear()
+            labels.append((at, [Segment(text, ink(BACKGROUND, background=BRIGHT, bold=True))]))
+        for value, text in x_ticks(look.start, look.end, cells, self.data.x_format):
+            at = centred(value, text)
+            if all(
+                at + len(text) + 2 < other or other + width_of(label) + 2 < at
+                for other, label in labels
+            ):
+                labels.append((at, segments_of(text, DIM)))
+        return labels
+
+    @property
+    def _cells(self) -> int:
+        return max(self._plot.width - self._plot.gutter, 1)
+
+    def on_click(self, event: Click) -> None:
+        """Report the clicked x; the app moves the cursors of all charts."""
+        column = event.x - 2 - self._plot.gutter
+        start, end = self.window
+        if 0 <= column < self._cells and 0 < event.y < self.size.height - 1:
+            self.post_message(self.Pointed(start + (end - start) * (column + 0.5) / self._cells))
+
+    def watch_cursor(self) -> None:
+        self.redraw()
+
+    def watch_show_all(self) -> None:
+        self._memory.limits = None
+        self.redraw()
+
+    def watch_marks_style(self) -> None:
+        self.redraw()
+
+    def watch_smoothing(self) -> None:
+        self.redraw()
+
+    def watch_log_y(self) -> None:
+        self._memory.limits = None
+        self.redraw()

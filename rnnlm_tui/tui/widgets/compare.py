@@ -1,0 +1,352 @@
+"""Tables of the compared runs: a line per run, and a line per setting in which they differ.
+
+Layout of the compare screen: the chart above the tables, other charts beside it if there is
+room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.segment import Segment
+from textual.content import Content
+from textual.events import MouseScrollDown, MouseScrollUp
+from textual.geometry import Region, Size
+from textual.strip import Strip
+
+from rnnlm_tui.schema.formatting import NOTHING
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.views.compare import MarkedRun, MarkedRuns
+from rnnlm_tui.tui.views.status import status_glyph
+from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, FULL, Places
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.comparison import Comparison, FigureRow
+
+
+BEST, FINAL = "best val ppl", "final val ppl"
+HEADS = {
+    BEST: "best ppl", "best at step": "at step", FINAL: "final", "bits per byte": "bits/byte", "unknown": "unknown", "tokens/s": "tok/s", "active time": "time",
+    "train loss": "loss", "test ppl": "test ppl", "parameters": "params", "best after": "best after", "steps": "steps", "epochs": "epochs", "on disk": "checkpoints",
+    "tokens": "tokens", "train ppl": "train ppl", "vocabulary": "vocab",
+}  # fmt: skip
+"""Figure names to column headings, most important first; those that fit become columns."""
+LEAST_NAME, MOST_NAME = 12, 32
+ROOM_OF_FIGURES = 56
+"""Cells that a long name leaves to the figures."""
+MOST_VALUE = 30
+GAP = 2
+
+
+class FigureColumn(NamedTuple):
+    """One figure of all runs."""
+
+    head: str
+    cells: list[Content]
+
+    @property
+    def width(self) -> int:
+        """Cells of the widest value."""
+        return max(len(self.head), *(cell.cell_length for cell in self.cells))
+
+
+def figure_columns(comparison: Comparison, room: int) -> tuple[list[FigureColumn], list[FigureRow]]:
+    """Return the columns that fit, most important first, and the figures without a column."""
+    rows = {row.name: row for row in comparison.figures}
+    columns: list[FigureColumn] = []
+    names: list[str] = []
+    for name, head in HEADS.items():
+        if name in rows:
+            row = rows[name]
+            judged = (
+                row.label.removesuffix(" ppl")
+                if name in (BEST, FINAL) and row.label not in ("", name)
+                else head
+            )
+            columns.append(
+                FigureColumn(
+                    judged + (" " if name == BEST else ""),
+                    _cells(row, star=name == BEST and row.better != ""),
+                )
+            )
+            names.append(name)
+            if name == BEST and row.better:
+                columns.append(_distance(row))
+                names.append("")
+    shown = 0
+    while (
+        shown < len(columns) and sum(column.width + GAP for column in columns[: shown + 1]) <= room
+    ):
+        shown += 1
+    return columns[:shown], [row for row in comparison.figures if row.name not in names[:shown]]
+
+
+def _cells(row: FigureRow, *, star: bool) -> list[Content]:
+    """Style the values: the best one bold, the best perplexity with a star."""
+    cells = []
+    for index, words in enumerate(row.words):
+        best = index == row.best and (row.name != BEST or star)
+        colour = palette.DIM if words == NOTHING else palette.BRIGHT if best else palette.TEXT
+        if row.name == BEST:
+            cells.append(
+                Content.styled(
+                    f"{words}{'★' if best else ' '}",
+                    f"bold {palette.VALIDATION}" if best else colour,
+                )
+            )
+        else:
+            cells.append(Content.styled(words, f"bold {colour}" if best else colour))
+    return cells
+
+
+def _distance(row: FigureRow) -> FigureColumn:
+    """Return the column with each run's distance from the best."""
+    known = [NOTHING if value is None else "0.0" for value in row.values]
+    return FigureColumn(
+        "Δ best",
+        [
+            Content.styled(words or level, palette.DIM)
+            for words, level in zip(row.differences, known, strict=True)
+        ],
+    )
+
+
+class ComparedRunsPanel(Panel):
+    """Figures above settings, then the figures without a column; the heading stays when
+    scrolling."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Runs", id=id)
+        self._runs: MarkedRuns = ()
+        self._comparison: Comparison | None = None
+        self._at: FigureColumn | None = None
+        self._top = 0
+        self._rows: list[Content] = []
+        self._heads: list[int] = []
+
+    def lines_in(self, width: int) -> int:
+        """Return the lines it needs at this width, without the figures that have no column."""
+        return sum(map(len, self._parts(self._inside(width))[:2]))
+
+    def _inside(self, width: int) -> int:
+        return max(0, width - 3 - self.LEFT_PADDING)
+
+    def show(self, runs: MarkedRuns, comparison: Comparison | None) -> None:
+        """Show these runs in the order of their letters, with their comparison."""
+        self._runs, self._comparison = runs, comparison
+        self._begin_at(self._top)
+        self.redraw()
+
+    def show_at(self, head: str, values: Sequence[str]) -> None:
+        """Show the runs' values at the cursor in a first column; an empty heading removes it."""
+        at = (
+            FigureColumn(head, [Content.styled(value, palette.BRIGHT) for value in values])
+            if head and len(values) == len(self._runs)
+            else None
+        )
+        if at != self._at:
+            self._at = at
+            self.redraw()
+
+    def scroll_lines(self, by: int) -> None:
+        """Scroll down, or up if negative."""
+        before = self._top
+        self._begin_at(self._top + by)
+        if self._top != before:
+            self.redraw()
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        event.stop()
+        self.scroll_lines(1)
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        event.stop()
+        self.scroll_lines(-1)
+
+    def on_resize(self) -> None:
+        self._begin_at(self._top)
+
+    def _begin_at(self, top: int) -> None:
+        self._top = max(
+            0,
+            min(
+                top,
+                sum(map(len, self._parts(self._inside(self.size.width)))) - self.inner_size.height,
+            ),
+        )
+
+    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
+        """Lay out all lines for this width."""
+        self._rows, self._heads = [], []
+        for part in self._parts(width):
+            self._heads.append(len(self._rows))
+            self._rows += part
+
+    def _parts(self, width: int) -> list[list[Content]]:
+        """Return the tables, each with its heading."""
+        found = self._comparison
+        if found is None:
+            return []
+        remark = (
+            [
+                Content.assemble("    ", line)
+                for line in Content.styled(found.remark, palette.WARN).wrap(max(8, width - 4))
+            ]
+            if found.remark
+            else []
+        )
+        figures, more = self._figures(found, width)
+        return [
+            [*figures, *remark],
+            self._settings(found, width),
+            *([self._more(more, width)] if more else []),
+        ]
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return a line of a table; the first one is always a heading."""
+        index = self._top + y
+        if y == 0 and self._top:
+            index = max((head for head in self._heads if head <= self._top), default=0)
+        return padded(
+            segments_of(self._rows[index], palette.TEXT) if index < len(self._rows) else [], width
+        )
+
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
+        """Return how many lines are hidden above and below."""
+        up, down = ("^", "v") if self.ascii_only else ("↑", "↓")
+        below = len(self._rows) - self._top - self.inner_size.height
+        signs = [
+            f"{sign} {hidden} more"
+            for sign, hidden in ((up, self._top), (down, below))
+            if hidden > 0
+        ]
+        return [(3, segments_of("  ".join(signs), palette.DIM))] if signs else []
+
+    def _figures(self, comparison: Comparison, width: int) -> tuple[list[Content], list[FigureRow]]:
+        """Return the runs' lines, and the figures without a column."""
+        longest = max(len(run.snapshot.summary.run) for run in self._runs)
+        name = min(max(LEAST_NAME, longest), MOST_NAME, max(LEAST_NAME, width - ROOM_OF_FIGURES))
+        first = (
+            [self._at] if self._at is not None and len(self._at.cells) == len(self._runs) else []
+        )
+        fitting, more = figure_columns(
+            comparison, width - name - 4 - sum(column.width + GAP for column in first)
+        )
+        columns = [*first, *fitting]
+        head = Content.styled(
+            " " * (name + 4)
+            + "".join(
+                " " * (GAP + column.width - len(column.head)) + column.head for column in columns
+            ),
+            palette.DIM,
+        )
+        lines = [
+            self._figure_line(
+                run, name, [(column.width, column.cells[index]) for column in columns]
+            )
+            for index, run in enumerate(self._runs)
+        ]
+        return [head, *lines], more
+
+    def _figure_line(
+        self, run: MarkedRun, name: int, cells: Sequence[tuple[int, Content]]
+    ) -> Content:
+        summary = run.snapshot.summary
+        shown = safe_content(summary.run, newlines="show", limit=name).stylize(palette.BRIGHT)
+        sign = status_glyph(summary.status, ascii_only=self.ascii_only)
+        line = Content.assemble(
+            (run.letter, f"bold {run.colour}"),
+            " ",
+            sign,
+            " ",
+            shown,
+            " " * (name - shown.cell_length),
+        )
+        for width, cell in cells:
+            line = Content.assemble(line, " " * (GAP + width - cell.cell_length), cell)
+        return line
+
+    def _settings(self, comparison: Comparison, width: int) -> list[Content]:
+        settings = comparison.settings
+        if not settings:
+            return [Content.styled("    no setting differs", palette.DIM)]
+        return self._by_run("differs in", [(row.key, row.values, None) for row in settings], width)
+
+    def _more(self, figures: Sequence[FigureRow], width: int) -> list[Content]:
+        """Return a line per figure without a column, the best value bold."""
+        return self._by_run(
+            "more figures", [(row.label or row.name, row.words, row.best) for row in figures], width
+        )
+
+    def _by_run(
+        self, title: str, rows: Sequence[tuple[str, Sequence[str], int | None]], width: int
+    ) -> list[Content]:
+        """Return a heading with the letters, and lines of a name, each run's value and the best's
+        index.
+        """
+        key_width = min(max(len(title), *(len(name) for name, _, _ in rows)), max(12, width // 3))
+        longest = max(len(value) for _, values, _ in rows for value in values)
+        room = max(4, min(MOST_VALUE, longest, (width - 4 - key_width) // len(self._runs) - GAP))
+        head = Content.styled("    " + title.ljust(key_width), palette.DIM)
+        for run in self._runs:
+            head += Content.styled(" " * (GAP + room - 1) + run.letter, f"bold {run.colour}")
+        lines = [head]
+        for name, values, best in rows:
+            line = Content.styled(
+                "    " + safe_content(name, limit=key_width).plain.ljust(key_width), palette.TEXT
+            )
+            for index, value in enumerate(values):
+                shown = safe_content(value, newlines="show", limit=room)
+                style = f"bold {palette.BRIGHT}" if index == best else palette.TEXT
+                line = Content.assemble(
+                    line, " " * (GAP + room - shown.cell_length), shown.stylize(style)
+                )
+            lines.append(line)
+        return lines
+
+
+CHART_SHARE = 3 / 7
+"""Share of the rows that the tables leave to the chart at least."""
+TABLE_LEAST = 4
+"""Fewest rows of a useful table."""
+
+
+def compare_arrangement(
+    size: Size, charts: Sequence[str], chosen: str, lines: int, *, alone: bool = False
+) -> Places:
+    """Return the regions for a body of this size.
+
+    Args:
+        charts: ids of all charts, in order.
+        chosen: the chart with the most room.
+        lines: the tables' lines.
+        alone: give the chosen chart all of the room.
+    """
+    width, height = size
+    if alone:
+        return {chosen: Region(0, 0, width, height)}
+    tables = min(lines + 2, height - max(CHART_LEAST, round(height * CHART_SHARE)))
+    if tables < TABLE_LEAST:
+        return {chosen: Region(0, 0, width, height)}
+    if width >= FULL.width and height >= FULL.height:
+        return _full(size, charts, chosen, min(tables, height - 4 * CHART_LEAST))
+    return {
+        chosen: Region(0, 0, width, height - tables),
+        "compared-runs": Region(0, height - tables, width, tables),
+    }
+
+
+def _full(size: Size, charts: Sequence[str], chosen: str, tables: int) -> Places:
+    """Place the chosen chart at the left, the others in a column beside it."""
+    width, height = size
+    main = height - tables
+    others = [name for name in charts if name != chosen][: max(1, main // CHART_LEAST)]
+    left = width * 2 // 3
+    places = {chosen: Region(0, 0, left, main), "compared-runs": Region(0, main, width, tables)}
+    for index, name in enumerate(others):
+        top, end = main * index // len(others), main * (index + 1) // len(others)
+        places[name] = Region(left, top, width - left, end - top)
+    return places

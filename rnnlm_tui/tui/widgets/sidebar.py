@@ -1,0 +1,319 @@
+"""The lists at the left of a wide train screen: all runs, and this run's events."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from time import localtime, strftime
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+from textual.strip import Strip
+
+from rnnlm_tui.schema.formatting import count, figure, percent
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.palette import ink
+from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.views.charts import held_out, level_to_beat, split_name
+from rnnlm_tui.tui.views.compare import Marks, best_of_comparable
+from rnnlm_tui.tui.views.status import status_glyph, status_word
+from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.metrics import EventRow
+    from rnnlm_tui.schema.summary import RunSummary
+
+
+class OtherRuns(Panel):
+    """All runs, two lines each: name and perplexity, status and progress; marked runs have a
+    letter.
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
+        self._runs: tuple[RunSummary, ...] = ()
+        self._open = ""
+        self._shown: tuple[object, ...] = ()
+        self._best: dict[str, float] = {}
+        self._marks = Marks()
+
+    def show(self, runs: Sequence[RunSummary], open_run: str, marks: Marks) -> None:
+        """Show the runs in the given order; the open one is bright."""
+        key = (tuple(map(_content_key, runs)), open_run, marks)
+        if key != self._shown:  # a training run changes at each poll, but rarely what is shown here
+            self._shown = key
+            self._runs, self._open, self._marks, self._best = (
+                tuple(runs),
+                open_run,
+                marks,
+                best_of_comparable(runs),
+            )
+            self.redraw()
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return line `y`."""
+        index, second = divmod(y, 2)
+        most = self.inner_size.height // 2
+        if index >= len(self._runs) or index >= most:
+            return padded([], width)
+        if index == most - 1 and len(self._runs) > most:
+            text = f"  {len(self._runs) - most + 1} more, r" if not second else ""
+            return padded(segments_of(text, palette.DIM), width)
+        run = self._runs[index]
+        return padded(
+            segments_of(
+                self._second(run, width) if second else self._first(run, width), palette.TEXT
+            ),
+            width,
+        )
+
+    def _first(self, run: RunSummary, width: int) -> Content:
+        star = (
+            run.validation.best_perplexity is not None
+            and run.validation.best_perplexity == self._best.get(run.run)
+        )
+        sign = "*" if self.ascii_only else "★"
+        value = figure(run.validation.best_perplexity) + (sign if star else " ")
+        name = safe_content(run.run, newlines="show", limit=max(4, width - 3 - len(value)))
+        styled = name.stylize(f"bold {palette.BRIGHT}" if run.run == self._open else palette.TEXT)
+        left = Content.assemble(status_glyph(run.status, ascii_only=self.ascii_only), " ", styled)
+        gap = " " * max(1, width - left.cell_length - len(value))
+        return Content.assemble(
+            left, gap, (value, f"bold {palette.VALIDATION}" if star else palette.TEXT)
+        )
+
+    def _second(self, run: RunSummary, width: int) -> Content:
+        share = _share(run) + " "
+        word = (
+            status_word(run.status)
+            if run.status in ("failed", "crashed", "stalled", "degraded")
+            else Content.styled(run.unreadable or palette.STATUS_WORDS[run.status], palette.DIM)
+        )
+        letter = Content.styled(
+            self._marks.letter(run.run) or " ", f"bold {self._marks.colour(run.run) or palette.DIM}"
+        )
+        return Content.assemble(
+            letter,
+            " ",
+            word,
+            " " * max(1, width - 2 - word.cell_length - len(share)),
+            (share, palette.DIM),
+        )
+
+
+def _content_key(run: RunSummary) -> tuple[object, ...]:
+    """Return what a run's lines depend on."""
+    return (
+        run.run,
+        run.status,
+        run.unreadable,
+        run.validation.best_perplexity,
+        run.corpus,
+        run.baseline.validation_perplexity,
+        _share(run),
+    )
+
+
+def _share(run: RunSummary) -> str:
+    """Return the progress."""
+    return percent(run.step / run.max_steps if run.max_steps else None)
+
+
+EventEntry = tuple[int, float, str, str, str]
+"""Step, time, symbol, its colour, text."""
+
+
+def entries_of(snapshot: RunSnapshot, *, full: bool = False) -> list[EventEntry]:
+    """List the run's events, newest first, a line each; `full` with the log's whole text."""
+    level = level_to_beat(snapshot)
+    found: list[EventEntry] = []
+    best = float("inf")
+    beaten = False
+    name = split_name(snapshot)
+    for row in held_out(snapshot):
+        value = figure(row.perplexity)
+        if level is not None and not beaten and level[0] != "source" and row.perplexity < level[1]:
+            beaten = True
+            found.append(
+                (
+                    row.step,
+                    row.time + 2e-3,
+                    "▼",
+                    palette.GOOD,
+                    f"beats {level[0].removeprefix(name).strip()}",
+                )
+            )
+        if row.loss < best and row.step > 0:
+            best = row.loss
+            found.append((row.step, row.time, "★", palette.VALIDATION, f"{value} best"))
+        else:
+            found.append((row.step, row.time, "e", palette.DIM, f"{name} {value}"))
+    found = _last_best_only(found, name)
+    last = max((row.step for row in snapshot.checkpoints), default=0)
+    found += [
+        (row.step, row.time, "c", palette.TEXT, "saved last" if row.step == last else "saved")
+        for row in snapshot.checkpoints
+    ]
+    found += [entry for event in snapshot.events if (entry := _event(event, full=full)) is not None]
+    return sorted(found, key=lambda entry: (entry[0], entry[1]), reverse=True)
+
+
+def event_lines(snapshot: RunSnapshot) -> list[str]:
+    """List the run's events, oldest first, with time of day and full text."""
+    entries = entries_of(snapshot, full=True)[::-1]
+    digits = max((len(count(entry[0])) for entry in entries), default=0)
+    return [
+        f"{strftime('%H:%M:%S', localtime(time))} {count(step):>{digits}} {sign} {text}"
+        for step, time, sign, _, text in entries
+    ]
+
+
+def event_within(snapshot: RunSnapshot, first: float, last: float) -> str:
+    """Return the newest event within these steps: `329 ↑ loss 9.298, usually 4.1`; empty if
+    none."""
+    there = [
+        entry
+        for event in snapshot.events
+        if first <= event.step <= last and (entry := _event(event, full=True)) is not None
+    ]
+    newest = max(there, key=lambda entry: (entry[0], entry[1]), default=None)
+    return "" if newest is None else f"{count(newest[0])} {newest[2]} {newest[4]}"
+
+
+def _last_best_only(found: list[EventEntry], name: str) -> list[EventEntry]:
+    """Keep the star of the newest best only: on a falling curve every evaluation is a new best."""
+    stars = [index for index, entry in enumerate(found) if entry[2] == "★"]
+    return [
+        (
+            (step, time, "e", palette.DIM, f"{name} {text.removesuffix(' best')}")
+            if sign == "★" and index != stars[-1]
+            else (step, time, sign, colour, text)
+        )
+        for index, (step, time, sign, colour, text) in enumerate(found)
+    ]
+
+
+def _event(event: EventRow, *, full: bool = False) -> EventEntry | None:
+    signs = {
+        "started": ("·", palette.DIM, "started"), "resumed": ("↻", palette.WARN, "resumed"), "paused": ("‖", palette.WARN, "paused"),
+        "stopped": ("■", palette.DIM, "stopped"), "finished": ("✓", palette.GOOD, "finished"), "failed": ("✗", palette.BAD, "failed"),
+        "setting": ("Δ", palette.BRIGHT, ""), "note": ("·", palette.DIM, ""), "skipped": ("✗", palette.BAD, ""), "spike": ("↑", palette.WARN, ""),
+        "degraded": ("◍", palette.WARN, ""), "recovered": ("·", palette.GOOD, ""),
+    }  # fmt: skip
+    if event.kind not in signs:
+        return None
+    sign, colour, word = signs[event.kind]
+    words = (
+        f"{word}: {event.text}"
+        if full and word and event.text not in ("", word)
+        else word or event.text
+    )
+    return event.step, event.time, sign, colour, words
+
+
+def nearest_entry(entries: Sequence[EventEntry], step: float) -> int:
+    """Return the index of the nearest entry, the first of equal ones.
+
+    By bisection: a long run has thousands of entries, and each cursor move asks.
+    """
+
+    def first_at(step: float) -> int:
+        return bisect_left(entries, -step, key=lambda entry: -entry[0])
+
+    below = first_at(step)
+    places = [first_at(entries[below - 1][0])] * bool(below) + [below] * (below < len(entries))
+    return min(places, key=lambda index: abs(entries[index][0] - step))
+
+
+class EventsPanel(Panel):
+    """The run's events, newest first; with a cursor on the charts, the nearest one is
+    highlighted."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Events", legend=Content.styled("step", palette.DIM), id=id)
+        self._entries: list[EventEntry] = []
+        self._made_of: object = None
+        self._chosen: int | None = None
+        self._top = 0
+
+    @property
+    def top(self) -> int:
+        """How many newer events are scrolled out of view."""
+        return self._top
+
+    def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
+        """Show the events; highlight the one nearest to step `at` and scroll to it."""
+        before = (self._entries, self._chosen, self._top)
+        made_of = (
+            None
+            if snapshot is None
+            else (
+                snapshot.summary.run,
+                snapshot.summary.baseline,
+                *map(_ends, (snapshot.evaluations, snapshot.checkpoints, snapshot.events)),
+            )
+        )
+        if snapshot is None:
+            self._entries = []
+        elif made_of != self._made_of:
+            newest = self._entries[0] if self._entries else None
+            self._entries = entries_of(snapshot)
+            if self._top and newest in self._entries:
+                self._top += self._entries.index(newest)  # keep the scroll position
+        self._made_of = made_of
+        chosen = None if at is None or not self._entries else nearest_entry(self._entries, at)
+        if chosen is not None:
+            rows = max(1, self.inner_size.height)
+            if chosen != self._chosen and not self._top <= chosen < self._top + rows:
+                self._top = chosen - rows // 2
+        elif self._chosen is not None:
+            self._top = 0
+        self._chosen = chosen
+        self._top = self._within(self._top)
+        if (self._entries, self._chosen, self._top) != before:
+            self.redraw()
+
+    def scroll_by(self, rows: int) -> None:
+        """Scroll to older events, or to newer ones if negative."""
+        top = self._within(self._top + rows)
+        if top != self._top:
+            self._top = top
+            self.redraw()
+
+    def _within(self, top: int) -> int:
+        return max(0, min(top, len(self._entries) - max(1, self.inner_size.height)))
+
+    def on_mouse_scroll_down(self) -> None:
+        self.scroll_by(3)
+
+    def on_mouse_scroll_up(self) -> None:
+        self.scroll_by(-3)
+
+    def legend_within(self, room: int) -> Label:
+        """Return `step`, or how many newer events are hidden."""
+        more = Content.styled(f"{self._top} newer", palette.DIM)
+        return more if self._top and more.cell_length <= room else super().legend_within(room)
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return one event."""
+        index = self._top + y
+        if index >= len(self._entries):
+            return padded([], width)
+        step, _, sign, colour, text = self._entries[index]
+        digits = max(5, len(count(self._entries[0][0])))
+        chosen = index == self._chosen
+        line = Content.assemble(
+            (count(step).rjust(digits), palette.BRIGHT if chosen else palette.DIM), "›" if chosen else " ", (sign, colour), " ",
+            safe_content(text, newlines="space", limit=max(1, width - digits - 3)).stylize(f"bold {palette.BRIGHT}" if chosen else palette.TEXT if sign in "★c" else palette.BASELINE),
+        )  # fmt: skip
+        strip = padded(segments_of(line, palette.TEXT), width)
+        return (
+            strip.apply_style(ink(palette.TEXT, background=palette.SELECTED)) if chosen else strip
+        )
+
+
+def _ends(rows: Sequence[object]) -> tuple[int, object, object]:
+    """Summarize rows cheaply: comparing all rows of a long run would cost more than drawing
+    them."""
+    return (len(rows), rows[0] if rows else None, rows[-1] if rows else None)

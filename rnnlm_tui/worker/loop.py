@@ -1,0 +1,290 @@
+"""TrainingRun: the training loop of one attempt. Commands, a step, an evaluation, a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Literal
+
+from rnnlm_tui.engine.trainer import StepResult, Trainer
+from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError, StorageError
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.metrics import EventKind
+from rnnlm_tui.schema.protocol import SETTINGS_KEY, setting_value
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.worker.attempt import Attempt
+from rnnlm_tui.worker.checkpointing import Checkpointer
+from rnnlm_tui.worker.commands import StopRequested
+from rnnlm_tui.worker.evaluation import Evaluator
+from rnnlm_tui.worker.guards import LossGuard, too_many_bad_steps
+from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.recorder import StepMetrics
+
+PAUSE_SECONDS = 0.5
+"""While paused, the inbox is polled with waits of this length."""
+
+Ending = Literal["finished", "stopped"]
+
+
+class TrainingRun:
+    """Trains until the last step or a stop. Commands act through it, between two steps.
+
+    Args:
+        settings: what `set` changed in earlier attempts, dotted path to value.
+    """
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        trainer: Trainer,
+        metrics: StepMetrics,
+        checkpointer: Checkpointer,
+        evaluator: Evaluator,
+        guard: LossGuard,
+        budget: MemoryBudget,
+        *,
+        settings: Mapping[str, float],
+    ) -> None:
+        self._attempt, self._config, self._recorder = attempt, attempt.config, attempt.recorder
+        self._trainer, self._metrics = trainer, metrics
+        self._checkpointer, self._evaluator = checkpointer, evaluator
+        self._guard, self._budget = guard, budget
+        self._status: Literal["running", "paused", "stopping"] = "running"
+        self._settings: dict[str, float] = {}
+        for path, value in settings.items():
+            self._apply(path, value)
+
+    @property
+    def status(self) -> str:
+        """running, paused or stopping."""
+        return self._status
+
+    @property
+    def step(self) -> int:
+        """Optimizer updates done."""
+        return self._trainer.step
+
+    @property
+    def saved(self) -> str:
+        """The newest checkpoint, relative to the run directory; empty: none yet."""
+        return self._checkpointer.path
+
+    def train(self) -> Ending:
+        """Train to the last step and evaluate on the test set, or stop early with everything saved.
+
+        Raises:
+            RnnlmError: out of memory, too many non-finite losses, run directory removed.
+        """
+        try:
+            return self._train()
+        except RnnlmError:
+            with suppress(StorageError):  # report the first error
+                self._metrics.flush()
+            raise
+
+    def _train(self) -> Ending:
+        self._event("running", f"from step {self.step:,} of {self._trainer.max_steps:,}")
+        self._repeat_interrupted_evaluation()
+        while self._trainer.should_continue and not self._evaluator.is_exhausted:
+            self._handle_commands()
+            if self._status == "stopping":
+                return "stopped"
+
+            self._metrics.add(self._train_step())
+            self._report_cuda_graph()
+            self._check_losses()
+
+            if self._is_due(self._config.evaluation.every):
+                self._evaluator.evaluate_unless_stopped()
+            if (
+                self._is_due(self._config.checkpoint.every)
+                or self._evaluator.is_best
+                or self._checkpointer.is_retry_due
+            ):
+                self._checkpointer.save_if_possible(self._evaluator.current_loss)
+        return self._finish()
+
+    def _finish(self) -> Ending:
+        """The last evaluation, the last checkpoint, the test set."""
+        if self._evaluator.is_exhausted and self._trainer.should_continue:
+            self._event(
+                "note",
+                "stopping early: no better validation loss in"
+                f" {counted(self._config.training.patience, 'evaluation')}",
+            )
+        while True:
+            self._handle_commands()
+            if self._status == "stopping":
+                return "stopped"
+            try:
+                self._metrics.flush()
+                self._check_losses()  # a GPU's last steps have only just arrived
+                if not self._evaluator.is_current:
+                    self._evaluator.evaluate_if_possible()
+                if not self._checkpointer.save_at_end(self._evaluator.current_loss):
+                    continue
+                self._evaluator.evaluate_at_end()
+            except StopRequested:
+                continue
+            return "finished"
+
+    def pause(self) -> None:
+        """Stop training until `resume`; commands are still handled."""
+        if self._status == "running":
+            self._metrics.flush()
+            self._event("paused", "")  # first: if the event can't be stored, the pause is refused
+            self._status = "paused"
+
+    def resume(self) -> None:
+        """Continue after a pause."""
+        if self._status == "paused":
+            self._event("running", "after a pause")
+            self._status = "running"
+
+    def stop(self) -> str:
+        """Save, then leave the loop; returns the newest checkpoint, empty before the first step.
+
+        Raises:
+            StorageError: the checkpoint or rows that wait for a full disk can't be stored. The run
+                keeps training.
+        """
+        before, self._status = self._status, "stopping"
+        try:
+            saved = (
+                self._checkpointer.save(self._evaluator.current_loss, last=True)
+                if self._trainer.weights_are_finite()
+                else self.saved
+            )
+            self._recorder.store_all()
+        except StorageError as error:
+            self._status = before
+            kill = (
+                f"`kill -9 {os.getpid()}` ends the run anyway, back at step"
+                f" {self._checkpointer.step:,}"
+            )
+            raise StorageError(
+                f"stop failed: the run is still training: {error.message}",
+                hint="; ".join(filter(None, (error.hint, kill))),
+            ) from error
+        except BaseException:
+            self._status = before
+            raise
+        return saved
+
+    def checkpoint(self) -> str:
+        """Save now; returns the checkpoint, relative to the run directory."""
+        if not self.step:
+            raise RunStateError("nothing to save before the first step")
+        return self._checkpointer.save(self._evaluator.current_loss)
+
+    def snapshot(self) -> str:
+        """Write the weights alone; returns the directory relative to the run's.
+
+        A pending stop goes first: many snapshots of a large model take minutes.
+        """
+        if self._attempt.inbox.stop_waits:
+            raise RunStateError("no snapshot: a stop is pending")
+        return self._checkpointer.snapshot()
+
+    def evaluate(self) -> str:
+        """Evaluate now, and save if these weights are the best so far; returns the losses in
+        words."""
+        try:
+            losses = self._evaluator.evaluate()
+        except StopRequested:
+            raise RunStateError("evaluation interrupted by stop") from None
+        self._save_if_best()
+        return losses
+
+    def sample(self, prompt: str | None) -> str:
+        """Continue `prompt`, or the configured prompts, one a line."""
+        try:
+            with self._attempt.activity("sampling"):
+                if prompt is not None:
+                    row = self._evaluator.continue_prompt(prompt)
+                    self._event("sample", f"{counted(row.tokens, 'token')} after a prompt")
+                    return row.text
+                rows = self._evaluator.continue_prompts()
+        except StopRequested:
+            raise RunStateError("sampling interrupted by stop") from None
+        self._event("sample", f"{counted(len(rows), 'continuation')}")
+        return "\n".join(row.prompt + row.text for row in rows)
+
+    def set(self, path: str, value: float) -> None:
+        """Change a setting from the next step on, and for later attempts.
+
+        Raises:
+            ConfigError: a value out of its range; nothing changed.
+        """
+        section, _, name = path.partition(".")
+        before = getattr(getattr(self._config, section), name)
+        self._apply(path, value)
+        self._recorder.set_meta(SETTINGS_KEY, json.dumps(self._settings))
+        self._event("setting", f"{path} {before:g} → {value:g}")
+
+    def _apply(self, path: str, value: float) -> None:
+        self._config = parse_config(merge(self._config, {path: setting_value(path, value)}))
+        self._settings[path] = self._checkpointer.changed[path] = value
+        if path == "optimizer.learning_rate":
+            self._trainer.set_learning_rate(value)
+        self._checkpointer.outdate()
+
+    def _handle_commands(self) -> None:
+        """Handle the commands that wait; while paused, or while training waits for a full disk,
+        wait for more."""
+        while self._status != "stopping":
+            waits = self._status == "paused" or self._recorder.full or self._checkpointer.is_waiting
+            pending = self._attempt.inbox.take(wait=PAUSE_SECONDS if waits else 0.0)
+            if pending is not None:
+                self._attempt.commands.handle(pending)
+            elif not waits:
+                return
+            self._recorder.check()
+
+    def _repeat_interrupted_evaluation(self) -> None:
+        """Evaluate first if the attempt before was stopped in the middle of an evaluation."""
+        if (
+            self.step
+            and not self._evaluator.is_current
+            and self._is_due(self._config.evaluation.every)
+        ):
+            self._evaluator.evaluate_unless_stopped()
+            self._save_if_best()
+
+    def _train_step(self) -> StepResult:
+        try:
+            return self._trainer.train_step()
+        except DeviceError as error:
+            raise self._budget.explained(error, self._checkpointer.step) from error
+
+    def _check_losses(self) -> None:
+        """Log skipped updates and loss spikes; end the run after too many non-finite steps."""
+        for found in self._guard.take_events():
+            self._attempt.event(found.kind, found.step, found.text)
+        if self._guard.failed_at is not None:
+            kept = self._checkpointer.save_last_finite(self.step - self._guard.bad_steps)
+            raise too_many_bad_steps(
+                self._guard.failed_at,
+                self._config,
+                self._attempt.run.name,
+                kept=kept,
+                best=self._checkpointer.best,
+            )
+
+    def _report_cuda_graph(self) -> None:
+        """Log what the first step of an attempt measured about CUDA graphs."""
+        if self._trainer.graph_note:
+            self._event("note", self._trainer.graph_note)
+            self._trainer.graph_note = ""
+
+    def _save_if_best(self) -> None:
+        if self._evaluator.is_best:
+            self._checkpointer.save_if_possible(self._evaluator.current_loss)
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _event(self, kind: EventKind, text: str) -> None:
+        self._attempt.event(kind, self.step, text)

@@ -1,0 +1,477 @@
+"""Recorder: writes a worker's rows to the database, and keeps them in memory while the disk is
+full.
+
+StepMetrics: turns step results into database rows, committed a few times a second.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import time as clock
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from threading import Lock, RLock
+
+import torch
+
+from rnnlm_tui.engine.trainer import StepResult
+from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.metrics import (
+    SMOOTHED_STEPS,
+    CheckpointRow,
+    EvaluationRow,
+    EventKind,
+    EventRow,
+    HardwareRow,
+    Progress,
+    SampleRow,
+    StepRow,
+)
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.disk import ROOM_FOR_ROWS, Ballast, free_bytes, is_full
+from rnnlm_tui.system.locks import RunLock
+
+MAX_KEPT_ROWS = 200_000
+"""Rows kept in memory (75 MiB, measured) before training waits for the disk."""
+TEXT_ROW = 400
+"""Characters of a sample that count as one row."""
+
+
+class Recorder:
+    """Writes one attempt's rows to the database. A full, failing or read-only disk loses nothing:
+    the run is degraded.
+
+    While degraded, every call is kept and repeated in order, once a second by `heartbeat`, until
+    all
+    of them are stored. Heartbeats, hardware readings and progress are dropped instead; the lock
+    file
+    shows the reason and that the worker is alive. Threads may share a recorder.
+
+    Raises (every method that stores something):
+        StorageError: the run's folder or database was removed while the worker ran.
+        DatabaseError: the database is damaged.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        lock: RunLock,
+        database: RunDatabase,
+        *,
+        max_kept: int = MAX_KEPT_ROWS,
+    ) -> None:
+        self._run = run
+        self._lock = lock
+        self._database = database
+        self._ballast = Ballast(database.path)
+        self._max_kept = max_kept
+        self._places = [(path, _identity(path)) for path in (run.path, database.path)]
+        self._lock_kept = RLock()
+        self._storing = Lock()  # only one thread repeats kept calls
+        self._kept: deque[tuple[Callable[[], None], int]] = deque()
+        self._kept_rows = self._kept_in_all = 0
+        self._answers: dict[str, str] = {}
+        self._reason = self._unsaved = ""
+        self._fatal: StorageError | None = None
+        self._closed = False
+        self._attempt = self._step = 0
+
+    @property
+    def degraded(self) -> str:
+        """Why the run is degraded, in words; empty while everything is stored."""
+        if not self._reason:
+            return self._unsaved
+        others = (", a checkpoint for space" if self._unsaved else "") + (
+            ", and training for the disk" if self.full else ""
+        )
+        return f"rows wait in memory ({self._kept_rows:,}){others}: {self._reason}"
+
+    @property
+    def full(self) -> bool:
+        """Memory is used up: training should wait."""
+        return self._kept_rows >= self._max_kept
+
+    def check(self) -> None:
+        """Raise the error that ends the run: its folder or database is gone or damaged."""
+        if self._fatal is not None:
+            raise self._fatal
+        for path, known in self._places:
+            if _identity(path, unknown=known) != known:
+                self._fatal = StorageError(
+                    f"{path} was removed or replaced during training",
+                    hint="nothing was written in its place; `rnnlm-tui runs` shows what is left",
+                )
+                raise self._fatal
+
+    def make_ballast(self) -> None:
+        """Before the first row, reserve some space to release when the disk is full.
+
+        Raises:
+            StorageError: not enough space, with need and have.
+        """
+        self._ballast.make()
+
+    def close(self) -> None:
+        """At the end, release the ballast and store the kept rows; those that can't be stored are
+        counted in the log."""
+        with suppress(StorageError):
+            self.check()  # a folder that replaced the run's is not ours to write to
+            self._ballast.release()
+            self._store_kept(recover=True)
+        if self._kept:
+            _log(f"{counted(self._kept_rows, 'row')} could not be stored: {self._reason}")
+        self._closed = True
+
+    def store_all(self) -> None:
+        """Store the kept rows now, if need be in the space that the ballast released. The run stays
+        degraded until there is more.
+
+        Raises:
+            StorageError: not all rows can be stored; the rest is kept.
+        """
+        self.check()
+        self._store_kept(recover=False)
+
+    def saving_failed(self, error: StorageError, step: int) -> None:
+        """Report that a checkpoint could not be written: the run is degraded until `saved`."""
+        first, self._unsaved = not self._unsaved, f"not saved: {self._in_words(error)}"
+        self._show_state()
+        if first:
+            self.add_event(self._event("degraded", self._unsaved, step))
+
+    def saved(self, step: int) -> None:
+        """Report that a checkpoint was written."""
+        if self._unsaved:
+            self._unsaved = ""
+            self._show_state()
+            self.add_event(self._event("recovered", "a checkpoint could be written again", step))
+
+    def begin_attempt(
+        self,
+        pid: int,
+        host: str,
+        boot_id: str,
+        device: str,
+        start_step: int,
+        environment: Mapping[str, object],
+    ) -> int:
+        """As `RunDatabase.begin_attempt`; raises StorageError if it can't be stored, since nothing
+        has begun yet."""
+        self._step = start_step
+        try:
+            self._attempt = self._database.begin_attempt(
+                pid, host, boot_id, device, start_step, environment
+            )
+        except StorageError:
+            self._ballast.release()
+            raise
+        return self._attempt
+
+    def go_back(self, attempt: int, start_step: int) -> None:
+        """As `RunDatabase.go_back`."""
+        self._step = start_step
+        self._store(partial(self._database.go_back, attempt, start_step))
+
+    def add_steps(self, rows: Sequence[StepRow]) -> None:
+        """As `RunDatabase.add_steps`."""
+        if rows:
+            self._step = rows[-1].step
+            self._store(partial(self._database.add_steps, tuple(rows)), len(rows))
+
+    def add_evaluation(self, row: EvaluationRow) -> None:
+        """As `RunDatabase.add_evaluation`."""
+        self._store(partial(self._database.add_evaluation, row))
+
+    def add_sample(self, row: SampleRow) -> None:
+        """As `RunDatabase.add_sample`."""
+        self._store(partial(self._database.add_sample, row), 1 + len(row.text) // TEXT_ROW)
+
+    def add_event(self, row: EventRow) -> None:
+        """As `RunDatabase.add_event`."""
+        self._store(partial(self._database.add_event, row))
+
+    def put_checkpoint(self, row: CheckpointRow) -> None:
+        """As `RunDatabase.put_checkpoint`."""
+        self._store(partial(self._database.put_checkpoint, row))
+
+    def remove_checkpoint(self, step: int) -> None:
+        """As `RunDatabase.remove_checkpoint`."""
+        self._store(partial(self._database.remove_checkpoint, step))
+
+    def set_meta(self, key: str, value: str) -> None:
+        """As `RunDatabase.set_meta`."""
+        self._store(partial(self._database.set_meta, key, value))
+
+    def set_progress(self, progress: Progress | None) -> None:
+        """As `RunDatabase.set_progress`; while degraded, only the end of progress is kept."""
+        self._store(partial(self._database.set_progress, progress), 1 if progress is None else 0)
+
+    def add_hardware(self, row: HardwareRow) -> None:
+        """As `RunDatabase.add_hardware`; dropped while degraded."""
+        self._store(partial(self._database.add_hardware, row), 0)
+
+    def heartbeat(self, time: float) -> None:
+        """As `RunDatabase.heartbeat`. While degraded, update the lock file instead and retry the
+        kept rows."""
+        self.check()
+        if self.degraded:
+            self._show_state()
+        beat = partial(self._database.heartbeat, time)
+        with suppress(StorageError):  # still full: retried in a second
+            self._ballast.make()
+            self._store_kept(recover=True, first=beat)
+        self._store(beat, 0)
+
+    def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None:
+        """As `RunDatabase.journal_command`."""
+        self._answers[id] = result_json
+        self._store(partial(self._database.journal_command, id, verb, arguments_json, result_json))
+        if not self._reason:
+            self._answers.clear()
+
+    def journalled(self, id: str) -> str | None:
+        """As `RunDatabase.journalled`, including results that are still kept in memory."""
+        return self._answers.get(id) or self._database.journalled(id)
+
+    def _store(self, write: Callable[[], None], rows: int = 1) -> None:
+        """Store now, or keep it behind the rows that are kept already; 0 rows: drop it instead."""
+        self.check()
+        if self._closed:
+            raise StorageError(
+                f"the attempt on {self._run.name} has ended", hint="nothing more is stored"
+            )
+        if not self._keep_behind(write, rows):
+            try:
+                write()
+            except DatabaseError:
+                raise
+            except StorageError as error:
+                if self._closed:  # meanwhile, by a stop in another thread
+                    raise
+                self._keep(write, rows)
+                self._degrade(error)
+
+    def _keep_behind(self, write: Callable[[], None], rows: int) -> bool:
+        with self._lock_kept:
+            if self._reason:
+                self._keep(write, rows)
+            return bool(self._reason)
+
+    def _keep(self, write: Callable[[], None], rows: int) -> None:
+        with self._lock_kept:
+            if rows:
+                self._kept.append((write, rows))
+                self._kept_rows += rows
+                self._kept_in_all += rows
+
+    def _degrade(self, error: StorageError, *, again: bool = False) -> None:
+        """Keep rows from now on. The first time, and `again` after a recovery was reported, log it
+        in the ballast's space."""
+        with self._lock_kept:
+            first, self._reason = again or not self._reason, self._in_words(error)
+        if is_full(error) or self._no_space():
+            self._ballast.release()
+        self._show_state()
+        if not first:
+            return
+        _log(f"degraded: {self._reason}")
+        event = self._event(
+            "degraded", f"{self._reason}; training continues, rows wait in memory", self._step
+        )
+        try:
+            self._database.add_event(event)  # before the kept rows: readers should know at once
+        except StorageError:
+            self._keep(partial(self._database.add_event, event), 1)
+
+    def _no_space(self) -> bool:
+        """Whether the disk is full: SQLite reports another error if it can't enlarge its shared
+        memory."""
+        try:
+            return free_bytes(self._database.path) < ROOM_FOR_ROWS
+        except StorageError:
+            return False
+
+    def _store_kept(self, *, recover: bool, first: Callable[[], None] | None = None) -> None:
+        """Store the kept rows in order; raises StorageError when the disk refuses one.
+
+        Args:
+            recover: when all are stored, log the recovery and stop keeping rows.
+            first: must succeed before anything else is tried.
+        """
+        if not self._reason:
+            return
+        with self._storing:
+            reported = False
+            while self._reason:
+                with self._lock_kept:
+                    if not first and not self._kept and (reported or not recover):
+                        if recover:
+                            self._reason = ""
+                            self._kept_in_all = 0
+                            self._answers.clear()
+                        break
+                    kept = self._kept[0] if self._kept else None
+                try:
+                    (first or (kept[0] if kept else self._log_recovery))()
+                except DatabaseError as error:
+                    self._fatal = error
+                    raise
+                except StorageError as error:
+                    self._degrade(error, again=reported)
+                    raise
+                if first:
+                    first = None
+                elif not kept:
+                    reported = True
+                else:
+                    with self._lock_kept:
+                        self._kept.popleft()
+                        self._kept_rows -= kept[1]
+        self._show_state()
+
+    def _log_recovery(self) -> None:
+        self._database.add_event(
+            self._event(
+                "recovered",
+                f"all rows stored, {counted(self._kept_in_all, 'row')} after a wait in memory",
+                self._step,
+            )
+        )
+
+    def _show_state(self) -> None:
+        with suppress(
+            StorageError
+        ):  # even this can't be written: then the lock file's age shows it
+            self._lock.report_degraded(self.degraded)
+
+    def _in_words(self, error: StorageError) -> str:
+        """The error, short enough for the lock file and a narrow terminal: the run's files without
+        their folder."""
+        return "; ".join(
+            filter(None, (error.message.replace(f"{self._run.path}/", ""), error.hint))
+        )
+
+    def _event(self, kind: EventKind, text: str, step: int) -> EventRow:
+        return EventRow(self._attempt, step, kind, text, clock.time())
+
+
+def _identity(path: Path, *, unknown: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """Device and inode; None: nothing there; `unknown`: the disk fails to answer, perhaps only
+    now."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return unknown
+    return found.st_dev, found.st_ino
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is the run's log
+
+
+REPORT_SECONDS = 0.25
+"""Rows wait at most this long: losses are fetched from a GPU a few times a second, not at every
+step."""
+
+
+class StepMetrics:
+    """Collects step results and commits their rows.
+
+    Args:
+        commit: stores the rows in one transaction, now or once the disk accepts them.
+        active_seconds: training time of the run before this attempt.
+        observe: called with every row, in order, before it is stored.
+        asynchronous: steps return before the device has finished them (CUDA, MPS). The time of a
+            batch of rows, fetch included, is then divided among its steps by tokens.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[StepRow]], None],
+        attempt: int,
+        *,
+        observe: Callable[[StepRow], None] = lambda _: None,
+        active_seconds: float = 0.0,
+        asynchronous: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._commit = commit
+        self._attempt = attempt
+        self._observe = observe
+        self._asynchronous = asynchronous
+        self._clock = clock
+        self._waiting: list[tuple[StepResult, float]] = []
+        self._committed_at = -math.inf
+        self._recent: deque[float] = deque(maxlen=SMOOTHED_STEPS)
+        self.active_seconds = active_seconds
+        """Training time of the run up to the newest committed row."""
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of the newest committed steps, in nats per token; NaN before the first."""
+        return sum(self._recent) / len(self._recent) if self._recent else math.nan
+
+    def add(self, result: StepResult) -> None:
+        """Add one step's result; commits if a row has waited long enough, or if a CPU's isn't
+        finite."""
+        self._waiting.append((result, time.time()))
+        bad = not self._asynchronous and not (
+            math.isfinite(result.loss.item()) and math.isfinite(result.grad_norm.item())
+        )
+        if bad or self._clock() - self._committed_at >= REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit all rows that wait."""
+        if not self._waiting:
+            return
+        results = [result for result, _ in self._waiting]
+        before = self._clock()
+        figures = torch.stack(
+            [torch.stack([result.loss, result.grad_norm]) for result in results]
+        ).tolist()  # one fetch for all
+        seconds = self._seconds(results, fetch_seconds=self._clock() - before)
+        rows = []
+        for (result, ended), (loss, grad_norm), spent in zip(
+            self._waiting, figures, seconds, strict=True
+        ):
+            self.active_seconds += spent
+            if math.isfinite(loss) and math.isfinite(grad_norm):
+                self._recent.append(loss)
+            rows.append(
+                StepRow(
+                    attempt=self._attempt,
+                    step=result.step,
+                    tokens_seen=result.tokens_seen,
+                    epoch=result.epoch,
+                    loss=loss,
+                    grad_norm=grad_norm,
+                    learning_rate=result.learning_rate,
+                    tokens_per_second=result.tokens / spent if spent > 0 else math.nan,
+                    active_seconds=self.active_seconds,
+                    time=ended,
+                )
+            )
+        self._waiting.clear()
+        self._committed_at = self._clock()
+        for row in rows:
+            self._observe(row)
+        self._commit(rows)
+
+    def _seconds(self, results: Sequence[StepResult], *, fetch_seconds: float) -> list[float]:
+        if not self._asynchronous:
+            return [result.seconds for result in results]
+        total = sum(result.seconds for result in results) + fetch_seconds
+        tokens = sum(result.tokens for result in results)
+        return [
+            total * result.tokens / tokens if tokens else total / len(results) for result in results
+        ]

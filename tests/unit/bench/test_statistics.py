@@ -1,0 +1,34 @@
+"""Quartiles, ratios within rounds, and the cores that others hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.bench.processes import Busy, OtherProcesses
+from rnnlm_tui.bench.report import ratio, spread
+
+
+def test_quartiles_are_interpolated() -> None:
+    found = spread([4.0, 1.0, 3.0, 2.0])
+    assert (found.low, found.median, found.high) == (1.75, 2.5, 3.25)
+
+
+def test_one_value_is_its_own_quartile() -> None:
+    found = spread([7.0])
+    assert (found.low, found.median, found.high) == (7.0, 7.0, 7.0)
+
+
+def test_slow_rounds_cancel_out_in_ratios() -> None:
+    assert ratio([10.0, 1.0, 6.0], [5.0, 0.5, 3.0]).median == 2.0
+
+
+def test_ratios_need_equally_many_turns() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        ratio([1.0], [])
+
+
+def test_our_own_children_do_not_count_as_other_processes() -> None:
+    others = OtherProcesses()
+    busy = Busy()
+    busy.close()
+    assert others.cores() >= 0

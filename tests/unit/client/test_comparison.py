@@ -1,0 +1,243 @@
+"""Runs side by side: only what differs, and who is best by which figure."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rnnlm_tui.client.comparison import Comparison, FigureRow, compare_runs, setting_words
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, StepRow
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import create_run
+
+
+def measured(
+    name: str,
+    changes: dict[str, object],
+    losses: dict[int, float],
+    *,
+    seconds: float = 0.5,
+    unknown: int | None = 0,
+    bits: float | None = 1.0,
+) -> RunDirectory:
+    """A run with ten steps and these validation losses by step; of 1,000 scored tokens so many
+    unknown ones."""
+    run = create_run(parse_config(merge(RunConfig(), changes)), name)
+    with RunDatabase(run.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        database.add_steps(
+            [
+                StepRow(
+                    1,
+                    step,
+                    700 * step,
+                    step / 10,
+                    4.0,
+                    0.5,
+                    1e-3,
+                    1_400.0,
+                    seconds * step,
+                    1_000.0 + step,
+                )
+                for step in range(1, 11)
+            ]
+        )
+        for step, loss in losses.items():
+            database.add_evaluation(
+                EvaluationRow(
+                    1,
+                    step,
+                    "validation",
+                    "validation",
+                    loss,
+                    1_000,
+                    bits and loss / 3,
+                    0.5,
+                    1_000.0 + step,
+                    unknown,
+                )
+            )
+    return run
+
+
+def row(comparison: Comparison, name: str) -> FigureRow:
+    return next(row for row in comparison.figures if row.name == name)
+
+
+def test_only_the_settings_that_differ_are_listed_as_people_read_them() -> None:
+    first = measured("first", {"training.seed": 1000, "training.deterministic": True}, {})
+    second = measured("second", {"optimizer.learning_rate": 4e-3, "training.max_steps": 1000}, {})
+    comparison = compare_runs([first, second])
+    assert [(run.letter, run.name) for run in comparison.runs] == [("A", "first"), ("B", "second")]
+    assert {row.key: row.values for row in comparison.settings} == {
+        "optimizer.learning_rate": ("0.003", "0.004"),
+        "training.max_steps": ("none", "1,000"),
+        "training.seed": ("1,000", "42"),
+        "training.deterministic": ("on", "off"),
+    }
+    assert compare_runs([first]).settings == ()
+    assert setting_words(("a", "b")) == "a; b"
+
+
+def test_the_best_of_each_figure_is_known_and_how_far_the_others_are_behind() -> None:
+    comparison = compare_runs(
+        [
+            measured("a", {}, {4: 4.0, 8: 4.2}),
+            measured("b", {"training.seed": 1}, {6: 3.5}, seconds=1.0),
+            create_run(RunConfig(), "draft"),
+        ]
+    )
+    best = row(comparison, "best val ppl")
+    assert best.best == 1
+    assert best.behind[0] == pytest.approx(math.exp(4.0) - math.exp(3.5))
+    assert best.behind[1:] == (0.0, None)
+    assert best.words == ("54.6", "33.1", "–")
+    assert best.differences == ("+21.5", "", "")
+    assert row(comparison, "tokens/s").differences == ("", "−700", "")
+    assert row(comparison, "best at step").values == (4, 6, None)
+    assert row(comparison, "best after").values == (2.0, 6.0, None)
+    assert row(comparison, "final val ppl").words == ("66.7", "33.1", "–")
+    assert row(comparison, "tokens/s").values == (1_400.0, 700.0, None)
+    assert row(comparison, "train loss").best is None, "two that are equal have no best one"
+    assert "test ppl" not in {row.name for row in comparison.figures}, "no run has it"
+
+
+def test_perplexities_that_do_not_compare_are_told() -> None:
+    plain, other_tokens = (
+        measured("a", {}, {1: 4.0}),
+        measured("b", {"tokenizer.vocab_size": 500}, {1: 3.0}),
+    )
+    other_text = measured("c", {"corpus.source": "elman"}, {1: 3.0})
+    same = measured("d", {"training.seed": 1}, {1: 3.0})
+
+    def bests(*runs: RunDirectory) -> tuple[int | None, int | None]:
+        return (
+            row(compare_runs(runs), "best val ppl").best,
+            row(compare_runs(runs), "bits per byte").best,
+        )
+
+    assert (compare_runs([plain, same]).remark, bests(plain, same)) == ("", (1, 1))
+    assert "bits per byte are" in compare_runs([plain, other_tokens]).remark
+    assert bests(plain, other_tokens) == (None, 1)
+    assert "different texts" in compare_runs([plain, other_text]).remark
+    assert bests(plain, other_text) == (None, None)
+
+
+WORDS: dict[str, object] = {"tokenizer.kind": "word", "tokenizer.vocab_size": 10}
+
+
+@pytest.mark.parametrize(
+    ("unknown", "bits", "why"),
+    [
+        (413, None, "41 % of B's tokens are unknown"),
+        (None, 1.0, "B's unknown tokens were not counted by the version that trained it"),
+    ],
+)
+def test_a_text_of_unknown_words_is_never_the_best_by_bits_per_byte_and_the_remark_says_why(
+    unknown: int | None, bits: float | None, why: str
+) -> None:
+    characters = measured("a", {"tokenizer.kind": "character"}, {1: 1.5})
+    comparison = compare_runs(
+        [characters, measured("b", WORDS, {1: 0.5}, unknown=unknown, bits=bits)]
+    )
+    assert row(comparison, "bits per byte").best is None
+    assert row(comparison, "best val ppl").best is None
+    assert (
+        comparison.remark
+        == f"neither perplexities (different tokens) nor bits per byte are comparable: {why}"
+    )
+    if unknown:
+        assert row(comparison, "unknown").words == ("0 %", "41 %")
+
+
+def test_few_unknown_words_leave_bits_per_byte_comparable_and_stand_beside_them() -> None:
+    comparison = compare_runs(
+        [measured("a", {}, {1: 1.5}), measured("b", WORDS, {1: 0.5}, unknown=1)]
+    )
+    assert row(comparison, "bits per byte").best == 1
+    assert "bits per byte are" in comparison.remark
+    assert row(comparison, "unknown").words == ("0 %", "0.1 %")
+    assert "unknown" not in {
+        found.name for found in compare_runs([measured("c", {}, {1: 1.5})]).figures
+    }
+
+
+def test_perplexities_of_one_vocabulary_compare_whatever_it_lacks() -> None:
+    comparison = compare_runs(
+        [
+            measured("a", WORDS, {1: 1.5}, unknown=413, bits=None),
+            measured("b", {**WORDS, "training.seed": 1}, {1: 0.5}, unknown=413, bits=None),
+        ]
+    )
+    assert row(comparison, "best val ppl").best == 1
+    assert (
+        comparison.remark
+        == "bits per byte aren't comparable: 41 % of A's tokens are unknown, 41 % of B's tokens are"
+        " unknown"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training.data_mode": "sentences"},
+        {"training.data_mode": "sentences", "training.context_length": 60},
+    ],
+)
+def test_runs_that_score_other_tokens_of_the_text_do_not_compare(
+    changes: dict[str, object],
+) -> None:
+    stream = measured(
+        "a", {} if len(changes) == 1 else {"training.data_mode": "sentences"}, {1: 4.0}
+    )
+    comparison = compare_runs([stream, measured("b", changes, {1: 3.0})])
+    assert row(comparison, "best val ppl").best is None
+    assert "different scored tokens" in comparison.remark
+
+
+def test_no_run_too_many_and_one_twice_are_refused() -> None:
+    run = measured("a", {}, {})
+    with pytest.raises(InputError, match="0 runs"):
+        compare_runs([])
+    with pytest.raises(InputError, match="cannot compare 27 runs: give 1 to 26"):
+        compare_runs([run] * 27)
+    with pytest.raises(InputError, match="a is given twice"):
+        compare_runs([run, run])
+
+
+def test_a_setting_that_was_changed_while_a_run_went_on_differs() -> None:
+    plain, changed = measured("a", {}, {4: 4.0}), measured("b", {}, {4: 4.0})
+    with RunDatabase(changed.database_path) as database:
+        database.add_event(
+            EventRow(1, 4, "setting", "optimizer.learning_rate 0.003 → 0.001", 1_004.0)
+        )
+        database.add_event(
+            EventRow(1, 7, "setting", "optimizer.learning_rate 0.001 → 0.0005", 1_007.0)
+        )
+    (setting,) = compare_runs([plain, changed]).settings
+    assert setting.key == "optimizer.learning_rate"
+    assert setting.values == ("0.003", "0.003, 0.001 from step 5, 0.0005 from step 8")
+    assert setting.found == (
+        0.003,
+        {"value": 0.003, "changed": [{"step": 5, "value": 0.001}, {"step": 8, "value": 0.0005}]},
+    )
+    assert compare_runs([changed]).settings == ()
+
+
+def test_the_figures_of_runs_that_are_judged_by_their_test_set_say_so() -> None:
+    test, validation = measured("a", {"evaluation.split": "test"}, {}), measured("b", {}, {4: 4.0})
+    with RunDatabase(test.database_path) as database:
+        database.add_evaluation(EvaluationRow(1, 4, "test", "test", 3.0, 1_000, 1.0, 0.5, 1_004.0))
+    assert [
+        row(compare_runs(runs), "best val ppl").label
+        for runs in ([test], [validation], [test, validation])
+    ] == [
+        "best test ppl",
+        "best val ppl",
+        "best val or test ppl",
+    ]

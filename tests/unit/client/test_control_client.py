@@ -1,0 +1,137 @@
+"""Commands to a worker that answers, refuses, dies or isn't there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.launch import launch
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.errors import ConfigError, InputError, RunStateError, WorkerError
+from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.locks import boot_id, host_name, read_lock
+
+
+def ended(run: RunDirectory, kind: EventKind, host: str | None = None) -> None:
+    """Give the run a past whose last word is `kind`."""
+    with RunDatabase(run.database_path) as database:
+        attempt = database.begin_attempt(1, host or host_name(), boot_id(), "cpu", 0, {})
+        database.heartbeat(time.time() - 3_600)
+        database.add_event(EventRow(attempt, 0, kind, "", time.time() - 3_600))
+
+
+def test_an_answer_comes_back(run: RunDirectory) -> None:
+    launch(run)
+    assert send(run, "status").status == "running"
+    assert send(run, "sample", prompt="We must\nfight").text == "We must\nfight"
+
+
+def test_a_refusal_is_an_error_with_its_hint(run: RunDirectory) -> None:
+    launch(run)
+    with pytest.raises(RunStateError, match="the disk is full") as caught:
+        send(run, "checkpoint")
+    assert caught.value.hint == "free some"
+
+
+def test_a_worker_that_dies_over_a_command_is_told(run: RunDirectory) -> None:
+    launch(run)
+    with pytest.raises(WorkerError, match="exited before it answered evaluate"):
+        send(run, "evaluate")
+
+
+def test_a_worker_that_does_not_answer_is_not_waited_for_for_ever(run: RunDirectory) -> None:
+    launch(run)
+    with pytest.raises(WorkerError, match=r"did not answer snapshot within 0 s"):
+        send(run, "snapshot", timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        ("stopped", "rnnlm-tui resume plain-otter"),
+        ("running", "rnnlm-tui resume plain-otter"),
+        ("finished", ""),
+    ],
+)
+def test_a_run_without_a_worker_is_told_with_its_status(
+    run: RunDirectory, kind: EventKind, hint: str
+) -> None:
+    ended(run, kind)
+    status = {"running": "crashed"}.get(kind, kind)
+    with pytest.raises(
+        RunStateError, match=rf"plain-otter is not running \(status {status}\)"
+    ) as caught:
+        send(run, "pause")
+    assert caught.value.hint == hint
+
+
+def test_a_setting_out_of_range_never_leaves_this_process(run: RunDirectory) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
+        send(run, "set", path="optimizer.learning_rate", value=2.0)
+    with pytest.raises(InputError, match="can't be changed while a run trains") as caught:
+        send(run, "set", path="evaluation.evry", value=3)
+    assert '"evaluation.every"' in caught.value.hint
+    with pytest.raises(InputError, match="can't be changed while a run trains"):
+        send(run, "set")
+
+
+def test_a_prompt_too_long_for_a_line_is_refused(run: RunDirectory) -> None:
+    with pytest.raises(InputError, match="longer than 65,536 bytes"):
+        send(run, "sample", prompt="\x01" * 20_000)
+
+
+def test_a_paused_run_is_resumed_by_the_verb(run: RunDirectory) -> None:
+    pid = launch(run)
+    send(run, "pause")
+    assert resume(run) == pid
+
+
+def test_a_stopped_run_is_resumed_by_a_new_attempt(run: RunDirectory) -> None:
+    launch(run)
+    send(run, "stop")
+    pid = resume(run)
+    assert read_lock(run.lock_path).pid == pid
+    assert summarize(run).attempt == 2
+
+
+def test_a_running_run_is_not_resumed(run: RunDirectory) -> None:
+    launch(run)
+    with pytest.raises(RunStateError, match="plain-otter is already running"):
+        resume(run)
+
+
+def test_a_finished_run_is_not_resumed_and_says_what_to_do(run: RunDirectory) -> None:
+    ended(run, "finished")
+    with pytest.raises(RunStateError, match="plain-otter is finished") as caught:
+        resume(run)
+    assert (
+        caught.value.hint
+        == "to start a new run from its weights: rnnlm-tui train --from plain-otter@last"
+    )
+
+
+def test_a_run_of_another_host_is_resumed_there(run: RunDirectory) -> None:
+    ended(run, "running", host="elsewhere")
+    with pytest.raises(RunStateError, match="last seen on another host"):
+        resume(run)
+
+
+def test_a_worker_is_found_where_it_says_that_it_listens(run: RunDirectory, tmp_path: Path) -> None:
+    launch(run)
+    elsewhere = tmp_path / "s"
+    run.socket_path.rename(elsewhere)
+    with RunDatabase(run.database_path) as database:
+        database.set_meta("socket", str(elsewhere))
+    assert send(run, "status").status == "running"
+
+
+def test_a_run_whose_database_is_damaged_can_still_be_steered(run: RunDirectory) -> None:
+    launch(run)
+    run.database_path.unlink()
+    run.database_path.write_bytes(b"this was a database" * 1_000)
+    assert send(run, "status").status == "running"

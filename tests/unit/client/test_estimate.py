@@ -1,0 +1,323 @@
+"""What a config would take, from files alone."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui import __version__
+from rnnlm_tui.client.estimate import estimate, memory_warning, smaller_batch_words
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.schema.estimates import flops_per_token, memory_parts, memory_shape
+from rnnlm_tui.schema.metrics import StepRow
+from rnnlm_tui.schema.presets import PRESETS, preset
+from rnnlm_tui.schema.protocol import Calibration
+from rnnlm_tui.store.corpora import add_calibration
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.host import usable_cores
+from rnnlm_tui.system.locks import boot_id, host_name
+from rnnlm_tui.system.machine import describe_machine
+
+
+def prepare(home: Path, config: RunConfig, *, tokens: int, vocab_size: int) -> None:
+    """Leave the manifest of a prepared corpus."""
+    facts = SplitFacts(documents=1, sentences=tokens // 20, tokens=tokens, bytes=4 * tokens)
+    manifest = CorpusManifest(
+        hash="ab" * 32,
+        corpus=config.corpus,
+        tokenizer=config.tokenizer,
+        title="a text",
+        source_hash="cd" * 32,
+        vocab_size=vocab_size,
+        token_dtype="uint16",
+        eos_id=1,
+        pad_id=0,
+        eos_text=" ",
+        splits={"train": facts, "validation": facts, "test": facts},
+        bigram={"test.stream.0": math.log(73.0)},
+        created=time.time(),
+    )
+    folder = home / "corpora" / manifest.hash[:16]
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+
+
+def test_the_book_has_its_number_of_parameters() -> None:
+    found = estimate(preset("book"))
+    assert found.parameters.total == 8_292_619
+    assert (found.vocab_size, found.vocab_exact) == (32_011, True)
+    assert found.start_loss == pytest.approx(math.log(32_011))
+    assert found.checkpoint_bytes == 12 * 8_292_619
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_can_be_estimated_before_its_text_is_there(name: str) -> None:
+    config = PRESETS[name]
+    found = estimate(config)
+    assert found.vocab_size == config.tokenizer.vocab_size
+    assert (
+        found.memory_bytes > found.checkpoint_bytes >= 4 * found.parameters.total
+    )  # SGD has no moments to save
+    assert found.disk_bytes >= found.checkpoint_bytes
+
+
+def test_without_a_corpus_steps_are_known_only_where_the_config_says() -> None:
+    found = estimate(RunConfig())
+    assert (
+        found.train_tokens,
+        found.steps_per_epoch,
+        found.steps,
+        found.seconds,
+        found.calibrated_by,
+    ) == (None, None, None, None, None)
+    assert estimate(RunConfig(training=TrainingConfig(max_steps=300))).steps == 300
+
+
+def test_the_news_sentences_are_counted_before_they_are_fetched(home: Path) -> None:
+    book = preset("book")
+    found = estimate(
+        book.model_copy(update={"training": book.training.model_copy(update={"device": "cpu"})})
+    )
+    assert (found.steps_per_epoch, found.steps, found.train_tokens) == (171_804, 171_804, None)
+    assert found.memory.corpus == 12 * 21_990_841
+    larger = book.training.model_copy(update={"device": "cpu", "batch_size": 1_000, "epochs": 2})
+    assert estimate(book.model_copy(update={"training": larger})).steps == 2 * 21_991
+    stream = book.training.model_copy(update={"device": "cpu", "data_mode": "stream"})
+    assert estimate(book.model_copy(update={"training": stream})).steps is None, (
+        "its tokens are not known"
+    )
+    assert not home.exists()
+
+
+def test_the_news_time_is_known_as_soon_as_this_machine_has_shown_its_speed(home: Path) -> None:
+    book = preset("book")
+    config = book.model_copy(
+        update={"training": book.training.model_copy(update={"device": "cpu"})}
+    )
+    keep_probe(config, flops_per_step=128 * 29 * flops_per_token(book.model, 32_011))
+    assert estimate(config).seconds == pytest.approx(171_804 * 0.1)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "expected"),
+    [
+        (TokenizerConfig(kind="byte"), (258, True)),
+        (TokenizerConfig(kind="byte", end_of_sentence=False), (257, True)),
+        (TokenizerConfig(kind="word", vocab_size=900), (900, False)),
+    ],
+)
+def test_a_vocabulary_is_exact_or_an_upper_bound(
+    tokenizer: TokenizerConfig, expected: tuple[int, bool]
+) -> None:
+    found = estimate(RunConfig(tokenizer=tokenizer))
+    assert (found.vocab_size, found.vocab_exact) == expected
+
+
+def test_a_prepared_corpus_gives_steps_and_the_baseline(home: Path) -> None:
+    config = RunConfig(
+        corpus=CorpusConfig(source="python-docs"),
+        training=TrainingConfig(epochs=8, batch_size=20, bptt=35),
+    )
+    prepare(home, config, tokens=70_001, vocab_size=2_000)
+    found = estimate(config)
+    assert (found.train_tokens, found.vocab_size, found.vocab_exact) == (70_001, 2_000, True)
+    assert (found.steps_per_epoch, found.steps) == (100, 800)
+    assert found.baseline_perplexity == pytest.approx(73.0)
+    assert found.seconds is None
+
+
+def test_the_newest_run_of_this_host_tells_the_time(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300))
+    run = create_run(config, "plain-otter")
+    with RunDatabase(run.database_path) as database:
+        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+        database.add_steps(
+            [
+                StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0)
+                for step in range(1, 121)
+            ]
+        )
+        database.set_meta("vocab_size", "1000")
+    found = estimate(config)
+    expected = (
+        300
+        * 700
+        * flops_per_token(config.model, 2_048)
+        / (7_000 * flops_per_token(config.model, 1_000))
+    )
+    assert (found.calibrated_by, found.calibrated_run) == ("run", "plain-otter")
+    assert found.seconds == pytest.approx(expected)
+
+
+def test_a_run_of_another_size_tells_nothing_and_among_like_runs_the_newest_counts(
+    home: Path,
+) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300))
+    for age, (name, tokens) in enumerate(
+        [("old-otter", 700), ("like-otter", 800), ("tiny-otter", 40)]
+    ):
+        run = create_run(config, name)
+        with RunDatabase(run.database_path) as database:
+            attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+            database.add_steps(
+                [
+                    StepRow(
+                        attempt, step, step * tokens, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0
+                    )
+                    for step in range(1, 121)
+                ]
+            )
+            database.set_meta("vocab_size", "2048")
+        os.utime(run.config_path, (1e9 + age, 1e9 + age))
+    assert estimate(config).calibrated_run == "like-otter"
+    small = RunConfig(training=TrainingConfig(max_steps=300, batch_size=1))
+    assert estimate(small).calibrated_run == "tiny-otter"
+    huge = RunConfig(training=TrainingConfig(max_steps=300, batch_size=2_000))
+    assert (estimate(huge).calibrated_by, estimate(huge).seconds) == (None, None)
+
+
+def test_runs_of_another_host_or_of_a_few_steps_tell_nothing(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300))
+    for name, host, steps in [("far-otter", "elsewhere", 120), ("short-otter", host_name(), 20)]:
+        with RunDatabase(create_run(config, name).database_path) as database:
+            attempt = database.begin_attempt(1, host, boot_id(), "cpu", 0, {})
+            database.add_steps(
+                [
+                    StepRow(
+                        attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0
+                    )
+                    for step in range(1, steps + 1)
+                ]
+            )
+            database.set_meta("vocab_size", "1000")
+    assert estimate(config).seconds is None
+
+
+def test_the_machine_is_described_before_the_home_exists(home: Path) -> None:
+    machine = describe_machine(home)
+    assert machine.host == host_name()
+    assert 0 < machine.memory_free <= machine.memory_total
+    assert machine.cpu_count >= 1
+    assert machine.disk_free > 0
+    assert not home.exists()
+
+
+def test_a_run_whose_facts_are_damaged_tells_nothing(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300))
+    with RunDatabase(create_run(config, "odd-otter").database_path) as database:
+        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+        database.add_steps(
+            [
+                StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0)
+                for step in range(1, 121)
+            ]
+        )
+        database.set_meta("vocab_size", "many")
+    assert estimate(config).seconds is None
+
+
+def keep_probe(config: RunConfig, **changes: object) -> Calibration:
+    """Leave what a probe of the config on this machine has found: a tenth of a second and 5 MB
+    beyond the arithmetic."""
+    training = config.training
+    parts = memory_parts(config, 2_048)
+    facts: dict[str, object] = {
+        "host": host_name(), "device": "cpu", "device_name": "cpu", "threads": training.threads or usable_cores(), "shape": memory_shape(config, 2_048, 0), "steps": 20,
+        "flops_per_step": training.batch_size * training.bptt * flops_per_token(config.model, 2_048), "step_seconds": 0.1, "tokens_per_second": 7_000.0,
+        "memory_bytes": parts.total + 5_000_000, "process_bytes": parts.process, "versions": {"rnnlm_tui": __version__}, "time": 1.0,
+    }  # fmt: skip
+    calibration = Calibration.model_validate({**facts, **changes})
+    add_calibration(calibration)
+    return calibration
+
+
+def test_a_probe_of_this_very_shape_tells_time_and_memory(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
+    probe = keep_probe(config)
+    found = estimate(config)
+    assert (found.calibrated_by, found.calibrated_run) == ("probe", None)
+    assert found.seconds == pytest.approx(300 * 0.1)
+    assert (found.memory_measured, found.memory_bytes, found.memory.total) == (
+        True,
+        probe.memory_bytes,
+        probe.memory_bytes - 5_000_000,
+    )
+    wider = estimate(RunConfig(training=TrainingConfig(max_steps=300, device="cpu", batch_size=30)))
+    assert (wider.calibrated_by, wider.memory_measured, wider.memory_bytes) == (
+        "probe",
+        False,
+        wider.memory.total,
+    )
+    assert wider.seconds == pytest.approx(300 * 0.15)
+
+
+def test_of_runs_and_probes_the_one_most_like_the_config_tells_the_time(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
+    with RunDatabase(create_run(config, "plain-otter").database_path) as database:
+        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+        database.add_steps(
+            [
+                StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.2, 2.0)
+                for step in range(1, 121)
+            ]
+        )
+        database.set_meta("vocab_size", "2048")
+    keep_probe(RunConfig(training=TrainingConfig(batch_size=60, device="cpu")))
+    assert estimate(config).calibrated_run == "plain-otter"
+    larger = RunConfig(training=TrainingConfig(max_steps=300, device="cpu", batch_size=50))
+    assert estimate(larger).calibrated_by == "probe"
+    keep_probe(config, time=1.0)
+    assert estimate(config).calibrated_run == "plain-otter", "of two that are as like, the newer"
+    keep_probe(config, time=3.0)
+    assert estimate(config).calibrated_by == "probe"
+
+
+@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"device": "cuda"}])
+def test_a_probe_of_another_machine_or_device_tells_nothing(
+    home: Path, changes: dict[str, object]
+) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
+    keep_probe(config, **changes)
+    found = estimate(config)
+    assert (found.calibrated_by, found.seconds, found.memory_measured) == (None, None, False)
+
+
+@pytest.mark.parametrize("changes", [{"threads": 1_000}, {"versions": {"rnnlm_tui": "0.0.0"}}])
+def test_memory_measured_under_another_version_or_number_of_threads_is_not_taken_for_this(
+    home: Path, changes: dict[str, object]
+) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
+    keep_probe(config, **changes)
+    assert not estimate(config).memory_measured
+
+
+def test_what_does_not_fit_is_warned_of_with_the_batch_that_does(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(training=TrainingConfig(device="cpu", batch_size=1_000))
+    room = memory_parts(
+        RunConfig(training=TrainingConfig(device="cpu", batch_size=300)), 2_048
+    ).total
+    monkeypatch.setattr("rnnlm_tui.client.estimate.free_training_memory", lambda _device: room)
+    found = estimate(config)
+    assert (found.too_large, found.largest_fitting_batch) == (True, 300)
+    assert "batch_size = 300 should fit" in str(memory_warning(found))
+    assert smaller_batch_words(config, found) == "batch_size = 300 should fit"
+    fits = estimate(RunConfig(training=TrainingConfig(device="cpu")))
+    assert (fits.too_large, fits.largest_fitting_batch, memory_warning(fits)) == (False, None, None)
+    assert smaller_batch_words(RunConfig(), fits) == "training.batch_size = 10 needs less"
+
+
+def test_a_model_that_fits_with_no_batch_is_told_to_be_smaller(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.estimate.free_training_memory", lambda _device: 1_000_000)
+    found = estimate(RunConfig())
+    assert (found.too_large, found.largest_fitting_batch) == (True, None)
+    assert "a smaller model or vocabulary" in str(memory_warning(found))

@@ -1,0 +1,130 @@
+"""Launching: a worker in a session of its own, with its output in the log; or the reason why there
+is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rnnlm_tui.client.launch import NICENESS, NICENESS_VARIABLE, launch
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.trash import delete_run
+from rnnlm_tui.system.locks import RunLock, read_lock
+
+
+def test_it_returns_when_the_attempt_shows(run: RunDirectory) -> None:
+    pid = launch(run)
+    state = read_lock(run.lock_path)
+    assert (state.held, state.pid) == (True, pid)
+    with RunReader(run) as reader:
+        assert reader.attempts()[-1].pid == pid
+        assert reader.last_state() is not None
+
+
+def test_the_worker_is_in_a_session_of_its_own(run: RunDirectory) -> None:
+    pid = launch(run)
+    assert os.getsid(pid) == pid
+    assert os.getsid(pid) != os.getsid(0)
+
+
+def weight_of(pid: int) -> tuple[int, str]:
+    """Niceness of a process and, where Linux has it, of its session."""
+    group = Path(f"/proc/{pid}/autogroup")
+    return os.getpriority(os.PRIO_PROCESS, pid), group.read_text().rpartition(" ")[
+        2
+    ].strip() if group.exists() else ""
+
+
+def test_training_gives_way_to_whoever_looks_on(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(NICENESS_VARIABLE)
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    niceness, of_session = weight_of(launch(run))
+    assert niceness == max(before, NICENESS)
+    assert of_session in (str(NICENESS), "")
+
+
+@pytest.mark.parametrize("wanted", [0, 12, 19])
+def test_how_far_training_gives_way_is_a_setting(
+    wanted: int, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NICENESS_VARIABLE, str(wanted))
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    niceness, of_session = weight_of(launch(run))
+    assert niceness == max(before, wanted)
+    assert of_session in (str(wanted), "")
+
+
+@pytest.mark.parametrize("text", ["-1", "20", "1.5", "low", "٣", "9" * 5_000, "\x1b[31m"])
+def test_what_is_no_niceness_is_refused_before_anything_starts(
+    text: str, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NICENESS_VARIABLE, text)
+    with pytest.raises(
+        InputError, match=r"RNNLM_TUI_NICENESS is .*, must be a whole number from 0 to 19"
+    ) as caught:
+        launch(run)
+    assert "\x1b" not in caught.value.message
+    assert not run.log_path.exists()
+
+
+def test_torch_threads_are_told_not_to_spin_unless_the_user_says_otherwise(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    launch(run)
+    with RunReader(run) as reader:
+        assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": "1000"}
+
+
+def test_a_users_own_setting_stays(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    launch(run)
+    with RunReader(run) as reader:
+        assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": "7"}
+
+
+def test_a_run_that_is_held_is_refused_with_pid_and_time(run: RunDirectory) -> None:
+    with (
+        RunLock(run.lock_path),
+        pytest.raises(
+            RunStateError, match=rf"plain-otter is running as pid {os.getpid()} since \d{{4}}-"
+        ),
+    ):
+        launch(run)
+
+
+def test_a_run_that_is_deleted_while_its_worker_starts_is_told(
+    run: RunDirectory, fake_worker: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_worker("dies")
+    started = subprocess.Popen
+
+    def deleted_meanwhile(*arguments: Any, **more: Any) -> Any:
+        process = started(*arguments, **more)
+        delete_run(run)
+        return process
+
+    monkeypatch.setattr("rnnlm_tui.client.launch.subprocess.Popen", deleted_meanwhile)
+    with pytest.raises(StorageError, match="plain-otter is gone: it was removed or moved"):
+        launch(run)
+
+
+def test_a_worker_that_dies_at_its_start_is_told_with_its_last_words(
+    run: RunDirectory, fake_worker: Callable[[str], None]
+) -> None:
+    run.log_path.write_text("words of an earlier life\n")
+    fake_worker("dies")
+    with pytest.raises(WorkerError, match="ImportError: libtorch is missing") as caught:
+        launch(run)
+    assert "earlier life" not in caught.value.message
+    assert str(run.log_path) in caught.value.hint
+    assert run.log_path.read_text().startswith("words of an earlier life\n")

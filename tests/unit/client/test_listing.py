@@ -1,0 +1,301 @@
+"""The list of runs: what has ended is read once and kept, and nothing that is kept is ever stale or
+in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.client.listing import RunList, listed_runs
+from rnnlm_tui.client.monitor import RunMonitor, summary_or_problem
+from rnnlm_tui.schema.metrics import EventRow, StepRow
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.labels import RunLabels, write_labels
+from rnnlm_tui.store.paths import RunDirectory, summaries_file
+from rnnlm_tui.store.retention import pin_checkpoint
+from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run
+from rnnlm_tui.store.trash import delete_run, list_trash, restore_run
+from rnnlm_tui.system.locks import RunLock
+from tests.fakes.long_run import build, build_many, make_older
+
+OPENED: list[str] = []
+"""Every file that anything opens while the test looks."""
+_watching = False
+
+
+def _see(event: str, arguments: tuple[object, ...]) -> None:
+    if _watching and event in ("open", "sqlite3.connect") and not isinstance(arguments[0], int):
+        OPENED.append(str(arguments[0]))
+
+
+sys.addaudithook(_see)
+
+
+def opened_by(work: Callable[[], object]) -> list[str]:
+    """The files that this opens."""
+    global _watching
+    OPENED.clear()
+    _watching = True
+    try:
+        work()
+    finally:
+        _watching = False
+    return list(OPENED)
+
+
+def truth() -> list[str]:
+    """What the runs' own files say now, NaN by its name."""
+    return [repr(summary_or_problem(run)) for run in list_runs()]
+
+
+def listed() -> list[str]:
+    """What a process that has just started lists."""
+    runs = RunList()
+    try:
+        return [repr(summary) for summary in runs.look()]
+    finally:
+        runs.close()
+
+
+@pytest.fixture
+def runs() -> list[RunDirectory]:
+    """Three runs that ended a minute ago or earlier, and are kept."""
+    made = build_many(3, 1_000)
+    assert listed() == truth()
+    assert summaries_file().exists()
+    return made
+
+
+def test_a_second_listing_opens_one_file_however_many_runs_there_are(
+    runs: list[RunDirectory],
+) -> None:
+    assert opened_by(lambda: RunList().look()) == [str(summaries_file())]
+    assert not [path for path in opened_by(listed_runs) if "/runs/" in path]
+
+
+def test_what_is_kept_is_what_the_runs_say_numbers_that_are_none_as_well() -> None:
+    run = build("odd-otter", 1_000)
+    with RunDatabase(run.database_path) as database:
+        database.add_steps(
+            [
+                StepRow(2, step, 1, 1.0, float("nan"), float("inf"), 1e-3, 1.0, 50.0, 1.0)
+                for step in range(1_001, 1_200)
+            ]
+        )
+        database.add_event(EventRow(2, 1_199, "failed", "losses are no numbers", 2.0))
+    make_older(run)
+    assert "nan" in truth()[0] or "inf" in truth()[0]
+    assert listed() == truth()
+    assert listed() == truth()
+
+
+def rename(run: RunDirectory) -> None:
+    rename_run(run, "other-otter")
+
+
+def delete(run: RunDirectory) -> None:
+    delete_run(run)
+
+
+def delete_and_restore(run: RunDirectory) -> None:
+    delete_run(run)
+    restore_run(list_trash()[0])
+
+
+def replace_by_another(run: RunDirectory) -> None:
+    found = run.config_path.stat()
+    delete_run(run)
+    create_run(DEMO, run.name)
+    os.utime(run.config_path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def swap_names(run: RunDirectory) -> None:
+    other = find_run("otter-0002")
+    name = run.name
+    moved = rename_run(run, "for-a-moment")
+    rename_run(other, name)
+    rename_run(moved, other.name)
+
+
+def say_something(run: RunDirectory) -> None:
+    write_labels(run, RunLabels(("paper",), "worth a second look", pinned=True))
+
+
+def pin_newest(run: RunDirectory) -> None:
+    assert pin_checkpoint(run, 1_000)
+
+
+def begin_again(run: RunDirectory) -> None:
+    with RunLock(run.lock_path), RunDatabase(run.database_path) as database:
+        database.begin_attempt(3, "box", "boot", "cpu", 1_000, {})
+        database.add_event(EventRow(3, 1_000, "resumed", "from step 1,000", time.time()))
+
+
+def lose_the_database(run: RunDirectory) -> None:
+    run.database_path.write_bytes(b"damaged" * 1_000)
+
+
+CHANGES = (
+    rename,
+    delete,
+    delete_and_restore,
+    replace_by_another,
+    swap_names,
+    say_something,
+    pin_newest,
+    begin_again,
+    lose_the_database,
+)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_happens_to_a_run_is_listed_at_once(
+    change: Callable[[RunDirectory], None], runs: list[RunDirectory]
+) -> None:
+    open_list = RunList()
+    before = [repr(summary) for summary in open_list.look()]
+    change(runs[1])
+    assert listed() == truth()
+    assert [repr(summary) for summary in open_list.look()] == truth()
+    assert change is delete_and_restore or before != truth()
+
+
+def test_a_run_that_is_resumed_is_listed_as_it_is_while_it_goes_on_and_after(
+    runs: list[RunDirectory],
+) -> None:
+    run = runs[1]
+    with RunLock(run.lock_path), RunDatabase(run.database_path) as database:
+        database.begin_attempt(3, "box", "boot", "cpu", 1_000, {})
+        database.add_event(EventRow(3, 1_000, "running", "", time.time()))
+        database.heartbeat(time.time())
+        assert "running" in {summary.status for summary in RunList().look()}
+        database.add_event(EventRow(3, 1_000, "finished", "", time.time()))
+    assert listed() == truth()
+    make_older(run)
+    assert listed() == truth()
+    assert listed() == truth()
+
+
+def test_a_change_in_the_moment_after_a_look_is_seen_though_size_and_time_are_the_same(
+    runs: list[RunDirectory],
+) -> None:
+    run = runs[1]
+    say_something(run)
+    known = RunList()
+    known.look()
+    path = run.path / "labels.json"
+    found = path.stat()
+    path.write_text(path.read_text().replace("second", "fourth"))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert [summary.note for summary in known.look() if summary.run == run.name] == [
+        "worth a fourth look"
+    ]
+    assert listed() == truth()
+
+
+def test_what_depends_on_the_clock_or_the_host_is_not_kept() -> None:
+    run = build("dead-otter", 1_000, ended=False)
+    make_older(run)
+    assert [summary.status for summary in RunList().look()] == ["crashed"]
+    assert not summaries_file().exists()
+
+
+def odd_contents() -> list[bytes]:
+    """Files that no version of the program wrote, and its own with parts changed, cut or
+    doubled."""
+    draw, own = random.Random(11), summaries_file().read_bytes()
+    head, _, content = own.partition(b"\n")
+    found = [
+        b"",
+        b"\n",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff" * 99,
+        head,
+        head + b"\n",
+        content,
+        own[:-1],
+        own + own,
+        own.replace(b"finished", b"failed"),
+        b"[" * 100_000,
+    ]
+    values: tuple[object, ...] = (
+        None,
+        True,
+        0,
+        -1,
+        1e400,
+        "",
+        "\ud800",
+        [],
+        {},
+        [[1, 2]],
+        {"otter-0000": [[], {}]},
+        {"otter-0000": 7},
+        {"": [[[0, 0, 0]], {"run": ""}]},
+    )
+    found += [head + b"\n" + json.dumps(value).encode() for value in values]
+    for _ in range(80):
+        changed = bytearray(own)
+        for _ in range(draw.choice((1, 1, 1, 5, 50))):
+            changed[draw.randrange(len(changed))] = draw.randrange(256)
+        found.append(bytes(changed[: draw.choice((len(changed), draw.randrange(len(changed))))]))
+    return found
+
+
+def test_no_content_of_the_kept_figures_changes_or_breaks_a_list(
+    runs: list[RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, contents = truth(), odd_contents()
+    known = {run.name: summary_or_problem(run) for run in runs}
+    monkeypatch.setattr(
+        RunMonitor, "summary", lambda monitor: known[monitor.run.name]
+    )  # read from the runs, but quicker
+    for content in contents:
+        summaries_file().write_bytes(content)
+        assert listed() == expected
+        assert opened_by(lambda: RunList().look()) == [str(summaries_file())], "it was written anew"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link", "unreadable", "read-only home"])
+def test_where_figures_can_not_be_kept_the_runs_are_read(
+    kind: str, runs: list[RunDirectory], tmp_path: Path
+) -> None:
+    path = summaries_file()
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        (path / "below").mkdir(parents=True)
+    elif kind == "link":
+        (tmp_path / "elsewhere").write_text("untouched")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "unreadable":
+        path.touch(mode=0)
+    else:
+        path.parent.chmod(0o500)
+    try:
+        assert listed() == truth()
+    finally:
+        with suppress(OSError):
+            path.parent.chmod(0o700)
+    assert kind != "link" or (tmp_path / "elsewhere").read_text() == "untouched"
+
+
+def test_an_empty_home_stays_empty(home: Path) -> None:
+    assert RunList().look() == []
+    assert not home.exists()
+
+
+def test_the_kept_figures_are_their_owners_alone(runs: list[RunDirectory]) -> None:
+    assert summaries_file().stat().st_mode & 0o077 == 0

@@ -1,0 +1,58 @@
+"""The run of very many steps that other tests open is one that a worker could have left, and
+reading it costs what is shown of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from rnnlm_tui.client.monitor import RunMonitor, summarize
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.recovery import check_database
+from tests.fakes.long_run import EVERY, REDONE, STEPS_A_SECOND, build, train_on
+
+STEPS = 6_000
+
+
+@pytest.fixture
+def long_run(home: object) -> RunDirectory:
+    return build("long-haul", STEPS)
+
+
+def test_it_is_a_whole_database_of_a_finished_run(long_run: RunDirectory) -> None:
+    assert check_database(long_run) is None
+    summary = summarize(long_run)
+    assert (summary.status, summary.step, summary.attempt, summary.checkpoints.count) == (
+        "finished",
+        STEPS,
+        2,
+        12,
+    )
+    assert summary.checkpoints.best == min(
+        range(EVERY, STEPS + 1, EVERY),
+        key=lambda step: [
+            row.loss for row in RunReader(long_run).evaluations() if row.step == step
+        ],
+    )
+    with RunReader(long_run) as reader:
+        assert [row.step for row in reader.steps_since()] == list(range(1, STEPS + 1))
+        assert len(reader.machine()) == STEPS // STEPS_A_SECOND + 1
+    with closing(sqlite3.connect(long_run.database_path)) as connection:
+        assert connection.execute("SELECT count(*) FROM steps WHERE superseded = 1").fetchone() == (
+            REDONE,
+        )
+        assert connection.execute(
+            "SELECT count(*), sum(loss_n + nonfinite_rows) FROM rollups"
+        ).fetchone() == (6, STEPS)
+
+
+def test_it_can_be_trained_on_by_a_living_worker(home: object) -> None:
+    run = build("long-haul", STEPS, ended=False)
+    assert summarize(run).status == "crashed"
+    monitor = RunMonitor(run)
+    assert monitor.snapshot().summary.step == STEPS
+    train_on(run, seconds=0.4)
+    assert monitor.snapshot().summary.step > STEPS

@@ -1,0 +1,50 @@
+"""Others on the cores are told when they take some from a run's threads, and only then."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.client.summary import READINGS, others_cores
+from rnnlm_tui.schema.metrics import HardwareRow
+
+
+def reading(busy: float, own: float) -> HardwareRow:
+    return HardwareRow(0.0, busy, own, 1, 2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("busy", "own", "cores", "threads", "held"),
+    [
+        (100.0, 50.0, 2, 2, 1.0),
+        (100.0, 98.0, 2, 2, None),
+        (100.0, 86.0, 2, 2, None),  # 0.28 of a core
+        (100.0, 80.0, 2, 2, 0.4),
+        (100.0, 50.0, 2, 1, None),  # the other core is free for others
+        (60.0, 55.0, 16, 16, 0.8),
+        (100.0, 120.0, 2, 2, None),
+    ],
+)
+def test_a_share_over_a_third_of_a_core_is_told(
+    busy: float, own: float, cores: int, threads: int, held: float | None
+) -> None:
+    assert others_cores([reading(busy, own)] * READINGS, cores=cores, threads=threads) == held
+
+
+def test_only_the_last_ten_seconds_count() -> None:
+    assert (
+        others_cores([reading(100, 10)] * 20 + [reading(100, 99)] * READINGS, cores=2, threads=2)
+        is None
+    )
+    assert (
+        others_cores([reading(100, 99)] * 20 + [reading(100, 50)] * READINGS, cores=2, threads=2)
+        == 1.0
+    )
+
+
+def test_a_single_peak_is_no_neighbour() -> None:
+    assert others_cores([reading(100, 99)] * 4 + [reading(100, 60)], cores=2, threads=2) is None
+
+
+def test_a_run_that_has_just_started_says_nothing() -> None:
+    assert others_cores([reading(100, 0)] * 2, cores=2, threads=2) is None
+    assert others_cores([], cores=2, threads=2) is None

@@ -1,0 +1,250 @@
+"""What is refused before a run is created, and what it costs: no torch, no numpy, nothing
+written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.client import preflight
+from rnnlm_tui.client.preflight import (
+    check_before_start,
+    check_corpus,
+    check_device,
+    check_precision,
+    check_tokenizer,
+    with_available_corpus,
+)
+from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
+from rnnlm_tui.schema.config import (
+    CorpusConfig,
+    DataMode,
+    RunConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from rnnlm_tui.schema.presets import PRESETS
+
+TINY = TrainingConfig(batch_size=1)
+
+
+def source(path: Path) -> CorpusConfig:
+    return CorpusConfig(source=str(path))
+
+
+@pytest.mark.parametrize("name", ["presidents", "python-docs", "elman"])
+def test_the_built_in_corpora_are_fine(name: str) -> None:
+    check_before_start(RunConfig(corpus=CorpusConfig(source=name)))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"\n \n\t\n", "empty"),
+        (b"good\nb\xffd\n", "UTF-8"),
+        (b"PK\x03\x04rest", "zip"),
+        (b"\x80\x04\x95rest", "pickle"),
+        (b"a\n", "at most"),
+        (b"text\0with\0zeros\n" * 9, "NUL"),
+    ],
+)
+def test_what_is_no_text_or_too_little_is_refused_by_kind(
+    content: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match=words):
+        check_corpus(source(path), TrainingConfig())
+
+
+def test_a_missing_file_an_empty_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "none.txt", tmp_path / "folder", tmp_path / "pipe"):
+        with pytest.raises(CorpusError):
+            check_corpus(source(path), TINY)
+
+
+def test_a_missing_test_set_is_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"none\.txt"):
+        check_corpus(CorpusConfig(source="elman", test_source=str(tmp_path / "none.txt")), TINY)
+
+
+def test_a_long_text_is_only_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"a line of text\n" * 300_000 + b"\xff\n")
+    monkeypatch.setattr(preflight, "MAX_READ_BYTES", 100_000)
+    check_corpus(source(path), TINY)
+    monkeypatch.setattr(preflight, "MAX_READ_BYTES", 100_000_000)
+    with pytest.raises(CorpusError, match="UTF-8"):
+        check_corpus(source(path), TINY)
+
+
+@pytest.mark.parametrize(
+    ("data_mode", "fits", "needs"),
+    [
+        ("stream", 4, "at most 9 tokens to train on, a batch needs 10"),
+        ("sentences", 1, "at most 0 sentences"),
+    ],
+)
+def test_a_text_whose_training_share_fills_no_batch_is_refused(
+    data_mode: DataMode, fits: int, needs: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("ten bytes\n" if data_mode == "stream" else "one\n")
+    with pytest.raises(CorpusError, match=needs):
+        check_corpus(
+            source(path),
+            TrainingConfig(
+                data_mode=data_mode, batch_size=fits + 1 if data_mode == "stream" else fits
+            ),
+        )
+    path.write_text("ten bytes\n" * 2)
+    check_corpus(source(path), TrainingConfig(data_mode=data_mode, batch_size=fits))
+
+
+def test_a_test_set_of_its_own_leaves_more_to_train_on(tmp_path: Path) -> None:
+    path, test = tmp_path / "text.txt", tmp_path / "test.txt"
+    path.write_text("a\n" * 21)
+    test.write_text("b\n" * 5)
+    with pytest.raises(CorpusError, match="at most 18 sentences to train on, a batch needs 19"):
+        check_corpus(source(path), TrainingConfig(data_mode="sentences", batch_size=19))
+    check_corpus(
+        CorpusConfig(source=str(path), test_source=str(test)),
+        TrainingConfig(data_mode="sentences", batch_size=19),
+    )
+
+
+def test_a_device_of_another_kind_of_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: 0)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    for device in ("cuda", "cuda:3", "mps"):
+        with pytest.raises(DeviceError, match=device):
+            check_device(device)
+    check_device("auto")
+    check_device("cpu")
+
+
+def test_cards_that_are_hidden_are_told_with_what_hides_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: 0)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(DeviceError, match='CUDA_VISIBLE_DEVICES="" leaves none of its cards'):
+        check_device("cuda")
+
+
+def test_a_card_that_this_machine_lacks_is_refused_with_those_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: 2)
+    check_device("cuda")
+    check_device("cuda:1")
+    with pytest.raises(DeviceError, match="it has 2, cuda:0 to cuda:1"):
+        check_device("cuda:2")
+
+
+def test_a_tokenizer_folder_that_is_not_there_is_refused_and_a_hub_name_is_left_to_the_worker(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(TokenizerError, match="tokenizer folder not found"):
+        check_tokenizer(TokenizerConfig(kind="pretrained", name=str(tmp_path / "none")))
+    with pytest.raises(TokenizerError, match=r"neither tokenizer\.json"):
+        check_tokenizer(TokenizerConfig(kind="pretrained", name=str(tmp_path)))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    check_tokenizer(TokenizerConfig(kind="pretrained", name=str(tmp_path)))
+    check_tokenizer(TokenizerConfig(kind="pretrained", name="owner/name"))
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ("train", "no ptb.valid.txt and no ptb.test.txt"),
+        ("train test", "no ptb.valid.txt"),
+        ("train valid", "no ptb.test.txt"),
+    ],
+)
+def test_a_preset_of_the_penn_treebank_wants_all_three_files_and_no_other_preset_does(
+    files: str, words: str, tmp_path: Path
+) -> None:
+    for name in files.split():
+        (tmp_path / f"ptb.{name}.txt").write_text("a b c d\n" * 2_000, encoding="utf-8")
+    config = PRESETS["ptb-small"].model_copy(update={"corpus": source(tmp_path)})
+    with pytest.raises(CorpusError, match=f"^{words} beside ptb.train.txt"):
+        check_before_start(config)
+    check_before_start(config.model_copy(update={"preset": "lstm"}))
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"ptb.{name}.txt").write_text("a b c d\n" * 2_000, encoding="utf-8")
+    check_before_start(config)
+
+
+@pytest.mark.parametrize(
+    ("device", "cards", "said"),
+    [("cpu", 1, "cpu"), ("mps", 1, "mps"), ("auto", 0, "cpu"), ("cuda", 0, "cuda")],
+)
+def test_bf16_layers_are_refused_without_a_card_in_the_engine_s_words(
+    device: str, cards: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: cards)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(
+        DeviceError,
+        match=(
+            f"^training.precision is bf16, which needs a CUDA GPU with bf16; the device is {said}\n"
+        ),
+    ):
+        check_precision(TrainingConfig(precision="bf16", device=device))
+    check_precision(TrainingConfig(device=device))
+
+
+def test_bf16_layers_are_left_to_the_worker_where_a_card_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: 1)
+    for device in ("auto", "cuda", "cuda:0"):
+        check_precision(TrainingConfig(precision="bf16", device=device))
+
+
+def test_the_check_loads_nothing_heavy_and_writes_nothing(home: Path) -> None:
+    code = (
+        "import sys; from rnnlm_tui.schema.config import RunConfig; from rnnlm_tui.client.preflight"
+        " import check_before_start; check_before_start(RunConfig())\nprint(sorted({'torch',"
+        " 'numpy', 'tokenizers', 'pandas'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+        == "[]\n"
+    )
+    assert not home.exists()
+
+
+def test_without_its_package_presidents_gives_way_to_what_every_python_carries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert with_available_corpus(RunConfig()) == RunConfig()
+    monkeypatch.setattr(preflight, "find_spec", lambda _: None)
+    assert with_available_corpus(RunConfig()).corpus.source == "python-docs"
+    assert with_available_corpus(PRESETS["elman"]) == PRESETS["elman"]
+
+
+def test_news_that_is_not_fetched_yet_is_no_obstacle_and_what_lies_there_is_looked_at(
+    home: Path,
+) -> None:
+    check_corpus(CorpusConfig(source="news"), TINY)
+    check_corpus(CorpusConfig(source="elman", test_source="news"), TINY)
+    assert not home.exists()
+    folder = home / "corpora" / "news"
+    folder.mkdir(parents=True)
+    for name in ("train.txt", "test.txt"):
+        (folder / name).write_text("a b c\n", encoding="utf-8")
+    check_corpus(CorpusConfig(source="news"), TINY)

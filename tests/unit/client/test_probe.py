@@ -1,0 +1,117 @@
+"""A probe as its starter sees it, with children that speak the protocol without torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.client.preflight import run_probe
+from rnnlm_tui.errors import (
+    CorpusError,
+    DeviceError,
+    InputError,
+    RnnlmError,
+    StorageError,
+    WorkerError,
+)
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig
+from rnnlm_tui.schema.protocol import ProbeDone, ProbeFailed, ProbeProgress, encode_line
+from rnnlm_tui.store.corpora import load_calibrations
+from tests.unit.store.test_calibration import calibration
+
+CONFIG = RunConfig(corpus=CorpusConfig(source="elman"))
+BEGIN = "import os, signal, sys, time\nsys.stdin.read()\n"
+
+
+def child(script: str) -> list[str]:
+    """A child that reads its config and runs this script."""
+    return [sys.executable, "-c", BEGIN + script]
+
+
+def saying(*messages: ProbeProgress | ProbeDone | ProbeFailed, then: str = "") -> list[str]:
+    """A child that writes these lines."""
+    return child(
+        f"sys.stdout.buffer.write({b''.join(map(encode_line, messages))!r})\nsys.stdout.flush()\n{then}"
+    )
+
+
+def probed(command: list[str], told: list[ProbeProgress] | None = None) -> object:
+    return run_probe(
+        CONFIG, (told if told is not None else []).append, lambda: "take a smaller batch", command
+    )
+
+
+def test_what_a_probe_found_is_kept_for_later(home: Path) -> None:
+    told: list[ProbeProgress] = []
+    command = saying(
+        ProbeProgress(phase="steps", done=1, total=20), ProbeDone(calibration=calibration(20))
+    )
+    assert probed(command, told) == calibration(20)
+    assert [(progress.phase, progress.done) for progress in told] == [("steps", 1)]
+    assert load_calibrations() == [calibration(20)]
+
+
+def test_lines_of_a_library_on_its_output_do_no_harm(home: Path) -> None:
+    noisy = child(
+        "print('a library says"
+        f" hello')\nsys.stdout.flush()\nsys.stdout.buffer.write({encode_line(ProbeDone(calibration=calibration(20)))!r})"
+    )
+    assert probed(noisy) == calibration(20)
+
+
+@pytest.mark.parametrize("kind", [InputError, StorageError, RnnlmError])
+def test_what_a_probe_refuses_is_an_error_of_the_same_kind(
+    home: Path, kind: type[RnnlmError]
+) -> None:
+    with pytest.raises(kind, match="no such text") as caught:
+        probed(
+            saying(ProbeFailed(message="no such text", hint="bring one", exit_code=kind.exit_code))
+        )
+    assert (type(caught.value), caught.value.hint) == (kind, "bring one")
+    assert not (home / "calibration.json").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        saying(ProbeFailed(message="out of memory", exit_code=2, out_of_memory=True)),
+        child("os.kill(os.getpid(), signal.SIGKILL)"),
+    ],
+)
+def test_a_probe_without_enough_memory_says_what_to_try(home: Path, command: list[str]) -> None:
+    with pytest.raises(DeviceError, match="memory") as caught:
+        probed(command)
+    assert caught.value.hint == "take a smaller batch"
+
+
+def test_a_probe_that_dies_leaves_its_last_words(home: Path) -> None:
+    with pytest.raises(WorkerError, match=r"exit code 7.*no torch here"):
+        probed(child("print('no torch here', file=sys.stderr)\nsys.exit(7)"))
+
+
+def test_a_probe_ends_with_whoever_started_it(home: Path) -> None:
+    told: list[int] = []
+
+    def interrupt(progress: ProbeProgress) -> None:
+        told.append(progress.done)
+        raise KeyboardInterrupt
+
+    waiting = """print('{"kind": "progress", "phase": "steps", "done": %d, "total": 0}' % os.getpid(), flush=True)\nsignal.pause()"""
+    with pytest.raises(KeyboardInterrupt):
+        run_probe(CONFIG, interrupt, str, child(waiting))
+    with pytest.raises(ProcessLookupError):
+        os.kill(told[0], 0)
+    assert not (home / "calibration.json").exists()
+
+
+def test_a_text_that_is_not_there_is_refused_before_anything_is_started(home: Path) -> None:
+    with pytest.raises(CorpusError):
+        run_probe(
+            RunConfig(corpus=CorpusConfig(source="/nowhere/text.txt")),
+            lambda _progress: None,
+            str,
+            ["/nowhere/python"],
+        )

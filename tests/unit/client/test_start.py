@@ -1,0 +1,90 @@
+"""A run that its worker refused is taken away again, and no other."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+
+from rnnlm_tui.client.start import (
+    discard_refused,
+    start_run,
+    wait_for_resumed_training,
+    wait_for_training,
+)
+from rnnlm_tui.errors import InputError, RnnlmError, StorageError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import create_run, list_runs
+
+
+def run_that_is(kind: EventKind, *, step: int = 0, exit_code: str = "2") -> RunDirectory:
+    run = create_run(RunConfig(), "plain-otter")
+    with RunDatabase(run.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        database.set_meta("message", "the text is too short")
+        database.set_meta("hint", "take more")
+        database.set_meta("exit_code", exit_code)
+        database.add_event(EventRow(1, step, kind, "", 1_004.0))
+    return run
+
+
+def test_a_run_refused_for_its_input_goes_to_the_trash_with_its_reason() -> None:
+    run = run_that_is("failed")
+    with pytest.raises(InputError, match="the text is too short") as refused:
+        wait_for_training(run, 5.0)
+    assert (refused.value.hint, refused.value.exit_code) == ("take more", 2)
+    assert list_runs() == []
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"kind": "running"},
+        {"kind": "failed", "step": 3},
+        {"kind": "failed", "exit_code": "5"},
+        {"kind": "preparing"},
+    ],
+    ids=lambda given: str(given),
+)
+def test_a_run_that_trains_prepares_or_failed_later_stays_and_a_failure_is_told(
+    run: dict[str, object],
+) -> None:
+    with (
+        pytest.raises(RnnlmError, match="the text is too short")
+        if run["kind"] == "failed"
+        else nullcontext()
+    ):
+        wait_for_training(run_that_is(**run), 0.0)  # type: ignore[arg-type]
+    assert discard_refused(list_runs()[0]) is None
+    assert [found.name for found in list_runs()] == ["plain-otter"]
+
+
+def test_a_refused_resume_is_told_with_its_kind_and_the_run_stays() -> None:
+    run = run_that_is("failed", step=3, exit_code="5")
+    with pytest.raises(StorageError, match="the text is too short") as refused:
+        wait_for_resumed_training(run, 5.0)
+    assert refused.value.hint == "take more"
+    assert list_runs() == [run]
+
+
+@pytest.mark.parametrize("kind", ["resumed", "preparing", "running", "paused"])
+def test_a_resume_that_goes_on_or_takes_its_time_is_no_failure(kind: EventKind) -> None:
+    wait_for_resumed_training(run_that_is(kind), 0.0)
+
+
+def test_wrong_input_creates_no_run() -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        start_run(RunConfig.model_validate({"corpus": {"source": "/nowhere/text.txt"}}))
+    assert list_runs() == []
+
+
+def test_what_is_no_niceness_creates_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNLM_TUI_NICENESS", "high")
+    with pytest.raises(InputError, match="RNNLM_TUI_NICENESS is high"):
+        start_run(
+            RunConfig.model_validate({"corpus": {"source": "elman"}, "training": {"device": "cpu"}})
+        )
+    assert list_runs() == []

@@ -1,0 +1,326 @@
+"""The ETA: steps by their training clock, and the evaluations that are still to come."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from rnnlm_tui.client.remaining import Eta, SteadyEta, estimate_remaining
+from rnnlm_tui.client.summary import Evaluations, RunFacts, read_evaluations, summarize_facts
+from rnnlm_tui.schema.config import EvaluationConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, StepRow
+from rnnlm_tui.store.labels import RunLabels
+
+
+def step(number: int, active: float, wall: float = 0.0) -> StepRow:
+    return StepRow(1, number, number * 10, number / 100, 3.0, 1.0, 0.01, 100.0, active, wall)
+
+
+def facts(**changes: object) -> RunFacts:
+    known = RunFacts(
+        name="plain-otter",
+        config=RunConfig(evaluation=EvaluationConfig(every=0)),
+        status="running",
+        meta={"max_steps": "200"},
+        attempt=1,
+        started=0.0,
+        pid=1,
+        recent=[step(number, number * 0.5) for number in range(1, 101)],
+        evaluations=Evaluations(),
+        checkpoints=[],
+        last_state=None,
+        progress=None,
+    )
+    return replace(known, **changes)  # type: ignore[arg-type]
+
+
+def test_even_steps_give_their_time_and_no_margin() -> None:
+    eta = estimate_remaining(facts())
+    assert eta is not None
+    assert eta.seconds == pytest.approx(50.0)
+    assert eta.margin == pytest.approx(0.0, abs=1e-9)
+
+
+def test_uneven_steps_give_a_margin() -> None:
+    times = [0.5 if number < 50 else 1.0 for number in range(100)]
+    rows = [step(number + 1, sum(times[: number + 1])) for number in range(100)]
+    eta = estimate_remaining(facts(recent=rows))
+    assert eta is not None
+    assert 0 < eta.margin < eta.seconds
+
+
+def test_a_pause_and_a_jump_of_the_clock_do_not_count() -> None:
+    rows = [
+        step(number, number * 0.5, wall=86_400.0 if number > 50 else 0.0)
+        for number in range(1, 101)
+    ]
+    eta = estimate_remaining(facts(recent=rows))
+    assert eta is not None
+    assert eta.seconds == pytest.approx(50.0)
+
+
+def test_evaluations_to_come_take_what_earlier_ones_took() -> None:
+    config = RunConfig(evaluation=EvaluationConfig(every=40))
+    rows = [
+        EvaluationRow(1, number, "validation", "validation", 3.0, 10, 1.0, 4.0, 0.0)
+        for number in (40, 80)
+    ]
+    eta = estimate_remaining(facts(config=config, evaluations=read_evaluations(rows, "validation")))
+    assert eta is not None
+    assert eta.seconds == pytest.approx(
+        50.0 + 4.0 * (3 + 1)
+    )  # at 120, 160 and 200, and the test set at the end
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"status": "stopped"}, {"status": "preparing"}, {"meta": {}}, {"recent": [step(1, 0.5)]}],
+)
+def test_there_is_no_eta_where_nothing_tells(changes: dict[str, object]) -> None:
+    assert estimate_remaining(facts(**changes)) is None
+
+
+def test_speed_is_tokens_over_training_time() -> None:
+    assert summarize_facts(facts()).tokens_per_second == pytest.approx(20.0)
+    assert summarize_facts(facts(status="paused")).tokens_per_second is None
+    assert summarize_facts(facts(status="finished")).tokens_per_second == pytest.approx(20.0)
+
+
+def test_the_training_loss_is_smoothed_over_finite_steps() -> None:
+    rows = [*facts().recent, replace(step(101, 50.5), loss=float("nan"))]
+    summary = summarize_facts(facts(recent=rows))
+    assert summary.train.loss == 3.0
+    assert "NaN" not in summary.model_dump_json()
+
+
+def evaluated(*losses: float) -> Evaluations:
+    rows = [
+        EvaluationRow(1, 10 * place, "validation", "validation", loss, 10, 1.0, 4.0, 0.0)
+        for place, loss in enumerate(losses, 1)
+    ]
+    return read_evaluations(rows, "validation")
+
+
+@pytest.mark.parametrize(
+    ("losses", "waited"),
+    [
+        ((), 0),
+        ((3.0,), 0),
+        ((3.0, 2.9), 0),
+        ((3.0, 3.0), 1),
+        ((3.0, 2.9, 3.1, 3.2), 2),
+        ((3.0, math.nan, 3.2), 2),
+        ((math.nan,), 1),
+        ((3.0, 3.1, 2.0), 0),
+    ],
+)
+def test_patience_counts_evaluations_since_the_best(losses: tuple[float, ...], waited: int) -> None:
+    config = RunConfig(training=TrainingConfig(patience=5))
+    patience = summarize_facts(facts(config=config, evaluations=evaluated(*losses))).patience
+    assert patience is not None
+    assert (patience.waited, patience.limit) == (waited, 5)
+
+
+def test_without_patience_nothing_is_counted() -> None:
+    assert summarize_facts(facts(evaluations=evaluated(3.0, 3.1))).patience is None
+
+
+def test_a_run_that_ended_for_want_of_progress_says_so() -> None:
+    config = RunConfig(training=TrainingConfig(patience=2))
+    summary = summarize_facts(
+        facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2))
+    )
+    assert (
+        summary.message
+        == "stopped early: 2 evaluations without a better validation loss; best at step 20"
+    )
+    assert (
+        summary.hint
+        == "`rnnlm-tui train --from plain-otter@last --set training.patience=4` starts a new run"
+        " from its last weights with twice the patience"
+    )
+
+
+def test_a_run_that_did_all_its_steps_did_not_end_early_even_if_patience_ended_with_them() -> None:
+    config = RunConfig(training=TrainingConfig(patience=2))
+    whole = facts(
+        status="finished",
+        config=config,
+        evaluations=evaluated(3.0, 2.9, 3.1, 3.2),
+        meta={"max_steps": "100"},
+    )
+    assert (summarize_facts(whole).message, summarize_facts(whole).hint) == (None, None)
+    assert (
+        summarize_facts(
+            facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1))
+        ).message
+        is None
+    )
+
+
+def test_a_run_killed_when_memory_was_short_says_what_it_needed() -> None:
+    message = summarize_facts(
+        facts(status="crashed", meta={"memory_warning": "it needs 9.0 GB and 4.0 GB are free"})
+    ).message
+    assert "it needs 9.0 GB and 4.0 GB are free" in str(message)
+
+
+def test_what_memory_lacks_is_told_while_the_run_prepares() -> None:
+    short = {"memory_warning": "it needs 9.0 GB and 4.0 GB are free"}
+    assert (
+        summarize_facts(facts(status="preparing", meta=short)).message
+        == "it needs 9.0 GB and 4.0 GB are free"
+    )
+    assert summarize_facts(facts(status="running", meta=short)).message is None
+
+
+@pytest.mark.parametrize(
+    ("batch", "saved", "hint"),
+    [
+        ("300", False, "`rnnlm-tui train --config '/my runs/config.toml' --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` restarts from step 0 once more memory is free"),
+        ("300", True, "`rnnlm-tui train --from plain-otter@40 --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` resumes from step 40 once more memory is free"),
+        ("", False, "`rnnlm-tui train --config '/my runs/config.toml' --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less; `rnnlm-tui resume plain-otter` restarts from step 0 once more memory is free"),
+    ],
+)  # fmt: skip
+def test_a_run_that_ended_when_memory_was_short_names_a_run_that_fits(
+    batch: str, saved: bool, hint: str
+) -> None:
+    meta = {"memory_warning": "it needs 9.0 GB and 4.0 GB are free", "memory_batch": batch}
+    kept = (
+        [
+            CheckpointRow(
+                1,
+                40,
+                0.1,
+                400,
+                3.0,
+                None,
+                1_000,
+                "checkpoints/step-000000040",
+                best=False,
+                last=True,
+                time=0.0,
+            )
+        ]
+        if saved
+        else []
+    )
+    for status in ("crashed", "stopped"):
+        assert (
+            summarize_facts(
+                facts(
+                    status=status, meta=meta, config_path="/my runs/config.toml", checkpoints=kept
+                )
+            ).hint
+            == hint
+        )
+
+
+def test_the_shown_time_left_counts_down_by_the_clock_while_estimates_agree_within_their_margin() -> (
+    None
+):
+    steady, noise = SteadyEta(), random.Random(3)
+    shown = [
+        steady.take(Eta(600.0 - 0.5 * tick + noise.uniform(-8, 8), 10.0), 0.5 * tick).seconds
+        for tick in range(200)
+    ]
+    assert all(after < before for before, after in pairwise(shown))
+    assert shown[-1] == pytest.approx(600.0 - 0.5 * 199, abs=20.0)
+
+
+def test_an_estimate_that_was_wrong_is_followed_without_a_jump() -> None:
+    steady = SteadyEta()
+    steady.take(Eta(600.0, 2.0), 0.0)
+    shown = [steady.take(Eta(750.0 - tick, 2.0), float(tick)).seconds for tick in range(1, 60)]
+    assert shown[0] < 625.0
+    assert shown[-1] == pytest.approx(750.0 - 59, abs=5.0)
+
+
+def test_the_spread_stands_still_until_it_is_another() -> None:
+    steady, noise = SteadyEta(), random.Random(5)
+    shown = [
+        steady.take(Eta(600.0 - 0.5 * tick, 10.0 + noise.uniform(-2, 2)), 0.5 * tick).margin
+        for tick in range(200)
+    ]
+    assert len(set(shown)) <= 2
+    later = [
+        steady.take(Eta(500.0 - 0.5 * tick, 30.0), 100.0 + 0.5 * tick).margin for tick in range(200)
+    ]
+    assert later[-1] == pytest.approx(30.0, rel=0.25)
+
+
+def test_after_a_break_the_time_left_begins_anew() -> None:
+    steady = SteadyEta()
+    steady.take(Eta(600.0, 2.0), 0.0)
+    assert steady.take(Eta(60.0, 2.0), 1.0).seconds == 60.0
+    steady.forget()
+    assert steady.take(Eta(62.0, 1.0), 2.0) == Eta(62.0, 1.0)
+
+
+def test_the_speed_is_that_of_the_last_seconds_and_of_fifty_steps_at_least() -> None:
+    quick = [
+        step(number, number * 0.05) for number in range(1, 401)
+    ]  # 200 tokens a second, twenty seconds of them
+    slow = [
+        step(number, quick[-1].active_seconds + (number - 400) * 0.1) for number in range(401, 501)
+    ]
+    assert summarize_facts(facts(recent=[*quick, *slow][-400:])).tokens_per_second == pytest.approx(
+        100.0
+    )
+    assert summarize_facts(facts(recent=[*quick, *slow[:50]])).tokens_per_second == pytest.approx(
+        150.0
+    )
+    long = [
+        step(number, 2.0 * number if number < 75 else 148.0 + 4.0 * (number - 74))
+        for number in range(1, 101)
+    ]
+    assert summarize_facts(facts(recent=long)).tokens_per_second == pytest.approx(
+        490 / (2.0 * 23 + 4.0 * 26)
+    )
+
+
+def test_the_vocabulary_is_known_once_the_corpus_is_prepared() -> None:
+    assert summarize_facts(facts()).model.vocab_size is None
+    assert summarize_facts(facts(meta={"vocab_size": "2048"})).model.vocab_size == 2_048
+
+
+def test_the_speed_of_a_run_that_ended_is_that_of_the_whole_of_it() -> None:
+    quick_at_the_end = [
+        step(number, number * 0.5 if number < 91 else 45.0 + (number - 90) * 0.05)
+        for number in range(1, 101)
+    ]
+    assert summarize_facts(
+        facts(status="finished", recent=quick_at_the_end)
+    ).tokens_per_second == pytest.approx(quick_at_the_end[-1].tokens_seen / 45.5)
+    rebuilt = [replace(row, active_seconds=0.0) for row in quick_at_the_end]
+    assert summarize_facts(facts(status="finished", recent=rebuilt)).tokens_per_second is None
+
+
+def test_the_gradient_norm_is_smoothed_unless_the_newest_is_no_number() -> None:
+    odd = [*facts().recent, replace(step(101, 50.5), grad_norm=50.0)]
+    usual = facts().recent[-1].grad_norm
+    assert summarize_facts(facts(recent=odd)).train.grad_norm == pytest.approx(
+        (49 * usual + 50.0) / 50
+    )
+    assert summarize_facts(
+        facts(recent=[*odd, replace(step(102, 51.0), grad_norm=float("inf"))])
+    ).train.grad_norm == float("inf")
+
+
+def test_a_hint_that_was_written_under_a_former_name_names_the_run_as_it_is_called_now() -> None:
+    meta = {
+        "hint": (
+            "a new run may do better: `rnnlm-tui train --from hot@best --set"
+            " optimizer.learning_rate=0.001`, not with hot-lr@3"
+        )
+    }
+    hint = summarize_facts(
+        facts(status="failed", meta=meta, labels=RunLabels(former_names=("hot",)))
+    ).hint
+    assert hint is not None
+    assert "--from plain-otter@best" in hint
+    assert "hot-lr@3" in hint

@@ -1,0 +1,58 @@
+"""Which settings decide what is prepared."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import effective_settings
+
+BOOK = TokenizerConfig(kind="pretrained", name="owner/name", vocab_size=300)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "tokenizer"),
+    [
+        (CorpusConfig(url="https://other.example/news"), TokenizerConfig()),
+        (CorpusConfig(seed=3, sentences=100), TokenizerConfig()),
+        (CorpusConfig(), TokenizerConfig(name="ignored")),
+    ],
+)
+def test_what_is_never_read_decides_nothing(
+    corpus: CorpusConfig, tokenizer: TokenizerConfig
+) -> None:
+    assert effective_settings(corpus, tokenizer) == effective_settings(
+        CorpusConfig(), TokenizerConfig()
+    )
+
+
+@pytest.mark.parametrize(
+    ("corpus", "tokenizer"),
+    [
+        (CorpusConfig(source="elman"), TokenizerConfig()),
+        (CorpusConfig(lowercase=True), TokenizerConfig()),
+        (CorpusConfig(), TokenizerConfig(vocab_size=300)),
+        (CorpusConfig(), TokenizerConfig(end_of_sentence=False)),
+    ],
+)
+def test_what_is_read_decides(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> None:
+    assert effective_settings(corpus, tokenizer) != effective_settings(
+        CorpusConfig(), TokenizerConfig()
+    )
+
+
+def test_what_one_kind_leaves_aside_another_reads() -> None:
+    elman = CorpusConfig(source="elman")
+    assert effective_settings(elman, BOOK) != effective_settings(
+        elman.model_copy(update={"seed": 3}), BOOK
+    )
+    assert effective_settings(elman, BOOK) != effective_settings(
+        elman, BOOK.model_copy(update={"name": "owner/other"})
+    )
+    assert effective_settings(elman, BOOK) != effective_settings(
+        elman, BOOK.model_copy(update={"vocab_size": 301})
+    ), "a wrong size is told, not passed over"
+    byte = TokenizerConfig(kind="byte")
+    assert effective_settings(elman, byte) == effective_settings(
+        elman, byte.model_copy(update={"vocab_size": 9})
+    )

@@ -1,0 +1,143 @@
+"""The arithmetic of a config, against figures worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui.schema.config import (
+    CheckpointConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from rnnlm_tui.schema.estimates import (
+    checkpoint_bytes,
+    flops_per_token,
+    kept_checkpoints,
+    parameter_count,
+    steps_per_epoch,
+    total_steps,
+)
+from rnnlm_tui.schema.presets import BOOK, DEMO
+
+
+def test_the_book_model_has_its_published_number_of_parameters() -> None:
+    assert parameter_count(BOOK.model, 32_011).total == 8_292_619
+
+
+def test_the_demo_model_counts_its_tied_matrix_once() -> None:
+    count = parameter_count(DEMO.model, 2_048)
+    assert (count.embedding, count.layers, count.output) == (393_216, (73_920, 73_920), 2_048)
+    assert count.total == 543_104
+
+
+def test_a_first_layer_reads_the_embedding_and_later_ones_the_hidden_state() -> None:
+    count = parameter_count(
+        ModelConfig(embedding_dim=3, hidden_size=5, num_layers=3, tie_weights=False), 7
+    )
+    assert count.layers == (3 * 5 + 5 * 5 + 5, 5 * 5 + 5 * 5 + 5, 5 * 5 + 5 * 5 + 5)
+    assert count.embedding == 21
+    assert count.output == 5 * 7 + 7
+
+
+def test_work_a_token_counts_products_and_not_biases() -> None:
+    model = ModelConfig(embedding_dim=3, hidden_size=5, num_layers=1, tie_weights=False)
+    assert flops_per_token(model, 7) == 6 * (3 * 5 + 5 * 5 + 5 * 7)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "steps"),
+    [(2, 1), (21, 1), (701, 1), (702, 1), (721, 2), (701 + 700, 2), (380_320, 544)],
+)
+def test_a_stream_is_cut_into_whole_lanes_and_a_last_short_step(tokens: int, steps: int) -> None:
+    assert steps_per_epoch(DEMO, tokens, 0) == steps
+
+
+def test_sentences_are_cut_into_batches() -> None:
+    assert steps_per_epoch(BOOK, 0, 22_034_911) == 172_148
+    assert steps_per_epoch(BOOK, 0, 1) == 1
+
+
+def test_max_steps_means_exactly_that_many() -> None:
+    assert total_steps(RunConfig(training=TrainingConfig(max_steps=7)), 100) == 7
+    assert total_steps(RunConfig(training=TrainingConfig(epochs=3)), 100) == 300
+
+
+def test_a_checkpoint_holds_weights_and_the_two_moments_of_adamw() -> None:
+    assert checkpoint_bytes(DEMO.model, 2_048) == 12 * 543_104
+    assert checkpoint_bytes(DEMO.model, 2_048, "sgd") == 4 * 543_104
+
+
+def test_gated_layers_have_a_matrix_pair_for_each_gate_and_the_grus_two_biases() -> None:
+    sizes = {"embedding_dim": 3, "hidden_size": 5, "num_layers": 2, "tie_weights": False}
+    lstm, gru = (
+        ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("lstm", "gru")
+    )
+    assert parameter_count(lstm, 7).layers == (4 * (15 + 25 + 5), 4 * (25 + 25 + 5))
+    assert parameter_count(gru, 7).layers == (3 * (15 + 25 + 10), 3 * (25 + 25 + 10))
+    assert flops_per_token(lstm, 7) == 6 * (4 * (15 + 25 + 50) + 35)
+    assert flops_per_token(gru, 7) == 6 * (3 * (15 + 25 + 50) + 35)
+
+
+def test_minimal_cells_have_no_state_to_state_weights() -> None:
+    sizes = {"embedding_dim": 3, "hidden_size": 6, "num_layers": 1, "tie_weights": False}
+    mingru, minlstm = (
+        ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("mingru", "minlstm")
+    )
+    assert parameter_count(mingru, 7).layers == (2 * (18 + 6),)
+    assert parameter_count(minlstm, 7).layers == (3 * (18 + 6),)
+    assert flops_per_token(mingru, 7) == 6 * (2 * 18 + 42)
+
+
+def test_headed_cells_count_their_blocks_and_the_work_of_a_matrix_memory() -> None:
+    sizes = {
+        "embedding_dim": 3,
+        "hidden_size": 6,
+        "num_layers": 1,
+        "num_heads": 2,
+        "tie_weights": False,
+    }
+    slstm, mlstm = (
+        ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("slstm", "mlstm")
+    )
+    assert parameter_count(slstm, 7).layers == (4 * (18 + 6 * 3 + 6),)
+    assert parameter_count(mlstm, 7).layers == (4 * (18 + 6) + 2 * 2 * (3 + 1),)
+    assert flops_per_token(slstm, 7) == 6 * (4 * (18 + 18) + 42)
+    assert flops_per_token(mlstm, 7) == 6 * (4 * 18 + 4 * 3 + 2 * 2 * 9 + 42)
+
+
+@pytest.mark.parametrize(
+    ("saved", "keep_every", "evaluated", "steps", "kept"),
+    [
+        (50, 0, 50, None, 3),
+        (50, 0, 50, 1_000, 3),
+        (50, 0, 50, 60, 2),
+        (50, 200, 50, 1_000, 3 + 5),
+        (50, 70, 50, 1_000, 3 + 2),
+        (0, 0, 0, 1_000, 1),
+        (0, 0, 500, 1_000, 2),
+        (0, 0, 50, 1_000, 3),
+        (50, 0, 20, 60, 3),
+        (1_000, 0, 300, 600, 2),
+        (100, 100, 30, 1_000, 3 + 10),
+        (
+            100,
+            60,
+            30,
+            1_000,
+            3 + 16,
+        ),  # each evaluation at a multiple of 60 may have been the best once
+        (0, 100, 0, 1_000, 1),
+    ],
+)
+def test_checkpoints_that_stay_are_the_newest_the_best_and_those_kept_for_good(
+    saved: int, keep_every: int, evaluated: int, steps: int | None, kept: int
+) -> None:
+    checkpoint = CheckpointConfig(every=saved, keep_last=2, keep_every=keep_every)
+    assert (
+        kept_checkpoints(
+            RunConfig(checkpoint=checkpoint, evaluation=EvaluationConfig(every=evaluated)), steps
+        )
+        == kept
+    )

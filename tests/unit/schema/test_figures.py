@@ -1,0 +1,190 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from rnnlm_tui.schema import formatting
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "text"),
+    [
+        (formatting.count, 3751, "3,751"),
+        (formatting.count, 0, "0"),
+        (formatting.short, 27_612, "27.6k"),
+        (formatting.short, 543_488, "543k"),
+        (formatting.short, 1_234_567, "1.2M"),
+        (formatting.short, 15_000, "15k"),
+        (formatting.short, 999_960, "1M"),
+        (formatting.short, 812, "812"),
+        (formatting.short, 9.96, "9.96"),
+        (formatting.short, 0, "0"),
+        (formatting.figure, 2003.4, "2,003"),
+        (formatting.figure, 443.2, "443"),
+        (formatting.figure, 58.12, "58.1"),
+        (formatting.figure, 3.934, "3.93"),
+        (formatting.figure, 0.41, "0.41"),
+        (formatting.figure, 8.1e-4, "8.1e-4"),
+        (formatting.figure, 99.97, "100"),
+        (formatting.figure, 9.996, "10.0"),
+        (formatting.figure, 0, "0.00"),
+        (formatting.figure, 3.2e9, "3.2e9"),
+        (lambda value: formatting.figure(value, 3), 1.201e36, "1.2e36"),
+        (lambda value: formatting.figure(value, 1), 1_234_567.8, "1,234,567.8"),
+        (formatting.short, 1.201e36, "1.2e36"),
+        (formatting.short, 1.24e12, "1.2T"),
+        (formatting.scientific, 4e-3, "4e-3"),
+        (formatting.scientific, 8.14e-4, "8.1e-4"),
+        (formatting.scientific, 0, "0"),
+        (formatting.percent, 0.789, "79 %"),
+        (formatting.percent, 0.999, "99 %"),
+        (formatting.percent, 1, "100 %"),
+        (formatting.share, 0.12, "12 %"),
+        (formatting.share, 0.002, "0.2 %"),
+        (formatting.share, 0.0094, "0.9 %"),
+        (formatting.share, 0.00004, "0.004 %"),
+        (formatting.share, 1e-9, "1e-7 %"),
+        (formatting.share, 0, "0 %"),
+        (formatting.change, -14.9, "−14.9"),
+        (formatting.change, 0.3, "+0.30"),
+        (formatting.duration, 0, "0 s"),
+        (formatting.duration, 0.42, "0.4 s"),
+        (formatting.duration, 24, "24 s"),
+        (formatting.duration, 59.7, "1 min 00 s"),
+        (formatting.duration, 99, "1 min 39 s"),
+        (formatting.duration, 7500, "2 h 05 min"),
+        (formatting.duration, 273_600, "3 d 04 h"),
+        (formatting.duration, -3, "0 s"),
+        (formatting.about, 125, "≈ 2 min 05 s"),
+        (formatting.age, 3, "now"),
+        (formatting.age, 40, "40 s"),
+        (formatting.age, 301, "5 min"),
+        (formatting.age, 7300, "2 h"),
+        (formatting.age, 90_000, "1 d"),
+        (formatting.gib, 23 * 2**30, "23"),
+        (formatting.memory, 0.6 * 2**30, "0.6 GiB"),
+        (formatting.memory, 50 * 2**20, "50 MiB"),
+        (formatting.disk, 39_200_000, "39 MB"),
+        (formatting.disk, 212e9, "212 GB"),
+        (formatting.disk, 1.24e12, "1.2 TB"),
+        (formatting.disk, 12, "12 B"),
+        (formatting.disk, 999_700, "1.0 MB"),
+    ],
+)
+def test_figure_is_written_as_people_read_it(
+    write: Callable[[float], str], value: float, text: str
+) -> None:
+    assert write(value) == text
+
+
+def test_time_left_has_its_margin_apart() -> None:
+    assert formatting.time_left(24.2, 3.1) == ("24 s left", "±3")
+    assert formatting.time_left(24.2) == ("24 s left", "")
+    assert formatting.time_left(24.2, 0.2) == ("24 s left", "")
+    assert formatting.time_left(7500, 300) == ("2 h 05 min left", "±5")
+    assert formatting.time_left(None) == ("time left unknown", "")
+
+
+def test_what_is_not_known_is_a_dash_and_infinity_a_sign() -> None:
+    numbers: list[Callable[[float | None], str]] = [
+        formatting.count,
+        formatting.short,
+        formatting.figure,
+        formatting.scientific,
+        formatting.percent,
+        formatting.share,
+        formatting.change,
+    ]
+    sizes: list[Callable[[float | None], str]] = [
+        formatting.gib,
+        formatting.memory,
+        formatting.disk,
+    ]
+    times: list[Callable[[float | None], str]] = [
+        formatting.duration,
+        formatting.about,
+        formatting.age,
+    ]
+    assert {write(value) for write in (*numbers, *sizes, *times) for value in (None, math.nan)} == {
+        "–"
+    }
+    assert {write(math.inf) for write in times} == {"–"}
+    assert (
+        formatting.figure(math.inf)
+        == formatting.short(math.inf)
+        == formatting.count(math.inf)
+        == "∞"
+    )
+    assert formatting.figure(-math.inf) == "−∞"
+
+
+def test_a_count_has_its_plural() -> None:
+    assert [formatting.counted(number, "step") for number in (0, 1, 2, 3_751)] == [
+        "0 steps",
+        "1 step",
+        "2 steps",
+        "3,751 steps",
+    ]
+    assert [formatting.counted(number, "corpus", "corpora") for number in (1, 2)] == [
+        "1 corpus",
+        "2 corpora",
+    ]
+
+
+def test_a_long_list_shows_its_first_words_and_counts_the_rest() -> None:
+    assert [
+        formatting.first_of(words, 2) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])
+    ] == ["", "a", "a, b", "a, b and 1 more"]
+
+
+@pytest.mark.parametrize(
+    ("bits", "unknown", "words"),
+    [
+        (1.537, None, "1.54 bits a byte"),
+        (1.537, 0.0, "1.54 bits a byte"),
+        (1.537, 0.0004, "1.54 bits a byte, 0.04 % unknown"),
+        (None, 0.042, "no bits a byte: 4 % unknown"),
+        (None, 0.413, "no bits a byte: 41 % unknown"),
+        (None, None, ""),
+    ],
+)
+def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place(
+    bits: float | None, unknown: float | None, words: str
+) -> None:
+    assert formatting.bits_per_byte_text(bits, unknown) == words
+
+
+@pytest.mark.parametrize(
+    ("epoch", "epochs", "written"),
+    [
+        (6.312, 8.0, ("6.3", "8")),
+        (1.8575, 1.8575, ("1.86", "1.86")),
+        (0.5, 1.8575, ("0.50", "1.86")),
+        (1.86, 1.5, ("1.5", "1.5")),
+        (2.04, None, ("2.0", "")),
+    ],
+)
+def test_an_epoch_is_never_written_as_more_than_there_are(
+    epoch: float, epochs: float | None, written: tuple[str, str]
+) -> None:
+    assert formatting.epoch_of(epoch, epochs) == written
+
+
+@pytest.mark.parametrize(
+    ("epoch", "epochs", "written"),
+    [
+        (0.0002314, 0.000463, ("0.00023", "0.00046")),
+        (0.0, 0.000463, ("0.00000", "0.00046")),
+        (0.000463, 0.000463, ("0.00046", "0.00046")),
+        (0.004, 0.0096, ("0.0040", "0.0096")),
+        (0.003, 0.01, ("0.00", "0.01")),
+    ],
+)
+def test_a_run_of_far_less_than_an_epoch_has_two_digits_that_count(
+    epoch: float, epochs: float, written: tuple[str, str]
+) -> None:
+    assert formatting.epoch_of(epoch, epochs) == written

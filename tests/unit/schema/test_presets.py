@@ -1,0 +1,144 @@
+"""The presets, and the tree of errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnnlm_tui import errors
+from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, did_you_mean
+from rnnlm_tui.schema.estimates import (
+    checkpoint_bytes,
+    memory_parts,
+    parameter_count,
+    steps_per_epoch,
+)
+from rnnlm_tui.schema.metrics import perplexity
+from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS, PTB_TRAINING_TOKENS, preset
+from rnnlm_tui.schema.validation import config_to_raw, parse_config
+
+
+def test_every_preset_has_a_line_of_its_own() -> None:
+    assert (
+        list(PRESETS)
+        == list(PRESET_SUMMARIES)
+        == ["demo", "lstm", "gru", "elman", "book", "ptb-small", "ptb-medium", "ptb-large", "chars"]
+    )
+    assert len(set(PRESET_SUMMARIES.values())) == len(PRESETS)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_is_valid_and_can_be_counted(name: str) -> None:
+    config = PRESETS[name]
+    assert parse_config(config_to_raw(config)) == config
+    assert parameter_count(config.model, config.tokenizer.vocab_size).total > 10_000
+    assert (
+        memory_parts(config, config.tokenizer.vocab_size).total
+        > checkpoint_bytes(config.model, config.tokenizer.vocab_size)
+        > 0
+    )
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_presets_after_the_demo_read_its_text(cell: str) -> None:
+    demo, after = PRESETS["demo"], PRESETS[cell]
+    assert after.model.cell_type == cell
+    assert (after.corpus, after.tokenizer, after.evaluation) == (
+        demo.corpus,
+        demo.tokenizer,
+        demo.evaluation,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden_size", "dropout", "scale", "length", "norm", "epochs", "kept", "divisor"),
+    [
+        ("ptb-small", 200, 0.0, 0.1, 20, 5, 13, 4, 2.0),
+        ("ptb-medium", 650, 0.5, 0.05, 35, 5, 39, 6, 1.2),
+        ("ptb-large", 1_500, 0.65, 0.04, 35, 10, 55, 14, 1.15),
+    ],
+)
+def test_the_penn_treebank_presets_are_those_of_the_paper(
+    name: str,
+    hidden_size: int,
+    dropout: float,
+    scale: float,
+    length: int,
+    norm: float,
+    epochs: int,
+    kept: int,
+    divisor: float,
+) -> None:
+    config = PRESETS[name]
+    model, optimizer, schedule, training = (
+        config.model,
+        config.optimizer,
+        config.schedule,
+        config.training,
+    )
+    assert (
+        model.cell_type,
+        model.num_layers,
+        model.embedding_dim,
+        model.hidden_size,
+        model.dropout,
+    ) == ("lstm", 2, hidden_size, hidden_size, dropout)
+    assert (model.initialization, model.init_scale, model.tie_weights) == ("uniform", scale, False)
+    assert (training.data_mode, training.batch_size, training.bptt, training.epochs) == (
+        "stream",
+        20,
+        length,
+        epochs,
+    )
+    assert (schedule.kind, schedule.warmup_steps, schedule.decay_after) == ("decay", 0, kept)
+    assert schedule.decay_factor * divisor == pytest.approx(1.0)
+    # The paper sums the loss over the time steps of a window, here it is their mean: rate x
+    # gradient and norm / gradient are the same.
+    assert (optimizer.algorithm, optimizer.weight_decay) == ("sgd", 0.0)
+    assert optimizer.learning_rate / length == pytest.approx(1.0)
+    assert optimizer.max_grad_norm * length == pytest.approx(norm)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("ptb-small", 2_324), ("ptb-medium", 1_328), ("ptb-large", 1_328)]
+)
+def test_the_penn_treebank_presets_evaluate_at_the_end_of_each_epoch(name: str, steps: int) -> None:
+    config = PRESETS[name]
+    assert steps_per_epoch(config, PTB_TRAINING_TOKENS, 42_068) == steps
+    assert config.evaluation.every == config.checkpoint.every == steps
+
+
+def test_an_unknown_preset_names_those_there_are() -> None:
+    with pytest.raises(InputError) as caught:
+        preset("deom")
+    assert "demo, lstm, gru, elman, book, ptb-small" in caught.value.message
+    assert caught.value.hint == 'did you mean "demo"?'
+
+
+def test_every_error_has_a_documented_exit_code() -> None:
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, RnnlmError)
+    ]
+    assert len(kinds) > 10
+    for kind in kinds:
+        assert kind.__name__ in (errors.__doc__ or "")
+        assert kind.exit_code in (1, 2, 3, 4, 5)
+    assert {kind.exit_code for kind in kinds if issubclass(kind, InputError)} == {2}
+
+
+def test_a_config_error_lists_all_its_problems() -> None:
+    error = ConfigError([Problem("a.b", "is 1", "try 2"), Problem("c.d", "is 3")])
+    assert str(error) == "2 problems in the config:\n  a.b: is 1 (try 2)\n  c.d: is 3"
+
+
+def test_near_names_are_near() -> None:
+    assert (
+        did_you_mean("brisk-hern", ["brisk-heron", "plain-otter"]) == 'did you mean "brisk-heron"?'
+    )
+    assert did_you_mean("zzz", ["brisk-heron"]) == ""
+
+
+def test_perplexity_of_a_huge_loss_is_infinite() -> None:
+    assert perplexity(0.0) == 1.0
+    assert perplexity(1e6) == float("inf")

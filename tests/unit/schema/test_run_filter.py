@@ -1,0 +1,199 @@
+"""A filter finds the runs that its words mean, and tells a person what it can't read."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+import pytest
+
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.filters import FIGURES, MAX_FILTER_CHARACTERS, parse_filter, parse_order
+from rnnlm_tui.schema.summary import (
+    CheckpointFigures,
+    EvaluationFigures,
+    ModelFigures,
+    RunSummary,
+    TrainFigures,
+)
+from rnnlm_tui.schema.validation import field_paths
+
+OTTER = RunSummary(
+    run="plain-otter",
+    status="finished",
+    model=ModelFigures(
+        cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_000
+    ),
+    validation=EvaluationFigures(
+        best_step=3_000, best_perplexity=58.1, perplexity=58.9, bits_per_byte=1.6
+    ),
+    train=TrainFigures(loss=3.9),
+    step=4_328,
+    tokens_seen=2_300_000,
+    active_seconds=125.0,
+    tokens_per_second=27_600.0,
+    corpus="presidents",
+    preset="demo",
+    tags=("paper", "Baseline"),
+    note="the one of the talk",
+    checkpoints=CheckpointFigures(count=3, bytes=39_000_000),
+    updated=time.time() - 3 * 3_600,
+    pinned=True,
+)
+HERON = RunSummary(
+    run="brisk-heron",
+    status="running",
+    model=ModelFigures(cell_type="minlstm", num_layers=1, hidden_size=64, tie_weights=False),
+    corpus="news",
+)
+BIG = RunConfig(
+    model=ModelConfig(hidden_size=256, embedding_dim=256), training=TrainingConfig(seed=7)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "  ", "otter", "OTTER", "plain finished", "paper", "base", "talk", '"of the talk"', "presid", "elman", "demo",
+        "finished", "fin", "ended", "pinned", "!running", "!living", "status=finished", "status!=running", "pinned=yes",
+        "ppl<80", "ppl<=58.1", "ppl>=58.1", "ppl=58.1", "ppl!=58", "best<58.2", "PPL<80", "ppl>5.7e1", "loss<4", "step>4,000", "step>4k", "tokens>2M", "tokens<2.5m",
+        "speed>27k", "tok/s>27k", "time>2min", "time<1h", "time=125s", "age>2h", "age<1d", "size>30MB", "size<1gb", "bits<1.7", "params>500k", "checkpoints=3", "layers=2", "num_layers<3", "hidden_size=192", "hidden>100",
+        "tag=paper", "tag=baseline", "tag!=other", "cell=elman", "cell=Elman", "corpus=presidents", "name=plain-otter", 'note="the one of the talk"', "note!=",
+        "test_ppl!=3", "test_ppl=none", "ppl!=none", "ppl<80 elman !draft tag=paper", "!!otter", "!" * 998 + "ot",
+    ],
+)  # fmt: skip
+def test_a_filter_that_is_meant_for_a_run_finds_it(text: str) -> None:
+    assert parse_filter(text).matches(OTTER)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "heron", "otter heron", "fi-", "running", "living", "draft", "!otter", "!!!otter", "!" * 997 + "ot", "!pinned", "ppl<58", "ppl>58.1", "ppl!=58.1", "test_ppl<100", "test_ppl>0",
+        "age<2h", "size<1MB", "tag=pap", "tag!=paper", "note=", "cell=lstm", "name=otter", "status=fin", "time>3min", '"talk the"', "ppl<80 running",
+    ],
+)  # fmt: skip
+def test_a_filter_that_is_not_meant_for_a_run_leaves_it_out(text: str) -> None:
+    assert not parse_filter(text).matches(OTTER)
+
+
+def test_a_run_without_a_figure_is_neither_below_nor_above_anything() -> None:
+    assert not parse_filter("ppl<80").matches(HERON)
+    assert not parse_filter("ppl>0").matches(HERON)
+    assert not parse_filter("age>0").matches(HERON)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("embedding_dim>=256", True), ("model.hidden_size=256", True), ("embedding_dim<256", False), ("training.seed=7", True), ("training.seed=8", False),
+        ("tie_weights=true", True), ("tie_weights=no", False), ("deterministic=off", True), ("cell_type=elman", True), ("training.max_steps=none", True),
+        ("training.max_steps>3", False), ("training.seed!=none", True), ("learning_rate=3e-3", True), ("batch_size=20 dropout<0.2", True),
+    ],
+)  # fmt: skip
+def test_config_keys_are_compared_by_their_path_or_by_a_last_word_that_only_one_has(
+    text: str, found: bool
+) -> None:
+    wanted = parse_filter(text)
+    assert wanted.needs_config
+    assert wanted.matches(OTTER, BIG) is found
+
+
+def test_a_filter_of_figures_needs_no_config_and_a_run_whose_config_is_unknown_has_none_of_its_values() -> (
+    None
+):
+    assert not parse_filter("otter ppl<80 !draft").needs_config
+    assert parse_filter("!embedding_dim>3").needs_config
+    assert not parse_filter("embedding_dim>0").matches(OTTER, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("perplexty<80", "unknown key", '"perplexity"'),
+        ("hiden_size>3", "unknown key", '"hidden_size"'),
+        ("zzzzzz<3", "unknown key", "ppl, loss"),
+        ("seed=3", "ambiguous: corpus.seed or training.seed or sampling.seed", "full key"),
+        ("ppl<", "ppl< has no value", "write ppl<80, "),
+        ("ppl<abc", '"abc" is not a valid number', "80"),
+        ("ppl<3,5", '"3,5" is not a valid number', "write 3.5: use a decimal point"),
+        ("age<1,5min", '"1,5min" is not a valid number', "write 1.5"),
+        ("tokens>10,00", '"10,00" is not a valid number', "write 10.00"),
+        ("age>3x", '"3x" is not a valid number', "2h"),
+        ("size>3h", '"3h" is not a valid number', "MB"),
+        ("cell<3", "cell is text, but < compares numbers", "cell="),
+        ("corpus>=a", "corpus is text", "corpus!="),
+        ("training.device<3", "training.device is text", "training.device="),
+        ("<80", "has no key", "key"),
+        ("=", "has no key", "key"),
+        ("!=3", "has no key", "key"),
+        ("x" * (MAX_FILTER_CHARACTERS + 1), "at most 1,000", "shorter"),
+        ("\x1b[31m<3", "unknown key", ""),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_read_is_told_with_the_next_thing_to_do(
+    text: str, message: str, hint: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_filter(text)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert caught.value.message.isprintable()
+
+
+def test_anything_that_is_typed_gives_a_filter_or_an_input_error() -> None:
+    signs = [
+        "ppl",
+        "<",
+        "=",
+        "!",
+        '"',
+        "'",
+        " ",
+        "8",
+        "\x00",
+        "ü",
+        "%",
+        "-",
+        "seed",
+        "1e999",
+        "nan",
+    ]
+    for first in signs:
+        for second in signs:
+            for third in signs:
+                with suppress(InputError):
+                    parse_filter(first + second + third).matches(OTTER, BIG)
+
+
+def test_every_figure_and_every_config_key_filters_and_sorts() -> None:
+    runs = [(HERON, None), (OTTER, BIG)]
+    for name in (*(alias for key in FIGURES for alias in (key.name, *key.aliases)), *field_paths()):
+        assert len(parse_order(name).sorted(runs)) == 2
+        assert parse_filter(f"{name}!=3").matches(HERON, None) or parse_filter(f"{name}=3").matches(
+            HERON, None
+        )
+
+
+def test_runs_without_a_value_come_last_in_either_direction() -> None:
+    runs = [
+        (HERON, None),
+        (OTTER, None),
+        (
+            OTTER.model_copy(
+                update={"run": "low", "validation": EvaluationFigures(best_perplexity=3.0)}
+            ),
+            None,
+        ),
+    ]
+
+    def names(order: str) -> list[str]:
+        return [summary.run for summary, _ in parse_order(order).sorted(runs)]
+
+    assert names("ppl") == ["low", "plain-otter", "brisk-heron"]
+    assert names("-ppl") == ["plain-otter", "low", "brisk-heron"]
+    assert names("name") == ["brisk-heron", "low", "plain-otter"]
+    assert names("-tag")[-1] == "brisk-heron"
+    with pytest.raises(InputError, match="unknown key"):
+        parse_order("zzz")

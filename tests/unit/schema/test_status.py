@@ -1,0 +1,130 @@
+"""A status is derived from facts, and what can't be known is never shown as success."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from rnnlm_tui.schema.metrics import EventKind
+from rnnlm_tui.schema.status import (
+    LIVING,
+    RESUMABLE,
+    STALE_SECONDS,
+    RunStatus,
+    StatusFacts,
+    derive_status,
+)
+from rnnlm_tui.schema.summary import ModelFigures, RunSummary, TrainFigures
+
+
+def facts(
+    state: EventKind | None,
+    *,
+    held: bool = True,
+    same_host: bool = True,
+    heartbeat: float | None = 0.5,
+    step: float | None = None,
+) -> StatusFacts:
+    return StatusFacts(
+        lock_held=held,
+        same_host=same_host,
+        last_state=state,
+        heartbeat_age=heartbeat,
+        step_age=step,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "status"),
+    [
+        (facts(None, held=False, heartbeat=None), "draft"),
+        (facts(None), "preparing"),
+        (facts("started"), "preparing"),
+        (facts("preparing"), "preparing"),
+        (facts("resumed"), "preparing"),
+        (facts("running"), "running"),
+        (facts("paused"), "paused"),
+        (facts("paused", step=1e6), "paused"),
+        (facts("stopped", held=False), "stopped"),
+        (facts("finished", held=False), "finished"),
+        (facts("finished", held=True), "finished"),
+        (facts("failed", held=False, heartbeat=1e6), "failed"),
+        (facts("running", held=False), "crashed"),
+        (facts("paused", held=False), "crashed"),
+        (facts("preparing", held=False, heartbeat=None), "crashed"),
+        (facts("running", heartbeat=STALE_SECONDS + 1), "stalled"),
+        (facts("running", step=STALE_SECONDS + 1), "stalled"),
+        (facts("running", held=False, same_host=False), "running"),
+        (facts("running", held=False, same_host=False, heartbeat=STALE_SECONDS + 1), "lost"),
+        (facts("running", held=False, same_host=False, heartbeat=None), "lost"),
+    ],
+)
+def test_status_follows_lock_heartbeat_and_last_state(seen: StatusFacts, status: RunStatus) -> None:
+    assert derive_status(seen) == status
+
+
+def test_no_run_is_finished_that_did_not_say_so() -> None:
+    for state in get_args(EventKind):
+        for held in (True, False):
+            for same_host in (True, False):
+                for age in (None, 0.0, 1e9):
+                    found = derive_status(
+                        facts(state, held=held, same_host=same_host, heartbeat=age, step=age)
+                    )
+                    assert (found == "finished") == (state == "finished")
+
+
+def test_living_and_resumable_do_not_overlap() -> None:
+    assert not LIVING & RESUMABLE
+    assert set(get_args(RunStatus)) >= LIVING | RESUMABLE
+
+
+def test_a_summary_has_the_keys_of_the_json_contract() -> None:
+    summary = RunSummary(
+        run="a",
+        status="running",
+        model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True),
+    )
+    known = summary.model_dump(mode="json")
+    assert {
+        "run",
+        "status",
+        "attempt",
+        "step",
+        "max_steps",
+        "epoch",
+        "tokens_seen",
+        "pid",
+        "started",
+        "tokens_per_second",
+        "eta_seconds",
+    } <= set(known)
+    for group, name in [("train", "loss"), ("train", "perplexity"), ("validation", "perplexity"), ("test", "perplexity"), ("test", "bits_per_byte"),
+                        ("baseline", "perplexity"), ("source", "perplexity"), ("checkpoints", "best"), ("checkpoints", "last")]:  # fmt: skip
+        assert name in known[group]
+
+
+def test_figures_that_are_not_finite_are_null_in_json() -> None:
+    assert (
+        json.loads(TrainFigures(loss=math.nan, perplexity=math.inf).model_dump_json())["loss"]
+        is None
+    )
+
+
+def test_a_worker_that_says_what_it_does_is_not_stalled_while_its_heart_beats() -> None:
+    busy = StatusFacts(
+        lock_held=True,
+        same_host=True,
+        last_state="running",
+        heartbeat_age=0.5,
+        step_age=1e6,
+        activity="evaluating",
+    )
+    assert derive_status(busy) == "running"
+    assert derive_status(replace(busy, activity="")) == "stalled"
+    assert derive_status(replace(busy, heartbeat_age=STALE_SECONDS + 1)) == "stalled"
+    assert derive_status(replace(busy, heartbeat_age=None)) == "stalled"

@@ -1,0 +1,503 @@
+"""The promises of parse_config and its helpers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rnnlm_tui.errors import ConfigError
+from rnnlm_tui.schema.config import SECTIONS, RunConfig, SamplingConfig
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.validation import (
+    OTHER_NAMES,
+    allowed_range,
+    config_to_raw,
+    field_paths,
+    merge,
+    overlay,
+    parse_assignments,
+    parse_config,
+    parse_stored_config,
+    parse_value,
+    section_model,
+)
+
+
+def problems_of(changes: dict[str, object]) -> dict[str, str]:
+    """Path to the whole words of each problem that `changes` bring."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(merge(RunConfig(), changes))
+    return {problem.path: str(problem) for problem in caught.value.problems}
+
+
+def test_sections_are_those_of_the_json_contract() -> None:
+    assert SECTIONS == (
+        "corpus",
+        "tokenizer",
+        "model",
+        "optimizer",
+        "schedule",
+        "training",
+        "evaluation",
+        "checkpoint",
+        "sampling",
+    )
+    assert {
+        "model.cell_type",
+        "training.max_steps",
+        "training.seed",
+        "training.deterministic",
+    } <= set(field_paths())
+
+
+@pytest.mark.parametrize("path", field_paths())
+def test_every_field_says_what_it_is(path: str) -> None:
+    section, _, name = path.partition(".")
+    field = section_model(section).model_fields[name]
+    assert field.title
+    assert field.description
+    assert field.description.endswith((".", "?"))
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_survives_the_way_through_a_file(name: str) -> None:
+    assert parse_config(config_to_raw(PRESETS[name])) == PRESETS[name]
+    assert PRESETS[name].preset == name
+
+
+def test_every_problem_is_told_at_once_with_its_path() -> None:
+    found = problems_of(
+        {
+            "training.batch_size": 0,
+            "optimizer.learning_rate": -1.0,
+            "model.hiden_size": 3,
+            "training.seed": "x",
+            "training.deterministic": 1,
+        }
+    )
+    assert set(found) >= {
+        "training.batch_size",
+        "optimizer.learning_rate",
+        "model.hiden_size",
+        "training.seed",
+        "training.deterministic",
+    }
+    assert "at least 1" in found["training.batch_size"]
+    assert 'did you mean "model.hidden_size"' in found["model.hiden_size"]
+    assert "true or false" in found["training.deterministic"]
+
+
+@pytest.mark.parametrize("value", [0, -3, 10**10, 1.5, math.nan, math.inf, "many", True, [], {}])
+def test_an_impossible_batch_size_is_refused_by_name(value: object) -> None:
+    assert "training.batch_size" in problems_of({"training.batch_size": value})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_figures_that_are_not_finite_are_refused(value: float) -> None:
+    assert "optimizer.learning_rate" in problems_of({"optimizer.learning_rate": value})
+
+
+def test_a_section_that_is_no_section_is_one_problem() -> None:
+    assert "a section of keys" in problems_of({"model": 3})["model"]
+
+
+def test_an_unknown_section_suggests_a_known_one() -> None:
+    assert 'did you mean "training"' in problems_of({"trainin": {"seed": 1}})["trainin"]
+
+
+def test_fields_that_contradict_each_other_are_told_beside_other_problems() -> None:
+    found = problems_of(
+        {
+            "model.embedding_dim": 64,
+            "training.max_steps": 10,
+            "schedule.warmup_steps": 10,
+            "tokenizer.vocab_size": 100,
+            "sampling.top_p": 0,
+        }
+    )
+    assert set(found) == {
+        "model.tie_weights",
+        "schedule.warmup_steps",
+        "tokenizer.vocab_size",
+        "sampling.top_p",
+    }
+
+
+def test_a_built_in_corpus_comes_as_sentences() -> None:
+    assert (
+        "the built-in corpus presidents has only sentences"
+        in problems_of({"corpus.layout": "raw"})["corpus.layout"]
+    )
+    own = {"corpus.source": "a.py", "corpus.layout": "lines"}
+    assert (
+        "python-docs" in problems_of({**own, "corpus.test_source": "python-docs"})["corpus.layout"]
+    )
+    assert parse_config(merge(RunConfig(), own)).corpus.layout == "lines"
+
+
+def test_a_run_from_before_there_were_layouts_keeps_its_sentences() -> None:
+    before = config_to_raw(RunConfig())
+    corpus = before["corpus"]
+    assert isinstance(corpus, dict)
+    assert corpus.pop("layout") == "auto"
+    assert parse_stored_config(before).corpus.layout == "sentences"
+    assert parse_stored_config(config_to_raw(RunConfig())) == RunConfig()
+
+
+def test_a_rate_above_1_is_for_sgd_alone() -> None:
+    assert (
+        "is 7, must be at most 1 with adamw"
+        in problems_of({"optimizer.learning_rate": 7.0})["optimizer.learning_rate"]
+    )
+    assert (
+        parse_config(
+            merge(RunConfig(), {"optimizer.learning_rate": 7.0, "optimizer.algorithm": "sgd"})
+        ).optimizer.learning_rate
+        == 7.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "most"), [("adamw", "1 with adamw"), ("sgd", "1,000 with sgd")]
+)
+def test_the_rates_range_is_that_of_the_chosen_optimizer(algorithm: str, most: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(
+            merge(
+                RunConfig(), {"optimizer.learning_rate": 2_000.0, "optimizer.algorithm": algorithm}
+            )
+        )
+    (problem,) = caught.value.problems
+    assert problem.message == f"is 2000, must be at most {most}"
+    assert (
+        allowed_range("optimizer.learning_rate", {"optimizer": {"algorithm": algorithm}})
+        == f"above 0, at most {most.partition(' ')[0]}"
+    )
+
+
+def test_a_pretrained_tokenizer_needs_a_name() -> None:
+    assert "tokenizer.name" in problems_of({"tokenizer.kind": "pretrained"})
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("training.seed", "3", 3),
+        ("training.epochs", "1,000", 1000),
+        ("optimizer.learning_rate", "1e-3", 0.001),
+        ("optimizer.learning_rate", "3.e-4", 0.0003),
+        ("optimizer.learning_rate", ".5", 0.5),
+        ("training.deterministic", "yes", True),
+        ("training.deterministic", "off", False),
+        ("corpus.source", "1984", "1984"),
+        ("corpus.source", '"my text.txt"', "my text.txt"),
+        ("corpus.source", "it's.txt", "it's.txt"),
+        ("training.max_steps", "", None),
+        ("training.max_steps", "  ", None),
+        ("training.batch_size", "1_000", 1000),
+        ("training.seed", "12,345,678", 12345678),
+        ("training.seed", "-0", 0),
+        ("sampling.temperature", "1,024.5", 1024.5),
+        ("sampling.temperature", "5.", 5.0),
+        ("sampling.temperature", "+2", 2),
+        ("training.shuffle", "FALSE", False),
+        ("evaluation.prompts", '["a", "b"]', ["a", "b"]),
+        ("model.cell_type", "elman", "elman"),
+        ("model.cell_type", '"elman"', "elman"),
+    ],
+)
+def test_text_becomes_the_value_that_a_person_means(path: str, text: str, value: object) -> None:
+    assert parse_value(path, text) == value
+    assert type(parse_value(path, text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "wanted", "hint"),
+    [
+        (
+            "model.num_layers",
+            "3,5",
+            "a whole number",
+            "thousands are separated in groups of three, as in 1,000",
+        ),
+        ("sampling.temperature", "0,8", "a number", "write 0.8: use a decimal point"),
+        ("sampling.temperature", "1.024,5", "a number", "write 1024.5: use a decimal point"),
+        (
+            "training.epochs",
+            "1.000",
+            "a whole number",
+            "write 1000: thousands are separated by a comma, as in 1,000",
+        ),
+        (
+            "training.epochs",
+            "10,00",
+            "a whole number",
+            "thousands are separated in groups of three, as in 1,000",
+        ),
+        (
+            "training.epochs",
+            "1_0",
+            "a whole number",
+            "write 10: thousands are separated in groups of three, as in 1,000",
+        ),
+        (
+            "training.epochs",
+            "1 000",
+            "a whole number",
+            "write 1000: thousands are separated by a comma, as in 1,000",
+        ),
+        ("training.epochs", "1e3", "a whole number", "write 1000"),
+        ("training.epochs", "5.0", "a whole number", "write 5"),
+        ("training.epochs", "3.5", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "007", "a whole number", "write 7"),
+        (
+            "training.epochs",
+            "0x10",
+            "a whole number",
+            "write 16: only decimal numbers are supported",
+        ),
+        ("sampling.temperature", "0b11", "a number", "write 3: only decimal numbers are supported"),
+        ("training.epochs", "٣", "a whole number", "write 3: only the digits 0 to 9 are supported"),
+        (
+            "training.epochs",
+            "１２",
+            "a whole number",
+            "write 12: only the digits 0 to 9 are supported",
+        ),
+        ("optimizer.weight_decay", "−0", "a number", "write -0: the minus sign is -"),
+        ("optimizer.learning_rate", "inf", "a finite number", "above 0, at most 1"),
+        ("optimizer.learning_rate", "-NaN", "a finite number", "above 0, at most 1"),
+        ("optimizer.learning_rate", "1e400", "a finite number", "above 0, at most 1"),
+        ("training.epochs", "1e400", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "inf", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "9" * 10_000, "a whole number", "1 … 1,000,000"),
+        ("optimizer.learning_rate", "1" + "0" * 10_000, "a finite number", "above 0, at most 1"),
+        ("training.epochs", "5 # a comment", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "5\nseed = 3", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "2026-11-27", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "{a = 1}", "a whole number", "1 … 1,000,000"),
+        ("training.epochs", "yes", "a whole number", "1 … 1,000,000"),
+        ("training.shuffle", "1", "true or false", ""),
+        (
+            "evaluation.prompts",
+            "[1, 2]",
+            "a list of texts",
+            'write ["\\n", "The end"], in single quotes on the command line',
+        ),
+    ],
+)
+def test_a_text_that_is_no_number_is_refused_as_it_was_written_with_the_reading_that_was_meant(
+    path: str, text: str, wanted: str, hint: str
+) -> None:
+    assert parse_value(path, text) == text
+    with pytest.raises(ConfigError) as caught:
+        parse_config(merge(RunConfig(), {path: parse_value(path, text)}))
+    (problem,) = caught.value.problems
+    assert problem.path == path
+    assert problem.message.startswith(f"is {text!r}"[:50])
+    assert problem.message.endswith(f", must be {wanted}")
+    assert problem.hint == hint
+
+
+def test_a_number_between_quotes_in_a_file_is_refused_as_a_text() -> None:
+    assert problems_of({"training.epochs": "5"})["training.epochs"].endswith(
+        "is '5', must be a whole number (write 5 without quotes)"
+    )
+    assert (
+        "must be a number (write 0.5 without quotes)"
+        in problems_of({"sampling.temperature": "0.5"})["sampling.temperature"]
+    )
+
+
+def test_a_whole_number_serves_where_a_float_is_wanted() -> None:
+    assert (
+        parse_config(
+            merge(
+                RunConfig(),
+                parse_assignments(["optimizer.learning_rate=1", "sampling.temperature=2"]),
+            )
+        ).sampling.temperature
+        == 2.0
+    )
+
+
+def test_assignments_name_every_unknown_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_assignments(["trainig.seed=1", "seed=2", "training.seed"])
+    text = str(caught.value)
+    assert "3 problems" in text
+    assert 'did you mean "training.seed"' in text
+    assert "write it as key=value" in text
+
+
+def test_an_empty_value_clears_an_optional_field() -> None:
+    config = parse_config(merge(RunConfig(), {"training.max_steps": 500}))
+    assert (
+        parse_config(merge(config, parse_assignments(["training.max_steps="]))).training.max_steps
+        is None
+    )
+
+
+def test_a_partial_file_leaves_the_rest_as_it_is() -> None:
+    config = parse_config(overlay(PRESETS["elman"], {"training": {"seed": 5}}))
+    assert config.training.seed == 5
+    assert config.training.batch_size == PRESETS["elman"].training.batch_size
+    assert config.model == PRESETS["elman"].model
+
+
+def test_merging_leaves_the_base_untouched() -> None:
+    base = RunConfig()
+    before = base.model_dump()
+    merge(base, {"training.seed": 9})["training"] = {}
+    assert base.model_dump() == before
+
+
+def test_prompts_are_a_list_of_texts() -> None:
+    assert "evaluation.prompts" in "".join(problems_of({"evaluation.prompts": "one text"}))
+    assert "evaluation.prompts" in "".join(problems_of({"evaluation.prompts": ["ok", 3]}))
+
+
+@pytest.mark.parametrize("written", [r"\n", "The end", "3"])
+def test_a_text_where_a_list_belongs_is_told_how_a_list_is_written(written: str) -> None:
+    found = problems_of(parse_assignments([f"sampling.stop={written}"]))["sampling.stop"]
+    assert "must be a list of texts" in found
+    shown = found.partition("write ")[2].partition(", in single quotes")[0]
+    assert parse_config(
+        merge(RunConfig(), parse_assignments([f"sampling.stop={shown}"]))
+    ).sampling.stop == ("\n", "The end")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("training.batch_size", "1 … 65,536"),
+        ("optimizer.learning_rate", "above 0, at most 1 with adamw, 1,000 with sgd"),
+        ("training.seed", "at least 0"),
+        ("corpus.source", ""),
+        ("no.field", ""),
+    ],
+)
+def test_ranges_are_told_in_words(path: str, words: str) -> None:
+    assert allowed_range(path) == words
+
+
+def test_an_empty_value_clears_only_what_may_be_empty() -> None:
+    assert (
+        parse_config(
+            merge(RunConfig(), parse_assignments(["corpus.test_source="]))
+        ).corpus.test_source
+        is None
+    )
+    with pytest.raises(ConfigError) as refused:
+        parse_config(
+            merge(RunConfig(), parse_assignments(["corpus.source=", "training.batch_size="]))
+        )
+    assert [(problem.path, problem.message) for problem in refused.value.problems] == [
+        ("corpus.source", "has no value, must be text"),
+        ("training.batch_size", "has no value, must be a whole number"),
+    ]
+
+
+def test_lists_of_texts_say_what_is_wrong_with_which_text() -> None:
+    assert "is empty" in problems_of({"sampling.stop": ["a", ""]})["sampling.stop.1"]
+    assert (
+        "has 101 characters, must have at most 100"
+        in problems_of({"sampling.stop": ["a" * 101]})["sampling.stop.0"]
+    )
+    assert (
+        "has 9 texts, must have at most 8"
+        in problems_of({"sampling.stop": list("abcdefghi")})["sampling.stop"]
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "news.example/data",
+        "ftp://news.example/data",
+        "https://",
+        "http://a b",
+        "https://news.example/\x1b[2J",
+        "https://ex\u202eample/",
+    ],
+)
+def test_an_address_that_is_none_is_told_as_an_address(url: str) -> None:
+    found = problems_of({"corpus.url": url})
+    assert list(found) == ["corpus.url"]
+    assert "must start with http:// or https://" in found["corpus.url"]
+    assert "\x1b" not in found["corpus.url"]
+
+
+PATTERNS = [
+    path
+    for path in field_paths()
+    if any(
+        getattr(item, "pattern", None)
+        for item in section_model(path.split(".")[0]).model_fields[path.split(".")[1]].metadata
+    )
+]
+
+
+@pytest.mark.parametrize("path", PATTERNS)
+def test_every_pattern_is_told_in_words(path: str) -> None:
+    assert f"{path}: is 'what ever', must " in problems_of({path: "what ever"})[path]
+
+
+def test_a_device_and_an_address_have_patterns() -> None:
+    assert {"corpus.url", "training.device"} <= set(PATTERNS)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("lr", "optimizer.learning_rate"),
+        ("model.layers", "model.num_layers"),
+        ("hidden", "model.hidden_size"),
+        ("num-epochs", "training.epochs"),
+        ("training.batch", "training.batch_size"),
+    ],
+)
+def test_a_key_as_other_programs_call_it_is_known(written: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_assignments([f"{written}=1"])
+    assert caught.value.problems[0].hint == f'did you mean "{meant}"?'
+
+
+def test_every_other_name_stands_for_a_key() -> None:
+    assert set(OTHER_NAMES.values()) <= set(field_paths())
+    assert not set(OTHER_NAMES) & {path.rpartition(".")[2] for path in field_paths()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({"sampling.temperature": 1e-40}, "0.01 … 100, or 0 for greedy"),
+        ({"sampling.temperature": 0.0099}, "0.01 … 100, or 0 for greedy"),
+        ({"sampling.temperature": -0.5}, "0.01 … 100, or 0 for greedy"),
+        ({"sampling.temperature": 101.0}, "0.01 … 100, or 0 for greedy"),
+        ({"sampling.repetition_penalty": 1e-38}, "0.1 … 100"),
+        ({"sampling.repetition_penalty": 0.0}, "0.1 … 100"),
+    ],
+)
+def test_a_sampling_setting_that_the_arithmetic_does_not_allow_is_refused_with_its_range(
+    changes: dict[str, object], allowed: str
+) -> None:
+    ((path, value),) = changes.items()
+    found = problems_of(changes)[path]
+    assert f"is {value!r}, must be at " in found
+    assert allowed in found
+    assert allowed_range(path) == allowed
+
+
+def test_a_temperature_of_0_takes_the_likeliest_token_as_greedy_does() -> None:
+    assert [
+        SamplingConfig(temperature=0.0).is_greedy,
+        SamplingConfig(greedy=True).is_greedy,
+        SamplingConfig().is_greedy,
+    ] == [
+        True,
+        True,
+        False,
+    ]

@@ -1,0 +1,92 @@
+"""One JSON object a line: what comes back is what went in, and nothing else is taken."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.protocol import (
+    CancelRequest,
+    Command,
+    CommandResult,
+    LoadRequest,
+    SampleDone,
+    SamplePiece,
+    SampleRequest,
+    decode_line,
+    encode_line,
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Command(id="1", verb="set", path="optimizer.learning_rate", value=1e-3),
+        CommandResult(id="1", ok=False, error="no", hint="yes"),
+        SampleRequest(
+            id="a",
+            checkpoint="/x",
+            prompt="two\nlines \x1b[31m “ü”",
+            settings=SamplingConfig(seed=2**63 - 1),
+        ),
+        SamplePiece(id="a", text="\r\n\u2028", tokens=3),
+        CancelRequest(id="a"),
+    ],
+)
+def test_a_message_survives_the_wire_on_one_line(
+    message: Command | CommandResult | SampleRequest | SamplePiece | CancelRequest,
+) -> None:
+    line = encode_line(message)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert decode_line(line, type(message)) == message
+
+
+def test_the_kind_decides_between_models() -> None:
+    load = LoadRequest(id="a", checkpoint="/x")
+    assert decode_line(encode_line(load), SampleRequest, CancelRequest, LoadRequest) == load
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"{", b"[]", b"null", b"\xff\xfe", b'{"id": "1"}', b'{"id": "1", "verb": "dance"}', b'{"id": "", "verb": "pause"}',
+                                  b'{"id": "1", "verb": "pause", "extra": 1}'])  # fmt: skip
+def test_what_is_no_command_is_refused_with_a_reason(line: bytes) -> None:
+    with pytest.raises(InputError, match="not a valid message"):
+        decode_line(line, Command)
+
+
+def test_a_done_is_no_piece() -> None:
+    done = SampleDone(
+        id="a",
+        reason="length",
+        text="x",
+        tokens=1,
+        prompt_tokens=1,
+        seconds=0.1,
+        first_token_seconds=0.1,
+        bits_per_token=2.0,
+    )
+    with pytest.raises(InputError):
+        decode_line(encode_line(done), SamplePiece)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1e-40},
+        {"repetition_penalty": 1e-38},
+        {"repetition_penalty": 101.0},
+        {"top_p": 0.0},
+        {"min_p": 1.5},
+    ],
+)
+def test_a_sampler_takes_no_setting_that_the_arithmetic_does_not_allow(
+    settings: dict[str, float],
+) -> None:
+    line = json.dumps(
+        {"kind": "sample", "id": "a", "checkpoint": "/x", "prompt": "We", "settings": settings}
+    ).encode()
+    with pytest.raises(InputError, match="not a valid message"):
+        decode_line(line, SampleRequest)

@@ -1,0 +1,60 @@
+"""The app's own look at the machine: every card, no part of it a run's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.schema.metrics import GpuRow
+from rnnlm_tui.system import machine
+from rnnlm_tui.system.machine import MachineReader
+
+GIB = 2**30
+
+
+class Card:
+    driver_index = 0
+
+    def sample(self) -> GpuRow:
+        return GpuRow(None, "NVIDIA L4", 71.0, 4 * GIB, None, 23 * GIB, 48.0, 61.0)
+
+    def close(self) -> None:
+        pass
+
+
+class Others:
+    def __init__(self, place: int | None) -> None:
+        assert place == 0
+
+    def sample(self) -> tuple[GpuRow, ...]:
+        return (GpuRow(1, "NVIDIA L4", 3.0, GIB, None, 23 * GIB, 30.0, 40.0),)
+
+
+def test_a_reading_has_every_card_and_nothing_of_a_runs_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(machine, "GpuProbe", Card)
+    monkeypatch.setattr(machine, "OtherCards", Others)
+    row = MachineReader(tmp_path, worker=False).sample()
+    assert (row.gpu_name, row.gpu_percent, row.gpu_memory_used, row.gpu_memory_total, row.gpu_watts, row.gpu_celsius) == ("NVIDIA L4", 71.0, 4 * GIB, 23 * GIB, 48.0, 61.0)  # fmt: skip
+    assert [card.index for card in row.other_gpus] == [1]
+    assert (row.gpu_memory_own, row.process_memory, row.process_cpu_percent) == (None, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("loads", "allowed", "cores", "shown"),
+    [([50.0, 100.0, 0.0, 0.0], {0, 1}, 2, 75.0), ([100.0] * 4, {0, 1, 2, 3}, 2, 100.0)],
+)
+def test_the_load_is_that_of_the_cores_that_may_be_used(
+    loads: list[float],
+    allowed: set[int],
+    cores: int,
+    shown: float,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: allowed)
+    monkeypatch.setattr("psutil.cpu_percent", lambda **_named: loads)
+    assert MachineReader(tmp_path, worker=False).sample().cpu_percent == pytest.approx(shown)
