@@ -208,7 +208,7 @@ async def test_enter_takes_the_checkpoint_at_the_cursor_to_the_prompt() -> None:
     taken: list[str] = []
     async with running_app() as (app, pilot):
         await pilot.press("enter")
-        assert "puts a cursor on the charts" in lines_of(app)[-1]
+        assert "sets a cursor" in lines_of(app)[-1]
         opened = app.open_pane
 
         def seen(pane: str) -> None:
@@ -335,7 +335,7 @@ async def test_sidebars_hide_and_come_back() -> None:
 async def test_a_sidebar_that_a_small_terminal_lacks_is_said() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("left_square_bracket")
-        assert "none there" in lines_of(app)[-1]
+        assert "too small for that sidebar" in lines_of(app)[-1]
         await pilot.press("right_square_bracket")
         assert "Machine" not in text_of(app)
 

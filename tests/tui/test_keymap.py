@@ -84,7 +84,7 @@ def test_actions_told_in_one_row_show_the_key_of_each() -> None:
         (
             'pause = "s"',
             [
-                "keymap.toml line 1: pause: s is the key of sample on Train; give that one another"
+                "keymap.toml line 1: pause: s is the key of sample on Train; change that one's"
                 " key too"
             ],
         ),

@@ -469,7 +469,7 @@ async def test_what_no_worker_would_hear_is_refused_at_once_with_why(
 
 @pytest.mark.parametrize(
     ("key", "said"),
-    [("m", "r, then m: write a note on the run"), ("v", "3, then v: check its files")],
+    [("m", "r, then m: write a note on the run"), ("v", "3, then v: verify its files")],
 )
 async def test_a_letter_of_another_screen_says_where_it_works(key: str, said: str) -> None:
     async with running_app() as (app, pilot):

@@ -157,7 +157,7 @@ class CompareScreen(ChartedScreen):
         longest = self._longest()
         return None if longest is None else step_of_x_in(longest, cast(Axis, self.view.axis), place)
 
-    def x_of_step_in(self, step: float) -> float | None:
+    def x_of_step(self, step: float) -> float | None:
         longest = self._longest()
         return None if longest is None else x_of_step_in(longest, cast(Axis, self.view.axis), step)
 
