@@ -124,18 +124,15 @@ def rendered(guide: Guide, width: int) -> str:
 
 def page(text: str) -> None:
     """Show a text in the pager, or print it if there is none."""
-    command = shlex.split(os.environ.get("PAGER") or "less")
     environment = {"LESS": "FRX", "LESSCHARSET": "utf-8", **os.environ}
     try:
+        command = shlex.split(os.environ.get("PAGER", "")) or ["less"]
         pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
-    except OSError:
+    except (OSError, ValueError):
         print(text, end="", flush=True)
         return
     with suppress(BrokenPipeError, KeyboardInterrupt):
         pager.communicate(text.encode())
-    while True:
-        try:
+    while pager.poll() is None:
+        with suppress(KeyboardInterrupt):  # less handles Ctrl-C itself
             pager.wait()
-            return
-        except KeyboardInterrupt:  # the pager's own key
-            continue

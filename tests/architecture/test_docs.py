@@ -14,7 +14,7 @@ import pytest
 
 from rnnlm_tui import __version__
 from rnnlm_tui.cli.app import GUARANTEES, VERBS, command_of
-from rnnlm_tui.docs import FOLDER, GUIDES, find_guide
+from rnnlm_tui.docs import FOLDER, GUIDES, Guide, find_guide
 from rnnlm_tui.schema.validation import field_paths
 from tests.tools.guides import TABLES, generated
 
@@ -37,9 +37,8 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.topic)
-def test_tables_in_guides_are_those_of_the_code(guide: object) -> None:
-    found = find_guide(getattr(guide, "topic", ""))
-    text = found.path.read_text(encoding="utf-8")
+def test_tables_in_guides_are_those_of_the_code(guide: Guide) -> None:
+    text = PAGES[guide.path]
     assert generated(text) == text, "run `python -m tests.tools.guides`"
 
 
@@ -181,6 +180,16 @@ def test_every_dependency_has_a_range_and_a_reason() -> None:
     for requirement in project["dependencies"]:
         assert re.search(r">=.*,<", requirement), requirement
         assert re.search(rf'"{re.escape(requirement)}",\s+# \w', lines), requirement
+
+
+def test_hooks_before_a_commit_are_the_linters_of_the_tests() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    entries = re.findall(r"^ +entry: (.+)$", hooks, re.MULTILINE)
+    linters = ["ruff check", "ruff format", "mypy", "lint-imports"]
+    assert [entry.removeprefix("python -m ").partition(" --")[0] for entry in entries] == linters
+    for entry in entries:
+        program = entry.removeprefix("python -m ").split()[0]
+        assert (Path(sys.executable).parent / program).exists(), program
 
 
 def test_the_wheel_holds_the_guides(tmp_path: Path) -> None:

@@ -92,21 +92,35 @@ class GuideScreen(Overlay[None]):
     """Shows one guide at a time; `n`, `p`, `g` and links open others, backspace returns."""
 
     DEFAULT_CSS = """
-    GuideScreen TitledContainer { width: 100%; height: 100%; padding: 0; background: #121212; border-subtitle-color: #808080; }
-    GuideScreen MarkdownViewer { background: #121212; scrollbar-gutter: auto; }
-    GuideScreen Markdown { padding: 0 1; color: #d0d0d0; }
-    GuideScreen MarkdownHeader { margin: 1 0 1 0; color: #ffffff; background: #121212; text-style: bold; }
-    GuideScreen MarkdownH1 { content-align: left middle; margin: 0 0 1 0; }
-    GuideScreen MarkdownH2 { color: #5fd7ff; }
-    GuideScreen Markdown MarkdownBlock:dark > .code_inline { background: #262626; color: #ffffff; }
-    GuideScreen MarkdownFence { margin: 0 0 1 0; overflow: hidden; background: #262626; color: #d0d0d0; }
-    GuideScreen MarkdownFence > Label { width: 100%; padding: 0 1; text-wrap: wrap; }
-    GuideScreen MarkdownBullet { color: #808080; }
-    GuideScreen MarkdownTableContent { keyline: thin #444444; }
-    GuideScreen MarkdownTableContent > .header { color: #ffffff; }
-    GuideScreen MarkdownTableOfContents { width: 26; background: #121212; border-right: solid #444444; }
-    GuideScreen MarkdownTableOfContents > Tree { width: 100%; overflow-x: hidden; padding: 0 0 0 1; background: #121212; color: #d0d0d0; }
-    GuideScreen Tree > .tree--cursor { background: #303030; color: #ffffff; }
+    GuideScreen {
+        TitledContainer {
+            width: 100%; height: 100%; padding: 0;
+            background: #121212; border-subtitle-color: #808080;
+        }
+        MarkdownViewer { background: #121212; scrollbar-gutter: auto; }
+        Markdown { padding: 0 1; color: #d0d0d0; }
+        MarkdownHeader {
+            margin: 1 0 1 0; color: #ffffff; background: #121212; text-style: bold;
+        }
+        MarkdownH1 { content-align: left middle; margin: 0 0 1 0; }
+        MarkdownH2 { color: #5fd7ff; }
+        Markdown MarkdownBlock:dark > .code_inline { background: #262626; color: #ffffff; }
+        MarkdownFence {
+            margin: 0 0 1 0; overflow: hidden; background: #262626; color: #d0d0d0;
+        }
+        MarkdownFence > Label { width: 100%; padding: 0 1; text-wrap: wrap; }
+        MarkdownBullet { color: #808080; }
+        MarkdownTableContent { keyline: thin #444444; }
+        MarkdownTableContent > .header { color: #ffffff; }
+        MarkdownTableOfContents {
+            width: 26; background: #121212; border-right: solid #444444;
+        }
+        MarkdownTableOfContents > Tree {
+            width: 100%; overflow-x: hidden; padding: 0 0 0 1;
+            background: #121212; color: #d0d0d0;
+        }
+        Tree > .tree--cursor { background: #303030; color: #ffffff; }
+    }
     """
     AUTO_FOCUS = "Markdown"
     BINDINGS: ClassVar[list[BindingType]] = [

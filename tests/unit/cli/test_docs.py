@@ -10,7 +10,7 @@ import pytest
 
 from rnnlm_tui.cli.docs import rendered
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.docs import GUIDES, find_guide
+from rnnlm_tui.docs import GUIDES, Guide, find_guide
 from rnnlm_tui.errors import InputError
 from tests.terminal import Terminal
 
@@ -29,12 +29,11 @@ def test_docs_lists_every_guide_with_its_summary(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.topic)
 def test_a_pipe_gets_the_markdown_without_the_marks_of_generated_tables(
-    guide: object, capsys: pytest.CaptureFixture[str]
+    guide: Guide, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    topic = getattr(guide, "topic", "")
-    assert run(["docs", topic]) == 0
+    assert run(["docs", guide.topic]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"# {getattr(guide, 'title', '')}\n")
+    assert out.startswith(f"# {guide.title}\n")
     assert "<!--" not in out
     assert "\x1b" not in out
     assert "\n\n\n" not in out
@@ -113,9 +112,8 @@ def test_a_terminal_gets_a_pager_that_quits_with_q() -> None:
         assert terminal.wait() == 0
 
 
-def test_a_terminal_without_a_pager_gets_the_whole_guide() -> None:
-    with Terminal(
-        [*DOCS, "book"], columns=80, rows=24, environment={"PAGER": "no-such-pager"}
-    ) as terminal:
+@pytest.mark.parametrize("pager", ["no-such-pager", "a 'quote without end"])
+def test_a_terminal_without_a_pager_gets_the_whole_guide(pager: str) -> None:
+    with Terminal([*DOCS, "book"], columns=80, rows=24, environment={"PAGER": pager}) as terminal:
         terminal.wait_for("tokenizer.name=PATH")
         assert terminal.wait() == 0
