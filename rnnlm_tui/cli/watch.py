@@ -355,7 +355,7 @@ def frame_lines(
     snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH, *, ascii_only: bool = False
 ) -> list[str]:
     """Format the run's state as lines of at most `width` cells, without control characters."""
-    from rnnlm_tui.tui.widgets.train_figures import figure_lines
+    from rnnlm_tui.tui.views.train import figure_lines
 
     summary = snapshot.summary
     lines = [_identity(snapshot, ascii_only=ascii_only)]

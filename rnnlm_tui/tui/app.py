@@ -792,7 +792,7 @@ class RnnlmApp(App[int]):
 
     def action_show_log(self) -> None:
         from rnnlm_tui.tui.screens.log import WorkerLogScreen
-        from rnnlm_tui.tui.widgets.sidebar import event_lines
+        from rnnlm_tui.tui.views.train import event_lines
 
         if self.run_directory is None:
             self.report("no run open")

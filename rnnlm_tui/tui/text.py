@@ -3,11 +3,7 @@
 Textual passes ESC, OSC and DCS through to the terminal and reads `[@click=…]` in a plain string
 as markup. Here both become visible characters.
 
-Text that grows at its end, wrapped without starting over.
-
-Progress bars drawn as lines, readable without colour: `━` own, `╍` others, `─` free.
-
-Rows of cells: content as styled segments of an exact width, and what changed between two rows.
+Also text wrapped as it grows, progress bars, and rows of cells with what changed between two.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from rnnlm_tui.schema.metrics import CheckpointRow, EventRow
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.views.chart_data import AXES
+from rnnlm_tui.tui.views.train import EventEntry, nearest_entry
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.sidebar import EventEntry, EventsPanel, nearest_entry
+from rnnlm_tui.tui.widgets.train import EventsPanel
 from tests.tui.fakes import FakeServices, make_snapshot, preparing
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 

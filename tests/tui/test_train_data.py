@@ -28,10 +28,10 @@ from rnnlm_tui.tui.views.charts import (
     score_data,
     speed_data,
 )
+from rnnlm_tui.tui.views.train import trend
 from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, PlotState, draw
-from rnnlm_tui.tui.widgets.chart.scale import bins_of
+from rnnlm_tui.tui.widgets.chart.raster import bins_of
 from rnnlm_tui.tui.widgets.chart.widget import value_of, written
-from rnnlm_tui.tui.widgets.train_figures import trend
 from tests.tui.fakes import make_series, make_snapshot
 
 

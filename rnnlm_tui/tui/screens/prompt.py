@@ -28,15 +28,10 @@ from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.views.prompt import CheckpointChoice, PromptHistory, SampleProgress
 from rnnlm_tui.tui.widgets.panel import Line, TitledContainer
-from rnnlm_tui.tui.widgets.prompt import (
-    CheckpointChoice,
-    PromptBox,
-    PromptHistory,
-    SettingInput,
-    SettingsRow,
-)
-from rnnlm_tui.tui.widgets.transcript import SampleProgress, Transcript
+from rnnlm_tui.tui.widgets.prompt import PromptBox, SettingInput, SettingsRow
+from rnnlm_tui.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot

@@ -39,11 +39,11 @@ from rnnlm_tui.tui.views.charts import (
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.machine import machine_view
 from rnnlm_tui.tui.views.runs import saved_order, sorted_runs
+from rnnlm_tui.tui.views.train import event_lines, event_within
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
 from rnnlm_tui.tui.widgets.samples import TROUBLE_STATUSES, SampleLines, SamplesPanel, trouble_lines
-from rnnlm_tui.tui.widgets.sidebar import EventsPanel, OtherRuns, event_lines, event_within
-from rnnlm_tui.tui.widgets.train_figures import KeyFigures
+from rnnlm_tui.tui.widgets.train import EventsPanel, KeyFigures, OtherRuns
 from rnnlm_tui.tui.widgets.train_layout import LEFT, LOWER, Placed, Places, arrangement
 
 if TYPE_CHECKING:

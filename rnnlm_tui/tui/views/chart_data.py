@@ -1,11 +1,4 @@
-"""What a chart shows: series with raw bands, baselines and marks, as frozen values.
-
-A chart's points as CSV.
-
-The x axes of the charts: step, tokens, epoch, active time and wall time.
-
-A run's curves for charts: the whole run, with finer buckets in the visible part.
-"""
+"""What a chart shows, as frozen values; a run's curves, its x axes, and its points as CSV."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The train screen's charts: which curves, on which x axis, with which level to beat.
-
-Charts of the machine during a run: load and memory, on any x axis.
-
-What is nearest to a step of a run: checkpoint, evaluations and samples.
-"""
+"""The train screen's charts of a run and its machine, and what is nearest to a step."""
 
 from __future__ import annotations
 

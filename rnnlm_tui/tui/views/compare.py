@@ -1,9 +1,6 @@
-"""The charts of several runs overlaid, each run in the colour of its letter.
+"""Runs marked for comparison, each with a letter and a colour, and their overlaid charts.
 
-Which runs are comparable: only runs on the same text with the same tokens share a best
-perplexity.
-
-Runs marked for comparison; each keeps its letter and colour as long as it is marked.
+Only runs on the same text with the same tokens are comparable and share a best perplexity.
 """
 
 from __future__ import annotations

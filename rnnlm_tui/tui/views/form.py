@@ -1,8 +1,6 @@
-"""The draft edited by the config form: a base config, changes to it, and their problems.
+"""The config form's fields and the draft that it edits: a base config, changes, and problems.
 
-The config form's fields, read from the pydantic models, and their values as text.
-
-Which fields have no effect in a config, and why; the form dims and folds them.
+Fields are read from the pydantic models. Those that have no effect in a config are dimmed.
 """
 
 from __future__ import annotations

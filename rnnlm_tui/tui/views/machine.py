@@ -1,7 +1,4 @@
-"""What the machine panel shows: a running run's readings, an ended run's totals, or the app's own.
-
-Prepare machine readings for display: an averaged reading, a load curve and a low-disk check.
-"""
+"""What the machine panel shows: readings of a running run or of the app, or an ended run's totals."""
 
 from __future__ import annotations
 

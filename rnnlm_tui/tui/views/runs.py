@@ -1,9 +1,4 @@
-"""The columns of the list of runs: their cells, and which of them fit.
-
-Sort the list of runs by a column; pinned runs come first, runs without a value last.
-
-The filter of the list of runs, also while it is being typed.
-"""
+"""The list of runs: its columns, its order and its filter."""
 
 from __future__ import annotations
 

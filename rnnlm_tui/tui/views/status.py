@@ -1,7 +1,4 @@
-"""Line 1 as text: the run's name, status, duration and model, shortened to fit.
-
-A run's status as text with a coloured glyph: `● running`; and the colour of its progress bar.
-"""
+"""A run's status, identity and machine as text: `● running`, `Elman 2×192`, `gpu1 · L4`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The app's widgets, one file each."""
+"""The app's widgets."""

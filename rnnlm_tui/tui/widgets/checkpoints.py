@@ -1,7 +1,4 @@
-"""Panels for one checkpoint: its files with size and hash, its facts, and its samples.
-
-The table of a run's checkpoints: step, epoch, validation perplexity, size, age and marks.
-"""
+"""A run's checkpoints: their table, and panels for one checkpoint's files, facts and samples."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Tables of the compared runs: a line per run, and a line per setting in which they differ.
+"""The compare screen's tables and layout.
 
-Layout of the compare screen: the chart above the tables, other charts beside it if there is
-room.
+The tables have a line per run, and a line per setting in which the runs differ.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""The config form: a row per field, in sections, edited with the keyboard.
+"""The config form, its list of sections, and a preview of the text as tokens.
 
-The list of the config's sections, with marks for changes and problems.
-
-A preview of a draft's text as tokens, with visible white space.
+The form has a row per field, in sections, and is edited with the keyboard.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The machine panel: load, own and free memory, disk and other GPUs; a run's totals once it
-ended."""
+"""The machine panel: load, memory, disk and other GPUs; an ended run's totals."""
 
 from __future__ import annotations
 

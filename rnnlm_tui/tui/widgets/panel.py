@@ -1,6 +1,6 @@
-"""The frame of every panel: a thin round border, with title and legend in the top edge.
+"""Panels and lines that redraw only the cells that changed, which is cheap over a slow link.
 
-One row of text that redraws only changed cells: a cheap way to show numbers over a slow link.
+A panel has a thin round border, with title and legend in the top edge.
 """
 
 from __future__ import annotations

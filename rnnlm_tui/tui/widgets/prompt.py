@@ -1,37 +1,24 @@
-"""The text field for prompts: enter sends, ctrl+j breaks the line, up and down recall prompts.
-
-Earlier prompts, recalled like in a shell.
-
-The sampling settings above the prompt: edited in place, checked on every key.
-
-Which weights to sample from: the best, last or an older checkpoint, or a running run's weights.
-"""
+"""The text field for prompts, and the sampling settings above it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
-from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
 
 from rnnlm_tui.errors import ConfigError, Problem
-from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.schema.text import escaped_list, is_joiner, unescaped_list
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui._textual import OrderedKeys, SafeInput, with_line_breaks, without_controls
-from rnnlm_tui.tui.palette import DIM, TEXT, TRAIN, VALIDATION
-from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
     FormField,
@@ -184,53 +171,6 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             self.post_message(self.HistoryRequested(1))
         else:
             self.action_cursor_down()
-
-
-class PromptHistory:
-    """Prompts from oldest to newest; recalling one keeps the unsent text."""
-
-    def __init__(self, prompts: Iterable[str] = ()) -> None:
-        self._prompts = list(prompts)
-        self._place: int | None = None
-        self._unsent = ""
-
-    @property
-    def prompts(self) -> tuple[str, ...]:
-        """All prompts, newest last."""
-        return tuple(self._prompts)
-
-    def load(self, prompts: Iterable[str]) -> None:
-        """Add prompts of earlier sessions before those of this one."""
-        self._prompts = [*prompts, *self._prompts]
-        self._place = None
-
-    def add(self, prompt: str) -> bool:
-        """Add a sent prompt; return False if it is empty or repeats the newest."""
-        self._place = None
-        if not prompt.strip() or (self._prompts and self._prompts[-1] == prompt):
-            return False
-        self._prompts.append(prompt)
-        return True
-
-    def older(self, present: str) -> str | None:
-        """Return the previous prompt, keeping `present` as unsent text; None at the oldest."""
-        if self._place is None:
-            self._unsent = present
-        place = (len(self._prompts) if self._place is None else self._place) - 1
-        if place < 0:
-            return None
-        self._place = place
-        return self._prompts[place]
-
-    def newer(self) -> str | None:
-        """Return the next prompt, or at the end the unsent text; None if already there."""
-        if self._place is None:
-            return None
-        self._place += 1
-        if self._place >= len(self._prompts):
-            self._place = None
-            return self._unsent
-        return self._prompts[self._place]
 
 
 SHOWN: tuple[tuple[tuple[str, int], ...], ...] = (
@@ -445,147 +385,3 @@ class SettingsRow(Container):
 
 def _name_of(problem: Problem) -> str:
     return field_of(problem).partition(".")[2]
-
-
-LAST, BEST, NOW = "last", "best", "now"
-"""Choices that follow the run: its newest checkpoint, its best one, its current weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointChoice:
-    """The available weights, and the chosen ones."""
-
-    run: str
-    rows: tuple[CheckpointRow, ...]
-    """The last checkpoint, the best one, then older ones."""
-    living: bool
-    """A worker is running, so its current weights are available."""
-    wanted: str | None = None
-    """The directory of a checkpoint, or LAST, BEST or NOW; None means the best."""
-
-    @classmethod
-    def of(
-        cls, run: str, checkpoints: Sequence[CheckpointRow], wanted: str | None, *, living: bool
-    ) -> CheckpointChoice:
-        """Sort the checkpoints in the order in which the key cycles through them."""
-        newest_first = sorted(checkpoints, key=lambda row: row.step, reverse=True)
-        marked = [row for row in newest_first if row.last] + [
-            row for row in newest_first if row.best and not row.last
-        ]
-        return cls(
-            run,
-            tuple(marked + [row for row in newest_first if not row.last and not row.best]),
-            living,
-            wanted,
-        )
-
-    @property
-    def row(self) -> CheckpointRow | None:
-        """The chosen checkpoint, or the best if it is gone; None for current weights or no
-        checkpoint.
-        """
-        if self.wanted == NOW and self.living:
-            return None
-        best = next((row for row in self.rows if row.best), self.rows[0] if self.rows else None)
-        return next(
-            (
-                row
-                for row in self.rows
-                if row.path == self.wanted or (self.wanted == LAST and row.last)
-            ),
-            best,
-        )
-
-    @property
-    def gone(self) -> bool:
-        """Whether the chosen checkpoint no longer exists."""
-        return self.wanted not in (None, LAST, BEST, NOW) and self.wanted not in {
-            row.path for row in self.rows
-        }
-
-    @property
-    def possible(self) -> bool:
-        """Whether there are weights to sample from."""
-        return bool(self.rows) or self.living
-
-    def next(self) -> str | None:
-        """Return the choice after the current one; None if there is nothing to choose."""
-        choices = [BEST if row.best else LAST if row.last else row.path for row in self.rows] + (
-            [NOW] if self.living else []
-        )
-        if not choices:
-            return None
-        row = self.row
-        here = len(choices) - 1 if row is None else self.rows.index(row)
-        return choices[(here + 1) % len(choices)]
-
-    def legend(self) -> Content:
-        """Return `plain-otter @best step 3,700, val 58.1`."""
-        row = self.row
-        name = safe_content(self.run, limit=30, newlines="show").stylize(DIM)
-        if row is None:
-            return (
-                Content.assemble(name, (" @now", f"bold {TRAIN}"), (" current weights", DIM))
-                if self.living
-                else name
-            )
-        mark = (
-            Content.styled(" @best", f"bold {VALIDATION}")
-            if row.best
-            else Content.styled(" @last", f"bold {TRAIN}")
-            if row.last
-            else Content("")
-        )
-        value = (
-            ""
-            if row.validation_loss is None
-            else formatting.figure(perplexity(row.validation_loss))
-        )
-        return Content.assemble(
-            name,
-            mark,
-            (" step ", DIM),
-            (f"{row.step:,}", TEXT),
-            (", val " if value else "", DIM),
-            (value, TEXT),
-        )
-
-    def invitation(self) -> tuple[str, ...]:
-        """Return the lines shown before the first text."""
-        if self.row is not None:
-            return ("Type a prompt and press enter to continue it.",)
-        if self.living:
-            return (
-                "No checkpoint yet: enter samples from the current weights.",
-                "This does not change the run.",
-            )
-        return (
-            f"{safe_text(self.run, limit=40)} has no checkpoint to sample from.",
-            "Press 2 to watch it train.",
-        )
-
-    def row_of_choices(self) -> Content:
-        """Return `checkpoint  last 3,750  best 3,700  older…  now`; empty if there is nothing to
-        choose.
-        """
-        row, parts = self.row, []
-        for candidate in self.rows[:2]:
-            word = "best" if candidate.best else "last" if candidate.last else "step"
-            here = row is not None and candidate.path == row.path
-            parts.append(
-                Content.styled(
-                    f"{word} {candidate.step:,}",
-                    f"bold underline {VALIDATION if candidate.best else TRAIN}" if here else DIM,
-                )
-            )
-        if row is not None and row not in self.rows[:2]:
-            parts.append(Content.styled(f"step {row.step:,}", f"bold underline {TEXT}"))
-        elif len(self.rows) > 2:
-            parts.append(Content.styled("older…", DIM))
-        if self.living:
-            parts.append(Content.styled("now", f"bold underline {TRAIN}" if row is None else DIM))
-        return (
-            Content.assemble(("checkpoint  ", DIM), Content("  ").join(parts))
-            if parts
-            else Content("")
-        )

@@ -32,11 +32,11 @@ from rnnlm_tui.tui.views.charts import (
     perplexity_data,
 )
 from rnnlm_tui.tui.views.status import model_name
+from rnnlm_tui.tui.views.train import TREND_SIGNS, trend
 from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, PlotState, draw
 from rnnlm_tui.tui.widgets.chart.widget import level_words
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import cut_lines, sample_lines, trouble_lines
-from rnnlm_tui.tui.widgets.train_figures import TREND_SIGNS, trend
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot

@@ -1,9 +1,4 @@
-"""The table of runs; draws only the visible rows.
-
-The filter above the list of runs: applied while you type, with the number of matches behind it.
-
-The first launch: one sentence, what enter and n do, and the machine's resources.
-"""
+"""The runs screen's widgets: the table of runs, its filter, and the first launch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The model's samples, newest bright; or for a run in trouble, what is wrong and what to do.
+"""The model's samples: the newest ones, or those of one step compared with the step before.
 
-The samples of one step, with what is new compared to the step before.
+For a run in trouble, what is wrong and what to do comes first.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Layout of the train screen by terminal size: figures come first, and perplexity is dropped
-last."""
+"""Layout of the train screen by terminal size: figures first, and perplexity is dropped last."""
 
 from __future__ import annotations
 

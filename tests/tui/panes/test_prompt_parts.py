@@ -11,8 +11,14 @@ from rich.cells import cell_len
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.protocol import SampleDone, SamplePiece
 from rnnlm_tui.tui.text import WrappedText
-from rnnlm_tui.tui.widgets.prompt import LAST, NOW, CheckpointChoice, PromptHistory
-from rnnlm_tui.tui.widgets.transcript import NARROW_CELLS, SampleProgress
+from rnnlm_tui.tui.views.prompt import (
+    LAST,
+    NARROW_CELLS,
+    NOW,
+    CheckpointChoice,
+    PromptHistory,
+    SampleProgress,
+)
 from tests.tui.panes.fakes import CHECKPOINTS, checkpoint
 
 

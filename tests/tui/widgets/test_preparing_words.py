@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args, get_type_hints
 
 from rnnlm_tui.schema.metrics import Progress
-from rnnlm_tui.tui.widgets.train_figures import PHASES
+from rnnlm_tui.tui.views.train import PHASES
 
 
 def test_every_phase_of_preparing_has_words() -> None:

@@ -14,7 +14,7 @@ from rnnlm_tui.client.remaining import Eta
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import EvaluationFigures, TrainFigures
-from rnnlm_tui.tui.widgets.train_figures import figure_lines, newest_evaluations
+from rnnlm_tui.tui.views.train import figure_lines, newest_evaluations
 from tests.tui.fakes import make_hardware, make_series, make_snapshot
 
 WIDTHS = (80, 96, 168)

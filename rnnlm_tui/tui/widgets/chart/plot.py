@@ -1,10 +1,7 @@
 """Draw a chart without a widget: limits, ticks, curves, notes and cursor, as styled text rows.
 
-Reference curves, dotted behind a chart's own, with their name at the end.
-
-Text among a chart's dots: level names, series letters, stars, off-scale counts and marks.
-
-A plot's options, its parts, and what is kept from one drawing to the next.
+Notes are the text among the dots: level names, series letters, stars, off-scale counts and marks.
+Guides are reference curves, dotted behind a chart's own.
 """
 
 from __future__ import annotations
@@ -22,19 +19,19 @@ from rnnlm_tui.tui.palette import BASELINE, BRIGHT, DIM, TEXT, band_of, ink
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries, MarksStyle
 from rnnlm_tui.tui.widgets.chart.raster import (
     GRID,
+    Bin,
     Raster,
     Scale,
     band_layer,
+    bins_of,
     curve_layer,
     dotted_layer,
+    lead_of,
+    smoothed,
 )
 from rnnlm_tui.tui.widgets.chart.scale import (
-    Bin,
     Limits,
-    bins_of,
-    lead_of,
     settle,
-    smoothed,
     wanted_range,
     with_baselines,
     y_labels,

@@ -1,8 +1,7 @@
 """The chart widget: dots in a panel whose legend shows the values; repaints only changed rows.
 
-The visible part of x: everything, or a window that is zoomed, panned or follows the end.
-
-A chart's legend: the newest values, or those at the cursor.
+`Window` is the visible part of x, which is zoomed, panned or follows the end; `legends` has the
+newest values, or those at the cursor.
 """
 
 from __future__ import annotations

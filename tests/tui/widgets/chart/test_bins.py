@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from rnnlm_tui.tui.views.chart_data import ChartSeries
-from rnnlm_tui.tui.widgets.chart.scale import Bin, bins_of, lead_of, smoothed
+from rnnlm_tui.tui.widgets.chart.raster import Bin, bins_of, lead_of, smoothed
 
 NAN = math.nan
 

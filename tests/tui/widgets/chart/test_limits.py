@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from rnnlm_tui.tui.widgets.chart.raster import Bin
 from rnnlm_tui.tui.widgets.chart.scale import (
-    Bin,
     Limits,
     nice,
     settle,

@@ -7,6 +7,7 @@ import math
 from rnnlm_tui.tui.widgets.chart.raster import (
     BLOCKS,
     BRAILLE,
+    Bin,
     Raster,
     Scale,
     band_layer,
@@ -14,7 +15,6 @@ from rnnlm_tui.tui.widgets.chart.raster import (
     dotted_layer,
     run,
 )
-from rnnlm_tui.tui.widgets.chart.scale import Bin
 
 
 def lines(raster: Raster) -> list[str]:

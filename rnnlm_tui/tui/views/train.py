@@ -1,17 +1,16 @@
-"""The figures above the charts: progress, time left, losses, speed and load, in fixed columns."""
+"""The train screen as text: figures above the charts in fixed columns, and the run's events."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from time import monotonic
+from time import localtime, strftime
 from typing import TYPE_CHECKING, Literal
 
-from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 
-from rnnlm_tui.client.remaining import Eta, SteadyEta
+from rnnlm_tui.client.remaining import Eta
 from rnnlm_tui.schema.formatting import (
     NOTHING,
     count,
@@ -29,14 +28,13 @@ from rnnlm_tui.schema.formatting import (
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import bar
-from rnnlm_tui.tui.views.charts import level_to_beat, split_name
+from rnnlm_tui.tui.views.charts import held_out, level_to_beat, split_name
 from rnnlm_tui.tui.views.machine import steady_reading
 from rnnlm_tui.tui.views.status import progress_colour
-from rnnlm_tui.tui.widgets.panel import Line
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.metrics import EvaluationRow, HardwareRow
+    from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, HardwareRow
     from rnnlm_tui.schema.summary import RunSummary
 
 Trend = Literal["falling", "level", "rising"]
@@ -234,53 +232,6 @@ def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Con
     )
 
 
-class KeyFigures(Vertical):
-    """Three lines: progress and time left; losses; speed and load."""
-
-    DEFAULT_CSS = "TrainFigures { overflow: hidden; }"
-    ROWS = 3
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._steady = SteadyEta()
-        self._counted: RunSnapshot | None = None
-        self._eta: Eta | None = None
-
-    def compose(self) -> ComposeResult:
-        for index in range(self.ROWS):
-            yield Line(id=f"figures-{index}")
-
-    def show(
-        self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool
-    ) -> None:
-        """Show the run's figures in `rows` lines of `width` cells."""
-        self._count_down(snapshot)
-        lines = (
-            []
-            if snapshot is None
-            else figure_lines(snapshot, self._eta, width, ascii_only=ascii_only)
-        )
-        for index, line in enumerate(self.query(Line)):
-            line.put(lines[index] if index < min(rows, len(lines)) else Content(""))
-
-    def _count_down(self, snapshot: RunSnapshot | None) -> None:
-        """Update the time left once per snapshot."""
-        if snapshot is self._counted:
-            return
-        before, self._counted = self._counted, snapshot
-        seconds = None if snapshot is None else snapshot.summary.eta_seconds
-        if snapshot is None or seconds is None or snapshot.summary.status != "running":
-            self._eta = None
-            self._steady.forget()
-            return
-        if before is None or (before.summary.run, before.summary.attempt) != (
-            snapshot.summary.run,
-            snapshot.summary.attempt,
-        ):
-            self._steady.forget()
-        self._eta = self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), monotonic())
-
-
 def figure_lines(
     snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_only: bool
 ) -> list[Content]:
@@ -441,3 +392,109 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> 
     return Content.assemble(
         value, star, (f"{towards} {going}" if going is not None else "", colour)
     )
+
+
+EventEntry = tuple[int, float, str, str, str]
+"""Step, time, symbol, its colour, text."""
+
+
+def entries_of(snapshot: RunSnapshot, *, full: bool = False) -> list[EventEntry]:
+    """List the run's events, newest first, a line each; `full` with the log's whole text."""
+    level = level_to_beat(snapshot)
+    found: list[EventEntry] = []
+    best = float("inf")
+    beaten = False
+    name = split_name(snapshot)
+    for row in held_out(snapshot):
+        value = figure(row.perplexity)
+        if level is not None and not beaten and level[0] != "source" and row.perplexity < level[1]:
+            beaten = True
+            found.append(
+                (
+                    row.step,
+                    row.time + 2e-3,
+                    "▼",
+                    palette.GOOD,
+                    f"beats {level[0].removeprefix(name).strip()}",
+                )
+            )
+        if row.loss < best and row.step > 0:
+            best = row.loss
+            found.append((row.step, row.time, "★", palette.VALIDATION, f"{value} best"))
+        else:
+            found.append((row.step, row.time, "e", palette.DIM, f"{name} {value}"))
+    found = _last_best_only(found, name)
+    last = max((row.step for row in snapshot.checkpoints), default=0)
+    found += [
+        (row.step, row.time, "c", palette.TEXT, "saved last" if row.step == last else "saved")
+        for row in snapshot.checkpoints
+    ]
+    found += [entry for event in snapshot.events if (entry := _event(event, full=full)) is not None]
+    return sorted(found, key=lambda entry: (entry[0], entry[1]), reverse=True)
+
+
+def event_lines(snapshot: RunSnapshot) -> list[str]:
+    """List the run's events, oldest first, with time of day and full text."""
+    entries = entries_of(snapshot, full=True)[::-1]
+    digits = max((len(count(entry[0])) for entry in entries), default=0)
+    return [
+        f"{strftime('%H:%M:%S', localtime(time))} {count(step):>{digits}} {sign} {text}"
+        for step, time, sign, _, text in entries
+    ]
+
+
+def event_within(snapshot: RunSnapshot, first: float, last: float) -> str:
+    """Return the newest event within these steps: `329 ↑ loss 9.298, usually 4.1`; empty if
+    none."""
+    there = [
+        entry
+        for event in snapshot.events
+        if first <= event.step <= last and (entry := _event(event, full=True)) is not None
+    ]
+    newest = max(there, key=lambda entry: (entry[0], entry[1]), default=None)
+    return "" if newest is None else f"{count(newest[0])} {newest[2]} {newest[4]}"
+
+
+def _last_best_only(found: list[EventEntry], name: str) -> list[EventEntry]:
+    """Keep the star of the newest best only: on a falling curve every evaluation is a new best."""
+    stars = [index for index, entry in enumerate(found) if entry[2] == "★"]
+    return [
+        (
+            (step, time, "e", palette.DIM, f"{name} {text.removesuffix(' best')}")
+            if sign == "★" and index != stars[-1]
+            else (step, time, sign, colour, text)
+        )
+        for index, (step, time, sign, colour, text) in enumerate(found)
+    ]
+
+
+def _event(event: EventRow, *, full: bool = False) -> EventEntry | None:
+    signs = {
+        "started": ("·", palette.DIM, "started"), "resumed": ("↻", palette.WARN, "resumed"), "paused": ("‖", palette.WARN, "paused"),
+        "stopped": ("■", palette.DIM, "stopped"), "finished": ("✓", palette.GOOD, "finished"), "failed": ("✗", palette.BAD, "failed"),
+        "setting": ("Δ", palette.BRIGHT, ""), "note": ("·", palette.DIM, ""), "skipped": ("✗", palette.BAD, ""), "spike": ("↑", palette.WARN, ""),
+        "degraded": ("◍", palette.WARN, ""), "recovered": ("·", palette.GOOD, ""),
+    }  # fmt: skip
+    if event.kind not in signs:
+        return None
+    sign, colour, word = signs[event.kind]
+    words = (
+        f"{word}: {event.text}"
+        if full and word and event.text not in ("", word)
+        else word or event.text
+    )
+    return event.step, event.time, sign, colour, words
+
+
+def nearest_entry(entries: Sequence[EventEntry], step: float) -> int:
+    """Return the index of the nearest entry, the first of equal ones.
+
+    By bisection: a long run has thousands of entries, and each cursor move asks.
+    """
+
+    def first_at(step: float) -> int:
+        return bisect_left(entries, -step, key=lambda entry: -entry[0])
+
+    below = first_at(step)
+    places = [first_at(entries[below - 1][0])] * bool(below) + [below] * (below < len(entries))
+    return min(places, key=lambda index: abs(entries[index][0] - step))
