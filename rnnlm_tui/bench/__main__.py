@@ -8,7 +8,8 @@ import json
 import sys
 from typing import TextIO
 
-from rnnlm_tui.bench.runner import BenchOptions, bench_config, run_bench
+from rnnlm_tui.bench.plan import bench_config
+from rnnlm_tui.bench.runner import BenchOptions, run_bench
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
 from rnnlm_tui.schema.text import safe
 

@@ -1,19 +1,9 @@
-"""Child: a `bench` process that answers requests over pipes.
-
-`bench --neighbour`: training alone and next to a busy process, in torch's environment and in that
-of our runs.
-
-The cores that other processes used during a measurement.
-
-The busy process of `bench --neighbour`: `python -m ... CORE` keeps one core busy until its parent
-ends.
-"""
+"""The processes of a `bench`: its children, a busy neighbour, and what others use meanwhile."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +15,7 @@ from typing import TypeVar, cast
 import psutil
 from pydantic import BaseModel
 
+from rnnlm_tui.bench.figures import ratio, spread
 from rnnlm_tui.bench.report import (
     BenchTask,
     CorpusProgress,
@@ -33,14 +24,11 @@ from rnnlm_tui.bench.report import (
     TaskReady,
     TurnDone,
     TurnRequest,
-    ratio,
-    spread,
 )
 from rnnlm_tui.errors import InputError, WorkerError, error_kind
 from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.system.processes import (
     dependent_environment,
-    end_with_parent,
     last_lines,
     python_command,
 )
@@ -197,7 +185,7 @@ class Busy:
 
     def __init__(self) -> None:
         core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        command = python_command("rnnlm_tui.bench.processes", str(core))
+        command = python_command("rnnlm_tui.bench.busy", str(core))
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -299,20 +287,3 @@ def _busy_seconds() -> float:
 def _own_seconds() -> float:
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
-
-
-def main(arguments: list[str]) -> None:
-    """Keep one core busy."""
-    parent = os.getppid()
-    end_with_parent()
-    (core,) = (int(argument) for argument in arguments)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-    os.write(1, b"\n")  # the parent waits for this
-    while os.getppid() == parent:
-        for _ in range(100_000):
-            continue
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,11 +1,7 @@
-"""The messages between `bench` and its child processes, and the JSON report.
-
-Quartiles of turns, and of ratios within rounds.
-"""
+"""The messages between `bench` and its child processes, and its JSON report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -293,22 +289,3 @@ def naive_memory_bytes(positions: int, vocab_size: int, parameters: int) -> int:
     gradient and moments, and torch itself.
     """
     return int(4 * (3.5 * positions * vocab_size + 4 * parameters)) + 400_000_000
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles by linear interpolation; at least one value."""
-    ordered = sorted(values)
-
-    def at(share: float) -> float:
-        place = share * (len(ordered) - 1)
-        below = int(place)
-        above = min(below + 1, len(ordered) - 1)
-        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
-
-    return Spread(median=at(0.5), low=at(0.25), high=at(0.75))
-
-
-def ratio(values: Sequence[float], others: Sequence[float]) -> Spread:
-    """Spread of the ratios of two ways in the same rounds: whatever slows a whole round cancels
-    out."""
-    return spread([value / other for value, other in zip(values, others, strict=True)])

@@ -52,7 +52,8 @@ def bench(
     weights, each in its own process. They take turns of one or two seconds, so that other load on
     the machine affects all of them alike.
     """
-    from rnnlm_tui.bench.runner import BenchOptions, bench_config, run_bench
+    from rnnlm_tui.bench.plan import bench_config
+    from rnnlm_tui.bench.runner import BenchOptions, run_bench
     from rnnlm_tui.cli.output import note, print_json
 
     options = BenchOptions(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+from rnnlm_tui import __version__
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EventKind, EventRow, Phase, Progress
 from rnnlm_tui.schema.status import ACTIVITY_KEY, Activity
@@ -50,3 +53,15 @@ class Attempt:
             yield
         finally:
             self.recorder.set_meta(ACTIVITY_KEY, "")
+
+
+PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this program and its numeric packages, by name."""
+    return {
+        "python": platform.python_version(),
+        "rnnlm_tui": __version__,
+        **{name: version(name) for name in PACKAGES},
+    }

@@ -33,7 +33,7 @@ from rnnlm_tui.store.verify import (
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.worker.attempt import Attempt
-from rnnlm_tui.worker.recorder import StepMetrics
+from rnnlm_tui.worker.step_metrics import StepMetrics
 
 DATA_MODE_KEY = "rnnlm_data_mode"
 """In generation_config.json: stream or sentences. Decides whether a prompt follows an end token."""

@@ -25,7 +25,7 @@ from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.generation import Continuation
 from rnnlm_tui.worker.guards import EarlyStopping
 from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.recorder import StepMetrics
+from rnnlm_tui.worker.step_metrics import StepMetrics
 
 ItemT = TypeVar("ItemT")
 

@@ -20,7 +20,7 @@ from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import LossGuard, too_many_bad_steps
 from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.recorder import StepMetrics
+from rnnlm_tui.worker.step_metrics import StepMetrics
 
 PAUSE_SECONDS = 0.5
 """While paused, the inbox is polled with waits of this length."""

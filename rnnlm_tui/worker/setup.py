@@ -1,51 +1,29 @@
-"""Build one attempt's TrainingRun: model, weights or checkpoint, batches, trainer and all that
-watches it.
-
-Checks before a resume: same data, same settings and, in exact mode, the same environment.
-
-The environment that each checkpoint records: what numbers depend on besides config and data.
-
-The versions that attempts and checkpoints record, read without importing the packages.
-"""
+"""Build one attempt's TrainingRun: model, weights or checkpoint, trainer and its watchers."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import platform
-from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from pydantic import JsonValue
 from tokenizers import Tokenizer
 
-from rnnlm_tui import __version__
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.checkpoint import load_training_state, load_weights
 from rnnlm_tui.engine.device import (
-    cuda_versions,
     describe,
-    instructions,
-    processor,
     seed_everything,
 )
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import (
     CheckpointError,
-    CorpusError,
-    InputError,
-    TokenizerError,
     UnknownCheckpointError,
     UnknownRunError,
 )
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.corpora import baseline_key, effective_settings
+from rnnlm_tui.schema.corpora import baseline_key
 from rnnlm_tui.schema.estimates import check_warmup, planned_warmup, total_steps, warmup_note
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.protocol import SETTINGS_KEY
@@ -58,256 +36,27 @@ from rnnlm_tui.schema.status import (
     REHEARSED_KEY,
 )
 from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
-from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import run_named
 from rnnlm_tui.store.verify import resolve_checkpoint
-from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.system.host import usable_cores
-from rnnlm_tui.system.locks import host_name
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker.attempt import Attempt
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.checkpointing import Checkpointer
+from rnnlm_tui.worker.device_stats import DeviceProbe
 from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import KNOWN_STEPS, LossGuard
-from rnnlm_tui.worker.heartbeat import DeviceProbe
 from rnnlm_tui.worker.loop import TrainingRun
 from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.recorder import StepMetrics
-
-PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, this program and its numeric packages, by name."""
-    return {
-        "python": platform.python_version(),
-        "rnnlm_tui": __version__,
-        **{name: version(name) for name in PACKAGES},
-    }
-
-
-NOT_COMPARED = ("host", "tokenizers", "safetensors", "transformers")
-"""Recorded but never compared. A machine is its processor and versions, not its name; the output of
-these packages is on disk, under hashes."""
-SAME_ARITHMETIC = frozenset({"0.1.0"})
-"""Earlier versions of rnnlm-tui that compute the same bits as this one."""
-KERNEL_VARIABLES = (
-    "ATEN_CPU_CAPABILITY",
-    "DNNL_MAX_CPU_ISA",
-    "ONEDNN_MAX_CPU_ISA",
-    "MKL_CBWR",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "OPENBLAS_CORETYPE",
+from rnnlm_tui.worker.resuming import (
+    check_data,
+    check_environment,
+    check_settings,
+    environment,
+    resume_facts,
 )
-"""Variables that select kernels; kernels round differently."""
-GPU_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")
-
-
-def environment(trainer: Trainer, *, deterministic: bool) -> dict[str, str | int | bool]:
-    """Names and values; for a bit-for-bit resume all but `NOT_COMPARED` must be equal."""
-    device = trainer.device
-    variables = KERNEL_VARIABLES + (GPU_VARIABLES if device.type == "cuda" else ())
-    return {
-        "device": str(device),
-        "processor": processor(device),
-        "instructions": instructions(),
-        "threads": torch.get_num_threads(),
-        "deterministic": deterministic,
-        "matmul": trainer.matmul.mode,
-        **versions(),
-        "cuda": cuda_versions(),
-        "libc": " ".join(platform.libc_ver()).strip(),
-        "variables": " ".join(
-            f"{name}={os.environ[name]}" for name in variables if name in os.environ
-        ),
-        "host": host_name(),
-    }
-
-
-CORPUS_KEY, TOKENIZER_KEY, RUN_SETTINGS_KEY, ENVIRONMENT_KEY = (
-    "corpus_hash",
-    "tokenizer_hash",
-    "settings",
-    "environment",
-)
-"""Keys of a checkpoint manifest's facts that a resume is checked against."""
-FREE_SETTINGS = frozenset(
-    {"device", "threads", "deterministic", "matmul", "cuda_graphs", "max_bad_steps", "patience"}
-)
-"""Of the section `training`: fields that the environment covers, or that only decide when a run
-ends early."""
-_SHOWN_DIGITS = 16
-
-
-def resume_facts(
-    config: RunConfig, corpus: PreparedCorpus, here: Mapping[str, str | int | bool]
-) -> dict[str, object]:
-    """The facts that a checkpoint's manifest records for a later resume; `here` is the
-    environment."""
-    return {
-        CORPUS_KEY: corpus.manifest.hash,
-        TOKENIZER_KEY: _tokenizer_hash(corpus),
-        RUN_SETTINGS_KEY: settings(config),
-        ENVIRONMENT_KEY: dict(here),
-    }
-
-
-def settings(config: RunConfig) -> dict[str, JsonValue]:
-    """The config fields that define a run, by dotted path: with another value it would be another
-    run."""
-    sections: dict[str, Mapping[str, object]] = {
-        **effective_settings(config.corpus, config.tokenizer),
-        "model": config.model.model_dump(mode="json"),
-        "optimizer": config.optimizer.model_dump(mode="json"),
-        "schedule": config.schedule.model_dump(mode="json"),
-        "training": config.training.model_dump(mode="json", exclude=set(FREE_SETTINGS)),
-    }
-    flat = {
-        f"{section}.{name}": value
-        for section, values in sections.items()
-        for name, value in values.items()
-    }
-    found: dict[str, JsonValue] = json.loads(json.dumps(flat))  # as a manifest returns them
-    return found
-
-
-def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> None:
-    """Refuse to resume with settings that differ from the checkpoint's.
-
-    Raises:
-        InputError: every field that differs, with both values.
-    """
-    if RUN_SETTINGS_KEY not in manifest.facts:
-        return
-    now = settings(config)
-    usual = {
-        name: value for name, value in settings(RunConfig()).items() if name in now
-    }  # for fields that the checkpoint's version did not have
-    found = _differences({**usual, **_recorded(manifest, RUN_SETTINGS_KEY)}, now)
-    if found:
-        raise InputError(
-            f"the config has changed since step {manifest.step:,}: {'; '.join(found)}"
-            f" ({run.config_path})",
-            hint=(
-                "restore the old values and resume, or start a new run from its weights: rnnlm-tui"
-                f" train --from {run.name}@{manifest.step} --set KEY=VALUE"
-            ),
-        )
-
-
-def trained_on(manifest: Manifest) -> str | None:
-    """Hash of the corpus that a checkpoint was trained on; None: not recorded."""
-    known = manifest.facts.get(CORPUS_KEY)
-    return known if isinstance(known, str) else None
-
-
-def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) -> None:
-    """Refuse to resume with another text or tokenizer than the checkpoint's.
-
-    Raises:
-        CorpusError, TokenizerError: with both hashes.
-    """
-    ways = (
-        "restore it and resume, or start a new run from the weights: rnnlm-tui train --from"
-        f" {run.name}@{manifest.step}"
-    )
-    known, source, now = (
-        manifest.facts.get(CORPUS_KEY),
-        corpus.manifest.corpus.source,
-        _tokenizer_hash(corpus),
-    )
-    if known not in (None, corpus.manifest.hash, corpus.former_hash or None):
-        raise CorpusError(
-            f"the corpus {_changed(known, corpus.manifest.hash, manifest.step)} ({source})",
-            hint=ways,
-        )
-    known = manifest.facts.get(TOKENIZER_KEY)
-    if known not in (None, now):
-        raise TokenizerError(
-            f"the tokenizer {_changed(known, now, manifest.step)} ({corpus.path / TOKENIZER_NAME})",
-            hint=ways,
-        )
-
-
-def check_environment(
-    run: RunDirectory, manifest: Manifest, here: Mapping[str, str | int | bool]
-) -> str:
-    """The differences from the checkpoint's environment, for the run's log; empty: none, the resume
-    is bit for bit.
-
-    Raises:
-        InputError: there are differences and the run is in exact mode; the message lists all.
-    """
-    then = {
-        name: value
-        for name, value in _recorded(manifest, ENVIRONMENT_KEY).items()
-        if name not in NOT_COMPARED
-    }
-    now = {name: value for name, value in here.items() if name not in NOT_COMPARED}
-    if then.get("rnnlm_tui") in SAME_ARITHMETIC:
-        del then["rnnlm_tui"], now["rnnlm_tui"]
-    found = _differences(then, now)
-    if not found:
-        return ""
-    if not here["deterministic"]:
-        return f"resumed within rounding error, not bit for bit: {'; '.join(found)}"
-    names = [name for name in now if then.get(name) != now[name]]
-    threads = (
-        f" (threads = {then['threads']} under [training])"
-        if "threads" in names and "threads" in then
-        else ""
-    )
-    raise InputError(
-        f"exact mode: the environment differs: {'; '.join(found)}; {run.name} is at step"
-        f" {manifest.step:,}",
-        hint=(
-            f"restore {', '.join(names)}{threads}; or accept rounding differences: deterministic ="
-            f" false under [training] in {run.config_path}; then rnnlm-tui resume {run.name}"
-        ),
-    )
-
-
-def _recorded(manifest: Manifest, key: str) -> Mapping[str, JsonValue]:
-    found = manifest.facts.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def _differences(then: Mapping[str, JsonValue], now: Mapping[str, object]) -> list[str]:
-    """`threads was 1, is 2` for each name whose value differs."""
-    return [
-        f"{name} was {_shown(then, name)}, is {_shown(now, name)}"
-        for name in {**now, **then}
-        if _shown(then, name) != _shown(now, name)
-    ]
-
-
-def _shown(values: Mapping[str, object], name: str) -> str:
-    if name not in values:
-        return "not recorded"
-    value = values[name]
-    return (
-        "empty"
-        if value in (None, "")
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
-
-
-def _changed(then: JsonValue, now: str, step: int) -> str:
-    return (
-        f"has changed since step {step:,}: its hash was {str(then)[:_SHOWN_DIGITS]}, it is"
-        f" {now[:_SHOWN_DIGITS]}"
-    )
-
-
-def _tokenizer_hash(corpus: PreparedCorpus) -> str:
-    path = corpus.path / TOKENIZER_NAME
-    with storage_errors("read", path):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-
+from rnnlm_tui.worker.step_metrics import StepMetrics
 
 WARMUP_FACT = "warmup_steps"
 """Manifest key of the run's warm-up steps, which may be fewer than the preset's."""

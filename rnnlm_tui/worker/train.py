@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rnnlm_tui.errors import RnnlmError, RunStateError
-from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.schema.metrics import EventKind, EventRow, Progress
 from rnnlm_tui.schema.status import CORPUS_HASH_KEY, DATABASE_KEY, MEMORY_KEY, failure_prefix
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import read_manifest
@@ -31,12 +31,11 @@ from rnnlm_tui.store.verify import (
 from rnnlm_tui.system.files import keep_private, storage_errors
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from rnnlm_tui.system.machine import MachineReader
-from rnnlm_tui.worker.build import PreparingRun, ProgressReporter
+from rnnlm_tui.worker.attempt import Attempt, versions
 from rnnlm_tui.worker.commands import CommandHandler, Inbox, StopRequested
 from rnnlm_tui.worker.control import ControlServer, PendingCommand
 from rnnlm_tui.worker.heartbeat import Heartbeat
 from rnnlm_tui.worker.recorder import Recorder
-from rnnlm_tui.worker.setup import versions
 
 _STDERR = 2
 
@@ -63,6 +62,86 @@ class Log(io.TextIOBase):
 def log_without_disk_errors() -> None:
     """Send everything that this process prints through such a log."""
     sys.stdout = sys.stderr = Log()
+
+
+PROGRESS_SECONDS = 0.2
+"""Progress is stored this often; a new phase at once."""
+
+
+class PreparingRun:
+    """The target of commands before the first step: a stop leaves, a command that needs a model is
+    refused."""
+
+    def __init__(self, step: int, saved: str = "") -> None:
+        self.status = "preparing"
+        self.step = step
+        """Step from which the attempt will continue."""
+        self.saved = saved
+        """The checkpoint from which it will continue, relative to the run directory; empty:
+        none."""
+
+    def pause(self) -> None:
+        """Refused."""
+        self._refuse()
+
+    def resume(self) -> None:
+        """Nothing is paused, so there is nothing to do."""
+
+    def stop(self) -> str:
+        """Leave at the next report of progress; nothing new is to be saved."""
+        self.status = "stopping"
+        return self.saved
+
+    def checkpoint(self) -> str:
+        """Refused."""
+        return self._refuse()
+
+    def evaluate(self) -> str:
+        """Refused."""
+        return self._refuse()
+
+    def sample(self, prompt: str | None) -> str:
+        """Refused."""
+        del prompt
+        return self._refuse()
+
+    def set(self, path: str, value: float) -> None:
+        """Refused."""
+        del path, value
+        self._refuse()
+
+    def snapshot(self) -> str:
+        """Refused."""
+        return self._refuse()
+
+    def _refuse(self) -> str:
+        raise RunStateError("the run is still preparing", hint="try again when it is training")
+
+
+class ProgressReporter:
+    """Called while the corpus is built: stores the progress and handles commands."""
+
+    def __init__(self, recorder: Recorder, inbox: Inbox, commands: CommandHandler) -> None:
+        self._recorder = recorder
+        self._inbox = inbox
+        self._commands = commands
+        self._phase = ""
+        self._stored_at = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Raises StopRequested after a stop was handled."""
+        now = time.monotonic()
+        if progress.phase != self._phase or now - self._stored_at >= PROGRESS_SECONDS:
+            self._phase, self._stored_at = progress.phase, now
+            self._recorder.set_progress(progress)
+        self.handle_commands()
+
+    def handle_commands(self) -> None:
+        """Handle the commands that wait; raises StopRequested after a stop."""
+        while (pending := self._inbox.take()) is not None:
+            self._commands.handle(pending)
+        if self._commands.target.status == "stopping":
+            raise StopRequested
 
 
 class Worker:
@@ -138,9 +217,9 @@ class Worker:
         # torch, numpy and tokenizers take seconds to import: the run's log should show a living
         # worker first.
         from rnnlm_tui.corpus.corpus import prepare_corpus
-        from rnnlm_tui.worker.attempt import Attempt
         from rnnlm_tui.worker.build import set_up_torch
-        from rnnlm_tui.worker.setup import assemble, trained_on, watch_gpu
+        from rnnlm_tui.worker.resuming import trained_on
+        from rnnlm_tui.worker.setup import assemble, watch_gpu
 
         attempt = Attempt(
             self._run,

@@ -89,6 +89,13 @@ def test_preparing_a_corpus_needs_no_torch() -> None:
     assert "torch" not in loaded_after(f"import {', '.join(modules_below('corpus'))}")
 
 
+@pytest.mark.parametrize(
+    "process", ["worker.train", "worker.sampler", "worker.probe", "bench.worker"]
+)
+def test_worker_processes_show_that_they_live_before_they_load_torch(process: str) -> None:
+    assert not loaded_after(f"import rnnlm_tui.{process}") & {"torch", "numpy", "tokenizers"}
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_help_comes_at_once_since_it_loads_nothing(arguments: list[str]) -> None:
     loaded = loaded_after(f"from rnnlm_tui.cli.main import main; main({arguments!r})")

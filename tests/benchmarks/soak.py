@@ -159,7 +159,7 @@ def work(run: RunDirectory, steps: int) -> int:
 
     from rnnlm_tui.engine.model import State
     from rnnlm_tui.engine.trainer import StepResult, Trainer
-    from rnnlm_tui.worker import recorder, train
+    from rnnlm_tui.worker import step_metrics, train
     from rnnlm_tui.worker.heartbeat import Heartbeat
 
     loss, norm = torch.tensor(2.5), torch.tensor(0.5)
@@ -180,7 +180,9 @@ def work(run: RunDirectory, steps: int) -> int:
     with (
         mock.patch("rnnlm_tui.engine.step.Update.__call__", costless),
         mock.patch.object(Trainer, "train_step", watched_step),
-        mock.patch.object(recorder, "REPORT_SECONDS", recorder.REPORT_SECONDS / ACCELERATED),
+        mock.patch.object(
+            step_metrics, "REPORT_SECONDS", step_metrics.REPORT_SECONDS / ACCELERATED
+        ),
         mock.patch.object(
             train,
             "Heartbeat",

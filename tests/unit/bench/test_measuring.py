@@ -13,17 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rnnlm_tui.bench.figures import Measurement, training_figures
+from rnnlm_tui.bench.plan import bench_config, training_rows
 from rnnlm_tui.bench.report import BenchReport, TaskReady, TurnDone, naive_memory_bytes
-from rnnlm_tui.bench.runner import (
-    MIN_ROUNDS,
-    BenchOptions,
-    Measurement,
-    bench_config,
-    check_memory,
-    run_bench,
-    training_figures,
-    training_rows,
-)
+from rnnlm_tui.bench.runner import MIN_ROUNDS, BenchOptions, check_memory, run_bench
 from rnnlm_tui.client.launch import WORKER_SETTINGS
 from rnnlm_tui.errors import ConfigError, InputError, WorkerError
 from rnnlm_tui.schema.estimates import parameter_count
@@ -247,7 +240,7 @@ def test_children_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> 
     code = (
         # a background process may ignore it
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from tests.unit.client.bench.test_measuring import fake, run_bench, silent\n"
+        "from tests.unit.bench.test_measuring import fake, run_bench, silent\n"
         f"run_bench(fake('register {children}'), silent)"
     )
     (folders := tmp_path / "folders").mkdir()
@@ -255,7 +248,7 @@ def test_children_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> 
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[4],
+        cwd=Path(__file__).parents[3],
         env=environment,
     )
     try:

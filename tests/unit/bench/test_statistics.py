@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rnnlm_tui.bench.figures import ratio, spread
 from rnnlm_tui.bench.processes import Busy, OtherProcesses
-from rnnlm_tui.bench.report import ratio, spread
 
 
 def test_quartiles_are_interpolated() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from rnnlm_tui.bench import worker
+from rnnlm_tui.bench import tasks
+from rnnlm_tui.bench.plan import sampling_rows
 from rnnlm_tui.bench.report import (
     COMPARED_TOKENS,
     BenchData,
@@ -18,8 +19,8 @@ from rnnlm_tui.bench.report import (
     TurnDone,
     TurnRequest,
 )
-from rnnlm_tui.bench.runner import sampling_rows
-from rnnlm_tui.bench.worker import MachineTask, SamplingTask, set_up
+from rnnlm_tui.bench.tasks import MachineTask, SamplingTask
+from rnnlm_tui.bench.worker import set_up
 from rnnlm_tui.corpus.corpus import load_prepared
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.system.host import usable_cores
@@ -75,7 +76,7 @@ def test_local_news_is_used_and_only_its_start_is_prepared(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_news(home / "corpora" / "news")
-    monkeypatch.setattr(worker, "NEWS_LINES", 200)
+    monkeypatch.setattr(tasks, "NEWS_LINES", 200)
     data = found(CorpusConfig(source="news", mask_digits=True), tmp_path)
     assert (data.own, data.title) == (True, "news sentences of the book")
     assert data.steps_per_epoch == pytest.approx(800 * 0.9 / 8, rel=0.1), "of the whole text"
@@ -104,7 +105,7 @@ def test_missing_news_is_never_downloaded(
 ) -> None:
     write_news(tmp_path / "news")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(worker, "find_spec", lambda _: None)
+    monkeypatch.setattr(tasks, "find_spec", lambda _: None)
     data = found(corpus, tmp_path)
     assert (data.own, data.title) == (False, "the Python language reference")
 
@@ -148,7 +149,7 @@ def test_a_warm_up_samples_the_tokens_that_greedy_ways_are_compared_by(
 def test_free_memory_respects_the_containers_limit(
     threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rnnlm_tui.bench.worker.memory_available", lambda: 12_345)
+    monkeypatch.setattr("rnnlm_tui.bench.tasks.memory_available", lambda: 12_345)
     config = RunConfig(training=TrainingConfig(device="cpu", threads=1))
     assert (
         MachineTask(BenchTask(role="machine", config=config, vocab_size=60)).survey().memory_free

@@ -15,10 +15,10 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.verify import list_checkpoints
 from rnnlm_tui.worker import checkpointing
 from rnnlm_tui.worker.attempt import Attempt
-from rnnlm_tui.worker.build import PreparingRun
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
-from rnnlm_tui.worker.recorder import StepMetrics
+from rnnlm_tui.worker.step_metrics import StepMetrics
+from rnnlm_tui.worker.train import PreparingRun
 from tests.integration.runs import tiny_config
 from tests.unit.engine.builders import tokenizer_folder, trainer_of
 from tests.unit.store.rows import new_run

@@ -12,9 +12,9 @@ from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.worker.build import PreparingRun, ProgressReporter
 from rnnlm_tui.worker.commands import CommandHandler, Inbox, StopRequested
 from rnnlm_tui.worker.control import PendingCommand
+from rnnlm_tui.worker.train import PreparingRun, ProgressReporter
 from tests.unit.worker.stores import recorder_of
 
 

@@ -10,7 +10,7 @@ import torch
 
 from rnnlm_tui.engine.trainer import StepResult
 from rnnlm_tui.schema.metrics import StepRow
-from rnnlm_tui.worker.recorder import REPORT_SECONDS, StepMetrics
+from rnnlm_tui.worker.step_metrics import REPORT_SECONDS, StepMetrics
 
 
 class Clock:

@@ -18,7 +18,7 @@ from rnnlm_tui.schema.corpora import SPLITS
 from rnnlm_tui.schema.validation import field_paths, merge, parse_config
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.worker.setup import (
+from rnnlm_tui.worker.resuming import (
     FREE_SETTINGS,
     NOT_COMPARED,
     SAME_ARITHMETIC,

@@ -25,7 +25,7 @@ LIMIT = 12
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """A run whose every step is a commit, on a database that can refuse; its memory has room for a
     few rows."""
-    monkeypatch.setattr("rnnlm_tui.worker.recorder.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("rnnlm_tui.worker.step_metrics.REPORT_SECONDS", 0.0)
     monkeypatch.setattr(loop, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(checkpointing, "FINAL_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(

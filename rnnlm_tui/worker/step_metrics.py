@@ -1,0 +1,114 @@
+"""StepMetrics: turns step results into database rows, committed a few times a second."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+from rnnlm_tui.engine.trainer import StepResult
+from rnnlm_tui.schema.metrics import (
+    SMOOTHED_STEPS,
+    StepRow,
+)
+
+REPORT_SECONDS = 0.25
+"""Rows wait at most this long: losses are fetched from a GPU a few times a second, not at every
+step."""
+
+
+class StepMetrics:
+    """Collects step results and commits their rows.
+
+    Args:
+        commit: stores the rows in one transaction, now or once the disk accepts them.
+        active_seconds: training time of the run before this attempt.
+        observe: called with every row, in order, before it is stored.
+        asynchronous: steps return before the device has finished them (CUDA, MPS). The time of a
+            batch of rows, fetch included, is then divided among its steps by tokens.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[StepRow]], None],
+        attempt: int,
+        *,
+        observe: Callable[[StepRow], None] = lambda _: None,
+        active_seconds: float = 0.0,
+        asynchronous: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._commit = commit
+        self._attempt = attempt
+        self._observe = observe
+        self._asynchronous = asynchronous
+        self._clock = clock
+        self._waiting: list[tuple[StepResult, float]] = []
+        self._committed_at = -math.inf
+        self._recent: deque[float] = deque(maxlen=SMOOTHED_STEPS)
+        self.active_seconds = active_seconds
+        """Training time of the run up to the newest committed row."""
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of the newest committed steps, in nats per token; NaN before the first."""
+        return sum(self._recent) / len(self._recent) if self._recent else math.nan
+
+    def add(self, result: StepResult) -> None:
+        """Add one step's result; commits if a row has waited long enough, or if a CPU's isn't
+        finite."""
+        self._waiting.append((result, time.time()))
+        bad = not self._asynchronous and not (
+            math.isfinite(result.loss.item()) and math.isfinite(result.grad_norm.item())
+        )
+        if bad or self._clock() - self._committed_at >= REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit all rows that wait."""
+        if not self._waiting:
+            return
+        results = [result for result, _ in self._waiting]
+        before = self._clock()
+        figures = torch.stack(
+            [torch.stack([result.loss, result.grad_norm]) for result in results]
+        ).tolist()  # one fetch for all
+        seconds = self._seconds(results, fetch_seconds=self._clock() - before)
+        rows = []
+        for (result, ended), (loss, grad_norm), spent in zip(
+            self._waiting, figures, seconds, strict=True
+        ):
+            self.active_seconds += spent
+            if math.isfinite(loss) and math.isfinite(grad_norm):
+                self._recent.append(loss)
+            rows.append(
+                StepRow(
+                    attempt=self._attempt,
+                    step=result.step,
+                    tokens_seen=result.tokens_seen,
+                    epoch=result.epoch,
+                    loss=loss,
+                    grad_norm=grad_norm,
+                    learning_rate=result.learning_rate,
+                    tokens_per_second=result.tokens / spent if spent > 0 else math.nan,
+                    active_seconds=self.active_seconds,
+                    time=ended,
+                )
+            )
+        self._waiting.clear()
+        self._committed_at = self._clock()
+        for row in rows:
+            self._observe(row)
+        self._commit(rows)
+
+    def _seconds(self, results: Sequence[StepResult], *, fetch_seconds: float) -> list[float]:
+        if not self._asynchronous:
+            return [result.seconds for result in results]
+        total = sum(result.seconds for result in results) + fetch_seconds
+        tokens = sum(result.tokens for result in results)
+        return [
+            total * result.tokens / tokens if tokens else total / len(results) for result in results
+        ]
