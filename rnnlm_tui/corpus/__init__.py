@@ -1,2 +1,1 @@
-"""Prepare text as token ids on disk: sources, tokenizers, corpora and the n-gram baseline. No
-torch."""
+"""Prepare text as token ids: sources, tokenizers, corpora and the n-gram baseline. No torch."""

@@ -1,5 +1,7 @@
-"""Byte-pair merges of many words at once in numpy: the same result as `tokenizers`, several times
-as fast for uncached words."""
+"""BPE merges of many words at once with numpy, several times as fast as `tokenizers`.
+
+The resulting ids are the same.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,13 @@ Ids = NDArray[np.uint32]
 Lengths = NDArray[np.int64]
 
 LONGEST_PIECE = 31
-"""Most characters of a piece, including the space before it; words with longer pieces go to the
-tokenizer."""
+"""Most characters of a piece, including its space; words with longer pieces go to the tokenizer."""
 
 _BATCH = 8_192
-"""Pieces merged at once, few enough for their tables to stay in the processor's cache."""
+"""Pieces merged at once; their tables fit into the CPU cache."""
 
 _CROWDED = 0.75
-"""When a smaller share of the columns has merges left, finished columns are removed from the
-tables."""
+"""Finished columns are removed from the tables if a smaller fraction of columns has merges left."""
 
 _NONE = np.int32(2**31 - 1)
 _PLACE_BITS = 5
@@ -30,36 +30,35 @@ _LETTER, _DIGIT, _SIGN = 1, 2, 3
 
 
 Inside = Literal["whole", "classes", "letters"]
-"""How the tokenizer splits a word before merging: not at all; between letters, digits and
-punctuation; unknown, except that it doesn't split letters."""
+"""How words are split before merging.
+
+whole: not at all; classes: between letters, digits and punctuation; letters: unknown, but never
+between letters.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class WordRules:
-    """How a tokenizer encodes words separated by single spaces, each independently of the
-    others."""
+    """How a tokenizer encodes words independently of each other."""
 
     space: str
-    """Prefix for a word from inside a sentence when the tokenizer encodes it alone."""
+    """Prefix to encode a word from inside a sentence alone."""
     mark: str = ""
-    """The tokens' sign for the space before a word; empty if PairMerger can't encode words of this
-    tokenizer."""
+    """The sign for the space before a word; empty if PairMerger doesn't support the tokenizer."""
     mark_at_start: bool = False
-    """Whether the first word of a sentence has it too."""
+    """Whether the first word of a sentence has the mark too."""
     inside: Inside = "whole"
     names: tuple[str, ...] = ()
-    """The tokens' sign for each ASCII character."""
-    set_apart: tuple[str, ...] = ()
-    """Added tokens, which the tokenizer finds before it splits words; a sentence with one of them
-    goes to the tokenizer."""
+    """The sign for each ASCII character in tokens."""
+    added_tokens: tuple[str, ...] = ()
+    """Tokens found before words are split; sentences that contain one are encoded by the tokenizer.
+    """
 
 
 class PairMerger:
-    """Merges the characters of words as a BPE model does: repeatedly the pair of lowest rank, the
-    leftmost of several.
+    """Merge the characters of words like a BPE model: the leftmost pair of lowest rank first.
 
-    Only for ASCII words without an apostrophe whose pieces are short; `encode` returns which words
-    it encoded.
+    It only encodes ASCII words with short pieces and without apostrophes; `encode` returns which.
     """
 
     def __init__(self, model: Mapping[str, Any], rules: WordRules) -> None:
@@ -67,7 +66,7 @@ class PairMerger:
         self._rules = rules
         self._mark = vocabulary.get(rules.mark, -1)
         self._signs = np.array([vocabulary.get(name, -1) for name in rules.names], np.int32)
-        """The id of each ASCII character, -1 if it has none."""
+        """The id of each ASCII character, or -1."""
         merges = [
             tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair)
             for pair in model["merges"]
@@ -75,7 +74,7 @@ class PairMerger:
         left = np.array([vocabulary[one] for one, _ in merges], np.int64)
         right = np.array([vocabulary[other] for _, other in merges], np.int64)
         self._merged = np.array([vocabulary[one + other] for one, other in merges], np.int32)
-        """The id that each merge gives, by rank."""
+        """The resulting id of each merge, by rank."""
         self._build_table(left << 32 | right)
         classes = [
             _LETTER if chr(code).isalpha() else _DIGIT if chr(code).isdigit() else _SIGN
@@ -86,11 +85,14 @@ class PairMerger:
     def encode(
         self, words: Sequence[str], *, opening: bool
     ) -> tuple[Ids, Lengths, NDArray[np.bool_]]:
-        """Encode the words that this class can: their ids, the number of ids of each word (0 for
-        the others), and which words these are.
+        """Encode the supported words.
 
         Args:
-            opening: the words begin sentences, so no space comes before them.
+            opening: whether the words start sentences, without a space before them.
+
+        Returns:
+            All ids, the number of ids of each word (0 for unsupported words), and which words are
+            supported.
         """
         blob = np.frombuffer("\n".join(words).encode(), np.uint8)
         ends = np.append(np.flatnonzero(blob == 10), len(blob))
@@ -102,7 +104,7 @@ class PairMerger:
         if self._rules.inside == "letters":
             plain &= (self._classes[blob & 127] == _LETTER) | (blob == 10)
         taken = (ends > starts) & np.logical_and.reduceat(plain, np.minimum(starts, len(blob) - 1))
-        # a piece begins with a word, and within a word where the character class changes
+        # a piece starts with a word, and inside a word where the character class changes
         kinds = self._classes[blob & 127]
         begins = np.zeros(len(blob) + 1, bool)
         if self._rules.inside == "classes":
@@ -152,7 +154,7 @@ class PairMerger:
     def _matrix(
         self, signs: NDArray[np.int32], starts: Lengths, lengths: Lengths, marked: NDArray[np.bool_]
     ) -> NDArray[np.int32]:
-        """A column of ids for each piece, padded with -1, and two more rows of -1."""
+        """One column of ids per piece, padded with -1, plus two rows of -1."""
         longest = int(lengths.max())
         matrix = np.full((longest + 2, len(starts)), -1, np.int32)
         for row in range(longest):
@@ -163,7 +165,7 @@ class PairMerger:
         return matrix
 
     def _merge(self, matrix: NDArray[np.int32]) -> None:
-        """Do all merges of the columns in place; a merged-away position becomes -1."""
+        """Merge all columns in place; a position merged into another becomes -1."""
         longest, width = len(matrix) - 2, matrix.shape[1]
         before = np.repeat(np.arange(-1, longest + 1, dtype=np.int32)[:, None], width, 1)
         before[0] = longest + 1  # the row before the first one is never read,
@@ -211,8 +213,7 @@ class PairMerger:
     def _ranks(
         self, left: NDArray[np.int32], right: NDArray[np.int32], place: NDArray[np.int32] | int
     ) -> NDArray[np.int32]:
-        """Each pair's rank with its row in the low bits; `_NONE` for pairs that the model doesn't
-        merge."""
+        """The rank of each pair, with its row in the low bits; `_NONE` if it has no merge."""
         keys = left.astype(np.int64) << 32 | right
         slots = (keys.view(np.uint64) * self._factor >> self._shift).astype(np.int64)
         there = self._keys[slots]
@@ -227,8 +228,7 @@ class PairMerger:
         return np.bitwise_or(found, place, dtype=np.int32)
 
     def _build_table(self, keys: NDArray[np.int64]) -> None:
-        """Build a hash table of the pairs by open addressing, with the best of a few hash
-        factors."""
+        """Build a hash table of the pairs (open addressing, the best of eight hash factors)."""
         bits = max(8, int(np.ceil(np.log2(max(1, len(keys)) * 8))))
         self._shift = np.uint64(64 - bits)
         draw = np.random.default_rng(1)

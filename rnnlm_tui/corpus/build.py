@@ -1,5 +1,7 @@
-"""Build folders atomically: under a lock, renamed when complete. Leftovers are resumed or
-removed."""
+"""Build folders atomically: under a lock, renamed when complete.
+
+What a dead process left is resumed or removed.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,7 @@ _WAIT_SECONDS = 0.2
 
 @contextmanager
 def building_folder(root: Path, name: str) -> Iterator[Path]:
-    """Create a locked temporary folder below `root`, and remove it at the end unless it was
-    renamed.
+    """Create a locked temporary folder below `root`, which is removed if not renamed.
 
     The lock distinguishes a folder in use from one that a dead process left.
 
@@ -49,8 +50,7 @@ def building_folder(root: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None]) -> Iterator[bool]:
-    """Yield True while this process has exclusive access to `folder`; False once another process is
-    done.
+    """Yield True with exclusive access to `folder`, or False once another process is done.
 
     The folder is created if missing. Its files are kept, so that the next process can resume.
 
@@ -80,8 +80,7 @@ def claimed(folder: Path, is_done: Callable[[], bool], wait: Callable[[], None])
 
 
 def _lock(folder: Path) -> int | None:
-    """Create a folder if missing, lock it and return its descriptor; None if another process holds
-    the lock."""
+    """Create and lock a folder, and return its descriptor; None if another process has it."""
     with _lock_errors(folder):
         with root_lock(folder.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -184,8 +183,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def root_lock(root: Path) -> Iterator[None]:
-    """Lock `root` for a moment: until a new folder is locked, or until a corpus is recorded as
-    used.
+    """Lock `root` briefly, until a new folder is locked or a corpus is recorded as used.
 
     Raises:
         StorageError: `root` can't be created or locked.

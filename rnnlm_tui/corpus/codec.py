@@ -1,8 +1,4 @@
-"""Text to token ids and back, from a folder that holds tokenizer.json and tokenizer_config.json: a
-corpus or a checkpoint.
-
-Ends a text that comes in pieces before the first stop string in it.
-"""
+"""Encode and decode text with the tokenizer of a corpus or checkpoint, and stop at stop strings."""
 
 from __future__ import annotations
 
@@ -24,10 +20,10 @@ _HELD_TOKENS = 64
 
 
 class TextCodec:
-    """Encodes prompts and decodes tokens as the corpus was encoded.
+    """Encode prompts and decode tokens with the tokenizer files in a folder.
 
     Raises:
-        TokenizerError: the folder's tokenizer files are missing or damaged.
+        TokenizerError: the tokenizer files are missing or damaged.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -41,61 +37,55 @@ class TextCodec:
             )
         except OSError as error:
             raise TokenizerError(
-                f"{directory} has no tokenizer that can be read: {error.strerror or error}"
+                f"can't read the tokenizer in {directory}: {error.strerror or error}"
             ) from error
-        except Exception as error:  # the library raises plain Exception for a damaged file
+        except Exception as error:  # the library raises Exception for a damaged file
             raise TokenizerError(f"the tokenizer in {directory} is damaged: {error}") from error
         if eos_text not in get_args(EosText):
             raise TokenizerError(
                 f"the tokenizer in {directory} is damaged: rnnlm_eos_text is {eos_text!r}"
             )
         self.eos_text = cast(EosText, eos_text)
-        """An end token as text."""
+        """The end token as text."""
         self.kind = str(kind)
         self.layout = str(config.get("rnnlm_layout", "sentences"))
         self.vocab_size = vocabulary_size(self._tokenizer)
         self.eos_id = self._id(eos, directory)
-        """None if the corpus has no end tokens."""
+        """None if the corpus has no end token."""
         self.pad_id = cast(int, self._id(pad, directory))
-        self._tokenizer.encode_special_tokens = True  # text that reads "<eos>" is text
+        self._tokenizer.encode_special_tokens = True  # "<eos>" in the text is ordinary text
         unk = config.get("unk_token")
         self.unk_id: int | None = (
             None if unk in (None, eos, pad) else self._tokenizer.token_to_id(unk)
         )
-        """The unknown token; None if there is none, or if the tokenizer uses its end or padding
-        token for that."""
+        """The unknown token; None if there is none, or if it is the end or padding token."""
         self._start = str(config.get("rnnlm_start") or "")
-        """The text that generation starts from when the prompt is empty; if it is empty too, the
-        end token."""
+        """The text used for an empty prompt; if empty, the end token is used."""
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text inside a sentence: nothing is added in front or behind."""
+        """Encode text without adding special tokens."""
         return list(self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens; end tokens become `eos_text`, padding nothing."""
+        """Decode tokens, with end tokens as `eos_text` and without padding."""
         return self.eos_text.join(
             self._decode_sentence(sentence) for sentence in self._sentences(ids)
         )
 
     def prompt_ids(self, prompt: str, *, after_end: bool = True) -> list[int]:
-        """What the model reads before it goes on: an end token (`after_end`, where there is one)
-        and the prompt.
+        """The ids that the model reads before it continues a prompt.
 
-        The end token tells a model that was trained on a stream that a sentence begins; one that
-        was trained on separate
-        sentences never saw it in front and takes `after_end=False`. Spaces at the prompt's end are
-        left out where words
-        bring their own.
+        Spaces at the end of a prompt are removed if words include the space before them. In the
+        layouts `lines` and `raw` all white space is kept. In `lines`, a line break is an end token.
+        In `raw`, end tokens separate documents, so a prompt continues a document; an empty one
+        starts a document or line.
 
-        With the layouts `lines` and `raw` the prompt keeps its white space. In `lines`, a line
-        break is an end token. `raw` has
-        end tokens between documents only, so a prompt is text inside a document; an empty prompt
-        begins a document, or a line.
+        Args:
+            after_end: start with an end token, which marks the start of a sentence for models
+                trained on a stream. Models trained on separate sentences never saw it there.
 
         Raises:
-            TokenizerError: an empty prompt for a corpus without end tokens, so that there is
-                nothing to start from.
+            TokenizerError: the prompt is empty, and the corpus has no end token to start from.
         """
         if self.layout == "raw":
             return self.encode(prompt) or self._beginning()
@@ -114,27 +104,25 @@ class TextCodec:
         return ids or self._beginning()
 
     def _beginning(self) -> list[int]:
-        """The ids that an empty prompt stands for."""
+        """The ids used for an empty prompt."""
         ids = self.encode(self._start)
         if ids and self.unk_id not in ids:
             return ids
         if self.eos_id is None:
             raise TokenizerError(
-                "this model can't start from an empty prompt: its corpus has no end token",
+                "the prompt is empty, but the model needs one: its corpus has no end token",
                 hint="write at least one word",
             )
         return [self.eos_id]
 
     def incremental(self, after: Sequence[int] = ()) -> IncrementalDecoder:
-        """A decoder for tokens that come one by one behind the ids `after` (the prompt's), which
-        are shown already."""
+        """A decoder for tokens generated after the ids `after`, which are already shown."""
         return IncrementalDecoder(self, after)
 
     def unknown_characters(self, text: str) -> list[str]:
-        """What of the text is outside the vocabulary, each once, in order: characters, or words for
-        a word vocabulary.
+        """The distinct characters (or words, for a word tokenizer) outside the vocabulary.
 
-        A lone surrogate, which is no character, is told as U+FFFD.
+        Lone surrogates are reported as U+FFFD.
         """
         plain = _without_surrogates(text)
         unknown = [_REPLACEMENT] if plain != text else []
@@ -149,8 +137,7 @@ class TextCodec:
         return list(dict.fromkeys(unknown))
 
     def excluded_ids(self, unknown: UnknownTokens) -> tuple[int, ...]:
-        """The tokens that the sampler must not draw with this setting: the unknown token, or
-        none."""
+        """The tokens that must not be generated with this setting: the unknown token, or none."""
         avoids = unknown == "avoid" or (unknown == "auto" and self.kind == "word")
         return (self.unk_id,) if avoids and self.unk_id is not None else ()
 
@@ -180,22 +167,20 @@ class TextCodec:
 
 
 class IncrementalDecoder:
-    """Text of tokens as they come: all pieces together are what `TextCodec.decode` gives; never
-    half a character.
+    """Decode tokens one by one into whole characters, with the same result as `TextCodec.decode`.
 
-    Cost of a token does not grow with the length of the text: it decodes the last few tokens only.
+    Only the last few tokens are decoded, so the cost doesn't grow with the length of the text.
     """
 
     def __init__(self, codec: TextCodec, after: Sequence[int] = ()) -> None:
         self._codec = codec
         self._context = codec._sentences(after)[-1][-_KEPT_TOKENS:]
-        """Tokens of this sentence that are shown already; they decide how the next one is
-        spaced."""
+        """The last shown tokens of the sentence, which determine the space before the next one."""
         self._held: list[int] = []
-        """Tokens that end inside a character."""
+        """Tokens held back because they end inside a character."""
 
     def push(self, token: int) -> str:
-        """The text that this token completes; empty while a character is unfinished."""
+        """Add a token and return the new text; empty if it ends inside a character."""
         if token == self._codec.eos_id:
             return self.flush() + self._codec.eos_text
         if token == self._codec.pad_id:
@@ -209,8 +194,7 @@ class IncrementalDecoder:
         return text
 
     def flush(self) -> str:
-        """What is held back, with a replacement sign for half a character; then a sentence
-        begins."""
+        """Return the held-back text (U+FFFD for half a character), and start a sentence."""
         text = self._new_text() if self._held else ""
         self._context, self._held = [], []
         return text
@@ -229,28 +213,25 @@ def _without_surrogates(text: str) -> str:
 
 
 class StopStrings:
-    """Passes text on until a stop string is complete; what may be the start of one is held back
-    until that is decided.
+    """Pass text through until a stop string is complete, holding back text that may start one.
 
-    The first stop string to be complete ends the text, of several that end in one place the
-    longest. Where the pieces
-    begin and end makes no difference.
+    The first complete stop string ends the text; if several end at the same position, the longest
+    counts. The result doesn't depend on how the text is divided into pieces.
+
+    Raises:
+        InputError: a stop string is empty.
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
-        """Raises:
-        InputError: an empty stop string, which would end every text before it begins.
-        """
         if "" in strings:
-            raise InputError("a stop string is empty", hint="give at least one character")
+            raise InputError("a stop string is empty", hint="use at least one character")
         self._strings = tuple(strings)
         self._held = ""
         self.found = ""
-        """The stop string that ended the text; empty so far."""
+        """The stop string that ended the text; empty until then."""
 
     def push(self, text: str) -> str:
-        """What of the text so far is now sure to stand before any stop string; nothing after one
-        was found."""
+        """Add text and return the part before any stop string; empty after one was found."""
         if self.found or not text:
             return ""
         if not self._strings:
@@ -271,12 +252,12 @@ class StopStrings:
         return known[: len(known) - held]
 
     def flush(self) -> str:
-        """What was held back, now that no more text comes."""
+        """Return the held-back text at the end of the text."""
         held, self._held = self._held, ""
         return held
 
     def _undecided(self, text: str) -> int:
-        """Length of the longest end of the text that begins a stop string."""
+        """Length of the longest suffix of the text that is a prefix of a stop string."""
         longest = min(len(text), max(map(len, self._strings)) - 1)
         return next(
             (

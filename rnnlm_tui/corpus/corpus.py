@@ -1,5 +1,4 @@
-"""Prepared corpora on disk: token ids, sentence offsets, tokenizer and manifest, built once and
-found again."""
+"""Prepare corpora: token ids, sentence offsets, tokenizer and manifest, built once and reused."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ from rnnlm_tui.corpus.encode import (
     EncodedSoFar,
     PreparationState,
     Repeats,
-    encode_split,
+    SplitEncoder,
     publish_progress,
     read_progress,
     read_state,
@@ -37,6 +36,7 @@ from rnnlm_tui.corpus.encode import (
     token_dtype,
     write_state,
 )
+from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, EVALUATED, Tokens, baseline_losses
 from rnnlm_tui.corpus.sources import Source, open_source
@@ -59,7 +59,6 @@ from rnnlm_tui.corpus.tokenizers import (
     BuiltTokenizer,
     build_tokenizer,
     check_pretrained,
-    line_encoder,
     load_built,
 )
 from rnnlm_tui.errors import RnnlmError, StorageError
@@ -88,15 +87,16 @@ from rnnlm_tui.schema.text import user_path
 _PREPARE_AGAIN = "remove the folder; the next run prepares the corpus again"
 
 FEW_DOCUMENTS = 8
-"""With fewer documents, a model of raw text hardly learns what follows an end token, so an empty
-prompt starts from a line break."""
+"""With fewer raw documents, an empty prompt starts with a line break, not an end token.
+
+A model hardly learns what follows so few end tokens.
+"""
 
 RULES = 1
-"""Raised when cleaning, splitting or tokenizing changes: a corpus made by older rules is then
-prepared again."""
+"""Increased when cleaning, splitting or tokenizing changes; corpora are then prepared again."""
 
-PLACES = {"source", "test_source"}
-"""Paths of the text, which are not hashed because the text itself is."""
+PATH_FIELDS = {"source", "test_source"}
+"""Paths, which are not hashed because the text itself is."""
 
 FORMER_FIELDS = {
     "source",
@@ -110,18 +110,17 @@ FORMER_FIELDS = {
     "sentences",
     "seed",
 }
-"""Corpus settings in earlier versions, whose hashes included paths."""
+"""Corpus settings of earlier versions, which hashed paths too."""
 
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """A corpus as a run reads it; token files are memory-mapped and never held."""
+    """A prepared corpus with memory-mapped token files."""
 
     path: Path
     manifest: CorpusManifest
     former_hash: str = field(default="", compare=False)
-    """Its hash in earlier versions, which included paths; empty if they would have made other
-    files."""
+    """The hash in earlier versions, with paths; empty if they would have made other files."""
 
     @property
     def vocab_size(self) -> int:
@@ -136,30 +135,28 @@ class PreparedCorpus:
         return self.manifest.pad_id
 
     def tokens(self, split: Split) -> Tokens:
-        """All token ids of a split, one after the other, `(tokens,)`, read-only."""
+        """All token ids of a split, `(tokens,)`, read-only."""
         return np.memmap(self.path / f"{split}.bin", dtype=self.manifest.token_dtype, mode="r")
 
     def offsets(self, split: Split) -> NDArray[np.uint64]:
-        """Where each sentence begins in `tokens`, and behind them the number of tokens: `(sentences
-        + 1,)`, read-only."""
+        """Start of each sentence and number of tokens, `(sentences + 1,)`, read-only."""
         return np.memmap(self.path / f"{split}.offsets.bin", dtype=np.uint64, mode="r")
 
     def bytes_per_token(self, split: Split) -> float:
-        """UTF-8 bytes of text for each token, in the mean."""
+        """Mean UTF-8 bytes of text per token."""
         facts = self.manifest.splits[split]
         return facts.bytes / facts.tokens
 
     def scored_bytes(self, split: Split, targets: int, data_mode: DataMode) -> float:
-        """UTF-8 bytes of the text behind the scored targets, by the split's mean bytes per token.
+        """UTF-8 bytes of the scored text, estimated from the split's mean bytes per token.
 
-        A stream covers the whole text, so its first token counts too although it isn't a target. In
-        sentences mode only targets count:
-        neither the first token of a sentence nor what is cut off.
+        In stream mode the first token counts too, although it isn't a target. In sentence mode only
+        targets count, without first tokens and without tokens beyond the context length.
         """
         return self.bytes_per_token(split) * (targets + 1 if data_mode == "stream" else targets)
 
     def baseline_loss(self, split: Split, training: TrainingConfig) -> float:
-        """Loss of the bigram model in nats per token in the data mode of `training`."""
+        """Loss of the bigram baseline in nats per token, in the data mode of `training`."""
         return self.manifest.bigram[
             baseline_key(split, training.data_mode, training.context_length)
         ]
@@ -169,21 +166,24 @@ def load_prepared(path: Path) -> PreparedCorpus:
     """Open a prepared corpus.
 
     Raises:
-        StorageError: no manifest, one of another format, or files that don't have the size it says.
+        StorageError: the manifest is missing or has another format, or files have the wrong size.
     """
     try:
         manifest = CorpusManifest.model_validate_json((path / MANIFEST_NAME).read_bytes())
     except OSError as error:
-        raise StorageError(f"{path} is no prepared corpus: {error.strerror or error}") from error
+        raise StorageError(
+            f"can't open {path} as a prepared corpus: {error.strerror or error}"
+        ) from error
     except ValidationError as error:
-        raise StorageError(f"the manifest in {path} can't be read", hint=_PREPARE_AGAIN) from error
+        raise StorageError(f"the manifest in {path} is invalid", hint=_PREPARE_AGAIN) from error
     if manifest.format != CORPUS_FORMAT:
         raise StorageError(
-            f"the corpus in {path} has format {manifest.format}, this version reads {CORPUS_FORMAT}"
+            f"the corpus in {path} has format {manifest.format}, but this version reads format"
+            f" {CORPUS_FORMAT}"
         )
     if manifest.token_dtype == "uint16" and token_dtype(manifest.vocab_size) != "uint16":
         raise StorageError(
-            f"the manifest in {path} is wrong: {counted(manifest.vocab_size, 'type')} don't fit"
+            f"the manifest in {path} is invalid: {counted(manifest.vocab_size, 'type')} don't fit"
             " into uint16",
             hint=_PREPARE_AGAIN,
         )
@@ -198,10 +198,12 @@ def load_prepared(path: Path) -> PreparedCorpus:
         try:
             found = (path / name).stat().st_size
         except OSError as error:
-            raise StorageError(f"the corpus in {path} lacks {name}", hint=_PREPARE_AGAIN) from error
+            raise StorageError(
+                f"{name} is missing in the corpus {path}", hint=_PREPARE_AGAIN
+            ) from error
         if size is not None and found != size:
             raise StorageError(
-                f"{name} in {path} has {counted(found, 'byte')}, its manifest says {size:,}",
+                f"{name} in {path} has {counted(found, 'byte')}, must have {size:,}",
                 hint=_PREPARE_AGAIN,
             )
     return PreparedCorpus(path, manifest)
@@ -217,30 +219,27 @@ def prepare_corpus(
     *,
     trained_on: str | None = None,
 ) -> PreparedCorpus:
-    """The prepared corpus for these settings: found below `root`, or built there.
+    """Find the prepared corpus for these settings below `root`, or build it.
 
-    The same text with the same settings is stored once, even at several paths. Several processes
-    may ask for it at once: one
-    prepares it, the others wait and report its progress. A preparation that was stopped or killed
-    is resumed the next time.
-    Memory does not grow with the text. The source `news` is downloaded first if it is missing, but
-    not before a pretrained
-    tokenizer was loaded successfully.
+    The same text with the same settings is stored once, even for several paths. If several
+    processes call this, one prepares the corpus, and the others wait and report its progress. A
+    preparation that was stopped or killed is resumed the next time. Memory doesn't grow with the
+    text. The source `news` is downloaded if missing, but only after a pretrained tokenizer was
+    loaded successfully.
 
     Args:
-        training: its data mode decides where the baseline is evaluated, its batch what is too
-            short.
-        progress: called about ten times a second with the phase and the bytes; an exception from it
-            stops the preparation or the wait.
-        known: called with the hash of the corpus before anything is built; no corpus can be removed
-            until it returns.
-        trained_on: the hash of the corpus of the run to resume; if an earlier version prepared it,
-            it is prepared in the same way.
+        training: its data mode decides how the baseline is evaluated, its batch the minimum length.
+        progress: called about ten times a second with phase and bytes; an exception stops the
+            preparation or the wait.
+        known: called with the corpus's hash before it is built; no corpus can be removed until it
+            returns.
+        trained_on: the hash of the corpus of a resumed run; a corpus of an earlier version is
+            prepared in the same way as then.
 
     Raises:
-        CorpusError: a source that is missing, can't be fetched, is empty, no text, or shorter than
-            a batch.
-        TokenizerError: a tokenizer that can't be trained or loaded.
+        CorpusError: the source is missing, can't be downloaded, isn't text, is empty or shorter
+            than a batch.
+        TokenizerError: the tokenizer can't be trained or loaded.
         StorageError: `root` can't be written, or its disk is too small.
     """
     if NEWS in (corpus.source, corpus.test_source) and news_files(root) is None:
@@ -284,16 +283,17 @@ class _Order:
     tokenizer: TokenizerConfig
     training: TrainingConfig
     enlarges: bool = True
-    """Whether validation and test sets that would be too small are enlarged."""
+    """Whether to enlarge validation and test sets that would be too small."""
 
 
 def _identity(
     corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, source_hash: str
 ) -> str:
-    """sha256 over everything that affects the files: the text and how it is read, the tokenizer,
-    the settings and the rules, but no path.
+    """SHA-256 of all that affects the files, without paths.
 
-    Fields at their defaults are left out, so that adding a field doesn't change hashes.
+    That is the text and how it is read, the tokenizer, the settings and the rules.
+
+    Fields with default values are left out, so that new fields don't change hashes.
     """
     files = _tokenizer_files(tokenizer)
     facts = {
@@ -303,7 +303,7 @@ def _identity(
         "reading": source.reading,
         "corpus": corpus.model_dump(
             mode="json",
-            exclude=PLACES | {"layout"} | unused_corpus_fields(corpus),
+            exclude=PATH_FIELDS | {"layout"} | unused_corpus_fields(corpus),
             exclude_defaults=True,
         ),
         **({} if source.layout == "sentences" else {"layout": source.layout}),
@@ -333,9 +333,8 @@ def _tokenizer_files(tokenizer: TokenizerConfig) -> dict[str, str]:
 def _former_identity(
     corpus: CorpusConfig, tokenizer: TokenizerConfig, source: Source, source_hash: str
 ) -> str:
-    """The hash that earlier versions gave a corpus, over its paths too; empty if they could not
-    have prepared it."""
-    known = FORMER_FIELDS | {"layout"}  # theirs were sentences
+    """The hash in earlier versions, with paths; empty if they couldn't prepare this corpus."""
+    known = FORMER_FIELDS | {"layout"}  # earlier versions only had sentences
     if source.layout != "sentences" or corpus.model_dump(
         exclude=known
     ) != CorpusConfig().model_dump(exclude=known):
@@ -355,7 +354,7 @@ def _former_identity(
 
 
 def _find(root: Path, identity: str) -> PreparedCorpus | None:
-    """The corpus with this hash, or None; a damaged one is removed."""
+    """The corpus with this hash, or None; a damaged corpus is removed."""
     folder = root / identity[:FOLDER_DIGITS]
     if not identity or not folder.exists():
         return None
@@ -368,8 +367,7 @@ def _find(root: Path, identity: str) -> PreparedCorpus | None:
 
 
 def _share_or_build(order: _Order, root: Path, progress: ProgressCallback) -> PreparedCorpus:
-    """Wait for the process that is preparing the corpus, or prepare it here, resuming an
-    interrupted preparation."""
+    """Prepare or resume preparing the corpus, or wait for another process that does."""
     folder = root / order.identity[:FOLDER_DIGITS]
     work = root / f"{UNFINISHED_PREFIX}{folder.name}"
     with claimed(
@@ -378,10 +376,7 @@ def _share_or_build(order: _Order, root: Path, progress: ProgressCallback) -> Pr
         if is_ours:
             try:
                 _build(order, work, folder, publish_progress(work, progress))
-            except (
-                RnnlmError,
-                OSError,
-            ):  # an invalid text or a full disk would fail again, so keep nothing
+            except (RnnlmError, OSError):  # an invalid text or a full disk would fail again
                 empty(work)
                 raise
     return load_prepared(folder)
@@ -470,7 +465,9 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
     if not publish(here, folder):
         discard(folder)
         if not publish(here, folder):
-            raise StorageError(f"{folder} is in the way of the corpus", hint="remove it")
+            raise StorageError(
+                f"can't create {folder}: it already exists without the corpus", hint="remove it"
+            )
 
 
 def _encode(
@@ -482,8 +479,10 @@ def _encode(
     repeats: Repeats,
     progress: ProgressCallback,
 ) -> dict[Split, EncodedSoFar]:
-    """Encode the splits, continuing where an interrupted preparation stopped; the training split
-    last, to find `repeats` of the others in it."""
+    """Encode the splits, resuming an interrupted preparation.
+
+    The training split is the last, to find held-out sentences (`repeats`) in it.
+    """
     encoded = dict(state.encoded)
     before = sum(found.text for found in encoded.values())
     meter = Meter(
@@ -492,7 +491,7 @@ def _encode(
         progress,
         before,
     )
-    encode = line_encoder(built, layout)
+    encoder = SplitEncoder(built, line_encoder(built, layout), layout, here, meter.advance)
     for split in reversed(SPLITS):
         look = repeats.look if split == "train" else partial(repeats.hold, split)
         if split in encoded:
@@ -503,18 +502,7 @@ def _encode(
             encoded[split] = found
             write_state(here, state.model_copy(update={"encoded": dict(encoded)}))
 
-        encoded[split] = encode_split(
-            built,
-            pieces[split],
-            here,
-            split,
-            encode,
-            meter.advance,
-            layout,
-            before=encoded.get(split),
-            keep=keep,
-            look=look,
-        )
+        encoded[split] = encoder.write(split, pieces[split], encoded.get(split), keep, look)
     meter.done()
     return encoded
 
@@ -545,8 +533,10 @@ def _tokenizer(
 def _first_lines(
     built: BuiltTokenizer, pieces: list[Piece], layout: TextLayout
 ) -> tuple[tuple[str, ...], ...]:
-    """The first units of the training split as the texts of their tokens; a character of several
-    tokens goes to the first."""
+    """The first units of the training split as token texts.
+
+    A character of several tokens is in the first one.
+    """
     units, _ = units_of(next(read_lines(pieces), [])[:PREVIEWED_LINES], layout)
     lines: list[tuple[str, ...]] = []
     for unit in (unit.decode()[:PREVIEWED_CHARACTERS] for unit in units):
@@ -562,7 +552,7 @@ def _first_lines(
 def _source_loss(
     source: Source, config: TokenizerConfig, encoded: dict[Split, EncodedSoFar]
 ) -> float | None:
-    """Entropy of a generated source per token of a stream; known where a token is a word."""
+    """Entropy of a generated source per token of a stream; None unless tokens are words."""
     if (
         source.grammar is None
         or config.kind != "word"
@@ -578,7 +568,7 @@ def _enlarged_notes(shares: dict[Split, float], corpus: CorpusConfig) -> list[st
         "test": corpus.test_fraction,
     }
     return [
-        f"{split} takes {share(taken)} of the text instead of {share(wanted[split])}: a smaller set"
+        f"{split} uses {share(taken)} of the text instead of {share(wanted[split])}: a smaller set"
         " would be too noisy"
         for split, taken in shares.items()
         if taken > wanted[split]
@@ -590,15 +580,15 @@ def _unknown_notes(encoded: dict[Split, EncodedSoFar]) -> list[str]:
     if not found.unknown:
         return []
     return [
-        f"{share(found.unknown / found.tokens)} of the test tokens are outside the vocabulary:"
-        " perplexities compare only under the same one"
+        f"{share(found.unknown / found.tokens)} of the test tokens are outside the vocabulary: only"
+        " compare perplexities with the same vocabulary"
     ]
 
 
 def _with_baseline(
     prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback
 ) -> PreparedCorpus:
-    """With the baseline for this data mode, computed and kept if an earlier run used another."""
+    """The corpus with the baseline for this data mode, computed if missing."""
     if all(
         baseline_key(split, training.data_mode, training.context_length) in prepared.manifest.bigram
         for split in EVALUATED
@@ -614,8 +604,7 @@ def _with_baseline(
 def _with_settings(
     prepared: PreparedCorpus, corpus: CorpusConfig, tokenizer: TokenizerConfig, title: str
 ) -> PreparedCorpus:
-    """The corpus with these settings and title, which its manifest records as another way to its
-    files."""
+    """The corpus with these settings and title, which the manifest records."""
     if not prepared.manifest.is_from(corpus, tokenizer):
         these = PreparedFrom(corpus=corpus, tokenizer=tokenizer)
         prepared = _changed(
@@ -635,7 +624,7 @@ def _with_settings(
 def _changed(
     prepared: PreparedCorpus, change: Callable[[CorpusManifest], CorpusManifest]
 ) -> PreparedCorpus:
-    """Change the manifest as it is on disk now, because another run may have changed it."""
+    """Change the manifest on disk, which another run may have changed since it was loaded."""
     with root_lock(prepared.path.parent):
         manifest = change(load_prepared(prepared.path).manifest)
         write_text_atomically(

@@ -1,9 +1,6 @@
 """Download an archive over HTTP, resuming interrupted downloads and checking length and hash.
 
-The part of a file downloaded so far: its bytes, their hash, and a note that describes the whole
-file.
-
-Progress of one phase in bytes, told often enough to watch and seldom enough to cost nothing.
+Also counts the progress of every phase of the corpus preparation (`Meter`).
 """
 
 from __future__ import annotations
@@ -51,8 +48,10 @@ class PartNote(BaseModel):
 
 
 class Part:
-    """The part of a file on disk. Requires its lock; all methods raise StorageError if the disk
-    fails."""
+    """The part of a file on disk, to be used under its lock.
+
+    All methods raise StorageError if the disk fails.
+    """
 
     def __init__(self, path: Path, url: str, report: Callable[[int, int], None]) -> None:
         """Continue an earlier download from the same address if its size is known, else start over.
@@ -174,12 +173,15 @@ INTERVAL_SECONDS = 0.1
 
 
 class Meter:
-    """Counts the bytes of a phase; the first word and the last one are always told."""
+    """Count the bytes of a phase and report them about every INTERVAL_SECONDS."""
 
     def __init__(
         self, phase: Phase, total: int, callback: ProgressCallback, start: int = 0
     ) -> None:
-        """`start`: bytes that are done already."""
+        """
+        Args:
+            start: bytes that are already done.
+        """
         self._phase: Phase = phase
         self._total = total
         self._callback = callback
@@ -188,7 +190,7 @@ class Meter:
         self.advance(0)
 
     def advance(self, count: int) -> None:
-        """So many bytes more."""
+        """Add processed bytes."""
         self._count += count
         now = time.monotonic()
         if now >= self._next:
@@ -202,7 +204,7 @@ class Meter:
             )
 
     def restart(self) -> None:
-        """A pass over the same bytes begins again."""
+        """Start another pass over the same bytes."""
         self._count = 0
 
     def done(self) -> None:
@@ -239,7 +241,8 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 CheckDisk = Callable[[int, int], None]
 """Called with the archive's size and the bytes already downloaded; raises if the disk is too small.
 
-If the size is unknown, it is called repeatedly with the downloaded bytes as the size."""
+If the size is unknown, it is called repeatedly with the downloaded bytes as the size.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,15 +294,12 @@ def fetch(url: str, path: Path, progress: ProgressCallback, check_disk: CheckDis
 
     The whole file is downloaded again if the server ignores ranges or the file has changed (ETag,
     Last-Modified, size). The old part is only replaced once the new data looks like an archive. If
-    the
-    server sends no length, a failed download can't be resumed and leaves nothing, and lost data may
-    only
-    be noticed when unpacking.
+    the server sends no length, a failed download can't be resumed and leaves nothing, and lost data
+    may only be noticed when unpacking.
 
     Args:
         progress: called with the phase `downloading` about ten times a second. An exception stops
-            the
-            download, which can be resumed.
+            the download, which can be resumed.
 
     Raises:
         CorpusError: file, host or network not found, or the file isn't a gzip archive.
@@ -429,8 +429,7 @@ class _Download:
         return CorpusError(f"can't download {self._url}: {words}", hint=_next_time(self.part))
 
     def _new_file(self, response: _Response) -> PartNote | None:
-        """The description of a file sent from its beginning; None if the response continues the
-        part."""
+        """The new file, if sent from its beginning; None if the response continues the part."""
         headers, part = response.headers, self.part
         if (
             response.status == http.HTTPStatus.PARTIAL_CONTENT
@@ -459,8 +458,7 @@ class _Download:
         raise CorpusError(f"can't download {self._url}: HTTP {response.status}", hint=ANOTHER_WAY)
 
     def _begin(self, note: PartNote, block: bytes) -> None:
-        """Replace the part by a new file, unless it isn't an archive (such as a network's login
-        page)."""
+        """Replace the part by a new file; raise if it isn't an archive but, say, a login page."""
         if not block:
             raise _RetryableError("the server sent no data")
         if not _GZIP_MAGIC.startswith(block[:2]):
@@ -488,9 +486,9 @@ class _Download:
         try:
             return response.read1(_BLOCK)
         except (OSError, http.client.HTTPException) as error:
+            total = f" of {disk(self.part.total)}" if self.part.total else ""
             raise _RetryableError(
-                f"{_network_words(error)} at"
-                f" {disk(self.part.held)}{f' of {disk(self.part.total)}' if self.part.total else ''}"
+                f"{_network_words(error)} at {disk(self.part.held)}{total}"
             ) from error
 
 

@@ -1,7 +1,6 @@
-"""Sentences to token ids in flat files: one of ids, one of where each sentence begins.
+"""Encode sentences into files of token ids and offsets, storing the progress for a resume.
 
-The state of an unfinished preparation, stored in its folder: for resuming it after a stop, and as
-progress for processes that wait for it.
+Other processes that wait for the corpus read the stored progress too.
 """
 
 from __future__ import annotations
@@ -10,17 +9,20 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from rnnlm_tui.corpus.build import write_text_atomically
 from rnnlm_tui.corpus.download import ProgressCallback
+from rnnlm_tui.corpus.encoders import EncodeLines
 from rnnlm_tui.corpus.sources import Advance
 from rnnlm_tui.corpus.splits import Piece, PoolFacts, pool_path, read_lines, units_of, without_first
-from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, EncodeLines
+from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
 from rnnlm_tui.schema.corpora import SPLITS, UNFINISHED_NAME, Split, TextLayout
 from rnnlm_tui.schema.formatting import share
 from rnnlm_tui.schema.metrics import Progress
@@ -28,21 +30,20 @@ from rnnlm_tui.schema.metrics import Progress
 REPEAT_BYTES = 32
 COUNTED_REPEATS = 20_000
 NOTED_REPEATS = 0.01
-"""Repeated sentences: the shortest that count, how many of a split are looked for, and the share of
-repeats that gives a note."""
+"""Repeats: shortest length, most sentences to look for, and fraction for a note."""
 
 TokenDtype = Literal["uint16", "uint32"]
 KEPT_EVERY_SECONDS = 5.0
-"""How often the progress of a split is stored: after a stop, at most this much work is repeated."""
+"""How often the progress of a split is stored, so that a stop loses at most this much work."""
 
 
 class EncodedSoFar(BaseModel):
-    """How far a split is encoded and written to disk."""
+    """How much of a split is encoded and written to disk."""
 
     model_config = ConfigDict(frozen=True)
 
     text: int = 0
-    """Bytes of the plain file that are encoded."""
+    """Encoded bytes of the plain file."""
     tokens: int = 0
     sentences: int = 0
     bytes: int = 0
@@ -52,28 +53,30 @@ class EncodedSoFar(BaseModel):
 
 
 class Repeats:
-    """Counts held-out sentences that also occur in the training text. Short ones are ignored,
-    because they repeat by chance."""
+    """Count held-out sentences that occur in the training text.
+
+    Short ones are ignored, because they repeat by chance.
+    """
 
     def __init__(self) -> None:
         self._held: dict[Split, set[int]] = {}
         self._found: dict[Split, set[int]] = {}
 
     def hold(self, split: Split, batch: Sequence[bytes]) -> None:
-        """Add sentences of a held-out split; the first `COUNTED_REPEATS` of them are looked for."""
+        """Add sentences of a held-out split, up to `COUNTED_REPEATS`."""
         held = self._held.setdefault(split, set())
         for line in batch if len(held) < COUNTED_REPEATS else ():
             if len(line) >= REPEAT_BYTES:
                 held.add(hash(line))
 
     def look(self, batch: Sequence[bytes]) -> None:
-        """Look for the held-out sentences in a batch of the training text."""
+        """Look for held-out sentences in a batch of the training text."""
         hashes = list(map(hash, batch))
         for split, held in self._held.items():
             self._found.setdefault(split, set()).update(held.intersection(hashes))
 
     def notes(self, unit: str = "sentences") -> list[str]:
-        """A note for each set with at least `NOTED_REPEATS` repeats."""
+        """A note for each split with at least a fraction of `NOTED_REPEATS` repeats."""
         notes = []
         for split, held in self._held.items():
             found = len(self._found.get(split, ()))
@@ -89,88 +92,93 @@ def token_dtype(vocab_size: int) -> TokenDtype:
     return "uint16" if vocab_size <= 65_536 else "uint32"
 
 
-def encode_split(
-    built: BuiltTokenizer,
-    pieces: Sequence[Piece],
-    folder: Path,
-    split: Split,
-    encode: EncodeLines,
-    advance: Advance,
-    layout: TextLayout = "sentences",
-    *,
-    before: EncodedSoFar | None = None,
-    keep: Callable[[EncodedSoFar], None] = lambda _: None,
-    look: Callable[[Sequence[bytes]], None] = lambda _: None,
-) -> EncodedSoFar:
-    """Write `{split}.bin` and `{split}.offsets.bin` (uint64, one more than there are sentences), in
-    constant memory.
+@dataclass(frozen=True, slots=True)
+class SplitEncoder:
+    """Encode the splits of a text into files in `folder`, in constant memory."""
 
-    Args:
-        before: what an earlier, interrupted call has written; encoding continues after it.
-        keep: called every few seconds and at the end with the progress, after it is synced to disk.
-        look: called with each batch of sentences.
-    """
-    eos, unk = built.eos_id, built.unk_id
-    dtype = np.dtype(token_dtype(built.vocab_size))
-    token_path, offset_path = folder / f"{split}.bin", folder / f"{split}.offsets.bin"
-    if before is None or not (
-        _has(token_path, before.tokens * dtype.itemsize)
-        and _has(offset_path, 8 * (before.sentences + 1))
-    ):
-        before = EncodedSoFar()
-    text, tokens, sentences, size, unknown = (
-        before.text,
-        before.tokens,
-        before.sentences,
-        before.bytes,
-        before.unknown,
-    )
-    with (
-        _opened(token_path, tokens * dtype.itemsize) as token_file,
-        _opened(offset_path, 8 * (sentences + 1)) as offset_file,
-    ):  # the offsets begin with a 0
-        keep_at = time.monotonic() + KEPT_EVERY_SECONDS
+    built: BuiltTokenizer
+    encode: EncodeLines
+    layout: TextLayout
+    folder: Path
+    advance: Advance
 
-        def so_far() -> EncodedSoFar:
-            for file in (token_file, offset_file):
-                file.flush()
-                os.fsync(file.fileno())
-            found = EncodedSoFar(
-                text=text, tokens=tokens, sentences=sentences, bytes=size, unknown=unknown
-            )
-            keep(found)
-            return found
+    def write(
+        self,
+        split: Split,
+        pieces: Sequence[Piece],
+        before: EncodedSoFar | None,
+        keep: Callable[[EncodedSoFar], None],
+        look: Callable[[Sequence[bytes]], None],
+    ) -> EncodedSoFar:
+        """Write `{split}.bin` and `{split}.offsets.bin` (uint64, sentences + 1).
 
-        for staged in read_lines(without_first(pieces, text)):
-            batch, ends = units_of(staged, layout)
-            look(staged)
-            ids, lengths = encode(batch)
-            flat = ids.astype(dtype)
-            if unk is not None:
-                unknown += int((flat == unk).sum())
-            if layout == "sentences":
-                kept = lengths > 0
-                size += sum(len(line) for line, is_kept in zip(batch, kept, strict=True) if is_kept)
-                lengths = lengths[kept]
-            else:
-                size += sum(map(len, batch))
-            if eos is not None:
-                ended = np.ones(len(lengths), bool) if ends is None else np.array(ends, bool)
-                flat = np.insert(flat, np.cumsum(lengths)[ended], dtype.type(eos))
-                lengths = lengths + ended
-                size += 0 if layout == "raw" else len(lengths)
-            lengths = lengths[lengths > 0]
-            token_file.write(flat.tobytes())
-            offset_file.write((np.cumsum(lengths) + tokens).astype(np.uint64).tobytes())
-            tokens += len(flat)
-            sentences += len(lengths)
-            here = sum(map(len, staged)) + len(staged)
-            text += here
-            if time.monotonic() >= keep_at:
-                so_far()
-                keep_at = time.monotonic() + KEPT_EVERY_SECONDS
-            advance(here)
-        return so_far()
+        Args:
+            before: progress of an earlier, interrupted call, to continue from.
+            keep: called with the progress every few seconds and at the end, after it is synced to
+                disk.
+            look: called with each batch of sentences.
+        """
+        dtype = np.dtype(token_dtype(self.built.vocab_size))
+        tokens, offsets = (self.folder / f"{split}{end}" for end in (".bin", ".offsets.bin"))
+        so_far = before or EncodedSoFar()
+        if not (
+            _has(tokens, so_far.tokens * dtype.itemsize)
+            and _has(offsets, 8 * (so_far.sentences + 1))
+        ):
+            so_far = EncodedSoFar()
+        with (
+            _opened(tokens, so_far.tokens * dtype.itemsize) as token_file,
+            _opened(offsets, 8 * (so_far.sentences + 1)) as offset_file,  # the offsets start with 0
+        ):
+
+            def store() -> None:
+                for file in (token_file, offset_file):
+                    file.flush()
+                    os.fsync(file.fileno())
+                keep(so_far)
+
+            keep_at = time.monotonic() + KEPT_EVERY_SECONDS
+            for staged in read_lines(without_first(pieces, so_far.text)):
+                look(staged)
+                flat, lengths, size, unknown = self._encode(staged, dtype)
+                token_file.write(flat.tobytes())
+                ends = np.cumsum(lengths) + so_far.tokens
+                offset_file.write(ends.astype(np.uint64).tobytes())
+                here = sum(map(len, staged)) + len(staged)
+                so_far = EncodedSoFar(
+                    text=so_far.text + here,
+                    tokens=so_far.tokens + len(flat),
+                    sentences=so_far.sentences + len(lengths),
+                    bytes=so_far.bytes + size,
+                    unknown=so_far.unknown + unknown,
+                )
+                if time.monotonic() >= keep_at:
+                    store()
+                    keep_at = time.monotonic() + KEPT_EVERY_SECONDS
+                self.advance(here)
+            store()
+            return so_far
+
+    def _encode(
+        self, staged: list[bytes], dtype: np.dtype[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.int64], int, int]:
+        """Token ids with end tokens, tokens per sentence, bytes and unknown tokens of some lines."""
+        batch, ends = units_of(staged, self.layout)
+        ids, lengths = self.encode(batch)
+        flat = ids.astype(dtype)
+        unknown = 0 if self.built.unk_id is None else int((flat == self.built.unk_id).sum())
+        if self.layout == "sentences":
+            kept = lengths > 0
+            size = sum(len(line) for line, is_kept in zip(batch, kept, strict=True) if is_kept)
+            lengths = lengths[kept]
+        else:
+            size = sum(map(len, batch))
+        if self.built.eos_id is not None:
+            ended = np.ones(len(lengths), bool) if ends is None else np.array(ends, bool)
+            flat = np.insert(flat, np.cumsum(lengths)[ended], dtype.type(self.built.eos_id))
+            lengths = lengths + ended
+            size += 0 if self.layout == "raw" else len(lengths)
+        return flat, lengths[lengths > 0], size, unknown
 
 
 def _has(path: Path, size: int) -> bool:
@@ -179,8 +187,7 @@ def _has(path: Path, size: int) -> bool:
 
 @contextmanager
 def _opened(path: Path, size: int) -> Iterator[BinaryIO]:
-    """Open a file, created if missing, for writing after its first `size` bytes; a shorter file is
-    filled up with zeros."""
+    """Open a file for writing after `size` bytes; create it or pad it with zeros if needed."""
     path.touch()
     with path.open("r+b") as file:
         file.truncate(size)
@@ -196,14 +203,14 @@ _PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
 
 
 class PreparationState(BaseModel):
-    """The finished steps of a preparation, whose files are on disk."""
+    """The completed steps of a preparation, whose files are on disk."""
 
     model_config = ConfigDict(frozen=True)
 
     source: str = ""
-    """`corpus.source`, shown in the list of corpora."""
+    """`corpus.source`, for the list of corpora."""
     pools: dict[Split, PoolFacts] | None = None
-    """The plain files; None until the source is read completely."""
+    """The plain files; None until the source is completely read."""
     notes: tuple[str, ...] = ()
     """Notes from reading the source."""
     tokenizer: bool = False
@@ -212,8 +219,7 @@ class PreparationState(BaseModel):
 
 
 def read_state(folder: Path) -> PreparationState:
-    """The state of an earlier preparation in this folder; empty if there is none, or if its plain
-    files have other sizes."""
+    """Load the state of a preparation; empty if missing, or if plain files have a wrong size."""
     try:
         state = PreparationState.model_validate_json((folder / UNFINISHED_NAME).read_bytes())
         if state.pools is not None and any(
@@ -227,8 +233,7 @@ def read_state(folder: Path) -> PreparationState:
 
 
 def write_state(folder: Path, state: PreparationState) -> None:
-    """Store the state atomically. The encoded splits that it lists must be synced to disk
-    before."""
+    """Store the state atomically. Its encoded splits must already be synced to disk."""
     write_text_atomically(folder / UNFINISHED_NAME, state.model_dump_json())
 
 
@@ -243,8 +248,10 @@ def remove_state(folder: Path) -> None:
 
 
 def publish_progress(folder: Path, progress: ProgressCallback) -> ProgressCallback:
-    """A callback that calls `progress` and also writes a file for waiting processes, at most every
-    SHARED_SECONDS and at each new phase."""
+    """A callback that calls `progress` and stores it for waiting processes.
+
+    It is stored at most every SHARED_SECONDS, and at each new phase.
+    """
     next_time, phase = 0.0, ""
 
     def report(now: Progress) -> None:
@@ -260,7 +267,7 @@ def publish_progress(folder: Path, progress: ProgressCallback) -> ProgressCallba
 
 
 def read_progress(folder: Path) -> Progress:
-    """The progress of the preparation in this folder."""
+    """Load the progress of the preparation in a folder."""
     try:
         return _PROGRESS.validate_json((folder / _PROGRESS_NAME).read_bytes())
     except (OSError, ValidationError):

@@ -1,7 +1,4 @@
-"""The baseline: a bigram model with absolute discounting, interpolated with the unigram, in numpy.
-
-Evaluate the bigram baseline on a prepared corpus, on the same targets as a model.
-"""
+"""The baseline: a bigram model with absolute discounting, interpolated with the unigram model."""
 
 from __future__ import annotations
 
@@ -16,14 +13,13 @@ from rnnlm_tui.schema.corpora import Split, baseline_key
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Contexts and the tokens that follow them, of equal length."""
+"""Contexts and the tokens that follow them, of the same length."""
 
 _CHUNK = 1 << 20
 
 
 def stream_pairs(tokens: Tokens, limit: int | None = None) -> Iterator[Pairs]:
-    """Every token of a stream but the first, with the one before it: what a model in stream mode
-    predicts."""
+    """The targets of stream mode, each with its preceding token: all tokens except the first."""
     count = len(tokens) if limit is None else min(limit, len(tokens))
     for start in range(0, count - 1, _CHUNK):
         part = tokens[start : min(start + _CHUNK, count - 1) + 1].astype(np.int64)
@@ -33,12 +29,12 @@ def stream_pairs(tokens: Tokens, limit: int | None = None) -> Iterator[Pairs]:
 def sentence_pairs(
     tokens: Tokens, offsets: NDArray[np.uint64], context_length: int, limit: int | None = None
 ) -> Iterator[Pairs]:
-    """Every token but the first among the first `context_length` of each sentence: what a model in
-    sentence mode predicts.
+    """The targets of sentence mode, each with its preceding token.
+
+    They are the first `context_length` tokens of each sentence, without the first one.
 
     Args:
-        offsets: where each sentence begins, and the end of the last one: one more than there are
-            sentences.
+        offsets: the start of each sentence, and the end of the last one: (sentences + 1,).
     """
     sentences = len(offsets) - 1
     if limit is not None:
@@ -55,18 +51,19 @@ def sentence_pairs(
 
 
 def _place(offsets: NDArray[np.uint64], limit: int) -> int:
-    """How many offsets are at most `limit`; a plain int would make numpy copy all of them as floats
-    first."""
+    """The number of offsets up to `limit`.
+
+    With a plain int, numpy would first copy all offsets as floats.
+    """
     return int(np.searchsorted(offsets, np.uint64(limit), side="right"))
 
 
 class BigramModel:
-    """P(w | v) = max(n(v,w) - D, 0) / n(v) + D * N(v) / n(v) * P(w), with N(v) the number of
-    different tokens seen behind v.
+    """P(w | v) = max(n(v,w) - D, 0) / n(v) + D * N(v) / n(v) * P(w).
 
-    P(w) is discounted in the same way and interpolated with the uniform distribution. Each D is n1
-    / (n1 + 2 n2), from the
-    numbers of pairs (tokens) that were seen once and twice.
+    N(v) is the number of distinct tokens seen after v. P(w) is discounted in the same way and
+    interpolated with the uniform distribution. Each D is n1 / (n1 + 2 n2), where n1 and n2 are the
+    numbers of pairs (or tokens) seen once and twice.
     """
 
     def __init__(self, pairs: Iterable[Pairs], vocab_size: int) -> None:
@@ -95,7 +92,7 @@ class BigramModel:
     def probabilities(
         self, before: NDArray[np.int64], after: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """P(after | before), element by element; above zero for every pair."""
+        """P(after | before) elementwise; always above zero."""
         wanted = before * self.vocab_size + after
         place = np.minimum(np.searchsorted(self._keys, wanted), max(len(self._keys) - 1, 0))
         counts = (
@@ -110,7 +107,7 @@ class BigramModel:
         return result
 
     def loss(self, pairs: Iterable[Pairs]) -> float:
-        """Mean cross-entropy in nats per predicted token; 0 where nothing is predicted."""
+        """Mean cross-entropy in nats per target; 0 without targets."""
         total, count = 0.0, 0
         for before, after in pairs:
             total -= float(np.log(self.probabilities(before, after)).sum())
@@ -129,7 +126,7 @@ def _merged(
     more_keys: NDArray[np.int64],
     more_counts: NDArray[np.intp],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Two sorted tables of counts as one; the first is used up."""
+    """Merge two sorted tables of counts; the first one is modified."""
     if not len(keys):
         return more_keys, more_counts.astype(np.int64)
     places = np.searchsorted(keys, more_keys)
@@ -145,8 +142,7 @@ COUNTED_TOKENS = 1 << 25
 """The baseline is estimated from at most this many training tokens, to limit its memory.
 
 That is about 1/18 of the news corpus. On random text with 32,011 types it took 300 MB and 20 s on
-one
-core. More tokens hardly improve a bigram model, because frequent pairs dominate its loss.
+one core. More tokens hardly improve a bigram model, because frequent pairs dominate its loss.
 """
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")
@@ -162,8 +158,7 @@ def baseline_losses(
 
     Args:
         advance: called with the number of tokens just processed, of at most `COUNTED_TOKENS`
-            training
-            tokens and all evaluated tokens.
+            training tokens and all evaluated tokens.
     """
 
     def pairs(split: Split, limit: int | None = None) -> Iterator[Pairs]:

@@ -1,5 +1,4 @@
-"""The text in the records of a file: JSON Lines, a table (CSV, TSV) or a JSON array, one record at
-a time."""
+"""Read the text from records in JSON Lines, CSV, TSV and JSON files, one record at a time."""
 
 from __future__ import annotations
 
@@ -14,19 +13,18 @@ from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.formatting import counted
 
 MAX_RECORD_BYTES = 64 * 2**20
-"""Longer records are refused, because each record is held in memory."""
+"""Longer records are rejected, because each record is held in memory."""
 
-_AS_JSON = "a .jsonl file holds one JSON object a line, a .json file an array of objects"
+_AS_JSON = "a .jsonl file must contain one JSON object per line, a .json file an array of objects"
 _MARK = "\ufeff"
 _SPACE = re.compile(r"\s*")
 
 
 def read_records(reader: LineReader, field: str) -> Iterator[str]:
-    """Read a field (or column) of each record, without records where it is empty.
+    """Read a field (or column) of each record, skipping empty ones.
 
     Raises:
-        CorpusError: a record that can't be read or lacks the field, with its position; or an error
-            of the reader.
+        CorpusError: a record is invalid or lacks the field, or the file can't be read.
     """
     suffix = text_suffix(reader.path)
     blocks = reader.text()
@@ -52,7 +50,8 @@ def _lines(path: Path, blocks: Iterator[str], longest: int) -> Iterator[str]:
         number += len(lines)
         if len(rest) > longest:
             raise CorpusError(
-                f"{path}, line {number + 1:,}: longer than {longest:,} bytes, a record can't be cut"
+                f"{path}, line {number + 1:,}: the record is longer than {longest:,} bytes",
+                hint="split it into several records",
             )
         for line in lines:
             yield f"{line}\n"
@@ -67,7 +66,7 @@ def _json_lines(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise CorpusError(f"{where}: not JSON ({error})", hint=_AS_JSON) from error
+                raise CorpusError(f"{where}: invalid JSON ({error})", hint=_AS_JSON) from error
             yield _text(where, record, field)
 
 
@@ -85,14 +84,14 @@ def _json_array(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
             return
         if number > 1:
             if begin < len(buffer) and buffer[begin] != ",":
-                raise CorpusError(f"{where}: not JSON (a comma is missing)", hint=_AS_JSON)
+                raise CorpusError(f"{where}: invalid JSON (missing comma)", hint=_AS_JSON)
             begin = _skip_space(buffer, begin + 1)
         try:
             record, end = decoder.raw_decode(buffer, begin)
         except (ValueError, RecursionError) as error:
             more = next(blocks, None)
             if more is None or len(buffer) - place > MAX_RECORD_BYTES:
-                raise CorpusError(f"{where}: not JSON ({error})", hint=_AS_JSON) from error
+                raise CorpusError(f"{where}: invalid JSON ({error})", hint=_AS_JSON) from error
             buffer, place = buffer[place:] + more, 0
             continue
         yield _text(where, record, field)
@@ -115,10 +114,10 @@ def _table(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
         names = next(rows, [])
         if field not in names:
             raise CorpusError(
-                f'{path} is a table with no column "{field}"',
+                f'{path} has no column "{field}"',
                 hint=(
-                    f"its columns: {', '.join(names) or 'none'}; name the one with the text:"
-                    " corpus.text_field"
+                    f"its columns: {', '.join(names) or 'none'}; set corpus.text_field to the one"
+                    " with the text"
                 ),
             )
         column = names.index(field)
@@ -127,21 +126,23 @@ def _table(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
                 continue
             if len(row) <= column:
                 raise CorpusError(
-                    f"{path}, line {rows.line_num:,}: {counted(len(row), 'column')}, the header has"
-                    f" {len(names)}"
+                    f"{path}, line {rows.line_num:,}: {counted(len(row), 'column')}, but the header"
+                    f" has {len(names)}"
                 )
             if row[column]:
                 yield row[column]
     except csv.Error as error:
         raise CorpusError(
             f"{path}, line {rows.line_num:,}: invalid row or missing closing quote ({error})",
-            hint="a quote inside a field is written twice",
+            hint="write quotes inside a field twice",
         ) from error
 
 
 def _text(where: str, record: object, field: str) -> str:
     if not isinstance(record, dict):
-        raise CorpusError(f"{where}: a JSON {type(record).__name__}, not an object", hint=_AS_JSON)
+        raise CorpusError(
+            f"{where}: must be a JSON object, not {type(record).__name__}", hint=_AS_JSON
+        )
     value = record.get(field)
     if not isinstance(value, str):
         known = (
@@ -149,7 +150,7 @@ def _text(where: str, record: object, field: str) -> str:
         )
         raise CorpusError(
             f'{where}: no text in the field "{field}"',
-            hint=f"fields with text there: {known}; name one with corpus.text_field",
+            hint=f"its fields with text: {known}; set corpus.text_field to one of them",
         )
     return value.encode("utf-8", "replace").decode()
 

@@ -1,9 +1,4 @@
-"""Where text comes from: the built-in sources, files and folders, each as a stream of documents of
-sentences.
-
-Choose a text's layout for `corpus.layout` auto, by the suffixes of its files and the shape of its
-lines.
-"""
+"""Text sources: built-in corpora, files, folders and patterns, read as a stream of documents."""
 
 from __future__ import annotations
 
@@ -43,29 +38,29 @@ from rnnlm_tui.schema.text import user_path
 
 SAMPLED_FILES = 16
 SAMPLED_CHARACTERS = 65_536
-"""How much is sampled of how many files: a few milliseconds of work, and the same choice on every
-machine."""
+"""How many files are sampled, and how many characters of each: a few milliseconds of work."""
 
 LONG_LINE = 16_384
-"""A text mostly of lines longer than this is treated as having no line breaks."""
+"""A text that consists mostly of longer lines is treated as having no line breaks."""
 
 FEWEST_LINES = 10
-"""Fewer lines are too few to judge by."""
+"""A text with fewer lines gets the default."""
 
 _SENTENCE_END = re.compile(r"""[.!?…。！？।؟۔]["'”’»)\]*_]*$""")
 _INDENTED = re.compile(r"(?: {2,}|[ ]*\t)\S")
 
 
 class ChosenLayout(NamedTuple):
-    """A layout, and the reason for it as a note; empty for the default."""
+    """A layout and the reason for it; empty for the default."""
 
     layout: TextLayout
     reason: str = ""
 
 
 def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
-    """`raw` for code, and for indented or spaced-out text whose lines aren't sentences; else
-    `sentences`.
+    """`raw` for code and for text with indented or blank lines but no sentences.
+
+    Otherwise `sentences`.
 
     Raises:
         CorpusError: a file can't be read.
@@ -95,7 +90,7 @@ def layout_of(text: str) -> ChosenLayout:
     """The layout for a sample of text."""
     lines = text.strip("\n").split("\n")
     if sum(len(line) for line in lines if len(line) > LONG_LINE) * 2 > len(text):
-        return ChosenLayout("raw", "the text has hardly any line breaks")
+        return ChosenLayout("raw", "the text has almost no line breaks")
     filled = [line for line in lines if line.strip()]
     if len(filled) < FEWEST_LINES:
         return ChosenLayout("sentences")
@@ -115,7 +110,7 @@ def layout_of(text: str) -> ChosenLayout:
 
 
 def beginning(path: Path, text_field: str, characters: int) -> str:
-    """The first characters of a file, or of its records' texts if it holds records."""
+    """The first characters of a file, or of the texts in its records."""
     reader = LineReader(path, lambda _: None)
     parts: list[str] = []
     for text in read_records(reader, text_field) if holds_records(path) else reader.text():
@@ -127,7 +122,7 @@ def beginning(path: Path, text_field: str, characters: int) -> str:
 
 
 Advance = Callable[[int], None]
-"""Told how many more bytes of the source were read."""
+"""Called with the number of bytes just read from the source."""
 
 _SPLIT_STEMS: dict[str, Split] = {
     "train": "train",
@@ -140,47 +135,45 @@ _SPLIT_STEMS: dict[str, Split] = {
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text that is never split between training, validation and test where there are enough of
-    its kind."""
+    """A text that is kept in one split if there are enough documents."""
 
     split: Split
-    """`train` may still give documents or lines to sets that the source does not bring itself."""
+    """Documents of `train` may later be used for validation or test if the source has no such set.
+    """
     sentences: Iterable[str]
-    """Its units: sentences, lines without line breaks, or pieces that together are the raw text."""
+    """Its units: sentences, lines without line breaks, or pieces of raw text."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A text that can be read any number of times."""
+    """A text that can be read several times."""
 
     title: str
     eos_text: EosText
     size: int
-    """Bytes that reading it takes; 0 when unknown."""
+    """Bytes to read; 0 if unknown."""
     fingerprint: Callable[[Advance], str]
     documents: Callable[[Advance], Iterator[Document]]
     reading: tuple[str, ...]
-    """How its bytes are read, apart from the settings: the built-in source's name, or the split and
-    suffix of each file."""
+    """How it is read: the built-in source's name, or split and suffix of each file."""
     layout: TextLayout = "sentences"
     layout_reason: str = ""
-    """Why `corpus.layout` auto chose it; empty otherwise."""
+    """Why `corpus.layout=auto` chose the layout; empty otherwise."""
     grammar: Grammar | None = None
     tokenized: bool | None = None
-    """Whether words are already set apart by spaces; None: to be seen from the text."""
+    """Whether all tokens are separated by spaces; None if it has to be detected."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know; complete once the documents have been read."""
+    """Notes for the user, complete once the documents have been read."""
 
 
 def open_source(corpus: CorpusConfig, root: Path) -> Source:
-    """Open the config's source. Only its beginning is read, and only to choose the layout.
+    """Open the config's source, reading only the beginning to choose the layout.
 
     Args:
-        root: the folder of the corpora, where `news` lies once it was fetched.
+        root: the corpora folder, which contains `news` once it is downloaded.
 
     Raises:
-        CorpusError: no such built-in source, file or folder, one of a kind that holds no text, or
-            `news` before it was fetched.
+        CorpusError: the source doesn't exist, isn't text, or is `news` before it is downloaded.
     """
     test = corpus.test_source
     if test is None:
@@ -214,7 +207,7 @@ def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
 
 
 def source_path(name: str) -> Path:
-    """The path of a source that isn't a built-in corpus: a file, a folder or a pattern.
+    """The path of a source that isn't a built-in corpus.
 
     Raises:
         CorpusError: the path doesn't exist, or is neither a regular file nor a folder.
@@ -224,13 +217,13 @@ def source_path(name: str) -> Path:
         return path
     if name == "ptb" and not path.exists():
         raise CorpusError(
-            "no Penn Treebank here: it is not free, so bring a folder of your own with"
+            "Penn Treebank not found: it isn't free, so you need your own folder with"
             " ptb.train.txt, ptb.valid.txt and ptb.test.txt",
-            hint=f"then corpus.source is that folder: {SET_SOURCE}",
+            hint=f"then: {SET_SOURCE}",
         )
     near = did_you_mean(name, BUILT_IN_SOURCES)
     if near and not path.exists():
-        raise CorpusError(f'no built-in corpus, file or folder "{name}"', hint=near)
+        raise CorpusError(f'"{name}" not found: not a built-in corpus, file or folder', hint=near)
     check_source_path(path)
     return path
 
@@ -247,7 +240,7 @@ def _presidents() -> Source:
         title=f"{len(addresses)} State of the Union addresses",
         eos_text=" ",
         size=sum(address.path.stat().st_size for address in addresses),
-        fingerprint=lambda _: builtin.fingerprint(addresses),
+        fingerprint=lambda _: builtin.hash_addresses(addresses),
         documents=documents,
         reading=("presidents",),
         tokenized=False,
@@ -259,7 +252,7 @@ def _python_docs() -> Source:
 
     def documents(advance: Advance) -> Iterator[Document]:
         for text in topics:
-            yield Document("train", builtin.sentences(text))
+            yield Document("train", builtin.topic_sentences(text))
             advance(len(text.encode()))
 
     return Source(
@@ -302,8 +295,8 @@ def _news(root: Path) -> Source:
     paths = news_files(root)
     if paths is None:
         raise CorpusError(
-            f"the corpus news is not in {root} yet: it is fetched by the first run that learns"
-            " from it"
+            f"the corpus news is not in {root} yet",
+            hint="start a run with it: the first run downloads it",
         )
     source = _files(
         "news sentences",
@@ -329,34 +322,33 @@ def _folder(folder: Path, corpus: CorpusConfig) -> Source:
         chosen = [(path, "train") for path in paths]
     source = _files(folder.name or str(folder), chosen, corpus)
     if others:
-        source.notes.append(f"{counted(others, 'other file')} of the folder left out")
+        source.notes.append(f"{counted(others, 'other file')} in the folder ignored")
     train, missing = _missing_beside(above)
     if missing:
-        kept = f"{share(corpus.validation_fraction)} are kept for validation"
+        kept = f"{share(corpus.validation_fraction)} is used for validation"
         kept += (
             f" and {share(corpus.test_fraction)} for test"
             if "test" in missing and corpus.test_source is None
             else ""
         )
         source.notes.append(
-            f"no {' and no '.join(missing.values())} beside {train}: of"
-            f" {'all files together' if 'test' in missing else 'the training text'} {kept}"
+            f"no {' or '.join(missing.values())} next to {train}: {kept} from"
+            f" {'all files' if 'test' in missing else 'the training text'}"
         )
     return source
 
 
 def _pattern_title(pattern: Path) -> str:
-    """The pattern from the last folder before its first wildcard: `src/**/*.py`."""
+    """The pattern without the folders before the last one without a wildcard: `src/**/*.py`."""
     first = next(index for index, part in enumerate(pattern.parts) if glob.has_magic(part))
     return str(Path(*pattern.parts[max(1, first - 1) :]))
 
 
 def missing_splits(folder: Path) -> tuple[str, dict[Split, str]]:
-    """The training file of a folder, by its name, and what the validation and the test file that
-    are not beside it would be called.
+    """A folder's training file, and the expected names of missing validation and test files.
 
     Raises:
-        CorpusError: no text in the folder.
+        CorpusError: the folder contains no text.
     """
     return _missing_beside([path for path in text_files(folder)[0] if path.parent == folder])
 
@@ -379,12 +371,10 @@ def _missing_beside(paths: Sequence[Path]) -> tuple[str, dict[Split, str]]:
 def _named_splits(
     paths: Sequence[Path], needed: Sequence[Split] = ("train", "test")
 ) -> list[tuple[Path, Split]]:
-    """Files that are splits by their names, `train.txt` or `ptb.train.txt`, where those `needed`
-    are among them; else none.
+    """Files named after splits (`ptb.train.txt`), if all `needed` splits are among them.
 
-    Code files such as `train.py` and `test.py` never are. Of several sets in one folder
-    (`ptb.train.txt` beside `ptb.char.train.txt`) the one with the shortest names is taken, never
-    two of them.
+    Code files such as `train.py` don't count. Of several sets in a folder (`ptb.train.txt` and
+    `ptb.char.train.txt`), only the one with the shortest prefix is used.
     """
     sets: dict[str, list[tuple[Path, Split]]] = {}
     for path in paths:
@@ -435,7 +425,7 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
             cut += reader.cut_lines
         if cut:
             notes.append(
-                f"{counted(cut, 'line')} longer than {MAX_LINE_BYTES:,} bytes cut into several"
+                f"{counted(cut, 'line')} longer than {MAX_LINE_BYTES:,} bytes split into several"
                 f" {layout}"
             )
 
@@ -457,7 +447,7 @@ def _units(reader: LineReader, blocks: Iterable[str], layout: TextLayout) -> Ite
 
 
 def _with_test(source: Source, test: Source) -> Source:
-    """`source` with all of `test` as its test set, in place of one that it may bring itself."""
+    """The source with all of `test` as its test set, replacing its own."""
 
     def documents(advance: Advance) -> Iterator[Document]:
         for document in source.documents(advance):

@@ -1,8 +1,4 @@
-"""Cleans a source once into plain files of sentences, lines or raw text, and decides which bytes of
-them are which split.
-
-Refuses a text that is shorter than a batch, with what it has and what is needed.
-"""
+"""Write a source as cleaned plain files, and divide them into training, validation and test."""
 
 from __future__ import annotations
 
@@ -25,20 +21,22 @@ from rnnlm_tui.schema.formatting import counted
 
 _DIGITS = re.compile(r"\d+")
 MAX_UNITS = 8_192
-"""Documents, or runs of them, that are told apart when some are split off."""
+"""Most documents, or groups of neighbouring documents, to choose splits from."""
 
 COUNTED_DOCUMENTS = 200
-"""With this many documents, a share of the documents is about the same share of the text."""
+"""With this many documents, a fraction of the documents is about the same fraction of the text."""
 
 MIN_HELD_OUT_BYTES = 50_000
-"""Smallest validation or test set in bytes: about 10,000 tokens, which give the loss to a few
-hundredths of a nat."""
+"""Smallest validation or test set in bytes.
+
+About 10,000 tokens, which measure the loss to a few hundredths of a nat.
+"""
 
 MAX_ENLARGED_SHARE = 0.05
-"""Largest share of a short text that MIN_HELD_OUT_BYTES may take."""
+"""Largest fraction of a short text that is used to reach MIN_HELD_OUT_BYTES."""
 
 _NO_BREAK, _END = "\0-", "."
-"""Marks a staged raw unit without a line break, and one that ends a document."""
+"""Marks a raw unit without a line break, and one at the end of a document."""
 
 _BATCH_LINES = 4_096
 _BATCH_BYTES = 1 << 18
@@ -46,7 +44,7 @@ _BATCH_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of whole sentences in a plain file."""
+    """A range of whole sentences in a plain file."""
 
     path: Path
     start: int
@@ -66,10 +64,10 @@ class PoolFacts(BaseModel):
 
 
 class Pool:
-    """One plain file, a sentence (or another unit) a line, and where its documents end.
+    """A plain file with one sentence (or other unit) per line, and the ends of its documents.
 
-    Beyond MAX_UNITS documents neighbours are taken together, twice as many each time, so that
-    memory stays bounded.
+    Beyond MAX_UNITS documents, neighbouring ones are grouped (the group size doubles) to limit
+    memory.
     """
 
     def __init__(self, path: Path, facts: PoolFacts | None = None) -> None:
@@ -81,13 +79,13 @@ class Pool:
 
     @property
     def facts(self) -> PoolFacts:
-        """What another process needs to continue with the file."""
+        """The state from which another process can continue."""
         return PoolFacts(
             bytes=self.bytes, documents=self.documents, stride=self._stride, ends=tuple(self._ends)
         )
 
     def end_document(self, end: int) -> None:
-        """A document that is not empty ends at this byte."""
+        """Record the end of a document that is not empty."""
         self.bytes = end
         self.documents += 1
         if self.documents % self._stride == 0:
@@ -97,7 +95,7 @@ class Pool:
             self._stride *= 2
 
     def units(self) -> list[Piece]:
-        """The documents, or runs of neighbouring ones, in order."""
+        """The documents, or groups of neighbouring documents, in order."""
         ends = (
             self._ends if self._ends and self._ends[-1] == self.bytes else [*self._ends, self.bytes]
         )
@@ -112,15 +110,13 @@ class Pool:
 def stage(
     source: Source, corpus: CorpusConfig, folder: Path, advance: Advance
 ) -> dict[Split, Pool]:
-    """Write every unit of the source, cleaned, into `folder`, one file for each split that the
-    source brings.
+    """Write all units of the source, cleaned, into one file per split in `folder`.
 
-    A unit of raw text normally ends with a line break. A unit without one, and the last unit of a
-    document, are marked after a NUL,
-    which no text contains.
+    A unit of raw text normally ends with a line break. Units without one, and the last unit of a
+    document, are marked after a NUL, which texts can't contain.
 
     Raises:
-        CorpusError: the source can't be read or holds no text.
+        CorpusError: the source can't be read or contains no text.
     """
     pools = {split: Pool(pool_path(folder, split)) for split in SPLITS}
     with ExitStack() as stack:
@@ -142,19 +138,19 @@ def stage(
                 pools[document.split].end_document(sizes[document.split])
     if not pools["train"].bytes:
         raise CorpusError(
-            f"{source.title} is empty: there is no text to train on",
-            hint="a sentence is a line that is not empty",
+            f"{source.title} contains no text to train on",
+            hint="each line that isn't empty is a sentence",
         )
     return pools
 
 
 def pool_path(folder: Path, split: Split) -> Path:
-    """Path of a split's plain file."""
+    """The path of a split's plain file."""
     return folder / f"{split}.txt"
 
 
 def clean(sentence: str, corpus: CorpusConfig) -> str:
-    """The sentence as the config wants it: one line, digits masked and letters folded if asked."""
+    """The sentence in one line, with digits masked and in lower case if configured."""
     return _folded(sentence.replace("\n", " "), corpus)
 
 
@@ -165,13 +161,13 @@ def _folded(line: str, corpus: CorpusConfig) -> str:
 
 
 def _marked(units: Iterable[str], corpus: CorpusConfig) -> Iterator[str]:
-    """The units of a raw document as lines of a staged file, which `_unmarked` reads."""
+    """The units of a raw document as lines of a plain file, to be read by `_unmarked`."""
     held: str | None = None
     for unit in units:
         if "\0" in unit:
             raise CorpusError(
-                "a record's text holds a NUL character: raw text can't",
-                hint="take it out, or set corpus.layout=sentences",
+                "a record's text contains a NUL character, which raw text can't",
+                hint="remove it, or set corpus.layout=sentences",
             )
         if held is not None:
             yield held
@@ -182,7 +178,7 @@ def _marked(units: Iterable[str], corpus: CorpusConfig) -> Iterator[str]:
 
 
 def _unmarked(lines: Sequence[bytes]) -> tuple[list[bytes], list[bool]]:
-    """The units of staged lines, and whether a document ends after each."""
+    """The units in lines from `_marked`, and whether each one ends a document."""
     units: list[bytes] = []
     ends: list[bool] = []
     for line in lines:
@@ -195,18 +191,16 @@ def _unmarked(lines: Sequence[bytes]) -> tuple[list[bytes], list[bool]]:
 def split_pools(
     pools: dict[Split, Pool], fractions: dict[Split, float]
 ) -> dict[Split, list[Piece]]:
-    """Which pieces make up which split: the source's own sets, and what is split off its training
-    set for those it lacks.
+    """Divide the text into splits, taking missing sets from the training text.
 
-    Whole documents are split off, spread over the source, where there are enough; else the last
-    lines. Nothing of the
-    test set is ever used for validation.
+    If there are enough documents, whole documents spread over the source are taken, else the last
+    lines. The test set is never used for validation.
 
     Args:
-        fractions: as `split_shares` gives them.
+        fractions: from `split_shares`.
 
     Raises:
-        CorpusError: too few lines to split.
+        CorpusError: there are too few lines to split.
     """
     given = {split: pool for split, pool in pools.items() if pool.bytes}
     train = given["train"]
@@ -224,11 +218,10 @@ def split_pools(
 def split_shares(
     pools: dict[Split, Pool], corpus: CorpusConfig, *, enlarges: bool = True
 ) -> dict[Split, float]:
-    """The share of the training text to split off for each set that the source lacks: the
-    configured share, or more if that would be too small.
+    """The fraction to split off for each missing set, at least MIN_HELD_OUT_BYTES.
 
     Args:
-        enlarges: False gives the configured share, however small, as earlier versions did.
+        enlarges: False for the configured fraction, however small, as in earlier versions.
     """
     wanted: tuple[tuple[Split, float], ...] = (
         ("test", corpus.test_fraction),
@@ -243,7 +236,7 @@ def split_shares(
 
 
 def without_first(pieces: Sequence[Piece], size: int) -> list[Piece]:
-    """The pieces without their first `size` bytes, which end with a sentence."""
+    """The pieces without the first `size` bytes, which must end with a sentence."""
     left: list[Piece] = []
     for piece in pieces:
         skipped = min(size, piece.end - piece.start)
@@ -254,7 +247,7 @@ def without_first(pieces: Sequence[Piece], size: int) -> list[Piece]:
 
 
 def only_first(pieces: Sequence[Piece], size: int) -> list[Piece]:
-    """The first `size` bytes of the pieces, which end with a sentence."""
+    """The first `size` bytes of the pieces, which must end with a sentence."""
     kept: list[Piece] = []
     for piece in pieces:
         end = min(piece.end, piece.start + size)
@@ -265,12 +258,12 @@ def only_first(pieces: Sequence[Piece], size: int) -> list[Piece]:
 
 
 def units_of(staged: list[bytes], layout: TextLayout) -> tuple[list[bytes], list[bool] | None]:
-    """The units of staged lines, and which of them an end token follows; None for all."""
+    """The units in lines of a plain file, and which have an end token after them; None: all."""
     return _unmarked(staged) if layout == "raw" else (staged, None)
 
 
 def read_lines(pieces: Sequence[Piece]) -> Iterator[list[bytes]]:
-    """The staged lines of a split in batches, as UTF-8 without line ends."""
+    """The lines of a split in batches, as UTF-8 without line breaks."""
     for piece in pieces:
         with piece.path.open("rb") as file:
             file.seek(piece.start)
@@ -286,12 +279,10 @@ def read_lines(pieces: Sequence[Piece]) -> Iterator[list[bytes]]:
 
 
 def choose_documents(sizes: Iterable[int], fraction: float) -> list[int]:
-    """Indices of documents that hold about `fraction` of the bytes, spread evenly, at least one;
-    the same on every machine.
+    """Choose evenly spread documents with about `fraction` of the bytes, at least one.
 
-    A few documents are weighed, so that their share is met as well as it can be. Many are only
-    counted: weighing them would
-    take the short ones before the long ones.
+    Few documents are weighted by size, to meet the fraction as well as possible. Many are only
+    counted, because weighting them would prefer short documents.
     """
     known = list(sizes)
     weights = known if len(known) < COUNTED_DOCUMENTS else [1] * len(known)
@@ -344,11 +335,8 @@ def _by_lines(pool: Pool, fractions: dict[Split, float]) -> dict[Split, list[Pie
                 start = _last_line(pool.path, end)
             if start == 0:
                 raise CorpusError(
-                    f"{counted(end, 'byte')} in too few lines to split off a {split} set",
-                    hint=(
-                        "a sentence is a line: break the text into lines, or give a test set with"
-                        " corpus.test_source"
-                    ),
+                    f"the text has too few lines ({counted(end, 'byte')}) for a {split} set",
+                    hint="break the text into lines, one sentence each, or set corpus.test_source",
                 )
             pieces[split] = [Piece(pool.path, start, end, 1)]
             end = start
@@ -357,7 +345,7 @@ def _by_lines(pool: Pool, fractions: dict[Split, float]) -> dict[Split, list[Pie
 
 
 def _last_line(path: Path, end: int) -> int:
-    """Where the last line before `end` begins."""
+    """The start of the last line before `end`."""
     with path.open("rb") as file:
         position = end - 1
         while position > 0:
@@ -371,41 +359,41 @@ def _last_line(path: Path, end: int) -> int:
 
 
 def check_bytes(size: int, training: TrainingConfig) -> None:
-    """Refuse early, by its bytes, a text that can't fill a batch: no token is shorter than a byte.
+    """Check early, by bytes, that a text can fill a batch: no token is shorter than a byte.
 
     Raises:
-        CorpusError: with what it has and what a batch needs.
+        CorpusError: the text is too short.
     """
     wanted = smallest_training_split(training)
     if size < wanted:
         raise CorpusError(
-            f"the text has {counted(size, 'byte')}, too short for a batch: {_need(training)}",
-            hint="take more text, or lower training.batch_size",
+            f"the text is too short for a batch: it has {counted(size, 'byte')}, but"
+            f" {_need(training)}",
+            hint="use more text, or lower training.batch_size",
         )
 
 
 def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
-    """Refuse a corpus whose training split can't fill a batch, or whose other splits have nothing
-    to predict.
+    """Check that the training split can fill a batch, and that the other splits have a target.
 
     Raises:
-        CorpusError: with what it has and what is needed.
+        CorpusError: a split is too short.
     """
     train = manifest.splits["train"]
     have = train.tokens if training.data_mode == "stream" else train.sentences
     what = "token" if training.data_mode == "stream" else "sentence"
     if have < smallest_training_split(training):
         raise CorpusError(
-            f"the training split has {counted(have, what)}, too short for a batch:"
+            f"the training split is too short for a batch: it has {counted(have, what)}, but"
             f" {_need(training)}",
-            hint="take more text, or lower training.batch_size",
+            hint="use more text, or lower training.batch_size",
         )
     for split in EVALUATED:
         if manifest.splits[split].tokens < 2:
             raise CorpusError(
-                f"the {split} split has {counted(manifest.splits[split].tokens, 'token')}, it"
-                " needs 2",
-                hint=f"take more text, or raise corpus.{split}_fraction",
+                f"the {split} split is too short: it has"
+                f" {counted(manifest.splits[split].tokens, 'token')}, but needs at least 2",
+                hint=f"use more text, or raise corpus.{split}_fraction",
             )
 
 
@@ -415,4 +403,4 @@ def _need(training: TrainingConfig) -> str:
             f"{counted(training.batch_size, 'stream')} need at least"
             f" {counted(smallest_training_split(training), 'token')}"
         )
-    return f"a batch holds {counted(training.batch_size, 'sentence')}"
+    return f"a batch needs {counted(training.batch_size, 'sentence')}"

@@ -1,5 +1,4 @@
-"""Reads a user's text files as lines, in constant memory, and refuses what is no text: by kind,
-with the place."""
+"""Read text files in constant memory, with precise errors for files that aren't UTF-8 text."""
 
 from __future__ import annotations
 
@@ -24,31 +23,31 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.text import user_path
 
 MAX_LINE_BYTES = 65_536
-"""A longer line is cut into sentences at the last space before this many bytes, so that no line is
-ever held whole."""
+"""Longer lines are split at the last space before this many bytes, to limit memory."""
 
 MAX_UNIT = 1_024
-"""Raw text is cut into pieces of at most this many characters, so that a text without line breaks
-can be split too."""
+"""Longest piece of raw text in characters, so that texts without line breaks can be split too."""
 
 RECORD_SUFFIXES: tuple[str, ...] = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
-"""Files of records, of which one field holds the text."""
+"""Files with records, whose text is in one field."""
 
 TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", ".json")
-"""Read from a folder only if it holds no other text, because they usually are data next to a
-text."""
+"""Only read from a folder without other text, because they are usually data next to a text."""
 
 DOCUMENT_SUFFIXES: tuple[str, ...] = (".txt", ".text", ".md", ".rst", ".jsonl", ".ndjson")
 
-CODE_SUFFIXES: tuple[str, ...] = (
-    ".py", ".pyi", ".pyx", ".c", ".h", ".cc", ".cpp", ".cxx", ".hh", ".hpp", ".cu", ".cuh", ".cs", ".java", ".kt", ".kts", ".scala", ".clj", ".cljs",
-    ".groovy", ".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".vue", ".svelte", ".go", ".rs", ".zig", ".nim", ".d", ".swift", ".m", ".mm", ".rb",
-    ".pl", ".pm", ".php", ".lua", ".r", ".jl", ".hs", ".lhs", ".ml", ".mli", ".fs", ".fsx", ".erl", ".ex", ".exs", ".elm", ".lisp", ".el", ".scm",
-    ".rkt", ".pas", ".f", ".f90", ".f95", ".ada", ".adb", ".ads", ".asm", ".s", ".v", ".sv", ".vhd", ".vhdl", ".sh", ".bash", ".zsh", ".fish", ".ps1",
-    ".bat", ".cmd", ".awk", ".sed", ".sql", ".html", ".htm", ".xml", ".svg", ".css", ".scss", ".less", ".tex", ".sty", ".cls", ".bib", ".yaml",
-    ".yml", ".toml", ".ini", ".cfg", ".cmake", ".mk", ".gradle", ".proto", ".graphql", ".dart", ".sol", ".tcl", ".vim", ".abc", ".ly",
-)  # fmt: skip
-"""Suffixes of code, markup and other text whose line breaks and indentation carry meaning."""
+CODE_SUFFIXES: tuple[str, ...] = tuple(
+    (  # noqa: SIM905 (a tuple would take a line for each suffix)
+        ".py .pyi .pyx .c .h .cc .cpp .cxx .hh .hpp .cu .cuh .cs .java .kt .kts .scala .clj .cljs "
+        ".groovy .js .jsx .mjs .cjs .ts .tsx .vue .svelte .go .rs .zig .nim .d .swift .m .mm .rb "
+        ".pl .pm .php .lua .r .jl .hs .lhs .ml .mli .fs .fsx .erl .ex .exs .elm .lisp .el .scm "
+        ".rkt .pas .f .f90 .f95 .ada .adb .ads .asm .s .v .sv .vhd .vhdl .sh .bash .zsh .fish "
+        ".ps1 .bat .cmd .awk .sed .sql .html .htm .xml .svg .css .scss .less .tex .sty .cls .bib "
+        ".yaml .yml .toml .ini .cfg .cmake .mk .gradle .proto .graphql .dart .sol .tcl .vim .abc "
+        ".ly"
+    ).split()
+)
+"""Suffixes of code, markup and other text whose line breaks and indentation matter."""
 
 PACKINGS: dict[str, str] = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}
 """Suffixes of supported compressed files, and the program for each."""
@@ -56,21 +55,21 @@ PACKINGS: dict[str, str] = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}
 _BLOCK = 1 << 20
 _LOOKED_AT = 4_096
 _BOM = b"\xef\xbb\xbf"
-_ONLY_TEXT = "a corpus is plain text"
+_ONLY_TEXT = "use plain text"
 _KINDS = (
     (0, b"\xff\xfe", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8"),
     (0, b"\xfe\xff", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8"),
-    (0, b"\x1f\x8b", "gzip", "give it a name that ends in .gz"),
-    (0, b"\xfd7zXZ\0", "xz", "give it a name that ends in .xz"),
-    (0, b"BZh", "bzip2", "give it a name that ends in .bz2"),
-    (0, b"\x28\xb5\x2f\xfd", "packed by Zstandard", "unpack it first: zstd -d"),
-    (0, b"\x04\x22\x4d\x18", "packed by LZ4", "unpack it first: lz4 -d"),
-    (0, b"\x1f\x9d", "packed by compress", "unpack it first: uncompress"),
-    (0, b"\x5d\0\0", "packed by lzma", "unpack it first: unlzma"),
-    (0, b"LZIP", "packed by lzip", "unpack it first: lzip -d"),
+    (0, b"\x1f\x8b", "gzip-compressed", "rename it to end in .gz"),
+    (0, b"\xfd7zXZ\0", "xz-compressed", "rename it to end in .xz"),
+    (0, b"BZh", "bzip2-compressed", "rename it to end in .bz2"),
+    (0, b"\x28\xb5\x2f\xfd", "Zstandard-compressed", "unpack it first: zstd -d"),
+    (0, b"\x04\x22\x4d\x18", "LZ4-compressed", "unpack it first: lz4 -d"),
+    (0, b"\x1f\x9d", "compressed by compress", "unpack it first: uncompress"),
+    (0, b"\x5d\0\0", "lzma-compressed", "unpack it first: unlzma"),
+    (0, b"LZIP", "lzip-compressed", "unpack it first: lzip -d"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x"),
     (0, b"Rar!\x1a\x07", "a RAR archive", "unpack it first: unrar x"),
-    (257, b"ustar", "a tar archive", "unpack it first: tar -xf; then name its folder"),
+    (257, b"ustar", "a tar archive", "unpack it first (tar -xf) and use its folder"),
     (0, b"PK\x03\x04", "a zip archive (or a torch checkpoint)", "unpack it first"),
     (0, b"\x80\x02", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
     (0, b"\x80\x03", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
@@ -99,17 +98,17 @@ _KINDS = (
     (0, b"\x89HDF", "an HDF5 file", _ONLY_TEXT),
     (0, b"GGUF", "a GGUF model", _ONLY_TEXT),
 )
-"""Signatures of other kinds of files: offset, bytes, name, and a hint."""
+"""Signatures of unsupported files: offset, bytes, description and hint."""
 
 
 def check_source_path(path: Path) -> None:
-    """Refuse what is neither a regular file that can be read nor a folder.
+    """Check that a path is a readable file or folder.
 
     Raises:
-        CorpusError: missing, a FIFO, socket or device, or not readable.
+        CorpusError: the path doesn't exist, can't be read, or is a FIFO, socket or device.
     """
     if "\0" in str(path):
-        raise CorpusError("a path can't hold a NUL character")
+        raise CorpusError(f"invalid path {str(path)!r}: it contains a NUL character")
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -121,42 +120,38 @@ def check_source_path(path: Path) -> None:
             (stat.S_ISCHR, "a character device"),
             (stat.S_ISBLK, "a block device"),
         )
-        kind = next((name for test, name in kinds if test(mode)), "no regular file")
+        kind = next((name for test, name in kinds if test(mode)), "not a regular file")
         raise CorpusError(
-            f"{path} is {kind}; a corpus is a text file or a folder of text files",
+            f"{path} is {kind}, must be a text file or a folder",
             hint="write the text to a file first",
         )
     if not os.access(path, os.R_OK):
-        raise CorpusError(f"{path} can't be read: permission denied")
+        raise CorpusError(f"can't read {path}: permission denied")
 
 
 def text_suffix(path: Path) -> str:
-    """The suffix in lower case, without that of a compression: `.py` for `a.py`, `a.PY` and
-    `a.py.gz`."""
+    """The lower-case suffix, ignoring compression: `.py` for `a.py`, `a.PY` and `a.py.gz`."""
     name = path.name.lower()
     packing = next((suffix for suffix in PACKINGS if name.endswith(suffix)), "")
     return Path(name.removesuffix(packing)).suffix
 
 
 def holds_records(path: Path) -> bool:
-    """Whether the file has records, with the text in one of their fields."""
+    """Whether the file has records with a text field."""
     return text_suffix(path) in RECORD_SUFFIXES
 
 
 def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Path], int]:
-    """The text files below a folder in order of name, and how many other files were left out;
-    hidden ones don't count.
+    """The sorted text files below a folder, and the number of ignored files, without hidden ones.
 
-    Text files are known by their suffixes. Tables (CSV, TSV, JSON) count only if there is no other
-    text. If there are no
-    tables either, every file that begins with text is taken, with any suffix.
+    Text files are recognized by suffix. Tables (CSV, TSV, JSON) are only used if there is no other
+    text. If there are no tables either, all files that start with text are used.
 
     Args:
-        documents_first: leave code out if there are documents, as versions before `corpus.layout`
-            did.
+        documents_first: ignore code if there are documents, as versions before `corpus.layout` did.
 
     Raises:
-        CorpusError: the folder holds no text file.
+        CorpusError: the folder contains no text file.
     """
     documents: list[Path] = []
     code: list[Path] = []
@@ -182,12 +177,12 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
     ]
     left_out = len(documents) + len(code) + len(tables) + len(others) - len(found)
     if not found:
-        there = f"it holds {counted(left_out, 'other file')}" if left_out else "it is empty"
+        found_there = f"only {counted(left_out, 'other file')}" if left_out else "it is empty"
         raise CorpusError(
-            f"the folder {folder} holds no text file, {there}",
+            f"no text file in the folder {folder}: {found_there}",
             hint=(
-                f"a corpus is UTF-8 text, plain or packed as {', '.join(PACKINGS)}; name one file"
-                " to hear why it is none"
+                f"use UTF-8 text, plain or compressed ({', '.join(PACKINGS)}); set corpus.source to"
+                " one file to see what is wrong with it"
             ),
         )
     for path in found:
@@ -196,27 +191,23 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a source is a pattern of file names, not an existing file or folder."""
+    """Whether a source is a file name pattern and not an existing path."""
     return "\0" not in name and glob.has_magic(name) and not os.path.lexists(user_path(name))
 
 
 def matching_files(pattern: str) -> list[Path]:
-    """The files that match a pattern such as `src/**/*.py`, sorted by name; hidden ones only if it
-    names them.
+    """The files that match a pattern such as `src/**/*.py`, sorted by name, without hidden ones.
 
     Raises:
         CorpusError: no file matches, or one can't be read.
     """
     whole = str(user_path(pattern).absolute())
-    found = sorted(
-        path
-        for path in map(Path, glob.glob(whole, recursive=True))  # noqa: PTH207
-        if not path.is_dir()
-    )
+    paths = map(Path, glob.glob(whole, recursive=True))  # noqa: PTH207 (Path.glob finds hidden ones)
+    found = sorted(path for path in paths if not path.is_dir())
     if not found:
         raise CorpusError(
             f"no file matches {pattern}",
-            hint="* matches part of a name, ** any folders: src/**/*.py",
+            hint="use * for part of a name and ** for any folders: src/**/*.py",
         )
     for path in found:
         check_source_path(path)
@@ -224,7 +215,7 @@ def matching_files(pattern: str) -> list[Path]:
 
 
 def hash_files(paths: list[Path], advance: Callable[[int], None]) -> str:
-    """sha256 over the files' bytes as they lie, each after its size.
+    """SHA-256 of the files' sizes and bytes.
 
     Raises:
         CorpusError: a file can't be read.
@@ -243,8 +234,7 @@ def hash_files(paths: list[Path], advance: Callable[[int], None]) -> str:
 
 
 class LineReader:
-    """Lines of one UTF-8 text file, packed or not, without their ends; a long line comes in
-    pieces."""
+    """Read a UTF-8 text file, which may be compressed, in lines or blocks."""
 
     def __init__(self, path: Path, advance: Callable[[int], None]) -> None:
         self.path = path
@@ -266,11 +256,10 @@ class LineReader:
         return "\0" not in text and bool(text.strip())
 
     def lines(self) -> Iterator[str]:
-        """Each line, stripped, empty ones left out.
+        """The stripped lines without empty ones; long lines are split.
 
         Raises:
-            CorpusError: not UTF-8 (with the byte offset and the line), NULs or a known binary kind,
-                damaged gzip.
+            CorpusError: the file isn't UTF-8 (with byte offset and line), is binary, or is damaged.
         """
         rest, line, offset, inside = b"", 1, 0, False
         for block in self._blocks():
@@ -288,7 +277,7 @@ class LineReader:
         yield from self._pieces(self._decode(rest, line, offset), inside=inside)
 
     def text(self) -> Iterator[str]:
-        """The text in blocks, with every character; a block ends at a line break if it has one.
+        """The unchanged text in blocks, which end at a line break if possible.
 
         Raises:
             CorpusError: as `lines`.
@@ -309,12 +298,11 @@ class LineReader:
             yield self._decode(rest, line, offset)
 
     def split_lines(self, text: str) -> Iterator[str]:
-        """The lines of a record's text, stripped as by `lines`."""
+        """The stripped lines of a record's text."""
         return self._pieces(text, inside=False)
 
     def kept_lines(self, blocks: Iterable[str]) -> Iterator[str]:
-        """The lines of a text unchanged, without line breaks; lines longer than MAX_LINE_BYTES are
-        counted and cut."""
+        """The unchanged lines of a text; those above MAX_LINE_BYTES are split and counted."""
         for text in blocks:
             lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
             for line in lines if lines[-1] else lines[:-1]:
@@ -323,8 +311,11 @@ class LineReader:
                 yield from pieces
 
     def _pieces(self, text: str, *, inside: bool) -> Iterator[str]:
-        """The lines of a text, long ones in pieces; `inside`: it begins inside a line that was
-        counted as cut."""
+        """The stripped lines of a text, splitting long ones.
+
+        Args:
+            inside: whether the text starts inside a line that was already counted.
+        """
         for raw in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
             piece = raw.strip()
             if len(piece) * 4 > MAX_LINE_BYTES and len(encoded := piece.encode()) > MAX_LINE_BYTES:
@@ -342,8 +333,8 @@ class LineReader:
         nul = data.find(b"\0")
         if nul >= 0:
             raise CorpusError(
-                f"{self.path} is binary: a NUL at {_place(data, nul, line, offset)}",
-                hint="a corpus is UTF-8 text",
+                f"{self.path} is binary: NUL at {_place(data, nul, line, offset)}",
+                hint="use UTF-8 text",
             )
         try:
             return data.decode()
@@ -351,12 +342,11 @@ class LineReader:
             raise CorpusError(
                 f"{self.path} is not UTF-8: 0x{data[error.start]:02x} at"
                 f" {_place(data, error.start, line, offset)}",
-                hint="convert it, for example: iconv -f LATIN1 -t UTF-8",
+                hint="convert it, for example with: iconv -f LATIN1 -t UTF-8",
             ) from error
 
     def _blocks(self, *, blank_mark: bool = True) -> Iterator[bytes]:
-        """Blocks of the unpacked file; a byte order mark is blanked, so that offsets stay true, or
-        kept."""
+        """Blocks of the unpacked file; a byte order mark is blanked (to keep offsets) or kept."""
         first = True
         with self._open() as (file, packed):
             seen = 0
@@ -389,12 +379,12 @@ class LineReader:
     def _damaged(self, error: Exception) -> CorpusError:
         kind = PACKINGS[self.path.suffix.lower()]
         return CorpusError(
-            f"{self.path} is a damaged {kind} file: {error}", hint=f"{kind} --test shows where"
+            f"{self.path} is a damaged {kind} file: {error}", hint=f"check it with: {kind} --test"
         )
 
     @contextmanager
     def _open(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-        """The file to read and the file as it lies, whose position is the progress."""
+        """Open the unpacked file, and the file on disk, whose position is the progress."""
         try:
             packed = self.path.open("rb", buffering=0)
         except OSError as error:
@@ -404,7 +394,7 @@ class LineReader:
 
 
 def _unpacked(packed: io.FileIO, suffix: str) -> AbstractContextManager[IO[bytes]]:
-    """A reader that decompresses the file if its suffix says so."""
+    """A reader that decompresses the file if its suffix requires it."""
     if suffix == ".gz":
         return cast(
             AbstractContextManager[IO[bytes]],
@@ -422,8 +412,7 @@ def _unpacked(packed: io.FileIO, suffix: str) -> AbstractContextManager[IO[bytes
 
 
 def raw_units(blocks: Iterable[str]) -> Iterator[str]:
-    """Split a text into units without losing a character: lines with their line feeds, long ones in
-    pieces."""
+    """Split a text into lines with their line breaks, and long lines into pieces."""
     for text in blocks:
         *lines, rest = text.split("\n")
         for line in lines:
@@ -436,8 +425,7 @@ def raw_units(blocks: Iterable[str]) -> Iterator[str]:
 
 
 def _cut(line: str, longest: int) -> Iterator[str]:
-    """Cut a line into pieces of at most `longest` characters, before their last space if
-    possible."""
+    """Split a line into pieces of at most `longest` characters, before a space if possible."""
     start = 0
     while len(line) - start > longest:
         space = line.rfind(" ", start + 1, start + longest)
@@ -453,7 +441,7 @@ def _place(data: bytes, position: int, line: int, offset: int) -> str:
 
 
 def _cut_position(data: bytes, max_bytes: int) -> int:
-    """Where to cut: behind the last space before `max_bytes`, else between two characters."""
+    """Where to split: after the last space before `max_bytes`, else between two characters."""
     space = data.rfind(b" ", 1, max_bytes)
     if space > 0:
         return space + 1
@@ -466,10 +454,10 @@ def _cut_position(data: bytes, max_bytes: int) -> int:
 def _unreadable(path: Path, error: OSError) -> CorpusError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return CorpusError(
-            f"{path} does not exist",
+            f"{path} not found",
             hint=(
-                "give the path of a text file or folder, or one of presidents, python-docs, elman,"
+                "use the path of a text file or folder, or one of presidents, python-docs, elman,"
                 " news"
             ),
         )
-    return CorpusError(f"{path} can't be read: {(error.strerror or str(error)).lower()}")
+    return CorpusError(f"can't read {path}: {(error.strerror or str(error)).lower()}")

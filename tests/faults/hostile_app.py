@@ -108,7 +108,7 @@ class HostileServices(FakeServices):
         return hostile(CommandResult(id="1", ok=True, step=3_752), self.text)
 
     def start(self, config: RunConfig, name: str | None) -> RunDirectory:
-        raise CorpusError(f"{self.text} does not exist", hint=self.text)
+        raise CorpusError(f"{self.text} not found", hint=self.text)
 
     def create(self, config: RunConfig, name: str | None) -> RunDirectory:
         raise WorkerError(f"not created {self.text}", hint=self.text)
@@ -123,7 +123,7 @@ class HostileServices(FakeServices):
         return hostile(make_estimate(config, 4_754), self.text)
 
     def missing_source(self, config: RunConfig) -> InputError | None:
-        return CorpusError(f"{self.text} does not exist", hint=self.text)
+        return CorpusError(f"{self.text} not found", hint=self.text)
 
     def corpus(self, config: RunConfig) -> CorpusManifest | None:
         facts = SplitFacts(documents=1, sentences=10, tokens=100, bytes=400)

@@ -78,7 +78,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> BookRun:
     sentences a batch."""
     home = tmp_path_factory.mktemp("book")
     sentences = [
-        sentence for topic in builtin.read_topics() for sentence in builtin.sentences(topic)
+        sentence for topic in builtin.read_topics() for sentence in builtin.topic_sentences(topic)
     ]
     (home / "corpora" / "news").mkdir(parents=True)
     test = sentences[::TEST_EVERY]

@@ -80,7 +80,7 @@ async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(
         await write(pilot, "corpus.source", "./gone.txt")
         await go(pilot, "training.epochs")
         await pilot.press("f5")
-        await until_shown(pilot, "gone.txt does not exist", "✗ not started: see source")
+        await until_shown(pilot, "gone.txt not found", "✗ not started: see source")
         assert app.current_mode == "config"
         assert focused(app) == "corpus.source"
         assert list_runs() == []
@@ -100,12 +100,12 @@ async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_starte
         await until_shown(pilot, "calm-badger")
         await pilot.press("P", "end", "up", "enter")
         await until(pilot, lambda: app.draft == PRESETS["ptb-large"])
-        await until_shown(pilot, "no Penn Treebank here", "✗ 1 problem")
+        await until_shown(pilot, "Penn Treebank not found", "✗ 1 problem")
         await go(pilot, "corpus.source")
         await until_shown(pilot, "ptb.train.txt, ptb.valid.txt and")
         (tmp_path / "ptb").mkdir()
         await write(pilot, "corpus.source", "./ptb")
-        await until(pilot, lambda: "no Penn Treebank here" not in screen_text(app))
+        await until(pilot, lambda: "Penn Treebank not found" not in screen_text(app))
 
 
 async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next_change() -> None:

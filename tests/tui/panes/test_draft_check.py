@@ -24,15 +24,15 @@ def test_a_table_without_the_column_is_refused_at_the_text_field_before_a_start(
     class Tables(FakeServices):
         def preview(self, config: RunConfig) -> Preview | None:
             raise CorpusError(
-                'a.csv is a table with no column "text"',
-                hint="its columns: id, body; name the one with the text: corpus.text_field",
+                'a.csv has no column "text"',
+                hint="its columns: id, body; set corpus.text_field to the one with the text",
             )
 
     found = look_up(Tables(), DEMO)
     assert found.missing is not None
     assert (found.missing_at, found.missing.message) == (
         "corpus.text_field",
-        'a.csv is a table with no column "text"',
+        'a.csv has no column "text"',
     )
 
 

@@ -34,8 +34,8 @@ def test_the_disk_of_a_run_that_ended_is_what_it_kept(
 
 def test_what_to_know_of_the_text_stands_whole_in_the_column() -> None:
     notes = (
-        "3 lines longer than 65,536 bytes cut into several sentences",
-        "2 other files of the folder left out",
+        "3 lines longer than 65,536 bytes split into several sentences",
+        "2 other files in the folder ignored",
     )
     estimate = replace(make_estimate(RunConfig(), 300), notes=notes)
     rows = [

@@ -8,8 +8,8 @@ from rnnlm_tui.tui.widgets.run_detail import figures_of, remark_lines
 from tests.tui.panes.fakes import make_snapshot
 
 NOTES = (
-    "3 lines longer than 65,536 bytes cut into several sentences",
-    "2 other files of the folder left out",
+    "3 lines longer than 65,536 bytes split into several sentences",
+    "2 other files in the folder ignored",
 )
 
 

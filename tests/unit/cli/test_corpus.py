@@ -188,15 +188,15 @@ def test_show_includes_the_notes_of_the_corpus(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = prepared(
-        home, "presidents", "a", ("3 lines cut", "2 other files of the folder left out")
+        home, "presidents", "a", ("3 lines cut", "2 other files in the folder ignored")
     )
     run_on(manifest, "brisk-heron", "finished")
     assert run(["show", "brisk-heron"]) == 0
     shown = capsys.readouterr().out
     assert "3 lines cut" in shown
-    assert "2 other files of the folder left out" in shown
+    assert "2 other files in the folder ignored" in shown
     assert run(["show", "brisk-heron", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["corpus_notes"] == [
         "3 lines cut",
-        "2 other files of the folder left out",
+        "2 other files in the folder ignored",
     ]

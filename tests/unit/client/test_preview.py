@@ -68,7 +68,7 @@ def test_the_pieces_are_the_text_whatever_the_tokenizer(source: Path, kind: str)
 
 
 def test_what_is_no_text_is_refused_with_its_kind_before_a_start(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="does not exist"):
+    with pytest.raises(CorpusError, match="not found"):
         preview(config(tmp_path / "none.txt"))
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\0")
     with pytest.raises(CorpusError, match="UTF-16"):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.corpus import archives
-from rnnlm_tui.corpus.archives import unpack
+from rnnlm_tui.corpus import news
+from rnnlm_tui.corpus.news import unpack
 from rnnlm_tui.errors import CorpusError, StorageError
 from rnnlm_tui.schema.metrics import Progress
 from tests.fakes.archive_server import archive_of
@@ -40,7 +40,7 @@ def take_out(
 
 
 @pytest.mark.parametrize("folder", ["news/", "", "./news/", "other/"])
-def test_the_wanted_files_are_taken_out_and_nothing_else(tmp_path: Path, folder: str) -> None:
+def test_only_the_wanted_files_are_extracted(tmp_path: Path, folder: str) -> None:
     files = {f"{folder}{Path(name).name}": data for name, data in TEXTS.items()}
     others = {f"{folder}._train.txt": b"x", f"{folder}deep/er/train.txt": b"x", "README": b"x"}
     told: list[Progress] = []
@@ -65,7 +65,7 @@ def test_the_wanted_files_are_taken_out_and_nothing_else(tmp_path: Path, folder:
         (member("news/pipe", tarfile.FIFOTYPE), "a device"),
     ],
 )
-def test_one_unsafe_member_makes_the_whole_archive_refused(
+def test_an_archive_with_an_unsafe_member_is_rejected(
     tmp_path: Path, bad: tarfile.TarInfo, words: str
 ) -> None:
     with pytest.raises(CorpusError, match=words) as raised:
@@ -116,7 +116,7 @@ ENDLESS = [
 
 
 @pytest.mark.parametrize("blocks", ENDLESS)
-def test_headers_without_end_are_refused_before_they_take_memory(
+def test_endless_headers_are_rejected_before_they_use_memory(
     tmp_path: Path, blocks: tuple[bytes, ...]
 ) -> None:
     packed = gzip_of(*blocks, bytes(1024))
@@ -129,12 +129,12 @@ def test_headers_without_end_are_refused_before_they_take_memory(
         tracemalloc.stop()
 
 
-def test_headers_of_headers_are_refused(tmp_path: Path) -> None:
+def test_chained_headers_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="hundreds of headers for one file"):
         take_out(tmp_path, gzip_of(sized(tarfile.XHDTYPE, 0) * 1_000, bytes(1024)))
 
 
-def test_long_names_and_comments_are_no_reason_to_refuse(tmp_path: Path) -> None:
+def test_long_names_and_comments_are_accepted(tmp_path: Path) -> None:
     packed = io.BytesIO()
     with tarfile.open(
         fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * 2_000}
@@ -147,37 +147,37 @@ def test_long_names_and_comments_are_no_reason_to_refuse(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("size", [-512, 1 << 60])
-def test_sizes_that_can_not_be_are_refused_at_once(tmp_path: Path, size: int) -> None:
+def test_impossible_sizes_are_rejected_immediately(tmp_path: Path, size: int) -> None:
     with pytest.raises(CorpusError, match=r"negative size|would unpack to more than|damaged"):
         take_out(tmp_path, gzip_of(sized(tarfile.REGTYPE, size), bytes(1024)))
 
 
-def test_what_comes_behind_the_last_file_has_the_limit_as_well(
+def test_data_after_the_last_file_is_limited_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    monkeypatch.setattr(news, "ALWAYS_ALLOWED_BYTES", 1 << 20)
     with pytest.raises(CorpusError, match="would unpack to more than"):
         take_out(tmp_path, gzip_of(gzip.decompress(archive_of(TEXTS)), bytes(8 << 20)))
 
 
 @pytest.mark.parametrize("name", ["news/train.txt", "bomb"])
-def test_an_archive_that_grows_beyond_measure_is_refused_before_it_is_written(
+def test_an_archive_that_expands_too_much_is_rejected_before_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    monkeypatch.setattr(news, "ALWAYS_ALLOWED_BYTES", 1 << 20)
     with pytest.raises(CorpusError, match="would unpack to more than"):
         take_out(tmp_path, archive_of({name: bytes(8 << 20)}))
     assert sum(path.stat().st_size for path in (tmp_path / "out").iterdir()) == 0
 
 
-def test_a_disk_too_small_for_a_file_is_told_with_need_and_have(tmp_path: Path) -> None:
+def test_a_disk_too_small_for_a_file_is_reported_with_needed_and_free_space(tmp_path: Path) -> None:
     (tmp_path / "archive").write_bytes(archive_of(TEXTS))
     with pytest.raises(StorageError, match=r"train\.txt: needs 40 kB, 12 kB free"):
         unpack(tmp_path / "archive", WANTED, tmp_path, lambda _: None, free=lambda _: 12_000)
 
 
 @pytest.mark.parametrize("where", [40, -4])
-def test_a_flipped_bit_is_found_even_behind_the_last_file(tmp_path: Path, where: int) -> None:
+def test_a_flipped_bit_is_found_even_after_the_last_file(tmp_path: Path, where: int) -> None:
     packed = bytearray(archive_of(TEXTS))
     packed[where] ^= 1
     with pytest.raises(CorpusError, match="damaged"):
@@ -189,12 +189,12 @@ def test_a_flipped_bit_is_found_even_behind_the_last_file(tmp_path: Path, where:
     [b"", b"<html>", gzip.compress(b"no tar at all" * 100), archive_of(TEXTS)[:-200]],
     ids=["nothing", "a page", "no tar", "cut"],
 )
-def test_what_is_no_whole_gzip_tar_is_refused(tmp_path: Path, packed: bytes) -> None:
+def test_a_damaged_or_other_archive_is_rejected(tmp_path: Path, packed: bytes) -> None:
     with pytest.raises(CorpusError, match=r"damaged|lacks"):
         take_out(tmp_path, packed)
 
 
-def test_an_archive_without_one_of_the_files_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+def test_an_archive_that_lacks_a_file_is_rejected_with_its_contents(tmp_path: Path) -> None:
     with pytest.raises(
         CorpusError, match=r"train\.txt not found in the archive, it contains test\.txt"
     ):
@@ -205,7 +205,7 @@ def test_an_archive_without_one_of_the_files_is_refused_with_what_it_holds(tmp_p
         take_out(tmp_path, archive_of({"news/train.txt": b"a\n", "train.txt": b"b\n"}))
 
 
-def test_a_sparse_file_is_refused_however_small_it_is_packed(tmp_path: Path) -> None:
+def test_a_sparse_file_is_rejected(tmp_path: Path) -> None:
     header = member("news/train.txt", tarfile.GNUTYPE_SPARSE)
     raw = bytearray(header.tobuf(tarfile.GNU_FORMAT))
     raw[386:398], raw[398:410] = (

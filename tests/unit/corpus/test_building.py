@@ -29,7 +29,7 @@ with building_folder(Path(sys.argv[1]), "abc") as folder:
 """
 
 
-def test_a_finished_folder_gets_its_name_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_a_finished_folder_is_renamed_and_nothing_else_is_left(tmp_path: Path) -> None:
     root = tmp_path / "corpora"
     with building_folder(root, "abc") as folder:
         (folder / "file").write_text("whole")
@@ -59,7 +59,7 @@ def test_the_second_of_two_builders_keeps_the_folder_of_the_first(tmp_path: Path
     assert (tmp_path / "abc" / "who").read_text() == "first"
 
 
-def test_only_folders_of_dead_builders_are_swept(tmp_path: Path) -> None:
+def test_only_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
     killed = subprocess.run(
         [sys.executable, "-c", DIE_WHILE_BUILDING, str(tmp_path)], check=False, timeout=60
     )
@@ -70,19 +70,19 @@ def test_only_folders_of_dead_builders_are_swept(tmp_path: Path) -> None:
         assert list(tmp_path.glob(".tmp-*")) == [alive]
 
 
-def test_sweeping_what_does_not_exist_creates_nothing(tmp_path: Path) -> None:
+def test_sweeping_a_missing_folder_creates_nothing(tmp_path: Path) -> None:
     sweep(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
-def test_a_damaged_folder_is_discarded_whole(tmp_path: Path) -> None:
+def test_a_damaged_folder_is_removed_completely(tmp_path: Path) -> None:
     (tmp_path / "abc" / "deep").mkdir(parents=True)
     discard(tmp_path / "abc")
     discard(tmp_path / "abc")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_in_which_somebody_builds_is_not_moved_aside(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_not_moved_aside(tmp_path: Path) -> None:
     folder = tmp_path / "abc"
     with claimed(folder, lambda: False, lambda: None):
         (folder / "text").write_text("kept")
@@ -93,16 +93,16 @@ def test_a_folder_in_which_somebody_builds_is_not_moved_aside(tmp_path: Path) ->
     assert not folder.exists()
 
 
-def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_root_that_is_a_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(StorageError, match="can't be written"),
+        pytest.raises(StorageError, match="can't write or lock"),
         building_folder(tmp_path / "file", "abc"),
     ):
         pass
 
 
-def test_a_text_is_replaced_in_one_step(tmp_path: Path) -> None:
+def test_a_text_is_replaced_atomically(tmp_path: Path) -> None:
     for text in ("one", "two"):
         write_text_atomically(tmp_path / "a.json", text)
         assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

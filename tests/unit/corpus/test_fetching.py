@@ -50,7 +50,7 @@ def is_whole(archive: Archive, body: bytes = BODY) -> bool:
     )
 
 
-def test_an_archive_comes_whole_with_its_size_hash_and_progress(
+def test_an_archive_is_downloaded_with_size_hash_and_progress(
     server: ArchiveServer, part: Path
 ) -> None:
     told: list[Progress] = []
@@ -62,7 +62,7 @@ def test_an_archive_comes_whole_with_its_size_hash_and_progress(
     assert [progress.done for progress in told] == sorted(progress.done for progress in told)
 
 
-def test_a_cut_connection_is_gone_on_with_where_it_was_cut(
+def test_a_lost_connection_is_resumed(
     server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rnnlm_tui.corpus.download.INTERVAL_SECONDS", 0.0)
@@ -80,7 +80,7 @@ def test_a_cut_connection_is_gone_on_with_where_it_was_cut(
     assert server.sent == [70_000, 50_000, len(BODY) - 120_000]
 
 
-def test_a_server_that_brings_a_little_each_time_is_followed_to_the_end(
+def test_a_server_that_sends_little_each_time_is_retried_to_the_end(
     server: ArchiveServer, part: Path
 ) -> None:
     server.always_cut = 20_000
@@ -88,7 +88,7 @@ def test_a_server_that_brings_a_little_each_time_is_followed_to_the_end(
     assert len(server.requests) == 11
 
 
-def test_a_connection_that_stays_cut_is_told_with_where_it_goes_on_and_the_next_time_does(
+def test_a_connection_that_stays_lost_is_reported_and_resumed_the_next_time(
     server: ArchiveServer, part: Path
 ) -> None:
     server.cuts = [123_000, 0, 0]
@@ -100,7 +100,7 @@ def test_a_connection_that_stays_cut_is_told_with_where_it_goes_on_and_the_next_
     assert server.requests[-1]["Range"] == "bytes=123000-"
 
 
-def test_a_stop_leaves_the_part_for_the_next_time(
+def test_a_stop_keeps_the_part(
     server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "_BLOCK", 10_000)
@@ -118,15 +118,13 @@ def test_a_stop_leaves_the_part_for_the_next_time(
     assert server.requests[-1]["Range"] == f"bytes={held}-"
 
 
-def test_a_server_that_ignores_ranges_is_read_from_the_start(
-    server: ArchiveServer, part: Path
-) -> None:
+def test_a_server_without_ranges_is_read_from_the_start(server: ArchiveServer, part: Path) -> None:
     server.ignores_range, server.cuts = True, [70_000]
     assert is_whole(get(server, part))
     assert server.sent == [70_000, len(BODY)]
 
 
-def test_a_server_that_ignores_ranges_and_always_cuts_is_given_up(
+def test_a_server_without_ranges_that_always_disconnects_is_given_up(
     server: ArchiveServer, part: Path
 ) -> None:
     server.ignores_range, server.always_cut = True, 70_000
@@ -136,7 +134,7 @@ def test_a_server_that_ignores_ranges_and_always_cuts_is_given_up(
 
 
 @pytest.mark.parametrize("ignores_if_range", [False, True])
-def test_a_file_that_changed_in_between_is_fetched_anew(
+def test_a_changed_file_is_downloaded_again(
     server: ArchiveServer, part: Path, ignores_if_range: bool
 ) -> None:
     server.cuts = [70_000, 0, 0]
@@ -150,7 +148,7 @@ def test_a_file_that_changed_in_between_is_fetched_anew(
     assert is_whole(get(server, part), server.body)
 
 
-def test_a_file_of_another_size_is_fetched_anew_where_nothing_tells_versions_apart(
+def test_a_file_of_another_size_is_downloaded_again_without_version_headers(
     server: ArchiveServer, part: Path
 ) -> None:
     server.etag, server.cuts = None, [70_000, 0, 0]
@@ -161,9 +159,7 @@ def test_a_file_of_another_size_is_fetched_anew_where_nothing_tells_versions_apa
     assert "If-Range" not in server.requests[-1]
 
 
-def test_an_address_that_changed_makes_the_part_worthless(
-    server: ArchiveServer, part: Path
-) -> None:
+def test_a_changed_address_discards_the_part(server: ArchiveServer, part: Path) -> None:
     server.cuts = [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
@@ -172,9 +168,7 @@ def test_an_address_that_changed_makes_the_part_worthless(
     assert "Range" not in server.requests[-1]
 
 
-def test_a_damaged_note_beside_the_part_makes_it_worthless(
-    server: ArchiveServer, part: Path
-) -> None:
+def test_a_damaged_note_discards_the_part(server: ArchiveServer, part: Path) -> None:
     server.cuts = [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
@@ -183,7 +177,7 @@ def test_a_damaged_note_beside_the_part_makes_it_worthless(
     assert "Range" not in server.requests[-1]
 
 
-def test_a_length_that_is_too_long_is_told_and_never_taken_for_whole(
+def test_a_length_that_is_too_long_is_reported_and_not_accepted_as_complete(
     server: ArchiveServer, part: Path
 ) -> None:
     server.announced = len(BODY) + 500
@@ -200,7 +194,7 @@ def test_a_length_that_is_too_short_ends_the_archive_there(
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_archive_without_a_length_is_fetched_to_its_end_once(
+def test_an_archive_without_a_length_is_downloaded_to_its_end_once(
     server: ArchiveServer, part: Path, chunked: bool
 ) -> None:
     server.announced, server.chunked = 0, chunked
@@ -209,7 +203,7 @@ def test_an_archive_without_a_length_is_fetched_to_its_end_once(
     assert len(server.requests) == 1
 
 
-def test_a_cut_of_what_has_no_length_is_begun_anew_and_no_range_is_asked(
+def test_a_download_without_a_length_starts_over_without_a_range(
     server: ArchiveServer, part: Path
 ) -> None:
     server.chunked, server.cuts = True, [70_000]
@@ -218,7 +212,7 @@ def test_a_cut_of_what_has_no_length_is_begun_anew_and_no_range_is_asked(
     assert [request.get("Range") for request in server.requests] == [None, None]
 
 
-def test_without_a_length_the_disk_is_looked_at_as_the_archive_grows_and_nothing_stays(
+def test_without_a_length_the_disk_is_checked_repeatedly_and_no_file_stays(
     server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "DISK_CHECK_BYTES", 50_000)
@@ -237,9 +231,7 @@ def test_without_a_length_the_disk_is_looked_at_as_the_archive_grows_and_nothing
     assert (part.stat().st_size, note_path(part).exists()) == (0, False)
 
 
-def test_a_page_of_the_network_leaves_what_was_fetched_before(
-    server: ArchiveServer, part: Path
-) -> None:
+def test_a_login_page_keeps_the_part(server: ArchiveServer, part: Path) -> None:
     server.cuts = [70_000, 0, 0]
     with pytest.raises(CorpusError):
         get(server, part)
@@ -253,7 +245,7 @@ def test_a_page_of_the_network_leaves_what_was_fetched_before(
     assert server.requests[-1]["Range"] == "bytes=70000-"
 
 
-def test_an_answer_without_a_byte_is_told_and_leaves_what_was_fetched_before(
+def test_an_empty_response_is_reported_and_keeps_the_part(
     server: ArchiveServer, part: Path
 ) -> None:
     server.cuts = [70_000, 0, 0]
@@ -268,7 +260,7 @@ def test_an_answer_without_a_byte_is_told_and_leaves_what_was_fetched_before(
 @pytest.mark.parametrize(
     "url", ["http://[::1", "http://127.0.0.1:80a/x", "http://127.0.0.1/a b", "http://a..b/x"]
 )
-def test_an_address_that_is_none_is_told_as_such(
+def test_an_invalid_address_is_reported(
     part: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "*")
@@ -278,7 +270,7 @@ def test_an_address_that_is_none_is_told_as_such(
 
 
 @pytest.mark.parametrize("method", ["open", "unlink", "stat"])
-def test_a_disk_that_fails_is_told_as_one(
+def test_a_disk_failure_is_reported(
     server: ArchiveServer, part: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.cuts = [70_000, 0, 0]
@@ -296,7 +288,7 @@ def test_a_disk_that_fails_is_told_as_one(
         get(server, part)
 
 
-def test_a_page_in_place_of_an_archive_is_refused_with_how_it_begins(
+def test_a_page_instead_of_an_archive_is_rejected_with_its_beginning(
     server: ArchiveServer, part: Path
 ) -> None:
     server.body = b"<!DOCTYPE html><html><body>Sorry</body></html>"
@@ -309,7 +301,7 @@ def test_a_page_in_place_of_an_archive_is_refused_with_how_it_begins(
     ("status", "words", "tries"),
     [(404, "404 Not Found", 1), (403, "403 Forbidden", 1), (503, "503 Service Unavailable", 3)],
 )
-def test_an_http_error_is_told_and_only_the_servers_own_trouble_is_waited_for(
+def test_an_http_error_is_reported_and_only_server_errors_are_retried(
     server: ArchiveServer, part: Path, status: int, words: str, tries: int
 ) -> None:
     server.status = status
@@ -319,9 +311,7 @@ def test_an_http_error_is_told_and_only_the_servers_own_trouble_is_waited_for(
     assert len(server.requests) == tries
 
 
-def test_a_host_that_does_not_answer_is_told_in_words(
-    part: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreachable_host_is_reported(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -337,9 +327,7 @@ def test_a_host_that_does_not_answer_is_told_in_words(
         fetch("http://news.example/news", part, lambda _: None, lambda size, held: None)
 
 
-def test_a_certificate_that_nobody_signed_is_refused_in_words(
-    part: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_untrusted_certificate_is_rejected(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "self-signed certificate"
 
@@ -357,9 +345,7 @@ def test_a_certificate_that_nobody_signed_is_refused_in_words(
         fetch("https://news.example/news", part, lambda _: None, lambda size, held: None)
 
 
-def test_a_server_that_speaks_no_tls_is_never_asked_without_it(
-    server: ArchiveServer, part: Path
-) -> None:
+def test_a_server_without_tls_is_never_used_unencrypted(server: ArchiveServer, part: Path) -> None:
     with pytest.raises(CorpusError, match=r"can't download"):
         fetch(
             server.url.replace("http://", "https://"), part, lambda _: None, lambda size, held: None
@@ -391,7 +377,7 @@ def test_a_redirect_never_leaves_an_encrypted_connection() -> None:
         )
 
 
-def test_too_small_a_disk_is_told_before_the_first_byte_is_read(
+def test_a_disk_too_small_is_reported_before_the_first_byte(
     server: ArchiveServer, part: Path
 ) -> None:
     server.answers.clear()

@@ -1,5 +1,4 @@
-"""The grammar of the source `elman` and its entropy, checked by a scorer that shares no code with
-it."""
+"""The grammar of the source `elman` and its entropy, checked by a scorer that shares no code with it."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ RELATIVE = (0.35, 0.2, 0.0)
 
 
 class Scorer:
-    """-log2 p of a sentence, read from left to right: the next word always tells what was
-    chosen."""
+    """-log2 p of a sentence, read from left to right: the next word always tells what was chosen."""
 
     def __init__(self, sentence: str) -> None:
         self.words = sentence.split()
@@ -90,7 +88,7 @@ class Scorer:
         return stem, next(index for index, verbs in enumerate(CLASSES) if stem in verbs)
 
 
-def test_exact_entropy_is_the_mean_surprise_of_sampled_sentences() -> None:
+def test_the_entropy_matches_sampled_sentences() -> None:
     grammar = elman_grammar()
     bits = [Scorer(sentence).sentence() for sentence in islice(grammar.sample(7), SENTENCES)]
     mean = sum(bits) / SENTENCES
@@ -99,7 +97,7 @@ def test_exact_entropy_is_the_mean_surprise_of_sampled_sentences() -> None:
     assert error < 0.03
 
 
-def test_expected_length_is_the_mean_length_of_sampled_sentences() -> None:
+def test_the_expected_length_matches_sampled_sentences() -> None:
     grammar = elman_grammar()
     lengths = [len(sentence.split()) for sentence in islice(grammar.sample(11), SENTENCES)]
     mean = sum(lengths) / SENTENCES
@@ -107,7 +105,7 @@ def test_expected_length_is_the_mean_length_of_sampled_sentences() -> None:
     assert abs(mean - grammar.expected_words()) < 3 * error
 
 
-def test_entropy_of_a_grammar_that_can_be_worked_out_by_hand() -> None:
+def test_the_entropy_of_a_small_grammar() -> None:
     grammar = Grammar(
         "S",
         {
@@ -127,7 +125,7 @@ def test_probabilities_of_every_symbol_sum_to_one() -> None:
     )
 
 
-def test_verbs_agree_across_relative_clauses_that_stop_at_a_depth() -> None:
+def test_verbs_agree_across_relative_clauses() -> None:
     sentences = list(islice(elman_grammar().sample(3), 20_000))
     assert any("who the" in sentence for sentence in sentences)
     assert max(sentence.split().count("who") for sentence in sentences) >= MAX_DEPTH

@@ -1,5 +1,4 @@
-"""How text is kept: as sentences, as lines, or with every character; chosen by the text, and given
-back byte for byte."""
+"""How text is kept: as sentences, as lines, or with every character; chosen by the text, and given back byte for byte."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnlm_tui.corpus import tokenizers
+from rnnlm_tui.corpus import encoders
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.corpus.sources import layout_of, open_source
@@ -29,13 +28,11 @@ PROSE = "".join(
     for number in range(20)
 )
 CODE = "".join(
-    f'def rule_{number}(value: int) -> int:\n    """Rule {number}."""\n\tif value:   \n\n       '
-    f" return value - {number}\r\n    return 0\n\n\n"
+    f'def rule_{number}(value: int) -> int:\n    """Rule {number}."""\n\tif value:   \n\n        return value - {number}\r\n    return 0\n\n\n'
     for number in range(60)
 )
 PLAY = "".join(
-    f"SPEAKER {number}:\nWhat light through yonder window breaks,\nIt is the east, and Juliet is"
-    " the sun\nArise fair sun\n\n"
+    f"SPEAKER {number}:\nWhat light through yonder window breaks,\nIt is the east, and Juliet is the sun\nArise fair sun\n\n"
     for number in range(40)
 )
 KINDS = ("byte", "character", "word", "bpe")
@@ -57,8 +54,7 @@ def decoded(prepared: PreparedCorpus) -> str:
 
 
 def odd_text(rng: random.Random) -> str:
-    """Anything that a UTF-8 text may hold: tabs, blanks at ends, every kind of line break, none,
-    long lines, joined signs."""
+    """Anything that a UTF-8 text may hold: tabs, blanks at ends, every kind of line break, none, long lines, joined signs."""
     words = [
         "foo",
         "bar",
@@ -110,7 +106,7 @@ def odd_text(rng: random.Random) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(6))
-def test_raw_text_is_given_back_byte_for_byte(tmp_path: Path, kind: str, seed: int) -> None:
+def test_raw_text_is_decoded_byte_for_byte(tmp_path: Path, kind: str, seed: int) -> None:
     text = odd_text(random.Random(seed))
     (tmp_path / "a.txt").write_bytes(text.encode())
     corpus = CorpusConfig(source=str(tmp_path / "a.txt"), layout="raw")
@@ -127,7 +123,7 @@ def test_raw_text_is_given_back_byte_for_byte(tmp_path: Path, kind: str, seed: i
 
 @pytest.mark.parametrize("kind", ["bpe", "word"])
 @pytest.mark.parametrize("seed", range(6))
-def test_looking_raw_text_up_gives_exactly_what_the_tokenizer_gives(
+def test_cached_raw_text_matches_the_tokenizer(
     kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units = list(raw_units([odd_text(random.Random(seed)), "", CODE]))
@@ -139,8 +135,8 @@ def test_looking_raw_text_up_gives_exactly_what_the_tokenizer_gives(
         tokenized=None,
         layout="raw",
     )
-    monkeypatch.setattr(tokenizers, "CACHED_WORDS", 50)
-    encode = tokenizers.line_encoder(built, "raw")
+    monkeypatch.setattr(encoders, "CACHED_WORDS", 50)
+    encode = encoders.line_encoder(built, "raw")
     for start in range(0, len(units), 40):
         batch = units[start : start + 40]
         ids, lengths = encode([unit.encode() for unit in batch])
@@ -150,7 +146,7 @@ def test_looking_raw_text_up_gives_exactly_what_the_tokenizer_gives(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_raw_files_of_a_folder_are_given_back_one_by_one(tmp_path: Path, kind: str) -> None:
+def test_raw_files_of_a_folder_are_decoded_one_by_one(tmp_path: Path, kind: str) -> None:
     rng = random.Random(9)
     folder = tmp_path / "src"
     folder.mkdir()
@@ -175,7 +171,7 @@ def test_raw_files_of_a_folder_are_given_back_one_by_one(tmp_path: Path, kind: s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_prompt_of_raw_text_has_the_tokens_that_the_text_had(tmp_path: Path, kind: str) -> None:
+def test_a_raw_prompt_has_the_same_tokens_as_the_text(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.py").write_bytes(CODE.encode())
     prepared = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.py")), tokenizer(kind))
     codec = TextCodec(prepared.path)
@@ -193,7 +189,7 @@ def test_a_prompt_of_raw_text_has_the_tokens_that_the_text_had(tmp_path: Path, k
     )
 
 
-def test_an_empty_prompt_begins_a_document_where_there_are_many(tmp_path: Path) -> None:
+def test_an_empty_prompt_starts_a_document_if_there_are_many(tmp_path: Path) -> None:
     for index in range(20):
         (tmp_path / f"{index}.py").write_bytes(CODE.encode())
     prepared = prepare(tmp_path, CorpusConfig(source=str(tmp_path)), tokenizer("byte"))
@@ -216,7 +212,7 @@ def test_lines_keep_their_indentation_and_blank_lines(tmp_path: Path, kind: str)
     assert ids.count(prepared.eos_id or -1) == 2, "a line break in a prompt is an end token"
 
 
-def test_code_is_kept_raw_and_it_is_said(tmp_path: Path) -> None:
+def test_code_is_raw_with_a_note(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_bytes(CODE.encode())
     (tmp_path / "b.md").write_bytes(PROSE[:500].encode())
     source = open_source(CorpusConfig(source=str(tmp_path)), tmp_path)
@@ -226,7 +222,7 @@ def test_code_is_kept_raw_and_it_is_said(tmp_path: Path) -> None:
     assert prepared.manifest.notes[0] == "layout raw, chosen automatically: the file is code (.py)"
 
 
-def test_a_play_is_kept_raw_and_prose_as_sentences() -> None:
+def test_a_play_is_raw_and_prose_is_sentences() -> None:
     assert layout_of(PLAY).layout == "raw"
     assert (
         layout_of(PLAY).reason
@@ -245,7 +241,7 @@ def test_a_play_is_kept_raw_and_prose_as_sentences() -> None:
     )
 
 
-def test_the_config_decides_over_the_text(tmp_path: Path) -> None:
+def test_a_configured_layout_overrides_the_automatic_choice(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_bytes(CODE.encode())
     for layout in ("sentences", "lines", "raw"):
         source = open_source(
@@ -273,8 +269,7 @@ BEFORE = {
         "460b9531c6d85b1b214005b8ba5da3b4b28ad2bbc2bf13ce2b083e30de84a452",
     ),
 }
-"""The hash of a corpus and the sha256 of its files, as made by the version before there were
-layouts."""
+"""The hash of a corpus and the sha256 of its files, as made by the version before there were layouts."""
 ELMAN_BEFORE = (
     "16585e2266ce55bcfa2513f9b766254463dd5da8d42e909339d287e00e500810",
     "b872e23e1da3ccb01854eb6f64912cd3c5f22e49893836d5387976b0ca0f29f9",
@@ -284,7 +279,7 @@ ELMAN_BEFORE = (
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", ["auto", "sentences"])
-def test_sentences_are_what_they_were_before_there_were_layouts(
+def test_sentences_are_unchanged_since_earlier_versions(
     tmp_path: Path, kind: str, layout: str
 ) -> None:
     (tmp_path / "a.txt").write_bytes(PROSE.encode())
@@ -298,14 +293,14 @@ def test_sentences_are_what_they_were_before_there_were_layouts(
     assert prepared.manifest.notes == ()
 
 
-def test_a_built_in_corpus_has_the_hash_that_it_had(tmp_path: Path) -> None:
+def test_the_hash_of_a_built_in_corpus_is_unchanged(tmp_path: Path) -> None:
     prepared = prepare(
         tmp_path, CorpusConfig(source="elman", sentences=1_000), tokenizer("word", 300)
     )
     assert (prepared.manifest.hash, prepared.former_hash) == ELMAN_BEFORE
 
 
-def test_a_manifest_from_before_is_of_sentences(tmp_path: Path) -> None:
+def test_a_manifest_of_an_earlier_version_has_sentences(tmp_path: Path) -> None:
     prepared = prepare(
         tmp_path, CorpusConfig(source="elman", sentences=1_000), tokenizer("word", 300)
     )
@@ -318,7 +313,7 @@ def test_one_line_of_raw_text_can_be_split(tmp_path: Path) -> None:
     prepared = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.txt")), tokenizer("byte"))
     assert (
         prepared.manifest.notes[0]
-        == "layout raw, chosen automatically: the text has hardly any line breaks"
+        == "layout raw, chosen automatically: the text has almost no line breaks"
     )
     assert decoded(prepared) == "the quick brown fox jumps " * 4_000
     shares = {split: facts.bytes / 104_000 for split, facts in prepared.manifest.splits.items()}
@@ -326,7 +321,7 @@ def test_one_line_of_raw_text_can_be_split(tmp_path: Path) -> None:
     assert 0.03 < shares["validation"] < 0.06
 
 
-def test_a_record_with_a_nul_is_refused_in_raw_text(tmp_path: Path) -> None:
+def test_a_record_with_a_nul_is_rejected_in_raw_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a\\u0000b"}\n' * 50, encoding="utf-8")
     with pytest.raises(CorpusError, match="NUL"):
         prepare(
@@ -336,7 +331,7 @@ def test_a_record_with_a_nul_is_refused_in_raw_text(tmp_path: Path) -> None:
         )
 
 
-def test_a_pretrained_tokenizer_that_changes_white_space_is_refused_for_raw_text(
+def test_a_pretrained_tokenizer_that_changes_white_space_is_rejected_for_raw_text(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "a.py").write_bytes(CODE.encode())
@@ -348,7 +343,7 @@ def test_a_pretrained_tokenizer_that_changes_white_space_is_refused_for_raw_text
     words = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "b.txt")), tokenizer("word", 300))
     lossy = TokenizerConfig(kind="pretrained", name=str(words.path), vocab_size=words.vocab_size)
     with pytest.raises(
-        TokenizerError, match=r"doesn't keep every character: .* becomes .*, the layout is raw"
+        TokenizerError, match=r"changes .* to .*, but the layout raw needs every character"
     ) as raised:
         prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.py")), lossy)
-    assert "tokenizer.kind=bpe" in raised.value.hint
+    assert "tokenizer.kind to bpe" in raised.value.hint

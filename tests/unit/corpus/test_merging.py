@@ -1,5 +1,4 @@
-"""Words merged many at a time give exactly the tokens of the library, for every family of
-tokenizers whose words can be taken one by one."""
+"""Words merged many at a time give exactly the tokens of the library, for every family of tokenizers whose words can be taken one by one."""
 
 from __future__ import annotations
 
@@ -14,25 +13,18 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from rnnlm_tui.corpus import tokenizers
-from rnnlm_tui.corpus.tokenizers import (
-    BlockCache,
-    BuiltTokenizer,
-    WordCache,
-    build_tokenizer,
-    line_encoder,
-    word_rules,
-)
+from rnnlm_tui.corpus import encoders
+from rnnlm_tui.corpus.encoders import BlockCache, WordCache, line_encoder, word_rules
+from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, build_tokenizer
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import TextLayout
 from tests.fakes.llama_tokenizer import write_tokenizer
 
-CL100K = next(pattern for pattern in sorted(tokenizers._WORD_PATTERNS) if "{1,3}" in pattern)
+CL100K = next(pattern for pattern in sorted(encoders._WORD_PATTERNS) if "{1,3}" in pattern)
 
 
 def lines(seed: int, count: int = 300) -> list[str]:
-    """Sentences of words that hardly come twice, some with digits, signs, apostrophes, other
-    letters, long ones, and odd white space."""
+    """Sentences of words that hardly come twice, some with digits, signs, apostrophes, other letters, long ones, and odd white space."""
     draw = random.Random(seed)
     alphabets = (
         "etaoinshrdlu",
@@ -153,16 +145,16 @@ def check(tokenizer: Tokenizer, *, merges: bool) -> None:
 @pytest.mark.parametrize(
     "build", [gpt2, gpt2_with_prefix, gpt2_with_texts_set_apart, llama3, metaspace]
 )
-def test_merged_words_are_exactly_the_librarys(build: Callable[[], Tokenizer]) -> None:
+def test_merged_words_match_the_library(build: Callable[[], Tokenizer]) -> None:
     check(build(), merges=True)
 
 
 @pytest.mark.parametrize("build", [unigram, bert])
-def test_words_of_other_models_are_looked_up_exactly(build: Callable[[], Tokenizer]) -> None:
+def test_cached_words_of_other_models_match_the_library(build: Callable[[], Tokenizer]) -> None:
     check(build(), merges=False)
 
 
-def test_the_books_family_is_exact(tmp_path: Path) -> None:
+def test_the_books_tokenizer_family_matches_the_library(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, LEARNED, 700)
     tokenizer: Tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     tokenizer.no_padding()
@@ -194,7 +186,7 @@ def test_the_books_family_is_exact(tmp_path: Path) -> None:
         },
     ],
 )
-def test_a_tokenizer_of_another_kind_is_asked_for_whole_sentences(
+def test_unsupported_tokenizers_encode_whole_sentences(
     change: dict[str, object],
 ) -> None:
     state = json.loads(gpt2().to_str())
@@ -202,7 +194,7 @@ def test_a_tokenizer_of_another_kind_is_asked_for_whole_sentences(
     assert word_rules(state | change) is None
 
 
-def test_pieces_that_join_two_words_keep_sentences_whole() -> None:
+def test_tokens_across_two_words_need_whole_sentences() -> None:
     state = json.loads(metaspace().to_str()) | {
         "pre_tokenizer": None,
         "normalizer": {
@@ -220,7 +212,7 @@ def test_pieces_that_join_two_words_keep_sentences_whole() -> None:
 
 @pytest.mark.parametrize("kind", ["bpe", "word"])
 @pytest.mark.parametrize("layout", ["raw", "lines"])
-def test_kept_white_space_is_looked_up_exactly(kind: str, layout: TextLayout) -> None:
+def test_cached_white_space_matches_the_library(kind: str, layout: TextLayout) -> None:
     def texts(seed: int) -> list[str]:
         draw = random.Random(seed)
         end = "\n" if layout == "raw" else ""
@@ -294,7 +286,7 @@ def signs(seed: int) -> list[str]:
 
 
 @pytest.mark.parametrize("tokenized", [False, True])
-def test_words_that_are_looked_up_are_exactly_the_librarys(*, tokenized: bool) -> None:
+def test_cached_words_match_the_library(*, tokenized: bool) -> None:
     built = own_words([*lines(1), *signs(1)], tokenized=tokenized)
     encode = line_encoder(built)
     for chosen in (lines(2), signs(2), lines(1), signs(1), signs(3) * 2, [*lines(4), "", "x"]):
@@ -304,7 +296,7 @@ def test_words_that_are_looked_up_are_exactly_the_librarys(*, tokenized: bool) -
         assert ids.tolist() == [index for line in expected for index in line]
 
 
-def test_words_that_an_earlier_version_cut_otherwise_are_left_to_the_library() -> None:
+def test_word_tokenizers_of_earlier_versions_use_the_library() -> None:
     built = own_words(lines(1), layout="lines")
     built.tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\S+|\s"), "isolated")
     encode = line_encoder(built, "lines")
@@ -334,7 +326,7 @@ def test_a_word_vocabulary_has_the_most_frequent_pieces_of_the_library(layout: T
 
 
 @pytest.mark.parametrize("kind", ["bpe", "word"])
-def test_a_text_of_new_words_is_neither_remembered_nor_given_to_the_library_word_by_word(
+def test_a_text_of_new_words_is_neither_cached_nor_encoded_word_by_word(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     built = BuiltTokenizer(gpt2(), "bpe", "<pad>", None) if kind == "bpe" else own_words(LEARNED)

@@ -60,7 +60,7 @@ def test_probabilities_follow_the_formula() -> None:
     np.testing.assert_allclose(model.probabilities(before, after), expected, rtol=1e-12)
 
 
-def test_probabilities_behind_every_context_sum_to_one() -> None:
+def test_probabilities_after_every_context_sum_to_one() -> None:
     model = BigramModel(stream_pairs(text(2, 5_000)), VOCABULARY)
     before, after = np.divmod(np.arange(VOCABULARY**2), VOCABULARY)
     np.testing.assert_allclose(
@@ -93,7 +93,7 @@ def test_stream_mode_predicts_every_token_but_the_first() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1 << 22])
-def test_sentence_mode_predicts_inside_cut_sentences_only(
+def test_sentence_mode_only_predicts_inside_truncated_sentences(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ngram, "_CHUNK", chunk)
@@ -107,7 +107,7 @@ def test_sentence_mode_predicts_inside_cut_sentences_only(
     assert found == [(1, 2), (2, 3), (7, 8), (9, 10), (10, 11)]
 
 
-def test_no_pair_to_predict_gives_no_loss_and_an_untrained_model_is_uniform() -> None:
+def test_without_pairs_there_is_no_loss_and_the_model_is_uniform() -> None:
     empty = np.array([3], np.uint16)
     model = BigramModel(stream_pairs(empty), 8)
     assert model.loss(stream_pairs(empty)) == 0

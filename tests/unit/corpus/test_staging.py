@@ -43,12 +43,12 @@ def splits_of(
     }
 
 
-def test_cleaning_masks_digits_and_folds_case_only_when_asked() -> None:
+def test_cleaning_masks_digits_and_lowercases_only_if_configured() -> None:
     assert clean("In 1990, U2\nsang", CorpusConfig()) == "In 1990, U2 sang"
     assert clean("In 1990, U2", CorpusConfig(mask_digits=True, lowercase=True)) == "in ###, u###"
 
 
-def test_whole_documents_are_split_off_where_there_are_any(tmp_path: Path) -> None:
+def test_whole_documents_are_split_off(tmp_path: Path) -> None:
     documents: list[tuple[Split, list[str]]] = [
         ("train", [f"{index} {line}" for line in "abc"]) for index in range(40)
     ]
@@ -72,7 +72,7 @@ def test_the_last_lines_are_split_off_a_single_document(tmp_path: Path) -> None:
     assert (len(found["validation"]), len(found["test"])) == (18, 20)
 
 
-def test_validation_never_comes_from_a_test_set_that_the_source_brings(tmp_path: Path) -> None:
+def test_validation_never_uses_the_source_test_set(tmp_path: Path) -> None:
     train, test = (
         [f"train {index}" for index in range(100)],
         [f"test {index}" for index in range(50)],
@@ -83,36 +83,36 @@ def test_validation_never_comes_from_a_test_set_that_the_source_brings(tmp_path:
     assert found["validation"]
 
 
-def test_a_validation_set_that_the_source_brings_is_used(tmp_path: Path) -> None:
+def test_the_source_validation_set_is_used(tmp_path: Path) -> None:
     found = splits_of(made_of(("train", ["a"]), ("validation", ["v"]), ("test", ["t"])), tmp_path)
     assert found == {"train": ["a"], "validation": ["v"], "test": ["t"]}
 
 
-def test_two_documents_still_give_a_whole_one_for_validation(tmp_path: Path) -> None:
+def test_of_two_documents_one_is_used_for_validation(tmp_path: Path) -> None:
     found = splits_of(made_of(("train", ["a", "b"]), ("train", ["c"]), ("test", ["t"])), tmp_path)
     assert (found["train"], found["validation"]) == (["a", "b"], ["c"])
 
 
-def test_long_last_lines_are_never_cut(tmp_path: Path) -> None:
+def test_long_last_lines_are_never_split(tmp_path: Path) -> None:
     lines = ["short"] * 10 + ["x" * 200_000, "y" * 150_000]
     found = splits_of(made_of(("train", lines)), tmp_path)
     assert found == {"train": ["short"] * 10, "validation": [lines[-2]], "test": [lines[-1]]}
 
 
-def test_one_single_line_can_not_be_split(tmp_path: Path) -> None:
+def test_a_single_line_can_not_be_split(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="too few lines") as raised:
         splits_of(made_of(("train", ["all on one line"])), tmp_path)
     assert "corpus.test_source" in raised.value.hint
 
 
-def test_a_source_without_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="is empty"):
+def test_a_source_without_text_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="contains no text"):
         splits_of(made_of(("train", [])), tmp_path)
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 51, 1000])
 @pytest.mark.parametrize("fraction", [0.001, 0.05, 0.3, 0.49])
-def test_chosen_documents_are_near_the_fraction_and_leave_some(count: int, fraction: float) -> None:
+def test_chosen_documents_approximate_the_fraction(count: int, fraction: float) -> None:
     sizes = [100 + index * 37 % 53 for index in range(count)]
     chosen = choose_documents(sizes, fraction)
     assert 1 <= len(chosen) < count
@@ -131,7 +131,7 @@ def test_short_documents_are_not_preferred_among_many() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 7, 8, 9, 100])
-def test_many_documents_are_told_apart_in_runs_that_cover_all(
+def test_many_documents_are_grouped_without_gaps(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(splits, "MAX_UNITS", 4)
@@ -145,7 +145,7 @@ def test_many_documents_are_told_apart_in_runs_that_cover_all(
     assert all(unit.end - unit.start == 10 * unit.documents for unit in units)
 
 
-def test_batches_hold_a_bounded_number_of_bytes(tmp_path: Path) -> None:
+def test_batches_have_a_limited_number_of_bytes(tmp_path: Path) -> None:
     pools = stage(
         made_of(("train", ["x" * 50_000] * 100), ("test", ["t"]), ("validation", ["v"])),
         CorpusConfig(),

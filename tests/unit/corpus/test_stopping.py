@@ -20,7 +20,7 @@ def test_the_text_ends_before_a_stop_string_that_straddles_pieces() -> None:
     assert ended(("The end",), "It was. Th", "e e", "nd. More", " text") == ("It was. ", "The end")
 
 
-def test_what_could_become_a_stop_string_is_held_back_until_it_is_decided() -> None:
+def test_a_possible_stop_string_is_held_back() -> None:
     stopping = StopStrings(("\n\n", "aab"))
     assert [stopping.push(piece) for piece in ("x", "\n", "y", "a", "a", "a", "c", "\n")] == [
         "x",
@@ -36,7 +36,7 @@ def test_what_could_become_a_stop_string_is_held_back_until_it_is_decided() -> N
     assert stopping.found == ""
 
 
-def test_the_first_to_be_complete_ends_the_text_and_of_several_at_one_place_the_longest() -> None:
+def test_the_first_complete_stop_string_ends_the_text() -> None:
     assert ended(("abcd", "bc"), "xabcd") == ("xa", "bc")
     assert ended(("c", "abc", "bc"), "xabcd") == ("x", "abc")
 
@@ -46,7 +46,7 @@ def test_nothing_comes_after_a_stop_string() -> None:
     assert [stopping.push("a.b"), stopping.push("c."), stopping.flush()] == ["a", "", ""]
 
 
-def test_without_stop_strings_text_passes_at_once() -> None:
+def test_without_stop_strings_text_passes_immediately() -> None:
     assert ended((), "a", "", "b") == ("ab", "")
 
 
@@ -56,7 +56,7 @@ def test_an_empty_stop_string_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_pieces_make_no_difference_and_nothing_comes_later_than_needed(seed: int) -> None:
+def test_the_pieces_make_no_difference(seed: int) -> None:
     draw = random.Random(seed)
     text = "".join(draw.choice("aab\n") for _ in range(40))
     strings = tuple(

@@ -30,14 +30,14 @@ def codec(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_decoding_gives_the_text_back(build: Builder, tmp_path: Path, kind: str) -> None:
+def test_decoding_reverses_encoding(build: Builder, tmp_path: Path, kind: str) -> None:
     codec_ = codec(build, tmp_path, kind)
     for line in LINES:
         expected = line if kind != "word" else line.replace("  ", " ").replace("\t", " ")
         assert codec_.decode(codec_.encode(line)) == expected
 
 
-def test_end_tokens_become_their_text_and_padding_nothing(build: Builder, tmp_path: Path) -> None:
+def test_end_tokens_are_decoded_and_padding_is_dropped(build: Builder, tmp_path: Path) -> None:
     for eos_text in ("\n", " "):
         codec_ = codec(build, tmp_path, "word", eos_text)
         first, second = codec_.encode("He said"), codec_.encode("must go")
@@ -66,7 +66,7 @@ def test_pieces_together_are_the_whole_text(build: Builder, tmp_path: Path, kind
         )
 
 
-def test_no_piece_holds_half_a_character(build: Builder, tmp_path: Path) -> None:
+def test_no_piece_ends_inside_a_character(build: Builder, tmp_path: Path) -> None:
     codec_ = codec(build, tmp_path, "byte")
     decoder = codec_.incremental()
     pieces = [decoder.push(index) for index in codec_.encode("é🙂!")]
@@ -109,11 +109,11 @@ def test_a_prompt_starts_where_a_sentence_starts(build: Builder, tmp_path: Path)
 def test_an_empty_prompt_needs_an_end_token(build: Builder, tmp_path: Path) -> None:
     codec_ = codec(build, tmp_path, "bpe", eos=False)
     assert codec_.prompt_ids("The") == codec_.encode("The")
-    with pytest.raises(TokenizerError, match="empty prompt"):
+    with pytest.raises(TokenizerError, match="prompt is empty"):
         codec_.prompt_ids("")
 
 
-def test_what_is_outside_the_vocabulary_is_told_once(build: Builder, tmp_path: Path) -> None:
+def test_unknown_characters_are_reported_once(build: Builder, tmp_path: Path) -> None:
     assert codec(build, tmp_path, "character").unknown_characters("Ж and й, Ж") == ["Ж", "й"]
     assert codec(build, tmp_path, "word").unknown_characters("The xylophone of the xylophone") == [
         "xylophone"
@@ -131,7 +131,9 @@ def test_any_text_can_be_encoded(build: Builder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "config", "tokenizer", "eos", "text"])
-def test_missing_and_damaged_files_are_told(build: Builder, tmp_path: Path, damage: str) -> None:
+def test_missing_and_damaged_files_are_reported(
+    build: Builder, tmp_path: Path, damage: str
+) -> None:
     build("byte").save(tmp_path, "\n")
     config = tmp_path / "tokenizer_config.json"
     if damage == "missing":
@@ -145,6 +147,6 @@ def test_missing_and_damaged_files_are_told(build: Builder, tmp_path: Path, dama
     else:
         config.write_text(config.read_text().replace('"\\n"', '"x"'))
     with pytest.raises(
-        TokenizerError, match="no tokenizer that can be read" if damage == "missing" else "damaged"
+        TokenizerError, match="can't read the tokenizer" if damage == "missing" else "damaged"
     ):
         TextCodec(tmp_path)

@@ -1,5 +1,4 @@
-"""Reading a user's files: what is refused, with which place, and what is read in constant
-memory."""
+"""Reading a user's files: what is refused, with which place, and what is read in constant memory."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ def read(path: Path, data: bytes) -> list[str]:
     return list(LineReader(path, nothing).lines())
 
 
-def test_a_line_that_is_not_empty_is_a_sentence(tmp_path: Path) -> None:
+def test_each_line_with_text_is_a_sentence(tmp_path: Path) -> None:
     assert read(tmp_path / "a.txt", b"  one two \n\n\t\nthree\n four") == [
         "one two",
         "three",
@@ -44,15 +43,13 @@ def test_a_line_that_is_not_empty_is_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [b"\r\n", b"\r", b"\n"])
-def test_every_kind_of_line_end_and_a_byte_order_mark_are_taken_off(
-    tmp_path: Path, ending: bytes
-) -> None:
+def test_all_line_endings_and_a_byte_order_mark_are_removed(tmp_path: Path, ending: bytes) -> None:
     assert read(
         tmp_path / "a.txt", b"\xef\xbb\xbf" + ending.join([b"one", b"two", "drei ü".encode(), b""])
     ) == ["one", "two", "drei ü"]
 
 
-def test_invalid_utf8_is_refused_with_byte_and_line(tmp_path: Path) -> None:
+def test_invalid_utf8_is_rejected_with_byte_and_line(tmp_path: Path) -> None:
     data = "é\n".encode() * 700_000 + b"good \xff bad\n"
     with pytest.raises(CorpusError, match=r"not UTF-8: 0xff at byte 2,100,005 \(line 700,001\)"):
         read(tmp_path / "a.txt", data)
@@ -60,8 +57,8 @@ def test_invalid_utf8_is_refused_with_byte_and_line(tmp_path: Path) -> None:
         read(tmp_path / "b.txt", b"\xef\xbb\xbfgood\nok\xe9")
 
 
-def test_nuls_are_refused_with_byte_and_line(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"binary: a NUL at byte 6 \(line 3\)"):
+def test_nuls_are_rejected_with_byte_and_line(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"binary: NUL at byte 6 \(line 3\)"):
         read(tmp_path / "a.txt", b"a\nb\nab\0")
 
 
@@ -87,14 +84,14 @@ def test_nuls_are_refused_with_byte_and_line(tmp_path: Path) -> None:
         (b"name.txt" + bytes(249) + b"ustar\x0000", "tar archive"),
     ],
 )
-def test_known_binaries_are_refused_by_kind(tmp_path: Path, start: bytes, kind: str) -> None:
+def test_known_binary_formats_are_rejected_by_name(tmp_path: Path, start: bytes, kind: str) -> None:
     with pytest.raises(CorpusError, match=kind) as raised:
         read(tmp_path / "a.txt", start + b"rest")
     assert raised.value.hint
 
 
-def test_missing_fifo_and_unreadable_paths_are_refused_by_kind(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="does not exist"):
+def test_missing_special_and_unreadable_paths_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="not found"):
         check_source_path(tmp_path / "none.txt")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CorpusError, match="a FIFO"):
@@ -107,7 +104,7 @@ def test_missing_fifo_and_unreadable_paths_are_refused_by_kind(tmp_path: Path) -
         check_source_path(tmp_path / ("x" * 400))
 
 
-def test_a_folder_gives_its_text_files_in_order_and_tells_of_others(tmp_path: Path) -> None:
+def test_the_text_files_of_a_folder_are_sorted_and_others_counted(tmp_path: Path) -> None:
     for name in ("b.txt", "a.md", "sub/c.jsonl", "sub/d.txt.gz", "e.bin", ".hidden.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
@@ -116,7 +113,7 @@ def test_a_folder_gives_its_text_files_in_order_and_tells_of_others(tmp_path: Pa
     assert others == 1
 
 
-def test_a_folder_without_text_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_without_text_is_rejected_with_its_contents(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="it is empty"):
         text_files(tmp_path)
     (tmp_path / "a.bin").write_bytes(b"\0x")
@@ -127,7 +124,7 @@ def test_a_folder_without_text_is_refused_with_what_it_holds(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)]
 )
-def test_packed_text_is_unpacked_and_a_damaged_one_refused(
+def test_compressed_text_is_unpacked_and_damaged_files_are_rejected(
     tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]
 ) -> None:
     packed = pack("erste Zeile\nzweite ü\n".encode())
@@ -140,7 +137,7 @@ def test_packed_text_is_unpacked_and_a_damaged_one_refused(
     assert "--test" in raised.value.hint
 
 
-def test_a_tar_archive_under_gzip_is_refused_by_kind(tmp_path: Path) -> None:
+def test_a_tar_archive_inside_gzip_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="tar archive"):
         read(tmp_path / "a.txt.gz", gzip.compress(b"name.txt" + bytes(249) + b"ustar\x0000"))
 
@@ -163,12 +160,12 @@ def test_jsonl_gives_the_named_field_of_each_record(tmp_path: Path) -> None:
     ("line", "message", "hint"),
     [
         ('{"body": 1}', 'line 2: no text in the field "text"', "none"),
-        ('{"title": "x"}', 'no text in the field "text"', "fields with text there: title"),
-        ("[1]", "a JSON list, not an object", "one JSON object a line"),
-        ('{"text": ', "not JSON", "one JSON object a line"),
+        ('{"title": "x"}', 'no text in the field "text"', "its fields with text: title"),
+        ("[1]", "must be a JSON object, not list", "one JSON object per line"),
+        ('{"text": ', "invalid JSON", "one JSON object per line"),
     ],
 )
-def test_a_bad_record_is_refused_with_its_line(
+def test_an_invalid_record_is_rejected_with_its_line(
     tmp_path: Path, line: str, message: str, hint: str
 ) -> None:
     path = tmp_path / "a.jsonl"
@@ -179,10 +176,7 @@ def test_a_bad_record_is_refused_with_its_line(
     assert hint in raised.value.hint
 
 
-TABLE = (
-    'id,body,extra\r\n1,"He said ""hi"", and left.\nThen came back.",x\r\n\r\n2,Second text'
-    " ü,y\r\n3,,z\r\n"
-)
+TABLE = 'id,body,extra\r\n1,"He said ""hi"", and left.\nThen came back.",x\r\n\r\n2,Second text ü,y\r\n3,,z\r\n'
 TEXTS = ['He said "hi", and left.\nThen came back.', "Second text ü"]
 
 
@@ -230,25 +224,25 @@ def test_a_json_array_gives_the_named_field_of_each_object(tmp_path: Path) -> No
             "a.csv",
             "id,title\n1,One\n",
             'no column "text"',
-            "its columns: id, title; name the one with the text: corpus.text_field",
+            "its columns: id, title; set corpus.text_field to the one with the text",
         ),
-        ("a.csv", "id,text\n1\n", "line 2: 1 column, the header has 2", ""),
+        ("a.csv", "id,text\n1\n", "line 2: 1 column, but the header has 2", ""),
         ("a.csv", 'id,text\n1,"open\n' + "more\n" * 10, "line 12: invalid row", ""),
         ("a.tsv", "id\ttitle\n1\tOne\n", 'no column "text"', "corpus.text_field"),
         (
             "a.json",
             '[{"title": "One"}]',
             'record 1: no text in the field "text"',
-            "fields with text there: title; name one with corpus.text_field",
+            "its fields with text: title; set corpus.text_field to one of them",
         ),
-        ("a.json", '[{"text": "One"}, 3]', "record 2: a JSON int, not an object", ""),
-        ("a.json", '[{"text": "One"}, {"text": ]', "record 2: not JSON", ""),
-        ("a.json", '[{"text": "One"} {"text": "Two"}]', "record 2: not JSON", ""),
-        ("a.json", '[{"text": "One"}', "record 2: not JSON", ""),
-        ("a.json", '{\n "title": 1\n}', "line 1: not JSON", "an array of objects"),
+        ("a.json", '[{"text": "One"}, 3]', "record 2: must be a JSON object, not int", ""),
+        ("a.json", '[{"text": "One"}, {"text": ]', "record 2: invalid JSON", ""),
+        ("a.json", '[{"text": "One"} {"text": "Two"}]', "record 2: invalid JSON", ""),
+        ("a.json", '[{"text": "One"}', "record 2: invalid JSON", ""),
+        ("a.json", '{\n "title": 1\n}', "line 1: invalid JSON", "an array of objects"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_refused_with_the_place(
+def test_an_invalid_table_is_rejected_with_the_position(
     tmp_path: Path, name: str, text: str, message: str, hint: str
 ) -> None:
     path = tmp_path / name
@@ -259,7 +253,7 @@ def test_a_table_that_cannot_be_read_is_refused_with_the_place(
     assert hint in raised.value.hint
 
 
-def test_a_folder_takes_any_text_suffix_and_leaves_tables_to_folders_of_tables(
+def test_tables_are_only_read_from_folders_without_other_text(
     tmp_path: Path,
 ) -> None:
     for name in ("a.py", "src/b.c", "src/c.rs", "d.csv", "e.png", "f.json", "g.py.xz"):
@@ -274,7 +268,7 @@ def test_a_folder_takes_any_text_suffix_and_leaves_tables_to_folders_of_tables(
     assert [path.name for path in found] == ["d.csv", "f.json"]
 
 
-def test_a_folder_without_known_suffixes_takes_what_begins_as_text(tmp_path: Path) -> None:
+def test_a_folder_without_known_suffixes_uses_files_that_start_as_text(tmp_path: Path) -> None:
     cut = "é".encode() * 4_000  # the first bytes that are looked at end inside a character
     texts = {
         "README": b"read me\n",
@@ -305,7 +299,7 @@ def test_a_folder_without_known_suffixes_takes_what_begins_as_text(tmp_path: Pat
     assert left_out == len(texts) + len(others) + 2
 
 
-def test_a_glob_takes_what_it_matches_whatever_the_suffix(tmp_path: Path) -> None:
+def test_a_pattern_matches_files_with_any_suffix(tmp_path: Path) -> None:
     for name in ("a.py", "src/b.py", "src/deep/c.py", "src/deep/d.odd", "src/.hidden.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"x")
@@ -316,7 +310,7 @@ def test_a_glob_takes_what_it_matches_whatever_the_suffix(tmp_path: Path) -> Non
     assert "**" in raised.value.hint
 
 
-def test_a_long_line_is_cut_at_spaces_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_a_long_line_is_split_at_spaces_without_loss(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     words = [f"wörd{index}" for index in range(400_000)]
     path.write_text("short\n" + " ".join(words) + "\nend\n", encoding="utf-8")
@@ -327,13 +321,13 @@ def test_a_long_line_is_cut_at_spaces_and_nothing_is_lost(tmp_path: Path) -> Non
     assert reader.cut_lines == 1
 
 
-def test_a_long_line_without_spaces_is_cut_between_characters(tmp_path: Path) -> None:
+def test_a_long_line_without_spaces_is_split_between_characters(tmp_path: Path) -> None:
     pieces = read(tmp_path / "a.txt", "€".encode() * 1_000_000)
     assert "".join(pieces) == "€" * 1_000_000
     assert max(len(piece.encode()) for piece in pieces) <= MAX_LINE_BYTES
 
 
-def test_one_huge_line_is_never_held(tmp_path: Path) -> None:
+def test_a_huge_line_is_never_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"many words on one line " * 2_000_000)
     seen: list[int] = []
@@ -348,7 +342,7 @@ def test_one_huge_line_is_never_held(tmp_path: Path) -> None:
     assert sum(seen) == path.stat().st_size
 
 
-def test_the_hash_follows_the_bytes_of_every_file(tmp_path: Path) -> None:
+def test_the_hash_depends_on_the_bytes_of_every_file(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_bytes(b"one")
     second.write_bytes(b"two")
@@ -356,5 +350,5 @@ def test_the_hash_follows_the_bytes_of_every_file(tmp_path: Path) -> None:
     second.write_bytes(b"twO")
     hashes.add(hash_files([first, second], nothing))
     assert len(hashes) == 3
-    with pytest.raises(CorpusError, match="does not exist"):
+    with pytest.raises(CorpusError, match="not found"):
         hash_files([tmp_path / "c"], nothing)

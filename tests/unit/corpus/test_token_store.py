@@ -60,9 +60,7 @@ def left_behind(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["byte", "character", "word", "bpe"])
 @pytest.mark.parametrize("eos", [True, False])
-def test_every_sentence_stands_in_one_split_token_for_token(
-    tmp_path: Path, kind: str, eos: bool
-) -> None:
+def test_every_sentence_is_in_exactly_one_split(tmp_path: Path, kind: str, eos: bool) -> None:
     config = TokenizerConfig.model_validate(
         {"kind": kind, "vocab_size": 300, "end_of_sentence": eos}
     )
@@ -103,7 +101,7 @@ def test_a_second_preparation_builds_nothing(
     assert first.path.name == first.manifest.hash[:16]
 
 
-def test_settings_that_change_nothing_find_the_same_corpus(tmp_path: Path) -> None:
+def test_settings_without_an_effect_find_the_same_corpus(tmp_path: Path) -> None:
     corpus = write(tmp_path / "a.txt")
     first = prepare(tmp_path / "corpora", corpus)
     assert (
@@ -133,7 +131,7 @@ def test_a_changed_text_tokenizer_or_rule_makes_another_corpus(
 
 
 @pytest.mark.parametrize("damage", ["manifest", "truncated", "missing", "format"])
-def test_a_damaged_corpus_is_refused_and_built_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_corpus_is_rejected_and_rebuilt(tmp_path: Path, damage: str) -> None:
     corpus = write(tmp_path / "a.txt")
     first = prepare(tmp_path / "corpora", corpus)
     tokens = first.tokens("train").tolist()
@@ -152,7 +150,7 @@ def test_a_damaged_corpus_is_refused_and_built_anew(tmp_path: Path, damage: str)
     assert left_behind(tmp_path / "corpora") == [first.path.name]
 
 
-def test_two_at_once_both_get_a_whole_corpus(tmp_path: Path) -> None:
+def test_two_concurrent_preparations_both_succeed(tmp_path: Path) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: prepare(root, corpus), range(4)))
@@ -163,7 +161,7 @@ def test_two_at_once_both_get_a_whole_corpus(tmp_path: Path) -> None:
     assert left_behind(root) == [found[0].path.name]
 
 
-def test_a_second_preparation_waits_for_the_first_and_is_told_its_progress(tmp_path: Path) -> None:
+def test_a_second_preparation_waits_for_the_first_and_reports_its_progress(tmp_path: Path) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     inside, go_on, told = threading.Event(), threading.Event(), list[Progress]()
 
@@ -186,7 +184,7 @@ def test_a_second_preparation_waits_for_the_first_and_is_told_its_progress(tmp_p
     assert left_behind(root) == [first.result().path.name]
 
 
-def test_one_that_waits_can_be_stopped_and_the_first_goes_on(tmp_path: Path) -> None:
+def test_a_waiting_preparation_can_be_stopped_without_stopping_the_first(tmp_path: Path) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
 
     def stop(progress: Progress) -> None:
@@ -205,7 +203,7 @@ def test_one_that_waits_can_be_stopped_and_the_first_goes_on(tmp_path: Path) -> 
     )
 
 
-def test_what_two_runs_add_to_the_manifest_of_a_corpus_at_once_is_all_kept(tmp_path: Path) -> None:
+def test_concurrent_manifest_changes_are_all_kept(tmp_path: Path) -> None:
     first, second, root = write(tmp_path / "a.txt"), write(tmp_path / "b.txt"), tmp_path / "corpora"
     path = prepare(root, write(tmp_path / "c.txt")).path
 
@@ -230,7 +228,7 @@ def test_what_two_runs_add_to_the_manifest_of_a_corpus_at_once_is_all_kept(tmp_p
     assert all(manifest.is_from(settings, WORDS) for settings in (first, second))
 
 
-def test_the_hash_is_told_while_no_corpus_can_be_removed_and_before_anything_is_built(
+def test_the_hash_is_reported_before_the_build_while_no_corpus_can_be_removed(
     tmp_path: Path,
 ) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
@@ -253,10 +251,8 @@ def test_the_hash_is_told_while_no_corpus_can_be_removed_and_before_anything_is_
 def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     code = (
-        "import sys; from pathlib import Path; from rnnlm_tui.schema.config import *; from"
-        " rnnlm_tui.corpus.corpus import"
-        " prepare_corpus;print(prepare_corpus(CorpusConfig(source=sys.argv[1]),"
-        " TokenizerConfig(kind='byte'), TrainingConfig(), Path(sys.argv[2]), lambda _: None).path)"
+        "import sys; from pathlib import Path; from rnnlm_tui.schema.config import *; from rnnlm_tui.corpus.corpus import prepare_corpus;"
+        "print(prepare_corpus(CorpusConfig(source=sys.argv[1]), TokenizerConfig(kind='byte'), TrainingConfig(), Path(sys.argv[2]), lambda _: None).path)"
     )
     command = [sys.executable, "-c", code, corpus.source, str(root)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -266,7 +262,7 @@ def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
     assert len(left_behind(root)) == 1
 
 
-def test_progress_is_in_bytes_and_never_passes_its_total(tmp_path: Path) -> None:
+def test_progress_in_bytes_never_exceeds_its_total(tmp_path: Path) -> None:
     told: list[Progress] = []
     prepare_corpus(
         write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", told.append
@@ -286,7 +282,7 @@ def test_progress_is_in_bytes_and_never_passes_its_total(tmp_path: Path) -> None
     }
 
 
-def test_the_baseline_tells_how_far_it_is_and_heeds_a_stop(
+def test_the_baseline_reports_progress_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "INTERVAL_SECONDS", 0.0)
@@ -311,9 +307,7 @@ def test_the_baseline_tells_how_far_it_is_and_heeds_a_stop(
     assert done == sorted(done)
 
 
-def test_a_stopped_preparation_is_taken_up_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_preparation_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splits, "_BATCH_LINES", 10)
     monkeypatch.setattr(encode, "KEPT_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(download, "INTERVAL_SECONDS", 0.0)
@@ -354,13 +348,11 @@ def test_a_stopped_preparation_is_taken_up_where_it_was(
 
 
 @pytest.mark.parametrize("phase", ["reading", "tokenizer", "encoding", "baseline"])
-def test_a_killed_preparation_is_taken_up_by_the_next(tmp_path: Path, phase: str) -> None:
+def test_a_killed_preparation_is_resumed_by_the_next(tmp_path: Path, phase: str) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     code = (
-        "import os, sys; from pathlib import Path; from rnnlm_tui.schema.config import *; from"
-        " rnnlm_tui.corpus.corpus import"
-        " prepare_corpus;prepare_corpus(CorpusConfig(source=sys.argv[1]),"
-        " TokenizerConfig(kind='word', vocab_size=1000), TrainingConfig(), Path(sys.argv[2]),"
+        "import os, sys; from pathlib import Path; from rnnlm_tui.schema.config import *; from rnnlm_tui.corpus.corpus import prepare_corpus;"
+        "prepare_corpus(CorpusConfig(source=sys.argv[1]), TokenizerConfig(kind='word', vocab_size=1000), TrainingConfig(), Path(sys.argv[2]),"
         " lambda progress: os.kill(os.getpid(), 9) if progress.phase == sys.argv[3] else None)"
     )
     assert (
@@ -380,13 +372,13 @@ def test_a_killed_preparation_is_taken_up_by_the_next(tmp_path: Path, phase: str
     assert left_behind(root) == [prepared.path.name]
 
 
-def test_a_text_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_rejected_text_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(CorpusError):
         prepare(tmp_path / "corpora", write(tmp_path / "a.txt", ["short"]))
     assert not left_behind(tmp_path / "corpora")
 
 
-def test_identical_text_is_stored_once_wherever_it_lies(tmp_path: Path) -> None:
+def test_identical_text_at_several_paths_is_stored_once(tmp_path: Path) -> None:
     root = tmp_path / "corpora"
     (tmp_path / "elsewhere").mkdir()
     first = prepare(root, write(tmp_path / "a.txt"))
@@ -401,7 +393,7 @@ def test_identical_text_is_stored_once_wherever_it_lies(tmp_path: Path) -> None:
     assert prepare(root, other).manifest == second.manifest
 
 
-def test_the_same_files_read_another_way_are_another_corpus(tmp_path: Path) -> None:
+def test_the_same_files_read_differently_are_another_corpus(tmp_path: Path) -> None:
     root, folder = tmp_path / "corpora", tmp_path / "text"
     folder.mkdir()
     for name, lines in (("a.txt", LINES[:200]), ("b.txt", LINES[200:])):
@@ -431,7 +423,7 @@ def test_a_local_tokenizer_at_another_path_finds_the_same_corpus(tmp_path: Path)
     assert len(found) == 1
 
 
-def test_a_corpus_that_an_earlier_version_prepared_still_opens(tmp_path: Path) -> None:
+def test_a_corpus_of_an_earlier_version_opens(tmp_path: Path) -> None:
     root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
     now = prepare(root, corpus)
     settings = effective_settings(corpus, WORDS)
@@ -490,7 +482,7 @@ def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mod
     assert load_prepared(prepared.path) == again
 
 
-def test_elman_knows_the_floor_of_its_loss_where_tokens_are_words(tmp_path: Path) -> None:
+def test_elman_has_a_source_loss_if_tokens_are_words(tmp_path: Path) -> None:
     corpus = ELMAN.corpus.model_copy(update={"sentences": 3_000})
     prepared = prepare(tmp_path, corpus, ELMAN.tokenizer)
     assert prepared.manifest.source_loss is not None
@@ -509,7 +501,7 @@ def test_text_outside_the_vocabulary_and_cut_lines_are_noted(tmp_path: Path) -> 
         TokenizerConfig(kind="word", vocab_size=8),
     )
     cut, unknown = prepared.manifest.notes
-    assert "cut into several sentences" in cut
+    assert "split into several sentences" in cut
     assert "outside the vocabulary" in unknown
 
 
@@ -518,28 +510,19 @@ def test_text_outside_the_vocabulary_and_cut_lines_are_noted(tmp_path: Path) -> 
     [
         (
             TrainingConfig(batch_size=50_000),
-            (
-                "5,040 tokens|bytes, too short for a batch: 50,000 streams need at least 100,000"
-                " tokens"
-            ),
+            "5,040 tokens|bytes, but 50,000 streams need at least 100,000 tokens",
         ),
         (
             TrainingConfig(batch_size=3_000),
-            (
-                r"training split has [\d,]+ tokens, too short for a batch: 3,000 streams need at"
-                r" least 6,000 tokens"
-            ),
+            r"training split is too short for a batch: it has [\d,]+ tokens, but 3,000 streams need at least 6,000 tokens",
         ),
         (
             TrainingConfig(batch_size=300, data_mode="sentences"),
-            (
-                r"training split has 21\d sentences, too short for a batch: a batch holds 300"
-                r" sentences"
-            ),
+            r"training split is too short for a batch: it has 21\d sentences, but a batch needs 300 sentences",
         ),
     ],
 )
-def test_a_text_shorter_than_a_batch_says_what_it_has_and_needs(
+def test_a_text_shorter_than_a_batch_is_rejected_with_its_length(
     tmp_path: Path, training: TrainingConfig, message: str
 ) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
@@ -554,14 +537,14 @@ def test_a_text_shorter_than_a_batch_says_what_it_has_and_needs(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is empty"),
-        (b"\n \n", "is empty"),
+        (b"", "contains no text"),
+        (b"\n \n", "contains no text"),
         (b"\0\1", "binary"),
         (b"caf\xe9\n" * 50, "not UTF-8"),
         (b"a line\n", "too short for a batch"),
     ],
 )
-def test_bad_sources_are_refused_and_leave_nothing(
+def test_invalid_sources_are_rejected_and_leave_no_files(
     tmp_path: Path, data: bytes, message: str
 ) -> None:
     (tmp_path / "a.txt").write_bytes(data)
@@ -570,13 +553,13 @@ def test_bad_sources_are_refused_and_leave_nothing(
     assert not left_behind(tmp_path / "corpora")
 
 
-def test_a_vocabulary_that_can_not_be_learned_leaves_nothing(tmp_path: Path) -> None:
+def test_a_vocabulary_that_is_too_large_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="types"):
         prepare(tmp_path / "corpora", write(tmp_path / "a.txt"), TokenizerConfig(vocab_size=50_000))
     assert not left_behind(tmp_path / "corpora")
 
 
-def test_large_vocabularies_take_wider_tokens(tmp_path: Path) -> None:
+def test_large_vocabularies_use_wider_tokens(tmp_path: Path) -> None:
     lines = [
         " ".join(f"w{index}" for index in range(start, start + 100)) + " ."
         for start in range(0, 70_000, 100)
@@ -591,7 +574,7 @@ def test_large_vocabularies_take_wider_tokens(tmp_path: Path) -> None:
     assert int(prepared.tokens("train").max()) > 65_535
 
 
-def test_the_presidents_demo_has_its_promised_baseline(tmp_path: Path) -> None:
+def test_the_presidents_demo_has_its_documented_baseline(tmp_path: Path) -> None:
     prepared = prepare(tmp_path, CorpusConfig(), TokenizerConfig())
     facts = prepared.manifest.splits
     assert facts["train"].documents + facts["validation"].documents == 51
@@ -601,11 +584,8 @@ def test_the_presidents_demo_has_its_promised_baseline(tmp_path: Path) -> None:
     assert 72 < math.exp(prepared.baseline_loss("test", TrainingConfig())) < 74
 
 
-def test_the_corpus_room_never_reaches_torch_or_transformers() -> None:
-    code = (
-        "import sys, rnnlm_tui.corpus.corpus, rnnlm_tui.corpus.codec; print([name for name in"
-        " ('torch', 'transformers', 'textual', 'rich') if name in sys.modules])"
-    )
+def test_the_corpus_package_imports_neither_torch_nor_transformers() -> None:
+    code = "import sys, rnnlm_tui.corpus.corpus, rnnlm_tui.corpus.codec; print([name for name in ('torch', 'transformers', 'textual', 'rich') if name in sys.modules])"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
@@ -614,7 +594,7 @@ def test_the_corpus_room_never_reaches_torch_or_transformers() -> None:
     )
 
 
-def test_a_manifest_that_puts_a_large_vocabulary_into_small_numbers_is_refused_and_built_anew(
+def test_a_manifest_whose_token_type_is_too_small_is_rejected_and_rebuilt(
     tmp_path: Path,
 ) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
@@ -627,7 +607,7 @@ def test_a_manifest_that_puts_a_large_vocabulary_into_small_numbers_is_refused_a
     assert prepare(root, corpus).manifest.vocab_size == prepared.vocab_size
 
 
-def test_a_short_text_keeps_enough_to_choose_a_checkpoint_by_and_says_so(tmp_path: Path) -> None:
+def test_a_short_text_gets_a_larger_validation_set_with_a_note(tmp_path: Path) -> None:
     lines = [f"{line[:-1]} {number}" for number in range(170) for line in LINES]
     asked = write(tmp_path / "a.txt", lines).model_copy(update={"validation_fraction": 0.002})
     prepared = prepare(tmp_path / "corpora", asked)
@@ -636,17 +616,17 @@ def test_a_short_text_keeps_enough_to_choose_a_checkpoint_by_and_says_so(tmp_pat
     assert 1_000_000 < size < 1_500_000
     assert (
         prepared.manifest.notes[0]
-        == "validation takes 4 % of the text instead of 0.2 %: a smaller set would be too noisy"
+        == "validation uses 4 % of the text instead of 0.2 %: a smaller set would be too noisy"
     )
     assert prepared.manifest.enlarged
     assert prepared.former_hash == ""  # an earlier version would have made other files
 
 
-def test_a_share_that_is_large_enough_is_kept_as_it_was_asked_for(tmp_path: Path) -> None:
+def test_a_large_enough_fraction_is_used_as_configured(tmp_path: Path) -> None:
     prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt"))
     assert not prepared.manifest.enlarged
     assert prepared.manifest.notes == ()
-    assert "has 90 tokens" in prepared.manifest.all_notes[0]
+    assert "has only 90 tokens" in prepared.manifest.all_notes[0]
 
 
 def test_sentences_in_both_training_and_test_are_noted(tmp_path: Path) -> None:
@@ -661,12 +641,12 @@ def test_sentences_in_both_training_and_test_are_noted(tmp_path: Path) -> None:
     assert notes[0].startswith("20 of 21 test sentences (95 %)")
 
 
-def test_short_or_generated_sentences_that_repeat_are_not_told(tmp_path: Path) -> None:
+def test_short_or_generated_repeated_sentences_get_no_note(tmp_path: Path) -> None:
     prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt", ["Yes.", "No."] * 300))
     assert prepared.manifest.notes == ()
 
 
-def test_the_preset_chars_keeps_a_text_of_your_own_character_by_character(tmp_path: Path) -> None:
+def test_the_preset_chars_keeps_every_character(tmp_path: Path) -> None:
     text = "".join(f"def f{number}(x):\n\treturn x +  {number}\n\n\n" for number in range(400))
     (tmp_path / "input.txt").write_text(text)
     config = parse_config(

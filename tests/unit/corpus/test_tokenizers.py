@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tokenizers import pre_tokenizers
 
-from rnnlm_tui.corpus import tokenizers
-from rnnlm_tui.corpus import tokenizers as tokenizers_module
+from rnnlm_tui.corpus import encoders, tokenizers
 from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.tokenizers import (
     EOS,
     PAD,
@@ -20,7 +20,6 @@ from rnnlm_tui.corpus.tokenizers import (
     BuiltTokenizer,
     build_tokenizer,
     byte_names,
-    line_encoder,
     looks_tokenized,
 )
 from rnnlm_tui.errors import TokenizerError
@@ -43,7 +42,7 @@ def in_order(built: BuiltTokenizer) -> list[str]:
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
-def test_bpe_has_exactly_the_vocabulary_that_was_asked_for(build: Builder) -> None:
+def test_bpe_has_exactly_the_configured_vocabulary_size(build: Builder) -> None:
     built = build("bpe", 320, lines=PROSE)
     assert built.vocab_size == 320
     assert (built.pad_id, built.eos_id, built.unk_id) == (0, 1, None)
@@ -56,10 +55,10 @@ def test_bpe_is_the_same_each_time(build: Builder) -> None:
     )
 
 
-def test_bpe_that_the_text_can_not_fill_says_what_it_gives(build: Builder) -> None:
+def test_a_text_too_small_for_bpe_is_rejected_with_the_possible_size(build: Builder) -> None:
     with pytest.raises(
         TokenizerError,
-        match=r"gives a BPE vocabulary of \d+ types, tokenizer.vocab_size asks for 5,000",
+        match=r"too small for a BPE vocabulary of 5,000 types: only \d+ were learned",
     ):
         build("bpe", 5_000)
 
@@ -75,7 +74,7 @@ def test_vocab_size_bounds_words_and_characters_to_the_most_frequent(build: Buil
     assert in_order(words) == [PAD, EOS, UNK, "b", "a", "c", "d", "e", "f", "g"]
     characters = build("character", 5, lines=("abbb", "ac"))
     assert in_order(characters) == [PAD, EOS, UNK, "b", "a"]
-    with pytest.raises(TokenizerError, match="no room"):
+    with pytest.raises(TokenizerError, match="too small"):
         build("word", 3, tokenized=True)
 
 
@@ -112,9 +111,7 @@ def test_tokenized_text_is_recognised(lines: tuple[str, ...], expected: bool) ->
 
 @pytest.mark.parametrize("kind", ["byte", "character", "bpe", "word"])
 @pytest.mark.parametrize("tokenized", [False, True])
-def test_fast_encoders_give_exactly_what_the_tokenizer_gives(
-    build: Builder, kind: str, tokenized: bool
-) -> None:
+def test_fast_encoders_match_the_tokenizer(build: Builder, kind: str, tokenized: bool) -> None:
     built = build(kind, 290, tokenized=tokenized, lines=LINES[:3] + PROSE)
     texts = [
         *LINES,
@@ -134,23 +131,23 @@ def test_fast_encoders_give_exactly_what_the_tokenizer_gives(
         assert ids.tolist() == [index for line in expected for index in line]
 
 
-def test_the_cache_of_words_stays_bounded(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizers_module, "CACHED_WORDS", 100)
-    encode = tokenizers_module.line_encoder(build("word", tokenized=True))
-    assert isinstance(encode, tokenizers_module.WordCache)
+def test_the_word_cache_is_limited(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "CACHED_WORDS", 100)
+    encode = line_encoder(build("word", tokenized=True))
+    assert isinstance(encode, encoders.WordCache)
     for start in range(0, 500, 50):
         encode([" ".join(f"w{index}" for index in range(start, start + 50)).encode()])
         assert len(encode._table.lengths) <= 200
     assert encode([b"a zzz"])[1].tolist() == [2]
 
 
-def test_special_tokens_written_in_a_text_are_text(build: Builder) -> None:
+def test_special_tokens_in_a_text_are_ordinary_text(build: Builder) -> None:
     built = build("bpe", 290, lines=PROSE)
     ids, _ = line_encoder(built)([b"a <eos> b"])
     assert built.eos_id not in ids
 
 
-def test_prompts_are_folded_as_the_corpus_was(build: Builder) -> None:
+def test_prompts_are_folded_like_the_corpus(build: Builder) -> None:
     for kind in ("word", "bpe", "character"):
         tokenizer = build(
             kind,
@@ -161,7 +158,7 @@ def test_prompts_are_folded_as_the_corpus_was(build: Builder) -> None:
         assert tokenizer.encode("SEE you in 1984").ids == tokenizer.encode("see you in ###").ids
 
 
-def test_the_saved_config_tells_a_reader_what_it_must_know(build: Builder, tmp_path: Path) -> None:
+def test_the_saved_config_has_all_settings(build: Builder, tmp_path: Path) -> None:
     build("word", tokenized=True).save(tmp_path, " ")
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert {key: config[key] for key in ("eos_token", "pad_token", "unk_token", "rnnlm_eos_text", "rnnlm_kind", "padding_side")} == {
@@ -191,7 +188,7 @@ def test_a_local_folder_is_loaded_as_a_pretrained_tokenizer(build: Builder, tmp_
     )
     assert loaded.encode([PROSE[0]]) == own.encode([PROSE[0]])
     with pytest.raises(
-        TokenizerError, match=r"has 300 types, tokenizer.vocab_size says 2,048"
+        TokenizerError, match=r"has 300 types, but tokenizer.vocab_size is 2,048"
     ) as raised:
         build_tokenizer(
             pretrained(tmp_path, 2_048), CorpusConfig(), lambda: iter([]), size=0, tokenized=None
@@ -226,9 +223,8 @@ def test_padding_of_a_pretrained_tokenizer_falls_back_to_its_end_token(
             )
 
 
-def test_a_tokenizer_like_the_books_brings_none_of_its_traps(tmp_path: Path) -> None:
-    """It counts tokens added behind its vocabulary, adds BOS, pads on the left, cuts at 8 tokens,
-    and its padding is its end token."""
+def test_a_tokenizer_like_the_books_is_handled_correctly(tmp_path: Path) -> None:
+    """It counts tokens added behind its vocabulary, adds BOS, pads on the left, cuts at 8 tokens, and its padding is its end token."""
     size = write_tokenizer(tmp_path / "given", PROSE, 330)
     loaded = build_tokenizer(
         pretrained(tmp_path / "given", size, eos=False),
@@ -239,7 +235,7 @@ def test_a_tokenizer_like_the_books_brings_none_of_its_traps(tmp_path: Path) -> 
     )
     assert loaded.vocab_size == size == 330 + len(ADDED)
     assert (loaded.pad, loaded.pad_id, loaded.eos_id) == (ADDED[0], 330, None)
-    with pytest.raises(TokenizerError, match=r"has 333 types, tokenizer.vocab_size says 330"):
+    with pytest.raises(TokenizerError, match=r"has 333 types, but tokenizer.vocab_size is 330"):
         build_tokenizer(
             pretrained(tmp_path / "given", 330, eos=False),
             CorpusConfig(),
@@ -266,7 +262,7 @@ def test_a_tokenizer_like_the_books_brings_none_of_its_traps(tmp_path: Path) -> 
     )
 
 
-def test_the_end_token_of_a_tokenizer_whose_padding_it_is_ends_sentences_where_asked(
+def test_an_end_token_that_is_also_the_padding_ends_sentences(
     tmp_path: Path,
 ) -> None:
     size = write_tokenizer(tmp_path, PROSE, 330)
@@ -277,11 +273,10 @@ def test_the_end_token_of_a_tokenizer_whose_padding_it_is_ends_sentences_where_a
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_an_end_token_that_also_stands_for_the_unknown_is_no_unknown_word(
+def test_an_end_token_that_is_also_the_unknown_token_is_not_unknown(
     build: Builder, tmp_path: Path, padded: bool
 ) -> None:
-    """As GPT-2's tokenizer has it: one token is the end, the padding and the unknown word;
-    `padded`: sentences have no end token."""
+    """As GPT-2's tokenizer has it: one token is the end, the padding and the unknown word; `padded`: sentences have no end token."""
     build("bpe", 300, lines=PROSE).save(tmp_path, "\n")
     path = tmp_path / "tokenizer_config.json"
     path.write_text(
@@ -306,11 +301,11 @@ def test_an_end_token_that_also_stands_for_the_unknown_is_no_unknown_word(
     assert codec.excluded_ids("avoid") == ()
 
 
-def test_pickles_and_folders_without_a_tokenizer_are_refused_unopened(tmp_path: Path) -> None:
+def test_pickles_and_folders_without_a_tokenizer_are_rejected_unopened(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.pt").write_bytes(pickle.dumps({"vocabulary": ["a"]}))
     for name, message in (
         (tmp_path / "tokenizer.pt", "is a file"),
-        (tmp_path, "holds no tokenizer.json"),
+        (tmp_path, "no tokenizer.json in"),
     ):
         with pytest.raises(TokenizerError, match=message) as raised:
             build_tokenizer(
@@ -319,12 +314,12 @@ def test_pickles_and_folders_without_a_tokenizer_are_refused_unopened(tmp_path: 
         assert "never opened" in raised.value.hint
 
 
-def test_a_pretrained_tokenizer_that_is_nowhere_is_told(
+def test_a_missing_pretrained_tokenizer_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        TokenizerError, match=r'"nobody/no-such-tokenizer" can\'t be loaded'
+        TokenizerError, match=r'can\'t load the tokenizer "nobody/no-such-tokenizer"'
     ) as raised:
         build_tokenizer(
             pretrained("nobody/no-such-tokenizer", 300),
@@ -336,7 +331,7 @@ def test_a_pretrained_tokenizer_that_is_nowhere_is_told(
     assert "\n" not in raised.value.message
 
 
-def test_merges_are_learned_from_so_many_different_words_at_most(
+def test_merges_are_learned_from_a_limited_number_of_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tokenizers, "LEARNED_WORDS", 1_000)

@@ -25,7 +25,7 @@ SUMMARY = RunSummary(
         (None, None, None, ""),
     ],
 )
-def test_the_device_is_told_with_its_arithmetic(
+def test_the_device_text_includes_the_arithmetic(
     device: str | None, precision: str | None, matmul: str | None, words: str
 ) -> None:
     summary = SUMMARY.model_copy(
@@ -45,7 +45,7 @@ def test_the_device_is_told_with_its_arithmetic(
         (1.0, None, ""),
     ],
 )
-def test_others_are_told_in_one_line_or_not_at_all(
+def test_other_processes_are_described_if_they_slow_the_run(
     held: float | None, cores: int | None, words: str
 ) -> None:
     assert (

@@ -18,9 +18,7 @@ BOOK = TokenizerConfig(kind="pretrained", name="owner/name", vocab_size=300)
         (CorpusConfig(), TokenizerConfig(name="ignored")),
     ],
 )
-def test_what_is_never_read_decides_nothing(
-    corpus: CorpusConfig, tokenizer: TokenizerConfig
-) -> None:
+def test_unused_fields_have_no_effect(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> None:
     assert effective_settings(corpus, tokenizer) == effective_settings(
         CorpusConfig(), TokenizerConfig()
     )
@@ -35,13 +33,13 @@ def test_what_is_never_read_decides_nothing(
         (CorpusConfig(), TokenizerConfig(end_of_sentence=False)),
     ],
 )
-def test_what_is_read_decides(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> None:
+def test_used_fields_have_an_effect(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> None:
     assert effective_settings(corpus, tokenizer) != effective_settings(
         CorpusConfig(), TokenizerConfig()
     )
 
 
-def test_what_one_kind_leaves_aside_another_reads() -> None:
+def test_a_field_unused_by_one_kind_is_used_by_another() -> None:
     elman = CorpusConfig(source="elman")
     assert effective_settings(elman, BOOK) != effective_settings(
         elman.model_copy(update={"seed": 3}), BOOK

@@ -10,17 +10,17 @@ TEXTS = ["plain", "two\nlines\t", "a\\n", "\\", "a|b", "\\|", " ", "ends with \\
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_text_reads_back_as_it_was_from_one_line(text: str) -> None:
+def test_escaping_is_reversible(text: str) -> None:
     assert unescaped(escaped(text)) == text
     assert "\n" not in escaped(text)
 
 
-def test_several_texts_read_back_from_one_line() -> None:
+def test_escaping_a_list_is_reversible() -> None:
     assert unescaped_list(escaped_list(TEXTS)) == TEXTS
     assert unescaped_list("") == []
 
 
-def test_people_may_leave_bars_at_the_ends_and_write_other_backslashes() -> None:
+def test_extra_bars_and_other_backslashes_are_accepted() -> None:
     assert unescaped_list(r"\n|The end|") == ["\n", "The end"]
     assert unescaped_list("||.|") == ["."]
     assert unescaped(r"\d+") == r"\d+"

@@ -32,7 +32,7 @@ def test_the_demo_model_counts_its_tied_matrix_once() -> None:
     assert count.total == 543_104
 
 
-def test_a_first_layer_reads_the_embedding_and_later_ones_the_hidden_state() -> None:
+def test_the_first_layer_reads_the_embedding_and_others_the_hidden_state() -> None:
     count = parameter_count(
         ModelConfig(embedding_dim=3, hidden_size=5, num_layers=3, tie_weights=False), 7
     )
@@ -41,7 +41,7 @@ def test_a_first_layer_reads_the_embedding_and_later_ones_the_hidden_state() -> 
     assert count.output == 5 * 7 + 7
 
 
-def test_work_a_token_counts_products_and_not_biases() -> None:
+def test_flops_count_matmuls_and_not_biases() -> None:
     model = ModelConfig(embedding_dim=3, hidden_size=5, num_layers=1, tie_weights=False)
     assert flops_per_token(model, 7) == 6 * (3 * 5 + 5 * 5 + 5 * 7)
 
@@ -50,16 +50,16 @@ def test_work_a_token_counts_products_and_not_biases() -> None:
     ("tokens", "steps"),
     [(2, 1), (21, 1), (701, 1), (702, 1), (721, 2), (701 + 700, 2), (380_320, 544)],
 )
-def test_a_stream_is_cut_into_whole_lanes_and_a_last_short_step(tokens: int, steps: int) -> None:
+def test_a_stream_is_divided_into_steps_with_a_short_last_one(tokens: int, steps: int) -> None:
     assert steps_per_epoch(DEMO, tokens, 0) == steps
 
 
-def test_sentences_are_cut_into_batches() -> None:
+def test_sentences_are_divided_into_batches() -> None:
     assert steps_per_epoch(BOOK, 0, 22_034_911) == 172_148
     assert steps_per_epoch(BOOK, 0, 1) == 1
 
 
-def test_max_steps_means_exactly_that_many() -> None:
+def test_max_steps_is_exact() -> None:
     assert total_steps(RunConfig(training=TrainingConfig(max_steps=7)), 100) == 7
     assert total_steps(RunConfig(training=TrainingConfig(epochs=3)), 100) == 300
 
@@ -69,7 +69,7 @@ def test_a_checkpoint_holds_weights_and_the_two_moments_of_adamw() -> None:
     assert checkpoint_bytes(DEMO.model, 2_048, "sgd") == 4 * 543_104
 
 
-def test_gated_layers_have_a_matrix_pair_for_each_gate_and_the_grus_two_biases() -> None:
+def test_gated_layers_have_two_matrices_per_gate() -> None:
     sizes = {"embedding_dim": 3, "hidden_size": 5, "num_layers": 2, "tie_weights": False}
     lstm, gru = (
         ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("lstm", "gru")
@@ -80,7 +80,7 @@ def test_gated_layers_have_a_matrix_pair_for_each_gate_and_the_grus_two_biases()
     assert flops_per_token(gru, 7) == 6 * (3 * (15 + 25 + 50) + 35)
 
 
-def test_minimal_cells_have_no_state_to_state_weights() -> None:
+def test_minimal_cells_have_no_recurrent_weights() -> None:
     sizes = {"embedding_dim": 3, "hidden_size": 6, "num_layers": 1, "tie_weights": False}
     mingru, minlstm = (
         ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("mingru", "minlstm")
@@ -90,7 +90,7 @@ def test_minimal_cells_have_no_state_to_state_weights() -> None:
     assert flops_per_token(mingru, 7) == 6 * (2 * 18 + 42)
 
 
-def test_headed_cells_count_their_blocks_and_the_work_of_a_matrix_memory() -> None:
+def test_cells_with_heads_count_blocks_and_matrix_memory() -> None:
     sizes = {
         "embedding_dim": 3,
         "hidden_size": 6,
@@ -131,7 +131,7 @@ def test_headed_cells_count_their_blocks_and_the_work_of_a_matrix_memory() -> No
         (0, 100, 0, 1_000, 1),
     ],
 )
-def test_checkpoints_that_stay_are_the_newest_the_best_and_those_kept_for_good(
+def test_kept_checkpoints_are_the_newest_the_best_and_multiples(
     saved: int, keep_every: int, evaluated: int, steps: int | None, kept: int
 ) -> None:
     checkpoint = CheckpointConfig(every=saved, keep_last=2, keep_every=keep_every)

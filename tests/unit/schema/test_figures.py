@@ -75,13 +75,11 @@ from rnnlm_tui.schema import formatting
         (formatting.disk, 999_700, "1.0 MB"),
     ],
 )
-def test_figure_is_written_as_people_read_it(
-    write: Callable[[float], str], value: float, text: str
-) -> None:
+def test_numbers_are_formatted(write: Callable[[float], str], value: float, text: str) -> None:
     assert write(value) == text
 
 
-def test_time_left_has_its_margin_apart() -> None:
+def test_time_left_and_margin_are_separate() -> None:
     assert formatting.time_left(24.2, 3.1) == ("24 s left", "±3")
     assert formatting.time_left(24.2) == ("24 s left", "")
     assert formatting.time_left(24.2, 0.2) == ("24 s left", "")
@@ -89,7 +87,7 @@ def test_time_left_has_its_margin_apart() -> None:
     assert formatting.time_left(None) == ("time left unknown", "")
 
 
-def test_what_is_not_known_is_a_dash_and_infinity_a_sign() -> None:
+def test_unknown_values_are_a_dash_and_infinity_a_sign() -> None:
     numbers: list[Callable[[float | None], str]] = [
         formatting.count,
         formatting.short,
@@ -135,7 +133,7 @@ def test_a_count_has_its_plural() -> None:
     ]
 
 
-def test_a_long_list_shows_its_first_words_and_counts_the_rest() -> None:
+def test_a_long_list_is_shortened_with_a_count() -> None:
     assert [
         formatting.first_of(words, 2) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])
     ] == ["", "a", "a, b", "a, b and 1 more"]
@@ -152,7 +150,7 @@ def test_a_long_list_shows_its_first_words_and_counts_the_rest() -> None:
         (None, None, ""),
     ],
 )
-def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place(
+def test_unknown_tokens_are_shown_with_or_instead_of_bits_per_byte(
     bits: float | None, unknown: float | None, words: str
 ) -> None:
     assert formatting.bits_per_byte_text(bits, unknown) == words
@@ -168,7 +166,7 @@ def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place
         (2.04, None, ("2.0", "")),
     ],
 )
-def test_an_epoch_is_never_written_as_more_than_there_are(
+def test_the_epoch_never_exceeds_the_number_of_epochs(
     epoch: float, epochs: float | None, written: tuple[str, str]
 ) -> None:
     assert formatting.epoch_of(epoch, epochs) == written
@@ -184,7 +182,7 @@ def test_an_epoch_is_never_written_as_more_than_there_are(
         (0.003, 0.01, ("0.00", "0.01")),
     ],
 )
-def test_a_run_of_far_less_than_an_epoch_has_two_digits_that_count(
+def test_a_run_far_below_one_epoch_has_two_significant_digits(
     epoch: float, epochs: float, written: tuple[str, str]
 ) -> None:
     assert formatting.epoch_of(epoch, epochs) == written

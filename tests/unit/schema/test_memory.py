@@ -16,11 +16,11 @@ from rnnlm_tui.schema.presets import BOOK, DEMO
 from tests.fakes.random_corpus import changed, random_corpus
 
 
-def test_every_cell_has_its_place_in_the_table() -> None:
+def test_every_cell_is_in_the_table() -> None:
     assert set(CELL_MEMORY) == set(CELLS)
 
 
-def test_parts_follow_the_config() -> None:
+def test_memory_parts_depend_on_the_config() -> None:
     parts = memory_parts(BOOK, 32_011)
     assert (parts.weights, parts.moments) == (4 * 8_292_619, 8 * 8_292_619)
     assert memory_parts(changed(BOOK, optimizer={"algorithm": "sgd"}), 32_011).moments == 0
@@ -32,7 +32,7 @@ def test_parts_follow_the_config() -> None:
     assert memory_parts(DEMO, 2_048, sentences=22_034_911).corpus == 0
 
 
-def test_on_a_gpu_the_process_and_the_copies_of_a_checkpoint_are_not_the_cards() -> None:
+def test_a_gpu_holds_neither_the_process_nor_checkpoint_copies() -> None:
     parts = memory_parts(BOOK, 32_011, sentences=1_000, on_gpu=True)
     assert (parts.process, parts.corpus, parts.saving) == (0, 0, 0)
     assert parts.total == parts.weights + parts.moments + max(parts.step, parts.evaluation)
@@ -41,7 +41,7 @@ def test_on_a_gpu_the_process_and_the_copies_of_a_checkpoint_are_not_the_cards()
     )
 
 
-def test_the_largest_part_decides_and_a_large_model_peaks_at_its_checkpoint() -> None:
+def test_the_largest_part_is_the_peak() -> None:
     parts = memory_parts(
         changed(DEMO, model={"embedding_dim": 2_048, "hidden_size": 2_048, "num_layers": 16}), 300
     )
@@ -49,14 +49,14 @@ def test_the_largest_part_decides_and_a_large_model_peaks_at_its_checkpoint() ->
     assert parts.total == parts.between_steps
 
 
-def test_the_batch_that_fits_is_the_largest() -> None:
+def test_the_largest_fitting_batch_is_found() -> None:
     room = memory_parts(changed(BOOK, training={"batch_size": 77}), 32_011).total
     assert largest_fitting_batch(changed(BOOK, training={"batch_size": 1_000}), 32_011, room) == 77
     assert largest_fitting_batch(changed(BOOK, training={"batch_size": 50}), 32_011, room) == 50
     assert largest_fitting_batch(BOOK, 32_011, 1_000_000) is None
 
 
-def test_the_shape_holds_what_decides_the_memory_and_nothing_else() -> None:
+def test_the_shape_has_only_settings_that_affect_memory() -> None:
     shape = memory_shape(BOOK, 32_011, 5)
     assert (
         memory_shape(
@@ -80,6 +80,6 @@ def test_the_shape_holds_what_decides_the_memory_and_nothing_else() -> None:
     )
 
 
-def test_a_test_corpus_is_where_it_is_said(tmp_path: Path) -> None:
+def test_a_test_corpus_has_the_expected_path(tmp_path: Path) -> None:
     corpus = random_corpus(tmp_path, DEMO, 100, sentences=10)
     assert (len(corpus.tokens("train")), len(corpus.offsets("train"))) == (330, 11)

@@ -25,7 +25,7 @@ from rnnlm_tui.schema.text import safe
         "\ufeff",
     ],
 )
-def test_what_could_steer_a_terminal_is_shown_instead(character: str) -> None:
+def test_control_characters_are_made_visible(character: str) -> None:
     shown = safe(f"a{character}b")
     assert character not in shown
     assert shown.isprintable()
@@ -33,7 +33,7 @@ def test_what_could_steer_a_terminal_is_shown_instead(character: str) -> None:
     assert len(shown) > 2
 
 
-def test_text_that_steers_nothing_is_left_alone() -> None:
+def test_ordinary_text_is_unchanged() -> None:
     text = "[red] [/ [@click=app.quit] “Grüße” 日本語 🙂\nnext"
     assert safe(text) == text
     assert safe("a\nb", keep="") == "a␊b"

@@ -17,7 +17,7 @@ from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS, PTB_TRAINING_TOK
 from rnnlm_tui.schema.validation import config_to_raw, parse_config
 
 
-def test_every_preset_has_a_line_of_its_own() -> None:
+def test_every_preset_has_a_summary() -> None:
     assert (
         list(PRESETS)
         == list(PRESET_SUMMARIES)
@@ -107,7 +107,7 @@ def test_the_penn_treebank_presets_evaluate_at_the_end_of_each_epoch(name: str, 
     assert config.evaluation.every == config.checkpoint.every == steps
 
 
-def test_an_unknown_preset_names_those_there_are() -> None:
+def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(InputError) as caught:
         preset("deom")
     assert "demo, lstm, gru, elman, book, ptb-small" in caught.value.message
@@ -132,7 +132,7 @@ def test_a_config_error_lists_all_its_problems() -> None:
     assert str(error) == "2 problems in the config:\n  a.b: is 1 (try 2)\n  c.d: is 3"
 
 
-def test_near_names_are_near() -> None:
+def test_similar_names_are_suggested() -> None:
     assert (
         did_you_mean("brisk-hern", ["brisk-heron", "plain-otter"]) == 'did you mean "brisk-heron"?'
     )

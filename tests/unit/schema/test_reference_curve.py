@@ -18,7 +18,7 @@ from rnnlm_tui.schema.reference import (
 from rnnlm_tui.schema.validation import merge, parse_config
 
 
-def test_the_course_goes_from_266_at_the_first_evaluation_to_72_41_at_the_end() -> None:
+def test_the_reference_goes_from_266_to_72_41() -> None:
     assert REFERENCE[0] == (200_064, 266.13)
     assert REFERENCE[-1] == (SENTENCES, 72.41)
     assert (3_000_960, 92.16) in REFERENCE
@@ -44,9 +44,7 @@ def test_the_preset_book_is_comparable_and_the_others_are_not() -> None:
         ("corpus.validation_fraction", 0.01), ("corpus.validation_fraction", 1e-6),
     ],
 )  # fmt: skip
-def test_what_changes_neither_learning_nor_measure_leaves_a_run_comparable(
-    path: str, value: object
-) -> None:
+def test_changes_without_an_effect_keep_a_run_comparable(path: str, value: object) -> None:
     assert follows_reference(parse_config(merge(BOOK, {path: value})))
 
 
@@ -61,9 +59,7 @@ def test_what_changes_neither_learning_nor_measure_leaves_a_run_comparable(
         ("corpus.validation_fraction", 0.45), ("corpus.validation_fraction", 0.011),
     ],
 )  # fmt: skip
-def test_what_changes_learning_or_measure_makes_a_run_incomparable(
-    path: str, value: object
-) -> None:
+def test_changes_with_an_effect_make_a_run_incomparable(path: str, value: object) -> None:
     assert not follows_reference(parse_config(merge(BOOK, {path: value})))
 
 
@@ -82,17 +78,13 @@ def test_the_nearest_measured_evaluation_is_taken(sentences: int, perplexity: fl
     assert nearest_reference_point(sentences).perplexity == perplexity
 
 
-def test_a_run_stands_beside_the_reference_for_one_pass_over_its_own_text_and_no_longer_than_the_reference_went() -> (
-    None
-):
+def test_a_run_is_compared_during_its_first_epoch() -> None:
     assert first_pass_sentences(128) == 172_148 * 128
     assert first_pass_sentences(128, 171_804.0) == 171_804 * 128
     assert first_pass_sentences(128, 400_000.0) == 172_148 * 128
 
 
-def test_the_course_is_whole_beside_the_books_own_text_and_ends_with_the_first_pass_over_a_shorter_one() -> (
-    None
-):
+def test_the_reference_ends_with_the_first_epoch_of_the_run() -> None:
     assert reference_points(128) == reference_points(128, 171_804.0) == REFERENCE
     assert [point.perplexity for point in reference_points(128, 1_563 * 5)] == [
         266.13,

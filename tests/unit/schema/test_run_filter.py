@@ -63,7 +63,7 @@ BIG = RunConfig(
         "test_ppl!=3", "test_ppl=none", "ppl!=none", "ppl<80 elman !draft tag=paper", "!!otter", "!" * 998 + "ot",
     ],
 )  # fmt: skip
-def test_a_filter_that_is_meant_for_a_run_finds_it(text: str) -> None:
+def test_a_matching_filter_finds_the_run(text: str) -> None:
     assert parse_filter(text).matches(OTTER)
 
 
@@ -74,11 +74,11 @@ def test_a_filter_that_is_meant_for_a_run_finds_it(text: str) -> None:
         "age<2h", "size<1MB", "tag=pap", "tag!=paper", "note=", "cell=lstm", "name=otter", "status=fin", "time>3min", '"talk the"', "ppl<80 running",
     ],
 )  # fmt: skip
-def test_a_filter_that_is_not_meant_for_a_run_leaves_it_out(text: str) -> None:
+def test_a_filter_excludes_other_runs(text: str) -> None:
     assert not parse_filter(text).matches(OTTER)
 
 
-def test_a_run_without_a_figure_is_neither_below_nor_above_anything() -> None:
+def test_a_run_without_a_value_is_neither_below_nor_above() -> None:
     assert not parse_filter("ppl<80").matches(HERON)
     assert not parse_filter("ppl>0").matches(HERON)
     assert not parse_filter("age>0").matches(HERON)
@@ -92,17 +92,13 @@ def test_a_run_without_a_figure_is_neither_below_nor_above_anything() -> None:
         ("training.max_steps>3", False), ("training.seed!=none", True), ("learning_rate=3e-3", True), ("batch_size=20 dropout<0.2", True),
     ],
 )  # fmt: skip
-def test_config_keys_are_compared_by_their_path_or_by_a_last_word_that_only_one_has(
-    text: str, found: bool
-) -> None:
+def test_config_keys_are_found_by_path_or_unique_last_part(text: str, found: bool) -> None:
     wanted = parse_filter(text)
     assert wanted.needs_config
     assert wanted.matches(OTTER, BIG) is found
 
 
-def test_a_filter_of_figures_needs_no_config_and_a_run_whose_config_is_unknown_has_none_of_its_values() -> (
-    None
-):
+def test_only_config_keys_need_the_config() -> None:
     assert not parse_filter("otter ppl<80 !draft").needs_config
     assert parse_filter("!embedding_dim>3").needs_config
     assert not parse_filter("embedding_dim>0").matches(OTTER, None)
@@ -132,9 +128,7 @@ def test_a_filter_of_figures_needs_no_config_and_a_run_whose_config_is_unknown_h
         ("\x1b[31m<3", "unknown key", ""),
     ],
 )  # fmt: skip
-def test_what_can_not_be_read_is_told_with_the_next_thing_to_do(
-    text: str, message: str, hint: str
-) -> None:
+def test_an_invalid_filter_is_reported_with_a_hint(text: str, message: str, hint: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_filter(text)
     assert message in caught.value.message
@@ -142,7 +136,7 @@ def test_what_can_not_be_read_is_told_with_the_next_thing_to_do(
     assert caught.value.message.isprintable()
 
 
-def test_anything_that_is_typed_gives_a_filter_or_an_input_error() -> None:
+def test_any_text_gives_a_filter_or_an_input_error() -> None:
     signs = [
         "ppl",
         "<",
@@ -167,7 +161,7 @@ def test_anything_that_is_typed_gives_a_filter_or_an_input_error() -> None:
                     parse_filter(first + second + third).matches(OTTER, BIG)
 
 
-def test_every_figure_and_every_config_key_filters_and_sorts() -> None:
+def test_every_key_filters_and_sorts() -> None:
     runs = [(HERON, None), (OTTER, BIG)]
     for name in (*(alias for key in FIGURES for alias in (key.name, *key.aliases)), *field_paths()):
         assert len(parse_order(name).sorted(runs)) == 2

@@ -67,7 +67,7 @@ def test_status_follows_lock_heartbeat_and_last_state(seen: StatusFacts, status:
     assert derive_status(seen) == status
 
 
-def test_no_run_is_finished_that_did_not_say_so() -> None:
+def test_no_run_is_finished_without_the_event() -> None:
     for state in get_args(EventKind):
         for held in (True, False):
             for same_host in (True, False):
@@ -83,7 +83,7 @@ def test_living_and_resumable_do_not_overlap() -> None:
     assert set(get_args(RunStatus)) >= LIVING | RESUMABLE
 
 
-def test_a_summary_has_the_keys_of_the_json_contract() -> None:
+def test_a_summary_has_the_documented_json_keys() -> None:
     summary = RunSummary(
         run="a",
         status="running",
@@ -108,14 +108,14 @@ def test_a_summary_has_the_keys_of_the_json_contract() -> None:
         assert name in known[group]
 
 
-def test_figures_that_are_not_finite_are_null_in_json() -> None:
+def test_non_finite_numbers_are_null_in_json() -> None:
     assert (
         json.loads(TrainFigures(loss=math.nan, perplexity=math.inf).model_dump_json())["loss"]
         is None
     )
 
 
-def test_a_worker_that_says_what_it_does_is_not_stalled_while_its_heart_beats() -> None:
+def test_a_worker_with_an_activity_is_not_stalled_with_a_fresh_heartbeat() -> None:
     busy = StatusFacts(
         lock_held=True,
         same_host=True,

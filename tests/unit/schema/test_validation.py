@@ -31,7 +31,7 @@ def problems_of(changes: dict[str, object]) -> dict[str, str]:
     return {problem.path: str(problem) for problem in caught.value.problems}
 
 
-def test_sections_are_those_of_the_json_contract() -> None:
+def test_sections_match_the_json_output() -> None:
     assert SECTIONS == (
         "corpus",
         "tokenizer",
@@ -52,7 +52,7 @@ def test_sections_are_those_of_the_json_contract() -> None:
 
 
 @pytest.mark.parametrize("path", field_paths())
-def test_every_field_says_what_it_is(path: str) -> None:
+def test_every_field_has_a_title_and_a_description(path: str) -> None:
     section, _, name = path.partition(".")
     field = section_model(section).model_fields[name]
     assert field.title
@@ -61,12 +61,12 @@ def test_every_field_says_what_it_is(path: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_preset_survives_the_way_through_a_file(name: str) -> None:
+def test_a_preset_is_unchanged_after_a_round_trip_through_a_file(name: str) -> None:
     assert parse_config(config_to_raw(PRESETS[name])) == PRESETS[name]
     assert PRESETS[name].preset == name
 
 
-def test_every_problem_is_told_at_once_with_its_path() -> None:
+def test_all_problems_are_reported_with_their_paths() -> None:
     found = problems_of(
         {
             "training.batch_size": 0,
@@ -89,16 +89,16 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
 
 
 @pytest.mark.parametrize("value", [0, -3, 10**10, 1.5, math.nan, math.inf, "many", True, [], {}])
-def test_an_impossible_batch_size_is_refused_by_name(value: object) -> None:
+def test_an_invalid_batch_size_is_rejected_by_name(value: object) -> None:
     assert "training.batch_size" in problems_of({"training.batch_size": value})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_figures_that_are_not_finite_are_refused(value: float) -> None:
+def test_non_finite_numbers_are_rejected(value: float) -> None:
     assert "optimizer.learning_rate" in problems_of({"optimizer.learning_rate": value})
 
 
-def test_a_section_that_is_no_section_is_one_problem() -> None:
+def test_an_invalid_section_is_one_problem() -> None:
     assert "a section of keys" in problems_of({"model": 3})["model"]
 
 
@@ -106,7 +106,7 @@ def test_an_unknown_section_suggests_a_known_one() -> None:
     assert 'did you mean "training"' in problems_of({"trainin": {"seed": 1}})["trainin"]
 
 
-def test_fields_that_contradict_each_other_are_told_beside_other_problems() -> None:
+def test_contradicting_fields_are_reported_besides_other_problems() -> None:
     found = problems_of(
         {
             "model.embedding_dim": 64,
@@ -124,7 +124,7 @@ def test_fields_that_contradict_each_other_are_told_beside_other_problems() -> N
     }
 
 
-def test_a_built_in_corpus_comes_as_sentences() -> None:
+def test_a_built_in_corpus_has_sentences() -> None:
     assert (
         "the built-in corpus presidents has only sentences"
         in problems_of({"corpus.layout": "raw"})["corpus.layout"]
@@ -136,7 +136,7 @@ def test_a_built_in_corpus_comes_as_sentences() -> None:
     assert parse_config(merge(RunConfig(), own)).corpus.layout == "lines"
 
 
-def test_a_run_from_before_there_were_layouts_keeps_its_sentences() -> None:
+def test_a_run_from_before_layouts_keeps_its_sentences() -> None:
     before = config_to_raw(RunConfig())
     corpus = before["corpus"]
     assert isinstance(corpus, dict)
@@ -145,7 +145,7 @@ def test_a_run_from_before_there_were_layouts_keeps_its_sentences() -> None:
     assert parse_stored_config(config_to_raw(RunConfig())) == RunConfig()
 
 
-def test_a_rate_above_1_is_for_sgd_alone() -> None:
+def test_only_sgd_allows_a_rate_above_1() -> None:
     assert (
         "is 7, must be at most 1 with adamw"
         in problems_of({"optimizer.learning_rate": 7.0})["optimizer.learning_rate"]
@@ -161,7 +161,7 @@ def test_a_rate_above_1_is_for_sgd_alone() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "most"), [("adamw", "1 with adamw"), ("sgd", "1,000 with sgd")]
 )
-def test_the_rates_range_is_that_of_the_chosen_optimizer(algorithm: str, most: str) -> None:
+def test_the_range_of_the_rate_depends_on_the_optimizer(algorithm: str, most: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(
             merge(
@@ -207,7 +207,7 @@ def test_a_pretrained_tokenizer_needs_a_name() -> None:
         ("model.cell_type", '"elman"', "elman"),
     ],
 )
-def test_text_becomes_the_value_that_a_person_means(path: str, text: str, value: object) -> None:
+def test_text_is_parsed_into_the_intended_value(path: str, text: str, value: object) -> None:
     assert parse_value(path, text) == value
     assert type(parse_value(path, text)) is type(value)
 
@@ -287,7 +287,7 @@ def test_text_becomes_the_value_that_a_person_means(path: str, text: str, value:
         ),
     ],
 )
-def test_a_text_that_is_no_number_is_refused_as_it_was_written_with_the_reading_that_was_meant(
+def test_an_invalid_number_is_rejected_as_written_with_a_suggestion(
     path: str, text: str, wanted: str, hint: str
 ) -> None:
     assert parse_value(path, text) == text
@@ -300,7 +300,7 @@ def test_a_text_that_is_no_number_is_refused_as_it_was_written_with_the_reading_
     assert problem.hint == hint
 
 
-def test_a_number_between_quotes_in_a_file_is_refused_as_a_text() -> None:
+def test_a_quoted_number_in_a_file_is_rejected() -> None:
     assert problems_of({"training.epochs": "5"})["training.epochs"].endswith(
         "is '5', must be a whole number (write 5 without quotes)"
     )
@@ -310,7 +310,7 @@ def test_a_number_between_quotes_in_a_file_is_refused_as_a_text() -> None:
     )
 
 
-def test_a_whole_number_serves_where_a_float_is_wanted() -> None:
+def test_a_whole_number_is_accepted_for_a_float() -> None:
     assert (
         parse_config(
             merge(
@@ -339,7 +339,7 @@ def test_an_empty_value_clears_an_optional_field() -> None:
     )
 
 
-def test_a_partial_file_leaves_the_rest_as_it_is() -> None:
+def test_a_partial_file_keeps_the_other_values() -> None:
     config = parse_config(overlay(PRESETS["elman"], {"training": {"seed": 5}}))
     assert config.training.seed == 5
     assert config.training.batch_size == PRESETS["elman"].training.batch_size
@@ -359,7 +359,7 @@ def test_prompts_are_a_list_of_texts() -> None:
 
 
 @pytest.mark.parametrize("written", [r"\n", "The end", "3"])
-def test_a_text_where_a_list_belongs_is_told_how_a_list_is_written(written: str) -> None:
+def test_a_text_instead_of_a_list_gets_an_example(written: str) -> None:
     found = problems_of(parse_assignments([f"sampling.stop={written}"]))["sampling.stop"]
     assert "must be a list of texts" in found
     shown = found.partition("write ")[2].partition(", in single quotes")[0]
@@ -378,11 +378,11 @@ def test_a_text_where_a_list_belongs_is_told_how_a_list_is_written(written: str)
         ("no.field", ""),
     ],
 )
-def test_ranges_are_told_in_words(path: str, words: str) -> None:
+def test_ranges_are_described(path: str, words: str) -> None:
     assert allowed_range(path) == words
 
 
-def test_an_empty_value_clears_only_what_may_be_empty() -> None:
+def test_an_empty_value_only_clears_optional_fields() -> None:
     assert (
         parse_config(
             merge(RunConfig(), parse_assignments(["corpus.test_source="]))
@@ -399,7 +399,7 @@ def test_an_empty_value_clears_only_what_may_be_empty() -> None:
     ]
 
 
-def test_lists_of_texts_say_what_is_wrong_with_which_text() -> None:
+def test_problems_in_lists_name_the_item() -> None:
     assert "is empty" in problems_of({"sampling.stop": ["a", ""]})["sampling.stop.1"]
     assert (
         "has 101 characters, must have at most 100"
@@ -422,7 +422,7 @@ def test_lists_of_texts_say_what_is_wrong_with_which_text() -> None:
         "https://ex\u202eample/",
     ],
 )
-def test_an_address_that_is_none_is_told_as_an_address(url: str) -> None:
+def test_an_invalid_address_is_rejected_by_name(url: str) -> None:
     found = problems_of({"corpus.url": url})
     assert list(found) == ["corpus.url"]
     assert "must start with http:// or https://" in found["corpus.url"]
@@ -440,7 +440,7 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize("path", PATTERNS)
-def test_every_pattern_is_told_in_words(path: str) -> None:
+def test_every_pattern_has_a_description(path: str) -> None:
     assert f"{path}: is 'what ever', must " in problems_of({path: "what ever"})[path]
 
 
@@ -459,13 +459,13 @@ def test_a_device_and_an_address_have_patterns() -> None:
         ("training.batch", "training.batch_size"),
     ],
 )
-def test_a_key_as_other_programs_call_it_is_known(written: str, meant: str) -> None:
+def test_keys_of_other_programs_get_a_suggestion(written: str, meant: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_assignments([f"{written}=1"])
     assert caught.value.problems[0].hint == f'did you mean "{meant}"?'
 
 
-def test_every_other_name_stands_for_a_key() -> None:
+def test_every_other_name_is_for_an_existing_key() -> None:
     assert set(OTHER_NAMES.values()) <= set(field_paths())
     assert not set(OTHER_NAMES) & {path.rpartition(".")[2] for path in field_paths()}
 
@@ -481,7 +481,7 @@ def test_every_other_name_stands_for_a_key() -> None:
         ({"sampling.repetition_penalty": 0.0}, "0.1 … 100"),
     ],
 )
-def test_a_sampling_setting_that_the_arithmetic_does_not_allow_is_refused_with_its_range(
+def test_a_sampling_setting_that_would_overflow_is_rejected_with_its_range(
     changes: dict[str, object], allowed: str
 ) -> None:
     ((path, value),) = changes.items()
@@ -491,7 +491,7 @@ def test_a_sampling_setting_that_the_arithmetic_does_not_allow_is_refused_with_i
     assert allowed_range(path) == allowed
 
 
-def test_a_temperature_of_0_takes_the_likeliest_token_as_greedy_does() -> None:
+def test_a_temperature_of_0_is_greedy() -> None:
     assert [
         SamplingConfig(temperature=0.0).is_greedy,
         SamplingConfig(greedy=True).is_greedy,

@@ -19,16 +19,14 @@ def config(*assignments: str, preset: str = "demo") -> RunConfig:
 @pytest.mark.parametrize(
     ("steps", "planned"), [(30, 3), (100, 10), (101, 100), (9, 0), (1, 0), (5_000, 100)]
 )
-def test_the_presets_warm_up_is_a_tenth_of_a_run_that_is_no_longer(
-    steps: int, planned: int
-) -> None:
+def test_a_presets_warm_up_is_a_tenth_of_a_shorter_run(steps: int, planned: int) -> None:
     wanted = config(f"training.max_steps={steps}")
     assert planned_warmup(wanted, steps) == planned
     assert bool(warmup_note(wanted, steps)) == (planned != 100)
     check_warmup(wanted, steps)
 
 
-def test_a_shortened_warm_up_is_said_with_its_figures() -> None:
+def test_a_shortened_warm_up_is_noted() -> None:
     shortened = (
         "warm-up shortened to 3 steps, a tenth of the run: the preset's warm-up has 100 steps, the"
         " run 30"
@@ -40,7 +38,7 @@ def test_a_shortened_warm_up_is_said_with_its_figures() -> None:
     )
 
 
-def test_a_chosen_warm_up_that_is_the_whole_run_is_refused_with_what_is_allowed() -> None:
+def test_a_configured_warm_up_as_long_as_the_run_is_rejected() -> None:
     with pytest.raises(ConfigError) as caught:
         config("training.max_steps=30", "schedule.warmup_steps=30")
     (problem,) = caught.value.problems
@@ -51,7 +49,7 @@ def test_a_chosen_warm_up_that_is_the_whole_run_is_refused_with_what_is_allowed(
     assert problem.hint == "a tenth would be 3"
 
 
-def test_a_chosen_warm_up_is_checked_again_once_the_steps_are_known() -> None:
+def test_a_configured_warm_up_is_checked_once_the_steps_are_known() -> None:
     chosen = config("schedule.warmup_steps=60000")
     check_warmup(chosen, 60_001)
     with pytest.raises(

@@ -36,7 +36,7 @@ from rnnlm_tui.schema.protocol import (
         CancelRequest(id="a"),
     ],
 )
-def test_a_message_survives_the_wire_on_one_line(
+def test_a_message_is_unchanged_after_a_round_trip_in_one_line(
     message: Command | CommandResult | SampleRequest | SamplePiece | CancelRequest,
 ) -> None:
     line = encode_line(message)
@@ -45,19 +45,19 @@ def test_a_message_survives_the_wire_on_one_line(
     assert decode_line(line, type(message)) == message
 
 
-def test_the_kind_decides_between_models() -> None:
+def test_the_kind_selects_the_model() -> None:
     load = LoadRequest(id="a", checkpoint="/x")
     assert decode_line(encode_line(load), SampleRequest, CancelRequest, LoadRequest) == load
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"{", b"[]", b"null", b"\xff\xfe", b'{"id": "1"}', b'{"id": "1", "verb": "dance"}', b'{"id": "", "verb": "pause"}',
                                   b'{"id": "1", "verb": "pause", "extra": 1}'])  # fmt: skip
-def test_what_is_no_command_is_refused_with_a_reason(line: bytes) -> None:
+def test_an_invalid_command_is_rejected_with_a_reason(line: bytes) -> None:
     with pytest.raises(InputError, match="not a valid message"):
         decode_line(line, Command)
 
 
-def test_a_done_is_no_piece() -> None:
+def test_a_message_of_another_kind_is_rejected() -> None:
     done = SampleDone(
         id="a",
         reason="length",
@@ -82,7 +82,7 @@ def test_a_done_is_no_piece() -> None:
         {"min_p": 1.5},
     ],
 )
-def test_a_sampler_takes_no_setting_that_the_arithmetic_does_not_allow(
+def test_a_sample_request_rejects_settings_that_would_overflow(
     settings: dict[str, float],
 ) -> None:
     line = json.dumps(
