@@ -454,7 +454,7 @@ def check_tokenizer_size(tokenizer: TokenizerConfig) -> None:
     size = tokenizer_size(tokenizer)
     if size is not None and size != tokenizer.vocab_size:
         raise TokenizerError(
-            f'the tokenizer "{tokenizer.name}" has {size:,} types, {SIZE_PATH} says'
+            f'the tokenizer "{tokenizer.name}" has {size:,} types, but {SIZE_PATH} is'
             f" {tokenizer.vocab_size:,}",
             hint=f"set {SIZE_PATH}={size}, or leave it out",
         )

@@ -19,9 +19,9 @@ from tests.fakes.archive_server import ArchiveServer, archive_of, serving
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.integration.runs import start, wait_for, wait_until_ended
 
-LINES = [sentence for topic in builtin.read_topics()[:40] for sentence in builtin.topic_sentences(topic)][
-    :600
-]
+LINES = [
+    sentence for topic in builtin.read_topics()[:40] for sentence in builtin.topic_sentences(topic)
+][:600]
 TRAIN, TEST = LINES[:500], LINES[500:]
 
 
