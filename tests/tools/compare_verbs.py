@@ -1,10 +1,7 @@
-"""Compare the command line of two checkouts: `python -m tests.tools.compare_verbs BEFORE AFTER
-[--texts]`.
+"""Compare the command line of two checkouts: `python -m tests.tools.compare_verbs BEFORE AFTER [--texts]`.
 
-Runs the help of every verb, every verb that has --json, and a list of good and bad calls in both
-checkouts, each on a fresh
-copy of the same data home. Prints what differs: help, JSON, exit codes; with --texts also the other
-outputs. What differs
+Runs the help of every verb, every verb that has --json, and a list of good and bad calls in both checkouts, each on a fresh
+copy of the same data home. Prints what differs: help, JSON, exit codes; with --texts also the other outputs. What differs
 between two runs of BEFORE, such as times, counts as equal.
 """
 
@@ -45,7 +42,6 @@ compare {FINISHED} {KILLED} --json
 compare {FINISHED}
 follow {FINISHED} --json
 follow {KILLED} --json
-follow {DRAFT}
 metrics {FINISHED} --json
 metrics {KILLED}
 metrics {DRAFT} --json
@@ -129,6 +125,9 @@ follow {KILLED} --json
 """In this order, for the later ones see what the earlier ones changed."""
 
 
+TIMED_OUT = 124
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a call printed and how it exited."""
@@ -169,16 +168,25 @@ def answer(checkout: Path, folder: Path, call: str) -> Answer:
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    done = subprocess.run(
-        [str(python if python.exists() else sys.executable), "-m", "rnnlm_tui", *shlex.split(call)],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=300,
-        env={**os.environ, **variables},
-        cwd=folder,
-        check=False,
-    )
+    command = [
+        str(python if python.exists() else sys.executable),
+        "-m",
+        "rnnlm_tui",
+        *shlex.split(call),
+    ]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            env={**os.environ, **variables},
+            cwd=folder,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Answer(TIMED_OUT, "", "no end within two minutes")
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
@@ -195,8 +203,7 @@ def json_values(text: str) -> Any:
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Every key of a JSON value and what it holds: `checkpoints.last` → 400, `runs[].run` → the
-    last run's."""
+    """Every key of a JSON value and what it holds: `checkpoints.last` → 400, `runs[].run` → the last run's."""
     if isinstance(value, dict):
         inner = [leaves(part, f"{path}.{name}".lstrip(".")) for name, part in value.items()]
     elif isinstance(value, list):
@@ -244,16 +251,27 @@ def report(
     before: dict[str, Answer], again: dict[str, Answer], after: dict[str, Answer], *, texts: bool
 ) -> str:
     """What differs, by kind."""
-    sections: dict[str, list[str]] = {"exit codes": [], "JSON": [], "help": [], "texts": []}
+    sections: dict[str, list[str]] = {
+        "verbs": [],
+        "exit codes": [],
+        "JSON": [],
+        "help": [],
+        "texts": [],
+    }
     empty = Answer(-1, "", "")
     for call in dict.fromkeys((*before, *after)):
         old, repeated, new = before.get(call, empty), again.get(call, empty), after.get(call, empty)
-        if old.code != new.code:
+        if call not in before or call not in after:
+            sections["verbs"].append(f"{call}: only {'after' if call in after else 'before'}")
+        elif old.code != new.code:
             sections["exit codes"].append(
                 f"{call}: {old.code} → {new.code}\n    {new.errors.strip()[:300]}"
             )
         is_help, is_json = call.endswith("--help"), "--json" in call
-        if is_json and (found := json_differences(old.output, repeated.output, new.output)):
+        outputs = [one.output for one in (old, repeated, new)]
+        if "follow" in call:  # the lines before the last are printed at any step
+            outputs = [output.rstrip().rpartition("\n")[2] for output in outputs]
+        if is_json and (found := json_differences(*outputs)):
             sections["JSON"] += [call, *(f"    {line}" for line in found)]
         if is_help or texts:
             pairs = [(old.errors, new.errors), *([] if is_json else [(old.output, new.output)])]

@@ -57,7 +57,7 @@ def test_the_report_counts_by_kind() -> None:
     text = report(before, before, after, texts=False)
     assert (
         text.splitlines()[-1]
-        == "3 calls: 1 differ in exit codes, 1 differ in JSON, 1 differ in help"
+        == "3 calls: 0 differ in verbs, 1 differ in exit codes, 1 differ in JSON, 1 differ in help"
     )
     assert "nothing: 2 → 1" in text
     assert "-no such verb" in report(before, before, after, texts=True)
