@@ -1,4 +1,4 @@
-"""What every test has: a home of its own, no network, one thread for torch."""
+"""Fixtures of every test: an empty data home, no network, one torch thread."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches what the tests start, even where whoever started them in the background had it
-    ignored.
+    """Let Ctrl-C reach child processes even if the tests run in the background.
 
-    No network and one thread hold from here, not from the first test: libraries read both when the
-    first test module imports them.
+    The variables are set here, not in a fixture: libraries read them when the first test module
+    imports them.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
@@ -27,5 +26,5 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(path))
     monkeypatch.setenv(
         "RNNLM_TUI_NICENESS", "0"
-    )  # the workers of a test have to get on beside other tests
+    )  # a test's workers need their share beside other tests
     return path

@@ -1,4 +1,4 @@
-"""A real terminal for tests and pictures: a program on a pty, and what a person would see of it."""
+"""A terminal for tests and pictures: runs a program on a pty and emulates its screen."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from types import TracebackType
 import pyte
 
 _KEYBOARD_PROTOCOL = re.compile(rb"\x1b\[[<>=?][0-9;]*u")
-"""Kitty's keyboard protocol, which the emulator would show as a letter."""
+"""Kitty's keyboard protocol, which the emulator would print as a letter."""
 _UNFINISHED = re.compile(rb"\x1b(\[[0-9;<>=?]*)?\Z")
 
 
 class Terminal:
-    """Runs a program on a pseudo-terminal of a given size and emulates its screen."""
+    """Run a program on a pseudo-terminal and emulate its screen."""
 
     def __init__(
         self,
@@ -37,13 +37,13 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self._held = b""
         self.received = 0
-        """Bytes that the program wrote."""
+        """Number of bytes that the program wrote."""
         self.raw = bytearray()
-        """The bytes themselves."""
+        """The bytes."""
         self.arrivals: list[tuple[float, int]] = []
-        """When bytes came, on the monotonic clock, and how many."""
+        """Monotonic times at which bytes arrived, and how many."""
         self.exit_code: int | None = None
-        """Once it ended: its exit code, or minus the signal."""
+        """The exit code once the program has ended, or minus the signal."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -78,32 +78,32 @@ class Terminal:
         return "\n".join(self.screen.display)
 
     def send(self, keys: str) -> None:
-        """Type."""
+        """Send keys."""
         os.write(self.descriptor, keys.encode())
 
     def send_all(self, keys: str) -> None:
-        """Type more than a terminal holds; somebody else has to read meanwhile."""
+        """Send more than a terminal's buffer holds; another thread has to read meanwhile."""
         left = keys.encode()
         while left:
             left = left[os.write(self.descriptor, left[:4_096]) :]
 
     def resize(self, columns: int, rows: int) -> None:
-        """Another size, as of a window that is dragged."""
+        """Resize, as when a window is dragged."""
         self.columns, self.rows = columns, rows
         self.screen.resize(rows, columns)
         fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     @property
     def alive(self) -> bool:
-        """Whether the program runs."""
+        """Whether the program is running."""
         return not self._ended()
 
     def ready(self, seconds: float) -> bool:
-        """Whether something comes within `seconds`."""
+        """Whether output arrives within `seconds`."""
         return bool(select.select([self.descriptor], [], [], seconds)[0])
 
     def read(self, seconds: float, most: int = 65_536) -> bool:
-        """Take in what comes within `seconds`, at most so many bytes; False when nothing did."""
+        """Read at most `most` bytes that arrive within `seconds`; False if none did."""
         if not self.ready(seconds):
             return False
         try:
@@ -120,8 +120,10 @@ class Terminal:
         return bool(data)
 
     def wait_for(self, condition: str | Callable[[], bool], seconds: float = 30.0) -> None:
-        """Read until the text is on the screen, or the condition holds; an AssertionError with the
-        screen when it never does."""
+        """Read until the text is on the screen or the condition holds.
+
+        An AssertionError with the screen after `seconds`.
+        """
         deadline = time.monotonic() + seconds
         while not (condition in self.text if isinstance(condition, str) else condition()):
             assert time.monotonic() < deadline, f"never came: {condition}\n{self.text}"
@@ -137,7 +139,7 @@ class Terminal:
         return self.exit_code
 
     def close(self) -> None:
-        """End the program, as a closed window does."""
+        """Hang up, as a closed window does."""
         if not self._ended():
             os.kill(self.pid, signal.SIGHUP)
             deadline = time.monotonic() + 5

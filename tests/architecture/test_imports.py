@@ -1,5 +1,4 @@
-"""Who may import whom: the layers by import-linter, and what really is in memory in fresh
-interpreters."""
+"""Import rules: the layers, by import-linter, and the modules that a fresh interpreter loads."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ SCREEN = ("textual", "rich", "typer")
 
 
 def modules_below(package: str) -> list[str]:
-    """The names of all modules of one room."""
+    """The names of all modules of a subpackage."""
     return sorted(
         found.name
         for found in pkgutil.walk_packages(
@@ -31,7 +30,7 @@ def modules_below(package: str) -> list[str]:
 
 
 def loaded_after(statement: str) -> set[str]:
-    """The top-level modules that a fresh interpreter holds after a statement."""
+    """The top-level modules in a fresh interpreter after a statement."""
     code = (
         f"import sys\ntry:\n    exec({statement!r})\nexcept SystemExit:\n    pass\nprint('\\n' + '"
         " '.join({name.partition('.')[0] for name in sys.modules}))"
@@ -62,24 +61,24 @@ def test_imports_point_down() -> None:
     assert "KEPT" in answer.stdout
 
 
-def test_the_app_never_holds_torch_or_numpy() -> None:
+def test_the_app_never_imports_torch_or_numpy() -> None:
     assert not loaded_after("import rnnlm_tui.tui.app") & set(HEAVY)
 
 
 @pytest.mark.parametrize("worker", ["rnnlm_tui.worker.train", "rnnlm_tui.worker.sampler"])
-def test_a_worker_never_holds_a_terminal(worker: str) -> None:
+def test_a_worker_never_imports_a_terminal_library(worker: str) -> None:
     assert not loaded_after(f"import {worker}") & set(SCREEN)
 
 
 @pytest.mark.parametrize("room", ["cli", "tui", "client", "store", "schema"])
-def test_no_module_that_a_terminal_waits_for_loads_torch(room: str) -> None:
+def test_no_module_of_the_app_or_the_verbs_imports_torch(room: str) -> None:
     names = modules_below(room)
     assert names
     assert not loaded_after(f"import {', '.join([*names, 'rnnlm_tui.errors'])}") & set(HEAVY)
 
 
 @pytest.mark.parametrize("room", ["worker", "engine", "corpus"])
-def test_no_module_that_trains_loads_a_terminal(room: str) -> None:
+def test_no_module_that_trains_imports_a_terminal_library(room: str) -> None:
     names = modules_below(room)
     assert names
     assert not loaded_after(f"import {', '.join(names)}") & set(SCREEN)
@@ -97,7 +96,7 @@ def test_worker_processes_show_that_they_live_before_they_load_torch(process: st
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
-def test_help_comes_at_once_since_it_loads_nothing(arguments: list[str]) -> None:
+def test_help_is_fast_because_it_imports_little(arguments: list[str]) -> None:
     loaded = loaded_after(f"from rnnlm_tui.cli.main import main; main({arguments!r})")
     assert not loaded & {*HEAVY, "textual", "rich", "pydantic", "psutil", "asyncio", "sqlite3"}
 
@@ -106,7 +105,7 @@ def test_help_comes_at_once_since_it_loads_nothing(arguments: list[str]) -> None
     "arguments",
     [["runs"], ["config", "show"], ["train", "--set", "a.b=1"], ["show", "nothing"], ["corpus"]],
 )
-def test_a_verb_without_a_screen_loads_neither_torch_nor_textual(arguments: list[str]) -> None:
+def test_a_verb_without_a_screen_imports_neither_torch_nor_textual(arguments: list[str]) -> None:
     assert not loaded_after(f"from rnnlm_tui.cli.main import main; main({arguments!r})") & {
         *HEAVY,
         "textual",
@@ -114,9 +113,11 @@ def test_a_verb_without_a_screen_loads_neither_torch_nor_textual(arguments: list
     }
 
 
-def test_the_time_of_help_is_shown(record_property: Callable[[str, object], None]) -> None:
-    """Milliseconds of CPU go into the report; what they depend on, the imports, is what the other
-    tests hold."""
+def test_the_time_of_help_is_reported(record_property: Callable[[str, object], None]) -> None:
+    """Milliseconds of CPU go into the report.
+
+    The other tests check what they depend on, the imports.
+    """
     code = (
         "import resource, sys\nfrom rnnlm_tui.cli.main import run\nrun(['--help'])\nusage ="
         " resource.getrusage(resource.RUSAGE_SELF)\nprint(usage.ru_utime + usage.ru_stime)"
@@ -143,7 +144,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.services import Services
 
 class Waiting(Services):
-    \"\"\"Reads nothing before the picture has been looked at.\"\"\"
+    \"\"\"Wait until the first frame was checked.\"\"\"
 
     def summaries(self): looked_at.wait(60); raise OSError("nothing to see")
     def monitor(self, run): looked_at.wait(60); raise OSError("nothing to see")
@@ -169,9 +170,8 @@ OTHER_PANES = {
 
 
 @pytest.mark.parametrize("pane", ["runs", "train"])
-def test_the_first_picture_waits_for_nothing_that_it_does_not_show(pane: str) -> None:
-    """What costs most of a start: pydantic with the models of configs and summaries, the command
-    line's parser, databases, the other panes."""
+def test_the_first_frame_imports_nothing_that_it_does_not_show(pane: str) -> None:
+    """Pydantic's models, the command line's parser, sqlite3 and other panes are slow to import."""
     answer = subprocess.run(
         [sys.executable, "-c", FIRST_PICTURE, pane],
         capture_output=True,
@@ -203,7 +203,7 @@ def test_the_first_picture_waits_for_nothing_that_it_does_not_show(pane: str) ->
 
 
 @pytest.mark.parametrize("arguments", [[], ["open", "plain-otter"]])
-def test_an_app_that_is_opened_without_options_loads_no_option_parser(arguments: list[str]) -> None:
+def test_an_app_opened_without_options_imports_no_option_parser(arguments: list[str]) -> None:
     run = runs_dir() / "plain-otter"
     run.mkdir(parents=True)
     (run / "config.toml").touch()
@@ -213,7 +213,7 @@ def test_an_app_that_is_opened_without_options_loads_no_option_parser(arguments:
     }
 
 
-def test_a_run_that_is_whole_is_read_without_what_repairs_one() -> None:
+def test_reading_a_run_does_not_import_the_recovery_code() -> None:
     code = "import sys, rnnlm_tui.client.monitor; print(*sys.modules)"
     loaded = set(
         subprocess.run(

@@ -1,4 +1,4 @@
-"""The linters and the type checker, as tests: one command says everything."""
+"""The linters and the type checker, as tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
     ],
     ids=["ruff check", "ruff format", "mypy --strict"],
 )
-def test_nothing_to_complain_of(command: list[str], tmp_path: Path) -> None:
+def test_the_linters_find_nothing(command: list[str], tmp_path: Path) -> None:
     cache = (
         ["--cache-dir", str(tmp_path)]
         if command == ["mypy"] and not (ROOT / ".mypy_cache").is_dir()

@@ -232,7 +232,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for one in outcomes:
         same = ["yes" if digest == one.straight else "NO" for digest in (one.stopped, one.sampled)]
         rows.append(
-            f"{one.cell:8}{one.mode:11}{one.straight[:16]:18}{', '.join(one.stops):36}{same[0]:8}{one.samples:>8}"
+            f"{one.cell:8}{one.mode:11}{one.straight[:16]:18}{', '.join(one.stops):36}"
+            f"{same[0]:8}{one.samples:>8}"
             f"  {same[1]}"
         )
     return "\n".join(rows)

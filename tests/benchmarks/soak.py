@@ -200,7 +200,8 @@ def table(soaked: Soaked) -> str:
             f" steps in a database of {soaked.database / 2**20:.1f} MB"
         ),
         (
-            f"{'':8}{'step':>12}{'memory MB':>12}{'blocks':>12}{'descriptors':>13}{'threads':>9}{'log KB':>9}"
+            f"{'':8}{'step':>12}{'memory MB':>12}{'blocks':>12}{'descriptors':>13}{'threads':>9}"
+            f"{'log KB':>9}"
         ),
     ]
     for name, marks in (("worker", soaked.worker), ("reader", soaked.reader)):
@@ -210,7 +211,8 @@ def table(soaked: Soaked) -> str:
             else marks
         )
         lines += [
-            f"{name:8}{mark.step:>12,}{mark.memory / 2**20:>12.1f}{mark.blocks:>12,}{mark.descriptors:>13}{mark.threads:>9}{mark.log // 1024:>9,}"
+            f"{name:8}{mark.step:>12,}{mark.memory / 2**20:>12.1f}{mark.blocks:>12,}"
+            f"{mark.descriptors:>13}{mark.threads:>9}{mark.log // 1024:>9,}"
             for mark in shown
         ]
     return "\n".join(lines)

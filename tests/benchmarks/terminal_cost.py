@@ -1,13 +1,11 @@
-"""What the app costs at 120×40 and 2 pictures a second: `python -m tests.benchmarks.terminal_cost
+"""What the app costs at 120×40 and 2 frames a second: `python -m tests.benchmarks.terminal_cost
 [--seconds 20] [--keys 60] [--steps 1000000] [--runs 300]`.
 
 Bytes, times and processor time of the real app on a real pseudo-terminal: a list of many finished
-runs, then a stored run of a million steps with the
-cores free, its start and its keys at 80×24 too, then a run that trains on all cores, then the
-stored one beside it. Times from a key are until the first byte that comes back, and until the last
-one of
-the same picture; a picture's age is looked at behind a reader that takes no more than 32 KiB a
-second. Every figure stands beside its budget.
+runs; a stored run of a million steps with free cores, at 80×24 too; a run that trains on all cores;
+the stored run beside it. A key's times are until the first byte of the answer and until the last
+byte of its frame; the age of a frame is measured behind a reader of at most 32 KiB a second. Every
+figure is printed beside its budget.
 """
 
 from __future__ import annotations
@@ -40,21 +38,21 @@ from tests.terminal import Terminal
 COLUMNS, ROWS = 120, 40
 NARROW = (80, 24)
 LINK = 32 * 1024
-"""Bytes a second of a slow link."""
+"""Bytes per second of a slow link."""
 STORED, OTHER, LIVE = "long-otter", "short-otter", "plain-otter"
 IN_LIST = "progress"
 LIST_STILL_SECONDS = 0.8
-"""The detail of the run under the cursor has come by then."""
+"""By then the detail of the run under the cursor is shown."""
 STILL_SECONDS = 1.5
-"""Without a byte for so long, a picture stands."""
+"""A frame is complete after this time without a byte."""
 SETTLED_SECONDS = 2.0
-"""A sampler that has used no processor for so long has loaded everything."""
+"""A sampler has loaded everything once it used no processor for this long."""
 QUIET_SECONDS = 0.12
-"""Bytes of one picture come closer to each other than this."""
+"""The largest gap between bytes of one frame."""
 TURNS = 4
-"""So often a fast and a slow reader take turns."""
+"""How often a fast and a slow reader take turns."""
 LOOK_SECONDS = 0.05
-"""Between two looks at a picture's age."""
+"""Seconds between two measurements of a frame's age."""
 PATIENCE = 90.0
 DRAWN = re.compile("[\u2801-\u28ff]")
 """A chart has a curve."""
@@ -62,97 +60,94 @@ STEP = re.compile(r"step +([\d,]+) /")
 KEYS = tuple(
     key for other in ("\t", "l", "\t", "-", "l", "+") for key in ("\x1b[D", "\x1b[C", other)
 )
-"""The cursor to and fro, and between the next chart, the scale and smoothing: each changes what
-shows, wherever the run stands."""
+"""Cursor, next chart, scale and smoothing: each changes the screen at any step of the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What came back after a key."""
+    """The app's reaction to a key."""
 
     first: float
     """Milliseconds until the first byte."""
     last: float
-    """Milliseconds until the last byte of the picture."""
+    """Milliseconds until the last byte of the frame."""
     size: int
     """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class FirstPaint:
-    """From the start of the process."""
+    """The first frame, from the start of the process."""
 
     first: float
     """Milliseconds until the first byte."""
     usable: float
     """Milliseconds until a chart has a curve."""
     processor: float
-    """Milliseconds of processor time that the app had used by then."""
+    """Milliseconds of processor time used by then."""
     size: int
-    """Bytes until the picture stands."""
+    """Bytes until the frame is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A time without a key."""
+    """An interval without a key."""
 
     rate: float
-    """Bytes a second."""
+    """Bytes per second."""
     processor: float
-    """Percent of one core, of the app alone."""
+    """Percent of one core, the app only."""
     behind: float
-    """Seconds that the oldest picture would come late over a link of 32 KiB/s that holds back
-    whatever it can't carry yet."""
+    """The largest delay in seconds over a link of 32 KiB/s that queues what it can't carry yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListCosts:
-    """A list of finished runs, each read before."""
+    """A list of finished runs that were read before."""
 
     runs: int
     verb: float
     """Milliseconds of `rnnlm-tui runs`."""
     paint: FirstPaint
-    """Usable: with all of its runs."""
+    """Usable once all runs are shown."""
     moves: tuple[Reaction, ...]
-    """The cursor to the next run and back; the bytes are all that come until its detail stands."""
+    """The cursor to the next run and back; the bytes include the run's detail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """All that is measured."""
+    """Everything that is measured."""
 
     listed: ListCosts
     narrow_paint: FirstPaint
-    """The stored run's at 80×24, as its keys there."""
+    """The stored run at 80×24; its keys there are below."""
     narrow_keys: tuple[Reaction, ...]
 
     steps: int
-    """Of the stored run."""
+    """Of the stored run, at 120×40."""
     paint: FirstPaint
     idle: Watched
     opened: float
     """Milliseconds from enter in the list of runs to the charts of the stored run."""
     zoomed: Reaction
-    """The key that leaves 1,000 of its steps or less."""
+    """The key that zooms to 1,000 steps or less."""
     keys: tuple[Reaction, ...]
     live_paint: FirstPaint
     live: Watched
     live_keys: tuple[Reaction, ...]
     busy_keys: tuple[Reaction, ...]
-    """The stored run's, while the other trains."""
+    """Keys of the stored run while the other one trains."""
     ages: tuple[float, float]
-    """Seconds since the shown step was made, the median: read at once, and at 32 KiB/s."""
+    """Median age of the shown step in seconds: read at once, and at 32 KiB/s."""
 
     @property
     def behind(self) -> float:
-        """Seconds by which the slow reader's picture is older."""
+        """Seconds by which the slow reader's frame is older."""
         return self.ages[1] - self.ages[0]
 
 
 def live_config(max_steps: int, changes: dict[str, object] | None = None) -> RunConfig:
-    """A run on a generated text that takes all cores and evaluates every few seconds, as the
-    presets do."""
+    """A run that uses all cores and evaluates every few seconds, like the presets."""
     given: dict[str, object] = {
         "training.max_steps": max_steps, "evaluation.every": 1_000, "checkpoint.every": 1_000,
     }  # fmt: skip
@@ -160,14 +155,13 @@ def live_config(max_steps: int, changes: dict[str, object] | None = None) -> Run
 
 
 def compiled() -> dict[str, str]:
-    """An environment in which the app is compiled as an installed one is, beside the home and not
-    into the checkout."""
+    """Environment variables that store compiled code beside the home, not in the checkout."""
     return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(home().parent / "compiled")}
 
 
 @contextmanager
 def opened_app(name: str | None, size: tuple[int, int] = (COLUMNS, ROWS)) -> Iterator[Terminal]:
-    """The app on a run, or where it opens without one."""
+    """The app on a run, or without one."""
     command = [sys.executable, "-m", "rnnlm_tui", *(["open", name] if name else [])]
     with Terminal(command, columns=size[0], rows=size[1], environment=compiled()) as terminal:
         yield terminal
@@ -176,7 +170,7 @@ def opened_app(name: str | None, size: tuple[int, int] = (COLUMNS, ROWS)) -> Ite
 def painted(
     terminal: Terminal, began: float, wait: Callable[[Terminal], None] | None = None
 ) -> FirstPaint:
-    """Wait for the first picture with a curve, or with whatever `wait` waits for."""
+    """Wait for the first frame with a curve, or for `wait`."""
     (wait or wait_for_charts)(terminal)
     processor = sum(psutil.Process(terminal.pid).cpu_times()[:2])
     usable, first = terminal.arrivals[-1][0], terminal.arrivals[0][0]
@@ -189,7 +183,7 @@ def painted(
 
 @contextmanager
 def home_below(name: str) -> Iterator[None]:
-    """Another home, beside the one that RNNLM_TUI_HOME names."""
+    """Another home, beside the one at RNNLM_TUI_HOME."""
     before = os.environ["RNNLM_TUI_HOME"]
     os.environ["RNNLM_TUI_HOME"] = str(home().parent / f"{home().name}-{name}")
     try:
@@ -199,12 +193,12 @@ def home_below(name: str) -> Iterator[None]:
 
 
 def measure_list(runs: int, moves: int) -> ListCosts:
-    """A list of so many runs of a few lengths, which an earlier process has read."""
+    """Measure a list of runs of a few lengths that an earlier process has read."""
     with home_below("list"):
         build_many(runs, 3_000)
         verb = [sys.executable, "-m", "rnnlm_tui", "runs"]
         times = []
-        for _ in range(4):  # the first one compiles and reads the runs
+        for _ in range(4):  # the first start compiles and reads the runs
             began = monotonic()
             subprocess.run(
                 verb, env={**os.environ, **compiled()}, stdout=subprocess.DEVNULL, check=True
@@ -222,7 +216,8 @@ def measure_list(runs: int, moves: int) -> ListCosts:
             settle(terminal)
             read_until_still(terminal)
             found = []
-            for index in range(moves + 1):  # the first one draws the small chart for the first time
+            # the first move draws the small chart for the first time
+            for index in range(moves + 1):
                 size = terminal.received
                 reaction = react(terminal, "jk"[index % 2])
                 read_until_still(terminal, LIST_STILL_SECONDS)
@@ -231,30 +226,28 @@ def measure_list(runs: int, moves: int) -> ListCosts:
 
 
 def wait_for_charts(terminal: Terminal) -> None:
-    """Until a chart of the train pane has a curve."""
+    """Wait until a chart of the train pane has a curve."""
     terminal.wait_for(
         lambda: "Perplexity" in terminal.text and DRAWN.search(terminal.text) is not None, PATIENCE
     )
 
 
 def read_until_still(terminal: Terminal, seconds: float = STILL_SECONDS) -> None:
-    """Until nothing has come for so long, or the picture never stands still, as that of a run that
-    trains."""
+    """Read until nothing arrives for a while, or give up, as with a run that trains."""
     deadline = monotonic() + 4 * seconds
     while terminal.read(seconds) and monotonic() < deadline:
         pass
 
 
 def read_for(terminal: Terminal, seconds: float) -> None:
-    """Whatever comes within so many seconds."""
+    """Read for this many seconds."""
     until = monotonic() + seconds
     while (left := until - monotonic()) > 0:
         terminal.read(left)
 
 
 def settle(terminal: Terminal) -> None:
-    """Until the app's sampler has loaded everything: it is another process, and computes when the
-    app starts."""
+    """Wait until the app's sampler, a separate process, has loaded everything."""
     deadline, used = monotonic() + PATIENCE, -1.0
     while monotonic() < deadline:
         now = sum(sum(child.cpu_times()[:2]) for child in psutil.Process(terminal.pid).children())
@@ -265,7 +258,7 @@ def settle(terminal: Terminal) -> None:
 
 
 def react(terminal: Terminal, key: str) -> Reaction:
-    """Type a key; what comes back."""
+    """Type a key and measure the reaction."""
     while terminal.read(0):
         pass
     count, size, began = len(terminal.arrivals), terminal.received, monotonic()
@@ -280,9 +273,9 @@ def react(terminal: Terminal, key: str) -> Reaction:
 
 
 def react_to_keys(terminal: Terminal, count: int) -> tuple[Reaction, ...]:
-    """So many keys, at moments that have nothing to do with the app's own."""
+    """Type this many keys, at moments independent of the app's timers."""
     draw, found = random.Random(7), []
-    react(terminal, "\x1b[D")  # puts the cursor on the newest step
+    react(terminal, "\x1b[D")  # moves the cursor to the newest step
     read_until_still(terminal)
     for index in range(count):
         read_for(terminal, draw.uniform(0.05, 0.45))
@@ -292,7 +285,7 @@ def react_to_keys(terminal: Terminal, count: int) -> tuple[Reaction, ...]:
 
 
 def watch(terminal: Terminal, seconds: float) -> Watched:
-    """Look on for so long."""
+    """Watch for this many seconds."""
     while terminal.read(0):
         pass
     process, count, size, began = (
@@ -311,8 +304,7 @@ def watch(terminal: Terminal, seconds: float) -> Watched:
 
 
 def most_behind(arrivals: list[tuple[float, int]]) -> float:
-    """Seconds that the worst byte waits where a link carries `LINK` bytes a second and keeps the
-    rest."""
+    """The longest wait of a byte on a link of `LINK` bytes a second."""
     free, worst = 0.0, 0.0
     for at, size in arrivals:
         free = max(free, at) + size / LINK
@@ -321,8 +313,10 @@ def most_behind(arrivals: list[tuple[float, int]]) -> float:
 
 
 def open_from_list(terminal: Terminal) -> float:
-    """Leave the run for the list and another one in it, and open it again; milliseconds until its
-    charts are drawn."""
+    """Go to the list, to another run, and open the first run again.
+
+    Milliseconds until its charts are drawn.
+    """
     terminal.send("r")
     terminal.wait_for(lambda: IN_LIST in terminal.text, PATIENCE)
     read_until_still(terminal)
@@ -338,7 +332,7 @@ def open_from_list(terminal: Terminal) -> float:
 
 
 def zoom_in(terminal: Terminal, steps: int) -> Reaction:
-    """Zoom until 1,000 steps are left: the last key."""
+    """Zoom until 1,000 steps are left; the reaction to the last key."""
     read_until_still(terminal)
     shown, reaction = float(steps), None
     while shown > 1_000:
@@ -350,8 +344,10 @@ def zoom_in(terminal: Terminal, steps: int) -> Reaction:
 
 
 def ages_of(terminal: Terminal, run: RunDirectory, seconds: float, most: int) -> list[float]:
-    """Seconds since the step that the app shows was made, looked at twenty times a second; `most`
-    bytes are read at each look."""
+    """Ages of the step shown, measured twenty times a second.
+
+    Each time at most `most` bytes are read.
+    """
     found: list[float] = []
     with RunReader(run) as reader:
         until = monotonic() + seconds
@@ -367,14 +363,14 @@ def ages_of(terminal: Terminal, run: RunDirectory, seconds: float, most: int) ->
 
 
 def wait_until(moment: float) -> None:
-    """Sleep to that moment of the monotonic clock."""
+    """Sleep until a moment of the monotonic clock."""
     sleep(max(0.0, moment - monotonic()))
 
 
 def measure(
     steps: int, seconds: float, keys: int, tell: Callable[[str], object], runs: int = 300
 ) -> Costs:
-    """Everything, in the home that RNNLM_TUI_HOME names and one beside it."""
+    """Measure everything, in the home at RNNLM_TUI_HOME and another beside it."""
     tell(f"a list of {runs:,} runs")
     listed = measure_list(runs, keys // 3)
     tell(f"building a run of {steps:,} steps")
@@ -443,12 +439,12 @@ def measure(
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that so large a share of them does not pass."""
+    """The percentile of the values."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def p95(reactions: tuple[Reaction, ...]) -> float:
-    """Milliseconds to the first byte that 95 of 100 keys don't pass."""
+    """The 95th percentile of the milliseconds to the first byte."""
     return percentile([reaction.first for reaction in reactions], 0.95)
 
 
@@ -459,7 +455,7 @@ def report(costs: Costs) -> str:
         firsts, lasts = [one.first for one in reactions], [one.last for one in reactions]
         size = statistics.median(one.size for one in reactions)
         return (
-            f"{statistics.median(firsts):.0f} / {p95(reactions):.0f} ms  (whole picture"
+            f"{statistics.median(firsts):.0f} / {p95(reactions):.0f} ms  (whole frame"
             f" {percentile(lasts, 0.95):.0f} ms, {size:,.0f} bytes)"
         )
 
@@ -503,7 +499,7 @@ def report(costs: Costs) -> str:
         ),
         ("  key to first byte, p50 / p95", keys(costs.live_keys), "30 ms"),
         (
-            "  a picture on a link of 32 KiB/s comes late by",
+            "  a frame on a link of 32 KiB/s is late by",
             f"{costs.live.behind:.2f} s at most",
             "0.5 s",
         ),
@@ -521,9 +517,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--seconds", type=float, default=20.0, help="of each time that is looked on"
-    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--keys", type=int, default=60, help="of each kind")
     parser.add_argument("--runs", type=int, default=300, help="of the list")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of the stored run")

@@ -59,8 +59,16 @@ def first_answer(task: BenchTask, behaviour: str) -> BaseModel:
         write(CorpusProgress(phase="reading", done=1, total=4))
         write(CorpusProgress(phase="encoding", done=0, total=0))
         return BenchData(
-            title="a text", own=False, tokenizer="word", folder="/nowhere", corpus_vocab_size=30, vocab_size=50, tokens_per_step=40.0, used=0.8, steps_per_epoch=7
-        )  # fmt: skip
+            title="a text",
+            own=False,
+            tokenizer="word",
+            folder="/nowhere",
+            corpus_vocab_size=30,
+            vocab_size=50,
+            tokens_per_step=40.0,
+            used=0.8,
+            steps_per_epoch=7,
+        )
     if task.role == "machine":
         if behaviour == "no device":
             return TaskFailed(message='no device "cuda"', hint="there is cpu", exit_code=2)
@@ -79,8 +87,14 @@ def turn(task: BenchTask, request: TurnRequest) -> BaseModel:
     steps = max(1, request.least)
     note = f"spins {os.environ.get('GOMP_SPINCOUNT', 'as torch does')}"
     return TurnDone(
-        steps=steps, tokens=steps * SPEEDS[task.role], seconds=float(steps), peak_bytes=1_000 if task.role.startswith("naive") else 250, first=3.5, ids=(1, 2), note=note
-    )  # fmt: skip
+        steps=steps,
+        tokens=steps * SPEEDS[task.role],
+        seconds=float(steps),
+        peak_bytes=1_000 if task.role.startswith("naive") else 250,
+        first=3.5,
+        ids=(1, 2),
+        note=note,
+    )
 
 
 def main() -> None:

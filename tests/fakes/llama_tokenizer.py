@@ -55,9 +55,16 @@ def write_tokenizer(
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     facts: dict[str, object] = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": ADDED[0], "pad_token": ADDED[0], "unk_token": "<unk>",
-        "padding_side": "left", "add_bos_token": True, "model_max_length": 8, "clean_up_tokenization_spaces": False,
-    }  # fmt: skip
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": ADDED[0],
+        "pad_token": ADDED[0],
+        "unk_token": "<unk>",
+        "padding_side": "left",
+        "add_bos_token": True,
+        "model_max_length": 8,
+        "clean_up_tokenization_spaces": False,
+    }
     facts = {key: value for key, value in {**facts, **(config or {})}.items() if value is not None}
     (folder / "tokenizer_config.json").write_text(json.dumps(facts), encoding="utf-8")
     return int(tokenizer.get_vocab_size(with_added_tokens=True))

@@ -50,23 +50,30 @@ DIFFERENT = 6
 GIB = 2**30
 
 _STEPS = f"""
-WITH RECURSIVE numbers(step) AS (SELECT :first UNION ALL SELECT step + 1 FROM numbers WHERE step < :last)
+WITH RECURSIVE numbers(step) AS (
+    SELECT :first UNION ALL SELECT step + 1 FROM numbers WHERE step < :last)
 INSERT INTO steps SELECT
     :attempt, step, step * {TOKENS_A_STEP}, step * 1.0 / {STEPS_AN_EPOCH},
     CASE WHEN step % 400000 BETWEEN 350000 AND 350004 THEN NULL WHEN step % 97003 = 0 THEN 9.5
         ELSE 3.4 + 4.2 / (1 + step / 4000.0) + ((step * 7919) % 1009 - 504) / 3500.0 END,
-    0.4 + 1.2 / (1 + step / 1500.0) + ((step * 104729) % 499) / 4000.0 + CASE WHEN step % 97003 = 0 THEN 8 ELSE 0 END,
+    0.4 + 1.2 / (1 + step / 1500.0) + ((step * 104729) % 499) / 4000.0
+        + CASE WHEN step % 97003 = 0 THEN 8 ELSE 0 END,
     CASE WHEN step < 2000 THEN 0.0015 * step / 2000 ELSE 0.0015 * (1.0 - step * 0.97 / :whole) END,
-    {STEPS_A_SECOND * TOKENS_A_STEP} + ((step * 31337) % 1201 - 600) - CASE WHEN step % 50000 < 400 THEN 9000 ELSE 0 END,
+    {STEPS_A_SECOND * TOKENS_A_STEP} + ((step * 31337) % 1201 - 600)
+        - CASE WHEN step % 50000 < 400 THEN 9000 ELSE 0 END,
     step * 1.0 / {STEPS_A_SECOND}, :began + step * 1.0 / {STEPS_A_SECOND},
     CASE WHEN step % 400000 BETWEEN 350000 AND 350004 THEN '{{"loss": "nan"}}' END, 0
 FROM numbers
 """
 _READINGS = f"""
-WITH RECURSIVE numbers(second) AS (SELECT 0 UNION ALL SELECT second + 1 FROM numbers WHERE second < :seconds)
+WITH RECURSIVE numbers(second) AS (
+    SELECT 0 UNION ALL SELECT second + 1 FROM numbers WHERE second < :seconds)
 INSERT INTO hardware SELECT
-    NULL, :began + second, 30 + (second * 7919) % 23, 12 + (second * 104729) % 11, {9 * GIB} + (second * 31337) % {GIB}, {62 * GIB}, {GIB} + second * 1000,
-    {212 * 10**9} - second * 100000, 'NVIDIA L4', 88 + (second * 7919) % 12 - CASE WHEN second % 2500 < 20 THEN 70 ELSE 0 END, {5 * GIB}, {4 * GIB}, {23 * GIB},
+    NULL, :began + second, 30 + (second * 7919) % 23, 12 + (second * 104729) % 11,
+    {9 * GIB} + (second * 31337) % {GIB}, {62 * GIB}, {GIB} + second * 1000,
+    {212 * 10**9} - second * 100000, 'NVIDIA L4',
+    88 + (second * 7919) % 12 - CASE WHEN second % 2500 < 20 THEN 70 ELSE 0 END,
+    {5 * GIB}, {4 * GIB}, {23 * GIB},
     60 + (second * 104729) % 9, 58 + (second * 31337) % 6, NULL
 FROM numbers
 """
@@ -122,7 +129,19 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
         connection.execute("COMMIT")
     with RunDatabase(run.database_path) as database:
         for step in saved:
-            row = CheckpointRow(1 if step <= resumed else 2, step, step / STEPS_AN_EPOCH, step * TOKENS_A_STEP, loss_at(step), _validation_loss(step), 6_500_000, f"checkpoints/step-{step:09d}", False, False, began + step / STEPS_A_SECOND)  # fmt: skip
+            row = CheckpointRow(
+                1 if step <= resumed else 2,
+                step,
+                step / STEPS_AN_EPOCH,
+                step * TOKENS_A_STEP,
+                loss_at(step),
+                _validation_loss(step),
+                6_500_000,
+                f"checkpoints/step-{step:09d}",
+                False,
+                False,
+                began + step / STEPS_A_SECOND,
+            )
             database.put_checkpoint(row)
         database.heartbeat(time.time())
     return run
@@ -211,10 +230,20 @@ def _insert(run: RunDirectory, statement: str, **values: float) -> None:
 def _facts(whole: int) -> dict[str, str]:
     """The facts that a worker stores about its run."""
     return {
-        "max_steps": str(whole), "steps_per_epoch": str(STEPS_AN_EPOCH), "epochs": str(whole / STEPS_AN_EPOCH), "parameters": "543488", "vocab_size": "2048",
-        "baseline_loss": "4.29", "baseline_validation_loss": "4.24", "corpus_title": "57 State of the Union addresses", "precision": "float32",
-        "matmul": "medium", "threads": "2", "cores": "2", "rehearsed_seconds": "0.05",
-    }  # fmt: skip
+        "max_steps": str(whole),
+        "steps_per_epoch": str(STEPS_AN_EPOCH),
+        "epochs": str(whole / STEPS_AN_EPOCH),
+        "parameters": "543488",
+        "vocab_size": "2048",
+        "baseline_loss": "4.29",
+        "baseline_validation_loss": "4.24",
+        "corpus_title": "57 State of the Union addresses",
+        "precision": "float32",
+        "matmul": "medium",
+        "threads": "2",
+        "cores": "2",
+        "rehearsed_seconds": "0.05",
+    }
 
 
 def _weights(folder: Path) -> None:
@@ -235,7 +264,18 @@ def _evaluation(step: int, attempt: int, at: float) -> EvaluationRow:
 
 def _step(step: int, attempt: int, at: float) -> StepRow:
     noise = (step * 7919 % 1009 - 504) / 3500
-    return StepRow(attempt, step, step * TOKENS_A_STEP, step / STEPS_AN_EPOCH, loss_at(step) + noise, 0.42 + noise, 1e-3, STEPS_A_SECOND * TOKENS_A_STEP * (1 + noise), step / STEPS_A_SECOND, at)  # fmt: skip
+    return StepRow(
+        attempt,
+        step,
+        step * TOKENS_A_STEP,
+        step / STEPS_AN_EPOCH,
+        loss_at(step) + noise,
+        0.42 + noise,
+        1e-3,
+        STEPS_A_SECOND * TOKENS_A_STEP * (1 + noise),
+        step / STEPS_A_SECOND,
+        at,
+    )
 
 
 def _add_records(
@@ -269,7 +309,19 @@ def _add_records(
         "INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)", evaluated
     )
     prompts = ("The state of the Union", "My fellow Americans,", "We must")
-    samples = [SampleRow(1 if step <= resumed else 2, step, prompt, f" is what the model says at step {step:,}, and every word of it is new.", 14, 7, began + step / STEPS_A_SECOND) for step in range(SAMPLED, steps + 1, SAMPLED) for prompt in prompts]  # fmt: skip
+    samples = [
+        SampleRow(
+            1 if step <= resumed else 2,
+            step,
+            prompt,
+            f" is what the model says at step {step:,}, and every word of it is new.",
+            14,
+            7,
+            began + step / STEPS_A_SECOND,
+        )
+        for step in range(SAMPLED, steps + 1, SAMPLED)
+        for prompt in prompts
+    ]
     sampled = [
         (row.attempt, row.step, row.prompt, row.text, row.tokens, row.seed, row.time)
         for row in samples

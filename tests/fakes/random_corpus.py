@@ -26,9 +26,20 @@ def random_corpus(
     tokens = sentences * SENTENCE_TOKENS
     facts = SplitFacts(documents=1, sentences=sentences, tokens=tokens, bytes=4 * tokens)
     manifest = CorpusManifest(
-        hash="ab" * 32, corpus=config.corpus, tokenizer=config.tokenizer, title="random tokens", source_hash="cd" * 32, vocab_size=vocab_size, token_dtype="uint16",
-        eos_id=1, pad_id=0, eos_text="\n", splits=dict.fromkeys(SPLITS, facts), bigram={}, created=time.time(),
-    )  # fmt: skip
+        hash="ab" * 32,
+        corpus=config.corpus,
+        tokenizer=config.tokenizer,
+        title="random tokens",
+        source_hash="cd" * 32,
+        vocab_size=vocab_size,
+        token_dtype="uint16",
+        eos_id=1,
+        pad_id=0,
+        eos_text="\n",
+        splits=dict.fromkeys(SPLITS, facts),
+        bigram={},
+        created=time.time(),
+    )
     drawn = np.random.default_rng(1).integers(2, vocab_size, tokens)
     for split in SPLITS:
         drawn.astype(np.uint16).tofile(folder / f"{split}.bin")

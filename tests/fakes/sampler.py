@@ -49,10 +49,18 @@ def answer(request: SampleRequest, cancelled: threading.Event) -> None:
         cancelled.wait(60)
         reason = "cancelled"
     text = "".join(f" {word}" for word in words)
-    done = SampleDone.model_validate({
-        "id": request.id, "reason": reason, "text": text, "tokens": len(words), "prompt_tokens": len(words),
-        "seconds": 0.1, "first_token_seconds": 0.01, "bits_per_token": 2.0,
-    })  # fmt: skip
+    done = SampleDone.model_validate(
+        {
+            "id": request.id,
+            "reason": reason,
+            "text": text,
+            "tokens": len(words),
+            "prompt_tokens": len(words),
+            "seconds": 0.1,
+            "first_token_seconds": 0.01,
+            "bits_per_token": 2.0,
+        }
+    )
     write(done)
 
 

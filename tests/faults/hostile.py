@@ -21,7 +21,7 @@ CLIPBOARD = base64.b64encode(b"hostile").decode()
 """Clipboard contents that only a hostile text would set."""
 
 TEXTS: dict[str, str] = {
-    # colour, clipboard, erase, a question, reset
+    # colour, clipboard, erase, a query, reset
     "acts": f"\x9b31;7;93m\x1b]52;c;{CLIPBOARD}\x07\x1b[31;7;93m\x1b[2J\x1bPq\x1b\\\x1bc"
     # title, bidi, backspaces, NUL
     "\x9d0;pwned\x9c\x90q\x9c\u202eidib\u2066\u200f\u2028\u061c\x08\x08\r\x7f\x0e\x00",
@@ -32,7 +32,7 @@ TEXTS: dict[str, str] = {
 _OWN = re.compile(
     r"\x1b\[[0-9;:]*m"  # colours
     r"|\x1b\[[0-9;]*[HJKABCDG]"  # the cursor
-    r"|\x1b\[[?>=<][0-9;]*(\$p|[hlucnpq])"  # modes, and questions about them
+    r"|\x1b\[[?>=<][0-9;]*(\$p|[hlucnpq])"  # modes and mode queries
     r"|\x1b\[[0-9;]* q|\x1b[78]|\x1b\[[0-9]*[ct]|\x1b\(B"
     r"|\x1b\]22;[a-z-]+\x07"  # the shape of the mouse's pointer
 )

@@ -66,9 +66,17 @@ class HostileSampler:
         for count, character in enumerate(self._text, start=1):
             yield SamplePiece(id=request.id, text=character, tokens=count)
         yield SampleDone(
-            id=request.id, reason="stop", stop=self._text[:100], text=self._text, tokens=len(self._text), prompt_tokens=3, seconds=0.5,
-            first_token_seconds=0.1, bits_per_token=4.0, unknown=(self._text,),
-        )  # fmt: skip
+            id=request.id,
+            reason="stop",
+            stop=self._text[:100],
+            text=self._text,
+            tokens=len(self._text),
+            prompt_tokens=3,
+            seconds=0.5,
+            first_token_seconds=0.1,
+            bits_per_token=4.0,
+            unknown=(self._text,),
+        )
 
 
 class HostileLog(LogFollower):
@@ -128,16 +136,34 @@ class HostileServices(FakeServices):
     def corpus(self, config: RunConfig) -> CorpusManifest | None:
         facts = SplitFacts(documents=1, sentences=10, tokens=100, bytes=400)
         manifest = CorpusManifest(
-            hash="0" * 64, corpus=config.corpus, tokenizer=config.tokenizer, title="title", source_hash="0" * 64, vocab_size=2_048, token_dtype="uint16", eos_id=0,
-            pad_id=1, eos_text="\n", splits={"train": facts, "validation": facts, "test": facts}, bigram={}, notes=("a note",), created=0.0,
-        )  # fmt: skip
+            hash="0" * 64,
+            corpus=config.corpus,
+            tokenizer=config.tokenizer,
+            title="title",
+            source_hash="0" * 64,
+            vocab_size=2_048,
+            token_dtype="uint16",
+            eos_id=0,
+            pad_id=1,
+            eos_text="\n",
+            splits={"train": facts, "validation": facts, "test": facts},
+            bigram={},
+            notes=("a note",),
+            created=0.0,
+        )
         return hostile(manifest, self.text)
 
     def manifest(self, checkpoint: Path) -> Manifest:
         manifest = Manifest(
-            kind="checkpoint", run=OPEN, step=3_750, parent="other@7", created=0.0, versions={"rnnlm_tui": "0.1", "python": "3.11"},
-            facts={"torch": self.text, "device": self.text}, files={"model.safetensors": CheckpointFile(size=1, sha256="0" * 64)},
-        )  # fmt: skip
+            kind="checkpoint",
+            run=OPEN,
+            step=3_750,
+            parent="other@7",
+            created=0.0,
+            versions={"rnnlm_tui": "0.1", "python": "3.11"},
+            facts={"torch": self.text, "device": self.text},
+            files={"model.safetensors": CheckpointFile(size=1, sha256="0" * 64)},
+        )
         full = hostile(
             manifest,
             self.text,

@@ -99,9 +99,21 @@ def _fill_database(run: RunDirectory, text: str, end: EventKind) -> None:
 def _prepare_corpus(config: RunConfig, text: str) -> None:
     facts = SplitFacts(documents=1, sentences=10, tokens=100, bytes=400)
     manifest = CorpusManifest(
-        hash="0" * 64, corpus=config.corpus, tokenizer=config.tokenizer, title=text, source_hash=text, vocab_size=2_048, token_dtype="uint16", eos_id=0,
-        pad_id=1, eos_text="\n", splits={"train": facts, "validation": facts, "test": facts}, bigram={text: 4.0}, notes=(text,), created=0.0,
-    )  # fmt: skip
+        hash="0" * 64,
+        corpus=config.corpus,
+        tokenizer=config.tokenizer,
+        title=text,
+        source_hash=text,
+        vocab_size=2_048,
+        token_dtype="uint16",
+        eos_id=0,
+        pad_id=1,
+        eos_text="\n",
+        splits={"train": facts, "validation": facts, "test": facts},
+        bigram={text: 4.0},
+        notes=(text,),
+        created=0.0,
+    )
     folder = corpora_dir() / "0000000000000000"
     folder.mkdir(parents=True)
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(), encoding="utf-8")

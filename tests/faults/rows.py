@@ -1,5 +1,7 @@
-"""What can go wrong, what must happen then, and which tests make it happen; `python -m
-tests.faults.rows` prints the list."""
+"""The faults, what must happen with each, and the tests that cause it.
+
+`python -m tests.faults.rows` prints the list.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ class Row:
     fault: str
     expected: str
     tests: tuple[str, ...]
-    """`file::test`, the file's name without `.py`, in this folder."""
+    """`file::test`; the file is in this folder, without `.py`."""
 
 
 ROWS: tuple[Row, ...] = (
@@ -100,7 +102,7 @@ ROWS: tuple[Row, ...] = (
         "the run ends with the reason and nothing is created again; refused with the path, or"
         " degraded until it can be written",
         (
-            "test_run_directory::test_a_run_directory_removed_during_training_ends_the_run_with_the_reason_and_is_not_created_again",
+            "test_run_directory::test_a_run_directory_removed_during_training_ends_the_run_and_is_not_created_again",
             "test_run_directory::test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint",
             "test_run_directory::test_a_read_only_run_directory_is_refused_with_the_path_and_what_to_do",
             "test_run_directory::test_a_run_is_degraded_while_its_checkpoints_can_not_be_written",
@@ -143,7 +145,7 @@ ROWS: tuple[Row, ...] = (
         " tricks in it",
         "found by hash; the previous one is used, and it says so",
         (
-            "test_damaged_checkpoints::test_a_damaged_checkpoint_is_moved_aside_and_the_run_ends_with_the_weights_of_an_undisturbed_one",
+            "test_damaged_checkpoints::test_a_damaged_checkpoint_is_moved_aside_and_the_run_ends_with_the_same_weights",
             "test_damaged_checkpoints::test_every_flipped_bit_of_a_checkpoint_is_found",
             "test_damaged_checkpoints::test_a_checkpoint_that_is_cut_off_anywhere_is_found",
             "test_damaged_checkpoints::test_verify_names_damaged_files_and_exits_with_5",
@@ -188,7 +190,7 @@ ROWS: tuple[Row, ...] = (
         (
             "test_evaluations::test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end",
             "test_evaluations::test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set",
-            "test_evaluations::test_a_run_of_an_earlier_version_with_an_impossible_temperature_trains_samples_and_keeps_its_checkpoints",
+            "test_evaluations::test_a_run_with_an_invalid_temperature_of_an_earlier_version_trains_and_samples",
         ),
     ),
     Row(
@@ -304,8 +306,7 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
 )
-"""In the order in which they are told; a test checks that each names tests and that they are
-there."""
+"""In the order of RELIABILITY.md; a test checks that each names existing tests."""
 
 
 def main() -> int:

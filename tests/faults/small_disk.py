@@ -74,8 +74,12 @@ def on_a_small_disk(folder: Path, story: str = "filled") -> dict[str, object]:
     (folder / "disk").mkdir()
     told = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), sys.executable, story],
-        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "RNNLM_TUI_HOME": str(folder / "disk" / "home")},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "RNNLM_TUI_HOME": str(folder / "disk" / "home")},
+    )
     assert told.returncode == 0, told.stdout + told.stderr
     facts: dict[str, object] = json.loads(told.stdout.splitlines()[-1])
     return facts

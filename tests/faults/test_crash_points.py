@@ -73,7 +73,7 @@ def test_a_run_that_crashes_inside_a_checkpoint_ends_with_the_weights_of_an_undi
     ] == []
 
 
-def test_a_launched_worker_killed_in_a_save_shows_as_crashed_with_the_durable_step_and_the_next_command(
+def test_a_worker_killed_in_a_save_shows_as_crashed_with_its_step_and_the_next_command(
     text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:

@@ -145,7 +145,7 @@ DAMAGES: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_checkpoint_is_moved_aside_and_the_run_ends_with_the_weights_of_an_undisturbed_one(
+def test_a_damaged_checkpoint_is_moved_aside_and_the_run_ends_with_the_same_weights(
     bench: Bench, broken_off: RunDirectory, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))

@@ -220,9 +220,23 @@ def test_a_rebuild_that_the_disk_has_no_space_for_changes_nothing(
     )
     (tmp_path / "disk").mkdir()
     told = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path / "disk"), str(run.path), sys.executable, WITHOUT_ROOM],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+        [
+            "unshare",
+            "-rm",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            str(tmp_path / "disk"),
+            str(run.path),
+            sys.executable,
+            WITHOUT_ROOM,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
     refused, *_, rebuilt = told.stdout.splitlines() or [told.stderr]
     assert "database or disk is full" in refused
     assert "rebuilt with 4,000 steps and 4 checkpoints" in rebuilt

@@ -78,7 +78,7 @@ def test_a_run_killed_while_patience_counts_ends_at_the_step_of_an_undisturbed_o
     assert weights_hash(killed) == weights_hash(whole)
 
 
-def test_the_best_weights_are_kept_when_evaluations_are_more_frequent_than_checkpoints_and_the_end_says_how_to_continue(
+def test_the_best_weights_are_kept_between_checkpoints_and_the_end_says_how_to_continue(
     workers: Workers, text: Path
 ) -> None:
     run = create_run(tiny_config(text, {**LEARNS_NOTHING, "checkpoint.every": 100}), "pat")

@@ -67,7 +67,7 @@ def test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end(
     assert "Traceback" in run.log_path.read_text()
 
 
-def test_a_run_of_an_earlier_version_with_an_impossible_temperature_trains_samples_and_keeps_its_checkpoints(
+def test_a_run_with_an_invalid_temperature_of_an_earlier_version_trains_and_samples(
     workers: Workers, text: Path
 ) -> None:
     run = create_run(tiny_config(text), "cold")

@@ -156,15 +156,28 @@ def finishes_bit_equal(workers: Workers, run: RunDirectory, template: Stopped) -
     ("changes", "told"),
     [
         ({"training.batch_size": 8}, ["training.batch_size was 4, is 8"]),
-        ({"model.hidden_size": 32, "model.embedding_dim": 32}, ["model.embedding_dim was 24, is 32", "model.hidden_size was 24, is 32"]),
+        (
+            {"model.hidden_size": 32, "model.embedding_dim": 32},
+            ["model.embedding_dim was 24, is 32", "model.hidden_size was 24, is 32"],
+        ),
         ({"model.cell_type": "lstm"}, ["model.cell_type was gru, is lstm"]),
         ({"training.precision": "bf16"}, ["training.precision was float32, is bf16"]),
-        ({"training.data_mode": "sentences", "model.variational_dropout": False, "model.embedding_dropout": 0.0}, ["training.data_mode was stream, is sentences"]),
-        ({"optimizer.learning_rate": 0.01, "training.seed": 7}, ["optimizer.learning_rate was 0.003, is 0.01", "training.seed was 42, is 7"]),
+        (
+            {
+                "training.data_mode": "sentences",
+                "model.variational_dropout": False,
+                "model.embedding_dropout": 0.0,
+            },
+            ["training.data_mode was stream, is sentences"],
+        ),
+        (
+            {"optimizer.learning_rate": 0.01, "training.seed": 7},
+            ["optimizer.learning_rate was 0.003, is 0.01", "training.seed was 42, is 7"],
+        ),
         ({"training.max_steps": 120}, ["training.max_steps was 60, is 120"]),
         ({"corpus.lowercase": True}, ["corpus.lowercase was false, is true"]),
     ],
-)  # fmt: skip
+)
 def test_a_resume_with_another_setting_is_refused_with_every_difference(
     workers: Workers,
     run: RunDirectory,

@@ -86,7 +86,7 @@ def test_hostile_text_is_shown_literally_on_the_panes_of_a_run(
         tour.go("v", "is damaged")
         tour.go("1", "frozen")
         tour.go("n", "draft, not started")
-        tour.go("\rzzz", "zzz", shown=False)  # an editor on a text
+        tour.go("\rzzz", "zzz", shown=False)  # a text field
         tour.gone(ESCAPE, "zzz")
         tour.go("P", "esc cancel", shown=False)
         tour.gone(ESCAPE, "esc cancel")
@@ -110,7 +110,7 @@ def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> No
             "\x15" + UP * 3, "an old", shown=False
         )  # an earlier prompt, without control characters
         tour.go("\x15\x1b[200~pasted\x9b31m\u202e\x1b[201~", "from the paste")
-        tour.go("\t" * 8, "between several", shown=False)  # a setting that is a text
+        tour.go("\t" * 8, "between several", shown=False)  # a text setting
         tour.go(ESCAPE + ESCAPE, "q Leave", shown=False)
 
 

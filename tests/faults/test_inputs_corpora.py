@@ -32,7 +32,9 @@ from pathlib import Path
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.corpus.corpus import prepare_corpus
 resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]) << 20,) * 2)
-prepared = prepare_corpus(CorpusConfig(source=sys.argv[1], layout=sys.argv[4]), TokenizerConfig(kind="byte"), TrainingConfig(), Path(sys.argv[2]), lambda _: None)
+corpus = CorpusConfig(source=sys.argv[1], layout=sys.argv[4])
+tokenizer, folder = TokenizerConfig(kind="byte"), Path(sys.argv[2])
+prepared = prepare_corpus(corpus, tokenizer, TrainingConfig(), folder, lambda _: None)
 print(prepared.manifest.splits["train"].bytes, *prepared.manifest.notes, sep="|")
 """
 

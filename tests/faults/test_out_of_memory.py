@@ -1,5 +1,7 @@
-"""Out of memory before the first step, in a step, in an evaluation and in a sample: the system's
-own refusal, by a limit on a worker's address space."""
+"""Out of memory before the first step, in a step, an evaluation and a sample.
+
+A limit on the worker's address space causes it.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +64,7 @@ LONG: Mapping[str, object] = {
 
 @pytest.fixture(scope="module")
 def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    """Workers whose every large block is asked for anew, and given back when it is free: what is
-    held is then what is used."""
+    """Workers that return freed blocks at once, so that held memory equals used memory."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MALLOC_ARENA_MAX", "1")
         patched.setenv("MALLOC_MMAP_THRESHOLD_", "262144")
@@ -71,19 +72,19 @@ def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
         with Workers() as started:
             started.work(
                 RunDirectory(tmp_path_factory.mktemp("empty") / "nothing")
-            )  # it has imported everything when that has failed
+            )  # by the time this fails, everything is imported
             yield started
 
 
 @pytest.fixture
 def workers(unlimited: Workers) -> Iterator[Workers]:
-    """The same; a limit that a test sets is lifted at its end."""
+    """Workers whose memory limit is lifted after each test."""
     yield unlimited
     allow(unlimited.pid, None)
 
 
 def allow(pid: int, more: int | None) -> None:
-    """Let a process hold so many bytes more than now; None: as many as it likes."""
+    """Limit a process to this many bytes more than it holds now; None: no limit."""
     limit = resource.RLIM_INFINITY if more is None else psutil.Process(pid).memory_info().vms + more
     resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
@@ -125,7 +126,8 @@ def test_a_step_that_memory_cannot_hold_is_refused_before_the_first_with_a_batch
     )
     fits = re.search(r"training.batch_size = ([\d,]+) was tried and fits", hint)
     assert fits is not None, hint
-    assert any("needs an estimated" in words for _, words in notes(run))  # said before it was tried
+    # reported before it was tried
+    assert any("needs an estimated" in words for _, words in notes(run))
     batch = int(fits[1].replace(",", ""))
     assert 1 <= batch < 3_000
     smaller = create_run(
@@ -181,7 +183,7 @@ def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(
     text = tmp_path / "long.txt"
     text.write_text(
         "".join(f"x{sentence[place % 40 :]}{sentence[: place % 40]}x\n" for place in range(320))
-    )  # of one length: a CPU's products keep some memory for each shape
+    )  # of one length: CPU matmuls keep some memory for each shape
     run = create_run(tiny_config(text, LONG), "beside")
     pid = workers.start(run)
     wait_for_step(run, 1)
@@ -195,7 +197,7 @@ def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(
     every = paused + 50
     send(run, "set", path="evaluation.every", value=every)
     send(run, "resume")
-    assert workers.wait() == 0  # with as little memory to its end: nothing here waits for a moment
+    assert workers.wait() == 0  # with as little memory to its end: nothing here depends on timing
     told = [(step, words) for step, words in notes(run) if words.startswith("no evaluation")]
     assert [step for step, _ in told] == sorted({*range(every, 160, every), 160})
     assert all(

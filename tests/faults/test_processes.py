@@ -129,9 +129,15 @@ def test_a_second_sigterm_exits_at_once_and_the_run_resumes(text: Path) -> None:
 
 
 HEAVY: dict[str, object] = {
-    "training.data_mode": "sentences", "training.context_length": 257, "training.batch_size": 500, "model.cell_type": "lstm", "model.embedding_dim": 512, "model.hidden_size": 512,
-    "model.num_layers": 2, "evaluation.every": 0,
-}  # fmt: skip
+    "training.data_mode": "sentences",
+    "training.context_length": 257,
+    "training.batch_size": 500,
+    "model.cell_type": "lstm",
+    "model.embedding_dim": 512,
+    "model.hidden_size": 512,
+    "model.num_layers": 2,
+    "evaluation.every": 0,
+}
 """A step takes a minute: 128,000 tokens forward and backward, whole layers at a time in torch."""
 
 
@@ -297,7 +303,8 @@ from rnnlm_tui.bench.report import BenchTask, MachineSurvey
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.bench.processes import Child
 config = RunConfig.model_validate_json(open(sys.argv[1]).read())
-child = Child("a child", BenchTask(role="machine", config=config, vocab_size=64), Path(sys.argv[1] + ".log"))
+task = BenchTask(role="machine", config=config, vocab_size=64)
+child = Child("a child", task, Path(sys.argv[1] + ".log"))
 child.ready(MachineSurvey)
 print(child.pid, flush=True)
 time.sleep(600)

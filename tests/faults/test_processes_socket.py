@@ -1,5 +1,4 @@
-"""The control socket under everything that is no command: what is refused, what is dropped, and
-what a flood may cost."""
+"""The control socket with invalid input, other users' connections, and a flood."""
 
 from __future__ import annotations
 
@@ -61,9 +60,9 @@ def connected(path: Path) -> Iterator[socket.socket]:
 
 
 def answers_of(path: Path, line: bytes) -> list[CommandResult]:
-    """All that comes back until the worker hangs up or answers."""
+    """Everything received until the worker closes the connection or answers."""
     with connected(path) as connection:
-        with suppress(ConnectionError):  # hung up on in the midst of it
+        with suppress(ConnectionError):  # closed in the middle
             connection.sendall(line)
             connection.shutdown(socket.SHUT_WR)
         received = b""
@@ -90,7 +89,7 @@ def test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on(text: Path
         assert not any(answer.ok for answer in answers_of(run.socket_path, line)), what
         assert send(run, "status").ok, what
     with connected(run.socket_path) as half:
-        half.sendall(STATUS[:7])  # and then nothing: the others are served meanwhile
+        half.sendall(STATUS[:7])  # and then nothing: other connections are served meanwhile
         assert send(run, "status").ok
     crowd = []
     try:
@@ -120,8 +119,10 @@ def test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on(text: Path
 
 @pytest.fixture
 def served() -> Iterator[tuple[Path, ControlServer, list[PendingCommand]]]:
-    """A server in this process, at a path that every user reaches; what it delivers is only
-    kept."""
+    """A server in this process at a path that every user can reach.
+
+    It only stores what it delivers.
+    """
     delivered: list[PendingCommand] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s"
@@ -154,8 +155,7 @@ HUNG_UP, LEFT = 7, 8
 
 
 def ended_by(become: Callable[[], None], path: Path) -> int:
-    """How a process of another user fares that asks for a stop: hung up on, or left waiting for the
-    stop."""
+    """The result of a stop request from another user's process: closed, or left waiting."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -178,7 +178,8 @@ def ended_by(become: Callable[[], None], path: Path) -> int:
 
 FLOOD = """
 import socket, sys
-path, lines, kept = sys.argv[1], int(sys.argv[3]) * (b'{"id": "a", "verb": "%s"}\\n' % sys.argv[2].encode()), int(sys.argv[4])
+path, verb, kept = sys.argv[1], sys.argv[2].encode(), int(sys.argv[4])
+lines = int(sys.argv[3]) * (b'{"id": "a", "verb": "%s"}\\n' % verb)
 print("flooding", flush=True)
 crowd = []
 while True:
@@ -199,8 +200,7 @@ FLOODS = {
     "half-open ones": ("status", 0, MAX_CONNECTIONS),
     "commands that wait": ("evaluate", 20, MAX_CONNECTIONS),
 }
-"""The verb, how often each connection sends it, and how many connections each process keeps
-open."""
+"""The verb, how often each connection sends it, and the open connections per process."""
 FLOOD_SECONDS = 1.5
 
 

@@ -58,7 +58,7 @@ def how_it_ended(worker: subprocess.Popen[str]) -> str:
     return said
 
 
-def test_a_run_directory_removed_during_training_ends_the_run_with_the_reason_and_is_not_created_again(
+def test_a_run_directory_removed_during_training_ends_the_run_and_is_not_created_again(
     text: Path,
 ) -> None:
     run = new_run(text)

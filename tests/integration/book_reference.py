@@ -1,5 +1,4 @@
-"""The book's run written a second time from its facts, as plainly as can be: what the engine has to
-equal, and nothing of the engine.
+"""An independent plain implementation of the book's run, to compare the engine with.
 
 Embedding, Elman layers in a Python loop over time, all logits, `nn.CrossEntropyLoss` that ignores
 the padding, plain AdamW.
@@ -35,7 +34,10 @@ class ElmanLayer(nn.Module):
 
 
 class PlainModel(nn.Module):
-    """Embedding, layers of one width, untied head with a bias; every sentence starts from zero."""
+    """Embedding, layers of one width, untied head with a bias.
+
+    Every sentence starts from a zero state.
+    """
 
     def __init__(self, vocab_size: int, width: int, num_layers: int, pad_id: int) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class PlainModel(nn.Module):
 
 
 def read_sentences(path: Path, limit: int | None = None) -> list[str]:
-    """The lines of a file: stripped, each run of digits as ###."""
+    """The lines of a file, stripped, with each number replaced by ###."""
     with path.open(encoding="utf-8") as file:
         lines = [re.sub(r"\d+", "###", line.strip()) for line in file]
     return lines[:limit]
@@ -80,8 +82,7 @@ def read_sentences(path: Path, limit: int | None = None) -> list[str]:
 def plain_batches(
     sentences: Sequence[Sequence[int]], pad_id: int, batch_size: int = BATCH_SIZE
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and targets in the order given: cut at 30 tokens, under two left out, padded on the
-    right to the longest of the batch."""
+    """Inputs and targets: cut at 30 tokens, at least two, right-padded."""
     kept = [list(sentence[:CONTEXT_LENGTH]) for sentence in sentences]
     kept = [sentence for sentence in kept if len(sentence) >= 2]
     for start in range(0, len(kept), batch_size):
@@ -99,7 +100,7 @@ def plain_batches(
 def plain_training(
     model: PlainModel, batches: Sequence[tuple[Tensor, Tensor]], pad_id: int
 ) -> list[float]:
-    """One update a batch; the loss of each."""
+    """Train one update per batch; the losses."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     criterion = nn.CrossEntropyLoss(ignore_index=pad_id)
     losses = []
@@ -118,7 +119,7 @@ def plain_training(
 def plain_perplexity(
     model: PlainModel, batches: Sequence[tuple[Tensor, Tensor]], pad_id: int
 ) -> float:
-    """exp of the sum of token losses over the number of targets that are no padding."""
+    """exp of the mean loss over targets that aren't padding."""
     criterion = nn.CrossEntropyLoss(ignore_index=pad_id, reduction="sum")
     model.eval()
     total, count = 0.0, 0
@@ -129,7 +130,7 @@ def plain_perplexity(
 
 
 def copy_weights(plain: PlainModel, engine: nn.Module) -> None:
-    """Give the engine's model the plain one's weights: its matrices stand the other way round."""
+    """Copy the plain model's weights to the engine's model, whose matrices are transposed."""
     engine.load_state_dict(as_engine_weights(plain))
 
 

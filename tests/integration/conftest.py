@@ -1,4 +1,4 @@
-"""A text to learn from, and no worker that outlives its test."""
+"""A text to train on, and no worker that outlives its test."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Small products in this process gain nothing from more, and their sums are then the same in
-    every run."""
-    import torch  # not above: most of these tests never need it
+    """One torch thread: small matmuls gain nothing from more, and sums are then reproducible."""
+    import torch  # most of these tests don't need torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -32,7 +31,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_worker_stays(home: Path) -> Iterator[None]:
-    """Kill what a failed test has left running."""
+    """Kill workers that a failed test left running."""
     yield
     for run in list_runs():
         if read_lock(run.lock_path).held:

@@ -1,5 +1,4 @@
-"""Small real runs for the integration tests: a generated text, a tiny model, and waiting for what
-should happen."""
+"""Small real runs for the integration tests: a generated text, a tiny model, waiting."""
 
 from __future__ import annotations
 
@@ -35,15 +34,14 @@ from rnnlm_tui.system.locks import read_lock
 ValueT = TypeVar("ValueT")
 
 PATIENCE_SECONDS = 90.0
-"""What takes a second alone may take many times as long on a machine that runs the other tests as
-well."""
+"""Something that takes a second alone may take much longer beside the other tests."""
 
 ENDLESS = 1_000_000
-"""Steps of a run that only ends because it is told to."""
+"""Steps of a run that ends only when it is stopped."""
 
 
 def write_text(path: Path, sentences: int = 800) -> Path:
-    """A text file of short sentences from a small vocabulary, the same each time."""
+    """Write a text file of short sentences from a small vocabulary; always the same text."""
     draw = random.Random(7)
     words = [
         "the",
@@ -78,8 +76,7 @@ def write_text(path: Path, sentences: int = 800) -> Path:
 
 
 def tiny_config(source: Path, changes: Mapping[str, object] | None = None) -> RunConfig:
-    """A config whose run starts at once and does some hundred steps a second, in exact mode on one
-    thread."""
+    """A config that trains some hundred steps a second, in exact mode on one thread."""
     config = RunConfig(
         corpus=CorpusConfig(source=str(source)),
         tokenizer=TokenizerConfig(kind="character", vocab_size=64),
@@ -96,14 +93,14 @@ def tiny_config(source: Path, changes: Mapping[str, object] | None = None) -> Ru
 
 
 def start(config: RunConfig, name: str | None = None, parent: str | None = None) -> RunDirectory:
-    """A new run with a living worker."""
+    """Create a run and start its worker."""
     run = create_run(config, name, parent)
     launch(run)
     return run
 
 
 def wait_for(question: Callable[[], ValueT | None], what: str) -> ValueT:
-    """The first answer that is neither None nor False."""
+    """Wait for an answer that is neither None nor False."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         answer = question()
@@ -114,13 +111,13 @@ def wait_for(question: Callable[[], ValueT | None], what: str) -> ValueT:
 
 
 def wait_until_ended(run: RunDirectory) -> RunSummary:
-    """The figures of a run whose worker has let go of it."""
+    """Wait for the end of a run's worker; the run's summary."""
     wait_for(lambda: not read_lock(run.lock_path).held, "the worker's end")
     return summarize(run)
 
 
 def wait_for_step(run: RunDirectory, step: int) -> int:
-    """The newest step once it is at least `step`; fails at once when the run ends before."""
+    """Wait until the newest step is at least `step`; fails if the run ends before."""
 
     def newest() -> int | None:
         with RunReader(run) as reader:
@@ -142,6 +139,6 @@ def kill(run: RunDirectory) -> None:
 
 
 def end(run: RunDirectory) -> None:
-    """Leave nothing of a run behind that still computes."""
+    """Kill the run's worker if it is alive."""
     if summarize(run).status in LIVING:
         kill(run)

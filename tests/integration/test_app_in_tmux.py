@@ -1,5 +1,4 @@
-"""In tmux at 80×24, by keys alone: start the demo, see the charts move, kill the tmux server, start
-again on the same run, sample from it."""
+"""In tmux, by keys only: start the demo, kill the tmux server, reopen the run, sample from it."""
 
 from __future__ import annotations
 
@@ -20,12 +19,11 @@ from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.store.runs import list_runs
 
 DEADLINE = 240.0
-"""Seconds for each thing that is waited for: a corpus is built and torch imported twice on a
-machine that may be busy."""
+"""Seconds for each wait: a corpus is built and torch imported twice."""
 
 
 class Tmux:
-    """A tmux server of our own with one session."""
+    """A separate tmux server with one session."""
 
     def __init__(self, home: Path) -> None:
         self._socket = f"rnnlm-tui-test-{os.getpid()}"
@@ -68,7 +66,7 @@ class Tmux:
         return self._run("capture-pane", "-p", "-t", "app")
 
     def wait_for(self, condition: Callable[[str], object]) -> str:
-        """The screen as soon as the condition holds for it."""
+        """Wait until the condition holds for the screen; the screen."""
         end = monotonic() + DEADLINE
         while not condition(shown := self.screen()):
             assert monotonic() < end, shown
@@ -101,13 +99,13 @@ def tmux(home: Path) -> Iterator[Tmux]:
 
 
 def step_of(screen: str) -> int:
-    """The step that the figures show; 0 before the first."""
+    """The step on the screen; 0 before the first."""
     found = re.search(r"step\s+([\d,]+) /", screen)
     return int(found[1].replace(",", "")) if found else 0
 
 
 @pytest.mark.timeout(900)
-def test_a_run_outlives_the_terminal_that_started_it_and_is_sampled_by_keys(tmux: Tmux) -> None:
+def test_a_run_outlives_its_terminal_and_is_sampled_by_keys(tmux: Tmux) -> None:
     tmux.start()
     tmux.wait_for(lambda screen: "start the demo" in screen)
     tmux.press("Enter")

@@ -1,5 +1,4 @@
-"""The book's run through a real worker: its archive is fetched from a local server, and it
-evaluates and samples as the book does."""
+"""The book's run in a real worker, with its archive from a local server."""
 
 from __future__ import annotations
 
@@ -27,13 +26,21 @@ TRAIN, TEST = LINES[:500], LINES[500:]
 
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:
-    """The preset, smaller in its numbers alone."""
+    """The preset with smaller numbers."""
     vocab_size = write_tokenizer(tmp_path / "tokenizer", TRAIN, 600)
     changes = {
-        "corpus.validation_fraction": 0.1, "tokenizer.name": str(tmp_path / "tokenizer"), "tokenizer.vocab_size": vocab_size,
-        "model.embedding_dim": 16, "model.hidden_size": 16, "training.batch_size": 20, "training.threads": 1, "training.device": "cpu",
-        "evaluation.every": 10, "evaluation.max_sentences": 30, "checkpoint.every": 10,
-    }  # fmt: skip
+        "corpus.validation_fraction": 0.1,
+        "tokenizer.name": str(tmp_path / "tokenizer"),
+        "tokenizer.vocab_size": vocab_size,
+        "model.embedding_dim": 16,
+        "model.hidden_size": 16,
+        "training.batch_size": 20,
+        "training.threads": 1,
+        "training.device": "cpu",
+        "evaluation.every": 10,
+        "evaluation.max_sentences": 30,
+        "checkpoint.every": 10,
+    }
     return parse_config(merge(BOOK, changes))
 
 
@@ -90,8 +97,8 @@ def test_a_run_stopped_during_a_download_continues_it_after_resume(
         name: "".join(f"{line}\n" for line in lines).encode()
         for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))
     }
-    # Each request brings one byte more, so that the worker neither gives up nor comes to an end
-    # before it is stopped.
+    # Each request brings one more byte: the worker neither gives up nor finishes before it is
+    # stopped.
     with serving(ArchiveServer(archive_of(text), cuts=[2_000], always_cut=1)) as server:
         run = start(
             parse_config(merge(config, {"corpus.url": server.url, "training.max_steps": 2}))

@@ -41,23 +41,22 @@ MEAN_TOLERANCE = 1e-7
 FEW = 1e-5
 PERPLEXITY_TOLERANCE = 1e-5
 TEST_EVERY = 8
-"""Each so many sentences of the Python reference are test lines."""
+"""Every n-th sentence of the Python reference is a test line."""
 
 
 @dataclass(frozen=True)
 class BookRun:
-    """A small book run on real text: the engine's side prepared from the config, the plain side
-    read from the files."""
+    """A small book run on real text, for the engine and for the plain implementation."""
 
     config: RunConfig
     corpus: PreparedCorpus
     train: list[list[int]]
-    """Ids of each line of train.txt, by transformers as the book uses it."""
+    """Token ids of each line of train.txt, by transformers as in the book."""
     test: list[list[int]]
 
     @property
     def plain_batches(self) -> list[tuple[Tensor, Tensor]]:
-        """The first STEPS batches of the plain side."""
+        """The first STEPS plain batches."""
         return list(
             plain_batches(
                 self.train[: STEPS * self.batch_size + 100], self.corpus.pad_id, self.batch_size
@@ -74,8 +73,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> BookRun:
-    """The sentences of the Python reference as `news`, a tokenizer with the book's traps, 32
-    sentences a batch."""
+    """The Python reference as `news`, and a tokenizer with the traps of the book's."""
     home = tmp_path_factory.mktemp("book")
     sentences = [
         sentence for topic in builtin.read_topics() for sentence in builtin.topic_sentences(topic)
@@ -89,9 +87,14 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> BookRun:
         )
     vocab_size = write_tokenizer(home / "tokenizer", train, 2_000)
     changes = {
-        "tokenizer.name": str(home / "tokenizer"), "tokenizer.vocab_size": vocab_size, "training.batch_size": 32, "training.max_steps": STEPS,
-        "training.device": "cpu", "training.matmul": "float32", "evaluation.max_sentences": 100,
-    }  # fmt: skip
+        "tokenizer.name": str(home / "tokenizer"),
+        "tokenizer.vocab_size": vocab_size,
+        "training.batch_size": 32,
+        "training.max_steps": STEPS,
+        "training.device": "cpu",
+        "training.matmul": "float32",
+        "evaluation.max_sentences": 100,
+    }
     config = parse_config(merge(BOOK, changes))
     corpus = prepare_corpus(
         config.corpus, config.tokenizer, config.training, home / "corpora", lambda _: None
@@ -111,7 +114,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> BookRun:
 
 
 def as_padded(batches: SentenceBatches, index: int, pad_id: int) -> tuple[Tensor, Tensor]:
-    """A batch of the engine in the plain form, where padding is a token and not -100."""
+    """A batch of the engine in the plain form, where padding is a token instead of -100."""
     batch = batches.batch(0, index)
     return batch.inputs_BT, batch.targets_BT.masked_fill(batch.targets_BT == -100, pad_id)
 
@@ -121,9 +124,17 @@ def test_the_preset_has_the_books_number_of_parameters_and_protocol() -> None:
     assert sum(parameter.numel() for parameter in plain.parameters()) == 8_292_619
     model = BOOK.model
     built = RecurrentLanguageModel(
-        vocab_size=32_011, embedding_dim=model.embedding_dim, hidden_size=model.hidden_size, num_layers=model.num_layers, cell_type=model.cell_type,
-        dropout=model.dropout, tie_weights=model.tie_weights, pad_id=32_000, initialization=model.initialization, seed=42,
-    )  # fmt: skip
+        vocab_size=32_011,
+        embedding_dim=model.embedding_dim,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        cell_type=model.cell_type,
+        dropout=model.dropout,
+        tie_weights=model.tie_weights,
+        pad_id=32_000,
+        initialization=model.initialization,
+        seed=42,
+    )
     assert built.num_parameters() == 8_292_619
     assert {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()} == {
         name: tuple(t.shape) for name, t in as_engine_weights(plain).items()
@@ -192,14 +203,12 @@ def test_batches_equal_the_books_token_by_token(book: BookRun) -> None:
 
 
 def test_fifty_steps_and_the_resulting_perplexity_equal_the_books(book: BookRun) -> None:
-    """Equal to float32 rounding: both sides add up the same terms in another order.
+    """Equal up to float32 rounding: both sides add the same terms in a different order.
 
-    A loss of 7.6 has a step of 5e-7, so 2e-6 is some thirty of them relative to it: errors come
-    back through the weights. AdamW
-    moves a weight by up to the rate, 1e-3, a step whatever its gradient's size, so that a gradient
-    which is nothing but rounding
-    may move a weight by that. Measured: 5e-9 on average, over 1e-5 one weight of a hundred thousand
-    at most, and none over 1e-4.
+    A loss of 7.6 has a step of 5e-7, so a relative 2e-6 is about thirty steps: errors return
+    through the weights. AdamW moves a weight by up to the rate, 1e-3, per step whatever the size of
+    its gradient, so a gradient of pure rounding error     may move a weight by that much. Measured:
+    5e-9 on average, over 1e-5 one weight of a hundred thousand at most, and none over 1e-4.
     """
     pad_id = book.corpus.pad_id
     plain = PlainModel(book.corpus.vocab_size, 128, 2, pad_id).draw(book.config.training.seed)
@@ -236,8 +245,10 @@ def test_fifty_steps_and_the_resulting_perplexity_equal_the_books(book: BookRun)
 
 
 def test_steps_in_the_books_shape_equal_the_books(book: BookRun) -> None:
-    """32,011 types of width 128: the head then works in several chunks. The ids are those of the
-    text, spread over the vocabulary."""
+    """32,011 types of width 128, so that the head works in chunks.
+
+    The ids are the text's, spread over the vocabulary.
+    """
     vocab_size, pad_id, sentences, steps = 32_011, 32_000, 20, 3
     spread = [
         [index * 7_919 % pad_id for index in sentence]
@@ -272,8 +283,10 @@ def test_steps_in_the_books_shape_equal_the_books(book: BookRun) -> None:
 
 
 def check_weights(plain: PlainModel, model: RecurrentLanguageModel) -> None:
-    """Almost all weights nearly equal, and none further off than one step could move it: see above
-    for the few."""
+    """Almost all weights are nearly equal, and none differs by more than one step could move it.
+
+    See above.
+    """
     ours = model.state_dict()
     for name, theirs in as_engine_weights(plain).items():
         difference = (ours[name] - theirs).abs()

@@ -18,10 +18,26 @@ from tests.terminal import Terminal
 
 COMMAND = (sys.executable, "-m", "rnnlm_tui")
 SMALL = (
-    "--preset", "elman", "--set", "corpus.sentences=600", "--set", "model.embedding_dim=16", "--set", "model.hidden_size=16", "--set", "training.batch_size=8",
-    "--set", "schedule.warmup_steps=10", "--set", "evaluation.every=30", "--set", "checkpoint.every=30", "--set", "training.threads=1",
-)  # fmt: skip
-"""A run of some milliseconds a step."""
+    "--preset",
+    "elman",
+    "--set",
+    "corpus.sentences=600",
+    "--set",
+    "model.embedding_dim=16",
+    "--set",
+    "model.hidden_size=16",
+    "--set",
+    "training.batch_size=8",
+    "--set",
+    "schedule.warmup_steps=10",
+    "--set",
+    "evaluation.every=30",
+    "--set",
+    "checkpoint.every=30",
+    "--set",
+    "training.threads=1",
+)
+"""Options of a run with steps of some milliseconds."""
 ENDLESS = (
     *SMALL,
     "--set",
@@ -34,7 +50,7 @@ ENDLESS = (
 
 
 class Machine:
-    """A home of its own and the command line on it."""
+    """A data home and the command line on it."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -46,7 +62,7 @@ class Machine:
         }
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """The finished command, which must leave with `code` and show no traceback."""
+        """Run a command that must exit with `code` and show no traceback."""
         done = subprocess.run(
             [*COMMAND, *arguments],
             capture_output=True,
@@ -61,11 +77,11 @@ class Machine:
         return done
 
     def json(self, *arguments: str) -> Any:
-        """What the command prints with --json."""
+        """The output of a command with --json."""
         return json.loads(self.run(*arguments, "--json").stdout)
 
     def until(self, run: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The run's summary once the condition holds."""
+        """Wait until the condition holds for the run's summary; the summary."""
         deadline = time.monotonic() + 60
         while not condition(summary := self.json("show", run)):
             assert time.monotonic() < deadline, summary
@@ -76,7 +92,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """One home for this module; what still runs at the end is stopped."""
+    """One home for this module; workers still running at the end are killed."""
     found = Machine(tmp_path_factory.mktemp("machine") / "home")
     yield found
     for summary in found.json("runs"):
@@ -86,7 +102,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def followed(machine: Machine) -> subprocess.CompletedProcess[str]:
-    """The output of a small run that was followed as JSON to its end."""
+    """A small run, followed as JSON to its end."""
     return machine.run(
         "train", *SMALL, "--set", "training.max_steps=60", "--name", "small", "--follow", "--json"
     )
@@ -181,9 +197,23 @@ def test_a_run_can_start_from_the_weights_of_another(machine: Machine) -> None:
 
 def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: Machine) -> None:
     shell = subprocess.Popen(
-        ["sh", "-c", '"$@"; sleep 600', "sh", *COMMAND, "train", *ENDLESS, "--name", "lasting", "--detach"],
-        stdout=subprocess.PIPE, text=True, env=machine.environment, start_new_session=True,
-    )  # fmt: skip
+        [
+            "sh",
+            "-c",
+            '"$@"; sleep 600',
+            "sh",
+            *COMMAND,
+            "train",
+            *ENDLESS,
+            "--name",
+            "lasting",
+            "--detach",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=machine.environment,
+        start_new_session=True,
+    )
     assert shell.stdout is not None
     assert shell.stdout.readline() == "lasting\n"
     os.killpg(shell.pid, signal.SIGKILL)
@@ -218,7 +248,7 @@ def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: M
     machine.run("stop", "lasting")
 
 
-def test_a_draft_waits_until_it_is_started(machine: Machine) -> None:
+def test_a_draft_does_nothing_until_it_is_started(machine: Machine) -> None:
     assert machine.run("train", *SMALL, "--name", "later", "--draft").stdout == "later\n"
     assert machine.json("show", "later")["status"] == "draft"
     machine.run("resume", "later", "--follow")
@@ -262,9 +292,7 @@ def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) ->
 def test_without_a_terminal_a_run_is_followed_in_plain_lines(machine: Machine) -> None:
     done = machine.run("train", *SMALL, "--set", "training.max_steps=40", "--name", "plain")
     assert "\x1b" not in done.stdout + done.stderr
-    assert done.stdout.startswith(
-        "plain: "
-    )  # how far it is at the first look depends on the machine
+    assert done.stdout.startswith("plain: ")  # the step at the first look depends on the machine
     assert "plain finished at step 40 / 40 (100 %)" in done.stdout
     assert "to beat" in done.stdout
     assert done.stdout.rstrip().splitlines()[-1]

@@ -1,5 +1,4 @@
-"""The estimated peak of a training agrees with what a process really held, each measured in a
-process of its own."""
+"""The estimated peak memory of training agrees with the measured peak of a separate process."""
 
 from __future__ import annotations
 
@@ -58,13 +57,17 @@ def test_the_estimate_agrees_with_the_measured_peak(
 ) -> None:
     process = subprocess.run(
         [sys.executable, "-P", "-m", "tests.fakes.random_corpus", str(vocab_size)],
-        input=config.model_dump_json().encode(), capture_output=True, check=True, timeout=300, env=child_environment(WORKER_SETTINGS),
-    )  # fmt: skip
+        input=config.model_dump_json().encode(),
+        capture_output=True,
+        check=True,
+        timeout=300,
+        env=child_environment(WORKER_SETTINGS),
+    )
     measured = Calibration.model_validate_json(process.stdout)
     estimated = memory_parts(config, vocab_size, sentences=SENTENCES)
     assert measured.memory_bytes - measured.process_bytes > beyond * GIB
-    # What the process itself takes depends on how torch was built: one for CUDA brings libraries
-    # that the constant doesn't count.
+    # The process's own memory depends on torch's build: one for CUDA loads libraries that the
+    # constant doesn't count.
     assert estimated.total - PROCESS_BYTES + measured.process_bytes == pytest.approx(
         measured.memory_bytes, rel=AGREEMENT
     )

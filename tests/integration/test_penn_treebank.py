@@ -1,5 +1,4 @@
-"""The preset of the Penn Treebank, made small, on files of its form, through a real worker to its
-end."""
+"""The Penn Treebank preset, made small, on files of its format, in a real worker."""
 
 from __future__ import annotations
 
@@ -37,8 +36,7 @@ WORDS = (
 
 @pytest.fixture
 def treebank(tmp_path: Path) -> Path:
-    """A folder with the three files, lower case, a space before and behind each line as in the
-    published ones."""
+    """A folder with the three files, formatted like the published ones."""
     draw = random.Random(3)
     folder = tmp_path / "simple-examples"
     folder.mkdir()
@@ -50,7 +48,7 @@ def treebank(tmp_path: Path) -> Path:
     return folder
 
 
-def test_small_model_of_the_penn_treebank_trains_to_its_end_with_the_published_schedule(
+def test_the_small_penn_treebank_model_trains_to_its_end_with_the_published_schedule(
     treebank: Path,
 ) -> None:
     changes = [
@@ -87,5 +85,5 @@ def test_small_model_of_the_penn_treebank_trains_to_its_end_with_the_published_s
         2.5,
     ]
     assert summary.test.perplexity is not None
-    # Words drawn alike have the perplexity of their number and of the lines' ends.
+    # Uniformly drawn words have the perplexity of their number and of the line ends.
     assert summary.test.perplexity < len(WORDS) + 1

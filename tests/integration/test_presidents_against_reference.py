@@ -1,5 +1,4 @@
-"""On the State of the Union addresses the engine, rounded products and all, learns what the plain
-implementation learns."""
+"""The engine, with rounded matmuls, learns the State of the Union as well as the plain model."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ BATCH = 24
 
 @dataclass(frozen=True)
 class Learned:
-    """What the plain implementation started from and reached."""
+    """The start and the result of the plain implementation."""
 
     config: RunConfig
     corpus: PreparedCorpus
@@ -46,11 +45,11 @@ class Learned:
     untrained: float
     """Validation perplexity before the first step."""
     perplexity: float
-    """And after the last."""
+    """Validation perplexity after the last step."""
 
 
 def sentences(corpus: PreparedCorpus, split: Split, limit: int) -> list[list[int]]:
-    """The first sentences of a split as lists of ids."""
+    """The first sentences of a split as lists of token ids."""
     tokens, offsets = corpus.tokens(split), corpus.offsets(split)[: limit + 1]
     return [tokens[int(start) : int(end)].tolist() for start, end in pairwise(offsets)]
 
@@ -60,9 +59,15 @@ def learned(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Learn
     """300 steps of the plain implementation, with a vocabulary of 1,000 so that they take
     seconds."""
     changes = {
-        "corpus.source": "presidents", "corpus.validation_fraction": 0.05, "tokenizer.kind": "bpe", "tokenizer.vocab_size": 1_000, "tokenizer.name": None,
-        "training.batch_size": BATCH, "training.max_steps": STEPS, "training.device": "cpu",
-    }  # fmt: skip
+        "corpus.source": "presidents",
+        "corpus.validation_fraction": 0.05,
+        "tokenizer.kind": "bpe",
+        "tokenizer.vocab_size": 1_000,
+        "tokenizer.name": None,
+        "training.batch_size": BATCH,
+        "training.max_steps": STEPS,
+        "training.device": "cpu",
+    }
     config = parse_config(merge(BOOK, changes))
     assert config.training.matmul == "auto"
     corpus = prepare_corpus(
@@ -91,8 +96,10 @@ def learned(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Learn
 def test_after_300_steps_the_validation_perplexity_is_the_references_within_half_a_percent(
     learned: Learned, matmul: str
 ) -> None:
-    """Measured: 183.878 for both in float32, 183.854 with the head's products rounded; from over
-    1,000 before the first step."""
+    """Measured: 183.878 for both in float32, 183.854 with the head's matmuls rounded.
+
+    Over 1,000 before the first step.
+    """
     if matmul == "medium" and not can_round(torch.device("cpu")):
         pytest.skip("this processor has no bf16 matmul")
     corpus = learned.corpus

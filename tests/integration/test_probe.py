@@ -1,5 +1,4 @@
-"""`estimate --probe` from end to end: a real child, real steps, and estimates that go by them
-afterwards."""
+"""`estimate --probe` from end to end: a real child process, and later estimates that use it."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from tests.integration.test_command_line import COMMAND, SMALL, Machine
 
 @pytest.fixture
 def machine(home: Path) -> Machine:
-    """The command line on a home where nothing was ever done."""
+    """The command line on an empty home."""
     return Machine(home)
 
 
@@ -73,7 +72,7 @@ def test_a_probe_of_a_missing_text_is_refused_and_leaves_nothing(machine: Machin
 
 
 def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_reusable_work(machine: Machine) -> None:
-    endless = (*SMALL, "--set", "corpus.sentences=400000")  # takes long to prepare
+    endless = (*SMALL, "--set", "corpus.sentences=400000")  # slow to prepare
     process = subprocess.Popen(
         [*COMMAND, "estimate", *endless, "--probe"],
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A run goes on from its last checkpoint as if nothing had happened."""
+"""A run resumes from its last checkpoint."""
 
 from __future__ import annotations
 

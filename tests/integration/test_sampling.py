@@ -36,7 +36,7 @@ async def client() -> AsyncIterator[SamplerClient]:
 async def draw(
     client: SamplerClient, checkpoint: Path, prompt: str = "The cat", **settings: object
 ) -> SampleDone:
-    """The whole continuation; the pieces must be the same text."""
+    """The whole continuation; its pieces must join to the same text."""
     request = SampleRequest(
         id=f"{prompt}-{settings}",
         checkpoint=str(checkpoint),

@@ -1,5 +1,4 @@
-"""The README's pictures: what a terminal shows, cell by cell, in its exact colours and without a
-font that decides how a chart looks."""
+"""The README's pictures: a terminal's cells in exact colours, with charts drawn as shapes."""
 
 from __future__ import annotations
 

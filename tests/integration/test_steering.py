@@ -25,7 +25,7 @@ from tests.integration.runs import (
 
 
 def journal(run: RunDirectory) -> list[tuple[str, str]]:
-    """Verb and answer of every journalled command, in order of time."""
+    """Verb and answer of every journalled command, in order."""
     connection = sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)
     try:
         return [
@@ -119,7 +119,7 @@ def test_a_changed_setting_is_kept_in_the_next_attempt(text: Path) -> None:
     kill(run)
 
 
-def test_impossible_commands_are_refused_with_the_reason(text: Path) -> None:
+def test_invalid_commands_are_refused_with_the_reason(text: Path) -> None:
     run = start(
         tiny_config(text, {"training.max_steps": 40, "evaluation.every": 0, "checkpoint.every": 0})
     )

@@ -1,5 +1,7 @@
-"""What the app costs a terminal, printed exactly and held to its budgets with room for a machine
-that has much else to do: `python -m tests.benchmarks.terminal_cost` measures longer."""
+"""The app's cost, printed and checked against its budgets with room for a busy machine.
+
+`python -m tests.benchmarks.terminal_cost` measures longer.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ SECONDS = 3.0
 KEYS = 24
 RUNS = 30
 SLOW = 12
-"""A machine that runs everything else as well may take so many times as long."""
+"""Factor for a machine that runs other tests at the same time."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A real worker on a real corpus: it finishes, outlives who started it, and fails in words."""
+"""A real worker on a real corpus: it finishes, outlives its parent, and fails with a reason."""
 
 from __future__ import annotations
 

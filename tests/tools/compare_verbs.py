@@ -1,8 +1,9 @@
-"""Compare the command line of two checkouts: `python -m tests.tools.compare_verbs BEFORE AFTER [--texts]`.
+"""Compare two checkouts' command lines: `python -m tests.tools.compare_verbs BEFORE AFTER`.
 
-Runs the help of every verb, every verb that has --json, and a list of good and bad calls in both checkouts, each on a fresh
-copy of the same data home. Prints what differs: help, JSON, exit codes; with --texts also the other outputs. What differs
-between two runs of BEFORE, such as times, counts as equal.
+Runs the help of every verb, every verb that has --json, and a list of good and bad calls in both
+checkouts, each on a fresh copy of the same data home. Prints what differs: help, JSON, exit codes;
+with --texts also the other outputs. What differs between two runs of BEFORE, such as times, counts
+as equal.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ def json_values(text: str) -> Any:
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Every key of a JSON value and what it holds: `checkpoints.last` → 400, `runs[].run` → the last run's."""
+    """Every key of a JSON value and what it holds, such as `checkpoints.last` → 400."""
     if isinstance(value, dict):
         inner = [leaves(part, f"{path}.{name}".lstrip(".")) for name, part in value.items()]
     elif isinstance(value, list):

@@ -1,11 +1,9 @@
-"""Makes the README's pictures from the real app: trains the demo and two short runs beside it, and
-draws what a terminal shows of them as SVG.
+"""Make the README's pictures: train the demo and two short runs, and draw the app's screens as SVG.
 
     python -m tests.tools.screenshot [--home HOME] [--share 0.8] [--size 120x40] [--into .github]
 
-The dashboard is taken while the demo trains, then the prompt, then the three runs compared. With a
-home whose runs have these
-names nothing is trained.
+The dashboard is drawn while the demo trains, then the prompt, then the three runs compared. Runs of
+these names that a home already has aren't trained again.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ BESIDE = {
         )
     ),
 }
-"""What the demo is compared with."""
+"""The runs that the demo is compared with."""
 PROMPTS = ("The state of the Union", "Tonight I ask", "My fellow Americans, we must")
 PATIENCE = 120.0
 STILL_SECONDS = 1.5
@@ -90,7 +88,7 @@ def main() -> None:
 
 
 def wait_for_share(run: RunDirectory, share: float) -> None:
-    """Until so much of the run is done; it ends the script where the run does not get there."""
+    """Wait until this share of the run is done; exits if the run fails before."""
     while (summary := summarize(run)).status in LIVING and summary.step < share * (
         summary.max_steps or sys.maxsize
     ):
@@ -100,7 +98,7 @@ def wait_for_share(run: RunDirectory, share: float) -> None:
 
 
 def draw_dashboard(terminal: Terminal, folder: Path) -> None:
-    """The train pane, after some seconds of speed and of the machine's readings."""
+    """The train pane, after some seconds of measurements."""
     terminal.wait_for("Perplexity, log", PATIENCE)
     until = time.monotonic() + 8
     while time.monotonic() < until:
@@ -109,7 +107,7 @@ def draw_dashboard(terminal: Terminal, folder: Path) -> None:
 
 
 def draw_prompt(terminal: Terminal, folder: Path) -> None:
-    """Texts that the best checkpoint has written."""
+    """Samples of the best checkpoint."""
     terminal.send("4")
     terminal.wait_for("@best", PATIENCE)
     for prompt in PROMPTS:
@@ -124,7 +122,7 @@ def draw_prompt(terminal: Terminal, folder: Path) -> None:
 
 
 def draw_comparison(terminal: Terminal, folder: Path) -> None:
-    """The curves of all runs over each other."""
+    """The curves of all runs in one chart."""
     terminal.send("r")
     terminal.wait_for("progress", PATIENCE)
     wait_until_still(terminal)
@@ -140,21 +138,21 @@ def draw_comparison(terminal: Terminal, folder: Path) -> None:
 
 
 def type_slowly(terminal: Terminal, words: str) -> None:
-    """Key by key, each shown before the next."""
+    """Type key by key."""
     for key in words:
         terminal.send(key)
         terminal.read(0.2)
 
 
 def wait_until_still(terminal: Terminal) -> None:
-    """Until nothing has come for a while, or a run that trains keeps it moving."""
+    """Read until nothing arrives for a while, or give up, as with a run that trains."""
     until = time.monotonic() + 6 * STILL_SECONDS
     while terminal.read(STILL_SECONDS) and time.monotonic() < until:
         pass
 
 
 def save(terminal: Terminal, path: Path) -> None:
-    """The screen into a file."""
+    """Save the screen to a file."""
     path.write_text(picture_of(terminal), encoding="utf-8")
     print(f"{path}: {path.stat().st_size:,} bytes\n{terminal.text}", flush=True)  # noqa: T201
 

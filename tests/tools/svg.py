@@ -1,5 +1,8 @@
-"""A terminal's cells as an SVG picture: text in whatever monospaced font there is, squeezed into
-its cells; braille, blocks and lines are drawn, so that no font decides how a chart looks."""
+"""Draw a terminal's cells as SVG.
+
+Text uses any monospaced font, fitted into its cells; braille, blocks and lines are drawn as shapes,
+so that charts look the same in every font.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +16,53 @@ from tests.terminal import Terminal
 WIDTH, HEIGHT, FONT_SIZE, MARGIN = 9, 18, 15, 9
 DOT = 3
 BASELINE = 13
-"""From a cell's top to where letters stand."""
+"""From a cell's top to the baseline of its text."""
 FOREGROUND, BACKGROUND = "d0d0d0", "121212"
 FONTS = "'DejaVu Sans Mono',Menlo,Consolas,'Liberation Mono',monospace"
 NAMED = {
-    "black": "000000", "red": "cd0000", "green": "00cd00", "brown": "cdcd00", "blue": "0000ee", "magenta": "cd00cd", "cyan": "00cdcd", "white": "e5e5e5",
-}  # fmt: skip
+    "black": "000000",
+    "red": "cd0000",
+    "green": "00cd00",
+    "brown": "cdcd00",
+    "blue": "0000ee",
+    "magenta": "cd00cd",
+    "cyan": "00cdcd",
+    "white": "e5e5e5",
+}
 BRAILLE_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 LINES = {
-    "─": "lr", "━": "LR", "│": "ud", "┃": "UD", "┌": "rd", "┐": "ld", "└": "ru", "┘": "lu", "╭": "rd", "╮": "ld", "╰": "ru", "╯": "lu",
-    "├": "udr", "┤": "udl", "┬": "lrd", "┴": "lru", "┼": "lrud", "╸": "L", "╺": "R",
-}  # fmt: skip
-"""To which sides a line glyph reaches: left, right, up, down; capitals are heavy."""
+    "─": "lr",
+    "━": "LR",
+    "│": "ud",
+    "┃": "UD",
+    "┌": "rd",
+    "┐": "ld",
+    "└": "ru",
+    "┘": "lu",
+    "╭": "rd",
+    "╮": "ld",
+    "╰": "ru",
+    "╯": "lu",
+    "├": "udr",
+    "┤": "udl",
+    "┬": "lrd",
+    "┴": "lru",
+    "┼": "lrud",
+    "╸": "L",
+    "╺": "R",
+}
+"""The sides that a line glyph reaches: left, right, up, down; capitals are heavy."""
 DASHED = {"╌": 1, "╍": 2}
-"""Dashes, and how high they are."""
+"""Dashes and their thickness."""
 ROUNDED = "╭╮╰╯"
 
 
 def picture_of(terminal: Terminal) -> str:
-    """The screen as it stands, as one SVG document."""
+    """The current screen as an SVG document."""
     width, height = terminal.columns * WIDTH + 2 * MARGIN, terminal.rows * HEIGHT + 2 * MARGIN
     shapes: dict[str, list[str]] = {}
     dots: dict[str, list[str]] = {}
-    """Paths by colour: areas, and lines as thick as long."""
+    """Paths by colour: areas, and dots drawn as short lines."""
     texts: list[str] = []
     grounds: dict[str, list[str]] = {}
     for row in range(terminal.rows):
@@ -82,8 +109,7 @@ def picture_of(terminal: Terminal) -> str:
 
 
 def _runs(terminal: Terminal, row: int) -> Iterator[tuple[int, str, pyte.screens.Char]]:
-    """First column, signs and first cell of what stands together: words of one style, or drawn
-    signs of one colour."""
+    """First column, characters and first cell of each stretch of one style."""
     begin, words, first = 0, "", terminal.screen.buffer[row][0]
     for column in range(terminal.columns):
         cell = terminal.screen.buffer[row][column]
@@ -105,7 +131,7 @@ def _runs(terminal: Terminal, row: int) -> Iterator[tuple[int, str, pyte.screens
 def _trimmed(
     begin: int, words: str, cell: pyte.screens.Char
 ) -> Iterator[tuple[int, str, pyte.screens.Char]]:
-    """Without blanks at its ends, where they can't be seen."""
+    """Strip invisible blanks at both ends."""
     if _colours(cell)[1] == BACKGROUND and not cell.underscore:
         begin, words = begin + len(words) - len(words.lstrip()), words.strip()
     if words:
@@ -117,7 +143,7 @@ def _style(cell: pyte.screens.Char) -> tuple[object, ...]:
 
 
 def _colours(cell: pyte.screens.Char) -> tuple[str, str]:
-    """Six hexadecimal digits each: of the sign, and of what it stands on."""
+    """Foreground and background, as six hexadecimal digits each."""
     colour = FOREGROUND if cell.fg == "default" else NAMED.get(cell.fg, cell.fg)
     ground = BACKGROUND if cell.bg == "default" else NAMED.get(cell.bg, cell.bg)
     return (ground, colour) if cell.reverse else (colour, ground)
@@ -134,7 +160,7 @@ def _text(words: str, x: int, y: int, colour: str, cell: pyte.screens.Char) -> s
 
 
 def _drawn(glyph: str) -> bool:
-    """Whether a sign is drawn and not written."""
+    """Whether a character is drawn as a shape."""
     return (
         0x2800 <= ord(glyph) <= 0x28FF
         or 0x2581 <= ord(glyph) <= 0x258F
@@ -144,7 +170,10 @@ def _drawn(glyph: str) -> bool:
 
 
 def _dots(glyph: str, x: int, y: int) -> str:
-    """The dots of a braille sign, each a line as long as it is thick; empty for another sign."""
+    """The dots of a braille character, each a line as long as it is thick.
+
+    Empty for other characters.
+    """
     bits = ord(glyph) - 0x2800
     if not 0 <= bits <= 0xFF:
         return ""
@@ -161,7 +190,7 @@ def _dots(glyph: str, x: int, y: int) -> str:
 
 
 def _shape(glyph: str, x: int, y: int) -> str:
-    """The area of a block or a line; empty for another sign."""
+    """The area of a block or a line; empty for other characters."""
     code, middle = ord(glyph), (x + WIDTH // 2, y + HEIGHT // 2)
     if 0x2581 <= code <= 0x2588:
         high = round(HEIGHT * (code - 0x2580) / 8)
@@ -189,20 +218,13 @@ def _arm(side: str, x: int, y: int) -> str:
 
 
 def _corner(side: int, end: int, across: int, down: int) -> str:
-    """A round corner one unit thick, from the cell's side at `down` to its upper or lower end at
-    `across`."""
+    """A round corner one unit thick, from the cell's side to its upper or lower end."""
     right, below = side > across, end > down
-    outer = (
-        f"M{side}"
-        f" {down + (0 if below else 1)}H{across + (4 if right else -3)}Q{across + (0 if right else 1)}"
-        f" {down + (0 if below else 1)} {across + (0 if right else 1)}"
-        f" {down + (4 if below else -3)}V{end}"
-    )
-    inner = (
-        f"h{1 if right else -1}V{down + (4 if below else -3)}Q{across + (1 if right else 0)}"
-        f" {down + (1 if below else 0)} {across + (4 if right else -3)}"
-        f" {down + (1 if below else 0)}H{side}z"
-    )
+    outer_y, outer_x = down + (not below), across + (not right)
+    inner_y, inner_x = down + below, across + right
+    far_x, far_y = across + (4 if right else -3), down + (4 if below else -3)
+    outer = f"M{side} {outer_y}H{far_x}Q{outer_x} {outer_y} {outer_x} {far_y}V{end}"
+    inner = f"h{1 if right else -1}V{far_y}Q{inner_x} {inner_y} {far_x} {inner_y}H{side}z"
     return outer + inner
 
 
