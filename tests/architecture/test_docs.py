@@ -141,6 +141,16 @@ def test_modules_that_guides_name_exist() -> None:
         assert (ROOT / "rnnlm_tui" / source).exists() or (ROOT / source).exists(), source
 
 
+def test_names_that_inside_places_in_a_file_are_there() -> None:
+    text = " ".join(PAGES[find_guide("inside").path].split())
+    placed = re.findall(r"((?:`\w+`(?:, | and )?)+) in `([\w/]+\.py)`", text)
+    assert placed
+    for names, file in placed:
+        source = (FOLDER.parent / file).read_text(encoding="utf-8")
+        for name in re.findall(r"\w{3,}", names.replace(" and ", " ")):
+            assert re.search(rf"\b{name}\b", source), (name, file)
+
+
 def test_the_promise_has_the_same_parts_in_guide_and_help() -> None:
     promise = (
         PAGES[find_guide("reliability").path]
