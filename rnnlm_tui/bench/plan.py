@@ -13,7 +13,7 @@ from rnnlm_tui.bench.report import (
     Numbers,
     Role,
 )
-from rnnlm_tui.client.launch import WORKER_SETTINGS
+from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.client.sampler import SAMPLER_SETTINGS
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.presets import preset as find_preset

@@ -39,7 +39,7 @@ from rnnlm_tui.bench.report import (
     TurnRequest,
     naive_memory_bytes,
 )
-from rnnlm_tui.client.launch import WORKER_SETTINGS
+from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (

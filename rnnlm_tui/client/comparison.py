@@ -66,8 +66,8 @@ class SettingRow:
     values: tuple[str, ...]
     """Each run's value, formatted; not yet safe for a terminal."""
     found: tuple[object, ...]
-    """Each run's value as in its config; one changed during the run is
-    `{"value": 0.003, "changed": [{"step": 943, "value": 0.001}]}`."""
+    """Each run's value as in its config; one changed during the run is `{"value": 0.003, "changed":
+    [{"step": 943, "value": 0.001}]}`."""
 
 
 @dataclass(frozen=True, slots=True)

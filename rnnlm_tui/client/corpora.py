@@ -1,7 +1,4 @@
-"""List prepared corpora with the runs that use them, and remove them.
-
-Preview a config's text: its first lines split into tokens, before and after the corpus is prepared.
-"""
+"""Prepared corpora: list them with the runs that use them, remove them, and preview a text."""
 
 from __future__ import annotations
 
@@ -36,6 +33,12 @@ from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
 
 _SHOWN_RUNS = 8
+
+MOST_FILES = 5_000
+"""A folder with more files isn't searched for a preview: it would take more than a tenth of a
+second."""
+_WORD = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\w\s]|_)|\s+(?!\S)|\s")
+_SIGNS = str.maketrans({" ": "·", "\t": "→", "\n": "↵", "\r": "␍"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,14 +240,6 @@ def _size(folder: Path) -> int:
         return sum(path.stat().st_size for path in folder.iterdir())
     except OSError:
         return 0  # the folder was removed meanwhile
-
-
-MOST_FILES = 5_000
-"""A folder with more files isn't searched for a preview: it would take more than a tenth of a
-second."""
-
-_WORD = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\w\s]|_)|\s+(?!\S)|\s")
-_SIGNS = str.maketrans({" ": "·", "\t": "→", "\n": "↵", "\r": "␍"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """Estimate a config's parameters, steps, memory, disk and time.
 
-The time is based on the speed of earlier runs and probes on this machine.
-
-The vocabulary size of a pretrained tokenizer, read from its files without importing transformers.
+The time is based on the speed of earlier runs and probes on this machine. The vocabulary of a
+pretrained tokenizer is counted in its files, without importing transformers.
 """
 
 from __future__ import annotations
@@ -58,6 +57,20 @@ OTHER_CELL = 2.0
 """A reference with another cell type counts as this factor away."""
 METRICS_BYTES_PER_STEP = 150
 """Measured size of a step in the database, with roll-ups."""
+
+SIZE_PATH = "tokenizer.vocab_size"
+FOLDER_STARTS = ("/", "./", "../", "~")
+"""How the name of a tokenizer begins that is a path, not one of the hub."""
+_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_SPECIAL = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +257,11 @@ def expected_vocabulary(
     if manifest is not None:
         return manifest.vocab_size, True
     if tokenizer.kind == "byte":
+        # padding, and the end token if there is one
         return (
             256 + 1 + tokenizer.end_of_sentence,
             True,
-        )  # padding, and the end token if there is one
+        )
     return tokenizer.vocab_size, tokenizer.kind in ("bpe", "pretrained")
 
 
@@ -387,21 +401,6 @@ def _fitting_batch(
         resident_tokens=resident_tokens,
     )
     return smaller if smaller is not None and smaller < config.training.batch_size else None
-
-
-SIZE_PATH = "tokenizer.vocab_size"
-FOLDER_STARTS = ("/", "./", "../", "~")
-"""How the name of a tokenizer begins that is a path, not one of the hub."""
-_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_SPECIAL = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
 
 
 def tokenizer_size(tokenizer: TokenizerConfig) -> int | None:

@@ -1,5 +1,4 @@
-"""List, filter and sort runs. Only runs whose files changed are read again, even after a
-restart."""
+"""List, filter and sort runs; only runs whose files changed are read again."""
 
 from __future__ import annotations
 
@@ -49,8 +48,8 @@ class RunList:
     """Caches the summaries of runs; call `look` from one thread.
 
     Summaries of ended runs are also stored in the data home, with the stamp of their run's files.
-    If the stamp differs, or the stored
-    summaries are missing, damaged or from another version, the run itself is read.
+    If the stamp differs, or the stored summaries are missing, damaged or from another version, the
+    run itself is read.
     """
 
     def __init__(self) -> None:
@@ -223,9 +222,8 @@ def _stat(path: str) -> tuple[int, int, int]:
         found = os.stat(path)  # noqa: PTH116 (thousands per `look`: a Path doubles the cost)
     except OSError:
         return (0, 0, 0)
-    return (
-        (found.st_ino, found.st_size, found.st_mtime_ns) if found.st_size else (0, 0, 0)
-    )  # reading a database leaves an empty -wal beside it
+    # reading a database leaves an empty -wal beside it
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found.st_size else (0, 0, 0)
 
 
 def _settled(stamp: Stamp) -> bool:

@@ -1,7 +1,4 @@
-"""Follow a run: a frozen snapshot of everything that is shown, built only when something changed.
-
-Change stamps of files, and the age of timestamps.
-"""
+"""Follow a run: build a snapshot of everything that is shown, only if something changed."""
 
 from __future__ import annotations
 
@@ -44,6 +41,13 @@ from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTab
 from rnnlm_tui.system.locks import LockState, host_name, read_lock
 from rnnlm_tui.system.processes import last_lines
 
+EVENTS = 200
+SAMPLES = 48
+HARDWARE = 600
+"""Ten minutes of readings."""
+MACHINE_BUCKETS = 1024
+LOG_LINES = 200
+
 
 @dataclass(slots=True)
 class Age:
@@ -81,14 +85,6 @@ def settled(path: Path) -> object:
     time."""
     found = stamp(path)
     return found if time.time() - found[1] / 1e9 > 1.0 else object()
-
-
-EVENTS = 200
-SAMPLES = 48
-HARDWARE = 600
-"""Ten minutes of readings."""
-MACHINE_BUCKETS = 1024
-LOG_LINES = 200
 
 
 @dataclass(frozen=True, slots=True)

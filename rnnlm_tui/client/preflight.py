@@ -1,6 +1,7 @@
-"""Checks before a run is created: text, device, tokenizer and disk space.
+"""Checks before a run is created, and the probe that measures a config's first steps.
 
-Measure a config's first steps in a child process, and store the result for later estimates.
+Both find out whether a config can run on this machine. The probe is a child process, and its
+measurement is stored for later estimates.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, cast
 
+from rnnlm_tui.client.control import WORKER_SETTINGS, wanted_niceness
 from rnnlm_tui.client.estimate import (
     FOLDER_STARTS,
     check_tokenizer_size,
     expected_vocabulary,
     planned_steps,
 )
-from rnnlm_tui.client.launch import WORKER_SETTINGS, wanted_niceness
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.corpus.sources import missing_splits, open_source, source_path
 from rnnlm_tui.errors import (
@@ -54,6 +55,12 @@ from rnnlm_tui.system.processes import dependent_environment, python_command
 MAX_READ_BYTES = 8_000_000
 """How much of a user's text is read, which takes a tenth of a second. The worker reads the rest."""
 
+LEAVE_SECONDS = 5.0
+"""How long a probe may take to exit before it is killed; the next preparation removes its
+unfinished files."""
+KILLED = -9
+"""Exit code of a process killed by the system, which also happens when memory runs out."""
+
 
 def with_available_corpus(config: RunConfig) -> RunConfig:
     """Replace the corpus `presidents` by `python-docs`, part of every Python, if the extra `demo`
@@ -70,8 +77,7 @@ def check_before_start(config: RunConfig) -> None:
     Raises:
         DeviceError: this machine lacks the device, or it doesn't support the precision.
         CorpusError: the source is missing, empty, not text, or shorter than one batch; or files of
-            the
-            Penn Treebank are missing for its preset.
+            the Penn Treebank are missing for its preset.
         TokenizerError: the tokenizer's folder is missing, or its size differs from the config's.
         ConfigError: a warm-up set by the user is as long as the whole run, if its steps are known.
         InputError: RNNLM_TUI_NICENESS is invalid.
@@ -159,9 +165,10 @@ def check_disk(config: RunConfig) -> None:
     vocab_size, exact = expected_vocabulary(
         config.tokenizer, find_corpus(config.corpus, config.tokenizer)
     )
+    # the text may have fewer types: the worker checks again
     checkpoint = checkpoint_bytes(
         config.model, vocab_size if exact else 1, config.optimizer.algorithm
-    )  # the text may have fewer types: the worker checks again
+    )
     require_space(
         runs_dir(), SPACE_FACTOR * checkpoint + BALLAST_BYTES + ROOM_FOR_ROWS, "a run of this size"
     )
@@ -196,9 +203,8 @@ def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
             continue
         for sentence in document.sentences:
             sentences += 1
-            most_tokens += (
-                len(os.fsencode(sentence)) + 1
-            )  # a token is at least one byte, and each sentence has an end token
+            # a token is at least one byte, and each sentence has an end token
+            most_tokens += len(os.fsencode(sentence)) + 1
             if read > MAX_READ_BYTES:
                 return
     if not sentences:
@@ -233,13 +239,6 @@ def check_treebank(corpus: CorpusConfig) -> None:
             " standard split",
             hint="put all three files into that folder",
         )
-
-
-LEAVE_SECONDS = 5.0
-"""How long a probe may take to exit before it is killed; the next preparation removes its
-unfinished files."""
-KILLED = -9
-"""Exit code of a process killed by the system, which also happens when memory runs out."""
 
 
 def run_probe(

@@ -32,8 +32,7 @@ MARGIN_SHARE = 0.25
 
 class SteadyEta:
     """Smooths the shown remaining time: it counts down while new estimates agree within their
-    margin,
-    and follows them slowly otherwise.
+    margin, and follows them slowly otherwise.
     """
 
     def __init__(self) -> None:

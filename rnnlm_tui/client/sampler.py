@@ -132,9 +132,8 @@ class SamplerClient:
                     else as_error(answer)
                 )
         finally:
-            if (
-                self._waiting.get(request.id) is answers
-            ):  # an unfinished iteration may be closed after another began with the same id
+            # an unfinished iteration may be closed after another began with the same id
+            if self._waiting.get(request.id) is answers:
                 del self._waiting[request.id]
             if not finished:
                 await self.cancel(request.id)
@@ -202,9 +201,8 @@ class SamplerClient:
                         decode_line(line, SamplePiece, SampleDone, SampleFailed, SamplerReady),
                     )
                 except InputError:
-                    self._last_words.append(
-                        line.decode("utf-8", "replace").rstrip()
-                    )  # not a message: output of a library
+                    # not a message: output of a library
+                    self._last_words.append(line.decode("utf-8", "replace").rstrip())
                     continue
                 if answer.id in self._waiting:
                     self._waiting[answer.id].put_nowait(answer)

@@ -1,7 +1,4 @@
-"""Start a run: check its config, launch its worker, and report the worker's errors.
-
-Resume a run; report from which step, and which damaged files were moved aside.
-"""
+"""Start a run or resume it, and report its worker's errors and damaged files."""
 
 from __future__ import annotations
 
@@ -9,9 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rnnlm_tui.client.control import resume, summary_after_repair
+from rnnlm_tui.client.control import launch, resume, summary_after_repair
 from rnnlm_tui.client.estimate import planned_steps, warning_before_start
-from rnnlm_tui.client.launch import launch
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.preflight import check_before_start, check_disk
 from rnnlm_tui.errors import InputError, StorageError, WorkerError, error_kind
@@ -26,6 +22,10 @@ from rnnlm_tui.store.verify import damaged_folders
 from rnnlm_tui.system.locks import read_lock
 
 _LOOK_SECONDS = 0.1
+
+BEGIN_SECONDS = 30.0
+"""Longest wait for the first step, usually five seconds: errors that only the worker can find are
+shown where the user asked for the resume."""
 
 
 def start_run(
@@ -123,11 +123,6 @@ def discard_refused(run: RunDirectory) -> InputError | None:
     return InputError(
         meta.get("message", "the worker rejected the config"), hint=meta.get("hint", "")
     )
-
-
-BEGIN_SECONDS = 30.0
-"""Longest wait for the first step, usually five seconds: errors that only the worker can find are
-shown where the user asked for the resume."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,7 @@
 """Summarize a run for lists, the dashboard's header and JSON output.
 
-RunFacts: what was read of a run at one moment, and values derived from it.
-
-Evaluations: a run's evaluations and the results computed from them.
-
-Compare a run with the book's published run, if it follows the same protocol.
-
-CPU cores used by other processes: one busy process slows a run by far more than its share.
+`RunFacts` holds what was read of a run at one moment, `Evaluations` its evaluations;
+`summarize_facts` computes the summary from them.
 """
 
 from __future__ import annotations
@@ -73,6 +68,19 @@ if TYPE_CHECKING:
 RECENT_STEPS = 400
 """Rates and the ETA are computed from at most this many newest steps."""
 
+_NONE = EvaluationFigures()
+COSTED = 10
+"""Number of newest evaluations in the mean duration."""
+READINGS = 10
+"""Number of machine readings in the mean: ten seconds."""
+LEAST = 5
+"""Fewest readings needed: one may be from the moment when the run's own start kept the machine
+busy."""
+NOTICED = 0.3
+"""Cores that must be missing for the run's threads before it is reported."""
+STEADY_SECONDS = 10.0
+"""A run's speed is measured over this much of its last training time."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
@@ -136,11 +144,6 @@ def number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-_NONE = EvaluationFigures()
-COSTED = 10
-"""Number of newest evaluations in the mean duration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,15 +240,6 @@ def _changed(meta: Mapping[str, str]) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-READINGS = 10
-"""Number of machine readings in the mean: ten seconds."""
-LEAST = 5
-"""Fewest readings needed: one may be from the moment when the run's own start kept the machine
-busy."""
-NOTICED = 0.3
-"""Cores that must be missing for the run's threads before it is reported."""
-
-
 def others_cores(rows: Sequence[HardwareRow], *, cores: int, threads: int) -> float | None:
     """Cores used by other processes in the last readings; None if the run's threads have enough
     cores.
@@ -263,10 +257,6 @@ def others_cores(rows: Sequence[HardwareRow], *, cores: int, threads: int) -> fl
     )
     missed = held - max(0, cores - threads)
     return round(held, 1) if missed > NOTICED else None
-
-
-STEADY_SECONDS = 10.0
-"""A run's speed is measured over this much of its last training time."""
 
 
 def summarize_facts(facts: RunFacts, eta: Eta | None = None) -> RunSummary:
@@ -558,10 +548,8 @@ def _message(facts: RunFacts) -> str | None:
         if facts.last_words:
             return f"its worker failed and could not store why: {facts.last_words}"
         short = facts.meta.get(MEMORY_KEY)
-        return (
-            "its worker was"
-            f" killed{f', maybe because memory ran out: {short}' if short else ', or the machine went down'}"
-        )
+        why = f"maybe because memory ran out: {short}" if short else "or the machine went down"
+        return f"its worker was killed, {why}"
     if facts.status == "stalled":
         return _stalled_message(facts)
     if facts.status == "preparing" and facts.meta.get(MEMORY_KEY) and not facts.degraded:

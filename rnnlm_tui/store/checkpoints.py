@@ -1,7 +1,6 @@
-"""List a run's finished checkpoints from their manifests, without reading their files or the
-database.
+"""List, save and remove checkpoints, and clean up after a crash.
 
-Write and remove checkpoints atomically, and clean up after a crash.
+Listing reads only the manifests. Saving and removing are atomic.
 """
 
 from __future__ import annotations
@@ -29,6 +28,10 @@ from rnnlm_tui.system.files import (
     storage_errors,
     write_text_atomically,
 )
+
+KEPT_SNAPSHOTS = 2
+"""The newest, and the one before it, which a sampler may still be reading."""
+_ASIDE_PREFIX = ".old-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,6 @@ def list_checkpoints(run: RunDirectory) -> list[CheckpointEntry]:
             CheckpointEntry(step, path, manifest.facts, size, manifest.created, manifest.parent)
         )
     return found
-
-
-KEPT_SNAPSHOTS = 2
-"""The newest, and the one before it, which a sampler may still be reading."""
-_ASIDE_PREFIX = ".old-"
 
 
 def write_checkpoint(

@@ -1,7 +1,4 @@
-"""List prepared corpora from their manifests.
-
-Stored measurements of probes, used by later estimates.
-"""
+"""Prepared corpora, from their manifests, and stored measurements of probes."""
 
 from __future__ import annotations
 
@@ -17,6 +14,10 @@ from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.store.paths import calibration_file, corpora_dir
 from rnnlm_tui.system.files import make_private_directory, write_text_atomically
 from rnnlm_tui.system.locks import folder_lock
+
+KEPT_CALIBRATIONS = 64
+"""The oldest are dropped first."""
+_MOST_BYTES = 4 * 1024 * 1024
 
 
 def list_corpora() -> list[CorpusManifest]:
@@ -44,11 +45,6 @@ def _read_corpora(folder: Path) -> CorpusManifest | None:
     except (OSError, ValidationError):
         return None
     return manifest if manifest.format == CORPUS_FORMAT else None
-
-
-KEPT_CALIBRATIONS = 64
-"""The oldest are dropped first."""
-_MOST_BYTES = 4 * 1024 * 1024
 
 
 def load_calibrations() -> list[Calibration]:

@@ -1,8 +1,7 @@
-"""RunDatabase: the one writer of a run's database, held by its worker.
+"""RunDatabase: write a run's database. Only the run's worker does that.
 
-JSON-line logs of an attempt's rows, for runs whose database is outside their folder.
-
-Appended with each commit and synced within a second.
+If the database is outside the run's folder, each attempt's rows are also appended to a log of JSON
+lines in that folder (`MetricsLog`), synced within a second.
 """
 
 from __future__ import annotations
@@ -59,6 +58,9 @@ AFTER = "after"
 
 Entry = tuple[str, Sequence[Sequence[object]]]
 """A table's name and rows, with values in column order."""
+
+UNLOGGED_META = ("heartbeat", ACTIVITY_KEY)
+"""Momentary facts, which the metrics logs leave out."""
 
 
 class MetricsLog:
@@ -169,10 +171,6 @@ def logged_rows(run: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
                 yield from ((table, row) for row in rows)
 
 
-UNLOGGED_META = ("heartbeat", ACTIVITY_KEY)
-"""Momentary facts, which the metrics logs leave out."""
-
-
 class RunDatabase:
     """Writes run.db. One process only; its threads may share it. Creates missing files and tables.
 
@@ -180,8 +178,7 @@ class RunDatabase:
 
     Args:
         logs: the run's folder if the database is outside it: from `begin_attempt` on, each
-            attempt's
-            rows are also appended there as JSON lines.
+            attempt's rows are also appended there as JSON lines.
 
     Raises (every method):
         DatabaseError: the file is damaged or from a newer version.
@@ -281,10 +278,8 @@ class RunDatabase:
         from 1.
 
         Rows that earlier attempts wrote for later steps are marked as superseded, and checkpoints
-        of
-        later steps leave the index. Also sets the meta keys pid, host, boot_id, device, heartbeat
-        and
-        activity.
+        of later steps leave the index. Also sets the meta keys pid, host, boot_id, device,
+        heartbeat and activity.
         """
         now = clock.time()
         with self._transaction() as connection:

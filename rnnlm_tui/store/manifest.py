@@ -49,7 +49,7 @@ unopened."""
 _READ_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
 
 
-class CheckpointFile(BaseModel):
+class ManifestFile(BaseModel):
     """One file of a checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +76,7 @@ class Manifest(BaseModel):
     """Of rnnlm_tui and python; the whole environment is in the attempt's row."""
     facts: dict[str, JsonValue] = {}
     """From the worker: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
-    files: dict[str, CheckpointFile]
+    files: dict[str, ManifestFile]
     checksum: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the manifest without this field; None in manifests of the first versions."""
 
@@ -108,7 +108,7 @@ def describe_files(
         CheckpointError: one is a pickle, a folder or a link, or has an invalid name.
     """
     files = {
-        path.name: CheckpointFile(size=_size_of_regular(path), sha256=_sha256(path))
+        path.name: ManifestFile(size=_size_of_regular(path), sha256=_sha256(path))
         for path in sorted(folder.iterdir())
     }
     versions = {"rnnlm_tui": __version__, "python": platform.python_version()}
@@ -178,8 +178,7 @@ def verify_checkpoint(path: Path) -> Manifest:
 
     Raises:
         CheckpointError: not a checkpoint, or a file is missing, changed, of the wrong kind or not
-            in the
-            manifest; the message names it.
+            in the manifest; the message names it.
     """
     with _advised(path):
         manifest = _check_sizes(path)

@@ -1,8 +1,7 @@
-"""Paths of the data home and its folders. Nothing is created.
+"""Paths: the data home, a run's folder, and its database, which may be outside that folder.
 
-RunDirectory: the paths in a run's folder, the rules for its name, and its frozen config.
-
-Location of a run's database: its folder, or a local disk if that folder is on a network filesystem.
+If a run's folder is on a network filesystem, its database is on a local disk, and other hosts read
+copies of it.
 """
 
 from __future__ import annotations
@@ -32,6 +31,21 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "RNNLM_TUI_HOME"
 """Environment variable: the data home; empty counts as not set."""
+
+DATABASES_VARIABLE = "RNNLM_TUI_DATABASES"
+"""Environment variable: a folder on a local disk for the databases of new runs; empty counts as not
+set."""
+DATABASE_NAME = "run.db"
+COPY_NAME = "copy.db"
+"""Name of a copy. Not run.db: after a change of the host's name, a run's own database must not pass
+for a copy."""
+POINTER_NAME = "database.json"
+"""In the run's folder: location and host of a database outside it."""
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A valid name can't leave the runs folder, look like an option or be hidden."""
+MAX_SOCKET_PATH_BYTES = 107
+"""The kernel's field for a Unix socket's path has 108 bytes with its NUL (macOS: 104, which the
+short path fits too)."""
 
 
 def home() -> Path:
@@ -80,17 +94,6 @@ def summaries_file() -> Path:
 def calibration_file() -> Path:
     """Measurements of probes."""
     return home() / "calibration.json"
-
-
-DATABASES_VARIABLE = "RNNLM_TUI_DATABASES"
-"""Environment variable: a folder on a local disk for the databases of new runs; empty counts as not
-set."""
-DATABASE_NAME = "run.db"
-COPY_NAME = "copy.db"
-"""Name of a copy. Not run.db: after a change of the host's name, a run's own database must not pass
-for a copy."""
-POINTER_NAME = "database.json"
-"""In the run's folder: location and host of a database outside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +229,6 @@ def _settle(run: Path, id: str, why: str) -> DatabaseLocation:
     return place
 
 
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""A valid name can't leave the runs folder, look like an option or be hidden."""
-MAX_SOCKET_PATH_BYTES = 107
-"""The kernel's field for a Unix socket's path has 108 bytes with its NUL (macOS: 104, which the
-short path fits too)."""
-
-
 def check_run_name(name: str) -> str:
     """Return the name if it is valid, whether or not it is taken.
 
@@ -296,8 +292,7 @@ class RunDirectory:
         """The worker's control socket: in the run's folder, or in a short folder under /tmp.
 
         The latter if the path is too long or on a network filesystem. The worker records the path
-        it
-        used as `socket` in the database.
+        it used as `socket` in the database.
         """
         inside = self.path / "control.sock"
         if (
@@ -372,10 +367,7 @@ class RunDirectory:
             data = self.config_path.read_bytes()
         try:
             return parse_stored_config(tomllib.loads(data.decode("utf-8")))
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:
+        except (ValueError, RecursionError) as error:
             # TOMLDecodeError is a ValueError; a number with thousands of digits raises one too
             raise StorageError(
                 f"{self.config_path} is damaged: {error}",

@@ -1,7 +1,4 @@
-"""RunReader: read a run's database, live or ended, without writing to it.
-
-Convert database rows to dataclasses.
-"""
+"""RunReader: read a run's database, live or ended, without writing to it."""
 
 from __future__ import annotations
 
@@ -151,8 +148,7 @@ class RunReader:
 
     A missing database reads as empty, a replaced one is opened again, and superseded rows are left
     out. If the database is on another host, a copy made from the logs in the run's folder is read,
-    a
-    few seconds late. Threads may share a reader.
+    a few seconds late. Threads may share a reader.
 
     Raises (every method):
         DatabaseError: the file is damaged or from a newer version.
@@ -403,9 +399,8 @@ class RunReader:
             except (FileNotFoundError, NotADirectoryError):
                 self.close()
             else:
-                if stat.S_ISLNK(
-                    found.st_mode
-                ):  # SQLite would create its files beside the link's target
+                # SQLite would create its files beside the link's target
+                if stat.S_ISLNK(found.st_mode):
                     raise StorageError(
                         f"{path} is a symbolic link, which is not allowed in a run's folder",
                         hint="put the file itself there",

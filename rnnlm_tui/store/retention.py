@@ -1,8 +1,6 @@
-"""Which checkpoints to keep: the newest, the best, every n-th step, the pinned, and at least two
-valid ones.
+"""Which checkpoints to keep: the newest, the best, every n-th step, the pinned, and two valid ones.
 
-Pinned checkpoints, which are never removed: an empty file beside the checkpoint, no database
-needed.
+A pin is an empty file beside the checkpoint, so pinning needs neither a worker nor the database.
 """
 
 from __future__ import annotations
@@ -22,6 +20,8 @@ VALID_AT_LEAST = 2
 """At least this many verified checkpoints are kept: if the newest is lost, another can be resumed
 from."""
 
+_PIN = re.compile(r"pinned-(\d{9,12})")
+
 
 def best_step(losses: Iterable[tuple[int, float | None]]) -> int | None:
     """The step with the lowest finite loss, the earliest of equals; None if there is none."""
@@ -39,8 +39,7 @@ def removable_steps(
     """Steps of the checkpoints to remove, oldest first.
 
     Kept are the newest `keep_last`, the best by validation loss, multiples of `keep_every` (0:
-    none)
-    and the pinned.
+    none) and the pinned.
     """
     steps = sorted(row.step for row in rows)
     kept = {
@@ -74,9 +73,6 @@ def spare_valid(
             spared.add(step)
             whole += 1
     return [step for step in doomed if step not in spared]
-
-
-_PIN = re.compile(r"pinned-(\d{9,12})")
 
 
 def pinned_steps(run: RunDirectory) -> frozenset[int]:

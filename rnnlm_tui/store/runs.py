@@ -1,9 +1,4 @@
-"""Create, list, find and rename runs.
-
-Former names of a run, kept while runs that started from its weights refer to it by them.
-
-Words for generated run names: an adjective and an animal.
-"""
+"""Create, list, find and rename runs, and keep former names that other runs refer to."""
 
 from __future__ import annotations
 
@@ -53,60 +48,22 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
 
 
-def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable[Path]) -> None:
-    """Before a rename from `former` to `name`: record `former` if another run started from this
-    one.
-
-    Args:
-        run: its current folder, which may be in the trash.
-        others: folders of all runs, including the trash.
-
-    Raises:
-        StorageError: the labels can't be written.
-    """
-    before = read_labels(run).former_names
-    kept = [former for former in before if former != name]
-    if former not in (*kept, name) and any(
-        _started_from(RunDirectory(path), former) for path in others if path != run.path
-    ):
-        kept.append(former)
-    if tuple(kept) != before:
-        change_labels(run, lambda labels: _named(labels, kept))
-
-
-def find_by_former_name(name: str, folders: Iterable[Path]) -> RunDirectory | None:
-    """The run among these folders with this former name."""
-    return next(
-        (run for run in map(RunDirectory, folders) if name in read_labels(run).former_names), None
-    )
-
-
-def _named(labels: RunLabels, names: Iterable[str]) -> RunLabels:
-    return replace(labels, former_names=tuple(names))
-
-
-def _started_from(run: RunDirectory, name: str) -> bool:
-    """Whether the run's weights came from the run of that name; True if it can't be read."""
-    from rnnlm_tui.store.reader import RunReader  # lazily: most names need no database
-
-    try:
-        with RunReader(run) as reader:
-            return reader.meta().get("parent", "").partition("@")[0] == name
-    except RnnlmError:
-        return True
-
-
 ADJECTIVES = (
-    "amber", "bold", "brisk", "bright", "calm", "candid", "clever", "cosy", "dapper", "deft", "dusty", "eager", "early", "fair", "gentle", "golden",
-    "hardy", "honest", "humble", "jolly", "keen", "kind", "lively", "lucid", "mellow", "merry", "mild", "misty", "modest", "nimble", "noble", "patient",
-    "plain", "plucky", "polite", "proud", "quick", "quiet", "rapid", "rustic", "salty", "sandy", "sharp", "shy", "silent", "silver", "sleek", "smart",
-    "snowy", "solid", "stern", "still", "sunny", "swift", "tidy", "tiny", "vivid", "warm", "wild", "wise",
+    "amber", "bold", "brisk", "bright", "calm", "candid", "clever", "cosy", "dapper", "deft",
+    "dusty", "eager", "early", "fair", "gentle", "golden", "hardy", "honest", "humble", "jolly",
+    "keen", "kind", "lively", "lucid", "mellow", "merry", "mild", "misty", "modest", "nimble",
+    "noble", "patient", "plain", "plucky", "polite", "proud", "quick", "quiet", "rapid", "rustic",
+    "salty", "sandy", "sharp", "shy", "silent", "silver", "sleek", "smart", "snowy", "solid",
+    "stern", "still", "sunny", "swift", "tidy", "tiny", "vivid", "warm", "wild", "wise",
 )  # fmt: skip
 ANIMALS = (
-    "adder", "alpaca", "badger", "beaver", "bison", "bittern", "camel", "crane", "curlew", "dingo", "dunlin", "egret", "falcon", "ferret", "finch", "gecko",
-    "gibbon", "grouse", "hare", "heron", "ibex", "jackal", "kestrel", "kite", "lark", "lemur", "linnet", "lizard", "lynx", "marten", "mole", "moose",
-    "newt", "ocelot", "okapi", "osprey", "otter", "owl", "panda", "petrel", "pipit", "plover", "puffin", "quail", "rabbit", "raven", "robin", "seal",
-    "shrew", "siskin", "stoat", "stork", "swan", "tapir", "tern", "toad", "vole", "walrus", "weasel", "wombat", "wren", "yak", "zebra",
+    "adder", "alpaca", "badger", "beaver", "bison", "bittern", "camel", "crane", "curlew", "dingo",
+    "dunlin", "egret", "falcon", "ferret", "finch", "gecko", "gibbon", "grouse", "hare", "heron",
+    "ibex", "jackal", "kestrel", "kite", "lark", "lemur", "linnet", "lizard", "lynx", "marten",
+    "mole", "moose", "newt", "ocelot", "okapi", "osprey", "otter", "owl", "panda", "petrel",
+    "pipit", "plover", "puffin", "quail", "rabbit", "raven", "robin", "seal", "shrew", "siskin",
+    "stoat", "stork", "swan", "tapir", "tern", "toad", "vole", "walrus", "weasel", "wombat", "wren",
+    "yak", "zebra",
 )  # fmt: skip
 
 
@@ -429,3 +386,46 @@ def sweep_abandoned(folder: Path) -> None:
                 and entry.stat(follow_symlinks=False).st_mtime < oldest
             ):
                 shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable[Path]) -> None:
+    """Before a rename from `former` to `name`: record `former` if another run started from this
+    one.
+
+    Args:
+        run: its current folder, which may be in the trash.
+        others: folders of all runs, including the trash.
+
+    Raises:
+        StorageError: the labels can't be written.
+    """
+    before = read_labels(run).former_names
+    kept = [former for former in before if former != name]
+    if former not in (*kept, name) and any(
+        _started_from(RunDirectory(path), former) for path in others if path != run.path
+    ):
+        kept.append(former)
+    if tuple(kept) != before:
+        change_labels(run, lambda labels: _named(labels, kept))
+
+
+def find_by_former_name(name: str, folders: Iterable[Path]) -> RunDirectory | None:
+    """The run among these folders with this former name."""
+    return next(
+        (run for run in map(RunDirectory, folders) if name in read_labels(run).former_names), None
+    )
+
+
+def _named(labels: RunLabels, names: Iterable[str]) -> RunLabels:
+    return replace(labels, former_names=tuple(names))
+
+
+def _started_from(run: RunDirectory, name: str) -> bool:
+    """Whether the run's weights came from the run of that name; True if it can't be read."""
+    from rnnlm_tui.store.reader import RunReader  # lazily: most names need no database
+
+    try:
+        with RunReader(run) as reader:
+            return reader.meta().get("parent", "").partition("@")[0] == name
+    except RnnlmError:
+        return True

@@ -1,7 +1,4 @@
-"""run.db's tables and schema version, and the conversion of sqlite3's errors.
-
-SQL statements that compute roll-ups of steps and of machine readings.
-"""
+"""run.db's tables, roll-ups and schema version, and helpers for sqlite3 and its errors."""
 
 from __future__ import annotations
 
@@ -45,59 +42,111 @@ _rollup_columns = "".join(
     for name in METRIC_COLUMNS
 )
 
-# The key of steps starts with the step: the newest, a range and a bucket are then one scan,
-# whatever the attempt.
-# NaN and infinite numbers are NULL (SQLite has no NaN), and `nonfinite` says what they were; it is
-# NULL if all are finite.
-# `superseded` marks rows of steps after the one that a later attempt resumed from: kept, but not
-# part of the run's curve.
+# The key of `steps` starts with the step: the newest, a range and a bucket are then one scan.
+# NaN and infinite numbers are NULL (SQLite has no NaN), and `nonfinite` says what they were.
+# `superseded` marks rows of steps after the one that a later attempt resumed from: they are kept,
+# but not part of the run's curves.
 _FIRST = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE attempts (
-    attempt INTEGER PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL, boot_id TEXT NOT NULL, device TEXT NOT NULL,
-    start_step INTEGER NOT NULL, environment TEXT NOT NULL, started REAL NOT NULL);
+    attempt INTEGER PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL, boot_id TEXT NOT NULL,
+    device TEXT NOT NULL, start_step INTEGER NOT NULL, environment TEXT NOT NULL,
+    started REAL NOT NULL);
 CREATE TABLE steps (
-    attempt INTEGER NOT NULL, step INTEGER NOT NULL, tokens_seen INTEGER NOT NULL, epoch REAL NOT NULL,
-    loss REAL, grad_norm REAL, learning_rate REAL, tokens_per_second REAL,
-    active_seconds REAL NOT NULL, time REAL NOT NULL, nonfinite TEXT, superseded INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (step, attempt)) WITHOUT ROWID;
+    attempt INTEGER NOT NULL, step INTEGER NOT NULL, tokens_seen INTEGER NOT NULL,
+    epoch REAL NOT NULL, loss REAL, grad_norm REAL, learning_rate REAL, tokens_per_second REAL,
+    active_seconds REAL NOT NULL, time REAL NOT NULL, nonfinite TEXT,
+    superseded INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (step, attempt)) WITHOUT ROWID;
 CREATE TABLE rollups (
-    bucket INTEGER PRIMARY KEY, last_step INTEGER NOT NULL, tokens_seen INTEGER NOT NULL, epoch REAL NOT NULL,
-    active_seconds REAL NOT NULL, time REAL NOT NULL, nonfinite_rows INTEGER NOT NULL{_rollup_columns});
+    bucket INTEGER PRIMARY KEY, last_step INTEGER NOT NULL, tokens_seen INTEGER NOT NULL,
+    epoch REAL NOT NULL, active_seconds REAL NOT NULL, time REAL NOT NULL,
+    nonfinite_rows INTEGER NOT NULL{_rollup_columns});
 CREATE TABLE evaluations (
-    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, step INTEGER NOT NULL, split TEXT NOT NULL, name TEXT NOT NULL, loss REAL, tokens INTEGER NOT NULL,
-    bits_per_byte REAL, seconds REAL NOT NULL, time REAL NOT NULL, nonfinite TEXT, superseded INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (attempt, step, split, name));
+    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, step INTEGER NOT NULL, split TEXT NOT NULL,
+    name TEXT NOT NULL, loss REAL, tokens INTEGER NOT NULL, bits_per_byte REAL,
+    seconds REAL NOT NULL, time REAL NOT NULL, nonfinite TEXT,
+    superseded INTEGER NOT NULL DEFAULT 0, UNIQUE (attempt, step, split, name));
 CREATE TABLE samples (
-    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, step INTEGER NOT NULL, prompt TEXT NOT NULL, text TEXT NOT NULL, tokens INTEGER NOT NULL,
-    seed INTEGER, time REAL NOT NULL, superseded INTEGER NOT NULL DEFAULT 0);
+    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, step INTEGER NOT NULL, prompt TEXT NOT NULL,
+    text TEXT NOT NULL, tokens INTEGER NOT NULL, seed INTEGER, time REAL NOT NULL,
+    superseded INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE events (
-    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, time REAL NOT NULL, state INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL,
+    text TEXT NOT NULL, time REAL NOT NULL, state INTEGER NOT NULL);
 CREATE INDEX state_events ON events (state, id);
 CREATE TABLE hardware (
-    id INTEGER PRIMARY KEY, time REAL NOT NULL, cpu_percent REAL, process_cpu_percent REAL, memory_used INTEGER, memory_total INTEGER,
-    process_memory INTEGER, disk_free INTEGER, gpu_name TEXT, gpu_percent REAL, gpu_memory_used INTEGER, gpu_memory_own INTEGER,
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, cpu_percent REAL, process_cpu_percent REAL,
+    memory_used INTEGER, memory_total INTEGER, process_memory INTEGER, disk_free INTEGER,
+    gpu_name TEXT, gpu_percent REAL, gpu_memory_used INTEGER, gpu_memory_own INTEGER,
     gpu_memory_total INTEGER, gpu_watts REAL, gpu_celsius REAL);
 CREATE TABLE checkpoints (
-    step INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, epoch REAL NOT NULL, tokens_seen INTEGER NOT NULL, train_loss REAL, validation_loss REAL,
-    bytes INTEGER NOT NULL, path TEXT NOT NULL, best INTEGER NOT NULL, last INTEGER NOT NULL, time REAL NOT NULL, nonfinite TEXT);
-CREATE TABLE commands (id TEXT PRIMARY KEY, verb TEXT NOT NULL, arguments TEXT NOT NULL, result TEXT NOT NULL, time REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE progress (only INTEGER PRIMARY KEY CHECK (only = 1), phase TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL);
+    step INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, epoch REAL NOT NULL,
+    tokens_seen INTEGER NOT NULL, train_loss REAL, validation_loss REAL, bytes INTEGER NOT NULL,
+    path TEXT NOT NULL, best INTEGER NOT NULL, last INTEGER NOT NULL, time REAL NOT NULL,
+    nonfinite TEXT);
+CREATE TABLE commands (
+    id TEXT PRIMARY KEY, verb TEXT NOT NULL, arguments TEXT NOT NULL, result TEXT NOT NULL,
+    time REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE progress (
+    only INTEGER PRIMARY KEY CHECK (only = 1), phase TEXT NOT NULL, done INTEGER NOT NULL,
+    total INTEGER NOT NULL);
 """
 
-# `other_gpus` is a JSON object with the readings of each other GPU by its index, or NULL. In
-# hardware_rollups, n, l, h and s are
-# count, minimum, maximum and sum of each of MACHINE_COLUMNS: with full names the schema would not
-# fit on the first page, where a salvage needs it.
+# `other_gpus` is a JSON object with the readings of each other GPU by its index, or NULL.
+# In hardware_rollups, n, l, h and s are count, minimum, maximum and sum of each of MACHINE_COLUMNS:
+# with full names the schema would not fit on the first page, where a salvage needs it.
+_machine_columns = "".join(f",n{i},l{i},h{i},s{i}" for i in range(len(MACHINE_COLUMNS)))
 _SECOND = f"""
 ALTER TABLE hardware ADD COLUMN other_gpus TEXT;
-CREATE TABLE hardware_rollups (bucket INTEGER PRIMARY KEY, last_id INTEGER, time REAL{"".join(f",n{i},l{i},h{i},s{i}" for i in range(len(MACHINE_COLUMNS)))});
+CREATE TABLE hardware_rollups (
+    bucket INTEGER PRIMARY KEY, last_id INTEGER, time REAL{_machine_columns});
 """
 
 _THIRD = "ALTER TABLE evaluations ADD COLUMN unknown INTEGER;"
 
 _VERSIONS = (_FIRST, _SECOND, _THIRD)
 """What each version added to the one before."""
+
+_PARTS = [f"{name}_{part}" for name in METRIC_COLUMNS for part in ("n", "min", "max", "sum")]
+_AGGREGATES = [
+    f"{how}({name}) AS {name}_{part}"
+    for name in METRIC_COLUMNS
+    for how, part in (("count", "n"), ("min", "min"), ("max", "max"), ("sum", "sum"))
+]
+_MACHINE_PARTS = [f"{part}{index}" for index in range(len(MACHINE_COLUMNS)) for part in "nlhs"]
+_MACHINE_AGGREGATES = [
+    f"{how}({name}) AS {part}{index}"
+    for index, name in enumerate(MACHINE_COLUMNS)
+    for how, part in (("count", "n"), ("min", "l"), ("max", "h"), ("sum", "s"))
+]
+
+# A bucket is always computed from all its rows, so it is right after a repeated batch or a resume;
+# 1,024 rows take 0.5 ms.
+ROLL_UP_STEPS = f"""
+INSERT OR REPLACE INTO rollups
+SELECT
+    :bucket, whole.last_step, newest.tokens_seen, newest.epoch, newest.active_seconds, newest.time,
+    whole.nonfinite_rows, {", ".join(f"whole.{part}" for part in _PARTS)}
+FROM (
+    SELECT max(step) AS last_step, count(nonfinite) AS nonfinite_rows, {", ".join(_AGGREGATES)}
+    FROM steps WHERE superseded = 0
+        AND step > :bucket * {ROLLUP_STEPS} AND step <= (:bucket + 1) * {ROLLUP_STEPS}
+) AS whole JOIN steps AS newest ON newest.step = whole.last_step AND newest.superseded = 0
+"""
+"""Computes one `bucket`; does nothing if it has no steps."""
+
+ROLL_UP_READINGS = f"""
+INSERT OR REPLACE INTO hardware_rollups
+SELECT :bucket, whole.last_id, newest.time, {", ".join(f"whole.{part}" for part in _MACHINE_PARTS)}
+FROM (
+    SELECT max(id) AS last_id, {", ".join(_MACHINE_AGGREGATES)}
+    FROM hardware WHERE id > :bucket * {ROLLUP_READINGS} AND id <= (:bucket + 1) * {ROLLUP_READINGS}
+) AS whole JOIN hardware AS newest ON newest.id = whole.last_id
+"""
+"""Computes one `bucket`; does nothing if it has no readings."""
+
+BUCKETS_OF_STEPS = f"SELECT DISTINCT (step - 1) / {ROLLUP_STEPS} FROM steps WHERE superseded = 0"
+BUCKETS_OF_READINGS = f"SELECT DISTINCT (id - 1) / {ROLLUP_READINGS} FROM hardware"
 
 
 def tables_since(version: int, until: int = SCHEMA_VERSION) -> str:
@@ -163,9 +212,8 @@ def database_errors(path: Path) -> Iterator[None]:
 
 def damage_hint(path: Path) -> str:
     """A hint for a damaged database."""
-    name = (
-        "RUN" if re.fullmatch("[0-9a-f]{16}", path.parent.name) else path.parent.name
-    )  # the folder of a database outside its run
+    # the folder of a database outside its run
+    name = "RUN" if re.fullmatch("[0-9a-f]{16}", path.parent.name) else path.parent.name
     return (
         f"`rnnlm-tui verify {name}` or `rnnlm-tui resume {name}` rebuilds it; checkpoints are"
         f" unaffected, `rnnlm-tui sample {name}@last` works"
@@ -240,42 +288,3 @@ def with_nonfinite(
 def storable(text: str) -> str:
     """The text with lone surrogates escaped, because SQLite stores only UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-_PARTS = [f"{name}_{part}" for name in METRIC_COLUMNS for part in ("n", "min", "max", "sum")]
-_WORKED_OUT = [
-    f"{how}({name}) AS {name}_{part}"
-    for name in METRIC_COLUMNS
-    for how, part in (("count", "n"), ("min", "min"), ("max", "max"), ("sum", "sum"))
-]
-_MACHINE_PARTS = [f"{part}{index}" for index in range(len(MACHINE_COLUMNS)) for part in "nlhs"]
-_MACHINE_WORKED_OUT = [
-    f"{how}({name}) AS {part}{index}"
-    for index, name in enumerate(MACHINE_COLUMNS)
-    for how, part in (("count", "n"), ("min", "l"), ("max", "h"), ("sum", "s"))
-]
-
-# A bucket is always computed from all its rows, so it is right after a repeated batch or a resume;
-# 1,024 rows take 0.5 ms.
-ROLL_UP_STEPS = f"""
-INSERT OR REPLACE INTO rollups
-SELECT :bucket, whole.last_step, newest.tokens_seen, newest.epoch, newest.active_seconds, newest.time, whole.nonfinite_rows, {", ".join(f"whole.{part}" for part in _PARTS)}
-FROM (
-    SELECT max(step) AS last_step, count(nonfinite) AS nonfinite_rows, {", ".join(_WORKED_OUT)}
-    FROM steps WHERE superseded = 0 AND step > :bucket * {ROLLUP_STEPS} AND step <= (:bucket + 1) * {ROLLUP_STEPS}
-) AS whole JOIN steps AS newest ON newest.step = whole.last_step AND newest.superseded = 0
-"""
-"""Computes one `bucket`; does nothing if it has no steps."""
-
-ROLL_UP_READINGS = f"""
-INSERT OR REPLACE INTO hardware_rollups
-SELECT :bucket, whole.last_id, newest.time, {", ".join(f"whole.{part}" for part in _MACHINE_PARTS)}
-FROM (
-    SELECT max(id) AS last_id, {", ".join(_MACHINE_WORKED_OUT)}
-    FROM hardware WHERE id > :bucket * {ROLLUP_READINGS} AND id <= (:bucket + 1) * {ROLLUP_READINGS}
-) AS whole JOIN hardware AS newest ON newest.id = whole.last_id
-"""
-"""Computes one `bucket`; does nothing if it has no readings."""
-
-BUCKETS_OF_STEPS = f"SELECT DISTINCT (step - 1) / {ROLLUP_STEPS} FROM steps WHERE superseded = 0"
-BUCKETS_OF_READINGS = f"SELECT DISTINCT (id - 1) / {ROLLUP_READINGS} FROM hardware"

@@ -1,9 +1,8 @@
-"""SeriesTable: a run's curves, or a range of their steps, in buckets; each update reads only new
-steps.
+"""Curves and machine readings of a run in at most so many buckets.
 
-MachineTable: machine readings of a whole run in buckets, and how readings are stored.
-
-Caches for repeated reads: `Cached` for a value, `Tail` for the newest rows of a table.
+`SeriesTable` has the curves of all steps, or of a range of them; `MachineTable` has the machine
+readings. Each update reads only new rows. `Cached` and `Tail` do the same for a value and for the
+newest rows of a table.
 """
 
 from __future__ import annotations
@@ -27,6 +26,71 @@ DETAIL_LIMIT = 98_304
 background."""
 
 _PLACE = ("tokens_seen", "epoch", "active_seconds", "time")
+
+_NEWEST_PLACE = ", ".join(f"newest.{name}" for name in _PLACE)
+_WANTED = ", ".join(
+    f"whole.{name}_{part}" for name in METRIC_COLUMNS for part in ("low", "high", "mean")
+)
+_EACH_STEP = (
+    f"SELECT step, step, nonfinite IS NOT NULL, {', '.join(_PLACE)},"
+    f" {', '.join(f'{name}, {name}, {name}' for name in METRIC_COLUMNS)} FROM steps WHERE"
+    " superseded = 0 AND step > ? AND step <= ? ORDER BY step"
+)
+_EACH_ROLLUP = (
+    f"SELECT last_step, last_step, nonfinite_rows, {', '.join(_PLACE)},"
+    f" {', '.join(f'{name}_min, {name}_max, {name}_sum / {name}_n' for name in METRIC_COLUMNS)}"
+    " FROM rollups WHERE bucket >= ? AND bucket < ? ORDER BY bucket"
+)
+_OF_ROLLUPS = (
+    f"SELECT whole.step, whole.step, whole.bad, {_NEWEST_PLACE},"
+    f" {_WANTED} FROM (SELECT max(bucket) AS bucket, max(last_step) AS step,"
+    " sum(nonfinite_rows) AS bad, "
+    + ", ".join(
+        f"min({name}_min) AS {name}_low, max({name}_max) AS {name}_high, sum({name}_sum) /"
+        f" sum({name}_n) AS {name}_mean"
+        for name in METRIC_COLUMNS
+    )
+    + " FROM rollups WHERE bucket >= ? AND bucket < ?) AS whole JOIN rollups AS newest ON"
+    " newest.bucket = whole.bucket"
+)
+RAW_READINGS = 8_192
+"""Up to this many readings (some two hours) are read one by one; beyond, from roll-ups."""
+HARDWARE_FIELDS = tuple(field.name for field in fields(HardwareRow))
+"""The hardware table's columns in order; the last one has the other GPUs as JSON."""
+_GPU_FIELDS = tuple(field.name for field in fields(GpuRow) if field.name != "index")
+_FIGURES = ", ".join(
+    f"whole.{name}_{part}" for name in MACHINE_COLUMNS for part in ("low", "high", "mean")
+)
+_EACH_READING = (
+    f"SELECT id, time, {', '.join(f'{name}, {name}, {name}' for name in MACHINE_COLUMNS)} FROM"
+    " hardware WHERE id > ? AND id <= ? ORDER BY id"
+)
+_OF_READINGS = (
+    f"SELECT whole.id, newest.time, {_FIGURES} FROM (SELECT max(id) AS id, "
+    + ", ".join(
+        f"min({name}) AS {name}_low, max({name}) AS {name}_high, avg({name}) AS {name}_mean"
+        for name in MACHINE_COLUMNS
+    )
+    + " FROM hardware WHERE id > ? AND id <= ?) AS whole JOIN hardware AS newest ON newest.id ="
+    " whole.id"
+)
+_EACH_MACHINE_ROLLUP = (
+    "SELECT last_id, time,"
+    f" {', '.join(f'l{i}, h{i}, s{i} * 1.0 / n{i}' for i in range(len(MACHINE_COLUMNS)))} FROM"
+    " hardware_rollups WHERE bucket >= ? AND bucket < ? ORDER BY bucket"
+)
+_OF_MACHINE_ROLLUPS = (
+    f"SELECT whole.id, newest.time, {_FIGURES} FROM (SELECT max(bucket) AS bucket, max(last_id) AS"
+    " id, "
+    + ", ".join(
+        f"min(l{i}) AS {name}_low, max(h{i}) AS {name}_high, total(s{i}) / sum(n{i}) AS {name}_mean"
+        for i, name in enumerate(MACHINE_COLUMNS)
+    )
+    + " FROM hardware_rollups WHERE bucket >= ? AND bucket < ?) AS whole JOIN hardware_rollups AS"
+    " newest ON newest.bucket = whole.bucket"
+)
+RowT = TypeVar("RowT")
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,14 +231,6 @@ def _table(columns: Columns, width: int, short_every: int = 0) -> SeriesTable:
     )
 
 
-_NEWEST_PLACE = ", ".join(f"newest.{name}" for name in _PLACE)
-_EACH_STEP = (
-    f"SELECT step, step, nonfinite IS NOT NULL, {', '.join(_PLACE)},"
-    f" {', '.join(f'{name}, {name}, {name}' for name in METRIC_COLUMNS)} FROM steps WHERE"
-    " superseded = 0 AND step > ? AND step <= ? ORDER BY step"
-)
-
-
 def _of_steps(low: str, high: str) -> str:
     """SQL for one bucket of the steps after ?1 up to ?2, with expressions for a column's minimum
     and maximum."""
@@ -183,11 +239,8 @@ def _of_steps(low: str, high: str) -> str:
         f" {name}_mean"
         for name in METRIC_COLUMNS
     )
-    wanted = ", ".join(
-        f"whole.{name}_{part}" for name in METRIC_COLUMNS for part in ("low", "high", "mean")
-    )
     return (
-        f"SELECT whole.step, whole.step, whole.bad, {_NEWEST_PLACE}, {wanted} FROM (SELECT"
+        f"SELECT whole.step, whole.step, whole.bad, {_NEWEST_PLACE}, {_WANTED} FROM (SELECT"
         f" max(step) AS step, count(nonfinite) AS bad, {bands} FROM steps WHERE superseded = 0 AND"
         " step > ?1 AND step <= ?2) AS whole JOIN steps AS newest ON newest.step = whole.step AND"
         " newest.superseded = 0"
@@ -198,23 +251,6 @@ _OF_STEPS = _of_steps("min({0})", "max({0})")
 _OF_LONG_STEPS = _of_steps(
     "coalesce(min(CASE WHEN step % ?3 THEN {0} END), min({0}))",
     "coalesce(max(CASE WHEN step % ?3 THEN {0} END), max({0}))",
-)
-_EACH_ROLLUP = (
-    f"SELECT last_step, last_step, nonfinite_rows, {', '.join(_PLACE)},"
-    f" {', '.join(f'{name}_min, {name}_max, {name}_sum / {name}_n' for name in METRIC_COLUMNS)}"
-    " FROM rollups WHERE bucket >= ? AND bucket < ? ORDER BY bucket"
-)
-_OF_ROLLUPS = (
-    f"SELECT whole.step, whole.step, whole.bad, {_NEWEST_PLACE},"
-    f" {', '.join(f'whole.{name}_{part}' for name in METRIC_COLUMNS for part in ('low', 'high', 'mean'))}"
-    " FROM (SELECT max(bucket) AS bucket, max(last_step) AS step, sum(nonfinite_rows) AS bad, "
-    + ", ".join(
-        f"min({name}_min) AS {name}_low, max({name}_max) AS {name}_high, sum({name}_sum) /"
-        f" sum({name}_n) AS {name}_mean"
-        for name in METRIC_COLUMNS
-    )
-    + " FROM rollups WHERE bucket >= ? AND bucket < ?) AS whole JOIN rollups AS newest ON"
-    " newest.bucket = whole.bucket"
 )
 
 
@@ -318,23 +354,14 @@ class SeriesBuilder:
             every = self._short_every if raw else 0
             rows = []
             for first in range(begin * unit, end * unit, unit):
-                short = (
-                    every and first // every < (first + unit) // every
-                )  # one of its steps is the last of an epoch
+                # one of its steps is the last of an epoch
+                short = every and first // every < (first + unit) // every
                 rows += (
                     all_rows(connection, _OF_LONG_STEPS, (first, first + unit, every))
                     if short
                     else all_rows(connection, whole, (first, first + unit))
                 )
         self._columns.add(rows, width)
-
-
-RAW_READINGS = 8_192
-"""Up to this many readings (some two hours) are read one by one; beyond, from roll-ups."""
-
-HARDWARE_FIELDS = tuple(field.name for field in fields(HardwareRow))
-"""The hardware table's columns in order; the last one has the other GPUs as JSON."""
-_GPU_FIELDS = tuple(field.name for field in fields(GpuRow) if field.name != "index")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -418,39 +445,6 @@ def _machine_table(columns: Columns) -> MachineTable:
     return MachineTable(time, dict(zip(MACHINE_COLUMNS, bands, strict=True)))
 
 
-_FIGURES = ", ".join(
-    f"whole.{name}_{part}" for name in MACHINE_COLUMNS for part in ("low", "high", "mean")
-)
-_EACH_READING = (
-    f"SELECT id, time, {', '.join(f'{name}, {name}, {name}' for name in MACHINE_COLUMNS)} FROM"
-    " hardware WHERE id > ? AND id <= ? ORDER BY id"
-)
-_OF_READINGS = (
-    f"SELECT whole.id, newest.time, {_FIGURES} FROM (SELECT max(id) AS id, "
-    + ", ".join(
-        f"min({name}) AS {name}_low, max({name}) AS {name}_high, avg({name}) AS {name}_mean"
-        for name in MACHINE_COLUMNS
-    )
-    + " FROM hardware WHERE id > ? AND id <= ?) AS whole JOIN hardware AS newest ON newest.id ="
-    " whole.id"
-)
-_EACH_MACHINE_ROLLUP = (
-    "SELECT last_id, time,"
-    f" {', '.join(f'l{i}, h{i}, s{i} * 1.0 / n{i}' for i in range(len(MACHINE_COLUMNS)))} FROM"
-    " hardware_rollups WHERE bucket >= ? AND bucket < ? ORDER BY bucket"
-)
-_OF_MACHINE_ROLLUPS = (
-    f"SELECT whole.id, newest.time, {_FIGURES} FROM (SELECT max(bucket) AS bucket, max(last_id) AS"
-    " id, "
-    + ", ".join(
-        f"min(l{i}) AS {name}_low, max(h{i}) AS {name}_high, total(s{i}) / sum(n{i}) AS {name}_mean"
-        for i, name in enumerate(MACHINE_COLUMNS)
-    )
-    + " FROM hardware_rollups WHERE bucket >= ? AND bucket < ?) AS whole JOIN hardware_rollups AS"
-    " newest ON newest.bucket = whole.bucket"
-)
-
-
 class MachineBuilder:
     """Update a history: reads only the last bucket and newer readings, or all if the width
     changes."""
@@ -496,10 +490,6 @@ class MachineBuilder:
         self._columns.add(rows, width)
         self._read_to, self._newest, self._table = end, newest, _machine_table(self._columns)
         return self._table
-
-
-RowT = TypeVar("RowT")
-ValueT = TypeVar("ValueT")
 
 
 class Cached(Generic[ValueT]):

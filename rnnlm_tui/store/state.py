@@ -32,10 +32,8 @@ def load_state() -> tuple[dict[str, object], str]:
     text."""
     try:
         state = json.loads(read_at_most(state_file(), _MOST_STATE_BYTES))
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-    ):  # if the home is a file, the first write reports it
+    # if the home is a file, the first write reports it
+    except (FileNotFoundError, NotADirectoryError):
         return {}, ""
     except OSError as error:
         return {}, error.strerror or str(error)

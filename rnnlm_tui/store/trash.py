@@ -134,9 +134,8 @@ def purge(trashed: TrashedRun) -> int:
     place, size = _elsewhere(trashed.path), _bytes(trashed.path)
     half_gone = trash_dir() / f"{TEMPORARY_PREFIX}{trashed.path.name}"
     with storage_errors("purge", trashed.path):
-        os.utime(
-            trashed.path
-        )  # a new time: `sweep_abandoned` in another purge must not remove it meanwhile
+        # a new time: `sweep_abandoned` in another purge must not remove it meanwhile
+        os.utime(trashed.path)
         trashed.path.rename(half_gone)
         if place is not None:
             remove_local_database(place)

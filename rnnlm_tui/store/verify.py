@@ -1,7 +1,4 @@
-"""Verify all checkpoints of a run, including the links to their parents.
-
-Find checkpoints by step, `best` or `last`, and move damaged ones aside.
-"""
+"""Find checkpoints by step, `best` or `last`, verify them, and move damaged ones aside."""
 
 from __future__ import annotations
 

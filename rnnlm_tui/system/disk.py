@@ -1,9 +1,4 @@
-"""Size and free space of a disk, and a check before large writes.
-
-The type of a path's filesystem, and whether it is a network filesystem.
-
-Reserve 4 MiB on a run's disk, released when the disk is full so that the run can still record it.
-"""
+"""Disks: free space, filesystem types, and a reserve for when the disk is full."""
 
 from __future__ import annotations
 
@@ -17,10 +12,17 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.formatting import disk
 from rnnlm_tui.system.files import open_private, storage_errors
 
-NETWORK_FILESYSTEMS: tuple[str, ...] = (
-    "nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "panfs", "weka", "9p", "davfs", "s3fs", "gcsfuse", "rclone",
+NETWORK_FILESYSTEMS = (
+    "nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "panfs",
+    "weka", "9p", "davfs", "s3fs", "gcsfuse", "rclone",
 )  # fmt: skip
 """Parts of the names of filesystems on which SQLite is not reliable."""
+
+SPACE_FACTOR = 2
+"""A checkpoint needs this many times its size free: other programs write to the disk too."""
+ROOM_FOR_ROWS = 2**20
+"""Bytes to leave free for metrics, events and the log."""
+BALLAST_BYTES = 4 * 2**20
 
 
 def filesystem_here(path: Path) -> str:
@@ -52,12 +54,6 @@ def filesystem_of(path: Path, mounts: Mapping[str, str]) -> str:
 def is_network(kind: str) -> bool:
     """Whether a filesystem type is one that several machines can mount at once."""
     return any(part in kind.lower() for part in NETWORK_FILESYSTEMS)
-
-
-SPACE_FACTOR = 2
-"""A checkpoint needs this many times its size free: other programs write to the disk too."""
-ROOM_FOR_ROWS = 2**20
-"""Bytes to leave free for metrics, events and the log."""
 
 
 def free_bytes(path: Path) -> int:
@@ -111,9 +107,6 @@ def is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-BALLAST_BYTES = 4 * 2**20
 
 
 class Ballast:

@@ -170,9 +170,6 @@ def _named(name: str, count: int) -> int | str | None:
 def _ask(question: Callable[[Any], ValueT], handle: Any) -> ValueT | None:
     try:
         return question(handle)
-    except (
-        pynvml.NVMLError,
-        ValueError,
-        TypeError,
-    ):  # not supported by this GPU, the driver was unloaded, or its answer is invalid
+    # not supported by this GPU, the driver was unloaded, or its answer is invalid
+    except (pynvml.NVMLError, ValueError, TypeError):
         return None

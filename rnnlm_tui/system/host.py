@@ -1,7 +1,4 @@
-"""Number and load of the CPU cores that this process may use.
-
-Memory available to a new process.
-"""
+"""CPU cores and memory that are available to this process or a new one."""
 
 from __future__ import annotations
 
@@ -29,10 +26,8 @@ def core_loads() -> list[float]:
     percents = psutil.cpu_percent(percpu=True)
     try:
         return [percents[core] / 100 for core in os.sched_getaffinity(0)]
-    except (
-        AttributeError,
-        IndexError,
-    ):  # macOS has no affinity; a container may list fewer cores than its highest number
+    # macOS has no affinity; a container may list fewer cores than its highest number
+    except (AttributeError, IndexError):
         return [percent / 100 for percent in percents]
 
 

@@ -1,7 +1,4 @@
-"""This machine's hardware and free memory, for the first screen, estimates and `doctor`.
-
-MachineReader: readings of CPU, memory, disk and GPUs, for a worker's history and for the app.
-"""
+"""This machine: its hardware, its free memory, and readings of its load (MachineReader)."""
 
 from __future__ import annotations
 
@@ -107,8 +104,8 @@ class MachineReader:
         directory: its disk is the one whose free space is read.
         worker: True in a training worker: the readings include this process, and the GPU is the one
             passed to `watch_card`. False: only the machine, with the first GPU as the main one.
-            Waking an NVIDIA driver may take some hundred milliseconds: False does it here,
-            True with the first reading.
+            Waking an NVIDIA driver may take some hundred milliseconds: False does it here, True
+            with the first reading.
     """
 
     def __init__(self, directory: Path, *, worker: bool) -> None:

@@ -1,7 +1,4 @@
-"""Start child processes with the same interpreter and package, and end them with their parent.
-
-Detect whether systemd would end a run when its user logs out, and what to do about it.
-"""
+"""Start child processes and end them with their parent; detect runs that end at logout."""
 
 from __future__ import annotations
 
@@ -20,6 +17,10 @@ PARENT = "RNNLM_TUI_PARENT"
 """Environment variable: pid of the process that a child must not outlive."""
 _PR_SET_PDEATHSIG = 1
 
+CONFIG_FOLDERS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
+"""Folders of logind.conf and its drop-ins, in increasing priority."""
+TRUE = ("yes", "true", "on", "1", "y", "t")
+
 
 def python_command(module: str, *arguments: str) -> list[str]:
     """Command line that runs one of our modules; -P: modules in the current folder don't shadow
@@ -33,10 +34,11 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
     for name, value in settings.items():
         child.setdefault(name, value)
     root = str(Path(rnnlm_tui.__file__).parent.parent)
+    # a checkout: the child must import the same one
     if Path(root).name not in (
         "site-packages",
         "dist-packages",
-    ):  # a checkout: the child must import the same one
+    ):
         child["PYTHONPATH"] = os.pathsep.join(filter(None, [root, child.get("PYTHONPATH", "")]))
     return child
 
@@ -50,8 +52,7 @@ def end_with_parent() -> None:
     """Let Linux kill this process when the thread that started it ends, even by `kill -9`.
 
     Does nothing without `dependent_environment`. On other systems a child notices the end of its
-    stdin.
-    Call it first, before slow imports. It doesn't affect this process's own children.
+    stdin. Call it first, before slow imports. It doesn't affect this process's own children.
     """
     parent = os.environ.pop(PARENT, "")
     if not parent.isdigit() or sys.platform != "linux":
@@ -75,11 +76,6 @@ def last_lines(path: Path, count: int, *, max_bytes: int = 65_536) -> tuple[str,
     return tuple(text.splitlines()[-count:]) if count > 0 else ()
 
 
-CONFIG_FOLDERS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
-"""Folders of logind.conf and its drop-ins, in increasing priority."""
-TRUE = ("yes", "true", "on", "1", "y", "t")
-
-
 @dataclass(frozen=True, slots=True)
 class EndsAtLogout:
     """Why logging out would end a run."""
@@ -92,10 +88,9 @@ def ends_at_logout(root: Path = Path("/")) -> EndsAtLogout | None:
     """Why a process started here would end when its user logs out; None if it wouldn't.
 
     This depends on our systemd cgroup, which a worker inherits. The processes of a login session
-    are
-    killed with it if KillUserProcesses is on (logind.conf(5)). Those of the user's service manager
-    end
-    after the last session, unless lingering is enabled (loginctl(1)). `setsid` changes neither.
+    are killed with it if KillUserProcesses is on (logind.conf(5)). Those of the user's service
+    manager end after the last session, unless lingering is enabled (loginctl(1)). `setsid` changes
+    neither.
 
     Args:
         root: root of the file system, for tests.

@@ -19,8 +19,7 @@ from unittest import mock
 
 import psutil
 
-from rnnlm_tui.client.control import send
-from rnnlm_tui.client.launch import WORKER_SETTINGS
+from rnnlm_tui.client.control import WORKER_SETTINGS, send
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.schema.status import HEARTBEAT_SECONDS, LIVING
 from rnnlm_tui.store.paths import RunDirectory

@@ -20,7 +20,7 @@ from rnnlm_tui.schema.protocol import CommandResult, SampleDone, SamplePiece, Sa
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import PreparingFigures, SourceFigures
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.manifest import CheckpointFile, Manifest
+from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import PANES, Pane
@@ -162,7 +162,7 @@ class HostileServices(FakeServices):
             created=0.0,
             versions={"rnnlm_tui": "0.1", "python": "3.11"},
             facts={"torch": self.text, "device": self.text},
-            files={"model.safetensors": CheckpointFile(size=1, sha256="0" * 64)},
+            files={"model.safetensors": ManifestFile(size=1, sha256="0" * 64)},
         )
         full = hostile(
             manifest,
@@ -170,9 +170,7 @@ class HostileServices(FakeServices):
             parent=f"{self.text}@7",
             versions={"rnnlm_tui": self.text, "torch": self.text, "device": self.text},
         )
-        return full.model_copy(
-            update={"files": {self.text: CheckpointFile(size=1, sha256="0" * 64)}}
-        )
+        return full.model_copy(update={"files": {self.text: ManifestFile(size=1, sha256="0" * 64)}})
 
     def verify(self, checkpoint: Path) -> Manifest:
         raise CheckpointError(f"{checkpoint}/{self.text} is damaged", hint=self.text)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.client.control import send
-from rnnlm_tui.client.launch import launch
+from rnnlm_tui.client.control import launch, send
 from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory

@@ -15,8 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rnnlm_tui.client.control import resume, send
-from rnnlm_tui.client.launch import WORKER_SETTINGS, launch
+from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.store.paths import RunDirectory
@@ -222,7 +221,7 @@ def test_sigusr1_saves_a_checkpoint_and_the_run_survives_sighup(text: Path) -> N
 def test_a_run_continues_when_the_session_that_started_it_is_killed(text: Path) -> None:
     run = create_run(tiny_config(text, QUIET), "orphan")
     script = (
-        "import sys, time; from rnnlm_tui.store.runs import find_run; from rnnlm_tui.client.launch"
+        "import sys, time; from rnnlm_tui.store.runs import find_run; from rnnlm_tui.client.control"
         " import launch; launch(find_run('orphan')); print('up', flush=True); time.sleep(600)"
     )
     launcher = subprocess.Popen(

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from types import TracebackType
 
-from rnnlm_tui.client.launch import WORKER_SETTINGS
+from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.processes import child_environment
 from tests.faults.crash_points import install

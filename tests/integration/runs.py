@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from rnnlm_tui.client.launch import launch
+from rnnlm_tui.client.control import launch
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.schema.config import (
     CheckpointConfig,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rnnlm_tui.client.launch import WORKER_SETTINGS
+from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import PROCESS_BYTES, memory_parts
 from rnnlm_tui.schema.presets import BOOK, DEMO

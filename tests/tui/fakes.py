@@ -47,7 +47,7 @@ from rnnlm_tui.schema.summary import (
     TrainFigures,
 )
 from rnnlm_tui.store.labels import RunLabels
-from rnnlm_tui.store.manifest import CheckpointFile, Manifest
+from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
 from rnnlm_tui.store.trash import TrashedRun
@@ -548,7 +548,7 @@ class FakeServices(Services):
         self.kept_prompts.append(prompt)
 
     def manifest(self, checkpoint: Path) -> Manifest:
-        files = {"model.safetensors": CheckpointFile(size=2_200_000, sha256="9f3c" + "0" * 56 + "a71e"), "training_state.safetensors": CheckpointFile(size=4_300_000, sha256="02bd" + "0" * 56 + "54c8"), "training_state.json": CheckpointFile(size=3_000, sha256="c7e1" + "0" * 56 + "0f92")}  # fmt: skip
+        files = {"model.safetensors": ManifestFile(size=2_200_000, sha256="9f3c" + "0" * 56 + "a71e"), "training_state.safetensors": ManifestFile(size=4_300_000, sha256="02bd" + "0" * 56 + "54c8"), "training_state.json": ManifestFile(size=3_000, sha256="c7e1" + "0" * 56 + "0f92")}  # fmt: skip
         step = int(checkpoint.name.removeprefix("step-"))
         return Manifest(
             kind="checkpoint",

@@ -17,7 +17,7 @@ from rnnlm_tui.bench.figures import Measurement, training_figures
 from rnnlm_tui.bench.plan import bench_config, training_rows
 from rnnlm_tui.bench.report import BenchReport, TaskReady, TurnDone, naive_memory_bytes
 from rnnlm_tui.bench.runner import MIN_ROUNDS, BenchOptions, check_memory, run_bench
-from rnnlm_tui.client.launch import WORKER_SETTINGS
+from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.errors import ConfigError, InputError, WorkerError
 from rnnlm_tui.schema.estimates import parameter_count
 from tests.fakes import bench_child

@@ -32,7 +32,7 @@ def fake_worker(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Callabl
     def behave(behaviour: str) -> None:
         command = [sys.executable, str(Path(worker.__file__)), behaviour]
         monkeypatch.setattr(
-            "rnnlm_tui.client.launch.python_command", lambda module, path: [*command, path]
+            "rnnlm_tui.client.control.python_command", lambda module, path: [*command, path]
         )
 
     behave("serves")

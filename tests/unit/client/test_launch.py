@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rnnlm_tui.client.launch import NICENESS, NICENESS_VARIABLE, launch
+from rnnlm_tui.client.control import NICENESS, NICENESS_VARIABLE, launch
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -113,7 +113,7 @@ def test_a_run_that_is_deleted_while_its_worker_starts_is_told(
         delete_run(run)
         return process
 
-    monkeypatch.setattr("rnnlm_tui.client.launch.subprocess.Popen", deleted_meanwhile)
+    monkeypatch.setattr("rnnlm_tui.client.control.subprocess.Popen", deleted_meanwhile)
     with pytest.raises(StorageError, match="plain-otter is gone: it was removed or moved"):
         launch(run)
 

@@ -10,7 +10,7 @@ import pytest
 
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.recovery import PAGE_BYTES, salvaged_rows, scan_records
+from rnnlm_tui.store.salvage import PAGE_BYTES, salvaged_rows, scan_records
 from rnnlm_tui.store.schema import tables_since
 from tests.unit.store.rows import (
     begin,

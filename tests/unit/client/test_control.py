@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.control import resume, send
-from rnnlm_tui.client.launch import launch
+from rnnlm_tui.client.control import launch, resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import ConfigError, InputError, RunStateError, WorkerError
 from rnnlm_tui.schema.metrics import EventKind, EventRow
