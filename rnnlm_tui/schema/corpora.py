@@ -14,9 +14,9 @@ CORPUS_FORMAT = 1
 """Increased when the files or how they are made change; older corpora are then prepared again."""
 
 FEW_TOKENS = 2_000
-"""A smaller validation set gets a warning: with 2,000 tokens, the standard error of the mean loss
-is
-about 0.05 nats.
+"""A smaller validation set gets a warning.
+
+With 2,000 tokens, the standard error of the mean loss is about 0.05 nats.
 """
 
 BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news")
@@ -38,8 +38,7 @@ TextLayout = Literal["sentences", "lines", "raw"]
 """`corpus.layout` with `auto` resolved."""
 
 EosText = Literal["\n", " ", ""]
-"""The end token as text: a line break, a space in running text, or nothing at the end of a raw
-document."""
+"""The end token as text: a line break, a space in running text, or nothing in raw text."""
 
 PREVIEWED_LINES, PREVIEWED_CHARACTERS = 8, 200
 """How many lines of a text are shown as tokens, and how many characters of each."""
@@ -76,8 +75,7 @@ class CorpusManifest(BaseModel):
 
     format: int = CORPUS_FORMAT
     hash: str
-    """SHA-256 of the text, tokenizer, settings and rules, without paths. The folder's name is its
-    first 16 digits."""
+    """SHA-256 of text, tokenizer, settings and rules; its first digits name the folder."""
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
     title: str
@@ -106,11 +104,9 @@ class CorpusManifest(BaseModel):
     also: tuple[PreparedFrom, ...] = ()
     """Other settings that lead to the same files."""
     first_lines: tuple[tuple[str, ...], ...] = ()
-    """The first units of the training text, split into tokens; empty in corpora of earlier
-    versions."""
+    """The first units of the training text, split into tokens; empty in earlier versions."""
     enlarged: bool = False
-    """Whether the validation or test set was enlarged, because its fraction would have been too
-    small."""
+    """Whether the validation or test set was enlarged because it would have been too small."""
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -183,6 +179,5 @@ def unused_tokenizer_fields(tokenizer: TokenizerConfig) -> set[str]:
 
 
 def baseline_key(split: Split, data_mode: DataMode, context_length: int) -> str:
-    """The key of a loss in `CorpusManifest.bigram`, such as `test.stream.0` or
-    `validation.sentences.30`."""
+    """The key of a loss in `CorpusManifest.bigram`, such as `validation.sentences.30`."""
     return f"{split}.{data_mode}.{context_length if data_mode == 'sentences' else 0}"

@@ -1,13 +1,7 @@
-"""Estimates from a config alone: parameters, steps, FLOPs and checkpoint sizes.
+"""Estimates from a config alone: parameters, steps, FLOPs, memory and checkpoint sizes.
 
-Estimate a training worker's peak memory from its config.
-
-On a CPU, the estimate is within 15 % of the measured peak of the process. On a GPU it counts only
-tensors, with the same constants, and was not measured.
-
-Parameters and multiply-adds of one recurrent layer, by cell.
-
-Chunk sizes for logits and token ids, used by the engine and by memory estimates.
+On a CPU, the memory estimate is within 15 % of the measured peak of the process. On a GPU it counts
+only tensors, with the same constants, and was not measured.
 """
 
 from __future__ import annotations
@@ -52,9 +46,9 @@ def _lstm(inputs: int, hidden: int, _heads: int) -> LayerSize:
 
 
 def _gru(inputs: int, hidden: int, _heads: int) -> LayerSize:
-    """Three gates (reset, update, candidate) with two biases each, as in torch: the candidate's
-    second bias is
-    inside the reset product.
+    """Three gates (reset, update, candidate) with two biases each, as in torch.
+
+    The candidate's second bias is inside the reset product.
     """
     return LayerSize(3 * hidden * (inputs + hidden), 6 * hidden)
 
@@ -70,15 +64,14 @@ def _minlstm(inputs: int, hidden: int, _heads: int) -> LayerSize:
 
 
 def _slstm(inputs: int, hidden: int, heads: int) -> LayerSize:
-    """Four gates (candidate, input, forget, output), whose recurrent weights connect units of a
-    head only."""
+    """Four gates, whose recurrent weights only connect units of the same head."""
     return LayerSize(4 * hidden * (inputs + hidden // heads), 4 * hidden)
 
 
 def _mlstm(inputs: int, hidden: int, heads: int) -> LayerSize:
-    """Query, key, value and output gate with H units each, and two gates per head. Each head's
-    memory of
-    (H/heads)² numbers is written and read once per token.
+    """Query, key, value and output gate with H units each, and two gates per head.
+
+    Each head's memory of (H/heads)² numbers is written and read once per token.
     """
     gates = 4 * hidden + 2 * heads
     return LayerSize(gates * inputs, gates, 2 * hidden * (hidden // heads))
@@ -149,8 +142,7 @@ def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) 
 
 
 def smallest_training_split(training: TrainingConfig) -> int:
-    """Smallest training split that fills a batch, in tokens (stream mode) or sentences (sentence
-    mode)."""
+    """The smallest training split that fills a batch, in tokens or sentences."""
     return training.batch_size * (2 if training.data_mode == "stream" else 1)
 
 
@@ -160,8 +152,10 @@ def total_steps(config: RunConfig, per_epoch: int) -> int:
 
 
 def planned_warmup(config: RunConfig, steps: int) -> int:
-    """Warm-up steps in a run of `steps`: as configured, or a tenth if the preset's default is too
-    long."""
+    """Warm-up steps in a run of `steps`.
+
+    As configured, or a tenth of the run if the preset's default is too long.
+    """
     return _warmup(config.schedule.warmup_steps, config.preset, steps)
 
 
@@ -197,8 +191,7 @@ def check_warmup(config: RunConfig, steps: int | None) -> None:
 
 
 def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:
-    """The problem with a warm-up in a run of `steps`; None if it fits or is the preset's
-    default."""
+    """The problem with a warm-up in a run of `steps`; None if it fits or is the preset's default."""
     if _warmup(warmup, preset, steps) < max(steps, 1):
         return None
     return Problem(
@@ -234,7 +227,7 @@ def kept_checkpoints(config: RunConfig, steps: int | None) -> int:
         return newest
     written = _multiples(steps - 1, config.checkpoint.every, config.evaluation.every) + 1
     keep_every = config.checkpoint.keep_every
-    for_good = (
+    always = (
         _multiples(
             steps,
             lcm(config.checkpoint.every, keep_every),
@@ -243,7 +236,7 @@ def kept_checkpoints(config: RunConfig, steps: int | None) -> int:
         if keep_every
         else 0
     )
-    return min(newest + for_good, written)
+    return min(newest + always, written)
 
 
 def _multiples(up_to: int, one: int, other: int) -> int:
@@ -254,8 +247,7 @@ def _multiples(up_to: int, one: int, other: int) -> int:
 
 
 CHUNK_BYTES = 24_000_000
-"""Logits are computed in chunks of this size on a CPU; half of it would cost a tenth of the speed
-(measured)."""
+"""The size of a chunk of logits on a CPU; half of it costs a tenth of the speed (measured)."""
 
 GPU_CHUNK_BYTES = 256_000_000
 """The chunk size on a GPU, whose matmuls need more rows (calculated, not measured)."""
@@ -264,9 +256,9 @@ SMALLEST_CHUNK = 64
 """Fewest rows in a chunk, for any vocabulary."""
 
 WINDOW_CHUNK, LONGEST_WHOLE_WINDOW = 128, 256
-"""mLSTM computes a window as one T x T matrix per head; windows of 256 steps or more are computed
-in
-chunks, because the matrix grows quadratically.
+"""mLSTM computes a window as one T x T matrix per head.
+
+Windows of 256 steps or more are computed in chunks, because the matrix grows quadratically.
 """
 
 EVALUATED_STREAMS, EVALUATED_WINDOW, EVALUATED_SENTENCES = 16, 128, 128
@@ -283,13 +275,15 @@ def chunk_rows(vocab_size: int, chunk_bytes: int = CHUNK_BYTES, number_bytes: in
 
 MIB = 2**20
 PROCESS_BYTES = 335 * MIB
-"""Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on
-Linux)."""
+"""Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on Linux).
+"""
 LIVE_CHUNKS = 2
 """The chunk of logits, and a copy in another memory layout for its matmul."""
 LIVE_MATRICES = 3
-"""Matrices of the output matrix's size during the loss: a transposed copy, the gradient, and a
-chunk's part of it."""
+"""Copies of the output matrix's size during the loss.
+
+A transposed copy, the gradient, and a chunk's part of it.
+"""
 SLACK = 1.15
 """Factor for memory fragmentation (measured)."""
 DROPPED = 1.5
@@ -324,8 +318,7 @@ CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Memory in bytes by part: permanent parts, and those of a step, an evaluation or a
-    checkpoint."""
+    """Memory in bytes by part: permanent parts, and those of a step, an evaluation or a checkpoint."""
 
     process: int
     """The process without a model; 0 on a GPU, where only tensors count."""
@@ -339,9 +332,9 @@ class MemoryParts:
     gradients: int
     """Gradients of all weights after the backward pass, when `head` is free again."""
     corpus: int
-    """Sentence offsets and lengths (sentence mode); on a GPU the token ids. Memory-mapped token
-    files
-    don't count, because the system can reclaim their pages.
+    """Sentence offsets and lengths (sentence mode), or token ids on a GPU.
+
+    Memory-mapped token files don't count, because the system can reclaim their pages.
     """
     evaluation: int
     """Logits during an evaluation."""
@@ -459,8 +452,7 @@ def largest_fitting_batch(
     on_gpu: bool = False,
     resident_tokens: int = 0,
 ) -> int | None:
-    """The largest batch size up to the config's that fits into `available` bytes; None if none
-    does."""
+    """The largest batch size, up to the config's, that fits into `available` bytes, or None."""
 
     def fits(batch: int) -> bool:
         training = config.training.model_copy(update={"batch_size": batch})
@@ -490,8 +482,10 @@ def _length(config: RunConfig) -> int:
 
 
 def _numbers_per_position(model: ModelConfig, length: int) -> float:
-    """Numbers kept for the backward pass per position; dropout keeps its mask, and temporarily its
-    result."""
+    """Numbers kept for the backward pass per position.
+
+    Dropout keeps its mask, and temporarily its result.
+    """
     dropped = DROPPED if model.dropout else 0.0
     cell = CELL_MEMORY[model.cell_type]
     numbers = (1 + dropped) * model.embedding_dim

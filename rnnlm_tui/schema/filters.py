@@ -1,8 +1,4 @@
-"""Filters for lists of runs, in the app and the CLI: `otter`, `ppl<80`, `hidden_size>=256
-finished`, `!draft`.
-
-Keys to filter and sort runs by: metrics and texts of the summary, and all config keys.
-"""
+"""Filter and sort lists of runs: `otter`, `ppl<80`, `hidden_size>=256 finished`, `!draft`."""
 
 from __future__ import annotations
 
@@ -47,8 +43,7 @@ class RunKey:
     """The dotted path for config keys."""
     quantity: Quantity
     read: Callable[[RunSummary, RunConfig | None], Value]
-    """Returns the value for a run. With `needs_config` it reads the config, which is None if
-    unreadable."""
+    """Returns the value for a run, given its config if `needs_config` (None if unreadable)."""
     aliases: tuple[str, ...] = ()
     needs_config: bool = False
 
@@ -69,8 +64,7 @@ def _words(
 
 
 def best_perplexity(summary: RunSummary) -> float | None:
-    """A run's best validation perplexity, or that of the evaluated set if validation was never
-    evaluated."""
+    """A run's best validation perplexity, or that of the evaluated set if there is none."""
     validation, judged = summary.validation, summary.evaluation
     return next(
         (
@@ -258,7 +252,8 @@ _QUOTED = re.compile(r""""([^"]*)(?:"|$)|'([^']*)(?:'|$)""")
 _COMPARISON = re.compile(r"""(?P<key>[^<>=!"']+)(?P<sign><=|>=|!=|<|>|=)(?P<value>.*)""", re.DOTALL)
 _NUMBER = re.compile(r"(.*?)\s*([a-z%]*)", re.IGNORECASE)
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "!=": operator.ne,
+    "<": operator.lt, "<=": operator.le, ">": operator.gt,
+    ">=": operator.ge, "=": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 _UNITS: dict[Quantity, dict[str, float]] = {
     "number": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "%": 1},
@@ -316,13 +311,10 @@ def parse_filter(text: str) -> RunFilter:
     """Parse a filter: words that must all match.
 
     A plain word is searched in the run's name, tags, note, corpus, cell and preset, or is the
-    beginning
-    of its status (`running`, `living`, `ended`, `pinned`). `key<80` compares a metric (`ppl`,
-    `loss`,
-    `step`, `tokens`, `age` …) or a config key (`training.seed`, `hidden_size`) with < <= > >= = !=;
-    text values compare with = and != only; `none` means no value. `!` before a word negates it;
-    quotes
-    keep spaces together.
+    beginning of its status (`running`, `living`, `ended`, `pinned`). `key<80` compares a metric
+    (`ppl`, `loss`, `step`, `tokens`, `age` …) or a config key (`training.seed`, `hidden_size`) with
+    < <= > >= = !=; text values compare with = and != only; `none` means no value. `!` before a word
+    negates it; quotes keep spaces together.
 
     Raises:
         InputError: an unknown key (with similar names as a hint), an invalid value or a filter that

@@ -1,10 +1,4 @@
-"""Format numbers for display: `3,751`, `27.6k`, `8.1e-4`, `24 s left ±3`, `1 min 39 s`, `39 MB`, `2
-h`.
-
-Parse decimal numbers typed by the user, and suggest corrections for invalid ones.
-
-Texts about a run's device: `bf16 matmul`, `other processes use 1.0 of 2 cores`.
-"""
+"""Format numbers and other values for display, and parse numbers typed by the user."""
 
 from __future__ import annotations
 
@@ -71,8 +65,7 @@ def short(value: float | None) -> str:
 
 
 def figure(value: float | None, digits: int | None = None) -> str:
-    """A measured number such as a loss or a perplexity: `2,003`, `443`, `58.1`, `3.93`, `8.1e-4`,
-    `1.2e36`.
+    """A measured number such as a loss: `2,003`, `443`, `58.1`, `3.93`, `8.1e-4`, `1.2e36`.
 
     Args:
         digits: number of decimals; None for about three significant digits.
@@ -122,16 +115,14 @@ def share(fraction: float | None) -> str:
 
 
 def unknown_share_text(fraction: float | None) -> str:
-    """`4 % unknown`, the fraction of unknown tokens; empty if there are none or they weren't
-    counted."""
+    """`4 % unknown`, the fraction of unknown tokens; empty if none or not counted."""
     return f"{share(fraction)} unknown" if fraction else ""
 
 
 def bits_per_byte_text(
     bits: float | None, unknown_share: float | None, *, digits: int = 2, unit: str = "bits a byte"
 ) -> str:
-    """`1.54 bits a byte, 0.04 % unknown`, or `no bits a byte: 4 % unknown`; empty if neither is
-    known."""
+    """`1.54 bits a byte, 0.04 % unknown`, or `no bits a byte: 4 % unknown`, or empty."""
     unknown = unknown_share_text(unknown_share)
     if bits is None:
         return f"no {unit}: {unknown}" if unknown else ""
@@ -202,8 +193,7 @@ def age(seconds: float | None) -> str:
 
 
 def epoch_of(epoch: float, epochs: float | None) -> tuple[str, str]:
-    """The epoch and the number of epochs with matching decimals: `6.3` of `8`, `0.00023` of
-    `0.00046`.
+    """The epoch and the number of epochs with matching decimals: `6.3` of `8`.
 
     The second text is empty if the number of epochs is unknown.
     """
@@ -256,8 +246,7 @@ _MOST_DIGITS = 300
 
 
 def read_number(text: str) -> int | float | None:
-    """Parse a decimal number, with or without thousands separators; None if invalid or too
-    large."""
+    """Parse a decimal number, with or without thousands separators; None if invalid or too large."""
     found = DECIMAL.fullmatch(text)
     if found is None or len(found["whole"]) > _MOST_DIGITS:
         return None
@@ -340,8 +329,7 @@ CELL_NAMES: Mapping[str, str] = MappingProxyType(
 
 
 def arithmetic(summary: RunSummary) -> str:
-    """`float32`, `bf16 matmul`, `TF32 matmul` or `bf16 layers`; empty until the worker reports
-    it."""
+    """`float32`, `bf16 matmul`, `TF32 matmul` or `bf16 layers`; empty until the worker reports it."""
     if summary.matmul is None and summary.precision is None:
         return ""
     rounded = "TF32" if (summary.device or "").startswith("cuda") else "bf16"
@@ -356,8 +344,7 @@ def device_text(summary: RunSummary) -> str:
 
 
 def other_load_text(summary: RunSummary, *, short: bool = False) -> str:
-    """`other processes use 1.0 of 2 cores`, or `others use …`; empty if that doesn't slow the
-    run."""
+    """`other processes use 1.0 of 2 cores`, or `others use …`; empty if that doesn't slow the run."""
     if summary.others_cores is None or summary.cores is None:
         return ""
     held = (

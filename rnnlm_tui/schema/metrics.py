@@ -10,14 +10,15 @@ from typing import Literal
 
 EventKind = Literal[
     "started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed",
-    "checkpoint", "best", "evaluation", "sample", "setting", "skipped", "spike", "degraded", "recovered", "note",
+    "checkpoint", "best", "evaluation", "sample", "setting", "skipped", "spike", "degraded",
+    "recovered", "note",
 ]  # fmt: skip
-"""`started` begins the first attempt and `resumed` later ones; `stopped`, `finished` and `failed`
-end
-one; `running` follows `preparing` and `paused`; the others don't change the state. `skipped`:
-updates
-skipped because loss or gradient was not finite; `spike`: the loss jumped; `degraded`: rows can't be
-stored and are kept in memory; `recovered`: rows are stored again.
+"""Kinds of events; the first eight change the state.
+
+`started` begins the first attempt and `resumed` later ones; `stopped`, `finished` and `failed` end
+one; `running` follows `preparing` and `paused`. `skipped`: updates skipped because loss or gradient
+was not finite; `spike`: the loss jumped; `degraded`: rows can't be stored and are kept in memory;
+`recovered`: rows are stored again.
 """
 
 Phase = Literal[
@@ -32,9 +33,9 @@ Phase = Literal[
     "rehearsing",
     "evaluating",
 ]
-"""What a run does before its first step. The last three: it builds the model, then tests the
-largest
-step, then the largest evaluation.
+"""What a run does before its first step.
+
+In the last three, it builds the model and tests the largest step and the largest evaluation.
 """
 
 METRIC_COLUMNS: tuple[str, ...] = ("loss", "grad_norm", "learning_rate", "tokens_per_second")
@@ -50,8 +51,8 @@ MAX_UNKNOWN_SHARE = 1e-3
 """Bits per byte aren't computed if a larger fraction of the tokens is unknown."""
 
 SMOOTHED_STEPS = 50
-"""The training loss of a summary and of a checkpoint is the mean of up to this many newest
-steps."""
+"""The training loss of a summary and of a checkpoint is the mean of up to this many newest steps.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,7 @@ class StepRow:
     epoch: float
     """Passes over the training set so far."""
     loss: float
-    """Mean cross-entropy per non-padding token in nats; may be NaN or inf (flagged in the
-    database)."""
+    """Mean cross-entropy per non-padding token in nats; may be NaN or inf."""
     grad_norm: float
     """L2 norm before clipping."""
     learning_rate: float
@@ -137,8 +137,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class GpuRow:
-    """A GPU at one moment, in bytes, percent, watts and °C; None if the driver doesn't report
-    it."""
+    """A GPU at one moment, in bytes, percent, watts and °C; None if the driver doesn't report it."""
 
     index: int | None = None
     """The driver's index of the card; None for the card that is read on its own."""
@@ -231,12 +230,9 @@ def bits_per_byte(loss: float, tokens: int, unknown: int, text_bytes: float) -> 
     """Bits per byte of text; None if more than MAX_UNKNOWN_SHARE of the targets are unknown tokens.
 
     An unknown token costs few bits however long its word is, so a vocabulary of ten words would
-    beat a
-    character model. We don't guess the cost of unknown words, so above the limit there is no
-    result.
-    Below it the unknown token counts with its own cost. The result is then less than 1 % too low,
-    even
-    if every unknown word has eight bytes and its token costs nothing.
+    beat a character model. We don't guess the cost of unknown words, so above the limit there is no
+    result. Below it the unknown token counts with its own cost. The result is then less than 1 %
+    too low, even if every unknown word has eight bytes and its token costs nothing.
 
     Args:
         loss: mean nats per scored target.

@@ -19,8 +19,7 @@ from rnnlm_tui.schema.config import (
 )
 
 DEMO = RunConfig()
-"""57 State of the Union addresses, BPE with 2,048 types, tied Elman 2x192; about two minutes on two
-cores."""
+"""State of the Union addresses, BPE, tied Elman 2x192; about two minutes on two cores."""
 
 ELMAN = RunConfig(
     preset="elman",
@@ -36,8 +35,8 @@ ELMAN = RunConfig(
     checkpoint=CheckpointConfig(every=200),
     sampling=SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=40),
 )
-"""Generated number-agreement sentences, as in Elman's experiments, with a known lowest
-perplexity."""
+"""Generated number-agreement sentences, as in Elman's experiments, with a known lowest perplexity.
+"""
 
 BOOK = RunConfig(
     preset="book",
@@ -81,10 +80,7 @@ LSTM = RunConfig(
     model=ModelConfig(cell_type="lstm", num_layers=1),
     optimizer=OptimizerConfig(learning_rate=0.01),
 )
-"""The demo with one LSTM layer instead of two Elman layers: takes a little longer, test perplexity
-43
-instead of 51.
-"""
+"""The demo with one LSTM layer: takes a little longer, test perplexity 43 instead of 51."""
 
 GRU = RunConfig(
     preset="gru",
@@ -105,9 +101,9 @@ CHARS = RunConfig(
     evaluation=EvaluationConfig(every=500, prompts=("\n", "The ")),
     sampling=SamplingConfig(temperature=0.7, top_p=1.0, max_new_tokens=400),
 )
-"""Karpathy's char-rnn with its defaults (2x128, 50 characters, batch 50), but with AdamW and a
-larger
-rate instead of RMSprop.
+"""Karpathy's char-rnn with its defaults (2x128, 50 characters, batch 50).
+
+But with AdamW and a larger rate instead of RMSprop.
 """
 
 PTB_TRAINING_TOKENS = 929_589
@@ -123,18 +119,18 @@ def _zaremba(
     bptt: int,
     max_norm: float,
     epochs: int,
-    decay_after: int,
-    decay: float,
+    decay: tuple[int, float],
 ) -> RunConfig:
-    """A model from Zaremba et al., "Recurrent Neural Network Regularization" (2014), section 4.1,
-    on PTB.
+    """A model from Zaremba et al., "Recurrent Neural Network Regularization" (2014), on PTB.
 
-    Their loss is summed over the time steps of a window, ours is the mean, so our gradients are
-    `bptt`
-    times smaller. Therefore the learning rate is multiplied and the gradient norm divided by bptt.
-    Each
-    epoch ends with an evaluation.
+    Section 4.1. Their loss is summed over the time steps of a window, ours is the mean, so our
+    gradients are `bptt` times smaller. Therefore the learning rate is multiplied and the gradient
+    norm divided by bptt. Each epoch ends with an evaluation.
+
+    Args:
+        decay: epochs at the full learning rate, and its divisor after each later epoch.
     """
+    decay_after, divisor = decay
     per_epoch = math.ceil((PTB_TRAINING_TOKENS - 1) // 20 / bptt)
     return RunConfig(
         preset=name,
@@ -158,7 +154,7 @@ def _zaremba(
             max_grad_norm=max_norm / bptt,
         ),
         schedule=ScheduleConfig(
-            kind="decay", warmup_steps=0, decay_after=decay_after, decay_factor=1 / decay
+            kind="decay", warmup_steps=0, decay_after=decay_after, decay_factor=1 / divisor
         ),
         training=TrainingConfig(epochs=epochs, data_mode="stream", batch_size=20, bptt=bptt),
         evaluation=EvaluationConfig(
@@ -177,8 +173,7 @@ PTB_SMALL = _zaremba(
     bptt=20,
     max_norm=5.0,
     epochs=13,
-    decay_after=4,
-    decay=2.0,
+    decay=(4, 2.0),
 )
 """The non-regularized LSTM, 2x200: published test perplexity 114."""
 
@@ -190,8 +185,7 @@ PTB_MEDIUM = _zaremba(
     bptt=35,
     max_norm=5.0,
     epochs=39,
-    decay_after=6,
-    decay=1.2,
+    decay=(6, 1.2),
 )
 """The medium regularized LSTM, 2x650: published test perplexity 82.7."""
 
@@ -203,8 +197,7 @@ PTB_LARGE = _zaremba(
     bptt=35,
     max_norm=10.0,
     epochs=55,
-    decay_after=14,
-    decay=1.15,
+    decay=(14, 1.15),
 )
 """The large regularized LSTM, 2x1500: published test perplexity 78.4."""
 

@@ -1,10 +1,6 @@
-"""The commands of a worker's control socket, one JSON object per line.
+"""Messages between processes, as one JSON object per line.
 
-Messages between the app or CLI and a sampler, one JSON object per line over pipes.
-
-Encode and decode messages as one JSON object per line.
-
-Messages of a probe, and the calibration that later estimates are based on.
+Commands to a worker's control socket, requests to a sampler, and the results of a probe.
 """
 
 from __future__ import annotations
@@ -75,8 +71,8 @@ class CommandResult(_Message):
     """The worker's state after the command: running, paused, preparing or stopping."""
     step: int = 0
     checkpoint: str = ""
-    """checkpoint, snapshot: the directory written; stop: the newest checkpoint, empty if there is
-    none.
+    """checkpoint, snapshot: the directory written; stop: the newest checkpoint, if any.
+
     Relative to the run directory.
     """
     text: str = ""

@@ -28,8 +28,9 @@ class ReferencePoint(NamedTuple):
 
 
 _BY_EVALUATION: tuple[tuple[int, float], ...] = (
-    (1, 266.13), (2, 183.23), (3, 153.22), (4, 136.38), (5, 125.34), (7, 111.36), (10, 100.92), (15, 92.16), (20, 86.77), (30, 81.56),
-    (40, 78.91), (50, 76.79), (60, 76.19), (70, 73.88), (80, 73.83), (90, 72.79), (100, 72.88), (110, 72.55),
+    (1, 266.13), (2, 183.23), (3, 153.22), (4, 136.38), (5, 125.34), (7, 111.36),
+    (10, 100.92), (15, 92.16), (20, 86.77), (30, 81.56), (40, 78.91), (50, 76.79),
+    (60, 76.19), (70, 73.88), (80, 73.83), (90, 72.79), (100, 72.88), (110, 72.55),
 )  # fmt: skip
 
 REFERENCE: tuple[ReferencePoint, ...] = (
@@ -72,20 +73,16 @@ _MAY_DIFFER: dict[str, set[str] | bool] = {
     },
     "evaluation": {"every", "prompts"},
 }
-"""Sections (True) and fields that don't affect whether a run is comparable; see
-`follows_reference`."""
+"""Sections (True) and fields that don't matter for `follows_reference`."""
 
 
 def follows_reference(config: RunConfig) -> bool:
-    """Whether a run with this config can be compared with the reference at equal numbers of
-    sentences.
+    """Whether a run with this config can be compared with the reference.
 
     It must have the book's text, vocabulary, model, optimizer, batches and evaluation. These may
-    differ:
-    the length (the learning rate is constant), device, precision, threads, seed, where text and
-    tokenizer are loaded from, how often it is evaluated, saved and sampled, a small validation set,
-    and
-    fields without an effect on this model and text. The preset's name doesn't matter.
+    differ: the length (the learning rate is constant), device, precision, threads, seed, where text
+    and tokenizer are loaded from, how often it is evaluated, saved and sampled, a small validation
+    set, and fields without an effect on this model and text. The preset's name doesn't matter.
     """
     from rnnlm_tui.schema.presets import BOOK
 

@@ -1,5 +1,7 @@
-"""A run's status, which is derived and never stored. Doesn't import pydantic, so that the app
-starts faster."""
+"""A run's status, which is derived and never stored.
+
+Doesn't import pydantic, so that the app starts faster.
+"""
 
 from __future__ import annotations
 
@@ -56,13 +58,15 @@ REHEARSED_KEY = "rehearsed_seconds"
 MEMORY_KEY = "memory_warning"
 """Meta key of a warning that memory may not suffice; empty if it does, and after the first step."""
 MEMORY_BATCH_KEY = "memory_batch"
-"""Meta key of the training.batch_size that should fit if there is a MEMORY_KEY; empty if none
-does."""
+"""Meta key of the training.batch_size that should fit if there is a MEMORY_KEY; empty if none does.
+"""
 
 
 def failure_prefix(attempt: int) -> str:
-    """The prefix of the failure reason in the worker's log, which has it even if the database can't
-    store it."""
+    """The prefix of the failure reason in the worker's log.
+
+    The log has the reason even if the database can't store it.
+    """
     return f"attempt {attempt} failed: "
 
 
@@ -72,15 +76,12 @@ class StatusFacts:
 
     lock_held: bool
     same_host: bool
-    """Whether the last worker ran on this host. Then a free lock means that the worker is dead,
-    also after
-    a reboot.
+    """Whether the last worker ran on this host.
+
+    Then a free lock means that the worker is dead, also after a reboot.
     """
     last_state: EventKind | None
-    """The newest event that changes the state (started, preparing, running, paused, resumed,
-    stopped,
-    finished, failed); None if the run was never started.
-    """
+    """The newest event that changes the state; None if the run was never started."""
     heartbeat_age: float | None
     """Seconds since the worker's last heartbeat; None if there was none."""
     step_age: float | None = None
@@ -88,11 +89,10 @@ class StatusFacts:
     median_step_seconds: float | None = None
     """Median duration of a step in seconds; None if unknown."""
     activity: str = ""
-    """The worker's activity besides training. During it a run with a fresh heartbeat isn't
-    stalled."""
+    """The worker's activity besides training. During it a run with a fresh heartbeat isn't stalled.
+    """
     degraded: bool = False
-    """Whether the worker keeps rows in memory because it can't store them, for example on a full
-    disk."""
+    """Whether the worker keeps rows in memory because it can't store them (full disk)."""
 
 
 def derive_status(facts: StatusFacts) -> RunStatus:

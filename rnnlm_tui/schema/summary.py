@@ -1,5 +1,7 @@
-"""RunSummary: a run's status and metrics. `show --json` prints it, so its fields are a public
-contract."""
+"""RunSummary: a run's status and metrics.
+
+`show --json` prints it, so its fields are a public contract.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,7 @@ class EvaluationFigures(Figures):
     bits_per_byte: float | None = None
     """None if the text has too many unknown tokens (`metrics.MAX_UNKNOWN_SHARE`)."""
     unknown_share: float | None = None
-    """Fraction of unknown tokens among the scored targets; None for evaluations by earlier
-    versions."""
+    """Fraction of unknown tokens among the targets; None for evaluations by earlier versions."""
     best_step: int | None = None
     best_perplexity: float | None = None
 
@@ -60,9 +61,9 @@ class ReferenceFigures(Figures):
     sentences: int | None = None
     """Training sentences seen by this run at its newest evaluation."""
     perplexity: float | None = None
-    """The reference's perplexity at its closest evaluation; None after the run's first epoch,
-    because the
-    reference was trained for one epoch.
+    """The reference's perplexity at its closest evaluation.
+
+    None after the run's first epoch, because the reference was trained for one epoch.
     """
     reference_sentences: int | None = None
     """Training sentences seen by the reference at that evaluation."""
@@ -105,8 +106,7 @@ class PatienceFigures(Figures):
 
 
 class RunSummary(Figures):
-    """A run's summary, printed by `show --json`, `runs --json` (a list) and `train --follow --json`
-    (last line)."""
+    """A run's summary, as printed by `show`, `runs` and `train --follow` with `--json`."""
 
     run: str
     status: RunStatus
@@ -148,9 +148,9 @@ class RunSummary(Figures):
     validation: EvaluationFigures = EvaluationFigures()
     test: EvaluationFigures = EvaluationFigures()
     evaluation: EvaluationFigures = EvaluationFigures()
-    """Newest evaluation of the set evaluated during training. The evaluation at the end, on the
-    whole set,
-    is in `validation` or `test`.
+    """Newest evaluation of the set evaluated during training.
+
+    The evaluation at the end, on the whole set, is in `validation` or `test`.
     """
     baseline: BaselineFigures = BaselineFigures()
     source: SourceFigures = SourceFigures()

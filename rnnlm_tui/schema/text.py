@@ -1,7 +1,4 @@
-"""Make untrusted text (prompts, samples, corpora, names, paths, logs) safe to show in a terminal.
-
-Write texts with line breaks in one line, with `\n`, `\t` and `\\`.
-"""
+"""Make text safe to show in a terminal, and write it in one line with escape sequences."""
 
 from __future__ import annotations
 
@@ -23,9 +20,10 @@ UNSAFE = re.compile(
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"  # tags
     "]"
 )
-"""Control and invisible characters. Variation selectors, U+200C and U+200D are allowed, because
-Persian,
-Indic scripts and joined emoji need them.
+"""Control and invisible characters.
+
+Variation selectors, U+200C and U+200D are allowed, because Persian, Indic scripts and joined emoji
+need them.
 """
 
 
@@ -40,8 +38,7 @@ def safe(text: str, *, keep: str = "\n") -> str:
 
 
 def visible(character: str) -> str:
-    """The visible sign for a character: ␛ for ESC, ␡ for DEL, `‹9b›` for C1, `‹202e›` for a bidi
-    override."""
+    """The visible sign for a character: ␛ for ESC, ␡ for DEL, `‹9b›` or `‹202e›` for others."""
     code = ord(character)
     if code < 0x20:
         return chr(0x2400 + code)
@@ -49,8 +46,7 @@ def visible(character: str) -> str:
 
 
 def user_path(text: str) -> Path:
-    """A path typed by the user, with `~` and `~user` expanded; an unknown `~user` is left
-    unchanged."""
+    """A path typed by the user, with `~` and `~user` expanded if the user exists."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises a RuntimeError there)
 
 

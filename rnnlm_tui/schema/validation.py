@@ -31,19 +31,30 @@ from rnnlm_tui.schema.formatting import is_infinite, number_hint, read_number
 Raw = dict[str, object]
 """A config as parsed from TOML: sections of plain values."""
 OTHER_NAMES = {
-    "lr": "optimizer.learning_rate", "peak_rate": "optimizer.learning_rate", "rate": "optimizer.learning_rate", "step_size": "optimizer.learning_rate",
-    "optimizer": "optimizer.algorithm", "optim": "optimizer.algorithm", "wd": "optimizer.weight_decay", "decay": "optimizer.weight_decay", "l2": "optimizer.weight_decay",
-    "clip": "optimizer.max_grad_norm", "grad_clip": "optimizer.max_grad_norm", "gradient_clip": "optimizer.max_grad_norm", "clip_grad_norm": "optimizer.max_grad_norm",
-    "layers": "model.num_layers", "n_layers": "model.num_layers", "nlayers": "model.num_layers", "depth": "model.num_layers",
-    "hidden": "model.hidden_size", "hidden_dim": "model.hidden_size", "n_hidden": "model.hidden_size", "nhid": "model.hidden_size", "units": "model.hidden_size",
-    "width": "model.hidden_size", "embedding": "model.embedding_dim", "embedding_size": "model.embedding_dim", "emb": "model.embedding_dim", "emsize": "model.embedding_dim",
-    "heads": "model.num_heads", "n_heads": "model.num_heads", "cell": "model.cell_type", "rnn_type": "model.cell_type", "tied": "model.tie_weights",
-    "vocab": "tokenizer.vocab_size", "vocabulary": "tokenizer.vocab_size", "epoch": "training.epochs", "num_epochs": "training.epochs", "n_epochs": "training.epochs",
-    "steps": "training.max_steps", "num_steps": "training.max_steps", "iterations": "training.max_steps", "max_iters": "training.max_steps",
-    "batch": "training.batch_size", "bs": "training.batch_size", "batchsize": "training.batch_size", "bptt_len": "training.bptt", "seq_len": "training.bptt",
-    "sequence_length": "training.bptt", "warmup": "schedule.warmup_steps", "scheduler": "schedule.kind", "early_stopping": "training.patience",
-    "text": "corpus.source", "dataset": "corpus.source", "data": "corpus.source",
-}  # fmt: skip
+    name: key
+    for key, names in {
+        "optimizer.learning_rate": "lr peak_rate rate step_size",
+        "optimizer.algorithm": "optimizer optim",
+        "optimizer.weight_decay": "wd decay l2",
+        "optimizer.max_grad_norm": "clip grad_clip gradient_clip clip_grad_norm",
+        "model.num_layers": "layers n_layers nlayers depth",
+        "model.hidden_size": "hidden hidden_dim n_hidden nhid units width",
+        "model.embedding_dim": "embedding embedding_size emb emsize",
+        "model.num_heads": "heads n_heads",
+        "model.cell_type": "cell rnn_type",
+        "model.tie_weights": "tied",
+        "tokenizer.vocab_size": "vocab vocabulary",
+        "training.epochs": "epoch num_epochs n_epochs",
+        "training.max_steps": "steps num_steps iterations max_iters",
+        "training.batch_size": "batch bs batchsize",
+        "training.bptt": "bptt_len seq_len sequence_length",
+        "schedule.warmup_steps": "warmup",
+        "schedule.kind": "scheduler",
+        "training.patience": "early_stopping",
+        "corpus.source": "text dataset data",
+    }.items()
+    for name in names.split()
+}
 """Names of our keys in other programs, for suggestions."""
 _PATTERNS = {
     "corpus.url": "start with http:// or https:// and contain only printable ASCII without spaces",
@@ -56,6 +67,18 @@ RATE = "optimizer.learning_rate"
 ADAMW_MAX_RATE = 1
 """AdamW's updates are about as large as the rate; those of SGD also scale with the gradient."""
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list of texts",
+    "model_type": "a section of keys",
+    "model_attributes_type": "a section of keys",
+    "dict_type": "a section of keys",
+}
+"""What a value must be, by pydantic's type of error."""
 SectionT = TypeVar("SectionT", bound=BaseModel)
 LIST_AS_WRITTEN = r'["\n", "The end"]'
 """An example of a TOML list of strings; the first one is a line break."""
@@ -100,10 +123,8 @@ def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
     """Validate a config that this or an earlier version stored with a run.
 
     Earlier versions allowed sampling settings so small that dividing by them overflows. They are
-    raised
-    to the smallest allowed value, so that these runs can still be opened, resumed and sampled. A
-    config
-    without `corpus.layout` gets the layout `sentences`.
+    raised to the smallest allowed value, so that these runs can still be opened, resumed and
+    sampled. A config without `corpus.layout` gets the layout `sentences`.
 
     Raises:
         ConfigError: as `parse_config`.
@@ -236,8 +257,7 @@ def _list_as_toml(text: str) -> object:
 
 
 def did_you_mean_key(path: str, known: Iterable[str]) -> str:
-    """`did you mean "optimizer.learning_rate"?` for a misspelled key or another program's name for
-    it.
+    """`did you mean "training.seed"?` for a misspelled key or another program's name for it.
 
     Empty if no known key is similar.
     """
@@ -316,10 +336,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
         return Problem(
             path, f"is {_shown(value)}, must be a finite number", allowed_range(path, raw)
         )
-    wanted = {
-        "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
-        "string_type": "text", "tuple_type": "a list of texts", "model_type": "a section of keys", "model_attributes_type": "a section of keys", "dict_type": "a section of keys",
-    }.get(kind)  # fmt: skip
+    wanted = _WANTED.get(kind)
     meant = (
         number_hint(value, whole=kind == "int_type")
         if isinstance(value, str) and kind in ("int_type", "float_type")
@@ -357,8 +374,7 @@ def _plain(number: object) -> str:
 
 
 def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
-    """A number field's bounds, such as `1 … 65,536` or `above 0, at most 1`; empty for other
-    fields.
+    """A number field's bounds, such as `1 … 65,536` or `above 0, at most 1`, or empty.
 
     Args:
         raw: the config whose optimizer decides the limit of the learning rate.
@@ -409,8 +425,10 @@ def _rate_too_high(shown: str, raw: Mapping[str, object]) -> Problem:
 
 
 def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
-    """Check fields against each other. A check runs if its sections are valid, whatever the others
-    are."""
+    """Check fields against each other.
+
+    A check runs if its sections are valid, whatever the others are.
+    """
 
     def valid(section: str, model: type[SectionT]) -> SectionT | None:
         try:

@@ -68,7 +68,7 @@ def test_a_size_that_the_user_set_is_kept_and_checked_before_anything_starts(
         assert run([*verb, *arguments]) == 2
         assert "types, but tokenizer.vocab_size is 500" in capsys.readouterr().err
     assert list_runs() == []
-    with pytest.raises(TokenizerError, match=r"tokenizer\.vocab_size says 500"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.vocab_size is 500"):
         check_tokenizer(TokenizerConfig(kind="pretrained", name=str(folder), vocab_size=500))
 
 
