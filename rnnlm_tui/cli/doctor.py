@@ -1,9 +1,4 @@
-"""The verb `doctor`: check the machine, the terminal and the installation.
-
-The checks of `doctor`: each returns a fact, a verdict and, if useful, a hint.
-
-Checks of `doctor` that ask other processes: torch, the graphics driver, the login manager.
-"""
+"""The verb `doctor`: check the machine, the terminal and the installation."""
 
 from __future__ import annotations
 
@@ -20,7 +15,8 @@ from typing import TYPE_CHECKING, Literal, cast
 import typer
 
 from rnnlm_tui.cli.options import JsonOption
-from rnnlm_tui.schema.formatting import counted, memory
+from rnnlm_tui.cli.output import columns, painted, print_json, shown, wrapped
+from rnnlm_tui.schema.formatting import counted, disk, memory
 
 if TYPE_CHECKING:
     from rnnlm_tui.cli.output import Colour
@@ -33,8 +29,6 @@ COLOURS: dict[str, Colour] = {"ok": "good", "note": "warn", "bad": "bad"}
 
 def doctor(json: JsonOption = False) -> None:
     """Check this machine, terminal and installation."""
-    from rnnlm_tui.cli.output import print_json
-
     found = findings()
     if json:
         print_json(
@@ -58,8 +52,6 @@ def doctor(json: JsonOption = False) -> None:
 
 def _print(finding: CheckResult, width: int) -> None:
     """Print a result and its hint below it, each wrapped in its own column."""
-    from rnnlm_tui.cli.output import columns, painted, shown, wrapped
-
     indent, room = width + 8, columns(sys.stdout)
     lead = (
         f"{painted(f'{finding.verdict:<4}', COLOURS[finding.verdict])} "
@@ -196,7 +188,6 @@ def keymap_findings(path: Path) -> list[CheckResult]:
 
 def home_findings() -> Iterator[CheckResult]:
     """Check where runs are stored: writable, on a local filesystem, with free space."""
-    from rnnlm_tui.schema.formatting import disk
     from rnnlm_tui.store.paths import home
     from rnnlm_tui.system.disk import free_bytes, nearest_existing
 
@@ -281,17 +272,17 @@ BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 
 TORCH_QUESTION = """
 import json, torch
-cuda = torch.cuda.is_available()
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
 print(json.dumps({
-    "version": torch.__version__, "threads": torch.get_num_threads(), "mps": torch.backends.mps.is_available(),
-    "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else [],
+    "version": torch.__version__, "threads": torch.get_num_threads(),
+    "mps": torch.backends.mps.is_available(),
+    "cuda": [torch.cuda.get_device_name(index) for index in range(count)],
 }))
 """
 
 
 def torch_finding(python: str) -> CheckResult:
     """Check torch in a separate process: importing it costs seconds and memory."""
-
     hint = "pip install --force-reinstall torch; the worker's log has the full message"
     try:
         answer = subprocess.run(
@@ -352,7 +343,6 @@ def read_processor() -> str:
 
 def products_finding(cpuinfo: str) -> CheckResult:
     """Find the matmul precisions of the CPU in the text of /proc/cpuinfo."""
-
     flags = next(
         (
             line.partition(":")[2].split()

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.cli.output import facts, note, print_json
+from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.schema.formatting import counted, disk, duration, figure, percent, short
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
@@ -44,7 +46,6 @@ def estimate(
     Without --probe, nothing is measured and only the first lines of the text are read.
     """
     from rnnlm_tui.cli.config import build_config, runnable_config
-    from rnnlm_tui.cli.output import facts, print_json
     from rnnlm_tui.client.estimate import estimate as estimate_config
     from rnnlm_tui.client.preflight import check_device, check_precision, check_tokenizer
     from rnnlm_tui.schema.estimates import check_warmup
@@ -153,8 +154,6 @@ class _ProbeProgress:
         self._phase, self._next = "", 0.0
 
     def __call__(self, progress: ProbeProgress) -> None:
-        from rnnlm_tui.cli.output import note
-        from rnnlm_tui.schema.formatting import percent
 
         now = time.monotonic()
         complete = progress.phase == "steps" and progress.done == progress.total
@@ -176,7 +175,6 @@ class _ProbeProgress:
 def _estimate_lines(
     config: RunConfig, found: Estimate, measured: Calibration | None
 ) -> list[tuple[str, str]]:
-    from rnnlm_tui.schema.formatting import disk, duration, figure
 
     count = found.parameters
     parts = (
@@ -246,7 +244,6 @@ def _estimate_lines(
 
 def _preview(config: RunConfig) -> Preview | None:
     from rnnlm_tui.client.corpora import preview
-    from rnnlm_tui.errors import CorpusError
 
     try:
         return preview(config)
@@ -279,7 +276,6 @@ def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
 
 
 def _speed(measured: Calibration) -> str:
-    from rnnlm_tui.schema.formatting import figure, short
 
     return (
         f"{short(measured.tokens_per_second)} tokens/s, {figure(measured.step_seconds)} s per step"

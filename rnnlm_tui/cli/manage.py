@@ -1,16 +1,14 @@
-"""The verbs `tag`, `note` and `rename`.
-
-The verbs `pin` and `unpin`, for checkpoints and runs.
-
-The verbs `delete`, `trash`, `restore` and `purge`.
-"""
+"""The verbs that label, pin, rename and delete runs: `tag` to `purge`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from time import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui.cli import output
 from rnnlm_tui.cli.options import (
     JsonOption,
     RunArgument,
@@ -19,7 +17,10 @@ from rnnlm_tui.cli.options import (
     complete_run,
     split_address,
 )
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.cli.output import act_on_each, encodable, line, print_json, table
+from rnnlm_tui.errors import InputError, StorageError, UnknownCheckpointError, UnknownRunError
+from rnnlm_tui.schema.formatting import age, counted, disk
+from rnnlm_tui.schema.text import safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.labels import RunLabels
@@ -33,12 +34,13 @@ def usable_labels(run: RunDirectory) -> RunLabels:
     Raises:
         StorageError: the file can't be moved.
     """
-    from rnnlm_tui.cli.output import note
     from rnnlm_tui.store.labels import move_labels_aside, read_labels
 
     labels = read_labels(run)
     if not labels.usable and (kept := move_labels_aside(run)):
-        note(f"cannot read the tags and note of {run.name}: the damaged file was moved to {kept}")
+        output.note(
+            f"cannot read the tags and note of {run.name}: the damaged file was moved to {kept}"
+        )
     return labels
 
 
@@ -58,9 +60,6 @@ def tag(
 
     Without tags, print the current ones.
     """
-    from dataclasses import replace
-
-    from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.labels import change_labels, edited_tags
     from rnnlm_tui.store.runs import find_run
 
@@ -101,9 +100,6 @@ def note(
 
     Without a text, print the note.
     """
-    from dataclasses import replace
-
-    from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.labels import change_labels
     from rnnlm_tui.store.runs import find_run
 
@@ -130,7 +126,6 @@ def rename(
     json: JsonOption = False,
 ) -> None:
     """Rename a run that isn't running."""
-    from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run, rename_run
 
     before = find_run(run)
@@ -171,7 +166,6 @@ def unpin(addresses: AddressesArgument, json: JsonOption = False) -> None:
 
 
 def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
-    from rnnlm_tui.cli.output import act_on_each
 
     found = [split_address(address) for address in addresses]
 
@@ -205,7 +199,6 @@ def _set_checkpoint(run: RunDirectory, which: str, *, pinned: bool) -> tuple[obj
 
 
 def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
-    from dataclasses import replace
 
     from rnnlm_tui.store.labels import change_labels
 
@@ -223,7 +216,6 @@ def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
 
 def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
     """Return a checkpoint's step; with `pins`, also of a deleted one that is still pinned."""
-    from rnnlm_tui.errors import UnknownCheckpointError
     from rnnlm_tui.store.retention import pinned_steps
     from rnnlm_tui.store.verify import resolve_checkpoint
 
@@ -260,9 +252,6 @@ def delete(
     json: JsonOption = False,
 ) -> None:
     """Move runs that aren't running to the trash."""
-    from rnnlm_tui.cli.output import act_on_each
-    from rnnlm_tui.errors import UnknownRunError
-    from rnnlm_tui.schema.formatting import disk
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.store.trash import delete_run
 
@@ -288,10 +277,6 @@ def delete(
 
 def trash(json: JsonOption = False) -> None:
     """List deleted runs and the disk space they use."""
-    from time import time
-
-    from rnnlm_tui.cli.output import line, print_json, table
-    from rnnlm_tui.schema.formatting import age, disk
     from rnnlm_tui.store.trash import list_trash
 
     found = list_trash()
@@ -337,8 +322,6 @@ def restore(
 
     If several deleted runs have the same name, the most recently deleted one is restored.
     """
-    from rnnlm_tui.cli.output import act_on_each
-    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.trash import find_trashed, list_trash, restore_run
 
     found = list(dict.fromkeys(find_trashed(run) for run in runs))
@@ -375,9 +358,6 @@ def purge(
     json: JsonOption = False,
 ) -> None:
     """Permanently remove deleted runs; asks for confirmation."""
-    from rnnlm_tui.cli.output import line, note, print_json
-    from rnnlm_tui.errors import StorageError
-    from rnnlm_tui.schema.formatting import disk
     from rnnlm_tui.store.trash import purge as purge_one
 
     found = _chosen(runs or [], everything=everything)
@@ -389,7 +369,7 @@ def purge(
             f"permanently remove {_named(found)}, {disk(size)}?", "purge removes runs permanently"
         )
     ):
-        note("nothing was removed")
+        output.note("nothing was removed")
         raise typer.Exit(1)
     freed = 0
     for done, run in enumerate(found):
@@ -397,7 +377,7 @@ def purge(
             freed += purge_one(run)
         except StorageError:
             if done:
-                note(_purged_text(found[:done], disk(freed)))
+                output.note(_purged_text(found[:done], disk(freed)))
             raise
     if json:
         print_json({"purged": [_as_json(run) for run in found], "freed": freed})
@@ -414,7 +394,6 @@ def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
         InputError: no name, or an ambiguous one.
         UnknownRunError: no deleted run has that name.
     """
-    from rnnlm_tui.errors import InputError
     from rnnlm_tui.store.trash import find_trashed, list_trash
 
     known = list_trash()
@@ -442,10 +421,6 @@ def confirmed(question: str, what: str) -> bool:
         InputError: standard input is not a terminal; its message starts with `what`.
     """
     import sys
-
-    from rnnlm_tui.cli.output import encodable
-    from rnnlm_tui.errors import InputError
-    from rnnlm_tui.schema.text import safe
 
     if not sys.stdin.isatty():
         raise InputError(

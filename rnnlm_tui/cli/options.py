@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.start import COMPLETING, THEME
+from rnnlm_tui.errors import InputError, RnnlmError, UnknownCheckpointError
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
@@ -52,8 +53,6 @@ def check_exclusive(hint: str = "", **given: bool) -> None:
     """
     named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
     if len(named) > 1:
-        from rnnlm_tui.errors import InputError
-
         raise InputError(
             f"{', '.join(named[:-1])} and {named[-1]} are mutually exclusive",
             hint="; ".join(filter(None, ("use one of them", hint))),
@@ -72,8 +71,6 @@ def split_address(address: str) -> tuple[RunDirectory, str | None]:
     name, at, which = address.rpartition("@")
     run = find_run(name if at else address)
     if at and not which:
-        from rnnlm_tui.errors import InputError
-
         raise InputError(
             f'"{address}" has no checkpoint after the @',
             hint=(
@@ -90,7 +87,6 @@ def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
     Raises:
         UnknownCheckpointError: no such checkpoint; lists the available ones.
     """
-    from rnnlm_tui.errors import UnknownCheckpointError
     from rnnlm_tui.store.verify import resolve_checkpoint
 
     try:
@@ -110,7 +106,6 @@ def complete_run(incomplete: str) -> list[str]:
 
 def complete_address(incomplete: str) -> list[str]:
     """Complete a run's name for the shell; after an @, its checkpoints."""
-    from rnnlm_tui.errors import RnnlmError
     from rnnlm_tui.store.checkpoints import list_checkpoints
     from rnnlm_tui.store.runs import find_run
 

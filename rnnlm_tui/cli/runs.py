@@ -1,11 +1,12 @@
-"""The verbs `open`, `runs`, `show`, `metrics` and `checkpoints`.
-
-The verb `compare`: runs side by side.
-"""
+"""The verbs `open`, `runs`, `show`, `metrics`, `checkpoints` and `compare`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from time import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,11 +21,34 @@ from rnnlm_tui.cli.options import (
     ThemeOption,
     check_exclusive,
 )
+from rnnlm_tui.cli.output import (
+    columns,
+    facts,
+    fits,
+    has_block_characters,
+    json_text,
+    line,
+    note,
+    print_json,
+    shown,
+    table,
+)
 from rnnlm_tui.cli.start import FPS, THEME, check_fps
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.cli.summaries import (
+    RUN_COLUMNS,
+    RUN_COLUMNS_RIGHT,
+    RUN_COLUMNS_SPARE,
+    run_cells,
+    status_colour,
+    status_text,
+    summary_lines,
+)
+from rnnlm_tui.schema.formatting import NOTHING, age, counted, disk, figure
+from rnnlm_tui.schema.metrics import EvaluationRow, StepRow, perplexity
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.comparison import Comparison, FigureRow
+    from rnnlm_tui.store.reader import RunReader
 
 
 def open_run(
@@ -75,18 +99,6 @@ def runs(
 
     Pinned runs come first.
     """
-    from rnnlm_tui.cli.output import (
-        RUN_COLUMNS,
-        RUN_COLUMNS_RIGHT,
-        RUN_COLUMNS_SPARE,
-        line,
-        note,
-        print_json,
-        run_cells,
-        status_colour,
-        status_text,
-        table,
-    )
     from rnnlm_tui.client.listing import listed_runs
 
     listing = listed_runs(filters, sort, reverse=reverse)
@@ -132,13 +144,6 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show a run's figures, once or live."""
-    from rnnlm_tui.cli.output import (
-        facts,
-        has_block_characters,
-        print_json,
-        status_colour,
-        summary_lines,
-    )
     from rnnlm_tui.client.monitor import summarize
     from rnnlm_tui.store.runs import find_run
 
@@ -175,15 +180,6 @@ def metrics(
     json: JsonOption = False,
 ) -> None:
     """Print metrics: the latest, or all as CSV or JSON."""
-    from rnnlm_tui.cli.output import (
-        EVALUATION_COLUMNS,
-        STEP_COLUMNS,
-        evaluation_rows,
-        step_rows,
-        write_csv,
-        write_json,
-        write_table,
-    )
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
 
@@ -201,14 +197,78 @@ def metrics(
             write_table(columns, rows)
 
 
+Cell = int | float | str | None
+STEP_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(StepRow))
+EVALUATION_COLUMNS: tuple[str, ...] = (
+    *(field.name for field in fields(EvaluationRow)),
+    "perplexity",
+)
+
+
+def step_rows(reader: RunReader, newest: int | None) -> Iterator[tuple[Cell, ...]]:
+    """Read the `newest` steps in order, or all if None."""
+    rows = reader.recent_steps(newest) if newest is not None else reader.steps_since(0)
+    for row in rows:
+        yield tuple(getattr(row, name) for name in STEP_COLUMNS)
+
+
+def evaluation_rows(reader: RunReader) -> Iterator[tuple[Cell, ...]]:
+    """Read the evaluations in order, with their perplexities."""
+    for row in sorted(reader.evaluations(), key=lambda row: (row.step, row.time)):
+        yield tuple(getattr(row, name) for name in EVALUATION_COLUMNS)
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a header and one line per row to stdout."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(
+        [shown(cell, keep="") if isinstance(cell, str) else cell for cell in row] for row in rows
+    )
+    sys.stdout.flush()
+
+
+def write_json(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a JSON list of objects to stdout, row by row."""
+    lead = "["
+    for row in rows:
+        sys.stdout.write(f"{lead}\n{json_text(dict(zip(columns, row, strict=True)))}")
+        lead = ","
+    sys.stdout.write("[]\n" if lead == "[" else "\n]\n")
+    sys.stdout.flush()
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a table to stdout; Unix times become times of day."""
+    shown = [
+        tuple(_cell(name, value) for name, value in zip(columns, row, strict=True)) for row in rows
+    ]
+    if not shown:
+        line("no metrics yet")
+        return
+    table(
+        columns,
+        shown,
+        right=[index for index, name in enumerate(columns) if name not in ("split", "name")],
+    )
+
+
+def _cell(name: str, value: Cell) -> str:
+    if value is None:
+        return NOTHING
+    if name == "time" and isinstance(value, float):
+        return datetime.fromtimestamp(value).strftime("%H:%M:%S")
+    if isinstance(value, float):
+        return figure(
+            value, 1 if name in ("tokens_per_second", "perplexity", "active_seconds") else 3
+        )
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
     """List a run's checkpoints; marks best, last and pinned ones."""
-    from dataclasses import asdict
-    from time import time
-
-    from rnnlm_tui.cli.output import line, print_json, table
-    from rnnlm_tui.schema.formatting import NOTHING, age, disk, figure
-    from rnnlm_tui.schema.metrics import perplexity
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.retention import pinned_steps
     from rnnlm_tui.store.runs import find_run
@@ -271,9 +331,6 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Compare runs: settings that differ, final and best metrics."""
-    from dataclasses import replace
-
-    from rnnlm_tui.cli.output import columns, fits, line, note, print_json, table
     from rnnlm_tui.client.comparison import compare_runs
     from rnnlm_tui.store.runs import find_run
 

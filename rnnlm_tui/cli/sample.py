@@ -15,13 +15,15 @@ from rnnlm_tui.cli.options import (
     complete_sampled,
     split_address,
 )
+from rnnlm_tui.cli.output import TextStream, line, note, print_json
+from rnnlm_tui.errors import ConfigError, InputError, Problem, WorkerError
 from rnnlm_tui.schema.formatting import counted, first_of
+from rnnlm_tui.schema.text import escaped, unescaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from rnnlm_tui.client.sampler import SamplerClient
-    from rnnlm_tui.errors import ConfigError, InputError, Problem
     from rnnlm_tui.schema.config import SamplingConfig
     from rnnlm_tui.schema.protocol import SampleDone, SampleRequest
     from rnnlm_tui.store.paths import RunDirectory
@@ -157,10 +159,6 @@ def sample(
     """
     import asyncio
 
-    from rnnlm_tui.cli.output import note, print_json
-    from rnnlm_tui.errors import ConfigError, InputError
-    from rnnlm_tui.schema.text import unescaped
-
     check_exclusive(PROMPT=prompt is not None, prompts=prompts is not None)
     if prompt is None and prompts is None:
         raise InputError(
@@ -175,9 +173,17 @@ def sample(
     )
     directory, which = split_address(run)
     changes: dict[str, object] = {
-        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty, "unknown": unknown,
-        "stop": None if not stop else [] if stop == [""] else [unescaped(text) for text in stop], "max_new_tokens": max_new_tokens, "seed": seed, "greedy": True if greedy else False if temperature else None,
-    }  # fmt: skip
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "unknown": unknown,
+        "stop": None if not stop else [] if stop == [""] else [unescaped(text) for text in stop],
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "greedy": True if greedy else False if temperature else None,
+    }
     try:
         settings = sample_settings(directory, changes)
     except ConfigError as error:
@@ -238,8 +244,6 @@ def sample(
 
 def _outcome(results: list[SampleDone], settings: SamplingConfig, samples: int) -> str:
     """Format `100 tokens, 7,584 tok/s, 0.7 bits per token, seed 7`, in total for all samples."""
-    from rnnlm_tui.schema.text import escaped
-
     tokens = sum(done.tokens for done in results)
     seconds = sum(done.seconds - done.first_token_seconds for done in results)
     rate = (
@@ -278,7 +282,6 @@ def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> S
 
 def named_by_options(error: ConfigError) -> InputError:
     """Convert config problems into an error that names this verb's options."""
-    from rnnlm_tui.errors import InputError
 
     def describe(problem: Problem) -> str:
         option = problem.path.removeprefix("sampling.").partition(".")[0].replace("_", "-")
@@ -320,12 +323,28 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
     """Return the JSON of `sample`: `text` excludes the prompt, `seed` is null when greedy."""
     settings = request.settings
     return {
-        "run": run, "checkpoint": step_of(request), "prompt": request.prompt, "text": done.text, "tokens": done.tokens, "reason": done.reason,
-        "stopped_at": done.stop if done.reason == "stop" else None, "seed": None if settings.is_greedy else settings.seed, "greedy": settings.is_greedy,
-        "temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p, "min_p": settings.min_p,
-        "repetition_penalty": settings.repetition_penalty, "unknown_tokens": settings.unknown, "stop": list(settings.stop), "max_new_tokens": settings.max_new_tokens,
-        "bits_per_token": done.bits_per_token, "seconds": done.seconds, "unknown": list(done.unknown), "path": request.checkpoint,
-    }  # fmt: skip
+        "run": run,
+        "checkpoint": step_of(request),
+        "prompt": request.prompt,
+        "text": done.text,
+        "tokens": done.tokens,
+        "reason": done.reason,
+        "stopped_at": done.stop if done.reason == "stop" else None,
+        "seed": None if settings.is_greedy else settings.seed,
+        "greedy": settings.is_greedy,
+        "temperature": settings.temperature,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+        "min_p": settings.min_p,
+        "repetition_penalty": settings.repetition_penalty,
+        "unknown_tokens": settings.unknown,
+        "stop": list(settings.stop),
+        "max_new_tokens": settings.max_new_tokens,
+        "bits_per_token": done.bits_per_token,
+        "seconds": done.seconds,
+        "unknown": list(done.unknown),
+        "path": request.checkpoint,
+    }
 
 
 def step_of(request: SampleRequest) -> int:
@@ -341,7 +360,6 @@ def read_prompt(prompt: str) -> str:
     Raises:
         InputError: not UTF-8, or too long.
     """
-    from rnnlm_tui.errors import InputError
     from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
 
     try:
@@ -357,7 +375,7 @@ def read_prompt(prompt: str) -> str:
         ) from None
     if len(text) > MAX_PROMPT_CHARACTERS:
         have = f"{counted(len(text), 'character')}" if prompt != "-" else "too many characters"
-        raise InputError(f"the prompt has {have}, maximum is {MAX_PROMPT_CHARACTERS:,}")
+        raise InputError(f"the prompt has {have}, the limit is {MAX_PROMPT_CHARACTERS:,}")
     return text
 
 
@@ -370,8 +388,6 @@ def read_prompts(file: Path) -> list[str]:
         InputError: the file can't be read, has no prompts, or has invalid lines, which are listed.
     """
     from json import JSONDecodeError, loads
-
-    from rnnlm_tui.errors import InputError
 
     place = "standard input" if str(file) == "-" else str(file)
     try:
@@ -387,13 +403,13 @@ def read_prompts(file: Path) -> list[str]:
             f"{place} is not UTF-8 (byte {error.start:,})", hint="save it as UTF-8"
         ) from None
     found, problems = list[str](), list[str]()
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
-        if not line:
+    for number, row in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+        if not row:
             continue
-        prompt: object = line
+        prompt: object = row
         if file.suffix in (".jsonl", ".ndjson"):
             try:
-                value: object = loads(line)
+                value: object = loads(row)
             except (JSONDecodeError, RecursionError):
                 problems.append(f"{place}, line {number:,}: not JSON")
                 continue
@@ -430,7 +446,7 @@ def _prompt_problem(prompt: str) -> str:
         return "the prompt is not UTF-8"
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         return (
-            f"the prompt has {counted(len(prompt), 'character')}, maximum is"
+            f"the prompt has {counted(len(prompt), 'character')}, the limit is"
             f" {MAX_PROMPT_CHARACTERS:,}"
         )
     return ""
@@ -461,8 +477,6 @@ async def _generate(
     client: SamplerClient, request: SampleRequest, *, stream: bool, apart: bool
 ) -> SampleDone:
     """Generate a sample; `stream` prints its text as it arrives, `apart` an empty line first."""
-    from rnnlm_tui.cli.output import TextStream, line
-    from rnnlm_tui.errors import WorkerError
     from rnnlm_tui.schema.protocol import SampleDone
 
     output, begun = TextStream(), False

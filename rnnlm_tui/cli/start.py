@@ -84,12 +84,10 @@ def open_app(
             f"--theme is {theme}, must be {THEME}, {', '.join(COLOUR_NAMES[:-1])} or"
             f" {COLOUR_NAMES[-1]}"
         )
-    os.environ.setdefault(
-        "PYDANTIC_DISABLE_PLUGINS", "1"
-    )  # searching for plugins reads the metadata of every installed package
-    if (
-        terminal_kind(os.environ).depth == "256"
-    ):  # Textual detects 16 colours in many terminals with 256
+    # Searching for plugins reads the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+    if terminal_kind(os.environ).depth == "256":
+        # Textual detects 16 colours in many terminals that have 256.
         os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
     gc.disable()  # collecting takes a tenth of the time to the first screen
     collecting = threading.Timer(GARBAGE_SECONDS, _enable_collection)

@@ -6,10 +6,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.options import JsonOption, RunArgument
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.cli.output import line, print_json, table
+from rnnlm_tui.errors import CheckpointError, DatabaseError, RunStateError, StorageError
+from rnnlm_tui.schema.formatting import NOTHING, counted, disk
 
 if TYPE_CHECKING:
-    from rnnlm_tui.errors import StorageError
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.verify import CheckpointCheck
 
@@ -20,7 +21,6 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
     A damaged database is rebuilt unless a worker is using it; a damaged checkpoint is moved aside
     when the run is resumed. Exits with 5 if anything is damaged.
     """
-    from rnnlm_tui.cli.output import line, print_json
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.store.verify import check_checkpoints, damaged_folders
 
@@ -63,8 +63,6 @@ def damage_error(
     Args:
         database: what is wrong with it, and what to do (`advice`); both empty if it is intact.
     """
-    from rnnlm_tui.errors import CheckpointError, DatabaseError
-
     bad = [check for check in checks if check.problem]
     intact = [check for check in checks if not check.problem]
     if not bad:
@@ -123,8 +121,6 @@ def _status(run: RunDirectory) -> str:
 
 
 def _write(checks: list[CheckpointCheck]) -> None:
-    from rnnlm_tui.cli.output import line, table
-    from rnnlm_tui.schema.formatting import NOTHING, disk
 
     cells = [
         (
@@ -164,7 +160,6 @@ def _check_database(run: RunDirectory) -> tuple[str, str, str]:
     Returns what was wrong and what was done, the same in a few words, and what to do next;
     all empty if the database is intact.
     """
-    from rnnlm_tui.errors import RunStateError, StorageError
     from rnnlm_tui.store.recovery import repair_database
 
     try:

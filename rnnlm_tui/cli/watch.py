@@ -1,33 +1,32 @@
-"""`show --watch`: a run's figures as plain lines, updated in place or appended.
-
-Follow a run: print its progress as plain lines or JSON objects until it ends.
-
-A run as plain lines: figures, curve, machine, latest sample and event.
-"""
+"""Follow a run until it ends: as progress lines, JSON objects, or frames updated in place."""
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rnnlm_tui.cli.output import (
     TextStream,
-    as_ascii,
     cells,
     columns,
     encodable,
     facts,
     json_text,
     line,
-    model_text,
     note,
+)
+from rnnlm_tui.cli.summaries import (
+    FULL_WIDTH,
+    clipped,
+    frame_lines,
+    model_text,
+    newest_sample,
+    one_line,
     patience_text,
     perplexity_text,
     progress_text,
@@ -40,21 +39,15 @@ from rnnlm_tui.schema.formatting import (
     bits_per_byte_text,
     counted,
     device_text,
-    disk,
     duration,
     figure,
-    gib,
     other_load_text,
     short,
-    time_left,
 )
-from rnnlm_tui.schema.metrics import evaluations_during_run, perplexity
-from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.schema.text import safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow, HardwareRow, SampleRow
+    from rnnlm_tui.schema.metrics import EvaluationRow
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
 
@@ -280,9 +273,8 @@ class LinePrinter:
         newest = newest_sample(snapshot)
         if newest is not None and (newest.attempt, newest.step) != self._sampled:
             self._sampled = (newest.attempt, newest.step)
-            line(
-                f"{'':9}{_one_line(newest.prompt + newest.text, min(110, (columns(sys.stdout) or 120) - 9))}"
-            )
+            width = min(110, (columns(sys.stdout) or 120) - 9)
+            line(f"{'':9}{_one_line(newest.prompt + newest.text, width)}")
 
 
 def _status_line(summary: RunSummary) -> str:
@@ -317,288 +309,9 @@ def _evaluation(row: EvaluationRow) -> str:
     )
 
 
-def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
-    """Return the sample of the first prompt at the latest step that has samples."""
-    newest = max((row.step for row in snapshot.samples), default=0)
-    prompts = snapshot.config.evaluation.prompts
-    at_newest = [row for row in snapshot.samples if row.step == newest]
-    return min(
-        at_newest,
-        key=lambda row: prompts.index(row.prompt) if row.prompt in prompts else len(prompts),
-        default=None,
-    )
-
-
 def _one_line(text: str, width: int) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
-CURVE = "▁▂▃▄▅▆▇█"
-ASCII_CURVE = "_.-~=+*#"
-MOST_CURVE = 60
-"""Maximum width of the curve in cells."""
-STEEP = 6
-"""The first sixth of a curve may exceed the scale, as in the app's chart.
-
-The steep initial drop would flatten the rest.
-"""
-FEW = 8
-"""Minimum number of evaluations for a curve of them; with fewer, training perplexity is shown."""
-_LABEL = 9
-"""Width of the column of labels."""
-FULL_WIDTH = 120
-"""Line width if no terminal reports its size."""
-
-
-def frame_lines(
-    snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH, *, ascii_only: bool = False
-) -> list[str]:
-    """Format the run's state as lines of at most `width` cells, without control characters."""
-    from rnnlm_tui.tui.views.train import figure_lines
-
-    summary = snapshot.summary
-    lines = [_identity(snapshot, ascii_only=ascii_only)]
-    lines += [line.plain for line in figure_lines(snapshot, eta, width, ascii_only=ascii_only)]
-    pairs = [
-        ("", summary.message or ""),
-        ("to do", summary.hint or ""),
-        ("curve", _curve(snapshot, width - _LABEL, ascii_only=ascii_only)),
-        *_machine(snapshot),
-        ("saved", _saved(snapshot)),
-        ("sample", _sample(snapshot)),
-        ("event", _event(snapshot)),
-    ]
-    lines += [f" {label:<{_LABEL - 2}} {text}" for label, text in pairs if text]
-    if ascii_only:
-        return [clipped(as_ascii(safe(line, keep="")).rstrip(), width, "...") for line in lines]
-    return [clipped(safe(line, keep="").rstrip(), width) for line in lines]
-
-
-def one_line(snapshot: RunSnapshot, eta: Eta | None) -> str:
-    """Format the run's current state as one line, for logs.
-
-    For example `running step 1,500 / 4,328 (35 %) val ppl 58.1 (best 57.9 at 1,000) …`.
-    """
-    summary, evaluated = snapshot.summary, snapshot.summary.evaluation
-    best = (
-        f" (best {perplexity_text(evaluated.best_perplexity)} at {evaluated.best_step:,})"
-        if evaluated.best_step not in (None, evaluated.step)
-        else ""
-    )
-    parts = [
-        status_text(summary),
-        f"step {progress_text(summary)}",
-        (
-            f"{'val' if snapshot.config.evaluation.split == 'validation' else 'test'} ppl"
-            f" {perplexity_text(evaluated.perplexity)}{best}"
-            if evaluated.perplexity is not None
-            else ""
-        ),
-        (
-            f"train ppl {perplexity_text(summary.train.perplexity)}"
-            if summary.train.perplexity is not None
-            else ""
-        ),
-        f"{short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else "",
-        (
-            " ".join(time_left(eta.seconds, eta.margin)).strip()
-            if eta is not None and summary.status == "running"
-            else ""
-        ),
-        _busy(snapshot),
-        summary.message or "",
-    ]
-    return safe("  ".join(filter(None, parts)), keep="")
-
-
-def clipped(text: str, width: int, ellipsis: str = "…") -> str:
-    """Cut the text to `width` cells, including the ellipsis."""
-    if cells(text) <= width:
-        return text
-    from rnnlm_tui.tui.text import graphemes
-
-    used, kept = 0, []
-    for sign, taken in graphemes(text):
-        used += taken
-        if used > width - len(ellipsis):
-            break
-        kept.append(sign)
-    return "".join(kept) + ellipsis
-
-
-def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:
-    from rnnlm_tui.tui import palette
-
-    summary = snapshot.summary
-    sign = palette.glyph(summary.status, ascii_only)[0]
-    parameters = (
-        f", {short(summary.model.parameters)} parameters" if summary.model.parameters else ""
-    )
-    parts = [
-        f"{summary.run}  {sign} {status_text(summary)}",
-        duration(summary.active_seconds) if summary.active_seconds else "",
-        f"{model_text(summary)}{parameters}",
-        summary.corpus,
-        device_text(summary),
-        " ".join(summary.tags),
-    ]
-    return " " + "   ".join(filter(None, parts))
-
-
-def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
-    """Draw held-out perplexity on a log scale, or training perplexity with few evaluations."""
-    rows = evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
-    name, losses = (
-        "val ppl" if snapshot.config.evaluation.split == "validation" else "test ppl",
-        [row.loss for row in rows],
-    )
-    newest: float | None = None
-    if len(losses) < FEW and len(snapshot.series) > len(losses):
-        name, losses, newest = (
-            "train ppl",
-            list(snapshot.series.columns["loss"].mean),
-            snapshot.summary.train.perplexity,
-        )
-    losses = [loss for loss in losses if math.isfinite(loss)]
-    if len(losses) < 2:
-        return ""
-    first, last = (
-        f"{name}  {perplexity_text(perplexity(losses[0]))} ",
-        f" {perplexity_text(perplexity(losses[-1]) if newest is None else newest)}",
-    )
-    columns = min(MOST_CURVE, room - len(first) - len(last), len(losses))
-    if columns < min(8, len(losses)):
-        return ""
-    means = [
-        _mean(losses[index * len(losses) // columns : (index + 1) * len(losses) // columns])
-        for index in range(columns)
-    ]
-    low, high = min(means), max(means[len(means) // STEEP :])
-    marks = ASCII_CURVE if ascii_only else CURVE
-    drawn = "".join(
-        marks[
-            round((min(value, high) - low) / (high - low) * (len(marks) - 1)) if high > low else 0
-        ]
-        for value in means
-    )
-    return f"{first}{drawn}{last}"
-
-
-def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
-    from rnnlm_tui.tui.views.machine import steady_reading
-
-    row = steady_reading(snapshot.hardware)
-    if row is None:
-        return
-    when = "" if snapshot.summary.status in LIVING else f", at {_clock(row.time)}"
-    yield (
-        "machine",
-        (
-            f"CPU {row.cpu_percent:.0f} % (own {row.process_cpu_percent:.0f}), memory"
-            f" {gib(row.memory_used)} / {gib(row.memory_total)} GiB (own"
-            f" {gib(row.process_memory)}), disk {disk(row.disk_free)} free{when}"
-        ),
-    )
-    if row.gpu_name is not None or row.gpu_percent is not None or row.gpu_memory_own is not None:
-        yield (
-            "GPU",
-            _card(
-                row.gpu_name,
-                row.gpu_percent,
-                row.gpu_memory_own,
-                row.gpu_memory_used,
-                row.gpu_memory_total,
-                row.gpu_watts,
-                row.gpu_celsius,
-            ),
-        )
-    for card in row.other_gpus:
-        yield f"GPU {card.index}", _other_card(card)
-
-
-def _other_card(card: GpuRow) -> str:
-    return _card(
-        card.name,
-        card.percent,
-        card.memory_own,
-        card.memory_used,
-        card.memory_total,
-        card.watts,
-        card.celsius,
-    )
-
-
-def _card(
-    name: str | None,
-    percent: float | None,
-    own: int | None,
-    used: int | None,
-    total: int | None,
-    watts: float | None,
-    celsius: float | None,
-) -> str:
-    """Format `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 W, 54 °C`, as far as known."""
-    parts = [
-        " ".join(
-            part for part in (name or "", "" if percent is None else f"{percent:.0f} %") if part
-        ),
-        "" if own is None else f"{gib(own)} GiB own",
-        (
-            ""
-            if used is None
-            else f"{gib(used)}{'' if total is None else f' / {gib(total)}'} GiB used"
-        ),
-        "" if watts is None else f"{watts:.0f} W",
-        "" if celsius is None else f"{celsius:.0f} °C",
-    ]
-    return ", ".join(filter(None, parts))
-
-
-def _busy(snapshot: RunSnapshot) -> str:
-    if not snapshot.hardware or snapshot.summary.status not in LIVING:
-        return ""
-    row: HardwareRow = snapshot.hardware[-1]
-    return (
-        f"GPU {row.gpu_percent:.0f} %"
-        if row.gpu_percent is not None
-        else f"CPU {row.cpu_percent:.0f} %"
-    )
-
-
-def _saved(snapshot: RunSnapshot) -> str:
-    kept = snapshot.summary.checkpoints
-    if not kept.count:
-        return ""
-    best = f"best {kept.best:,}, " if kept.best is not None else ""
-    return f"{best}last {kept.last or 0:,}; {counted(kept.count, 'checkpoint')}, {disk(kept.bytes)}"
-
-
-def _sample(snapshot: RunSnapshot) -> str:
-    newest = newest_sample(snapshot)
-    return (
-        ""
-        if newest is None
-        else f"{newest.step:,}: {' '.join((newest.prompt + newest.text).split())}"
-    )
-
-
-def _event(snapshot: RunSnapshot) -> str:
-    if not snapshot.events:
-        return ""
-    event = snapshot.events[0]
-    return (
-        f"{_clock(event.time)} step {event.step:,}:"
-        f" {event.kind}{f', {event.text}' if event.text else ''}"
-    )
-
-
-def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 _REST = "\x1b[K"
@@ -678,9 +391,8 @@ class FramePrinter:
             )[: max(1, rows - 1)]
         ]
         lines = [clipped(text, columns) for text in lines]
-        if (
-            size != self._size
-        ):  # the terminal has rewrapped the old lines: erase them and redraw in their place
+        if size != self._size:
+            # The terminal has rewrapped the old lines: erase them and redraw in their place.
             text = replacing([], lines)
             text = f"{erasing(self._lines, size)}{text}" if self._lines else text
             self._size = size
@@ -741,8 +453,7 @@ def replacing(before: Sequence[str], lines: Sequence[str]) -> str:
 
 
 def erasing(lines: Sequence[str], size: tuple[int, int]) -> str:
-    """Return codes that erase `lines` above the cursor, rewrapped by the terminal at its new
-    size."""
+    """Return codes that erase `lines` above the cursor, as rewrapped at the new size."""
     columns, rows = size
     taken = sum(max(1, -(-cells(text) // (columns + 1))) for text in lines)
     return f"\x1b[{min(taken, rows - 1)}A\r\x1b[J" if min(taken, rows - 1) > 0 else "\r\x1b[J"

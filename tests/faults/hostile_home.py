@@ -137,9 +137,8 @@ def commands(text: str, file: Path) -> Iterator[list[str]]:
     )
     yield ["runs"]
     for verb in on_runs:
-        runs = (
-            () if verb == "open" else ENDS if verb == "follow" else ("a-draft", *ENDS)
-        )  # following a draft waits until it is started
+        # Following a draft waits until it is started.
+        runs = () if verb == "open" else ENDS if verb == "follow" else ("a-draft", *ENDS)
         for run in runs:
             yield [*verb.split(), run]
         yield [*verb.split(), argument]

@@ -106,9 +106,8 @@ def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> No
         tour.go("\x19", "sent ", shown=False)  # to the clipboard
         tour.go("\x13", "saved as")
         tour.go("\x15fail\r", "✗ failed")
-        tour.go(
-            "\x15" + UP * 3, "an old", shown=False
-        )  # an earlier prompt, without control characters
+        # An earlier prompt, without control characters.
+        tour.go("\x15" + UP * 3, "an old", shown=False)
         tour.go("\x15\x1b[200~pasted\x9b31m\u202e\x1b[201~", "from the paste")
         tour.go("\t" * 8, "between several", shown=False)  # a text setting
         tour.go(ESCAPE + ESCAPE, "q Leave", shown=False)

@@ -101,7 +101,7 @@ def test_an_invalid_run_name_is_rejected_with_the_allowed_characters(
 ) -> None:
     assert run(["train", "--draft", f"--name={name}"]) == 2
     err = capsys.readouterr().err
-    assert "1 to 64 of A-Z a-z 0-9 . _ - are allowed" in err
+    assert "use 1 to 64 of A-Z a-z 0-9 . _ -" in err
     assert err.replace("\n", "").isprintable()
     assert not home.exists()
 

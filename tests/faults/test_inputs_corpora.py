@@ -1,5 +1,4 @@
-"""Invalid and damaged corpora are rejected before a run is created; huge ones need constant
-memory."""
+"""Invalid corpora are rejected before a run is created; huge ones need constant memory."""
 
 from __future__ import annotations
 
@@ -33,8 +32,8 @@ from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfi
 from rnnlm_tui.corpus.corpus import prepare_corpus
 resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]) << 20,) * 2)
 corpus = CorpusConfig(source=sys.argv[1], layout=sys.argv[4])
-tokenizer, folder = TokenizerConfig(kind="byte"), Path(sys.argv[2])
-prepared = prepare_corpus(corpus, tokenizer, TrainingConfig(), folder, lambda _: None)
+tokenizer, corpora = TokenizerConfig(kind="byte"), Path(sys.argv[2])
+prepared = prepare_corpus(corpus, tokenizer, TrainingConfig(), corpora, lambda _: None)
 print(prepared.manifest.splits["train"].bytes, *prepared.manifest.notes, sep="|")
 """
 

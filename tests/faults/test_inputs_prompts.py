@@ -70,7 +70,7 @@ def test_an_endless_prompt_is_rejected_with_the_limit_in_constant_memory(
         file.write_text("word " * (MEGABYTE // 5), encoding="utf-8")
     ended = sample(["plain-otter", "-"], file)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"maximum is {MAX_PROMPT_CHARACTERS:,}" in ended.stderr
+    assert f"the limit is {MAX_PROMPT_CHARACTERS:,}" in ended.stderr
 
 
 def test_a_prompt_of_invalid_utf_8_is_rejected(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_paste_of_a_megabyte_is_cut_at_the_limit_and_keys_still_work() -> None
         opened.send("x")
         opened.wait_for(f"{MAX_PROMPT_CHARACTERS + 1:,} characters", DEADLINE)
         opened.send("\r")
-        opened.wait_for(f"at most {MAX_PROMPT_CHARACTERS:,} are taken", DEADLINE)
+        opened.wait_for(f"the limit is {MAX_PROMPT_CHARACTERS:,}", DEADLINE)
         opened.send("\x15")
         opened.wait_for(lambda: "characters ─╮" not in opened.text, DEADLINE)
         opened.send("\r")  # an empty prompt is valid

@@ -31,7 +31,7 @@ def test_lines_fit_a_terminal_of_120_columns(capsys: pytest.CaptureFixture[str])
     ("arguments", "words"),
     [
         (["--preset", "bok"], 'unknown preset "bok"'),
-        (["--seconds", "0"], "--seconds is 0, it must be above 0"),
+        (["--seconds", "0"], "--seconds must be above 0 and at most 3,600, not 0"),
         (["--seconds", "abc"], "--seconds is abc, must be a number\n"),
         (["--only", "foo"], "--only is foo, must be one of training, sampling, neighbour\n"),
         (["--device", "tpu"], "training.device"),

@@ -51,6 +51,7 @@ def test_a_narrow_terminal_gets_the_best_run_without_differences(
     assert run(compare) == 0
     assert "(+103.7)" in capsys.readouterr().out
     monkeypatch.setattr("rnnlm_tui.cli.output.columns", lambda stream: 72)
+    monkeypatch.setattr("rnnlm_tui.cli.runs.columns", lambda stream: 72)
     assert run(compare) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 72

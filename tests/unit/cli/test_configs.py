@@ -48,8 +48,12 @@ def test_problems_of_file_and_assignments_are_reported_together(tmp_path: Path) 
     with pytest.raises(ConfigError) as caught:
         build_config(None, file, ["training.sed=1", "training.epochs=0", "training.batch_size"])
     assert {problem.path for problem in caught.value.problems} == {
-        "model.hiden_size", "optimizer.learning_rate", "training.sed", "training.epochs", "training.batch_size",
-    }  # fmt: skip
+        "model.hiden_size",
+        "optimizer.learning_rate",
+        "training.sed",
+        "training.epochs",
+        "training.batch_size",
+    }
 
 
 def test_an_unknown_section_is_reported_with_all_other_problems(tmp_path: Path) -> None:

@@ -24,9 +24,21 @@ from rnnlm_tui.system.locks import boot_id, host_name
 def prepared(home: Path, source: str, letter: str, notes: tuple[str, ...] = ()) -> CorpusManifest:
     facts = SplitFacts(documents=1, sentences=2, tokens=3_000, bytes=4)
     manifest = CorpusManifest(
-        hash=letter * 64, corpus=CorpusConfig(source=source), tokenizer=TokenizerConfig(), title=source, source_hash="s", vocab_size=2_048,
-        token_dtype="uint16", eos_id=1, pad_id=0, eos_text=" ", splits={"train": facts, "validation": facts, "test": facts}, bigram={}, created=1.0, notes=notes,
-    )  # fmt: skip
+        hash=letter * 64,
+        corpus=CorpusConfig(source=source),
+        tokenizer=TokenizerConfig(),
+        title=source,
+        source_hash="s",
+        vocab_size=2_048,
+        token_dtype="uint16",
+        eos_id=1,
+        pad_id=0,
+        eos_text=" ",
+        splits={"train": facts, "validation": facts, "test": facts},
+        bigram={},
+        created=1.0,
+        notes=notes,
+    )
     folder = home / "corpora" / manifest.folder
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")

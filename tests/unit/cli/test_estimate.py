@@ -57,7 +57,7 @@ def test_a_chosen_warmup_as_long_as_the_run_is_rejected_and_a_presets_is_shorten
         assert "must be below the run's 30 steps" in capsys.readouterr().err
     assert run(["estimate", "--json", "--set", "training.max_steps=30"]) == 0
     assert any(
-        "warm-up shortened to 3 steps, a tenth of the run's 30" in words
+        "warm-up shortened to 3 steps, a tenth of the run" in words
         for words in json.loads(capsys.readouterr().out)["warnings"]
     )
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.control import parse_settings
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.options import split_address
 from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings
-from rnnlm_tui.cli.train import check_fits_parent
+from rnnlm_tui.cli.train import check_fits_parent, parse_settings
 from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
@@ -33,10 +32,27 @@ from rnnlm_tui.store.verify import write_checkpoint
 from tests.fakes import sampler
 
 SHOW_KEYS = {
-    "run", "status", "attempt", "step", "max_steps", "epoch", "tokens_seen", "pid", "started", "tokens_per_second", "eta_seconds",
-    "train.loss", "train.perplexity", "validation.perplexity", "test.perplexity", "test.bits_per_byte", "baseline.perplexity", "source.perplexity",
-    "checkpoints.best", "checkpoints.last",
-}  # fmt: skip
+    "run",
+    "status",
+    "attempt",
+    "step",
+    "max_steps",
+    "epoch",
+    "tokens_seen",
+    "pid",
+    "started",
+    "tokens_per_second",
+    "eta_seconds",
+    "train.loss",
+    "train.perplexity",
+    "validation.perplexity",
+    "test.perplexity",
+    "test.bits_per_byte",
+    "baseline.perplexity",
+    "source.perplexity",
+    "checkpoints.best",
+    "checkpoints.last",
+}
 
 
 def step_row(step: int, loss: float = 4.0) -> StepRow:
@@ -315,7 +331,7 @@ def test_an_unknown_checkpoint_or_run_lists_the_available_ones() -> None:
 
 
 def test_a_prompt_that_is_too_long_is_rejected() -> None:
-    with pytest.raises(InputError, match="20,001 characters, maximum is 20,000"):
+    with pytest.raises(InputError, match="20,001 characters, the limit is 20,000"):
         read_prompt("x" * (MAX_PROMPT_CHARACTERS + 1))
 
 
@@ -368,8 +384,16 @@ def test_a_sample_reports_the_stop_string_that_ended_it() -> None:
     directory = trained_run()
     settings = SamplingConfig(min_p=0.1, repetition_penalty=1.2, stop=("\n", "end"))
     done = SampleDone(
-        id="1", reason="stop", stop="\n", text=" goes on", tokens=2, prompt_tokens=1, seconds=0.1, first_token_seconds=0.1, bits_per_token=4.0
-    )  # fmt: skip
+        id="1",
+        reason="stop",
+        stop="\n",
+        text=" goes on",
+        tokens=2,
+        prompt_tokens=1,
+        seconds=0.1,
+        first_token_seconds=0.1,
+        bits_per_token=4.0,
+    )
     found = sample_json(sample_request(directory, "best", "It", settings), done, directory.name)
     assert (
         found["reason"],

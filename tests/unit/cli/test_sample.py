@@ -41,8 +41,15 @@ class ScriptedSampler:
         for count, piece in enumerate(self.pieces, start=1):
             yield SamplePiece(id=request.id, text=piece, tokens=count)
         yield SampleDone(
-            id=request.id, reason="length", text="".join(self.pieces), tokens=len(self.pieces), prompt_tokens=3, seconds=0.2, first_token_seconds=0.1, bits_per_token=4.0
-        )  # fmt: skip
+            id=request.id,
+            reason="length",
+            text="".join(self.pieces),
+            tokens=len(self.pieces),
+            prompt_tokens=3,
+            seconds=0.2,
+            first_token_seconds=0.1,
+            bits_per_token=4.0,
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -87,9 +94,15 @@ def test_a_terminal_gets_text_without_control_characters(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("options", "kept", "greedy"),
-    [(["--temperature", "0"], False, True), (["--greedy"], False, True), (["--greedy", "--temperature", "0"], False, True), ([], True, True),
-     (["--temperature", "0.5"], True, False), ([], False, False)],
-)  # fmt: skip
+    [
+        (["--temperature", "0"], False, True),
+        (["--greedy"], False, True),
+        (["--greedy", "--temperature", "0"], False, True),
+        ([], True, True),
+        (["--temperature", "0.5"], True, False),
+        ([], False, False),
+    ],
+)
 def test_a_temperature_of_zero_is_greedy_and_one_above_is_not(
     options: list[str],
     kept: bool,
@@ -154,9 +167,15 @@ def test_several_samples_of_a_prompt_have_consecutive_seeds(
         run(["sample", "plain-otter", "--prompts", file, "-n", "2", "--seed", "40", "--json"]) == 0
     )
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(line["prompt"], line["prompt_number"], line["sample_number"], line["seed"]) for line in lines] == [
-        ("one", 1, 1, 40), ("one", 1, 2, 41), ("two", 2, 1, 40), ("two", 2, 2, 41),
-    ]  # fmt: skip
+    assert [
+        (line["prompt"], line["prompt_number"], line["sample_number"], line["seed"])
+        for line in lines
+    ] == [
+        ("one", 1, 1, 40),
+        ("one", 1, 2, 41),
+        ("two", 2, 1, 40),
+        ("two", 2, 2, 41),
+    ]
     assert all(
         (line["text"], line["run"], line["checkpoint"]) == (TEXT, "plain-otter", 20)
         for line in lines
@@ -199,7 +218,7 @@ def test_prompts_are_read_from_standard_input(
         (["--prompts", "latin.txt"], "latin.txt is not UTF-8 (byte 1)"),
         (
             ["--prompts", "long.txt"],
-            "long.txt, line 2: the prompt has 20,001 characters, maximum is 20,000",
+            "long.txt, line 2: the prompt has 20,001 characters, the limit is 20,000",
         ),
         (["--prompts", "bad.jsonl"], "bad.jsonl, line 1: not JSON"),
         (

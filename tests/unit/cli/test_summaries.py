@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.output import model_text, summary_lines
+from rnnlm_tui.cli.summaries import model_text, summary_lines
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.schema.presets import BOOK, DEMO

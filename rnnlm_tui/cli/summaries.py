@@ -1,0 +1,467 @@
+"""A run as text: rows of `runs`, figures of `show`, and the frames of `show --watch`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import pairwise
+from time import time
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.cli.output import Colour, as_ascii, cells
+from rnnlm_tui.schema.formatting import (
+    CELL_NAMES,
+    NOTHING,
+    age,
+    bits_per_byte_text,
+    counted,
+    device_text,
+    disk,
+    duration,
+    epoch_of,
+    figure,
+    gib,
+    other_load_text,
+    percent,
+    short,
+    time_left,
+)
+from rnnlm_tui.schema.metrics import GpuRow, evaluations_during_run, perplexity
+from rnnlm_tui.schema.status import LIVING, RunStatus
+from rnnlm_tui.schema.text import safe
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.client.remaining import Eta
+    from rnnlm_tui.schema.metrics import SampleRow
+    from rnnlm_tui.schema.summary import EvaluationFigures, ReferenceFigures, RunSummary
+
+RUN_COLUMNS: tuple[str, ...] = (
+    *("name", "status", "step", "done", "val ppl", "tok/s", "time", "age"),
+    *("model", "preset", "tags"),
+)
+RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
+RUN_COLUMNS_SPARE: tuple[int, ...] = (9, 6, 3, 8, 5)
+"""Preset, time, share done, model and speed: columns dropped on narrow terminals, in this order."""
+
+
+def run_cells(summary: RunSummary) -> tuple[str, ...]:
+    """Format a row of `runs`, in the order of RUN_COLUMNS."""
+    if summary.unreadable:
+        return (
+            _name(summary),
+            status_text(summary),
+            *[NOTHING] * (len(RUN_COLUMNS) - 3),
+            " ".join(summary.tags),
+        )
+    return (
+        _name(summary),
+        status_text(summary),
+        f"{summary.step:,}",
+        percent(share_done(summary)) if summary.max_steps else NOTHING,
+        perplexity_text(summary.validation.best_perplexity or summary.validation.perplexity),
+        short(summary.tokens_per_second) if summary.tokens_per_second else NOTHING,
+        duration(summary.active_seconds),
+        age(time() - summary.updated) if summary.updated else NOTHING,
+        model_text(summary),
+        summary.preset,
+        " ".join(summary.tags),
+    )
+
+
+def _name(summary: RunSummary) -> str:
+    """Format `⚑ brisk-heron` for a pinned run."""
+    return f"⚑ {summary.run}" if summary.pinned else summary.run
+
+
+def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    """Yield the labels and values of `show`; a label without a value is left out."""
+    model, load = model_text(summary), other_load_text(summary)
+    if summary.model.parameters:
+        model += f", {counted(summary.model.parameters, 'parameter')}"
+    epoch = " of ".join(filter(None, epoch_of(summary.epoch, summary.epochs)))
+    trained = f"{counted(summary.tokens_seen, 'token')}, epoch {epoch}"
+    if summary.active_seconds or not summary.step:  # 0 if the database was rebuilt without it
+        trained = f"{duration(summary.active_seconds)}, {trained}"
+    running = summary.status == "running" and summary.eta_seconds is not None
+    yield "run", summary.run
+    yield "status", ": ".join(filter(None, (status_text(summary), summary.message)))
+    yield "to do", summary.hint or ""
+    yield "tags", " ".join(summary.tags)
+    yield "note", summary.note
+    yield "pinned", "at the top of the list" if summary.pinned else ""
+    yield "step", progress_text(summary)
+    yield "time left", f"≈ {duration(summary.eta_seconds)}" if running else ""
+    yield "patience", patience_text(summary)
+    yield "trained for", trained
+    yield "model", model
+    layout = "" if summary.corpus_layout == "sentences" else f", {summary.corpus_layout}"
+    yield "corpus", f"{summary.corpus}{layout}"
+    for number, remark in enumerate(summary.corpus_notes):
+        yield "" if number else "text", remark
+    yield "device", device_text(summary)
+    yield "neighbours", f"{load}, which slows down training" if load else ""
+    yield from result_lines(summary)
+    yield "tokens/s", f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else ""
+    yield "checkpoints", _checkpoint_text(summary)
+    yield "started", summary.started or ""
+    yield "started from", summary.parent or ""
+    yield "database", summary.database or ""
+    worker = f"pid {summary.pid} on {summary.host}, attempt {summary.attempt}"
+    yield "worker", worker if summary.pid else ""
+
+
+def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    """Yield the figures of the model's quality, with their baselines and references."""
+    train, validation, test = summary.train, summary.validation, summary.test
+    evaluated, reference, baseline = summary.evaluation, summary.reference, summary.baseline
+    if train.perplexity is not None:
+        loss = figure(train.loss, 3)
+        yield "train", f"perplexity {perplexity_text(train.perplexity)}, loss {loss}"
+    if validation.perplexity is not None:
+        yield validation.name or "validation", _evaluation_text(validation)
+    if evaluated.perplexity is not None and evaluated.name != validation.name:
+        yield evaluated.name or "", _evaluation_text(evaluated)
+    if reference is not None and reference.perplexity is not None:
+        yield "reference", _reference_text(reference)
+    if test.perplexity is not None and test.name != evaluated.name:
+        yield test.name or "test", f"perplexity {perplexity_text(test.perplexity)}{_bits(test)}"
+    if baseline.perplexity is not None:
+        known = {"test": baseline.perplexity}
+        if validation.perplexity is not None and baseline.validation_perplexity is not None:
+            known = {"validation": baseline.validation_perplexity, **known}
+        figures = ", ".join(
+            f"{perplexity_text(value)} on the same {name} tokens" for name, value in known.items()
+        )
+        yield "to beat", f"perplexity {figures}: a {baseline.name} model"
+    if (floor := summary.source.perplexity) is not None:
+        yield "floor", f"perplexity {perplexity_text(floor)}, the entropy of the source"
+
+
+_STATUS_COLOURS: dict[RunStatus, Colour] = {
+    "running": "live",
+    "preparing": "live",
+    "finished": "good",
+    "paused": "warn",
+    "stalled": "warn",
+    "degraded": "warn",
+    "lost": "warn",
+    "failed": "bad",
+    "crashed": "bad",
+    "draft": "dim",
+}
+
+
+def status_colour(summary: RunSummary) -> Colour | None:
+    """Return the colour of a run's status; None: the terminal's default."""
+    return "bad" if summary.unreadable else _STATUS_COLOURS.get(summary.status)
+
+
+def status_text(summary: RunSummary) -> str:
+    """Format `running`, `lost contact`, `damaged database`, `preparing, encoding 62 %`."""
+    if summary.unreadable:
+        return summary.unreadable
+    if summary.status == "lost":
+        return "lost contact"
+    if summary.status == "preparing" and summary.preparing is not None:
+        part = (
+            f" {percent(summary.preparing.done / summary.preparing.total)}"
+            if summary.preparing.total
+            else ""
+        )
+        return f"preparing, {summary.preparing.phase}{part}"
+    return summary.status
+
+
+def patience_text(summary: RunSummary) -> str:
+    """Format `no better validation loss for 2 evaluations, training stops at 5`."""
+    patience = summary.patience
+    if patience is None or not patience.waited or summary.status == "finished":
+        return ""
+    return (
+        f"no better validation loss for {counted(patience.waited, 'evaluation')}, training stops at"
+        f" {patience.limit:,}"
+    )
+
+
+def progress_text(summary: RunSummary) -> str:
+    """Format `1,500 / 4,328 (35 %)`."""
+    return (
+        f"{summary.step:,} / {summary.max_steps:,} ({percent(share_done(summary))})"
+        if summary.max_steps
+        else f"{summary.step:,}"
+    )
+
+
+def share_done(summary: RunSummary) -> float:
+    """Return the share of planned steps that are done, 0 to 1."""
+    return min(1.0, summary.step / summary.max_steps) if summary.max_steps else 0.0
+
+
+def model_text(summary: RunSummary) -> str:
+    """Format `Elman 2×192 tied`."""
+    model = summary.model
+    if not model.num_layers:
+        return NOTHING
+    return (
+        f"{CELL_NAMES.get(model.cell_type, model.cell_type)} {model.num_layers}×{model.hidden_size}"
+        + (" tied" if model.tie_weights else "")
+    )
+
+
+def perplexity_text(value: float | None) -> str:
+    """Format `58.1`, `3.51`: two decimals below 10, where one would hide differences."""
+    return figure(value, 2 if value is not None and value < 10 else 1)
+
+
+def _evaluation_text(found: EvaluationFigures) -> str:
+    best = (
+        f", best {perplexity_text(found.best_perplexity)} at step {found.best_step:,}"
+        if found.best_step is not None
+        else ""
+    )
+    at = f" at step {found.step:,}" if found.step is not None else ""
+    return f"perplexity {perplexity_text(found.perplexity)}{_bits(found)}{at}{best}"
+
+
+def _reference_text(reference: ReferenceFigures) -> str:
+    """Format `perplexity 92.2 at 3.0 M sentences`, with the run's own count if it differs."""
+    there, here = _millions(reference.reference_sentences), _millions(reference.sentences)
+    return f"perplexity {perplexity_text(reference.perplexity)} at {there}" + (
+        "" if there == here else f", nearest to this run's {here}"
+    )
+
+
+def _millions(sentences: int | None) -> str:
+    """Format `3.0 M sentences`."""
+    return NOTHING if sentences is None else f"{sentences / 1e6:.1f} M sentences"
+
+
+def _bits(found: EvaluationFigures) -> str:
+    words = bits_per_byte_text(found.bits_per_byte, found.unknown_share)
+    return f", {words}" if words else ""
+
+
+def _checkpoint_text(summary: RunSummary) -> str:
+    kept = summary.checkpoints
+    if not kept.count:
+        return "none yet"
+    best = f"best {kept.best:,}, " if kept.best is not None else ""
+    last = f"last {kept.last:,}, " if kept.last is not None else ""
+    pinned = f"pinned {', '.join(f'{step:,}' for step in kept.pinned)}, " if kept.pinned else ""
+    return f"{best}{last}{pinned}{kept.count} kept, {disk(kept.bytes)}"
+
+
+def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
+    """Return the sample of the first prompt at the latest step that has samples."""
+    newest = max((row.step for row in snapshot.samples), default=0)
+    prompts = snapshot.config.evaluation.prompts
+    at_newest = [row for row in snapshot.samples if row.step == newest]
+    return min(
+        at_newest,
+        key=lambda row: prompts.index(row.prompt) if row.prompt in prompts else len(prompts),
+        default=None,
+    )
+
+
+CURVE = "▁▂▃▄▅▆▇█"
+ASCII_CURVE = "_.-~=+*#"
+MOST_CURVE = 60
+"""Maximum width of the curve in cells."""
+STEEP = 6
+"""The first sixth of a curve may exceed the scale, as in the app's chart.
+
+The steep initial drop would flatten the rest.
+"""
+FEW = 8
+"""Minimum number of evaluations for a curve of them; with fewer, training perplexity is shown."""
+_LABEL = 9
+"""Width of the column of labels."""
+FULL_WIDTH = 120
+"""Line width if no terminal reports its size."""
+
+
+def frame_lines(
+    snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH, *, ascii_only: bool = False
+) -> list[str]:
+    """Format the run's state as lines of at most `width` cells, without control characters."""
+    from rnnlm_tui.tui.views.train import figure_lines
+
+    summary = snapshot.summary
+    lines = [_identity(snapshot, ascii_only=ascii_only)]
+    lines += [line.plain for line in figure_lines(snapshot, eta, width, ascii_only=ascii_only)]
+    pairs = [
+        ("", summary.message or ""),
+        ("to do", summary.hint or ""),
+        ("curve", _curve(snapshot, width - _LABEL, ascii_only=ascii_only)),
+        *_machine(snapshot),
+        ("saved", _saved(snapshot)),
+        ("sample", _sample(snapshot)),
+        ("event", _event(snapshot)),
+    ]
+    lines += [f" {label:<{_LABEL - 2}} {text}" for label, text in pairs if text]
+    if ascii_only:
+        return [clipped(as_ascii(safe(line, keep="")).rstrip(), width, "...") for line in lines]
+    return [clipped(safe(line, keep="").rstrip(), width) for line in lines]
+
+
+def one_line(snapshot: RunSnapshot, eta: Eta | None) -> str:
+    """Format the run's current state as one line, for logs.
+
+    For example `running step 1,500 / 4,328 (35 %) val ppl 58.1 (best 57.9 at 1,000) …`.
+    """
+    summary, evaluated = snapshot.summary, snapshot.summary.evaluation
+    parts = [status_text(summary), f"step {progress_text(summary)}"]
+    if evaluated.perplexity is not None:
+        name = "val" if snapshot.config.evaluation.split == "validation" else "test"
+        parts.append(f"{name} ppl {perplexity_text(evaluated.perplexity)}")
+        if evaluated.best_step not in (None, evaluated.step):
+            best = perplexity_text(evaluated.best_perplexity)
+            parts[-1] += f" (best {best} at {evaluated.best_step:,})"
+    if summary.train.perplexity is not None:
+        parts.append(f"train ppl {perplexity_text(summary.train.perplexity)}")
+    if summary.tokens_per_second:
+        parts.append(f"{short(summary.tokens_per_second)} tok/s")
+    if eta is not None and summary.status == "running":
+        parts.append(" ".join(time_left(eta.seconds, eta.margin)).strip())
+    parts += [_busy(snapshot), summary.message or ""]
+    return safe("  ".join(filter(None, parts)), keep="")
+
+
+def clipped(text: str, width: int, ellipsis: str = "…") -> str:
+    """Cut the text to `width` cells, including the ellipsis."""
+    if cells(text) <= width:
+        return text
+    from rnnlm_tui.tui.text import graphemes
+
+    used, kept = 0, []
+    for sign, taken in graphemes(text):
+        used += taken
+        if used > width - len(ellipsis):
+            break
+        kept.append(sign)
+    return "".join(kept) + ellipsis
+
+
+def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:
+    from rnnlm_tui.tui import palette
+
+    summary = snapshot.summary
+    sign = palette.glyph(summary.status, ascii_only)[0]
+    parameters = (
+        f", {short(summary.model.parameters)} parameters" if summary.model.parameters else ""
+    )
+    parts = [
+        f"{summary.run}  {sign} {status_text(summary)}",
+        duration(summary.active_seconds) if summary.active_seconds else "",
+        f"{model_text(summary)}{parameters}",
+        summary.corpus,
+        device_text(summary),
+        " ".join(summary.tags),
+    ]
+    return " " + "   ".join(filter(None, parts))
+
+
+def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
+    """Draw held-out perplexity on a log scale, or training perplexity with few evaluations."""
+    split = snapshot.config.evaluation.split
+    name = "val ppl" if split == "validation" else "test ppl"
+    losses = [row.loss for row in evaluations_during_run(snapshot.evaluations, split)]
+    newest: float | None = None
+    if len(losses) < FEW and len(snapshot.series) > len(losses):
+        name, newest = "train ppl", snapshot.summary.train.perplexity
+        losses = list(snapshot.series.columns["loss"].mean)
+    losses = [loss for loss in losses if math.isfinite(loss)]
+    if len(losses) < 2:
+        return ""
+    first = f"{name}  {perplexity_text(perplexity(losses[0]))} "
+    last = f" {perplexity_text(perplexity(losses[-1]) if newest is None else newest)}"
+    width = min(MOST_CURVE, room - len(first) - len(last), len(losses))
+    if width < min(8, len(losses)):
+        return ""
+    edges = [index * len(losses) // width for index in range(width + 1)]
+    means = [sum(losses[low:high]) / (high - low) for low, high in pairwise(edges)]
+    low, high = min(means), max(means[len(means) // STEEP :])
+    marks = ASCII_CURVE if ascii_only else CURVE
+    scale = (len(marks) - 1) / (high - low) if high > low else 0.0
+    drawn = "".join(marks[round((min(value, high) - low) * scale)] for value in means)
+    return f"{first}{drawn}{last}"
+
+
+def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
+    from rnnlm_tui.tui.views.machine import steady_reading
+
+    row = steady_reading(snapshot.hardware)
+    if row is None:
+        return
+    when = "" if snapshot.summary.status in LIVING else f", at {_clock(row.time)}"
+    yield (
+        "machine",
+        f"CPU {row.cpu_percent:.0f} % (own {row.process_cpu_percent:.0f}), memory"
+        f" {gib(row.memory_used)} / {gib(row.memory_total)} GiB (own {gib(row.process_memory)}),"
+        f" disk {disk(row.disk_free)} free{when}",
+    )
+    gpu = GpuRow(
+        name=row.gpu_name,
+        percent=row.gpu_percent,
+        memory_used=row.gpu_memory_used,
+        memory_own=row.gpu_memory_own,
+        memory_total=row.gpu_memory_total,
+        watts=row.gpu_watts,
+        celsius=row.gpu_celsius,
+    )
+    if any(value is not None for value in (gpu.name, gpu.percent, gpu.memory_own)):
+        yield "GPU", _gpu_text(gpu)
+    for card in row.other_gpus:
+        yield f"GPU {card.index}", _gpu_text(card)
+
+
+def _gpu_text(gpu: GpuRow) -> str:
+    """Format `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 W, 54 °C`, as far as known."""
+    load = "" if gpu.percent is None else f"{gpu.percent:.0f} %"
+    total = "" if gpu.memory_total is None else f" / {gib(gpu.memory_total)}"
+    parts = [
+        " ".join(filter(None, (gpu.name, load))),
+        "" if gpu.memory_own is None else f"{gib(gpu.memory_own)} GiB own",
+        "" if gpu.memory_used is None else f"{gib(gpu.memory_used)}{total} GiB used",
+        "" if gpu.watts is None else f"{gpu.watts:.0f} W",
+        "" if gpu.celsius is None else f"{gpu.celsius:.0f} °C",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _busy(snapshot: RunSnapshot) -> str:
+    if not snapshot.hardware or snapshot.summary.status not in LIVING:
+        return ""
+    row = snapshot.hardware[-1]
+    if row.gpu_percent is not None:
+        return f"GPU {row.gpu_percent:.0f} %"
+    return f"CPU {row.cpu_percent:.0f} %"
+
+
+def _saved(snapshot: RunSnapshot) -> str:
+    kept = snapshot.summary.checkpoints
+    if not kept.count:
+        return ""
+    best = f"best {kept.best:,}, " if kept.best is not None else ""
+    return f"{best}last {kept.last or 0:,}; {counted(kept.count, 'checkpoint')}, {disk(kept.bytes)}"
+
+
+def _sample(snapshot: RunSnapshot) -> str:
+    newest = newest_sample(snapshot)
+    if newest is None:
+        return ""
+    return f"{newest.step:,}: {' '.join((newest.prompt + newest.text).split())}"
+
+
+def _event(snapshot: RunSnapshot) -> str:
+    if not snapshot.events:
+        return ""
+    event = snapshot.events[0]
+    text = ", ".join(filter(None, (event.kind, event.text)))
+    return f"{_clock(event.time)} step {event.step:,}: {text}"
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
