@@ -1,6 +1,6 @@
 """The Textual application.
 
-Terminal sizes at which the screens change. Imports nothing, because the command line uses it too.
+Only the sizes at which its screens change are here, because the command line uses them too.
 """
 
 from __future__ import annotations

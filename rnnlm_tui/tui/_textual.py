@@ -1,36 +1,29 @@
 """Everything here depends on private parts of Textual; no other module of the app does.
 
 Each piece says why it is needed and which private names it uses. All were checked with Textual
-8.2.8, the
-version that pyproject.toml pins to its minor version. `tests/tui/test_textual_private.py` has a
-test for each
-piece, and fails with the name of the piece when a newer Textual has changed it.
+8.2.8, the version that pyproject.toml pins to its minor version.
+`tests/tui/test_textual_private.py` has a test for each piece, and fails with the name of the piece
+when a newer Textual has changed it.
 
 Text fields that remove control characters: Textual draws pasted escape sequences as they are.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
-from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
-from textual.events import Event, Key, Paste, Resize, ScreenResume, ScreenSuspend
-from textual.geometry import Offset, Region, Size
+from textual.events import Event, Key, Resize, ScreenResume, ScreenSuspend
+from textual.geometry import Region, Size
 from textual.keys import _character_to_key
 from textual.strip import Strip
-from textual.widgets import Input
 
-from rnnlm_tui.schema.text import UNSAFE, is_joiner
-from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.text import Cell, cells_of, changed_cells, look_alike
 
 if TYPE_CHECKING:
@@ -64,12 +57,10 @@ class OrderedKeys(WidgetBase):
     """Mixin for focusable widgets: keys act in the order in which they were typed.
 
     Textual runs a key's binding only after the key has bubbled from the focused widget to the app,
-    while text
-    goes into a field at once, and a key belongs to the widget that had the focus when it was read.
-    On a busy
-    machine, or when keys are sent in one go, `tab 5 enter` may therefore end anywhere. Here,
-    bindings run
-    before the next key is handled, and a key that arrives after the focus has moved is forwarded.
+    while text goes into a field at once, and a key belongs to the widget that had the focus when it
+    was read. On a busy machine, or when keys are sent in one go, `tab 5 enter` may therefore end
+    anywhere. Here, bindings run before the next key is handled, and a key that arrives after the
+    focus has moved is forwarded.
 
     Private: `App._check_bindings`, which runs the bindings of a key, and `Widget._forward_event`.
     """
@@ -100,9 +91,8 @@ def terminal_size(app: App[Any]) -> Size | None:
     """Return the terminal's columns and rows as the driver reads them now, None if it can't.
 
     Textual reads the size in a signal handler. A second signal may arrive while the first one is
-    being handled:
-    then the newer size is posted first and the older one last (seen once in twenty storms of
-    resizes).
+    being handled: then the newer size is posted first and the older one last (seen once in twenty
+    storms of resizes).
 
     Private: `App._driver` and `LinuxDriver._get_terminal_size`.
     """
@@ -126,9 +116,8 @@ class CurrentSize(ScreenBase):
     """Mixin that goes before Textual's screen class: lay out for the app's current size.
 
     A screen that has been laid out posts its size to itself. If the app has sent a newer size
-    meanwhile, that one
-    waits before it in the queue, counts as superseded and is dropped; the screen would keep the
-    older size.
+    meanwhile, that one waits before it in the queue, counts as superseded and is dropped; the
+    screen would keep the older size.
     """
 
     async def on_event(self, event: Event) -> None:
@@ -385,9 +374,8 @@ class ChangedCellsScreen(ScreenBase):
     """Mixin that goes before Textual's screen class: send only the cells that changed.
 
     Textual repaints whole regions, and the whole screen three times when a pane is first shown;
-    over a slow link
-    that is several times as much (measured). After anything else has written to the terminal, all
-    cells are sent.
+    over a slow link that is several times as much (measured). After anything else has written to
+    the terminal, all cells are sent.
 
     Private: `Screen._compositor`, replaced.
     """
@@ -408,79 +396,3 @@ class ChangedCellsScreen(ScreenBase):
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         self.forget_terminal()
-
-
-if TYPE_CHECKING:
-    Mixed = Input
-else:
-    Mixed = object  # with a widget as base, Textual would take the styles of the first base only
-
-_LINE_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
-"""Terminals send a pasted line break as CR, some as LF or CRLF."""
-
-
-def with_line_breaks(text: str) -> str:
-    """Turn every kind of line break into a line feed."""
-    return _LINE_BREAK.sub("\n", text)
-
-
-def without_controls(text: str, *, keep: str = "\n\t") -> str:
-    """Remove characters that could act on a terminal or are invisible, except those in `keep`."""
-    return UNSAFE.sub(lambda match: match[0] if match[0] in keep else "", with_line_breaks(text))
-
-
-class OneLine(Mixed):
-    """Mixin for inputs: sanitizes, marks a cut value with `…`, and accepts pastes of several lines.
-
-    Textual itself would keep only the first line of a paste.
-    """
-
-    line_break: str = ""
-    """Replaces pasted line breaks; empty: lines are stripped and joined with a space."""
-
-    def validate_value(self, value: str) -> str:
-        """Sanitize every change of the value (Textual's hook)."""
-        return without_controls(value, keep="")
-
-    def on_paste(self, event: Paste) -> None:
-        lines = without_controls(event.text).replace("\t", " ").split("\n")
-        if len(lines) > 1:
-            event.text = (
-                self.line_break.join(lines)
-                if self.line_break
-                else " ".join(filter(None, map(str.strip, lines)))
-            )
-        else:
-            event.text = lines[0]
-
-    def scroll_to_region(self, region: Region, **named: Any) -> Offset:
-        """Keep a cell free on either side of the cursor for `…` (Textual's hook)."""
-        left = max(0, region.x - 1)
-        return super().scroll_to_region(
-            Region(left, region.y, region.right + 1 - left, region.height), **named
-        )
-
-    def render_line(self, y: int) -> Strip:
-        """Draw `…` at an end that is cut, so that 100000 never shows as 10000 (Textual's hook)."""
-        strip, width = super().render_line(y), self.size.width
-        if y or not self.value or width < 2:
-            return strip
-        before = round(self.scroll_offset.x)
-        cursor = cell_len(self.value[: self.cursor_position]) - before if self.has_focus else None
-        sign = Strip([Segment("…", self.rich_style + Style(color=DIM))], 1)
-        if before > 0 and cursor != 0:
-            strip = Strip.join([sign, strip.crop(1)])
-        if cell_len(self.value) - before > width and cursor != width - 1:
-            strip = Strip.join([strip.crop(0, width - 1), sign])
-        return strip
-
-    async def on_key(self, event: Key) -> None:
-        """Insert a typed joiner: Textual takes it for a key without a character."""
-        if is_joiner(event.character):
-            event.stop()
-            event.prevent_default()
-            self.replace(event.character or "", *self.selection)
-
-
-class SafeInput(OneLine, Input):
-    """A one-line input without control characters."""

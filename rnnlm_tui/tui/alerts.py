@@ -1,11 +1,8 @@
-"""Alerts: a run finished, failed, stalled, diverged or plateaued, or a disk is nearly full; each is
-reported once.
+"""Alerts, each reported once, and the terminal's notifications for them.
 
-Notifications for a terminal without focus: the bell, and a desktop notification if the terminal can
-show one.
-
-OSC 9 (iTerm2, kitty, WezTerm, Ghostty) and OSC 777 (urxvt, foot, VTE) do the same: one of them is
-sent.
+A run finished, failed, stalled, diverged or plateaued, or a disk is nearly full. A terminal without
+focus gets the bell, and a desktop notification if it can show one: OSC 9 (iTerm2, kitty, WezTerm,
+Ghostty) and OSC 777 (urxvt, foot, VTE) do the same, so only one of them is sent.
 """
 
 from __future__ import annotations
@@ -87,8 +84,7 @@ class Alerts:
 
     Args:
         since: Unix seconds of its creation. A run that is seen for the first time and ended later
-            than this ended
-            while the app was open.
+            than this ended while the app was open.
     """
 
     def __init__(self, *, since: float) -> None:
@@ -243,11 +239,8 @@ class Alerts:
         repeated = last is not None and (
             now - last[0] < REPEAT_SECONDS or last[1] == seen.summary.step
         )
-        if repeated and kind not in (
-            "finished",
-            "failed",
-            "crashed",
-        ):  # every end is reported, however soon after the last
+        # every end is reported, however soon after the last
+        if repeated and kind not in ("finished", "failed", "crashed"):
             return []
         seen.reported[kind] = (now, seen.summary.step)
         return [Alert(kind, seen.summary.run, text)]
@@ -273,9 +266,8 @@ def notification(text: str, environment: Mapping[str, str], *, ascii_only: bool 
 
     Nothing in `text` can act on the terminal.
     """
-    shown = safe(text, keep="").replace(
-        ";", ","
-    )  # a semicolon separates the parts of a notification
+    # a semicolon separates the parts of a notification
+    shown = safe(text, keep="").replace(";", ",")
     shown = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
     if ascii_only:
         shown = shown.replace("…", "~").encode("ascii", "replace").decode("ascii")
@@ -286,10 +278,8 @@ def notification(text: str, environment: Mapping[str, str], *, ascii_only: bool 
 
 def _notifications(text: str, environment: Mapping[str, str]) -> list[str]:
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
-    nine, triple = (
-        f"\x1b]9;{TITLE}: {text}{BELL}",
-        f"\x1b]777;notify;{TITLE};{text}{BELL}",
-    )  # to some, a text that begins with a digit is another command
+    # to some, a text that begins with a digit is another command
+    nine, triple = (f"\x1b]9;{TITLE}: {text}{BELL}", f"\x1b]777;notify;{TITLE};{text}{BELL}")
     if "TMUX" in environment or "STY" in environment:
         return [nine]  # the terminal behind the multiplexer is unknown
     if not term or term.startswith(BELL_ALONE) or program == "Apple_Terminal":

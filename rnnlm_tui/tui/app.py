@@ -1,12 +1,8 @@
 """RnnlmApp: connects screens, actions, the watcher's thread and the services.
 
 Screens use it as `self.context`, through the interface in `context.py`. Data flows one way: the
-watcher's thread
-polls the open run's monitor and posts `SnapshotChanged`, the app sets `snapshot` here and on the
-current screen,
-and the screen's watch method repaints what changed.
-
-Run the app on this terminal with the settings of the last session and the user's keys.
+watcher's thread polls the open run's monitor and posts `SnapshotChanged`, the app sets `snapshot`
+here and on the current screen, and the screen's watch method repaints what changed.
 """
 
 from __future__ import annotations
@@ -32,9 +28,6 @@ from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import keymap_file
-from rnnlm_tui.tui import messages, services, terminal
-from rnnlm_tui.tui import services as services_module
-from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui._textual import (
     ChangedCellsScreen,
     all_screens,
@@ -49,6 +42,11 @@ from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, 
 from rnnlm_tui.tui.commands import ActionCommands
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.messages import (
+    NO_WORKER,
+    NOT_RESUMABLE,
+    PROGRESS,
+    RESUMED_BY_SPACE,
+    WOULD_DIVERGE,
     ComparedChanged,
     MachineChanged,
     Notice,
@@ -56,11 +54,19 @@ from rnnlm_tui.tui.messages import (
     ReadingsChanged,
     RunsChanged,
     SnapshotChanged,
+    outcome,
 )
 from rnnlm_tui.tui.poller import Watcher
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.terminal import ColourName, terminal_kind
+from rnnlm_tui.tui.services import Services, run_before_exit, to_thread, wait_for_threads
+from rnnlm_tui.tui.settings import last_session, load_settings, save_settings
+from rnnlm_tui.tui.terminal import (
+    ColourName,
+    crash_report,
+    leave_on_hangup,
+    log_traceback,
+    terminal_kind,
+)
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.theme import COLOUR_WORDS, THEME, Appearance, Display, colour_name, repaint
 from rnnlm_tui.tui.views.compare import MOST_MARKED, Marks
@@ -154,9 +160,8 @@ class RnnlmApp(App[int]):
             warning: about saved settings that can't be used; empty if all are usable.
         """
         if pane is not None or run is not None:
-            vars(self)["DEFAULT_MODE"] = (
-                pane or "train"
-            )  # before Textual creates the first screen, so that it creates no other
+            # before Textual creates the first screen, so that it creates no other
+            vars(self)["DEFAULT_MODE"] = pane or "train"
         super().__init__()
         display = display or Display()
         self._keymap_file, self._warning = keymap or Keymap(), warning
@@ -192,9 +197,7 @@ class RnnlmApp(App[int]):
         self.animation_level = "none"
         self.register_theme(THEME)
         self.theme = THEME.name
-        replace_crash_report(
-            self, lambda error: Text(terminal.crash_report(error, terminal.log_traceback(error)))
-        )
+        replace_crash_report(self, lambda error: Text(crash_report(error, log_traceback(error))))
 
     def _saved_draft(self) -> RunConfig | None:
         """Load the draft of the last session; its reader is imported only if there is one."""
@@ -209,21 +212,18 @@ class RnnlmApp(App[int]):
 
     async def on_mount(self) -> None:
         if not self.is_headless:
-            terminal.leave_on_hangup(self.leave_now)
+            leave_on_hangup(self.leave_now)
         self.set_interval(CLOCK_SECONDS, self._update_clock)
         self._watch_compared()
-        self.run_worker(
-            services_module.to_thread(self.watcher.loop), group="watch", exit_on_error=True
-        )
+        self.run_worker(to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory, paint_first=self.current_mode == "train")
         self.report_damage(self._warning)
         hints = [
             hint for hint in (use_keys(self, self._keymap_file), self.appearance.hint()) if hint
         ]
-        if (
-            len(hints) == 1 and len(hints[0]) + NOTICE_MARGIN <= self.size.width
-        ):  # one line, which covers no table
+        # one line, which covers no table
+        if len(hints) == 1 and len(hints[0]) + NOTICE_MARGIN <= self.size.width:
             self.show_notice(Notice(hints[0].replace("\n", ": "), stays=True))
         else:
             for hint in hints:
@@ -516,10 +516,10 @@ class RnnlmApp(App[int]):
         if run is None:
             self.report("no run open")
             return
-        self.report(messages.PROGRESS.get(verb, f"{verb}…"))
+        self.report(PROGRESS.get(verb, f"{verb}…"))
         self.in_thread(
             partial(self.services.send, run, verb, **arguments),
-            lambda result: self._show_outcome(messages.outcome(verb, result)),
+            lambda result: self._show_outcome(outcome(verb, result)),
         )
 
     def resume(self) -> None:
@@ -531,7 +531,7 @@ class RnnlmApp(App[int]):
             self._warn_of_memory(self.snapshot.config)
             self.in_thread(partial(self.services.start_saved, run), self._started)
         else:
-            self.report(messages.PROGRESS["resume"])
+            self.report(PROGRESS["resume"])
             paused = self.snapshot is not None and self.snapshot.summary.status == "paused"
             if self.snapshot is not None and not paused:
                 self._warn_of_memory(self.snapshot.config)
@@ -551,7 +551,7 @@ class RnnlmApp(App[int]):
     ) -> None:
         async def run() -> None:
             try:
-                result = await services_module.to_thread(work)
+                result = await to_thread(work)
             except (RnnlmError, OSError) as error:
                 (failed or self.report_error)(error)
                 return
@@ -633,13 +633,9 @@ class RnnlmApp(App[int]):
                     )
                 )
             if not self.app_focus and self.settings.get(ALERTS_SETTING) is not False:
-                self.write_to_terminal(
-                    notification(alert.text, os.environ, ascii_only=self.ascii_only)
+                write_to_terminal(
+                    self, notification(alert.text, os.environ, ascii_only=self.ascii_only)
                 )
-
-    def write_to_terminal(self, sequence: str) -> None:
-        """Write a control sequence that isn't part of the picture."""
-        write_to_terminal(self, sequence)
 
     def action_alerts(self) -> None:
         on = self.settings.get(ALERTS_SETTING) is False
@@ -669,7 +665,7 @@ class RnnlmApp(App[int]):
             return
         self._saving, self._save_again = True, False
         self.in_thread(
-            partial(settings_module.save_settings, dict(self.settings)),
+            partial(save_settings, dict(self.settings)),
             self._saved,
             self._not_saved,
         )
@@ -687,9 +683,7 @@ class RnnlmApp(App[int]):
         """After the app has ended: save what changed during the last save, in the time that other
         threads have too."""
         if self._save_again:
-            services_module.run_before_exit(
-                partial(settings_module.save_settings, dict(self.settings))
-            )
+            run_before_exit(partial(save_settings, dict(self.settings)))
 
     # actions of every screen
 
@@ -769,26 +763,24 @@ class RnnlmApp(App[int]):
         """Pause or resume, by the run's status."""
         summary = self.snapshot.summary if self.snapshot is not None else None
         if summary is None:
-            if (
-                self.run_directory is not None
-            ):  # an unreadable run is rebuilt, or the error says why not
+            # an unreadable run is rebuilt, or the error says why not
+            if self.run_directory is not None:
                 self.resume()
         elif summary.status in ("running", "stalled", "degraded"):
             self.send("pause")
         elif summary.diverged:
-            self.report(messages.WOULD_DIVERGE)
-        elif summary.status in messages.RESUMED_BY_SPACE:
+            self.report(WOULD_DIVERGE)
+        elif summary.status in RESUMED_BY_SPACE:
             self.resume()
-        elif (
-            summary.status == "finished" and summary.hint
-        ):  # it ended early: the hint says how to continue
+        # it ended early: the hint says how to continue
+        elif summary.status == "finished" and summary.hint:
             self.notify(
                 safe_text(f"{summary.message or ''}\n{summary.hint}".strip(), limit=600),
                 timeout=12,
                 markup=False,
             )
         else:
-            self.report(messages.NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
+            self.report(NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
 
     def action_show_log(self) -> None:
         from rnnlm_tui.tui.screens.log import WorkerLogScreen
@@ -822,9 +814,9 @@ class RnnlmApp(App[int]):
             self.send(verb)
         else:
             self.report(
-                messages.WOULD_DIVERGE
+                WOULD_DIVERGE
                 if summary.diverged
-                else messages.NO_WORKER.get(summary.status, f"the run is {summary.status}")
+                else NO_WORKER.get(summary.status, f"the run is {summary.status}")
             )
 
     def action_help_quit(self) -> None:
@@ -864,7 +856,7 @@ class RnnlmApp(App[int]):
         if answer == "leave":
             self.leave_now()
         elif answer == "stop" and self.run_directory is not None:
-            self.report(messages.PROGRESS["stop"])
+            self.report(PROGRESS["stop"])
             self.in_thread(
                 partial(self.services.send, self.run_directory, "stop"),
                 lambda _result: self.leave_now(),
@@ -888,20 +880,18 @@ def run_app(
     """Run the app on this terminal and return its exit code.
 
     Without a run it opens where the last session ended, or on the list of runs. ASCII (`ascii`
-    None) and colours
-    ("auto") are chosen by what the terminal can show.
+    None) and colours ("auto") are chosen by what the terminal can show.
     """
     for stream in (sys.__stdout__, sys.__stderr__):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a character that the terminal's encoding lacks is one cell, not an error
-    settings, warning = settings_module.load_settings()
+            # a character that the terminal's encoding lacks is one cell, not an error
+            stream.reconfigure(errors="replace")
+    settings, warning = load_settings()
     kind = terminal_kind(os.environ, sys.stdout.encoding or "")
     place: Pane | None = next((known for known in PANES if known == pane), None)
     restored = run is None and place is None
     if restored:
-        run, place = settings_module.last_session(settings)
+        run, place = last_session(settings)
     display = Display(
         kind, colour_name(colours), ascii_only=not kind.braille if ascii is None else ascii
     )
@@ -916,6 +906,6 @@ def run_app(
     )
     app.prefer_running = restored and place == "runs"
     code = app.run(mouse=mouse)
-    services.wait_for_threads()
+    wait_for_threads()
     app.save_last_changes()
     return code if code is not None else app.return_code or 0

@@ -1,8 +1,4 @@
-"""The palette's commands: every action with a title, those of the current pane first, and the runs
-to open.
-
-PaletteScreen: the command palette in the app's own colours, as an overlay over greyed-out cells.
-"""
+"""The command palette: every action with a title, the guides, and the runs to open."""
 
 from __future__ import annotations
 
@@ -22,13 +18,14 @@ from textual.widgets.option_list import Option
 
 from rnnlm_tui.docs import GUIDES
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, OneLine, replace_command_list
+from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, replace_command_list
 from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key_label
 from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.palette import BRIGHT
 from rnnlm_tui.tui.screens.overlay import GreyScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.widgets.text_field import OneLine
 
 TITLE_COLUMN = 27
 """Cells of a title before its description; a longer title takes what it needs."""

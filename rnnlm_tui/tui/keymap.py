@@ -35,7 +35,8 @@ from rnnlm_tui.tui.actions import (
 )
 
 SAME_KEY: Mapping[str, str] = {
-    "ctrl+m": "enter", "ctrl+i": "tab", "ctrl+h": "backspace", "ctrl+left_square_bracket": "escape", "shift+enter": "enter", "ctrl+enter": "enter",
+    "ctrl+m": "enter", "ctrl+i": "tab", "ctrl+h": "backspace", "ctrl+left_square_bracket": "escape",
+    "shift+enter": "enter", "ctrl+enter": "enter",
     "alt+enter": "enter",
 }  # fmt: skip
 """Keys that a terminal, or tmux around it, sends as another key."""
@@ -49,8 +50,10 @@ WIDGETS_KEYS: Mapping[Pane, tuple[str, ...]] = {
     "runs": ("up", "down", "k", "j", "pageup", "pagedown", "home", "end"),
     "checkpoints": ("up", "down", "pageup", "pagedown", "home", "end"),
     "prompt": (
-        "up", "down", "left", "right", "home", "end", "pageup", "pagedown", "ctrl+left", "ctrl+right", "shift+up", "shift+down", "shift+left", "shift+right",
-        "shift+home", "shift+end", "backspace", "delete", "ctrl+backspace", "alt+backspace", "alt+delete", "ctrl+a", "ctrl+d", "ctrl+e", "ctrl+k", "ctrl+u",
+        "up", "down", "left", "right", "home", "end", "pageup", "pagedown", "ctrl+left",
+        "ctrl+right", "shift+up", "shift+down", "shift+left", "shift+right",
+        "shift+home", "shift+end", "backspace", "delete", "ctrl+backspace", "alt+backspace",
+        "alt+delete", "ctrl+a", "ctrl+d", "ctrl+e", "ctrl+k", "ctrl+u",
         "ctrl+v", "ctrl+w", "ctrl+x", "ctrl+y", "f6", "f7",
     ),
 }  # fmt: skip
@@ -60,7 +63,8 @@ MOST_BYTES = 1024 * 1024
 MOST_SHOWN = 3
 """Problems that the app shows at its start."""
 NAMES: Mapping[str, str] = {
-    **{sign: key for key, sign in KEY_SIGNS.items()}, "esc": "escape", "del": "delete", "ins": "insert", "pgup": "pageup", "pgdn": "pagedown", "return": "enter",
+    **{sign: key for key, sign in KEY_SIGNS.items()}, "esc": "escape", "del": "delete",
+    "ins": "insert", "pgup": "pageup", "pgdn": "pagedown", "return": "enter",
 }  # fmt: skip
 """Other spellings of keys."""
 

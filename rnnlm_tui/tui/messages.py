@@ -1,7 +1,4 @@
-"""Messages inside the app: news of runs and machine, and notices.
-
-Texts about commands to a worker: while they run, their outcome, and why some are impossible.
-"""
+"""Messages inside the app, and the texts about commands to a worker."""
 
 from __future__ import annotations
 
@@ -95,8 +92,10 @@ class NoticePosted(Message):
 
 
 PROGRESS: dict[str, str] = {
-    "pause": "pausing after this step…", "resume": "resuming…", "stop": "saving a checkpoint, then stopping…", "checkpoint": "saving a checkpoint…",
-    "evaluate": "evaluating…", "sample": "sampling…", "set": "changing…", "snapshot": "taking a snapshot…",
+    "pause": "pausing after this step…", "resume": "resuming…",
+    "stop": "saving a checkpoint, then stopping…", "checkpoint": "saving a checkpoint…",
+    "evaluate": "evaluating…", "sample": "sampling…", "set": "changing…",
+    "snapshot": "taking a snapshot…",
 }  # fmt: skip
 """Shown at once, because some answers take seconds."""
 

@@ -1,13 +1,8 @@
-"""The thread that polls run directories for the app.
+"""The thread that polls runs and machine for the app.
 
-It polls the open run a few times a second, and the list of runs less often.
-
-Polls the compared runs, each with its own monitor in the watcher's thread.
-
-The app's own readings of the machine while nothing trains.
-
-It reads only while the user is present: a machine is never quite idle, and an idle app must send
-nothing.
+It polls the open run a few times a second and the list of runs less often. The compared runs have
+a monitor each. While nothing trains it also reads the machine's load, but only while the user is
+present: a machine is never quite idle, and an idle app must send nothing.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """Services: what the app needs from store and client, in one class that tests can replace.
 
-Every method blocks while disk or worker respond, so the app calls them in threads. Imports wait for
-the first paint.
-
-Threads for blocking work that never keep the app from leaving; asyncio's pool waits for its last
-thread.
+Every method blocks while disk or worker respond, so the app calls them in threads of its own: the
+threads of asyncio's pool would keep the app from leaving. Imports wait for the first paint.
 """
 
 from __future__ import annotations

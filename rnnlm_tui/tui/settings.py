@@ -1,9 +1,7 @@
 """The settings that are kept from one start of the app to the next.
 
-Among them are the open run, the pane and the charts' views. Unusable settings are moved aside and
-reported.
-
-ChartView: how a screen's charts are shown, saved for each run until the next start.
+Among them are the open run, the pane, and how each run's charts are shown (`ChartView`). Unusable
+settings are moved aside and reported.
 """
 
 from __future__ import annotations

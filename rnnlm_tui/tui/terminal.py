@@ -1,9 +1,4 @@
-"""The kind of terminal, from the environment: number of colours, bright background, braille.
-
-Leave when the terminal is gone: on SIGHUP and SIGTERM, and if stdin is no longer a terminal.
-
-When the app itself fails: the traceback goes to a log file, and the terminal shows two lines.
-"""
+"""The terminal: its kind, and what happens when it is gone or when the app has failed."""
 
 from __future__ import annotations
 
@@ -161,8 +156,7 @@ def leave_on_hangup(leave: Callable[[], object]) -> None:
     """Call `leave` in the running loop when the terminal hangs up or disappears, or on SIGTERM.
 
     The process ends soon after in any case. The loop's own signal handlers can't be used: the loop
-    is blocked
-    while a terminal takes no output.
+    is blocked while a terminal takes no output.
     """
     loop = asyncio.get_running_loop()
 

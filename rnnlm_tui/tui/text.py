@@ -1,7 +1,7 @@
 """Make untrusted text safe to draw: prompts, generated text, corpora, names, paths, logs.
 
-Textual passes ESC, OSC and DCS through to the terminal and reads `[@click=…]` in a plain string
-as markup. Here both become visible characters.
+Textual passes ESC, OSC and DCS through to the terminal and reads `[@click=…]` in a plain string as
+markup. Here both become visible characters.
 
 Also text wrapped as it grows, progress bars, and rows of cells with what changed between two.
 """
@@ -39,9 +39,8 @@ def safe_text(text: str, *, limit: int | None = None, newlines: Newlines = "keep
     too.
     """
     if limit is not None and len(text) > 4 * limit + 64:
-        text = text[
-            : 4 * limit + 64
-        ]  # bounds the work for a huge text, with room for combining marks
+        # bounds the work for a huge text, with room for combining marks
+        text = text[: 4 * limit + 64]
     if newlines != "show":
         text = (
             text.replace("\r\n", "\n").expandtabs(4)
@@ -269,9 +268,8 @@ def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
     same, most = 0, min(len(old), len(new))
     while same < most and old[same] == new[same]:
         same += 1
-    if same and any(
-        row[same:] and not cell_len(row[same].text[:1]) for row in (old, new)
-    ):  # a combining character belongs to the one before it
+    # a combining character belongs to the one before it
+    if same and any(row[same:] and not cell_len(row[same].text[:1]) for row in (old, new)):
         same -= 1
     left = width_of(old[:same])
     return [
@@ -295,9 +293,8 @@ def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, i
         if one[0] == other[0] == " " and look_alike(one[1], other[1]):
             continue
         first, last = at, at + 1
-        while last < len(new) and not (
-            old[last][0] and new[last][0]
-        ):  # the right half of a wide character goes with its left half
+        # the right half of a wide character goes with its left half
+        while last < len(new) and not (old[last][0] and new[last][0]):
             last += 1
         if spans and first - spans[-1][1] < GAP:
             first = spans.pop()[0]

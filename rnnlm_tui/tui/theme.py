@@ -1,16 +1,8 @@
-"""The app's theme: the palette's exact colours under Textual's names, with nothing blended.
-
-The app's colours: a table for each kind of terminal, and the line filter that applies it.
+"""How the app looks: its theme, its colours for each kind of terminal, and ASCII symbols.
 
 Widgets use one palette, exact values of xterm's 256 colours. Everything sent to the terminal passes
-one filter,
-which replaces each value by the table's. So nothing is ever blended, and no widget has to know the
-colours in use.
-
-Replace the app's symbols with ASCII just before drawing, for terminals without Unicode.
-
-How the app looks on this terminal: colours and ASCII, chosen at the start and changed while it
-runs.
+line filters, which replace each value by that of the chosen table. So nothing is ever blended, and
+no widget has to know the colours in use.
 """
 
 from __future__ import annotations
@@ -230,7 +222,8 @@ TABLES: Mapping[ColourName, Table] = {
 """Every choice, in the order of the action."""
 
 COLOUR_WORDS: Mapping[ColourName, str] = {
-    "dark": "dark", "light": "light", "ansi-dark": "the terminal's 16, dark", "ansi-light": "the terminal's 16, light", "none": "none",
+    "dark": "dark", "light": "light", "ansi-dark": "the terminal's 16, dark",
+    "ansi-light": "the terminal's 16, light", "none": "none",
 }  # fmt: skip
 """The name of each, as shown to the user."""
 
@@ -289,14 +282,12 @@ class Paint(LineFilter):
             and over.triplet is not None
             and over.triplet.hex == palette.BACKGROUND
         ):
-            over, under, inverse = (
-                under,
-                over,
-                not inverse,
-            )  # text in the background's colour: inverse in any table
+            # text in the background's colour: inverse in any table
+            over, under, inverse = (under, over, not inverse)
         sign, ground = self._tone(over), self._tone(under)
         return Style(
-            color=sign.colour, bgcolor=ground.colour, bold=style.bold, dim=sign.dim and not ground.reverse, reverse=inverse != ground.reverse,
+            color=sign.colour, bgcolor=ground.colour, bold=style.bold,
+            dim=sign.dim and not ground.reverse, reverse=inverse != ground.reverse,
             italic=style.italic, underline=style.underline or ground.underline, strike=style.strike,
         )  # fmt: skip
 
@@ -327,10 +318,14 @@ def _by_number(tone: Tone) -> Tone:
 
 
 SIGNS: dict[str, str] = {
-    "›": ">", "●": "*", "○": "o", "◌": "~", "◐": "%", "‖": "=", "✓": "+", "✗": "x", "■": "-", "▾": "v", "★": "*", "▸": ">", "⚑": "#", "↻": "r",
-    "⇧": "^", "▌": "|", "█": "_", "━": "=", "╍": "~", "─": "-", "│": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "…": "~", "·": ".", "–": "-", "−": "-",
-    "≈": "~", "×": "x", "±": "+", "Δ": "d", "→": ">", "←": "<", "↑": "^", "↓": "v", "▼": "v", "▲": "^", "¶": "|", "°": " ", "↵": "$", "␍": "r",
-    "•": "*", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+", "┴": "+", "┼": "+",
+    "›": ">", "●": "*", "○": "o", "◌": "~", "◐": "%", "‖": "=", "✓": "+", "✗": "x", "■": "-",
+    "▾": "v", "★": "*", "▸": ">", "⚑": "#", "↻": "r",
+    "⇧": "^", "▌": "|", "█": "_", "━": "=", "╍": "~", "─": "-", "│": "|", "╭": "+", "╮": "+",
+    "╰": "+", "╯": "+", "…": "~", "·": ".", "–": "-", "−": "-",
+    "≈": "~", "×": "x", "±": "+", "Δ": "d", "→": ">", "←": "<", "↑": "^", "↓": "v", "▼": "v",
+    "▲": "^", "¶": "|", "°": " ", "↵": "$", "␍": "r",
+    "•": "*", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+", "┴": "+",
+    "┼": "+",
     "▁": " ", "▂": " ", "▃": " ", "▄": " ", "▅": " ", "▆": " ", "▇": " ",
 }  # fmt: skip
 """One cell for one cell, so nothing moves. The partial blocks at a scroll bar's ends become blanks.
@@ -348,8 +343,7 @@ class AsciiMarks(LineFilter):
         """Replace symbols in the segments.
 
         A cut text ends with three dots if there is room, otherwise with `~`: a single dot would
-        look
-        like the end of a sentence.
+        look like the end of a sentence.
         """
         return [
             (

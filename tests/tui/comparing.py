@@ -1,4 +1,4 @@
-"""What the tests of the compare screen share: runs that differ, and the app on them."""
+"""Helpers for tests of the compare screen: different runs, and the app on them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Invented runs for the app's tests: snapshots that look like a real demo, and services that
-remember what was asked of them."""
+"""Invented runs for the app's tests: snapshots like a demo's, and services that record requests."""
 
 from __future__ import annotations
 
@@ -58,10 +57,22 @@ from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 
 MOST, EPOCHS = 4_754, 8
 TEXTS = (
-    ("The state of the Union", " is strong, and the Congress must act on the program of the American people. We have a great responsibility to the free nations of the world, and I ask you to join me"),
-    ("My fellow Americans,", " we are now in the second year of a new effort to bring down the cost of health care, and we will not let our children pay for it. Last year we made more than"),
-    ("We must", " work together to reduce the deficit and strengthen the security of the nation. That is why I propose tonight that the Congress raise the minimum"),
-)  # fmt: skip
+    (
+        "The state of the Union",
+        " is strong, and the Congress must act on the program of the American people. We have a"
+        " great responsibility to the free nations of the world, and I ask you to join me",
+    ),
+    (
+        "My fellow Americans,",
+        " we are now in the second year of a new effort to bring down the cost of health care, and"
+        " we will not let our children pay for it. Last year we made more than",
+    ),
+    (
+        "We must",
+        " work together to reduce the deficit and strengthen the security of the nation. That is"
+        " why I propose tonight that the Congress raise the minimum",
+    ),
+)
 START = int(time() // HISTORY_SECONDS) * HISTORY_SECONDS - 99
 """Unix seconds at which the invented runs started."""
 
@@ -119,16 +130,56 @@ def make_summary(
     best = step // 100 * 100
     loss = train_loss(best) + 0.13 * min(1, best / 900)
     facts: dict[str, object] = {
-        "run": name, "status": status, "attempt": 1, "step": step, "max_steps": MOST, "epoch": step * EPOCHS / MOST, "epochs": float(EPOCHS), "tokens_seen": 700 * step,
-        "pid": 41_207, "host": "gpu1", "device": "cuda", "started": "2026-11-25T13:00:00Z", "updated": START + 99, "active_seconds": step * 0.0264, "preset": "demo", "corpus": "57 State of the Union addresses", "corpus_source": "presidents",
-        "model": ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488, vocab_size=2_048),
-        "train": TrainFigures(loss=3.93, perplexity=50.9, grad_norm=0.41, learning_rate=8.1e-4) if step else TrainFigures(),
-        "validation": EvaluationFigures(name="validation", step=best, loss=loss, perplexity=math.exp(loss), bits_per_byte=1.67, best_step=best, best_perplexity=math.exp(loss)) if step else EvaluationFigures(),
+        "run": name,
+        "status": status,
+        "attempt": 1,
+        "step": step,
+        "max_steps": MOST,
+        "epoch": step * EPOCHS / MOST,
+        "epochs": float(EPOCHS),
+        "tokens_seen": 700 * step,
+        "pid": 41_207,
+        "host": "gpu1",
+        "device": "cuda",
+        "started": "2026-11-25T13:00:00Z",
+        "updated": START + 99,
+        "active_seconds": step * 0.0264,
+        "preset": "demo",
+        "corpus": "57 State of the Union addresses",
+        "corpus_source": "presidents",
+        "model": ModelFigures(
+            cell_type="elman",
+            num_layers=2,
+            hidden_size=192,
+            tie_weights=True,
+            parameters=543_488,
+            vocab_size=2_048,
+        ),
+        "train": TrainFigures(loss=3.93, perplexity=50.9, grad_norm=0.41, learning_rate=8.1e-4)
+        if step
+        else TrainFigures(),
+        "validation": EvaluationFigures(
+            name="validation",
+            step=best,
+            loss=loss,
+            perplexity=math.exp(loss),
+            bits_per_byte=1.67,
+            best_step=best,
+            best_perplexity=math.exp(loss),
+        )
+        if step
+        else EvaluationFigures(),
         "baseline": BaselineFigures(perplexity=74.1, validation_perplexity=73.0),
-        "tokens_per_second": 27_600.0 if status == "running" else 0.0 if status == "stalled" else None,
+        "tokens_per_second": 27_600.0
+        if status == "running"
+        else 0.0
+        if status == "stalled"
+        else None,
         "eta_seconds": (MOST - step) * 0.0239 if status == "running" else None,
-        "checkpoints": CheckpointFigures(best=best, last=step, count=6, bytes=39_000_000) if step else CheckpointFigures(),
-    }  # fmt: skip
+        "checkpoints": CheckpointFigures(best=best, last=step, count=6, bytes=39_000_000)
+        if step
+        else CheckpointFigures(),
+    }
     known = {**facts, **changes}
     return RunSummary.model_validate({"evaluation": known["validation"], **known})
 
@@ -143,9 +194,14 @@ def make_hardware(
     for index in range(count):
         level = busy if index >= count - 3 else max(0.0, min(100.0, busy + noise.gauss(0, 6)))
         card: dict[str, object] = {
-            "gpu_name": "NVIDIA L4", "gpu_percent": level, "gpu_memory_used": int(4.7 * gib), "gpu_memory_own": int(0.6 * gib), "gpu_memory_total": 23 * gib,
-            "gpu_watts": 48.0, "gpu_celsius": 61.0,
-        }  # fmt: skip
+            "gpu_name": "NVIDIA L4",
+            "gpu_percent": level,
+            "gpu_memory_used": int(4.7 * gib),
+            "gpu_memory_own": int(0.6 * gib),
+            "gpu_memory_total": 23 * gib,
+            "gpu_watts": 48.0,
+            "gpu_celsius": 61.0,
+        }
         rows.append(
             HardwareRow(
                 time=START + 2 * index,
@@ -206,9 +262,21 @@ def make_snapshot(
     )
     saved = [at for at in (1_000, 2_000, 3_000, 3_500, 3_700, 3_750) if at <= step]
     checkpoints = tuple(
-        CheckpointRow(1, at, at * EPOCHS / MOST, 700 * at, train_loss(at), train_loss(at) + 0.13, 6_500_000, f"checkpoints/step-{at:09d}", at == (3_700 if step >= 3_700 else saved[-1]), at == saved[-1], START + at * 0.0264)
+        CheckpointRow(
+            1,
+            at,
+            at * EPOCHS / MOST,
+            700 * at,
+            train_loss(at),
+            train_loss(at) + 0.13,
+            6_500_000,
+            f"checkpoints/step-{at:09d}",
+            at == (3_700 if step >= 3_700 else saved[-1]),
+            at == saved[-1],
+            START + at * 0.0264,
+        )
         for at in saved
-    )  # fmt: skip
+    )
     kinds: list[tuple[int, EventKind, str]] = [(0, "started", "started")]
     if step > 1_512:
         kinds += [
@@ -222,8 +290,18 @@ def make_snapshot(
     )
     hardware = make_hardware(gpu=gpu, busy=0 if status == "stalled" else 71) if step else ()
     return RunSnapshot(
-        summary, config, make_series(step), evaluations, samples, events, checkpoints, hardware, ("evaluation at 3,751",), 3.0 if status == "running" else None, machine=make_history(hardware),
-    )  # fmt: skip
+        summary,
+        config,
+        make_series(step),
+        evaluations,
+        samples,
+        events,
+        checkpoints,
+        hardware,
+        ("evaluation at 3,751",),
+        3.0 if status == "running" else None,
+        machine=make_history(hardware),
+    )
 
 
 def make_machine(*, gpu: bool = True) -> MachineFacts:
@@ -266,10 +344,25 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
     vocabulary = config.tokenizer.vocab_size
     count = parameter_count(config.model, vocabulary)
     return Estimate(
-        parameters=count, vocab_size=vocabulary, vocab_exact=True, train_tokens=None if steps is None else 380_320, steps_per_epoch=None if steps is None else 594, steps=steps,
-        memory=memory_parts(config, vocabulary), memory_bytes=600 * 2**20, memory_measured=False, memory_free=None, largest_fitting_batch=None,
-        checkpoint_bytes=6_500_000, checkpoints=6, disk_bytes=39_000_000, seconds=None if steps is None else seconds, calibrated_by="run", calibrated_run="plain-otter", baseline_perplexity=73.0,
-    )  # fmt: skip
+        parameters=count,
+        vocab_size=vocabulary,
+        vocab_exact=True,
+        train_tokens=None if steps is None else 380_320,
+        steps_per_epoch=None if steps is None else 594,
+        steps=steps,
+        memory=memory_parts(config, vocabulary),
+        memory_bytes=600 * 2**20,
+        memory_measured=False,
+        memory_free=None,
+        largest_fitting_batch=None,
+        checkpoint_bytes=6_500_000,
+        checkpoints=6,
+        disk_bytes=39_000_000,
+        seconds=None if steps is None else seconds,
+        calibrated_by="run",
+        calibrated_run="plain-otter",
+        baseline_perplexity=73.0,
+    )
 
 
 @dataclass
@@ -320,8 +413,15 @@ class FakeSampler:
             "cancelled" if request.id in self.cancelled else "length"
         )
         yield SampleDone(
-            id=request.id, reason=reason, text=text, tokens=len(self.words), prompt_tokens=5, seconds=0.02, first_token_seconds=0.004, bits_per_token=4.1
-        )  # fmt: skip
+            id=request.id,
+            reason=reason,
+            text=text,
+            tokens=len(self.words),
+            prompt_tokens=5,
+            seconds=0.02,
+            first_token_seconds=0.004,
+            bits_per_token=4.1,
+        )
 
 
 class FakeReader:
@@ -548,7 +648,13 @@ class FakeServices(Services):
         self.kept_prompts.append(prompt)
 
     def manifest(self, checkpoint: Path) -> Manifest:
-        files = {"model.safetensors": ManifestFile(size=2_200_000, sha256="9f3c" + "0" * 56 + "a71e"), "training_state.safetensors": ManifestFile(size=4_300_000, sha256="02bd" + "0" * 56 + "54c8"), "training_state.json": ManifestFile(size=3_000, sha256="c7e1" + "0" * 56 + "0f92")}  # fmt: skip
+        files = {
+            "model.safetensors": ManifestFile(size=2_200_000, sha256="9f3c" + "0" * 56 + "a71e"),
+            "training_state.safetensors": ManifestFile(
+                size=4_300_000, sha256="02bd" + "0" * 56 + "54c8"
+            ),
+            "training_state.json": ManifestFile(size=3_000, sha256="c7e1" + "0" * 56 + "0f92"),
+        }
         step = int(checkpoint.name.removeprefix("step-"))
         return Manifest(
             kind="checkpoint",

@@ -2,9 +2,8 @@
 background.
 
 Every state is drawn in full colour at 80×24 and 120×40. `MORE` lists the few states that are also
-drawn in another
-size, in ASCII, or without colour. RNNLM_TUI_REWRITE=1 rewrites the files; look at the diff before
-you commit it.
+drawn in another size, in ASCII, or without colour. RNNLM_TUI_REWRITE=1 rewrites the files; look at
+the diff before you commit it.
 """
 
 from __future__ import annotations
@@ -41,12 +40,33 @@ MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
 """State → its further snapshots: where a pane has a layout of its own, and each pane once in ASCII
 and once without colour."""
 INKS: dict[str, tuple[str, str]] = {
-    palette.TEXT: ("t", "text"), palette.DIM: ("d", "dim"), palette.BRIGHT: ("w", "white"), palette.NEARLY_BRIGHT: ("e", "typed"), palette.LABEL: ("l", "label"),
-    palette.FAINT: ("i", "faint"), palette.GREY: ("o", "grey"), palette.BORDER: ("b", "border"), palette.FOCUS: ("f", "focus, train"), palette.RAW: ("n", "raw"),
-    palette.VALIDATION: ("v", "validation"), palette.THIRD: ("p", "third"), palette.BASELINE: ("a", "baseline"), palette.GOOD: ("g", "good"),
-    palette.WARN: ("y", "warn"), palette.BAD: ("r", "bad"), palette.BACKGROUND: ("k", "background"),
-    **{palette.MARK_COLOURS[place]: ink for place, ink in ((3, ("s", "fourth run")), (4, ("h", "fifth run")), (6, ("c", "seventh run")), (7, ("j", "eighth run")))},
-}  # fmt: skip
+    palette.TEXT: ("t", "text"),
+    palette.DIM: ("d", "dim"),
+    palette.BRIGHT: ("w", "white"),
+    palette.NEARLY_BRIGHT: ("e", "typed"),
+    palette.LABEL: ("l", "label"),
+    palette.FAINT: ("i", "faint"),
+    palette.GREY: ("o", "grey"),
+    palette.BORDER: ("b", "border"),
+    palette.FOCUS: ("f", "focus, train"),
+    palette.RAW: ("n", "raw"),
+    palette.VALIDATION: ("v", "validation"),
+    palette.THIRD: ("p", "third"),
+    palette.BASELINE: ("a", "baseline"),
+    palette.GOOD: ("g", "good"),
+    palette.WARN: ("y", "warn"),
+    palette.BAD: ("r", "bad"),
+    palette.BACKGROUND: ("k", "background"),
+    **{
+        palette.MARK_COLOURS[place]: ink
+        for place, ink in (
+            (3, ("s", "fourth run")),
+            (4, ("h", "fifth run")),
+            (6, ("c", "seventh run")),
+            (7, ("j", "eighth run")),
+        )
+    },
+}
 """Colour of a character → its letter and its name; bold characters have the capital letter."""
 BAND = "m"
 """Raw bands in colours other than the first."""
@@ -202,11 +222,9 @@ def _colours(cells: Cells) -> list[str]:
 def _looks(cells: Cells) -> list[str]:
     rows = _letters(cells, plain_letter)
     seen = {letter for row in rows for letter in row}
+    used = [f"{letter} {look}" for look, letter in PLAIN.items() if look and letter in seen]
     return [
-        (
-            "--- without colour:"
-            f" {', '.join(f'{letter} {look}' for look, letter in PLAIN.items() if look and letter in seen)}"
-        ),
+        f"--- without colour: {', '.join(used)}",
         *rows,
     ]
 

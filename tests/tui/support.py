@@ -1,5 +1,4 @@
-"""What the app's tests share: an app on invented runs, its screen as text, and waiting for a
-condition."""
+"""Helpers for tests of the app: an app on invented runs, its screen as text, and waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one table of actions: everything that is made from it holds together."""
+"""The table of actions is consistent with everything that is made from it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_every_id_is_there_once_and_has_words() -> None:
     assert [entry.id for entry in ACTIONS if len(entry.verb) > 11] == []
 
 
-def test_key_table_names_every_key_that_is_not_told_elsewhere() -> None:
+def test_key_table_has_every_key_once() -> None:
     table = key_table()
     assert len(table) == sum(not entry.covered for entry in ACTIONS)
     assert ("space", "Train", action("pause").help, "`pause`") in table
@@ -106,5 +106,5 @@ def test_an_unknown_action_is_an_error() -> None:
         ("escape", "esc"),
     ],
 )
-def test_keys_are_written_as_people_read_them(key: str, label: str) -> None:
+def test_keys_have_readable_labels(key: str, label: str) -> None:
     assert key_label(key) == label

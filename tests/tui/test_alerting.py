@@ -1,5 +1,4 @@
-"""Alerts in the app, and to a real terminal: only when it has lost the focus, and only while that
-is wished."""
+"""Alerts in the app, and notifications of a real terminal while it has no focus."""
 
 from __future__ import annotations
 
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.status import RunStatus
-from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import MachineChanged
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from tests.terminal import Terminal
@@ -54,7 +52,7 @@ def tell(told: Path, status: str) -> None:
     whole.rename(told)
 
 
-def test_a_terminal_is_called_only_while_it_has_lost_the_focus(tmp_path: Path) -> None:
+def test_a_terminal_is_notified_only_without_focus(tmp_path: Path) -> None:
     told = tmp_path / "told"
     tell(told, "running 1")
     with Terminal([sys.executable, "-c", PROGRAM, str(told)]) as terminal:
@@ -83,7 +81,7 @@ def become(services: FakeServices, status: RunStatus) -> None:
     services.runs[0] = snapshot.summary
 
 
-async def test_another_pane_says_what_happened_and_the_runs_own_pane_shows_it() -> None:
+async def test_an_alert_is_a_notice_except_on_the_runs_own_pane() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services, pane="runs") as (app, pilot):
         become(services, "finished")
@@ -103,7 +101,7 @@ async def test_another_pane_says_what_happened_and_the_runs_own_pane_shows_it() 
         assert "Retry" in lines_of(app)[-1]
 
 
-async def test_a_disk_that_becomes_low_is_said_on_every_pane() -> None:
+async def test_a_low_disk_is_reported_on_every_pane() -> None:
     services = with_runs(make_snapshot())
     services.machine_facts = replace(services.machine_facts, disk_total=400 * 10**9)
     async with running_app(services, pane="train") as (app, pilot):
@@ -112,12 +110,12 @@ async def test_a_disk_that_becomes_low_is_said_on_every_pane() -> None:
         await until(pilot, lambda: "the disk of the runs has 4.0 GB free" in lines_of(app)[-1])
 
 
-async def test_alerts_to_the_terminal_are_turned_off_and_on_and_that_is_kept(
+async def test_terminal_notifications_can_be_switched_off_and_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     called: list[str] = []
     monkeypatch.setattr(
-        RnnlmApp, "write_to_terminal", lambda _app, sequence: called.append(sequence)
+        "rnnlm_tui.tui.app.write_to_terminal", lambda _app, sequence: called.append(sequence)
     )
     services = with_runs(make_snapshot())
     async with running_app(services, pane="train") as (app, pilot):

@@ -1,4 +1,4 @@
-"""Alerts: each thing is told once, nothing that was so before, and nothing that flickers."""
+"""Each alert is reported once: nothing old, and nothing that flickers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def told(alerts: Alerts, *looks: RunSummary, now: float = SINCE + 60) -> list[st
         ("degraded", "disk"),
     ],
 )
-def test_what_happens_to_a_run_is_told_once(status: RunStatus, kind: str) -> None:
+def test_each_change_of_a_run_is_reported_once(status: RunStatus, kind: str) -> None:
     alerts = Alerts(since=SINCE)
     assert told(
         alerts, summary(), summary(status), summary(status), summary(status, updated=SINCE + 12)
@@ -49,7 +49,7 @@ def test_what_happens_to_a_run_is_told_once(status: RunStatus, kind: str) -> Non
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "crashed", "stalled", "lost", "degraded"])
-def test_what_was_so_before_is_not_told(status: RunStatus) -> None:
+def test_a_status_from_before_the_start_is_not_reported(status: RunStatus) -> None:
     assert (
         told(
             Alerts(since=SINCE),
@@ -60,16 +60,16 @@ def test_what_was_so_before_is_not_told(status: RunStatus) -> None:
     )
 
 
-def test_a_run_that_failed_before_its_first_look_is_told() -> None:
+def test_a_run_that_failed_before_its_first_check_is_reported() -> None:
     assert told(Alerts(since=SINCE), summary("failed", 0, updated=SINCE + 3)) == ["failed"]
 
 
 @pytest.mark.parametrize("status", ["paused", "stopped", "preparing", "running"])
-def test_what_a_person_did_is_not_told(status: RunStatus) -> None:
+def test_what_the_user_did_is_not_reported(status: RunStatus) -> None:
     assert told(Alerts(since=SINCE), summary(), summary(status)) == []
 
 
-def test_a_run_that_stalls_again_and_again_is_told_after_a_while_and_a_step() -> None:
+def test_repeated_stalls_are_reported_after_a_pause_and_a_step() -> None:
     alerts = Alerts(since=SINCE)
     assert told(
         alerts,
@@ -84,13 +84,13 @@ def test_a_run_that_stalls_again_and_again_is_told_after_a_while_and_a_step() ->
     ) == ["stalled"]
 
 
-def test_a_look_from_before_the_last_one_tells_nothing() -> None:
+def test_an_older_summary_reports_nothing() -> None:
     alerts = Alerts(since=SINCE)
     finished = summary("finished", updated=SINCE + 20)
     assert told(alerts, summary(), finished, summary(), finished) == ["finished"]
 
 
-def test_a_run_that_could_not_be_read_for_a_moment_is_no_news() -> None:
+def test_a_run_that_was_briefly_unreadable_is_not_reported() -> None:
     finished = summary("finished", updated=SINCE - 20)
     assert (
         told(Alerts(since=SINCE), finished, summary("lost", unreadable="can't be read"), finished)
@@ -98,14 +98,14 @@ def test_a_run_that_could_not_be_read_for_a_moment_is_no_news() -> None:
     )
 
 
-def test_the_second_attempt_is_told_as_the_first() -> None:
+def test_a_second_attempt_is_reported_like_the_first() -> None:
     alerts = Alerts(since=SINCE)
     assert told(
         alerts, summary(), summary("failed"), summary(attempt=2), summary("failed", attempt=2)
     ) == ["failed", "failed"]
 
 
-def test_a_failure_by_losses_that_are_no_numbers_says_so_with_its_reason() -> None:
+def test_a_divergence_is_reported_with_its_reason() -> None:
     alerts = Alerts(since=SINCE)
     assert alerts.check_runs([summary()], SINCE) == []
     (alert,) = alerts.check_runs(
@@ -115,7 +115,7 @@ def test_a_failure_by_losses_that_are_no_numbers_says_so_with_its_reason() -> No
     assert alert.text == "plain-otter failed: loss is nan at step 1,001"
 
 
-def test_updates_that_were_left_out_are_told_once_in_a_while() -> None:
+def test_skipped_updates_are_reported_once_in_a_while() -> None:
     alerts = Alerts(since=SINCE)
     events = [
         EventRow(1, step, "skipped", "update left out: loss is nan", SINCE + step)
@@ -129,7 +129,7 @@ def test_updates_that_were_left_out_are_told_once_in_a_while() -> None:
     assert alerts.check_events("plain-otter", events, SINCE + 31) == []
 
 
-def test_updates_that_were_left_out_before_are_not_told() -> None:
+def test_earlier_skipped_updates_are_not_reported() -> None:
     alerts = Alerts(since=SINCE)
     alerts.check_runs([summary()], SINCE)
     assert (
@@ -140,7 +140,7 @@ def test_updates_that_were_left_out_before_are_not_told() -> None:
     )
 
 
-def test_a_gradient_that_is_not_finite_is_told_from_the_figures_alone() -> None:
+def test_a_non_finite_gradient_is_reported_from_the_summary_alone() -> None:
     bad = summary(step=1_001, train=TrainFigures(loss=4.0, perplexity=54.0, grad_norm=math.inf))
     assert told(Alerts(since=SINCE), summary(), bad, bad) == ["non-finite"]
 
@@ -156,7 +156,7 @@ def evaluated(number: int, best: float) -> RunSummary:
     )
 
 
-def test_evaluations_that_bring_nothing_are_a_plateau_once() -> None:
+def test_evaluations_without_progress_are_one_plateau() -> None:
     alerts = Alerts(since=SINCE)
     looks = [
         evaluated(number, 55.3 - 0.001 * number) for number in range(1, PLATEAU_EVALUATIONS + 6)
@@ -165,7 +165,7 @@ def test_evaluations_that_bring_nothing_are_a_plateau_once() -> None:
     assert told(alerts, *looks[PLATEAU_EVALUATIONS:]) == ["plateau"]
 
 
-def test_a_run_that_still_learns_has_no_plateau_and_one_after_progress_can_have_another() -> None:
+def test_progress_ends_a_plateau_and_allows_another() -> None:
     alerts = Alerts(since=SINCE)
     assert (
         told(
@@ -184,7 +184,7 @@ def test_a_run_that_still_learns_has_no_plateau_and_one_after_progress_can_have_
     assert told(alerts, *flat) == ["plateau"]
 
 
-def test_a_disk_is_told_when_it_becomes_low_and_not_while_it_wavers() -> None:
+def test_a_disk_is_reported_when_it_becomes_low_and_not_while_it_wavers() -> None:
     alerts, total = Alerts(since=SINCE), 100 * 10**9
     free = (8, 4.9, 5.2, 4.8, 7, 8, 4)
     assert [bool(alerts.check_disk(int(size * 10**9), total)) for size in free] == [
@@ -200,7 +200,7 @@ def test_a_disk_is_told_when_it_becomes_low_and_not_while_it_wavers() -> None:
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "crashed"])
-def test_another_name_for_a_run_that_ended_is_no_news(status: RunStatus) -> None:
+def test_a_renamed_run_is_not_reported_again(status: RunStatus) -> None:
     alerts = Alerts(since=SINCE)
     assert told(
         alerts,
@@ -216,7 +216,7 @@ def test_another_name_for_a_run_that_ended_is_no_news(status: RunStatus) -> None
     ) == [status]
 
 
-def test_another_name_is_no_news_even_where_something_was_written_since() -> None:
+def test_a_renamed_run_is_not_reported_even_if_it_was_written_since() -> None:
     alerts = Alerts(since=SINCE)
     assert told(alerts, summary(), summary("finished")) == ["finished"]
     assert told(alerts, summary("finished", name="calm-badger", updated=SINCE + 40)) == []

@@ -1,5 +1,4 @@
-"""A run of the book's protocol on the train screen: the reference behind it, the named slice of the
-test set, how it multiplies, who else computes."""
+"""A run of the book's protocol on the train screen: its reference, test set, matmul and load."""
 
 from __future__ import annotations
 
@@ -25,9 +24,7 @@ SIZES = ((80, 24), (120, 40))
 @pytest.mark.parametrize(
     ("axis", "a_step"), [("step", 1.0), ("tokens", TOKENS_A_STEP), ("epoch", 1 / STEPS)]
 )
-def test_the_reference_stands_where_the_run_had_seen_as_many_sentences(
-    axis: Axis, a_step: float
-) -> None:
+def test_the_reference_is_drawn_at_the_same_number_of_sentences(axis: Axis, a_step: float) -> None:
     (guide,) = perplexity_data(book_run(), axis).guides
     assert len(guide.x) == len(REFERENCE)
     assert guide.x[0] == pytest.approx(EVERY * a_step)
@@ -36,14 +33,14 @@ def test_the_reference_stands_where_the_run_had_seen_as_many_sentences(
     assert (guide.mean[0], guide.mean[-1]) == (266.13, 72.41)
 
 
-def test_of_several_epochs_only_the_first_has_the_reference_behind_it() -> None:
+def test_the_reference_covers_only_the_first_epoch() -> None:
     snapshot = book_run(max_steps=12 * EVERY, epochs=3.0)
     (guide,) = perplexity_data(snapshot, "step").guides
     assert list(guide.x) == [number * EVERY for number in (1, 2, 3, 4)]
     assert perplexity_data(book_run(max_steps=30, epochs=3.0), "step").guides == ()
 
 
-def test_training_time_of_another_machine_is_no_axis_for_it() -> None:
+def test_the_reference_has_no_time_axis() -> None:
     assert perplexity_data(book_run(), "active").guides == ()
 
 
@@ -68,9 +65,7 @@ def test_a_run_off_the_protocol_has_no_reference() -> None:
     assert perplexity_data(book_run(reference=None), "step").guides == ()
 
 
-def test_the_evaluations_of_the_slice_are_the_runs_points_and_the_whole_test_set_at_the_end_is_none_of_them() -> (
-    None
-):
+def test_evaluations_of_the_slice_are_points_and_that_of_the_whole_test_set_is_not() -> None:
     snapshot = book_run("finished", STEPS)
     whole = EvaluationRow(1, STEPS // EVERY * EVERY, "test", "test", 4.4, 9_000_000, 1.6, 60.0, 0.0)
     judged = perplexity_data(
@@ -103,7 +98,7 @@ async def test_at_the_cursor_the_legend_shows_the_references_evaluation_there() 
         await until(pilot, lambda: "·· reference 81.6" in text_of(app))
 
 
-async def test_the_whole_test_set_is_named_apart_from_the_slice_at_the_end() -> None:
+async def test_the_whole_test_set_is_labelled_apart_from_the_slice() -> None:
     finished = book_run("finished", STEPS, test=EvaluationFigures(name="test", perplexity=74.1))
     async with running_app(with_runs(finished)) as (app, _):
         assert lines_of(app)[2].endswith("full test 74.1")
@@ -111,14 +106,14 @@ async def test_the_whole_test_set_is_named_apart_from_the_slice_at_the_end() -> 
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_machine_says_how_the_run_multiplies(size: tuple[int, int]) -> None:
+async def test_the_machine_panel_shows_the_matmul_precision(size: tuple[int, int]) -> None:
     async with running_app(with_runs(book_run()), size=size) as (app, _):
         assert "bf16 matmul" in text_of(app)
         assert "others use" not in text_of(app)
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_others_on_the_cores_are_told_and_leave_again(size: tuple[int, int]) -> None:
+async def test_other_processes_on_the_cores_are_shown_while_they_run(size: tuple[int, int]) -> None:
     services = with_runs(book_run(others=1.0))
     async with running_app(services, size=size) as (app, pilot):
         assert "others use 1.0 of 2 cores" in text_of(app)
@@ -134,7 +129,7 @@ async def test_a_guide_adds_the_same_work_to_a_chart_however_many_points_the_run
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_list_of_runs_tells_how_far_the_chosen_run_is_from_the_reference(
+async def test_the_list_shows_the_distance_to_the_reference(
     size: tuple[int, int],
 ) -> None:
     finished = book_run("finished", STEPS, test=EvaluationFigures(name="test", perplexity=74.1))

@@ -1,4 +1,4 @@
-"""What is kept of how charts are looked at: whatever a person did to the file, charts open."""
+"""Saved chart views: kept for each run, and replaced by defaults if damaged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_view_comes_back_from_json_as_it_was() -> None:
     assert not save_view(settings, "plain-otter", VIEW)
 
 
-def test_another_run_begins_as_usual_with_the_axis_and_smoothing_of_last_time() -> None:
+def test_another_run_starts_with_defaults_and_the_last_axis_and_smoothing() -> None:
     settings: dict[str, object] = {}
     save_view(settings, "plain-otter", VIEW)
     assert saved_view(settings, "brisk-heron") == ChartView(axis="wall", smoothing=0.6)
@@ -48,7 +48,7 @@ def test_only_the_newest_views_are_kept() -> None:
     assert saved_view(settings, f"run-{KEPT_VIEWS}") == VIEW
 
 
-def test_a_renamed_run_takes_its_view_along() -> None:
+def test_a_renamed_run_keeps_its_view() -> None:
     settings: dict[str, object] = {}
     save_view(settings, "plain-otter", VIEW)
     rename_view(settings, "plain-otter", "paper")
@@ -57,6 +57,28 @@ def test_a_renamed_run_takes_its_view_along() -> None:
     assert saved_view(settings, "plain-otter").part is None
 
 
-@pytest.mark.parametrize("damage", [None, 7, "x", [], {"plain-otter": 3}, {"plain-otter": {"axis": 3, "smoothing": "x", "part": [1], "turned": "no", "hidden": [4], "alone": "yes", "cursor": "here"}}, {"plain-otter": {"part": [5, 2]}}, {"plain-otter": {"part": ["a", None]}}])  # fmt: skip
-def test_a_damaged_view_is_the_usual_one(damage: object) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        7,
+        "x",
+        [],
+        {"plain-otter": 3},
+        {
+            "plain-otter": {
+                "axis": 3,
+                "smoothing": "x",
+                "part": [1],
+                "turned": "no",
+                "hidden": [4],
+                "alone": "yes",
+                "cursor": "here",
+            }
+        },
+        {"plain-otter": {"part": [5, 2]}},
+        {"plain-otter": {"part": ["a", None]}},
+    ],
+)
+def test_a_damaged_view_is_replaced_by_the_default(damage: object) -> None:
     assert saved_view({"views": damage}, "plain-otter") == ChartView()

@@ -1,5 +1,4 @@
-"""Looking at charts by keys: zoom, pan, follow, reset, the cursor and what it picks, the axis, CSV,
-and what is kept for each run."""
+"""The keys of charts: zoom, pan, follow, reset, cursor, axis and CSV, and saved views."""
 
 from __future__ import annotations
 
@@ -63,7 +62,7 @@ async def test_zoom_keeps_the_cursor_in_its_place() -> None:
         assert start <= cursor <= end
 
 
-async def test_comma_and_full_stop_move_the_part_and_f_follows_again() -> None:
+async def test_comma_and_full_stop_pan_and_f_follows_again() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("comma")
         assert "↑ zooms in" in lines_of(app)[-1]
@@ -82,7 +81,7 @@ async def test_comma_and_full_stop_move_the_part_and_f_follows_again() -> None:
         assert all(chart.following for chart in shown(app))
 
 
-async def test_the_footer_tells_how_one_gets_back_from_a_part_of_the_run() -> None:
+async def test_the_footer_shows_how_to_leave_a_zoomed_range() -> None:
     async with running_app() as (app, pilot):
         assert "Reset" not in lines_of(app)[-1]
         await pilot.press("up")
@@ -94,7 +93,7 @@ async def test_the_footer_tells_how_one_gets_back_from_a_part_of_the_run() -> No
         assert "Reset" not in lines_of(app)[-1]
 
 
-async def test_a_part_that_follows_goes_on_with_the_run_on_all_charts() -> None:
+async def test_a_following_range_moves_with_the_run_on_all_charts() -> None:
     services = with_runs(make_snapshot(step=2_000))
     async with running_app(services, size=(200, 60)) as (app, pilot):
         await pilot.press("up", "up", "up", "up")
@@ -104,7 +103,7 @@ async def test_a_part_that_follows_goes_on_with_the_run_on_all_charts() -> None:
         assert start < 3_000 < end
 
 
-async def test_finer_figures_are_asked_for_what_is_zoomed_into_and_no_longer_after_reset() -> None:
+async def test_a_zoomed_range_is_read_at_full_resolution_until_reset() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("up", "up")
@@ -117,7 +116,7 @@ async def test_finer_figures_are_asked_for_what_is_zoomed_into_and_no_longer_aft
         await until(pilot, lambda: services.looked_at[-1] is None)
 
 
-async def test_u_puts_everything_back() -> None:
+async def test_u_resets_everything() -> None:
     async with running_app() as (app, pilot):
         whole = windows(app)
         await pilot.press("up", "x", "plus", "l", "a", "left", "left", "u")
@@ -158,7 +157,7 @@ async def test_shift_moves_ten_cells_and_home_and_end_go_to_the_ends() -> None:
         assert train(app).cursor == 4
 
 
-async def test_the_cursor_takes_a_zoomed_part_along() -> None:
+async def test_the_cursor_pans_a_zoomed_range() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("up", "up", "up", "home")
         ((start, end),) = windows(app)
@@ -169,7 +168,7 @@ async def test_the_cursor_takes_a_zoomed_part_along() -> None:
         assert start <= (train(app).cursor or 0) <= end
 
 
-async def test_j_and_k_walk_through_the_evaluations() -> None:
+async def test_j_and_k_step_through_the_evaluations() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("k")
         assert train(app).cursor_step == 3_700
@@ -205,7 +204,7 @@ async def test_the_cursor_picks_event_samples_and_checkpoint() -> None:
         await until(pilot, lambda: app.current_mode == "prompt")
 
 
-async def test_enter_takes_the_checkpoint_at_the_cursor_to_the_prompt() -> None:
+async def test_enter_opens_the_prompt_with_the_checkpoint_at_the_cursor() -> None:
     taken: list[str] = []
     async with running_app() as (app, pilot):
         await pilot.press("enter")
@@ -221,7 +220,7 @@ async def test_enter_takes_the_checkpoint_at_the_cursor_to_the_prompt() -> None:
         assert taken == ["prompt checkpoints/step-000001000"]
 
 
-async def test_without_a_checkpoint_the_footer_offers_none_and_enter_says_what_helps() -> None:
+async def test_without_a_checkpoint_enter_shows_how_to_save_one() -> None:
     none: tuple[CheckpointRow, ...] = ()
     async with running_app(with_runs(replace(make_snapshot(), checkpoints=none))) as (app, pilot):
         await pilot.press("left")
@@ -230,7 +229,7 @@ async def test_without_a_checkpoint_the_footer_offers_none_and_enter_says_what_h
         assert "c saves one" in lines_of(app)[-1]
 
 
-async def test_events_follow_the_cursor_out_of_sight_and_come_back() -> None:
+async def test_events_scroll_to_the_cursor_and_back() -> None:
     async with running_app(size=(120, 40)) as (app, pilot):
         events = app.screen.query_one(EventsPanel)
         await pilot.press("home")
@@ -280,7 +279,7 @@ async def test_esc_leaves_a_chart_that_tab_came_to() -> None:
         assert [chart.id for chart in shown(app)] == ["perplexity", "speed"]
 
 
-async def test_a_smaller_terminal_does_not_leave_one_alone_that_only_was_chosen() -> None:
+async def test_a_chosen_chart_is_not_alone_in_a_smaller_terminal() -> None:
     async with running_app(size=(200, 60)) as (app, pilot):
         await pilot.press("tab")
         assert train(app).chosen == "loss"
@@ -295,7 +294,7 @@ async def test_the_cursor_needs_points_and_so_does_zoom() -> None:
         assert {chart.part for chart in shown(app)} == {None}
 
 
-async def test_w_writes_the_points_that_show() -> None:
+async def test_w_writes_the_shown_points() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("up", "up", "w")
@@ -333,7 +332,7 @@ async def test_sidebars_hide_and_come_back() -> None:
         assert "Machine" in text_of(app)
 
 
-async def test_a_sidebar_that_a_small_terminal_lacks_is_said() -> None:
+async def test_a_missing_sidebar_of_a_small_terminal_is_reported() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("left_square_bracket")
         assert "too small for that sidebar" in lines_of(app)[-1]
@@ -341,7 +340,7 @@ async def test_a_sidebar_that_a_small_terminal_lacks_is_said() -> None:
         assert "Machine" not in text_of(app)
 
 
-async def test_trouble_is_told_though_its_place_is_hidden_or_a_chart_stands_alone() -> None:
+async def test_trouble_is_shown_even_with_a_hidden_sidebar_or_one_chart_alone() -> None:
     why = "the loss is not a number at step 3,752"
     async with running_app(with_runs(make_snapshot("failed", message=why))) as (app, pilot):
         await pilot.press("right_square_bracket")
@@ -354,7 +353,7 @@ async def look(pilot: Pilot[int]) -> None:
     await pilot.press("up", "x", "plus", "tab", "z", "l", "a")
 
 
-async def test_how_a_run_is_looked_at_is_kept_for_it_alone() -> None:
+async def test_each_run_keeps_its_own_view() -> None:
     services = FakeServices(make_snapshot(), make_snapshot(name="brisk-heron"))
     async with running_app(services) as (app, pilot):
         await look(pilot)
@@ -382,7 +381,7 @@ async def test_how_a_run_is_looked_at_is_kept_for_it_alone() -> None:
         assert shown(app)[0].show_all
 
 
-async def test_zoom_around_an_old_place_follows_no_longer_and_the_place_stays_in_sight() -> None:
+async def test_zoom_around_an_old_step_stops_following() -> None:
     services = with_runs(make_snapshot(step=2_000))
     async with running_app(services) as (app, pilot):
         await pilot.press("home", "shift+right", "up", "up", "up", "up")
@@ -400,7 +399,7 @@ async def test_zoom_around_an_old_place_follows_no_longer_and_the_place_stays_in
         assert train(app).cursor is None
 
 
-async def test_a_cursor_in_the_newest_part_holds_it() -> None:
+async def test_a_cursor_stops_following() -> None:
     services = with_runs(make_snapshot(step=2_000))
     async with running_app(services) as (app, pilot):
         await pilot.press("end", "up", "up", "up", "up", "up")
@@ -416,7 +415,7 @@ async def test_a_cursor_in_the_newest_part_holds_it() -> None:
         assert start < 3_004 <= end
 
 
-async def test_comma_and_full_stop_take_the_cursor_along() -> None:
+async def test_panning_moves_the_cursor() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("end", "shift+left", "up", "up", "up")
         for key in (
@@ -438,7 +437,7 @@ async def test_comma_and_full_stop_take_the_cursor_along() -> None:
             assert start <= cursor <= end
 
 
-async def test_part_and_cursor_outlive_another_screen_and_the_end_of_the_app() -> None:
+async def test_range_and_cursor_are_restored_after_another_screen_and_a_restart() -> None:
     services = with_runs(make_snapshot("finished", 4_754))
     async with running_app(services) as (app, pilot):
         await pilot.press("home", "shift+right", "up", "up", "up", "up")
@@ -468,7 +467,7 @@ async def test_a_chart_that_tab_came_to_goes_back_to_the_others(key: str) -> Non
         assert [chart.id for chart in shown(app)] == ["perplexity", "speed"]
 
 
-async def test_the_footer_counts_the_charts_that_stand_alone_and_says_how_one_gets_back() -> None:
+async def test_the_footer_counts_charts_shown_alone_and_shows_the_way_back() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("tab", "tab", "tab")
         assert lines_of(app)[-1].startswith(" tab 4 of 8  esc Back")
@@ -476,7 +475,7 @@ async def test_the_footer_counts_the_charts_that_stand_alone_and_says_how_one_ge
         assert lines_of(app)[-1].startswith(" tab 1 of 8  esc Back")
 
 
-async def test_what_happened_at_the_cursor_is_told_in_full_until_the_next_key() -> None:
+async def test_the_event_at_the_cursor_is_shown_in_full_until_the_next_key() -> None:
     snapshot = make_snapshot()
     told = "loss 9.298, usually 4.1 at this place of the run"
     snapshot = replace(
@@ -492,7 +491,7 @@ async def test_what_happened_at_the_cursor_is_told_in_full_until_the_next_key() 
         assert told in lines_of(app)[-1]
 
 
-async def test_a_share_of_a_hundred_stays_linear_and_l_says_so() -> None:
+async def test_a_percentage_stays_linear_and_l_reports_it() -> None:
     async with running_app() as (app, pilot):
         while train(app).chosen != "gpu":
             await pilot.press("tab")
@@ -502,7 +501,7 @@ async def test_a_share_of_a_hundred_stays_linear_and_l_says_so() -> None:
         assert train(app).view.turned == frozenset()
 
 
-def test_the_event_nearest_to_a_step_is_found_without_looking_at_all_of_them() -> None:
+def test_the_nearest_event_is_found_by_bisection() -> None:
     draw = random.Random(3)
     for _ in range(200):
         entries: list[EventEntry] = sorted(

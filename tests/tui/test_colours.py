@@ -1,5 +1,4 @@
-"""The app in other colours: every value has its tone in every table, nothing is blended, and the
-terminal decides what is used."""
+"""The app's colours: every value has a tone in every table, and the terminal sets the limit."""
 
 from __future__ import annotations
 
@@ -75,12 +74,12 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("name", COLOUR_NAMES)
-def test_every_colour_that_is_drawn_has_its_tone_in_every_table(name: ColourName) -> None:
+def test_every_drawn_colour_has_a_tone_in_every_table(name: ColourName) -> None:
     assert drawn_values() - set(TABLES[name]) == set()
 
 
 @pytest.mark.parametrize("table", [DARK, LIGHT], ids=["dark", "light"])
-def test_with_256_colours_every_value_goes_out_by_its_own_number(table: Table) -> None:
+def test_with_256_colours_every_value_is_sent_by_its_number(table: Table) -> None:
     for value, tone in table.items():
         assert tone.colour is not None
         number = xterm_number(tone.colour)
@@ -99,7 +98,7 @@ def test_sixteen_colours_are_the_terminals_own_by_name(table: Table) -> None:
         assert style.color is None or (style.color.number is not None and style.color.number < 16)
 
 
-def test_without_colour_none_goes_out_and_what_is_marked_stands_inverse_or_underlined() -> None:
+def test_without_colour_marked_cells_are_inverse_or_underlined() -> None:
     for value in NONE:
         for style in (
             Style(color=value, bgcolor=palette.BACKGROUND, bold=True),
@@ -112,7 +111,7 @@ def test_without_colour_none_goes_out_and_what_is_marked_stands_inverse_or_under
     assert not painted(NONE, Style(color=palette.TEXT)).dim
 
 
-def test_on_a_bright_background_words_are_readable_and_lines_are_seen() -> None:
+def test_on_a_bright_background_text_and_lines_have_contrast() -> None:
     tones: Mapping[str, str] = {
         value: tone.colour for value, tone in LIGHT.items() if tone.colour is not None
     }
@@ -140,7 +139,7 @@ def test_on_a_bright_background_words_are_readable_and_lines_are_seen() -> None:
 
 
 @pytest.mark.parametrize("name", COLOUR_NAMES)
-def test_a_value_that_no_table_knows_and_a_cell_without_style_are_drawn_too(
+def test_an_unknown_colour_and_a_cell_without_style_are_drawn(
     name: ColourName,
 ) -> None:
     style = painted(TABLES[name], Style(color="#5fd7fe"))
@@ -173,7 +172,7 @@ def test_the_terminal_says_how_many_colours_it_has(
     assert (kind.depth, kind.colours()) == (depth, colours)
 
 
-def test_a_terminal_of_another_name_has_as_many_as_the_systems_list_says() -> None:
+def test_an_unknown_terminal_has_the_colours_of_terminfo() -> None:
     assert (
         terminal_kind({"TERM": "alacritty"}, listed={"alacritty": 256}.__getitem__).depth == "256"
     )
@@ -201,7 +200,7 @@ def test_braille_is_drawn_only_where_it_can_be_shown(
     assert terminal_kind({"TERM": "xterm-256color", **environment}, encoding).braille is braille
 
 
-def test_what_was_chosen_is_kept_and_the_terminal_sets_the_limit() -> None:
+def test_chosen_colours_are_kept_within_the_terminals_limit() -> None:
     assert [KINDS[depth].colours(None, "light") for depth in KINDS] == [
         "none",
         "ansi-light",
@@ -222,7 +221,7 @@ def test_what_was_chosen_is_kept_and_the_terminal_sets_the_limit() -> None:
     assert Appearance(Display(KINDS["256"]), {COLOURS_SETTING: "mauve"}).colours == "dark"
 
 
-def test_where_there_are_16_colours_one_is_told_of_more_once_for_all() -> None:
+def test_with_16_colours_a_hint_about_more_is_shown_once() -> None:
     settings: dict[str, object] = {}
     kind = terminal_kind({"TERM": "screen", "TMUX": "/tmp/tmux"}, listed=lambda _term: 8)
     assert "tmux-256color" in Appearance(Display(kind), settings).hint()
@@ -232,7 +231,7 @@ def test_where_there_are_16_colours_one_is_told_of_more_once_for_all() -> None:
     assert Appearance(Display(KINDS["256"]), {}).hint() == ""
 
 
-async def test_the_palettes_command_goes_through_the_colours_and_paints_everything_anew() -> None:
+async def test_the_theme_command_steps_through_the_colours_and_repaints() -> None:
     async with running_app() as (app, pilot):
         seen: list[str] = []
         for _ in COLOUR_NAMES:

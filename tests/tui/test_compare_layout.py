@@ -1,5 +1,4 @@
-"""Where everything of the compare screen stands: nothing over anything else, the chart with room to
-say something, at every size."""
+"""The layout of the compare screen: nothing overlaps, and the chart has room at every size."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ SIZES = [
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size.width}x{size.height}")
 @pytest.mark.parametrize("lines", [0, 3, 8, 40])
-def test_nothing_stands_over_anything_else_and_the_chart_has_room(size: Size, lines: int) -> None:
+def test_nothing_overlaps_and_the_chart_has_room(size: Size, lines: int) -> None:
     places = compare_arrangement(size, CHARTS, "loss", lines)
     regions = list(places.values())
     assert all(

@@ -1,5 +1,4 @@
-"""The compare screen: curves in the colour of their letter, figures with the distance to the best,
-the settings that differ, and the keys of charts."""
+"""The compare screen: curves, figures, differing settings, and the keys of charts."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, running_app, text_of, three_runs, until, with_runs
 
 
-async def test_marked_runs_lie_over_each_other_with_their_letters_figures_and_settings() -> None:
+async def test_marked_runs_are_overlaid_with_letters_figures_and_settings() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
         await until(pilot, lambda: "differs in" in text_of(app))
         lines = lines_of(app)
@@ -50,7 +49,7 @@ async def test_tab_goes_through_the_figures_of_the_runs() -> None:
             await until(pilot, lambda title=title: title in lines_of(app)[2])  # type: ignore[misc]
 
 
-async def test_what_is_new_in_a_compared_run_shows() -> None:
+async def test_news_of_a_compared_run_is_shown() -> None:
     services = two_runs()
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
         services.snapshots["plain-otter"] = make_snapshot(step=4_000)
@@ -58,9 +57,7 @@ async def test_what_is_new_in_a_compared_run_shows() -> None:
         await until(pilot, lambda: "4,000" in text_of(app))
 
 
-async def test_a_run_that_is_no_longer_marked_leaves_the_picture_and_its_monitor_is_closed() -> (
-    None
-):
+async def test_an_unmarked_run_is_removed_and_its_monitor_closed() -> None:
     services = with_runs(
         make_snapshot(), make_snapshot(name="brisk-heron"), make_snapshot(name="dusty-lynx")
     )
@@ -72,7 +69,7 @@ async def test_a_run_that_is_no_longer_marked_leaves_the_picture_and_its_monitor
         )
 
 
-async def test_why_bits_per_byte_do_not_compare_is_told_in_full_at_80_columns() -> None:
+async def test_why_bits_per_byte_are_not_comparable_is_shown_in_full_at_80_columns() -> None:
     config = parse_config(merge(DEMO, {"tokenizer.kind": "word"}))
     judged = EvaluationFigures(
         name="validation",
@@ -96,7 +93,7 @@ async def test_why_bits_per_byte_do_not_compare_is_told_in_full_at_80_columns() 
         )
 
 
-async def test_nothing_is_followed_once_no_screen_shows_it() -> None:
+async def test_compared_runs_are_polled_only_while_a_screen_shows_them() -> None:
     services = two_runs()
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
         await pilot.press("2")
@@ -109,7 +106,7 @@ async def test_nothing_is_followed_once_no_screen_shows_it() -> None:
         )
 
 
-async def test_marked_runs_lie_over_each_other_in_the_small_chart_of_the_runs_too() -> None:
+async def test_the_small_chart_of_the_runs_overlays_marked_runs() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron", size=(120, 40)) as (app, pilot):
         await pilot.press("r")
         await until(pilot, lambda: "Validation perplexity" in text_of(app))
@@ -117,7 +114,7 @@ async def test_marked_runs_lie_over_each_other_in_the_small_chart_of_the_runs_to
         await until(pilot, lambda: "Validation perplexity" not in text_of(app))
 
 
-async def test_runs_on_other_text_say_that_perplexities_do_not_compare() -> None:
+async def test_runs_on_different_texts_show_that_perplexities_are_not_comparable() -> None:
     other = parse_config(merge(DEMO, {"tokenizer.vocab_size": 512}))
     services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron", config=other))
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
@@ -178,7 +175,7 @@ async def test_the_cursor_shows_every_run_at_its_step_and_esc_goes_back_in_stage
         await until(pilot, lambda: app.current_mode == "runs")
 
 
-async def test_the_table_tells_at_the_cursor_what_the_chart_tells_whichever_figure_shows() -> None:
+async def test_the_table_shows_the_charts_values_at_the_cursor() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
         screen = app.screen
         assert isinstance(screen, CompareScreen)
@@ -201,7 +198,7 @@ async def test_the_table_tells_at_the_cursor_what_the_chart_tells_whichever_figu
                 )
 
 
-async def test_a_run_that_did_not_come_as_far_as_the_cursor_has_no_value_there() -> None:
+async def test_a_run_has_no_value_beyond_its_end() -> None:
     services = with_runs(
         make_snapshot("finished", 4_754), make_snapshot("stopped", 1_000, name="brisk-heron")
     )
@@ -217,7 +214,7 @@ async def test_a_run_that_did_not_come_as_far_as_the_cursor_has_no_value_there()
         assert next(line for line in lines_of(app) if "A ✓ plain-otter" in line).split()[4] != "–"
 
 
-async def test_another_look_at_the_open_run_draws_nothing_where_it_is_not_compared(
+async def test_the_open_run_draws_nothing_if_it_is_not_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     services = with_runs(
@@ -243,7 +240,7 @@ async def test_the_wall_axis_of_runs_counts_from_the_start_of_each() -> None:
             await until(pilot, lambda label=label: f" {label} " in text_of(app))  # type: ignore[misc]
 
 
-async def test_letters_tell_the_curves_apart_without_colour(
+async def test_letters_distinguish_curves_without_colour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
@@ -275,7 +272,7 @@ async def test_the_points_of_the_chart_are_written_to_a_file_named_after_it() ->
     )
 
 
-async def test_a_run_that_can_not_be_read_is_told_and_leaves_the_others() -> None:
+async def test_an_unreadable_run_is_reported_and_the_others_are_shown() -> None:
     services = two_runs()
     services.runs = services.runs[:1]
     async with running_app(services, pane="runs") as (app, pilot):
@@ -287,7 +284,7 @@ async def test_a_run_that_can_not_be_read_is_told_and_leaves_the_others() -> Non
         await until(pilot, lambda: "A ● plain-otter" in text_of(app))
 
 
-async def test_two_runs_that_can_not_be_read_are_said_once_each() -> None:
+async def test_two_unreadable_runs_are_reported_once_each() -> None:
     said: list[str] = []
     compared = ComparedRuns(
         with_runs(make_snapshot()), lambda _snapshots: None, lambda name, _error: said.append(name)
@@ -298,7 +295,7 @@ async def test_two_runs_that_can_not_be_read_are_said_once_each() -> None:
     assert said == ["gone", "lost"]
 
 
-async def test_a_zoomed_part_is_read_as_fine_as_it_lies_in_every_run() -> None:
+async def test_a_zoomed_range_is_read_at_full_resolution_in_every_run() -> None:
     services = two_runs()
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
         await pilot.press("up", "up")
@@ -358,7 +355,7 @@ def test_bits_and_speed_of_runs_carry_letters_colours_and_newest_values() -> Non
     ]
 
 
-async def test_dots_become_blocks_and_stay_so() -> None:
+async def test_dots_become_blocks_and_stay_blocks() -> None:
     services = two_runs()
     settings: dict[str, object] = {"marked": ["plain-otter", "brisk-heron"]}
     blocks, dots = set("▘▖▌▝▀▞▛▗▚▄▙▐▜▟█"), {chr(0x2800 + number) for number in range(1, 256)}
@@ -424,7 +421,7 @@ async def test_any_size_can_be_drawn_while_data_arrives() -> None:
         await until(pilot, lambda: len(lines_of(app)) == 24 and "comparing" in lines_of(app)[0])
 
 
-async def test_a_run_that_has_no_step_yet_stands_in_the_table_and_waits_for_its_curve() -> None:
+async def test_a_run_without_steps_is_in_the_table_without_a_curve() -> None:
     services = with_runs(make_snapshot(), make_snapshot("preparing", 0, name="brisk-heron"))
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):
         for _figure in COMPARED_CHARTS:
@@ -439,9 +436,7 @@ async def test_a_run_that_has_no_step_yet_stands_in_the_table_and_waits_for_its_
         await until(pilot, lambda: "no points" not in text_of(app))
 
 
-async def test_every_figure_is_scrolled_to_in_a_small_terminal_and_the_head_of_its_part_stays() -> (
-    None
-):
+async def test_the_table_scrolls_in_a_small_terminal_below_its_heads() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
         await until(pilot, lambda: "differs in" in text_of(app))
         assert "parameters" not in text_of(app)
@@ -456,7 +451,7 @@ async def test_every_figure_is_scrolled_to_in_a_small_terminal_and_the_head_of_i
         assert "↓" not in lines_of(app)[-2]
 
 
-async def test_a_figure_that_stands_alone_is_counted_and_esc_leads_back_to_the_table() -> None:
+async def test_a_chart_shown_alone_is_counted_and_esc_returns_to_the_table() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
         await until(pilot, lambda: "differs in" in text_of(app))
         await pilot.press("z", "tab")
@@ -466,7 +461,7 @@ async def test_a_figure_that_stands_alone_is_counted_and_esc_leads_back_to_the_t
         assert "differs in" in text_of(app)
 
 
-async def test_the_footer_of_compare_says_where_esc_goes() -> None:
+async def test_the_footer_shows_where_esc_goes() -> None:
     async with running_app(
         three_runs(),
         pane="compare",

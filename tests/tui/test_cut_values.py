@@ -1,4 +1,4 @@
-"""A value that doesn't fit shows on which side it is cut: it never reads as another value."""
+"""A value that doesn't fit shows where it is cut, so it is never read as another value."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.widgets import Input
 
-from rnnlm_tui.tui._textual import SafeInput
 from rnnlm_tui.tui.text import padded, segments_of
 from rnnlm_tui.tui.widgets.prompt import SettingInput
+from rnnlm_tui.tui.widgets.text_field import SafeInput
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import pane
 from tests.tui.panes.fakes import checkpoint, make_snapshot
@@ -42,7 +42,7 @@ async def typed(name: str, tabs: int, value: str, *then: str) -> tuple[str, str]
         return during, box_text(box)
 
 
-async def test_a_usual_value_is_whole_while_it_is_typed_and_after() -> None:
+async def test_a_usual_value_is_never_cut() -> None:
     assert await typed("top_p", 2, "0.95") == ("0.95", "0.95")
     assert await typed("max_new_tokens", 4, "10000") == ("10000", "10000")
 
@@ -59,9 +59,7 @@ async def test_a_hundred_thousand_is_never_shown_as_ten_thousand() -> None:
     assert after == "100000"
 
 
-async def test_the_cursor_shows_where_the_cut_would_stand_and_the_cut_again_once_it_moves_on() -> (
-    None
-):
+async def test_the_cut_mark_gives_way_to_the_cursor() -> None:
     class Box(App[None]):
         CSS = "SafeInput { width: 8; height: 1; border: none; padding: 0; }"
 
@@ -84,7 +82,7 @@ async def test_the_cursor_shows_where_the_cut_would_stand_and_the_cut_again_once
         assert box_text(box) == "short"
 
 
-async def test_a_value_of_the_config_that_is_edited_shows_that_it_is_cut() -> None:
+async def test_an_edited_config_value_shows_that_it_is_cut() -> None:
     async with opened(FakeServices(), "config", run=None) as (_, pilot):
         editor = await edit(pilot, "training.seed")
         await pilot.press("ctrl+u", "ctrl+k", *"1234567890123456")
@@ -102,14 +100,14 @@ async def test_a_value_of_the_config_that_is_edited_shows_that_it_is_cut() -> No
         ("ab", 4, "ab  "),
     ],
 )
-def test_a_row_of_cells_that_is_cut_says_so(text: str, width: int, shown: str) -> None:
+def test_a_cut_row_of_cells_ends_with_an_ellipsis(text: str, width: int, shown: str) -> None:
     assert padded(segments_of(Content(text)), width).text == shown
 
 
 @pytest.mark.parametrize(
     "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
 )
-async def test_a_step_of_millions_is_whole_in_the_table_of_checkpoints_and_a_size_without_room_is_cut_with_a_sign(
+async def test_a_long_step_is_never_cut_in_the_checkpoints_and_a_long_size_is_marked(
     size: tuple[int, int],
 ) -> None:
     rows = (

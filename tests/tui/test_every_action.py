@@ -1,5 +1,4 @@
-"""Every action of the table does something that a person sees, by its key, or by the palette where
-it has none."""
+"""Every action of the table has a visible effect, by its key or by the palette."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The frame: what gives way first on line 1, where digits go, what a terminal that is too small
-says, names from outside."""
+"""The frame: line 1, the panes' keys, a terminal that is too small, and names from outside."""
 
 from __future__ import annotations
 
@@ -73,7 +72,7 @@ async def test_digits_and_r_go_to_the_panes() -> None:
 
 
 @pytest.mark.parametrize("pane", ["train", "checkpoints"])
-async def test_panes_of_a_run_say_so_when_none_is_open(pane: Pane) -> None:
+async def test_panes_of_a_run_report_that_none_is_open(pane: Pane) -> None:
     services = with_runs()
     async with running_app(services, run=None) as (app, pilot):
         await pilot.press({"train": "2", "checkpoints": "3"}[pane])
@@ -88,7 +87,7 @@ async def test_a_click_on_the_panes_line_goes_there() -> None:
 
 
 @pytest.mark.parametrize("size", [(59, 15), (60, 14), (20, 5), (1, 1)])
-async def test_below_60_by_15_one_sentence_is_said(size: tuple[int, int]) -> None:
+async def test_below_60_by_15_one_sentence_is_shown(size: tuple[int, int]) -> None:
     async with running_app(size=size) as (app, pilot):
         if size[0] > 20:
             assert (
@@ -144,7 +143,7 @@ async def test_text_from_outside_never_acts_on_the_terminal(
         )
 
 
-async def test_ascii_needs_no_letter_outside_ascii_but_words() -> None:
+async def test_ascii_mode_draws_only_ascii() -> None:
     async with running_app(ascii_only=True) as (app, _):
         marks = {character for character in text_of(app) if ord(character) > 127}
         assert marks <= set("×·–−…°±↑≈")
@@ -157,7 +156,7 @@ async def test_without_colour_the_app_paints(monkeypatch: pytest.MonkeyPatch) ->
             assert "rnnlm-tui" in lines_of(app)[0]
 
 
-async def test_what_was_said_goes_with_the_next_key_and_the_keys_come_back() -> None:
+async def test_a_notice_ends_with_the_next_key() -> None:
     async with running_app(pane="train") as (app, pilot):
         await pilot.press("plus")
         await until(pilot, lambda: "smoothing 0.99" in lines_of(app)[-1])
@@ -165,7 +164,7 @@ async def test_what_was_said_goes_with_the_next_key_and_the_keys_come_back() -> 
         await until(pilot, lambda: "Pause" in lines_of(app)[-1])
 
 
-def test_a_preset_of_the_corpus_name_is_not_said_twice() -> None:
+def test_a_preset_named_like_the_corpus_is_shown_once() -> None:
     snapshot = make_snapshot(config=ELMAN, preset="elman")
     assert "elman · elman" not in run_identity("plain-otter", snapshot, 140).plain
     assert run_identity("plain-otter", snapshot, 140).plain.endswith("elman · seed 42")
@@ -189,7 +188,7 @@ async def test_line_1_keeps_name_status_duration_and_device_at_every_size(
         assert "…" not in first
 
 
-def test_what_a_run_is_and_when_it_ended_go_before_any_of_its_name() -> None:
+def test_details_are_dropped_before_the_name_is_cut() -> None:
     snapshot = make_snapshot(
         "finished", 4_754, name="solid-wombat", updated=time() - 7_200, active_seconds=99.0
     )

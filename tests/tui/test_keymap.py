@@ -1,5 +1,4 @@
-"""A user's own keys: what the file may say, what is told of what can't be used, and that everything
-that shows keys shows theirs."""
+"""The user's keys: what the file may contain, its problems, and where the keys are shown."""
 
 from __future__ import annotations
 
@@ -16,12 +15,12 @@ from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, text_of, until, with_runs
 
 
-def test_without_a_file_the_usual_keys_are_there(tmp_path: Path) -> None:
+def test_without_a_file_the_default_keys_are_used(tmp_path: Path) -> None:
     assert read_keymap(tmp_path / "keymap.toml") == Keymap()
     assert Keymap().actions == ACTIONS
 
 
-def test_an_action_has_the_key_or_the_keys_that_the_file_gives() -> None:
+def test_an_action_gets_the_keys_of_the_file() -> None:
     keymap = parse_keymap('pause = "P"\nlog_scale = ["f6", "^l"]\nnext_theme = "f8"\n')
     assert keymap.problems == ()
     assert action("pause", keymap.actions).keys == ("P",)
@@ -31,7 +30,7 @@ def test_an_action_has_the_key_or_the_keys_that_the_file_gives() -> None:
     assert keymap.changed == {"pause": "P", "log_scale": "f6,ctrl+l", "next_theme": "f8"}
 
 
-def test_two_actions_may_change_their_keys_with_each_other() -> None:
+def test_two_actions_can_swap_keys() -> None:
     keymap = parse_keymap('sample = "e"\nevaluate = "s"\n')
     assert keymap.problems == ()
     assert (action("sample", keymap.actions).keys, action("evaluate", keymap.actions).keys) == (
@@ -40,7 +39,7 @@ def test_two_actions_may_change_their_keys_with_each_other() -> None:
     )
 
 
-def test_actions_told_in_one_row_show_the_key_of_each() -> None:
+def test_actions_in_one_row_show_the_key_of_each() -> None:
     assert action("smoother", parse_keymap('rougher = "f9"').actions).label == "+ F9 0"
 
 
@@ -95,9 +94,7 @@ def test_actions_told_in_one_row_show_the_key_of_each() -> None:
         ('pause = "P', ["keymap.toml: "]),
     ],
 )
-def test_what_can_not_be_used_is_told_with_its_line_and_left_out(
-    text: str, told: list[str]
-) -> None:
+def test_invalid_lines_are_reported_and_ignored(text: str, told: list[str]) -> None:
     keymap = parse_keymap(text)
     assert [
         problem[: len(words)] for problem, words in zip(keymap.problems, told, strict=True)
@@ -106,14 +103,14 @@ def test_what_can_not_be_used_is_told_with_its_line_and_left_out(
     assert not keymap.changed
 
 
-def test_one_bad_line_leaves_the_others_alone_and_a_control_character_is_no_danger() -> None:
+def test_one_bad_line_leaves_the_others_and_control_characters_are_escaped() -> None:
     keymap = parse_keymap('pause = "P"\nsample = "\\u001b]0;x"\n"\\u001b[2J" = "x"\n')
     assert action("pause", keymap.actions).keys == ("P",)
     assert len(keymap.problems) == 2
     assert not [problem for problem in keymap.problems if "\x1b" in problem]
 
 
-def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
     (tmp_path / "keymap.toml").write_bytes(b"\xff\xfe\x00")
     assert read_keymap(tmp_path / "keymap.toml").problems == (
         "keymap.toml can't be read: not UTF-8",
@@ -123,19 +120,35 @@ def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "key"),
     [
-        ("P", "P"), ("?", "question_mark"), (",", "comma"), ("+", "plus"), ("←", "left"), ("^s", "ctrl+s"), ("Ctrl+S", "ctrl+s"), ("F5", "f5"), ("esc", "escape"), ("space", "space"),
-        (" ", "space"), ("pgup", "pageup"), ("shift+p", "P"), ("question_mark", "question_mark"), ("ctrl+", None), ("\x01", None), ("flurp", None), ("ctrl+flurp", None),
+        ("P", "P"),
+        ("?", "question_mark"),
+        (",", "comma"),
+        ("+", "plus"),
+        ("←", "left"),
+        ("^s", "ctrl+s"),
+        ("Ctrl+S", "ctrl+s"),
+        ("F5", "f5"),
+        ("esc", "escape"),
+        ("space", "space"),
+        (" ", "space"),
+        ("pgup", "pageup"),
+        ("shift+p", "P"),
+        ("question_mark", "question_mark"),
+        ("ctrl+", None),
+        ("\x01", None),
+        ("flurp", None),
+        ("ctrl+flurp", None),
     ],
-)  # fmt: skip
-def test_keys_may_be_written_as_people_read_them(written: str, key: str | None) -> None:
+)
+def test_keys_can_be_written_as_shown(written: str, key: str | None) -> None:
     assert key_name(written) == key
 
 
-def test_an_action_may_be_given_the_key_that_it_has() -> None:
+def test_an_action_can_be_given_its_own_key() -> None:
     assert parse_keymap('next_checkpoint = ["ctrl+k", "f9"]').problems == ()
 
 
-def test_no_key_of_the_prompts_text_can_be_given_away() -> None:
+def test_keys_of_the_prompts_text_field_cannot_be_used() -> None:
     keys = {
         key
         for binding in TextArea.BINDINGS
@@ -146,7 +159,7 @@ def test_no_key_of_the_prompts_text_can_be_given_away() -> None:
     assert told_apart <= {*WIDGETS_KEYS["prompt"], *FIXED}
 
 
-async def test_a_users_keys_act_and_stand_in_footer_panes_line_help_and_palette() -> None:
+async def test_changed_keys_work_and_are_shown_everywhere() -> None:
     services = with_runs(make_snapshot())
     keymap = parse_keymap(
         'pause = "P"\nshow_prompt = "5"\ncommand_palette = "f8"\nnext_theme = "f9"\n'
@@ -177,7 +190,7 @@ async def test_a_users_keys_act_and_stand_in_footer_panes_line_help_and_palette(
         await until(pilot, lambda: app.current_mode == "prompt")
 
 
-async def test_a_wrong_line_is_said_at_the_start_and_the_app_goes_on() -> None:
+async def test_a_bad_line_is_reported_at_the_start() -> None:
     services = with_runs(make_snapshot())
     app = RnnlmApp(
         services.run("plain-otter"),

@@ -1,4 +1,4 @@
-"""The machine's charts: what was measured beside the steps, on every x that the steps have."""
+"""The machine's charts: readings between the steps, on every x axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tui.fakes import START, make_series, make_snapshot
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_readings_lie_between_the_places_of_the_steps_of_their_time(axis: Axis) -> None:
+def test_readings_are_placed_between_the_steps_of_their_time(axis: Axis) -> None:
     series = make_series(1_000, width=10)
     places = chart_data.x_values(series, axis)
     times = [

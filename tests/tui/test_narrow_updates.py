@@ -1,5 +1,4 @@
-"""What goes to the terminal of an update: the difference to what it shows, and everything where
-that is not known."""
+"""Only changed cells are sent to the terminal, and all of them after something else has written."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ def strip_of(text: str, colour: str = "white") -> Strip:
     return Strip([Segment(text, Style(color=colour))])
 
 
-def test_a_row_that_stands_already_is_not_sent_again() -> None:
+def test_an_unchanged_row_is_not_sent_again() -> None:
     sent = SentRows()
     assert "step 3,751" in sent.difference(2, 0, strip_of("step 3,751"), 10, CONSOLE)
     assert sent.difference(2, 0, strip_of("step 3,751"), 10, CONSOLE) == ""
@@ -38,7 +37,7 @@ def test_only_changed_cells_are_sent_and_a_colour_is_a_change() -> None:
     assert "left" in sent.difference(0, 17, strip_of("left", "red"), 21, CONSOLE)
 
 
-def test_a_part_of_a_row_of_which_nothing_is_known_leaves_the_rest_alone() -> None:
+def test_a_part_of_an_unknown_row_leaves_the_rest() -> None:
     screen = pyte.Screen(12, 2)
     stream = pyte.Stream(screen)
     stream.feed("older  words")
@@ -50,7 +49,7 @@ def test_a_part_of_a_row_of_which_nothing_is_known_leaves_the_rest_alone() -> No
     "sign",
     ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🇩🇪", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"],
 )
-def test_a_joined_sign_is_sent_whole_and_takes_its_own_cells(sign: str) -> None:
+def test_a_joined_character_is_sent_whole_in_its_own_cells(sign: str) -> None:
     sent = SentRows()
     sent.difference(0, 0, strip_of(f"{sign} one"), 6, CONSOLE)
     assert len(cells_of(strip_of(f"{sign} one"))) == 6
@@ -63,7 +62,7 @@ def test_a_joined_sign_is_sent_whole_and_takes_its_own_cells(sign: str) -> None:
 @pytest.mark.parametrize(
     "sign", ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"]
 )
-def test_a_joined_sign_is_never_cut_in_two(sign: str) -> None:
+def test_a_joined_character_is_never_cut(sign: str) -> None:
     strip = strip_of(f"a{sign}b   c")
     cuts = [(strip.crop(0, at).text, strip.crop(at).text) for at in range(8)]
     assert cuts[3] == (f"a{sign}", "b   c")
@@ -128,7 +127,7 @@ def test_a_terminal_shows_what_textual_would_send_and_is_sent_less(
     assert ours < theirs
 
 
-def test_a_row_of_several_inks_costs_half_of_what_textual_sends() -> None:
+def test_a_row_of_several_styles_costs_half_of_what_textual_sends() -> None:
     ground = "#121212"
     strip = Strip(
         [

@@ -1,4 +1,4 @@
-"""The app and its screens end at the size that the terminal has, whatever they were told last."""
+"""The app and its screens end at the terminal's size, in whatever order resizes arrive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.tui.support import running_app, until
 FORMER, NOW = Size(70, 20), Size(80, 24)
 
 
-async def test_the_app_takes_no_former_size_that_is_told_late() -> None:
+async def test_the_app_ignores_a_former_size_that_arrives_late() -> None:
     async with running_app() as (app, pilot):
         app.post_message(Resize(FORMER, FORMER))
         await pilot.pause()
@@ -21,7 +21,7 @@ async def test_the_app_takes_no_former_size_that_is_told_late() -> None:
 @pytest.mark.parametrize(
     "keys", ["", "q", "question_mark", "ctrl+p"], ids=["pane", "question", "keys", "palette"]
 )
-async def test_a_screen_takes_no_former_size_that_is_told_late(keys: str) -> None:
+async def test_a_screen_ignores_a_former_size_that_arrives_late(keys: str) -> None:
     async with running_app() as (app, pilot):
         if keys:
             await pilot.press(keys)
@@ -31,7 +31,7 @@ async def test_a_screen_takes_no_former_size_that_is_told_late(keys: str) -> Non
         assert app.screen.size == NOW
 
 
-async def test_a_size_whose_timer_never_ticks_is_told_with_the_time() -> None:
+async def test_a_pending_size_is_delivered_by_the_clock() -> None:
     async with running_app() as (app, pilot):
         assert app._driver is not None
         app._driver._size = (FORMER.width, FORMER.height)

@@ -1,4 +1,4 @@
-"""Help, leaving, the palette: what lies over a pane."""
+"""Overlays: help, leaving, and the palette."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
     "size", [(60, 15), (80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}"
 )
 @pytest.mark.parametrize("pane", PANES)
-async def test_help_tells_every_action_of_the_screen_at_every_size(
-    pane: Pane, size: tuple[int, int]
-) -> None:
+async def test_help_lists_every_action_at_every_size(pane: Pane, size: tuple[int, int]) -> None:
     async with running_app(pane=pane, size=size) as (app, pilot):
         told = await whole_help(app, pilot)
         entries = [
@@ -81,7 +79,7 @@ async def test_help_on_a_screen_without_charts_is_whole_at_80x24(pane: Pane) -> 
         assert "e evaluated" in text, "no sign is cut"
 
 
-async def test_help_scrolls_where_it_does_not_fit_and_says_so() -> None:
+async def test_help_scrolls_if_it_does_not_fit() -> None:
     async with running_app(pane="train", size=(60, 15)) as (app, pilot):
         await pilot.press("question_mark")
         assert "↑ ↓ more" in lines_of(app)[0]
@@ -96,7 +94,7 @@ async def test_help_scrolls_where_it_does_not_fit_and_says_so() -> None:
         assert "degraded: its disk is full" in text_of(app)
 
 
-async def test_help_tells_first_what_has_the_focus() -> None:
+async def test_help_lists_the_focused_widgets_keys_first() -> None:
     async with running_app(pane="prompt") as (app, pilot):
         await pilot.press("f1")
         lines = lines_of(app)
@@ -109,7 +107,7 @@ async def test_help_tells_first_what_has_the_focus() -> None:
         assert "Charts" in text_of(app)
 
 
-async def test_help_searches_what_is_typed_and_esc_ends_first_the_search() -> None:
+async def test_help_searches_typed_text_and_esc_ends_the_search_first() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("question_mark", *"check")
         assert "save a checkpoint now" in text_of(app)
@@ -124,7 +122,7 @@ async def test_help_searches_what_is_typed_and_esc_ends_first_the_search() -> No
         assert not isinstance(app.screen, HelpScreen)
 
 
-async def test_what_lies_below_an_overlay_is_grey() -> None:
+async def test_the_pane_below_an_overlay_is_grey() -> None:
     async with running_app(size=(120, 40)) as (app, pilot):
         await pilot.press("question_mark")
         first = app.screen._compositor.render_strips()[0]
@@ -137,7 +135,7 @@ async def test_what_lies_below_an_overlay_is_grey() -> None:
 
 
 @pytest.mark.parametrize("key", ["question_mark", "q", "ctrl+p", "h", "L"])
-async def test_no_key_of_the_pane_below_stands_under_an_overlay_and_its_own_keys_do(
+async def test_under_an_overlay_only_its_own_keys_are_shown(
     key: str,
 ) -> None:
     async with running_app(size=(120, 40)) as (app, pilot):
@@ -149,7 +147,7 @@ async def test_no_key_of_the_pane_below_stands_under_an_overlay_and_its_own_keys
         await until(pilot, lambda: "space Pause" in lines_of(app)[-1])
 
 
-async def test_leaving_while_a_run_trains_says_that_it_goes_on_and_enter_leaves() -> None:
+async def test_leaving_while_a_run_trains_tells_that_it_continues() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("q")
         assert isinstance(app.screen, QuitScreen)
@@ -192,9 +190,7 @@ LEAVING: dict[RunStatus, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("status", LEAVING)
-async def test_the_question_before_leaving_says_what_is_true_for_each_status(
-    status: RunStatus, size: tuple[int, int]
-) -> None:
+async def test_the_quit_question_fits_each_status(status: RunStatus, size: tuple[int, int]) -> None:
     assert set(LEAVING) == LIVING
     fact, leave, stop = LEAVING[status]
     async with running_app(with_runs(make_snapshot(status)), size=size) as (app, pilot):
@@ -210,7 +206,7 @@ async def test_the_question_before_leaving_says_what_is_true_for_each_status(
             assert "keep training" not in text
 
 
-async def test_the_question_before_leaving_tells_runs_of_several_statuses_apart() -> None:
+async def test_the_quit_question_distinguishes_runs_of_several_statuses() -> None:
     services = with_runs(make_snapshot("paused"))
     services.runs += [make_summary("brisk-heron"), make_summary("calm-crow", "preparing")]
     async with running_app(services, size=(60, 15)) as (app, pilot):
@@ -225,7 +221,7 @@ async def test_the_question_before_leaving_tells_runs_of_several_statuses_apart(
         assert "stop plain-otter at a checkpoint, then leave" in text
 
 
-async def test_two_paused_runs_are_spoken_of_as_two() -> None:
+async def test_two_paused_runs_are_in_the_plural() -> None:
     services = with_runs(make_snapshot("paused"))
     services.runs.append(make_summary("brisk-heron", "paused"))
     async with running_app(services) as (app, pilot):
@@ -256,7 +252,7 @@ async def test_with_nothing_running_q_leaves_at_once() -> None:
         await until(pilot, lambda: app.return_value == 0)
 
 
-async def test_another_run_that_trains_is_named_and_can_not_be_stopped_from_here() -> None:
+async def test_another_training_run_is_named_and_cannot_be_stopped_here() -> None:
     services = with_runs(make_snapshot("finished", 4_754))
     services.runs += [
         make_summary("brisk-heron"),
@@ -308,7 +304,7 @@ async def test_the_palette_goes_to_the_screen_of_an_action_first() -> None:
         await until(pilot, lambda: app.current_mode == "train" and "Perplexity ─" in text_of(app))
 
 
-async def test_without_a_run_the_palette_says_why_a_chart_can_not_be_shown() -> None:
+async def test_without_a_run_the_palette_reports_why_a_chart_cannot_be_shown() -> None:
     async with running_app(FakeServices(), run=None, pane="runs") as (app, pilot):
         await pilot.press("ctrl+p", *"log or linear")
         await until(pilot, lambda: under_head(app, "Charts", "Log or linear y"))
@@ -317,7 +313,7 @@ async def test_without_a_run_the_palette_says_why_a_chart_can_not_be_shown() -> 
         assert app.current_mode == "runs"
 
 
-async def test_ctrl_c_says_how_to_leave_and_ends_nothing() -> None:
+async def test_ctrl_c_tells_how_to_leave_and_ends_nothing() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("ctrl+c")
@@ -345,7 +341,7 @@ LISTS: dict[str, tuple[Callable[[RnnlmApp], object], str]] = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-async def test_lists_over_a_pane_stand_at_every_width(name: str) -> None:
+async def test_overlays_with_lists_fit_every_width(name: str) -> None:
     opens, word = LISTS[name]
     async with running_app(size=(120, 40)) as (app, pilot):
         opens(app)
@@ -356,7 +352,7 @@ async def test_lists_over_a_pane_stand_at_every_width(name: str) -> None:
         await until(pilot, lambda: word in text_of(app))
 
 
-async def test_the_question_before_leaving_tells_the_runs_as_they_are_by_now() -> None:
+async def test_the_quit_question_is_updated_while_it_is_shown() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("q")
@@ -369,9 +365,7 @@ async def test_the_question_before_leaving_tells_the_runs_as_they_are_by_now() -
         assert isinstance(app.screen, QuitScreen)
 
 
-async def test_help_says_in_short_what_a_narrow_column_has_no_room_for_and_names_the_palette_once_a_group() -> (
-    None
-):
+async def test_help_is_short_in_a_narrow_column_and_names_the_palette_once_a_group() -> None:
     async with running_app(pane="train") as (app, pilot):
         told = await whole_help(app, pilot)
         for words in (
@@ -390,7 +384,7 @@ async def test_help_says_in_short_what_a_narrow_column_has_no_room_for_and_names
         assert sum("evaluations" in line for line in lines_of(app)) == 1
 
 
-def test_the_palette_says_nothing_twice() -> None:
+def test_the_palette_repeats_nothing() -> None:
     assert description(action("sample")) == ""
     assert description(action("smoother")) == "", "its help describes the two other keys too"
     assert (
@@ -461,7 +455,7 @@ async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(
 
 
 @pytest.mark.parametrize("pane", PANES)
-async def test_the_palette_lists_the_screen_that_shows_first_and_every_group_once(
+async def test_the_palette_lists_the_current_pane_first_and_every_group_once(
     pane: Pane,
 ) -> None:
     async with running_app(pane=pane) as (app, pilot):

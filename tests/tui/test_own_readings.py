@@ -1,5 +1,4 @@
-"""Where nothing trains the app reads the machine itself, while somebody is there, and at rest it
-neither reads nor sends."""
+"""While nothing trains, the app reads the machine itself, but only while the user is present."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_the_machine_is_read_every_two_seconds_while_somebody_is_there_and_no_longer(
+def test_the_machine_is_read_only_while_the_user_is_present(
     clock: Clock,
 ) -> None:
     shown: list[tuple[int, bool]] = []
@@ -53,7 +52,7 @@ def test_the_machine_is_read_every_two_seconds_while_somebody_is_there_and_no_lo
     assert shown == [*((number, True) for number in range(1, count + 1)), (count, False)]
 
 
-def test_where_a_worker_reads_the_machine_the_app_does_not(clock: Clock) -> None:
+def test_the_app_does_not_read_the_machine_while_a_worker_does(clock: Clock) -> None:
     shown: list[bool] = []
     trains = True
     readings = IdleMachinePoller(
@@ -69,9 +68,7 @@ def test_where_a_worker_reads_the_machine_the_app_does_not(clock: Clock) -> None
     assert 2 <= len(shown) <= 5
 
 
-async def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of_now_after_a_key() -> (
-    None
-):
+async def test_an_ended_run_without_readings_shows_the_current_machine_after_a_key() -> None:
     services = with_runs(replace(make_snapshot("failed", 0), hardware=(), machine=empty_machine()))
     async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
         await pilot.press("l")
@@ -82,7 +79,7 @@ async def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of
         )
 
 
-async def test_a_run_that_ended_tells_its_totals_and_the_machine_is_not_read() -> None:
+async def test_an_ended_run_shows_its_totals_without_reading_the_machine() -> None:
     services = with_runs(make_snapshot("finished", 4_754))
     async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
         await pilot.press("l")
@@ -92,7 +89,7 @@ async def test_a_run_that_ended_tells_its_totals_and_the_machine_is_not_read() -
         assert any("Machine" in line and "whole run" in line for line in lines_of(app))
 
 
-async def test_a_run_that_trains_is_read_by_its_worker_alone() -> None:
+async def test_only_the_worker_reads_the_machine_while_it_trains() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
         await pilot.press("l")

@@ -1,5 +1,4 @@
-"""Pasted text: CR (tmux and most terminals), LF and CRLF break the line in every field, by Pilot
-and through a real terminal."""
+"""Pasted line breaks: CR (tmux and most terminals), LF and CRLF, in every field."""
 
 from __future__ import annotations
 
@@ -9,11 +8,11 @@ import pytest
 from textual.events import Paste
 from textual.widgets import Input, TextArea
 
-from rnnlm_tui.tui._textual import with_line_breaks
 from rnnlm_tui.tui.commands import PaletteScreen
 from rnnlm_tui.tui.screens.choose import TextsScreen
 from rnnlm_tui.tui.widgets.prompt import SettingInput
 from rnnlm_tui.tui.widgets.runs_table import FilterInput
+from rnnlm_tui.tui.widgets.text_field import with_line_breaks
 from tests.tui.fakes import FakeServices
 from tests.tui.panes import filling
 from tests.tui.panes.asking import pane
@@ -32,7 +31,7 @@ def test_every_kind_of_line_break_is_one_line_feed() -> None:
 
 
 @each_break
-async def test_a_paste_into_the_prompt_keeps_its_line_breaks_and_says_nothing_of_control_characters(
+async def test_a_paste_into_the_prompt_keeps_its_line_breaks(
     line_break: str,
 ) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):

@@ -1,5 +1,4 @@
-"""Snapshots of every screen of the app; `pictures.py` says what a file holds and how to rewrite
-them."""
+"""Snapshots of every screen; `pictures.py` describes the files and how to rewrite them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""No content of what the app remembers, of a keymap, of the prompts or of labels keeps the app from
-starting, and none is lost: what can't be used is kept aside."""
+"""Any content of settings, keymap, prompts or labels lets the app start, and none is lost."""
 
 from __future__ import annotations
 
@@ -48,14 +47,38 @@ from tests.tui.panes.seeing import until
 
 TIMES = 1_000
 STATE: dict[str, object] = {
-    "run": "plain-otter", "pane": "config", "marked": ["plain-otter", "", "brisk-heron"], "dots": "block", "colours": "dark", "colours hinted": True,
-    "alerts": False, "runs order": ["perplexity", True], "axis": "tokens", "smoothing": 0.6, "of another version": {"a": [1, None]},
-    "views": {"plain-otter": {
-        "axis": "step", "smoothing": 0.9, "chosen": "loss", "alone": True, "part": [10.0, 200.0], "following": False, "turned": ["loss"], "whole_range": True,
-        "hidden": ["left"], "cursor": 120.0,
-    }},
-    "draft": draft_to_json(Draft(PRESETS["elman"], "preset elman").with_value("training.seed", 43).with_value("model.dropout", 1.5), "calm-badger"),
-}  # fmt: skip
+    "run": "plain-otter",
+    "pane": "config",
+    "marked": ["plain-otter", "", "brisk-heron"],
+    "dots": "block",
+    "colours": "dark",
+    "colours hinted": True,
+    "alerts": False,
+    "runs order": ["perplexity", True],
+    "axis": "tokens",
+    "smoothing": 0.6,
+    "of another version": {"a": [1, None]},
+    "views": {
+        "plain-otter": {
+            "axis": "step",
+            "smoothing": 0.9,
+            "chosen": "loss",
+            "alone": True,
+            "part": [10.0, 200.0],
+            "following": False,
+            "turned": ["loss"],
+            "whole_range": True,
+            "hidden": ["left"],
+            "cursor": 120.0,
+        }
+    },
+    "draft": draft_to_json(
+        Draft(PRESETS["elman"], "preset elman")
+        .with_value("training.seed", 43)
+        .with_value("model.dropout", 1.5),
+        "calm-badger",
+    ),
+}
 """Everything that the app writes down."""
 LABELS: dict[str, object] = {
     "tags": ["paper", "größer"],
@@ -64,9 +87,41 @@ LABELS: dict[str, object] = {
     "former_names": ["old"],
 }
 VALUES: tuple[object, ...] = (
-    None, True, False, 0, 1, -1, 7, 2**63, 10**400, 1e308, float("inf"), float("-inf"), float("nan"), 0.5, "", "a", "train", "config", "../../etc/passwd", "\0", "\ud800",
-    "\x1b[2J", "‮", "é" * 300, "x" * 5_000, "[@click=app.quit]x[/]", [], [[]], ["a", "a"], [None] * 9, list("abcdefghij"), {}, {"": ""}, {"a": {"a": {}}},
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    7,
+    2**63,
+    10**400,
+    1e308,
+    float("inf"),
+    float("-inf"),
+    float("nan"),
+    0.5,
+    "",
+    "a",
+    "train",
+    "config",
+    "../../etc/passwd",
+    "\0",
+    "\ud800",
+    "\x1b[2J",
+    "‮",
+    "é" * 300,
+    "x" * 5_000,
+    "[@click=app.quit]x[/]",
+    [],
+    [[]],
+    ["a", "a"],
+    [None] * 9,
+    list("abcdefghij"),
+    {},
+    {"": ""},
+    {"a": {"a": {}}},
+)
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +200,7 @@ def look_at(settings: dict[str, object]) -> None:
             assert isinstance(edited_value(field, draft[0].value(field.path)), str)
 
 
-def test_any_state_is_read_settled_and_never_lost(home: Path) -> None:
+def test_any_state_file_is_read_and_never_lost(home: Path) -> None:
     chance = random.Random(11)
     home.mkdir()
     told_of = 0
@@ -197,7 +252,7 @@ def changed_draft(path: str, value: object) -> dict[str, object]:
         *(altered(random.Random(seed), STATE) for seed in range(4)),
     ],
 )
-async def test_the_app_shows_its_panes_whatever_it_remembers_and_says_what_it_can_not_use(
+async def test_the_app_starts_with_any_settings_and_reports_unusable_ones(
     home: Path, state: object
 ) -> None:
     create_run(RunConfig(), "plain-otter")
@@ -227,7 +282,34 @@ async def test_the_app_shows_its_panes_whatever_it_remembers_and_says_what_it_ca
 def any_keymap(chance: random.Random) -> bytes:
     """A keymap of actions and keys that are there or not, with bytes of any kind in it."""
     names = [*(entry.id for entry in ACTIONS), "no_such_action", '"', "", "a.b", "[table]"]
-    keys = ['"P"', '["l", "f6"]', '"^s"', '","', '"ctrl+shift+x"', '""', "[]", "3", "inf", "1979-05-27", "{a = 1}", '["", 3]', '"\\u0000"', '"\\u001b"', '"é"', '"shift+é"', "'''a\nb'''", "9" * 5_000, "[" * 3_000, '"ctrl+ctrl+a"', '"+"', '"ctrl++"', '"  "', '"👩‍💻"', '"f99"', '"comma"']  # fmt: skip
+    keys = [
+        '"P"',
+        '["l", "f6"]',
+        '"^s"',
+        '","',
+        '"ctrl+shift+x"',
+        '""',
+        "[]",
+        "3",
+        "inf",
+        "1979-05-27",
+        "{a = 1}",
+        '["", 3]',
+        '"\\u0000"',
+        '"\\u001b"',
+        '"é"',
+        '"shift+é"',
+        "'''a\nb'''",
+        "9" * 5_000,
+        "[" * 3_000,
+        '"ctrl+ctrl+a"',
+        '"+"',
+        '"ctrl++"',
+        '"  "',
+        '"👩‍💻"',
+        '"f99"',
+        '"comma"',
+    ]
     text = "\n".join(
         f"{chance.choice(names)} = {chance.choice(keys)}" for _ in range(chance.randrange(6))
     ).encode()
@@ -237,7 +319,7 @@ def any_keymap(chance: random.Random) -> bytes:
     return text
 
 
-def test_any_keymap_is_read_or_told_of_and_stays_as_it_is(home: Path) -> None:
+def test_any_keymap_is_read_or_reported_and_never_changed(home: Path) -> None:
     chance = random.Random(12)
     home.mkdir()
     for _ in range(TIMES):
@@ -249,7 +331,7 @@ def test_any_keymap_is_read_or_told_of_and_stays_as_it_is(home: Path) -> None:
         assert keymap_file().read_bytes() == content
 
 
-def test_any_history_gives_the_prompts_that_can_be_read_and_keeps_the_other_lines_aside(
+def test_any_history_gives_its_readable_prompts_and_moves_the_rest_aside(
     home: Path,
 ) -> None:
     chance = random.Random(13)
@@ -279,7 +361,7 @@ def test_any_history_gives_the_prompts_that_can_be_read_and_keeps_the_other_line
             file.unlink()
 
 
-def test_any_labels_are_read_and_are_kept_aside_before_they_are_changed(home: Path) -> None:
+def test_any_labels_are_read_and_moved_aside_before_a_change(home: Path) -> None:
     chance = random.Random(14)
     run = create_run(RunConfig(), "plain-otter")
     unusable = 0
@@ -308,7 +390,7 @@ def test_any_labels_are_read_and_are_kept_aside_before_they_are_changed(home: Pa
     assert TIMES // 4 < unusable < TIMES
 
 
-async def test_labels_and_prompts_that_are_damaged_are_moved_aside_and_told_in_the_app(
+async def test_damaged_labels_and_prompts_are_moved_aside_and_reported(
     home: Path,
 ) -> None:
     run = create_run(RunConfig(), "plain-otter")

@@ -1,5 +1,4 @@
-"""The cursor of the list of runs and the open run: what a key means that comes before the cursor
-has come to rest, and what a box over the list leaves as it was."""
+"""The cursor of the list and the open run: keys pressed before the cursor rests, and overlays."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from tests.tui.support import lines_of, running_app, text_of, three_runs, until
 
 
 @pytest.mark.parametrize(("digit", "pane"), [("2", "train"), ("3", "checkpoints")])
-async def test_a_digit_at_once_after_the_cursor_moved_goes_to_the_run_under_the_cursor(
+async def test_a_digit_right_after_a_move_opens_the_run_under_the_cursor(
     digit: str, pane: str
 ) -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
@@ -27,7 +26,7 @@ async def test_a_digit_at_once_after_the_cursor_moved_goes_to_the_run_under_the_
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
 
 
-async def test_a_digit_at_once_after_a_filter_goes_to_the_run_that_it_left() -> None:
+async def test_a_digit_right_after_a_filter_opens_the_matching_run() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("slash", "g", "r", "u", "enter", "2")
         await until(
@@ -35,7 +34,7 @@ async def test_a_digit_at_once_after_a_filter_goes_to_the_run_that_it_left() -> 
         )
 
 
-async def test_a_box_over_the_list_leaves_a_filter_that_nothing_matches() -> None:
+async def test_an_overlay_keeps_a_filter_without_matches() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("slash", "z", "z", "enter", "question_mark")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
@@ -46,7 +45,7 @@ async def test_a_box_over_the_list_leaves_a_filter_that_nothing_matches() -> Non
         assert "0 of 3 runs" in text_of(app)
 
 
-async def test_the_trash_is_shown_once_however_often_it_is_asked_for() -> None:
+async def test_the_trash_is_opened_once() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         app.screen.action_show_trash()  # type: ignore[attr-defined]
         app.screen.action_show_trash()  # type: ignore[attr-defined]

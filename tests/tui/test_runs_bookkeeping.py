@@ -1,4 +1,4 @@
-"""What is done to runs in the list: marks, filter, order, labels, names."""
+"""Runs in the list: marks, filter, order, labels and names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def typed(pilot: Pilot[int], text: str) -> None:
     )
 
 
-async def test_space_marks_a_run_with_a_letter_and_marks_it_no_longer() -> None:
+async def test_space_marks_and_unmarks_a_run() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("space", "down", "space")
         assert shown(app) == [" A plain-otter", "›B brisk-heron", "   amber-vole"]
@@ -40,7 +40,7 @@ async def test_space_marks_a_run_with_a_letter_and_marks_it_no_longer() -> None:
         await until(pilot, lambda: app.settings["marked"] == ["", "brisk-heron"])
 
 
-async def test_a_ninth_run_is_not_marked_and_says_why() -> None:
+async def test_a_ninth_run_is_not_marked() -> None:
     services = with_runs(
         *(make_snapshot("finished", 4_754, name=f"run-{index}") for index in range(9))
     )
@@ -52,7 +52,7 @@ async def test_a_ninth_run_is_not_marked_and_says_why() -> None:
         await until(pilot, lambda: "8 runs are marked" in lines_of(app)[-1])
 
 
-async def test_equals_sign_compares_the_marked_runs_and_with_none_says_how() -> None:
+async def test_equals_sign_compares_marked_runs_and_explains_marks_without_any() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("equals_sign")
         await until(pilot, lambda: "mark two runs with space" in lines_of(app)[-1])
@@ -62,7 +62,7 @@ async def test_equals_sign_compares_the_marked_runs_and_with_none_says_how() -> 
         assert app.marked == ("plain-otter", "brisk-heron")
 
 
-async def test_a_run_that_is_gone_is_not_marked_any_more() -> None:
+async def test_a_missing_run_loses_its_mark() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "space", "d")
@@ -107,7 +107,7 @@ async def test_the_filter_acts_as_it_is_typed_and_enter_keeps_it() -> None:
         assert "of 3 runs" not in text_of(app)
 
 
-async def test_the_arrows_go_through_what_matches_while_one_types() -> None:
+async def test_the_arrows_move_through_matches_while_typing() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("slash")
         await typed(pilot, "small")
@@ -115,7 +115,7 @@ async def test_the_arrows_go_through_what_matches_while_one_types() -> None:
         assert shown(app) == ["   plain-otter", "›  brisk-heron"]
 
 
-async def test_what_can_not_be_understood_is_said_and_leaves_the_list() -> None:
+async def test_an_invalid_filter_is_reported_and_leaves_the_list() -> None:
     async with running_app(three_runs(), pane="runs", size=(120, 30)) as (app, pilot):
         await pilot.press("slash")
         await typed(pilot, "small perplexty<8")
@@ -124,7 +124,7 @@ async def test_what_can_not_be_understood_is_said_and_leaves_the_list() -> None:
         assert shown(app)[:2] == ["›  plain-otter", "   brisk-heron"]
 
 
-async def test_a_run_that_was_opened_elsewhere_is_not_hidden_by_the_filter() -> None:
+async def test_a_run_opened_elsewhere_is_not_hidden_by_the_filter() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("slash")
         await typed(pilot, "gru")
@@ -135,7 +135,7 @@ async def test_a_run_that_was_opened_elsewhere_is_not_hidden_by_the_filter() -> 
         assert len(shown(app)) == 4
 
 
-async def test_where_no_run_matches_esc_shows_them_all() -> None:
+async def test_esc_clears_a_filter_without_matches() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("slash")
@@ -171,7 +171,7 @@ async def test_a_filter_by_a_config_key_reads_each_config_once() -> None:
         ]
 
 
-async def test_capital_o_turns_the_order_around_and_the_head_has_its_arrow() -> None:
+async def test_capital_o_reverses_the_sort() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("o", "o")
         assert "name ▴" in lines_of(app)[3]
@@ -191,14 +191,14 @@ async def test_capital_o_turns_the_order_around_and_the_head_has_its_arrow() -> 
         assert app.settings["runs order"] == ["name", True]
 
 
-async def test_a_click_on_a_head_sorts_by_it_and_another_one_turns_it_around() -> None:
+async def test_a_click_on_a_head_sorts_and_a_second_one_reverses() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         for arrow in "▴▾":
             await pilot.click(offset=(lines_of(app)[3].index("val ppl"), 3))
             assert f" val ppl{arrow}" in lines_of(app)[3]
 
 
-async def test_the_heads_arrow_stands_apart_from_the_head_before() -> None:
+async def test_the_sort_arrow_does_not_touch_the_previous_head() -> None:
     async with running_app(three_runs(), pane="runs", size=(120, 40)) as (app, pilot):
         await pilot.click(offset=(lines_of(app)[3].index("tok/s"), 3))
         assert "Δ best ▾tok/s" in lines_of(app)[3]
@@ -207,7 +207,7 @@ async def test_the_heads_arrow_stands_apart_from_the_head_before() -> None:
 @pytest.mark.parametrize(
     "kept", [["name", True], ["shoe size", True], ["name"], "name", [["name"], True]]
 )
-async def test_the_order_comes_back_at_the_next_start_and_a_damaged_one_is_that_by_age(
+async def test_the_order_is_restored_at_the_next_start(
     kept: object,
 ) -> None:
     services = three_runs()
@@ -223,7 +223,7 @@ async def test_the_order_comes_back_at_the_next_start_and_a_damaged_one_is_that_
         assert ("name ▾" if kept == ["name", True] else "▴ age") in text_of(app)
 
 
-async def test_t_gives_tags_in_one_line_and_names_those_in_use() -> None:
+async def test_t_edits_tags_and_lists_those_in_use() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("t")
@@ -238,7 +238,7 @@ async def test_t_gives_tags_in_one_line_and_names_those_in_use() -> None:
         assert services.runs[0].tags == ("small", "first")
 
 
-async def test_m_writes_a_note_and_esc_leaves_it() -> None:
+async def test_m_writes_a_note_and_esc_cancels() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("m")
@@ -249,7 +249,7 @@ async def test_m_writes_a_note_and_esc_leaves_it() -> None:
         assert services.runs[0].note == "try qk norm"
 
 
-async def test_p_keeps_a_run_on_top_whatever_the_order() -> None:
+async def test_p_pins_a_run_to_the_top() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "down", "p")
@@ -261,7 +261,7 @@ async def test_p_keeps_a_run_on_top_whatever_the_order() -> None:
         await until(pilot, lambda: shown(app)[0] != "›  amber-vole")
 
 
-async def test_f2_renames_a_run_with_its_mark_and_refuses_a_name_that_is_taken() -> None:
+async def test_f2_renames_a_run_with_its_mark_and_rejects_a_taken_name() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "space", "f2")
@@ -301,9 +301,7 @@ async def test_a_run_comes_back_from_the_trash_with_its_mark() -> None:
         await until(pilot, lambda: app.marked == ("plain-otter", "brisk-heron"))
 
 
-async def test_a_run_that_was_deleted_here_is_not_opened_by_who_is_late_and_opens_again_once_it_is_back() -> (
-    None
-):
+async def test_a_deleted_run_is_not_opened_by_a_late_lookup() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         found = services.find("brisk-heron")
@@ -317,7 +315,7 @@ async def test_a_run_that_was_deleted_here_is_not_opened_by_who_is_late_and_open
         )
 
 
-async def test_the_box_of_tags_takes_what_the_command_line_takes() -> None:
+async def test_tags_are_checked_as_on_the_command_line() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (_, pilot):
         await pilot.press("t")
@@ -326,7 +324,7 @@ async def test_the_box_of_tags_takes_what_the_command_line_takes() -> None:
         await until(pilot, lambda: services.runs[0].tags == ("paper",))
 
 
-async def test_the_runs_beside_training_stand_as_in_the_list() -> None:
+async def test_the_sidebar_has_the_order_of_the_list() -> None:
     services = three_runs()
     async with running_app(services, pane="runs", size=(200, 60)) as (app, pilot):
         await pilot.press("o", "o")
@@ -340,7 +338,7 @@ async def test_the_runs_beside_training_stand_as_in_the_list() -> None:
         assert side[:3] == ["brisk-heron", "amber-vole", "plain-otter"]
 
 
-async def test_where_a_filters_problem_has_no_room_what_helps_is_said() -> None:
+async def test_a_filters_hint_is_shown_if_its_problem_has_no_room() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("slash")
         await typed(pilot, "small perplexty<8")
@@ -354,9 +352,7 @@ async def test_tags_have_a_dozen_cells_at_120_columns() -> None:
         assert "twelve-cell" in text_of(app)
 
 
-async def test_tags_of_a_marked_run_are_those_of_all_marked_runs_and_what_only_some_have_stays() -> (
-    None
-):
+async def test_tags_of_marked_runs_are_edited_together() -> None:
     services = three_runs()
     async with running_app(
         services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}
@@ -368,8 +364,10 @@ async def test_tags_of_a_marked_run_are_those_of_all_marked_runs_and_what_only_s
         await pilot.press("enter")
         await until(pilot, lambda: "2 runs tagged: plain-otter, brisk-heron" in lines_of(app)[-1])
         assert {run.run: run.tags for run in services.runs} == {
-            "plain-otter": ("small", "paper"), "brisk-heron": ("small", "gru", "paper"), "amber-vole": (),
-        }  # fmt: skip
+            "plain-otter": ("small", "paper"),
+            "brisk-heron": ("small", "gru", "paper"),
+            "amber-vole": (),
+        }
         await pilot.press("t", *["backspace"] * len("small paper "))
         await typed(pilot, "done")
         await pilot.press("enter")

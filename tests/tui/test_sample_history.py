@@ -1,4 +1,4 @@
-"""The samples step by step: which show, what is new in them, and where one walks."""
+"""The sample history: which samples are shown, what is new in them, and its keys."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def step_of(panel: HistoryPanel) -> int:
     return panel.page.step
 
 
-async def test_arrows_walk_through_the_steps_and_home_and_end_go_to_the_ends() -> None:
+async def test_arrows_step_through_the_history_and_home_and_end_go_to_its_ends() -> None:
     async with running_app() as (app, pilot):
         panel = await opened(app, pilot)
         assert step_of(panel) == 3_700
@@ -47,7 +47,7 @@ async def test_arrows_walk_through_the_steps_and_home_and_end_go_to_the_ends() -
         assert step_of(panel) == 3_700
 
 
-async def test_up_and_down_choose_the_prompt_that_stands_in_full_with_its_earlier_texts() -> None:
+async def test_up_and_down_choose_the_prompt_shown_in_full() -> None:
     async with running_app() as (app, pilot):
         await opened(app, pilot)
         assert "› The state of the Union" in text_of(app)
@@ -58,7 +58,7 @@ async def test_up_and_down_choose_the_prompt_that_stands_in_full_with_its_earlie
         assert "› We must" in text_of(app)
 
 
-async def test_it_opens_at_the_cursor_and_enter_takes_the_cursor_along() -> None:
+async def test_the_history_opens_at_the_cursor_and_enter_moves_the_cursor() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("home")
         panel = await opened(app, pilot)
@@ -77,7 +77,7 @@ async def test_history_equals_its_snapshot(name: str, size: tuple[int, int], mod
         assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
 
 
-async def test_a_new_sample_is_shown_where_one_stands_at_the_end() -> None:
+async def test_a_new_sample_is_shown_at_the_end_of_the_history() -> None:
     services = with_runs(make_snapshot(step=3_600))
     async with running_app(services) as (app, pilot):
         panel = await opened(app, pilot)
@@ -88,7 +88,7 @@ async def test_a_new_sample_is_shown_where_one_stands_at_the_end() -> None:
         assert step_of(panel) == 2_000
 
 
-async def test_what_a_resumed_run_writes_anew_is_read_anew() -> None:
+async def test_samples_of_a_resumed_run_are_read_again() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
         panel = await opened(app, pilot)
@@ -103,7 +103,7 @@ async def test_what_a_resumed_run_writes_anew_is_read_anew() -> None:
         await until(pilot, lambda: step_of(panel) == 2_000 and "all anew" in text_of(app))
 
 
-async def test_a_run_without_samples_says_how_to_get_some() -> None:
+async def test_a_run_without_samples_shows_how_to_get_some() -> None:
     async with running_app(with_runs(replace(make_snapshot(), samples=()))) as (app, pilot):
         await pilot.press("h")
         assert "s draws some" in lines_of(app)[-1]
@@ -136,7 +136,7 @@ def sample(step: int, text: str) -> SampleRow:
     return SampleRow(1, step, "We must", text, 3, 7, 0.0)
 
 
-def test_words_that_the_step_before_did_not_have_are_bright() -> None:
+def test_words_new_since_the_previous_step_are_bright() -> None:
     shown = continuation(" be the of peace", " the of and")
     bright = [
         shown.plain[span.start : span.end].strip()
@@ -151,7 +151,7 @@ def test_words_that_the_step_before_did_not_have_are_bright() -> None:
     )
 
 
-def test_where_most_words_are_new_only_the_unchanged_beginning_is_told_apart() -> None:
+def test_with_mostly_new_words_only_the_unchanged_start_is_dim() -> None:
     shown = continuation(" the end of all wars is near us", " the end was a thing that I said")
     assert [(shown.plain[span.start : span.end], str(span.style)) for span in shown.spans] == [
         (" the end", palette.BASELINE),
@@ -159,7 +159,7 @@ def test_where_most_words_are_new_only_the_unchanged_beginning_is_told_apart() -
     ]
 
 
-def test_room_that_the_chosen_prompt_leaves_goes_to_the_earlier_texts_of_the_others() -> None:
+def test_unused_rows_show_earlier_texts_of_other_prompts() -> None:
     prompts = ("We must", "My fellow Americans,", "Tonight")
     rows = {prompt: replace(sample(200, " work hard"), prompt=prompt) for prompt in prompts}
     page = HistoryPage(
@@ -200,7 +200,7 @@ def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:
                     )
 
 
-def test_a_prompt_without_a_sample_says_so() -> None:
+def test_a_prompt_without_a_sample_is_labelled() -> None:
     page = HistoryPage(200, 0, 1, ("We must",), {}, ())
     assert "no sample at this step" in page_lines(page, 0, 76, 10)[2].plain
 

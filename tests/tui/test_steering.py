@@ -1,4 +1,4 @@
-"""The one line that the app says of an answered command."""
+"""The line that is shown for a command's outcome."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rnnlm_tui.schema.protocol import CommandResult
 from rnnlm_tui.tui.messages import outcome
 
 
-def test_a_stop_claims_a_checkpoint_only_where_there_is_one() -> None:
+def test_a_stop_reports_a_checkpoint_only_if_there_is_one() -> None:
     saved = CommandResult(id="a", ok=True, step=12, checkpoint="checkpoints/step-000000012")
     assert outcome("stop", saved).text == "stopped at step 12, checkpoint saved"
     assert outcome("stop", CommandResult(id="a", ok=True)).text == "stopped before its first step"

@@ -1,5 +1,4 @@
-"""The app on a real pseudo-terminal: what reaches the screen, what an idle app sends, and that it
-leaves when the terminal does."""
+"""The app on a real pseudo-terminal: what it sends, and that it leaves with the terminal."""
 
 from __future__ import annotations
 

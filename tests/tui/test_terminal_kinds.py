@@ -1,5 +1,4 @@
-"""The app, started as a person starts it, on terminals of all kinds: which colours, which signs,
-whose mouse."""
+"""The app as the user starts it, on all kinds of terminals: colours, ASCII and mouse."""
 
 from __future__ import annotations
 
@@ -83,7 +82,7 @@ def test_every_terminal_gets_the_colours_that_it_has(
     ],
     ids=str,
 )
-def test_signs_are_ascii_where_no_others_can_be_shown(
+def test_ascii_is_used_where_unicode_cannot_be_shown(
     variables: Mapping[str, str], options: tuple[str, ...], is_ascii: bool, tmp_path: Path
 ) -> None:
     with opened(tmp_path, *options, **variables) as terminal:
@@ -93,13 +92,13 @@ def test_signs_are_ascii_where_no_others_can_be_shown(
         assert terminal.wait(DEADLINE) == 0
 
 
-def test_a_terminal_without_a_cursor_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_terminal_without_a_cursor_is_rejected(tmp_path: Path) -> None:
     with opened(tmp_path, TERM="dumb") as terminal:
         assert terminal.wait(DEADLINE) != 0
         assert 'TERM="dumb"' in terminal.text
 
 
-def test_sixteen_colours_are_hinted_at_once_and_never_again(tmp_path: Path) -> None:
+def test_the_hint_about_16_colours_is_shown_once(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     for hinted in (True, False):
         with opened(tmp_path, TERM="screen") as terminal:
@@ -142,7 +141,7 @@ def test_theme_chooses_colours_for_this_start_and_the_palette_for_every_later_on
         assert dark not in terminal.raw
 
 
-def test_an_unknown_theme_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
+def test_an_unknown_theme_is_rejected_with_the_valid_names(tmp_path: Path) -> None:
     with opened(tmp_path, "--theme", "mauve") as terminal:
         assert terminal.wait(DEADLINE) == 2
         assert "must be auto, dark, light, ansi-dark, ansi-light or none" in " ".join(
@@ -161,7 +160,7 @@ def test_the_mouse_can_be_left_to_the_terminal(
         assert (b"\x1b[?1000h" in terminal.raw) is mouse
 
 
-def test_a_keymap_of_ones_own_is_read_and_its_faults_are_told(tmp_path: Path) -> None:
+def test_the_users_keymap_is_read_and_its_problems_are_reported(tmp_path: Path) -> None:
     (tmp_path / "keymap.toml").write_text('new_run = "N"\nleaf = "x"\n')
     with opened(tmp_path) as terminal:
         terminal.wait_for("keymap.toml line 2", DEADLINE)

@@ -1,5 +1,4 @@
-"""The bell and the desktop's notification: each terminal's own way, past multiplexers, and nothing
-of a run's name acts."""
+"""The bell and desktop notifications of each terminal, also through multiplexers."""
 
 from __future__ import annotations
 
@@ -29,13 +28,13 @@ NINE, TRIPLE = (
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}, ""),
     ],
 )
-def test_each_terminal_gets_the_bell_and_what_it_can_show(
+def test_each_terminal_gets_the_bell_and_the_notification_it_supports(
     environment: dict[str, str], sent: str
 ) -> None:
     assert notification("plain-otter finished", environment) == "\x07" + sent
 
 
-def test_tmux_and_screen_hand_the_notification_on_and_hear_the_bell_themselves() -> None:
+def test_tmux_and_screen_pass_the_notification_on() -> None:
     within = notification(
         "plain-otter finished", {"TERM": "tmux-256color", "TMUX": "/tmp/tmux-0/default,1,0"}
     )
@@ -46,7 +45,7 @@ def test_tmux_and_screen_hand_the_notification_on_and_hear_the_bell_themselves()
     )
 
 
-def test_text_from_outside_acts_on_nothing_and_stays_short() -> None:
+def test_text_from_outside_is_escaped_and_shortened() -> None:
     sent = notification("a\x07b\x1b]0;owned\x1b\\c\x9b2J\n;" + "d" * 500, {"TERM": "xterm-kitty"})
     body = sent.removeprefix("\x07\x1b]9;rnnlm-tui: ").removesuffix("\x07")
     assert not set(body) & {"\x07", "\x1b", "\x9b", "\n", ";"}

@@ -1,8 +1,6 @@
-"""The private parts of Textual that `tui/_textual.py` uses still are what they were, and nothing
-else uses any.
+"""Textual still has the private parts that `tui/_textual.py` uses, and nothing else uses any.
 
-A failure after an update of Textual names the piece to look at. Each message says which names have
-changed.
+After an update of Textual, each failure names what has changed and the piece that depends on it.
 """
 
 from __future__ import annotations

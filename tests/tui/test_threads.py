@@ -1,5 +1,4 @@
-"""Threads beside the app: their results and errors come back, and none keeps the process from
-ending."""
+"""The app's threads: results and errors return, and none keeps the process alive."""
 
 from __future__ import annotations
 
@@ -47,11 +46,11 @@ async def test_a_result_and_an_error_come_back() -> None:
         await to_thread(refuse, words="no answer")
 
 
-async def test_the_work_is_done_beside_the_loop() -> None:
+async def test_work_runs_outside_the_loops_thread() -> None:
     assert await to_thread(threading.current_thread) is not threading.current_thread()
 
 
-def test_work_without_an_end_keeps_no_process() -> None:
+def test_endless_work_does_not_keep_the_process_alive() -> None:
     left = subprocess.run(
         [sys.executable, "-c", ENDLESS_WORK],
         capture_output=True,
@@ -62,7 +61,7 @@ def test_work_without_an_end_keeps_no_process() -> None:
     assert (left.returncode, left.stdout, left.stderr) == (0, "left\n", "")
 
 
-def test_what_is_being_written_is_waited_for(tmp_path: Path) -> None:
+def test_a_running_write_is_awaited(tmp_path: Path) -> None:
     left = subprocess.run(
         [sys.executable, "-c", WRITE_AT_EXIT, str(tmp_path / "words")],
         capture_output=True,
@@ -74,11 +73,11 @@ def test_what_is_being_written_is_waited_for(tmp_path: Path) -> None:
     assert (tmp_path / "words").read_text() == "kept"
 
 
-def test_nothing_is_waited_for_where_nothing_is_done() -> None:
+def test_without_threads_nothing_is_awaited() -> None:
     wait_for_threads(60)
 
 
-def test_run_before_exit_are_waited_for_and_may_fail() -> None:
+def test_work_before_exit_is_awaited_and_may_fail() -> None:
     said: list[str] = []
     run_before_exit(lambda: said.append("kept"), 60)
     assert said == ["kept"]

@@ -1,4 +1,4 @@
-"""From snapshots to charts: the right curves, on the right x, against the right level."""
+"""From snapshots to charts: curves, x values and levels."""
 
 from __future__ import annotations
 
@@ -47,25 +47,28 @@ def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
 
 @pytest.mark.parametrize(
     ("phase", "note"),
-    [("encoding", "when the corpus is ready"), ("building", "when the model is built"), ("rehearsing", "after a test of the largest step"), ("evaluating", "after a test evaluation")],
-)  # fmt: skip
-def test_an_empty_chart_says_what_the_first_steps_wait_for(phase: str, note: str) -> None:
+    [
+        ("encoding", "when the corpus is ready"),
+        ("building", "when the model is built"),
+        ("rehearsing", "after a test of the largest step"),
+        ("evaluating", "after a test evaluation"),
+    ],
+)
+def test_an_empty_chart_shows_what_the_first_step_waits_for(phase: str, note: str) -> None:
     snapshot = make_snapshot(
         "preparing", 0, preparing=PreparingFigures(phase=phase, done=0, total=0)
     )
     assert loss_data(snapshot, "step").note == f"training starts {note}"
 
 
-def test_gaps_and_overflows_stay_what_they_are() -> None:
+def test_gaps_and_overflows_are_kept() -> None:
     gap, huge, one = exponentials([math.nan, 1e6, 0.0])
     assert math.isnan(gap)
     assert huge == math.inf
     assert one == 1.0
 
 
-def test_a_generated_source_shows_its_floor_and_others_the_bigram_on_the_set_they_are_judged_by() -> (
-    None
-):
+def test_a_generated_source_shows_its_floor_and_others_the_bigram() -> None:
     assert level_to_beat(make_snapshot()) == ("val bigram", 73.0)
     assert level_to_beat(make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6))) == (
         "source",
@@ -129,7 +132,7 @@ def test_the_best_evaluation_has_its_star_on_the_curve() -> None:
         assert star == pytest.approx((3_700.0, value))
 
 
-def test_a_generated_source_is_seen_against_its_floor_and_the_bigram() -> None:
+def test_a_generated_source_has_its_floor_and_the_bigram() -> None:
     data = perplexity_data(
         make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6)), "step"
     )
@@ -137,7 +140,7 @@ def test_a_generated_source_is_seen_against_its_floor_and_the_bigram() -> None:
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_what_was_looked_at_in_detail_takes_the_place_of_the_coarse_buckets(axis: Axis) -> None:
+def test_detailed_rows_replace_coarse_buckets(axis: Axis) -> None:
     snapshot = replace(
         make_snapshot(step=4_000),
         series=make_series(4_000, width=64),
@@ -193,7 +196,7 @@ def test_evaluations_ascend_though_a_clock_was_set_back() -> None:
     assert data.evaluated == data.series[1].x
 
 
-def test_a_run_of_which_every_evaluation_is_infinite_has_no_best_one() -> None:
+def test_a_run_with_only_infinite_evaluations_has_no_best() -> None:
     snapshot = make_snapshot()
     lost = replace(
         snapshot, evaluations=tuple(replace(row, loss=math.inf) for row in snapshot.evaluations)
@@ -217,7 +220,7 @@ def test_the_curve_of_the_speed_averages_to_all_tokens_over_all_the_time() -> No
 
 
 @pytest.mark.parametrize("chart", [speed_data, gradient_data])
-def test_a_legend_tells_where_its_curve_ends(chart: Callable[..., ChartData]) -> None:
+def test_a_legend_shows_the_end_of_its_curve(chart: Callable[..., ChartData]) -> None:
     snapshot = make_snapshot()
     norm = snapshot.series.columns["grad_norm"]
     odd = Band(norm.low, norm.high, array("d", [*norm.mean[:-1], 90.0]))

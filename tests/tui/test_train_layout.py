@@ -1,5 +1,4 @@
-"""The arrangement of the train screen: everything inside the body, nothing over anything else,
-perplexity last to go."""
+"""The layout of the train screen: nothing overlaps, and perplexity goes last."""
 
 from __future__ import annotations
 
@@ -31,9 +30,7 @@ def test_panels_fill_the_body_without_overlap(size: Size) -> None:
 
 @pytest.mark.parametrize("hidden", [("left",), ("lower",), ("left", "lower")], ids="-".join)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_what_a_hidden_sidebar_leaves_goes_to_the_charts(
-    size: Size, hidden: tuple[str, ...]
-) -> None:
+def test_charts_get_the_room_of_a_hidden_sidebar(size: Size, hidden: tuple[str, ...]) -> None:
     places, whole = arrangement(size, hidden=hidden), arrangement(size)
     assert sum(region.area for region in places.values()) == size.area
     assert [
@@ -48,9 +45,7 @@ def test_what_a_hidden_sidebar_leaves_goes_to_the_charts(
 
 @pytest.mark.parametrize("below", [1, 5, 7, 12, 40])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_trouble_has_the_rows_that_it_needs_as_long_as_there_is_a_chart(
-    size: Size, below: int
-) -> None:
+def test_trouble_gets_the_rows_it_needs_beside_a_chart(size: Size, below: int) -> None:
     usual, places = arrangement(size), arrangement(size, below=below)
     assert sum(region.area for region in places.values()) == size.area
     assert [
@@ -108,7 +103,7 @@ def test_200_by_60_shows_every_chart() -> None:
     assert places["perplexity"].width == 112
 
 
-def test_trouble_has_its_rows_under_a_chart_alone_and_where_its_sidebar_is_hidden() -> None:
+def test_trouble_gets_rows_below_a_chart_alone_and_with_a_hidden_sidebar() -> None:
     assert arrangement(Size(80, 21), "speed", below=4)["sample-lines"] == Region(0, 17, 80, 4)
     assert arrangement(Size(80, 21), below=4, hidden={"lower"})["sample-lines"].height >= 4
     assert arrangement(Size(120, 37), below=4, hidden={"lower"})["samples"].height >= 4

@@ -1,4 +1,4 @@
-"""The train screen: what each key does, what each status says, and what never happens."""
+"""The train screen: its keys, and what each status shows."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ async def test_every_chart_is_drawn_once_for_the_first_paint_and_not_again_for_t
     ("status", "verb"),
     [("paused", "Resume"), ("stopped", "Resume"), ("crashed", "Resume"), ("failed", "Retry")],
 )
-async def test_space_goes_on_with_a_run_that_stands_and_the_footer_says_how(
-    status: RunStatus, verb: str
-) -> None:
+async def test_space_resumes_a_run_without_a_worker(status: RunStatus, verb: str) -> None:
     services = with_runs(make_snapshot(status))
     async with running_app(services) as (app, pilot):
         assert lines_of(app)[-1].startswith(f" space {verb} ")
@@ -77,7 +75,7 @@ async def test_space_goes_on_with_a_run_that_stands_and_the_footer_says_how(
         assert services.sent == []
 
 
-async def test_a_finished_run_offers_nothing_that_it_can_not_do() -> None:
+async def test_a_finished_run_offers_only_possible_actions() -> None:
     services = with_runs(make_snapshot("finished", 4_754))
     async with running_app(services) as (app, pilot):
         assert (
@@ -90,7 +88,7 @@ async def test_a_finished_run_offers_nothing_that_it_can_not_do() -> None:
         assert services.resumed == []
 
 
-async def test_space_on_a_run_that_ended_early_says_how_a_new_one_goes_on() -> None:
+async def test_space_on_an_early_ended_run_shows_its_hint() -> None:
     hint = (
         "`rnnlm-tui train --from plain-otter@best --set training.patience=10` starts a new run from"
         " its best weights with twice the patience"
@@ -107,7 +105,7 @@ async def test_space_on_a_run_that_ended_early_says_how_a_new_one_goes_on() -> N
         assert "stopped early" in text_of(app)
 
 
-async def test_a_refused_command_is_told_with_its_hint() -> None:
+async def test_a_rejected_command_is_reported_with_its_hint() -> None:
     services = with_runs(make_snapshot())
     services.refuse = RunStateError(
         "plain-otter is not running (status stopped)", hint="resume it first"
@@ -118,7 +116,7 @@ async def test_a_refused_command_is_told_with_its_hint() -> None:
         assert "is not running" in text_of(app)
 
 
-async def test_x_goes_through_all_axes() -> None:
+async def test_x_steps_through_all_axes() -> None:
     async with running_app() as (app, pilot):
         for unit in ("step", "tokens", "epoch", "active time", "time of day", "step"):
             assert lines_of(app)[15].endswith(f"─ {unit} ─╯")
@@ -154,7 +152,7 @@ async def test_plus_minus_and_0_change_the_smoothing_of_every_chart() -> None:
         assert smoothings() == {0.0}
 
 
-async def test_the_cursor_stands_at_the_same_step_on_all_charts_and_esc_takes_it_away() -> None:
+async def test_the_cursor_is_at_the_same_step_on_all_charts_and_esc_removes_it() -> None:
     async with running_app(size=(120, 40)) as (app, pilot):
         await pilot.press("right", "left", "left", "left")
         places = {chart.cursor for chart in app.screen.query(Chart)}
@@ -187,7 +185,7 @@ async def test_a_marked_run_has_its_letter_in_the_list_beside_the_charts() -> No
         assert lines[otter + 1].startswith("B running")
 
 
-async def test_tab_goes_first_through_the_charts_that_show() -> None:
+async def test_tab_goes_through_visible_charts_first() -> None:
     async with running_app(size=(120, 40)) as (app, pilot):
         seen = []
         for _ in range(4):
@@ -209,7 +207,7 @@ async def test_tab_goes_first_through_the_charts_that_show() -> None:
         )
 
 
-async def test_z_gives_one_chart_all_the_room_and_back() -> None:
+async def test_z_shows_one_chart_alone_and_all_again() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("tab", "z")
         assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["speed"]
@@ -257,7 +255,7 @@ async def test_a_model_that_is_being_built_shows_the_stage_and_what_memory_lacks
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_a_degraded_run_says_why_and_what_helps_in_full(size: tuple[int, int]) -> None:
+async def test_a_degraded_run_shows_its_reason_and_hint_in_full(size: tuple[int, int]) -> None:
     why = (
         "it trains on; rows wait in memory (1,204): can't write run.db: database or disk is full;"
         " free some space on this disk"
@@ -272,7 +270,7 @@ async def test_a_degraded_run_says_why_and_what_helps_in_full(size: tuple[int, i
     assert "time left unknown" in shown
 
 
-async def test_a_stalled_run_says_the_fact_and_the_last_log_line() -> None:
+async def test_a_stalled_run_shows_the_fact_and_the_last_log_line() -> None:
     async with running_app(
         with_runs(make_snapshot("stalled", message="no step since 14:31:07"))
     ) as (app, _):
@@ -296,7 +294,7 @@ ADVICE = (
 
 
 @pytest.mark.parametrize("size", [(60, 24), (80, 24), (120, 40), (200, 60)])
-async def test_a_failed_run_says_why_and_what_to_do_in_full_and_offers_no_retry_that_would_fail_again(
+async def test_a_failed_run_shows_its_reason_and_hint_and_offers_no_futile_retry(
     size: tuple[int, int],
 ) -> None:
     failed = make_snapshot("failed", message=FAILED, hint=ADVICE, diverged=True)
@@ -316,7 +314,7 @@ async def test_a_failed_run_says_why_and_what_to_do_in_full_and_offers_no_retry_
 
 
 @pytest.mark.parametrize("status", ["failed", "crashed", "lost"])
-async def test_trouble_is_told_in_a_sentence_where_samples_stood(status: RunStatus) -> None:
+async def test_trouble_replaces_the_samples(status: RunStatus) -> None:
     async with running_app(
         with_runs(make_snapshot(status, message="the loss is not a number at step 3,752"))
     ) as (app, _):
@@ -331,7 +329,7 @@ async def test_the_elman_source_draws_its_floor() -> None:
         assert "bigram 73.0" in text_of(app)
 
 
-async def test_columns_stand_still_while_digits_change() -> None:
+async def test_columns_stay_in_place_while_digits_change() -> None:
     services = with_runs(make_snapshot(step=3_751))
     async with running_app(services) as (app, pilot):
         before = [
@@ -372,7 +370,7 @@ async def test_nothing_is_drawn_again_while_nothing_changes() -> None:
     ("most", "said"),
     [(4_754, "at step 100"), (270, "at the end (step 270)"), (None, "at step 100")],
 )
-def test_the_first_samples_are_announced_for_a_step_that_comes(most: int | None, said: str) -> None:
+def test_the_first_samples_are_announced_for_a_future_step(most: int | None, said: str) -> None:
     config = parse_config(merge(DEMO, {"evaluation.every": 100 if most != 270 else 500}))
     snapshot = replace(make_snapshot(step=50, max_steps=most, config=config), samples=())
     assert f"no samples yet: first {said}, or press s" in sample_lines(snapshot, 100, 2)[0].plain
@@ -390,7 +388,7 @@ def test_the_announcement_is_wrapped_where_there_is_room_and_else_cut() -> None:
     assert line.plain.endswith("…")
 
 
-def test_of_two_samples_of_a_prompt_at_one_step_only_the_newest_shows() -> None:
+def test_only_the_newest_sample_of_a_prompt_and_step_is_shown() -> None:
     rows = [
         SampleRow(1, step, "We must", text, 3, 7, time)
         for step, text, time in ((10, " a", 1.0), (10, " b", 2.0), (20, " c", 3.0))
@@ -402,7 +400,7 @@ def words_of(line: str) -> dict[int, str]:
     return {column: line[column:].split("  ")[0].rstrip() for column in (1, 28, 43, 60)}
 
 
-async def test_training_and_validation_figures_are_named_and_stand_in_their_columns() -> None:
+async def test_training_and_validation_figures_are_labelled_in_their_columns() -> None:
     async with running_app() as (app, _):
         assert words_of(lines_of(app)[3]) == {
             1: "val 55.3 ★ ▼ falling",
@@ -415,16 +413,14 @@ async def test_training_and_validation_figures_are_named_and_stand_in_their_colu
 @pytest.mark.parametrize(
     ("waited", "words"), [(0, "val 55.3 ★ ▼ falling"), (2, "val 55.3 ★ patience 2/5")]
 )
-async def test_patience_stands_beside_the_validation_figure_while_it_counts(
-    waited: int, words: str
-) -> None:
+async def test_patience_is_shown_beside_the_validation_figure(waited: int, words: str) -> None:
     async with running_app(
         with_runs(make_snapshot(patience=PatienceFigures(waited=waited, limit=5)))
     ) as (app, _):
         assert words_of(lines_of(app)[3])[1] == words
 
 
-async def test_after_the_end_the_test_perplexity_stands_where_the_time_left_was() -> None:
+async def test_after_the_end_the_test_perplexity_replaces_the_time_left() -> None:
     services = with_runs(
         make_snapshot("finished", 4_754, test=EvaluationFigures(name="test", perplexity=48.2))
     )
@@ -432,9 +428,7 @@ async def test_after_the_end_the_test_perplexity_stands_where_the_time_left_was(
         assert lines_of(app)[2].endswith("100 %      test 48.2")
 
 
-async def test_without_smoothing_the_legend_shows_the_newest_value_itself_and_the_header_stays() -> (
-    None
-):
+async def test_without_smoothing_the_legend_shows_the_newest_value() -> None:
     async with running_app() as (app, pilot):
         assert app.snapshot is not None
         newest = app.snapshot.series.columns["loss"].mean[-1]
@@ -457,7 +451,7 @@ async def test_without_smoothing_the_legend_shows_the_newest_value_itself_and_th
     ],
 )
 @pytest.mark.parametrize("key", ["s", "c", "e", "S"])
-async def test_what_no_worker_would_hear_is_refused_at_once_with_why(
+async def test_commands_without_a_worker_are_rejected_at_once(
     status: RunStatus, why: str, key: str
 ) -> None:
     services = with_runs(make_snapshot(status))
@@ -471,7 +465,7 @@ async def test_what_no_worker_would_hear_is_refused_at_once_with_why(
     ("key", "said"),
     [("m", "r, then m: write a note on the run"), ("v", "3, then v: verify its files")],
 )
-async def test_a_letter_of_another_screen_says_where_it_works(key: str, said: str) -> None:
+async def test_a_letter_of_another_screen_tells_where_it_works(key: str, said: str) -> None:
     async with running_app() as (app, pilot):
         await pilot.press(key)
         await until(pilot, lambda: said in lines_of(app)[-1])
@@ -479,14 +473,14 @@ async def test_a_letter_of_another_screen_says_where_it_works(key: str, said: st
         assert said not in lines_of(app)[-1]
 
 
-async def test_a_letter_that_no_screen_knows_says_nothing() -> None:
+async def test_a_letter_without_an_action_shows_nothing() -> None:
     async with running_app() as (app, pilot):
         before = lines_of(app)[-1]
         await pilot.press("Q")
         assert lines_of(app)[-1] == before
 
 
-async def test_letters_of_other_screens_are_told_on_the_runs_but_text_is_text() -> None:
+async def test_letters_typed_into_a_text_field_show_no_hint() -> None:
     async with running_app(pane="runs") as (app, pilot):
         await pilot.press("h")
         await until(pilot, lambda: "2, then h" in lines_of(app)[-1])
@@ -494,7 +488,7 @@ async def test_letters_of_other_screens_are_told_on_the_runs_but_text_is_text() 
         assert "2, then h" not in text_of(app)
 
 
-async def test_a_cursor_before_the_first_samples_is_told_when_they_came() -> None:
+async def test_a_cursor_before_the_first_samples_shows_their_step() -> None:
     config = parse_config(merge(DEMO, {"evaluation.every": 500}))
     snapshot = make_snapshot(config=config)
     async with running_app(with_runs(snapshot)) as (app, pilot):
@@ -528,7 +522,7 @@ def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
     ]
 
 
-async def test_capital_j_and_k_go_to_the_next_run_of_the_list_and_to_the_one_before() -> None:
+async def test_capital_j_and_k_open_the_next_and_previous_run() -> None:
     async with running_app(
         three_runs(), pane="train", settings={"runs order": ["name", False]}
     ) as (app, pilot):
@@ -559,7 +553,7 @@ async def test_with_one_run_the_footer_offers_no_other() -> None:
         assert "J K" not in lines_of(app)[-1]
 
 
-async def test_a_run_that_failed_offers_its_config_its_log_and_to_be_discarded() -> None:
+async def test_a_failed_run_offers_its_config_its_log_and_discarding() -> None:
     services = with_runs(
         make_snapshot("failed", message="the text is empty"),
         make_snapshot("finished", 4_754, name="brisk-heron"),
@@ -614,7 +608,7 @@ async def test_a_run_that_was_opened_while_another_is_discarded_stays_open(
         assert "brisk-heron" in lines_of(app)[0]
 
 
-async def test_only_a_run_that_failed_is_discarded_where_it_shows() -> None:
+async def test_only_a_failed_run_can_be_discarded() -> None:
     services = with_runs(make_snapshot("finished", 4_754))
     async with running_app(services) as (app, pilot):
         await pilot.press("d")

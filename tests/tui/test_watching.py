@@ -1,5 +1,4 @@
-"""The thread that watches, the list of runs that reads only what changed, what is remembered, and
-how the app fails."""
+"""The watcher's thread, the list of runs, saved sessions, and crashes of the app."""
 
 from __future__ import annotations
 
@@ -103,7 +102,7 @@ def test_nothing_but_the_run_is_read_before_its_first_paint(
         assert not thread.is_alive()
 
 
-def test_steps_that_are_looked_at_are_asked_of_the_monitor_and_forgotten_with_the_run() -> None:
+def test_shown_steps_are_read_and_forgotten_with_the_run() -> None:
     services = with_runs(make_snapshot())
     with watching(services) as (watcher, posted):
         watcher.open(services.run("plain-otter"))
@@ -116,7 +115,7 @@ def test_steps_that_are_looked_at_are_asked_of_the_monitor_and_forgotten_with_th
         assert sum(isinstance(message, RunsChanged) for message in posted) == 1
 
 
-def test_the_files_of_a_run_are_let_go_when_another_is_opened_and_at_the_end() -> None:
+def test_a_runs_files_are_closed_when_another_is_opened_and_at_the_end() -> None:
     services = with_runs(make_snapshot())
     with watching(services) as (watcher, _):
         watcher.open(services.run("plain-otter"))
@@ -127,7 +126,7 @@ def test_the_files_of_a_run_are_let_go_when_another_is_opened_and_at_the_end() -
     assert services.closed_monitors == ["plain-otter", "brisk-heron"]
 
 
-def test_a_run_that_can_not_be_read_is_told_once() -> None:
+def test_an_unreadable_run_is_reported_once() -> None:
     class Broken(FakeServices):
         def monitor(self, run: object) -> object:  # type: ignore[override]
             raise DatabaseError(
@@ -144,7 +143,7 @@ def test_a_run_that_can_not_be_read_is_told_once() -> None:
     ]
 
 
-def test_a_disk_that_is_away_is_told_once_of_everything_that_is_read_from_it() -> None:
+def test_a_missing_disk_is_reported_once_for_each_read() -> None:
     class Away(FakeServices):
         def monitor(self, run: object) -> object:  # type: ignore[override]
             raise StorageError("the run is gone")
@@ -162,7 +161,7 @@ def test_a_disk_that_is_away_is_told_once_of_everything_that_is_read_from_it() -
     assert sorted(told) == ["the run is gone", "the runs can't be listed"]
 
 
-async def test_the_key_that_resumes_works_for_a_run_that_can_not_be_read() -> None:
+async def test_space_works_for_an_unreadable_run() -> None:
     class Broken(FakeServices):
         def monitor(self, run: object) -> object:  # type: ignore[override]
             raise DatabaseError(
@@ -180,7 +179,7 @@ async def test_the_key_that_resumes_works_for_a_run_that_can_not_be_read() -> No
         await until(pilot, lambda: services.resumed == ["plain-otter"])
 
 
-def test_a_mistake_of_ours_while_looking_is_told_once_and_the_looking_goes_on(home: Path) -> None:
+def test_a_bug_while_polling_is_reported_once_and_polling_continues(home: Path) -> None:
     class Mistaken(FakeServices):
         def monitor(self, run: RunDirectory) -> FakeMonitor:
             raise KeyError("epoch")
@@ -221,7 +220,7 @@ def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert runs.configs(["calm-badger", "gone-goose"]) == {"calm-badger": run.read_config()}
 
 
-def test_a_first_look_that_takes_long_has_the_newest_runs_and_the_next_ones_the_others() -> None:
+def test_a_slow_first_read_has_the_newest_runs_first() -> None:
     for index in range(3):
         create_run(DEMO, f"run-{index}")
     runs = RunList()
@@ -234,7 +233,7 @@ def test_a_first_look_that_takes_long_has_the_newest_runs_and_the_next_ones_the_
     ]
 
 
-def test_a_list_that_was_not_read_whole_is_read_on_at_once_and_says_so() -> None:
+def test_an_incomplete_list_is_read_on_at_once() -> None:
     class Slow(FakeServices):
         def summaries(self) -> list[RunSummary]:
             shown = self.runs[: len(self.closed_monitors) + 1]
@@ -258,7 +257,7 @@ def test_a_list_that_was_not_read_whole_is_read_on_at_once_and_says_so() -> None
     assert lists == [(1, False), (2, False), (3, True)]
 
 
-def test_a_run_that_goes_on_is_followed_and_only_what_is_new_of_it_is_read(
+def test_only_news_of_a_running_run_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened: list[str] = []
@@ -283,7 +282,7 @@ def test_a_run_that_goes_on_is_followed_and_only_what_is_new_of_it_is_read(
     assert opened == ["long-haul", "short-haul"]
 
 
-def test_run_and_pane_are_there_again_at_the_next_start(home: Path) -> None:
+def test_run_and_pane_are_restored_at_the_next_start(home: Path) -> None:
     create_run(DEMO, "calm-badger")
     settings_module.save_settings({"run": "calm-badger", "pane": "checkpoints", "axis": "tokens"})
     settings, _ = settings_module.load_settings()
@@ -293,13 +292,13 @@ def test_run_and_pane_are_there_again_at_the_next_start(home: Path) -> None:
     assert settings_module.last_session({"run": "gone-goose", "pane": "train"}) == (None, None)
 
 
-def test_looking_at_an_empty_home_creates_nothing(home: Path) -> None:
+def test_reading_an_empty_home_creates_nothing(home: Path) -> None:
     settings_module.save_settings({"run": "", "pane": "runs"})
     assert settings_module.load_settings() == ({}, "")
     assert not home.exists()
 
 
-def test_a_failure_of_the_app_is_two_lines_and_a_traceback_in_a_file(home: Path) -> None:
+def test_a_crash_prints_two_lines_and_logs_the_traceback(home: Path) -> None:
     error = ValueError("\x1b[31mno")
     log = log_traceback(error)
     assert log == home / "app.log"
@@ -323,7 +322,7 @@ def test_the_app_reaches_neither_torch_nor_numpy() -> None:
     )
 
 
-async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_latest_after_leaving(
+async def test_changes_during_a_save_are_saved_next_or_after_leaving(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk = threading.Event()
@@ -334,7 +333,7 @@ async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_
         assert disk.wait(20)
         written.append(settings.get("smoothing"))
 
-    monkeypatch.setattr(settings_module, "save_settings", save)
+    monkeypatch.setattr("rnnlm_tui.tui.app.save_settings", save)
     async with running_app(settings={"run": "plain-otter", "pane": "train"}) as (app, pilot):
         disk.clear()
         await pilot.press("0", "plus", "plus", "plus")
@@ -349,9 +348,7 @@ async def test_what_changes_while_it_is_written_down_is_written_next_and_at_the_
     assert written[-1] == 0.6
 
 
-def test_a_run_that_the_app_itself_takes_away_is_not_complained_of_and_one_that_another_takes_is() -> (
-    None
-):
+def test_only_runs_removed_by_others_are_reported() -> None:
     class Gone(FakeServices):
         def monitor(self, run: RunDirectory) -> object:  # type: ignore[override]
             raise StorageError(f"{run.path} is gone")
@@ -381,9 +378,7 @@ def test_a_run_that_the_app_itself_takes_away_is_not_complained_of_and_one_that_
 
 
 @pytest.mark.parametrize("pane", [None, "prompt"])
-async def test_a_run_that_the_app_was_opened_on_is_remembered_when_it_is_left_at_once(
-    pane: Pane | None, home: Path
-) -> None:
+async def test_a_run_opened_by_command_is_saved_at_once(pane: Pane | None, home: Path) -> None:
     async with running_app(
         run="plain-otter", pane=pane, settings={"run": "calm-badger", "pane": "runs"}
     ) as (app, pilot):
@@ -395,7 +390,7 @@ async def test_a_run_that_the_app_was_opened_on_is_remembered_when_it_is_left_at
     assert (kept["run"], kept["pane"]) == ("plain-otter", pane or "train")
 
 
-def test_a_list_that_takes_long_to_look_at_is_looked_at_less_often() -> None:
+def test_a_slow_list_is_read_less_often() -> None:
     assert [seconds_to_next_list(took, shown=True) for took in (0.001, 0.02, 0.07, 5.0)] == [
         2.0,
         2.0,

@@ -1,5 +1,4 @@
-"""The worker's log over the train pane: its end, search, and nothing in it that acts on the
-terminal."""
+"""The worker's log over the train pane: its end, its search, and escaped control characters."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ async def opened(app: RnnlmApp, pilot: Pilot[int]) -> LogPanel:
     return app.screen.query_one(LogPanel)
 
 
-async def test_it_shows_the_end_and_follows_what_comes(tmp_path: Path) -> None:
+async def test_the_log_opens_at_its_end_and_follows(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
     services = services_with(path, "".join(f"line {number}\n" for number in range(100)))
     async with running_app(services) as (app, pilot):
@@ -72,7 +71,7 @@ async def test_scrolling_up_stops_following_and_the_end_follows_again(tmp_path: 
         assert (panel.top, panel.following) == (end, True)
 
 
-async def test_a_slash_searches_from_the_end_and_n_goes_on(tmp_path: Path) -> None:
+async def test_slash_searches_from_the_end_and_n_finds_more(tmp_path: Path) -> None:
     text = "".join(
         f"line {number}{' Traceback' if number in (3, 50) else ''}\n" for number in range(100)
     )
@@ -123,7 +122,7 @@ async def test_a_long_line_is_wrapped_and_nothing_in_it_acts_on_the_terminal(
         )
 
 
-async def test_where_the_worker_printed_nothing_stands_what_happened() -> None:
+async def test_without_worker_output_the_events_are_shown() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("L")
         await until(pilot, lambda: "No worker output. Events:" in text_of(app))

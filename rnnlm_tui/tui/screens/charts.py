@@ -1,25 +1,21 @@
-"""ChartedScreen: a pane whose charts are explored by keys: zoom, pan, follow, reset, cursor, axis,
-smoothing, log y, CSV.
+"""ChartedScreen: a pane whose charts share one x range and one cursor, and are explored by keys.
 
 A subclass
 
     class CompareScreen(ChartedScreen):
         PANE = "compare"
-        CHARTS = ("overlay",)                   # ids of its Chart widgets, in the order of tab
-        AXES = ("step", "tokens", "epoch")      # in the order of `x`
+        CHARTS = ("overlay",)               # ids of its Chart widgets, in the order of tab
+        AXES = ("step", "tokens", "epoch")  # in the order of `x`
 
-        def view_key(self) -> str: ...          # the name under which the view is saved
-        def show_view(self) -> None: ...        # show all charts again: calls self.show_charts({id:
-        data})
+        def view_key(self) -> str: ...      # the name under which the view is saved
+        def show_view(self) -> None: ...    # show all charts again: self.show_charts({id: data})
         def ends(self) -> tuple[float, float] | None: ...
 
-* All charts show the same x range: that of the lead, which is the first of CHARTS that is shown.
+* All charts show the x range of the lead, which is the first of CHARTS that is shown.
 * `self.view` (a ChartView) holds the user's choices; `self.cursor` is the x of the one cursor, None
   without one.
 * `step_of_x` and `x_of_step` keep range and cursor when the axis changes; without them both are
   dropped.
-
-ChartsTogether: charts that share one x range, and how that is kept for the next start.
 """
 
 from __future__ import annotations
@@ -35,9 +31,17 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 
+RangeChange = Callable[[Chart], None]
+ZOOM = 2.0
+"""The factor of one zoom key."""
+PAN = 0.25
+"""The share of the shown range that one pan key moves by."""
+FAR = 10
+"""Cells that the cursor moves by with shift."""
 
-class ChartsTogether(PaneScreen):
-    """The state of screens with charts; `ChartedScreen` adds the actions."""
+
+class ChartedScreen(PaneScreen):
+    """The base of the screens with charts."""
 
     CHARTS: ClassVar[Sequence[str]] = ()
     """Ids of the charts, in the order of tab."""
@@ -210,19 +214,6 @@ class ChartsTogether(PaneScreen):
     def lead(self) -> Chart | None:
         """The chart that decides the x range of all; None before anything is shown."""
         return self.chart(self._led_by) if self._led_by else None
-
-
-RangeChange = Callable[[Chart], None]
-ZOOM = 2.0
-"""The factor of one zoom key."""
-PAN = 0.25
-"""The share of the shown range that one pan key moves by."""
-FAR = 10
-"""Cells that the cursor moves by with shift."""
-
-
-class ChartedScreen(ChartsTogether):
-    """The base of the screens with charts: their keys."""
 
     # the chosen chart
 

@@ -21,10 +21,13 @@ class ChooseScreen(Overlay[str]):
     """Returns the chosen word, or an empty text."""
 
     DEFAULT_CSS = """
-    ChooseScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 90%; background: #121212; }
-    ChooseScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto; max-height: 16; border: none; padding: 0; background: #121212; color: #d0d0d0; }
+    ChooseScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 90%;
+        background: #121212; }
+    ChooseScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
+        max-height: 16; border: none; padding: 0; background: #121212; color: #d0d0d0; }
     ChooseScreen OptionList:focus { border: none; background-tint: #121212 0%; }
-    ChooseScreen OptionList > .option-list--option-highlighted { background: #303030; color: #ffffff; text-style: bold; }
+    ChooseScreen OptionList > .option-list--option-highlighted { background: #303030;
+        color: #ffffff; text-style: bold; }
     ChooseScreen OverlayText { height: auto; color: #808080; margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "answer('')", show=False)]
@@ -78,10 +81,12 @@ class TextsScreen(Overlay[str]):
 
     DEFAULT_CSS = """
     TextsScreen TitledContainer { width: 70; max-width: 100%; height: auto; background: #121212; }
-    TextsScreen TextArea { height: 9; border: none; padding: 0; background: #262626; color: #ffffff; }
+    TextsScreen TextArea { height: 9; border: none; padding: 0; background: #262626;
+        color: #ffffff; }
     TextsScreen TextArea:focus { border: none; background-tint: #262626 0%; }
     TextsScreen TextArea .text-area--cursor-line { background: #303030; }
-    TextsScreen TextArea .text-area--cursor { background: #5fd7ff; color: #121212; text-style: none; }
+    TextsScreen TextArea .text-area--cursor { background: #5fd7ff; color: #121212;
+        text-style: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", show=False, priority=True),

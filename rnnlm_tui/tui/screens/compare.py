@@ -175,9 +175,8 @@ class CompareScreen(ChartedScreen):
         """Show all values in the table: the legend has no room for many runs."""
         self._show_values()
         if self.cursor is not None:
-            self.call_after_refresh(
-                self._show_values
-            )  # a chart that was just placed has its values only after its next paint
+            # a chart that was just placed has its values only after its next paint
+            self.call_after_refresh(self._show_values)
 
     def _show_values(self) -> None:
         """Show the values at the cursor, once the chart has them."""

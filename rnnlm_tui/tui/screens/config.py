@@ -1,11 +1,7 @@
 """ConfigScreen: the form of a new run, or the frozen config of an existing one.
 
-EditedDraft: the draft that the config pane edits; it is kept until it is started, saved or
-replaced.
-
-FormKeys: the keys of a form.
-
-The problems of a draft: invalid values, what this machine lacks for it, and its estimate.
+The draft is kept for the next start until it is started, saved or replaced. `DraftCheck` finds its
+problems: invalid values, and what this machine lacks for it.
 """
 
 from __future__ import annotations
@@ -69,136 +65,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.tui.services import Services
-
-
-class FormKeys(PaneScreen):
-    """A screen with a config form."""
-
-    @property
-    def form(self) -> ConfigForm:
-        """The form."""
-        return self.query_one("#form", ConfigForm)
-
-    def action_next_field(self) -> None:
-        """Go to the next field."""
-        self.form.move(1)
-
-    def action_previous_field(self) -> None:
-        """Go to the previous field."""
-        self.form.move(-1)
-
-    def action_next_section(self) -> None:
-        """Go to the next section."""
-        self.form.move_section(1)
-
-    def action_previous_section(self) -> None:
-        """Go to the previous section."""
-        self.form.move_section(-1)
-
-    def action_edit_field(self) -> None:
-        """Edit the field, switch it, or choose a value."""
-        self.form.edit()
-
-    def edit_in_overlay(self, row: FieldRow) -> None:
-        """Edit a field that needs more than one line, in a list of choices or a box for texts."""
-        field, value = row.field, row.state.value
-
-        def chosen(answer: str | None) -> None:
-            if answer is not None and (answer or field.kind == "list"):
-                self.form.set_value(field.path, read_value(field, answer))
-
-        if field.kind == "list":
-            self.app.push_screen(TextsScreen(field.title, edited_value(field, value)), chosen)
-        else:
-            choices = [
-                (choice, CELL_SUMMARIES.get(choice, "") if field.path == "model.cell_type" else "")
-                for choice in field.choices
-            ]
-            self.app.push_screen(ChooseScreen(field.title, choices, str(value), field.help), chosen)
-
-    def action_next_choice(self) -> None:
-        """Select the next value of a choice or switch."""
-        self.form.turn(1)
-
-    def action_previous_choice(self) -> None:
-        """Select the previous value."""
-        self.form.turn(-1)
-
-    def action_reset_field(self) -> None:
-        """Reset the field."""
-        self.form.reset()
-
-
-class EditedDraft(FormKeys):
-    """A screen with a form whose draft the app keeps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._editing: Draft | None = None
-        """The draft being edited; None while a run's frozen config is shown."""
-        self._shared: RunConfig | None = None
-        """The app's draft when this screen last read or set it."""
-        self._run_name = ""
-        """The name for its run; empty until one has been suggested."""
-
-    @property
-    def locked(self) -> bool:
-        """Whether a run's frozen config is shown."""
-        return self._editing is None
-
-    def _load_draft(self) -> None:
-        """Take the app's draft, or a new one if no run is open."""
-        given = self.context.draft
-        if given is None and self.context.run_directory is None:
-            given = self.context.draft = DEMO
-            self.context.draft_from = ""
-        if given is None:
-            self._editing = self._shared = None
-        elif given is not self._shared or self._editing is None:
-            kept = (
-                draft_from_json(self.context.settings.get("draft"))
-                if self._shared is None
-                else None
-            )
-            if kept is not None and kept[0].nearest_config() == given:
-                self._begin(*kept)
-            else:
-                self._begin(
-                    Draft(given, safe_text(self.context.draft_from, limit=40))
-                    if self.context.draft_from
-                    else draft_of(given)
-                )
-
-    def _begin(self, draft: Draft, name: str = "") -> None:
-        self._editing, self._run_name = draft, name
-        self._share_draft()
-        if not name:
-            self.context.in_thread(self.context.services.suggest_name, self._set_name)
-
-    def _set_name(self, name: str) -> None:
-        self._run_name = name
-        self._save_draft()
-        self.refresh_frame()
-
-    def _share_draft(self) -> None:
-        """Set the app's draft to the nearest valid config, for other panes.
-
-        The draft is saved for the next start.
-        """
-        if self._editing is not None:
-            self._shared = self.context.draft = self._editing.nearest_config()
-            self._save_draft()
-
-    def _save_draft(self) -> None:
-        """Save the draft, unless the app has dropped it: it was started, or a run was opened."""
-        kept = (
-            draft_to_json(self._editing, self._run_name)
-            if self._editing is not None and self.context.draft is self._shared
-            else None
-        )
-        if kept != self.context.settings.get("draft"):
-            self.context.settings["draft"] = kept
-            self.context.save_settings()
 
 
 ERROR_FIELDS: tuple[tuple[type[InputError], str], ...] = (
@@ -372,7 +238,7 @@ def _problem(path: str, error: InputError) -> Problem:
     )
 
 
-class ConfigScreen(EditedDraft):
+class ConfigScreen(PaneScreen):
     """Edits, starts and saves the draft, or shows a run's config to base a new run on."""
 
     PANE = "config"
@@ -393,6 +259,12 @@ class ConfigScreen(EditedDraft):
 
     def __init__(self) -> None:
         super().__init__()
+        self._editing: Draft | None = None
+        """The draft being edited; None while a run's frozen config is shown."""
+        self._shared: RunConfig | None = None
+        """The app's draft when this screen last read or set it."""
+        self._run_name = ""
+        """The name for its run; empty until one has been suggested."""
         self._check = DraftCheck()
         self._taken_size: int | None = None
         """Vocabulary size of the pretrained tokenizer at the last check."""
@@ -465,9 +337,8 @@ class ConfigScreen(EditedDraft):
 
         While a field is edited, the keys that end that.
         """
-        if any(
-            form.editing for form in self.query(ConfigForm)
-        ):  # no form while the pane is mounted or removed
+        # no form while the pane is mounted or removed
+        if any(form.editing for form in self.query(ConfigForm)):
             return [
                 (action("edit_field"), "Keep"),
                 (action("leave_field"), "Cancel"),
@@ -567,7 +438,73 @@ class ConfigScreen(EditedDraft):
         self._share_draft()
         return True
 
+    # the draft
+
+    @property
+    def locked(self) -> bool:
+        """Whether a run's frozen config is shown."""
+        return self._editing is None
+
+    def _load_draft(self) -> None:
+        """Take the app's draft, or a new one if no run is open."""
+        given = self.context.draft
+        if given is None and self.context.run_directory is None:
+            given = self.context.draft = DEMO
+            self.context.draft_from = ""
+        if given is None:
+            self._editing = self._shared = None
+        elif given is not self._shared or self._editing is None:
+            kept = (
+                draft_from_json(self.context.settings.get("draft"))
+                if self._shared is None
+                else None
+            )
+            if kept is not None and kept[0].nearest_config() == given:
+                self._begin(*kept)
+            else:
+                self._begin(
+                    Draft(given, safe_text(self.context.draft_from, limit=40))
+                    if self.context.draft_from
+                    else draft_of(given)
+                )
+
+    def _begin(self, draft: Draft, name: str = "") -> None:
+        self._editing, self._run_name = draft, name
+        self._share_draft()
+        if not name:
+            self.context.in_thread(self.context.services.suggest_name, self._set_name)
+
+    def _set_name(self, name: str) -> None:
+        self._run_name = name
+        self._save_draft()
+        self.refresh_frame()
+
+    def _share_draft(self) -> None:
+        """Set the app's draft to the nearest valid config, for other panes.
+
+        The draft is saved for the next start.
+        """
+        if self._editing is not None:
+            self._shared = self.context.draft = self._editing.nearest_config()
+            self._save_draft()
+
+    def _save_draft(self) -> None:
+        """Save the draft, unless the app has dropped it: it was started, or a run was opened."""
+        kept = (
+            draft_to_json(self._editing, self._run_name)
+            if self._editing is not None and self.context.draft is self._shared
+            else None
+        )
+        if kept != self.context.settings.get("draft"):
+            self.context.settings["draft"] = kept
+            self.context.save_settings()
+
     # the form
+
+    @property
+    def form(self) -> ConfigForm:
+        """The form."""
+        return self.query_one("#form", ConfigForm)
 
     def on_config_form_changed(self, event: ConfigForm.Changed) -> None:
         if not self.locked:
@@ -587,6 +524,55 @@ class ConfigScreen(EditedDraft):
             self.context.report("a run's config never changes: n makes a new run from it")
         else:
             self.edit_in_overlay(event.row)
+
+    def action_next_field(self) -> None:
+        """Go to the next field."""
+        self.form.move(1)
+
+    def action_previous_field(self) -> None:
+        """Go to the previous field."""
+        self.form.move(-1)
+
+    def action_next_section(self) -> None:
+        """Go to the next section."""
+        self.form.move_section(1)
+
+    def action_previous_section(self) -> None:
+        """Go to the previous section."""
+        self.form.move_section(-1)
+
+    def action_edit_field(self) -> None:
+        """Edit the field, switch it, or choose a value."""
+        self.form.edit()
+
+    def edit_in_overlay(self, row: FieldRow) -> None:
+        """Edit a field that needs more than one line, in a list of choices or a box for texts."""
+        field, value = row.field, row.state.value
+
+        def chosen(answer: str | None) -> None:
+            if answer is not None and (answer or field.kind == "list"):
+                self.form.set_value(field.path, read_value(field, answer))
+
+        if field.kind == "list":
+            self.app.push_screen(TextsScreen(field.title, edited_value(field, value)), chosen)
+        else:
+            choices = [
+                (choice, CELL_SUMMARIES.get(choice, "") if field.path == "model.cell_type" else "")
+                for choice in field.choices
+            ]
+            self.app.push_screen(ChooseScreen(field.title, choices, str(value), field.help), chosen)
+
+    def action_next_choice(self) -> None:
+        """Select the next value of a choice or switch."""
+        self.form.turn(1)
+
+    def action_previous_choice(self) -> None:
+        """Select the previous value."""
+        self.form.turn(-1)
+
+    def action_reset_field(self) -> None:
+        """Reset the field."""
+        self.form.reset()
 
     # actions
 

@@ -1,7 +1,4 @@
-"""The worker's output while it is printed, and a run's events.
-
-LinesOverlay: lines of text in an overlay, with keys to scroll, follow and search.
-"""
+"""The worker's output while it is printed, and a run's events: lines with scrolling and search."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""Overlay: a box over a pane whose cells are drawn in grey.
-
-ConfirmScreen: a question before a destructive action; the harmless answer is the default.
-
-The keys of an overlay, shown in the bottom edge of its panel.
-
-AskScreen: a question with a one-line answer that is checked while it is typed.
-"""
+"""Overlay: a box over a pane whose cells are drawn in grey; and the questions that use it."""
 
 from __future__ import annotations
 
@@ -23,12 +16,13 @@ from textual.widgets import Input, Static
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, SafeInput, screen_content
+from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
 from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.palette import BACKGROUND, BAD, DIM, GREY, TEXT, ink
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from rnnlm_tui.tui.widgets.panel import TitledContainer
+from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 ResultT = TypeVar("ResultT")
 
@@ -148,7 +142,8 @@ class AskScreen(Overlay[str]):
 
     DEFAULT_CSS = """
     AskScreen TitledContainer { width: 76; max-width: 100%; height: auto; background: #121212; }
-    AskScreen SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626; color: #ffffff; }
+    AskScreen SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
+        color: #ffffff; }
     AskScreen SafeInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
     AskScreen SafeInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
     AskScreen SafeInput > .input--selection { background: #005f87; color: #eeeeee; }

@@ -20,15 +20,14 @@ A pane is a subclass of `PaneScreen`:
 * Line 1 is identity, line 2 the panes, the last line the footer: all made here. Override
   `identity()` for another line 1.
 * `snapshot` is the open run's current state; None if no run is open, or it hasn't been read yet. It
-  is set only
-  while the pane is shown, and again when it comes back: `show_snapshot` is the one watcher.
+  is set only while the pane is shown, and again when it comes back: `show_snapshot` is the one
+  watcher.
 * Keys come from the action table; letters typed into a text field are text, and `esc` leaves the
-  field (`action_leave_field`,
-  overridden where esc stops something first). Set `FIRST_FOCUS` to the selector that takes the
-  focus at first.
+  field (`action_leave_field`, overridden where esc stops something first). Set `FIRST_FOCUS` to the
+  selector that takes the focus at first.
 * The footer lists the pane's actions as far as there is room. Override `footer_entries()` to change
-  verbs or leave
-  some out, and call `refresh_footer()` when they depend on anything but snapshot and focus.
+  verbs or leave some out, and call `refresh_footer()` when they depend on anything but snapshot and
+  focus.
 * Textual calls `on_mount`, `on_resize` and the like of every class in turn, the subclass's first:
   don't call `super()`.
 * `self.context` is the app, through the interface in `tui/context.py`.
@@ -174,9 +173,8 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         self.refresh_frame()
 
     def watch_snapshot(self) -> None:
-        if (
-            self.app.screen is self
-        ):  # nothing moves under an overlay; the newest snapshot is shown afterwards
+        # nothing moves under an overlay; the newest snapshot is shown afterwards
+        if self.app.screen is self:
             self.refresh_all()
 
     def refresh_all(self) -> None:

@@ -1,10 +1,7 @@
 """RunsScreen: the list of runs with details of one, and the first launch.
 
-The run under the cursor is the open one: digits go to its panes.
-
-Actions on runs of the list: marks, tags, notes, pins, names, and the trash.
-
-RunCursor: the run on which the list's cursor rests becomes the open one.
+The run under the cursor is the open one: digits go to its panes. Marks, tags, notes, pins, names
+and the trash are edited here.
 """
 
 from __future__ import annotations
@@ -53,17 +50,33 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
     from rnnlm_tui.system.machine import MachineFacts
 
-
 SETTLE_SECONDS = 0.15
 """How long the cursor rests on a run before its database is opened; holding a key down opens
 none."""
+LONGEST_NAME = 64
+SHOWN_NAMES = 3
+"""Runs that a message about several runs names."""
+SHOWN_TAGS = 8
+"""Tags in use that are shown below the input."""
+FRAME_ROWS, TABLE_FRAME = 3, 3
+"""Rows of the screen around its body, and of the table around its runs, heads included."""
+LEAST_TABLE = 5
+"""The fewest rows of the table."""
 
 
-class RunCursor(PaneScreen):
-    """A screen with the list of runs, whose cursor selects the open run."""
+class RunsScreen(PaneScreen):
+    """All runs, or the first launch."""
+
+    PANE = "runs"
+    FIRST_FOCUS = "#runs"
+    BINDINGS = bindings_for("runs")
 
     def __init__(self) -> None:
         super().__init__()
+        self._demo: RunConfig | None = None
+        self._estimate: Estimate | None = None
+        self._demo_wanted = True
+        self._filtering = RunFiltering()
         self._expected: str | None = None
         """The run that the cursor should move to: it was opened elsewhere, or is too new for the
         list."""
@@ -73,16 +86,251 @@ class RunCursor(PaneScreen):
         """The open run when the cursor was last moved."""
         self._open_when_covered: str | None = None
         """The open run when an overlay opened; None if another screen was shown."""
+        self._trashed: list[tuple[TrashedRun, ...]] = []
+        """Runs deleted since the start and not restored, newest last; runs deleted together are one
+        group."""
+        self._marked_in_trash: dict[Path, int] = {}
+        """The places of their marks for comparison."""
+        self._mark_again: dict[str, int] = {}
+        """The places of the marks of restored runs, until the list shows these runs."""
+        self._restoring: set[Path] = set()
+        """Runs being restored."""
+
+    def compose_body(self) -> ComposeResult:
+        yield FirstLaunch(id="first-launch")
+        with Vertical(id="runs-list"):
+            yield RunsTable(id="runs")
+            yield FilterLine(id="filter")
+            with Horizontal(id="run-below"):
+                yield Chart(id="run-chart")
+                yield RunDetail(id="run-detail")
+
+    def on_mount(self) -> None:
+        self._fit_columns(self.app.size)
+        order, backwards = saved_order(self.context.settings)
+        self.query_one(RunsTable).sort_by(order, backwards=backwards)
+        self._show_open_run()
+
+    def on_screen_resume(self, _event: ScreenResume) -> None:
+        if self.is_ready:
+            self._show_open_run()
+
+    def on_resize(self, event: Resize) -> None:
+        self._fit_columns(event.size)
+        self.refresh_all()
+
+    # what is shown
+
+    def _show_open_run(self) -> None:
+        """Move the cursor to the open run; cursor and filter stay as they were under an overlay."""
+        opened = self.context.run_directory.name if self.context.run_directory is not None else None
+        if opened is None or opened != self._open_when_covered:
+            self._expected = opened
+        self._open_when_covered = None
+        self.show_runs(self.context.summaries)
+
+    def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
+        """Show the runs; None if they haven't been read yet."""
+        self.mark_restored_runs(summaries or ())
+        empty = summaries is not None and not summaries
+        self.query_one(FirstLaunch).display = empty
+        self.query_one("#runs-list").display = bool(summaries)
+        if empty:
+            self._show_first_launch()
+        elif summaries:
+            self._fit_rows(self.app.size)
+            table = self.query_one(RunsTable)
+            if self.context.prefer_running:
+                self.context.prefer_running = False
+                self._expected = next(
+                    (run.run for run in summaries if run.status in LIVING), self._expected
+                )
+            opened = [run for run in summaries if run.run == self._expected]
+            # it was opened elsewhere, and must not be hidden here
+            if opened and not self._filtering.matching(opened):
+                self._filtering.read("")
+                self.query_one(FilterLine).clear()
+            self._show_table(summaries)
+            if table.chosen is not None and table.chosen.run == self._expected:
+                self._expected = None
+            if not table.has_focus and self.focused is None:
+                table.focus()
+            self._follow()
+            self._show_detail(self.snapshot)
+            self._request_configs(summaries)
+        self.refresh_frame()
+
+    def _show_table(self, summaries: Sequence[RunSummary]) -> None:
+        """Show the runs that match the filter."""
+        fresh = self._fresh(summaries)
+        matching = self._filtering.matching(fresh)
+        self.query_one(RunsTable).show(
+            matching,
+            among=fresh,
+            marks=self.context.marks,
+            choose=self._expected,
+            empty="no run matches: esc shows them all",
+        )
+        self.query_one(FilterLine).show_outcome(
+            self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem
+        )
+
+    def _request_configs(self, summaries: Sequence[RunSummary]) -> None:
+        """Read the configs that a filter needs, in a thread."""
+        if missing := self._filtering.wanted_configs(summaries):
+            self.context.in_thread(
+                partial(self.context.services.configs, missing), self._take_configs
+            )
+
+    def _take_configs(self, configs: dict[str, RunConfig]) -> None:
+        if configs:
+            self._filtering.take_configs(configs)
+            self.show_runs(self.context.summaries)
+
+    def show_marks(self) -> None:
+        """Show the letters of marked runs, and their number in line 1."""
+        if self.context.summaries:
+            self._show_table(self.context.summaries)
+            self._show_detail(self.snapshot)
+        self.refresh_frame()
+
+    def show_compared(self) -> None:
+        """Show the curves of the marked runs in the small chart."""
+        if self.is_ready:
+            self._show_detail(self.snapshot)
+
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
+        self._show_detail(snapshot)
+        if snapshot is not None and self.context.summaries:
+            self._show_table(self.context.summaries)
+
+    def _show_detail(self, snapshot: RunSnapshot | None) -> None:
+        """Show the run under the cursor.
+
+        Until it has been read, the previous run stays, under its own name: clearing it first would
+        send twice as many bytes for each move.
+        """
+        wide = self.app.size.width >= WIDE_FROM
+        chosen = self.query_one(RunsTable).chosen
+        name = chosen.run if chosen is not None else ""
+        shown = snapshot if snapshot is not None and snapshot.summary.run == name else None
+        detail = self.query_one(RunDetail)
+        if shown is None and chosen is not None and not chosen.unreadable and detail.shows_run:
+            return
+        if wide:
+            marked = compared(self.context.marks, self.context.compared)
+            alone = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
+            self.query_one("#run-chart", Chart).show(
+                validation_data(marked, "step") if len(marked) > 1 else alone
+            )
+        problem = (
+            "\n".join(filter(None, (chosen.message, chosen.hint)))
+            if chosen is not None and chosen.unreadable
+            else ""
+        )
+        detail.show(
+            shown,
+            name,
+            with_curve=not wide,
+            problem=problem,
+            note=chosen.note if chosen is not None else "",
+        )
+
+    def show_machine(self, machine: MachineFacts) -> None:
+        super().show_machine(machine)
+        if self.query_one(FirstLaunch).display:
+            self._show_first_launch()
+
+    def identity(self, width: int) -> Content:  # noqa: ARG002 (the frame's)
+        summaries = self.context.summaries
+        if summaries is None:
+            return Content("")
+        if not summaries:
+            return Content.styled("no runs yet", palette.DIM)
+        running = sum(run.status in ("running", "preparing", "degraded") for run in summaries)
+        parts = [Content.styled(counted(len(summaries), "run"), palette.DIM)]
+        if running:
+            glyph = status_glyph("running", ascii_only=self.context.ascii_only)
+            parts.append(Content.assemble(glyph, (f" {running} running", f"bold {palette.TRAIN}")))
+        if self.context.marked:
+            parts.append(
+                Content.styled(f"{len(self.context.marked)} marked to compare", palette.DIM)
+            )
+        return Content.styled(", ", palette.DIM).join(parts)
+
+    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+        if not self.context.summaries:
+            names = ("open_selected", "new_run", "command_palette", "keys", "leave")
+            words = {"open_selected": "Start demo", "new_run": "New run", "leave": "Quit"}
+            return [(action(name), words.get(name, "")) for name in names]
+        if self.query_one(FilterLine).typing:
+            return [
+                (action("open_selected"), "Keep the filter"),
+                (action("leave_field"), "All runs"),
+            ]
+        several = len(self.targets)
+        verbs = (
+            {"tag_run": f"Tag {several}", "delete_run": f"Delete {several}"} if several > 1 else {}
+        )
+        return [
+            (entry, verbs.get(entry.id, "")) for entry in actions_for(self.PANE) if entry.footer
+        ]
+
+    def _show_first_launch(self) -> None:
+        self.query_one(FirstLaunch).show(self.context.machine, self._demo, self._estimate, home())
+        if self._demo_wanted:
+            self._demo_wanted = False
+            self.context.in_thread(self.context.services.demo, self._take_demo)
+
+    def _take_demo(self, demo: RunConfig) -> None:
+        self._demo = demo
+        self._show_first_launch()
+        self.context.in_thread(partial(self.context.services.estimate, demo), self._estimated)
+
+    def _estimated(self, estimate: Estimate) -> None:
+        self._estimate = estimate
+        self._show_first_launch()
+
+    def _fresh(self, summaries: Sequence[RunSummary]) -> list[RunSummary]:
+        """Return the list with the open run's newest state.
+
+        Its labels come from the list, because they have their own file.
+        """
+        newest = self.snapshot.summary if self.snapshot is not None else None
+        if newest is None:
+            return list(summaries)
+        return [
+            (
+                newest.model_copy(update={"tags": run.tags, "note": run.note, "pinned": run.pinned})
+                if newest.run == run.run
+                else run
+            )
+            for run in summaries
+        ]
+
+    def _fit_columns(self, size: Size) -> None:
+        self.query_one("#run-below").set_class(size.width >= WIDE_FROM, "-wide")
+        self._fit_rows(size)
+
+    def _fit_rows(self, size: Size) -> None:
+        """Give the table the rows that all runs need, at most half of the body.
+
+        Hidden runs count too, so that a filter moves nothing.
+        """
+        rows = min(
+            max(LEAST_TABLE, len(self.context.summaries or ()) + TABLE_FRAME),
+            max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2),
+        )
+        table = self.query_one(RunsTable)
+        if table.styles.height is None or table.styles.height.value != rows:
+            table.styles.height = rows
+
+    # the cursor
 
     @property
     def chosen(self) -> RunSummary | None:
         """The run under the cursor."""
         return self.query_one(RunsTable).chosen
-
-    def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
-        """Select the run soon."""
-        self._expected = None
-        self._choose_soon(message.name)
 
     def on_screen_suspend(self, _event: ScreenSuspend) -> None:
         """Open the run under the cursor at once when a key leaves the screen while it moves."""
@@ -112,9 +360,8 @@ class RunCursor(PaneScreen):
     def _choose_soon(self, name: str) -> None:
         self._stop_settling()
         self._moved_from = self.context.run_directory
-        self._settle = self.set_interval(
-            SETTLE_SECONDS, partial(self._settled, name)
-        )  # not set_timer: a timer that starts late is never called
+        # not set_timer: a timer that starts late is never called
+        self._settle = self.set_interval(SETTLE_SECONDS, partial(self._settled, name))
 
     def _settled(self, name: str) -> None:
         self._stop_settling()
@@ -146,28 +393,83 @@ class RunCursor(PaneScreen):
         if self.context.run_directory is self._moved_from:
             self.context.select_run(run)
 
+    # actions
 
-LONGEST_NAME = 64
-SHOWN_NAMES = 3
-"""Runs that a message about several runs names."""
-SHOWN_TAGS = 8
-"""Tags in use that are shown below the input."""
+    def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
+        self._expected = None
+        self._choose_soon(message.name)
+        self._show_detail(self.snapshot)
+        self.refresh_footer()  # on a marked run, keys act on all marked runs
 
+    def on_runs_table_sorted(self) -> None:
+        table = self.query_one(RunsTable)
+        self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
+        self.context.save_session()
 
-class RunsBookkeeping(RunCursor):
-    """The runs screen's actions on the run under the cursor."""
+    def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
+        """Filter on each key."""
+        self._filtering.read(message.text)
+        table = self.query_one(RunsTable)
+        before = table.chosen
+        if self.context.summaries:
+            self._show_table(self.context.summaries)
+            self._request_configs(self.context.summaries)
+        if table.chosen is not None and table.chosen != before:
+            self._expected = None
+            self._choose_soon(table.chosen.run)
+        self._show_detail(self.snapshot)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._trashed: list[tuple[TrashedRun, ...]] = []
-        """Runs deleted since the start and not restored, newest last; runs deleted together are one
-        group."""
-        self._marked_in_trash: dict[Path, int] = {}
-        """The places of their marks for comparison."""
-        self._mark_again: dict[str, int] = {}
-        """The places of the marks of restored runs, until the list shows these runs."""
-        self._restoring: set[Path] = set()
-        """Runs being restored."""
+    def on_filter_line_submitted(self) -> None:
+        self.query_one(RunsTable).focus()
+
+    def on_descendant_focus(self) -> None:
+        self.refresh_footer()
+
+    def action_filter_runs(self) -> None:
+        """Go to the filter."""
+        if self.context.summaries:
+            self.query_one(FilterLine).open()
+
+    def action_move_in_list(self, by: int) -> None:
+        """Move the list's cursor from the filter."""
+        self.query_one(RunsTable).action_move(by)
+
+    def action_leave_field(self) -> None:
+        """Clear the filter."""
+        if self.context.summaries:
+            self.query_one(FilterLine).clear()
+            self.query_one(RunsTable).focus()
+
+    def on_runs_table_opened(self) -> None:
+        self.action_open_selected()
+
+    def action_open_selected(self) -> None:
+        chosen = self.query_one(RunsTable).chosen
+        if chosen is not None and self.context.summaries:
+            self.context.in_thread(
+                partial(self.context.services.find, chosen.run), self.context.open_run
+            )
+        elif self.context.summaries is not None and not self.context.summaries:
+            self.action_start_demo()
+
+    def action_start_demo(self) -> None:
+        self.context.in_thread(self.context.services.demo, self.context.start_run)
+
+    def action_new_run(self) -> None:
+        """Configure a run based on the one under the cursor; without runs, the demo."""
+        chosen = self.query_one(RunsTable).chosen if self.context.summaries else None
+        if chosen is None:
+            self.context.new_draft()
+        else:
+            self.context.new_draft_from(chosen.run)
+
+    def action_sort_runs(self) -> None:
+        self.query_one(RunsTable).next_sort()
+
+    def action_reverse_runs(self) -> None:
+        self.query_one(RunsTable).turn_around()
+
+    # marks, labels and names
 
     def action_mark_run(self) -> None:
         """Mark or unmark the run for comparison."""
@@ -519,329 +821,3 @@ def _free_name(name: str, taken: set[str]) -> str:
     return next(
         free for number in count(2) if (free := f"{name[: LONGEST_NAME - 4]}-{number}") not in taken
     )
-
-
-FRAME_ROWS, TABLE_FRAME = 3, 3
-"""Rows of the screen around its body, and of the table around its runs, heads included."""
-LEAST_TABLE = 5
-"""The fewest rows of the table."""
-
-
-class RunsScreen(RunsBookkeeping):
-    """All runs, or the first launch."""
-
-    PANE = "runs"
-    FIRST_FOCUS = "#runs"
-    BINDINGS = bindings_for("runs")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._demo: RunConfig | None = None
-        self._estimate: Estimate | None = None
-        self._demo_wanted = True
-        self._filtering = RunFiltering()
-
-    def compose_body(self) -> ComposeResult:
-        yield FirstLaunch(id="first-launch")
-        with Vertical(id="runs-list"):
-            yield RunsTable(id="runs")
-            yield FilterLine(id="filter")
-            with Horizontal(id="run-below"):
-                yield Chart(id="run-chart")
-                yield RunDetail(id="run-detail")
-
-    def on_mount(self) -> None:
-        self._fit_columns(self.app.size)
-        order, backwards = saved_order(self.context.settings)
-        self.query_one(RunsTable).sort_by(order, backwards=backwards)
-        self._show_open_run()
-
-    def on_screen_resume(self, _event: ScreenResume) -> None:
-        if self.is_ready:
-            self._show_open_run()
-
-    def on_resize(self, event: Resize) -> None:
-        self._fit_columns(event.size)
-        self.refresh_all()
-
-    # what is shown
-
-    def _show_open_run(self) -> None:
-        """Move the cursor to the open run; cursor and filter stay as they were under an overlay."""
-        opened = self.context.run_directory.name if self.context.run_directory is not None else None
-        if opened is None or opened != self._open_when_covered:
-            self._expected = opened
-        self._open_when_covered = None
-        self.show_runs(self.context.summaries)
-
-    def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
-        """Show the runs; None if they haven't been read yet."""
-        self.mark_restored_runs(summaries or ())
-        empty = summaries is not None and not summaries
-        self.query_one(FirstLaunch).display = empty
-        self.query_one("#runs-list").display = bool(summaries)
-        if empty:
-            self._show_first_launch()
-        elif summaries:
-            self._fit_rows(self.app.size)
-            table = self.query_one(RunsTable)
-            if self.context.prefer_running:
-                self.context.prefer_running = False
-                self._expected = next(
-                    (run.run for run in summaries if run.status in LIVING), self._expected
-                )
-            opened = [run for run in summaries if run.run == self._expected]
-            if opened and not self._filtering.matching(
-                opened
-            ):  # it was opened elsewhere, and must not be hidden here
-                self._filtering.read("")
-                self.query_one(FilterLine).clear()
-            self._show_table(summaries)
-            if table.chosen is not None and table.chosen.run == self._expected:
-                self._expected = None
-            if not table.has_focus and self.focused is None:
-                table.focus()
-            self._follow()
-            self._show_detail(self.snapshot)
-            self._request_configs(summaries)
-        self.refresh_frame()
-
-    def _show_table(self, summaries: Sequence[RunSummary]) -> None:
-        """Show the runs that match the filter."""
-        fresh = self._fresh(summaries)
-        matching = self._filtering.matching(fresh)
-        self.query_one(RunsTable).show(
-            matching,
-            among=fresh,
-            marks=self.context.marks,
-            choose=self._expected,
-            empty="no run matches: esc shows them all",
-        )
-        self.query_one(FilterLine).show_outcome(
-            self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem
-        )
-
-    def _request_configs(self, summaries: Sequence[RunSummary]) -> None:
-        """Read the configs that a filter needs, in a thread."""
-        if missing := self._filtering.wanted_configs(summaries):
-            self.context.in_thread(
-                partial(self.context.services.configs, missing), self._take_configs
-            )
-
-    def _take_configs(self, configs: dict[str, RunConfig]) -> None:
-        if configs:
-            self._filtering.take_configs(configs)
-            self.show_runs(self.context.summaries)
-
-    def show_marks(self) -> None:
-        """Show the letters of marked runs, and their number in line 1."""
-        if self.context.summaries:
-            self._show_table(self.context.summaries)
-            self._show_detail(self.snapshot)
-        self.refresh_frame()
-
-    def show_compared(self) -> None:
-        """Show the curves of the marked runs in the small chart."""
-        if self.is_ready:
-            self._show_detail(self.snapshot)
-
-    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
-        self._show_detail(snapshot)
-        if snapshot is not None and self.context.summaries:
-            self._show_table(self.context.summaries)
-
-    def _show_detail(self, snapshot: RunSnapshot | None) -> None:
-        """Show the run under the cursor.
-
-        Until it has been read, the previous run stays, under its own name: clearing it first would
-        send twice as many bytes for each move.
-        """
-        wide = self.app.size.width >= WIDE_FROM
-        chosen = self.query_one(RunsTable).chosen
-        name = chosen.run if chosen is not None else ""
-        shown = snapshot if snapshot is not None and snapshot.summary.run == name else None
-        detail = self.query_one(RunDetail)
-        if shown is None and chosen is not None and not chosen.unreadable and detail.shows_run:
-            return
-        if wide:
-            marked = compared(self.context.marks, self.context.compared)
-            alone = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
-            self.query_one("#run-chart", Chart).show(
-                validation_data(marked, "step") if len(marked) > 1 else alone
-            )
-        problem = (
-            "\n".join(filter(None, (chosen.message, chosen.hint)))
-            if chosen is not None and chosen.unreadable
-            else ""
-        )
-        detail.show(
-            shown,
-            name,
-            with_curve=not wide,
-            problem=problem,
-            note=chosen.note if chosen is not None else "",
-        )
-
-    def show_machine(self, machine: MachineFacts) -> None:
-        super().show_machine(machine)
-        if self.query_one(FirstLaunch).display:
-            self._show_first_launch()
-
-    def identity(self, width: int) -> Content:  # noqa: ARG002 (the frame's)
-        summaries = self.context.summaries
-        if summaries is None:
-            return Content("")
-        if not summaries:
-            return Content.styled("no runs yet", palette.DIM)
-        running = sum(run.status in ("running", "preparing", "degraded") for run in summaries)
-        parts = [Content.styled(counted(len(summaries), "run"), palette.DIM)]
-        if running:
-            glyph = status_glyph("running", ascii_only=self.context.ascii_only)
-            parts.append(Content.assemble(glyph, (f" {running} running", f"bold {palette.TRAIN}")))
-        if self.context.marked:
-            parts.append(
-                Content.styled(f"{len(self.context.marked)} marked to compare", palette.DIM)
-            )
-        return Content.styled(", ", palette.DIM).join(parts)
-
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        if not self.context.summaries:
-            names = ("open_selected", "new_run", "command_palette", "keys", "leave")
-            words = {"open_selected": "Start demo", "new_run": "New run", "leave": "Quit"}
-            return [(action(name), words.get(name, "")) for name in names]
-        if self.query_one(FilterLine).typing:
-            return [
-                (action("open_selected"), "Keep the filter"),
-                (action("leave_field"), "All runs"),
-            ]
-        several = len(self.targets)
-        verbs = (
-            {"tag_run": f"Tag {several}", "delete_run": f"Delete {several}"} if several > 1 else {}
-        )
-        return [
-            (entry, verbs.get(entry.id, "")) for entry in actions_for(self.PANE) if entry.footer
-        ]
-
-    def _show_first_launch(self) -> None:
-        self.query_one(FirstLaunch).show(self.context.machine, self._demo, self._estimate, home())
-        if self._demo_wanted:
-            self._demo_wanted = False
-            self.context.in_thread(self.context.services.demo, self._take_demo)
-
-    def _take_demo(self, demo: RunConfig) -> None:
-        self._demo = demo
-        self._show_first_launch()
-        self.context.in_thread(partial(self.context.services.estimate, demo), self._estimated)
-
-    def _estimated(self, estimate: Estimate) -> None:
-        self._estimate = estimate
-        self._show_first_launch()
-
-    def _fresh(self, summaries: Sequence[RunSummary]) -> list[RunSummary]:
-        """Return the list with the open run's newest state.
-
-        Its labels come from the list, because they have their own file.
-        """
-        newest = self.snapshot.summary if self.snapshot is not None else None
-        if newest is None:
-            return list(summaries)
-        return [
-            (
-                newest.model_copy(update={"tags": run.tags, "note": run.note, "pinned": run.pinned})
-                if newest.run == run.run
-                else run
-            )
-            for run in summaries
-        ]
-
-    def _fit_columns(self, size: Size) -> None:
-        self.query_one("#run-below").set_class(size.width >= WIDE_FROM, "-wide")
-        self._fit_rows(size)
-
-    def _fit_rows(self, size: Size) -> None:
-        """Give the table the rows that all runs need, at most half of the body.
-
-        Hidden runs count too, so that a filter moves nothing.
-        """
-        rows = min(
-            max(LEAST_TABLE, len(self.context.summaries or ()) + TABLE_FRAME),
-            max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2),
-        )
-        table = self.query_one(RunsTable)
-        if table.styles.height is None or table.styles.height.value != rows:
-            table.styles.height = rows
-
-    # actions
-
-    def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
-        super().on_runs_table_chosen(message)
-        self._show_detail(self.snapshot)
-        self.refresh_footer()  # on a marked run, keys act on all marked runs
-
-    def on_runs_table_sorted(self) -> None:
-        table = self.query_one(RunsTable)
-        self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
-        self.context.save_session()
-
-    def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
-        """Filter on each key."""
-        self._filtering.read(message.text)
-        table = self.query_one(RunsTable)
-        before = table.chosen
-        if self.context.summaries:
-            self._show_table(self.context.summaries)
-            self._request_configs(self.context.summaries)
-        if table.chosen is not None and table.chosen != before:
-            self._expected = None
-            self._choose_soon(table.chosen.run)
-        self._show_detail(self.snapshot)
-
-    def on_filter_line_submitted(self) -> None:
-        self.query_one(RunsTable).focus()
-
-    def on_descendant_focus(self) -> None:
-        self.refresh_footer()
-
-    def action_filter_runs(self) -> None:
-        """Go to the filter."""
-        if self.context.summaries:
-            self.query_one(FilterLine).open()
-
-    def action_move_in_list(self, by: int) -> None:
-        """Move the list's cursor from the filter."""
-        self.query_one(RunsTable).action_move(by)
-
-    def action_leave_field(self) -> None:
-        """Clear the filter."""
-        if self.context.summaries:
-            self.query_one(FilterLine).clear()
-            self.query_one(RunsTable).focus()
-
-    def on_runs_table_opened(self) -> None:
-        self.action_open_selected()
-
-    def action_open_selected(self) -> None:
-        chosen = self.query_one(RunsTable).chosen
-        if chosen is not None and self.context.summaries:
-            self.context.in_thread(
-                partial(self.context.services.find, chosen.run), self.context.open_run
-            )
-        elif self.context.summaries is not None and not self.context.summaries:
-            self.action_start_demo()
-
-    def action_start_demo(self) -> None:
-        self.context.in_thread(self.context.services.demo, self.context.start_run)
-
-    def action_new_run(self) -> None:
-        """Configure a run based on the one under the cursor; without runs, the demo."""
-        chosen = self.query_one(RunsTable).chosen if self.context.summaries else None
-        if chosen is None:
-            self.context.new_draft()
-        else:
-            self.context.new_draft_from(chosen.run)
-
-    def action_sort_runs(self) -> None:
-        self.query_one(RunsTable).next_sort()
-
-    def action_reverse_runs(self) -> None:
-        self.query_one(RunsTable).turn_around()

@@ -1,7 +1,4 @@
-"""SampleHistoryScreen: the samples of each fixed prompt, step by step.
-
-OlderSamples: samples older than those of a snapshot, read when a cursor needs them.
-"""
+"""A run's samples, step by step, and those that a snapshot no longer holds."""
 
 from __future__ import annotations
 

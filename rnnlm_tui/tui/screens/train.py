@@ -1,8 +1,4 @@
-"""TrainScreen: figures, charts, machine and samples of one run, arranged by the size of the
-terminal.
-
-The footer of the train screen, by the run's status and whether there is a cursor.
-"""
+"""TrainScreen: figures, charts, machine and samples of one run, arranged by the terminal's size."""
 
 from __future__ import annotations
 
@@ -74,11 +70,13 @@ FROM_POINTS = (
 )
 """Actions that need a first step."""
 USUAL = (
-    "pause", "sample", "checkpoint", "evaluate", "cursor_right", "zoom_in", "sample_history", "log_scale", "stop", "next_run", "next_axis", "smoother", "next_chart", "leave",
+    "pause", "sample", "checkpoint", "evaluate", "cursor_right", "zoom_in", "sample_history",
+    "log_scale", "stop", "next_run", "next_axis", "smoother", "next_chart", "leave",
 )  # fmt: skip
 """Most important first; the last one is always shown."""
 ZOOMED = (
-    "pause", "zoom_in", "pan_left", "reset_view", "cursor_right", "follow", "sample", "checkpoint", "log_scale", "next_run", "next_axis", "smoother", "leave",
+    "pause", "zoom_in", "pan_left", "reset_view", "cursor_right", "follow", "sample", "checkpoint",
+    "log_scale", "next_run", "next_axis", "smoother", "leave",
 )  # fmt: skip
 """The same, while only a part of the run is shown."""
 IN_TROUBLE = (
@@ -533,9 +531,8 @@ class TrainScreen(ChartedScreen):
 
         def deleted(_trashed: TrashedRun) -> None:
             opened = self.context.run_directory
-            if (
-                opened is not None and opened.name == run.name
-            ):  # else another run was opened meanwhile
+            # else another run was opened meanwhile
+            if opened is not None and opened.name == run.name:
                 self.context.close_run()
                 self.context.open_pane("runs")
             self.context.watcher.poll_now()

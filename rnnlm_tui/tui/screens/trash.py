@@ -31,14 +31,18 @@ class TrashScreen(Overlay["TrashedRun"]):
     """Returns the run to restore, None for none. Purging happens here, after a question."""
 
     DEFAULT_CSS = """
-    TrashScreen TitledContainer { width: 76; max-width: 100%; height: auto; max-height: 90%; background: #121212; }
-    TrashScreen OptionList { height: auto; max-height: 14; border: none; padding: 0; background: #121212; color: #d0d0d0; scrollbar-size-vertical: 1; }
+    TrashScreen TitledContainer { width: 76; max-width: 100%; height: auto; max-height: 90%;
+        background: #121212; }
+    TrashScreen OptionList { height: auto; max-height: 14; border: none; padding: 0;
+        background: #121212; color: #d0d0d0; scrollbar-size-vertical: 1; }
     TrashScreen OptionList:focus { border: none; background-tint: #121212 0%; }
-    TrashScreen OptionList > .option-list--option-highlighted { background: #303030; color: #ffffff; text-style: bold; }
+    TrashScreen OptionList > .option-list--option-highlighted { background: #303030;
+        color: #ffffff; text-style: bold; }
     TrashScreen OverlayText { height: auto; margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,T", "leave", show=False), Binding("enter", "restore", show=False), Binding("D", "purge", show=False), Binding("P", "purge_all", show=False),
+        Binding("escape,q,T", "leave", show=False), Binding("enter", "restore", show=False),
+        Binding("D", "purge", show=False), Binding("P", "purge_all", show=False),
     ]  # fmt: skip
 
     def __init__(self, trashed: Sequence[TrashedRun]) -> None:

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui._textual import OrderedKeys, SafeInput
+from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.views.form import (
     EMPTY_WORDS,
@@ -26,6 +26,7 @@ from rnnlm_tui.tui.views.form import (
     short_message,
     shown_value,
 )
+from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
 """Widths of a row's parts: section (wide form only), change mark, label, `›`, value."""

@@ -18,7 +18,7 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.schema.text import escaped_list, is_joiner, unescaped_list
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.tui._textual import OrderedKeys, SafeInput, with_line_breaks, without_controls
+from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
     FormField,
@@ -28,6 +28,7 @@ from rnnlm_tui.tui.views.form import (
     short_message,
 )
 from rnnlm_tui.tui.widgets.text_area import SafeTextArea
+from rnnlm_tui.tui.widgets.text_field import SafeInput, with_line_breaks, without_controls
 
 
 class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):

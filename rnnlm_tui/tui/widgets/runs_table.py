@@ -19,7 +19,6 @@ from textual.widgets import Input
 
 from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui._textual import SafeInput
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.views.compare import best_of_comparable
@@ -39,6 +38,7 @@ from rnnlm_tui.tui.views.runs import (
     text_widths,
 )
 from rnnlm_tui.tui.widgets.panel import Label, Line, Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary

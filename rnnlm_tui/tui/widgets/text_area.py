@@ -12,7 +12,7 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult
 
 from rnnlm_tui.schema.text import is_joiner
-from rnnlm_tui.tui._textual import without_controls
+from rnnlm_tui.tui.widgets.text_field import without_controls
 
 
 class SafeTextArea(TextArea):

@@ -20,12 +20,30 @@ RUN = RunDirectory(Path("/runs/plain-otter"))
 
 
 CONFIG = parse_config(
-    merge(RunConfig(), {
-        "model.embedding_dim": 192, "model.hidden_size": 192, "model.num_layers": 2, "model.dropout": 0.15, "optimizer.learning_rate": 3e-3, "optimizer.weight_decay": 0.01,
-        "optimizer.max_grad_norm": 1.0, "schedule.warmup_steps": 100, "schedule.final_fraction": 0.02, "training.epochs": 8, "training.batch_size": 20, "training.bptt": 35,
-        "tokenizer.vocab_size": 2_048, "evaluation.every": 500, "checkpoint.every": 500, "checkpoint.keep_last": 3, "sampling.temperature": 0.8, "sampling.top_p": 0.95,
-    })
-)  # fmt: skip
+    merge(
+        RunConfig(),
+        {
+            "model.embedding_dim": 192,
+            "model.hidden_size": 192,
+            "model.num_layers": 2,
+            "model.dropout": 0.15,
+            "optimizer.learning_rate": 3e-3,
+            "optimizer.weight_decay": 0.01,
+            "optimizer.max_grad_norm": 1.0,
+            "schedule.warmup_steps": 100,
+            "schedule.final_fraction": 0.02,
+            "training.epochs": 8,
+            "training.batch_size": 20,
+            "training.bptt": 35,
+            "tokenizer.vocab_size": 2_048,
+            "evaluation.every": 500,
+            "checkpoint.every": 500,
+            "checkpoint.keep_last": 3,
+            "sampling.temperature": 0.8,
+            "sampling.top_p": 0.95,
+        },
+    )
+)
 """Figures that stay when the preset is tuned."""
 
 
@@ -48,7 +66,13 @@ def checkpoint(
     )
 
 
-CHECKPOINTS = (checkpoint(1000, 4.4671, age=150), checkpoint(2000, 4.2077, age=43), checkpoint(3000, 4.1059, age=19), checkpoint(3700, 4.0622, best=True, age=12), checkpoint(3750, None, last=True))  # fmt: skip
+CHECKPOINTS = (
+    checkpoint(1000, 4.4671, age=150),
+    checkpoint(2000, 4.2077, age=43),
+    checkpoint(3000, 4.1059, age=19),
+    checkpoint(3700, 4.0622, best=True, age=12),
+    checkpoint(3750, None, last=True),
+)
 SAMPLES = (
     SampleRow(
         1,
@@ -103,10 +127,24 @@ def make_snapshot(
     """A run at one moment."""
     config = config or CONFIG
     summary = RunSummary(
-        run=name, status=status, attempt=1, step=3751, max_steps=4754, epoch=6.3, epochs=8.0, tokens_seen=2_400_000, active_seconds=99.0, preset=config.preset,
-        corpus="presidents", updated=NOW, model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488),
-        validation=EvaluationFigures(perplexity=58.1), checkpoints=CheckpointFigures(best=3700, last=3750, count=len(checkpoints)),
-    )  # fmt: skip
+        run=name,
+        status=status,
+        attempt=1,
+        step=3751,
+        max_steps=4754,
+        epoch=6.3,
+        epochs=8.0,
+        tokens_seen=2_400_000,
+        active_seconds=99.0,
+        preset=config.preset,
+        corpus="presidents",
+        updated=NOW,
+        model=ModelFigures(
+            cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488
+        ),
+        validation=EvaluationFigures(perplexity=58.1),
+        checkpoints=CheckpointFigures(best=3700, last=3750, count=len(checkpoints)),
+    )
     return RunSnapshot(
         summary, config, empty_table(), (), tuple(samples), (), tuple(checkpoints), (), (), None
     )

@@ -33,7 +33,7 @@ def pane(app: RnnlmApp) -> CheckpointsScreen:
     return screen
 
 
-async def test_checkpoints_stand_newest_first_with_marks_and_the_distance_to_the_best() -> None:
+async def test_checkpoints_are_listed_newest_first_with_marks_and_distance_to_the_best() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         await until_shown(pilot, "▸ last", "★ best")
         rows = [line.split() for line in screen_text(app).splitlines()[3:9]]
@@ -111,7 +111,7 @@ async def test_enter_opens_the_prompt_on_the_chosen_checkpoint() -> None:
         await until_shown(pilot, "step 3,000, val 60.7")
 
 
-async def test_samples_of_the_chosen_step_show_and_older_ones_say_so() -> None:
+async def test_samples_of_the_chosen_step_are_shown_and_older_ones_labelled() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         await until_shown(pilot, "at step 3,700", "The state of the Union is strong")
         await pilot.press("down")
@@ -135,7 +135,7 @@ async def test_verify_marks_good_files_and_names_a_damaged_one() -> None:
         )
 
 
-async def test_p_pins_a_checkpoint_and_lets_a_pinned_one_go() -> None:
+async def test_p_pins_and_unpins_a_checkpoint() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "checkpoints") as (app, pilot):
         await pilot.press("down", "down")
@@ -160,7 +160,7 @@ async def test_p_pins_a_checkpoint_and_lets_a_pinned_one_go() -> None:
         await until_shown(pilot, "p Pin")
 
 
-async def test_what_a_check_found_stays_when_the_manifest_is_read_later() -> None:
+async def test_a_verification_is_kept_when_the_manifest_is_read_later() -> None:
     services = FakeServices(make_snapshot())
     services.damaged["step-000003750"] = "model.safetensors is damaged: sha256 differs"
     gate, read, late = threading.Event(), services.manifest, list[str]()
@@ -183,7 +183,7 @@ async def test_what_a_check_found_stays_when_the_manifest_is_read_later() -> Non
         await until_shown(pilot, "✗ damaged", "✗ model")
 
 
-async def test_every_mark_of_a_checkpoint_shows_where_its_words_have_no_room() -> None:
+async def test_every_mark_is_shown_even_without_room_for_its_word() -> None:
     services = FakeServices(
         make_snapshot(checkpoints=(replace(CHECKPOINTS[-1], best=True, last=True),))
     )
@@ -204,9 +204,7 @@ async def test_every_mark_of_a_checkpoint_shows_where_its_words_have_no_room() -
         await until_shown(pilot, "✗ damaged  ★  ▸  ⚑")
 
 
-async def test_the_cursor_stays_on_its_checkpoint_when_new_ones_come_and_follows_the_newest_at_the_top() -> (
-    None
-):
+async def test_the_cursor_keeps_its_checkpoint_and_at_the_top_follows_the_newest() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         table = pane(app).query_one(CheckpointTable)
         await pilot.press("down")
@@ -224,7 +222,7 @@ async def test_the_cursor_stays_on_its_checkpoint_when_new_ones_come_and_follows
         await until(pilot, lambda: table.step == 4100)
 
 
-async def test_a_checkpoint_that_is_gone_gives_the_cursor_to_the_newest() -> None:
+async def test_without_its_checkpoint_the_cursor_moves_to_the_newest() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         table = pane(app).query_one(CheckpointTable)
         await pilot.press("end")
@@ -244,7 +242,7 @@ async def test_nothing_is_redrawn_when_nothing_changed() -> None:
         assert changed == []
 
 
-async def test_a_run_without_checkpoints_says_so_and_enter_does_no_harm() -> None:
+async def test_a_run_without_checkpoints_is_labelled_and_enter_is_harmless() -> None:
     async with opened(FakeServices(make_snapshot(checkpoints=(), samples=())), "checkpoints") as (
         app,
         pilot,
@@ -277,7 +275,7 @@ async def test_samples_of_code_keep_their_line_breaks_and_indentation() -> None:
         assert "def f():     return 1" not in screen_text(app)
 
 
-async def test_columns_stand_under_their_heads_when_the_terminal_grows() -> None:
+async def test_columns_align_with_their_heads_when_the_terminal_grows() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         await pilot.press("down")
         for size in ((120, 40), (60, 15), (200, 60), (80, 24)):

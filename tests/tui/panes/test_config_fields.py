@@ -14,7 +14,7 @@ from tests.tui.panes.filling import edit, focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
-async def test_enter_switches_a_switch_and_arrows_turn_a_choice() -> None:
+async def test_enter_toggles_a_switch_and_arrows_change_a_choice() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "model.tie_weights")
         await pilot.press("enter")
@@ -24,7 +24,7 @@ async def test_enter_switches_a_switch_and_arrows_turn_a_choice() -> None:
         await until(pilot, lambda: app.draft is not None and app.draft.tokenizer.kind == "word")
 
 
-async def test_a_choice_opens_a_small_list_and_escape_leaves_it() -> None:
+async def test_a_choice_opens_a_list_and_escape_closes_it() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "schedule.kind")
         await pilot.press("enter")
@@ -39,7 +39,7 @@ async def test_a_choice_opens_a_small_list_and_escape_leaves_it() -> None:
         await until_shown(pilot, "3 more for cosine, decay")
 
 
-async def test_the_cells_say_what_they_are_where_they_are_chosen() -> None:
+async def test_the_list_of_cells_describes_them() -> None:
     async with opened(FakeServices(), "config", run=None) as (_, pilot):
         await go(pilot, "model.cell_type")
         await pilot.press("enter")
@@ -156,7 +156,7 @@ async def test_resizing_between_narrow_and_wide_keeps_field_and_text() -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 16), (60, 15), (120, 18)])
-async def test_after_another_size_the_field_that_is_edited_stands_in_sight(
+async def test_after_a_resize_the_edited_field_is_visible(
     size: tuple[int, int],
 ) -> None:
     async with opened(FakeServices(), "config", run=None, size=(120, 60)) as (app, pilot):

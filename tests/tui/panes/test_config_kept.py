@@ -18,7 +18,7 @@ from tests.tui.panes.filling import pane, write
 from tests.tui.panes.seeing import opened, until, until_shown
 
 
-def test_a_draft_comes_back_as_it_was_kept_through_json() -> None:
+def test_a_draft_survives_json_unchanged() -> None:
     draft = (
         Draft(PRESETS["elman"], "preset elman")
         .with_value("training.seed", 43)
@@ -31,7 +31,7 @@ def test_a_draft_comes_back_as_it_was_kept_through_json() -> None:
     )
 
 
-def test_an_untouched_draft_is_not_kept() -> None:
+def test_an_unchanged_draft_is_not_saved() -> None:
     assert draft_to_json(Draft(DEMO, "preset demo"), "calm-badger") is None
 
 
@@ -41,16 +41,25 @@ BASE = config_to_raw(DEMO)
 @pytest.mark.parametrize(
     "kept",
     [
-        None, [], "draft", {}, {"name": 3, "base_name": "x", "base": BASE, "changes": {"training.seed": 1}},
+        None,
+        [],
+        "draft",
+        {},
+        {"name": 3, "base_name": "x", "base": BASE, "changes": {"training.seed": 1}},
         {"name": "x", "base_name": "x", "base": {"training": 7}, "changes": {"training.seed": 1}},
-        {"name": "x", "base_name": "x", "base": BASE, "changes": {"training.seed": {"a": 1}, "no.such": 2}},
+        {
+            "name": "x",
+            "base_name": "x",
+            "base": BASE,
+            "changes": {"training.seed": {"a": 1}, "no.such": 2},
+        },
     ],
-)  # fmt: skip
-def test_a_damaged_draft_is_none(kept: object) -> None:
+)
+def test_a_damaged_draft_is_dropped(kept: object) -> None:
     assert draft_from_json(kept) is None
 
 
-async def test_the_changed_form_is_there_again_when_the_app_starts_anew(home: object) -> None:
+async def test_the_changed_form_is_restored_at_the_next_start(home: object) -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.seed", "43")
         await write(pilot, "model.dropout", "1.5")
@@ -67,7 +76,7 @@ async def test_the_changed_form_is_there_again_when_the_app_starts_anew(home: ob
         assert pane(app).form.draft.changes == {"training.seed": 43, "model.dropout": 1.5}
 
 
-async def test_a_draft_that_was_started_is_not_kept(home: object) -> None:
+async def test_a_started_draft_is_not_saved(home: object) -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "config", run=None) as (app, pilot):
         await write(pilot, "training.seed", "43")

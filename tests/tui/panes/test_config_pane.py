@@ -48,7 +48,7 @@ async def test_tab_goes_through_the_sections_and_around() -> None:
         await until(pilot, lambda: pane(app).form.section == SECTIONS[-1])
 
 
-async def test_a_changed_field_is_marked_and_says_what_it_was_until_it_is_reset() -> None:
+async def test_a_changed_field_shows_its_former_value_until_reset() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "optimizer.learning_rate", "5.5e-3")
         await until_shown(
@@ -64,7 +64,7 @@ async def test_a_changed_field_is_marked_and_says_what_it_was_until_it_is_reset(
         assert app.draft == DEMO
 
 
-async def test_a_problem_shows_below_its_field_while_it_is_written_and_is_counted() -> None:
+async def test_a_problem_is_shown_below_its_field_while_typing_and_counted() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "model.dropout")
         await pilot.press("enter", *"1.5")
@@ -75,7 +75,7 @@ async def test_a_problem_shows_below_its_field_while_it_is_written_and_is_counte
         await until(pilot, lambda: "✗ 1 problem" not in screen_text(app))
 
 
-async def test_all_problems_are_counted_and_g_goes_from_one_to_the_next() -> None:
+async def test_all_problems_are_counted_and_g_goes_to_the_next() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "sampling.temperature", "0.001")
         await write(pilot, "model.hidden_size", "wide")
@@ -87,7 +87,7 @@ async def test_all_problems_are_counted_and_g_goes_from_one_to_the_next() -> Non
         await until(pilot, lambda: pane(app).form.section == "model")
 
 
-async def test_a_preset_asks_before_it_drops_changes_and_keeps_them_by_default() -> None:
+async def test_a_preset_asks_before_it_discards_changes() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.seed", "43")
         await pilot.press("P")
@@ -104,17 +104,17 @@ async def test_a_preset_asks_before_it_drops_changes_and_keeps_them_by_default()
         await until_shown(pilot, "preset elman")
 
 
-async def test_a_preset_takes_an_untouched_draft_at_once() -> None:
+async def test_a_preset_replaces_an_unchanged_draft_at_once() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await pilot.press("P", *["down"] * list(PRESETS).index("elman"), "enter")
         await until(pilot, lambda: app.draft == PRESETS["elman"])
 
 
-async def test_the_parameter_count_follows_what_is_written() -> None:
+async def test_the_parameter_count_follows_typing() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         before, deeper = (
-            f"{parameter_count(DEMO.model.model_copy(update=change), DEMO.tokenizer.vocab_size).total:,}"
-            for change in ({}, {"num_layers": 9})
+            f"{parameter_count(model, DEMO.tokenizer.vocab_size).total:,}"
+            for model in (DEMO.model, DEMO.model.model_copy(update={"num_layers": 9}))
         )
         await until_shown(pilot, before)
         await write(pilot, "model.num_layers", "9")
@@ -124,7 +124,7 @@ async def test_the_parameter_count_follows_what_is_written() -> None:
         assert app.is_running
 
 
-async def test_figures_that_only_the_corpus_tells_are_not_invented() -> None:
+async def test_figures_that_need_the_corpus_are_not_invented() -> None:
     services = FakeServices()
     services.steps = None
     async with opened(services, "config", run=None) as (_app, pilot):
@@ -132,7 +132,7 @@ async def test_figures_that_only_the_corpus_tells_are_not_invented() -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])
-async def test_what_does_not_fit_into_memory_is_said_with_the_batch_that_should(
+async def test_too_little_memory_is_reported_with_a_batch_size_that_fits(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     services = FakeServices()
@@ -167,7 +167,7 @@ async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it() -> None:
         await until_shown(pilot, "1 changed from plain-otter", "was 99")
 
 
-async def test_a_draft_waits_while_other_panes_show() -> None:
+async def test_a_draft_is_kept_while_other_panes_are_shown() -> None:
     async with opened(FakeServices(make_snapshot()), "config") as (app, pilot):
         await until_shown(pilot, "frozen")
         await pilot.press("n")
@@ -179,9 +179,7 @@ async def test_a_draft_waits_while_other_panes_show() -> None:
         await until_shown(pilot, "draft, not started", "● 1 changed from plain-otter")
 
 
-async def test_a_section_keeps_a_gap_between_its_mark_and_its_name_and_the_preset_stands_once() -> (
-    None
-):
+async def test_a_section_has_a_gap_after_its_mark_and_the_preset_is_shown_once() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
         assert screen_text(app).count("preset demo") == 1

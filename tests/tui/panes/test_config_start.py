@@ -54,7 +54,7 @@ async def test_f5_starts_the_draft_under_the_name_it_shows() -> None:
         assert config.training.seed == 43
 
 
-async def test_a_start_that_fails_keeps_the_draft() -> None:
+async def test_a_failed_start_keeps_the_draft() -> None:
     services = FakeServices()
     services.refuse = WorkerError("the worker failed to start", hint="its log: x")
     async with opened(services, "config", run=None) as (app, pilot):
@@ -66,7 +66,7 @@ async def test_a_start_that_fails_keeps_the_draft() -> None:
         assert app.current_mode == "config"
 
 
-async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(
+async def test_a_missing_text_is_reported_at_its_field_and_creates_no_run(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -87,7 +87,7 @@ async def test_a_text_that_is_not_there_is_said_at_its_field_and_no_run_is_made(
         assert not (home / "runs").exists() or not list((home / "runs").iterdir())
 
 
-async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_started(
+async def test_a_preset_with_a_missing_text_is_reported_before_the_start(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -108,7 +108,7 @@ async def test_a_preset_whose_text_has_to_be_brought_says_so_before_it_is_starte
         await until(pilot, lambda: "Penn Treebank not found" not in screen_text(app))
 
 
-async def test_a_refused_start_can_be_tried_again_and_is_forgotten_with_the_next_change() -> None:
+async def test_a_failed_start_can_be_retried_and_is_forgotten_on_a_change() -> None:
     services = FakeServices(make_snapshot("preparing"))
     services.refuse = DeviceError(
         'no device "cuda" on this machine',
@@ -145,7 +145,7 @@ async def test_a_draft_can_be_saved_as_a_run_that_is_not_started(
         assert app.current_mode == "train"
 
 
-async def test_a_saved_draft_that_cannot_start_says_why_and_never_that_it_goes_on() -> None:
+async def test_a_saved_draft_that_cannot_start_shows_why() -> None:
     services = FakeServices(make_snapshot("draft"))
     services.refuse = CorpusError("no such file: /texts/speeches.txt")
     async with opened(services, "config") as (app, pilot):
@@ -155,7 +155,7 @@ async def test_a_saved_draft_that_cannot_start_says_why_and_never_that_it_goes_o
         assert app.current_mode == "config"
 
 
-async def test_a_pretrained_tokenizer_brings_its_size_unless_another_was_set(
+async def test_a_pretrained_tokenizer_sets_the_size_unless_the_user_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

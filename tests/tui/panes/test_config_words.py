@@ -35,7 +35,7 @@ async def test_a_second_escape_keeps_the_focus_on_the_field() -> None:
         await until(pilot, lambda: app.draft is not None and app.draft.training.seed == 7)
 
 
-async def test_the_footer_says_how_an_edit_ends_while_a_field_is_edited() -> None:
+async def test_the_footer_shows_how_to_end_an_edit() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "training.seed")
         await until(pilot, lambda: "enter Edit" in footer(app))
@@ -69,7 +69,7 @@ def colour_of(app: RnnlmApp, text: str) -> str:
 @pytest.mark.parametrize(
     ("algorithm", "range_"), [("adamw", "above 0, at most 1"), ("sgd", "above 0, at most 1,000")]
 )
-async def test_the_rates_range_is_said_for_the_chosen_optimizer(
+async def test_the_learning_rates_range_depends_on_the_optimizer(
     algorithm: str, range_: str
 ) -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
@@ -80,7 +80,7 @@ async def test_the_rates_range_is_said_for_the_chosen_optimizer(
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_a_problem_is_said_once_and_whole(size: tuple[int, int]) -> None:
+async def test_a_problem_is_shown_once_and_in_full(size: tuple[int, int]) -> None:
     async with opened(FakeServices(), "config", run=None, size=size) as (app, pilot):
         await write(pilot, "optimizer.learning_rate", "3,5")
         await until_shown(pilot, "✗ is '3,5', must be a number; write 3.5: use a decimal")
@@ -104,7 +104,7 @@ def form_text(app: RnnlmApp) -> str:
     return "\n".join(line[region.x : region.right] for line in lines)
 
 
-async def test_a_draft_with_problems_is_saved_with_them_as_a_file_that_can_be_mended(
+async def test_a_draft_with_problems_is_saved_as_a_file_with_comments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -136,7 +136,7 @@ async def test_a_draft_with_problems_is_saved_with_them_as_a_file_that_can_be_me
         ("d", "d is a key of Runs: r, then d"),
     ],
 )
-async def test_a_letter_that_another_screen_knows_is_explained(key: str, words: str) -> None:
+async def test_a_letter_of_another_screen_is_explained(key: str, words: str) -> None:
     for run in (None, make_snapshot()):
         async with opened(
             FakeServices(*([run] if run is not None else [])),
@@ -150,9 +150,7 @@ async def test_a_letter_that_another_screen_knows_is_explained(key: str, words: 
             await until(pilot, lambda app=app: words in footer(app))  # type: ignore[misc]
 
 
-async def test_fields_that_do_nothing_here_are_folded_with_what_they_are_for_and_enter_shows_them() -> (
-    None
-):
+async def test_fields_without_effect_are_folded_and_enter_shows_them() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         form = pane(app).form
         idle = [path for path in idle_fields(DEMO) if path.startswith("corpus.")]
@@ -176,7 +174,7 @@ async def to_the_fold(pilot: Pilot[int]) -> None:
     raise AssertionError("there is no fold below")
 
 
-async def test_a_folded_field_shows_while_it_is_changed_wrong_or_gone_to() -> None:
+async def test_a_folded_field_is_shown_while_changed_invalid_or_focused() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         form = pane(app).form
         await write(pilot, "corpus.sentences", "5")
@@ -190,7 +188,7 @@ async def test_a_folded_field_shows_while_it_is_changed_wrong_or_gone_to() -> No
 
 
 @pytest.mark.parametrize("name", PRESETS)
-async def test_every_section_has_its_name_and_a_field_that_shows(name: str) -> None:
+async def test_every_section_has_its_name_and_a_visible_field(name: str) -> None:
     async with opened(FakeServices(), "config", run=None, size=(120, 60)) as (app, pilot):
         form = pane(app).form
         form.draft = form.draft.__class__(PRESETS[name], f"preset {name}")

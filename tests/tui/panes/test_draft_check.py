@@ -20,7 +20,7 @@ OTHER = DRAFT.with_value("training.seed", 43)
 FOUND = look_up(FakeServices(), DEMO)
 
 
-def test_a_table_without_the_column_is_refused_at_the_text_field_before_a_start() -> None:
+def test_a_table_without_the_column_is_a_problem_of_the_text_field() -> None:
     class Tables(FakeServices):
         def preview(self, config: RunConfig) -> Preview | None:
             raise CorpusError(
@@ -41,9 +41,7 @@ def paths(check: DraftCheck, draft: Draft) -> list[str]:
     return [problem.path for problem in check.problems]
 
 
-def test_a_refusal_stands_at_its_field_for_the_config_that_was_refused_alone_and_blocks_nothing() -> (
-    None
-):
+def test_a_failed_start_is_shown_only_for_its_config_and_blocks_nothing() -> None:
     check = DraftCheck()
     assert check.start_failed(DEMO, DeviceError("no cuda here")) == "training.device"
     assert paths(check, DRAFT) == ["training.device"]
@@ -63,13 +61,13 @@ def test_a_hint_for_the_command_line_names_the_field_here() -> None:
     ]
 
 
-def test_what_is_about_no_field_is_no_problem_of_the_draft() -> None:
+def test_an_error_about_no_field_is_not_a_problem_of_the_draft() -> None:
     check = DraftCheck()
     assert check.start_failed(DEMO, InputError("no such preset")) is None
     assert paths(check, DRAFT) == []
 
 
-def test_a_missing_text_is_a_problem_unless_the_config_was_refused_for_something_else() -> None:
+def test_a_missing_text_is_a_problem_unless_the_start_failed_for_another_reason() -> None:
     missing = replace(FOUND, missing=CorpusError("no such file"))
     check, refused = DraftCheck(), DraftCheck()
     check.update(missing)
@@ -79,7 +77,7 @@ def test_a_missing_text_is_a_problem_unless_the_config_was_refused_for_something
     assert paths(refused, DRAFT) == ["training.device"]
 
 
-def test_a_missing_test_text_is_told_at_its_own_field_before_and_after_a_start_of_it_failed(
+def test_a_missing_test_text_is_shown_at_its_own_field(
     tmp_path: Path,
 ) -> None:
     class RealCheck(FakeServices):
@@ -97,9 +95,7 @@ def test_a_missing_test_text_is_told_at_its_own_field_before_and_after_a_start_o
     assert paths(check, both) == ["corpus.source"]
 
 
-def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_and_by_no_others() -> (
-    None
-):
+def test_a_run_too_short_for_its_warm_up_is_found_by_its_own_estimate() -> None:
     check = DraftCheck()
     short, chosen = replace(FOUND.estimate, steps=10), DRAFT.with_value("schedule.warmup_steps", 60)
     check.update(Findings(OTHER.config(), short, {}, None))
@@ -109,9 +105,7 @@ def test_a_run_too_short_for_its_warm_up_is_told_by_the_figures_of_this_config_a
     assert check.blocking == check.problems
 
 
-def test_the_presets_warm_up_in_a_short_run_is_no_problem_and_stands_with_what_becomes_of_it() -> (
-    None
-):
+def test_a_presets_warm_up_is_shortened_in_a_short_run() -> None:
     services, check = FakeServices(), DraftCheck()
     services.steps = 30
     check.update(look_up(services, DRAFT.config()))
@@ -119,7 +113,7 @@ def test_the_presets_warm_up_in_a_short_run_is_no_problem_and_stands_with_what_b
     assert check.facts["schedule.warmup_steps"] == "shortened to 3 of 30"
 
 
-def test_the_disk_is_looked_at_once_for_each_config_that_shows() -> None:
+def test_the_disk_is_read_once_for_each_config() -> None:
     check = DraftCheck()
     assert [check.needs_estimate(config) for config in (DEMO, DEMO, OTHER.config(), DEMO)] == [
         True,

@@ -27,7 +27,7 @@ from rnnlm_tui.tui.widgets.form_row import LABEL
 FIELDS = {field.path: field for field in FORM_FIELDS}
 
 
-def test_every_config_field_stands_in_the_form_once_and_in_order() -> None:
+def test_every_config_field_is_in_the_form_once_and_in_order() -> None:
     assert tuple(field.path for field in FORM_FIELDS) == field_paths()
     assert [
         path for section in SECTIONS for path in (field.path for field in fields_of(section))
@@ -72,18 +72,33 @@ def test_numbers_are_short_and_exact(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "value", "shown"),
-    [("model.hidden_size", 2048, "2,048"), ("training.seed", 20_000, "20000"), ("model.tie_weights", True, "yes"), ("training.max_steps", None, ""), ("evaluation.prompts", ("a",), "1 text")],
-)  # fmt: skip
-def test_values_show_as_people_write_them(path: str, value: object, shown: str) -> None:
+    [
+        ("model.hidden_size", 2048, "2,048"),
+        ("training.seed", 20_000, "20000"),
+        ("model.tie_weights", True, "yes"),
+        ("training.max_steps", None, ""),
+        ("evaluation.prompts", ("a",), "1 text"),
+    ],
+)
+def test_values_are_shown_readably(path: str, value: object, shown: str) -> None:
     assert shown_value(FIELDS[path], value) == shown
 
 
-@pytest.mark.parametrize(("path", "text", "value"), [("training.max_steps", "", None), ("training.epochs", "", None), ("training.batch_size", "1,024", 1024), ("corpus.source", " a.txt ", "a.txt"), ("evaluation.prompts", "one\n\ntwo", ["one", "two"])])  # fmt: skip
-def test_written_text_becomes_a_raw_value(path: str, text: str, value: object) -> None:
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("training.max_steps", "", None),
+        ("training.epochs", "", None),
+        ("training.batch_size", "1,024", 1024),
+        ("corpus.source", " a.txt ", "a.txt"),
+        ("evaluation.prompts", "one\n\ntwo", ["one", "two"]),
+    ],
+)
+def test_typed_text_becomes_a_raw_value(path: str, text: str, value: object) -> None:
     assert read_value(FIELDS[path], text) == value
 
 
-def test_texts_with_line_breaks_stand_in_a_line_each_and_read_back() -> None:
+def test_texts_with_line_breaks_have_a_line_each_and_read_back() -> None:
     field, texts = FIELDS["sampling.stop"], ["\n", " The end", "\\", " "]
     shown = edited_value(field, texts)
     assert shown.split("\n") == ["\\n", " The end", "\\\\", " "]
@@ -93,7 +108,7 @@ def test_texts_with_line_breaks_stand_in_a_line_each_and_read_back() -> None:
 @pytest.mark.parametrize(
     "texts", [['["a"]'], ["", "a"], ["a", "", "b"], ["[Chorus]"], ["a\rb"], ["[]"]]
 )
-def test_texts_that_a_line_each_cannot_hold_read_back_all_the_same(texts: list[str]) -> None:
+def test_texts_that_do_not_fit_a_line_each_read_back(texts: list[str]) -> None:
     field = FIELDS["sampling.stop"]
     assert read_value(field, edited_value(field, texts)) == texts
 
@@ -105,7 +120,7 @@ def test_any_number_can_be_shown(path: str, value: object) -> None:
     assert edited_value(FIELDS[path], value)
 
 
-def test_the_bases_own_value_is_no_change() -> None:
+def test_the_bases_value_is_not_a_change() -> None:
     draft = Draft(RunConfig(), "preset demo").with_text(FIELDS["optimizer.learning_rate"], "5e-3")
     assert dict(draft.changes) == {"optimizer.learning_rate": 5e-3}
     assert not draft.with_text(FIELDS["optimizer.learning_rate"], "0.003").changes
@@ -116,7 +131,7 @@ def test_the_bases_own_value_is_no_change() -> None:
     )
 
 
-def test_all_problems_are_found_in_the_forms_order_and_the_rest_stays_alive() -> None:
+def test_all_problems_are_found_in_the_forms_order() -> None:
     draft = Draft(RunConfig(), "preset demo")
     for path, text in (
         ("sampling.temperature", "0.001"),
@@ -135,7 +150,7 @@ def test_all_problems_are_found_in_the_forms_order_and_the_rest_stays_alive() ->
     assert nearest.model.hidden_size == RunConfig().model.hidden_size
 
 
-def test_a_problem_between_fields_leaves_a_config_to_show_figures_of() -> None:
+def test_a_problem_between_fields_leaves_a_config_to_estimate() -> None:
     draft = (
         Draft(RunConfig(), "preset demo")
         .with_value("training.seed", 3)
@@ -171,7 +186,7 @@ def test_idle_fields_are_real_fields_and_follow_the_config() -> None:
     assert "sampling.temperature" in idle_fields(PRESETS["book"])
 
 
-def test_fields_of_the_network_and_of_learning_are_idle_where_they_do_nothing() -> None:
+def test_fields_without_effect_are_idle() -> None:
     demo, small = idle_fields(PRESETS["demo"]), idle_fields(PRESETS["ptb-small"])
     assert {
         "model.num_heads",
@@ -199,7 +214,7 @@ def test_fields_of_the_network_and_of_learning_are_idle_where_they_do_nothing() 
     assert idle_fields(PRESETS["book"])["model.embedding_dropout"] == "stream mode only"
 
 
-def test_the_commonest_problem_is_said_whole_beside_its_field() -> None:
+def test_the_commonest_problem_is_shown_in_full_beside_its_field() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(merge(RunConfig(), {"model.hidden_size": 64}))
     assert [short_message(problem) for problem in caught.value.problems] == [

@@ -144,7 +144,7 @@ async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mod
 
 
 @pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt"])
-async def test_in_ascii_no_other_sign_is_drawn(pane: Pane) -> None:
+async def test_in_ascii_mode_only_ascii_is_drawn(pane: Pane) -> None:
     async with opened(FakeServices(make_snapshot()), pane, size=(120, 40), ascii_only=True) as (
         app,
         pilot,

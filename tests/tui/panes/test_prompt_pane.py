@@ -40,7 +40,7 @@ async def test_enter_samples_from_the_best_checkpoint_with_the_runs_settings() -
         assert pane(app).box.text == "The Union"
 
 
-async def test_the_living_text_has_a_bar_and_escape_stops_it_before_it_leaves_the_field() -> None:
+async def test_a_running_text_has_a_bar_and_escape_stops_it_first() -> None:
     services = FakeServices(make_snapshot(), sampler=FakeSampler(gate=asyncio.Event()))
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"We", "enter")
@@ -57,7 +57,7 @@ async def test_the_living_text_has_a_bar_and_escape_stops_it_before_it_leaves_th
         await until(pilot, lambda: app.current_mode == "checkpoints")
 
 
-async def test_escape_while_the_sampler_wakes_means_that_it_is_never_asked() -> None:
+async def test_escape_while_the_sampler_starts_drops_the_request() -> None:
     sampler = FakeSampler(waking=asyncio.Event())
     services = FakeServices(make_snapshot(), sampler=sampler)
     async with opened(services, "prompt") as (app, pilot):
@@ -73,7 +73,7 @@ async def test_escape_while_the_sampler_wakes_means_that_it_is_never_asked() -> 
         assert len(sampler.requests) == 1
 
 
-async def test_escape_while_a_snapshot_is_written_means_that_nothing_is_sampled_from_it() -> None:
+async def test_escape_while_a_snapshot_is_written_drops_the_request() -> None:
     services = FakeServices(make_snapshot())
     services.slow_worker = threading.Event()
     async with opened(services, "prompt") as (app, pilot):
@@ -106,7 +106,7 @@ async def test_the_line_under_the_prompt_repeats_no_key_of_the_footer(width: int
         assert "best 3,700" in screen_text(app).splitlines()[-2]
 
 
-async def test_ctrl_r_takes_another_seed_and_ctrl_k_the_next_checkpoint() -> None:
+async def test_ctrl_r_changes_the_seed_and_ctrl_k_the_checkpoint() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (_app, pilot):
         await pilot.press("ctrl+r", "ctrl+k")
@@ -117,7 +117,7 @@ async def test_ctrl_r_takes_another_seed_and_ctrl_k_the_next_checkpoint() -> Non
         assert last_request(services).checkpoint.endswith("step-000003000")
 
 
-async def test_ctrl_r_with_a_prompt_draws_another_text_at_once_each_time() -> None:
+async def test_ctrl_r_with_a_prompt_samples_at_once() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"x", "ctrl+r")
@@ -130,7 +130,7 @@ async def test_ctrl_r_with_a_prompt_draws_another_text_at_once_each_time() -> No
         assert last_request(services).prompt == "x"
 
 
-async def test_what_is_said_of_a_running_sample_goes_when_the_sample_ends() -> None:
+async def test_the_notice_about_a_running_sample_ends_with_it() -> None:
     services = FakeServices(make_snapshot(), sampler=FakeSampler(gate=asyncio.Event()))
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"x", "enter")
@@ -157,7 +157,7 @@ async def test_a_running_run_without_checkpoints_is_sampled_from_a_snapshot() ->
         assert last_request(services).checkpoint == "/runs/plain-otter/snapshots/step-000003751-aa"
 
 
-async def test_a_run_with_nothing_to_sample_from_says_so() -> None:
+async def test_a_run_with_nothing_to_sample_from_is_labelled() -> None:
     services = FakeServices(make_snapshot("draft", checkpoints=(), samples=()))
     async with opened(services, "prompt") as (_app, pilot):
         await until_shown(pilot, "plain-otter has no checkpoint to sample from")
@@ -166,7 +166,7 @@ async def test_a_run_with_nothing_to_sample_from_says_so() -> None:
         assert not services.fake_sampler.requests
 
 
-async def test_what_the_sampler_refuses_is_one_calm_sentence_and_the_next_prompt_works() -> None:
+async def test_a_sampler_error_is_one_sentence_and_the_next_prompt_works() -> None:
     services = FakeServices(
         make_snapshot(),
         sampler=FakeSampler(failure=InputError("the vocabulary has no é", hint="leave it out")),
@@ -183,7 +183,7 @@ async def test_what_the_sampler_refuses_is_one_calm_sentence_and_the_next_prompt
         await until_shown(pilot, "café is strong.")
 
 
-async def test_a_text_can_be_saved_and_copying_never_claims_that_it_arrived() -> None:
+async def test_a_text_can_be_saved_and_copied() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"We", "enter")
@@ -198,7 +198,7 @@ async def test_a_text_can_be_saved_and_copying_never_claims_that_it_arrived() ->
         await until(pilot, lambda: len(services.saved) == 2)
 
 
-async def test_the_newest_text_stands_at_the_bottom_and_older_text_is_a_key_away() -> None:
+async def test_the_newest_text_is_at_the_bottom_and_page_keys_show_older_text() -> None:
     services = FakeServices(make_snapshot(), sampler=FakeSampler(words=[" word"] * 60))
     async with opened(services, "prompt") as (app, pilot):
         for number in range(4):
@@ -236,7 +236,7 @@ async def test_hostile_prompts_and_texts_are_shown_and_do_nothing() -> None:
         assert not any(0x7F <= ord(character) < 0xA0 or character == "‮" for character in text)
 
 
-async def test_another_run_begins_another_conversation() -> None:
+async def test_another_run_starts_a_new_transcript() -> None:
     services = FakeServices(make_snapshot(), sampler=FakeSampler(gate=asyncio.Event()))
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"We", "enter")
@@ -259,7 +259,7 @@ async def test_an_idle_prompt_draws_nothing() -> None:
         assert pane(app)._ticker is None
 
 
-async def test_without_a_run_letters_and_digits_act_and_the_footer_offers_what_works() -> None:
+async def test_without_a_run_letters_and_digits_act() -> None:
     async with opened(FakeServices(), "prompt", run=None) as (app, pilot):
         await until_shown(pilot, "No run open.")
         assert screen_text(app).splitlines()[-1] == " r Runs  n New  q Leave"

@@ -56,7 +56,7 @@ def test_text_wraps_the_same_however_it_arrives_and_never_beyond_its_width(seed:
     assert "".join("".join(lines(whole)).split()) == "".join(text.split())
 
 
-def test_history_goes_back_and_brings_the_unsent_text_again() -> None:
+def test_the_history_restores_the_unsent_text() -> None:
     history = PromptHistory()
     history.load(["one", "two"])
     assert history.add("three")
@@ -76,7 +76,7 @@ def test_history_goes_back_and_brings_the_unsent_text_again() -> None:
     ]
 
 
-def test_the_best_checkpoint_is_chosen_and_the_key_goes_last_best_older_now() -> None:
+def test_the_best_checkpoint_comes_first_then_last_older_and_now() -> None:
     choice = CheckpointChoice.of("run", CHECKPOINTS, None, living=True)
     assert choice.row is not None
     assert choice.row.best
@@ -89,7 +89,7 @@ def test_the_best_checkpoint_is_chosen_and_the_key_goes_last_best_older_now() ->
     assert order == ["now", "last", "best", "3000", "2000", "1000"]
 
 
-def test_last_and_best_follow_the_run_and_a_certain_checkpoint_is_missed_when_it_goes() -> None:
+def test_last_and_best_follow_the_run_and_a_deleted_checkpoint_is_noticed() -> None:
     later = (*CHECKPOINTS[1:4], checkpoint(4000, 4.2, last=True))
     assert [
         CheckpointChoice.of("run", rows, LAST, living=True).row for rows in (CHECKPOINTS, later)
@@ -104,14 +104,14 @@ def test_last_and_best_follow_the_run_and_a_certain_checkpoint_is_missed_when_it
     assert gone.row == CHECKPOINTS[3]
 
 
-def test_a_run_that_ended_offers_no_weights_of_this_moment() -> None:
+def test_an_ended_run_offers_no_current_weights() -> None:
     assert CheckpointChoice.of("run", (), None, living=False).next() is None
     assert not CheckpointChoice.of("run", (), None, living=False).possible
     assert CheckpointChoice.of("run", CHECKPOINTS, NOW, living=False).row is not None
     assert CheckpointChoice.of("run", (), None, living=True).possible
 
 
-def test_progress_tells_tokens_speed_and_the_wait_for_the_first_token() -> None:
+def test_progress_shows_tokens_speed_and_time_to_first_token() -> None:
     clock = iter((0.0, 1.0, 1.038, 2.038))
     progress = SampleProgress(
         "1", SamplingConfig(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock)
@@ -163,8 +163,16 @@ def test_a_stop_string_that_ended_the_text_is_named_and_the_line_fits() -> None:
     progress = SampleProgress("1", SamplingConfig(max_new_tokens=4_096), where="step 9")
     for stop, shown in (("\n", "\\n"), ("a\x1b]0;", "a␛]0;"), ("x" * 100, "x" * 19 + "…")):
         done = SampleDone(
-            id="1", reason="stop", stop=stop, text=" is", tokens=4_000, prompt_tokens=5, seconds=3.0, first_token_seconds=1.234, bits_per_token=14.1
-        )  # fmt: skip
+            id="1",
+            reason="stop",
+            stop=stop,
+            text=" is",
+            tokens=4_000,
+            prompt_tokens=5,
+            seconds=3.0,
+            first_token_seconds=1.234,
+            bits_per_token=14.1,
+        )
         for wide in (False, True):
             line = progress.ended(done, wide=wide).plain
             assert line.startswith(f'✓ 4,000 tokens, stopped at "{shown}"')
@@ -172,7 +180,7 @@ def test_a_stop_string_that_ended_the_text_is_named_and_the_line_fits() -> None:
         assert progress.meta(done) == f'4,000 tokens · seed 7 · step 9 · stopped at "{shown}"'
 
 
-def test_words_that_the_model_has_no_token_for_are_named() -> None:
+def test_unknown_words_are_named() -> None:
     progress = SampleProgress("1", SamplingConfig(max_new_tokens=100), where="step 9")
     done = SampleDone(
         id="1",

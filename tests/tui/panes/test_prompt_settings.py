@@ -32,9 +32,7 @@ async def test_settings_are_reached_with_tab_edited_in_place_and_used() -> None:
         ) == (1.2, 0.5, 40, 12, 99)
 
 
-async def test_min_p_penalty_and_stop_follow_and_a_stop_string_keeps_its_spaces_and_line_breaks() -> (
-    None
-):
+async def test_a_stop_string_keeps_its_spaces_and_line_breaks() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*["tab"] * 6, *"0.05", "tab", *"1.1", "tab", *"\\n| The end", "enter")
@@ -56,9 +54,7 @@ async def test_min_p_penalty_and_stop_follow_and_a_stop_string_keeps_its_spaces_
         assert (settings.min_p, settings.repetition_penalty, settings.stop) == (0.0, 1.0, ())
 
 
-async def test_settings_that_are_off_take_no_row_of_a_narrow_terminal_until_they_are_wanted() -> (
-    None
-):
+async def test_settings_that_are_off_take_no_row_of_a_narrow_terminal() -> None:
     def row(app: RnnlmApp) -> str:
         return next((line for line in screen_text(app).splitlines() if "min-p" in line), "")
 
@@ -76,9 +72,7 @@ async def test_settings_that_are_off_take_no_row_of_a_narrow_terminal_until_they
         await until(pilot, lambda: "temperature" in row(app) and "stop" in row(app))
 
 
-async def test_the_stop_box_says_how_to_write_in_it_and_too_long_a_stop_string_what_is_allowed() -> (
-    None
-):
+async def test_the_stop_box_explains_its_format_and_its_limit() -> None:
     async with opened(FakeServices(make_snapshot()), "prompt", size=(80, 24)) as (app, pilot):
         await pilot.press(*["tab"] * 8)
         await until_shown(pilot, "\\n a line break   | between several")
@@ -86,14 +80,14 @@ async def test_the_stop_box_says_how_to_write_in_it_and_too_long_a_stop_string_w
         await until_shown(pilot, "✗ stop has 101 characters, must have at most 100")
 
 
-async def test_tab_after_the_last_setting_is_the_prompt_again() -> None:
+async def test_tab_after_the_last_setting_returns_to_the_prompt() -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         for _ in range(9):
             await pilot.press("tab")
         await until(pilot, lambda: isinstance(app.focused, PromptBox))
 
 
-async def test_a_wrong_setting_says_what_is_allowed_and_nothing_is_sampled() -> None:
+async def test_an_invalid_setting_shows_what_is_allowed_and_samples_nothing() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (_app, pilot):
         await pilot.press("tab", "tab", *"1.5")
@@ -106,7 +100,7 @@ async def test_a_wrong_setting_says_what_is_allowed_and_nothing_is_sampled() -> 
         assert last_request(services).settings.top_p == 1.0
 
 
-async def test_a_temperature_of_zero_is_greedy_and_says_so() -> None:
+async def test_a_temperature_of_zero_is_shown_as_greedy() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (_app, pilot):
         await pilot.press("tab", "0", "enter", *"x", "enter")
@@ -115,7 +109,7 @@ async def test_a_temperature_of_zero_is_greedy_and_says_so() -> None:
         assert last_request(services).settings.greedy
 
 
-async def test_a_setting_that_was_left_shows_its_value_from_the_start() -> None:
+async def test_a_setting_shows_its_value_from_the_start_after_editing() -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         await pilot.press(*["tab"] * 9)
         await pilot.pause()
@@ -123,7 +117,7 @@ async def test_a_setting_that_was_left_shows_its_value_from_the_start() -> None:
         await until_shown(pilot, "top-p  0.95")
 
 
-async def test_the_footer_says_that_enter_keeps_and_esc_cancels_a_setting_and_so_they_do() -> None:
+async def test_enter_keeps_and_esc_cancels_a_setting() -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         await pilot.press("tab", "tab", *"0.5")
         await until_shown(pilot, "enter Keep", "esc Cancel", "tab Next")
@@ -143,7 +137,7 @@ async def test_the_footer_says_that_enter_keeps_and_esc_cancels_a_setting_and_so
 
 
 @pytest.mark.parametrize("columns", [60, 64, 70, 76, 77, 80, 100, 119, 120, 200])
-async def test_every_setting_stands_whole_on_the_screen_at_every_width(columns: int) -> None:
+async def test_every_setting_is_visible_at_every_width(columns: int) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt", size=(columns, 24)) as (app, pilot):
         await pilot.press("tab")
         await until(

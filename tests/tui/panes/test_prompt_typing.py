@@ -51,7 +51,7 @@ async def test_ctrl_j_breaks_the_line_and_ctrl_u_clears() -> None:
         await until(pilot, lambda: pane(app).box.text == "")
 
 
-async def test_up_brings_earlier_prompts_and_down_what_was_being_written() -> None:
+async def test_up_shows_earlier_prompts_and_down_the_unsent_text() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
         box = pane(app).box
@@ -65,7 +65,7 @@ async def test_up_brings_earlier_prompts_and_down_what_was_being_written() -> No
         await until(pilot, lambda: services.kept_prompts == ["new"])
 
 
-async def test_a_flood_of_typed_characters_goes_in_together_and_enter_behind_it_sends_it_whole(
+async def test_many_typed_characters_are_inserted_together_before_enter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     services = FakeServices(make_snapshot())

@@ -69,7 +69,7 @@ def columns(lines: list[str], labels: tuple[str, ...]) -> dict[str, tuple[int, i
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_columns_stand_still_while_digits_change(width: int) -> None:
+def test_columns_stay_in_place_while_digits_change(width: int) -> None:
     noise, seen = random.Random(1), set()
     for step in range(100, 4_754, 233):
         train = TrainFigures(

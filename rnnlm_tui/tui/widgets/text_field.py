@@ -1,0 +1,95 @@
+"""One-line text fields without control characters.
+
+Textual draws what is pasted into its inputs unchanged, escape sequences included.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.events import Key, Paste
+from textual.geometry import Offset, Region
+from textual.strip import Strip
+from textual.widgets import Input
+
+from rnnlm_tui.schema.text import UNSAFE, is_joiner
+from rnnlm_tui.tui.palette import DIM
+
+if TYPE_CHECKING:
+    Mixed = Input
+else:
+    Mixed = object  # with a widget as base, Textual would take the styles of the first base only
+
+_LINE_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
+"""Terminals send a pasted line break as CR, some as LF or CRLF."""
+
+
+def with_line_breaks(text: str) -> str:
+    """Turn every kind of line break into a line feed."""
+    return _LINE_BREAK.sub("\n", text)
+
+
+def without_controls(text: str, *, keep: str = "\n\t") -> str:
+    """Remove characters that could act on a terminal or are invisible, except those in `keep`."""
+    return UNSAFE.sub(lambda match: match[0] if match[0] in keep else "", with_line_breaks(text))
+
+
+class OneLine(Mixed):
+    """Mixin for inputs: sanitizes, marks a cut value with `…`, and accepts pastes of several lines.
+
+    Textual itself would keep only the first line of a paste.
+    """
+
+    line_break: str = ""
+    """Replaces pasted line breaks; empty: lines are stripped and joined with a space."""
+
+    def validate_value(self, value: str) -> str:
+        """Sanitize every change of the value (Textual's hook)."""
+        return without_controls(value, keep="")
+
+    def on_paste(self, event: Paste) -> None:
+        lines = without_controls(event.text).replace("\t", " ").split("\n")
+        if len(lines) > 1:
+            event.text = (
+                self.line_break.join(lines)
+                if self.line_break
+                else " ".join(filter(None, map(str.strip, lines)))
+            )
+        else:
+            event.text = lines[0]
+
+    def scroll_to_region(self, region: Region, **named: Any) -> Offset:
+        """Keep a cell free on either side of the cursor for `…` (Textual's hook)."""
+        left = max(0, region.x - 1)
+        return super().scroll_to_region(
+            Region(left, region.y, region.right + 1 - left, region.height), **named
+        )
+
+    def render_line(self, y: int) -> Strip:
+        """Draw `…` at an end that is cut, so that 100000 never shows as 10000 (Textual's hook)."""
+        strip, width = super().render_line(y), self.size.width
+        if y or not self.value or width < 2:
+            return strip
+        before = round(self.scroll_offset.x)
+        cursor = cell_len(self.value[: self.cursor_position]) - before if self.has_focus else None
+        sign = Strip([Segment("…", self.rich_style + Style(color=DIM))], 1)
+        if before > 0 and cursor != 0:
+            strip = Strip.join([sign, strip.crop(1)])
+        if cell_len(self.value) - before > width and cursor != width - 1:
+            strip = Strip.join([strip.crop(0, width - 1), sign])
+        return strip
+
+    async def on_key(self, event: Key) -> None:
+        """Insert a typed joiner: Textual takes it for a key without a character."""
+        if is_joiner(event.character):
+            event.stop()
+            event.prevent_default()
+            self.replace(event.character or "", *self.selection)
+
+
+class SafeInput(OneLine, Input):
+    """A one-line input without control characters."""
