@@ -142,7 +142,7 @@ def config_of_parent(address: str) -> tuple[str, RunConfig]:
         UnknownRunError, UnknownCheckpointError: no such run or checkpoint.
         CheckpointError: the checkpoint is damaged.
     """
-    from rnnlm_tui.store.verify import verify_checkpoint
+    from rnnlm_tui.store.manifest import verify_checkpoint
 
     directory, which = split_address(address)
     path = checkpoint_path(directory, which)

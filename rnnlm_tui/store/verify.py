@@ -15,37 +15,15 @@ from rnnlm_tui.errors import (
     did_you_mean,
 )
 from rnnlm_tui.store.checkpoints import (
-    CheckpointEntry,
     checkpoint_folders,
     list_checkpoints,
-    remove_checkpoint,
-    sweep_temporary,
-    write_checkpoint,
-    write_snapshot,
 )
-from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, Manifest, read_manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import best_step, pinned_steps
 from rnnlm_tui.store.runs import run_named
 from rnnlm_tui.system.files import fsync_directory, storage_errors
-
-__all__ = [
-    "DAMAGED_PREFIX",
-    "CheckpointEntry",
-    "DamagedCheckpoint",
-    "Manifest",
-    "checkpoint_folders",
-    "list_checkpoints",
-    "move_damaged_aside",
-    "newest_valid",
-    "remove_checkpoint",
-    "resolve_checkpoint",
-    "sweep_temporary",
-    "verify_checkpoint",
-    "write_checkpoint",
-    "write_snapshot",
-]  # fmt: skip
 
 DAMAGED_PREFIX = "damaged-"
 """Prefix of the folder of a damaged checkpoint that was moved aside."""

@@ -17,19 +17,18 @@ from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.protocol import CHANGED_FACT
-from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import best_step, pinned_steps, removable_steps, spare_valid
-from rnnlm_tui.store.verify import (
-    DamagedCheckpoint,
+from rnnlm_tui.store.checkpoints import (
     checkpoint_folders,
     list_checkpoints,
-    move_damaged_aside,
     remove_checkpoint,
     sweep_temporary,
-    verify_checkpoint,
     write_checkpoint,
     write_snapshot,
 )
+from rnnlm_tui.store.manifest import verify_checkpoint
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.retention import best_step, pinned_steps, removable_steps, spare_valid
+from rnnlm_tui.store.verify import DamagedCheckpoint, move_damaged_aside
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.worker.attempt import Attempt

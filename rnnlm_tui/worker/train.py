@@ -17,17 +17,13 @@ from pathlib import Path
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.schema.metrics import EventKind, EventRow, Progress
 from rnnlm_tui.schema.status import CORPUS_HASH_KEY, DATABASE_KEY, MEMORY_KEY, failure_prefix
+from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import open_database
-from rnnlm_tui.store.verify import (
-    list_checkpoints,
-    move_damaged_aside,
-    newest_valid,
-    sweep_temporary,
-)
+from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
 from rnnlm_tui.system.files import keep_private, storage_errors
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from rnnlm_tui.system.machine import MachineReader

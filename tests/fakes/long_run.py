@@ -29,10 +29,10 @@ from rnnlm_tui.schema.metrics import (
     SampleRow,
     StepRow,
 )
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import write_checkpoint
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 
 STEPS_A_SECOND = 20

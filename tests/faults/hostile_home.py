@@ -49,7 +49,7 @@ SLOW = ("sample", "resume", "doctor", "train")
 
 def fill(text: str) -> None:
     """Create the runs, a corpus and worker logs."""
-    from rnnlm_tui.store.verify import write_checkpoint
+    from rnnlm_tui.store.checkpoints import write_checkpoint
 
     config = hostile(
         parse_config(

@@ -18,9 +18,10 @@ from rnnlm_tui.errors import RnnlmError, WorkerError
 from rnnlm_tui.schema.estimates import checkpoint_bytes
 from rnnlm_tui.schema.protocol import Verb
 from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.checkpoints import list_checkpoints
+from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.verify import list_checkpoints, verify_checkpoint
 from rnnlm_tui.system.disk import free_bytes
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import (

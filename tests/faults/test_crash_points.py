@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.store.checkpoints import sweep_temporary, write_checkpoint
+from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import sweep_temporary, verify_checkpoint, write_checkpoint
 from tests.faults.crash_points import ACTIONS, CHECKPOINT_POINTS, crash_environment, install
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
 from tests.integration.runs import start, tiny_config, wait_until_ended

@@ -16,18 +16,14 @@ from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.control import send
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.checkpoints import checkpoint_folders, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.manifest import Manifest
+from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import pin_checkpoint, pinned_steps
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import (
-    checkpoint_folders,
-    newest_valid,
-    verify_checkpoint,
-    write_checkpoint,
-)
+from rnnlm_tui.store.verify import newest_valid
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
 from tests.integration.runs import (
     ENDLESS,

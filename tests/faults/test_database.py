@@ -20,11 +20,12 @@ from rnnlm_tui.client.control import resume
 from rnnlm_tui.client.monitor import RunMonitor, summarize
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError
 from rnnlm_tui.schema.protocol import CHANGED_FACT, SETTINGS_KEY
+from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import check_database, open_database, repair_database
-from rnnlm_tui.store.verify import list_checkpoints, resolve_checkpoint, write_checkpoint
+from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import RunLock, read_lock
 from tests.faults.crash_points import crash_environment
 from tests.faults.small_disk import unavailable
@@ -187,24 +188,23 @@ WITHOUT_ROOM = """
 import os, sys
 from pathlib import Path
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store import rebuild
+from rnnlm_tui.store import recovery
 from rnnlm_tui.store.paths import RunDirectory
-from tests.faults.crash_points import crash_environment
 from tests.faults.small_disk import fill
 
-run, fills = RunDirectory(Path(sys.argv[1])), rebuild._fill
+run, fills = RunDirectory(Path(sys.argv[1])), recovery._fill
 def and_then_the_disk_is_full(*arguments):
     rebuilt = fills(*arguments)
     fill(run.path / "other")
     return rebuilt
-rebuild._fill = and_then_the_disk_is_full
+recovery._fill = and_then_the_disk_is_full
 try:
-    rebuild.repair_database(run)
+    recovery.repair_database(run)
 except StorageError as error:
     print(error)
 (run.path / "other").unlink()
-rebuild._fill = fills
-print(rebuild.repair_database(run))
+recovery._fill = fills
+print(recovery.repair_database(run))
 """
 
 

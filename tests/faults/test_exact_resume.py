@@ -25,10 +25,11 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CellType, DataMode
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config
+from rnnlm_tui.store.checkpoints import list_checkpoints
+from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.store.verify import list_checkpoints, verify_checkpoint
 from tests.benchmarks.exact_resume import CELLS, MODES, PROMPTS, compare, exact_config, weights_hash
 from tests.benchmarks.random_kills import kill_randomly, losses
 from tests.faults.workers import Workers

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.schema.metrics import EventRow, StepRow
+from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.store.verify import list_checkpoints
 from rnnlm_tui.worker.guards import FIRST_STEPS, KNOWN_STEPS, LossGuard
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config

@@ -18,14 +18,10 @@ from rnnlm_tui.corpus.tokenizers import check_pretrained
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.errors import CheckpointError, StorageError, TokenizerError, UnknownCheckpointError
 from rnnlm_tui.schema.config import TokenizerConfig
-from rnnlm_tui.store.manifest import MANIFEST_NAME
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.manifest import MANIFEST_NAME, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.verify import (
-    newest_valid,
-    resolve_checkpoint,
-    verify_checkpoint,
-    write_checkpoint,
-)
+from rnnlm_tui.store.verify import newest_valid, resolve_checkpoint
 from tests.unit.store.rows import new_run, write_model
 
 pytestmark = pytest.mark.faults

@@ -21,10 +21,10 @@ from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import verify_checkpoint
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for_step
 from tests.tui.fakes import FakeServices

@@ -15,9 +15,10 @@ import pytest
 from rnnlm_tui.client.control import resume
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import StorageError
+from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import list_checkpoints, newest_valid
+from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.locks import read_lock
 from tests.faults.small_disk import unavailable
 from tests.integration.runs import (

@@ -8,8 +8,8 @@ import pytest
 
 from rnnlm_tui.client.control import resume, send
 from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.verify import list_checkpoints
 from tests.integration.runs import (
     ENDLESS,
     kill,

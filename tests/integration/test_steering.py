@@ -11,9 +11,9 @@ import pytest
 from rnnlm_tui.client.control import resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import ConfigError, InputError, RunStateError
+from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.verify import verify_checkpoint
 from tests.integration.runs import (
     ENDLESS,
     kill,

@@ -11,9 +11,9 @@ from rnnlm_tui.client.control import resume, send
 from rnnlm_tui.client.monitor import RunMonitor, summarize
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.store.manifest import read_manifest
+from rnnlm_tui.store.checkpoints import list_checkpoints
+from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.verify import list_checkpoints, verify_checkpoint
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
 

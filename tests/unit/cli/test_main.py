@@ -23,8 +23,8 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import field_paths
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import write_checkpoint
 from tests.unit.store.rows import write_model
 
 

@@ -24,11 +24,11 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import delete_run
-from rnnlm_tui.store.verify import write_checkpoint
 from tests.fakes import sampler
 
 SHOW_KEYS = {

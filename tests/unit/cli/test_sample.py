@@ -15,9 +15,9 @@ import pytest
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.protocol import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import write_checkpoint
 from tests.unit.store.rows import begin, checkpoint_row, new_run, write_model
 
 PROMPT = "\tdef می\u200cخواهم():"

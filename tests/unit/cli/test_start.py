@@ -14,10 +14,10 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.start import open_app
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.store.verify import write_checkpoint
 from tests.unit.store.rows import begin, checkpoint_row, event_row, write_model
 
 TRAIN = ["train", "--name", "plain-otter", "--set", "corpus.source=elman"]

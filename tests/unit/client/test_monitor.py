@@ -21,12 +21,12 @@ from rnnlm_tui.schema.metrics import (
     StepRow,
 )
 from rnnlm_tui.schema.status import STALE_SECONDS
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, change_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import pin_checkpoint
-from rnnlm_tui.store.verify import write_checkpoint
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 
 

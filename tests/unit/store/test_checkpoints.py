@@ -10,19 +10,17 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import CheckpointError, StorageError, UnknownCheckpointError
-from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.verify import (
+from rnnlm_tui.store.checkpoints import (
     list_checkpoints,
-    move_damaged_aside,
-    newest_valid,
     remove_checkpoint,
-    resolve_checkpoint,
     sweep_temporary,
-    verify_checkpoint,
     write_checkpoint,
     write_snapshot,
 )
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.manifest import verify_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.verify import move_damaged_aside, newest_valid, resolve_checkpoint
 from tests.unit.store.rows import checkpoint_row, new_run, write_model
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import CheckpointError
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
-from rnnlm_tui.store.verify import write_checkpoint
 from tests.unit.store.rows import new_run, write_model
 
 Values = dict[str, object]

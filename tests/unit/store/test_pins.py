@@ -9,14 +9,14 @@ import pytest
 
 from rnnlm_tui.errors import UnknownCheckpointError
 from rnnlm_tui.store import checkpoints
-from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.retention import pin_checkpoint, pinned_steps, unpin_checkpoint
-from rnnlm_tui.store.verify import (
+from rnnlm_tui.store.checkpoints import (
     list_checkpoints,
     remove_checkpoint,
     sweep_temporary,
     write_checkpoint,
 )
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.retention import pin_checkpoint, pinned_steps, unpin_checkpoint
 from tests.unit.store.rows import new_run, write_model
 
 

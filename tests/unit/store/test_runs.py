@@ -13,6 +13,7 @@ import pytest
 from rnnlm_tui.errors import ConfigError, RunNameError, RunStateError, StorageError, UnknownRunError
 from rnnlm_tui.schema.config import ModelConfig, RunConfig
 from rnnlm_tui.store import runs
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.paths import DATABASES_VARIABLE, RUN_NAME, runs_dir
@@ -25,7 +26,7 @@ from rnnlm_tui.store.runs import (
     run_named,
     suggest_name,
 )
-from rnnlm_tui.store.verify import resolve_checkpoint, write_checkpoint
+from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
 from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES

@@ -12,13 +12,14 @@ import pytest
 
 from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels, write_labels
 from rnnlm_tui.store.paths import DATABASES_VARIABLE, RunDirectory, runs_dir, trash_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named
 from rnnlm_tui.store.trash import delete_run, find_trashed, list_trash, purge, restore_run
-from rnnlm_tui.store.verify import resolve_checkpoint, write_checkpoint
+from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
 

@@ -8,9 +8,9 @@ import pytest
 
 from rnnlm_tui.errors import CheckpointError, UnknownCheckpointError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import write_checkpoint
 from rnnlm_tui.worker.setup import parent_checkpoint
 
 

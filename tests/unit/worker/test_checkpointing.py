@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.store.checkpoints import CheckpointEntry
+from rnnlm_tui.store.checkpoints import CheckpointEntry, list_checkpoints
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.verify import list_checkpoints
 from rnnlm_tui.worker import checkpointing
 from rnnlm_tui.worker.attempt import Attempt
 from rnnlm_tui.worker.checkpointing import Checkpointer
