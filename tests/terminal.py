@@ -126,7 +126,7 @@ class Terminal:
         """
         deadline = time.monotonic() + seconds
         while not (condition in self.text if isinstance(condition, str) else condition()):
-            assert time.monotonic() < deadline, f"never came: {condition}\n{self.text}"
+            assert time.monotonic() < deadline, f"not shown: {condition}\n{self.text}"
             if not self.read(0.05) and self._ended():
                 assert condition in self.text if isinstance(condition, str) else condition(), (
                     f"ended with {self.exit_code} before {condition}\n{self.text}"

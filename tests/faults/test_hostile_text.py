@@ -103,7 +103,7 @@ def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> No
         tour.go("go\r", "stopped at")
         tour.click_everywhere()
         tour.go("\r", "earlier prompts")
-        tour.go("\x19", "sent ", shown=False)  # to the clipboard
+        tour.go("\x19", "copied ", shown=False)  # to the clipboard
         tour.go("\x13", "saved as")
         tour.go("\x15fail\r", "✗ failed")
         # An earlier prompt, without control characters.
