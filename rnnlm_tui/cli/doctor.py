@@ -26,44 +26,24 @@ if TYPE_CHECKING:
 COLOURS: dict[str, Colour] = {"ok": "good", "note": "warn", "bad": "bad"}
 """Colour of each verdict."""
 
-
-def doctor(json: JsonOption = False) -> None:
-    """Check this machine, terminal and installation."""
-    found = findings()
-    if json:
-        print_json(
-            [
-                {
-                    "check": finding.check,
-                    "verdict": finding.verdict,
-                    "fact": finding.fact,
-                    "hint": finding.hint,
-                }
-                for finding in found
-            ]
-        )
-    else:
-        width = max(len(finding.check) for finding in found)
-        for finding in found:
-            _print(finding, width)
-    if any(finding.verdict == "bad" for finding in found):
-        raise typer.Exit(1)
-
-
-def _print(finding: CheckResult, width: int) -> None:
-    """Print a result and its hint below it, each wrapped in its own column."""
-    indent, room = width + 8, columns(sys.stdout)
-    lead = (
-        f"{painted(f'{finding.verdict:<4}', COLOURS[finding.verdict])} "
-        f" {painted(f'{finding.check:<{width}}', 'dim')}  "
-    )
-    print(lead + wrapped(shown(finding.fact), room, indent=indent), flush=True)
-    if finding.hint:
-        print(" " * indent + wrapped(shown(finding.hint), room, indent=indent), flush=True)
-
-
 LITTLE_DISK = 1_000_000_000
 """Free bytes below which `disk` is bad: a demo run takes 40 MB, and full disks lose checkpoints."""
+
+TORCH_SECONDS = 120
+"""Timeout: the first import of torch from a cold disk may take a minute."""
+
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+"""CPU flags of bf16 matmul instructions, the fastest first."""
+
+TORCH_QUESTION = """
+import json, torch
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+print(json.dumps({
+    "version": torch.__version__, "threads": torch.get_num_threads(),
+    "mps": torch.backends.mps.is_available(),
+    "cuda": [torch.cuda.get_device_name(index) for index in range(count)],
+}))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +56,61 @@ class CheckResult:
     hint: str = ""
 
 
-def findings() -> list[CheckResult]:
+def doctor(json: JsonOption = False) -> None:
+    """Check this machine, terminal and installation."""
+    found = run_checks()
+    if json:
+        print_json(
+            [
+                {
+                    "check": result.check,
+                    "verdict": result.verdict,
+                    "fact": result.fact,
+                    "hint": result.hint,
+                }
+                for result in found
+            ]
+        )
+    else:
+        width = max(len(result.check) for result in found)
+        for result in found:
+            _print(result, width)
+    if any(result.verdict == "bad" for result in found):
+        raise typer.Exit(1)
+
+
+def _print(result: CheckResult, width: int) -> None:
+    """Print a result and its hint below it, each wrapped in its own column."""
+    indent, room = width + 8, columns(sys.stdout)
+    lead = (
+        f"{painted(f'{result.verdict:<4}', COLOURS[result.verdict])} "
+        f" {painted(f'{result.check:<{width}}', 'dim')}  "
+    )
+    print(lead + wrapped(shown(result.fact), room, indent=indent), flush=True)
+    if result.hint:
+        print(" " * indent + wrapped(shown(result.hint), room, indent=indent), flush=True)
+
+
+def run_checks() -> list[CheckResult]:
     """Run all checks, in a fixed order."""
     from rnnlm_tui.store.paths import keymap_file
 
-    found = [python_finding(), torch_finding(sys.executable)]
-    found += graphics_findings()
-    found.append(products_finding(read_processor()))
-    found += terminal_findings(
+    found = [check_versions(), check_torch(sys.executable)]
+    found += check_machine()
+    found.append(check_matmul(read_cpuinfo()))
+    found += check_terminal(
         os.environ,
         sys.stdout.encoding or "",
         shutil.get_terminal_size(),
         sys.stdin.isatty() and sys.stdout.isatty(),
     )
-    found += list(home_findings())
-    found += keymap_findings(keymap_file())
-    found += [corpus_finding(), login_finding()]
+    found += list(check_home())
+    found += check_keymap(keymap_file())
+    found += [check_corpora(), check_logout()]
     return found
 
 
-def python_finding() -> CheckResult:
+def check_versions() -> CheckResult:
     """Report the versions of the program and of Python."""
     from rnnlm_tui import __version__
 
@@ -103,7 +118,7 @@ def python_finding() -> CheckResult:
     return CheckResult("rnnlm-tui", "ok", f"{__version__} on Python {version}, {sys.executable}")
 
 
-def terminal_findings(
+def check_terminal(
     environment: Mapping[str, str], encoding: str, size: os.terminal_size, is_terminal: bool
 ) -> list[CheckResult]:
     """Check the terminal's size, colours and characters, from its environment."""
@@ -126,7 +141,7 @@ def terminal_findings(
     else:
         found = [CheckResult("terminal", "ok", f"{size.columns}×{size.lines} cells")]
     kind = terminal_kind(environment, encoding)
-    found.append(_colour_finding(environment, kind))
+    found.append(_check_colours(environment, kind))
     if kind.braille:
         found.append(CheckResult("characters", "ok", encoding))
     else:
@@ -148,7 +163,7 @@ def terminal_findings(
     return found
 
 
-def _colour_finding(environment: Mapping[str, str], kind: TerminalKind) -> CheckResult:
+def _check_colours(environment: Mapping[str, str], kind: TerminalKind) -> CheckResult:
     term = environment.get("TERM", "")
     inside = (
         "in tmux, "
@@ -175,7 +190,7 @@ def _colour_finding(environment: Mapping[str, str], kind: TerminalKind) -> Check
     )
 
 
-def keymap_findings(path: Path) -> list[CheckResult]:
+def check_keymap(path: Path) -> list[CheckResult]:
     """Check the user's key bindings, one result per problem; none without a keymap file."""
     if not path.exists():
         return []
@@ -186,7 +201,7 @@ def keymap_findings(path: Path) -> list[CheckResult]:
     return wrong or [CheckResult("keys", "ok", f"{len(keymap.changed or {})} changed in {path}")]
 
 
-def home_findings() -> Iterator[CheckResult]:
+def check_home() -> Iterator[CheckResult]:
     """Check where runs are stored: writable, on a local filesystem, with free space."""
     from rnnlm_tui.store.paths import home
     from rnnlm_tui.system.disk import free_bytes, nearest_existing
@@ -205,7 +220,7 @@ def home_findings() -> Iterator[CheckResult]:
     yield CheckResult(
         "home", "ok", f"{place}" + ("" if place.exists() else ", created by the first run")
     )
-    yield database_finding(existing)
+    yield check_filesystem(existing)
     free = free_bytes(existing)
     enough = free >= LITTLE_DISK
     yield CheckResult(
@@ -216,7 +231,7 @@ def home_findings() -> Iterator[CheckResult]:
     )
 
 
-def database_finding(folder: Path) -> CheckResult:
+def check_filesystem(folder: Path) -> CheckResult:
     """Check whether `folder` can hold the databases of runs: SQLite needs a local filesystem."""
     from rnnlm_tui.store.paths import databases_folder, why_outside_run
     from rnnlm_tui.system.disk import filesystem_here, is_network
@@ -241,7 +256,7 @@ def database_finding(folder: Path) -> CheckResult:
     )
 
 
-def corpus_finding() -> CheckResult:
+def check_corpora() -> CheckResult:
     """Check which built-in corpora are available."""
     from importlib.util import find_spec
 
@@ -264,24 +279,7 @@ def corpus_finding() -> CheckResult:
     )
 
 
-TORCH_SECONDS = 120
-"""Timeout: the first import of torch from a cold disk may take a minute."""
-
-BF16_FLAGS = ("amx_bf16", "avx512_bf16")
-"""CPU flags of bf16 matmul instructions, the fastest first."""
-
-TORCH_QUESTION = """
-import json, torch
-count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-print(json.dumps({
-    "version": torch.__version__, "threads": torch.get_num_threads(),
-    "mps": torch.backends.mps.is_available(),
-    "cuda": [torch.cuda.get_device_name(index) for index in range(count)],
-}))
-"""
-
-
-def torch_finding(python: str) -> CheckResult:
+def check_torch(python: str) -> CheckResult:
     """Check torch in a separate process: importing it costs seconds and memory."""
     hint = "pip install --force-reinstall torch; the worker's log has the full message"
     try:
@@ -311,7 +309,7 @@ def torch_finding(python: str) -> CheckResult:
     return CheckResult("torch", "ok", f"{known['version']}, trains on {', '.join(devices)}")
 
 
-def graphics_findings() -> list[CheckResult]:
+def check_machine() -> list[CheckResult]:
     """Describe the machine and its GPU, as the app's first screen does."""
     from rnnlm_tui.store.paths import home
     from rnnlm_tui.system.machine import describe_machine
@@ -333,7 +331,7 @@ def graphics_findings() -> list[CheckResult]:
     return found
 
 
-def read_processor() -> str:
+def read_cpuinfo() -> str:
     """Read /proc/cpuinfo; empty on systems other than Linux."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -341,7 +339,7 @@ def read_processor() -> str:
         return ""
 
 
-def products_finding(cpuinfo: str) -> CheckResult:
+def check_matmul(cpuinfo: str) -> CheckResult:
     """Find the matmul precisions of the CPU in the text of /proc/cpuinfo."""
     flags = next(
         (
@@ -362,7 +360,7 @@ def products_finding(cpuinfo: str) -> CheckResult:
     return CheckResult("products", "ok", f"float32; the CPU has neither {' nor '.join(BF16_FLAGS)}")
 
 
-def login_finding() -> CheckResult:
+def check_logout() -> CheckResult:
     """Check whether a run started here continues after its user logs out."""
     from rnnlm_tui.system.processes import ends_at_logout
 

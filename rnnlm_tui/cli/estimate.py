@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 SHOWN_LINES, SHOWN_CELLS = 5, 64
 """Number and width of the lines shown from the start of the text."""
 
+MEMORY_PARTS = (
+    *("process", "corpus", "weights", "moments", "activations", "head", "gradients"),
+    *("evaluation", "saving"),
+)
+"""The parts of the memory estimate in JSON."""
+
 PROGRESS_SECONDS = 2.0
 """Interval between progress messages of one phase."""
 
@@ -33,10 +39,7 @@ def estimate(
         bool,
         typer.Option(
             "--probe",
-            help=(
-                "Prepare the text and measure 20 training steps, also for later estimates; creates"
-                " no run."
-            ),
+            help="Prepare the text and measure 20 training steps; creates no run.",
         ),
     ] = False,
     json: JsonOption = False,
@@ -50,11 +53,8 @@ def estimate(
     from rnnlm_tui.client.preflight import check_device, check_precision, check_tokenizer
     from rnnlm_tui.schema.estimates import check_warmup
 
-    wanted = (
-        runnable_config(preset, config, assignments)
-        if probe
-        else build_config(preset, config, assignments)
-    )
+    build = runnable_config if probe else build_config
+    wanted = build(preset, config, assignments)
     check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)
@@ -95,20 +95,7 @@ def estimate_json(
         "steps": found.steps,
         "memory_bytes": found.memory_bytes,
         "memory_measured": found.memory_measured,
-        "memory_parts": {
-            name: getattr(parts, name)
-            for name in (
-                "process",
-                "corpus",
-                "weights",
-                "moments",
-                "activations",
-                "head",
-                "gradients",
-                "evaluation",
-                "saving",
-            )
-        },
+        "memory_parts": {name: getattr(parts, name) for name in MEMORY_PARTS},
         "memory_free": found.memory_free,
         "fitting_batch": found.largest_fitting_batch,
         "checkpoint_bytes": found.checkpoint_bytes,
@@ -154,89 +141,57 @@ class _ProbeProgress:
         self._phase, self._next = "", 0.0
 
     def __call__(self, progress: ProbeProgress) -> None:
-
         now = time.monotonic()
         complete = progress.phase == "steps" and progress.done == progress.total
         if progress.phase == self._phase and now < self._next and not complete:
             return
         self._phase, self._next = progress.phase, now + PROGRESS_SECONDS
         if progress.phase in ("warm-up", "steps"):
-            note(
-                f"{'warming up' if progress.phase == 'warm-up' else 'measuring'}: {progress.done}"
-                f" of {counted(progress.total, 'step')}"
-            )
+            name = "warming up" if progress.phase == "warm-up" else "measuring"
+            note(f"{name}: {progress.done} of {counted(progress.total, 'step')}")
         else:
-            note(
-                f"preparing the text: {progress.phase}"
-                + (f" {percent(progress.done / progress.total)}" if progress.total else "")
-            )
+            share = f" {percent(progress.done / progress.total)}" if progress.total else ""
+            note(f"preparing the text: {progress.phase}{share}")
 
 
 def _estimate_lines(
     config: RunConfig, found: Estimate, measured: Calibration | None
 ) -> list[tuple[str, str]]:
-
     count = found.parameters
-    parts = (
-        f"embedding {count.embedding:,}, layers"
-        f" {' + '.join(f'{layer:,}' for layer in count.layers)}, output {count.output:,}"
-    )
-    unprepared = "known after the first start, which prepares the corpus"
-    time = (
-        unprepared
-        if found.steps is None
-        else "known after a run of similar size on this machine, or with --probe"
-    )
+    layers = " + ".join(f"{layer:,}" for layer in count.layers)
+    parts = f"embedding {count.embedding:,}, layers {layers}, output {count.output:,}"
+    vocabulary = "" if found.vocab_exact else " at most, depends on the text"
+    tokens = steps = time = "known after the first start, which prepares the corpus"
+    if found.train_tokens is not None:
+        tokens = f"{found.train_tokens:,} for training"
+    if found.steps is not None:
+        steps = f"{found.steps:,}"
+        if found.steps_per_epoch:
+            steps += f", {found.steps_per_epoch:,} per epoch"
+        time = "known after a run of similar size on this machine, or with --probe"
     if found.seconds is not None:
         time = f"≈ {duration(found.seconds)}, at the speed of {found.calibrated_run or 'the probe'}"
+    speed = baseline = ""
+    if measured is not None:
+        speed = (
+            f"{short(measured.tokens_per_second)} tokens/s,"
+            f" {figure(measured.step_seconds)} s per step,"
+            f" measured over {counted(measured.steps, 'step')} on {measured.device_name}"
+        )
+    if found.baseline_perplexity is not None:
+        baseline = f"bigram model, perplexity {figure(found.baseline_perplexity)}"
     return [
         ("preset", config.preset),
         ("parameters", f"{count.total:,}  ({parts})"),
-        (
-            "vocabulary",
-            f"{found.vocab_size:,}"
-            + ("" if found.vocab_exact else " at most, depends on the text"),
-        ),
-        (
-            "tokens",
-            (
-                f"{found.train_tokens:,} for training"
-                if found.train_tokens is not None
-                else unprepared
-            ),
-        ),
-        (
-            "steps",
-            (
-                f"{found.steps:,}"
-                + (f", {found.steps_per_epoch:,} per epoch" if found.steps_per_epoch else "")
-                if found.steps is not None
-                else unprepared
-            ),
-        ),
+        ("vocabulary", f"{found.vocab_size:,}{vocabulary}"),
+        ("tokens", tokens),
+        ("steps", steps),
         ("time", time),
-        (
-            "speed",
-            (
-                ""
-                if measured is None
-                else (
-                    f"{_speed(measured)}, measured over {counted(measured.steps, 'step')} on"
-                    f" {measured.device_name}"
-                )
-            ),
-        ),
+        ("speed", speed),
         ("memory", _memory_text(found)),
         ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} per checkpoint"),
         ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
-        (
-            "to beat",
-            (
-                f"bigram model, perplexity {figure(found.baseline_perplexity)}"
-                if found.baseline_perplexity is not None
-                else ""
-            ),
-        ),
+        ("to beat", baseline),
         *(("" if number else "text", remark) for number, remark in enumerate(found.notes)),
         *(("warning", words) for words in _warnings(config, found)),
     ]
@@ -259,60 +214,36 @@ def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
         return []
     separator = "" if all(len(piece) == 1 for line in text_start.lines for piece in line) else "|"
     lines = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
+    lines = [line if len(line) <= SHOWN_CELLS else f"{line[: SHOWN_CELLS - 1]}…" for line in lines]
     name = "first tokens" if text_start.exact else "first words"
     return [
-        (
-            "layout",
-            f"{text_start.layout}: {text_start.reason}" if text_start.reason else text_start.layout,
-        ),
-        *(
-            (
-                "" if number else name,
-                line if len(line) <= SHOWN_CELLS else f"{line[: SHOWN_CELLS - 1]}…",
-            )
-            for number, line in enumerate(lines)
-        ),
+        ("layout", ": ".join(filter(None, (text_start.layout, text_start.reason)))),
+        *(("" if number else name, line) for number, line in enumerate(lines)),
     ]
-
-
-def _speed(measured: Calibration) -> str:
-
-    return (
-        f"{short(measured.tokens_per_second)} tokens/s, {figure(measured.step_seconds)} s per step"
-    )
 
 
 def _memory_text(found: Estimate) -> str:
     parts = found.memory
-    named = [
-        ("process", parts.process),
-        ("corpus", parts.corpus),
-        ("weights", parts.weights),
-        ("optimizer", parts.moments),
-    ]
+    named = {
+        "process": parts.process,
+        "corpus": parts.corpus,
+        "weights": parts.weights,
+        "optimizer": parts.moments,
+    }
     largest = max(parts.step, parts.evaluation, parts.saving)
     if largest == parts.step:
-        named += [
-            ("activations", parts.activations),
-            (
-                ("head", parts.head)
-                if parts.head > parts.gradients
-                else ("gradients", parts.gradients)
-            ),
-        ]
+        named["activations"] = parts.activations
+        name = "head" if parts.head > parts.gradients else "gradients"
+        named[name] = max(parts.head, parts.gradients)
+    elif largest == parts.evaluation:
+        named["evaluation"] = parts.evaluation
     else:
-        named.append(
-            ("evaluation", parts.evaluation)
-            if largest == parts.evaluation
-            else ("copies while saving a checkpoint", parts.saving)
-        )
-    details = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named if size)
+        named["copies while saving a checkpoint"] = parts.saving
+    details = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named.items() if size)
+    total = _mebibytes(parts.total)
     if found.memory_measured:
-        return (
-            f"{_mebibytes(found.memory_bytes)} measured, {_mebibytes(parts.total)} estimated"
-            f" ({details})"
-        )
-    return f"{_mebibytes(parts.total)} peak ({details})"
+        return f"{_mebibytes(found.memory_bytes)} measured, {total} estimated ({details})"
+    return f"{total} peak ({details})"
 
 
 def _mebibytes(size: int) -> str:

@@ -44,10 +44,7 @@ def sample(
         str,
         typer.Argument(
             metavar="RUN[@best|@last|@STEP|@now]",
-            help=(
-                "A run and its checkpoint (default: @best); @now is the current weights of a run in"
-                " training."
-            ),
+            help="A run and its checkpoint (default: @best); @now: a running run's weights.",
             show_default=False,
             autocompletion=complete_sampled,
         ),
@@ -210,18 +207,13 @@ def sample(
     ]
 
     def report(request: SampleRequest, done: SampleDone) -> None:
-        number, _, place = request.id.partition(".")
-        if json and several:
-            print_json(
-                {
-                    **sample_json(request, done, directory.name),
-                    "prompt_number": int(number) + 1,
-                    "sample_number": int(place) + 1,
-                },
-                indent=None,
-            )
-        elif json:
-            print_json(sample_json(request, done, directory.name))
+        if not json:
+            return
+        result = sample_json(request, done, directory.name)
+        if several:
+            number, _, place = request.id.partition(".")
+            result |= {"prompt_number": int(number) + 1, "sample_number": int(place) + 1}
+        print_json(result, indent=None if several else 2)
 
     results = asyncio.run(_generate_all(requests, report, stream=not json))
     if unknown_words := list(dict.fromkeys(word for done in results for word in done.unknown)):
@@ -231,41 +223,32 @@ def sample(
         ]
         note(f"unknown to this model, read as <unk>: {first_of(shortened, MOST_UNKNOWN)}")
     if not json:
-        counts = (
-            f"{counted(len(results), 'sample')} of {counted(len(texts), 'prompt')}, "
-            if several
-            else ""
-        )
-        note(
-            f"{counts}{_outcome(results, settings, samples)}, from"
-            f" {directory.name}@{step_of(first)}"
-        )
+        outcome = f"{_outcome(results, settings, samples)}, from {directory.name}@{step_of(first)}"
+        if several:
+            outcome = (
+                f"{counted(len(results), 'sample')} of {counted(len(texts), 'prompt')}, {outcome}"
+            )
+        note(outcome)
 
 
 def _outcome(results: list[SampleDone], settings: SamplingConfig, samples: int) -> str:
     """Format `100 tokens, 7,584 tok/s, 0.7 bits per token, seed 7`, in total for all samples."""
     tokens = sum(done.tokens for done in results)
     seconds = sum(done.seconds - done.first_token_seconds for done in results)
-    rate = (
-        f"{(tokens - len(results)) / seconds:,.0f} tok/s, "
-        if tokens > len(results) and seconds > 0
-        else ""
-    )
-    ended = (
-        f'stopped at "{escaped(results[0].stop)}", '
-        if len(results) == 1 and results[0].reason == "stop"
-        else ""
-    )
     bits = sum(done.bits_per_token * done.tokens for done in results) / max(1, tokens)
-    seeds = (
-        f"seed {settings.seed}"
-        if samples == 1
-        else f"seeds {settings.seed} to {settings.seed + samples - 1}"
-    )
-    return (
-        f"{counted(tokens, 'token')}, {ended}{rate}{bits:.1f} bits per token,"
-        f" {'greedy' if settings.is_greedy else seeds}"
-    )
+    parts = [counted(tokens, "token")]
+    if len(results) == 1 and results[0].reason == "stop":
+        parts.append(f'stopped at "{escaped(results[0].stop)}"')
+    if tokens > len(results) and seconds > 0:
+        parts.append(f"{(tokens - len(results)) / seconds:,.0f} tok/s")
+    parts.append(f"{bits:.1f} bits per token")
+    if settings.is_greedy:
+        parts.append("greedy")
+    elif samples == 1:
+        parts.append(f"seed {settings.seed}")
+    else:
+        parts.append(f"seeds {settings.seed} to {settings.seed + samples - 1}")
+    return ", ".join(parts)
 
 
 def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> SamplingConfig:
@@ -363,18 +346,16 @@ def read_prompt(prompt: str) -> str:
     from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
 
     try:
-        text = (
-            sys.stdin.read(MAX_PROMPT_CHARACTERS + 2).removesuffix("\n")
-            if prompt == "-"
-            else prompt
-        )
+        text = prompt
+        if prompt == "-":
+            text = sys.stdin.read(MAX_PROMPT_CHARACTERS + 2).removesuffix("\n")
         text.encode()
     except UnicodeError:
         raise InputError(
             "the prompt is not UTF-8", hint="check the terminal's encoding with `rnnlm-tui doctor`"
         ) from None
     if len(text) > MAX_PROMPT_CHARACTERS:
-        have = f"{counted(len(text), 'character')}" if prompt != "-" else "too many characters"
+        have = counted(len(text), "character") if prompt != "-" else "too many characters"
         raise InputError(f"the prompt has {have}, the limit is {MAX_PROMPT_CHARACTERS:,}")
     return text
 
@@ -423,12 +404,10 @@ def read_prompts(file: Path) -> list[str]:
         else:
             found.append(prompt)
     if problems:
-        more = (
-            [f"and {counted(len(problems) - MOST_PROBLEMS, 'more line')}"]
-            if len(problems) > MOST_PROBLEMS
-            else []
-        )
-        raise InputError("\n".join([*problems[:MOST_PROBLEMS], *more]))
+        if len(problems) > MOST_PROBLEMS:
+            more = f"and {counted(len(problems) - MOST_PROBLEMS, 'more line')}"
+            problems = [*problems[:MOST_PROBLEMS], more]
+        raise InputError("\n".join(problems))
     if not found:
         raise InputError(
             f"{place} has no prompts", hint="one prompt per line; empty lines are skipped"
@@ -437,7 +416,7 @@ def read_prompts(file: Path) -> list[str]:
 
 
 def _prompt_problem(prompt: str) -> str:
-    """Why a prompt is invalid; empty if it is valid."""
+    """Say why a prompt is invalid; empty if it is valid."""
     from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
 
     try:
@@ -445,10 +424,8 @@ def _prompt_problem(prompt: str) -> str:
     except UnicodeError:
         return "the prompt is not UTF-8"
     if len(prompt) > MAX_PROMPT_CHARACTERS:
-        return (
-            f"the prompt has {counted(len(prompt), 'character')}, the limit is"
-            f" {MAX_PROMPT_CHARACTERS:,}"
-        )
+        have = counted(len(prompt), "character")
+        return f"the prompt has {have}, the limit is {MAX_PROMPT_CHARACTERS:,}"
     return ""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.doctor import database_finding
+from rnnlm_tui.cli.doctor import check_filesystem
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.control import resume, send
 from rnnlm_tui.client.monitor import summarize
@@ -106,13 +106,13 @@ def test_only_a_network_filesystem_or_the_setting_moves_the_database_elsewhere(
 def test_doctor_reports_where_databases_are_stored(
     home: Path, local_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = database_finding(home)
+    found = check_filesystem(home)
     assert found.verdict == "note"
     assert str(local_disk) in found.fact
     monkeypatch.delenv(DATABASES_VARIABLE)
     monkeypatch.setattr(paths, "filesystem_here", lambda path: "nfs4")
     monkeypatch.setattr(disk_module, "filesystem_here", lambda path: "nfs4")
-    found = database_finding(home)
+    found = check_filesystem(home)
     assert (found.verdict, found.hint) == (
         "bad",
         "set RNNLM_TUI_DATABASES to a folder on a local disk",

@@ -9,18 +9,18 @@ import pytest
 
 from rnnlm_tui.cli.doctor import (
     CheckResult,
-    home_findings,
-    keymap_findings,
-    products_finding,
-    terminal_findings,
-    torch_finding,
+    check_home,
+    check_keymap,
+    check_matmul,
+    check_terminal,
+    check_torch,
 )
 from rnnlm_tui.system.disk import filesystem_of, is_network, nearest_existing
 
 
 def colours(**environment: str) -> CheckResult:
-    found = terminal_findings(environment, "utf-8", os.terminal_size((80, 24)), True)
-    return next(finding for finding in found if finding.check == "colours")
+    found = check_terminal(environment, "utf-8", os.terminal_size((80, 24)), True)
+    return next(result for result in found if result.check == "colours")
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def colours(**environment: str) -> CheckResult:
 def test_colours_follow_from_the_environment(
     environment: dict[str, str], verdict: str, words: str
 ) -> None:
-    finding = colours(**environment)
-    assert finding.verdict == verdict
-    assert words in finding.fact
+    result = colours(**environment)
+    assert result.verdict == verdict
+    assert words in result.fact
 
 
 def test_sixteen_colours_in_tmux_come_with_the_setting_that_fixes_it() -> None:
@@ -54,34 +54,32 @@ def test_sixteen_colours_in_tmux_come_with_the_setting_that_fixes_it() -> None:
     [("utf-8", "ok"), ("UTF8", "ok"), ("ascii", "note"), ("iso8859-1", "note"), ("", "note")],
 )
 def test_braille_needs_utf_8(encoding: str, verdict: str) -> None:
-    found = terminal_findings({"TERM": "xterm"}, encoding, os.terminal_size((80, 24)), True)
+    found = check_terminal({"TERM": "xterm"}, encoding, os.terminal_size((80, 24)), True)
     assert found[-1].verdict == verdict
     assert ("--no-ascii" in found[-1].hint) == (verdict == "note")
 
 
 def test_a_locale_or_console_without_braille_is_reported() -> None:
     for environment in ({"TERM": "xterm", "LANG": "C"}, {"TERM": "linux", "LANG": "C.UTF-8"}):
-        finding = terminal_findings(environment, "utf-8", os.terminal_size((80, 24)), True)[-1]
-        assert finding.verdict == "note"
-        assert "uses ASCII only" in finding.fact
+        result = check_terminal(environment, "utf-8", os.terminal_size((80, 24)), True)[-1]
+        assert result.verdict == "note"
+        assert "uses ASCII only" in result.fact
 
 
 def test_each_keymap_error_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "keymap.toml"
-    assert keymap_findings(path) == []
+    assert check_keymap(path) == []
     path.write_text('pause = "P"\n')
-    assert [(finding.verdict, finding.fact[:1]) for finding in keymap_findings(path)] == [
-        ("ok", "1")
-    ]
+    assert [(result.verdict, result.fact[:1]) for result in check_keymap(path)] == [("ok", "1")]
     path.write_text('pausse = "P"\nsample = "flurp"\n')
     assert [
-        "line 1" in finding.fact or "line 2" in finding.fact for finding in keymap_findings(path)
+        "line 1" in result.fact or "line 2" in result.fact for result in check_keymap(path)
     ] == [True, True]
 
 
 def test_a_small_or_missing_terminal_is_reported() -> None:
-    assert terminal_findings({}, "utf-8", os.terminal_size((40, 10)), True)[0].verdict == "bad"
-    assert terminal_findings({}, "utf-8", os.terminal_size((40, 10)), False)[0].verdict == "note"
+    assert check_terminal({}, "utf-8", os.terminal_size((40, 10)), True)[0].verdict == "bad"
+    assert check_terminal({}, "utf-8", os.terminal_size((40, 10)), False)[0].verdict == "note"
 
 
 def test_the_longest_mount_point_determines_the_filesystem(tmp_path: Path) -> None:
@@ -107,17 +105,17 @@ def test_network_filesystems_are_recognized(kind: str, network: bool) -> None:
 
 
 def test_checking_the_home_creates_nothing(home: Path) -> None:
-    found = list(home_findings())
+    found = list(check_home())
     assert not home.exists()
-    assert [finding.check for finding in found] == ["home", "filesystem", "disk"]
+    assert [result.check for result in found] == ["home", "filesystem", "disk"]
     assert str(home) in found[0].fact
 
 
 def test_a_home_below_a_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RNNLM_TUI_HOME", str(tmp_path / "file" / "home"))
-    found = list(home_findings())
-    assert [finding.verdict for finding in found] == ["bad"]
+    found = list(check_home())
+    assert [result.verdict for result in found] == ["bad"]
     assert nearest_existing(tmp_path / "file" / "home") == tmp_path / "file"
 
 
@@ -128,9 +126,9 @@ def test_a_python_without_torch_is_reported_without_a_traceback(tmp_path: Path) 
         " >&2\nexit 1\n"
     )
     python.chmod(0o755)
-    finding = torch_finding(str(python))
-    assert finding.verdict == "bad"
-    assert "No module named 'torch'" in finding.fact
+    result = check_torch(str(python))
+    assert result.verdict == "bad"
+    assert "No module named 'torch'" in result.fact
 
 
 @pytest.mark.parametrize(
@@ -144,11 +142,11 @@ def test_a_python_without_torch_is_reported_without_a_traceback(tmp_path: Path) 
 def test_cpu_flags_determine_the_matmul_precisions(flags: str, words: str) -> None:
     assert (
         words
-        in products_finding(
+        in check_matmul(
             f"processor\t: 0\nmodel name\t: any\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
         ).fact
     )
 
 
 def test_a_system_without_cpuinfo_has_float32() -> None:
-    assert products_finding("").fact.startswith("float32; the CPU has neither")
+    assert check_matmul("").fact.startswith("float32; the CPU has neither")

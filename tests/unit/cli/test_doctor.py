@@ -28,7 +28,7 @@ FOUND = [
 @pytest.fixture(autouse=True)
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the checks by three results, one per verdict."""
-    monkeypatch.setattr("rnnlm_tui.cli.doctor.findings", lambda: FOUND)
+    monkeypatch.setattr("rnnlm_tui.cli.doctor.run_checks", lambda: FOUND)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
@@ -50,12 +50,12 @@ def test_doctor_wraps_at_words_on_a_terminal(width: int, monkeypatch: pytest.Mon
     assert all(len(line) <= width for line in lines)
     words = [
         word
-        for finding in FOUND
+        for result in FOUND
         for word in (
-            finding.verdict,
-            *finding.check.split(),
-            *finding.fact.split(),
-            *finding.hint.split(),
+            result.verdict,
+            *result.check.split(),
+            *result.fact.split(),
+            *result.hint.split(),
         )
     ]
     assert [word for line in lines for word in line.split() if word != "\\"] == words
