@@ -35,9 +35,7 @@ def safe_content(text: str, *, limit: int | None = None, newlines: Newlines = "k
 
 
 def safe_text(text: str, *, limit: int | None = None, newlines: Newlines = "keep") -> str:
-    """Return `text` sanitized as a string, for widgets that take no Content; pass `markup=False`
-    too.
-    """
+    """Return `text` sanitized, for widgets that take no Content; pass `markup=False` too."""
     if limit is not None and len(text) > 4 * limit + 64:
         # bounds the work for a huge text, with room for combining marks
         text = text[: 4 * limit + 64]
@@ -54,8 +52,9 @@ def safe_text(text: str, *, limit: int | None = None, newlines: Newlines = "keep
 
 
 def graphemes(text: str) -> Iterator[tuple[str, int]]:
-    """Split a text into characters as displayed, each with its cells; joined emoji and flags are
-    one.
+    """Split a text into characters as displayed, each with its cells.
+
+    Joined emoji, flags and combining marks are one character.
     """
     if text.isascii():
         yield from ((sign, 1) for sign in text)
@@ -135,6 +134,18 @@ def _line_starts(text: str, start: int, width: int) -> list[int]:
     return starts
 
 
+def spread(left: Content, right: Content, width: int, *, least: int = 0) -> Content:
+    """Place two contents at the ends of a line, at least `least` blanks apart."""
+    gap = max(least, width - left.cell_length - right.cell_length)
+    return Content.assemble(left, " " * gap, right)
+
+
+def amount(text: str, style: str = TEXT, *, width: int = 0) -> Content:
+    """Return a number and its dim unit, such as `4.1 GiB`; the number has `width` cells."""
+    number, space, unit = text.partition(" ")
+    return Content.assemble((number.rjust(width), style), (space + unit, DIM))
+
+
 OWN, OTHERS, FREE = "━", "╍", "─"
 ASCII_SIGNS = ("=", "~", "-")
 
@@ -171,9 +182,7 @@ def bar(
 
 
 def cells(width: int, fraction: float | None) -> int:
-    """Return how many of `width` cells show `fraction`: 0 only for nothing, all only for
-    everything.
-    """
+    """Return how many of `width` cells show `fraction`; all or none only if exact."""
     if fraction is None or not math.isfinite(fraction) or fraction <= 0 or width <= 0:
         return 0
     if fraction >= 1:
@@ -236,8 +245,7 @@ def padded(segments: Sequence[Segment], width: int) -> Strip:
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:
-    """Merge segments, since each costs about 25 bytes to send; blanks take the style before
-    them."""
+    """Merge segments, since each costs about 25 bytes; blanks take the style before them."""
     parts: list[tuple[str, RichStyle]] = []
     for text, style, _ in segments:
         style = style or ink(TEXT)

@@ -103,6 +103,7 @@ STATES: dict[str, State] = {
 
 def services_for(state: State, folder: Path) -> FakeServices:
     services = several_runs(state.snapshot) if state.snapshot is not None else FakeServices()
+    services.seconds = None
     services.log_path = folder / "worker.log"
     services.log_path.write_text(
         "\n".join(f"step {step:,}: a line of the worker" for step in range(3_700, 3_752)) + "\n"

@@ -57,9 +57,7 @@ class ChartSeries:
     star: tuple[float, float] | None = None
     """x and value of the best point, marked with ★."""
     left_out: tuple[int, ...] = ()
-    """Ascending indices of points that are drawn only if all are shown; cursor and CSV include
-    them.
-    """
+    """Ascending indices of points drawn only if all are shown; cursor and CSV include them."""
 
     @property
     def drawn(self) -> ChartSeries:
@@ -111,9 +109,7 @@ class ChartData:
     evaluated: Sequence[float] = ()
     """x of the evaluations, ascending: each gets an `e` mark, if they are far enough apart."""
     x_end: float | None = None
-    """The planned end, leaving the time left empty; None ends at a round value after the last
-    point.
-    """
+    """The planned end; the part up to it stays empty. None: a round end after the last point."""
     x_label: str = "step"
     log_y: bool = False
     y_from_zero: bool = False
@@ -212,8 +208,7 @@ def ascending(times: Sequence[float]) -> Sequence[float]:
 
 
 def x_of_step(series: SeriesTable, axis: Axis, step: float, time: float | None = None) -> float:
-    """Return x of a step, interpolated between buckets; on the wall axis `time` is used if
-    given."""
+    """Return x of a step, interpolated; on the wall axis `time` is used if given."""
     return x_mapper(series, axis)(step, time)
 
 
@@ -350,8 +345,7 @@ def speeds(series: SeriesTable) -> list[float]:
 
 
 def curves(snapshot: RunSnapshot) -> SeriesTable:
-    """Return the run's buckets with the detail spliced in; `width` is that of the coarse
-    buckets."""
+    """Return the run's buckets with the detail spliced in; `width` is the coarse one."""
     whole, detail = snapshot.series, snapshot.detail
     if detail is None or not len(detail.step) or not len(whole.step):
         return whole

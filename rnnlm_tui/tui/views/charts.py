@@ -295,9 +295,7 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
 
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
-    """Return marks for checkpoints (`c`), resumes, changed settings, skipped updates and loss
-    spikes.
-    """
+    """Return marks for checkpoints, resumes, changed settings, skipped updates and spikes."""
     to_place = x_mapper(snapshot.series, axis)
 
     def at(row: EventRow | CheckpointRow, glyph: str, colour: str) -> Mark:
@@ -531,8 +529,7 @@ def adjacent_evaluation(snapshot: RunSnapshot, step: float, by: int) -> Evaluati
 
 
 def latest_evaluation(evaluations: Sequence[EvaluationRow], step: float) -> EvaluationRow | None:
-    """Return the last of the evaluations, sorted by step, up to this step; None before the
-    first."""
+    """Return the last evaluation up to this step, of rows sorted by step, if any."""
     index = bisect_right([row.step for row in evaluations], step) - 1
     return evaluations[index] if index >= 0 else None
 

@@ -201,9 +201,7 @@ def bits_data(runs: MarkedRuns, axis: Axis) -> ChartData:
 
 
 def loss_data(runs: MarkedRuns, axis: Axis) -> ChartData:
-    """Training loss; the title says so if the texts or tokens differ and the losses aren't
-    comparable.
-    """
+    """Training loss; the title says so if losses aren't comparable."""
     texts = len({run.snapshot.config.corpus for run in runs}) > 1
     tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
     return _trained(

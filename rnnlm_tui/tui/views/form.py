@@ -227,9 +227,7 @@ class Draft:
         return ()
 
     def problems_within(self, steps: int | None) -> tuple[Problem, ...]:
-        """Return all problems, including a warm-up as long as the run, which needs the number of
-        steps.
-        """
+        """Return all problems, including a warm-up as long as the run's `steps`."""
         problems, config = self.problems(), self.nearest_config()
         found = (
             None
@@ -427,8 +425,7 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
 
 
 def _idle_of_the_model(config: RunConfig) -> dict[str, str]:
-    """Return the model's fields that the cell, the initial weights or the data mode leave
-    unused."""
+    """Return the fields that the cell, initial weights or data mode leave unused."""
     idle: dict[str, str] = {}
     model = config.model
     if model.cell_type not in HEADED_CELLS:

@@ -120,8 +120,7 @@ class MachineView:
 def machine_view(
     snapshot: RunSnapshot | None, machine: MachineFacts | None, own: Readings, *, wide: bool
 ) -> MachineView:
-    """Choose what to show: readings of a running run, totals of an ended one, or the app's
-    readings.
+    """Choose a running run's readings, an ended run's totals, or the app's readings.
 
     The app's own readings are used if the run has none and ran on this machine, or without a run.
     """
@@ -181,9 +180,7 @@ def has_card(row: HardwareRow) -> bool:
 
 
 def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
-    """Return the newest reading with loads and watts averaged over recent seconds; rows oldest
-    first.
-    """
+    """Return the newest reading with loads and watts averaged; `rows` oldest first."""
     if not rows:
         return None
     newest = rows[-1]
@@ -202,9 +199,7 @@ def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
 
 
 def history(rows: Sequence[HardwareRow], columns: int) -> list[tuple[int, float]]:
-    """Return the load of the GPU, or CPU without one, as (dot column, percent), newest at the
-    right.
-    """
+    """Return the load of the GPU or CPU as (dot column, percent), newest at the right."""
     if not rows:
         return []
     card = rows[-1].gpu_percent is not None

@@ -99,9 +99,7 @@ class CheckpointChoice:
 
     @property
     def row(self) -> CheckpointRow | None:
-        """The chosen checkpoint, or the best if it is gone; None for current weights or no
-        checkpoint.
-        """
+        """The chosen checkpoint, or the best if it is gone; None for current weights."""
         if self.wanted == NOW and self.living:
             return None
         best = next((row for row in self.rows if row.best), self.rows[0] if self.rows else None)
@@ -183,9 +181,7 @@ class CheckpointChoice:
         )
 
     def row_of_choices(self) -> Content:
-        """Return `checkpoint  last 3,750  best 3,700  older…  now`; empty if there is nothing to
-        choose.
-        """
+        """Return `checkpoint  last 3,750  best 3,700  older…  now`; empty without choices."""
         row, parts = self.row, []
         for candidate in self.rows[:2]:
             word = "best" if candidate.best else "last" if candidate.last else "step"

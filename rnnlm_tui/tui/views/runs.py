@@ -103,8 +103,7 @@ def sorted_runs(
 
 
 def rises(key: SortKey, *, backwards: bool = False) -> bool:
-    """Whether the column's values increase from row to row: A to Z, lowest perplexity or age
-    first."""
+    """Whether values increase from row to row: A to Z, lowest perplexity or age first."""
     return _order(key, {}).descending == backwards
 
 

@@ -110,9 +110,7 @@ def run_identity(
 
 
 def how_long(summary: RunSummary) -> str:
-    """Return what follows the status word: the training time, time without a step, or when it
-    ended.
-    """
+    """Return what follows the status word: training time, time without a step, or end."""
     since = None if summary.updated is None else max(0.0, time() - summary.updated)
     if summary.status == "stalled":
         return f" no step for {duration(since)}"

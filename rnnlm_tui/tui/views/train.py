@@ -128,9 +128,7 @@ def in_columns(
 
 
 def progress_line(summary: RunSummary, eta: Eta | None, width: int, *, ascii_only: bool) -> Content:
-    """Return `step 3,751 / 4,754  2.6M tokens  ━━━━───  79 %   24 s left ±3`, the time at the
-    right.
-    """
+    """Return `step 3,751 / 4,754  2.6M tokens  ━━━━───  79 %   24 s left ±3`."""
     if summary.preparing is not None:
         return _preparing_line(summary, width, ascii_only=ascii_only)
     most = summary.max_steps
@@ -444,8 +442,7 @@ def event_lines(snapshot: RunSnapshot) -> list[str]:
 
 
 def event_within(snapshot: RunSnapshot, first: float, last: float) -> str:
-    """Return the newest event within these steps: `329 ↑ loss 9.298, usually 4.1`; empty if
-    none."""
+    """Return the newest event within these steps: `329 ↑ loss 9.298, usually 4.1`."""
     there = [
         entry
         for event in snapshot.events

@@ -12,14 +12,14 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
-from textual.strip import Strip
 from textual.widgets import DataTable
 
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow, perplexity
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN, VALIDATION
 from rnnlm_tui.tui.text import Newlines, safe_content, safe_text
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel
+from rnnlm_tui.tui.widgets.samples import cut_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,6 @@ class CheckpointPanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Step", id=id)
         self._detail: CheckpointDetail | None = None
-        self._rows: list[Content] = []
 
     def show(self, detail: CheckpointDetail | None, now: float) -> None:
         """Show a checkpoint, or new facts about it."""
@@ -77,24 +76,13 @@ class CheckpointPanel(Panel):
         """Lay out all lines."""
         detail = self._detail
         if detail is None:
-            self._rows = [Content.styled("no checkpoint yet", DIM)]
+            self.lines = [Content.styled("no checkpoint yet", DIM)]
             return
-        wide = width >= 50
-        rows = [
-            _file_row(
-                fact,
-                width,
-                (
-                    "✗"
-                    if detail.damage and fact.name in detail.damage
-                    else "✓"
-                    if detail.verified is not None and not detail.damage
-                    else " "
-                ),
-                wide=wide,
-            )
-            for fact in detail.files
-        ]
+        good = "✓" if detail.verified is not None and not detail.damage else " "
+        rows = []
+        for file in detail.files:
+            mark = "✗" if file.name in detail.damage else good
+            rows.append(_file_row(file, width, mark, wide=width >= 50))
         if detail.damage:
             rows += [
                 Content.assemble(("✗ ", BAD), (line.plain, TEXT))
@@ -111,22 +99,9 @@ class CheckpointPanel(Panel):
         label = 14
         for name, value in facts:
             if value:
-                text = (
-                    _tail(value, width - label) if name == "path" else _head(value, width - label)
-                )
+                text = (_tail if name == "path" else _head)(value, width - label)
                 rows.append(Content.assemble((name.ljust(label), DIM), (text, TEXT)))
-        self._rows = rows
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a line with a file or a fact."""
-        return padded(
-            (
-                segments_of(self._rows[y].truncate(width, ellipsis=True))
-                if y < len(self._rows)
-                else []
-            ),
-            width,
-        )
+        self.lines = rows
 
 
 class CheckpointSamples(Panel):
@@ -137,7 +112,6 @@ class CheckpointSamples(Panel):
         self._samples: tuple[SampleRow, ...] = ()
         self._newlines: Newlines = "space"
         self._note = ""
-        self._rows: list[Content] = []
 
     def show(
         self,
@@ -162,42 +136,29 @@ class CheckpointSamples(Panel):
             share = max(1, left // (count - index)) - gap
             if left <= 0:
                 break
-            prompt = safe_content(sample.prompt, newlines=self._newlines, limit=2_000).stylize(
-                f"bold {BRIGHT}"
-            )
-            lines = (
-                prompt
-                + safe_content(sample.text, newlines=self._newlines, limit=4_000).stylize(TEXT)
-            ).wrap(width)
-            if len(lines) > share:
-                lines = lines[:share]
-                lines[-1] = _ellipsis(lines[-1], width)
-            rows += lines + [Content("")] * gap
-        self._rows = rows
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a line of a sample."""
-        return padded(segments_of(self._rows[y]) if y < len(self._rows) else [], width)
+            prompt = safe_content(sample.prompt, newlines=self._newlines, limit=2_000)
+            text = safe_content(sample.text, newlines=self._newlines, limit=4_000)
+            lines = (prompt.stylize(f"bold {BRIGHT}") + text.stylize(TEXT)).wrap(width)
+            rows += [*cut_lines(lines, width, share), *[Content("")] * gap]
+        self.lines = rows
 
 
 def samples_at(samples: Sequence[SampleRow], step: int) -> tuple[tuple[SampleRow, ...], str]:
-    """Return the samples of a step, or those of the nearest earlier step and a note that says
-    so."""
+    """Return the samples of a step, or of the nearest earlier one with a note that says so."""
     steps = sorted({sample.step for sample in samples if sample.step <= step})
     if not steps:
         return (), "no samples up to this step"
     chosen: dict[str, SampleRow] = {}
-    for sample in sorted(
-        (sample for sample in samples if sample.step == steps[-1]), key=lambda sample: sample.time
-    ):
-        chosen[sample.prompt] = sample
+    for sample in sorted(samples, key=lambda sample: sample.time):
+        if sample.step == steps[-1]:
+            chosen[sample.prompt] = sample
     return tuple(chosen.values()), "" if steps[-1] == step else f"at step {steps[-1]:,}"
 
 
-def _file_row(fact: CheckpointFile, width: int, mark: str, *, wide: bool) -> Content:
-    name = fact.name if wide else fact.name.removesuffix(".safetensors").removeprefix("training_")
-    size = formatting.disk(fact.size).rjust(8)
-    digest = f"{fact.sha256[:4]}…{fact.sha256[-4:]}" if fact.sha256 else ""
+def _file_row(file: CheckpointFile, width: int, mark: str, *, wide: bool) -> Content:
+    name = file.name if wide else file.name.removesuffix(".safetensors").removeprefix("training_")
+    size = formatting.disk(file.size).rjust(8)
+    digest = f"{file.sha256[:4]}…{file.sha256[-4:]}" if file.sha256 else ""
     room = max(4, width - 2 - len(size) - len(digest) - 3)
     name = safe_text(name, limit=room)
     colour = {"✓": GOOD, "✗": BAD}.get(mark, DIM)
@@ -230,10 +191,6 @@ def _tail(path: str, room: int) -> str:
             break
         shown = f"{part}/{shown}"
     return safe_text(f"…/{shown}", limit=max(1, room))
-
-
-def _ellipsis(line: Content, width: int) -> Content:
-    return line.rstrip().truncate(max(1, width - 1)) + Content.styled("…", TEXT)
 
 
 def _ago(seconds: float) -> str:

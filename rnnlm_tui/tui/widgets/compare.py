@@ -114,8 +114,7 @@ def _distance(row: FigureRow) -> FigureColumn:
 
 
 class ComparedRunsPanel(Panel):
-    """Figures above settings, then the figures without a column; the heading stays when
-    scrolling."""
+    """Figures, settings, and figures without a column; the heading stays when scrolling."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", id=id)
@@ -123,7 +122,6 @@ class ComparedRunsPanel(Panel):
         self._comparison: Comparison | None = None
         self._at: FigureColumn | None = None
         self._top = 0
-        self._rows: list[Content] = []
         self._heads: list[int] = []
 
     def lines_in(self, width: int) -> int:
@@ -179,10 +177,10 @@ class ComparedRunsPanel(Panel):
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Lay out all lines for this width."""
-        self._rows, self._heads = [], []
+        self.lines, self._heads = [], []
         for part in self._parts(width):
-            self._heads.append(len(self._rows))
-            self._rows += part
+            self._heads.append(len(self.lines))
+            self.lines += part
 
     def _parts(self, width: int) -> list[list[Content]]:
         """Return the tables, each with its heading."""
@@ -210,19 +208,12 @@ class ComparedRunsPanel(Panel):
         if y == 0 and self._top:
             index = max((head for head in self._heads if head <= self._top), default=0)
         return padded(
-            segments_of(self._rows[index], palette.TEXT) if index < len(self._rows) else [], width
+            segments_of(self.lines[index], palette.TEXT) if index < len(self.lines) else [], width
         )
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """Return how many lines are hidden above and below."""
-        up, down = ("^", "v") if self.ascii_only else ("↑", "↓")
-        below = len(self._rows) - self._top - self.inner_size.height
-        signs = [
-            f"{sign} {hidden} more"
-            for sign, hidden in ((up, self._top), (down, below))
-            if hidden > 0
-        ]
-        return [(3, segments_of("  ".join(signs), palette.DIM))] if signs else []
+        return self.hidden_labels(self._top, len(self.lines) - self._top - self.inner_size.height)
 
     def _figures(self, comparison: Comparison, width: int) -> tuple[list[Content], list[FigureRow]]:
         """Return the runs' lines, and the figures without a column."""
@@ -283,9 +274,7 @@ class ComparedRunsPanel(Panel):
     def _by_run(
         self, title: str, rows: Sequence[tuple[str, Sequence[str], int | None]], width: int
     ) -> list[Content]:
-        """Return a heading with the letters, and lines of a name, each run's value and the best's
-        index.
-        """
+        """Return a heading with the letters, and a line per (name, values, index of the best)."""
         key_width = min(max(len(title), *(len(name) for name, _, _ in rows)), max(12, width // 3))
         longest = max(len(value) for _, values, _ in rows for value in values)
         room = max(4, min(MOST_VALUE, longest, (width - 4 - key_width) // len(self._runs) - GAP))

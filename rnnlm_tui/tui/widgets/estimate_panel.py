@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual.content import Content
-from textual.strip import Strip
 
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.summary import CheckpointFigures
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
-from rnnlm_tui.tui.text import bar, safe_text
+from rnnlm_tui.tui.text import amount, bar, safe_text, spread
 from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, field_of, shown_value, value_at
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel
 from rnnlm_tui.tui.widgets.run_detail import remark_lines
 
 if TYPE_CHECKING:
@@ -39,9 +38,7 @@ class MachineCapacity:
 
 
 class EstimatePanel(Panel):
-    """The estimate of a draft: a column beside the form, or four lines below it if there is no
-    room.
-    """
+    """A draft's estimate, in a column beside the form or in four lines below it."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Estimate", id=id)
@@ -50,7 +47,6 @@ class EstimatePanel(Panel):
         self._problems: tuple[Problem, ...] = ()
         self._room = MachineCapacity()
         self._kept: CheckpointFigures | None = None
-        self._rows: list[Content] = []
 
     def show(
         self,
@@ -62,16 +58,10 @@ class EstimatePanel(Panel):
         started: bool = False,
         kept: CheckpointFigures | None = None,
     ) -> None:
-        """Show a draft's estimate, None while it is computed; `kept` are an ended run's
-        checkpoints.
-        """
+        """Show an estimate, None while it is computed; `kept` are an ended run's checkpoints."""
         self._kept = kept
-        self._estimate, self._draft, self._problems, self._room = (
-            estimate,
-            draft,
-            tuple(problems),
-            room,
-        )
+        self._estimate, self._draft, self._problems = estimate, draft, tuple(problems)
+        self._room = room
         if not self.is_tall:
             self.legend = self._state_line(started)
         else:
@@ -86,44 +76,26 @@ class EstimatePanel(Panel):
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's)
         """Lay out all lines."""
         if self._draft is None:
-            self._rows = []
+            self.lines = []
         elif self._estimate is None:
-            self._rows = [Content.styled("computing …", DIM)]
+            self.lines = [Content.styled("computing …", DIM)]
+        elif self.is_tall:
+            self.lines = self._column(self._estimate, self._draft, width)
         else:
-            self._rows = (
-                self._column(self._estimate, self._draft, width)
-                if self.is_tall
-                else self._dimmed(self._four_lines(self._estimate))
-            )
+            self.lines = self._dimmed(self._four_lines(self._estimate))
 
     def _dimmed(self, rows: list[Content]) -> list[Content]:
         """Dim the figures of a draft with problems: they are those of the last valid config."""
         return [Content.styled(row.plain, DIM) for row in rows] if self._problems else rows
 
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a line of the estimate."""
-        return padded(
-            (
-                segments_of(self._rows[y].truncate(width, ellipsis=True))
-                if y < len(self._rows)
-                else []
-            ),
-            width,
-        )
-
     def _state_line(self, started: bool) -> Content:
         draft = self._draft
         if draft is None or started:
             return Content("")
-        parts = (
-            [
-                Content.assemble(
-                    ("● ", WARN), (f"{len(draft.changes)} changed from ", DIM), _base_name(draft)
-                )
-            ]
-            if draft.changes
-            else [_base_name(draft)]
-        )
+        parts = [_base_name(draft)]
+        if draft.changes:
+            changed = f"{len(draft.changes)} changed from "
+            parts = [Content.assemble(("● ", WARN), (changed, DIM), _base_name(draft))]
         if self._problems:
             parts.append(Content.styled(f"✗ {counted(len(self._problems), 'problem')}", BAD))
         return Content.styled(" · ", DIM).join(parts)
@@ -133,12 +105,14 @@ class EstimatePanel(Panel):
         count = estimate.parameters
         shares = (count.embedding / count.total, (sum(count.layers) + count.output) / count.total)
         layers = sum(count.layers) / count.total
+        share = formatting.percent(layers) if layers >= 0.005 or not layers else "< 1 %"
         first = Content.assemble(
-            ("parameters ", DIM), (f"{count.total:,}", f"bold {BRIGHT}"), "   ", bar(20, shares[0], shares[1]), "  ",
-            ("━ ", TRAIN), ("embedding ", DIM), formatting.percent(shares[0]), "  ", ("╍ ", THIRD), ("layers ", DIM), formatting.percent(layers) if layers >= 0.005 or not layers else "< 1 %",
+            ("parameters ", DIM), (f"{count.total:,}", f"bold {BRIGHT}"),
+            "   ", bar(20, *shares),
+            ("  ━ ", TRAIN), (f"embedding {formatting.percent(shares[0])}", DIM),
+            ("  ╍ ", THIRD), (f"layers {share}", DIM),
         )  # fmt: skip
-        time = _time(estimate)
-        steps = _steps(estimate)
+        time = Content.assemble(("time   ", DIM), _time(estimate), "   ", _steps(estimate))
         memory = Content.assemble(("memory ", DIM), self._memory(estimate))
         disk = Content.assemble(("disk ", DIM), _disk(estimate, self._kept))
         start = Content.assemble(
@@ -147,94 +121,61 @@ class EstimatePanel(Panel):
             (" = ln V, ppl ", DIM),
             (f"{math.exp(estimate.start_loss):,.0f}", TEXT),
         )
-        beat = (
-            Content.assemble(
-                ("test bigram to beat ", DIM),
-                (formatting.figure(estimate.baseline_perplexity), TEXT),
-            )
-            if estimate.baseline_perplexity
-            else Content("")
-        )
+        beat = Content("")
         if estimate.too_large:
             beat = Content.styled(estimate.what_fits, BAD)
-        return [
-            first,
-            Content.assemble(("time   ", DIM), time, "   ", steps),
-            _columns(memory, disk),
-            _columns(start, beat),
-        ]
+        elif estimate.baseline_perplexity:
+            bigram = formatting.figure(estimate.baseline_perplexity)
+            beat = Content.assemble(("test bigram to beat ", DIM), (bigram, TEXT))
+        return [first, time, _columns(memory, disk), _columns(start, beat)]
 
     def _memory(self, estimate: Estimate) -> Content:
-        total = self._room.memory_total
+        total, need = self._room.memory_total, estimate.memory_bytes
         measured = (" measured" if estimate.memory_measured else "", DIM)
         if total is None:
-            return Content.assemble(_amount(formatting.memory(estimate.memory_bytes)), measured)
-        need = (
-            formatting.gib(estimate.memory_bytes)
-            if estimate.memory_bytes >= 0.095 * formatting.GIB
-            else formatting.memory(estimate.memory_bytes)
-        )
-        fits = estimate.memory_bytes < total and not estimate.too_large
+            return Content.assemble(amount(formatting.memory(need)), measured)
+        fits = need < total and not estimate.too_large
+        words = (formatting.gib if need >= 0.095 * formatting.GIB else formatting.memory)(need)
         return Content.assemble(
-            (need, TEXT if fits else BAD), (f" of {formatting.gib(total)} GiB", DIM), measured
+            (words, TEXT if fits else BAD), (f" of {formatting.gib(total)} GiB", DIM), measured
         )
 
     def _column(self, estimate: Estimate, draft: Draft, width: int) -> list[Content]:
         """Return a column about 36 cells wide and up to 36 lines high."""
         count, room = estimate.parameters, self._room
-        rows = [_ends(("parameters", DIM), (f"{count.total:,}", f"bold {BRIGHT}"), width)]
+        total = Content.styled(f"{count.total:,}", f"bold {BRIGHT}")
+        rows = [_row("parameters", total, width)]
         parts = [("embedding", count.embedding, TRAIN)]
         if len(count.layers) <= 6:
-            parts += [
-                (f"layer {number}", size, THIRD)
-                for number, size in enumerate(count.layers, start=1)
-            ]
+            parts += [(f"layer {at}", size, THIRD) for at, size in enumerate(count.layers, start=1)]
         else:
             parts.append((counted(len(count.layers), "layer"), sum(count.layers), THIRD))
-        parts.append(
-            ("bias" if count.output == estimate.vocab_size else "output", count.output, TRAIN)
-        )
+        last = "bias" if count.output == estimate.vocab_size else "output"
+        parts.append((last, count.output, TRAIN))
         rows += [_part(name, size, count.total, colour, width) for name, size, colour in parts]
         rows.append(Content(""))
-        rows.append(_spread(Content.styled("time", DIM), _time_figure(estimate), width))
-        rows.append(_right(Content.styled(_calibration(estimate), DIM), width))
+        rows.append(_row("time", _time_figure(estimate), width))
+        rows.append(spread(Content(""), Content.styled(_calibration(estimate), DIM), width))
         rows.append(Content(""))
-        rows.append(
-            _spread(
-                Content.styled("GPU memory" if room.on_gpu else "memory", DIM),
-                self._memory(estimate),
-                width,
-            )
-        )
+        rows.append(_row("GPU memory" if room.on_gpu else "memory", self._memory(estimate), width))
         if room.memory_total:
             others = (room.memory_used or 0) / room.memory_total
             rows.append(bar(width, estimate.memory_bytes / room.memory_total, others))
-            used = formatting.gib(room.memory_used) if room.memory_used is not None else ""
-            rows.append(
-                Content.assemble(
-                    ("━ ", TRAIN),
-                    ("this run", DIM),
-                    "  ",
-                    ("╍ ", THIRD),
-                    ("others ", DIM),
-                    (used, TEXT),
-                )
-                if used
-                else Content("")
-            )
+            if room.memory_used is None:
+                rows.append(Content(""))
+            else:
+                own = Content.assemble(("━ ", TRAIN), ("this run  ", DIM))
+                used = formatting.gib(room.memory_used)
+                rows.append(own + Content.assemble(("╍ ", THIRD), ("others ", DIM), (used, TEXT)))
         if estimate.too_large:
-            rows.append(_right(Content.styled(estimate.what_fits, BAD), width))
+            rows.append(spread(Content(""), Content.styled(estimate.what_fits, BAD), width))
         rows.append(Content(""))
-        rows.append(_spread(Content.styled("disk", DIM), _disk(estimate, self._kept), width))
+        rows.append(_row("disk", _disk(estimate, self._kept), width))
         if room.disk_free is not None:
-            rows.append(
-                _spread(
-                    Content.styled("free", DIM), _amount(formatting.disk(room.disk_free)), width
-                )
-            )
+            rows.append(_row("free", amount(formatting.disk(room.disk_free)), width))
         rows.append(Content(""))
         rows += [
-            _ends((name, DIM), (formatting.count(value), TEXT), width)
+            _row(name, Content.styled(formatting.count(value), TEXT), width)
             for name, value in (
                 ("tokens", estimate.train_tokens),
                 ("steps/epoch", estimate.steps_per_epoch),
@@ -253,38 +194,23 @@ class EstimatePanel(Panel):
     def _changes(self, draft: Draft, width: int) -> list[Content]:
         rows: list[Content] = []
         if draft.changes:
-            rows.append(
-                Content.assemble(
-                    ("● ", WARN),
-                    (f"{len(draft.changes)}", BRIGHT),
-                    (" changed from ", DIM),
-                    _base_name(draft),
-                )
-            )
+            number = (f"{len(draft.changes)}", BRIGHT)
+            words = (" changed from ", DIM)
+            rows.append(Content.assemble(("● ", WARN), number, words, _base_name(draft)))
             for field in FORM_FIELDS:
                 if field.path in draft.changes:
                     was, now = (
                         safe_text(shown_value(field, value), limit=12) or "none"
                         for value in (value_at(draft.base, field.path), draft.value(field.path))
                     )
-                    rows.append(
-                        Content.assemble(
-                            ("  " + field.title.ljust(15) + " ", DIM),
-                            (f"{was} → ", DIM),
-                            (now, BRIGHT),
-                        )
-                    )
+                    title = f"  {field.title.ljust(15)} {was} → "
+                    rows.append(Content.assemble((title, DIM), (now, BRIGHT)))
             rows.append(Content(""))
         if self._problems:
-            rows.append(
-                Content.assemble(
-                    (f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}"),
-                    (", start is blocked", DIM),
-                )
-            )
-            titles = dict.fromkeys(
-                TITLES.get(field_of(problem), problem.path) for problem in self._problems
-            )  # the field itself shows the problem
+            number = (f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}")
+            rows.append(Content.assemble(number, (", start is blocked", DIM)))
+            # the field itself shows the problem
+            titles = dict.fromkeys(TITLES.get(field_of(it), it.path) for it in self._problems)
             rows += [Content.styled(safe_text(f"  {title}", limit=width), DIM) for title in titles]
         return rows
 
@@ -293,18 +219,11 @@ def machine_capacity(machine: MachineFacts | None) -> MachineCapacity:
     """Return the GPU's memory if there is a GPU, otherwise the machine's."""
     if machine is None:
         return MachineCapacity()
-    if machine.gpu_memory_total:
-        return MachineCapacity(
-            machine.gpu_memory_total,
-            machine.gpu_memory_used,
-            on_gpu=True,
-            disk_free=machine.disk_free,
-        )
-    return MachineCapacity(
-        machine.memory_total,
-        machine.memory_total - machine.memory_free,
-        disk_free=machine.disk_free,
-    )
+    total, used = machine.gpu_memory_total, machine.gpu_memory_used
+    if total:
+        return MachineCapacity(total, used, on_gpu=True, disk_free=machine.disk_free)
+    total = machine.memory_total
+    return MachineCapacity(total, total - machine.memory_free, disk_free=machine.disk_free)
 
 
 def _base_name(draft: Draft) -> Content:
@@ -312,29 +231,18 @@ def _base_name(draft: Draft) -> Content:
     return Content.assemble((f"{kind} ", DIM), (name, TEXT)) if name else Content.styled(kind, TEXT)
 
 
-def _amount(text: str) -> Content:
-    number, _, unit = text.partition(" ")
-    return Content.assemble((number, TEXT), (f" {unit}", DIM))
-
-
 def _disk(estimate: Estimate, kept: CheckpointFigures | None) -> Content:
     if kept is not None:
-        return Content.assemble(
-            _amount(formatting.disk(kept.bytes)),
-            (f", {counted(kept.count, 'checkpoint')} kept", DIM),
-        )
-    return Content.assemble(
-        _amount(formatting.disk(estimate.disk_bytes)),
-        (f", {counted(estimate.checkpoints, 'checkpoint')}", DIM),
-    )
+        count = f", {counted(kept.count, 'checkpoint')} kept"
+        return Content.assemble(amount(formatting.disk(kept.bytes)), (count, DIM))
+    count = f", {counted(estimate.checkpoints, 'checkpoint')}"
+    return Content.assemble(amount(formatting.disk(estimate.disk_bytes)), (count, DIM))
 
 
 def _time_figure(estimate: Estimate) -> Content:
-    return (
-        Content.styled(formatting.about(estimate.seconds), f"bold {TRAIN}")
-        if estimate.seconds is not None
-        else Content.styled(formatting.NOTHING, DIM)
-    )
+    if estimate.seconds is None:
+        return Content.styled(formatting.NOTHING, DIM)
+    return Content.styled(formatting.about(estimate.seconds), f"bold {TRAIN}")
 
 
 def _calibration(estimate: Estimate) -> str:
@@ -342,11 +250,8 @@ def _calibration(estimate: Estimate) -> str:
         return "known once the corpus is built"
     if estimate.seconds is None:
         return "not measured here yet"
-    return (
-        f"based on {safe_text(estimate.calibrated_run, limit=24)}"
-        if estimate.calibrated_run
-        else "based on a probe"
-    )
+    run = safe_text(estimate.calibrated_run or "", limit=24)
+    return f"based on {run or 'a probe'}"
 
 
 def _time(estimate: Estimate) -> Content:
@@ -358,11 +263,9 @@ def _time(estimate: Estimate) -> Content:
 def _steps(estimate: Estimate) -> Content:
     if estimate.steps is None:
         return Content("")
-    factors = ""
-    if estimate.steps_per_epoch and estimate.steps % estimate.steps_per_epoch == 0:
-        factors = (
-            f" = {estimate.steps // estimate.steps_per_epoch:,} × {estimate.steps_per_epoch:,}"
-        )
+    factors, each = "", estimate.steps_per_epoch
+    if each and estimate.steps % each == 0:
+        factors = f" = {estimate.steps // each:,} × {each:,}"
     return Content.assemble(("steps ", DIM), (f"{estimate.steps:,}", TEXT), (factors, DIM))
 
 
@@ -370,30 +273,22 @@ def _columns(left: Content, right: Content) -> Content:
     return Content.assemble(left, " " * max(2, 38 - left.cell_length), right)
 
 
-def _spread(left: Content, right: Content, width: int) -> Content:
-    return Content.assemble(left, " " * max(1, width - left.cell_length - right.cell_length), right)
-
-
-def _ends(left: tuple[str, str], right: tuple[str, str], width: int) -> Content:
-    return _spread(Content.styled(*left), Content.styled(*right), width)
-
-
-def _right(content: Content, width: int) -> Content:
-    return Content.assemble(" " * max(0, width - content.cell_length), content)
+def _row(name: str, value: Content, width: int) -> Content:
+    return spread(Content.styled(name, DIM), value, width, least=1)
 
 
 def _part(name: str, size: int, total: int, colour: str, width: int) -> Content:
     share = size / total if total else 0.0
-    percent = (
-        f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else f"{share * 100:.1f} %"
-    )
+    percent = f"{share * 100:.{0 if share >= 0.01 or not share else 1}f} %"
     return Content.assemble(
-        (f" {name}".ljust(11), DIM), bar(max(4, width - 26), share, colour=colour), (f"{size:,}".rjust(9), TEXT), (percent.rjust(6), DIM)
-    )  # fmt: skip
+        (f" {name}".ljust(11), DIM),
+        bar(max(4, width - 26), share, colour=colour),
+        (f"{size:,}".rjust(9), TEXT),
+        (percent.rjust(6), DIM),
+    )
 
 
 def _loss_row(name: str, loss: float, width: int) -> Content:
-    figure = Content.assemble(
-        (f"{loss:.2f}", TEXT), ("  ppl ", DIM), (formatting.figure(math.exp(loss)).rjust(5), TEXT)
-    )
-    return _spread(Content.styled(name, DIM), figure, width)
+    perplexity = formatting.figure(math.exp(loss)).rjust(5)
+    figures = Content.assemble((f"{loss:.2f}", TEXT), ("  ppl ", DIM), (perplexity, TEXT))
+    return _row(name, figures, width)

@@ -311,8 +311,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         facts: Mapping[str, str] | None = None,
         preview: Preview | None = None,
     ) -> None:
-        """Show a draft, its problems, `facts` beside fields (by path) and a `preview` of its
-        text."""
+        """Show a draft, its problems, `facts` by path and a `preview` of its text."""
         self.draft, self.problems, self._locked, self._facts = draft, problems, locked, facts or {}
         self._refresh_rows()
         for shown in self.query(TextPreview):
@@ -392,8 +391,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         )
 
     def edit(self) -> None:
-        """Handle enter: toggle a switch, open an editor, request a dialog, or unfold folded
-        fields."""
+        """Handle enter: toggle a switch, edit, request a dialog, or unfold folded fields."""
         row = self._stop
         if row is None:
             self.move(1)

@@ -49,9 +49,7 @@ class FieldState:
     allowed: str = ""
     """A number's bounds, given the rest of the config."""
     heads: bool = False
-    """Whether it is its section's first visible field, which shows the section's name in a wide
-    form.
-    """
+    """Whether it is its section's first visible field, which shows the section's name."""
 
 
 class FieldHost(Protocol):
@@ -74,9 +72,7 @@ class FieldHost(Protocol):
 
 
 class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
-    """The editor in a row's place: enter and the arrow keys keep the text, escape restores the
-    value.
-    """
+    """The editor in a row's place: enter and arrow keys keep the text, escape restores it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "keep", show=False, id="edit_field"),
@@ -150,8 +146,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             self.screen.set_focus(self._editor)
 
     def close_editor(self, text: str | None) -> None:
-        """Close the editor with its text, or restore the old value (None), and focus the row
-        again."""
+        """Close the editor with its text, or restore the old value (None); focus the row."""
         if self._editor is None:
             return
         editor, self._editor = self._editor, None
@@ -211,9 +206,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             )  # after the help has its lines
 
     def _lines_below(self) -> list[Content]:
-        """Return the problem if it doesn't fit beside the value; with the focus, also the field's
-        help.
-        """
+        """Return the problem if it doesn't fit beside the value; with the focus, the help too."""
         field, problem, width = (
             self.field,
             self.state.problem,

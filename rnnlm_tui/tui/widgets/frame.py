@@ -127,9 +127,7 @@ class FooterLine(Line):
         self._draw()
 
     def show(self, entries: Sequence[tuple[Action, str]]) -> None:
-        """Show actions, each with a verb (empty: the table's); drop from the end, but never the
-        last.
-        """
+        """Show actions, each with a verb (empty: the table's); drop some but never the last."""
         own = {
             entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)
         }  # with the user's keys

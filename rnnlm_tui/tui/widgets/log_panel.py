@@ -40,8 +40,7 @@ class LogPanel(Panel):
         return self._top
 
     def show(self, lines: Sequence[str], note: str = "") -> None:
-        """Show these lines; lines that were there before are kept. The note appears in the
-        legend."""
+        """Show these lines, wrapping only new ones; the note appears in the legend."""
         same = 0
         if self._source and lines[: len(self._source) - 1] == self._source[:-1]:
             same = len(self._source) - 1

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.content import Content
-from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import NOTHING, counted, disk, duration, gib, memory
-from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import bar
+from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
+from rnnlm_tui.tui.text import OTHERS, OWN, amount, bar, spread
 from rnnlm_tui.tui.views.machine import (
     MachineView,
     RunTotals,
@@ -24,10 +23,11 @@ from rnnlm_tui.tui.views.machine import (
     steady_reading,
 )
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
-from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
+
 
 LEAST_HISTORY, MOST_HISTORY = 2, 11
 """Rows of the load curve."""
@@ -46,7 +46,6 @@ class MachinePanel(Panel):
         super().__init__(title="Machine", id=id)
         self._view = MachineView()
         self._shown: tuple[object, ...] = ()
-        self._inside: list[Content] = []
 
     def show(self, view: MachineView) -> None:
         """Show readings; the worker reports them less often than steps."""
@@ -58,278 +57,196 @@ class MachinePanel(Panel):
         self.redraw()
 
     def legend_within(self, room: int) -> Label:
-        """Return the machine's name, or the device and arithmetic if they have no line of their
-        own.
-        """
-        brief = " · ".join(part for part in (self._view.device, self._view.arithmetic) if part)
-        if (
-            self._view.device
-            and self._view.arithmetic
-            and self.inner_size.height < TALL
-            and len(brief) <= room
-        ):
-            return Content.styled(brief, palette.DIM)
+        """Return the machine's name, or device and arithmetic if they have no line."""
+        parts = (self._view.device, self._view.arithmetic)
+        brief = " · ".join(parts)
+        if all(parts) and self.inner_size.height < TALL and len(brief) <= room:
+            return Content.styled(brief, DIM)
         return super().legend_within(room)
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size."""
         row = steady_reading(self._view.rows)
         if self._view.totals is not None:
-            self._inside = self._of_whole_run(self._view.totals, width, height)
+            self.lines = self._of_whole_run(self._view.totals, width, height)
         elif row is None:
-            self._inside = [Content.styled("no readings yet", palette.DIM)]
+            self.lines = [Content.styled("no readings yet", DIM)]
         elif height >= TALL:
             lines = self._tall(row, width, height)
-            room = min(height - len(lines), MOST_HISTORY)
-            self._inside = [
-                *(
-                    self._history(width, room)
-                    if room >= LEAST_HISTORY and self._view.trains
-                    else []
-                ),
-                *lines,
-            ]
+            loads = history(self._view.rows, self._dots(width)) if self._view.trains else None
+            self.lines = [*self._curve(loads, width, height - len(lines)), *lines]
         else:
-            self._inside = self._short(row, width, height)
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a resource's line."""
-        return padded(
-            segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width
-        )
+            self.lines = self._short(row, width, height)
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return what others use if it has no line of its own."""
-        others = self._view.others
-        return (
-            [(3, segments_of(others, palette.WARN))]
-            if others and self.inner_size.height < TALL
-            else super().bottom_labels(width)
-        )
+        if self._view.others and self.inner_size.height < TALL:
+            return [(3, segments_of(self._view.others, WARN))]
+        return super().bottom_labels(width)
 
     # the short form: three lines, and more if there is room
 
     def _short(self, row: HardwareRow, width: int, height: int) -> list[Content]:
         room = max(6, width - 28)
         if has_card(row):
-            tail = [
+            total, used = row.gpu_memory_total, row.gpu_memory_used
+            watts = [
                 (_whole(row.gpu_watts).rjust(4), " W"),
                 (_whole(row.gpu_celsius).rjust(4), " °C"),
             ]
+            free = _free(total - used) if total is not None and used is not None else Content("")
+            ram = f"{100 * _share(row.memory_used, row.memory_total):.0f}"
+            loads = Content.assemble(
+                ("CPU ", DIM), (f"{row.cpu_percent:.0f}", BRIGHT),
+                (" %  RAM ", DIM), (ram, BRIGHT), (" %", DIM),
+            )  # fmt: skip
+            little = little_disk(row, self._view.disk_total)
             lines = [
-                self._bar_line("GPU", room, row.gpu_percent, tail, width),
+                self._load_line("GPU", room, row.gpu_percent, watts, width),
                 self._card_memory(row, room, width),
+                spread(self._disk_words(row) if little else free, loads, width),
             ]
-            used = row.gpu_memory_used
-            free = (
-                _free(row.gpu_memory_total - used)
-                if row.gpu_memory_total is not None and used is not None
-                else Content("")
-            )
-            loads = Content.assemble(("CPU ", palette.DIM), (f"{row.cpu_percent:.0f}", palette.BRIGHT), (" %  RAM ", palette.DIM), (f"{100 * _share(row.memory_used, row.memory_total):.0f}", palette.BRIGHT), (" %", palette.DIM))  # fmt: skip
-            lines.append(
-                _apart(
-                    self._disk_words(row) if little_disk(row, self._view.disk_total) else free,
-                    loads,
-                    width,
-                )
-            )
         else:
-            own = (
-                [(f"{row.process_cpu_percent:.0f}".rjust(5), " % own")] if self._view.trains else []
-            )
-            lines = [
-                self._bar_line("CPU", room, row.cpu_percent, own, width),
-                self._memory_line(
-                    "RAM", room, row.process_memory, row.memory_used, row.memory_total, width
-                ),
-            ]
+            own = [(f"{row.process_cpu_percent:.0f}".rjust(5), " % own")]
+            sizes = row.process_memory, row.memory_used, row.memory_total
             free = _free(row.memory_total - row.memory_used)
-            lines.append(_apart(free, self._disk_words(row), width))
+            lines = [
+                self._load_line(
+                    "CPU", room, row.cpu_percent, own if self._view.trains else [], width
+                ),
+                self._memory_line("RAM", room, *sizes, width),
+                spread(free, self._disk_words(row), width),
+            ]
         more = self._other_cards(row.other_gpus, width, height - len(lines))
         if has_card(row) and height - len(lines) - len(more) >= 1:
             more.append(self._disk_line(row, width))
         return [*lines, *more]
 
-    def _bar_line(
+    def _load_line(
         self, name: str, room: int, percent: float | None, tail: list[tuple[str, str]], width: int
     ) -> Content:
-        colour = palette.WARN if self._view.alarm else palette.TRAIN
-        number = (_whole(percent).rjust(4), self._busy_style())
-        figures = Content.assemble(
-            number,
-            (" %", palette.DIM),
-            *(
-                part
-                for value, unit in tail
-                for part in ((value, palette.TEXT), (unit, palette.DIM))
-            ),
-        )
-        return _apart(
-            Content.assemble(
-                (f"{name}  ", palette.DIM),
-                bar(room, _part(percent), colour=colour, ascii=self.ascii_only),
-            ),
-            figures,
-            width,
-        )
+        figures = Content.assemble((_whole(percent).rjust(4), self._busy_style()), (" %", DIM))
+        for value, unit in tail:
+            figures += Content.assemble((value, TEXT), (unit, DIM))
+        colour = WARN if self._view.alarm else TRAIN
+        return self._bar_line(f"{name}  ", room, _part(percent), figures, width, colour=colour)
+
+    def _bar_line(
+        self,
+        name: str,
+        room: int,
+        fraction: float | None,
+        figures: Content,
+        width: int,
+        *,
+        others: float = 0.0,
+        colour: str = TRAIN,
+    ) -> Content:
+        shares = bar(room, fraction, others, colour=colour, ascii=self.ascii_only)
+        return spread(Content.assemble((name, DIM), shares), figures, width)
 
     def _card_memory(self, row: HardwareRow, room: int, width: int) -> Content:
-        if (
-            row.gpu_memory_total is None or row.gpu_memory_used is None
-        ):  # the driver doesn't report it: use what the run reports
-            figures = Content.assemble(
-                (gib(row.gpu_memory_own), palette.TRAIN), (" GiB own", palette.DIM)
-            )
-            return _apart(
-                Content.assemble(("mem  ", palette.DIM), bar(room, None, ascii=self.ascii_only)),
-                figures,
-                width,
-            )
-        return self._memory_line(
-            "mem", room, row.gpu_memory_own or 0, row.gpu_memory_used, row.gpu_memory_total, width
-        )
+        total, used = row.gpu_memory_total, row.gpu_memory_used
+        if total is None or used is None:  # the driver doesn't report it: use what the run reports
+            own = Content.assemble((gib(row.gpu_memory_own), TRAIN), (" GiB own", DIM))
+            return self._bar_line("mem  ", room, None, own, width)
+        return self._memory_line("mem", room, row.gpu_memory_own or 0, used, total, width)
 
     def _memory_line(
         self, name: str, room: int, own: int, used: int, total: int, width: int
     ) -> Content:
+        name = f"{name}  "
         if not self._view.trains:
-            return _apart(
-                Content.assemble(
-                    (f"{name}  ", palette.DIM),
-                    bar(room, 0.0, _share(used, total), ascii=self.ascii_only),
-                ),
-                _of(used, total),
-                width,
-            )
+            taken = _share(used, total)
+            return self._bar_line(name, room, 0.0, _of(used, total), width, others=taken)
         others = max(0, used - own)
         figures = Content.assemble(
-            (gib(own), palette.TRAIN),
-            (" own ", palette.DIM),
-            (gib(others).rjust(4), palette.THIRD),
-            (" other GiB", palette.DIM),
+            (gib(own), TRAIN), (" own ", DIM), (gib(others).rjust(4), THIRD), (" other GiB", DIM)
         )
-        shares = bar(room, _share(own, total), _share(others, total), ascii=self.ascii_only)
-        return _apart(Content.assemble((f"{name}  ", palette.DIM), shares), figures, width)
+        other = _share(others, total)
+        return self._bar_line(name, room, _share(own, total), figures, width, others=other)
 
     # the tall form: a line per resource
 
     def _tall(self, row: HardwareRow, width: int, height: int) -> list[Content]:
-        room = max(6, width - 19)
-        lines: list[Content] = []
-        ram = _share(row.memory_used, row.memory_total)
-        if has_card(row):
-            busy = Content.assemble(
-                (_whole(row.gpu_percent), self._busy_style()), (" % busy", palette.DIM)
-            )
-            lines.append(self._resource("GPU", room, _part(row.gpu_percent) or 0.0, busy, width))
-            lines += self._card_lines(row, room, width)
-            lines.append(
-                self._resource("CPU", room, row.cpu_percent / 100, self._cpu_words(row), width)
-            )
-            lines.append(
-                self._resource("RAM", room, ram, _of(row.memory_used, row.memory_total), width)
-            )
-        else:
-            mine = (
-                min(1.0, row.process_cpu_percent / 100)
-                if self._view.trains
-                else row.cpu_percent / 100
-            )
-            own = _share(row.process_memory, row.memory_total) if self._view.trains else ram
-            lines.append(
-                self._resource(
-                    "CPU",
-                    room,
-                    mine,
-                    self._cpu_words(row),
-                    width,
-                    others=row.cpu_percent / 100 - mine,
-                )
-            )
-            lines += (
-                [self._others_line(width) if self._view.others else self._shares_of_cpu(row, width)]
-                if self._view.trains
-                else []
-            )
-            lines.append(
-                self._resource(
-                    "RAM",
-                    room,
-                    own,
-                    _of(row.memory_used, row.memory_total),
-                    width,
-                    others=ram - own,
-                )
-            )
-            lines += (
-                [self._shares(row.process_memory, row.memory_used, row.memory_total, width)]
-                if self._view.trains
-                else []
-            )
+        lines = self._with_card(row, width) if has_card(row) else self._without_card(row, width)
         lines.append(self._disk_line(row, width))
         if row.gpu_watts is not None or row.gpu_celsius is not None:
-            watts, celsius = (
-                (_whole(row.gpu_watts), palette.TEXT),
-                (_whole(row.gpu_celsius), palette.TEXT),
-            )
-            lines.append(
-                Content.assemble(
-                    ("pwr  ", palette.DIM),
-                    watts,
-                    (" W   temp ", palette.DIM),
-                    celsius,
-                    (" °C", palette.DIM),
-                )
-            )
+            watts, celsius = _whole(row.gpu_watts), _whole(row.gpu_celsius)
+            lines.append(_figures(("pwr  ", watts), (" W   temp ", celsius), (" °C", "")))
         lines += self._other_cards(row.other_gpus, width, height - len(lines))
         if self._view.arithmetic and len(lines) < height:
-            lines.append(
-                _apart(
-                    Content.styled("math", palette.DIM),
-                    Content.styled(self._view.arithmetic, palette.TEXT),
-                    width,
-                )
-            )
+            arithmetic = Content.styled(self._view.arithmetic, TEXT)
+            lines.append(spread(Content.styled("math", DIM), arithmetic, width))
         return lines
 
-    def _card_lines(self, row: HardwareRow, room: int, width: int) -> list[Content]:
-        if row.gpu_memory_total is None or row.gpu_memory_used is None:
-            return [self._card_memory(row, room, width)]
-        total, used, own = (
-            row.gpu_memory_total,
-            row.gpu_memory_used,
-            (row.gpu_memory_own or 0) if self._view.trains else 0,
-        )
-        memory = self._resource(
-            "mem",
-            room,
-            _share(own, total),
-            _of(used, total),
-            width,
-            others=_share(used - own, total),
-        )
-        return [memory, self._shares(own, used, total, width)] if self._view.trains else [memory]
+    def _with_card(self, row: HardwareRow, width: int) -> list[Content]:
+        room = max(6, width - 19)
+        busy = Content.assemble((_whole(row.gpu_percent), self._busy_style()), (" % busy", DIM))
+        colour = WARN if self._view.alarm else TRAIN
+        load = _part(row.gpu_percent) or 0.0
+        lines = [self._bar_line("GPU  ", room, load, busy, width, colour=colour)]
+        total, used = row.gpu_memory_total, row.gpu_memory_used
+        if total is None or used is None:
+            lines.append(self._card_memory(row, room, width))
+        else:
+            own = (row.gpu_memory_own or 0) if self._view.trains else 0
+            others = max(0.0, _share(used - own, total))
+            figures = _of(used, total)
+            lines.append(
+                self._bar_line("mem  ", room, _share(own, total), figures, width, others=others)
+            )
+            lines += [self._shares(own, used, total, width)] if self._view.trains else []
+        ram = _share(row.memory_used, row.memory_total)
+        sizes = _of(row.memory_used, row.memory_total)
+        return [
+            *lines,
+            self._bar_line("CPU  ", room, row.cpu_percent / 100, self._cpu_words(row), width),
+            self._bar_line("RAM  ", room, ram, sizes, width),
+        ]
 
-    def _history(self, width: int, height: int) -> list[Content]:
-        """Plot the recent load of the GPU, or of the CPU without one."""
-        return self._curve(history(self._view.rows, self._dots(width)), width, height)
+    def _without_card(self, row: HardwareRow, width: int) -> list[Content]:
+        room, trains = max(6, width - 19), self._view.trains
+        cpu, ram = row.cpu_percent / 100, _share(row.memory_used, row.memory_total)
+        own_cpu = min(1.0, row.process_cpu_percent / 100) if trains else cpu
+        own_ram = _share(row.process_memory, row.memory_total) if trains else ram
+        cpu_line = self._bar_line(
+            "CPU  ", room, own_cpu, self._cpu_words(row), width, others=max(0.0, cpu - own_cpu)
+        )
+        sizes = _of(row.memory_used, row.memory_total)
+        ram_line = self._bar_line(
+            "RAM  ", room, own_ram, sizes, width, others=max(0.0, ram - own_ram)
+        )
+        if not trains:
+            return [cpu_line, ram_line]
+        own, other = row.process_cpu_percent, row.cpu_percent - row.process_cpu_percent
+        shares = self._own_and_other(f"{own:.0f}", f"{max(0.0, other):.0f}", " %", width)
+        return [
+            cpu_line,
+            self._others_line(width) if self._view.others else shares,
+            ram_line,
+            self._shares(row.process_memory, row.memory_used, row.memory_total, width),
+        ]
 
     def _dots(self, width: int) -> int:
         """Return the dot columns of a curve."""
         return (width - GUTTER) * (1 if self.ascii_only else 2)
 
-    def _curve(self, loads: Sequence[tuple[int, float]], width: int, height: int) -> list[Content]:
-        """Plot a load from 0 to 100 %, given as (dot column, percent)."""
+    def _curve(
+        self, loads: Sequence[tuple[int, float]] | None, width: int, height: int
+    ) -> list[Content]:
+        """Plot a load in percent, given as (dot column, percent), if there is room."""
+        height = min(height, MOST_HISTORY)
+        if loads is None or height < LEAST_HISTORY:
+            return []
         raster = Raster(width - GUTTER, height, "ascii" if self.ascii_only else "braille")
-        raster.paint(
-            curve_layer(loads, Scale(0.0, 100.0, False, raster.rows), raster.columns), 1, "*"
-        )
+        scale = Scale(0.0, 100.0, False, raster.rows)
+        raster.paint(curve_layer(loads, scale, raster.columns), 1, "*")
         labels = {0: "100", height - 1: "  0"}
-        colours = {0: palette.TEXT, 1: palette.WARN if self._view.alarm else palette.TRAIN}
+        colours = {0: TEXT, 1: WARN if self._view.alarm else TRAIN}
         return [
             Content.assemble(
-                (f"{labels.get(row, ''):<{GUTTER}}", palette.DIM),
+                (f"{labels.get(row, ''):<{GUTTER}}", DIM),
                 *((text, colours[ink]) for text, ink in raster.runs(row)),
             )
             for row in range(height)
@@ -338,210 +255,138 @@ class MachinePanel(Panel):
     # a run that has ended
 
     def _of_whole_run(self, totals: RunTotals, width: int, height: int) -> list[Content]:
-        """Return the run's means, peaks and duration; as a table below a load curve if there is
-        room.
-        """
+        """Return the run's means, peaks and duration; as a table if there is room."""
+        if height < TALL:
+            return self._short_totals(totals, width)[:height]
+        lines = self._totals_table(totals, width)
+        curve = self._curve(_averaged(totals.loads, self._dots(width)), width, height - len(lines))
+        return [*curve, *lines[:height]]
+
+    def _short_totals(self, totals: RunTotals, width: int) -> list[Content]:
         mean, peak = totals.mean, totals.peak
         name, load = ("GPU", "gpu_percent") if totals.has_card else ("CPU", "process_cpu_percent")
         store, own = ("mem", "gpu_memory_own") if totals.has_card else ("RAM", "process_memory")
+        strong = f"bold {BRIGHT}"
+        loads = Content.assemble(
+            (f"{name:<5}mean ", DIM), (_whole(mean[load]), strong), (" %", DIM)
+        )
+        most = Content.assemble(
+            (f"{store:<5}peak ", DIM), (memory(peak[own]), strong), (" own", DIM)
+        )
         whole = "" if totals.whole_seconds is None else duration(totals.whole_seconds)
-        if height < TALL:
-            most = Content.assemble(
-                ("peak ", palette.DIM),
-                (memory(peak[own]), f"bold {palette.BRIGHT}"),
-                (" own", palette.DIM),
-            )
-            loads = Content.assemble(
-                ("mean ", palette.DIM),
-                (_whole(mean[load]), f"bold {palette.BRIGHT}"),
-                (" %", palette.DIM),
-            )
-            lines = [
-                _apart(
-                    Content.assemble((f"{name:<5}", palette.DIM), loads),
-                    _figures(("peak ", _whole(peak[load])), (" %", "")),
-                    width,
-                ),
-                _apart(
-                    Content.assemble((f"{store:<5}", palette.DIM), most),
-                    self._most_used(totals),
-                    width,
-                ),
-                _apart(
-                    _figures(("time ", ""), (duration(totals.training_seconds), "")),
-                    _figures(("total ", whole)) if whole else Content(""),
-                    width,
-                ),
-            ]
-            if totals.has_card:
-                cpu = _apart(
-                    _figures(("CPU  ", ""), ("mean ", f"{_whole(mean['process_cpu_percent'])} %")),
-                    _figures(("RAM own ", memory(peak["process_memory"]))),
-                    width,
-                )
-                lines.append(cpu)
-            return lines[:height]
-        lines = [_columned("", "mean", "peak", width, palette.DIM)]
-        second, second_load = (
-            ("CPU own", "process_cpu_percent") if totals.has_card else ("CPU all", "cpu_percent")
-        )
-        for label, column, style in (
-            ("GPU" if totals.has_card else "CPU own", load, f"bold {palette.BRIGHT}"),
-            (second, second_load, palette.TEXT),
-        ):
-            lines.append(
-                _columned(
-                    label, f"{_whole(mean[column])} %", f"{_whole(peak[column])} %", width, style
-                )
-            )
-        lines.append(
-            _columned(f"{store} own", "", memory(peak[own]), width, f"bold {palette.BRIGHT}")
-        )
-        lines.append(
-            _apart(Content.styled(f"{store} all", palette.DIM), self._most_used(totals), width)
-        )
+        lines = [
+            spread(loads, _figures(("peak ", _whole(peak[load])), (" %", "")), width),
+            spread(most, self._most_used(totals), width),
+            spread(
+                _figures(("time ", ""), (duration(totals.training_seconds), "")),
+                _figures(("total ", whole)) if whole else Content(""),
+                width,
+            ),
+        ]
         if totals.has_card:
+            cpu = f"{_whole(mean['process_cpu_percent'])} %"
+            ram = memory(peak["process_memory"])
+            lines.append(spread(_figures(("CPU  mean ", cpu)), _figures(("RAM own ", ram)), width))
+        return lines
+
+    def _totals_table(self, totals: RunTotals, width: int) -> list[Content]:
+        """Return lines of a name with a mean and a peak."""
+        mean, peak, card, strong = totals.mean, totals.peak, totals.has_card, f"bold {BRIGHT}"
+        store, own = ("mem", "gpu_memory_own") if card else ("RAM", "process_memory")
+        if card:
+            loads = (("GPU", "gpu_percent", strong), ("CPU own", "process_cpu_percent", TEXT))
+        else:
+            loads = (("CPU own", "process_cpu_percent", strong), ("CPU all", "cpu_percent", TEXT))
+        lines = [_columned("", "mean", "peak", width, DIM)]
+        for name, column, style in loads:
+            figures = f"{_whole(mean[column])} %", f"{_whole(peak[column])} %"
+            lines.append(_columned(name, *figures, width, style))
+        lines.append(_columned(f"{store} own", "", memory(peak[own]), width, strong))
+        lines.append(spread(Content.styled(f"{store} all", DIM), self._most_used(totals), width))
+        if card:
             lines.append(_columned("RAM own", "", memory(peak["process_memory"]), width))
         if not isnan(peak["gpu_watts"]):
-            lines.append(
-                _columned(
-                    "power",
-                    f"{_whole(mean['gpu_watts'])} W",
-                    f"{_whole(peak['gpu_watts'])} W",
-                    width,
-                )
-            )
-        lines.append(
-            _columned(
-                "training", "", duration(totals.training_seconds), width, f"bold {palette.BRIGHT}"
-            )
-        )
-        if whole:
-            lines.append(_columned("start to end", "", whole, width))
+            watts = f"{_whole(mean['gpu_watts'])} W", f"{_whole(peak['gpu_watts'])} W"
+            lines.append(_columned("power", *watts, width))
+        seconds = duration(totals.training_seconds)
+        lines.append(_columned("training", "", seconds, width, strong))
+        if totals.whole_seconds is not None:
+            lines.append(_columned("start to end", "", duration(totals.whole_seconds), width))
         if self._view.arithmetic:
             lines.append(_columned("math", "", self._view.arithmetic, width))
-        room = min(height - len(lines), MOST_HISTORY)
-        return [
-            *(
-                self._curve(_spread(totals.loads, self._dots(width)), width, room)
-                if room >= LEAST_HISTORY
-                else []
-            ),
-            *lines[:height],
-        ]
+        return lines
 
     def _most_used(self, totals: RunTotals) -> Content:
         """Return the most memory used on the machine or GPU, by all processes."""
-        if totals.has_card:
-            return (
-                _of(totals.peak["gpu_memory_used"], totals.gpu_memory_total)
-                if totals.gpu_memory_total
-                else Content("")
-            )
-        return _of(totals.peak["memory_used"], totals.memory_total)
+        if not totals.has_card:
+            return _of(totals.peak["memory_used"], totals.memory_total)
+        total = totals.gpu_memory_total
+        return _of(totals.peak["gpu_memory_used"], total) if total else Content("")
+
+    # parts of lines
 
     def _other_cards(self, cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
         """Return a line per other GPU, or one for all if they don't fit."""
         if not cards or height < 1:
             return []
-        if len(cards) > height:
-            known = [card.percent for card in cards if card.percent is not None]
-            load = Content.assemble(
-                (_whole(sum(known) / len(known) if known else None), palette.TEXT),
-                (" % busy", palette.DIM),
-            )
-            return [
-                _apart(Content.styled(counted(len(cards), "more GPU"), palette.DIM), load, width)
-            ]
-        return [self._other_card(card, width) for card in cards]
+        if len(cards) <= height:
+            return [self._other_card(card, width) for card in cards]
+        known = [card.percent for card in cards if card.percent is not None]
+        load = _whole(sum(known) / len(known) if known else None)
+        name = Content.styled(counted(len(cards), "more GPU"), DIM)
+        return [spread(name, Content.assemble((load, TEXT), (" % busy", DIM)), width)]
 
     def _other_card(self, card: GpuRow, width: int) -> Content:
-        memory = (
-            f"{gib(card.memory_used).rjust(4)} / {gib(card.memory_total)}"
-            if card.memory_total is not None
-            else ""
-        )
-        figures = Content.assemble((_whole(card.percent).rjust(3), palette.TEXT), (" %", palette.DIM), (f"  {memory}" if memory else "", palette.TEXT), (" GiB" if memory else "", palette.DIM))  # fmt: skip
+        figures = Content.assemble((_whole(card.percent).rjust(3), TEXT), (" %", DIM))
+        if card.memory_total is not None:
+            sizes = f"  {gib(card.memory_used).rjust(4)} / {gib(card.memory_total)}"
+            figures += Content.assemble((sizes, TEXT), (" GiB", DIM))
         name = f"gpu{card.index}".ljust(5)
         room = width - len(name) - figures.cell_length - 1
-        load = (
-            bar(room, 0.0, _part(card.percent) or 0.0, ascii=self.ascii_only)
-            if room >= 3
-            else Content("")
-        )
-        return _apart(Content.assemble((name, palette.DIM), load), figures, width)
+        if room < 3:
+            return spread(Content.styled(name, DIM), figures, width)
+        others = _part(card.percent) or 0.0
+        return self._bar_line(name, room, 0.0, figures, width, others=others)
 
     def _busy_style(self) -> str:
-        return f"bold {palette.WARN if self._view.alarm else palette.BRIGHT}"
-
-    def _resource(
-        self,
-        name: str,
-        room: int,
-        fraction: float,
-        figures: Content,
-        width: int,
-        *,
-        others: float = 0.0,
-    ) -> Content:
-        colour = palette.WARN if self._view.alarm and name == "GPU" else palette.TRAIN
-        shares = bar(room, fraction, max(0.0, others), colour=colour, ascii=self.ascii_only)
-        return _apart(Content.assemble((f"{name:<4} ", palette.DIM), shares), figures, width)
+        return f"bold {WARN if self._view.alarm else BRIGHT}"
 
     def _shares(self, own: int, used: int, total: int, width: int) -> Content:
         left = self._own_and_other(gib(own), gib(max(0, used - own)), "", width)
-        return _apart(left, _free(total - used), width) if width >= ROOMY else left
-
-    def _shares_of_cpu(self, row: HardwareRow, width: int) -> Content:
-        return self._own_and_other(
-            f"{row.process_cpu_percent:.0f}",
-            f"{max(0.0, row.cpu_percent - row.process_cpu_percent):.0f}",
-            " %",
-            width,
-        )
+        return spread(left, _free(total - used), width) if width >= ROOMY else left
 
     def _own_and_other(self, own: str, other: str, unit: str, width: int) -> Content:
-        signs = ("=", "~") if self.ascii_only else ("━", "╍")
+        signs = ("=", "~") if self.ascii_only else (OWN, OTHERS)
         words = len(f"x own {own}{unit}  x other {other}{unit}")
         return Content.assemble(
-            " " * max(0, min(5, width - words)), (signs[0], palette.TRAIN), (" own ", palette.DIM), (own, palette.TEXT), (f"{unit}  ", palette.DIM),
-            (signs[1], palette.THIRD), (" other ", palette.DIM), (other, palette.TEXT), (unit, palette.DIM),
+            " " * max(0, min(5, width - words)),
+            (signs[0], TRAIN), (" own ", DIM), (own, TEXT), (f"{unit}  ", DIM),
+            (signs[1], THIRD), (" other ", DIM), (other, TEXT), (unit, DIM),
         )  # fmt: skip
 
     def _others_line(self, width: int) -> Content:
-        """Return `╍ others use 1.0 of 2 cores`."""
-        sign = "~ " if self.ascii_only else "╍ "
+        """Return `╍ other processes use 1.0 of 2 cores`."""
+        sign = "~ " if self.ascii_only else f"{OTHERS} "
         indent = max(0, min(5, width - len(sign) - len(self._view.others)))
-        return Content.assemble(
-            " " * indent, (sign, palette.THIRD), (self._view.others, palette.WARN)
-        )
+        return Content.assemble(" " * indent, (sign, THIRD), (self._view.others, WARN))
 
     def _cpu_words(self, row: HardwareRow) -> Content:
         of = f" % of {self._view.cores}" if self._view.cores else " %"
-        return Content.assemble(
-            (f"{row.cpu_percent:.0f}", palette.TEXT if has_card(row) else self._busy_style()),
-            (of, palette.DIM),
-        )
+        style = TEXT if has_card(row) else self._busy_style()
+        return Content.assemble((f"{row.cpu_percent:.0f}", style), (of, DIM))
 
     def _disk_line(self, row: HardwareRow, width: int) -> Content:
-        figures = self._disk_words(row, named=False)
-        if not self._view.disk_total:
-            return _apart(Content.styled("disk", palette.DIM), figures, width)
-        colour = palette.WARN if little_disk(row, self._view.disk_total) else palette.TRAIN
-        used = bar(
-            max(6, width - 19),
-            1 - _share(row.disk_free, self._view.disk_total),
-            colour=colour,
-            ascii=self.ascii_only,
-        )
-        return _apart(Content.assemble(("disk ", palette.DIM), used), figures, width)
+        figures, total = self._disk_words(row, named=False), self._view.disk_total
+        if not total:
+            return spread(Content.styled("disk", DIM), figures, width)
+        colour = WARN if little_disk(row, total) else TRAIN
+        used = 1 - _share(row.disk_free, total)
+        return self._bar_line("disk ", max(6, width - 19), used, figures, width, colour=colour)
 
     def _disk_words(self, row: HardwareRow, *, named: bool = True) -> Content:
-        value, _, unit = disk(row.disk_free).partition(" ")
-        colour = f"bold {palette.WARN}" if little_disk(row, self._view.disk_total) else palette.TEXT
-        return Content.assemble(
-            ("disk " if named else "", palette.DIM), (value, colour), (f" {unit} free", palette.DIM)
-        )
+        style = f"bold {WARN}" if little_disk(row, self._view.disk_total) else TEXT
+        name = ("disk " if named else "", DIM)
+        return Content.assemble(name, amount(f"{disk(row.disk_free)} free", style))
 
 
 def _share(part: float, whole: float) -> float:
@@ -558,50 +403,33 @@ def _whole(value: float | None) -> str:
 
 def _figures(*parts: tuple[str, str]) -> Content:
     """Return dim words, each with a value."""
-    return Content.assemble(
-        *(
-            piece
-            for words, value in parts
-            for piece in ((words, palette.DIM), (value, palette.TEXT))
-        )
-    )
+    styled = (piece for words, value in parts for piece in ((words, DIM), (value, TEXT)))
+    return Content.assemble(*styled)
 
 
-def _columned(name: str, mean: str, peak: str, width: int, style: str = palette.TEXT) -> Content:
+def _columned(name: str, mean: str, peak: str, width: int, style: str = TEXT) -> Content:
     """Return a table line of an ended run, with the values in columns at the right."""
     room = max(9, len(peak) + 2)
-    return _apart(
-        Content.styled(name, palette.DIM),
-        Content.assemble((mean, style), (peak.rjust(room), style)),
-        width,
-    )
+    figures = Content.assemble((mean, style), (peak.rjust(room), style))
+    return spread(Content.styled(name, DIM), figures, width)
 
 
-def _spread(values: Sequence[float], columns: int) -> list[tuple[int, float]]:
+def _averaged(values: Sequence[float], columns: int) -> list[tuple[int, float]]:
     """Spread the values over `columns` dot columns, averaging those that share one."""
-    columns = min(columns, len(values))
-    parts = [
-        [
-            value
-            for value in values[
-                index * len(values) // columns : (index + 1) * len(values) // columns
-            ]
-            if not isnan(value)
-        ]
-        for index in range(columns)
-    ]
-    return [(index, fmean(part)) for index, part in enumerate(parts) if part]
+    size = len(values)
+    columns = min(columns, size)
+    averages = []
+    for index in range(columns):
+        part = values[index * size // columns : (index + 1) * size // columns]
+        known = [value for value in part if not isnan(value)]
+        if known:
+            averages.append((index, fmean(known)))
+    return averages
 
 
 def _free(size: int) -> Content:
-    return Content.assemble(
-        ("free ", palette.DIM), (gib(size), palette.BRIGHT), (" GiB", palette.DIM)
-    )
+    return Content.assemble(("free ", DIM), (gib(size), BRIGHT), (" GiB", DIM))
 
 
 def _of(used: float, total: int) -> Content:
-    return Content.assemble((gib(used), palette.TEXT), (f" / {gib(total)} GiB", palette.DIM))
-
-
-def _apart(left: Content, right: Content, width: int) -> Content:
-    return Content.assemble(left, " " * max(0, width - left.cell_length - right.cell_length), right)
+    return Content.assemble((gib(used), TEXT), (f" / {gib(total)} GiB", DIM))

@@ -57,8 +57,7 @@ def top_edge(
     colour: str,
     glyphs: tuple[str, ...] = ROUND,
 ) -> Strip:
-    """Draw `╭─ title ──── legend ─╮`; a legend that touches the title is dropped, a long title
-    cut."""
+    """Draw `╭─ title ──── legend ─╮`; drop a legend that doesn't fit, cut a long title."""
     line, style = glyphs[1], ink(colour)
     if width < 2:
         return padded([Segment(line * width, style)] if width else [], width)
@@ -152,18 +151,27 @@ class Panel(Widget):
         """What all rows depend on."""
         self._row_keys: list[object] = []
         self._bottom_labels: list[tuple[int, Sequence[Segment]]] = []
+        self.lines: list[Content] = []
+        """The inner lines, if the subclass lays them out in `prepare`."""
         self._under = RichStyle(color=TEXT)
         """Style below segments without a background."""
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
 
-    def content_line(self, y: int, width: int) -> Strip:  # noqa: ARG002
+    def content_line(self, y: int, width: int) -> Strip:
         """Return inner row `y`, `width` cells without border and padding."""
-        return padded([], width)
+        return padded(segments_of(self.lines[y], TEXT) if y < len(self.lines) else [], width)
+
+    def hidden_labels(self, above: int, below: int) -> list[tuple[int, Sequence[Segment]]]:
+        """Return labels for the bottom edge that say how many lines are scrolled out of view."""
+        up, down = ("^", "v") if self.ascii_only else ("↑", "↓")
+        signs = [
+            f"{sign} {hidden} more" for sign, hidden in ((up, above), (down, below)) if hidden > 0
+        ]
+        return [(3, segments_of("  ".join(signs), DIM))] if signs else []
 
     def row_key(self, y: int) -> object:  # noqa: ARG002
-        """Return what row `y` depends on, to reuse the drawn row if equal; None draws it each
-        time."""
+        """Return what row `y` depends on, to reuse a drawn row; None draws it each time."""
         return None
 
     def prepare(self, width: int, height: int) -> None:
@@ -196,9 +204,8 @@ class Panel(Widget):
             or not self.size
             or self._drawn_for != self.size
         ):
-            self._drawn_for = Size(
-                0, 0
-            )  # nothing of this size is on screen yet: draw at Textual's first paint
+            # nothing of this size is on screen yet: draw at Textual's first paint
+            self._drawn_for = Size(0, 0)
             return
         old = self._drawn_strips
         self._draw()
@@ -232,33 +239,26 @@ class Panel(Widget):
         glyphs, colour = ASCII if self.ascii_only else ROUND, FOCUS if self.shows_focus else BORDER
         title = title_segments(self.panel_title, self.shows_focus)
         room = width - 7 - (width_of(title) + 2 if title else 0)
-        lines = [
-            top_edge(width, title, segments_of(self.legend_within(max(room, 0))), colour, glyphs)
-        ]
-        before = (
-            self._drawn_strips
-            if self._drawn_with == (self.size, glyphs, colour)
-            and len(self._drawn_strips) == inner.height + 2
-            else None
-        )
+        legend = segments_of(self.legend_within(max(room, 0)))
+        lines = [top_edge(width, title, legend, colour, glyphs)]
+        drawn_with, before = (self.size, glyphs, colour), None
+        if self._drawn_with == drawn_with and len(self._drawn_strips) == inner.height + 2:
+            before = self._drawn_strips
         keys = [self.row_key(y) for y in range(inner.height)]
         for y, key in enumerate(keys):
-            same = before is not None and key is not None and key == self._row_keys[y]
-            lines.append(
-                before[y + 1]
-                if before is not None and same
-                else self._framed(y, width, inner.width, glyphs[3], colour)
-            )
+            if before is not None and key is not None and key == self._row_keys[y]:
+                lines.append(before[y + 1])
+            else:
+                lines.append(self._framed(y, width, inner.width, glyphs[3], colour))
         labels = self.bottom_labels(width)
-        lines.append(
-            before[-1]
-            if before is not None and labels == self._bottom_labels
-            else bottom_edge(width, labels, colour, glyphs)
-        )
+        if before is not None and labels == self._bottom_labels:
+            lines.append(before[-1])
+        else:
+            lines.append(bottom_edge(width, labels, colour, glyphs))
         self._drawn_strips, self._drawn_for, self._drawn_with = (
             lines[:height],
             self.size,
-            (self.size, glyphs, colour),
+            drawn_with,
         )
         self._row_keys, self._bottom_labels = keys, labels
 
@@ -269,16 +269,8 @@ class Panel(Widget):
         row = self.content_line(y, inner)
         if row.cell_length != inner:
             row = padded(list(row), inner)
-        return Strip(
-            joined(
-                [
-                    Segment(f"{side}{' ' * self.LEFT_PADDING}", style),
-                    *row,
-                    Segment(f" {side}", style),
-                ]
-            ),
-            width,
-        )
+        left = Segment(f"{side}{' ' * self.LEFT_PADDING}", style)
+        return Strip(joined([left, *row, Segment(f" {side}", style)]), width)
 
     def on_mount(self) -> None:
         """Take the app's choice of ASCII."""

@@ -229,13 +229,7 @@ class RunsTable(Panel, can_focus=True):
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """Return how many runs are hidden above and below."""
-        below = len(self._runs) - self._top - self._visible
-        signs = [
-            f"{sign} {hidden} more"
-            for sign, hidden in (("↑", self._top), ("↓", below))
-            if hidden > 0
-        ]
-        return [(3, segments_of("  ".join(signs), palette.DIM))] if signs else []
+        return self.hidden_labels(self._top, len(self._runs) - self._top - self._visible)
 
     def action_move(self, by: int) -> None:
         """Move one run up or down."""

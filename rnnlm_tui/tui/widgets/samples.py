@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import count, figure
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import Newlines, safe_content, safe_text
 from rnnlm_tui.tui.views.status import status_glyph
-from rnnlm_tui.tui.widgets.panel import Line, Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Line, Panel
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -116,8 +115,7 @@ def content_key(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
 
 
 def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
-    """Return the newest sample of each prompt in full and older ones in a line each, as they
-    fit."""
+    """Return the newest sample of each prompt in full, older ones in a line each."""
     groups = samples_by_prompt(snapshot.samples, snapshot.config.evaluation.prompts)
     if height <= 0:
         return []
@@ -235,7 +233,6 @@ class SamplesPanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Samples", id=id)
         self._snapshot: RunSnapshot | None = None
-        self._inside: list[Content] = []
 
     def show(self, snapshot: RunSnapshot | None) -> None:
         """Show the run's samples."""
@@ -254,16 +251,10 @@ class SamplesPanel(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size."""
-        self._inside = (
+        self.lines = (
             []
             if self._snapshot is None
             else lines_below(self._snapshot, width, height, ascii_only=self.ascii_only)
-        )
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return one line."""
-        return padded(
-            segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width
         )
 
 
@@ -299,9 +290,7 @@ class HistoryPage:
 
 
 class HistoryPanel(Panel):
-    """One step of the history; the chosen prompt is shown in full, with its text from earlier
-    steps.
-    """
+    """One step of the history, the chosen prompt in full with its text from earlier steps."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Samples, step by step", id=id)
@@ -309,7 +298,6 @@ class HistoryPanel(Panel):
         """The page shown; set by `show`."""
         self.chosen = 0
         """Index of the prompt shown in full."""
-        self._inside: list[Content] = []
 
     def show(self, page: HistoryPage, chosen: int) -> None:
         """Show a step."""
@@ -322,16 +310,10 @@ class HistoryPanel(Panel):
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size."""
         plain_terminal = bool(getattr(self.app, "no_color", False))
-        self._inside = (
+        self.lines = (
             []
             if self.page is None
             else page_lines(self.page, self.chosen, width, height, no_colour=plain_terminal)
-        )
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return one line."""
-        return padded(
-            segments_of(self._inside[y], palette.TEXT) if y < len(self._inside) else [], width
         )
 
 
@@ -380,8 +362,7 @@ def page_lines(
 
 
 def _head(page: HistoryPage, width: int) -> Content:
-    """Return `step 2,000  val ppl 67.2  ────────●────`: the step's place on the way to the
-    newest."""
+    """Return `step 2,000  val ppl 67.2  ────────●────`, with the step's position."""
     value = figure(page.evaluation.perplexity) if page.evaluation is not None else "–"
     at = (
         f" @{count(page.evaluation.step)}"

@@ -74,9 +74,7 @@ class KeyFigures(Vertical):
 
 
 class OtherRuns(Panel):
-    """All runs, two lines each: name and perplexity, status and progress; marked runs have a
-    letter.
-    """
+    """All runs, two lines each, with the letters of marked runs."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
@@ -169,8 +167,7 @@ def _share(run: RunSummary) -> str:
 
 
 class EventsPanel(Panel):
-    """The run's events, newest first; with a cursor on the charts, the nearest one is
-    highlighted."""
+    """The run's events, newest first; the one nearest to the cursor is highlighted."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Events", legend=Content.styled("step", palette.DIM), id=id)
@@ -256,6 +253,5 @@ class EventsPanel(Panel):
 
 
 def _ends(rows: Sequence[object]) -> tuple[int, object, object]:
-    """Summarize rows cheaply: comparing all rows of a long run would cost more than drawing
-    them."""
+    """Summarize rows: comparing all of a long run's would cost more than drawing them."""
     return (len(rows), rows[0] if rows else None, rows[-1] if rows else None)

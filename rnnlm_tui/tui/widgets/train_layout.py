@@ -111,8 +111,7 @@ def _narrow(size: Size, below: int, *, lower: bool) -> Places:
 
 
 def _wide(size: Size, below: int, *, left: bool, lower: bool) -> Places:
-    """Lay out 120×37: runs over events at the left (24), perplexity 96×13, three charts,
-    machine."""
+    """Lay out 120×37: runs over events at the left, perplexity 96×13, three charts below."""
     width, height = size
     column = (24 if width < 150 else 28) if left else 0
     spare = height - 37

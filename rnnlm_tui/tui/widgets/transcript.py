@@ -8,12 +8,11 @@ from typing import ClassVar, Literal
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import MouseScrollDown, MouseScrollUp
-from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_text
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel
 
 KEPT_ENTRIES = 200
 ROOMY_LINES = 20
@@ -61,7 +60,6 @@ class Transcript(Panel, can_focus=True):
         self._empty: tuple[str, ...] = ()
         self._above = 0
         """Lines hidden below the bottom edge; 0 shows the newest."""
-        self._rows: list[Content] = []
 
     @property
     def newest(self) -> TranscriptEntry | None:
@@ -130,7 +128,7 @@ class Transcript(Panel, can_focus=True):
             rows = [Content("  ") + row for row in rows]
         else:
             rows = self._gather(room, roomy=height >= ROOMY_LINES)
-        self._rows = [Content("")] * (room - len(rows)) + rows[:room] + [Content(""), self._status]
+        self.lines = [Content("")] * (room - len(rows)) + rows[:room] + [Content(""), self._status]
         self.bottom = f"↓ {counted(self._above, 'more line')}" if self._above else ""
 
     def _gather(self, room: int, *, roomy: bool) -> list[Content]:
@@ -191,10 +189,6 @@ class Transcript(Panel, can_focus=True):
     @property
     def _text_width(self) -> int:
         return max(10, self.inner_size.width - 5)
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return one of the collected rows."""
-        return padded(segments_of(self._rows[y]) if y < len(self._rows) else [], width)
 
     def action_scroll_text(self, lines: int) -> None:
         """Scroll to older text, or to newer text if negative."""

@@ -112,7 +112,7 @@ async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> 
     ) as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await pilot.press("tab", "tab")
-        await until_shown(pilot, "h_t = tanh")
+        await until_shown(pilot, "textbook RNN")
         await settled(pilot)
         assert_picture(app, SNAPSHOTS, name, size, mode)
 

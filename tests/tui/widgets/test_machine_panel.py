@@ -41,9 +41,9 @@ def lines(
     panel = MachinePanel()
     panel.show(MachineView(rows, cores=8, disk_total=disk_total, trains=trains, alarm=alarm))
     panel.prepare(*size)
-    assert all(line.cell_length <= size[0] for line in panel._inside)
-    assert len(panel._inside) <= size[1]
-    return panel._inside
+    assert all(line.cell_length <= size[0] for line in panel.lines)
+    assert len(panel.lines) <= size[1]
+    return panel.lines
 
 
 def texts(*arguments: object, **named: object) -> list[str]:
@@ -239,8 +239,8 @@ def test_what_others_use_stands_in_the_edge_and_takes_neither_memory_nor_disk_aw
     panel = MachinePanel()
     panel.show(MachineView((row,), cores=2, others="others use 1.0 of 2 cores"))
     panel.prepare(*NARROW)
-    assert "free" in panel._inside[-1].plain
-    assert "disk" in panel._inside[-1].plain
+    assert "free" in panel.lines[-1].plain
+    assert "disk" in panel.lines[-1].plain
     ((_, label),) = panel.bottom_labels(40)
     assert "".join(segment.text for segment in label) == "others use 1.0 of 2 cores"
 

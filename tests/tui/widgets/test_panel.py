@@ -93,12 +93,12 @@ def test_changes_far_from_each_other_are_spans_of_their_own() -> None:
 
 
 class Numbers(Panel):
-    """Shows some lines."""
+    """Shows some numbers."""
 
-    lines = ("one", "two", "three")
+    numbers = ("one", "two", "three")
 
     def content_line(self, y: int, width: int) -> Strip:
-        return padded(segments_of(self.lines[y] if y < len(self.lines) else "", TEXT), width)
+        return padded(segments_of(self.numbers[y] if y < len(self.numbers) else "", TEXT), width)
 
 
 class Shown(App[None]):
@@ -138,7 +138,7 @@ async def test_changed_line_repaints_its_changed_cells_alone() -> None:
         app.panel.refresh = lambda *regions, **_: asked.append(regions)  # type: ignore[assignment,method-assign]
         app.panel.redraw()
         assert asked == []
-        app.panel.lines = ("one", "2", "three")
+        app.panel.numbers = ("one", "2", "three")
         app.panel.redraw()
         app.panel.legend = "4"
         assert asked == [(Region(2, 2, 3, 1),), (Region(26, 0, 1, 1),)]

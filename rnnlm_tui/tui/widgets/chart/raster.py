@@ -197,8 +197,7 @@ class Scale:
         self._offset = high * self._slope
 
     def row(self, value: float) -> float:
-        """Return the row, unrounded and possibly outside; far below if the logarithm is
-        undefined."""
+        """Return the row, not rounded or clipped; far below if the logarithm is undefined."""
         if self.log:
             if value <= 0:
                 return 4.0 * self.rows

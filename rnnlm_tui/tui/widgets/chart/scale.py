@@ -276,10 +276,10 @@ LABEL_GAP = 4
 
 
 def y_ticks(limits: Limits, rows: int, place_of: Callable[[float], float]) -> list[float]:
-    """Return tick values for `rows` text rows, ascending, with a free row between if there are
-    five.
+    """Return tick values for `rows` text rows, ascending.
 
-    `place_of` returns a value's row, 0.5 in the middle of the first.
+    From five rows on, a row is free between two labels. `place_of` returns a value's row, 0.5 in
+    the middle of the first.
     """
     apart = 2 if rows >= 5 else 1
     if limits.log:

@@ -73,9 +73,7 @@ class Window:
         )
 
     def take(self, other: Window, data: ChartData) -> bool:
-        """Show the same part as another window with its own `data`; return whether that changed
-        anything.
-        """
+        """Show the same part as another window with its own `data`; return whether it changed."""
         before = (self._part, self.following, self._given)
         self._part, self.following, self._given = other._part, other.following, other.whole(data)
         return before != (self._part, self.following, self._given)
@@ -107,12 +105,10 @@ class Window:
         return self._part or self.whole(data)
 
     def zoom(self, data: ChartData, factor: float, around: float | None) -> None:
-        """Zoom in by `factor`, around `around` or the newest point while following, else the
-        middle.
+        """Zoom in by `factor` around a place, the newest point while following, or the middle.
 
-        `around` keeps its place, or is centred if out of view. Zooming away from the newest point
-        stops
-        following.
+        A place keeps its position, or is centred if out of view. Zooming away from the newest point
+        stops following.
         """
         (low, high), (start, end) = self.whole(data), self.shown(data)
         length = max((end - start) / factor, (high - low) / LARGEST_ZOOM)
