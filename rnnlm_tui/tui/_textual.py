@@ -174,7 +174,8 @@ def replace_command_list(
     Private: `CommandPalette._refresh_command_list`, replaced; `_list_visible` and `_hit_count`.
     """
 
-    def refresh(command_list: object, commands: list[Command], clear_current: bool) -> None:  # noqa: ARG001 (Textual's)
+    def refresh(command_list: object, commands: list[Command], clear_current: bool) -> None:
+        del command_list, clear_current  # Textual's
         show(commands)
         palette._list_visible = bool(commands)
         palette._hit_count = len(commands)

@@ -820,7 +820,7 @@ class RnnlmApp(App[int]):
             )
 
     def action_help_quit(self) -> None:
-        """On ctrl+c, tell how to leave: ctrl+c must not end a run."""
+        """On ctrl+c, show how to leave: ctrl+c must not end a run."""
         self.report("press q to leave: runs keep training")
 
     async def action_quit(self) -> None:

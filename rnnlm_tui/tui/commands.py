@@ -49,7 +49,7 @@ class PaletteHit(Hit):
     also: str = ""
     """More text to search."""
     words: tuple[str, ...] = ()
-    """The searched words, in lower case: highlighted wherever they occur."""
+    """The searched words, in lower case: every occurrence is highlighted."""
 
     @property
     def title(self) -> str:

@@ -106,7 +106,7 @@ class AppContext(Protocol):
         """Mark or unmark a run for comparison."""
 
     def set_marks(self, marks: Marks) -> None:
-        """Replace the marks, save them and tell the current pane."""
+        """Replace the marks, save them and update the current pane."""
 
     def save_session(self) -> None:
         """Save the settings with the open run and the pane."""

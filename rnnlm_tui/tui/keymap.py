@@ -42,7 +42,7 @@ SAME_KEY: Mapping[str, str] = {
 """Keys that a terminal, or tmux around it, sends as another key."""
 FIXED: Mapping[str, str] = {
     "ctrl+q": "it always leaves the app",
-    "ctrl+c": "it tells how to leave",
+    "ctrl+c": "it shows how to leave",
     "ctrl+z": "it belongs to the shell",
     "ctrl+j": "it starts a new line in the prompt",
 }

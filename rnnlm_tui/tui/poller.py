@@ -395,7 +395,7 @@ class Watcher:
         self._guarded("list", poll)
 
     def _guarded(self, what: str, poll: Callable[[], object]) -> None:
-        """Report an error once and go on.
+        """Report an error once and continue.
 
         A disk may come back, and a mistake of ours must not end the app.
         """

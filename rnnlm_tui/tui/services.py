@@ -1,6 +1,6 @@
 """Services: what the app needs from store and client, in one class that tests can replace.
 
-Every method blocks while disk or worker respond, so the app calls them in threads of its own: the
+Every method blocks while disk or worker respond, so the app calls them in its own threads: the
 threads of asyncio's pool would keep the app from leaving. Imports wait for the first paint.
 """
 
@@ -446,7 +446,8 @@ async def to_thread(
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
+            # without an error there is a result
+            future.set_result(result)  # type: ignore[arg-type]
 
     def run() -> None:
         result, error = None, None

@@ -39,7 +39,7 @@ class TerminalKind:
     depth: Depth
     """Its colours; none if NO_COLOR is set to anything."""
     light: bool
-    """Whether its background is bright; only a few terminals tell."""
+    """Whether its background is bright; only a few terminals report it."""
     braille: bool
     """Whether it can show braille charts."""
     hint: str = ""
@@ -205,9 +205,8 @@ def log_traceback(error: BaseException) -> Path | None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         mode = "a" if not path.exists() or path.stat().st_size < MOST_BYTES else "w"
         with path.open(mode, encoding="utf-8", errors="backslashreplace") as log:
-            log.write(
-                f"{datetime.now().astimezone().isoformat(timespec='seconds')}\n{''.join(traceback.format_exception(error))}\n"
-            )
+            now = datetime.now().astimezone().isoformat(timespec="seconds")
+            log.write(f"{now}\n{''.join(traceback.format_exception(error))}\n")
         path.chmod(0o600)
     except OSError:
         return None

@@ -264,7 +264,7 @@ class Paint(LineFilter):
         )
         self._styles: dict[Style | None, Style] = {None: Style()}
 
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002 (Textual's)
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
         """Return the same cells in the table's colours."""
         styles = self._styles
         painted: list[Segment] = []
@@ -339,7 +339,7 @@ class AsciiMarks(LineFilter):
         super().__init__()
         self._table = str.maketrans(SIGNS)
 
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002 (Textual's)
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
         """Replace symbols in the segments.
 
         A cut text ends with three dots if there is room, otherwise with `~`: a single dot would

@@ -154,7 +154,8 @@ def book_run(
         "tokens_per_second": 12_100.0 if status == "running" else None,
         "eta_seconds": (STEPS - step) * SECONDS_A_STEP if status == "running" else None,
     }
-    snapshot = make_snapshot(status, step, gpu=False, config=config, **{**facts, **changes})  # type: ignore[arg-type]
+    facts = {"config": config, **facts, **changes}
+    snapshot = make_snapshot(status, step, gpu=False, **facts)  # type: ignore[arg-type]
     return replace(
         snapshot,
         series=make_book_series(step),

@@ -80,6 +80,11 @@ def lines_of(app: object) -> list[str]:
     return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
 
 
+def shows(app: object, text: str) -> bool:
+    """Whether the screen shows the text."""
+    return text in text_of(app)
+
+
 def text_of(app: object) -> str:
     """The screen's cells as one text."""
     return "\n".join(lines_of(app))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -17,7 +18,7 @@ from rnnlm_tui.tui.views.chart_data import AXES
 from rnnlm_tui.tui.views.compare import COMPARED_CHARTS, MarkedRun, Marks
 from tests.tui.comparing import comparing, eight_runs, two_runs
 from tests.tui.fakes import make_snapshot
-from tests.tui.support import lines_of, running_app, text_of, three_runs, until, with_runs
+from tests.tui.support import lines_of, running_app, shows, text_of, three_runs, until, with_runs
 
 
 async def test_marked_runs_are_overlaid_with_letters_figures_and_settings() -> None:
@@ -237,7 +238,7 @@ async def test_the_wall_axis_of_runs_counts_from_the_start_of_each() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
         for label in ("tokens", "epoch", "active time", "since start", "step"):
             await pilot.press("x")
-            await until(pilot, lambda label=label: f" {label} " in text_of(app))  # type: ignore[misc]
+            await until(pilot, partial(shows, app, f" {label} "))
 
 
 async def test_letters_distinguish_curves_without_colour(
@@ -359,6 +360,10 @@ async def test_dots_become_blocks_and_stay_blocks() -> None:
     services = two_runs()
     settings: dict[str, object] = {"marked": ["plain-otter", "brisk-heron"]}
     blocks, dots = set("▘▖▌▝▀▞▛▗▚▄▙▐▜▟█"), {chr(0x2800 + number) for number in range(1, 256)}
+
+    def draws_blocks(app: RnnlmApp) -> bool:
+        return bool(blocks & set(text_of(app))) and not dots & set(text_of(app))
+
     for _start in range(2):
         app = RnnlmApp(
             services.run("plain-otter"),
@@ -368,17 +373,14 @@ async def test_dots_become_blocks_and_stay_blocks() -> None:
             settings=dict(settings),
         )
         async with app.run_test(size=(80, 24)) as pilot:
-            await until(pilot, lambda app=app: "B ✓ brisk-heron" in text_of(app))  # type: ignore[misc]
+            await until(pilot, partial(shows, app, "B ✓ brisk-heron"))
             if not settings.get("dots"):
                 assert dots & set(text_of(app))
                 await app.run_action("app.next_marks")
                 settings = {
                     key: value for key, value in app.settings.items() if key in ("marked", "dots")
                 }
-            await until(
-                pilot,
-                lambda app=app: blocks & set(text_of(app)) and not dots & set(text_of(app)),  # type: ignore[misc]
-            )
+            await until(pilot, partial(draws_blocks, app))
 
 
 async def test_names_from_outside_never_act_on_the_terminal() -> None:

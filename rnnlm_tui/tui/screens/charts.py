@@ -206,7 +206,8 @@ class ChartedScreen(PaneScreen):
 
     def choose(self, **changes: object) -> None:
         """Change fields of the view, and save it."""
-        self.view = replace(self.view, **changes)  # type: ignore[arg-type]  # the caller names fields of the view
+        # the caller names fields of the view
+        self.view = replace(self.view, **changes)  # type: ignore[arg-type]
         self.show_view()
         self.save_view()
 

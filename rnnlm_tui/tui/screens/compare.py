@@ -60,7 +60,7 @@ class CompareScreen(ChartedScreen):
 
     # what is shown
 
-    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the open run may be compared or not)
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002
         self._show(self._runs())
 
     def watch_snapshot(self) -> None:

@@ -147,7 +147,7 @@ class GuideScreen(Overlay[None]):
             yield GuideViewer(self._text(contents=contents), show_table_of_contents=contents)
 
     async def on_resize(self) -> None:
-        if self.query(Contents):  # the first size is told before the viewer has its parts
+        if self.query(Contents):  # the first resize arrives before the viewer has its parts
             self.query_one(Contents).styles.width = contents_width(self.app.size.width)
             self._label()
             await self._show_text()

@@ -108,7 +108,7 @@ class PromptScreen(PaneScreen):
 
     @property
     def choice(self) -> CheckpointChoice | None:
-        """What there is to sample from; None if no run is open."""
+        """The checkpoints to sample from; None if no run is open."""
         snapshot = self.snapshot
         if snapshot is None:
             return None

@@ -79,13 +79,13 @@ class TrashScreen(Overlay["TrashedRun"]):
         self.dismiss(None)
 
     def action_purge(self) -> None:
-        """Remove the run under the cursor for good, after a question."""
+        """Purge the run under the cursor, after a question."""
         chosen = self._chosen
         if chosen is not None:
             self._ask("Purge this run?", safe_text(chosen.name, limit=32), [chosen])
 
     def action_purge_all(self) -> None:
-        """Remove every run of the trash for good, after a question."""
+        """Purge all runs, after a question."""
         if self._trashed:
             self._ask("Empty the trash?", counted(len(self._trashed), "run"), list(self._trashed))
 

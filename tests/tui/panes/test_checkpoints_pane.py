@@ -231,12 +231,12 @@ async def test_without_its_checkpoint_the_cursor_moves_to_the_newest() -> None:
         await until(pilot, lambda: table.step == 3750)
 
 
-async def test_nothing_is_redrawn_when_nothing_changed() -> None:
+async def test_nothing_is_redrawn_when_nothing_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         table = pane(app).query_one(CheckpointTable)
         await until_shown(pilot, "9f3c…a71e")
         changed: list[object] = []
-        table.update_cell_at = lambda *arguments, **_: changed.append(arguments)  # type: ignore[method-assign]
+        monkeypatch.setattr(table, "update_cell_at", lambda *cell, **_: changed.append(cell))
         app.post_message(SnapshotChanged(make_snapshot()))
         await pilot.pause()
         assert changed == []
