@@ -1,15 +1,24 @@
-"""The output of `doctor`: wrapped at words on a terminal, unwrapped in a pipe."""
+"""The verb `doctor`: its checks in simulated environments, and its output."""
 
 from __future__ import annotations
 
 import os
 import re
 import termios
+from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.doctor import CheckResult
+from rnnlm_tui.cli.doctor import (
+    CheckResult,
+    check_home,
+    check_keymap,
+    check_matmul,
+    check_terminal,
+    check_torch,
+)
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.system.disk import filesystem_of, is_network, nearest_existing
 
 FOUND = [
     CheckResult("rnnlm-tui", "ok", "0.1.0 on Python 3.11, /usr/bin/python"),
@@ -70,3 +79,137 @@ def test_doctor_does_not_wrap_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> N
     assert len(lines) == 5
     assert lines[1] == f"note  logging out  {FOUND[1].fact}"
     assert lines[2] == f"{'':19}{FOUND[1].hint}"
+
+
+def colours(**environment: str) -> CheckResult:
+    found = check_terminal(environment, "utf-8", os.terminal_size((80, 24)), True)
+    return next(result for result in found if result.check == "colours")
+
+
+@pytest.mark.parametrize(
+    ("environment", "verdict", "words"),
+    [
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "ok", "16 million"),
+        ({"TERM": "xterm-direct"}, "ok", "256"),
+        ({"TERM": "xterm-256color", "SSH_CONNECTION": "a"}, "ok", "256 (over SSH"),
+        ({"TERM": "tmux-256color", "TMUX": "/tmp/x"}, "ok", "256 (in tmux"),
+        ({"TERM": "screen", "TMUX": "/tmp/x"}, "note", "16 (in tmux"),
+        ({"TERM": "linux"}, "note", "16 ("),
+        ({"TERM": "dumb"}, "note", "none"),
+        ({}, "note", "none"),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "note", "NO_COLOR"),
+    ],
+)
+def test_colours_follow_from_the_environment(
+    environment: dict[str, str], verdict: str, words: str
+) -> None:
+    result = colours(**environment)
+    assert result.verdict == verdict
+    assert words in result.fact
+
+
+def test_sixteen_colours_in_tmux_come_with_the_setting_that_fixes_it() -> None:
+    assert "tmux-256color" in colours(TERM="screen", TMUX="x").hint
+
+
+@pytest.mark.parametrize(
+    ("encoding", "verdict"),
+    [("utf-8", "ok"), ("UTF8", "ok"), ("ascii", "note"), ("iso8859-1", "note"), ("", "note")],
+)
+def test_braille_needs_utf_8(encoding: str, verdict: str) -> None:
+    found = check_terminal({"TERM": "xterm"}, encoding, os.terminal_size((80, 24)), True)
+    assert found[-1].verdict == verdict
+    assert ("--no-ascii" in found[-1].hint) == (verdict == "note")
+
+
+def test_a_locale_or_console_without_braille_is_reported() -> None:
+    for environment in ({"TERM": "xterm", "LANG": "C"}, {"TERM": "linux", "LANG": "C.UTF-8"}):
+        result = check_terminal(environment, "utf-8", os.terminal_size((80, 24)), True)[-1]
+        assert result.verdict == "note"
+        assert "uses ASCII only" in result.fact
+
+
+def test_each_keymap_error_is_reported_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "keymap.toml"
+    assert check_keymap(path) == []
+    path.write_text('pause = "P"\n')
+    assert [(result.verdict, result.fact[:1]) for result in check_keymap(path)] == [("ok", "1")]
+    path.write_text('pausse = "P"\nsample = "flurp"\n')
+    assert [
+        "line 1" in result.fact or "line 2" in result.fact for result in check_keymap(path)
+    ] == [True, True]
+
+
+def test_a_small_or_missing_terminal_is_reported() -> None:
+    assert check_terminal({}, "utf-8", os.terminal_size((40, 10)), True)[0].verdict == "bad"
+    assert check_terminal({}, "utf-8", os.terminal_size((40, 10)), False)[0].verdict == "note"
+
+
+def test_the_longest_mount_point_determines_the_filesystem(tmp_path: Path) -> None:
+    mounts = {"/": "ext4", str(tmp_path): "nfs4", str(tmp_path / "a" / "b"): "xfs"}
+    assert filesystem_of(tmp_path / "a", mounts) == "nfs4"
+    assert filesystem_of(tmp_path / "a" / "b" / "c", mounts) == "xfs"
+    assert filesystem_of(Path("/usr"), mounts) == "ext4"
+
+
+@pytest.mark.parametrize(
+    ("kind", "network"),
+    [
+        ("nfs4", True),
+        ("fuse.sshfs", True),
+        ("cifs", True),
+        ("ext4", False),
+        ("overlay", False),
+        ("", False),
+    ],
+)
+def test_network_filesystems_are_recognized(kind: str, network: bool) -> None:
+    assert is_network(kind) is network
+
+
+def test_checking_the_home_creates_nothing(home: Path) -> None:
+    found = list(check_home())
+    assert not home.exists()
+    assert [result.check for result in found] == ["home", "filesystem", "disk"]
+    assert str(home) in found[0].fact
+
+
+def test_a_home_below_a_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RNNLM_TUI_HOME", str(tmp_path / "file" / "home"))
+    found = list(check_home())
+    assert [result.verdict for result in found] == ["bad"]
+    assert nearest_existing(tmp_path / "file" / "home") == tmp_path / "file"
+
+
+def test_a_python_without_torch_is_reported_without_a_traceback(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\necho 'Traceback' >&2\necho \"ModuleNotFoundError: No module named 'torch'\""
+        " >&2\nexit 1\n"
+    )
+    python.chmod(0o755)
+    result = check_torch(str(python))
+    assert result.verdict == "bad"
+    assert "No module named 'torch'" in result.fact
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("fpu avx2 avx512_bf16 amx_bf16", "bf16 with amx_bf16"),
+        ("fpu avx2 avx512_bf16", "bf16 with avx512_bf16"),
+        ("fpu avx2 avx512f", "neither amx_bf16 nor avx512_bf16"),
+    ],
+)
+def test_cpu_flags_determine_the_matmul_precisions(flags: str, words: str) -> None:
+    assert (
+        words
+        in check_matmul(
+            f"processor\t: 0\nmodel name\t: any\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
+        ).fact
+    )
+
+
+def test_a_system_without_cpuinfo_has_float32() -> None:
+    assert check_matmul("").fact.startswith("float32; the CPU has neither")

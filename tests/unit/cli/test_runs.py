@@ -12,18 +12,11 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.options import split_address
-from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings
-from rnnlm_tui.cli.train import check_fits_parent, parse_settings
 from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.client.monitor import RunMonitor
-from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
-from rnnlm_tui.schema.config import RunConfig, SamplingConfig, TrainingConfig
+from rnnlm_tui.schema.config import RunConfig, TrainingConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
-from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
@@ -283,161 +276,6 @@ def test_a_finished_run_cannot_be_resumed(capsys: pytest.CaptureFixture[str]) ->
     assert "--from brisk-heron@last" in capsys.readouterr().err
 
 
-def test_sampling_uses_the_settings_of_the_run() -> None:
-    directory = trained_run(config=RunConfig(sampling=SamplingConfig(temperature=0.5, seed=3)))
-    assert sample_settings(directory, {"top_k": 5, "seed": None}) == SamplingConfig(
-        temperature=0.5, seed=3, top_k=5
-    )
-    with pytest.raises(ConfigError) as caught:
-        sample_settings(directory, {"temperature": 0.001, "top_p": 2.0})
-    assert {problem.path for problem in caught.value.problems} == {
-        "sampling.temperature",
-        "sampling.top_p",
-    }
-
-
-def test_options_out_of_range_are_reported_by_name(capsys: pytest.CaptureFixture[str]) -> None:
-    trained_run()
-    assert run(["sample", "brisk-heron", "We", "--min-p", "1.5", "--top-k", "-1"]) == 2
-    err = capsys.readouterr().err
-    assert "--min-p is 1.5, must be at most 1" in err
-    assert "--top-k is -1, must be at least 0" in err
-    assert "config" not in err
-    assert run(["sample", "brisk-heron", "We", "--top-k", "many"]) == 2
-    assert "--top-k is many, must be a whole number" in capsys.readouterr().err
-
-
-def test_the_best_checkpoint_is_sampled_by_default() -> None:
-    trained_run()
-    for address, step in (
-        ("brisk-heron", 2),
-        ("brisk@best", 2),
-        ("brisk@last", 3),
-        ("brisk-heron@3", 3),
-    ):
-        directory, which = split_address(address)
-        assert sample_request(directory, which, "x", SamplingConfig()).checkpoint.endswith(
-            f"step-{step:09d}"
-        )
-
-
-def test_an_unknown_checkpoint_or_run_lists_the_available_ones() -> None:
-    trained_run()
-    directory, which = split_address("brisk-heron@4")
-    with pytest.raises(UnknownCheckpointError, match="best, last and 2, 3"):
-        sample_request(directory, which, "x", SamplingConfig())
-    with pytest.raises(UnknownRunError):
-        split_address("plain@best")
-
-
-def test_a_prompt_that_is_too_long_is_rejected() -> None:
-    with pytest.raises(InputError, match="20,001 characters, the limit is 20,000"):
-        read_prompt("x" * (MAX_PROMPT_CHARACTERS + 1))
-
-
-def test_a_dash_reads_the_prompt_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
-    assert read_prompt("-") == "two\nlines"
-    assert read_prompt("a -") == "a -"
-
-
-def test_a_prompt_that_is_not_utf_8_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
-    for prompt in ("-", "\udcff"):
-        with pytest.raises(InputError, match="not UTF-8"):
-            read_prompt(prompt)
-
-
-def test_a_sample_has_all_json_keys() -> None:
-    directory = trained_run()
-    done = SampleDone(
-        id="1",
-        reason="length",
-        text=" goes on",
-        tokens=2,
-        prompt_tokens=1,
-        seconds=0.1,
-        first_token_seconds=0.1,
-        bits_per_token=4.0,
-    )
-    seeded = sample_json(
-        sample_request(directory, "best", "It", SamplingConfig(seed=1)), done, directory.name
-    )
-    assert {"text", "tokens", "seed", "checkpoint"} <= set(seeded)
-    assert (seeded["text"], seeded["tokens"], seeded["seed"], seeded["checkpoint"]) == (
-        " goes on",
-        2,
-        1,
-        2,
-    )
-    assert (
-        sample_json(
-            sample_request(directory, "best", "It", SamplingConfig(greedy=True)),
-            done,
-            directory.name,
-        )["seed"]
-        is None
-    )
-
-
-def test_a_sample_reports_the_stop_string_that_ended_it() -> None:
-    directory = trained_run()
-    settings = SamplingConfig(min_p=0.1, repetition_penalty=1.2, stop=("\n", "end"))
-    done = SampleDone(
-        id="1",
-        reason="stop",
-        stop="\n",
-        text=" goes on",
-        tokens=2,
-        prompt_tokens=1,
-        seconds=0.1,
-        first_token_seconds=0.1,
-        bits_per_token=4.0,
-    )
-    found = sample_json(sample_request(directory, "best", "It", settings), done, directory.name)
-    assert (
-        found["reason"],
-        found["stopped_at"],
-        found["stop"],
-        found["min_p"],
-        found["repetition_penalty"],
-    ) == ("stop", "\n", ["\n", "end"], 0.1, 1.2)
-
-
-def test_an_empty_stop_string_is_rejected() -> None:
-    with pytest.raises(ConfigError, match=r"sampling\.stop"):
-        sample_settings(trained_run(), {"stop": ["a", ""]})
-
-
-def test_a_child_keeps_its_parents_shape_and_vocabulary() -> None:
-    parent = PRESETS["demo"]
-    check_fits_parent(
-        parse_config(merge(parent, {"optimizer.learning_rate": 1e-4, "model.dropout": 0.0})), parent
-    )
-    regularized = {
-        "model.variational_dropout": True,
-        "model.embedding_dropout": 0.1,
-        "model.weight_dropout": 0.5,
-        "model.init_scale": 0.2,
-    }
-    check_fits_parent(parse_config(merge(parent, regularized)), parent)
-    with pytest.raises(ConfigError) as caught:
-        check_fits_parent(
-            parse_config(
-                merge(
-                    parent,
-                    {"model.num_layers": 3, "tokenizer.vocab_size": 512, "corpus.source": "elman"},
-                )
-            ),
-            parent,
-        )
-    assert {problem.path for problem in caught.value.problems} == {
-        "model.num_layers",
-        "tokenizer.vocab_size",
-        "corpus.source",
-    }
-
-
 @pytest.mark.parametrize(
     ("prompt", "code", "out"), [("go on", 0, "go on on go\n"), ("fail here", 5, "")]
 )
@@ -475,21 +313,6 @@ def test_a_failure_is_reported_with_its_hint_and_exit_code(
             database.set_meta(key, value)
     assert run(["follow", "brisk-heron", *options]) == 5
     assert "the disk is full\nfree some\n" in capsys.readouterr().err
-
-
-def test_only_settings_that_can_change_during_a_run_can_be_set() -> None:
-    assert parse_settings(
-        RunConfig(), ["optimizer.learning_rate=1e-3", "checkpoint.every=200"]
-    ) == {"optimizer.learning_rate": 1e-3, "checkpoint.every": 200.0}
-    for assignment in (
-        "training.seed=3",
-        "optimizer.learning_rate=0",
-        "optimizer.learning_rate=",
-        "optimizer.lerning_rate=1",
-        "checkpoint.every=a",
-    ):
-        with pytest.raises(ConfigError):
-            parse_settings(RunConfig(), [assignment])
 
 
 def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(

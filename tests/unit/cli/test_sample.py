@@ -13,11 +13,15 @@ from typing import ClassVar
 import pytest
 
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.options import split_address
+from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings
+from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
-from rnnlm_tui.schema.protocol import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
+from tests.unit.cli.test_runs import trained_run
 from tests.unit.store.rows import begin, checkpoint_row, new_run, write_model
 
 PROMPT = "\tdef می\u200cخواهم():"
@@ -253,3 +257,129 @@ def test_invalid_prompts_and_options_are_rejected_before_sampling(
     assert out == ""
     assert words in err
     assert sampler.requests == []
+
+
+def test_sampling_uses_the_settings_of_the_run() -> None:
+    directory = trained_run(config=RunConfig(sampling=SamplingConfig(temperature=0.5, seed=3)))
+    assert sample_settings(directory, {"top_k": 5, "seed": None}) == SamplingConfig(
+        temperature=0.5, seed=3, top_k=5
+    )
+    with pytest.raises(ConfigError) as caught:
+        sample_settings(directory, {"temperature": 0.001, "top_p": 2.0})
+    assert {problem.path for problem in caught.value.problems} == {
+        "sampling.temperature",
+        "sampling.top_p",
+    }
+
+
+def test_options_out_of_range_are_reported_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    assert run(["sample", "brisk-heron", "We", "--min-p", "1.5", "--top-k", "-1"]) == 2
+    err = capsys.readouterr().err
+    assert "--min-p is 1.5, must be at most 1" in err
+    assert "--top-k is -1, must be at least 0" in err
+    assert "config" not in err
+    assert run(["sample", "brisk-heron", "We", "--top-k", "many"]) == 2
+    assert "--top-k is many, must be a whole number" in capsys.readouterr().err
+
+
+def test_the_best_checkpoint_is_sampled_by_default() -> None:
+    trained_run()
+    for address, step in (
+        ("brisk-heron", 2),
+        ("brisk@best", 2),
+        ("brisk@last", 3),
+        ("brisk-heron@3", 3),
+    ):
+        directory, which = split_address(address)
+        assert sample_request(directory, which, "x", SamplingConfig()).checkpoint.endswith(
+            f"step-{step:09d}"
+        )
+
+
+def test_an_unknown_checkpoint_or_run_lists_the_available_ones() -> None:
+    trained_run()
+    directory, which = split_address("brisk-heron@4")
+    with pytest.raises(UnknownCheckpointError, match="best, last and 2, 3"):
+        sample_request(directory, which, "x", SamplingConfig())
+    with pytest.raises(UnknownRunError):
+        split_address("other@best")
+
+
+def test_a_prompt_that_is_too_long_is_rejected() -> None:
+    with pytest.raises(InputError, match="20,001 characters, the limit is 20,000"):
+        read_prompt("x" * (MAX_PROMPT_CHARACTERS + 1))
+
+
+def test_a_dash_reads_the_prompt_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
+    assert read_prompt("-") == "two\nlines"
+    assert read_prompt("a -") == "a -"
+
+
+def test_a_prompt_that_is_not_utf_8_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+    for prompt in ("-", "\udcff"):
+        with pytest.raises(InputError, match="not UTF-8"):
+            read_prompt(prompt)
+
+
+def test_a_sample_has_all_json_keys() -> None:
+    directory = trained_run()
+    done = SampleDone(
+        id="1",
+        reason="length",
+        text=" goes on",
+        tokens=2,
+        prompt_tokens=1,
+        seconds=0.1,
+        first_token_seconds=0.1,
+        bits_per_token=4.0,
+    )
+    seeded = sample_json(
+        sample_request(directory, "best", "It", SamplingConfig(seed=1)), done, directory.name
+    )
+    assert {"text", "tokens", "seed", "checkpoint"} <= set(seeded)
+    assert (seeded["text"], seeded["tokens"], seeded["seed"], seeded["checkpoint"]) == (
+        " goes on",
+        2,
+        1,
+        2,
+    )
+    assert (
+        sample_json(
+            sample_request(directory, "best", "It", SamplingConfig(greedy=True)),
+            done,
+            directory.name,
+        )["seed"]
+        is None
+    )
+
+
+def test_a_sample_reports_the_stop_string_that_ended_it() -> None:
+    directory = trained_run()
+    settings = SamplingConfig(min_p=0.1, repetition_penalty=1.2, stop=("\n", "end"))
+    done = SampleDone(
+        id="1",
+        reason="stop",
+        stop="\n",
+        text=" goes on",
+        tokens=2,
+        prompt_tokens=1,
+        seconds=0.1,
+        first_token_seconds=0.1,
+        bits_per_token=4.0,
+    )
+    found = sample_json(sample_request(directory, "best", "It", settings), done, directory.name)
+    assert (
+        found["reason"],
+        found["stopped_at"],
+        found["stop"],
+        found["min_p"],
+        found["repetition_penalty"],
+    ) == ("stop", "\n", ["\n", "end"], 0.1, 1.2)
+
+
+def test_an_empty_stop_string_is_rejected() -> None:
+    with pytest.raises(ConfigError, match=r"sampling\.stop"):
+        sample_settings(trained_run(), {"stop": ["a", ""]})

@@ -1,4 +1,4 @@
-"""The verbs `pause`, `stop`, `checkpoint`, `evaluate` and `set`, with a fake worker."""
+"""The verbs `pause`, `stop`, `checkpoint`, `evaluate` and `set` with a fake worker; parents of runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Literal
 import pytest
 
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.train import check_fits_parent, parse_settings
+from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import RunConfig, ScheduleConfig
+from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.protocol import CommandResult
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
@@ -102,3 +106,47 @@ def test_several_runs_are_controlled_at_once(
     assert json.loads(capsys.readouterr().out)["run"] == "brisk-heron", (
         "one run is one object, as it always was"
     )
+
+
+def test_a_child_keeps_its_parents_shape_and_vocabulary() -> None:
+    parent = PRESETS["demo"]
+    check_fits_parent(
+        parse_config(merge(parent, {"optimizer.learning_rate": 1e-4, "model.dropout": 0.0})), parent
+    )
+    regularized = {
+        "model.variational_dropout": True,
+        "model.embedding_dropout": 0.1,
+        "model.weight_dropout": 0.5,
+        "model.init_scale": 0.2,
+    }
+    check_fits_parent(parse_config(merge(parent, regularized)), parent)
+    with pytest.raises(ConfigError) as caught:
+        check_fits_parent(
+            parse_config(
+                merge(
+                    parent,
+                    {"model.num_layers": 3, "tokenizer.vocab_size": 512, "corpus.source": "elman"},
+                )
+            ),
+            parent,
+        )
+    assert {problem.path for problem in caught.value.problems} == {
+        "model.num_layers",
+        "tokenizer.vocab_size",
+        "corpus.source",
+    }
+
+
+def test_only_settings_that_can_change_during_a_run_can_be_set() -> None:
+    assert parse_settings(
+        RunConfig(), ["optimizer.learning_rate=1e-3", "checkpoint.every=200"]
+    ) == {"optimizer.learning_rate": 1e-3, "checkpoint.every": 200.0}
+    for assignment in (
+        "training.seed=3",
+        "optimizer.learning_rate=0",
+        "optimizer.learning_rate=",
+        "optimizer.lerning_rate=1",
+        "checkpoint.every=a",
+    ):
+        with pytest.raises(ConfigError):
+            parse_settings(RunConfig(), [assignment])
