@@ -299,7 +299,7 @@ class RunDatabase:
                 now,
             )
             connection.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-            _go_on_after(connection, start_step)
+            _supersede_after(connection, start_step)
             connection.execute("DELETE FROM progress")
             for key, value in {
                 "pid": pid,
@@ -324,14 +324,14 @@ class RunDatabase:
         )
         self._entries += [("meta", meta), ("attempts", [attempt]), (AFTER, [(start_step,)])]
 
-    def go_back(self, attempt: int, start_step: int) -> None:
+    def move_start_back(self, attempt: int, start_step: int) -> None:
         """Change the start of an attempt to an earlier step: the checkpoint it began with is
         damaged."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE attempts SET start_step = ? WHERE attempt = ?", (start_step, attempt)
             )
-            _go_on_after(connection, start_step)
+            _supersede_after(connection, start_step)
             self._entries += [(AFTER, [(start_step,)])]
 
     def add_steps(self, rows: Sequence[StepRow]) -> None:
@@ -480,7 +480,7 @@ class RunDatabase:
         with self._transaction() as connection:
             for table, row in rows:
                 if table == AFTER:
-                    _go_on_after(connection, int(str(row[0])))
+                    _supersede_after(connection, int(str(row[0])))
                 else:
                     connection.execute(
                         f"INSERT OR {'REPLACE' if newer else 'IGNORE'} INTO {table} VALUES"
@@ -555,7 +555,7 @@ def _roll_up(connection: sqlite3.Connection, statement: str, buckets: str) -> No
         connection.execute(statement, {"bucket": bucket})
 
 
-def _go_on_after(connection: sqlite3.Connection, step: int) -> None:
+def _supersede_after(connection: sqlite3.Connection, step: int) -> None:
     """Mark rows of later steps as superseded, and remove their checkpoints from the index."""
     for table in ("steps", "evaluations", "samples"):
         connection.execute(

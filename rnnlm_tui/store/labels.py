@@ -132,9 +132,9 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 def edited_tags(words: Iterable[str], before: Iterable[str] = ()) -> tuple[str, ...]:
     """Apply typed changes to tags: `paper` or `+paper` adds a tag, `-draft` removes one."""
-    said = list(words)
-    taken = {word[1:] for word in said if word.startswith("-") and len(word) > 1}
-    given = [word.removeprefix("+") for word in said if word == "-" or not word.startswith("-")]
+    typed = list(words)
+    taken = {word[1:] for word in typed if word.startswith("-") and len(word) > 1}
+    given = [word.removeprefix("+") for word in typed if word == "-" or not word.startswith("-")]
     return tuple(dict.fromkeys(tag for tag in (*before, *given) if tag not in taken))
 
 

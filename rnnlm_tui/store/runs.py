@@ -113,15 +113,15 @@ def create_run(
     if name is not None:
         check_name_free(name)
     sweep_abandoned(runs_dir())
-    half_made = runs_dir() / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    make_private_directory(half_made)
+    unfinished = runs_dir() / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    make_private_directory(unfinished)
     place = None
     try:
-        place = choose_location(half_made)
-        _fill(RunDirectory(half_made), config, parent)
-        return _put_in_place(half_made, name)
+        place = choose_location(unfinished)
+        _fill(RunDirectory(unfinished), config, parent)
+        return _put_in_place(unfinished, name)
     except BaseException:
-        shutil.rmtree(half_made, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         if place is not None:
             remove_local_database(place)
         raise
@@ -360,13 +360,13 @@ def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:
             database.set_meta("parent", parent)
 
 
-def _put_in_place(half_made: Path, name: str | None) -> RunDirectory:
+def _put_in_place(unfinished: Path, name: str | None) -> RunDirectory:
     while True:
         chosen = name if name is not None else suggest_name()
         check_name_free(chosen)
         with storage_errors("create", runs_dir() / chosen):
             try:
-                half_made.rename(runs_dir() / chosen)
+                unfinished.rename(runs_dir() / chosen)
             except OSError as error:
                 if error.errno not in _TAKEN:
                     raise

@@ -132,14 +132,14 @@ def purge(trashed: TrashedRun) -> int:
     """
     _check_there(trashed)
     place, size = _elsewhere(trashed.path), _bytes(trashed.path)
-    half_gone = trash_dir() / f"{TEMPORARY_PREFIX}{trashed.path.name}"
+    being_purged = trash_dir() / f"{TEMPORARY_PREFIX}{trashed.path.name}"
     with storage_errors("purge", trashed.path):
         # a new time: `sweep_abandoned` in another purge must not remove it meanwhile
         os.utime(trashed.path)
-        trashed.path.rename(half_gone)
+        trashed.path.rename(being_purged)
         if place is not None:
             remove_local_database(place)
-        shutil.rmtree(half_gone)
+        shutil.rmtree(being_purged)
         fsync_directory(trash_dir())
     sweep_abandoned(trash_dir())
     return size

@@ -164,10 +164,10 @@ class Recorder:
             raise
         return self._attempt
 
-    def go_back(self, attempt: int, start_step: int) -> None:
+    def move_start_back(self, attempt: int, start_step: int) -> None:
         """As `RunDatabase.go_back`."""
         self._step = start_step
-        self._store(partial(self._database.go_back, attempt, start_step))
+        self._store(partial(self._database.move_start_back, attempt, start_step))
 
     def add_steps(self, rows: Sequence[StepRow]) -> None:
         """As `RunDatabase.add_steps`."""

@@ -302,7 +302,7 @@ class Worker:
         checkpoint, damaged = newest_valid(self._run)
         step = 0 if checkpoint is None else read_manifest(checkpoint).step
         if step != self._step:
-            self._recorder.go_back(self._attempt, step)
+            self._recorder.move_start_back(self._attempt, step)
             self._step = step
             self._commands.target = PreparingRun(
                 step, "" if checkpoint is None else self._relative(checkpoint)

@@ -69,7 +69,7 @@ def row(comparison: Comparison, name: str) -> FigureRow:
     return next(row for row in comparison.figures if row.name == name)
 
 
-def test_only_the_settings_that_differ_are_listed_as_people_read_them() -> None:
+def test_only_differing_settings_are_listed_formatted() -> None:
     first = measured("first", {"training.seed": 1000, "training.deterministic": True}, {})
     second = measured("second", {"optimizer.learning_rate": 4e-3, "training.max_steps": 1000}, {})
     comparison = compare_runs([first, second])
@@ -84,7 +84,7 @@ def test_only_the_settings_that_differ_are_listed_as_people_read_them() -> None:
     assert setting_words(("a", "b")) == "a; b"
 
 
-def test_the_best_of_each_figure_is_known_and_how_far_the_others_are_behind() -> None:
+def test_each_result_has_a_best_run_and_differences_to_it() -> None:
     comparison = compare_runs(
         [
             measured("a", {}, {4: 4.0, 8: 4.2}),
@@ -107,7 +107,7 @@ def test_the_best_of_each_figure_is_known_and_how_far_the_others_are_behind() ->
     assert "test ppl" not in {row.name for row in comparison.figures}, "no run has it"
 
 
-def test_perplexities_that_do_not_compare_are_told() -> None:
+def test_incomparable_perplexities_are_reported() -> None:
     plain, other_tokens = (
         measured("a", {}, {1: 4.0}),
         measured("b", {"tokenizer.vocab_size": 500}, {1: 3.0}),
@@ -138,7 +138,7 @@ WORDS: dict[str, object] = {"tokenizer.kind": "word", "tokenizer.vocab_size": 10
         (None, 1.0, "B's unknown tokens were not counted by the version that trained it"),
     ],
 )
-def test_a_text_of_unknown_words_is_never_the_best_by_bits_per_byte_and_the_remark_says_why(
+def test_many_unknown_tokens_exclude_a_run_from_the_best_bits_per_byte(
     unknown: int | None, bits: float | None, why: str
 ) -> None:
     characters = measured("a", {"tokenizer.kind": "character"}, {1: 1.5})
@@ -155,7 +155,7 @@ def test_a_text_of_unknown_words_is_never_the_best_by_bits_per_byte_and_the_rema
         assert row(comparison, "unknown").words == ("0 %", "41 %")
 
 
-def test_few_unknown_words_leave_bits_per_byte_comparable_and_stand_beside_them() -> None:
+def test_few_unknown_tokens_keep_bits_per_byte_comparable_and_are_shown() -> None:
     comparison = compare_runs(
         [measured("a", {}, {1: 1.5}), measured("b", WORDS, {1: 0.5}, unknown=1)]
     )
@@ -167,7 +167,7 @@ def test_few_unknown_words_leave_bits_per_byte_comparable_and_stand_beside_them(
     }
 
 
-def test_perplexities_of_one_vocabulary_compare_whatever_it_lacks() -> None:
+def test_perplexities_with_the_same_vocabulary_are_comparable() -> None:
     comparison = compare_runs(
         [
             measured("a", WORDS, {1: 1.5}, unknown=413, bits=None),
@@ -189,7 +189,7 @@ def test_perplexities_of_one_vocabulary_compare_whatever_it_lacks() -> None:
         {"training.data_mode": "sentences", "training.context_length": 60},
     ],
 )
-def test_runs_that_score_other_tokens_of_the_text_do_not_compare(
+def test_runs_that_score_different_tokens_are_not_comparable(
     changes: dict[str, object],
 ) -> None:
     stream = measured(
@@ -200,7 +200,7 @@ def test_runs_that_score_other_tokens_of_the_text_do_not_compare(
     assert "different scored tokens" in comparison.remark
 
 
-def test_no_run_too_many_and_one_twice_are_refused() -> None:
+def test_no_runs_too_many_and_duplicates_are_refused() -> None:
     run = measured("a", {}, {})
     with pytest.raises(InputError, match="0 runs"):
         compare_runs([])
@@ -210,7 +210,7 @@ def test_no_run_too_many_and_one_twice_are_refused() -> None:
         compare_runs([run, run])
 
 
-def test_a_setting_that_was_changed_while_a_run_went_on_differs() -> None:
+def test_a_setting_changed_during_a_run_differs() -> None:
     plain, changed = measured("a", {}, {4: 4.0}), measured("b", {}, {4: 4.0})
     with RunDatabase(changed.database_path) as database:
         database.add_event(
@@ -229,7 +229,7 @@ def test_a_setting_that_was_changed_while_a_run_went_on_differs() -> None:
     assert compare_runs([changed]).settings == ()
 
 
-def test_the_figures_of_runs_that_are_judged_by_their_test_set_say_so() -> None:
+def test_results_on_the_test_set_are_labelled_so() -> None:
     test, validation = measured("a", {"evaluation.split": "test"}, {}), measured("b", {}, {4: 4.0})
     with RunDatabase(test.database_path) as database:
         database.add_evaluation(EvaluationRow(1, 4, "test", "test", 3.0, 1_000, 1.0, 0.5, 1_004.0))

@@ -24,26 +24,26 @@ def ended(run: RunDirectory, kind: EventKind, host: str | None = None) -> None:
         database.add_event(EventRow(attempt, 0, kind, "", time.time() - 3_600))
 
 
-def test_an_answer_comes_back(run: RunDirectory) -> None:
+def test_send_returns_the_answer(run: RunDirectory) -> None:
     launch(run)
     assert send(run, "status").status == "running"
     assert send(run, "sample", prompt="We must\nfight").text == "We must\nfight"
 
 
-def test_a_refusal_is_an_error_with_its_hint(run: RunDirectory) -> None:
+def test_a_rejected_command_is_an_error_with_its_hint(run: RunDirectory) -> None:
     launch(run)
     with pytest.raises(RunStateError, match="the disk is full") as caught:
         send(run, "checkpoint")
     assert caught.value.hint == "free some"
 
 
-def test_a_worker_that_dies_over_a_command_is_told(run: RunDirectory) -> None:
+def test_a_worker_that_dies_during_a_command_is_reported(run: RunDirectory) -> None:
     launch(run)
     with pytest.raises(WorkerError, match="exited before it answered evaluate"):
         send(run, "evaluate")
 
 
-def test_a_worker_that_does_not_answer_is_not_waited_for_for_ever(run: RunDirectory) -> None:
+def test_waiting_for_an_answer_times_out(run: RunDirectory) -> None:
     launch(run)
     with pytest.raises(WorkerError, match=r"did not answer snapshot within 0 s"):
         send(run, "snapshot", timeout=0.2)
@@ -57,7 +57,7 @@ def test_a_worker_that_does_not_answer_is_not_waited_for_for_ever(run: RunDirect
         ("finished", ""),
     ],
 )
-def test_a_run_without_a_worker_is_told_with_its_status(
+def test_a_run_without_a_worker_is_reported_with_its_status(
     run: RunDirectory, kind: EventKind, hint: str
 ) -> None:
     ended(run, kind)
@@ -69,7 +69,7 @@ def test_a_run_without_a_worker_is_told_with_its_status(
     assert caught.value.hint == hint
 
 
-def test_a_setting_out_of_range_never_leaves_this_process(run: RunDirectory) -> None:
+def test_a_setting_out_of_range_is_not_sent(run: RunDirectory) -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
         send(run, "set", path="optimizer.learning_rate", value=2.0)
     with pytest.raises(InputError, match="can't be changed while a run trains") as caught:
@@ -84,7 +84,7 @@ def test_a_prompt_too_long_for_a_line_is_refused(run: RunDirectory) -> None:
         send(run, "sample", prompt="\x01" * 20_000)
 
 
-def test_a_paused_run_is_resumed_by_the_verb(run: RunDirectory) -> None:
+def test_a_paused_run_is_resumed_by_a_command(run: RunDirectory) -> None:
     pid = launch(run)
     send(run, "pause")
     assert resume(run) == pid
@@ -104,7 +104,7 @@ def test_a_running_run_is_not_resumed(run: RunDirectory) -> None:
         resume(run)
 
 
-def test_a_finished_run_is_not_resumed_and_says_what_to_do(run: RunDirectory) -> None:
+def test_a_finished_run_is_not_resumed_and_has_a_hint(run: RunDirectory) -> None:
     ended(run, "finished")
     with pytest.raises(RunStateError, match="plain-otter is finished") as caught:
         resume(run)
@@ -114,13 +114,13 @@ def test_a_finished_run_is_not_resumed_and_says_what_to_do(run: RunDirectory) ->
     )
 
 
-def test_a_run_of_another_host_is_resumed_there(run: RunDirectory) -> None:
+def test_a_run_on_another_host_is_not_resumed_here(run: RunDirectory) -> None:
     ended(run, "running", host="elsewhere")
     with pytest.raises(RunStateError, match="last seen on another host"):
         resume(run)
 
 
-def test_a_worker_is_found_where_it_says_that_it_listens(run: RunDirectory, tmp_path: Path) -> None:
+def test_the_recorded_socket_path_is_used(run: RunDirectory, tmp_path: Path) -> None:
     launch(run)
     elsewhere = tmp_path / "s"
     run.socket_path.rename(elsewhere)
@@ -129,7 +129,7 @@ def test_a_worker_is_found_where_it_says_that_it_listens(run: RunDirectory, tmp_
     assert send(run, "status").status == "running"
 
 
-def test_a_run_whose_database_is_damaged_can_still_be_steered(run: RunDirectory) -> None:
+def test_a_run_with_a_damaged_database_can_still_be_controlled(run: RunDirectory) -> None:
     launch(run)
     run.database_path.unlink()
     run.database_path.write_bytes(b"this was a database" * 1_000)

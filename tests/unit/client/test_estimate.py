@@ -48,7 +48,7 @@ def prepare(home: Path, config: RunConfig, *, tokens: int, vocab_size: int) -> N
     (folder / "manifest.json").write_text(manifest.model_dump_json())
 
 
-def test_the_book_has_its_number_of_parameters() -> None:
+def test_the_books_model_has_the_published_number_of_parameters() -> None:
     found = estimate(preset("book"))
     assert found.parameters.total == 8_292_619
     assert (found.vocab_size, found.vocab_exact) == (32_011, True)
@@ -57,7 +57,7 @@ def test_the_book_has_its_number_of_parameters() -> None:
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_every_preset_can_be_estimated_before_its_text_is_there(name: str) -> None:
+def test_every_preset_can_be_estimated_without_its_text(name: str) -> None:
     config = PRESETS[name]
     found = estimate(config)
     assert found.vocab_size == config.tokenizer.vocab_size
@@ -67,7 +67,7 @@ def test_every_preset_can_be_estimated_before_its_text_is_there(name: str) -> No
     assert found.disk_bytes >= found.checkpoint_bytes
 
 
-def test_without_a_corpus_steps_are_known_only_where_the_config_says() -> None:
+def test_without_a_corpus_steps_are_known_only_from_max_steps() -> None:
     found = estimate(RunConfig())
     assert (
         found.train_tokens,
@@ -79,7 +79,7 @@ def test_without_a_corpus_steps_are_known_only_where_the_config_says() -> None:
     assert estimate(RunConfig(training=TrainingConfig(max_steps=300))).steps == 300
 
 
-def test_the_news_sentences_are_counted_before_they_are_fetched(home: Path) -> None:
+def test_the_news_sentences_are_known_before_the_download(home: Path) -> None:
     book = preset("book")
     found = estimate(
         book.model_copy(update={"training": book.training.model_copy(update={"device": "cpu"})})
@@ -95,7 +95,7 @@ def test_the_news_sentences_are_counted_before_they_are_fetched(home: Path) -> N
     assert not home.exists()
 
 
-def test_the_news_time_is_known_as_soon_as_this_machine_has_shown_its_speed(home: Path) -> None:
+def test_the_news_time_is_known_once_a_run_was_measured(home: Path) -> None:
     book = preset("book")
     config = book.model_copy(
         update={"training": book.training.model_copy(update={"device": "cpu"})}
@@ -132,7 +132,7 @@ def test_a_prepared_corpus_gives_steps_and_the_baseline(home: Path) -> None:
     assert found.seconds is None
 
 
-def test_the_newest_run_of_this_host_tells_the_time(home: Path) -> None:
+def test_the_newest_run_of_this_host_gives_the_speed(home: Path) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300))
     run = create_run(config, "plain-otter")
     with RunDatabase(run.database_path) as database:
@@ -155,7 +155,7 @@ def test_the_newest_run_of_this_host_tells_the_time(home: Path) -> None:
     assert found.seconds == pytest.approx(expected)
 
 
-def test_a_run_of_another_size_tells_nothing_and_among_like_runs_the_newest_counts(
+def test_runs_of_another_size_are_ignored_and_the_newest_similar_one_used(
     home: Path,
 ) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300))
@@ -182,7 +182,7 @@ def test_a_run_of_another_size_tells_nothing_and_among_like_runs_the_newest_coun
     assert (estimate(huge).calibrated_by, estimate(huge).seconds) == (None, None)
 
 
-def test_runs_of_another_host_or_of_a_few_steps_tell_nothing(home: Path) -> None:
+def test_runs_of_another_host_or_with_few_steps_are_ignored(home: Path) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300))
     for name, host, steps in [("far-otter", "elsewhere", 120), ("short-otter", host_name(), 20)]:
         with RunDatabase(create_run(config, name).database_path) as database:
@@ -208,7 +208,7 @@ def test_the_machine_is_described_before_the_home_exists(home: Path) -> None:
     assert not home.exists()
 
 
-def test_a_run_whose_facts_are_damaged_tells_nothing(home: Path) -> None:
+def test_a_run_with_damaged_facts_is_ignored(home: Path) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300))
     with RunDatabase(create_run(config, "odd-otter").database_path) as database:
         attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
@@ -237,7 +237,7 @@ def keep_probe(config: RunConfig, **changes: object) -> Calibration:
     return calibration
 
 
-def test_a_probe_of_this_very_shape_tells_time_and_memory(home: Path) -> None:
+def test_a_probe_of_the_same_shape_gives_time_and_memory(home: Path) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
     probe = keep_probe(config)
     found = estimate(config)
@@ -257,7 +257,7 @@ def test_a_probe_of_this_very_shape_tells_time_and_memory(home: Path) -> None:
     assert wider.seconds == pytest.approx(300 * 0.15)
 
 
-def test_of_runs_and_probes_the_one_most_like_the_config_tells_the_time(home: Path) -> None:
+def test_the_most_similar_run_or_probe_gives_the_speed(home: Path) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
     with RunDatabase(create_run(config, "plain-otter").database_path) as database:
         attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
@@ -279,7 +279,7 @@ def test_of_runs_and_probes_the_one_most_like_the_config_tells_the_time(home: Pa
 
 
 @pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"device": "cuda"}])
-def test_a_probe_of_another_machine_or_device_tells_nothing(
+def test_a_probe_of_another_machine_or_device_is_ignored(
     home: Path, changes: dict[str, object]
 ) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
@@ -289,7 +289,7 @@ def test_a_probe_of_another_machine_or_device_tells_nothing(
 
 
 @pytest.mark.parametrize("changes", [{"threads": 1_000}, {"versions": {"rnnlm_tui": "0.0.0"}}])
-def test_memory_measured_under_another_version_or_number_of_threads_is_not_taken_for_this(
+def test_memory_measured_with_another_version_or_thread_count_is_ignored(
     home: Path, changes: dict[str, object]
 ) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
@@ -297,7 +297,7 @@ def test_memory_measured_under_another_version_or_number_of_threads_is_not_taken
     assert not estimate(config).memory_measured
 
 
-def test_what_does_not_fit_is_warned_of_with_the_batch_that_does(
+def test_the_warning_names_a_batch_size_that_fits(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = RunConfig(training=TrainingConfig(device="cpu", batch_size=1_000))
@@ -314,7 +314,7 @@ def test_what_does_not_fit_is_warned_of_with_the_batch_that_does(
     assert smaller_batch_words(RunConfig(), fits) == "training.batch_size = 10 needs less"
 
 
-def test_a_model_that_fits_with_no_batch_is_told_to_be_smaller(
+def test_a_model_that_fits_with_no_batch_gets_another_hint(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rnnlm_tui.client.estimate.free_training_memory", lambda _device: 1_000_000)

@@ -19,7 +19,7 @@ from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.system.locks import RunLock, read_lock
 
 
-def test_it_returns_when_the_attempt_shows(run: RunDirectory) -> None:
+def test_launch_returns_once_the_attempt_is_recorded(run: RunDirectory) -> None:
     pid = launch(run)
     state = read_lock(run.lock_path)
     assert (state.held, state.pid) == (True, pid)
@@ -28,7 +28,7 @@ def test_it_returns_when_the_attempt_shows(run: RunDirectory) -> None:
         assert reader.last_state() is not None
 
 
-def test_the_worker_is_in_a_session_of_its_own(run: RunDirectory) -> None:
+def test_the_worker_has_its_own_session(run: RunDirectory) -> None:
     pid = launch(run)
     assert os.getsid(pid) == pid
     assert os.getsid(pid) != os.getsid(0)
@@ -42,9 +42,7 @@ def weight_of(pid: int) -> tuple[int, str]:
     ].strip() if group.exists() else ""
 
 
-def test_training_gives_way_to_whoever_looks_on(
-    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_run_at_lower_priority(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(NICENESS_VARIABLE)
     before = os.getpriority(os.PRIO_PROCESS, 0)
     niceness, of_session = weight_of(launch(run))
@@ -53,7 +51,7 @@ def test_training_gives_way_to_whoever_looks_on(
 
 
 @pytest.mark.parametrize("wanted", [0, 12, 19])
-def test_how_far_training_gives_way_is_a_setting(
+def test_the_niceness_can_be_set(
     wanted: int, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(NICENESS_VARIABLE, str(wanted))
@@ -64,7 +62,7 @@ def test_how_far_training_gives_way_is_a_setting(
 
 
 @pytest.mark.parametrize("text", ["-1", "20", "1.5", "low", "٣", "9" * 5_000, "\x1b[31m"])
-def test_what_is_no_niceness_is_refused_before_anything_starts(
+def test_an_invalid_niceness_is_refused_before_anything_starts(
     text: str, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(NICENESS_VARIABLE, text)
@@ -76,7 +74,7 @@ def test_what_is_no_niceness_is_refused_before_anything_starts(
     assert not run.log_path.exists()
 
 
-def test_torch_threads_are_told_not_to_spin_unless_the_user_says_otherwise(
+def test_spinning_of_torch_threads_is_limited_by_default(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
@@ -85,14 +83,16 @@ def test_torch_threads_are_told_not_to_spin_unless_the_user_says_otherwise(
         assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": "1000"}
 
 
-def test_a_users_own_setting_stays(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_environment_variable_takes_precedence(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     launch(run)
     with RunReader(run) as reader:
         assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": "7"}
 
 
-def test_a_run_that_is_held_is_refused_with_pid_and_time(run: RunDirectory) -> None:
+def test_a_held_run_is_refused_with_pid_and_time(run: RunDirectory) -> None:
     with (
         RunLock(run.lock_path),
         pytest.raises(
@@ -102,7 +102,7 @@ def test_a_run_that_is_held_is_refused_with_pid_and_time(run: RunDirectory) -> N
         launch(run)
 
 
-def test_a_run_that_is_deleted_while_its_worker_starts_is_told(
+def test_a_run_deleted_while_its_worker_starts_is_reported(
     run: RunDirectory, fake_worker: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_worker("dies")
@@ -118,7 +118,7 @@ def test_a_run_that_is_deleted_while_its_worker_starts_is_told(
         launch(run)
 
 
-def test_a_worker_that_dies_at_its_start_is_told_with_its_last_words(
+def test_a_worker_that_fails_to_start_is_reported_with_its_output(
     run: RunDirectory, fake_worker: Callable[[str], None]
 ) -> None:
     run.log_path.write_text("words of an earlier life\n")

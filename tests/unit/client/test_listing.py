@@ -75,14 +75,14 @@ def runs() -> list[RunDirectory]:
     return made
 
 
-def test_a_second_listing_opens_one_file_however_many_runs_there_are(
+def test_a_second_listing_opens_one_file_for_any_number_of_runs(
     runs: list[RunDirectory],
 ) -> None:
     assert opened_by(lambda: RunList().look()) == [str(summaries_file())]
     assert not [path for path in opened_by(listed_runs) if "/runs/" in path]
 
 
-def test_what_is_kept_is_what_the_runs_say_numbers_that_are_none_as_well() -> None:
+def test_stored_summaries_equal_the_runs_also_with_nan() -> None:
     run = build("odd-otter", 1_000)
     with RunDatabase(run.database_path) as database:
         database.add_steps(
@@ -158,7 +158,7 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_happens_to_a_run_is_listed_at_once(
+def test_every_change_of_a_run_is_listed_at_once(
     change: Callable[[RunDirectory], None], runs: list[RunDirectory]
 ) -> None:
     open_list = RunList()
@@ -169,7 +169,7 @@ def test_whatever_happens_to_a_run_is_listed_at_once(
     assert change is delete_and_restore or before != truth()
 
 
-def test_a_run_that_is_resumed_is_listed_as_it_is_while_it_goes_on_and_after(
+def test_a_resumed_run_is_listed_correctly_while_it_trains_and_after(
     runs: list[RunDirectory],
 ) -> None:
     run = runs[1]
@@ -185,7 +185,7 @@ def test_a_run_that_is_resumed_is_listed_as_it_is_while_it_goes_on_and_after(
     assert listed() == truth()
 
 
-def test_a_change_in_the_moment_after_a_look_is_seen_though_size_and_time_are_the_same(
+def test_a_change_with_equal_size_and_time_is_noticed(
     runs: list[RunDirectory],
 ) -> None:
     run = runs[1]
@@ -202,7 +202,7 @@ def test_a_change_in_the_moment_after_a_look_is_seen_though_size_and_time_are_th
     assert listed() == truth()
 
 
-def test_what_depends_on_the_clock_or_the_host_is_not_kept() -> None:
+def test_statuses_that_depend_on_clock_or_host_are_not_stored() -> None:
     run = build("dead-otter", 1_000, ended=False)
     make_older(run)
     assert [summary.status for summary in RunList().look()] == ["crashed"]
@@ -253,7 +253,7 @@ def odd_contents() -> list[bytes]:
     return found
 
 
-def test_no_content_of_the_kept_figures_changes_or_breaks_a_list(
+def test_damaged_stored_summaries_never_change_a_list(
     runs: list[RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, contents = truth(), odd_contents()
@@ -268,7 +268,7 @@ def test_no_content_of_the_kept_figures_changes_or_breaks_a_list(
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link", "unreadable", "read-only home"])
-def test_where_figures_can_not_be_kept_the_runs_are_read(
+def test_runs_are_read_if_summaries_cannot_be_stored(
     kind: str, runs: list[RunDirectory], tmp_path: Path
 ) -> None:
     path = summaries_file()
@@ -297,5 +297,5 @@ def test_an_empty_home_stays_empty(home: Path) -> None:
     assert not home.exists()
 
 
-def test_the_kept_figures_are_their_owners_alone(runs: list[RunDirectory]) -> None:
+def test_stored_summaries_are_private(runs: list[RunDirectory]) -> None:
     assert summaries_file().stat().st_mode & 0o077 == 0

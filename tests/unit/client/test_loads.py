@@ -35,13 +35,13 @@ BUSY = "print(flush=True)\nwhile True: pass"
         (0.5, [1.0] * 63 + [0.0], 2, (50.0, 25.0)),
     ],
 )
-def test_what_others_take_is_what_the_rest_of_the_machine_has_no_room_for(
+def test_other_processes_take_only_what_the_rest_of_the_machine_cannot_run(
     own: float, loads: list[float], cores: int, expected: tuple[float, float]
 ) -> None:
     assert usable_loads(own, loads, cores) == pytest.approx(expected, abs=1.0)
 
 
-def test_a_busy_neighbour_is_seen(tmp_path: Path) -> None:
+def test_another_busy_process_is_noticed(tmp_path: Path) -> None:
     neighbour = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE)
     try:
         assert neighbour.stdout is not None

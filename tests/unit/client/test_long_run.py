@@ -22,7 +22,7 @@ def long_run(home: object) -> RunDirectory:
     return build("long-haul", STEPS)
 
 
-def test_it_is_a_whole_database_of_a_finished_run(long_run: RunDirectory) -> None:
+def test_the_long_run_is_a_valid_finished_run(long_run: RunDirectory) -> None:
     assert check_database(long_run) is None
     summary = summarize(long_run)
     assert (summary.status, summary.step, summary.attempt, summary.checkpoints.count) == (
@@ -49,7 +49,7 @@ def test_it_is_a_whole_database_of_a_finished_run(long_run: RunDirectory) -> Non
         ).fetchone() == (6, STEPS)
 
 
-def test_it_can_be_trained_on_by_a_living_worker(home: object) -> None:
+def test_the_long_run_can_be_continued_by_a_worker(home: object) -> None:
     run = build("long-haul", STEPS, ended=False)
     assert summarize(run).status == "crashed"
     monitor = RunMonitor(run)

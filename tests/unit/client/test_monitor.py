@@ -103,7 +103,7 @@ def test_a_run_that_never_started_is_a_draft(run: RunDirectory) -> None:
     assert summary.updated is not None
 
 
-def test_nothing_new_gives_no_snapshot(run: RunDirectory, worker: Worker) -> None:
+def test_poll_returns_none_without_changes(run: RunDirectory, worker: Worker) -> None:
     monitor = RunMonitor(run)
     worker.event("running")
     assert monitor.poll() is not None
@@ -120,9 +120,7 @@ def test_nothing_new_gives_no_snapshot(run: RunDirectory, worker: Worker) -> Non
     assert monitor.snapshot() is snapshot
 
 
-def test_what_a_person_says_of_a_run_is_seen_while_it_trains(
-    run: RunDirectory, worker: Worker
-) -> None:
+def test_changed_labels_are_noticed_during_training(run: RunDirectory, worker: Worker) -> None:
     worker.event("running")
     monitor = RunMonitor(run)
     monitor.poll()
@@ -138,7 +136,7 @@ def test_what_a_person_says_of_a_run_is_seen_while_it_trains(
     assert summary_or_problem(run).tags == ("paper",)
 
 
-def test_a_heartbeat_alone_is_nothing_that_a_view_shows(run: RunDirectory, worker: Worker) -> None:
+def test_a_heartbeat_alone_gives_no_snapshot(run: RunDirectory, worker: Worker) -> None:
     worker.event("paused")
     worker.lock.acquire()
     worker.database.heartbeat(time.time())
@@ -148,7 +146,7 @@ def test_a_heartbeat_alone_is_nothing_that_a_view_shows(run: RunDirectory, worke
     assert monitor.poll() is None
 
 
-def test_a_line_in_the_log_is_new(run: RunDirectory, worker: Worker) -> None:
+def test_a_new_log_line_gives_a_snapshot(run: RunDirectory, worker: Worker) -> None:
     monitor = RunMonitor(run)
     assert monitor.snapshot().log_tail == ()
     run.log_path.write_text("Traceback\nValueError: so it ends\n")
@@ -157,7 +155,7 @@ def test_a_line_in_the_log_is_new(run: RunDirectory, worker: Worker) -> None:
     assert snapshot.log_tail == ("Traceback", "ValueError: so it ends")
 
 
-def test_the_steps_that_are_looked_at_come_in_finer_buckets_where_the_curves_are_coarser(
+def test_visible_steps_have_finer_buckets_than_coarse_curves(
     run: RunDirectory, worker: Worker
 ) -> None:
     worker.steps(1, 3_000)
@@ -183,7 +181,7 @@ def test_the_steps_that_are_looked_at_come_in_finer_buckets_where_the_curves_are
     assert monitor.snapshot().detail is None
 
 
-def test_following_a_long_run_reads_only_what_is_new(run: RunDirectory, worker: Worker) -> None:
+def test_following_a_long_run_reads_only_new_rows(run: RunDirectory, worker: Worker) -> None:
     worker.steps(1, 3_000)
     for step in range(10, 3_001, 10):
         worker.evaluation(step, 4.0)
@@ -216,9 +214,7 @@ def test_following_a_long_run_reads_only_what_is_new(run: RunDirectory, worker: 
     assert all(new is old for new, old in zip(after.events, before.events, strict=True))
 
 
-def test_what_leaves_a_mark_on_charts_is_known_however_long_ago_it_was(
-    run: RunDirectory, worker: Worker
-) -> None:
+def test_old_events_that_charts_mark_are_included(run: RunDirectory, worker: Worker) -> None:
     worker.steps(1, 50)
     for kind in ("started", "running", "setting", "resumed", "skipped"):
         worker.event(kind)
@@ -241,7 +237,7 @@ def test_what_leaves_a_mark_on_charts_is_known_however_long_ago_it_was(
     ]
 
 
-def test_a_look_that_failed_for_a_moment_is_made_up_for(
+def test_a_failed_poll_is_repeated(
     run: RunDirectory, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monitor = RunMonitor(run)
@@ -262,7 +258,7 @@ def test_a_look_that_failed_for_a_moment_is_made_up_for(
     assert snapshot.summary.step == 3
 
 
-def test_the_machine_is_there_from_its_first_reading(run: RunDirectory, worker: Worker) -> None:
+def test_machine_history_starts_with_the_first_reading(run: RunDirectory, worker: Worker) -> None:
     monitor = RunMonitor(run)
     assert len(monitor.snapshot().machine) == 0
     for second in range(700):
@@ -277,7 +273,7 @@ def test_the_machine_is_there_from_its_first_reading(run: RunDirectory, worker: 
     assert monitor.snapshot().machine is snapshot.machine
 
 
-def test_a_pin_is_seen_at_once_without_a_worker(run: RunDirectory, worker: Worker) -> None:
+def test_a_pin_is_noticed_at_once_without_a_worker(run: RunDirectory, worker: Worker) -> None:
     for step in (500, 1_000):
         path = write_checkpoint(run, step, lambda folder: None, None, {})
         worker.database.put_checkpoint(
@@ -309,7 +305,9 @@ def test_preparing_shows_its_progress(run: RunDirectory, worker: Worker) -> None
     assert summary.pid == os.getpid()
 
 
-def test_a_worker_that_let_go_without_a_word_has_crashed(run: RunDirectory, worker: Worker) -> None:
+def test_a_worker_that_ended_without_an_event_has_crashed(
+    run: RunDirectory, worker: Worker
+) -> None:
     worker.event("running")
     monitor = RunMonitor(run)
     worker.lock.acquire()
@@ -322,7 +320,7 @@ def test_a_worker_that_let_go_without_a_word_has_crashed(run: RunDirectory, work
     assert snapshot.summary.pid is None
 
 
-def test_a_worker_that_could_tell_why_it_ended_only_in_its_log_is_quoted_for_that_attempt_alone(
+def test_a_reason_found_only_in_the_log_is_quoted_for_that_attempt(
     run: RunDirectory, worker: Worker
 ) -> None:
     worker.event("running")
@@ -340,7 +338,7 @@ def test_a_worker_that_could_tell_why_it_ended_only_in_its_log_is_quoted_for_tha
     assert "was killed" in str(summary.message)
 
 
-def test_a_stopped_run_says_from_where_a_resume_goes_on(run: RunDirectory, worker: Worker) -> None:
+def test_a_stopped_run_hints_at_the_step_of_a_resume(run: RunDirectory, worker: Worker) -> None:
     worker.event("stopped")
     assert (
         summarize(run).hint
@@ -367,7 +365,7 @@ def test_a_stopped_run_says_from_where_a_resume_goes_on(run: RunDirectory, worke
     )
 
 
-def test_a_failed_run_has_diverged_where_its_newest_steps_are_those_that_ended_it(
+def test_a_failed_run_has_diverged_if_its_newest_steps_are_not_finite(
     run: RunDirectory, worker: Worker
 ) -> None:
     worker.steps(1, 30)
@@ -396,7 +394,9 @@ def test_a_failed_run_has_diverged_where_its_newest_steps_are_those_that_ended_i
     assert not summarize(run).diverged
 
 
-def test_no_step_for_long_is_stalled_and_says_since_when(run: RunDirectory, worker: Worker) -> None:
+def test_a_run_without_steps_for_long_is_stalled_with_the_time(
+    run: RunDirectory, worker: Worker
+) -> None:
     worker.lock.acquire()
     long_ago = time.time() - 2 * STALE_SECONDS
     worker.event("running", at=long_ago)
@@ -408,7 +408,7 @@ def test_no_step_for_long_is_stalled_and_says_since_when(run: RunDirectory, work
     )
 
 
-def test_a_worker_that_keeps_its_rows_in_memory_is_degraded_and_says_why(
+def test_a_worker_that_keeps_rows_in_memory_is_degraded_with_the_reason(
     run: RunDirectory, worker: Worker
 ) -> None:
     worker.lock.acquire()
@@ -435,7 +435,7 @@ def test_a_worker_that_keeps_its_rows_in_memory_is_degraded_and_says_why(
     assert monitor.summary().status == "stalled"
 
 
-def test_a_run_whose_folder_was_removed_is_told_and_not_shown_as_a_draft(
+def test_a_removed_run_is_reported_and_not_shown_as_a_draft(
     run: RunDirectory, worker: Worker
 ) -> None:
     worker.event("running")
@@ -457,7 +457,7 @@ def test_slow_steps_are_not_stalled(run: RunDirectory, worker: Worker) -> None:
     assert summarize(run).status == "running"
 
 
-def test_one_slow_step_among_many_makes_no_run_patient(run: RunDirectory, worker: Worker) -> None:
+def test_one_slow_step_does_not_delay_the_stall_status(run: RunDirectory, worker: Worker) -> None:
     worker.lock.acquire()
     long_ago = time.time() - 2 * STALE_SECONDS
     worker.event("running", at=long_ago)
@@ -485,7 +485,7 @@ def test_one_slow_step_among_many_makes_no_run_patient(run: RunDirectory, worker
     assert summarize(run).status == "stalled"
 
 
-def test_before_its_second_step_a_run_is_as_patient_as_its_rehearsal_was_slow(
+def test_before_the_second_step_the_trial_step_sets_the_stall_limit(
     run: RunDirectory, worker: Worker
 ) -> None:
     worker.lock.acquire()
@@ -510,7 +510,7 @@ def test_a_clock_that_jumps_does_not_stall_a_run(
     assert monitor.snapshot().summary.status == "running"
 
 
-def test_another_host_that_fell_silent_is_lost(run: RunDirectory) -> None:
+def test_a_run_on_a_silent_host_is_lost(run: RunDirectory) -> None:
     with RunDatabase(run.database_path) as database:
         attempt = database.begin_attempt(1, "elsewhere", "another boot", "cpu", 0, {})
         database.add_event(EventRow(attempt, 0, "running", "", time.time()))
@@ -521,7 +521,9 @@ def test_another_host_that_fell_silent_is_lost(run: RunDirectory) -> None:
     assert "elsewhere" in str(summary.message)
 
 
-def test_figures_name_the_newest_and_the_best_evaluation(run: RunDirectory, worker: Worker) -> None:
+def test_summaries_have_the_newest_and_the_best_evaluation(
+    run: RunDirectory, worker: Worker
+) -> None:
     worker.steps(1, 60)
     for step, loss in [(20, 4.0), (40, 3.0), (60, 3.5)]:
         worker.evaluation(step, loss)
@@ -577,9 +579,7 @@ def test_figures_name_the_newest_and_the_best_evaluation(run: RunDirectory, work
     assert (summary.status, summary.message) == ("failed", "the disk is full")
 
 
-def test_a_run_that_can_not_be_read_has_a_summary_that_says_why(
-    run: RunDirectory, home: object
-) -> None:
+def test_an_unreadable_run_has_a_summary_with_the_reason(run: RunDirectory, home: object) -> None:
     run.database_path.write_bytes(b"this was a database" * 1_000)
     with pytest.raises(DatabaseError):
         summarize(run)
@@ -588,9 +588,7 @@ def test_a_run_that_can_not_be_read_has_a_summary_that_says_why(
     assert "damaged" in str(summary.message)
 
 
-def test_an_evaluation_longer_than_any_before_is_no_stall(
-    run: RunDirectory, worker: Worker
-) -> None:
+def test_an_unusually_long_evaluation_is_not_a_stall(run: RunDirectory, worker: Worker) -> None:
     worker.lock.acquire()
     long_ago = time.time() - 100 * STALE_SECONDS
     worker.event("running", at=long_ago)
@@ -603,9 +601,7 @@ def test_an_evaluation_longer_than_any_before_is_no_stall(
 
 
 @pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1e999"])
-def test_a_fact_that_is_no_number_is_passed_over(
-    run: RunDirectory, worker: Worker, text: str
-) -> None:
+def test_an_invalid_number_is_ignored(run: RunDirectory, worker: Worker, text: str) -> None:
     worker.steps(1, 5)
     for key in (
         "heartbeat",
@@ -626,7 +622,7 @@ def test_a_fact_that_is_no_number_is_passed_over(
     ) == (5, None, None, None)
 
 
-def test_others_on_the_cores_are_told_while_a_run_trains_on_them(
+def test_cores_used_by_other_processes_are_reported_during_training(
     run: RunDirectory, worker: Worker
 ) -> None:
     worker.lock.acquire()

@@ -24,7 +24,7 @@ def reading(busy: float, own: float) -> HardwareRow:
         (100.0, 120.0, 2, 2, None),
     ],
 )
-def test_a_share_over_a_third_of_a_core_is_told(
+def test_more_than_a_third_of_a_core_is_reported(
     busy: float, own: float, cores: int, threads: int, held: float | None
 ) -> None:
     assert others_cores([reading(busy, own)] * READINGS, cores=cores, threads=threads) == held
@@ -41,10 +41,10 @@ def test_only_the_last_ten_seconds_count() -> None:
     )
 
 
-def test_a_single_peak_is_no_neighbour() -> None:
+def test_a_single_peak_is_not_reported() -> None:
     assert others_cores([reading(100, 99)] * 4 + [reading(100, 60)], cores=2, threads=2) is None
 
 
-def test_a_run_that_has_just_started_says_nothing() -> None:
+def test_nothing_is_reported_right_after_the_start() -> None:
     assert others_cores([reading(100, 0)] * 2, cores=2, threads=2) is None
     assert others_cores([], cores=2, threads=2) is None

@@ -37,7 +37,7 @@ def source(path: Path) -> CorpusConfig:
 
 
 @pytest.mark.parametrize("name", ["presidents", "python-docs", "elman"])
-def test_the_built_in_corpora_are_fine(name: str) -> None:
+def test_the_built_in_corpora_pass(name: str) -> None:
     check_before_start(RunConfig(corpus=CorpusConfig(source=name)))
 
 
@@ -53,7 +53,7 @@ def test_the_built_in_corpora_are_fine(name: str) -> None:
         (b"text\0with\0zeros\n" * 9, "NUL"),
     ],
 )
-def test_what_is_no_text_or_too_little_is_refused_by_kind(
+def test_non_text_and_too_short_files_are_refused(
     content: bytes, words: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "text.txt"
@@ -70,12 +70,14 @@ def test_a_missing_file_an_empty_folder_and_a_pipe_are_refused(tmp_path: Path) -
             check_corpus(source(path), TINY)
 
 
-def test_a_missing_test_set_is_refused_too(tmp_path: Path) -> None:
+def test_a_missing_test_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"none\.txt"):
         check_corpus(CorpusConfig(source="elman", test_source=str(tmp_path / "none.txt")), TINY)
 
 
-def test_a_long_text_is_only_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_beginning_of_a_long_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(b"a line of text\n" * 300_000 + b"\xff\n")
     monkeypatch.setattr(preflight, "MAX_READ_BYTES", 100_000)
@@ -92,7 +94,7 @@ def test_a_long_text_is_only_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("sentences", 1, "at most 0 sentences"),
     ],
 )
-def test_a_text_whose_training_share_fills_no_batch_is_refused(
+def test_a_text_too_short_for_a_batch_is_refused(
     data_mode: DataMode, fits: int, needs: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "text.txt"
@@ -108,7 +110,7 @@ def test_a_text_whose_training_share_fills_no_batch_is_refused(
     check_corpus(source(path), TrainingConfig(data_mode=data_mode, batch_size=fits))
 
 
-def test_a_test_set_of_its_own_leaves_more_to_train_on(tmp_path: Path) -> None:
+def test_a_separate_test_set_leaves_more_training_text(tmp_path: Path) -> None:
     path, test = tmp_path / "text.txt", tmp_path / "test.txt"
     path.write_text("a\n" * 21)
     test.write_text("b\n" * 5)
@@ -120,7 +122,7 @@ def test_a_test_set_of_its_own_leaves_more_to_train_on(tmp_path: Path) -> None:
     )
 
 
-def test_a_device_of_another_kind_of_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "gpu_count", lambda: 0)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(Path, "exists", lambda _: False)
@@ -131,7 +133,7 @@ def test_a_device_of_another_kind_of_machine_is_refused(monkeypatch: pytest.Monk
     check_device("cpu")
 
 
-def test_cards_that_are_hidden_are_told_with_what_hides_them(
+def test_hidden_gpus_are_reported_with_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(preflight, "gpu_count", lambda: 0)
@@ -141,7 +143,7 @@ def test_cards_that_are_hidden_are_told_with_what_hides_them(
         check_device("cuda")
 
 
-def test_a_card_that_this_machine_lacks_is_refused_with_those_it_has(
+def test_a_missing_gpu_is_refused_with_the_existing_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(preflight, "gpu_count", lambda: 2)
@@ -151,7 +153,7 @@ def test_a_card_that_this_machine_lacks_is_refused_with_those_it_has(
         check_device("cuda:2")
 
 
-def test_a_tokenizer_folder_that_is_not_there_is_refused_and_a_hub_name_is_left_to_the_worker(
+def test_a_missing_tokenizer_folder_is_refused_and_a_hub_name_accepted(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(TokenizerError, match="tokenizer folder not found"):
@@ -171,7 +173,7 @@ def test_a_tokenizer_folder_that_is_not_there_is_refused_and_a_hub_name_is_left_
         ("train valid", "no ptb.test.txt"),
     ],
 )
-def test_a_preset_of_the_penn_treebank_wants_all_three_files_and_no_other_preset_does(
+def test_only_penn_treebank_presets_need_all_three_files(
     files: str, words: str, tmp_path: Path
 ) -> None:
     for name in files.split():
@@ -189,7 +191,7 @@ def test_a_preset_of_the_penn_treebank_wants_all_three_files_and_no_other_preset
     ("device", "cards", "said"),
     [("cpu", 1, "cpu"), ("mps", 1, "mps"), ("auto", 0, "cpu"), ("cuda", 0, "cuda")],
 )
-def test_bf16_layers_are_refused_without_a_card_in_the_engine_s_words(
+def test_bf16_is_refused_without_a_gpu_with_the_engines_message(
     device: str, cards: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "gpu_count", lambda: cards)
@@ -205,7 +207,7 @@ def test_bf16_layers_are_refused_without_a_card_in_the_engine_s_words(
     check_precision(TrainingConfig(device=device))
 
 
-def test_bf16_layers_are_left_to_the_worker_where_a_card_is(
+def test_bf16_with_a_gpu_is_checked_by_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(preflight, "gpu_count", lambda: 1)
@@ -213,7 +215,7 @@ def test_bf16_layers_are_left_to_the_worker_where_a_card_is(
         check_precision(TrainingConfig(precision="bf16", device=device))
 
 
-def test_the_check_loads_nothing_heavy_and_writes_nothing(home: Path) -> None:
+def test_the_check_imports_nothing_heavy_and_writes_nothing(home: Path) -> None:
     code = (
         "import sys; from rnnlm_tui.schema.config import RunConfig; from rnnlm_tui.client.preflight"
         " import check_before_start; check_before_start(RunConfig())\nprint(sorted({'torch',"
@@ -228,7 +230,7 @@ def test_the_check_loads_nothing_heavy_and_writes_nothing(home: Path) -> None:
     assert not home.exists()
 
 
-def test_without_its_package_presidents_gives_way_to_what_every_python_carries(
+def test_presidents_falls_back_to_python_docs_without_its_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert with_available_corpus(RunConfig()) == RunConfig()
@@ -237,7 +239,7 @@ def test_without_its_package_presidents_gives_way_to_what_every_python_carries(
     assert with_available_corpus(PRESETS["elman"]) == PRESETS["elman"]
 
 
-def test_news_that_is_not_fetched_yet_is_no_obstacle_and_what_lies_there_is_looked_at(
+def test_news_passes_before_the_download_and_is_checked_afterwards(
     home: Path,
 ) -> None:
     check_corpus(CorpusConfig(source="news"), TINY)

@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_first_lines_are_words_before_and_tokens_after_the_corpus_is_prepared(
+def test_a_preview_has_words_before_and_tokens_after_the_preparation(
     source: Path,
 ) -> None:
     wanted = config(source)
@@ -53,7 +53,7 @@ def test_the_first_lines_are_words_before_and_tokens_after_the_corpus_is_prepare
 
 
 @pytest.mark.parametrize("kind", ["character", "byte", "word", "bpe"])
-def test_the_pieces_are_the_text_whatever_the_tokenizer(source: Path, kind: str) -> None:
+def test_the_pieces_join_to_the_text_with_any_tokenizer(source: Path, kind: str) -> None:
     wanted = config(source, **{"tokenizer.kind": kind})
     for _ in range(2):
         found = preview(wanted)
@@ -67,7 +67,7 @@ def test_the_pieces_are_the_text_whatever_the_tokenizer(source: Path, kind: str)
         )
 
 
-def test_what_is_no_text_is_refused_with_its_kind_before_a_start(tmp_path: Path) -> None:
+def test_non_text_files_are_refused_by_the_preview(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="not found"):
         preview(config(tmp_path / "none.txt"))
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\0")
@@ -79,7 +79,7 @@ def test_what_is_no_text_is_refused_with_its_kind_before_a_start(tmp_path: Path)
     assert preview(config(Path("news"))) is None
 
 
-def test_a_folder_of_very_many_files_is_not_walked_while_its_path_is_typed(
+def test_a_folder_with_too_many_files_is_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(12):

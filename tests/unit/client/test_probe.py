@@ -44,7 +44,7 @@ def probed(command: list[str], told: list[ProbeProgress] | None = None) -> objec
     )
 
 
-def test_what_a_probe_found_is_kept_for_later(home: Path) -> None:
+def test_a_probes_result_is_stored(home: Path) -> None:
     told: list[ProbeProgress] = []
     command = saying(
         ProbeProgress(phase="steps", done=1, total=20), ProbeDone(calibration=calibration(20))
@@ -54,7 +54,7 @@ def test_what_a_probe_found_is_kept_for_later(home: Path) -> None:
     assert load_calibrations() == [calibration(20)]
 
 
-def test_lines_of_a_library_on_its_output_do_no_harm(home: Path) -> None:
+def test_output_of_libraries_is_ignored(home: Path) -> None:
     noisy = child(
         "print('a library says"
         f" hello')\nsys.stdout.flush()\nsys.stdout.buffer.write({encode_line(ProbeDone(calibration=calibration(20)))!r})"
@@ -63,9 +63,7 @@ def test_lines_of_a_library_on_its_output_do_no_harm(home: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [InputError, StorageError, RnnlmError])
-def test_what_a_probe_refuses_is_an_error_of_the_same_kind(
-    home: Path, kind: type[RnnlmError]
-) -> None:
+def test_a_probes_error_is_raised_as_the_same_kind(home: Path, kind: type[RnnlmError]) -> None:
     with pytest.raises(kind, match="no such text") as caught:
         probed(
             saying(ProbeFailed(message="no such text", hint="bring one", exit_code=kind.exit_code))
@@ -81,18 +79,18 @@ def test_what_a_probe_refuses_is_an_error_of_the_same_kind(
         child("os.kill(os.getpid(), signal.SIGKILL)"),
     ],
 )
-def test_a_probe_without_enough_memory_says_what_to_try(home: Path, command: list[str]) -> None:
+def test_a_probe_without_enough_memory_has_a_hint(home: Path, command: list[str]) -> None:
     with pytest.raises(DeviceError, match="memory") as caught:
         probed(command)
     assert caught.value.hint == "take a smaller batch"
 
 
-def test_a_probe_that_dies_leaves_its_last_words(home: Path) -> None:
+def test_a_probe_that_dies_is_reported_with_its_output(home: Path) -> None:
     with pytest.raises(WorkerError, match=r"exit code 7.*no torch here"):
         probed(child("print('no torch here', file=sys.stderr)\nsys.exit(7)"))
 
 
-def test_a_probe_ends_with_whoever_started_it(home: Path) -> None:
+def test_a_probe_ends_with_its_parent(home: Path) -> None:
     told: list[int] = []
 
     def interrupt(progress: ProbeProgress) -> None:
@@ -107,7 +105,7 @@ def test_a_probe_ends_with_whoever_started_it(home: Path) -> None:
     assert not (home / "calibration.json").exists()
 
 
-def test_a_text_that_is_not_there_is_refused_before_anything_is_started(home: Path) -> None:
+def test_a_missing_text_is_refused_before_anything_starts(home: Path) -> None:
     with pytest.raises(CorpusError):
         run_probe(
             RunConfig(corpus=CorpusConfig(source="/nowhere/text.txt")),

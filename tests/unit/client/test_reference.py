@@ -12,7 +12,7 @@ from rnnlm_tui.schema.presets import BOOK
 from rnnlm_tui.schema.protocol import SETTINGS_KEY
 
 
-def test_the_evaluation_nearest_in_sentences_stands_beside_the_newest_own_one() -> None:
+def test_the_reference_has_the_evaluation_nearest_in_sentences() -> None:
     found = reference_figures(BOOK, {}, 1_563 * 15)
     assert found is not None
     assert (found.sentences, found.perplexity, found.reference_sentences) == (
@@ -22,7 +22,7 @@ def test_the_evaluation_nearest_in_sentences_stands_beside_the_newest_own_one() 
     )
 
 
-def test_before_the_first_evaluation_there_is_a_reference_without_figures() -> None:
+def test_before_the_first_evaluation_the_reference_has_no_results() -> None:
     found = reference_figures(BOOK, {}, None)
     assert found is not None
     assert found.perplexity is None
@@ -31,9 +31,7 @@ def test_before_the_first_evaluation_there_is_a_reference_without_figures() -> N
 @pytest.mark.parametrize(
     ("step", "compared"), [(171_804, True), (171_805, False), (2 * 171_804, False)]
 )
-def test_after_the_first_epoch_nothing_of_the_reference_stands_beside_a_run(
-    step: int, compared: bool
-) -> None:
+def test_after_the_first_epoch_the_reference_has_no_results(step: int, compared: bool) -> None:
     found = reference_figures(BOOK, {}, step, steps_per_epoch=171_804.0)
     assert found is not None
     assert (found.perplexity is not None, found.reference_sentences is not None) == (
@@ -43,15 +41,13 @@ def test_after_the_first_epoch_nothing_of_the_reference_stands_beside_a_run(
     assert found.sentences == step * 128
 
 
-def test_a_run_that_saw_more_sentences_than_the_reference_is_compared_with_nothing_even_before_its_epoch_is_known() -> (
-    None
-):
+def test_more_sentences_than_the_reference_saw_are_not_compared() -> None:
     found = reference_figures(BOOK, {}, 172_149)
     assert found is not None
     assert found.perplexity is None
 
 
-def test_another_config_other_weights_or_another_rate_have_no_reference() -> None:
+def test_another_config_initial_weights_or_rate_have_no_reference() -> None:
     assert reference_figures(RunConfig(), {}, 1_563) is None
     assert reference_figures(BOOK, {"parent": "plain-otter@last"}, 1_563) is None
     assert (
@@ -62,7 +58,7 @@ def test_another_config_other_weights_or_another_rate_have_no_reference() -> Non
     )
 
 
-def test_other_settings_and_unreadable_ones_change_nothing() -> None:
+def test_other_changed_settings_keep_the_reference() -> None:
     assert (
         reference_figures(BOOK, {SETTINGS_KEY: json.dumps({"evaluation.every": 100})}, 1_563)
         is not None

@@ -29,20 +29,20 @@ async def draw(client: SamplerClient, asked: SampleRequest) -> list[SamplePiece 
     return [answer async for answer in client.generate(asked)]
 
 
-async def test_pieces_come_before_the_whole(client: SamplerClient) -> None:
+async def test_pieces_arrive_before_the_result(client: SamplerClient) -> None:
     answers = await draw(client, request("one two three"))
     assert [answer.text for answer in answers] == [" three", " two", " one", " three two one"]
     assert isinstance(answers[-1], SampleDone)
 
 
-async def test_two_requests_at_once_get_their_own_answers(client: SamplerClient) -> None:
+async def test_concurrent_requests_get_their_own_answers(client: SamplerClient) -> None:
     first, second = await asyncio.gather(
         draw(client, request("a b", "1")), draw(client, request("c d", "2"))
     )
     assert (first[-1].text, second[-1].text) == (" b a", " d c")
 
 
-async def test_what_cannot_be_done_is_raised_as_the_kind_that_it_is(client: SamplerClient) -> None:
+async def test_a_samplers_error_is_raised_as_the_same_kind(client: SamplerClient) -> None:
     with pytest.raises(StorageError, match="the checkpoint is damaged") as caught:
         await draw(client, request("please fail"))
     assert caught.value.hint == "take another"
@@ -68,7 +68,7 @@ async def test_leaving_the_iteration_cancels_the_request(client: SamplerClient) 
     assert (await draw(client, request("next", "b")))[-1].text == " next"
 
 
-async def test_an_id_may_be_used_again_while_its_first_iteration_is_left_open(
+async def test_an_id_can_be_reused_while_its_first_iteration_is_open(
     client: SamplerClient,
 ) -> None:
     left_open = client.generate(request("first"))
@@ -81,7 +81,7 @@ async def test_an_id_may_be_used_again_while_its_first_iteration_is_left_open(
     assert [answer async for answer in second][-1].text == " second wait"
 
 
-async def test_a_death_is_told_with_the_last_words_and_the_next_call_starts_anew(
+async def test_a_dead_sampler_is_reported_with_its_output_and_restarted(
     client: SamplerClient,
 ) -> None:
     with pytest.raises(WorkerError, match="the sampler exited"):
@@ -90,7 +90,7 @@ async def test_a_death_is_told_with_the_last_words_and_the_next_call_starts_anew
     assert (await draw(client, request("alive again")))[-1].text == " again alive"
 
 
-async def test_one_that_cannot_start_says_why() -> None:
+async def test_a_sampler_that_fails_to_start_is_reported() -> None:
     client = SamplerClient([*FAKE_SAMPLER, "broken"])
     with pytest.raises(WorkerError, match="the sampler exited"):
         await client.start()

@@ -31,7 +31,7 @@ def run_that_is(kind: EventKind, *, step: int = 0, exit_code: str = "2") -> RunD
     return run
 
 
-def test_a_run_refused_for_its_input_goes_to_the_trash_with_its_reason() -> None:
+def test_a_run_rejected_for_its_input_is_moved_to_the_trash() -> None:
     run = run_that_is("failed")
     with pytest.raises(InputError, match="the text is too short") as refused:
         wait_for_training(run, 5.0)
@@ -49,7 +49,7 @@ def test_a_run_refused_for_its_input_goes_to_the_trash_with_its_reason() -> None
     ],
     ids=lambda given: str(given),
 )
-def test_a_run_that_trains_prepares_or_failed_later_stays_and_a_failure_is_told(
+def test_other_runs_are_kept_and_a_failure_is_raised(
     run: dict[str, object],
 ) -> None:
     with (
@@ -62,7 +62,7 @@ def test_a_run_that_trains_prepares_or_failed_later_stays_and_a_failure_is_told(
     assert [found.name for found in list_runs()] == ["plain-otter"]
 
 
-def test_a_refused_resume_is_told_with_its_kind_and_the_run_stays() -> None:
+def test_a_refused_resume_is_raised_and_the_run_kept() -> None:
     run = run_that_is("failed", step=3, exit_code="5")
     with pytest.raises(StorageError, match="the text is too short") as refused:
         wait_for_resumed_training(run, 5.0)
@@ -71,17 +71,17 @@ def test_a_refused_resume_is_told_with_its_kind_and_the_run_stays() -> None:
 
 
 @pytest.mark.parametrize("kind", ["resumed", "preparing", "running", "paused"])
-def test_a_resume_that_goes_on_or_takes_its_time_is_no_failure(kind: EventKind) -> None:
+def test_a_training_or_slow_resume_is_not_a_failure(kind: EventKind) -> None:
     wait_for_resumed_training(run_that_is(kind), 0.0)
 
 
-def test_wrong_input_creates_no_run() -> None:
+def test_invalid_input_creates_no_run() -> None:
     with pytest.raises(InputError, match="nowhere"):
         start_run(RunConfig.model_validate({"corpus": {"source": "/nowhere/text.txt"}}))
     assert list_runs() == []
 
 
-def test_what_is_no_niceness_creates_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_niceness_creates_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RNNLM_TUI_NICENESS", "high")
     with pytest.raises(InputError, match="RNNLM_TUI_NICENESS is high"):
         start_run(

@@ -38,14 +38,14 @@ def facts(**changes: object) -> RunFacts:
     return replace(known, **changes)  # type: ignore[arg-type]
 
 
-def test_even_steps_give_their_time_and_no_margin() -> None:
+def test_even_steps_give_an_eta_without_a_margin() -> None:
     eta = estimate_remaining(facts())
     assert eta is not None
     assert eta.seconds == pytest.approx(50.0)
     assert eta.margin == pytest.approx(0.0, abs=1e-9)
 
 
-def test_uneven_steps_give_a_margin() -> None:
+def test_uneven_steps_give_an_eta_with_a_margin() -> None:
     times = [0.5 if number < 50 else 1.0 for number in range(100)]
     rows = [step(number + 1, sum(times[: number + 1])) for number in range(100)]
     eta = estimate_remaining(facts(recent=rows))
@@ -63,7 +63,7 @@ def test_a_pause_and_a_jump_of_the_clock_do_not_count() -> None:
     assert eta.seconds == pytest.approx(50.0)
 
 
-def test_evaluations_to_come_take_what_earlier_ones_took() -> None:
+def test_remaining_evaluations_are_included_at_their_mean_cost() -> None:
     config = RunConfig(evaluation=EvaluationConfig(every=40))
     rows = [
         EvaluationRow(1, number, "validation", "validation", 3.0, 10, 1.0, 4.0, 0.0)
@@ -80,7 +80,7 @@ def test_evaluations_to_come_take_what_earlier_ones_took() -> None:
     "changes",
     [{"status": "stopped"}, {"status": "preparing"}, {"meta": {}}, {"recent": [step(1, 0.5)]}],
 )
-def test_there_is_no_eta_where_nothing_tells(changes: dict[str, object]) -> None:
+def test_there_is_no_eta_without_enough_information(changes: dict[str, object]) -> None:
     assert estimate_remaining(facts(**changes)) is None
 
 
@@ -129,7 +129,7 @@ def test_without_patience_nothing_is_counted() -> None:
     assert summarize_facts(facts(evaluations=evaluated(3.0, 3.1))).patience is None
 
 
-def test_a_run_that_ended_for_want_of_progress_says_so() -> None:
+def test_an_early_stopped_run_says_so() -> None:
     config = RunConfig(training=TrainingConfig(patience=2))
     summary = summarize_facts(
         facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2))
@@ -145,7 +145,7 @@ def test_a_run_that_ended_for_want_of_progress_says_so() -> None:
     )
 
 
-def test_a_run_that_did_all_its_steps_did_not_end_early_even_if_patience_ended_with_them() -> None:
+def test_a_run_with_all_its_steps_was_not_stopped_early() -> None:
     config = RunConfig(training=TrainingConfig(patience=2))
     whole = facts(
         status="finished",
@@ -162,14 +162,14 @@ def test_a_run_that_did_all_its_steps_did_not_end_early_even_if_patience_ended_w
     )
 
 
-def test_a_run_killed_when_memory_was_short_says_what_it_needed() -> None:
+def test_a_run_killed_with_little_memory_says_what_it_needed() -> None:
     message = summarize_facts(
         facts(status="crashed", meta={"memory_warning": "it needs 9.0 GB and 4.0 GB are free"})
     ).message
     assert "it needs 9.0 GB and 4.0 GB are free" in str(message)
 
 
-def test_what_memory_lacks_is_told_while_the_run_prepares() -> None:
+def test_a_memory_warning_is_shown_during_the_preparation() -> None:
     short = {"memory_warning": "it needs 9.0 GB and 4.0 GB are free"}
     assert (
         summarize_facts(facts(status="preparing", meta=short)).message
@@ -186,7 +186,7 @@ def test_what_memory_lacks_is_told_while_the_run_prepares() -> None:
         ("", False, "`rnnlm-tui train --config '/my runs/config.toml' --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less; `rnnlm-tui resume plain-otter` restarts from step 0 once more memory is free"),
     ],
 )  # fmt: skip
-def test_a_run_that_ended_when_memory_was_short_names_a_run_that_fits(
+def test_the_hint_after_running_out_of_memory_names_a_run_that_fits(
     batch: str, saved: bool, hint: str
 ) -> None:
     meta = {"memory_warning": "it needs 9.0 GB and 4.0 GB are free", "memory_batch": batch}
@@ -220,9 +220,7 @@ def test_a_run_that_ended_when_memory_was_short_names_a_run_that_fits(
         )
 
 
-def test_the_shown_time_left_counts_down_by_the_clock_while_estimates_agree_within_their_margin() -> (
-    None
-):
+def test_the_shown_eta_counts_down_while_estimates_agree() -> None:
     steady, noise = SteadyEta(), random.Random(3)
     shown = [
         steady.take(Eta(600.0 - 0.5 * tick + noise.uniform(-8, 8), 10.0), 0.5 * tick).seconds
@@ -232,7 +230,7 @@ def test_the_shown_time_left_counts_down_by_the_clock_while_estimates_agree_with
     assert shown[-1] == pytest.approx(600.0 - 0.5 * 199, abs=20.0)
 
 
-def test_an_estimate_that_was_wrong_is_followed_without_a_jump() -> None:
+def test_the_shown_eta_follows_a_changed_estimate_without_a_jump() -> None:
     steady = SteadyEta()
     steady.take(Eta(600.0, 2.0), 0.0)
     shown = [steady.take(Eta(750.0 - tick, 2.0), float(tick)).seconds for tick in range(1, 60)]
@@ -240,7 +238,7 @@ def test_an_estimate_that_was_wrong_is_followed_without_a_jump() -> None:
     assert shown[-1] == pytest.approx(750.0 - 59, abs=5.0)
 
 
-def test_the_spread_stands_still_until_it_is_another() -> None:
+def test_the_shown_margin_changes_only_with_a_clear_difference() -> None:
     steady, noise = SteadyEta(), random.Random(5)
     shown = [
         steady.take(Eta(600.0 - 0.5 * tick, 10.0 + noise.uniform(-2, 2)), 0.5 * tick).margin
@@ -253,7 +251,7 @@ def test_the_spread_stands_still_until_it_is_another() -> None:
     assert later[-1] == pytest.approx(30.0, rel=0.25)
 
 
-def test_after_a_break_the_time_left_begins_anew() -> None:
+def test_the_shown_eta_starts_over_after_a_break() -> None:
     steady = SteadyEta()
     steady.take(Eta(600.0, 2.0), 0.0)
     assert steady.take(Eta(60.0, 2.0), 1.0).seconds == 60.0
@@ -261,7 +259,7 @@ def test_after_a_break_the_time_left_begins_anew() -> None:
     assert steady.take(Eta(62.0, 1.0), 2.0) == Eta(62.0, 1.0)
 
 
-def test_the_speed_is_that_of_the_last_seconds_and_of_fifty_steps_at_least() -> None:
+def test_speed_is_of_the_last_seconds_and_at_least_fifty_steps() -> None:
     quick = [
         step(number, number * 0.05) for number in range(1, 401)
     ]  # 200 tokens a second, twenty seconds of them
@@ -288,7 +286,7 @@ def test_the_vocabulary_is_known_once_the_corpus_is_prepared() -> None:
     assert summarize_facts(facts(meta={"vocab_size": "2048"})).model.vocab_size == 2_048
 
 
-def test_the_speed_of_a_run_that_ended_is_that_of_the_whole_of_it() -> None:
+def test_the_speed_of_an_ended_run_is_its_mean() -> None:
     quick_at_the_end = [
         step(number, number * 0.5 if number < 91 else 45.0 + (number - 90) * 0.05)
         for number in range(1, 101)
@@ -300,7 +298,7 @@ def test_the_speed_of_a_run_that_ended_is_that_of_the_whole_of_it() -> None:
     assert summarize_facts(facts(status="finished", recent=rebuilt)).tokens_per_second is None
 
 
-def test_the_gradient_norm_is_smoothed_unless_the_newest_is_no_number() -> None:
+def test_the_gradient_norm_is_smoothed_unless_the_newest_is_not_finite() -> None:
     odd = [*facts().recent, replace(step(101, 50.5), grad_norm=50.0)]
     usual = facts().recent[-1].grad_norm
     assert summarize_facts(facts(recent=odd)).train.grad_norm == pytest.approx(
@@ -311,7 +309,7 @@ def test_the_gradient_norm_is_smoothed_unless_the_newest_is_no_number() -> None:
     ).train.grad_norm == float("inf")
 
 
-def test_a_hint_that_was_written_under_a_former_name_names_the_run_as_it_is_called_now() -> None:
+def test_a_hint_stored_under_a_former_name_shows_the_current_name() -> None:
     meta = {
         "hint": (
             "a new run may do better: `rnnlm-tui train --from hot@best --set"

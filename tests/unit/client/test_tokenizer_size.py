@@ -29,7 +29,7 @@ def pretrained(folder: Path, *more: str) -> list[str]:
     return ["tokenizer.kind=pretrained", f"tokenizer.name={folder}", *more]
 
 
-def test_the_size_is_what_the_library_counts(folder: Path) -> None:
+def test_the_size_equals_that_of_transformers(folder: Path) -> None:
     from transformers import AutoTokenizer
 
     loaded: Any = AutoTokenizer.from_pretrained(str(folder))
@@ -41,14 +41,14 @@ def test_the_size_is_what_the_library_counts(folder: Path) -> None:
     assert tokenizer_size(TokenizerConfig(kind="pretrained", name=str(folder))) == len(loaded)
 
 
-def test_a_pretrained_tokenizer_brings_its_size(folder: Path) -> None:
+def test_a_pretrained_tokenizer_sets_the_vocabulary_size(folder: Path) -> None:
     size = tokenizer_size(TokenizerConfig(kind="pretrained", name=str(folder)))
     assert build_config(None, None, pretrained(folder)).tokenizer.vocab_size == size != 2_048
     assert build_config("book", None, [f"tokenizer.name={folder}"]).tokenizer.vocab_size == size
     assert build_config("book", None, None) == BOOK
 
 
-def test_a_size_that_the_user_set_is_kept_and_checked_before_anything_starts(
+def test_a_size_set_by_the_user_is_kept_and_checked(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = pretrained(folder, "tokenizer.vocab_size=500")
@@ -78,7 +78,7 @@ def test_a_size_in_a_config_file_counts_as_set(folder: Path, tmp_path: Path) -> 
     assert build_config(None, file, pretrained(folder)).tokenizer.vocab_size == 500
 
 
-def test_a_tokenizer_of_the_hub_is_looked_for_in_its_cache(
+def test_a_hub_tokenizer_is_read_from_the_cache(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / "abc"
@@ -96,7 +96,7 @@ def test_a_tokenizer_of_the_hub_is_looked_for_in_its_cache(
     ).tokenizer.vocab_size == tokenizer_size(TokenizerConfig(kind="pretrained", name=str(folder)))
 
 
-def test_one_that_can_not_be_fetched_is_refused_before_anything_starts() -> None:
+def test_a_tokenizer_that_cannot_be_downloaded_is_refused() -> None:
     with pytest.raises(
         TokenizerError, match=r'cannot download the tokenizer "owner/nowhere" to read its size'
     ) as refused:
@@ -117,9 +117,7 @@ def test_one_that_can_not_be_fetched_is_refused_before_anything_starts() -> None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model": 3}', '{"model": {"vocab": {}}}'])
-def test_a_damaged_tokenizer_has_no_size_and_is_left_to_the_library(
-    folder: Path, text: str
-) -> None:
+def test_a_damaged_tokenizer_has_no_known_size(folder: Path, text: str) -> None:
     (folder / "tokenizer.json").write_text(text)
     (folder / "tokenizer_config.json").unlink()
     assert tokenizer_size(TokenizerConfig(kind="pretrained", name=str(folder))) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 from rnnlm_tui.client.control import LogFollower
 
 
-def test_only_what_is_new_is_read_and_a_line_grows_until_it_ends(tmp_path: Path) -> None:
+def test_only_new_lines_are_read_and_an_incomplete_one_grows(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
     path.write_bytes(b"one\ntw")
     log = LogFollower(path)
@@ -30,7 +30,7 @@ def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
     assert len(log.lines) < 15
 
 
-def test_no_more_lines_are_kept_than_allowed(tmp_path: Path) -> None:
+def test_the_number_of_lines_is_limited(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
     path.write_bytes(b"".join(b"%d\n" % number for number in range(10)))
     log = LogFollower(path, most_lines=4)
@@ -39,7 +39,7 @@ def test_no_more_lines_are_kept_than_allowed(tmp_path: Path) -> None:
     assert log.dropped == 6
 
 
-def test_a_missing_log_has_no_lines_and_one_written_anew_is_read_anew(tmp_path: Path) -> None:
+def test_a_missing_log_is_empty_and_a_replaced_one_read_again(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
     log = LogFollower(path)
     assert not log.look()
@@ -53,7 +53,7 @@ def test_a_missing_log_has_no_lines_and_one_written_anew_is_read_anew(tmp_path: 
     assert log.lines == []
 
 
-def test_bytes_that_are_no_text_are_replaced_where_they_stand(tmp_path: Path) -> None:
+def test_invalid_utf8_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
     path.write_bytes("é".encode()[:1])
     log = LogFollower(path)

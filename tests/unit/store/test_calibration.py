@@ -25,7 +25,7 @@ def calibration(batch_size: int, *, time: float = 1.0, speed: float = 7_000.0) -
     )  # fmt: skip
 
 
-def test_what_is_kept_comes_back_newest_first_and_is_private(home: Path) -> None:
+def test_calibrations_are_loaded_newest_first_and_stored_privately(home: Path) -> None:
     assert load_calibrations() == []
     old, new = calibration(20, time=1.0), calibration(40, time=2.0)
     add_calibration(new)
@@ -35,13 +35,13 @@ def test_what_is_kept_comes_back_newest_first_and_is_private(home: Path) -> None
     assert [path.name for path in home.iterdir()] == ["calibration.json"]
 
 
-def test_a_newer_probe_of_the_same_shape_takes_the_place_of_the_older(home: Path) -> None:
+def test_a_newer_probe_of_the_same_shape_replaces_the_older(home: Path) -> None:
     add_calibration(calibration(20, time=1.0, speed=1.0))
     add_calibration(calibration(20, time=2.0, speed=2.0))
     assert [found.tokens_per_second for found in load_calibrations()] == [2.0]
 
 
-def test_probes_that_end_at_once_are_all_kept(home: Path) -> None:
+def test_probes_that_end_at_the_same_time_are_all_kept(home: Path) -> None:
     found = [calibration(number, time=float(number)) for number in range(24, 0, -1)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add_calibration, found))
@@ -56,7 +56,9 @@ def test_only_the_newest_are_kept(home: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", '{"a": 1}', "[" * 100_000, "\x00\x01"])
-def test_a_damaged_file_tells_nothing_and_the_next_probe_mends_it(home: Path, text: str) -> None:
+def test_a_damaged_file_counts_as_empty_and_is_replaced_by_the_next_probe(
+    home: Path, text: str
+) -> None:
     home.mkdir(exist_ok=True)
     calibration_file().write_text(text)
     assert load_calibrations() == []
@@ -64,7 +66,7 @@ def test_a_damaged_file_tells_nothing_and_the_next_probe_mends_it(home: Path, te
     assert load_calibrations() == [calibration(20)]
 
 
-def test_a_damaged_entry_is_passed_over(home: Path) -> None:
+def test_a_damaged_entry_is_skipped(home: Path) -> None:
     add_calibration(calibration(20))
     entries = json.loads(calibration_file().read_text())
     impossible = [

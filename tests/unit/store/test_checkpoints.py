@@ -39,7 +39,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_checkpoint_holds_its_files_and_a_manifest_of_them(run: RunDirectory) -> None:
+def test_a_checkpoint_has_its_files_and_their_manifest(run: RunDirectory) -> None:
     path = write_checkpoint(
         run,
         1_500,
@@ -62,7 +62,7 @@ def test_a_checkpoint_holds_its_files_and_a_manifest_of_them(run: RunDirectory) 
     assert names(run.checkpoints_path) == ["step-000001500"]
 
 
-def test_a_checkpoint_is_private_whatever_the_umask(run: RunDirectory) -> None:
+def test_a_checkpoint_is_private_with_any_umask(run: RunDirectory) -> None:
     old = os.umask(0)
     try:
         path = write(run, 1)
@@ -72,7 +72,7 @@ def test_a_checkpoint_is_private_whatever_the_umask(run: RunDirectory) -> None:
     assert {path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777} == {0o700}
 
 
-def test_a_loss_that_is_not_a_number_makes_no_invalid_manifest(run: RunDirectory) -> None:
+def test_a_nan_loss_leaves_the_manifest_valid(run: RunDirectory) -> None:
     path = write_checkpoint(
         run, 1, write_model, None, {"train_loss": math.nan, "validation_loss": math.inf}
     )
@@ -109,7 +109,7 @@ def test_best_last_and_a_step_are_resolved(run: RunDirectory) -> None:
     }
 
 
-def test_a_loss_that_was_measured_after_the_checkpoint_decides_the_best_too(
+def test_a_loss_measured_after_the_checkpoint_also_decides_the_best(
     run: RunDirectory,
 ) -> None:
     for step, loss in ((500, 5.0), (1_000, None)):
@@ -125,16 +125,14 @@ def test_a_loss_that_was_measured_after_the_checkpoint_decides_the_best_too(
 @pytest.mark.parametrize(
     "which", ["501", "", "latest", "-1", "../500", "5e2", "9" * 300, "\x1b[31m", "٥٠٠"]
 )
-def test_an_unknown_checkpoint_is_refused_with_those_that_exist(
-    run: RunDirectory, which: str
-) -> None:
+def test_an_unknown_checkpoint_error_lists_the_existing_ones(run: RunDirectory, which: str) -> None:
     write(run, 500)
     with pytest.raises(UnknownCheckpointError, match="it has best, last and 500") as caught:
         resolve_checkpoint(run, which)
     assert caught.value.message.isprintable()
 
 
-def test_a_near_spelling_is_suggested_and_an_unevaluated_best_leads_to_the_last(
+def test_a_similar_name_is_suggested_and_last_is_suggested_without_a_best(
     run: RunDirectory,
 ) -> None:
     with pytest.raises(UnknownCheckpointError, match="plain-otter has no checkpoint yet"):
@@ -148,7 +146,7 @@ def test_a_near_spelling_is_suggested_and_an_unevaluated_best_leads_to_the_last(
     assert caught.value.hint == "use plain-otter@last"
 
 
-def test_a_step_that_is_written_again_replaces_the_first(run: RunDirectory) -> None:
+def test_saving_a_step_again_replaces_its_checkpoint(run: RunDirectory) -> None:
     write(run, 500, 5.0)
     path = write(run, 500, 4.0)
     assert verify_checkpoint(path).facts["validation_loss"] == 4.0
@@ -168,7 +166,7 @@ def test_a_step_that_is_written_again_replaces_the_first(run: RunDirectory) -> N
         "moved",
     ],
 )
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(
     run: RunDirectory, damage: str
 ) -> None:
     good, bad = write(run, 500), write(run, 1_000)
@@ -198,7 +196,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert "step-000001000" in damaged[0].problem
 
 
-def test_without_a_valid_checkpoint_there_is_none(run: RunDirectory) -> None:
+def test_newest_valid_is_none_if_all_are_damaged(run: RunDirectory) -> None:
     assert newest_valid(run) == (None, [])
     (write(run, 500) / "model.safetensors").write_bytes(b"")
     path, damaged = newest_valid(run)
@@ -209,7 +207,9 @@ def test_without_a_valid_checkpoint_there_is_none(run: RunDirectory) -> None:
 @pytest.mark.parametrize(
     "name", ["weights.pt", "model.bin", "state.PKL", "optimizer.pth", "rng.npy"]
 )
-def test_a_pickle_is_refused_by_kind_and_nothing_is_written(run: RunDirectory, name: str) -> None:
+def test_a_pickle_in_a_checkpoint_is_refused_and_nothing_written(
+    run: RunDirectory, name: str
+) -> None:
     def write_files(folder: Path) -> None:
         write_model(folder)
         (folder / name).write_bytes(b"\x80\x04.")
@@ -219,7 +219,7 @@ def test_a_pickle_is_refused_by_kind_and_nothing_is_written(run: RunDirectory, n
     assert names(run.checkpoints_path) == []
 
 
-def test_folders_and_links_have_no_place_in_a_checkpoint(run: RunDirectory) -> None:
+def test_folders_and_links_in_a_checkpoint_are_refused(run: RunDirectory) -> None:
     with pytest.raises(CheckpointError, match="not a regular file"):
         write_checkpoint(run, 1, lambda folder: (folder / "more").mkdir(), None, {})
     with pytest.raises(CheckpointError, match="not a regular file"):
@@ -229,7 +229,7 @@ def test_folders_and_links_have_no_place_in_a_checkpoint(run: RunDirectory) -> N
     assert list_checkpoints(run) == []
 
 
-def test_a_full_disk_leaves_older_checkpoints_and_no_part(run: RunDirectory) -> None:
+def test_a_full_disk_keeps_older_checkpoints_and_leaves_no_part(run: RunDirectory) -> None:
     write(run, 500)
 
     def full(folder: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_full_disk_leaves_older_checkpoints_and_no_part(run: RunDirectory) -> 
     verify_checkpoint(run.checkpoints_path / "step-000000500")
 
 
-def test_a_removed_checkpoint_is_gone_and_a_missing_one_no_error(run: RunDirectory) -> None:
+def test_removing_a_missing_checkpoint_is_no_error(run: RunDirectory) -> None:
     write(run, 500)
     write(run, 1_000)
     assert remove_checkpoint(run, 500)
@@ -251,7 +251,7 @@ def test_a_removed_checkpoint_is_gone_and_a_missing_one_no_error(run: RunDirecto
     assert names(run.checkpoints_path) == ["step-000001000"]
 
 
-def test_sweeping_touches_nothing_that_is_whole(run: RunDirectory) -> None:
+def test_sweeping_keeps_everything_that_is_complete(run: RunDirectory) -> None:
     write(run, 500)
     snapshot = write_snapshot(run, 7, write_model)
     (run.checkpoints_path / ".tmp-a").mkdir()
@@ -268,7 +268,7 @@ def test_sweeping_a_run_without_checkpoints_does_nothing(run: RunDirectory) -> N
     assert names(run.path) == ["config.toml", "run.db"]
 
 
-def test_the_newest_two_snapshots_stay_and_each_has_a_path_of_its_own(run: RunDirectory) -> None:
+def test_the_newest_two_snapshots_are_kept_under_unique_paths(run: RunDirectory) -> None:
     paths = []
     for mtime, step in enumerate([10, 10, 20, 5]):
         paths.append(write_snapshot(run, step, write_model))
@@ -279,7 +279,7 @@ def test_the_newest_two_snapshots_stay_and_each_has_a_path_of_its_own(run: RunDi
     assert list_checkpoints(run) == []
 
 
-def test_a_damaged_checkpoint_goes_aside_and_is_the_last_no_more(run: RunDirectory) -> None:
+def test_a_damaged_checkpoint_moved_aside_is_no_longer_the_last(run: RunDirectory) -> None:
     good, bad = write(run, 500), write(run, 1_000)
     (bad / "model.safetensors").write_bytes(b"")
     _, (damaged,) = newest_valid(run)

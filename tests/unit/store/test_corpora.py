@@ -35,7 +35,7 @@ def test_without_a_home_there_are_no_corpora() -> None:
     assert find_corpus(CorpusConfig(), TokenizerConfig()) is None
 
 
-def test_the_newest_comes_first_and_what_is_half_made_or_damaged_is_left_out(home: Path) -> None:
+def test_corpora_are_listed_newest_first_without_unfinished_or_damaged_ones(home: Path) -> None:
     old, new = prepare(home, "a", created=1.0), prepare(home, "b", created=2.0)
     prepare(home, ".tmp-c", created=3.0)
     prepare(home, "d")
@@ -49,14 +49,14 @@ def test_the_newest_comes_first_and_what_is_half_made_or_damaged_is_left_out(hom
     assert list_corpora() == [new, old]
 
 
-def test_the_newest_of_the_same_settings_is_found(home: Path) -> None:
+def test_the_newest_corpus_with_the_same_settings_is_found(home: Path) -> None:
     prepare(home, "a", created=1.0)
     new = prepare(home, "b", created=2.0)
     prepare(home, "c", created=3.0, corpus=CorpusConfig(lowercase=True))
     assert find_corpus(CorpusConfig(), TokenizerConfig()) == new
 
 
-def test_only_fields_that_matter_are_compared(home: Path) -> None:
+def test_only_relevant_fields_are_compared(home: Path) -> None:
     presidents = prepare(home, "a", tokenizer=TokenizerConfig(kind="byte"))
     elman = prepare(home, "b", corpus=CorpusConfig(source="elman"))
     assert (
@@ -76,7 +76,7 @@ def test_another_tokenizer_is_another_corpus(home: Path, tokenizer: TokenizerCon
     assert find_corpus(CorpusConfig(), tokenizer) is None
 
 
-def test_where_a_text_was_fetched_from_makes_no_other_corpus(home: Path) -> None:
+def test_the_download_address_does_not_change_the_corpus(home: Path) -> None:
     news = prepare(home, "a", corpus=CorpusConfig(source="news", url="https://one.example/news"))
     assert (
         find_corpus(

@@ -49,9 +49,7 @@ def reader(run: RunDirectory) -> Iterator[RunReader]:
         yield opened
 
 
-def test_every_kind_of_row_comes_back_as_it_was_written(
-    database: RunDatabase, reader: RunReader
-) -> None:
+def test_every_kind_of_row_is_read_as_written(database: RunDatabase, reader: RunReader) -> None:
     attempt = begin(database)
     steps = [step_row(1, attempt), step_row(2, attempt)]
     machine = HardwareRow(STARTED, 50.0, 25.0, 1, 2**40, 3, 4)
@@ -87,7 +85,7 @@ def test_every_kind_of_row_comes_back_as_it_was_written(
     assert reader.progress() is None
 
 
-def test_nan_and_infinity_are_kept_with_a_flag(
+def test_nan_and_infinity_are_stored_with_a_flag(
     run: RunDirectory, database: RunDatabase, reader: RunReader
 ) -> None:
     database.add_steps(
@@ -108,12 +106,12 @@ def test_nan_and_infinity_are_kept_with_a_flag(
     assert flags == [(1, '{"loss": "nan", "grad_norm": "inf"}'), (2, '{"loss": "-inf"}')]
 
 
-def test_a_lone_surrogate_is_kept_escaped(database: RunDatabase, reader: RunReader) -> None:
+def test_a_lone_surrogate_is_stored_escaped(database: RunDatabase, reader: RunReader) -> None:
     database.add_sample(sample_row(1, text="a\ud800b"))
     assert reader.samples()[0].text == "a\\ud800b"
 
 
-def test_attempts_are_counted_from_one_and_kept(database: RunDatabase, reader: RunReader) -> None:
+def test_attempts_are_numbered_from_one_and_kept(database: RunDatabase, reader: RunReader) -> None:
     assert [begin(database), begin(database, 5)] == [1, 2]
     first, second = reader.attempts()
     assert (first.attempt, first.start_step, first.environment) == (1, 0, {"threads": 2})
@@ -134,7 +132,7 @@ def test_attempts_are_counted_from_one_and_kept(database: RunDatabase, reader: R
     assert float(meta["heartbeat"]) == pytest.approx(second.started)
 
 
-def test_a_resume_supersedes_what_came_after_its_step_and_keeps_it(
+def test_a_resume_supersedes_later_rows_and_keeps_them(
     run: RunDirectory, database: RunDatabase, reader: RunReader
 ) -> None:
     first = begin(database)
@@ -161,7 +159,7 @@ def test_a_resume_supersedes_what_came_after_its_step_and_keeps_it(
     raw.close()
 
 
-def test_a_repeated_batch_is_written_once(database: RunDatabase, reader: RunReader) -> None:
+def test_a_repeated_batch_is_stored_once(database: RunDatabase, reader: RunReader) -> None:
     rows = [step_row(step) for step in range(1, 6)]
     database.add_steps(rows[:3])
     database.add_steps(rows)
@@ -172,7 +170,7 @@ def test_a_repeated_batch_is_written_once(database: RunDatabase, reader: RunRead
     assert [row.loss for row in reader.evaluations()] == [2.0]
 
 
-def test_the_best_and_the_last_checkpoint_are_marked_anew_at_every_change(
+def test_best_and_last_are_updated_with_every_change_of_checkpoints(
     database: RunDatabase, reader: RunReader
 ) -> None:
     def marks() -> list[tuple[int, bool, bool]]:
@@ -196,7 +194,7 @@ def test_the_best_and_the_last_checkpoint_are_marked_anew_at_every_change(
     assert marks() == [(500, True, False), (1500, False, False), (2000, False, True)]
 
 
-def test_a_command_is_journalled_once_and_answered_from_the_journal(database: RunDatabase) -> None:
+def test_a_command_is_stored_once_and_answered_from_the_journal(database: RunDatabase) -> None:
     assert database.journalled("a") is None
     database.journal_command("a", "pause", "{}", '{"ok":true}')
     database.journal_command("a", "pause", "{}", '{"ok":false}')
@@ -208,7 +206,7 @@ def test_a_command_is_journalled_once_and_answered_from_the_journal(database: Ru
     "kind",
     ["started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"],
 )
-def test_the_last_state_is_told_whatever_facts_follow(
+def test_the_last_state_is_found_among_later_events(
     database: RunDatabase, reader: RunReader, kind: EventKind
 ) -> None:
     assert reader.last_state() is None
@@ -221,7 +219,7 @@ def test_the_last_state_is_told_whatever_facts_follow(
     assert (state.kind, state.step) == (kind, 3)
 
 
-def test_meta_and_heartbeat_hold_the_newest_value(database: RunDatabase, reader: RunReader) -> None:
+def test_meta_and_heartbeat_have_the_newest_value(database: RunDatabase, reader: RunReader) -> None:
     database.set_meta("max_steps", "10")
     database.set_meta("max_steps", "20")
     database.heartbeat(STARTED + 0.123456789)
@@ -229,7 +227,9 @@ def test_meta_and_heartbeat_hold_the_newest_value(database: RunDatabase, reader:
     assert float(reader.meta()["heartbeat"]) == STARTED + 0.123456789
 
 
-def test_threads_of_the_worker_may_write_at_once(database: RunDatabase, reader: RunReader) -> None:
+def test_threads_of_the_worker_can_write_at_the_same_time(
+    database: RunDatabase, reader: RunReader
+) -> None:
     def write(first: int) -> None:
         for step in range(first, first + 40):
             database.add_steps([step_row(step)])
@@ -243,7 +243,7 @@ def test_threads_of_the_worker_may_write_at_once(database: RunDatabase, reader: 
     assert [row.step for row in reader.steps_since()] == list(range(1, 121))
 
 
-def test_a_closed_database_is_one_file_and_opens_again_with_all_rows(run: RunDirectory) -> None:
+def test_a_closed_database_is_one_file_with_all_rows(run: RunDirectory) -> None:
     with RunDatabase(run.database_path) as database:
         database.add_steps([step_row(1)])
         database.close()
@@ -254,7 +254,7 @@ def test_a_closed_database_is_one_file_and_opens_again_with_all_rows(run: RunDir
         assert [row.step for row in reader.steps_since()] == [1, 2]
 
 
-def test_a_newer_schema_is_refused_and_left_alone(run: RunDirectory) -> None:
+def test_a_newer_schema_is_refused_and_unchanged(run: RunDirectory) -> None:
     with sqlite3.connect(run.database_path) as raw:
         raw.execute("PRAGMA user_version = 99")
     raw.close()
@@ -281,14 +281,14 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     [b"not a database at all" * 100, random.Random(0).randbytes(20_000)],
     ids=["text", "random"],
 )
-def test_a_damaged_file_is_named_and_not_overwritten(run: RunDirectory, content: bytes) -> None:
+def test_a_damaged_file_is_reported_and_not_overwritten(run: RunDirectory, content: bytes) -> None:
     run.database_path.write_bytes(content)
     with pytest.raises(DatabaseError, match=r"plain-otter/run\.db is damaged"):
         RunDatabase(run.database_path)
     assert run.database_path.read_bytes() == content
 
 
-def test_a_full_disk_changes_nothing_and_the_same_call_works_once_there_is_space(
+def test_a_full_disk_changes_nothing_and_the_call_can_be_repeated(
     run: RunDirectory, reader: RunReader
 ) -> None:
     rows = [step_row(step) for step in range(1, 2_001)]
@@ -330,7 +330,7 @@ def _writer(run: RunDirectory, steps: int) -> subprocess.Popen[str]:
     )
 
 
-def test_a_reader_in_another_process_follows_a_writer_without_missing_a_step(
+def test_a_reader_in_another_process_misses_no_step_of_a_writer(
     run: RunDirectory, reader: RunReader
 ) -> None:
     seen, version, followed = [], 0, 0
@@ -354,7 +354,7 @@ def test_a_reader_in_another_process_follows_a_writer_without_missing_a_step(
     assert reader.series().step[-1] == 3_000
 
 
-def test_every_committed_step_is_there_after_the_writer_was_killed(
+def test_every_committed_step_survives_a_kill_of_the_writer(
     run: RunDirectory, reader: RunReader
 ) -> None:
     with _writer(run, 100_000) as writer:
@@ -371,7 +371,7 @@ def test_every_committed_step_is_there_after_the_writer_was_killed(
         assert begin(database, len(steps)) == 2
 
 
-def test_an_attempt_may_go_back_to_an_earlier_step_before_it_trains(
+def test_an_attempt_can_move_its_start_to_an_earlier_step(
     database: RunDatabase, reader: RunReader
 ) -> None:
     first = begin(database)
@@ -379,13 +379,13 @@ def test_an_attempt_may_go_back_to_an_earlier_step_before_it_trains(
     for step in (4, 8):
         database.put_checkpoint(checkpoint_row(step))
     second = begin(database, 8)
-    database.go_back(second, 4)
+    database.move_start_back(second, 4)
     assert reader.recent_steps(1) == [step_row(4, first)]
     assert [(row.step, row.last) for row in reader.checkpoints()] == [(4, True)]
     assert [row.start_step for row in reader.attempts()] == [0, 4]
 
 
-def test_an_attempt_begins_with_no_activity_of_the_one_before(
+def test_an_attempt_starts_without_the_previous_ones_activity(
     database: RunDatabase, reader: RunReader
 ) -> None:
     database.set_meta("activity", "evaluating")

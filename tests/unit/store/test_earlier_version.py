@@ -85,7 +85,7 @@ def version_of(run: RunDirectory) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def test_it_is_whole_and_read_without_a_change(run: RunDirectory) -> None:
+def test_an_earlier_database_is_valid_and_read_unchanged(run: RunDirectory) -> None:
     with RunReader(run) as reader:
         assert [row.step for row in reader.steps_since()] == [1]
         assert reader.evaluations() == [EVALUATED]
@@ -95,7 +95,7 @@ def test_it_is_whole_and_read_without_a_change(run: RunDirectory) -> None:
     assert version_of(run) == 1
 
 
-def test_the_next_worker_brings_it_up_to_date_beside_a_reader_that_has_it_open(
+def test_the_next_worker_upgrades_it_while_a_reader_has_it_open(
     run: RunDirectory,
 ) -> None:
     new = HardwareRow(
@@ -123,7 +123,7 @@ def test_the_next_worker_brings_it_up_to_date_beside_a_reader_that_has_it_open(
     assert (version_of(run), check_database(run)) == (SCHEMA_VERSION, None)
 
 
-def test_an_upgrade_that_breaks_off_leaves_it_as_it_was(
+def test_an_interrupted_upgrade_changes_nothing(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -137,7 +137,7 @@ def test_an_upgrade_that_breaks_off_leaves_it_as_it_was(
 
 
 @pytest.mark.parametrize("lost", ["its first page", "a page of a table"])
-def test_a_damaged_one_keeps_its_rows(run: RunDirectory, lost: str) -> None:
+def test_a_damaged_earlier_database_keeps_its_rows(run: RunDirectory, lost: str) -> None:
     content = bytearray(run.database_path.read_bytes())
     first = 0 if lost == "its first page" else 4_096
     content[first : first + 4_096] = bytes(4_096)

@@ -24,7 +24,7 @@ def add(connection: sqlite3.Connection, *words: str) -> None:
     connection.executemany("INSERT INTO words VALUES (NULL, ?)", [(word,) for word in words])
 
 
-def test_a_value_is_worked_out_once_for_each_state() -> None:
+def test_a_cached_value_is_computed_once_per_key() -> None:
     known, made = Cached[list[int]](), list[int]()
 
     def work_out() -> list[int]:
@@ -36,7 +36,9 @@ def test_a_value_is_worked_out_once_for_each_state() -> None:
     assert known.of(None, work_out) == [1, 1, 1]
 
 
-def test_a_tail_keeps_the_newest_rows_and_makes_each_once(connection: sqlite3.Connection) -> None:
+def test_a_tail_keeps_the_newest_rows_and_converts_each_once(
+    connection: sqlite3.Connection,
+) -> None:
     made: list[str] = []
 
     def make(row: tuple[str, ...]) -> str:
@@ -56,7 +58,7 @@ def test_a_tail_keeps_the_newest_rows_and_makes_each_once(connection: sqlite3.Co
     assert tail.rows(connection, 2) == ["ONE", "TWO"]
 
 
-def test_a_tail_without_a_limit_keeps_all(connection: sqlite3.Connection) -> None:
+def test_a_tail_without_a_limit_keeps_all_rows(connection: sqlite3.Connection) -> None:
     tail = Tail(QUERY, lambda row: str(row[0]), None)
     add(connection, *"abc")
     tail.rows(connection, 0)

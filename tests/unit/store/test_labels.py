@@ -25,7 +25,7 @@ from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import new_run
 
 
-def test_labels_are_read_as_they_were_written_and_the_database_is_untouched() -> None:
+def test_labels_are_read_as_written_and_leave_the_database_unchanged() -> None:
     run = new_run()
     before = run.database_path.read_bytes()
     assert read_labels(run) == NO_LABELS
@@ -38,7 +38,7 @@ def test_labels_are_read_as_they_were_written_and_the_database_is_untouched() ->
     assert run.database_path.read_bytes() == before
 
 
-def test_a_run_that_is_training_can_be_labelled() -> None:
+def test_a_training_run_can_be_labelled() -> None:
     run = new_run()
     with RunLock(run.lock_path):
         assert change_labels(run, lambda labels: replace(labels, pinned=True)).pinned
@@ -49,7 +49,7 @@ def test_a_run_that_is_training_can_be_labelled() -> None:
     "content",
     [b"", b"{", b"[]", b"7", b'{"tags": 3}', b"\xff\xfe", b'{"tags": null}', b"[" * 100_000],
 )
-def test_a_damaged_file_costs_the_labels_and_no_more(content: bytes) -> None:
+def test_a_damaged_labels_file_reads_as_no_labels(content: bytes) -> None:
     run = new_run()
     labels_path(run).write_bytes(content)
     assert read_labels(run) == RunLabels(usable=False)
@@ -58,7 +58,7 @@ def test_a_damaged_file_costs_the_labels_and_no_more(content: bytes) -> None:
     assert labels_path(run).with_name("labels.json.unusable").read_bytes() == content
 
 
-def test_labels_that_can_not_be_read_now_are_not_written_over(
+def test_labels_that_cannot_be_read_are_not_overwritten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = new_run()
@@ -75,7 +75,7 @@ def test_labels_that_can_not_be_read_now_are_not_written_over(
     assert read_labels(run) == RunLabels(note="kept")
 
 
-def test_neither_a_link_nor_a_pipe_is_read_or_written_through(tmp_path: Path) -> None:
+def test_links_and_pipes_are_neither_read_nor_written_through(tmp_path: Path) -> None:
     run = new_run()
     precious = tmp_path / "precious"
     precious.write_text('{"note": "elsewhere"}')
@@ -88,7 +88,7 @@ def test_neither_a_link_nor_a_pipe_is_read_or_written_through(tmp_path: Path) ->
     assert read_labels(run) == RunLabels(usable=False)
 
 
-def test_changes_at_the_same_time_are_all_kept() -> None:
+def test_concurrent_changes_are_all_kept() -> None:
     run = new_run()
     tags = [f"tag-{number}" for number in range(12)]
     with ThreadPoolExecutor(4) as pool:
@@ -103,7 +103,7 @@ def test_changes_at_the_same_time_are_all_kept() -> None:
     assert set(read_labels(run).tags) == set(tags)
 
 
-def test_a_tag_is_one_word_and_each_is_kept_once() -> None:
+def test_tags_are_single_words_without_duplicates() -> None:
     assert check_tags(["b", "a", "b"]) == ("b", "a")
     for tag in (
         "",
@@ -125,7 +125,7 @@ def test_a_tag_is_one_word_and_each_is_kept_once() -> None:
         check_tags([str(number) for number in range(17)])
 
 
-def test_a_note_is_one_line_of_a_bounded_length() -> None:
+def test_a_note_is_one_line_of_limited_length() -> None:
     assert check_note("  two\n lines\t here ") == "two lines here"
     assert "\x1b" not in check_note("a\x1b[31m")
     with pytest.raises(InputError, match="501 characters: at most 500"):

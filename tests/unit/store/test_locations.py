@@ -9,7 +9,7 @@ import pytest
 from rnnlm_tui.store import paths
 
 
-def test_every_location_lies_under_the_home_of_the_environment(home: Path) -> None:
+def test_all_paths_are_in_the_home_of_the_environment_variable(home: Path) -> None:
     found = [
         paths.runs_dir(),
         paths.corpora_dir(),
@@ -21,12 +21,12 @@ def test_every_location_lies_under_the_home_of_the_environment(home: Path) -> No
     assert len(set(found)) == len(found)
 
 
-def test_asking_for_a_location_creates_nothing(home: Path) -> None:
+def test_paths_create_nothing(home: Path) -> None:
     paths.runs_dir(), paths.state_file()
     assert not home.exists()
 
 
-def test_without_the_variable_or_with_an_empty_one_the_users_data_folder_is_used(
+def test_the_users_data_folder_is_used_without_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("RNNLM_TUI_HOME")

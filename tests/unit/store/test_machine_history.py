@@ -93,7 +93,7 @@ def assert_same(table: MachineTable, rows: list[HardwareRow], width: int) -> Non
 @pytest.mark.parametrize(
     ("buckets", "raw_limit"), [(1_024, 8_192), (40, 8_192), (64, 100), (5, 100)]
 )
-def test_a_history_followed_live_equals_a_computation_by_hand(
+def test_a_history_followed_live_equals_a_direct_computation(
     run: RunDirectory, database: RunDatabase, buckets: int, raw_limit: int
 ) -> None:
     draw = random.Random(buckets)
@@ -118,7 +118,7 @@ def test_a_history_followed_live_equals_a_computation_by_hand(
             assert builder.update(reader._connection, buckets) is table
 
 
-def test_a_long_history_is_read_from_roll_ups_alone(
+def test_a_long_history_is_read_only_from_roll_ups(
     run: RunDirectory, database: RunDatabase
 ) -> None:
     draw = random.Random(1)
@@ -136,9 +136,7 @@ def test_a_long_history_is_read_from_roll_ups_alone(
     assert len(queries) < 5
 
 
-def test_a_machine_without_a_card_has_gaps_for_its_figures(
-    run: RunDirectory, database: RunDatabase
-) -> None:
+def test_a_machine_without_a_gpu_has_gaps(run: RunDirectory, database: RunDatabase) -> None:
     with RunReader(run) as reader:
         assert len(reader.machine()) == 0
         database.add_hardware(reading(1, random.Random(2), gpu=False))
@@ -149,7 +147,7 @@ def test_a_machine_without_a_card_has_gaps_for_its_figures(
     ] * 5
 
 
-def test_a_row_keeps_every_other_card_as_it_was(run: RunDirectory, database: RunDatabase) -> None:
+def test_a_row_keeps_the_other_gpus(run: RunDirectory, database: RunDatabase) -> None:
     cards = (GpuRow(0, "NVIDIA L4", 12.5, 5, None, 7, 48.0, 61.0), GpuRow(3))
     row = replace(reading(1, random.Random(3)), other_gpus=cards)
     database.add_hardware(row)
@@ -172,7 +170,7 @@ def test_a_row_keeps_every_other_card_as_it_was(run: RunDirectory, database: Run
         ),
     ],
 )
-def test_what_is_no_figure_of_a_card_is_passed_over(
+def test_invalid_gpu_values_are_skipped(
     run: RunDirectory, database: RunDatabase, text: str, cards: tuple[GpuRow, ...]
 ) -> None:
     database.add_hardware(reading(1, random.Random(7)))
@@ -196,9 +194,7 @@ def test_a_database_without_roll_ups_is_read_row_by_row(
         assert all_rows(reader._connection, "SELECT count(*) FROM hardware") == [(90,)]
 
 
-def test_a_log_beside_the_run_keeps_a_reading_of_each_roll_up_for_another_host(
-    run: RunDirectory, tmp_path: Path
-) -> None:
+def test_the_metrics_log_has_one_reading_per_roll_up(run: RunDirectory, tmp_path: Path) -> None:
     draw = random.Random(5)
     rows = [
         replace(reading(second, draw), other_gpus=(GpuRow(1, "H100", 5.0),)) for second in range(70)
@@ -216,9 +212,7 @@ def test_a_log_beside_the_run_keeps_a_reading_of_each_roll_up_for_another_host(
         assert list(reader.machine().time) == [rows[0].time, rows[32].time, rows[64].time]
 
 
-def test_the_log_of_an_earlier_version_keeps_its_readings(
-    run: RunDirectory, tmp_path: Path
-) -> None:
+def test_an_earlier_versions_log_keeps_its_readings(run: RunDirectory, tmp_path: Path) -> None:
     row = reading(0, random.Random(5))
     with RunDatabase(tmp_path / "elsewhere.db", logs=run.path) as database:
         begin(database)
@@ -238,7 +232,7 @@ def test_the_log_of_an_earlier_version_keeps_its_readings(
         assert reader.hardware() == [row]
 
 
-def test_a_damaged_database_keeps_the_readings_and_the_other_cards_that_can_be_read(
+def test_a_damaged_database_keeps_readable_readings_and_other_gpus(
     run: RunDirectory, database: RunDatabase
 ) -> None:
     draw = random.Random(6)

@@ -43,7 +43,7 @@ def edit(checkpoint: Path, change: Callable[[Values], None]) -> None:
         "x" * 300,
     ],
 )
-def test_a_path_trick_in_a_manifest_is_refused_before_the_path_is_read(
+def test_a_path_outside_the_folder_in_a_manifest_is_refused_unread(
     checkpoint: Path, name: str
 ) -> None:
     edit(checkpoint, lambda values: values.update(files={name: {"size": 0, "sha256": "0" * 64}}))
@@ -63,33 +63,33 @@ def test_a_pickle_named_by_a_manifest_is_refused_unopened(checkpoint: Path) -> N
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "training_state.safetensors", "tokenizer.json"]
 )
-def test_a_file_that_was_put_there_later_is_refused(checkpoint: Path, name: str) -> None:
+def test_a_file_added_later_is_refused(checkpoint: Path, name: str) -> None:
     (checkpoint / name).write_bytes(b"")
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         verify_checkpoint(checkpoint)
 
 
-def test_a_note_beside_the_files_is_let_be(checkpoint: Path) -> None:
+def test_a_text_file_added_by_the_user_is_allowed(checkpoint: Path) -> None:
     (checkpoint / "README.md").write_text("mine", encoding="utf-8")
     assert verify_checkpoint(checkpoint).step == 500
 
 
 @pytest.mark.parametrize("value", ["", "[]", "{}", "null", '{"format": 1}', "\x00", "nothing"])
-def test_a_manifest_that_is_none_is_named(checkpoint: Path, value: str) -> None:
+def test_an_invalid_manifest_is_reported(checkpoint: Path, value: str) -> None:
     (checkpoint / "manifest.json").write_text(value, encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
         read_manifest(checkpoint)
 
 
 @pytest.mark.parametrize("more", [{}, {"new_field": 1}])
-def test_a_newer_format_is_told_apart_from_damage(checkpoint: Path, more: Values) -> None:
+def test_a_newer_format_is_distinguished_from_damage(checkpoint: Path, more: Values) -> None:
     edit(checkpoint, lambda values: values.update({"format": 2, **more}))
     with pytest.raises(CheckpointError, match=r"newer version of rnnlm-tui \(format 2\)") as caught:
         verify_checkpoint(checkpoint)
     assert caught.value.hint == "update rnnlm-tui"
 
 
-def test_what_is_no_checkpoint_is_refused_by_kind(tmp_path: Path) -> None:
+def test_other_files_and_folders_are_refused_as_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"PK")
     (tmp_path / "file").write_bytes(b"")
     for name, why in {

@@ -28,7 +28,7 @@ def run() -> RunDirectory:
     return run
 
 
-def test_a_pin_is_an_empty_private_file_that_sweeping_and_listing_let_be(run: RunDirectory) -> None:
+def test_a_pin_is_an_empty_private_file_that_sweeping_and_listing_ignore(run: RunDirectory) -> None:
     old = os.umask(0)
     try:
         assert pin_checkpoint(run, 500)
@@ -47,7 +47,7 @@ def test_pinning_and_unpinning_twice_changes_nothing(run: RunDirectory) -> None:
     assert pinned_steps(run) == frozenset()
 
 
-def test_a_pinned_checkpoint_is_not_removed_and_one_that_was_unpinned_is(run: RunDirectory) -> None:
+def test_a_pinned_checkpoint_is_removed_only_after_unpinning(run: RunDirectory) -> None:
     pin_checkpoint(run, 500)
     assert not remove_checkpoint(run, 500)
     unpin_checkpoint(run, 500)
@@ -55,7 +55,7 @@ def test_a_pinned_checkpoint_is_not_removed_and_one_that_was_unpinned_is(run: Ru
     assert [entry.step for entry in list_checkpoints(run)] == [1_000]
 
 
-def test_a_checkpoint_that_is_gone_can_not_be_pinned_and_leaves_no_pin(run: RunDirectory) -> None:
+def test_a_missing_checkpoint_cannot_be_pinned_and_leaves_no_pin(run: RunDirectory) -> None:
     for step in (499, 10**11):
         with pytest.raises(UnknownCheckpointError, match="no checkpoint of step"):
             pin_checkpoint(run, step)
@@ -64,7 +64,7 @@ def test_a_checkpoint_that_is_gone_can_not_be_pinned_and_leaves_no_pin(run: RunD
     assert pinned_steps(run) == pinned_steps(RunDirectory(Path("/nowhere"))) == frozenset()
 
 
-def test_a_pin_that_comes_while_the_checkpoint_is_being_removed_brings_it_back(
+def test_a_pin_during_the_removal_restores_the_checkpoint(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []

@@ -37,7 +37,7 @@ def everything_is_empty(reader: RunReader) -> bool:
     )
 
 
-def test_a_fresh_run_reads_as_empty_with_its_facts() -> None:
+def test_a_new_run_reads_as_empty_with_its_facts() -> None:
     with RunReader(new_run()) as reader:
         assert everything_is_empty(reader)
         assert set(reader.meta()) == {"created"}
@@ -45,9 +45,7 @@ def test_a_fresh_run_reads_as_empty_with_its_facts() -> None:
 
 
 @pytest.mark.parametrize("prepare", ["no folder", "no file", "empty file"])
-def test_a_database_that_is_not_there_yet_reads_as_empty_until_it_comes(
-    tmp_path: Path, prepare: str
-) -> None:
+def test_a_missing_database_reads_as_empty_until_it_exists(tmp_path: Path, prepare: str) -> None:
     run = RunDirectory(tmp_path / "plain-otter")
     reader = RunReader(run)
     if prepare != "no folder":
@@ -66,7 +64,7 @@ def test_a_database_that_is_not_there_yet_reads_as_empty_until_it_comes(
     reader.close()
 
 
-def test_the_version_changes_with_every_commit_and_only_then() -> None:
+def test_the_version_changes_only_with_commits() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         versions = [reader.data_version()]
@@ -81,7 +79,7 @@ def test_the_version_changes_with_every_commit_and_only_then() -> None:
         )
 
 
-def test_a_replaced_database_is_opened_anew(tmp_path: Path) -> None:
+def test_a_replaced_database_is_opened_again(tmp_path: Path) -> None:
     run = new_run()
     with RunReader(run) as reader:
         with RunDatabase(run.database_path) as database:
@@ -109,7 +107,7 @@ def test_a_reader_never_writes() -> None:
             connection.execute("DELETE FROM meta")
 
 
-def test_a_reader_leaves_no_transaction_or_cursor_open_so_that_the_log_can_be_folded_in() -> None:
+def test_a_reader_leaves_no_transaction_open_that_blocks_checkpoints_of_the_wal() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         database.add_steps([step_row(step) for step in range(1, 3_000)])
@@ -123,7 +121,7 @@ def test_a_reader_leaves_no_transaction_or_cursor_open_so_that_the_log_can_be_fo
         assert next(rows).step == 2
 
 
-def test_recent_steps_come_oldest_first() -> None:
+def test_recent_steps_are_in_order() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         database.add_steps([step_row(step) for step in range(1, 10)])
@@ -131,7 +129,7 @@ def test_recent_steps_come_oldest_first() -> None:
         assert len(reader.recent_steps(100)) == 9
 
 
-def test_newest_events_and_samples_come_first_and_as_many_as_asked() -> None:
+def test_events_and_samples_are_newest_first_up_to_the_limit() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         for step in range(5):
@@ -142,7 +140,7 @@ def test_newest_events_and_samples_come_first_and_as_many_as_asked() -> None:
         assert len(reader.samples()) == len(reader.events()) == 5
 
 
-def test_evaluations_follow_new_ones_rewritten_ones_and_a_resume() -> None:
+def test_evaluations_follow_new_and_replaced_ones_and_a_resume() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         begin(database)
@@ -156,7 +154,7 @@ def test_evaluations_follow_new_ones_rewritten_ones_and_a_resume() -> None:
         assert seen == [[(5, 4.0)], [(5, 4.0), (9, 4.0)], [(5, 4.0), (9, 1.0)], [(5, 4.0)]]
 
 
-def test_threads_may_share_a_reader_and_one_may_close_it() -> None:
+def test_threads_can_share_a_reader_and_close_it() -> None:
     run = new_run()
     problems: list[BaseException] = []
 
@@ -178,7 +176,7 @@ def test_threads_may_share_a_reader_and_one_may_close_it() -> None:
     assert problems == []
 
 
-def test_what_was_read_before_gives_way_to_what_a_later_attempt_wrote() -> None:
+def test_cached_rows_are_replaced_by_those_of_a_later_attempt() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         begin(database)
@@ -204,7 +202,7 @@ def test_what_was_read_before_gives_way_to_what_a_later_attempt_wrote() -> None:
         ) == ([19, 20, 21, 22], [20, 10])
         assert [row.step for row in reader.evaluations()] == [10, 20]
         database.add_steps([step_row(23, attempt)])
-        database.go_back(attempt, 12)
+        database.move_start_back(attempt, 12)
         assert [row.step for row in reader.recent_steps(4)] == [9, 10, 11, 12]
         assert (
             [row.step for row in reader.evaluations()],
@@ -212,7 +210,7 @@ def test_what_was_read_before_gives_way_to_what_a_later_attempt_wrote() -> None:
         ) == ([10], [10])
 
 
-def test_what_is_read_in_one_look_was_committed_together() -> None:
+def test_a_read_transaction_sees_one_consistent_state() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         begin(database)
@@ -234,9 +232,7 @@ def test_what_is_read_in_one_look_was_committed_together() -> None:
         ) == ([1, 2], [2], 2)
 
 
-def test_one_look_at_a_run_without_a_database_reads_nothing_and_does_not_hide_one_that_comes() -> (
-    None
-):
+def test_a_read_transaction_without_a_database_does_not_hide_a_later_one() -> None:
     run = new_run()
     run.database_path.unlink()
     with RunReader(run) as reader:
@@ -247,7 +243,7 @@ def test_one_look_at_a_run_without_a_database_reads_nothing_and_does_not_hide_on
         assert [row.kind for row in reader.events()] == ["started"]
 
 
-def test_an_error_inside_a_look_ends_it() -> None:
+def test_an_error_ends_a_read_transaction() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         with pytest.raises(ZeroDivisionError), reader.read_transaction():
@@ -257,7 +253,7 @@ def test_an_error_inside_a_look_ends_it() -> None:
         assert [row.step for row in reader.recent_steps(1)] == [1]
 
 
-def test_samples_are_found_by_their_step_and_those_of_a_superseded_step_are_none() -> None:
+def test_samples_are_found_by_step_without_superseded_ones() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database, RunReader(run) as reader:
         assert (reader.sample_steps(), reader.samples_at(10)) == ([], [])
@@ -271,7 +267,7 @@ def test_samples_are_found_by_their_step_and_those_of_a_superseded_step_are_none
         assert reader.samples_at(30) == []
 
 
-def test_a_newer_schema_is_named_with_what_to_do() -> None:
+def test_a_newer_schema_error_says_what_to_do() -> None:
     run = new_run()
     with sqlite3.connect(run.database_path) as raw:
         raw.execute("PRAGMA user_version = 99")
@@ -287,7 +283,7 @@ def test_a_newer_schema_is_named_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("damage", ["random", "text", "truncated", "zeroed pages"])
-def test_a_damaged_file_is_named_with_what_still_works(damage: str) -> None:
+def test_a_damaged_file_error_says_what_still_works(damage: str) -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database:
         begin(database)
@@ -309,7 +305,7 @@ def test_a_damaged_file_is_named_with_what_still_works(damage: str) -> None:
     assert "plain-otter@last" in caught.value.hint
 
 
-def test_a_folder_in_the_databases_place_is_a_storage_error() -> None:
+def test_a_folder_instead_of_the_database_is_a_storage_error() -> None:
     run = new_run()
     run.database_path.unlink()
     run.database_path.mkdir()
@@ -328,7 +324,7 @@ def test_a_run_in_a_folder_with_odd_characters_is_read(
         assert "created" in reader.meta()
 
 
-def test_an_evaluation_that_a_later_attempt_repeats_takes_the_place_of_the_first() -> None:
+def test_a_repeated_evaluation_of_a_later_attempt_replaces_the_first() -> None:
     """A kill between the last validation and the test lets the next attempt validate the same
     weights again."""
     run = new_run()
@@ -350,7 +346,7 @@ def test_an_evaluation_that_a_later_attempt_repeats_takes_the_place_of_the_first
         ).fetchall() == [(1, 5), (2, 10)]
 
 
-def test_two_rows_of_one_step_that_an_earlier_version_left_are_read_as_the_later_one() -> None:
+def test_duplicate_rows_of_an_earlier_version_are_read_as_the_later_one() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database:
         begin(database)
@@ -363,7 +359,7 @@ def test_two_rows_of_one_step_that_an_earlier_version_left_are_read_as_the_later
         assert reader.evaluations() == [evaluation_row(10, attempt=2, loss=3.9)]
 
 
-def test_a_reader_on_a_full_disk_makes_no_file_and_sees_what_a_later_writer_adds(
+def test_a_reader_on_a_full_disk_creates_no_file_and_sees_later_writes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = new_run()

@@ -30,15 +30,13 @@ LOSSES: list[tuple[int, float | None]] = [
         (0, [500, 1500, 2000, 2500, 3000]),
     ],
 )
-def test_the_newest_and_the_best_stay_in_whatever_order_rows_come(
-    keep: int, removed: list[int]
-) -> None:
+def test_the_newest_and_the_best_are_kept_in_any_row_order(keep: int, removed: list[int]) -> None:
     rows = [checkpoint_row(step, validation_loss=loss) for step, loss in LOSSES]
     assert removable_steps(rows, keep) == removed
     assert removable_steps(rows[::-1], keep) == removed
 
 
-def test_without_an_evaluation_only_the_newest_stay() -> None:
+def test_without_evaluations_only_the_newest_are_kept() -> None:
     assert removable_steps([checkpoint_row(step) for step in (1, 2, 3)], 2) == [1]
     assert removable_steps([], 2) == []
 
@@ -49,7 +47,7 @@ def test_the_best_is_finite_and_the_earliest_of_equals() -> None:
     assert best_step([(1, -math.inf), (2, 1.0)]) == 2
 
 
-def test_multiples_and_pinned_ones_stay_for_good() -> None:
+def test_multiples_and_pinned_ones_are_never_removed() -> None:
     rows = [checkpoint_row(step) for step in range(100, 1_100, 100)]
     assert removable_steps(rows, 2, keep_every=300) == [100, 200, 400, 500, 700, 800]
     assert removable_steps(rows, 2, keep_every=300, pinned={100, 800, 7}) == [200, 400, 500, 700]
@@ -67,7 +65,7 @@ def test_multiples_and_pinned_ones_stay_for_good() -> None:
         ({100}, [200], [400, 300, 200, 100]),
     ],
 )
-def test_two_whole_ones_stay_however_many_are_damaged_and_no_more_is_read_than_needed(
+def test_two_valid_ones_are_kept_and_no_more_are_verified_than_needed(
     whole: set[int], removed: list[int], looked_at: list[int]
 ) -> None:
     seen: list[int] = []

@@ -36,19 +36,19 @@ IMPOSSIBLE_NAMES = [
 
 
 @pytest.mark.parametrize("name", ["a", "plain-otter", "0", "A.b_c-9", "x" * 64])
-def test_a_possible_name_is_returned(name: str) -> None:
+def test_a_valid_name_is_returned(name: str) -> None:
     assert check_run_name(name) == name
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE_NAMES)
-def test_an_impossible_name_is_refused_with_the_rule_and_no_control_character(name: str) -> None:
+def test_an_invalid_name_error_has_the_rule_and_no_control_characters(name: str) -> None:
     with pytest.raises(RunNameError, match=r"1 to 64 of") as caught:
         check_run_name(name)
     assert str(caught.value).replace("\n", "").isprintable()
     assert len(caught.value.message) < 200
 
 
-def test_the_paths_are_those_of_the_design(tmp_path: Path) -> None:
+def test_the_paths_match_the_documentation(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "plain-otter")
     assert run.name == "plain-otter"
     paths = [run.config_path, run.database_path, run.lock_path, run.log_path, run.checkpoints_path]
@@ -63,12 +63,12 @@ def test_the_paths_are_those_of_the_design(tmp_path: Path) -> None:
     assert not run.path.exists()
 
 
-def test_a_short_run_folder_holds_its_own_socket() -> None:
+def test_a_run_with_a_short_path_has_its_socket_inside() -> None:
     run = RunDirectory(Path("/srv/runs/plain-otter"))
     assert run.socket_path == run.path / "control.sock"
 
 
-def test_a_long_run_folder_gets_a_short_private_socket_path_of_its_own(tmp_path: Path) -> None:
+def test_a_run_with_a_long_path_gets_a_short_private_socket_path(tmp_path: Path) -> None:
     long = RunDirectory(tmp_path / ("x" * 60) / ("y" * 60))
     other = RunDirectory(tmp_path / ("x" * 60) / ("z" * 60))
     assert len(os.fsencode(long.socket_path)) <= 107
@@ -83,7 +83,7 @@ def test_a_long_run_folder_gets_a_short_private_socket_path_of_its_own(tmp_path:
             shutil.rmtree(long.socket_path.parent)
 
 
-def test_the_config_comes_back_as_it_was_frozen() -> None:
+def test_the_frozen_config_is_read_as_written() -> None:
     config = RunConfig.model_validate(
         {
             "corpus": {"source": 'odd "name"\\ü'},
@@ -97,14 +97,14 @@ def test_the_config_comes_back_as_it_was_frozen() -> None:
 @pytest.mark.parametrize(
     "text", [b"\xff\xfe", b"[model", b"model = 3", b"[model]\nhidden_size = 0", b"[modell]\n"]
 )
-def test_a_damaged_config_is_named(text: bytes) -> None:
+def test_a_damaged_config_is_reported(text: bytes) -> None:
     run = new_run()
     run.config_path.write_bytes(text)
     with pytest.raises(StorageError, match=r"plain-otter/config\.toml"):
         run.read_config()
 
 
-def test_a_missing_config_is_named() -> None:
+def test_a_missing_config_is_reported() -> None:
     run = new_run()
     run.config_path.unlink()
     with pytest.raises(StorageError, match=r"can't read .*config\.toml"):
@@ -112,9 +112,7 @@ def test_a_missing_config_is_named() -> None:
     assert run.created() == 0.0
 
 
-def test_sampling_settings_that_an_earlier_version_took_are_read_as_the_nearest_that_can_be_computed() -> (
-    None
-):
+def test_sampling_settings_of_an_earlier_version_are_read_as_the_nearest_valid_ones() -> None:
     run = new_run()
     text = tomli_w.dumps(config_to_raw(run.read_config()))
     run.config_path.write_text(

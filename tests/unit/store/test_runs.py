@@ -49,7 +49,7 @@ def test_a_run_has_its_config_its_database_and_its_facts() -> None:
 
 
 @pytest.mark.usefixtures("umask")
-def test_folders_are_0700_and_files_0600_whatever_the_umask(home: Path) -> None:
+def test_folders_are_0700_and_files_0600_with_any_umask(home: Path) -> None:
     run = new_run()
     with (
         RunDatabase(run.database_path) as database,
@@ -70,21 +70,21 @@ def test_folders_are_0700_and_files_0600_whatever_the_umask(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE_NAMES)
-def test_an_impossible_name_creates_nothing(home: Path, name: str) -> None:
+def test_an_invalid_name_creates_nothing(home: Path, name: str) -> None:
     with pytest.raises(RunNameError):
         create_run(RunConfig(), name)
     assert not home.exists()
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE_NAMES)
-def test_an_impossible_name_finds_nothing_and_shows_no_control_character(name: str) -> None:
+def test_an_invalid_name_finds_nothing_and_shows_no_control_characters(name: str) -> None:
     new_run()
     with pytest.raises(UnknownRunError) as caught:
         find_run(name)
     assert caught.value.message.isprintable()
 
 
-def test_a_taken_name_is_refused_and_the_first_run_stays() -> None:
+def test_a_taken_name_is_refused_and_the_existing_run_unchanged() -> None:
     first = new_run()
     before = first.config_path.read_bytes()
     with pytest.raises(RunNameError, match='run "plain-otter" already exists'):
@@ -93,13 +93,13 @@ def test_a_taken_name_is_refused_and_the_first_run_stays() -> None:
     assert [path.name for path in runs_dir().iterdir()] == ["plain-otter"]
 
 
-def test_a_config_with_problems_between_fields_creates_nothing(home: Path) -> None:
+def test_a_config_with_contradicting_fields_creates_nothing(home: Path) -> None:
     with pytest.raises(ConfigError, match="tie_weights"):
         create_run(RunConfig(model=ModelConfig(embedding_dim=8)))
     assert not home.exists()
 
 
-def test_a_failure_half_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_creation_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(database: RunDatabase, key: str, value: str) -> None:
         raise StorageError("the disk is full")
 
@@ -109,7 +109,7 @@ def test_a_failure_half_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert list(runs_dir().iterdir()) == []
 
 
-def test_a_home_that_is_a_file_is_refused_with_the_place(home: Path) -> None:
+def test_a_home_that_is_a_file_is_refused_with_its_path(home: Path) -> None:
     home.write_text("", encoding="utf-8")
     with pytest.raises(StorageError, match="can't create the folder"):
         new_run()
@@ -118,13 +118,13 @@ def test_a_home_that_is_a_file_is_refused_with_the_place(home: Path) -> None:
     assert "RNNLM_TUI_HOME" in caught.value.hint
 
 
-def test_a_made_up_name_is_possible_and_free() -> None:
+def test_a_generated_name_is_valid_and_free() -> None:
     names = {create_run(RunConfig()).name for _ in range(5)} | {suggest_name()}
     assert len(names) == 6
     assert all(RUN_NAME.fullmatch(name) and "-" in name for name in names)
 
 
-def test_the_newest_run_comes_first_and_other_things_are_no_runs() -> None:
+def test_runs_are_listed_newest_first_without_other_files() -> None:
     for age, name in enumerate(["new", "middle", "old"]):
         os.utime(new_run(name).config_path, (1_760_000_000 - age, 1_760_000_000 - age))
     (runs_dir() / ".tmp-half").mkdir()
@@ -141,28 +141,28 @@ def test_without_a_home_there_are_no_runs() -> None:
     assert "rnnlm-tui train" in caught.value.hint
 
 
-def test_a_run_is_found_by_its_name_before_longer_ones_and_by_a_unique_prefix() -> None:
+def test_a_run_is_found_by_exact_name_or_unique_prefix() -> None:
     for name in ("otter", "otter-2", "heron"):
         new_run(name)
     assert find_run("otter").name == "otter"
     assert find_run("h").name == "heron"
 
 
-def test_a_prefix_of_several_lists_them() -> None:
+def test_an_ambiguous_prefix_lists_the_matches() -> None:
     for name in ("otter-1", "otter-2"):
         new_run(name)
     with pytest.raises(UnknownRunError, match="otter-1, otter-2"):
         find_run("ott")
 
 
-def test_a_misspelt_name_suggests_the_near_one() -> None:
+def test_a_misspelt_name_suggests_a_similar_one() -> None:
     new_run("plain-otter")
     with pytest.raises(UnknownRunError) as caught:
         find_run("plian-otter")
     assert caught.value.hint == 'did you mean "plain-otter"?'
 
 
-def test_what_a_dead_process_left_half_made_is_swept_and_what_is_young_is_not() -> None:
+def test_old_unfinished_folders_are_swept_and_recent_ones_kept() -> None:
     new_run("first")
     old, young = runs_dir() / ".tmp-old", runs_dir() / ".tmp-young"
     for folder in (old, young):
@@ -173,7 +173,7 @@ def test_what_a_dead_process_left_half_made_is_swept_and_what_is_young_is_not() 
     assert young.exists()
 
 
-def test_paths_in_a_config_are_frozen_absolute_and_names_are_left(
+def test_paths_in_a_frozen_config_are_absolute_and_names_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -195,7 +195,7 @@ def test_paths_in_a_config_are_frozen_absolute_and_names_are_left(
     assert (config.corpus.source, config.tokenizer.name) == ("elman", "owner/name")
 
 
-def test_a_run_that_another_one_names_is_found_by_its_whole_name_only() -> None:
+def test_a_referenced_run_is_found_only_by_its_full_name() -> None:
     run = new_run("plain-otter")
     assert run_named("plain-otter") == run
     for name in ("plain", "plain-otte", "", "../runs/plain-otter"):
@@ -203,7 +203,7 @@ def test_a_run_that_another_one_names_is_found_by_its_whole_name_only() -> None:
             run_named(name)
 
 
-def test_a_renamed_run_is_as_it_was_under_its_new_name() -> None:
+def test_a_renamed_run_is_unchanged_under_its_new_name() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database:
         begin(database)
@@ -220,7 +220,7 @@ def test_a_renamed_run_is_as_it_was_under_its_new_name() -> None:
     assert rename_run(renamed, "brisk-heron") == renamed
 
 
-def test_a_name_that_is_taken_or_impossible_and_a_living_run_change_nothing() -> None:
+def test_a_refused_rename_changes_nothing() -> None:
     run = new_run()
     new_run("taken")
     (runs_dir() / "stray").mkdir()
@@ -238,7 +238,7 @@ def test_a_name_that_is_taken_or_impossible_and_a_living_run_change_nothing() ->
         database.set_meta("still", "there")
 
 
-def test_a_run_is_renamed_before_its_labels_change_or_after_and_never_meanwhile() -> None:
+def test_a_rename_waits_for_a_change_of_labels() -> None:
     run = new_run("plain-otter")
     renaming = Thread(target=rename_run, args=(run, "brisk-heron"))
 
@@ -254,7 +254,7 @@ def test_a_run_is_renamed_before_its_labels_change_or_after_and_never_meanwhile(
     assert not list(renamed.path.glob(".tmp-*"))
 
 
-def test_a_name_that_is_taken_in_the_moment_of_a_rename_is_refused_as_taken(
+def test_a_name_taken_during_a_rename_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = new_run("plain-otter")
@@ -271,9 +271,7 @@ def test_a_name_that_is_taken_in_the_moment_of_a_rename_is_refused_as_taken(
     assert sorted(left.name for left in list_runs()) == ["brisk-heron", "plain-otter"]
 
 
-def test_runs_that_started_from_a_renamed_one_still_find_it_and_its_old_name_is_not_given_away() -> (
-    None
-):
+def test_a_renamed_parent_is_still_found_and_its_old_name_stays_reserved() -> None:
     new_run("parent")
     create_run(RunConfig(), "child", parent="parent@500")
     renamed = rename_run(run_named("parent"), "grown")
@@ -288,7 +286,7 @@ def test_runs_that_started_from_a_renamed_one_still_find_it_and_its_old_name_is_
     assert run_named("parent") == again
 
 
-def test_no_run_is_given_the_old_name_of_another_when_names_are_made_up(
+def test_generated_names_avoid_former_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     new_run("plain-otter")
@@ -299,7 +297,7 @@ def test_no_run_is_given_the_old_name_of_another_when_names_are_made_up(
     assert {suggest_name() for _ in range(20)} == {"plain-heron"}
 
 
-def test_the_old_name_of_a_run_that_no_other_knows_is_free() -> None:
+def test_an_unreferenced_former_name_is_free() -> None:
     renamed = rename_run(new_run(), "brisk-heron")
     assert new_run().name == "plain-otter"
     assert read_labels(renamed).former_names == ()

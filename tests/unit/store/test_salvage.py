@@ -62,7 +62,7 @@ def _salvaged(path: Path) -> dict[str, set[tuple[object, ...]]]:
     return found
 
 
-def test_the_first_page_of_a_new_database_holds_all_that_says_where_the_tables_are() -> None:
+def test_the_schema_fits_on_the_first_page() -> None:
     with sqlite3.connect(":memory:") as fresh:
         fresh.executescript(tables_since(0))
         content = fresh.serialize()
@@ -71,7 +71,7 @@ def test_the_first_page_of_a_new_database_holds_all_that_says_where_the_tables_a
     assert int.from_bytes(content[16:18], "big") == PAGE_BYTES
 
 
-def test_a_whole_file_gives_every_row(run: RunDirectory) -> None:
+def test_an_intact_file_gives_every_row(run: RunDirectory) -> None:
     assert _salvaged(run.database_path) == _rows(run.database_path)
 
 
@@ -80,7 +80,7 @@ def test_a_whole_file_gives_every_row(run: RunDirectory) -> None:
     [range(1), range(14), (3,)],
     ids=["the first page", "the root of every table", "the root of the steps"],
 )
-def test_rows_are_found_without_the_pages_that_lead_to_them(run: RunDirectory, lost: range) -> None:
+def test_rows_are_found_without_their_inner_pages(run: RunDirectory, lost: range) -> None:
     whole = _rows(run.database_path)
     content = bytearray(run.database_path.read_bytes())
     for page in lost:
@@ -95,7 +95,7 @@ def test_rows_are_found_without_the_pages_that_lead_to_them(run: RunDirectory, l
         }
 
 
-def test_nothing_is_made_of_bytes_that_are_no_rows(tmp_path: Path) -> None:
+def test_random_bytes_give_no_rows(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     for content in (
         b"",
@@ -126,7 +126,7 @@ def test_nothing_is_made_of_bytes_that_are_no_rows(tmp_path: Path) -> None:
         "INSERT INTO attempts VALUES (7, 1, 'host', '', 'cpu', 0, '{\"torn', 1.0)",
     ],
 )
-def test_a_row_that_no_writer_could_have_written_is_left_out(
+def test_rows_that_no_worker_could_have_written_are_skipped(
     run: RunDirectory, nonsense: str
 ) -> None:
     whole = _rows(run.database_path)
@@ -136,7 +136,7 @@ def test_a_row_that_no_writer_could_have_written_is_left_out(
     assert _salvaged(run.database_path) == whole
 
 
-def test_a_page_gives_records_of_every_kind_of_value_and_length(tmp_path: Path) -> None:
+def test_a_page_gives_records_of_every_type_and_length(tmp_path: Path) -> None:
     path = tmp_path / "any.db"
     rows = [
         (index, value)

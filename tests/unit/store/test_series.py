@@ -101,7 +101,7 @@ def _random_row(draw: random.Random, step: int, attempt: int) -> StepRow:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_series_followed_live_through_resumes_equals_a_computation_by_hand(
+def test_series_followed_live_through_resumes_equal_a_direct_computation(
     run: RunDirectory, database: RunDatabase, seed: int
 ) -> None:
     draw = random.Random(seed)
@@ -135,7 +135,7 @@ def test_series_followed_live_through_resumes_equals_a_computation_by_hand(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_stretch_that_moves_equals_a_computation_by_hand(
+def test_a_moving_range_equals_a_direct_computation(
     run: RunDirectory, database: RunDatabase, seed: int
 ) -> None:
     draw = random.Random(seed)
@@ -174,7 +174,7 @@ def test_a_stretch_that_moves_equals_a_computation_by_hand(
             assert reader.stretch(first, first + length - 1, buckets) is table
 
 
-def test_a_stretch_that_moves_on_reads_only_what_is_new(
+def test_a_range_that_moves_forward_reads_only_new_steps(
     run: RunDirectory, database: RunDatabase
 ) -> None:
     database.add_steps([step_row(step) for step in range(1, 4_001)])
@@ -198,7 +198,7 @@ def test_a_bucket_without_a_finite_value_is_a_gap(run: RunDirectory, database: R
     assert list(table.nonfinite) == [0, 1, 0]
 
 
-def test_the_same_table_comes_back_while_nothing_is_new_and_an_old_one_never_changes(
+def test_the_table_is_the_same_object_until_it_changes_and_is_never_mutated(
     run: RunDirectory, database: RunDatabase
 ) -> None:
     with RunReader(run) as reader:
@@ -214,7 +214,7 @@ def test_the_same_table_comes_back_while_nothing_is_new_and_an_old_one_never_cha
         assert entries(table) == before
 
 
-def test_following_a_run_reads_only_what_is_new(run: RunDirectory, database: RunDatabase) -> None:
+def test_following_a_run_reads_only_new_steps(run: RunDirectory, database: RunDatabase) -> None:
     database.add_steps([step_row(step) for step in range(1, 2_001)])
     with RunReader(run) as reader:
         reader.series()
@@ -226,9 +226,7 @@ def test_following_a_run_reads_only_what_is_new(run: RunDirectory, database: Run
     assert len(queries) < 20
 
 
-def test_beyond_the_limit_roll_ups_are_read_and_no_step(
-    run: RunDirectory, database: RunDatabase
-) -> None:
+def test_beyond_the_limit_only_roll_ups_are_read(run: RunDirectory, database: RunDatabase) -> None:
     rows = {step: step_row(step, loss=float(step)) for step in range(1, 9_001)}
     database.add_steps(list(rows.values()))
     with sqlite3.connect(run.database_path) as other:
@@ -241,7 +239,7 @@ def test_beyond_the_limit_roll_ups_are_read_and_no_step(
         assert (raw.series().width, max(raw.series().columns["loss"].high)) == (8, 0.0)
 
 
-def test_a_run_of_five_million_steps_is_a_few_buckets(
+def test_a_run_of_five_million_steps_has_few_buckets(
     run: RunDirectory, database: RunDatabase
 ) -> None:
     last = 5_000_000
@@ -289,7 +287,9 @@ def test_a_run_of_five_million_steps_is_a_few_buckets(
         (9, 1, 16),
     ],
 )
-def test_the_width_is_the_least_power_of_two_that_fits(last: int, buckets: int, width: int) -> None:
+def test_the_width_is_the_smallest_power_of_two_that_fits(
+    last: int, buckets: int, width: int
+) -> None:
     assert bucket_width(last, buckets, 262_144) == width
 
 
@@ -311,7 +311,7 @@ def _epochs(steps: int, length: int, *, short: bool) -> list[StepRow]:
 
 
 @pytest.mark.parametrize(("buckets", "width"), [(2_048, 1), (64, 8)])
-def test_the_short_last_batch_of_an_epoch_is_known_by_its_tokens_and_no_part_of_a_buckets_band(
+def test_an_epochs_short_last_batch_is_left_out_of_a_buckets_band(
     run: RunDirectory, database: RunDatabase, buckets: int, width: int
 ) -> None:
     rows = _epochs(500, 100, short=True)

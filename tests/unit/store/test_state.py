@@ -18,7 +18,7 @@ from rnnlm_tui.store.state import (
 )
 
 
-def test_the_state_comes_back_and_is_private(home: Path) -> None:
+def test_the_state_is_stored_privately_and_loaded(home: Path) -> None:
     assert load_state() == ({}, "")
     assert not home.exists()
     save_state({"run": "plain-otter", "log_y": True, "width": [1, None, "ü"]})
@@ -32,9 +32,7 @@ def test_the_state_comes_back_and_is_private(home: Path) -> None:
     [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000],
     ids=["empty", "half", "list", "null", "no text", "deep"],
 )
-def test_a_damaged_state_counts_as_none_and_is_moved_aside_whole(
-    home: Path, content: bytes
-) -> None:
+def test_a_damaged_state_counts_as_none_and_is_moved_aside(home: Path, content: bytes) -> None:
     home.mkdir()
     for name in ("app-state.json.unusable", "app-state.json.unusable-2"):
         state_file().write_bytes(content)
@@ -56,7 +54,7 @@ def test_a_home_that_cannot_be_written_is_a_storage_error(home: Path) -> None:
         append_history("x")
 
 
-def test_prompts_come_back_oldest_first_and_as_many_as_asked() -> None:
+def test_prompts_are_loaded_oldest_first_up_to_the_limit() -> None:
     assert load_history() == []
     prompts = ["one", "two\nlines", "ü\0\ud800\x1b[31m", "one"]
     for prompt in prompts:
@@ -67,13 +65,13 @@ def test_prompts_come_back_oldest_first_and_as_many_as_asked() -> None:
     assert history_file().stat().st_mode & 0o777 == 0o600
 
 
-def test_a_prompt_right_after_itself_and_an_empty_one_are_not_kept_twice() -> None:
+def test_repeated_and_empty_prompts_are_not_stored() -> None:
     for prompt in ("a", "a", "", "  \n", "b", "a"):
         append_history(prompt)
     assert load_history() == ["a", "b", "a"]
 
 
-def test_a_damaged_line_loses_only_itself(home: Path) -> None:
+def test_a_damaged_line_is_skipped(home: Path) -> None:
     append_history("before")
     with history_file().open("ab") as file:
         file.write(b'{"prompt": 3}\n\xff\n["x"]\n{"prompt": "ha')

@@ -24,7 +24,7 @@ from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
 
 
-def test_a_deleted_run_lies_whole_in_the_trash_and_its_name_is_free() -> None:
+def test_a_deleted_run_is_in_the_trash_and_its_name_is_free() -> None:
     before = time.time()
     run = new_run()
     first = delete_run(run)
@@ -42,7 +42,7 @@ def test_a_deleted_run_lies_whole_in_the_trash_and_its_name_is_free() -> None:
     assert {run.path for run in list_trash()} == {first.path, second.path}
 
 
-def test_the_trash_has_the_newest_first_and_other_things_in_it_are_no_runs(home: Path) -> None:
+def test_the_trash_is_listed_newest_first_without_other_files(home: Path) -> None:
     assert list_trash() == []
     older = delete_run(new_run("plain-otter"))
     older.path.rename(trash_dir() / "plain-otter.20250102T030405.abcd")
@@ -62,7 +62,7 @@ def test_the_trash_has_the_newest_first_and_other_things_in_it_are_no_runs(home:
     assert caught.value.hint == 'did you mean "plain-otter"?'
 
 
-def test_who_looks_for_a_deleted_run_is_told_where_it_is() -> None:
+def test_the_error_for_a_deleted_run_says_it_is_in_the_trash() -> None:
     new_run("plain-ottar")
     delete_run(new_run("plain-otter"))
     with pytest.raises(UnknownRunError) as caught:
@@ -70,7 +70,7 @@ def test_who_looks_for_a_deleted_run_is_told_where_it_is() -> None:
     assert caught.value.hint == "it is in the trash: `rnnlm-tui restore plain-otter` restores it"
 
 
-def test_who_is_late_with_a_run_that_another_renamed_is_told_that_it_is_gone() -> None:
+def test_a_run_renamed_by_another_process_is_reported_as_gone() -> None:
     run = new_run("plain-otter")
     rename_run(run, "brisk-heron")
     actions: list[Callable[[RunDirectory], object]] = [
@@ -85,14 +85,14 @@ def test_who_is_late_with_a_run_that_another_renamed_is_told_that_it_is_gone() -
     assert list_trash() == []
 
 
-def test_a_living_run_is_not_deleted() -> None:
+def test_a_running_run_is_not_deleted() -> None:
     run = new_run()
     with RunLock(run.lock_path), pytest.raises(RunStateError, match="running as pid"):
         delete_run(run)
     assert run.database_path.exists()
 
 
-def test_a_restored_run_is_as_it_was() -> None:
+def test_a_restored_run_is_unchanged() -> None:
     run = new_run()
     with RunDatabase(run.database_path) as database:
         begin(database)
@@ -113,7 +113,7 @@ def test_a_restored_run_is_as_it_was() -> None:
     assert list_trash() == []
 
 
-def test_a_run_whose_name_is_taken_by_now_asks_for_another_one() -> None:
+def test_restoring_under_a_taken_name_asks_for_another() -> None:
     trashed = delete_run(new_run())
     new_run()
     with pytest.raises(RunNameError, match='run "plain-otter" already exists') as caught:
@@ -127,14 +127,14 @@ def test_a_run_whose_name_is_taken_by_now_asks_for_another_one() -> None:
         restore_run(trashed, "third")
 
 
-def test_a_child_still_finds_a_parent_that_came_back_under_another_name() -> None:
+def test_a_parent_restored_under_another_name_is_still_found() -> None:
     new_run("parent")
     create_run(RunConfig(), "child", parent="parent@500")
     restored = restore_run(delete_run(run_named("parent")), "other")
     assert run_named("parent") == restored
 
 
-def test_a_purge_frees_what_it_says_and_leaves_the_others() -> None:
+def test_a_purge_frees_the_reported_bytes_and_keeps_other_runs() -> None:
     kept, gone = delete_run(new_run("kept")), delete_run(new_run("gone"))
     assert purge(gone) == gone.bytes
     assert list_trash() == [kept]
@@ -143,7 +143,7 @@ def test_a_purge_frees_what_it_says_and_leaves_the_others() -> None:
         purge(gone)
 
 
-def test_nothing_but_what_lies_in_the_trash_is_purged() -> None:
+def test_only_runs_in_the_trash_are_purged() -> None:
     run = new_run()
     trashed = delete_run(new_run("gone"))
     trashed.path.rename(trashed.path.with_name("aside"))
@@ -153,7 +153,7 @@ def test_nothing_but_what_lies_in_the_trash_is_purged() -> None:
     assert run.config_path.exists()
 
 
-def test_what_a_purge_that_was_killed_left_is_swept_by_a_later_one() -> None:
+def test_the_rest_of_a_killed_purge_is_swept_by_a_later_one() -> None:
     left = trash_dir() / ".tmp-plain-otter.20250102T030405.abcd"
     trashed = delete_run(new_run())
     left.mkdir()
@@ -163,7 +163,7 @@ def test_what_a_purge_that_was_killed_left_is_swept_by_a_later_one() -> None:
     assert list(trash_dir().iterdir()) == []
 
 
-def test_a_database_on_another_disk_comes_back_with_its_run_and_goes_with_the_purge(
+def test_a_database_on_another_disk_is_restored_and_purged_with_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "local"))

@@ -12,7 +12,7 @@ from rnnlm_tui.system import files
 from rnnlm_tui.system.files import make_private_directory, open_private, write_text_atomically
 
 
-def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically_without_leftovers(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for text in ("long " * 999, "ü\nshort\r\n"):
         write_text_atomically(path, text)
@@ -21,7 +21,7 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) 
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+def test_a_failed_write_leaves_only_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -38,7 +38,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_private_folder_makes_its_parents_private_and_leaves_existing_ones(
+def test_new_parent_folders_are_private_and_existing_ones_unchanged(
     tmp_path: Path,
 ) -> None:
     tmp_path.chmod(0o755)
@@ -49,7 +49,7 @@ def test_a_private_folder_makes_its_parents_private_and_leaves_existing_ones(
     ] == [0o755, 0o700, 0o700]
 
 
-def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StorageError, match=r"can't create the folder .*file"):
         make_private_directory(tmp_path / "file" / "deeper")
@@ -57,7 +57,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
         make_private_directory(tmp_path / "file")
 
 
-def test_an_existing_file_is_opened_as_it_is(tmp_path: Path) -> None:
+def test_an_existing_file_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("kept", encoding="utf-8")
     path.chmod(0o640)
@@ -65,7 +65,7 @@ def test_an_existing_file_is_opened_as_it_is(tmp_path: Path) -> None:
     assert (path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777) == ("kept", 0o640)
 
 
-def test_half_made_names_can_never_be_runs() -> None:
+def test_names_of_unfinished_files_are_invalid_run_names() -> None:
     from rnnlm_tui.store.paths import RUN_NAME
 
     assert not RUN_NAME.fullmatch(files.TEMPORARY_PREFIX + "x")

@@ -21,7 +21,7 @@ from rnnlm_tui.system.host import core_loads, usable_cores
         ("", 8),
     ],
 )
-def test_cores_are_bounded_by_affinity_and_quota(
+def test_usable_cores_respect_affinity_and_quota(
     monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
@@ -30,7 +30,7 @@ def test_cores_are_bounded_by_affinity_and_quota(
 
 
 @pytest.mark.parametrize(("chosen", "loads"), [({1, 2}, [0.5, 0.0]), ({0, 9}, [1.0, 0.5, 0.0])])
-def test_loads_are_those_of_the_cores_that_this_process_may_run_on_or_of_all(
+def test_loads_are_of_the_cores_in_the_affinity_or_of_all(
     monkeypatch: pytest.MonkeyPatch, chosen: set[int], loads: list[float]
 ) -> None:
     monkeypatch.setattr(psutil, "cpu_percent", lambda percpu: [100.0, 50.0, 0.0])

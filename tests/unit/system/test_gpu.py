@@ -50,7 +50,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_a_card_is_read_and_what_it_refuses_is_none(driver: pytest.MonkeyPatch) -> None:
+def test_values_that_a_gpu_does_not_report_are_none(driver: pytest.MonkeyPatch) -> None:
     probe = GpuProbe()
     assert probe.there
     assert probe.sample() == GpuRow(
@@ -60,7 +60,7 @@ def test_a_card_is_read_and_what_it_refuses_is_none(driver: pytest.MonkeyPatch) 
     assert probe.sample() == GpuRow()
 
 
-def test_the_temperature_is_asked_for_as_today_and_only_then_as_before(
+def test_the_temperature_falls_back_to_the_older_function(
     driver: pytest.MonkeyPatch,
 ) -> None:
     driver.setattr(pynvml, "nvmlDeviceGetTemperatureV", lambda handle, kind: 58)
@@ -80,7 +80,7 @@ def test_the_temperature_is_asked_for_as_today_and_only_then_as_before(
         "Name",
     ],
 )
-def test_each_figure_may_be_refused_alone(driver: pytest.MonkeyPatch, broken: str) -> None:
+def test_each_value_can_be_missing_alone(driver: pytest.MonkeyPatch, broken: str) -> None:
     whole = GpuProbe().sample()
 
     def refused(*_arguments: object) -> None:
@@ -95,7 +95,7 @@ def test_each_figure_may_be_refused_alone(driver: pytest.MonkeyPatch, broken: st
     assert (lost == whole) == (broken == "PowerUsage")
 
 
-def test_the_other_cards_are_all_but_the_one_that_trains_whatever_cuda_sees(
+def test_other_cards_are_all_but_the_training_one_whatever_cuda_sees(
     driver: pytest.MonkeyPatch,
 ) -> None:
     driver.setenv(VISIBLE_VARIABLE, "1")
@@ -111,7 +111,7 @@ def test_the_other_cards_are_all_but_the_one_that_trains_whatever_cuda_sees(
 
 
 @pytest.mark.parametrize("uuid", ["12ab", "GPU-12ab"])
-def test_the_card_that_trains_is_found_by_its_uuid(driver: pytest.MonkeyPatch, uuid: str) -> None:
+def test_the_training_card_is_found_by_its_uuid(driver: pytest.MonkeyPatch, uuid: str) -> None:
     assert GpuProbe(uuid).sample().name == "NVIDIA card GPU-12ab"
 
 
@@ -145,7 +145,7 @@ def test_cards_are_numbered_as_cuda_numbers_them(
     assert planned_device("auto") == ("cuda" if names else "cpu")
 
 
-def test_the_room_for_training_is_that_of_the_card_that_trains(driver: pytest.MonkeyPatch) -> None:
+def test_free_training_memory_is_that_of_the_training_card(driver: pytest.MonkeyPatch) -> None:
     driver.setattr(
         pynvml,
         "nvmlDeviceGetMemoryInfo",
@@ -161,7 +161,7 @@ def test_the_room_for_training_is_that_of_the_card_that_trains(driver: pytest.Mo
     assert free_training_memory("cuda:1") is None
 
 
-def test_without_a_driver_there_is_nothing(driver: pytest.MonkeyPatch) -> None:
+def test_without_a_driver_there_are_no_gpus(driver: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 

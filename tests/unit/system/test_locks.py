@@ -33,12 +33,12 @@ def path(tmp_path: Path) -> Path:
     return folder / "worker.lock"
 
 
-def test_a_lock_that_was_never_taken_is_free_and_looking_creates_nothing(path: Path) -> None:
+def test_a_new_lock_is_free_and_reading_it_creates_nothing(path: Path) -> None:
     assert read_lock(path) == LockState(held=False)
     assert not path.exists()
 
 
-def test_a_held_lock_says_who_holds_it(path: Path) -> None:
+def test_a_held_lock_names_its_holder(path: Path) -> None:
     info = LockInfo(pid=42, started=1_760_000_000.0, boot_id="boot", host="box")
     with RunLock(path) as lock:
         lock.release()
@@ -51,7 +51,7 @@ def test_a_held_lock_says_who_holds_it(path: Path) -> None:
     )
 
 
-def test_a_second_worker_is_refused_with_the_first_ones_pid_and_start(path: Path) -> None:
+def test_a_second_worker_is_refused_with_the_pid_and_start_of_the_first(path: Path) -> None:
     with (
         RunLock(path),
         pytest.raises(
@@ -62,7 +62,7 @@ def test_a_second_worker_is_refused_with_the_first_ones_pid_and_start(path: Path
         RunLock(path).acquire(patience=0)
 
 
-def test_a_killed_holder_frees_the_lock_and_a_living_one_in_another_process_holds_it(
+def test_killing_the_holder_in_another_process_frees_the_lock(
     path: Path,
 ) -> None:
     with subprocess.Popen(
@@ -84,7 +84,7 @@ def test_a_killed_holder_frees_the_lock_and_a_living_one_in_another_process_hold
         assert read_lock(path).held
 
 
-def test_probes_do_not_meet_each_other_and_a_worker_waits_for_them(path: Path) -> None:
+def test_readers_do_not_block_each_other_and_a_worker_waits_for_them(path: Path) -> None:
     RunLock(path).__enter__().release()
     with path.open("rb") as probe:
         fcntl.flock(probe, fcntl.LOCK_SH)
@@ -97,7 +97,7 @@ def test_probes_do_not_meet_each_other_and_a_worker_waits_for_them(path: Path) -
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff"])
-def test_a_damaged_lock_text_still_tells_whether_it_is_held(path: Path, text: bytes) -> None:
+def test_a_damaged_lock_file_still_shows_whether_it_is_held(path: Path, text: bytes) -> None:
     with RunLock(path):
         path.write_bytes(text)
         assert replace(read_lock(path), touched=None) == LockState(held=True)
@@ -105,7 +105,7 @@ def test_a_damaged_lock_text_still_tells_whether_it_is_held(path: Path, text: by
             RunLock(path).acquire(patience=0)
 
 
-def test_a_shorter_text_replaces_a_longer_one_whole(path: Path) -> None:
+def test_a_shorter_text_replaces_a_longer_one_completely(path: Path) -> None:
     for host in ("a-host-with-a-long-name", "b"):
         lock = RunLock(path)
         lock.acquire(LockInfo(1, 2.0, "boot", host))
@@ -117,9 +117,7 @@ def test_a_shorter_text_replaces_a_longer_one_whole(path: Path) -> None:
 @pytest.mark.parametrize(
     "another", [False, True], ids=["renamed", "renamed, and another has its name"]
 )
-def test_who_waits_for_the_lock_of_a_run_that_is_renamed_does_not_get_it(
-    path: Path, another: bool
-) -> None:
+def test_waiting_for_the_lock_of_a_renamed_run_fails(path: Path, another: bool) -> None:
     lock = RunLock(path)
     lock.acquire()
 

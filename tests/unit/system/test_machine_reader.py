@@ -31,7 +31,7 @@ class Others:
         return (GpuRow(1, "NVIDIA L4", 3.0, GIB, None, 23 * GIB, 30.0, 40.0),)
 
 
-def test_a_reading_has_every_card_and_nothing_of_a_runs_own(
+def test_an_idle_reading_has_every_gpu_and_nothing_of_a_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(machine, "GpuProbe", Card)
@@ -46,7 +46,7 @@ def test_a_reading_has_every_card_and_nothing_of_a_runs_own(
     ("loads", "allowed", "cores", "shown"),
     [([50.0, 100.0, 0.0, 0.0], {0, 1}, 2, 75.0), ([100.0] * 4, {0, 1, 2, 3}, 2, 100.0)],
 )
-def test_the_load_is_that_of_the_cores_that_may_be_used(
+def test_the_load_is_that_of_the_usable_cores(
     loads: list[float],
     allowed: set[int],
     cores: int,
