@@ -165,7 +165,7 @@ class Recorder:
         return self._attempt
 
     def move_start_back(self, attempt: int, start_step: int) -> None:
-        """As `RunDatabase.go_back`."""
+        """As `RunDatabase.move_start_back`."""
         self._step = start_step
         self._store(partial(self._database.move_start_back, attempt, start_step))
 

@@ -1,4 +1,4 @@
-"""Runs whose worker is a process that speaks the protocol without torch."""
+"""Runs with a fake worker: a process with the same protocol, without torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FAKE_SAMPLER = (sys.executable, str(Path(sampler.__file__)))
 
 @pytest.fixture
 def run(home: Path) -> RunDirectory:
-    """A run that nothing trains yet."""
+    """A new run."""
     return create_run(RunConfig(), "plain-otter")
 
 
 @pytest.fixture(autouse=True)
 def fake_worker(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Callable[[str], None]]:
-    """Every launched worker is a fake one; call with another behaviour to change it. None stays."""
+    """Make all launched workers fake; call it to choose their behaviour. They end with the test."""
 
     def behave(behaviour: str) -> None:
         command = [sys.executable, str(Path(worker.__file__)), behaviour]

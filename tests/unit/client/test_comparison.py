@@ -1,4 +1,4 @@
-"""Runs side by side: only what differs, and who is best by which figure."""
+"""Compare runs: differing settings and best results."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def measured(
     unknown: int | None = 0,
     bits: float | None = 1.0,
 ) -> RunDirectory:
-    """A run with ten steps and these validation losses by step; of 1,000 scored tokens so many
-    unknown ones."""
+    """A run with ten steps, validation losses by step, and `unknown` of 1,000 scored tokens."""
     run = create_run(parse_config(merge(RunConfig(), changes)), name)
     with RunDatabase(run.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu", 0, {})
@@ -103,7 +102,7 @@ def test_each_result_has_a_best_run_and_differences_to_it() -> None:
     assert row(comparison, "best after").values == (2.0, 6.0, None)
     assert row(comparison, "final val ppl").words == ("66.7", "33.1", "–")
     assert row(comparison, "tokens/s").values == (1_400.0, 700.0, None)
-    assert row(comparison, "train loss").best is None, "two that are equal have no best one"
+    assert row(comparison, "train loss").best is None, "equal runs have no best one"
     assert "test ppl" not in {row.name for row in comparison.figures}, "no run has it"
 
 

@@ -1,4 +1,4 @@
-"""Commands to a worker that answers, refuses, dies or isn't there."""
+"""Commands to a worker that answers, rejects, dies or doesn't exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rnnlm_tui.system.locks import boot_id, host_name, read_lock
 
 
 def ended(run: RunDirectory, kind: EventKind, host: str | None = None) -> None:
-    """Give the run a past whose last word is `kind`."""
+    """Give the run a history that ends with an event of this kind."""
     with RunDatabase(run.database_path) as database:
         attempt = database.begin_attempt(1, host or host_name(), boot_id(), "cpu", 0, {})
         database.heartbeat(time.time() - 3_600)

@@ -1,4 +1,4 @@
-"""What a config would take, from files alone."""
+"""Estimates of configs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rnnlm_tui.system.machine import describe_machine
 
 
 def prepare(home: Path, config: RunConfig, *, tokens: int, vocab_size: int) -> None:
-    """Leave the manifest of a prepared corpus."""
+    """Write the manifest of a prepared corpus."""
     facts = SplitFacts(documents=1, sentences=tokens // 20, tokens=tokens, bytes=4 * tokens)
     manifest = CorpusManifest(
         hash="ab" * 32,
@@ -223,8 +223,7 @@ def test_a_run_with_damaged_facts_is_ignored(home: Path) -> None:
 
 
 def keep_probe(config: RunConfig, **changes: object) -> Calibration:
-    """Leave what a probe of the config on this machine has found: a tenth of a second and 5 MB
-    beyond the arithmetic."""
+    """Store a probe's result: 0.1 s per step, and 5 MB more than computed."""
     training = config.training
     parts = memory_parts(config, 2_048)
     facts: dict[str, object] = {
@@ -273,7 +272,7 @@ def test_the_most_similar_run_or_probe_gives_the_speed(home: Path) -> None:
     larger = RunConfig(training=TrainingConfig(max_steps=300, device="cpu", batch_size=50))
     assert estimate(larger).calibrated_by == "probe"
     keep_probe(config, time=1.0)
-    assert estimate(config).calibrated_run == "plain-otter", "of two that are as like, the newer"
+    assert estimate(config).calibrated_run == "plain-otter", "the newer of two equally similar ones"
     keep_probe(config, time=3.0)
     assert estimate(config).calibrated_by == "probe"
 

@@ -1,5 +1,4 @@
-"""Launching: a worker in a session of its own, with its output in the log; or the reason why there
-is none."""
+"""Launch workers: session, priority, environment, and failures."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ def test_the_worker_has_its_own_session(run: RunDirectory) -> None:
 
 
 def weight_of(pid: int) -> tuple[int, str]:
-    """Niceness of a process and, where Linux has it, of its session."""
+    """Niceness of a process and of its session's autogroup on Linux."""
     group = Path(f"/proc/{pid}/autogroup")
     return os.getpriority(os.PRIO_PROCESS, pid), group.read_text().rpartition(" ")[
         2

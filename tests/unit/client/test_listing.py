@@ -1,5 +1,4 @@
-"""The list of runs: what has ended is read once and kept, and nothing that is kept is ever stale or
-in the way."""
+"""RunList: stored summaries of ended runs are used, and never stale."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ sys.addaudithook(_see)
 
 
 def opened_by(work: Callable[[], object]) -> list[str]:
-    """The files that this opens."""
+    """The files opened in the block."""
     global _watching
     OPENED.clear()
     _watching = True
@@ -53,12 +52,12 @@ def opened_by(work: Callable[[], object]) -> list[str]:
 
 
 def truth() -> list[str]:
-    """What the runs' own files say now, NaN by its name."""
+    """The summaries read from the runs themselves, with NaN as text."""
     return [repr(summary_or_problem(run)) for run in list_runs()]
 
 
 def listed() -> list[str]:
-    """What a process that has just started lists."""
+    """The list of a new process."""
     runs = RunList()
     try:
         return [repr(summary) for summary in runs.look()]
@@ -68,7 +67,7 @@ def listed() -> list[str]:
 
 @pytest.fixture
 def runs() -> list[RunDirectory]:
-    """Three runs that ended a minute ago or earlier, and are kept."""
+    """Three runs that ended at least a minute ago, with stored summaries."""
     made = build_many(3, 1_000)
     assert listed() == truth()
     assert summaries_file().exists()
@@ -210,8 +209,7 @@ def test_statuses_that_depend_on_clock_or_host_are_not_stored() -> None:
 
 
 def odd_contents() -> list[bytes]:
-    """Files that no version of the program wrote, and its own with parts changed, cut or
-    doubled."""
+    """Invalid files, and valid ones with changed, missing or repeated parts."""
     draw, own = random.Random(11), summaries_file().read_bytes()
     head, _, content = own.partition(b"\n")
     found = [
@@ -264,7 +262,7 @@ def test_damaged_stored_summaries_never_change_a_list(
     for content in contents:
         summaries_file().write_bytes(content)
         assert listed() == expected
-        assert opened_by(lambda: RunList().look()) == [str(summaries_file())], "it was written anew"
+        assert opened_by(lambda: RunList().look()) == [str(summaries_file())], "it was stored again"
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link", "unreadable", "read-only home"])

@@ -1,4 +1,4 @@
-"""The loads of the cores that a worker may use: its own and what others take."""
+"""CPU loads of a worker and of other processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BUSY = "print(flush=True)\nwhile True: pass"
             [0.5] * 64,
             2,
             (100.0, 100.0),
-        ),  # a quota of two on a machine that is half empty: nobody takes anything
+        ),  # a quota of two on a half idle machine: no core is taken
         (0.5, [1.0] * 64, 2, (100.0, 25.0)),  # a full machine
         (0.5, [1.0] * 63 + [0.0], 2, (50.0, 25.0)),
     ],
@@ -45,12 +45,12 @@ def test_another_busy_process_is_noticed(tmp_path: Path) -> None:
     neighbour = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE)
     try:
         assert neighbour.stdout is not None
-        neighbour.stdout.readline()  # it runs
+        neighbour.stdout.readline()  # it is running
         cores, probe = usable_cores(), MachineReader(tmp_path, worker=True)
         end = time.monotonic() + DEADLINE
         rows: list[HardwareRow] = []
         while others_cores(rows, cores=cores, threads=cores) is None:
-            assert time.monotonic() < end, f"not seen in {rows}"
+            assert time.monotonic() < end, f"not noticed in {rows}"
             before = time.process_time()
             while time.process_time() - before < 0.02:  # this process computes too
                 pass

@@ -1,5 +1,4 @@
-"""The run of very many steps that other tests open is one that a worker could have left, and
-reading it costs what is shown of it."""
+"""The generated long run that other tests use is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A monitor sees every change of a run once, and derives its status."""
+"""RunMonitor: snapshots of changes, and the derived status."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 
 
 class Worker:
-    """Writes a run's database as a worker would."""
+    """Writes a run's database like a worker."""
 
     def __init__(self, run: RunDirectory, database: RunDatabase) -> None:
         self.database = database

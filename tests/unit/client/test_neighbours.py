@@ -1,4 +1,4 @@
-"""Others on the cores are told when they take some from a run's threads, and only then."""
+"""Cores used by other processes, reported if a run's threads lack them."""
 
 from __future__ import annotations
 

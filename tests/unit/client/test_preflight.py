@@ -1,5 +1,4 @@
-"""What is refused before a run is created, and what it costs: no torch, no numpy, nothing
-written."""
+"""Checks before a run is created."""
 
 from __future__ import annotations
 
@@ -188,11 +187,11 @@ def test_only_penn_treebank_presets_need_all_three_files(
 
 
 @pytest.mark.parametrize(
-    ("device", "cards", "said"),
+    ("device", "cards", "shown"),
     [("cpu", 1, "cpu"), ("mps", 1, "mps"), ("auto", 0, "cpu"), ("cuda", 0, "cuda")],
 )
 def test_bf16_is_refused_without_a_gpu_with_the_engines_message(
-    device: str, cards: int, said: str, monkeypatch: pytest.MonkeyPatch
+    device: str, cards: int, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "gpu_count", lambda: cards)
     monkeypatch.setattr(Path, "exists", lambda _: False)
@@ -200,7 +199,7 @@ def test_bf16_is_refused_without_a_gpu_with_the_engines_message(
     with pytest.raises(
         DeviceError,
         match=(
-            f"^training.precision is bf16, which needs a CUDA GPU with bf16; the device is {said}\n"
+            f"^training.precision is bf16, which needs a CUDA GPU with bf16; the device is {shown}\n"
         ),
     ):
         check_precision(TrainingConfig(precision="bf16", device=device))

@@ -1,4 +1,4 @@
-"""How a text begins, as words before its corpus is prepared and as tokens afterwards."""
+"""Previews of texts."""
 
 from __future__ import annotations
 

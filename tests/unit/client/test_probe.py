@@ -1,4 +1,4 @@
-"""A probe as its starter sees it, with children that speak the protocol without torch."""
+"""Probes, with fake child processes."""
 
 from __future__ import annotations
 
@@ -27,30 +27,33 @@ BEGIN = "import os, signal, sys, time\nsys.stdin.read()\n"
 
 
 def child(script: str) -> list[str]:
-    """A child that reads its config and runs this script."""
+    """A child process that reads its config and runs this script."""
     return [sys.executable, "-c", BEGIN + script]
 
 
 def saying(*messages: ProbeProgress | ProbeDone | ProbeFailed, then: str = "") -> list[str]:
-    """A child that writes these lines."""
+    """A child process that writes these lines."""
     return child(
         f"sys.stdout.buffer.write({b''.join(map(encode_line, messages))!r})\nsys.stdout.flush()\n{then}"
     )
 
 
-def probed(command: list[str], told: list[ProbeProgress] | None = None) -> object:
+def probed(command: list[str], reported: list[ProbeProgress] | None = None) -> object:
     return run_probe(
-        CONFIG, (told if told is not None else []).append, lambda: "take a smaller batch", command
+        CONFIG,
+        (reported if reported is not None else []).append,
+        lambda: "take a smaller batch",
+        command,
     )
 
 
 def test_a_probes_result_is_stored(home: Path) -> None:
-    told: list[ProbeProgress] = []
+    reported: list[ProbeProgress] = []
     command = saying(
         ProbeProgress(phase="steps", done=1, total=20), ProbeDone(calibration=calibration(20))
     )
-    assert probed(command, told) == calibration(20)
-    assert [(progress.phase, progress.done) for progress in told] == [("steps", 1)]
+    assert probed(command, reported) == calibration(20)
+    assert [(progress.phase, progress.done) for progress in reported] == [("steps", 1)]
     assert load_calibrations() == [calibration(20)]
 
 
@@ -91,17 +94,17 @@ def test_a_probe_that_dies_is_reported_with_its_output(home: Path) -> None:
 
 
 def test_a_probe_ends_with_its_parent(home: Path) -> None:
-    told: list[int] = []
+    reported: list[int] = []
 
     def interrupt(progress: ProbeProgress) -> None:
-        told.append(progress.done)
+        reported.append(progress.done)
         raise KeyboardInterrupt
 
     waiting = """print('{"kind": "progress", "phase": "steps", "done": %d, "total": 0}' % os.getpid(), flush=True)\nsignal.pause()"""
     with pytest.raises(KeyboardInterrupt):
         run_probe(CONFIG, interrupt, str, child(waiting))
     with pytest.raises(ProcessLookupError):
-        os.kill(told[0], 0)
+        os.kill(reported[0], 0)
     assert not (home / "calibration.json").exists()
 
 

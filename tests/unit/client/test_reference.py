@@ -1,4 +1,4 @@
-"""The reference stands beside runs that followed its protocol from the first step on."""
+"""The book's reference run, compared with runs that follow its protocol."""
 
 from __future__ import annotations
 

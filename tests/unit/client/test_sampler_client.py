@@ -1,4 +1,4 @@
-"""The sampler as a client sees it: pieces, errors, cancelling, death and a new start."""
+"""SamplerClient: pieces, errors, cancelling, crashes and restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that its worker refused is taken away again, and no other."""
+"""Start and resume runs: rejected configs and failures."""
 
 from __future__ import annotations
 

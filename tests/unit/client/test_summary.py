@@ -1,4 +1,4 @@
-"""The ETA: steps by their training clock, and the evaluations that are still to come."""
+"""Summaries: ETA, speed, losses, messages and hints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The size of a pretrained tokenizer, told from its files and taken where the user set none."""
+"""The vocabulary size of a pretrained tokenizer."""
 
 from __future__ import annotations
 

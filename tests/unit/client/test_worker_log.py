@@ -1,4 +1,4 @@
-"""The worker's log as it is read: from its end, then what is new, whatever becomes of the file."""
+"""LogFollower: the end of a log, new lines, and replaced files."""
 
 from __future__ import annotations
 

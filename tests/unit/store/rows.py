@@ -1,4 +1,4 @@
-"""Rows for the store's tests: plausible figures, everything overridable."""
+"""Rows for the store's tests, with plausible values that can be overridden."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ def evaluation_row(step: int, attempt: int = 1, *, loss: float = 4.0) -> Evaluat
 
 
 def sample_row(step: int, attempt: int = 1, *, text: str = " is strong.") -> SampleRow:
-    """A continuation of a prompt."""
+    """A sample."""
     return SampleRow(attempt, step, "The state of the Union", text, 4, 7, STARTED + step)
 
 
 def event_row(kind: EventKind, step: int = 0, *, text: str = "") -> EventRow:
-    """A fact in the log."""
+    """An event."""
     return EventRow(1, step, kind, text, STARTED + step)
 
 
 def checkpoint_row(
     step: int, *, validation_loss: float | None = None, train_loss: float = 4.5
 ) -> CheckpointRow:
-    """A checkpoint's index row; its marks are for the database to set."""
+    """A checkpoint's index row; the database sets `best` and `last`."""
     return CheckpointRow(
         1,
         step,
@@ -91,6 +91,6 @@ def checkpoint_row(
 
 
 def write_model(folder: Path, weights: bytes = bytes(range(256)) * 40) -> None:
-    """What stands for a model's files."""
+    """Files in place of a model's."""
     (folder / "config.json").write_text('{"model_type": "rnnlm"}', encoding="utf-8")
     (folder / "model.safetensors").write_bytes(weights)

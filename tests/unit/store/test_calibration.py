@@ -1,4 +1,4 @@
-"""What probes found, kept on disk: it comes back, stays bounded, and damage tells nothing."""
+"""Stored calibrations: loading, their limit, and damaged files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rnnlm_tui.store.paths import calibration_file
 
 
 def calibration(batch_size: int, *, time: float = 1.0, speed: float = 7_000.0) -> Calibration:
-    """What a probe of the demo with this batch found."""
+    """The calibration of a probe of the demo with this batch size."""
     config = RunConfig(training=TrainingConfig(batch_size=batch_size))
     return Calibration(
         host="here", device="cpu", device_name="cpu, 2 threads", threads=2, shape=memory_shape(config, 2_048, 0), steps=20, flops_per_step=1e9, step_seconds=0.1,

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, whatever happens while one is written."""
+"""Save, find, verify and remove checkpoints."""
 
 from __future__ import annotations
 

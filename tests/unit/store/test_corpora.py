@@ -1,4 +1,4 @@
-"""Finding prepared corpora by their manifests."""
+"""Find prepared corpora by their manifests."""
 
 from __future__ import annotations
 

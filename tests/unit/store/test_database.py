@@ -1,4 +1,4 @@
-"""The writer: what it keeps, and in what order of things."""
+"""RunDatabase: what is stored, transactions, and refused files."""
 
 from __future__ import annotations
 

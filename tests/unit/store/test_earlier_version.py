@@ -1,5 +1,5 @@
-"""A database of an earlier version: read as it is, brought up to date by the next worker, and
-salvaged when it is damaged."""
+"""A database of an earlier version: read unchanged, upgraded by the next worker, salvaged if
+damaged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVALUATED = EvaluationRow(1, 1, "validation", "validation", 4.0, 1_000, 1.5, 0.5
 
 
 def reading(second: int) -> HardwareRow:
-    """The machine at one second, as the first version kept it."""
+    """A machine reading, as stored by the first version."""
     return HardwareRow(
         STARTED + second, 50.0, 25.0, second + 1, 2**40, 3, 4, "H100", 97.0, 5, 6, 7, 300.5, 60.0
     )
@@ -31,7 +31,7 @@ def reading(second: int) -> HardwareRow:
 
 @pytest.fixture
 def run() -> RunDirectory:
-    """A run whose database the first version of the schema made."""
+    """A run with a database of the first schema version."""
     run = new_run()
     run.database_path.unlink()
     row = step_row(1)

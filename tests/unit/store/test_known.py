@@ -1,4 +1,4 @@
-"""What was read before is read again only where it changed."""
+"""Caches for repeated reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels lie beside a run, whole, private, and apart from what its worker writes."""
+"""Labels of a run, in a private file beside its database."""
 
 from __future__ import annotations
 

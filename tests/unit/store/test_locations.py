@@ -1,4 +1,4 @@
-"""Where things lie."""
+"""Paths of the data home."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The machine's history: equal to a computation by hand at every length, followed live, and the
-same object while nothing is new."""
+"""Machine history: compared with a direct computation, followed live."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ def database(run: RunDirectory) -> Iterator[RunDatabase]:
 
 
 def reading(second: int, draw: random.Random, *, gpu: bool = True) -> HardwareRow:
-    """The machine at one second."""
+    """A machine reading."""
     row = HardwareRow(
         STARTED + second,
         draw.uniform(0, 100),
@@ -60,7 +59,7 @@ def reading(second: int, draw: random.Random, *, gpu: bool = True) -> HardwareRo
 
 
 def by_hand(rows: list[HardwareRow], width: int) -> list[tuple[float, ...]]:
-    """Time, then low, high and mean of each figure, of each bucket."""
+    """For each bucket: time, then low, high and mean of each column."""
     return [_bucket_by_hand(rows[first : first + width]) for first in range(0, len(rows), width)]
 
 
@@ -223,7 +222,7 @@ def test_an_earlier_versions_log_keeps_its_readings(run: RunDirectory, tmp_path:
         if entry["table"] == "hardware":
             entry["rows"] = [
                 values[:-1] for values in entry["rows"]
-            ]  # the column of other cards came later
+            ]  # the column of other GPUs came later
     log.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     with RunDatabase(tmp_path / "copy.db") as copy:
         refill(run, copy)

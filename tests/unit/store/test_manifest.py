@@ -1,4 +1,4 @@
-"""Manifests: tricks in them, and what is no checkpoint at all."""
+"""Manifests: malicious and invalid ones, and files that aren't checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def edit(checkpoint: Path, change: Callable[[Values], None]) -> None:
     path = checkpoint / "manifest.json"
     values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
-    del values["checksum"]  # as a trickster would, who can't be expected to leave a wrong one
+    del values["checksum"]  # as an attacker would write it, with a valid checksum
     path.write_text(json.dumps(values), encoding="utf-8")
 
 

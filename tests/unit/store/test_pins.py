@@ -1,4 +1,4 @@
-"""Pins: empty files that keep a checkpoint, whoever removes old ones."""
+"""Pins: empty files that protect a checkpoint from removal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader: a database that is missing, empty, replaced, damaged, or busy."""
+"""RunReader with a missing, empty, replaced, damaged or busy database."""
 
 from __future__ import annotations
 
@@ -325,7 +325,7 @@ def test_a_run_in_a_folder_with_odd_characters_is_read(
 
 
 def test_a_repeated_evaluation_of_a_later_attempt_replaces_the_first() -> None:
-    """A kill between the last validation and the test lets the next attempt validate the same
+    """After a kill between the last validation and the test, the next attempt validates the same
     weights again."""
     run = new_run()
     with RunDatabase(run.database_path) as database:

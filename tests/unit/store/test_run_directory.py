@@ -1,4 +1,4 @@
-"""A run's folder: its name, its paths, its config."""
+"""A run's folder: name, paths and config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Creating, listing, finding and deleting runs."""
+"""Create, list, find and rename runs."""
 
 from __future__ import annotations
 

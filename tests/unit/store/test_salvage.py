@@ -1,4 +1,4 @@
-"""What is read of a damaged database, and what is not believed."""
+"""Read rows from damaged databases."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEPS = 3_000
 
 @pytest.fixture
 def run() -> RunDirectory:
-    """A run with rows in every table that is salvaged."""
+    """A run with rows in each salvaged table."""
     run = new_run()
     with RunDatabase(run.database_path) as database:
         begin(database)
@@ -42,7 +42,7 @@ def run() -> RunDirectory:
 
 
 def _rows(path: Path) -> dict[str, set[tuple[object, ...]]]:
-    """What SQLite itself says of every table."""
+    """All rows as SQLite reads them."""
     with sqlite3.connect(path) as connection:
         tables = [
             name
@@ -67,7 +67,7 @@ def test_the_schema_fits_on_the_first_page() -> None:
         fresh.executescript(tables_since(0))
         content = fresh.serialize()
     fresh.close()
-    assert content[100] == 13, "a leaf: the list of tables has no second page"
+    assert content[100] == 13, "a leaf page: the schema needs no second one"
     assert int.from_bytes(content[16:18], "big") == PAGE_BYTES
 
 

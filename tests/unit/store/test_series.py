@@ -1,4 +1,4 @@
-"""The curves: equal to a computation by hand, at a cost that doesn't grow with the run."""
+"""Curves: compared with a direct computation, at a cost independent of the run's length."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def database(run: RunDirectory) -> Iterator[RunDatabase]:
 
 
 def by_hand(rows: dict[int, StepRow], width: int) -> list[tuple[float, ...]]:
-    """Each bucket's place, count of non-finite rows, and (low, high, mean) of each column, from the
-    rows themselves."""
+    """For each bucket, computed from the rows: positions, count of non-finite rows, and bands."""
     buckets: dict[int, list[StepRow]] = {}
     for step in sorted(rows):
         buckets.setdefault((step - 1) // width, []).append(rows[step])
@@ -294,7 +293,7 @@ def test_the_width_is_the_smallest_power_of_two_that_fits(
 
 
 def _epochs(steps: int, length: int, *, short: bool) -> list[StepRow]:
-    """Epochs of `length` steps whose last one has 40 tokens in place of 700, a loud gradient and a
+    """Epochs of `length` steps; each last step has 40 instead of 700 tokens, a large gradient and a
     low speed."""
     rows, tokens = [], 0
     for step in range(1, steps + 1):

@@ -1,4 +1,4 @@
-"""What the app remembers."""
+"""The app's state and prompt history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A deleted run lies whole in the trash until it is restored or purged."""
+"""Delete, restore and purge runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole files, private files."""
+"""Atomic and private files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cores are those of the affinity, or fewer where a container allows fewer."""
+"""Usable cores by affinity and container quota, and their loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readings of a graphics card through a driver that tells all, some or nothing."""
+"""GPU readings with a driver that reports all, some or no values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UUIDS = ("GPU-12ab-34", "GPU-12ff-56")
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A driver with two cards, all of them visible."""
+    """A driver with two visible GPUs."""
 
     def unsupported(*_arguments: object) -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)

@@ -1,4 +1,4 @@
-"""One worker a run."""
+"""Locks: one worker per run."""
 
 from __future__ import annotations
 

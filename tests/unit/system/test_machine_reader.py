@@ -1,4 +1,4 @@
-"""The app's own look at the machine: every card, no part of it a run's."""
+"""MachineReader outside a worker: every GPU, nothing of the process."""
 
 from __future__ import annotations
 
