@@ -286,8 +286,8 @@ def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
 
 def short_message(problem: Problem) -> str:
     """Return what is allowed, without the value shown beside it: `must be below 4,754 steps`."""
-    if problem.message.startswith("needs embedding_dim = hidden_size"):
-        return "needs embedding = hidden"
+    if problem.message.startswith("requires embedding_dim = hidden_size"):
+        return "requires embedding = hidden"
     match = re.match(r"is .*?,? (must .*)$", problem.message, re.DOTALL)
     return match[1] if match else problem.message
 

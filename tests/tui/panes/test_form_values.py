@@ -218,5 +218,5 @@ def test_the_commonest_problem_is_shown_in_full_beside_its_field() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(merge(RunConfig(), {"model.hidden_size": 64}))
     assert [short_message(problem) for problem in caught.value.problems] == [
-        "needs embedding = hidden"
+        "requires embedding = hidden"
     ]
