@@ -1,4 +1,4 @@
-"""Near spellings are suggested, and the tree of errors tells its exit codes."""
+"""Errors, exit codes and suggested names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small texts and the tokenizers made from them."""
+"""Small texts and tokenizers built from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINES: tuple[str, ...] = (
 
 
 class Builder:
-    """Makes tokenizers from LINES, or from other lines."""
+    """Build tokenizers from LINES or other lines."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""What is taken out of an archive, and what makes one refused as a whole."""
+"""Unpacking untrusted archives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 def take_out(
     tmp_path: Path, packed: bytes, told: list[Progress] | None = None
 ) -> Mapping[str, bytes]:
-    """The files that unpacking leaves, whatever it raises."""
+    """The files after unpacking, even if it fails."""
     (tmp_path / "archive").write_bytes(packed)
     (tmp_path / "out").mkdir(exist_ok=True)
     unpack(

@@ -1,4 +1,4 @@
-"""Fetching an archive from a server that cuts, lies, forgets and changes."""
+"""Downloads from servers that disconnect, change files or send wrong data."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_a_length_that_is_too_long_is_reported_and_not_accepted_as_complete(
 def test_a_length_that_is_too_short_ends_the_archive_there(
     server: ArchiveServer, part: Path
 ) -> None:
-    """What is missing shows when it is unpacked: see test_news."""
+    """The missing data is noticed when unpacking: see test_news."""
     server.announced = len(BODY) - 500
     assert is_whole(get(server, part), BODY[:-500])
 

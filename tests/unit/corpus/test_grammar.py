@@ -1,4 +1,4 @@
-"""The grammar of the source `elman` and its entropy, checked by a scorer that shares no code with it."""
+"""The `elman` grammar and its entropy, against an independent scorer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RELATIVE = (0.35, 0.2, 0.0)
 
 
 class Scorer:
-    """-log2 p of a sentence, read from left to right: the next word always tells what was chosen."""
+    """-log2 p of a sentence, read from left to right, where each word shows the choice."""
 
     def __init__(self, sentence: str) -> None:
         self.words = sentence.split()
@@ -48,7 +48,7 @@ class Scorer:
         return self.bits
 
     def noun_phrase(self, depth: int) -> bool:
-        """Whether it is plural."""
+        """Whether the noun is plural."""
         word = self.take()
         if word in NAMES:
             self.choose(0.2 * NAMES[word])

@@ -1,4 +1,4 @@
-"""How text is kept: as sentences, as lines, or with every character; chosen by the text, and given back byte for byte."""
+"""Layouts: sentences, lines and raw text, and the automatic choice."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ PROSE = "".join(
     for number in range(20)
 )
 CODE = "".join(
-    f'def rule_{number}(value: int) -> int:\n    """Rule {number}."""\n\tif value:   \n\n        return value - {number}\r\n    return 0\n\n\n'
+    f'def rule_{number}(value: int) -> int:\n    """Rule {number}."""\n\tif value:   \n\n'
+    f"        return value - {number}\r\n    return 0\n\n\n"
     for number in range(60)
 )
 PLAY = "".join(
-    f"SPEAKER {number}:\nWhat light through yonder window breaks,\nIt is the east, and Juliet is the sun\nArise fair sun\n\n"
+    f"SPEAKER {number}:\nWhat light through yonder window breaks,\n"
+    "It is the east, and Juliet is the sun\nArise fair sun\n\n"
     for number in range(40)
 )
 KINDS = ("byte", "character", "word", "bpe")
@@ -54,7 +56,7 @@ def decoded(prepared: PreparedCorpus) -> str:
 
 
 def odd_text(rng: random.Random) -> str:
-    """Anything that a UTF-8 text may hold: tabs, blanks at ends, every kind of line break, none, long lines, joined signs."""
+    """Unusual UTF-8 text: tabs, trailing blanks, all line breaks, long lines, joined signs."""
     words = [
         "foo",
         "bar",
@@ -269,12 +271,12 @@ BEFORE = {
         "460b9531c6d85b1b214005b8ba5da3b4b28ad2bbc2bf13ce2b083e30de84a452",
     ),
 }
-"""The hash of a corpus and the sha256 of its files, as made by the version before there were layouts."""
+"""The hash of a corpus and the SHA-256 of its files in the version before layouts."""
 ELMAN_BEFORE = (
     "16585e2266ce55bcfa2513f9b766254463dd5da8d42e909339d287e00e500810",
     "b872e23e1da3ccb01854eb6f64912cd3c5f22e49893836d5387976b0ca0f29f9",
 )
-"""Its hash, and that of the version whose hashes were over paths too."""
+"""Its hash, and that of the version that hashed paths too."""
 
 
 @pytest.mark.parametrize("kind", KINDS)

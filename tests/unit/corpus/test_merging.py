@@ -1,4 +1,4 @@
-"""Words merged many at a time give exactly the tokens of the library, for every family of tokenizers whose words can be taken one by one."""
+"""Fast encoders give exactly the library's tokens, for all families of tokenizers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CL100K = next(pattern for pattern in sorted(encoders._WORD_PATTERNS) if "{1,3}" 
 
 
 def lines(seed: int, count: int = 300) -> list[str]:
-    """Sentences of words that hardly come twice, some with digits, signs, apostrophes, other letters, long ones, and odd white space."""
+    """Sentences of mostly distinct words, with digits, signs, other letters and odd white space."""
     draw = random.Random(seed)
     alphabets = (
         "etaoinshrdlu",
@@ -251,7 +251,7 @@ def own_words(
 
 
 def signs(seed: int) -> list[str]:
-    """Sentences in which hardly a word is of letters alone, some of them like special tokens."""
+    """Sentences with few words of letters alone, some like special tokens."""
     draw = random.Random(seed)
     special = [
         "<unk>",

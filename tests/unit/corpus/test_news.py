@@ -1,4 +1,4 @@
-"""The source `news`: fetched once, whole or not at all, and used as it lies there."""
+"""The source `news`: downloaded once, atomically."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def ensure(root: Path, server: ArchiveServer, told: list[Progress] | None = None
 
 
 def lying_in(root: Path) -> list[str]:
-    """Every file and folder below the corpora, hidden ones too."""
+    """All files and folders below the corpora folder, including hidden ones."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*")) if root.exists() else []
 
 

@@ -1,4 +1,4 @@
-"""The bigram baseline against the formula written out in plain Python."""
+"""The bigram baseline, against the formula in plain Python."""
 
 from __future__ import annotations
 

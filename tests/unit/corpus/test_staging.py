@@ -1,4 +1,4 @@
-"""Cleaning, and which text becomes training, validation and test."""
+"""Cleaning, and dividing the text into splits."""
 
 from __future__ import annotations
 

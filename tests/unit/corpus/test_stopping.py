@@ -1,4 +1,4 @@
-"""Stop strings: the text ends before the first, whatever pieces it comes in."""
+"""Stop strings end a text, in whatever pieces it is generated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rnnlm_tui.errors import InputError
 
 
 def ended(strings: tuple[str, ...], *pieces: str) -> tuple[str, str]:
-    """The whole text that came through, and what ended it."""
+    """The text that passed, and the stop string that ended it."""
     stopping = StopStrings(strings)
     return "".join([*map(stopping.push, pieces), stopping.flush()]), stopping.found
 

@@ -1,4 +1,4 @@
-"""Prompts to ids and tokens back to text, whole and piece by piece."""
+"""Encoding prompts and decoding tokens, at once and piece by piece."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a user's files: what is refused, with which place, and what is read in constant memory."""
+"""Reading text files, and rejecting others with the position of the problem."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rnnlm_tui.errors import CorpusError
 
 
 def nothing(_: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore the progress."""
 
 
 def read(path: Path, data: bytes) -> list[str]:
@@ -176,7 +176,10 @@ def test_an_invalid_record_is_rejected_with_its_line(
     assert hint in raised.value.hint
 
 
-TABLE = 'id,body,extra\r\n1,"He said ""hi"", and left.\nThen came back.",x\r\n\r\n2,Second text ü,y\r\n3,,z\r\n'
+TABLE = (
+    'id,body,extra\r\n1,"He said ""hi"", and left.\nThen came back.",x\r\n'
+    "\r\n2,Second text ü,y\r\n3,,z\r\n"
+)
 TEXTS = ['He said "hi", and left.\nThen came back.', "Second text ü"]
 
 

@@ -1,4 +1,4 @@
-"""Every kind of tokenizer: its size, its special tokens, what it gives back, what is refused."""
+"""All kinds of tokenizers: size, special tokens, decoding and errors."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ def test_prompts_are_folded_like_the_corpus(build: Builder) -> None:
 def test_the_saved_config_has_all_settings(build: Builder, tmp_path: Path) -> None:
     build("word", tokenized=True).save(tmp_path, " ")
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    assert {key: config[key] for key in ("eos_token", "pad_token", "unk_token", "rnnlm_eos_text", "rnnlm_kind", "padding_side")} == {
-        "eos_token": EOS, "pad_token": PAD, "unk_token": UNK, "rnnlm_eos_text": " ", "rnnlm_kind": "word", "padding_side": "right",
-    }  # fmt: skip
+    wanted = {"eos_token": EOS, "pad_token": PAD, "unk_token": UNK, "padding_side": "right"}
+    wanted |= {"rnnlm_eos_text": " ", "rnnlm_kind": "word"}
+    assert {key: config[key] for key in wanted} == wanted
     build("byte", eos=False).save(tmp_path, "\n")
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] is None
 
@@ -224,7 +224,7 @@ def test_padding_of_a_pretrained_tokenizer_falls_back_to_its_end_token(
 
 
 def test_a_tokenizer_like_the_books_is_handled_correctly(tmp_path: Path) -> None:
-    """It counts tokens added behind its vocabulary, adds BOS, pads on the left, cuts at 8 tokens, and its padding is its end token."""
+    """Added tokens, BOS, left padding, truncation at 8 tokens, and padding with the end token."""
     size = write_tokenizer(tmp_path / "given", PROSE, 330)
     loaded = build_tokenizer(
         pretrained(tmp_path / "given", size, eos=False),
@@ -276,7 +276,7 @@ def test_an_end_token_that_is_also_the_padding_ends_sentences(
 def test_an_end_token_that_is_also_the_unknown_token_is_not_unknown(
     build: Builder, tmp_path: Path, padded: bool
 ) -> None:
-    """As GPT-2's tokenizer has it: one token is the end, the padding and the unknown word; `padded`: sentences have no end token."""
+    """As in GPT-2, one token is end, padding and unknown; `padded`: without end tokens."""
     build("bpe", 300, lines=PROSE).save(tmp_path, "\n")
     path = tmp_path / "tokenizer_config.json"
     path.write_text(

@@ -1,4 +1,4 @@
-"""Folding to ASCII and splitting into sentences."""
+"""Converting to ASCII and splitting into sentences."""
 
 from __future__ import annotations
 

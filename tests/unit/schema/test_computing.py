@@ -1,4 +1,4 @@
-"""How a run computes, in short words."""
+"""Texts about a run's device."""
 
 from __future__ import annotations
 

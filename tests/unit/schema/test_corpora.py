@@ -1,4 +1,4 @@
-"""Which settings decide what is prepared."""
+"""Settings that affect a prepared corpus."""
 
 from __future__ import annotations
 

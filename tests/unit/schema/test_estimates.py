@@ -1,4 +1,4 @@
-"""The arithmetic of a config, against figures worked out by hand."""
+"""Estimates from a config, against numbers calculated by hand."""
 
 from __future__ import annotations
 

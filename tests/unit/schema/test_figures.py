@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formatting numbers."""
 
 from __future__ import annotations
 

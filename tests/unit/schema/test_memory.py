@@ -1,4 +1,4 @@
-"""The arithmetic of memory."""
+"""The memory estimate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What could steer a terminal is shown instead."""
+"""Control characters are made visible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The presets, and the tree of errors."""
+"""The presets and the errors."""
 
 from __future__ import annotations
 

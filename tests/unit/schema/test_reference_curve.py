@@ -1,4 +1,4 @@
-"""The reference's own points, and which runs may be laid beside them."""
+"""The book's learning curve, and which runs are comparable with it."""
 
 from __future__ import annotations
 
@@ -38,9 +38,13 @@ def test_the_preset_book_is_comparable_and_the_others_are_not() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("training.max_steps", 3_126), ("training.epochs", 2), ("training.seed", 7), ("training.device", "cpu"), ("training.matmul", "float32"),
-        ("training.precision", "bf16"), ("training.threads", 1), ("training.deterministic", True), ("evaluation.every", 500), ("evaluation.prompts", ["Moscow"]),
-        ("checkpoint.every", 0), ("sampling.greedy", False), ("corpus.url", "https://example.org/news"), ("tokenizer.name", "/data/phi"), ("preset", "demo"),
+        ("training.max_steps", 3_126), ("training.epochs", 2), ("training.seed", 7),
+        ("training.device", "cpu"), ("training.matmul", "float32"),
+        ("training.precision", "bf16"), ("training.threads", 1), ("training.deterministic", True),
+        ("evaluation.every", 500), ("evaluation.prompts", ["Moscow"]),
+        ("checkpoint.every", 0), ("sampling.greedy", False),
+        ("corpus.url", "https://example.org/news"), ("tokenizer.name", "/data/phi"),
+        ("preset", "demo"),
         ("corpus.validation_fraction", 0.01), ("corpus.validation_fraction", 1e-6),
     ],
 )  # fmt: skip
@@ -51,10 +55,14 @@ def test_changes_without_an_effect_keep_a_run_comparable(path: str, value: objec
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("corpus.source", "presidents"), ("corpus.mask_digits", False), ("corpus.lowercase", True), ("tokenizer.vocab_size", 32_012), ("tokenizer.end_of_sentence", True),
-        ("model.cell_type", "lstm"), ("model.hidden_size", 256), ("model.num_layers", 3), ("model.embedding_dim", 64), ("model.dropout", 0.1),
-        ("model.initialization", "default"), ("optimizer.learning_rate", 3e-3), ("optimizer.max_grad_norm", 1.0), ("optimizer.weight_decay", 0.1),
-        ("schedule.kind", "cosine"), ("schedule.warmup_steps", 100), ("training.batch_size", 64), ("training.context_length", 60), ("training.shuffle", True),
+        ("corpus.source", "presidents"), ("corpus.mask_digits", False), ("corpus.lowercase", True),
+        ("tokenizer.vocab_size", 32_012), ("tokenizer.end_of_sentence", True),
+        ("model.cell_type", "lstm"), ("model.hidden_size", 256), ("model.num_layers", 3),
+        ("model.embedding_dim", 64), ("model.dropout", 0.1),
+        ("model.initialization", "default"), ("optimizer.learning_rate", 3e-3),
+        ("optimizer.max_grad_norm", 1.0), ("optimizer.weight_decay", 0.1),
+        ("schedule.kind", "cosine"), ("schedule.warmup_steps", 100), ("training.batch_size", 64),
+        ("training.context_length", 60), ("training.shuffle", True),
         ("evaluation.max_sentences", 2_048), ("evaluation.split", "validation"),
         ("corpus.validation_fraction", 0.45), ("corpus.validation_fraction", 0.011),
     ],

@@ -1,4 +1,4 @@
-"""A filter finds the runs that its words mean, and tells a person what it can't read."""
+"""Filters match the right runs, and invalid ones are reported."""
 
 from __future__ import annotations
 
@@ -55,12 +55,19 @@ BIG = RunConfig(
 @pytest.mark.parametrize(
     "text",
     [
-        "", "  ", "otter", "OTTER", "plain finished", "paper", "base", "talk", '"of the talk"', "presid", "elman", "demo",
-        "finished", "fin", "ended", "pinned", "!running", "!living", "status=finished", "status!=running", "pinned=yes",
-        "ppl<80", "ppl<=58.1", "ppl>=58.1", "ppl=58.1", "ppl!=58", "best<58.2", "PPL<80", "ppl>5.7e1", "loss<4", "step>4,000", "step>4k", "tokens>2M", "tokens<2.5m",
-        "speed>27k", "tok/s>27k", "time>2min", "time<1h", "time=125s", "age>2h", "age<1d", "size>30MB", "size<1gb", "bits<1.7", "params>500k", "checkpoints=3", "layers=2", "num_layers<3", "hidden_size=192", "hidden>100",
-        "tag=paper", "tag=baseline", "tag!=other", "cell=elman", "cell=Elman", "corpus=presidents", "name=plain-otter", 'note="the one of the talk"', "note!=",
-        "test_ppl!=3", "test_ppl=none", "ppl!=none", "ppl<80 elman !draft tag=paper", "!!otter", "!" * 998 + "ot",
+        "", "  ", "otter", "OTTER", "plain finished", "paper", "base", "talk", '"of the talk"',
+        "presid", "elman", "demo",
+        "finished", "fin", "ended", "pinned", "!running", "!living", "status=finished",
+        "status!=running", "pinned=yes",
+        "ppl<80", "ppl<=58.1", "ppl>=58.1", "ppl=58.1", "ppl!=58", "best<58.2", "PPL<80",
+        "ppl>5.7e1", "loss<4", "step>4,000", "step>4k", "tokens>2M", "tokens<2.5m",
+        "speed>27k", "tok/s>27k", "time>2min", "time<1h", "time=125s", "age>2h", "age<1d",
+        "size>30MB", "size<1gb", "bits<1.7", "params>500k", "checkpoints=3", "layers=2",
+        "num_layers<3", "hidden_size=192", "hidden>100",
+        "tag=paper", "tag=baseline", "tag!=other", "cell=elman", "cell=Elman", "corpus=presidents",
+        "name=plain-otter", 'note="the one of the talk"', "note!=",
+        "test_ppl!=3", "test_ppl=none", "ppl!=none", "ppl<80 elman !draft tag=paper", "!!otter",
+        "!" * 998 + "ot",
     ],
 )  # fmt: skip
 def test_a_matching_filter_finds_the_run(text: str) -> None:
@@ -70,8 +77,11 @@ def test_a_matching_filter_finds_the_run(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "heron", "otter heron", "fi-", "running", "living", "draft", "!otter", "!!!otter", "!" * 997 + "ot", "!pinned", "ppl<58", "ppl>58.1", "ppl!=58.1", "test_ppl<100", "test_ppl>0",
-        "age<2h", "size<1MB", "tag=pap", "tag!=paper", "note=", "cell=lstm", "name=otter", "status=fin", "time>3min", '"talk the"', "ppl<80 running",
+        "heron", "otter heron", "fi-", "running", "living", "draft", "!otter", "!!!otter",
+        "!" * 997 + "ot", "!pinned", "ppl<58", "ppl>58.1", "ppl!=58.1", "test_ppl<100",
+        "test_ppl>0",
+        "age<2h", "size<1MB", "tag=pap", "tag!=paper", "note=", "cell=lstm", "name=otter",
+        "status=fin", "time>3min", '"talk the"', "ppl<80 running",
     ],
 )  # fmt: skip
 def test_a_filter_excludes_other_runs(text: str) -> None:
@@ -87,9 +97,12 @@ def test_a_run_without_a_value_is_neither_below_nor_above() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("embedding_dim>=256", True), ("model.hidden_size=256", True), ("embedding_dim<256", False), ("training.seed=7", True), ("training.seed=8", False),
-        ("tie_weights=true", True), ("tie_weights=no", False), ("deterministic=off", True), ("cell_type=elman", True), ("training.max_steps=none", True),
-        ("training.max_steps>3", False), ("training.seed!=none", True), ("learning_rate=3e-3", True), ("batch_size=20 dropout<0.2", True),
+        ("embedding_dim>=256", True), ("model.hidden_size=256", True), ("embedding_dim<256", False),
+        ("training.seed=7", True), ("training.seed=8", False),
+        ("tie_weights=true", True), ("tie_weights=no", False), ("deterministic=off", True),
+        ("cell_type=elman", True), ("training.max_steps=none", True),
+        ("training.max_steps>3", False), ("training.seed!=none", True),
+        ("learning_rate=3e-3", True), ("batch_size=20 dropout<0.2", True),
     ],
 )  # fmt: skip
 def test_config_keys_are_found_by_path_or_unique_last_part(text: str, found: bool) -> None:

@@ -1,4 +1,4 @@
-"""The promises of parse_config and its helpers."""
+"""Validation of configs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rnnlm_tui.schema.validation import (
 
 
 def problems_of(changes: dict[str, object]) -> dict[str, str]:
-    """Path to the whole words of each problem that `changes` bring."""
+    """The problems caused by `changes`, by path."""
     with pytest.raises(ConfigError) as caught:
         parse_config(merge(RunConfig(), changes))
     return {problem.path: str(problem) for problem in caught.value.problems}

@@ -1,5 +1,4 @@
-"""One rule for a warm-up that is as long as the run or longer: refused where it was chosen, a tenth
-of the run where the preset brought it."""
+"""A warm-up as long as the run: rejected if set by the user, shortened if from a preset."""
 
 from __future__ import annotations
 
