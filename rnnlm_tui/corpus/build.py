@@ -125,7 +125,7 @@ def empty(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a damaged folder, renaming it first so that nobody opens it."""
+    """Remove a damaged folder, renaming it first so that it isn't opened."""
     with suppress(FileNotFoundError):
         shutil.rmtree(_move_aside(folder), ignore_errors=True)
 

@@ -28,13 +28,16 @@ def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 
 def take_out(
-    tmp_path: Path, packed: bytes, told: list[Progress] | None = None
+    tmp_path: Path, packed: bytes, reported: list[Progress] | None = None
 ) -> Mapping[str, bytes]:
     """The files after unpacking, even if it fails."""
     (tmp_path / "archive").write_bytes(packed)
     (tmp_path / "out").mkdir(exist_ok=True)
     unpack(
-        tmp_path / "archive", WANTED, tmp_path / "out", (told if told is not None else []).append
+        tmp_path / "archive",
+        WANTED,
+        tmp_path / "out",
+        (reported if reported is not None else []).append,
     )
     return {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
@@ -43,13 +46,13 @@ def take_out(
 def test_only_the_wanted_files_are_extracted(tmp_path: Path, folder: str) -> None:
     files = {f"{folder}{Path(name).name}": data for name, data in TEXTS.items()}
     others = {f"{folder}._train.txt": b"x", f"{folder}deep/er/train.txt": b"x", "README": b"x"}
-    told: list[Progress] = []
+    reported: list[Progress] = []
     found = take_out(
-        tmp_path, archive_of({**others, **files}, member("news", tarfile.DIRTYPE)), told
+        tmp_path, archive_of({**others, **files}, member("news", tarfile.DIRTYPE)), reported
     )
     assert found == {Path(name).name: data for name, data in TEXTS.items()}
     size = (tmp_path / "archive").stat().st_size
-    assert told[-1] == Progress("unpacking", size, size)
+    assert reported[-1] == Progress("unpacking", size, size)
 
 
 @pytest.mark.parametrize(

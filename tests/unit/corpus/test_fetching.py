@@ -37,9 +37,9 @@ def part(tmp_path: Path) -> Path:
     return tmp_path / ".news.part"
 
 
-def get(server: ArchiveServer, part: Path, told: list[Progress] | None = None) -> Archive:
+def get(server: ArchiveServer, part: Path, reported: list[Progress] | None = None) -> Archive:
     return fetch(
-        server.url, part, (told if told is not None else []).append, lambda size, held: None
+        server.url, part, (reported if reported is not None else []).append, lambda size, held: None
     )
 
 
@@ -53,24 +53,26 @@ def is_whole(archive: Archive, body: bytes = BODY) -> bool:
 def test_an_archive_is_downloaded_with_size_hash_and_progress(
     server: ArchiveServer, part: Path
 ) -> None:
-    told: list[Progress] = []
-    assert is_whole(get(server, part, told))
+    reported: list[Progress] = []
+    assert is_whole(get(server, part, reported))
     assert [request["User-Agent"] for request in server.requests] == [BROWSER]
-    assert {progress.phase for progress in told} == {"downloading"}
-    assert told[0] == Progress("downloading", 0, 0)
-    assert told[-1].total == len(BODY)
-    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
+    assert {progress.phase for progress in reported} == {"downloading"}
+    assert reported[0] == Progress("downloading", 0, 0)
+    assert reported[-1].total == len(BODY)
+    assert [progress.done for progress in reported] == sorted(
+        progress.done for progress in reported
+    )
 
 
 def test_a_lost_connection_is_resumed(
     server: ArchiveServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rnnlm_tui.corpus.download.INTERVAL_SECONDS", 0.0)
-    server.cuts, told = [70_000, 50_000], list[Progress]()
-    assert is_whole(get(server, part, told))
-    assert [progress.done for progress in told] == sorted(progress.done for progress in told), (
-        "it never falls back"
-    )
+    server.cuts, reported = [70_000, 50_000], list[Progress]()
+    assert is_whole(get(server, part, reported))
+    assert [progress.done for progress in reported] == sorted(
+        progress.done for progress in reported
+    ), "it never falls back"
     assert [request.get("Range") for request in server.requests] == [
         None,
         "bytes=70000-",

@@ -43,8 +43,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "corpora"
 
 
-def ensure(root: Path, server: ArchiveServer, told: list[Progress] | None = None) -> None:
-    ensure_news(root, server.url, (told if told is not None else []).append)
+def ensure(root: Path, server: ArchiveServer, reported: list[Progress] | None = None) -> None:
+    ensure_news(root, server.url, (reported if reported is not None else []).append)
 
 
 def lying_in(root: Path) -> list[str]:
@@ -59,8 +59,8 @@ PART = [".news.part", ".news.part.json"]
 def test_the_archive_is_downloaded_unpacked_recorded_and_removed(
     root: Path, server: ArchiveServer
 ) -> None:
-    told: list[Progress] = []
-    ensure(root, server, told)
+    reported: list[Progress] = []
+    ensure(root, server, reported)
     assert lying_in(root) == WHOLE
     assert ((root / "news/train.txt").read_bytes(), (root / "news/test.txt").read_bytes()) == (
         TRAIN,
@@ -73,7 +73,7 @@ def test_the_archive_is_downloaded_unpacked_recorded_and_removed(
         hashlib.sha256(server.body).hexdigest(),
     )
     assert record["fetched"].endswith("+00:00")
-    assert list(dict.fromkeys(progress.phase for progress in told)) == [
+    assert list(dict.fromkeys(progress.phase for progress in reported)) == [
         "downloading",
         "unpacking",
         "checking",
@@ -297,17 +297,17 @@ def test_preparing_downloads_missing_texts_and_ignores_the_address(
     root: Path, server: ArchiveServer
 ) -> None:
     training = TrainingConfig(batch_size=8, data_mode="sentences")
-    told: list[Progress] = []
+    reported: list[Progress] = []
     first = prepare_corpus(
         CorpusConfig(source="news", url=server.url, mask_digits=True),
         WORDS,
         training,
         root,
-        told.append,
+        reported.append,
     )
-    assert {"downloading", "unpacking", "encoding"} <= {progress.phase for progress in told}
+    assert {"downloading", "unpacking", "encoding"} <= {progress.phase for progress in reported}
     again = prepare_corpus(
-        CorpusConfig(source="news", mask_digits=True), WORDS, training, root, told.append
+        CorpusConfig(source="news", mask_digits=True), WORDS, training, root, reported.append
     )
     assert (again.path, len(server.requests)) == (first.path, 1)
     assert first.manifest.splits["test"].sentences == 60

@@ -163,24 +163,24 @@ def test_two_concurrent_preparations_both_succeed(tmp_path: Path) -> None:
 
 def test_a_second_preparation_waits_for_the_first_and_reports_its_progress(tmp_path: Path) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
-    inside, go_on, told = threading.Event(), threading.Event(), list[Progress]()
+    inside, resume, reported = threading.Event(), threading.Event(), list[Progress]()
 
     def hold(progress: Progress) -> None:
         if progress.phase == "encoding":
             inside.set()
-            assert go_on.wait(30)
+            assert resume.wait(30)
 
     def listen(progress: Progress) -> None:
-        told.append(progress)
+        reported.append(progress)
         if progress.phase == "encoding":
-            go_on.set()
+            resume.set()
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(prepare_corpus, corpus, WORDS, TrainingConfig(), root, hold)
         assert inside.wait(30)
         second = pool.submit(prepare_corpus, corpus, WORDS, TrainingConfig(), root, listen)
         assert second.result(30) == first.result(30)
-    assert {progress.phase for progress in told} == {"checking", "encoding"}
+    assert {progress.phase for progress in reported} == {"checking", "encoding"}
     assert left_behind(root) == [first.result().path.name]
 
 
@@ -232,20 +232,20 @@ def test_the_hash_is_reported_before_the_build_while_no_corpus_can_be_removed(
     tmp_path: Path,
 ) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
-    told: list[str] = []
+    reported: list[str] = []
 
     def known(found: str) -> None:
-        assert left_behind(root) == [found[:16] for found in told[:1]]
+        assert left_behind(root) == [found[:16] for found in reported[:1]]
         descriptor = os.open(root, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(descriptor)
-        told.append(found)
+        reported.append(found)
 
     assert [
         prepare_corpus(corpus, WORDS, TrainingConfig(), root, lambda _: None, known).manifest.hash
         for _ in range(2)
-    ] == told
+    ] == reported
 
 
 def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
@@ -265,23 +265,23 @@ def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
 
 
 def test_progress_in_bytes_never_exceeds_its_total(tmp_path: Path) -> None:
-    told: list[Progress] = []
+    reported: list[Progress] = []
     prepare_corpus(
-        write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", told.append
+        write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", reported.append
     )
-    assert list(dict.fromkeys(progress.phase for progress in told)) == [
+    assert list(dict.fromkeys(progress.phase for progress in reported)) == [
         "checking",
         "reading",
         "tokenizer",
         "encoding",
         "baseline",
     ]
-    assert all(0 <= progress.done <= progress.total for progress in told)
-    assert told[-1].done == told[-1].total
+    assert all(0 <= progress.done <= progress.total for progress in reported)
+    assert reported[-1].done == reported[-1].total
     size = (tmp_path / "a.txt").stat().st_size
-    assert {progress.total for progress in told if progress.phase in ("reading", "encoding")} == {
-        size
-    }
+    assert {
+        progress.total for progress in reported if progress.phase in ("reading", "encoding")
+    } == {size}
 
 
 def test_the_baseline_reports_progress_and_can_be_stopped(
@@ -289,10 +289,10 @@ def test_the_baseline_reports_progress_and_can_be_stopped(
 ) -> None:
     monkeypatch.setattr(download, "INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(ngram, "_CHUNK", 100)
-    told: list[Progress] = []
+    reported: list[Progress] = []
 
     def stop_when_half_done(progress: Progress) -> None:
-        told.append(progress)
+        reported.append(progress)
         if progress.phase == "baseline" and progress.done > progress.total / 2:
             raise KeyboardInterrupt
 
@@ -304,7 +304,7 @@ def test_the_baseline_reports_progress_and_can_be_stopped(
             tmp_path / "corpora",
             stop_when_half_done,
         )
-    done = [progress.done for progress in told if progress.phase == "baseline"]
+    done = [progress.done for progress in reported if progress.phase == "baseline"]
     assert len(done) > 5
     assert done == sorted(done)
 
@@ -320,11 +320,11 @@ def test_a_stopped_preparation_is_resumed(tmp_path: Path, monkeypatch: pytest.Mo
     while True:
         tries += 1
         here = 0
-        told: list[Progress] = []
+        reported: list[Progress] = []
 
         def stop(progress: Progress) -> None:
             nonlocal here
-            told.append(progress)  # noqa: B023 (called within the loop's turn)
+            reported.append(progress)  # noqa: B023 (called within the loop's turn)
             here += progress.phase == "encoding" and progress.done > 0
             if here == 3:
                 raise KeyboardInterrupt
@@ -333,10 +333,10 @@ def test_a_stopped_preparation_is_resumed(tmp_path: Path, monkeypatch: pytest.Mo
             prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), tmp_path / "corpora", stop)
             break
         except KeyboardInterrupt:
-            assert (tries == 1) == ("reading" in {progress.phase for progress in told})
-            encoded = [progress.done for progress in told if progress.phase == "encoding"]
+            assert (tries == 1) == ("reading" in {progress.phase for progress in reported})
+            encoded = [progress.done for progress in reported if progress.phase == "encoding"]
             assert not seen or encoded[0] >= seen[-1].done
-            seen = [progress for progress in told if progress.phase == "encoding"][:-1]
+            seen = [progress for progress in reported if progress.phase == "encoding"][:-1]
     assert tries > 3
     assert prepared.manifest.splits == whole.manifest.splits
     for split in SPLITS:
@@ -366,9 +366,9 @@ def test_a_killed_preparation_is_resumed_by_the_next(tmp_path: Path, phase: str)
         == -9
     )
     assert left_behind(root) != []
-    told: list[Progress] = []
-    prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), root, told.append)
-    assert ("reading" in {progress.phase for progress in told}) == (phase == "reading")
+    reported: list[Progress] = []
+    prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), root, reported.append)
+    assert ("reading" in {progress.phase for progress in reported}) == (phase == "reading")
     assert (
         prepared.tokens("train").tolist()
         == prepare(tmp_path / "other", corpus).tokens("train").tolist()

@@ -49,7 +49,7 @@ def test_a_field_unused_by_one_kind_is_used_by_another() -> None:
     )
     assert effective_settings(elman, BOOK) != effective_settings(
         elman, BOOK.model_copy(update={"vocab_size": 301})
-    ), "a wrong size is told, not passed over"
+    ), "a wrong size is reported, not ignored"
     byte = TokenizerConfig(kind="byte")
     assert effective_settings(elman, byte) == effective_settings(
         elman, byte.model_copy(update={"vocab_size": 9})
