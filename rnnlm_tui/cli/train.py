@@ -337,29 +337,16 @@ def change(
 def _schedule_note(run: RunDirectory, path: str, value: float, step: int) -> str:
     """Describe the scheduled learning rate for a new peak; empty if equal or for other settings."""
     from rnnlm_tui.client.monitor import summarize
-    from rnnlm_tui.engine.optim import learning_rate
+    from rnnlm_tui.schema.schedule import schedule_of
     from rnnlm_tui.schema.estimates import planned_warmup
 
     config, summary = run.read_config(), summarize(run)
-    schedule = config.schedule
     if path != "optimizer.learning_rate" or not summary.max_steps:
         return ""
-    warmup = planned_warmup(config, summary.max_steps)
-    rate = learning_rate(
-        step,
-        peak=value,
-        kind=schedule.kind,
-        warmup_steps=warmup,
-        total_steps=summary.max_steps,
-        final_fraction=schedule.final_fraction,
-        steps_per_epoch=(
-            max(1, round(summary.max_steps / summary.epochs))
-            if summary.epochs
-            else summary.max_steps
-        ),
-        decay_after=schedule.decay_after,
-        decay_factor=schedule.decay_factor,
-    )
+    warmup, steps = planned_warmup(config, summary.max_steps), summary.max_steps
+    schedule = schedule_of(config, warmup_steps=warmup, peak=value)
+    epoch_steps = max(1, round(steps / summary.epochs)) if summary.epochs else steps
+    rate = schedule.rate(step, total_steps=steps, steps_per_epoch=epoch_steps)
     if rate == value:
         return ""
     shape = "warm-up" if step <= warmup else f"{schedule.kind} schedule"

@@ -8,9 +8,11 @@ from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import resolve_device, set_exactness, set_threads
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import planned_warmup, total_steps
+from rnnlm_tui.schema.schedule import schedule_of
 
 
 def set_up_torch(config: RunConfig) -> torch.device:
@@ -73,25 +75,25 @@ def build_trainer(
     Args:
         warmup: warm-up steps; None: those of `planned_warmup`.
     """
-    optimizer, schedule = config.optimizer, config.schedule
+    optimizer = config.optimizer
     steps = total_steps(config, batches.steps_per_epoch)
+    exact = config.training.deterministic
     return Trainer(
         model,
         batches,
         max_steps=steps,
-        learning_rate=optimizer.learning_rate,
-        optimizer=optimizer.algorithm,
-        weight_decay=optimizer.weight_decay,
-        beta1=optimizer.beta1,
-        beta2=optimizer.beta2,
-        eps=optimizer.eps,
-        max_grad_norm=optimizer.max_grad_norm,
-        schedule=schedule.kind,
-        warmup_steps=planned_warmup(config, steps) if warmup is None else warmup,
-        final_fraction=schedule.final_fraction,
-        decay_after=schedule.decay_after,
-        decay_factor=schedule.decay_factor,
-        matmul="float32" if config.training.deterministic else config.training.matmul,
+        schedule=schedule_of(
+            config, warmup_steps=planned_warmup(config, steps) if warmup is None else warmup
+        ),
+        optimizer=OptimizerSettings(
+            algorithm=optimizer.algorithm,
+            weight_decay=optimizer.weight_decay,
+            beta1=optimizer.beta1,
+            beta2=optimizer.beta2,
+            eps=optimizer.eps,
+            max_grad_norm=optimizer.max_grad_norm,
+        ),
+        matmul="float32" if exact else config.training.matmul,
         precision=config.training.precision,
-        cuda_graphs=config.training.cuda_graphs and not config.training.deterministic,
+        cuda_graphs=config.training.cuda_graphs and not exact,
     )

@@ -228,7 +228,7 @@ class TrainingRun:
         self._config = parse_config(merge(self._config, {path: setting_value(path, value)}))
         self._settings[path] = self._checkpointer.changed[path] = value
         if path == "optimizer.learning_rate":
-            self._trainer.set_learning_rate(value)
+            self._trainer.set_peak_learning_rate(value)
         self._checkpointer.outdate()
 
     def _handle_commands(self) -> None:

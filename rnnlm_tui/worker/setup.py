@@ -106,7 +106,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     here = environment(trainer, deterministic=config.training.deterministic)
     facts = {
         "preset": config.preset,
-        WARMUP_FACT: trainer.warmup_steps,
+        WARMUP_FACT: trainer.schedule.warmup_steps,
         **resume_facts(config, corpus, here),
     }
     if attempt.checkpoint is not None and saved is not None:

@@ -87,6 +87,7 @@ def _warm_up() -> None:
     from rnnlm_tui.engine.device import set_exactness, set_threads
     from rnnlm_tui.engine.model import RecurrentLanguageModel
     from rnnlm_tui.engine.trainer import Trainer
+    from rnnlm_tui.schema.schedule import Schedule
 
     set_threads(1)
     set_exactness(True)
@@ -95,7 +96,7 @@ def _warm_up() -> None:
         model,
         StreamBatches(np.arange(64, dtype=np.uint16) % 4, 2, 8),
         max_steps=1,
-        learning_rate=0.1,
+        schedule=Schedule(0.1),
     ).train_step()
 
 

@@ -20,6 +20,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import BOOK
+from rnnlm_tui.schema.schedule import Schedule
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from tests.fakes.llama_tokenizer import write_tokenizer
@@ -272,7 +273,7 @@ def test_steps_in_the_books_shape_equal_the_books(book: BookRun) -> None:
         model,
         SentenceBatches(tokens, offsets, sentences, 30, pad_id, shuffle=False),
         max_steps=steps,
-        learning_rate=1e-3,
+        schedule=Schedule(1e-3),
     )
     assert sum(int((targets != pad_id).sum()) for _, targets in batches) > steps * rows_per_chunk(
         vocab_size

@@ -16,8 +16,10 @@ from rnnlm_tui.bench.baselines import (
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.generation import generate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.schedule import Schedule
 from tests.unit.engine.builders import VOCAB_SIZE, batches_of
 
 
@@ -81,10 +83,8 @@ def test_the_naive_loop_trains_as_the_engine_does(
         model,
         batches_of(data_mode),
         max_steps=12,
-        learning_rate=rate,
-        optimizer=algorithm,
-        weight_decay=decay,
-        max_grad_norm=norm,
+        schedule=Schedule(rate),
+        optimizer=OptimizerSettings(algorithm=algorithm, weight_decay=decay, max_grad_norm=norm),
     )
     for _ in range(12):
         tokens, loss = naive.train_step()
@@ -103,7 +103,7 @@ def test_the_library_s_first_loss_is_the_engine_s_and_it_learns() -> None:
         max_grad_norm=0.0,
         fused=True,
     )
-    trainer = Trainer(model, batches_of("stream"), max_steps=1, learning_rate=0.01)
+    trainer = Trainer(model, batches_of("stream"), max_steps=1, schedule=Schedule(0.01))
     losses = [float(library.train_step()[1]) for _ in range(20)]
     assert losses[0] == pytest.approx(float(trainer.train_step().loss), rel=1e-5)
     assert losses[-1] < losses[0]

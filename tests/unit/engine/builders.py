@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.schema.schedule import Schedule
 
 VOCAB_SIZE = 23
 
@@ -86,12 +88,10 @@ def trainer_of(
         model,
         batches_of(data_mode),
         max_steps=max_steps,
-        learning_rate=0.01 if optimizer == "adamw" else 1.0,
-        optimizer=optimizer,
-        max_grad_norm=max_grad_norm,
-        schedule="cosine",
-        warmup_steps=3,
-        final_fraction=0.1,
+        schedule=Schedule(
+            0.01 if optimizer == "adamw" else 1.0, kind="cosine", warmup_steps=3, final_fraction=0.1
+        ),
+        optimizer=OptimizerSettings(algorithm=optimizer, max_grad_norm=max_grad_norm),
     )
 
 

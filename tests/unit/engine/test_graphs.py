@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
+from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.step import GraphedUpdate, faster_graph
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.schedule import Schedule
 
 from .builders import batches_of, small_model
 
@@ -23,7 +25,11 @@ def trainer_of(data_mode: str, *, cell_type: str = "elman", optimizer: str = "ad
         "cuda"
     )
     return Trainer(
-        model, batches_of(data_mode), max_steps=100, learning_rate=1e-2, optimizer=optimizer
+        model,
+        batches_of(data_mode),
+        max_steps=100,
+        schedule=Schedule(1e-2),
+        optimizer=OptimizerSettings(algorithm=optimizer),
     )
 
 
@@ -108,7 +114,7 @@ def test_a_step_that_cannot_be_recorded_runs_without_a_graph(
 def test_a_changed_learning_rate_reaches_the_recorded_step() -> None:
     trainer = graphed(trainer_of("stream"))
     trainer.train_step()
-    trainer.set_learning_rate(1e-30)
+    trainer.set_peak_learning_rate(1e-30)
     before = trainer.model.output.bias.detach().clone()
     trainer.train_step()
     assert torch.allclose(trainer.model.output.bias, before, atol=1e-12)

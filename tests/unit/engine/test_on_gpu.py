@@ -14,7 +14,9 @@ from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
 from rnnlm_tui.engine.matmul import choose_matmul, set_gpu_precision
+from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.schedule import Schedule
 
 from .builders import batches_of, small_model, tokenizer_folder
 
@@ -53,8 +55,8 @@ def trainer_on(
         model,
         batches_of(data_mode),
         max_steps=100,
-        learning_rate=1e-2,
-        max_grad_norm=1.0,
+        schedule=Schedule(1e-2),
+        optimizer=OptimizerSettings(max_grad_norm=1.0),
         precision=precision,
     )
 

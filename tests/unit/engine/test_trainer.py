@@ -14,8 +14,10 @@ from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.generation import generate
+from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, RnnlmError
+from rnnlm_tui.schema.schedule import Schedule
 
 from .builders import batches_of, sentences, small_model, text, tokenizer_folder, trainer_of
 
@@ -113,7 +115,11 @@ def test_training_learns_a_repetitive_text() -> None:
     model = small_model(width=24)
     tokens = np.tile(np.arange(1, 9, dtype=np.uint16), 60)
     trainer = Trainer(
-        model, StreamBatches(tokens, 4, 10), max_steps=80, learning_rate=0.02, max_grad_norm=1.0
+        model,
+        StreamBatches(tokens, 4, 10),
+        max_steps=80,
+        schedule=Schedule(0.02),
+        optimizer=OptimizerSettings(max_grad_norm=1.0),
     )
     losses = train(trainer, 80)
     assert losses[0] > 2.5
@@ -140,7 +146,7 @@ def test_state_is_carried_within_a_pass_and_zero_at_its_start() -> None:
 def test_reported_rate_follows_the_schedule_and_a_new_peak_applies_from_the_next_step() -> None:
     trainer = trainer_of("stream")
     assert trainer.train_step().learning_rate == pytest.approx(0.01 / 3)
-    trainer.set_learning_rate(0.04)
+    trainer.set_peak_learning_rate(0.04)
     assert trainer.train_step().learning_rate == pytest.approx(0.04 * 2 / 3)
     rates = [trainer.train_step().learning_rate for _ in range(18)]
     assert rates[-1] == pytest.approx(0.004)
@@ -151,11 +157,8 @@ def test_the_decay_of_the_rate_counts_epochs() -> None:
         small_model(),
         batches_of("stream"),
         max_steps=20,
-        learning_rate=0.8,
-        optimizer="sgd",
-        schedule="decay",
-        decay_after=2,
-        decay_factor=0.5,
+        schedule=Schedule(0.8, kind="decay", decay_after=2, decay_factor=0.5),
+        optimizer=OptimizerSettings(algorithm="sgd"),
     )
     rates = [trainer.train_step().learning_rate for _ in range(20)]
     assert rates == [0.8] * 10 + [0.4] * 5 + [0.2] * 5
@@ -197,7 +200,7 @@ def test_resuming_on_other_data_is_refused_with_the_difference_and_changes_nothi
         small_model(tie_weights=True),
         StreamBatches(text(200), 5, 10),
         max_steps=20,
-        learning_rate=0.01,
+        schedule=Schedule(0.01),
     )
     with pytest.raises(CheckpointError, match="batch_size was 4, is 5"):
         other.load_state_dict(state)
@@ -211,7 +214,7 @@ def test_resuming_another_model_is_refused() -> None:
         small_model(width=10, tie_weights=True),
         batches_of("stream"),
         max_steps=20,
-        learning_rate=0.01,
+        schedule=Schedule(0.01),
     )
     with pytest.raises(CheckpointError, match=r"shape \(23, 12\), the parameter \(23, 10\)"):
         other.load_state_dict(trainer.state_dict())

@@ -25,6 +25,7 @@ from rnnlm_tui.schema.config import (
     TrainingConfig,
 )
 from rnnlm_tui.schema.formatting import share
+from rnnlm_tui.schema.schedule import Schedule
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -61,7 +62,7 @@ def evaluator_of(config: RunConfig, folder: Path, database: RunDatabase) -> Eval
         vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1
     )
     trainer = Trainer(
-        model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, learning_rate=0.0
+        model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, schedule=Schedule(0.0)
     )
     trainer.step = 1
     recorder = recorder_of(database)

@@ -15,6 +15,7 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import SPLITS
+from rnnlm_tui.schema.schedule import Schedule
 from rnnlm_tui.schema.validation import field_paths, merge, parse_config
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
@@ -39,7 +40,7 @@ def here() -> dict[str, str | int | bool]:
         model,
         StreamBatches(np.arange(32, dtype=np.uint16) % 4, 2, 4),
         max_steps=1,
-        learning_rate=0.1,
+        schedule=Schedule(0.1),
     )
     return environment(trainer, deterministic=True)
 

@@ -24,6 +24,7 @@ from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventKind, SampleRow
 from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
+from rnnlm_tui.schema.schedule import Schedule
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
@@ -121,7 +122,7 @@ class Bench:
         tokens = np.random.default_rng(0).integers(0, 11, 500).astype(np.uint16)
         model = RecurrentLanguageModel(vocab_size=11, embedding_dim=4, hidden_size=4, num_layers=1)
         self.trainer = Trainer(
-            model, StreamBatches(tokens, 4, 6), max_steps=STEPS, learning_rate=0.01
+            model, StreamBatches(tokens, 4, 6), max_steps=STEPS, schedule=Schedule(0.01)
         )
         self.database, self.recorder = database, recorder_of(database)
         self.commands = CommandHandler(PreparingRun(0), self.recorder)

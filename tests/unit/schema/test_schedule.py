@@ -1,18 +1,17 @@
-"""The learning rate at the steps that people check."""
+"""The learning rate at the steps where schedules change."""
 
 from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.engine.optim import learning_rate
+from rnnlm_tui.schema.schedule import Schedule
 
 
 def rate(
     step: int, *, kind: str = "cosine", warmup: int = 10, total: int = 110, final: float = 0.1
 ) -> float:
-    return learning_rate(
-        step, peak=0.4, kind=kind, warmup_steps=warmup, total_steps=total, final_fraction=final
-    )
+    schedule = Schedule(0.4, kind=kind, warmup_steps=warmup, final_fraction=final)
+    return schedule.rate(step, total_steps=total)
 
 
 def test_warm_up_is_linear_and_reaches_the_peak_at_its_last_step() -> None:
@@ -50,17 +49,10 @@ def test_rate_never_rises_after_the_warm_up() -> None:
 def decayed(
     step: int, *, warmup: int = 0, after: int = 4, factor: float = 0.5, steps_per_epoch: int = 10
 ) -> float:
-    return learning_rate(
-        step,
-        peak=20.0,
-        kind="decay",
-        warmup_steps=warmup,
-        total_steps=130,
-        final_fraction=0.0,
-        steps_per_epoch=steps_per_epoch,
-        decay_after=after,
-        decay_factor=factor,
+    schedule = Schedule(
+        20.0, kind="decay", warmup_steps=warmup, decay_after=after, decay_factor=factor
     )
+    return schedule.rate(step, total_steps=130, steps_per_epoch=steps_per_epoch)
 
 
 def test_decay_keeps_the_peak_for_the_first_epochs_then_halves_it_at_the_first_step_of_each() -> (
