@@ -52,8 +52,7 @@ class NaiveModel(nn.Module):
     """The textbook model: a Python loop over time and layers, then all logits of all positions.
 
     The weights are copied from an engine model. Elman layers are written out; for other cells the
-    loop
-    applies our layer's single step.
+    loop applies our layer's single step.
     """
 
     def __init__(self, model: RecurrentLanguageModel) -> None:

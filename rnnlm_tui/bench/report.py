@@ -17,8 +17,7 @@ them."""
 
 COMPARED_TOKENS = 20
 """Tokens of the warm-up continuation, by which greedy ways are compared; later tokens may differ
-where two
-logits are equal within rounding.
+where two logits are equal within rounding.
 """
 
 Role = Literal[

@@ -152,8 +152,7 @@ def check_memory(
     process, or others.
 
     On a CPU a process releases the memory of its last turn, so only one of `rows` counts; on a GPU
-    it
-    keeps it, so all count.
+    it keeps it, so all count.
     """
     ways = [row for row in rows if row.task.role in FULL_LOGITS]
     held = ways if survey.device_type == "cuda" else ways[:1]

@@ -58,8 +58,7 @@ from rnnlm_tui.worker.build import build_batches, build_model, build_trainer, se
 
 REPLACEMENT_VOCABULARY = 1_536
 """BPE types with which the addresses' sentences, cut at 30 tokens, fill 76 % of the positions, as
-in the book's
-corpus (measured).
+in the book's corpus (measured).
 """
 
 
@@ -73,8 +72,7 @@ COUNTED_BATCHES = 200
 
 NEWS_LINES = 100_000
 """Lines from the start of each news file: far more than are trained on, and prepared in seconds
-instead of many
-minutes and gigabytes.
+instead of many minutes and gigabytes.
 """
 
 

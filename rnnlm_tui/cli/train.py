@@ -337,8 +337,8 @@ def change(
 def _schedule_note(run: RunDirectory, path: str, value: float, step: int) -> str:
     """Describe the scheduled learning rate for a new peak; empty if equal or for other settings."""
     from rnnlm_tui.client.monitor import summarize
-    from rnnlm_tui.schema.schedule import schedule_of
     from rnnlm_tui.schema.estimates import planned_warmup
+    from rnnlm_tui.schema.schedule import schedule_of
 
     config, summary = run.read_config(), summarize(run)
     if path != "optimizer.learning_rate" or not summary.max_steps:

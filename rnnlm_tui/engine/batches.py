@@ -102,8 +102,8 @@ class StreamBatches:
     state is carried.
 
     Stream b holds targets b*n+1 ... (b+1)*n of the text, n = (tokens - 1) // batch_size. The last
-    window
-    of a pass may be shorter, and up to batch_size - 1 tokens at the end of the text are left out.
+    window of a pass may be shorter, and up to batch_size - 1 tokens at the end of the text are left
+    out.
     """
 
     def __init__(self, tokens: Tokens, batch_size: int, bptt: int) -> None:
@@ -312,8 +312,7 @@ def _kept_sentences(
     """Start and kept length of each sentence with at least two tokens.
 
     Computed in blocks: tens of millions of sentences need hardly more memory than the result, 12
-    bytes
-    each.
+    bytes each.
     """
     starts: list[NDArray[np.int64]] = []
     lengths: list[NDArray[np.int32]] = []
@@ -333,8 +332,7 @@ class StreamEvaluation:
     """A text as a few parallel streams, each warmed up on the tokens before its part.
 
     The streams make it fast; the warm-up makes the loss that of one pass over the whole text,
-    within
-    rounding.
+    within rounding.
     """
 
     def __init__(

@@ -138,8 +138,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 NO_PRIMITIVE = "could not create a primitive"
 """oneDNN's message when a matrix product can't allocate memory, and also, at any size, when the
-system
-forbids running generated code.
+system forbids running generated code.
 """
 
 
@@ -207,10 +206,8 @@ def product(inputs_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None = None) 
     """inputs weight^T + bias, shape (N, M), all of one dtype; not differentiable.
 
     On a CPU with oneDNN, if available: for the head's shapes its float32 products took two thirds
-    of the
-    time of the BLAS behind `F.linear` on an AMD CPU, and with bf16 it adds the bias before rounding
-    (both
-    measured).
+    of the time of the BLAS behind `F.linear` on an AMD CPU, and with bf16 it adds the bias before
+    rounding (both measured).
     """
     if inputs_NK.device.type == "cpu" and inputs_NK.dtype in ONEDNN_TYPES and has_onednn():
         return cast(

@@ -70,10 +70,8 @@ class InverseCdfSampler:
     """For CPUs: few passes over the vocabulary, sums in double precision, no sort.
 
     Top-p without sorting: propose a token from the whole vocabulary and accept it if the more
-    likely
-    ones hold less than `top_p`. Otherwise neither it nor any less likely token is allowed, and
-    another
-    one is proposed.
+    likely ones hold less than `top_p`. Otherwise neither it nor any less likely token is allowed,
+    and another one is proposed.
     """
 
     def __init__(self, settings: SamplingRules, prompt_ids: Iterable[int] = ()) -> None:
@@ -233,8 +231,7 @@ def _place_at(weights: Tensor, part: float) -> int:
     weight is never zero.
 
     Rows are summed first, then one row is searched: a cumulative sum over a whole vocabulary can't
-    be
-    parallelized.
+    be parallelized.
     """
     start, bound = 0, None
     if weights.numel() > 4 * ROW:
@@ -350,8 +347,7 @@ def generate(
     The settings apply in this order, as in transformers' `generate`:
 
     * `repetition_penalty` (1: off) divides the positive logits of tokens in the prompt and the text
-      so
-      far, and multiplies the negative ones; with `greedy`, too.
+      so far, and multiplies the negative ones; with `greedy`, too.
     * `excluded` tokens are never sampled (transformers' `suppress_tokens`).
     * `temperature` divides the logits; 0 takes the most likely token, as `greedy` does.
     * `top_k` keeps the k most likely tokens (0: off), with ties for the last.
@@ -394,8 +390,7 @@ def lay_out_head(model: RecurrentLanguageModel) -> None:
     own copy.
 
     A vector times a matrix by columns runs at memory speed everywhere; by rows it is 3 to 7 times
-    slower
-    on AMD.
+    slower on AMD.
     """
     if model.output.weight.device.type == "cpu":
         model.output.weight = nn.Parameter(

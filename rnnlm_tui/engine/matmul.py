@@ -64,13 +64,11 @@ def choose_matmul(wanted: str, weight_VH: Tensor, rows: int = USUAL_ROWS) -> Mat
     """The mode for `training.matmul` on the head's device; on a GPU also sets torch's precision.
 
     `auto` measures both modes for a head of this shape, in a fifth of a second on two cores, and
-    takes
-    the faster one.
+    takes the faster one.
 
     Args:
         rows: positions of a step. On a CPU one chunk of them is tried: with fewer, rounding the
-            weights
-            would dominate and favour float32.
+            weights would dominate and favour float32.
 
     Raises:
         DeviceError: the device doesn't support `medium`.

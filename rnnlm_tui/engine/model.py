@@ -35,8 +35,7 @@ def look_up(tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
     """Vectors of the tokens, shape (..., E); the padding token's gets no gradient.
 
     Equal to `F.embedding`, whose gradient sorts more than 3,072 tokens on a GPU, which a graph
-    can't
-    record, and takes longer on a CPU.
+    can't record, and takes longer on a CPU.
     """
     return cast(Tensor, _LookUp.apply(tokens, weight_VE, pad_id))  # type: ignore[no-untyped-call]
 
@@ -66,11 +65,9 @@ GAINS: Mapping[str, float] = MappingProxyType(
 """Factors of 1/sqrt(input width) for parameters whose name contains the key; 1 for others.
 
 With 1 throughout, as in torch's modules, a tied model starts with inputs of 0.04 that hardly reach
-the
-recurrence. At a peak rate of 0.003 it stays at the unigram's perplexity for 300 steps and then
+the recurrence. At a peak rate of 0.003 it stays at the unigram's perplexity for 300 steps and then
 saturates: on the demo a test perplexity of 895 after 500 steps, against 91 with these gains. Half
-or
-twice these gains change little.
+or twice these gains change little.
 """
 
 
@@ -86,8 +83,8 @@ def initialize(
     """Fill the parameters in order; a seed gives the same weights on every device.
 
     * `default`: uniform in ±gain/sqrt(last dimension), with `GAINS`; the output bias and the
-      padding
-      token's vector are zero. The last dimension is a matrix's input width or a vector's length.
+      padding token's vector are zero. The last dimension is a matrix's input width or a vector's
+      length.
     * `book`: Xavier uniform for matrices, the embedding included; U(0, 1) for vectors.
     * `uniform`: everything in ±init_scale, biases included, as in Zaremba, Sutskever and Vinyals,
       "Recurrent Neural Network Regularization" (2014); the padding token's vector is zero.
@@ -135,9 +132,8 @@ class RecurrentLanguageModel(nn.Module):
     """Predicts each next token from all tokens before it.
 
     The state is explicit: the caller keeps it and may carry it from one window to the next.
-    Parameters
-    are `embedding.weight`, `layers.N.*`, `output.weight` (the embedding itself when tied) and
-    `output.bias`.
+    Parameters are `embedding.weight`, `layers.N.*`, `output.weight` (the embedding itself when
+    tied) and `output.bias`.
     """
 
     def __init__(
@@ -252,8 +248,7 @@ class RecurrentLanguageModel(nn.Module):
         Args:
             targets_BT: next tokens; -100 where the loss ignores a position.
             rows_N: indices in `targets_BT.t().flatten()` of the targets that count: only these
-                reach
-                the head. None: all count.
+                reach the head. None: all count.
             reduced: round the inputs of the head's products to bf16; see `engine.loss`.
 
         Returns:

@@ -83,8 +83,7 @@ CLEARLY_FASTER = 1.05
 
 SAME = 1e-2
 """Largest relative difference of the timed steps' mean losses; more means that the recording is
-wrong.
-Dropout draws other masks for a padded batch, so single steps may differ.
+wrong. Dropout draws other masks for a padded batch, so single steps may differ.
 """
 
 
@@ -92,10 +91,8 @@ class GraphedUpdate:
     """An update of one shape, (B, T), with the recurrent state in its own memory.
 
     Shorter sentences and smaller batches are padded with targets that don't count, so every
-    position
-    goes through the head. A window of a stream must have exactly this shape: padding would change
-    its
-    state.
+    position goes through the head. A window of a stream must have exactly this shape: padding would
+    change its state.
     """
 
     def __init__(self, update: Update, batch_size: int, length: int, *, pads: bool) -> None:

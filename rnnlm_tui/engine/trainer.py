@@ -50,7 +50,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """A trainer's state without the weights, split into tensors and JSON values for its two files."""
+    """A trainer's state without the weights: the tensors and JSON values of its two files."""
 
     tensors: Mapping[str, Tensor]
     values: Mapping[str, object]
@@ -78,8 +78,8 @@ class Trainer:
             max_steps: exactly this many updates.
             optimizer: None: AdamW with its defaults.
             matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
-            precision: `float32`, or on a CUDA GPU `bf16` for the head's products; layers, weights, loss
-                and optimizer stay float32.
+            precision: `float32`, or on a CUDA GPU `bf16` for the head's products; layers, weights,
+                loss and optimizer stay float32.
             cuda_graphs: replay the step as a CUDA graph if the first step measures that as faster.
 
         Raises:
@@ -138,8 +138,8 @@ class Trainer:
         """Do one update, without waiting for a GPU.
 
         Raises:
-            RnnlmError: out of memory, or exact mode and an operation without a deterministic version.
-                Nothing was updated.
+            RnnlmError: out of memory, or exact mode and an operation without a deterministic
+                version. Nothing was updated.
         """
         if self._tries_graph:
             self._try_graph()
@@ -168,7 +168,8 @@ class Trainer:
         return all(torch.stack(finite).tolist())
 
     def state_dict(self) -> TrainingState:
-        """Everything but the weights: optimizer, schedule, position, carried state, generators, counters.
+        """Everything but the weights: optimizer, schedule, position, carried state, generators,
+        counters.
 
         Mixed precision adds nothing: bf16 has the range of float32, so there is no gradient scaler.
         """
@@ -193,7 +194,8 @@ class Trainer:
         return TrainingState({**tensors, **random_tensors}, values)
 
     def load_state_dict(self, state: TrainingState) -> None:
-        """Continue from a state; load the weights first. Also restores the global random generators.
+        """Continue from a state; load the weights first. Also restores the global random
+        generators.
 
         Raises:
             CheckpointError: the state belongs to other batches or another model; nothing changed.

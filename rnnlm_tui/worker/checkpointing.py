@@ -120,8 +120,8 @@ class Checkpointer:
             The newest checkpoint, relative to the run directory; empty before the first step.
 
         Raises:
-            StorageError: not enough space, with need and have, or a write failed. Older
-                checkpoints are untouched.
+            StorageError: not enough space, with need and have, or a write failed. Older checkpoints
+                are untouched.
             RunStateError: a weight is not finite.
         """
         self._metrics.flush()

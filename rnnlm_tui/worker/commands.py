@@ -333,8 +333,8 @@ class Inbox:
 
         Args:
             handle: called with every command but a stop.
-            leave: called with the first stop, in a new thread; it ends the process, and the
-                main thread waits for that at the end of the block.
+            leave: called with the first stop, in a new thread; it ends the process, and the main
+                thread waits for that at the end of the block.
         """
         with self._lock:
             self._immediate = handle, leave

@@ -44,13 +44,11 @@ RECEIVE_BYTES = 1_024
 """Read from one connection at a time, so that none delays the others for long."""
 CPU_SHARE, BURST_SECONDS = 0.02, 0.05
 """Share of one core that the server may use, and CPU seconds that it saves up for bursts: a flood
-of
-requests waits, training doesn't.
+of requests waits, training doesn't.
 """
 MAX_REST_SECONDS = 0.5
 """Longest pause of the rate limit. Python's garbage collection takes a tenth of a second in
-whichever
-thread triggers it; charging for it in full would silence the server for many seconds.
+whichever thread triggers it; charging for it in full would silence the server for many seconds.
 """
 
 

@@ -18,10 +18,8 @@ class DeviceProbe:
     """Reads a CUDA, ROCm, XPU or MPS device of this process.
 
     torch is only asked for its own allocations, which disturbs nothing on the device. Memory of
-    other
-    processes is known from the driver or not at all: torch must not ask for it while a CUDA graph
-    is
-    captured. In a container the driver may not know which of its processes this one is.
+    other processes is known from the driver or not at all: torch must not ask for it while a CUDA
+    graph is captured. In a container the driver may not know which of its processes this one is.
     """
 
     def __init__(self, device: torch.device) -> None:

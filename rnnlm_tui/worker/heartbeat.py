@@ -28,8 +28,7 @@ class Heartbeat:
     alive.
 
     A heartbeat that can't be written (a full disk) or a reading that fails is skipped with a line
-    in
-    the log.
+    in the log.
     """
 
     def __init__(

@@ -39,10 +39,8 @@ class Recorder:
     the run is degraded.
 
     While degraded, every call is kept and repeated in order, once a second by `heartbeat`, until
-    all
-    of them are stored. Heartbeats, hardware readings and progress are dropped instead; the lock
-    file
-    shows the reason and that the worker is alive. Threads may share a recorder.
+    all of them are stored. Heartbeats, hardware readings and progress are dropped instead; the lock
+    file shows the reason and that the worker is alive. Threads may share a recorder.
 
     Raises (every method that stores something):
         StorageError: the run's folder or database was removed while the worker ran.

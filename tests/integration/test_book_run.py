@@ -208,7 +208,7 @@ def test_fifty_steps_and_the_resulting_perplexity_equal_the_books(book: BookRun)
 
     A loss of 7.6 has a step of 5e-7, so a relative 2e-6 is about thirty steps: errors return
     through the weights. AdamW moves a weight by up to the rate, 1e-3, per step whatever the size of
-    its gradient, so a gradient of pure rounding error     may move a weight by that much. Measured:
+    its gradient, so a gradient of pure rounding error may move a weight by that much. Measured:
     5e-9 on average, over 1e-5 one weight of a hundred thousand at most, and none over 1e-4.
     """
     pad_id = book.corpus.pad_id

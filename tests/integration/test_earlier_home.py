@@ -2,9 +2,8 @@
 a step.
 
 `tests/data/earlier_home.tar.gz` was made by version 0.1 with `python -m tests.tools.earlier_home
-CHECKOUT`; run it again with a
-worktree of an earlier version to make a new one. `expected.json` in the archive holds that
-version's own answers.
+CHECKOUT`; run it again with a worktree of an earlier version to make a new one. `expected.json` in
+the archive holds that version's own answers.
 """
 
 from __future__ import annotations

@@ -46,8 +46,7 @@ class WeightDroppingLayer(RecurrentLayer, Protocol):
 
     weight_dropout: float
     """Share of the state-to-state weights that a forward pass in training drops, the same ones at
-    every
-    time step. Zero until `engine.model` sets it; `step` never drops.
+    every time step. Zero until `engine.model` sets it; `step` never drops.
     """
 
 
@@ -81,10 +80,8 @@ def tanh_(numbers: Tensor) -> Tensor:
     """tanh in place, from the sigmoid, which torch vectorizes.
 
     At 128 x 128 float32 numbers it takes 0.3 of `torch.tanh`'s time, at 20 x 192 0.6 (measured on
-    one core).
-    Only for float32, where it is within 2e-7 of the true value, about the rounding of a state near
-    1, and
-    float64: a coarser type would lose small values in the subtraction.
+    one core). Only for float32, where it is within 2e-7 of the true value, about the rounding of a
+    state near 1, and float64: a coarser type would lose small values in the subtraction.
     """
     return tanh_of_half_(numbers.mul_(2))
 
@@ -119,9 +116,8 @@ def drop_units(features_TBE: Tensor, rate: float) -> Tensor:
     """Drop the same units at all T time steps of a window, different ones in each sequence.
 
     Gal and Ghahramani, "A Theoretically Grounded Application of Dropout in Recurrent Neural
-    Networks" (2016), in the form of
-    Merity, Keskar and Socher, "Regularizing and Optimizing LSTM Language Models" (2017), section
-    4.2.
+    Networks" (2016), in the form of Merity, Keskar and Socher, "Regularizing and Optimizing LSTM
+    Language Models" (2017), section 4.2.
     """
     return features_TBE * drop(torch.ones_like(features_TBE[:1]), rate)
 
@@ -131,8 +127,7 @@ def drop_words(features_TBE: Tensor, tokens_TB: Tensor, vocab_size: int, rate: f
     others.
 
     Merity, Keskar and Socher (2017), section 4.3. The mask applies to the vectors, not to the
-    matrix, so
-    a tied output matrix is not affected.
+    matrix, so a tied output matrix is not affected.
     """
     kept_V = drop(features_TBE.new_ones(vocab_size), rate)
     return features_TBE * kept_V[tokens_TB].unsqueeze(-1)

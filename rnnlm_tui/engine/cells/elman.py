@@ -17,10 +17,8 @@ class ElmanLayer(nn.RNN):
     """An `nn.RNN` of one layer, time first, without the second bias.
 
     `nn.RNN` adds two biases of which only the sum matters. Here `bias_hh_l0` is a buffer of zeros:
-    the
-    fused kernels still get their four tensors, but state dict, optimizer and parameter count don't
-    see
-    it. `engine.initialization` initializes the weights.
+    the fused kernels still get their four tensors, but state dict, optimizer and parameter count
+    don't see it. `engine.initialization` initializes the weights.
     """
 
     weight_ih_l0: nn.Parameter
@@ -87,8 +85,7 @@ class _Recurrence(torch.autograd.Function):
     """h_t = tanh(g_t + h_(t-1) U) with a hand-written gradient.
 
     Autograd would record three operations a step and sum U's gradient T times. Here a step costs
-    two
-    operations each way, and U's gradient is one matrix product over all steps.
+    two operations each way, and U's gradient is one matrix product over all steps.
     """
 
     @staticmethod

@@ -6,8 +6,7 @@
 
 The gates are in torch's order r, z, n. A GPU runs cuDNN's kernel, a CPU the recurrence of
 `gru_recurrence`: 1.6 times as fast as torch's at batch 20, 35 steps and width 200, 1.3 times at
-batch
-128, 29 steps and width 128 (training, two Zen cores).
+batch 128, 29 steps and width 128 (training, two Zen cores).
 
 A GRU layer on a CPU with a hand-written gradient. Further shape letters: G = 4 H, K = 3 H, N = T·B.
 """
@@ -31,16 +30,12 @@ _sigmoid_gradient, _tanh_gradient = (
 
 class GruRecurrence(torch.autograd.Function):
     """Everything that doesn't need the state is computed for all time steps at once: the inputs'
-    product
-    before the loop, the weights' gradients after it, and before the backward loop the factors that
-    turn
-    the gradient of h_t into those of the four sums.
+    product before the loop, the weights' gradients after it, and before the backward loop the
+    factors that turn the gradient of h_t into those of the four sums.
 
     A step uses one row of memory: the state's part of the candidate (the sum that the reset
-    scales), then
-    the gates r, z, n. The state's product adds to all columns but the last block, the inputs'
-    product to
-    all but the first.
+    scales), then the gates r, z, n. The state's product adds to all columns but the last block, the
+    inputs' product to all but the first.
     """
 
     @staticmethod
@@ -139,8 +134,7 @@ class GruLayer(nn.GRU):
     """An `nn.GRU` of one layer, time first.
 
     Both biases are parameters: the candidate's second, c_n, is scaled by the reset, so the first
-    can't
-    replace it. `engine.initialization` initializes the weights. The state is (h_BH,).
+    can't replace it. `engine.initialization` initializes the weights. The state is (h_BH,).
     """
 
     weight_ih_l0: nn.Parameter

@@ -8,13 +8,10 @@ kernels.
 
 The gates are in torch's order i, f, g, o. The kernel is cuDNN's on a GPU and oneDNN's on a CPU. No
 recurrence of single operations comes near oneDNN's: forward and backward at batch 20, 35 steps,
-width 200
-take 8.7 ms, against 13.3 ms in a loop of in-place operations with the input's product before it and
-the
-weights' gradient after it, and 17.8 ms in torch's kernel without oneDNN (batch 128, 29 steps, width
-128:
-18.5, 27.0 and 30.8 ms; two Zen cores, float32). Its matrix products reach 70 % of the cores' best
-speed.
+width 200 take 8.7 ms, against 13.3 ms in a loop of in-place operations with the input's product
+before it and the weights' gradient after it, and 17.8 ms in torch's kernel without oneDNN (batch
+128, 29 steps, width 128: 18.5, 27.0 and 30.8 ms; two Zen cores, float32). Its matrix products reach
+70 % of the cores' best speed.
 """
 
 from __future__ import annotations
@@ -29,8 +26,7 @@ class LstmLayer(nn.LSTM):
     """An `nn.LSTM` of one layer, time first, without the second bias.
 
     Of torch's two biases only the sum matters, so `bias_hh_l0` is a buffer of zeros, as in
-    `ElmanLayer`.
-    `engine.initialization` initializes the weights. The state is (h_BH, c_BH).
+    `ElmanLayer`. `engine.initialization` initializes the weights. The state is (h_BH, c_BH).
     """
 
     weight_ih_l0: nn.Parameter

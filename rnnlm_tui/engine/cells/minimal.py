@@ -164,10 +164,8 @@ class MinGruLayer(MinimalLayer):
         z_t = sigmoid(Linear(x_t)),  c_t = Linear(x_t),  h_t = (1 - z_t) h_(t-1) + z_t c_t
 
     This is the paper's vanilla form, whose candidate is linear and may be negative. The paper's
-    log-space
-    form needs a positive candidate; the recurrence here is computed in linear space, where products
-    of
-    numbers in [0, 1] are safe.
+    log-space form needs a positive candidate; the recurrence here is computed in linear space,
+    where products of numbers in [0, 1] are safe.
 
     The rows of `weight_ih` are those of z, then c. The state is h, (B, H).
     """
@@ -194,9 +192,9 @@ class MinLstmLayer(MinimalLayer):
         f'_t = f_t / (f_t + i_t),  i'_t = i_t / (f_t + i_t),  h_t = f'_t h_(t-1) + i'_t c_t
 
     This is the paper's vanilla form with normalised gates, whose candidate is linear and may be
-    negative.
-    Since f' = 1 - i', one gate remains: i' = sigmoid(softplus(-f~) - softplus(-i~)) of the two
-    pre-activations, as in the paper's appendix on log-space, which never divides zero by zero.
+    negative. Since f' = 1 - i', one gate remains: i' = sigmoid(softplus(-f~) - softplus(-i~)) of
+    the two pre-activations, as in the paper's appendix on log-space, which never divides zero by
+    zero.
 
     The rows of `weight_ih` are those of i, c and f. The state is h, (B, H).
     """

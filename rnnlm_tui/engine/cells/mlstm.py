@@ -14,8 +14,8 @@ from rnnlm_tui.schema.estimates import LONGEST_WHOLE_WINDOW, WINDOW_CHUNK
 
 LARGEST_STABILISER = math.log(1e6)
 """Keeps the lower bound exp(-m) of the divisor at 1e-6 or above, like the added 1e-6 in the
-authors' code.
-Training stays far below this limit; near it neither the quotient nor its gradient leaves float32.
+authors' code. Training stays far below this limit; near it neither the quotient nor its gradient
+leaves float32.
 """
 SMALLEST_STABILISER = -80.0
 """Keeps exp(-m) within float32; so empty a memory reads as zero either way."""
@@ -35,22 +35,17 @@ class MlstmLayer(nn.Module):
 
     for each head of d = H/heads units. This is the paper's cell without its block's convolution,
     normalisation and projections. The factor 1/sqrt(d) is applied to q here, which gives the same
-    h. Of the
-    paper's two forget gates this is the sigmoid, as in the authors' code. The exponentials are
-    stabilised as
-    in sLSTM, m_t = max(log f_t + m_(t-1), i~_t) (15): the state holds C exp(-m) and n exp(-m), and
-    the 1 in
-    (21) becomes exp(-m).
+    h. Of the paper's two forget gates this is the sigmoid, as in the authors' code. The
+    exponentials are stabilised as in sLSTM, m_t = max(log f_t + m_(t-1), i~_t) (15): the state
+    holds C exp(-m) and n exp(-m), and the 1 in (21) becomes exp(-m).
 
     No gate depends on the state, so `forward` needs no loop: it is the parallel form of the paper's
-    appendix
-    (from equation 72 on), with the carried memory as one more term. `step` is the recurrent form.
+    appendix (from equation 72 on), with the carried memory as one more term. `step` is the
+    recurrent form.
 
     The rows of `weight_ih` are those of q, k, v and o, H each, then those of i and f, one per head.
-    The state
-    is C (B, heads, d, d), n (B, heads, d) and m (B, heads). Zeros are the empty memory: with C = n
-    = 0 every
-    m gives the same h.
+    The state is C (B, heads, d, d), n (B, heads, d) and m (B, heads). Zeros are the empty memory:
+    with C = n = 0 every m gives the same h.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
@@ -69,10 +64,9 @@ class MlstmLayer(nn.Module):
         larger values.
 
         Without it q and k are small with random signs: the memory reads as noise of 0.003. On the
-        demo
-        after 300 steps the validation perplexity is 108 with this start and 194 without. The memory
-        starts short, with forget gates at -1. With 0 the perplexity is 119; with 3 to 6, as in the
-        authors' code, h is a mean over so many steps that it is 481 (without larger values).
+        demo after 300 steps the validation perplexity is 108 with this start and 194 without. The
+        memory starts short, with forget gates at -1. With 0 the perplexity is 119; with 3 to 6, as
+        in the authors' code, h is a mean over so many steps that it is 481 (without larger values).
         """
         queries_keys = 2 * self.hidden_size
         self.bias_ih[:queries_keys] = 1
@@ -153,16 +147,13 @@ def _parallel(
     """The parallel form over S steps, from a state.
 
     With F_t the sum of log f up to t, the value written at step s has the weight exp(F_t - F_s +
-    i~_s) at t,
-    and the carried memory exp(F_t + m), both relative to exp(m_t). m_t - F_t is the running maximum
-    of m and
-    of i~_s - F_s, so no S×S maximum is needed. h doesn't depend on it, so it needs no gradient.
+    i~_s) at t, and the carried memory exp(F_t + m), both relative to exp(m_t). m_t - F_t is the
+    running maximum of m and of i~_s - F_s, so no S×S maximum is needed. h doesn't depend on it, so
+    it needs no gradient.
 
     F_t grows with the window, to thousands if forget gates are far below zero. In float32 the
-    exponents
-    would then have only three decimals, so F, the terms that contain it and their differences are
-    computed
-    in double precision.
+    exponents would then have only three decimals, so F, the terms that contain it and their
+    differences are computed in double precision.
 
     Args:
         query, key, value: (B, N, S, D).
@@ -206,9 +197,8 @@ def _differences(written: Tensor, peak: Tensor, dtype: torch.dtype) -> Tensor:
     matrix in double precision.
 
     Each number is split into its rounded value and a remainder. The difference of two close rounded
-    values
-    is exact, and the remainders restore what rounding lost. Gradients pass only through rounded
-    values.
+    values is exact, and the remainders restore what rounding lost. Gradients pass only through
+    rounded values.
     """
     rounded, rounded_peak = written.to(dtype), peak.to(dtype)
     with torch.no_grad():

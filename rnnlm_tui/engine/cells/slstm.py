@@ -16,8 +16,7 @@ from rnnlm_tui.engine.cells.base import LayerState, drop, head_size
 
 EMPTY = -1e9
 """The stabiliser of an empty memory: so low that the first input gate sets the scale, which keeps
-the
-normaliser at 1 or above from then on.
+the normaliser at 1 or above from then on.
 """
 
 
@@ -25,13 +24,11 @@ class SlstmRecurrence(torch.autograd.Function):
     """Equations 8 to 17 of the paper for T steps, with the paper's names: z, o, i', f', c, n, m.
 
     Shapes inside: N heads of D units, H = N·D. A step is (N, B, D) and its four pre-activations are
-    adjacent,
-    (N, B, 4D), so that one batched product over the heads mixes the memory.
+    adjacent, (N, B, 4D), so that one batched product over the heads mixes the memory.
 
     h doesn't depend on the stabilisers m, so its gradient treats them as constants. The state after
-    the last
-    step does, c' = c exp(-m): the gradient with respect to the last m propagates back along the
-    maxima.
+    the last step does, c' = c exp(-m): the gradient with respect to the last m propagates back
+    along the maxima.
     """
 
     @staticmethod
@@ -201,9 +198,9 @@ def _factors(
     """The derivatives of one step, m held constant, for all steps at once.
 
     Returns:
-        Factors that turn the gradient of h into that of o~ (T, N, B, D) and those of c and n
-        (T, 2, N, B, D); that of c into those of z~, i~ and f~ (T, N, B, 3, D); and that of n into
-        those of i~ and f~ (T, N, B, 2, D).
+        Factors that turn the gradient of h into that of o~ (T, N, B, D) and those of c and n (T, 2,
+        N, B, D); that of c into those of z~, i~ and f~ (T, N, B, 3, D); and that of n into those of
+        i~ and f~ (T, N, B, 2, D).
     """
     o, z, i, f = gates.unbind(3)
     through_output = hidden - hidden * o
@@ -232,8 +229,7 @@ def _along_maxima(last: Tensor, forgets: Tensor, log_forget: Tensor) -> tuple[Te
     first stabiliser.
 
     Where the forget gate won the maximum, f' is exactly 1 and the gradient passes to the stabiliser
-    before;
-    otherwise it ends in i~.
+    before; otherwise it ends in i~.
     """
     kept = (forgets == 1).to(last.dtype)
     through = torch.cat(
@@ -254,22 +250,17 @@ class SlstmLayer(nn.Module):
         to (10)
 
     where each pre-activation is W x_t + R h_(t-1) + b. Of the two forget gates in equation 13 this
-    is the
-    sigmoid, as in the authors' code: it keeps the normaliser below the sum of the input gates. The
-    exponentials are stabilised: with m_t = max(log f_t + m_(t-1), i~_t) (15) the state holds c
-    exp(-m) and
-    n exp(-m), and the gates become i' = exp(i~_t - m_t) (16) and f' = exp(log f_t + m_(t-1) - m_t)
-    (17).
-    h doesn't depend on m.
+    is the sigmoid, as in the authors' code: it keeps the normaliser below the sum of the input
+    gates. The exponentials are stabilised: with m_t = max(log f_t + m_(t-1), i~_t) (15) the state
+    holds c exp(-m) and n exp(-m), and the gates become i' = exp(i~_t - m_t) (16) and f' = exp(log
+    f_t + m_(t-1) - m_t) (17). h doesn't depend on m.
 
     This is the paper's cell without its block's convolution, normalisation and projections. R mixes
-    the
-    memory within each head: it is block-diagonal, H/heads wide.
+    the memory within each head: it is block-diagonal, H/heads wide.
 
     The rows of `weight_ih` and `weight_hh` are, head by head, those of o, z, i and f. The state is
     (c, n, h, m), each (B, H). Where n is zero the memory is empty and m is ignored, so zeros are
-    the
-    state before the first token.
+    the state before the first token.
     """
 
     weight_dropout = 0.0
@@ -291,10 +282,8 @@ class SlstmLayer(nn.Module):
         at -2.
 
         On the demo after 300 steps the validation perplexity is 123 with this start and 158
-        without.
-        Longer memories learn more slowly, since the normaliser makes h their mean: with forget
-        gates at
-        1 the perplexity is 194, from 3 to 6 as in the authors' code, 363.
+        without. Longer memories learn more slowly, since the normaliser makes h their mean: with
+        forget gates at 1 the perplexity is 194, from 3 to 6 as in the authors' code, 363.
         """
         self.weight_ih.mul_(2)
         self.bias_ih.view(self.num_heads, 4, -1)[:, 3] = -2
