@@ -19,14 +19,22 @@ from rnnlm_tui.bench.report import Numbers
 from rnnlm_tui.engine.batches import Batches
 from rnnlm_tui.engine.cells import LayerState, RecurrentLayer
 from rnnlm_tui.engine.cells.elman import ElmanLayer
-from rnnlm_tui.engine.device import product, wait
-from rnnlm_tui.engine.loss import IGNORED
+from rnnlm_tui.engine.device import wait
+from rnnlm_tui.engine.loss import IGNORED, product
 from rnnlm_tui.engine.matmul import can_round
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.errors import InputError
 
 LIBRARY_LAYERS: dict[str, type[nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 """Cells that torch has as a multi-layer module."""
+READ_BYTES = 256 * 2**20
+"""Size of the array that is read: more than the caches hold."""
+_PRECISIONS: dict[Numbers, str] = {
+    "float32": "highest",
+    "tf32": "high",
+    "medium": "medium",
+    "bf16": "highest",
+}
 
 
 class _TextbookElman(nn.Module):
@@ -228,17 +236,6 @@ def _textbook_layer(layer: nn.Module) -> nn.Module:
         layer.bias_ih_l0.detach(),
     )
     return _TextbookElman(weight_HE.t().clone(), weight_HH.t().clone(), bias_H.clone())
-
-
-READ_BYTES = 256 * 2**20
-"""Size of the array that is read: more than the caches hold."""
-
-_PRECISIONS: dict[Numbers, str] = {
-    "float32": "highest",
-    "tf32": "high",
-    "medium": "medium",
-    "bf16": "highest",
-}
 
 
 def ways_to_multiply(device: torch.device) -> tuple[Numbers, ...]:

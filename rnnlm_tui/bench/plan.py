@@ -19,6 +19,14 @@ from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.presets import preset as find_preset
 from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
 
+NAIVE = "naive"
+LIBRARY_NAMES: Mapping[str, str] = {"elman": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
+"""torch's modules by cell."""
+PLAIN = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=SAMPLED_TOKENS)
+"""Plain sampling, for the naive way and for ours."""
+APP = SamplingConfig(max_new_tokens=SAMPLED_TOKENS)
+"""The app's default settings."""
+
 
 def bench_config(preset: str, device: str, assignments: Sequence[str] = ()) -> RunConfig:
     """The preset with these changes, on this device, always in fast mode.
@@ -33,21 +41,6 @@ def bench_config(preset: str, device: str, assignments: Sequence[str] = ()) -> R
         "training.deterministic": False,
     }
     return parse_config(merge(find_preset(preset), changes))
-
-
-NAIVE = "naive"
-
-
-LIBRARY_NAMES: Mapping[str, str] = {"elman": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
-"""torch's modules by cell."""
-
-
-PLAIN = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=SAMPLED_TOKENS)
-"""Plain sampling, for the naive way and for ours."""
-
-
-APP = SamplingConfig(max_new_tokens=SAMPLED_TOKENS)
-"""The app's default settings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,11 @@ AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 SILENCE_SECONDS = 300.0
 """Longest silence of a child: a step of a large model on a busy machine may take a minute."""
+OPENMP_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+"""Variables that torch's default environment doesn't have."""
+PLACES = ("alone", "beside")
+NOTICEABLE_CORES = 0.3
+"""Cores of other processes from which the report warns."""
 
 
 class Child:
@@ -204,12 +209,6 @@ class Busy:
             self._process.stdout.close()
 
 
-OPENMP_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-"""Variables that torch's default environment doesn't have."""
-
-PLACES = ("alone", "beside")
-
-
 class Neighbourhood:
     """Two children that train the same in two environments; each round has a turn alone and one
     next to the busy process."""
@@ -249,10 +248,6 @@ class Neighbourhood:
         for name, child in self._children.items():
             done = child.ask(TurnRequest(seconds=seconds), TurnDone)
             self._speeds[place, name].append(done.tokens / done.seconds)
-
-
-NOTICEABLE_CORES = 0.3
-"""Cores of other processes from which the report warns."""
 
 
 class OtherProcesses:

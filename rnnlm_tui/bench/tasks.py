@@ -47,6 +47,7 @@ from rnnlm_tui.engine.generation import generate, lay_out_head
 from rnnlm_tui.engine.loss import rows_per_chunk
 from rnnlm_tui.engine.matmul import Matmul, choose_matmul, set_gpu_precision
 from rnnlm_tui.engine.memory import peak_bytes
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
@@ -74,6 +75,8 @@ NEWS_LINES = 100_000
 """Lines from the start of each news file: far more than are trained on, and prepared in seconds
 instead of many minutes and gigabytes.
 """
+PROMPT_TOKENS = 4
+"""From the start of the training text."""
 
 
 def find_or_prepare(task: BenchTask, progress: ProgressCallback) -> BenchData:
@@ -186,10 +189,6 @@ def _count(batches: Batches) -> tuple[int, int]:
     return tokens, positions
 
 
-PROMPT_TOKENS = 4
-"""From the start of the training text."""
-
-
 class SamplingTask:
     """Continues the same prompt again and again."""
 
@@ -256,11 +255,8 @@ class SamplingTask:
                 **options,  # type: ignore[arg-type]
             )
             return first + rest, seconds
-        generated = generate(
-            self._model,
-            self._prompt,
-            **{**settings.model_dump(exclude={"stop", "unknown"}), "max_new_tokens": tokens},
-        )
+        rules = SamplingRules(**settings.model_dump(exclude={"stop", "unknown", "max_new_tokens"}))
+        generated = generate(self._model, self._prompt, rules, max_new_tokens=tokens)
         ids = [next(generated).token]
         seconds = time.perf_counter() - began
         ids.extend(one.token for one in generated)

@@ -1,6 +1,6 @@
-"""Seekable batches of token ids: an (epoch, index) gives the same batch in every process.
+"""Seekable batches for training, and batches that cover a held-out text once.
 
-Evaluation batches: every target of a held-out text exactly once.
+An (epoch, index) gives the same training batch in every process.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Write and read models and training states in the Hugging Face layout: safetensors and JSON, no
-pickle."""
+"""Write and read models and training states: the Hugging Face layout, without pickle."""
 
 from __future__ import annotations
 

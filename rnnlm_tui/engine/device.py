@@ -1,11 +1,4 @@
-"""Devices by name, threads, seeds and exact mode.
-
-Translate torch's errors: out of memory, no deterministic version of an operation.
-
-Matrix products of the vocabulary head, with the fastest library in this build of torch.
-
-Save and restore the state of all global random generators, as tensors and plain JSON.
-"""
+"""Devices by name, threads, seeds, exact mode, and what torch's errors mean."""
 
 from __future__ import annotations
 
@@ -19,7 +12,6 @@ from typing import TypedDict, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rnnlm_tui.errors import DeviceError, RnnlmError
 from rnnlm_tui.schema.formatting import counted, unsupported_precision
@@ -27,6 +19,10 @@ from rnnlm_tui.system.host import usable_cores
 
 CUBLAS_WORKSPACE = ":4096:8"
 """CUBLAS_WORKSPACE_CONFIG for exact mode; cuBLAS reads it when CUDA starts."""
+NO_PRIMITIVE = "could not create a primitive"
+"""oneDNN's message when a matrix product can't allocate memory, and also, at any size, when the
+system forbids running generated code.
+"""
 
 
 def available_devices() -> tuple[str, ...]:
@@ -136,12 +132,6 @@ def check_precision(precision: str, device: torch.device) -> None:
     raise unsupported_precision(precision, describe(device))
 
 
-NO_PRIMITIVE = "could not create a primitive"
-"""oneDNN's message when a matrix product can't allocate memory, and also, at any size, when the
-system forbids running generated code.
-"""
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that a device or the machine is out of memory."""
     text = str(error)
@@ -197,44 +187,6 @@ def explained(error: BaseException, shape: tuple[int, int]) -> RnnlmError | None
             hint=hint,
         )
     return None
-
-
-ONEDNN_TYPES = (torch.float32, torch.bfloat16)
-
-
-def product(inputs_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None = None) -> Tensor:
-    """inputs weight^T + bias, shape (N, M), all of one dtype; not differentiable.
-
-    On a CPU with oneDNN, if available: for the head's shapes its float32 products took two thirds
-    of the time of the BLAS behind `F.linear` on an AMD CPU, and with bf16 it adds the bias before
-    rounding (both measured).
-    """
-    if inputs_NK.device.type == "cpu" and inputs_NK.dtype in ONEDNN_TYPES and has_onednn():
-        return cast(
-            Tensor, torch.ops.mkldnn._linear_pointwise(inputs_NK, weight_MK, bias_M, "none", [], "")
-        )
-    return F.linear(inputs_NK, weight_MK, bias_M)
-
-
-def product_over_rows(left_NM: Tensor, right_NI: Tensor) -> Tensor:
-    """left^T right, shape (M, I), for few rows N and a large M, of one dtype; not differentiable.
-
-    In float32 the transposed product is computed: oneDNN needs three quarters of the time
-    (measured).
-    """
-    if left_NM.device.type == "cpu" and left_NM.dtype == torch.float32 and has_onednn():
-        return product(right_NI.t().contiguous(), left_NM.t()).t()
-    return left_NM.t() @ right_NI
-
-
-def has_onednn() -> bool:
-    """Whether this build of torch has oneDNN and it is turned on."""
-    built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return (
-        built
-        and bool(torch.backends.mkldnn.enabled)
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
 
 
 class RandomValues(TypedDict):

@@ -1,5 +1,4 @@
-"""Choose how matrix products are computed: in float32, or with rounded inputs where that is
-faster."""
+"""Choose how matrix products are computed: in float32, or with rounded inputs if faster."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Current and peak memory of this process or its GPU.
+"""Memory of this process or its GPU, and a rehearsal of a run's largest step and evaluation.
 
-Rehearse a run's largest step and evaluation, so that out of memory shows in seconds, not hours.
+The rehearsal shows a lack of memory in seconds, not hours.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from rnnlm_tui.engine.trainer import Trainer
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
+SPARE_BYTES = 32 * 2**20
+"""Extra memory during a rehearsed step: other shapes and the work between steps need a little
+more."""
 
 
 def reset_peak(device: torch.device) -> None:
@@ -78,11 +81,6 @@ def _of_process(name: str) -> int | None:
     return next(
         (int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None
     )
-
-
-SPARE_BYTES = 32 * 2**20
-"""Extra memory during a rehearsed step: other shapes and the work between steps need a little
-more."""
 
 
 def rehearse_step(trainer: Trainer) -> float:

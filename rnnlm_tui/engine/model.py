@@ -1,9 +1,6 @@
-"""The recurrent language model: embedding, recurrent layers, vocabulary head; `forward` for
-training, `step` for generation.
+"""The recurrent language model: embedding, recurrent layers, vocabulary head, initial weights.
 
-Embedding lookup whose gradient a CUDA graph can record.
-
-Initial weights, drawn on the CPU from a separate generator.
+`forward` is for training, `step` for generation.
 """
 
 from __future__ import annotations
@@ -30,35 +27,6 @@ from rnnlm_tui.engine.cells.base import drop, drop_units, drop_words
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError, did_you_mean
 
-
-def look_up(tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
-    """Vectors of the tokens, shape (..., E); the padding token's gets no gradient.
-
-    Equal to `F.embedding`, whose gradient sorts more than 3,072 tokens on a GPU, which a graph
-    can't record, and takes longer on a CPU.
-    """
-    return cast(Tensor, _LookUp.apply(tokens, weight_VE, pad_id))  # type: ignore[no-untyped-call]
-
-
-class _LookUp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
-        ctx.save_for_backward(tokens)
-        ctx.vocab_size, ctx.pad_id = weight_VE.shape[0], pad_id  # type: ignore[attr-defined]
-        return weight_VE.index_select(0, tokens.flatten()).view(*tokens.shape, weight_VE.shape[1])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor, None]:
-        (tokens,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
-        weight_grad_VE = grad.new_zeros(ctx.vocab_size, grad.shape[-1])  # type: ignore[attr-defined]
-        weight_grad_VE.index_add_(0, tokens.flatten(), grad.flatten(0, -2))
-        pad_id = ctx.pad_id  # type: ignore[attr-defined]
-        if pad_id is not None:
-            weight_grad_VE[pad_id] = 0
-        return None, weight_grad_VE, None
-
-
 GAINS: Mapping[str, float] = MappingProxyType(
     {"embedding": 2.0, "weight_ih": 4.0, "weight_hh": 0.5}
 )
@@ -69,61 +37,6 @@ the recurrence. At a peak rate of 0.003 it stays at the unigram's perplexity for
 saturates: on the demo a test perplexity of 895 after 500 steps, against 91 with these gains. Half
 or twice these gains change little.
 """
-
-
-@torch.no_grad()
-def initialize(
-    parameters: Iterable[tuple[str, nn.Parameter]],
-    *,
-    kind: str,
-    seed: int,
-    pad_id: int | None,
-    init_scale: float = 0.1,
-) -> None:
-    """Fill the parameters in order; a seed gives the same weights on every device.
-
-    * `default`: uniform in ±gain/sqrt(last dimension), with `GAINS`; the output bias and the
-      padding token's vector are zero. The last dimension is a matrix's input width or a vector's
-      length.
-    * `book`: Xavier uniform for matrices, the embedding included; U(0, 1) for vectors.
-    * `uniform`: everything in ±init_scale, biases included, as in Zaremba, Sutskever and Vinyals,
-      "Recurrent Neural Network Regularization" (2014); the padding token's vector is zero.
-
-    Raises:
-        InputError: unknown kind.
-    """
-    if kind not in ("default", "book", "uniform"):
-        raise InputError(f'unknown initialization "{kind}", available: default, book, uniform')
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in parameters:
-        values = torch.empty(parameter.shape, dtype=parameter.dtype)
-        if kind == "book":
-            _draw_book(values, generator)
-        elif kind == "uniform":
-            values.uniform_(-init_scale, init_scale, generator=generator)
-        else:
-            _draw_default(name, values, generator)
-        if kind != "book" and name == "embedding.weight" and pad_id is not None:
-            values[pad_id] = 0
-        parameter.copy_(values)
-
-
-def _draw_book(values: Tensor, generator: torch.Generator) -> None:
-    if values.dim() >= 2:
-        nn.init.xavier_uniform_(values, generator=generator)
-    else:
-        values.uniform_(0, 1, generator=generator)
-
-
-def _draw_default(name: str, values: Tensor, generator: torch.Generator) -> None:
-    if name == "output.bias":
-        values.zero_()
-        return
-    gain = next((gain for part, gain in GAINS.items() if part in name), 1.0)
-    bound = gain / math.sqrt(values.shape[-1])
-    values.uniform_(-bound, bound, generator=generator)
-
-
 State = tuple[LayerState, ...]
 """The recurrent state: for each layer a tuple of tensors whose first dimension is B."""
 
@@ -337,3 +250,84 @@ def detached(state: State) -> State:
         )
         for layer in state
     )
+
+
+def look_up(tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
+    """Vectors of the tokens, shape (..., E); the padding token's gets no gradient.
+
+    Equal to `F.embedding`, whose gradient sorts more than 3,072 tokens on a GPU, which a graph
+    can't record, and takes longer on a CPU.
+    """
+    return cast(Tensor, _LookUp.apply(tokens, weight_VE, pad_id))  # type: ignore[no-untyped-call]
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
+        ctx.save_for_backward(tokens)
+        ctx.vocab_size, ctx.pad_id = weight_VE.shape[0], pad_id  # type: ignore[attr-defined]
+        return weight_VE.index_select(0, tokens.flatten()).view(*tokens.shape, weight_VE.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor, None]:
+        (tokens,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        weight_grad_VE = grad.new_zeros(ctx.vocab_size, grad.shape[-1])  # type: ignore[attr-defined]
+        weight_grad_VE.index_add_(0, tokens.flatten(), grad.flatten(0, -2))
+        pad_id = ctx.pad_id  # type: ignore[attr-defined]
+        if pad_id is not None:
+            weight_grad_VE[pad_id] = 0
+        return None, weight_grad_VE, None
+
+
+@torch.no_grad()
+def initialize(
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    *,
+    kind: str,
+    seed: int,
+    pad_id: int | None,
+    init_scale: float = 0.1,
+) -> None:
+    """Fill the parameters in order; a seed gives the same weights on every device.
+
+    * `default`: uniform in ±gain/sqrt(last dimension), with `GAINS`; the output bias and the
+      padding token's vector are zero. The last dimension is a matrix's input width or a vector's
+      length.
+    * `book`: Xavier uniform for matrices, the embedding included; U(0, 1) for vectors.
+    * `uniform`: everything in ±init_scale, biases included, as in Zaremba, Sutskever and Vinyals,
+      "Recurrent Neural Network Regularization" (2014); the padding token's vector is zero.
+
+    Raises:
+        InputError: unknown kind.
+    """
+    if kind not in ("default", "book", "uniform"):
+        raise InputError(f'unknown initialization "{kind}", available: default, book, uniform')
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in parameters:
+        values = torch.empty(parameter.shape, dtype=parameter.dtype)
+        if kind == "book":
+            _draw_book(values, generator)
+        elif kind == "uniform":
+            values.uniform_(-init_scale, init_scale, generator=generator)
+        else:
+            _draw_default(name, values, generator)
+        if kind != "book" and name == "embedding.weight" and pad_id is not None:
+            values[pad_id] = 0
+        parameter.copy_(values)
+
+
+def _draw_book(values: Tensor, generator: torch.Generator) -> None:
+    if values.dim() >= 2:
+        nn.init.xavier_uniform_(values, generator=generator)
+    else:
+        values.uniform_(0, 1, generator=generator)
+
+
+def _draw_default(name: str, values: Tensor, generator: torch.Generator) -> None:
+    if name == "output.bias":
+        values.zero_()
+        return
+    gain = next((gain for part, gain in GAINS.items() if part in name), 1.0)
+    bound = gain / math.sqrt(values.shape[-1])
+    values.uniform_(-bound, bound, generator=generator)

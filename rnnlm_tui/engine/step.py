@@ -1,8 +1,4 @@
-"""One optimizer update: forward, backward, clipping, step, without waiting for a GPU.
-
-A training step as one CUDA graph: recorded once, replayed with one launch, used only if it is
-faster.
-"""
+"""One optimizer update, launched operation by operation or replayed as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -17,6 +13,17 @@ from rnnlm_tui.engine.batches import Batch
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State, detached
 from rnnlm_tui.engine.optim import allocate_update, clip_gradients, update_when_finite
+
+WARM_UPS = 3
+"""Steps before the recording, so that all libraries have chosen kernels and workspaces."""
+TRIALS = 20
+"""Steps that are timed each way."""
+CLEARLY_FASTER = 1.05
+"""Speedup from which a graph is worth its memory."""
+SAME = 1e-2
+"""Largest relative difference of the timed steps' mean losses; more means that the recording is
+wrong. Dropout draws other masks for a padded batch, so single steps may differ.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +77,6 @@ class Update:
             self.optimizer.zero_grad(set_to_none=True)
             if fresh:
                 self.optimizer.state.clear()
-
-
-WARM_UPS = 3
-"""Steps before the recording, so that all libraries have chosen kernels and workspaces."""
-
-TRIALS = 20
-"""Steps that are timed each way."""
-
-CLEARLY_FASTER = 1.05
-"""Speedup from which a graph is worth its memory."""
-
-SAME = 1e-2
-"""Largest relative difference of the timed steps' mean losses; more means that the recording is
-wrong. Dropout draws other masks for a padded batch, so single steps may differ.
-"""
 
 
 class GraphedUpdate:

@@ -18,6 +18,8 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.recorder import Recorder
 
+PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -53,9 +55,6 @@ class Attempt:
             yield
         finally:
             self.recorder.set_meta(ACTIVITY_KEY, "")
-
-
-PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
 
 
 def versions() -> dict[str, str]:

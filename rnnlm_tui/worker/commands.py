@@ -1,7 +1,4 @@
-"""CommandHandler: carries out each command once, records the result, then answers.
-
-Inbox: the queue of commands and signals, which act between two steps.
-"""
+"""CommandHandler and Inbox: commands and signals, which act between two steps."""
 
 from __future__ import annotations
 
@@ -24,6 +21,13 @@ from rnnlm_tui.errors import InputError, RnnlmError, StorageError
 from rnnlm_tui.schema.protocol import SETTABLE, Command, CommandResult, Verb
 from rnnlm_tui.schema.validation import did_you_mean_key
 from rnnlm_tui.worker.control import PendingCommand
+
+EXIT_KILLED = 128 + signal.SIGTERM
+"""Exit code after a second SIGTERM, as a shell would show it."""
+FORGET_SECONDS = 60.0
+"""A stop signal after a refused stop exits at once within this time; later it counts as a first
+one."""
+Handler = Callable[[PendingCommand], None]
 
 
 class CommandTarget(Protocol):
@@ -276,15 +280,6 @@ class CommandHandler:
             )
             raise InputError(f'"{command.path}" can\'t change during a run', hint=hint)
         self.target.set(command.path, command.value)
-
-
-EXIT_KILLED = 128 + signal.SIGTERM
-"""Exit code after a second SIGTERM, as a shell would show it."""
-FORGET_SECONDS = 60.0
-"""A stop signal after a refused stop exits at once within this time; later it counts as a first
-one."""
-
-Handler = Callable[[PendingCommand], None]
 
 
 class StopRequested(Exception):  # noqa: N818 - not an error: it was requested

@@ -1,5 +1,4 @@
-"""The control socket: a thread that reads commands, hands them to the trainer and writes the
-answers."""
+"""The control socket: a thread that reads commands and writes their answers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Evaluator: measures a run's losses, continues its prompts, and stops it early when they stop
-improving."""
+"""Evaluator: measures a run's losses and continues its prompts; decides on early stopping."""
 
 from __future__ import annotations
 

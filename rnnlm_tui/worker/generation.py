@@ -1,8 +1,4 @@
-"""Sampler: loads checkpoints and continues prompts; the part of the sampler process that needs
-torch.
-
-Continuation: continues a prompt token by token, decoded, until a stop string.
-"""
+"""Sampler and Continuation: load checkpoints and continue prompts until a stop string."""
 
 from __future__ import annotations
 
@@ -20,12 +16,20 @@ from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.engine.device import set_threads
 from rnnlm_tui.engine.generation import generate, lay_out_head
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.protocol import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.manifest import MANIFEST_NAME, verify_checkpoint
 from rnnlm_tui.worker.checkpointing import DATA_MODE_KEY
+
+MAX_UNKNOWN = 8
+"""Unknown words of a prompt that are listed."""
+KEPT_MODELS = 2
+"""Checkpoints that stay loaded, so that two can be compared without waiting."""
+PIECE_SECONDS = 0.1
+"""Text is sent this often, the first token at once."""
 
 
 class Continuation:
@@ -55,12 +59,12 @@ class Continuation:
         """Sum of their ln p under the model at temperature 1."""
         self._decoder = codec.incremental(self.prompt_ids)
         self._stopping = StopStrings(settings.stop)
-        excluded = codec.excluded_ids(settings.unknown)
+        rules = SamplingRules(
+            **settings.model_dump(exclude={"stop", "unknown", "max_new_tokens"}),
+            excluded=codec.excluded_ids(settings.unknown),
+        )
         self._generated = generate(
-            model,
-            self.prompt_ids,
-            **settings.model_dump(exclude={"stop", "unknown"}),
-            excluded=excluded,
+            model, self.prompt_ids, rules, max_new_tokens=settings.max_new_tokens
         )
 
     @property
@@ -79,14 +83,6 @@ class Continuation:
     def rest(self) -> str:
         """The text held back so far; call it after the last token."""
         return self._stopping.push(self._decoder.flush()) + self._stopping.flush()
-
-
-MAX_UNKNOWN = 8
-"""Unknown words of a prompt that are listed."""
-KEPT_MODELS = 2
-"""Checkpoints that stay loaded, so that two can be compared without waiting."""
-PIECE_SECONDS = 0.1
-"""Text is sent this often, the first token at once."""
 
 
 @dataclass(frozen=True, slots=True)

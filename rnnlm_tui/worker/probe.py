@@ -1,8 +1,6 @@
 """The probe: `python -m rnnlm_tui.worker.probe` trains a few steps and reports time and memory.
 
 It reads a config from the file on stdin, writes messages on stdout and leaves no run.
-
-An exception as the last message of a worker process, for the process that waits for it.
 """
 
 from __future__ import annotations
@@ -40,40 +38,6 @@ from rnnlm_tui.system.processes import end_with_parent
 
 if TYPE_CHECKING:
     from rnnlm_tui.corpus.corpus import PreparedCorpus
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessFailure:
-    """An error in words."""
-
-    message: str
-    hint: str
-    exit_code: int
-    out_of_memory: bool
-    """The device or the machine ran out of memory."""
-
-
-def failure_of(error: Exception) -> ProcessFailure:
-    """The failure of any exception: its message, or the type and text of one that isn't ours."""
-    exhausted = _is_out_of_memory(error) or _is_out_of_memory(error.__cause__)
-    if isinstance(error, RnnlmError):
-        return ProcessFailure(error.message, error.hint, error.exit_code, exhausted)
-    return ProcessFailure(
-        "out of memory" if exhausted else f"{type(error).__name__}: {error}",
-        "",
-        RnnlmError.exit_code,
-        exhausted,
-    )
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    if error is None or "torch" not in sys.modules:  # importing torch may be what failed
-        return isinstance(error, MemoryError)
-    from rnnlm_tui.engine.device import is_out_of_memory
-
-    return is_out_of_memory(error)
-
-
 WARM_UP_STEPS = 5
 """Steps before the timed ones: libraries load kernels, memory is allocated."""
 PROBE_STEPS = 20
@@ -217,6 +181,38 @@ def main() -> int:
         _write(answers, failed)
         return failed.exit_code
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFailure:
+    """An error in words."""
+
+    message: str
+    hint: str
+    exit_code: int
+    out_of_memory: bool
+    """The device or the machine ran out of memory."""
+
+
+def failure_of(error: Exception) -> ProcessFailure:
+    """The failure of any exception: its message, or the type and text of one that isn't ours."""
+    exhausted = _is_out_of_memory(error) or _is_out_of_memory(error.__cause__)
+    if isinstance(error, RnnlmError):
+        return ProcessFailure(error.message, error.hint, error.exit_code, exhausted)
+    return ProcessFailure(
+        "out of memory" if exhausted else f"{type(error).__name__}: {error}",
+        "",
+        RnnlmError.exit_code,
+        exhausted,
+    )
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    if error is None or "torch" not in sys.modules:  # importing torch may be what failed
+        return isinstance(error, MemoryError)
+    from rnnlm_tui.engine.device import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _failed(error: Exception) -> ProbeFailed:

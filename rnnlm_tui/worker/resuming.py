@@ -53,6 +53,19 @@ KERNEL_VARIABLES = (
 
 
 GPU_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")
+CORPUS_KEY, TOKENIZER_KEY, RUN_SETTINGS_KEY, ENVIRONMENT_KEY = (
+    "corpus_hash",
+    "tokenizer_hash",
+    "settings",
+    "environment",
+)
+"""Keys of a checkpoint manifest's facts that a resume is checked against."""
+FREE_SETTINGS = frozenset(
+    {"device", "threads", "deterministic", "matmul", "cuda_graphs", "max_bad_steps", "patience"}
+)
+"""Of the section `training`: fields that the environment covers, or that only decide when a run
+ends early."""
+_SHOWN_DIGITS = 16
 
 
 def environment(trainer: Trainer, *, deterministic: bool) -> dict[str, str | int | bool]:
@@ -74,25 +87,6 @@ def environment(trainer: Trainer, *, deterministic: bool) -> dict[str, str | int
         ),
         "host": host_name(),
     }
-
-
-CORPUS_KEY, TOKENIZER_KEY, RUN_SETTINGS_KEY, ENVIRONMENT_KEY = (
-    "corpus_hash",
-    "tokenizer_hash",
-    "settings",
-    "environment",
-)
-"""Keys of a checkpoint manifest's facts that a resume is checked against."""
-
-
-FREE_SETTINGS = frozenset(
-    {"device", "threads", "deterministic", "matmul", "cuda_graphs", "max_bad_steps", "patience"}
-)
-"""Of the section `training`: fields that the environment covers, or that only decide when a run
-ends early."""
-
-
-_SHOWN_DIGITS = 16
 
 
 def resume_facts(

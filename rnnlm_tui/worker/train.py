@@ -1,6 +1,6 @@
 """The training worker: `python -m rnnlm_tui.worker.train RUN-DIRECTORY` runs one attempt on a run.
 
-The worker's output: it goes to the run's log, and a full disk is no error.
+torch is imported late, so that the run's log shows a living worker at once.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from rnnlm_tui.worker.heartbeat import Heartbeat
 from rnnlm_tui.worker.recorder import Recorder
 
 _STDERR = 2
+PROGRESS_SECONDS = 0.2
+"""Progress is stored this often; a new phase at once."""
 
 
 class Log(io.TextIOBase):
@@ -58,10 +60,6 @@ class Log(io.TextIOBase):
 def log_without_disk_errors() -> None:
     """Send everything that this process prints through such a log."""
     sys.stdout = sys.stderr = Log()
-
-
-PROGRESS_SECONDS = 0.2
-"""Progress is stored this often; a new phase at once."""
 
 
 class PreparingRun:

@@ -1,12 +1,4 @@
-"""The interface of recurrent layers: a sequence for training, a step for generation, explicit
-state.
-
-Weights of an `nn.RNNBase` layer for a forward pass: with weight dropout, in one block for cuDNN.
-
-A faster tanh for CPU recurrences, where torch's takes a large part of a time step.
-
-Dropout of single activations, of units for a whole window, and of whole words.
-"""
+"""What recurrent layers share: their interface, dropout, kernel weights and a faster tanh."""
 
 from __future__ import annotations
 
@@ -20,6 +12,9 @@ from rnnlm_tui.errors import InputError
 
 LayerState = tuple[Tensor, ...]
 """The state of one layer: tensors whose first dimension is B."""
+_MINUS_ONE: Final = torch.tensor(-1.0)
+LEVELS = 2**16
+"""On a CPU 16 random bits decide, so the rate is exact to 1/65,536."""
 
 
 class RecurrentLayer(Protocol):
@@ -73,9 +68,6 @@ def head_size(hidden_size: int, num_heads: int) -> int:
     return hidden_size // num_heads
 
 
-_MINUS_ONE: Final = torch.tensor(-1.0)
-
-
 def tanh_(numbers: Tensor) -> Tensor:
     """tanh in place, from the sigmoid, which torch vectorizes.
 
@@ -90,10 +82,6 @@ def tanh_of_half_(numbers: Tensor) -> Tensor:
     """tanh(x / 2) = 2 sigmoid(x) - 1, in place, for sums that a matrix product doubled at no
     cost."""
     return torch.add(_MINUS_ONE, numbers.sigmoid_(), alpha=2, out=numbers)
-
-
-LEVELS = 2**16
-"""On a CPU 16 random bits decide, so the rate is exact to 1/65,536."""
 
 
 def drop(features: Tensor, rate: float) -> Tensor:

@@ -1,5 +1,7 @@
-"""Elman layer: h_t = tanh(x_t W + h_(t-1) U + b), with our own recurrence on a CPU and cuDNN's on a
-GPU."""
+"""Elman layer: h_t = tanh(x_t W + h_(t-1) U + b).
+
+A CPU runs our own recurrence, a GPU cuDNN's.
+"""
 
 from __future__ import annotations
 

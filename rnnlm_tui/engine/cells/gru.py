@@ -4,11 +4,11 @@
     n_t = tanh(W_n x_t + b_n + r_t * (U_n h_(t-1) + c_n))
     h_t = (1 - z_t) * n_t + z_t * h_(t-1)
 
-The gates are in torch's order r, z, n. A GPU runs cuDNN's kernel, a CPU the recurrence of
-`gru_recurrence`: 1.6 times as fast as torch's at batch 20, 35 steps and width 200, 1.3 times at
+The gates are in torch's order r, z, n. A GPU runs cuDNN's kernel, a CPU our own
+recurrence: 1.6 times as fast as torch's at batch 20, 35 steps and width 200, 1.3 times at
 batch 128, 29 steps and width 128 (training, two Zen cores).
 
-A GRU layer on a CPU with a hand-written gradient. Further shape letters: G = 4 H, K = 3 H, N = T·B.
+Further shape letters: G = 4 H, K = 3 H, N = T·B.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""LSTM layer (Hochreiter & Schmidhuber 1997, forget gate of Gers et al. 2000), with torch's fused
-kernels.
+"""LSTM layer (Hochreiter & Schmidhuber 1997, forget gate of Gers et al. 2000), by torch's kernels.
 
     i_t = sigmoid(W_i x_t + U_i h_(t-1) + b_i)          f_t, o_t: likewise with their own weights
     g_t = tanh(W_g x_t + U_g h_(t-1) + b_g)

@@ -1,11 +1,6 @@
-"""Base of minGRU and minLSTM: gate and candidate depend only on the input; the state is a moving
-average.
+"""minGRU and minLSTM: gates depend only on the input, the state is a moving average.
 
-minGRU layer: a GRU whose gate and candidate depend only on the input (Feng et al. 2024).
-
-minLSTM layer: an LSTM whose gates and candidate depend only on the input (Feng et al. 2024).
-
-h_t = (1 - z_t) h_(t-1) + z_t c_t: a loop over time for CPUs, a parallel scan for GPUs.
+A CPU loops over time, a GPU runs a parallel scan.
 """
 
 from __future__ import annotations

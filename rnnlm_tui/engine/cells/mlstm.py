@@ -1,5 +1,4 @@
-"""mLSTM layer: a matrix memory of keys and values with exponential gating (Beck et al. 2024), in
-parallel form."""
+"""mLSTM layer: a matrix memory with exponential gating, in parallel form (Beck et al. 2024)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""sLSTM layer: an LSTM with an exponential input gate, a normaliser and heads (Beck et al. 2024).
-
-The sLSTM recurrence over a window of gate pre-activations, with a hand-written gradient.
-"""
+"""sLSTM layer: an LSTM with an exponential input gate, a normaliser and heads (Beck et al. 2024)."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.generation import generate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.schedule import Schedule
@@ -115,7 +116,8 @@ def test_rerunning_the_text_gives_the_greedy_tokens_of_the_carried_state() -> No
         NaiveModel(model), [1, 2, 3], max_new_tokens=15, temperature=1.0, greedy=True
     )
     assert slow == [
-        drawn.token for drawn in generate(model, [1, 2, 3], max_new_tokens=15, greedy=True)
+        drawn.token
+        for drawn in generate(model, [1, 2, 3], SamplingRules(greedy=True), max_new_tokens=15)
     ]
 
 

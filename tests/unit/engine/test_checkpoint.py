@@ -23,6 +23,7 @@ from rnnlm_tui.engine.checkpoint import (
 from rnnlm_tui.engine.device import pack_random_state, seed_everything, unpack_random_state
 from rnnlm_tui.engine.generation import generate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import CheckpointError, StorageError
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
 
@@ -88,8 +89,8 @@ def test_a_checkpoint_of_every_cell_is_written_loaded_and_sampled(
     write_model(tmp_path, model, tokenizer_folder(tmp_path / "codec"))
     loaded = load_model(tmp_path)
     assert {name: getattr(loaded, name) for name in described} == described
-    drawn = list(generate(loaded, [1, 2], max_new_tokens=6, seed=5))
-    assert drawn == list(generate(model.eval(), [1, 2], max_new_tokens=6, seed=5))
+    drawn = list(generate(loaded, [1, 2], SamplingRules(seed=5), max_new_tokens=6))
+    assert drawn == list(generate(model.eval(), [1, 2], SamplingRules(seed=5), max_new_tokens=6))
     assert len(drawn) == 6
 
 

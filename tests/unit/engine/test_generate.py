@@ -7,6 +7,7 @@ import torch
 
 from rnnlm_tui.engine.generation import WORTH_A_LAYOUT, generate, lay_out_head
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import InputError
 
 from .builders import small_model
@@ -16,7 +17,10 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another() -> None:
     model = small_model()
 
     def drawn(seed: int) -> list[int]:
-        return [drawn.token for drawn in generate(model, [1, 2], max_new_tokens=30, seed=seed)]
+        return [
+            drawn.token
+            for drawn in generate(model, [1, 2], SamplingRules(seed=seed), max_new_tokens=30)
+        ]
 
     assert drawn(1) == drawn(1) != drawn(2)
     assert len(drawn(1)) == 30
@@ -25,7 +29,7 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another() -> None:
 def test_the_carried_state_equals_a_pass_over_the_whole_prefix() -> None:
     model = small_model().eval()
     prefix = [1, 2, 3]
-    for drawn in generate(model, prefix, max_new_tokens=12, greedy=True):
+    for drawn in generate(model, prefix, SamplingRules(greedy=True), max_new_tokens=12):
         logits, _ = model(torch.tensor([prefix]), model.initial_state(1))
         assert drawn.token == int(logits[0, -1].argmax())
         assert drawn.logprob == pytest.approx(logits[0, -1].log_softmax(0).max().item(), abs=1e-5)
@@ -35,7 +39,7 @@ def test_the_carried_state_equals_a_pass_over_the_whole_prefix() -> None:
 def test_generation_does_not_affect_the_callers_generators_mode_or_gradients() -> None:
     model = small_model(dropout=0.5).train()
     before = torch.get_rng_state()
-    for _ in generate(model, [1, 2, 3], max_new_tokens=3, seed=9):
+    for _ in generate(model, [1, 2, 3], SamplingRules(seed=9), max_new_tokens=3):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
     assert torch.equal(torch.get_rng_state(), before)
@@ -57,7 +61,10 @@ def test_a_head_stored_by_columns_generates_the_same_text() -> None:
 
     def drawn(which: RecurrentLanguageModel, count: int) -> list[int]:
         return [
-            one.token for one in generate(which, [1, 2], max_new_tokens=count, top_p=0.9, seed=3)
+            one.token
+            for one in generate(
+                which, [1, 2], SamplingRules(top_p=0.9, seed=3), max_new_tokens=count
+            )
         ]
 
     for count in (WORTH_A_LAYOUT - 1, WORTH_A_LAYOUT):
@@ -68,6 +75,8 @@ def test_repetition_penalty_counts_the_prompt_and_the_text() -> None:
     model = small_model()
     drawn = [
         one.token
-        for one in generate(model, [1, 2], max_new_tokens=15, greedy=True, repetition_penalty=100.0)
+        for one in generate(
+            model, [1, 2], SamplingRules(greedy=True, repetition_penalty=100.0), max_new_tokens=15
+        )
     ]
     assert len({1, 2, *drawn}) == 17
