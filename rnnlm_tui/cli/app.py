@@ -188,13 +188,11 @@ def command_of(verb: Verb) -> TyperCommand:
     """Build the typer command of a verb."""
     function = verb.load()
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
-    kind = (
-        CommandWithGuarantees
-        if verb.name in VERBS_WITH_GUARANTEES
-        else SignedWordsCommand
-        if verb.name in SIGNED_WORDS
-        else TyperCommand
-    )
+    kind = TyperCommand
+    if verb.name in VERBS_WITH_GUARANTEES:
+        kind = CommandWithGuarantees
+    elif verb.name in SIGNED_WORDS:
+        kind = SignedWordsCommand
     holder.command(
         verb.name.rpartition(" ")[2], cls=kind, help=function.__doc__, context_settings=_settings()
     )(function)
@@ -384,7 +382,7 @@ def _reworded(error: typer.BadParameter) -> str:
     """Reword an error that typer takes from pydantic; empty if typer has its own message."""
     from pydantic import ValidationError
 
-    if not isinstance(error.__cause__, ValidationError) or getattr(error, "param", None) is None:
+    if not isinstance(error.__cause__, ValidationError) or error.param is None:
         return ""
     details = error.__cause__.errors(include_url=False)[0]
     value = details["input"]
@@ -393,6 +391,4 @@ def _reworded(error: typer.BadParameter) -> str:
     if wanted is None and not one_of:
         return ""
     expected = wanted or "one of " + allowed.rstrip(".").replace("'", "")
-    return (
-        f"{error.param.opts[0]} is {value}, must be {expected}" if error.param is not None else ""
-    )
+    return f"{error.param.opts[0]} is {value}, must be {expected}"

@@ -39,11 +39,12 @@ def config_show(
     json: JsonOption = False,
 ) -> None:
     """Show the config of a run or a preset as TOML."""
+    from rnnlm_tui.store.runs import find_run
+
     for name, given in (("preset", preset is not None), ("config", config is not None)):
-        check_exclusive("a run brings its own config", RUN=run is not None, **{name: given})
-    shown = build_config(
-        preset, config, assignments, base=_config_of(run) if run is not None else None
-    )
+        check_exclusive("a run has its own config", RUN=run is not None, **{name: given})
+    base = find_run(run).read_config() if run is not None else None
+    shown = build_config(preset, config, assignments, base=base)
     if json:
         print_json(shown.model_dump(mode="json"))
     else:
@@ -170,12 +171,6 @@ def read_config_file(path: Path) -> Raw:
             f"the config file {path} is not valid TOML: {error}",
             hint="`rnnlm-tui config show` prints a valid one",
         ) from None
-
-
-def _config_of(run: str) -> RunConfig:
-    from rnnlm_tui.store.runs import find_run
-
-    return find_run(run).read_config()
 
 
 def config_toml(config: RunConfig, *, explain: bool = False) -> str:
@@ -398,11 +393,10 @@ def _where(item: dict[str, object]) -> str:
     if not item["available"]:
         return f" (needs: {item['needs']})"
     size = item.get("bytes")
-    return (
-        f" ({disk(size)}{', downloaded ' + str(item['fetched'])[:10] if item['fetched'] else ''})"
-        if isinstance(size, int)
-        else ""
-    )
+    if not isinstance(size, int):
+        return ""
+    when = f", downloaded {str(item['fetched'])[:10]}" if item["fetched"] else ""
+    return f" ({disk(size)}{when})"
 
 
 def _news() -> dict[str, object]:

@@ -105,11 +105,9 @@ def note(
 
     directory = find_run(run)
     before = usable_labels(directory)
-    labels = (
-        before
-        if not text
-        else change_labels(directory, lambda found: replace(found, note=" ".join(text)))
-    )
+    labels = before
+    if text:
+        labels = change_labels(directory, lambda found: replace(found, note=" ".join(text)))
     if json:
         print_json(
             {"run": directory.name, "note": labels.note, "changed": labels.note != before.note}
@@ -134,11 +132,8 @@ def rename(
     if json:
         print_json({"run": renamed.name, "before": before.name, "path": str(renamed.path)})
     else:
-        line(
-            f"{before.name} renamed to {renamed.name}"
-            if renamed != before
-            else f"already named {renamed.name}"
-        )
+        same = renamed == before
+        line(f"already named {before.name}" if same else f"{before.name} renamed to {renamed.name}")
 
 
 AddressesArgument = Annotated[
@@ -171,11 +166,9 @@ def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
 
     def act(address: tuple[RunDirectory, str | None]) -> tuple[object, str]:
         run, which = address
-        return (
-            _set_run(run, pinned=pinned)
-            if which is None
-            else _set_checkpoint(run, which, pinned=pinned)
-        )
+        if which is None:
+            return _set_run(run, pinned=pinned)
+        return _set_checkpoint(run, which, pinned=pinned)
 
     act_on_each(found, act, json=json)
 
@@ -185,17 +178,12 @@ def _set_checkpoint(run: RunDirectory, which: str, *, pinned: bool) -> tuple[obj
 
     step = _step_of(run, which, pins=not pinned)
     changed = pin_checkpoint(run, step) if pinned else unpin_checkpoint(run, step)
-    words = (
-        ("pinned" if pinned else "unpinned")
-        if changed
-        else ("is already pinned" if pinned else "was not pinned")
-    )
-    return {
-        "run": run.name,
-        "step": step,
-        "pinned": pinned,
-        "changed": changed,
-    }, f"{run.name}@{step} {words}"
+    if changed:
+        words = "pinned" if pinned else "unpinned"
+    else:
+        words = "is already pinned" if pinned else "was not pinned"
+    result = {"run": run.name, "step": step, "pinned": pinned, "changed": changed}
+    return result, f"{run.name}@{step} {words}"
 
 
 def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
@@ -205,10 +193,8 @@ def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
     before = usable_labels(run).pinned
     change_labels(run, lambda labels: replace(labels, pinned=pinned))
     if pinned:
-        words = (
-            f"is {'already ' if before else ''}pinned at the top of the list; `rnnlm-tui pin"
-            f" {run.name}@best` pins its best checkpoint"
-        )
+        words = f"is {'already ' if before else ''}pinned at the top of the list"
+        words += f"; `rnnlm-tui pin {run.name}@best` pins its best checkpoint"
     else:
         words = "unpinned" if before else "was not pinned"
     return {"run": run.name, "pinned": pinned, "changed": before != pinned}, f"{run.name} {words}"
@@ -222,14 +208,11 @@ def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
     try:
         return int(resolve_checkpoint(run, which).name.rpartition("-")[2])
     except UnknownCheckpointError:
-        left = (
-            [step for step in pinned_steps(run) if str(step) == which.replace(",", "")]
-            if pins
-            else []
-        )
-        if not left:
+        wanted = which.replace(",", "")
+        left = next((step for step in pinned_steps(run) if pins and str(step) == wanted), None)
+        if left is None:
             raise
-        return left[0]
+        return left
 
 
 def complete_trashed(incomplete: str) -> list[str]:
@@ -264,13 +247,8 @@ def delete(
 
     def act(run: RunDirectory) -> tuple[object, str]:
         trashed = delete_run(run)
-        return (
-            _as_json(trashed),
-            (
-                f"{run.name} moved to the trash ({disk(trashed.bytes)}): `rnnlm-tui restore"
-                f" {run.name}` restores it"
-            ),
-        )
+        words = f"moved to the trash ({disk(trashed.bytes)})"
+        return _as_json(trashed), f"{run.name} {words}: `rnnlm-tui restore {run.name}` restores it"
 
     act_on_each(directories, act, json=json)
 
@@ -331,12 +309,8 @@ def restore(
     def act(trashed: TrashedRun) -> tuple[object, str]:
         restored = restore_run(trashed, name)
         others = sum(left.name == trashed.name for left in list_trash())
-        more = (
-            f"; {counted(others, 'other')} of that name remain{'s' if others == 1 else ''} in the"
-            " trash"
-            if others
-            else ""
-        )
+        remain = "remains" if others == 1 else "remain"
+        more = f"; {counted(others, 'other')} of that name {remain} in the trash" if others else ""
         value = {"run": restored.name, "before": trashed.name, "path": str(restored.path)}
         return value, f"{restored.name} restored: `rnnlm-tui show {restored.name}`{more}"
 
@@ -362,13 +336,8 @@ def purge(
 
     found = _chosen(runs or [], everything=everything)
     size = sum(run.bytes for run in found)
-    if (
-        found
-        and not yes
-        and not confirmed(
-            f"permanently remove {_named(found)}, {disk(size)}?", "purge removes runs permanently"
-        )
-    ):
+    question = f"permanently remove {_named(found)}, {disk(size)}?"
+    if found and not yes and not confirmed(question, "purge removes runs permanently"):
         output.note("nothing was removed")
         raise typer.Exit(1)
     freed = 0

@@ -28,11 +28,9 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
     """
     if environment.get(COMPLETING) != "complete_bash":
         return
-    words, at = (
-        environment.get("COMP_WORDS", "").split("\n"),
-        int(environment.get("COMP_CWORD", "0")),
-    )
-    joined, place = list[str](), at
+    words = environment.get("COMP_WORDS", "").split("\n")
+    at = place = int(environment.get("COMP_CWORD", "0"))
+    joined = list[str]()
     for index, word in enumerate(words):
         if joined and (word == "@" or words[index - 1] == "@"):
             joined[-1] += word
@@ -48,8 +46,7 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
 def check_exclusive(hint: str = "", **given: bool) -> None:
     """Raise InputError if more than one of several mutually exclusive options is given.
 
-    For example `check_exclusive(follow=follow, NAME=bool(names))`. `hint` is appended to the
-    error's.
+    For example `check_exclusive(follow=follow, NAME=bool(names))`. The error's hint ends in `hint`.
     """
     named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
     if len(named) > 1:
@@ -73,10 +70,8 @@ def split_address(address: str) -> tuple[RunDirectory, str | None]:
     if at and not which:
         raise InputError(
             f'"{address}" has no checkpoint after the @',
-            hint=(
-                f"use {run.name}@best, @last or @STEP; `rnnlm-tui checkpoints {run.name}` lists"
-                " them"
-            ),
+            hint=f"use {run.name}@best, @last or @STEP;"
+            f" `rnnlm-tui checkpoints {run.name}` lists them",
         )
     return run, (which if at else None)
 

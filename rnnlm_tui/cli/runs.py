@@ -130,10 +130,7 @@ def show(
         typer.Option(
             "--watch",
             "-w",
-            help=(
-                "Show the dashboard's figures until the run ends; Ctrl-C exits, and the run"
-                " continues."
-            ),
+            help="Show the dashboard's figures until the run ends; Ctrl-C detaches.",
         ),
     ] = False,
     once: Annotated[
@@ -351,9 +348,10 @@ def compare(
             right=right,
         )
     else:
+        several = len(heads) > 1
         line(
             "the runs have the same settings"
-            if len(heads) > 1
+            if several
             else "nothing to compare: name a second run"
         )
     line()
@@ -389,16 +387,9 @@ def _cells(row: FigureRow) -> list[str]:
 
     Two trailing characters keep the digits aligned.
     """
+    best = None if row.best is None else row.words[row.best]
     return [
-        (
-            f"{words} ({difference})  "
-            if difference
-            else (
-                f"{words} ★"
-                if row.best is not None and words == row.words[row.best]
-                else f"{words}  "
-            )
-        )
+        f"{words} ({difference})  " if difference else f"{words} {'★' if words == best else ' '}"
         for words, difference in zip(row.words, row.differences, strict=True)
     ]
 

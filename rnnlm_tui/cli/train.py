@@ -82,10 +82,7 @@ def train(
     if parent is not None:
         address, base = config_of_parent(parent)
         if "@" not in parent:
-            note(
-                f"starting from {address} (the default is @best, or @last if no checkpoint was"
-                " evaluated)"
-            )
+            note(f"starting from {address} (default: @best, or @last if nothing was evaluated)")
         wanted = build_config(None, config, assignments, base=base)
     else:
         address, base = None, None

@@ -1,4 +1,4 @@
-"""The verbs `pause`, `stop`, `checkpoint`, `evaluate` and `set` with a fake worker; parents of runs."""
+"""The verbs that control runs, with a fake worker, and the configs of child runs."""
 
 from __future__ import annotations
 
