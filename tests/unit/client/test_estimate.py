@@ -227,10 +227,22 @@ def keep_probe(config: RunConfig, **changes: object) -> Calibration:
     training = config.training
     parts = memory_parts(config, 2_048)
     facts: dict[str, object] = {
-        "host": host_name(), "device": "cpu", "device_name": "cpu", "threads": training.threads or usable_cores(), "shape": memory_shape(config, 2_048, 0), "steps": 20,
-        "flops_per_step": training.batch_size * training.bptt * flops_per_token(config.model, 2_048), "step_seconds": 0.1, "tokens_per_second": 7_000.0,
-        "memory_bytes": parts.total + 5_000_000, "process_bytes": parts.process, "versions": {"rnnlm_tui": __version__}, "time": 1.0,
-    }  # fmt: skip
+        "host": host_name(),
+        "device": "cpu",
+        "device_name": "cpu",
+        "threads": training.threads or usable_cores(),
+        "shape": memory_shape(config, 2_048, 0),
+        "steps": 20,
+        "flops_per_step": training.batch_size
+        * training.bptt
+        * flops_per_token(config.model, 2_048),
+        "step_seconds": 0.1,
+        "tokens_per_second": 7_000.0,
+        "memory_bytes": parts.total + 5_000_000,
+        "process_bytes": parts.process,
+        "versions": {"rnnlm_tui": __version__},
+        "time": 1.0,
+    }
     calibration = Calibration.model_validate({**facts, **changes})
     add_calibration(calibration)
     return calibration

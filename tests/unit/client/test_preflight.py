@@ -196,12 +196,8 @@ def test_bf16_is_refused_without_a_gpu_with_the_engines_message(
     monkeypatch.setattr(preflight, "gpu_count", lambda: cards)
     monkeypatch.setattr(Path, "exists", lambda _: False)
     monkeypatch.setattr("sys.platform", "linux")
-    with pytest.raises(
-        DeviceError,
-        match=(
-            f"^training.precision is bf16, which needs a CUDA GPU with bf16; the device is {shown}\n"
-        ),
-    ):
+    needs = "training.precision is bf16, which needs a CUDA GPU with bf16"
+    with pytest.raises(DeviceError, match=f"^{needs}; the device is {shown}\n"):
         check_precision(TrainingConfig(precision="bf16", device=device))
     check_precision(TrainingConfig(device=device))
 

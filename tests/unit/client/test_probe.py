@@ -33,9 +33,8 @@ def child(script: str) -> list[str]:
 
 def saying(*messages: ProbeProgress | ProbeDone | ProbeFailed, then: str = "") -> list[str]:
     """A child process that writes these lines."""
-    return child(
-        f"sys.stdout.buffer.write({b''.join(map(encode_line, messages))!r})\nsys.stdout.flush()\n{then}"
-    )
+    lines = b"".join(map(encode_line, messages))
+    return child(f"sys.stdout.buffer.write({lines!r})\nsys.stdout.flush()\n{then}")
 
 
 def probed(command: list[str], reported: list[ProbeProgress] | None = None) -> object:
@@ -58,10 +57,8 @@ def test_a_probes_result_is_stored(home: Path) -> None:
 
 
 def test_output_of_libraries_is_ignored(home: Path) -> None:
-    noisy = child(
-        "print('a library says"
-        f" hello')\nsys.stdout.flush()\nsys.stdout.buffer.write({encode_line(ProbeDone(calibration=calibration(20)))!r})"
-    )
+    done = encode_line(ProbeDone(calibration=calibration(20)))
+    noisy = child(f"print('hello', flush=True)\nsys.stdout.buffer.write({done!r})")
     assert probed(noisy) == calibration(20)
 
 
@@ -100,7 +97,8 @@ def test_a_probe_ends_with_its_parent(home: Path) -> None:
         reported.append(progress.done)
         raise KeyboardInterrupt
 
-    waiting = """print('{"kind": "progress", "phase": "steps", "done": %d, "total": 0}' % os.getpid(), flush=True)\nsignal.pause()"""
+    progress = '{"kind": "progress", "phase": "steps", "done": %d, "total": 0}'
+    waiting = f"print({progress!r} % os.getpid(), flush=True)\nsignal.pause()"
     with pytest.raises(KeyboardInterrupt):
         run_probe(CONFIG, interrupt, str, child(waiting))
     with pytest.raises(ProcessLookupError):

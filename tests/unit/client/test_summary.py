@@ -181,11 +181,30 @@ def test_a_memory_warning_is_shown_during_the_preparation() -> None:
 @pytest.mark.parametrize(
     ("batch", "saved", "hint"),
     [
-        ("300", False, "`rnnlm-tui train --config '/my runs/config.toml' --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` restarts from step 0 once more memory is free"),
-        ("300", True, "`rnnlm-tui train --from plain-otter@40 --set training.batch_size=300` starts a new run that should fit; `rnnlm-tui resume plain-otter` resumes from step 40 once more memory is free"),
-        ("", False, "`rnnlm-tui train --config '/my runs/config.toml' --set …` with a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that needs less; `rnnlm-tui resume plain-otter` restarts from step 0 once more memory is free"),
+        (
+            "300",
+            False,
+            "`rnnlm-tui train --config '/my runs/config.toml' --set training.batch_size=300` starts"
+            " a new run that should fit; `rnnlm-tui resume plain-otter` restarts from step 0 once"
+            " more memory is free",
+        ),
+        (
+            "300",
+            True,
+            "`rnnlm-tui train --from plain-otter@40 --set training.batch_size=300` starts a new run"
+            " that should fit; `rnnlm-tui resume plain-otter` resumes from step 40 once more memory"
+            " is free",
+        ),
+        (
+            "",
+            False,
+            "`rnnlm-tui train --config '/my runs/config.toml' --set …` with a smaller"
+            " model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that"
+            " needs less; `rnnlm-tui resume plain-otter` restarts from step 0 once more memory is"
+            " free",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_hint_after_running_out_of_memory_names_a_run_that_fits(
     batch: str, saved: bool, hint: str
 ) -> None:

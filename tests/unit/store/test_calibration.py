@@ -20,9 +20,20 @@ def calibration(batch_size: int, *, time: float = 1.0, speed: float = 7_000.0) -
     """The calibration of a probe of the demo with this batch size."""
     config = RunConfig(training=TrainingConfig(batch_size=batch_size))
     return Calibration(
-        host="here", device="cpu", device_name="cpu, 2 threads", threads=2, shape=memory_shape(config, 2_048, 0), steps=20, flops_per_step=1e9, step_seconds=0.1,
-        tokens_per_second=speed, memory_bytes=400 * 2**20, process_bytes=310 * 2**20, versions={"rnnlm_tui": "0.1.0"}, time=time,
-    )  # fmt: skip
+        host="here",
+        device="cpu",
+        device_name="cpu, 2 threads",
+        threads=2,
+        shape=memory_shape(config, 2_048, 0),
+        steps=20,
+        flops_per_step=1e9,
+        step_seconds=0.1,
+        tokens_per_second=speed,
+        memory_bytes=400 * 2**20,
+        process_bytes=310 * 2**20,
+        versions={"rnnlm_tui": "0.1.0"},
+        time=time,
+    )
 
 
 def test_calibrations_are_loaded_newest_first_and_stored_privately(home: Path) -> None:

@@ -21,9 +21,20 @@ def prepare(
 ) -> CorpusManifest:
     facts = SplitFacts(documents=1, sentences=2, tokens=3, bytes=4)
     manifest = CorpusManifest(
-        hash=name, corpus=corpus or CorpusConfig(), tokenizer=tokenizer or TokenizerConfig(), title="57 addresses", source_hash="s", vocab_size=2_048,
-        token_dtype="uint16", eos_id=1, pad_id=0, eos_text=" ", splits={"train": facts, "validation": facts, "test": facts}, bigram={}, created=created,
-    )  # fmt: skip
+        hash=name,
+        corpus=corpus or CorpusConfig(),
+        tokenizer=tokenizer or TokenizerConfig(),
+        title="57 addresses",
+        source_hash="s",
+        vocab_size=2_048,
+        token_dtype="uint16",
+        eos_id=1,
+        pad_id=0,
+        eos_text=" ",
+        splits={"train": facts, "validation": facts, "test": facts},
+        bigram={},
+        created=created,
+    )
     folder = home / "corpora" / name
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")

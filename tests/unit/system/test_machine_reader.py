@@ -37,7 +37,14 @@ def test_an_idle_reading_has_every_gpu_and_nothing_of_a_process(
     monkeypatch.setattr(machine, "GpuProbe", Card)
     monkeypatch.setattr(machine, "OtherCards", Others)
     row = MachineReader(tmp_path, worker=False).sample()
-    assert (row.gpu_name, row.gpu_percent, row.gpu_memory_used, row.gpu_memory_total, row.gpu_watts, row.gpu_celsius) == ("NVIDIA L4", 71.0, 4 * GIB, 23 * GIB, 48.0, 61.0)  # fmt: skip
+    assert (
+        row.gpu_name,
+        row.gpu_percent,
+        row.gpu_memory_used,
+        row.gpu_memory_total,
+        row.gpu_watts,
+        row.gpu_celsius,
+    ) == ("NVIDIA L4", 71.0, 4 * GIB, 23 * GIB, 48.0, 61.0)
     assert [card.index for card in row.other_gpus] == [1]
     assert (row.gpu_memory_own, row.process_memory, row.process_cpu_percent) == (None, 0, 0.0)
 
