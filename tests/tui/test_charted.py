@@ -506,7 +506,7 @@ def test_the_nearest_event_is_found_by_bisection() -> None:
     for _ in range(200):
         entries: list[EventEntry] = sorted(
             (
-                (draw.randrange(30), float(index), "e", "", "")
+                EventEntry(draw.randrange(30), float(index), "e", "", "")
                 for index in range(draw.randrange(1, 20))
             ),
             reverse=True,

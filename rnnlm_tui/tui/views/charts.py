@@ -47,7 +47,6 @@ if TYPE_CHECKING:
         EvaluationRow,
         EventKind,
         EventRow,
-        HardwareRow,
         SampleRow,
     )
     from rnnlm_tui.store.series import Band, SeriesTable
@@ -81,57 +80,35 @@ def loss_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
 
 def speed_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Training tokens per second."""
-    return _one(
-        snapshot,
-        axis,
-        "Tokens/s",
-        "tokens_per_second",
-        short(snapshot.summary.tokens_per_second),
-        from_zero=True,
-    )
+    current = short(snapshot.summary.tokens_per_second)
+    curve = _step_curve(snapshot, axis, "tokens_per_second", current)
+    return on_axis(ChartData("Tokens/s", (curve,), y_from_zero=True), snapshot, axis)
 
 
 def gradient_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Gradient norm before clipping, and the clipping threshold."""
     clip = snapshot.config.optimizer.max_grad_norm
     levels = (Baseline(clip, f"clip {clip:g}"),) if clip > 0 else ()
-    return _one(
-        snapshot,
-        axis,
-        "Gradient norm",
-        "grad_norm",
-        figure(snapshot.summary.train.grad_norm),
-        from_zero=False,
-        baselines=levels,
-    )
+    current = figure(snapshot.summary.train.grad_norm)
+    curve = _step_curve(snapshot, axis, "grad_norm", current)
+    return on_axis(ChartData("Gradient norm", (curve,), levels), snapshot, axis)
 
 
 def rate_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """The learning rate."""
-    return _one(
-        snapshot,
-        axis,
-        "Learning rate",
-        "learning_rate",
-        scientific(snapshot.summary.train.learning_rate),
-        from_zero=True,
-        smooth=False,
-    )
+    current = scientific(snapshot.summary.train.learning_rate)
+    curve = _step_curve(snapshot, axis, "learning_rate", current, smooth=False)
+    return on_axis(ChartData("Learning rate", (curve,), y_from_zero=True), snapshot, axis)
 
 
 def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Bits per byte on held-out text, comparable across tokenizers."""
     rows = held_out(snapshot)
     at = evaluated_at(snapshot.series, axis, rows)
-    bits, unknown = (
-        bits_per_byte(rows),
-        unknown_share_text(snapshot.summary.evaluation.unknown_share),
-    )
-    best = min(
-        (index for index, value in enumerate(bits) if math.isfinite(value)),
-        key=lambda index: bits[index],
-        default=None,
-    )
+    bits = bits_per_byte(rows)
+    unknown = unknown_share_text(snapshot.summary.evaluation.unknown_share)
+    finite = (index for index, value in enumerate(bits) if math.isfinite(value))
+    best = min(finite, key=lambda index: bits[index], default=None)
     curve = ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
@@ -141,7 +118,7 @@ def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
         smooth=False,
         star=None if best is None else (at[best], bits[best]),
     )
-    return chart_data(snapshot, axis, "Bits per byte", (curve,))
+    return on_axis(ChartData("Bits per byte", (curve,)), snapshot, axis)
 
 
 def bits_per_byte(rows: Sequence[EvaluationRow]) -> list[float]:
@@ -169,10 +146,8 @@ def split_name(snapshot: RunSnapshot) -> str:
 
 def held_out_name(snapshot: RunSnapshot) -> str:
     """Return the evaluation set, as `test slice` if it is only the first sentences of the set."""
-    name = snapshot.summary.evaluation.name
-    return split_name(snapshot) + (
-        "" if name in (None, snapshot.config.evaluation.split) else " slice"
-    )
+    whole = snapshot.summary.evaluation.name in (None, snapshot.config.evaluation.split)
+    return split_name(snapshot) + ("" if whole else " slice")
 
 
 def levels_to_beat(snapshot: RunSnapshot) -> list[tuple[str, float]]:
@@ -212,9 +187,9 @@ def _learning(
     series, summary = curves(snapshot), snapshot.summary
     band, rows = series.columns["loss"], held_out(snapshot)
     nats = title == "Loss"
-    best = min(
-        (row for row in rows if math.isfinite(row.loss)), key=lambda row: row.loss, default=None
-    )
+    finite = (row for row in rows if math.isfinite(row.loss))
+    best = min(finite, key=lambda row: row.loss, default=None)
+    newest = figure(summary.train.loss if nats else summary.train.perplexity)
     star = " ★" if best is not None and rows[-1] is best and not nats else ""
     place = x_mapper(series, axis)
     train = ChartSeries(
@@ -224,11 +199,7 @@ def _learning(
         mean=of(band.mean),
         low=of(band.low) if series.width > 1 else None,
         high=of(band.high) if series.width > 1 else None,
-        current=(
-            figure(summary.train.loss if nats else summary.train.perplexity)
-            if len(series.step)
-            else ""
-        ),
+        current=newest if len(series.step) else "",
         geometric=not nats,
         left_out=short_batches(series),
     )
@@ -243,18 +214,16 @@ def _learning(
     )
     known = [(name, math.log(value) if nats else value) for name, value in levels_to_beat(snapshot)]
     levels = tuple(Baseline(value, f"{name} {figure(value)}") for name, value in known)
-    shown = (train, judged) if rows else (train,)
-    return chart_data(
-        snapshot,
-        axis,
+    data = ChartData(
         title,
-        shown,
-        baselines=levels,
-        guides=_reference(snapshot, axis, nats=nats),
-        log=log,
+        (train, judged) if rows else (train,),
+        levels,
         marks=() if nats else marks(snapshot, axis),
         evaluated=() if nats else judged.x,
+        log_y=log,
+        guides=_reference(snapshot, axis, nats=nats),
     )
+    return on_axis(data, snapshot, axis)
 
 
 def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartSeries, ...]:
@@ -263,35 +232,20 @@ def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartS
     reference = summary.reference
     if reference is None:
         return ()
-    course = reference_points(
-        batch, summary.max_steps / summary.epochs if summary.max_steps and summary.epochs else None
-    )
-    placed = [
-        (
-            extrapolated_x(snapshot.series, axis, math.ceil(point.sentences / batch)),
-            point.perplexity,
-        )
-        for point in course
-    ]
-    known = [
-        (place, math.log(value) if nats else value) for place, value in placed if place is not None
-    ]
-    beside = (
-        None
-        if reference.perplexity is None
-        else math.log(reference.perplexity)
-        if nats
-        else reference.perplexity
-    )
-    curve = ChartSeries(
-        name=REFERENCE_NAME,
-        colour=palette.BASELINE,
-        x=[place for place, _ in known],
-        mean=[value for _, value in known],
-        current=figure(beside) if beside is not None else "",
-        smooth=False,
-    )
-    return (curve,) if known else ()
+    steps, epochs = summary.max_steps, summary.epochs
+    points = reference_points(batch, steps / epochs if steps and epochs else None)
+    x, mean = [], []
+    for point in points:
+        place = extrapolated_x(snapshot.series, axis, math.ceil(point.sentences / batch))
+        if place is not None:
+            x.append(place)
+            mean.append(math.log(point.perplexity) if nats else point.perplexity)
+    if not x:
+        return ()
+    current = ""
+    if reference.perplexity is not None:
+        current = figure(math.log(reference.perplexity) if nats else reference.perplexity)
+    return (ChartSeries(REFERENCE_NAME, palette.BASELINE, x, mean, current=current, smooth=False),)
 
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
@@ -318,22 +272,15 @@ def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
     )
 
 
-def _one(
-    snapshot: RunSnapshot,
-    axis: Axis,
-    title: str,
-    column: str,
-    current: str,
-    *,
-    from_zero: bool,
-    smooth: bool = True,
-    baselines: tuple[Baseline, ...] = (),
-) -> ChartData:
+def _step_curve(
+    snapshot: RunSnapshot, axis: Axis, column: str, current: str, *, smooth: bool = True
+) -> ChartSeries:
+    """Return the curve of a column that has a value for each step."""
     series = curves(snapshot)
     band = series.columns[column]
     wide = series.width > 1
     write = {"tokens_per_second": short, "learning_rate": scientific}.get(column)
-    curve = ChartSeries(
+    return ChartSeries(
         name="",
         colour=palette.TRAIN,
         x=x_values(series, axis),
@@ -347,38 +294,16 @@ def _one(
         y_format=write,
         left_out=short_batches(series),
     )
-    return chart_data(snapshot, axis, title, (curve,), from_zero=from_zero, baselines=baselines)
 
 
-def chart_data(
-    snapshot: RunSnapshot,
-    axis: Axis,
-    title: str,
-    series: tuple[ChartSeries, ...],
-    *,
-    baselines: tuple[Baseline, ...] = (),
-    guides: tuple[ChartSeries, ...] = (),
-    marks: tuple[Mark, ...] = (),
-    evaluated: Sequence[float] = (),
-    log: bool = False,
-    from_zero: bool = False,
-    y_unit: str = "",
-) -> ChartData:
-    """Return a chart of this run on that axis."""
-    return ChartData(
-        title=title,
-        series=series,
-        baselines=baselines,
-        guides=guides,
-        marks=marks,
-        evaluated=evaluated,
+def on_axis(data: ChartData, snapshot: RunSnapshot, axis: Axis) -> ChartData:
+    """Return a chart of this run with the axis and its planned end."""
+    return replace(
+        data,
         x_end=planned_end(snapshot, axis),
         x_label=AXIS_LABELS[axis],
-        log_y=log,
-        y_from_zero=from_zero,
         note=_what_will_come(snapshot),
         x_format=AXIS_FORMATS[axis],
-        y_unit=y_unit,
     )
 
 
@@ -392,79 +317,40 @@ def _what_will_come(snapshot: RunSnapshot) -> str:
         "rehearsing": "after a test of the largest step",
         "evaluating": "after a test evaluation",
     }
-    return (
-        "training starts"
-        f" {waits.get(preparing.phase if preparing else '', 'when the corpus is ready')}"
-    )
+    phase = preparing.phase if preparing else ""
+    return f"training starts {waits.get(phase, 'when the corpus is ready')}"
 
 
 def busy_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """GPU load in percent, or without a GPU the CPU load of this run and of all processes."""
-    row = _newest(snapshot)
+
+    def curve(name: str, colour: str, column: str) -> ChartSeries:
+        return _machine_curve(snapshot, axis, name, colour, column, _percent)
+
     curves: tuple[ChartSeries, ...]
     if _measured(snapshot, "gpu_percent"):
-        curves = (
-            _curve(
-                snapshot,
-                axis,
-                "",
-                palette.TRAIN,
-                "gpu_percent",
-                _percent(row.gpu_percent if row else None),
-                _percent,
-            ),
-        )
-        return chart_data(snapshot, axis, "GPU", curves, from_zero=True, y_unit=" %")
-    curves = (
-        _curve(
-            snapshot,
-            axis,
-            "run",
-            palette.TRAIN,
-            "process_cpu_percent",
-            _percent(row.process_cpu_percent if row else None),
-            _percent,
-        ),
-        _curve(
-            snapshot,
-            axis,
-            "all",
-            palette.THIRD,
-            "cpu_percent",
-            _percent(row.cpu_percent if row else None),
-            _percent,
-        ),
-    )
-    return chart_data(snapshot, axis, "CPU", curves, from_zero=True, y_unit=" %")
+        title, curves = "GPU", (curve("", palette.TRAIN, "gpu_percent"),)
+    else:
+        own = curve("run", palette.TRAIN, "process_cpu_percent")
+        title, curves = "CPU", (own, curve("all", palette.THIRD, "cpu_percent"))
+    return on_axis(ChartData(title, curves, y_from_zero=True, y_unit=" %"), snapshot, axis)
 
 
 def memory_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Memory in GiB of this run and of all processes, and the total: the GPU's if there is one."""
-    row = _newest(snapshot)
+    row = snapshot.hardware[-1] if snapshot.hardware else None
     if _measured(snapshot, "gpu_memory_used"):
-        own, used, total, title = (
-            (row.gpu_memory_own, row.gpu_memory_used, row.gpu_memory_total, "GPU memory")
-            if row
-            else (None, None, None, "GPU memory")
-        )
-        names = ("gpu_memory_own", "gpu_memory_used")
+        title, own, used = "GPU memory", "gpu_memory_own", "gpu_memory_used"
+        total = row.gpu_memory_total if row else None
     else:
-        own, used, total, title = (
-            (row.process_memory, row.memory_used, row.memory_total, "Memory")
-            if row
-            else (None, None, None, "Memory")
-        )
-        names = ("process_memory", "memory_used")
-    curves = (
-        _curve(snapshot, axis, "own", palette.TRAIN, names[0], gib(own), _figure, scale=1 / GIB),
-        _curve(snapshot, axis, "all", palette.THIRD, names[1], gib(used), _figure, scale=1 / GIB),
+        title, own, used = "Memory", "process_memory", "memory_used"
+        total = row.memory_total if row else None
+    curves = tuple(
+        _machine_curve(snapshot, axis, name, colour, column, gib, scale=1 / GIB)
+        for name, colour, column in (("own", palette.TRAIN, own), ("all", palette.THIRD, used))
     )
     levels = (Baseline(total / GIB, f"{gib(total)} GiB"),) if total else ()
-    return chart_data(snapshot, axis, f"{title}, GiB", curves, from_zero=True, baselines=levels)
-
-
-def _newest(snapshot: RunSnapshot) -> HardwareRow | None:
-    return snapshot.hardware[-1] if snapshot.hardware else None
+    return on_axis(ChartData(f"{title}, GiB", curves, levels, y_from_zero=True), snapshot, axis)
 
 
 def _measured(snapshot: RunSnapshot, column: str) -> bool:
@@ -472,23 +358,24 @@ def _measured(snapshot: RunSnapshot, column: str) -> bool:
     return any(value == value for value in snapshot.machine.columns[column].mean)
 
 
-def _curve(
+def _machine_curve(
     snapshot: RunSnapshot,
     axis: Axis,
     name: str,
     colour: str,
     column: str,
-    current: str,
     write: Callable[[float | None], str],
     *,
     scale: float = 1.0,
 ) -> ChartSeries:
+    """Return the curve of a machine reading; `write` formats the reading, before scaling."""
     machine = snapshot.machine
     band: Band = machine.columns[column]
     low, high, mean = (
         [value * scale for value in part] if scale != 1.0 else part
         for part in (band.low, band.high, band.mean)
     )
+    newest = getattr(snapshot.hardware[-1], column) if snapshot.hardware else None
     return ChartSeries(
         name=name,
         colour=colour,
@@ -496,23 +383,13 @@ def _curve(
         mean=mean,
         low=low,
         high=high,
-        current=current if len(machine) else "",
-        y_format=write,
+        current=write(newest) if len(machine) else "",
+        y_format=lambda value: write(value / scale),
     )
 
 
 def _percent(value: float | None) -> str:
     return NOTHING if value is None or math.isnan(value) else f"{value:.0f} %"
-
-
-def _figure(value: float | None) -> str:
-    return (
-        NOTHING
-        if value is None or math.isnan(value)
-        else f"{value:.1f}"
-        if value < 9.95
-        else f"{value:.0f}"
-    )
 
 
 def nearest_checkpoint(snapshot: RunSnapshot, step: float) -> CheckpointRow | None:

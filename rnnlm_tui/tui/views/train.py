@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from time import localtime, strftime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from textual.content import Content
 
@@ -27,14 +27,14 @@ from rnnlm_tui.schema.formatting import (
 )
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import bar
+from rnnlm_tui.tui.text import amount, bar, spread
 from rnnlm_tui.tui.views.charts import held_out, level_to_beat, split_name
 from rnnlm_tui.tui.views.machine import steady_reading
 from rnnlm_tui.tui.views.status import progress_colour
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, HardwareRow
+    from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, HardwareRow
     from rnnlm_tui.schema.summary import RunSummary
 
 Trend = Literal["falling", "level", "rising"]
@@ -84,12 +84,10 @@ def busy(rows: Sequence[HardwareRow], status: RunStatus) -> Content:
     row = steady_reading(rows)
     if row is None or status not in LIVING:
         return Content("")
-    name, value = (
-        ("GPU", row.gpu_percent) if row.gpu_percent is not None else ("CPU", row.cpu_percent)
-    )
-    return Content.assemble(
-        (f"{name} ", palette.DIM), (f"{value:.0f}", f"bold {_alarm(status)}"), (" %", palette.DIM)
-    )
+    name, value = "GPU ", row.gpu_percent
+    if value is None:
+        name, value = "CPU ", row.cpu_percent
+    return Content.assemble((name, palette.DIM), amount(f"{value:.0f} %", f"bold {_alarm(status)}"))
 
 
 def _alarm(status: RunStatus) -> str:
@@ -116,11 +114,10 @@ def in_columns(
     for place, part in zip(places, parts, strict=False):
         if not part.plain:
             continue
-        gap = (
-            (PACKED if line.plain else places[0])
-            if packed
-            else max(place - line.cell_length, 2 if line.plain else 0)
-        )
+        if packed:
+            gap = PACKED if line.plain else places[0]
+        else:
+            gap = max(place - line.cell_length, 2 if line.plain else 0)
         if line.cell_length + gap + part.cell_length > width:
             break
         line = Content.assemble(line, " " * gap, part)
@@ -141,59 +138,39 @@ def progress_line(summary: RunSummary, eta: Eta | None, width: int, *, ascii_onl
     )
     tail = _time_left(summary, eta, ascii_only=ascii_only)
     reserved = max(tail.cell_length, 21 if eta is not None and eta.seconds > 60 else 13)
-    share = percent(fraction)
-    number, _, sign = share.partition(" ")
-    percents = Content.assemble(
-        (number.rjust(3), f"bold {palette.BRIGHT}"), (f" {sign}", palette.DIM)
-    )
+    percents = amount(percent(fraction), f"bold {palette.BRIGHT}", width=3)
     room = width - head.cell_length - 2 - 1 - percents.cell_length - 2 - reserved - 1
     if room < 6:
-        return Content.assemble(
-            head, " " * max(1, width - head.cell_length - tail.cell_length - 1), tail
-        )
-    tokens = Content.assemble(
-        "  ", (short(summary.tokens_seen).rjust(5), palette.TEXT), (" tokens", palette.DIM)
-    )
+        return spread(head, tail, width - 1, least=1)
+    tokens = Content("  ") + amount(f"{short(summary.tokens_seen)} tokens", width=5)
     if room - tokens.cell_length >= LEAST_BAR:
         head, room = head + tokens, room - tokens.cell_length
-    line = Content.assemble(
-        head,
-        "  ",
-        bar(room, fraction, colour=progress_colour(summary.status), ascii=ascii_only),
-        " ",
-        percents,
-    )
-    return Content.assemble(
-        line, " " * max(1, width - line.cell_length - tail.cell_length - 1), tail
-    )
+    done = bar(room, fraction, colour=progress_colour(summary.status), ascii=ascii_only)
+    return spread(Content.assemble(head, "  ", done, " ", percents), tail, width - 1, least=1)
 
 
 def _time_left(summary: RunSummary, eta: Eta | None, *, ascii_only: bool) -> Content:
     status = summary.status
     if status == "stalled":
-        return Content.styled(
-            f"{'~' if ascii_only else '◌'} time left unknown", f"bold {palette.WARN}"
-        )
+        sign = "~" if ascii_only else "◌"
+        return Content.styled(f"{sign} time left unknown", f"bold {palette.WARN}")
     if status == "running" and eta is not None:
         left, more = time_left(eta.seconds, eta.margin)
-        return Content.assemble(
-            (left, f"bold {palette.TRAIN}"), (f" {more}" if more else "", palette.DIM)
-        )
+        margin = f" {more}" if more else ""
+        return Content.assemble((left, f"bold {palette.TRAIN}"), (margin, palette.DIM))
     if status in ("finished", "stopped") and summary.test.perplexity is not None:
         sliced = summary.evaluation.name not in (None, "validation", summary.test.name)
-        return _label(
-            "full test" if sliced else "test",
-            figure(summary.test.perplexity),
-            colour=palette.VALIDATION,
-        )
-    words = {
-        "running": "estimating time left", "paused": "paused", "stopped": "stopped", "finished": "finished", "failed": "failed",
-        "crashed": "crashed", "lost": "time left unknown", "draft": "not started", "preparing": "starting",
+        value = figure(summary.test.perplexity)
+        return _label("full test" if sliced else "test", value, colour=palette.VALIDATION)
+    words: dict[RunStatus, str] = {
+        "running": "estimating time left",
+        "lost": "time left unknown",
+        "draft": "not started",
+        "preparing": "starting",
         "degraded": "time left unknown",
-    }  # fmt: skip
-    return Content.styled(
-        words[status], palette.BAD if status in ("failed", "crashed") else palette.DIM
-    )
+    }
+    colour = palette.BAD if status in ("failed", "crashed") else palette.DIM
+    return Content.styled(words.get(status, status), colour)
 
 
 def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Content:
@@ -203,31 +180,16 @@ def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Con
     head = Content.styled(f" {PHASES.get(preparing.phase, preparing.phase)}", palette.TEXT)
     if not preparing.total and not preparing.done:
         return head  # nothing to count
-    amount = (
-        f"{disk(preparing.done)} of {disk(preparing.total)}"
-        if preparing.total
-        else disk(preparing.done)
-    )
-    tail = Content.styled(amount.rjust(17), palette.DIM)
-    number, _, sign = percent(fraction).partition(" ")
-    percents = Content.assemble(
-        (number.rjust(3), f"bold {palette.BRIGHT}"), (f" {sign}", palette.DIM)
-    )
+    sizes = disk(preparing.done) + (f" of {disk(preparing.total)}" if preparing.total else "")
+    tail = Content.styled(sizes.rjust(17), palette.DIM)
+    percents = amount(percent(fraction), f"bold {palette.BRIGHT}", width=3)
     start = max(32, head.cell_length + 2)
     room = width - start - 1 - percents.cell_length - 2 - tail.cell_length - 1
     if room < 6:
-        return Content.assemble(
-            head, " " * max(1, width - head.cell_length - tail.cell_length - 1), tail
-        )
-    return Content.assemble(
-        head,
-        " " * (start - head.cell_length),
-        bar(room, fraction, ascii=ascii_only),
-        " ",
-        percents,
-        "  ",
-        tail,
-    )
+        return spread(head, tail, width - 1, least=1)
+    done = bar(room, fraction, ascii=ascii_only)
+    gap = " " * (start - head.cell_length)
+    return Content.assemble(head, gap, done, " ", percents, "  ", tail)
 
 
 def figure_lines(
@@ -242,60 +204,35 @@ def figure_lines(
         _label("train", figure(train.perplexity)),
     ]
     loss = _label("train loss", figure(train.loss))
-    speed = Content.assemble(
-        (short(summary.tokens_per_second), f"bold {_alarm(status)}"), (" tok/s", palette.DIM)
-    )
+    speed = amount(f"{short(summary.tokens_per_second)} tok/s", f"bold {_alarm(status)}")
     works = [speed, busy(snapshot.hardware, status)]
     norm, rate = figure(summary.train.grad_norm), scientific(summary.train.learning_rate)
     passes, epochs = epoch_of(summary.epoch, summary.epochs)
     epoch = _quiet("epoch", passes, unit=f"of {epochs}" if epochs else "")
     first = progress_line(summary, eta, width, ascii_only=ascii_only)
+
+    def line(places: tuple[int, ...], *parts: Content) -> Content:
+        return in_columns(places, list(parts), width, packed=packed)
+
     if not roomy:
         places = tuple(round(place * max(1.0, width / 80)) for place in NARROW)
         works += [_quiet("grad", norm), _quiet("lr" if packed else "lr  ", rate), epoch]
-        return [
-            first,
-            in_columns(
-                places, [*learns, loss, _bits(snapshot, width - places[-1])], width, packed=packed
-            ),
-            in_columns((places[0], places[0] + 13, *places[1:]), works, width, packed=packed),
-        ]
+        second = line(places, *learns, loss, _bits(snapshot, width - places[-1]))
+        return [first, second, line((places[0], places[0] + 13, *places[1:]), *works)]
     untrained = summary.model.vocab_size
     start = _quiet("untrained", count(untrained)) if untrained else Content("")
     if width < WIDE:
-        second = in_columns(
-            (1, 25, 38, 55, 72),
-            [*learns, start, loss, _bits(snapshot, width - 72)],
-            width,
-            packed=packed,
-        )
-        return [
-            first,
-            second,
-            in_columns(
-                (1, 14, 25, 55, 67, 78),
-                [*works, _best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch],
-                width,
-                packed=packed,
-            ),
-        ]
+        second = line((1, 25, 38, 55, 72), *learns, start, loss, _bits(snapshot, width - 72))
+        works += [_best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch]
+        return [first, second, line((1, 14, 25, 55, 67, 78), *works)]
     level = level_to_beat(snapshot)
     beat = _quiet(level[0], figure(level[1])) if level is not None else Content("")
     nats = _quiet("ln V", figure(math.log(untrained))) if untrained else Content("")
-    second = in_columns(
-        (1, 25, 38, 55, 75, 93, 105),
-        [*learns, start, beat, loss, nats, _bits(snapshot, width - 105)],
-        width,
-        packed=packed,
-    )
-    works += [
-        _best(summary),
-        _quiet("grad norm", norm),
-        _quiet("lr", rate),
-        epoch,
-        _quiet("time used", duration(summary.active_seconds)),
-    ]
-    return [first, second, in_columns((1, 14, 25, 55, 75, 93, 113), works, width, packed=packed)]
+    learns += [start, beat, loss, nats, _bits(snapshot, width - 105)]
+    used = _quiet("time used", duration(summary.active_seconds))
+    works += [_best(summary), _quiet("grad norm", norm), _quiet("lr", rate), epoch, used]
+    second = line((1, 25, 38, 55, 75, 93, 105), *learns)
+    return [first, second, line((1, 14, 25, 55, 75, 93, 113), *works)]
 
 
 def _quiet(label: str, value: str, *, unit: str = "") -> Content:
@@ -307,15 +244,11 @@ def _bits(snapshot: RunSnapshot, room: int) -> Content:
     judged = snapshot.summary.evaluation
     if judged.bits_per_byte is None and judged.unknown_share:
         return _quiet(f"{split_name(snapshot)} unknown", share(judged.unknown_share))
-    short_words, unknown = (
-        _quiet(f"{split_name(snapshot)} bits/byte", figure(judged.bits_per_byte)),
-        unknown_share_text(judged.unknown_share),
-    )
-    return (
-        short_words
-        if short_words.cell_length + 1 + len(unknown) > room
-        else Content.assemble(short_words, (f" {unknown}" if unknown else "", palette.DIM))
-    )
+    bits = _quiet(f"{split_name(snapshot)} bits/byte", figure(judged.bits_per_byte))
+    unknown = unknown_share_text(judged.unknown_share)
+    if not unknown or bits.cell_length + 1 + len(unknown) > room:
+        return bits
+    return Content.assemble(bits, (f" {unknown}", palette.DIM))
 
 
 def _best(summary: RunSummary) -> Content:
@@ -357,12 +290,8 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> 
     if not rows:
         untrained, first = summary.model.vocab_size, snapshot.config.evaluation.every
         note = f"  untrained {count(untrained)}" if with_best and untrained else ""
-        if (
-            not with_best
-            and summary.status in LIVING
-            and first
-            and summary.step < first <= (summary.max_steps or first)
-        ):
+        ahead = summary.step < first <= (summary.max_steps or first)
+        if not with_best and summary.status in LIVING and first and ahead:
             note = f"  first at {count(first)}"
         return _label(name, NOTHING) + Content.styled(note, palette.DIM)
     value = _label(name, figure(rows[-1].perplexity), colour=palette.VALIDATION)
@@ -373,114 +302,109 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> 
     star = Content.styled(f" {sign}", palette.VALIDATION) if best else Content("")
     patience = summary.patience
     if patience is not None and patience.waited and summary.status in LIVING:
-        return Content.assemble(
-            value, star, (f" patience {patience.waited}/{patience.limit}", palette.WARN)
-        )
+        words = f" patience {patience.waited}/{patience.limit}"
+        return Content.assemble(value, star, (words, palette.WARN))
     going = trend(rows) if summary.status in ("running", "paused") else None
     arrow, plain, colour = TREND_SIGNS[going] if going is not None else ("", "", "")
     towards = f" {plain if ascii_only else arrow}" if going is not None else ""
     if with_best and not best and judged.best_step is not None:
         at = count(judged.best_step) if judged.best_step < 100_000 else short(judged.best_step)
-        return Content.assemble(
-            value,
-            (towards, colour),
-            (f" {sign}{figure(judged.best_perplexity)}", palette.VALIDATION),
-            (f" @{at}", palette.DIM),
-        )
-    return Content.assemble(
-        value, star, (f"{towards} {going}" if going is not None else "", colour)
-    )
+        words = f" {sign}{figure(judged.best_perplexity)}"
+        ending = ((words, palette.VALIDATION), (f" @{at}", palette.DIM))
+        return Content.assemble(value, (towards, colour), *ending)
+    return Content.assemble(value, star, (f"{towards} {going}" if going else "", colour))
 
 
-EventEntry = tuple[int, float, str, str, str]
-"""Step, time, symbol, its colour, text."""
+class EventEntry(NamedTuple):
+    """A line of a run's events."""
+
+    step: int
+    time: float
+    sign: str
+    colour: str
+    text: str
+
+
+EVENT_SIGNS: dict[EventKind, tuple[str, str, str]] = {
+    "started": ("·", palette.DIM, "started"),
+    "resumed": ("↻", palette.WARN, "resumed"),
+    "paused": ("‖", palette.WARN, "paused"),
+    "stopped": ("■", palette.DIM, "stopped"),
+    "finished": ("✓", palette.GOOD, "finished"),
+    "failed": ("✗", palette.BAD, "failed"),
+    "setting": ("Δ", palette.BRIGHT, ""),
+    "note": ("·", palette.DIM, ""),
+    "skipped": ("✗", palette.BAD, ""),
+    "spike": ("↑", palette.WARN, ""),
+    "degraded": ("◍", palette.WARN, ""),
+    "recovered": ("·", palette.GOOD, ""),
+}
+"""Event to symbol, its colour, and a word; without a word, the event's own text is shown."""
 
 
 def entries_of(snapshot: RunSnapshot, *, full: bool = False) -> list[EventEntry]:
     """List the run's events, newest first, a line each; `full` with the log's whole text."""
-    level = level_to_beat(snapshot)
-    found: list[EventEntry] = []
-    best = float("inf")
-    beaten = False
-    name = split_name(snapshot)
-    for row in held_out(snapshot):
-        value = figure(row.perplexity)
-        if level is not None and not beaten and level[0] != "source" and row.perplexity < level[1]:
-            beaten = True
-            found.append(
-                (
-                    row.step,
-                    row.time + 2e-3,
-                    "▼",
-                    palette.GOOD,
-                    f"beats {level[0].removeprefix(name).strip()}",
-                )
-            )
-        if row.loss < best and row.step > 0:
-            best = row.loss
-            found.append((row.step, row.time, "★", palette.VALIDATION, f"{value} best"))
-        else:
-            found.append((row.step, row.time, "e", palette.DIM, f"{name} {value}"))
-    found = _last_best_only(found, name)
+    found = _evaluation_entries(snapshot)
     last = max((row.step for row in snapshot.checkpoints), default=0)
-    found += [
-        (row.step, row.time, "c", palette.TEXT, "saved last" if row.step == last else "saved")
-        for row in snapshot.checkpoints
-    ]
+    for saved in snapshot.checkpoints:
+        text = "saved last" if saved.step == last else "saved"
+        found.append(EventEntry(saved.step, saved.time, "c", palette.TEXT, text))
     found += [entry for event in snapshot.events if (entry := _event(event, full=full)) is not None]
-    return sorted(found, key=lambda entry: (entry[0], entry[1]), reverse=True)
+    return sorted(found, key=_in_order, reverse=True)
+
+
+def _evaluation_entries(snapshot: RunSnapshot) -> list[EventEntry]:
+    """List the evaluations, the newest best with a star, and when the level was beaten.
+
+    Only the newest best has its star: on a falling curve every evaluation is a new best.
+    """
+    rows, name = held_out(snapshot), split_name(snapshot)
+    level = level_to_beat(snapshot)
+    finite = ((row.loss, row.step) for row in rows if row.step > 0 and math.isfinite(row.loss))
+    _, best = min(finite, default=(0.0, -1))
+    found: list[EventEntry] = []
+    for row in rows:
+        value = figure(row.perplexity)
+        if level is not None and level[0] != "source" and row.perplexity < level[1]:
+            text, level = f"beats {level[0].removeprefix(name).strip()}", None
+            found.append(EventEntry(row.step, row.time + 2e-3, "▼", palette.GOOD, text))
+        if row.step == best:
+            found.append(EventEntry(row.step, row.time, "★", palette.VALIDATION, f"{value} best"))
+        else:
+            found.append(EventEntry(row.step, row.time, "e", palette.DIM, f"{name} {value}"))
+    return found
 
 
 def event_lines(snapshot: RunSnapshot) -> list[str]:
     """List the run's events, oldest first, with time of day and full text."""
     entries = entries_of(snapshot, full=True)[::-1]
-    digits = max((len(count(entry[0])) for entry in entries), default=0)
+    digits = max((len(count(entry.step)) for entry in entries), default=0)
     return [
-        f"{strftime('%H:%M:%S', localtime(time))} {count(step):>{digits}} {sign} {text}"
-        for step, time, sign, _, text in entries
+        f"{strftime('%H:%M:%S', localtime(entry.time))} {count(entry.step):>{digits}}"
+        f" {entry.sign} {entry.text}"
+        for entry in entries
     ]
 
 
 def event_within(snapshot: RunSnapshot, first: float, last: float) -> str:
     """Return the newest event within these steps: `329 ↑ loss 9.298, usually 4.1`."""
-    there = [
-        entry
-        for event in snapshot.events
-        if first <= event.step <= last and (entry := _event(event, full=True)) is not None
-    ]
-    newest = max(there, key=lambda entry: (entry[0], entry[1]), default=None)
-    return "" if newest is None else f"{count(newest[0])} {newest[2]} {newest[4]}"
+    there = [_event(event, full=True) for event in snapshot.events if first <= event.step <= last]
+    newest = max((entry for entry in there if entry is not None), key=_in_order, default=None)
+    return "" if newest is None else f"{count(newest.step)} {newest.sign} {newest.text}"
 
 
-def _last_best_only(found: list[EventEntry], name: str) -> list[EventEntry]:
-    """Keep the star of the newest best only: on a falling curve every evaluation is a new best."""
-    stars = [index for index, entry in enumerate(found) if entry[2] == "★"]
-    return [
-        (
-            (step, time, "e", palette.DIM, f"{name} {text.removesuffix(' best')}")
-            if sign == "★" and index != stars[-1]
-            else (step, time, sign, colour, text)
-        )
-        for index, (step, time, sign, colour, text) in enumerate(found)
-    ]
+def _in_order(entry: EventEntry) -> tuple[int, float]:
+    return entry.step, entry.time
 
 
 def _event(event: EventRow, *, full: bool = False) -> EventEntry | None:
-    signs = {
-        "started": ("·", palette.DIM, "started"), "resumed": ("↻", palette.WARN, "resumed"), "paused": ("‖", palette.WARN, "paused"),
-        "stopped": ("■", palette.DIM, "stopped"), "finished": ("✓", palette.GOOD, "finished"), "failed": ("✗", palette.BAD, "failed"),
-        "setting": ("Δ", palette.BRIGHT, ""), "note": ("·", palette.DIM, ""), "skipped": ("✗", palette.BAD, ""), "spike": ("↑", palette.WARN, ""),
-        "degraded": ("◍", palette.WARN, ""), "recovered": ("·", palette.GOOD, ""),
-    }  # fmt: skip
-    if event.kind not in signs:
+    if event.kind not in EVENT_SIGNS:
         return None
-    sign, colour, word = signs[event.kind]
-    words = (
-        f"{word}: {event.text}"
-        if full and word and event.text not in ("", word)
-        else word or event.text
-    )
-    return event.step, event.time, sign, colour, words
+    sign, colour, word = EVENT_SIGNS[event.kind]
+    text = word or event.text
+    if full and word and event.text not in ("", word):
+        text = f"{word}: {event.text}"
+    return EventEntry(event.step, event.time, sign, colour, text)
 
 
 def nearest_entry(entries: Sequence[EventEntry], step: float) -> int:
@@ -490,8 +414,8 @@ def nearest_entry(entries: Sequence[EventEntry], step: float) -> int:
     """
 
     def first_at(step: float) -> int:
-        return bisect_left(entries, -step, key=lambda entry: -entry[0])
+        return bisect_left(entries, -step, key=lambda entry: -entry.step)
 
     below = first_at(step)
-    places = [first_at(entries[below - 1][0])] * bool(below) + [below] * (below < len(entries))
-    return min(places, key=lambda index: abs(entries[index][0] - step))
+    places = [first_at(entries[below - 1].step)] * bool(below) + [below] * (below < len(entries))
+    return min(places, key=lambda index: abs(entries[index].step - step))

@@ -240,7 +240,7 @@ class EventsPanel(Panel):
         if index >= len(self._entries):
             return padded([], width)
         step, _, sign, colour, text = self._entries[index]
-        digits = max(5, len(count(self._entries[0][0])))
+        digits = max(5, len(count(self._entries[0].step)))
         chosen = index == self._chosen
         line = Content.assemble(
             (count(step).rjust(digits), palette.BRIGHT if chosen else palette.DIM), "›" if chosen else " ", (sign, colour), " ",
