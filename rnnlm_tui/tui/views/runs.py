@@ -24,7 +24,7 @@ from rnnlm_tui.schema.formatting import (
 )
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import bar, safe_content
+from rnnlm_tui.tui.text import amount, bar, safe_content
 from rnnlm_tui.tui.views.compare import Marks
 from rnnlm_tui.tui.views.status import corpus_name, model_name, progress_colour, run_status
 
@@ -230,9 +230,8 @@ def _narrow_columns(width: int, status_width: int, words: TextWidths) -> list[Ru
     if room < NAME + SPEED:
         return [*_first_columns(max(9, room), status_width, bars), *columns]
     name, room = NAME, room - NAME
-    wanted = _word_columns(
-        replace(words, corpus=words.corpus if words.several or not words.tags else 0)
-    )
+    corpus = words.corpus if words.several or not words.tags else 0
+    wanted = _word_columns(replace(words, corpus=corpus))
     if len(wanted) == 2 and room >= 2 * LEAST_WORDS:
         name, room = name - 1, room + 1
     else:
@@ -271,45 +270,29 @@ def _wide_columns(width: int, status_width: int, words: TextWidths) -> list[RunC
         figures.insert(3, RunColumn("time", TIME, _duration, "time"))
         room -= TIME
     name = min(16, room // 3 if width >= WITH_NOTES else room)
-    columns = [
-        *_first_columns(NAME + name + STATUS_WIDTH - status_width, status_width, bars),
-        *figures,
-    ]
-    return (
-        [*columns, RunColumn("  note", room - name, _note, left=True)]
-        if width >= WITH_NOTES
-        else columns
-    )
+    columns = _first_columns(NAME + name + STATUS_WIDTH - status_width, status_width, bars)
+    columns += figures
+    if width >= WITH_NOTES:
+        columns.append(RunColumn("  note", room - name, _note, left=True))
+    return columns
 
 
 def _word_columns(words: TextWidths) -> list[RunColumn]:
     """Return the corpus and tags columns, as wide as their texts."""
     columns = []
     if words.corpus:
-        columns.append(
-            RunColumn(
-                "  corpus", max(8, min(words.corpus, MOST_CORPUS) + 2), _corpus, "corpus", left=True
-            )
-        )
+        width = max(8, min(words.corpus, MOST_CORPUS) + 2)
+        columns.append(RunColumn("  corpus", width, _corpus, "corpus", left=True))
     if words.tags:
-        columns.append(
-            RunColumn(
-                "  tags", max(LEAST_WORDS, min(words.tags, MOST_TAGS) + 2), _tags, "tags", left=True
-            )
-        )
+        width = max(LEAST_WORDS, min(words.tags, MOST_TAGS) + 2)
+        columns.append(RunColumn("  tags", width, _tags, "tags", left=True))
     return columns
 
 
 def _first_columns(name: int, status_width: int, bars: int) -> list[RunColumn]:
     return [
         RunColumn("    name", LEAD + name, _name, "name", left=True),
-        RunColumn(
-            "status",
-            status_width,
-            lambda run, _room, beside: run_status(run, ascii_only=beside.ascii_only),
-            "status",
-            left=True,
-        ),
+        RunColumn("status", status_width, _status, "status", left=True),
         RunColumn("progress", bars + 6, _progress, "progress", left=True),
     ]
 
@@ -334,36 +317,27 @@ def _name(run: RunSummary, room: int, beside: RowContext) -> Content:
     letter = beside.marks.letter(run.run)
     pin = " ⚑" if run.pinned else ""
     name = safe_content(run.run, newlines="show", limit=room - LEAD - 1 - len(pin))
-    return Content.assemble(
-        "  ",
-        (letter or " ", f"bold {beside.marks.colour(run.run) or palette.TEXT}"),
-        " ",
-        name,
-        (pin, palette.VALIDATION),
-    )
+    mark = (letter or " ", f"bold {beside.marks.colour(run.run) or palette.TEXT}")
+    return Content.assemble("  ", mark, " ", name, (pin, palette.VALIDATION))
+
+
+def _status(run: RunSummary, _room: int, beside: RowContext) -> Content:
+    return run_status(run, ascii_only=beside.ascii_only)
 
 
 def _progress(run: RunSummary, room: int, beside: RowContext) -> Content:
     fraction = run.step / run.max_steps if run.max_steps else None
-    number, _, sign = percent(fraction).partition(" ")
-    colour = (
-        progress_colour(run.status)
-        if run.status in ("running", "stalled", "degraded")
-        else palette.BASELINE
-    )
-    return Content.assemble(
-        bar(room - 6, fraction, colour=colour, ascii=beside.ascii_only),
-        (number.rjust(4), palette.TEXT),
-        (f" {sign}", palette.DIM),
-    )
+    trains = run.status in ("running", "stalled", "degraded")
+    colour = progress_colour(run.status) if trains else palette.BASELINE
+    done = bar(room - 6, fraction, colour=colour, ascii=beside.ascii_only)
+    return done + amount(percent(fraction), width=4)
 
 
 def _perplexity(run: RunSummary, _room: int, beside: RowContext) -> Content:
     value = run.validation.best_perplexity
     if value is not None and value == beside.best.get(run.run):
-        return Content.styled(
-            f"{figure(value)}{'*' if beside.ascii_only else '★'}", f"bold {palette.VALIDATION}"
-        )
+        star = "*" if beside.ascii_only else "★"
+        return Content.styled(f"{figure(value)}{star}", f"bold {palette.VALIDATION}")
     return Content.styled(f"{figure(value)} ", palette.TEXT if value is not None else palette.DIM)
 
 
@@ -373,10 +347,8 @@ def _behind(run: RunSummary, _room: int, beside: RowContext) -> Content:
 
 
 def _speed(run: RunSummary, _room: int, _beside: RowContext) -> Content:
-    return Content.styled(
-        short(run.tokens_per_second),
-        palette.WARN if run.status in ("stalled", "degraded") else palette.TEXT,
-    )
+    colour = palette.WARN if run.status in ("stalled", "degraded") else palette.TEXT
+    return Content.styled(short(run.tokens_per_second), colour)
 
 
 def _age(run: RunSummary, _room: int, _beside: RowContext) -> Content:
@@ -390,9 +362,8 @@ def age_of(run: RunSummary) -> str:
 
 
 def _duration(run: RunSummary, _room: int, _beside: RowContext) -> Content:
-    return Content.styled(
-        duration(run.active_seconds) if run.active_seconds else NOTHING, palette.DIM
-    )
+    seconds = run.active_seconds
+    return Content.styled(duration(seconds) if seconds else NOTHING, palette.DIM)
 
 
 def _model(run: RunSummary, room: int, _beside: RowContext) -> Content:
@@ -413,9 +384,8 @@ def _note(run: RunSummary, room: int, _beside: RowContext) -> Content:
 
 def _words(text: str, room: int, colour: str) -> Content:
     """Return text after two blanks that separate it from the column before."""
-    return Content.assemble(
-        "  ", safe_content(text, newlines="show", limit=max(0, room - 2)).stylize(colour)
-    )
+    shown = safe_content(text, newlines="show", limit=max(0, room - 2))
+    return Content.assemble("  ", shown.stylize(colour))
 
 
 class RunFiltering:
@@ -438,19 +408,15 @@ class RunFiltering:
 
     def matching(self, runs: Sequence[RunSummary]) -> Sequence[RunSummary]:
         """Return the runs that match, in the same order."""
-        return (
-            [run for run in runs if self._filter.matches(run, self._configs.get(run.run))]
-            if self._filter.conditions
-            else runs
-        )
+        if not self._filter.conditions:
+            return runs
+        return [run for run in runs if self._filter.matches(run, self._configs.get(run.run))]
 
     def wanted_configs(self, runs: Sequence[RunSummary]) -> list[str]:
         """Return the runs whose configs the filter still needs; configs never change."""
-        return (
-            [run.run for run in runs if run.run not in self._configs and not run.unreadable]
-            if self._filter.needs_config
-            else []
-        )
+        if not self._filter.needs_config:
+            return []
+        return [run.run for run in runs if run.run not in self._configs and not run.unreadable]
 
     def take_configs(self, configs: Mapping[str, RunConfig]) -> None:
         """Add configs that were read."""

@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 def status_glyph(status: RunStatus, *, ascii_only: bool = False) -> Content:
     """Return the coloured glyph, one column wide."""
     sign, colour = palette.glyph(status, ascii_only)
-    return Content.styled(
-        sign,
-        f"bold {colour}"
-        if status in ("paused", "crashed", "stalled", "degraded", "lost")
-        else colour,
-    )
+    bold = status in ("paused", "crashed", "stalled", "degraded", "lost")
+    return Content.styled(sign, f"bold {colour}" if bold else colour)
 
 
 def status_word(status: RunStatus, *, bold: bool = False) -> Content:
@@ -39,24 +35,21 @@ def status_word(status: RunStatus, *, bold: bool = False) -> Content:
         "stalled": palette.WARN,
         "degraded": palette.WARN,
     }.get(status, palette.word_colour(status))
-    return Content.styled(
-        palette.STATUS_WORDS[status],
-        f"bold {colour}" if bold and colour != palette.TEXT else colour,
-    )
+    style = f"bold {colour}" if bold and colour != palette.TEXT else colour
+    return Content.styled(palette.STATUS_WORDS[status], style)
 
 
 def status_content(status: RunStatus, *, ascii_only: bool = False, bold: bool = False) -> Content:
     """Return glyph and word."""
-    return Content.assemble(
-        status_glyph(status, ascii_only=ascii_only), " ", status_word(status, bold=bold)
-    )
+    glyph = status_glyph(status, ascii_only=ascii_only)
+    return Content.assemble(glyph, " ", status_word(status, bold=bold))
 
 
 def run_status(run: RunSummary, *, ascii_only: bool = False) -> Content:
     """Return a listed run's glyph and word, or what of it can't be read."""
-    word = (
-        Content.styled(run.unreadable, palette.WARN) if run.unreadable else status_word(run.status)
-    )
+    word = status_word(run.status)
+    if run.unreadable:
+        word = Content.styled(run.unreadable, palette.WARN)
     return Content.assemble(status_glyph(run.status, ascii_only=ascii_only), " ", word)
 
 
@@ -89,19 +82,15 @@ def run_identity(
     if name is None:
         return Content.styled("no run open", palette.DIM)
     if snapshot is None:
-        return Content.assemble(
-            safe_content(name, newlines="show").stylize(f"bold {palette.BRIGHT}"),
-            (" opening…", palette.DIM),
-        )
+        shown = safe_content(name, newlines="show").stylize(f"bold {palette.BRIGHT}")
+        return Content.assemble(shown, (" opening…", palette.DIM))
     summary = snapshot.summary
     status = Content.assemble(" ", status_content(summary.status, ascii_only=ascii_only, bold=True))
     state = Content.assemble(status, (how_long(summary), palette.TEXT))
     if len(name) + state.cell_length > width:
         state = Content.assemble(status, (how_long(summary).partition(", ended")[0], palette.TEXT))
-    shown = safe_content(name, newlines="show", limit=max(4, width - state.cell_length)).stylize(
-        f"bold {palette.BRIGHT}"
-    )
-    start = shown + state
+    shown = safe_content(name, newlines="show", limit=max(4, width - state.cell_length))
+    start = shown.stylize(f"bold {palette.BRIGHT}") + state
     for gap, what in _what_it_is(summary, snapshot.config):
         whole = Content.assemble(start, " " * gap, what)
         if whole.cell_length <= width:
@@ -120,14 +109,11 @@ def how_long(summary: RunSummary) -> str:
         return ", not started"
     if summary.status == "preparing":
         return "" if since is None else f" {duration(round(since))}"
-    ended = (
-        summary.status in ("stopped", "finished", "failed", "crashed")
-        and since is not None
-        and since >= 10
-    )
-    return f" {duration(summary.active_seconds)}" + (
-        f", ended {_when(summary.updated)}" if ended and summary.updated is not None else ""
-    )
+    words = f" {duration(summary.active_seconds)}"
+    ended = summary.status in ("stopped", "finished", "failed", "crashed")
+    if ended and summary.updated is not None and since is not None and since >= 10:
+        words += f", ended {_when(summary.updated)}"
+    return words
 
 
 def _when(seconds: float) -> str:
@@ -174,33 +160,16 @@ def _what_it_is(summary: RunSummary, config: RunConfig) -> Iterator[tuple[int, C
         return
     exact = Content.assemble((count(parameters), text), (" params", dim))
     preset = summary.preset or config.preset
-    seed = Content.assemble(
-        (f"{preset} · seed " if preset and preset != corpus else "seed ", dim),
-        (str(config.training.seed), text),
-    )
-    yield (
-        3,
-        Content.assemble(
-            (model, text),
-            (" tied embedding" if tied else "", dim),
-            dot,
-            exact,
-            dot,
-            vocabulary,
-            dot,
-            (corpus, dim),
-            dot,
-            seed,
-        ),
-    )
-    yield (
-        3,
-        Content.assemble(
-            (model, text), (" tied" if tied else "", dim), dot, exact, dot, (corpus, dim)
-        ),
-    )
-    yield 3, Content.assemble((model, text), (" tied" if tied else "", dim), dot, exact)
-    yield 2, Content.styled(f"{model}{' tied' if tied else ''} · {short(parameters)}", dim)
+    of = f"{preset} · seed " if preset and preset != corpus else "seed "
+    seed = Content.assemble((of, dim), (str(config.training.seed), text))
+    long = Content.assemble((model, text), (" tied embedding" if tied else "", dim))
+    brief = Content.assemble((model, text), (" tied" if tied else "", dim))
+    between = Content.styled(" · ", dim)
+    text_name = Content.styled(corpus, dim)
+    yield 3, between.join([long, exact, vocabulary, text_name, seed])
+    yield 3, between.join([brief, exact, text_name])
+    yield 3, between.join([brief, exact])
+    yield 2, Content.styled(f"{brief.plain} · {short(parameters)}", dim)
     yield 2, Content.styled(f"{model} · {short(parameters)}", dim)
     yield 2, Content.styled(model, dim)
 
@@ -212,10 +181,9 @@ def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True
     device = Content.styled(device_name(machine, wide=wide), palette.TEXT)
     if not host:
         return device
-    name = safe_content(
-        machine.host.partition(".")[0], limit=20 if wide else 12, newlines="show"
-    ).stylize(palette.DIM)
-    return Content.assemble(name, (" · ", palette.DIM), device)
+    name = machine.host.partition(".")[0]
+    shown = safe_content(name, limit=20 if wide else 12, newlines="show").stylize(palette.DIM)
+    return Content.assemble(shown, (" · ", palette.DIM), device)
 
 
 def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:
@@ -223,9 +191,6 @@ def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None)
     if machine.gpu_name and not (device or "").startswith("cpu"):
         if wide:
             return safe_text(machine.gpu_name, limit=28, newlines="show")
-        return safe_text(
-            machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ").partition(" ")[0],
-            limit=12,
-            newlines="show",
-        )
+        brief = machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+        return safe_text(brief.partition(" ")[0], limit=12, newlines="show")
     return counted(machine.cpu_count, "CPU")

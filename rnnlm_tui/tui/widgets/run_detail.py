@@ -22,8 +22,8 @@ from rnnlm_tui.schema.formatting import (
     time_left,
 )
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import safe_content
-from rnnlm_tui.tui.views.chart_data import ChartData
+from rnnlm_tui.tui.text import amount, safe_content
+from rnnlm_tui.tui.views.chart_data import ChartData, MarksStyle
 from rnnlm_tui.tui.views.charts import (
     held_out,
     held_out_name,
@@ -59,56 +59,35 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
     value = figure(rows[-1].perplexity) if rows else "–"
     best = bool(rows) and rows[-1].loss <= min(row.loss for row in rows)
     star = (" *" if ascii_only else " ★") if best else ""
-    sign = (
-        TREND_SIGNS[going]
-        if going is not None and summary.status in ("running", "paused")
-        else None
-    )
+    arrow: tuple[str, str] = ("", palette.DIM)
+    if going is not None and summary.status in ("running", "paused"):
+        sign, plain, colour = TREND_SIGNS[going]
+        arrow = (f" {plain if ascii_only else sign}", colour)
     level = level_to_beat(snapshot)
+    distance = change(rows[-1].perplexity - level[1]) if level and rows else "–"
+    newest = (f"{value}{star}", f"bold {palette.VALIDATION}")
     found = [
-        _fact(f"{held_out_name(snapshot)} ppl", (f"{value}{star}", f"bold {palette.VALIDATION}"), (f" {sign[1] if ascii_only else sign[0]}" if sign else "", sign[2] if sign else palette.DIM)),
-        _fact(f"vs {level_name(snapshot)}", (change(rows[-1].perplexity - level[1]) if level and rows else "–", palette.TEXT)),
-        *_bits(summary),
-    ]  # fmt: skip
+        _fact(f"{held_out_name(snapshot)} ppl", newest, arrow),
+        _fact(f"vs {level_name(snapshot)}", (distance, palette.TEXT)),
+    ]
     if summary.reference is not None and summary.reference.perplexity is not None and rows:
-        found.insert(
-            2,
-            _fact(
-                "vs reference",
-                (change(rows[-1].perplexity - summary.reference.perplexity), palette.TEXT),
-            ),
-        )
-    if summary.test.perplexity is not None and summary.test.name != summary.evaluation.name:
-        found.append(
-            _fact(
-                (
-                    "full test ppl"
-                    if summary.evaluation.name not in (None, "validation")
-                    else "test ppl"
-                ),
-                (figure(summary.test.perplexity), palette.TEXT),
-            )
-        )
+        distance = change(rows[-1].perplexity - summary.reference.perplexity)
+        found.append(_fact("vs reference", (distance, palette.TEXT)))
+    found += _bits(summary)
+    test = summary.test.perplexity
+    if test is not None and summary.test.name != summary.evaluation.name:
+        sliced = summary.evaluation.name not in (None, "validation")
+        name = "full test ppl" if sliced else "test ppl"
+        found.append(_fact(name, (figure(test), palette.TEXT)))
         if summary.baseline.perplexity is not None and wide:
-            found.append(
-                _fact(
-                    "vs test bigram",
-                    (change(summary.test.perplexity - summary.baseline.perplexity), palette.TEXT),
-                )
-            )
-    hardware = snapshot.hardware[-1] if snapshot.hardware else None
-    if hardware is not None:
-        own = hardware.gpu_memory_own if hardware.gpu_memory_own else hardware.process_memory
-        number, _, unit = memory(own).partition(" ")
-        found.append(_fact("memory", (number, palette.TEXT), (f" {unit}", palette.DIM)))
-    number, _, unit = disk(summary.checkpoints.bytes).partition(" ")
-    found.append(
-        _fact(
-            "checkpoints",
-            (number, palette.TEXT),
-            (f" {unit}, {summary.checkpoints.count} kept" if wide else f" {unit}", palette.DIM),
-        )
-    )
+            distance = change(test - summary.baseline.perplexity)
+            found.append(_fact("vs test bigram", (distance, palette.TEXT)))
+    if snapshot.hardware:
+        hardware = snapshot.hardware[-1]
+        own = memory(hardware.gpu_memory_own or hardware.process_memory)
+        found.append(_fact("memory", amount(own)))
+    kept = f", {summary.checkpoints.count} kept" if wide else ""
+    found.append(_fact("checkpoints", amount(disk(summary.checkpoints.bytes) + kept)))
     if summary.corpus_notes and not wide:
         found.append(_fact("text", (counted(len(summary.corpus_notes), "note"), palette.WARN)))
     return found
@@ -116,30 +95,23 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
 
 def remark_lines(notes: Sequence[str], width: int) -> list[Content]:
     """Wrap remarks on how a text was prepared."""
-    return [
-        line
-        for remark in notes
-        for line in (
-            safe_content(f"! {remark}", newlines="space", limit=300)
-            .stylize(palette.WARN)
-            .wrap(max(8, width))
-        )
-    ]
+    lines: list[Content] = []
+    for note in notes:
+        text = safe_content(f"! {note}", newlines="space", limit=300).stylize(palette.WARN)
+        lines += text.wrap(max(8, width))
+    return lines
 
 
 def _bits(summary: RunSummary) -> list[Content]:
     """Return bits per byte if known, and the share of unknown tokens if there are any."""
     judged = summary.evaluation
-    unknown = (
-        [_fact("unknown", (share(judged.unknown_share), palette.TEXT), (" of tokens", palette.DIM))]
-        if judged.unknown_share
-        else []
-    )
-    return (
-        unknown
-        if judged.bits_per_byte is None and unknown
-        else [_fact("bits/byte", (figure(judged.bits_per_byte), palette.TEXT)), *unknown]
-    )
+    found = []
+    if judged.bits_per_byte is not None or not judged.unknown_share:
+        found.append(_fact("bits/byte", (figure(judged.bits_per_byte), palette.TEXT)))
+    if judged.unknown_share:
+        part = (share(judged.unknown_share), palette.TEXT)
+        found.append(_fact("unknown", part, (" of tokens", palette.DIM)))
+    return found
 
 
 def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
@@ -149,30 +121,24 @@ def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
     if summary.model.parameters is not None and not wide:
         parts.append(Content.styled(short(summary.model.parameters), palette.DIM))
     if summary.max_steps:
-        parts.append(
-            Content.assemble(
-                ("step ", palette.DIM),
-                (count(summary.step), palette.TEXT),
-                (f" / {count(summary.max_steps)}", palette.DIM),
-            )
-        )
+        steps = f"{count(summary.step)} / {count(summary.max_steps)}"
+        parts.append(Content.assemble(("step ", palette.DIM), amount(steps)))
     if summary.status == "running" and summary.eta_seconds is not None:
         parts.append(Content.styled(time_left(summary.eta_seconds)[0], f"bold {palette.TRAIN}"))
     return Content.styled(" · ", palette.DIM).join(parts)
 
 
-def _fact(label: str, *values: tuple[str, str]) -> Content:
+def _fact(label: str, *values: tuple[str, str] | Content) -> Content:
     return Content.assemble((label.ljust(15), palette.DIM), *values)
 
 
 def _note_lines(text: str, width: int, most: int) -> list[Content]:
     """Return `note  a first try …`, further lines indented."""
-    words = list(
-        safe_content(text, newlines="space").stylize(palette.TEXT).wrap(max(8, width - len(NOTE)))
-    )
+    room = width - len(NOTE)
+    wrapped = safe_content(text, newlines="space").stylize(palette.TEXT).wrap(max(8, room))
     return [
         Content.assemble((" " * len(NOTE) if index else NOTE, palette.DIM), line)
-        for index, line in enumerate(cut_lines(words, width - len(NOTE), most))
+        for index, line in enumerate(cut_lines(list(wrapped), room, most))
     ]
 
 
@@ -243,19 +209,12 @@ class RunDetail(Panel):
         self._note_lines = _note_lines(self._note, width, most) if self._note and height > 3 else []
         height -= len(self._note_lines)
         snapshot = self._snapshot
-        self._plot, self._facts, self._below, self._head, self._chart_rows = (
-            Plot(0, 0),
-            [],
-            [],
-            Content(""),
-            0,
-        )
+        self._plot, self._head, self._chart_rows = Plot(0, 0), Content(""), 0
+        self._facts, self._below = [], []
         if snapshot is None:
-            self._below = (
-                list(safe_content(self._problem).stylize(palette.TEXT).wrap(max(8, width)))
-                if self._problem
-                else []
-            )
+            if self._problem:
+                problem = safe_content(self._problem).stylize(palette.TEXT)
+                self._below = list(problem.wrap(max(8, width)))
             return
         self._facts = figures_of(snapshot, ascii_only=self.ascii_only, wide=not self._with_curve)
         if not self._with_curve:
@@ -264,38 +223,29 @@ class RunDetail(Panel):
         trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
         below = max(2, min(len(trouble), height - CURVE_LEAST - 1)) if height >= 7 else 0
         self._chart_rows = height - below - (1 if below else 0)
-        self._below = (
-            cut_lines(trouble, width, below) if trouble else sample_lines(snapshot, width, below)
-        )
+        if trouble:
+            self._below = cut_lines(trouble, width, below)
+        else:
+            self._below = sample_lines(snapshot, width, below)
+        self._prepare_curve(snapshot, max(10, width - FACTS - 4))
+
+    def _prepare_curve(self, snapshot: RunSnapshot, width: int) -> None:
         data = _bare(perplexity_data(snapshot, "step"))
-        room = max(10, width - FACTS - 4)
-        end = data.x_end or max(
-            (series.x[-1] for series in data.series if len(series.x)), default=1.0
+        newest = (series.x[-1] for series in data.series if len(series.x))
+        end = data.x_end or max(newest, default=1.0)
+        marks: MarksStyle = (
+            "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille")
         )
-        look = PlotOptions(
-            0.0,
-            end,
-            end,
-            True,
-            0.0,
-            False,
-            "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille"),
-        )
-        self._plot = draw(data, look, room, max(1, self._chart_rows - 1), self._memory)
-        line = "=" if self.ascii_only else "━"
+        look = PlotOptions(0.0, end, end, True, 0.0, False, marks)
+        self._plot = draw(data, look, width, max(1, self._chart_rows - 1), self._memory)
+        line, dots = ("=", "..") if self.ascii_only else ("━", "··")
         heads = [f" {data.series[-1].name} ppl, log"] if data.series else []
         if heads and data.baselines:
-            heads.insert(
-                0,
-                f"{heads[0]}   {'..' if self.ascii_only else '··'}"
-                f" {level_words(data.baselines[0], look, self._plot)}",
-            )
-        head = next((one for one in heads if len(one) < room), "")
-        self._head = (
-            Content.assemble((line, palette.VALIDATION), (head, palette.DIM))
-            if head
-            else Content("")
-        )
+            level = level_words(data.baselines[0], look, self._plot)
+            heads.insert(0, f"{heads[0]}   {dots} {level}")
+        head = next((one for one in heads if len(one) < width), "")
+        if head:
+            self._head = Content.assemble((line, palette.VALIDATION), (head, palette.DIM))
 
     def _prepare_texts(self, snapshot: RunSnapshot, width: int, height: int) -> None:
         trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
@@ -303,14 +253,8 @@ class RunDetail(Panel):
         notes = remark_lines(snapshot.summary.corpus_notes, width)
         notes = [Content(""), *notes] if notes else []
         samples = sample_lines(snapshot, width, min(room - len(notes), 15))
-        self._below = [
-            *trouble,
-            *([Content("")] if trouble else []),
-            *samples,
-            Content(""),
-            *self._facts,
-            *notes,
-        ]
+        gap = [Content("")] if trouble else []
+        self._below = [*trouble, *gap, *samples, Content(""), *self._facts, *notes]
         self._facts = []
 
     def content_line(self, y: int, width: int) -> Strip:
@@ -318,16 +262,10 @@ class RunDetail(Panel):
         if y < len(self._note_lines):
             return padded(segments_of(self._note_lines[y], palette.TEXT), width)
         y -= len(self._note_lines)
-        if self._snapshot is None:
-            return padded(
-                segments_of(self._below[y], palette.TEXT) if y < len(self._below) else [], width
-            )
-        if y >= self._chart_rows + (1 if self._chart_rows else 0):
-            index = y - self._chart_rows - (1 if self._chart_rows else 0)
-            return padded(
-                segments_of(self._below[index], palette.TEXT) if index < len(self._below) else [],
-                width,
-            )
+        above = self._chart_rows + (1 if self._chart_rows else 0)
+        if y >= above:
+            below = self._below[y - above : y - above + 1]
+            return padded(segments_of(below[0], palette.TEXT) if below else [], width)
         if y >= self._chart_rows:
             return padded([], width)
         left = segments_of(self._head, palette.DIM) if y == 0 else self._curve_row(y - 1)
@@ -337,13 +275,12 @@ class RunDetail(Panel):
 
     def _curve_row(self, y: int) -> list[Segment]:
         plot = self._plot
-        label = (
-            [Segment(f"{plot.labels.get(y, ''):>{plot.label_width}} ", palette.ink(palette.DIM))]
-            if plot.gutter
-            else []
-        )
         row = plot.rows[y] if y < len(plot.rows) else []
-        return [*label, *(Segment(text, style) for text, style in row if text)]
+        dots = [Segment(text, style) for text, style in row if text]
+        if not plot.gutter:
+            return dots
+        label = f"{plot.labels.get(y, ''):>{plot.label_width}} "
+        return [Segment(label, palette.ink(palette.DIM)), *dots]
 
 
 def _bare(data: ChartData) -> ChartData:

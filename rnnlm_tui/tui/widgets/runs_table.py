@@ -20,7 +20,7 @@ from textual.widgets import Input
 from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
-from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.text import amount, safe_content
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.runs import (
     SORT_KEYS,
@@ -426,44 +426,32 @@ class FirstLaunch(Widget):
         home: Path,
     ) -> None:
         """Show what is known so far."""
-        self._machine, self._demo, self._estimate, self._home = (
-            machine,
-            demo,
-            estimate,
-            short_path(home),
-        )
+        self._machine, self._demo, self._estimate = machine, demo, estimate
+        self._home = short_path(home)
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
         """Return a line of the text, or an empty one."""
         width, height = self.size
         lines = self._lines(ascii_only=bool(getattr(self.app, "ascii_only", False)))
-        top = (
-            min(2, max(0, (height - len(lines)) // 2))
-            if height < 30
-            else (height - len(lines)) // 2 - 1
-        )
+        middle = (height - len(lines)) // 2
+        top = min(2, max(0, middle)) if height < 30 else middle - 1
         left = min(max(1, (width - BLOCK) // 2 - 1), 60) if width >= BLOCK + 8 else 1
         index = y - top
         line = lines[index] if 0 <= index < len(lines) else Content("")
         under = palette.ink(palette.TEXT, background=palette.BACKGROUND)
-        return padded(
-            segments_of(
-                Content.assemble(" " * left, line).truncate(width, ellipsis=True), palette.TEXT
-            ),
-            width,
-        ).apply_style(under)
+        shown = Content.assemble(" " * left, line).truncate(width, ellipsis=True)
+        return padded(segments_of(shown, palette.TEXT), width).apply_style(under)
 
     def _lines(self, *, ascii_only: bool) -> list[Content]:
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
         from rnnlm_tui.schema.presets import DEMO, PRESET_SUMMARIES
 
-        takes = self._takes()
         without_extra = self._demo is not None and self._demo.corpus.source != DEMO.corpus.source
+        demo = WITHOUT_EXTRA if without_extra else PRESET_SUMMARIES["demo"]
+        title = "  Train a recurrent language model and watch it learn."
         return [
-            Content.styled(
-                "  Train a recurrent language model and watch it learn.", f"bold {bright}"
-            ),
+            Content.styled(title, f"bold {bright}"),
             Content.styled("  Configure, train, inspect and sample, by keyboard alone.", dim),
             Content.styled("  Training runs on this machine and continues after you log out.", dim),
             Content(""),
@@ -473,10 +461,8 @@ class FirstLaunch(Widget):
                 (" enter  ", f"bold {palette.FOCUS}"),
                 ("start the demo", f"bold {bright}"),
             ),
-            Content.styled(
-                f"         {WITHOUT_EXTRA if without_extra else PRESET_SUMMARIES['demo']}", text
-            ),
-            Content.assemble("         ", takes),
+            Content.styled(f"         {demo}", text),
+            Content.assemble("         ", self._takes()),
             *([Content.styled(f"         {HOW_TO_GET_EXTRA}", dim)] if without_extra else []),
             Content(""),
             Content.assemble(("  n      ", f"bold {bright}"), ("configure a new run", text)),
@@ -488,25 +474,15 @@ class FirstLaunch(Widget):
     def _takes(self) -> Content:
         estimate = self._estimate
         size = disk(estimate.disk_bytes) if estimate is not None else "about 35 MB"
+        time, where = "2 min", " on two cores, "
         if estimate is not None and estimate.seconds is not None:
-            seconds = estimate.seconds
-            time = (
-                f"{round(seconds / MINUTE)} min" if seconds >= 1.5 * MINUTE else duration(seconds)
-            )
-            return Content.assemble(
-                ("about ", palette.DIM),
-                (time, palette.TEXT),
-                (" on this machine, ", palette.DIM),
-                (size, palette.TEXT),
-                (" on disk", palette.DIM),
-            )
+            seconds, where = estimate.seconds, " on this machine, "
+            minutes = f"{round(seconds / MINUTE)} min"
+            time = minutes if seconds >= 1.5 * MINUTE else duration(seconds)
         return Content.assemble(
-            ("about ", palette.DIM),
-            ("2 min", palette.TEXT),
-            (" on two cores, ", palette.DIM),
-            (size, palette.TEXT),
-            (" on disk", palette.DIM),
-        )
+            ("about ", palette.DIM), (time, palette.TEXT), (where, palette.DIM),
+            (size, palette.TEXT), (" on disk", palette.DIM),
+        )  # fmt: skip
 
     def _has(self, *, ascii_only: bool) -> list[Content]:
         machine = self._machine
@@ -514,48 +490,27 @@ class FirstLaunch(Widget):
             return [Content.styled("  checking this machine", palette.DIM)]
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
         ready = Content.assemble(
-            ("   ", dim), ("*" if ascii_only else "●", palette.GOOD), (" ready", text)
+            "   ", ("*" if ascii_only else "●", palette.GOOD), (" ready", text)
+        )
+        cores = amount(f"{machine.cpu_count} cores", bright)
+        memory = amount(
+            f"{gib(machine.memory_free)} of {gib(machine.memory_total)} GiB free", bright
         )
         if machine.gpu_name:
+            device = safe_content(machine.gpu_name, newlines="show", limit=30).stylize(text)
             total, used = machine.gpu_memory_total, machine.gpu_memory_used
-            free = (
-                Content.assemble(
-                    (", ", dim),
-                    (f"{gib(total)} GiB", dim),
-                    (", ", dim),
-                    (gib(total - used), bright),
-                    (" GiB free", dim),
-                )
-                if total is not None and used is not None
-                else Content("")
-            )
-            device = Content.assemble(
-                safe_content(machine.gpu_name, newlines="show", limit=30).stylize(text), free, ready
-            )
+            if total is not None and used is not None:
+                free = amount(f"{gib(total - used)} GiB free", bright)
+                device = Content.assemble(device, (f", {gib(total)} GiB, ", dim), free)
+            memory = Content.assemble(memory, ("   CPU ", dim), cores)
         else:
-            device = Content.assemble(
-                ("CPU, ", text), (f"{machine.cpu_count}", bright), (" cores", dim), ready
-            )
-        cores = (
-            Content.assemble(("   CPU ", dim), (f"{machine.cpu_count}", bright), (" cores", dim))
-            if machine.gpu_name
-            else Content("")
-        )
-        number, _, unit = disk(machine.disk_free).partition(" ")
+            device = Content.assemble(("CPU, ", text), cores)
+        home = safe_content(self._home, newlines="show", limit=40).stylize(dim)
+        free = amount(f"{disk(machine.disk_free)} free in ", bright)
         return [
-            Content.assemble(("  device   ", dim), device),
-            Content.assemble(
-                ("  memory   ", dim),
-                (gib(machine.memory_free), bright),
-                (f" of {gib(machine.memory_total)} GiB free", dim),
-                cores,
-            ),
-            Content.assemble(
-                ("  disk     ", dim),
-                (number, bright),
-                (f" {unit} free in ", dim),
-                safe_content(self._home, newlines="show", limit=40).stylize(dim),
-            ),
+            Content.assemble(("  device   ", dim), device, ready),
+            Content.assemble(("  memory   ", dim), memory),
+            Content.assemble(("  disk     ", dim), free, home),
         ]
 
 

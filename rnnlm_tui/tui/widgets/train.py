@@ -15,7 +15,7 @@ from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.formatting import count, figure, percent
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import ink
-from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.text import safe_content, spread
 from rnnlm_tui.tui.views.compare import Marks, best_of_comparable
 from rnnlm_tui.tui.views.status import status_glyph, status_word
 from rnnlm_tui.tui.views.train import EventEntry, entries_of, figure_lines, nearest_entry
@@ -89,12 +89,8 @@ class OtherRuns(Panel):
         key = (tuple(map(_content_key, runs)), open_run, marks)
         if key != self._shown:  # a training run changes at each poll, but rarely what is shown here
             self._shown = key
-            self._runs, self._open, self._marks, self._best = (
-                tuple(runs),
-                open_run,
-                marks,
-                best_of_comparable(runs),
-            )
+            self._runs, self._open, self._marks = tuple(runs), open_run, marks
+            self._best = best_of_comparable(runs)
             self.redraw()
 
     def content_line(self, y: int, width: int) -> Strip:
@@ -106,46 +102,28 @@ class OtherRuns(Panel):
         if index == most - 1 and len(self._runs) > most:
             text = f"  {len(self._runs) - most + 1} more, r" if not second else ""
             return padded(segments_of(text, palette.DIM), width)
-        run = self._runs[index]
-        return padded(
-            segments_of(
-                self._second(run, width) if second else self._first(run, width), palette.TEXT
-            ),
-            width,
-        )
+        line = (self._second if second else self._first)(self._runs[index], width)
+        return padded(segments_of(line, palette.TEXT), width)
 
     def _first(self, run: RunSummary, width: int) -> Content:
-        star = (
-            run.validation.best_perplexity is not None
-            and run.validation.best_perplexity == self._best.get(run.run)
-        )
+        best = run.validation.best_perplexity
+        star = best is not None and best == self._best.get(run.run)
         sign = "*" if self.ascii_only else "★"
-        value = figure(run.validation.best_perplexity) + (sign if star else " ")
+        value = figure(best) + (sign if star else " ")
         name = safe_content(run.run, newlines="show", limit=max(4, width - 3 - len(value)))
         styled = name.stylize(f"bold {palette.BRIGHT}" if run.run == self._open else palette.TEXT)
         left = Content.assemble(status_glyph(run.status, ascii_only=self.ascii_only), " ", styled)
-        gap = " " * max(1, width - left.cell_length - len(value))
-        return Content.assemble(
-            left, gap, (value, f"bold {palette.VALIDATION}" if star else palette.TEXT)
-        )
+        style = f"bold {palette.VALIDATION}" if star else palette.TEXT
+        return spread(left, Content.styled(value, style), width, least=1)
 
     def _second(self, run: RunSummary, width: int) -> Content:
         share = _share(run) + " "
-        word = (
-            status_word(run.status)
-            if run.status in ("failed", "crashed", "stalled", "degraded")
-            else Content.styled(run.unreadable or palette.STATUS_WORDS[run.status], palette.DIM)
-        )
-        letter = Content.styled(
-            self._marks.letter(run.run) or " ", f"bold {self._marks.colour(run.run) or palette.DIM}"
-        )
-        return Content.assemble(
-            letter,
-            " ",
-            word,
-            " " * max(1, width - 2 - word.cell_length - len(share)),
-            (share, palette.DIM),
-        )
+        word = Content.styled(run.unreadable or palette.STATUS_WORDS[run.status], palette.DIM)
+        if run.status in ("failed", "crashed", "stalled", "degraded"):
+            word = status_word(run.status)
+        style = f"bold {self._marks.colour(run.run) or palette.DIM}"
+        left = Content.assemble((self._marks.letter(run.run) or " ", style), " ", word)
+        return spread(left, Content.styled(share, palette.DIM), width, least=1)
 
 
 def _content_key(run: RunSummary) -> tuple[object, ...]:
@@ -184,28 +162,22 @@ class EventsPanel(Panel):
     def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
         """Show the events; highlight the one nearest to step `at` and scroll to it."""
         before = (self._entries, self._chosen, self._top)
-        made_of = (
-            None
-            if snapshot is None
-            else (
-                snapshot.summary.run,
-                snapshot.summary.baseline,
-                *map(_ends, (snapshot.evaluations, snapshot.checkpoints, snapshot.events)),
-            )
-        )
         if snapshot is None:
-            self._entries = []
-        elif made_of != self._made_of:
-            newest = self._entries[0] if self._entries else None
-            self._entries = entries_of(snapshot)
-            if self._top and newest in self._entries:
-                self._top += self._entries.index(newest)  # keep the scroll position
-        self._made_of = made_of
+            self._entries, self._made_of = [], None
+        else:
+            rows = snapshot.evaluations, snapshot.checkpoints, snapshot.events
+            made_of = snapshot.summary.run, snapshot.summary.baseline, *map(_ends, rows)
+            if made_of != self._made_of:
+                self._made_of = made_of
+                newest = self._entries[0] if self._entries else None
+                self._entries = entries_of(snapshot)
+                if self._top and newest in self._entries:
+                    self._top += self._entries.index(newest)  # keep the scroll position
         chosen = None if at is None or not self._entries else nearest_entry(self._entries, at)
         if chosen is not None:
-            rows = max(1, self.inner_size.height)
-            if chosen != self._chosen and not self._top <= chosen < self._top + rows:
-                self._top = chosen - rows // 2
+            height = max(1, self.inner_size.height)
+            if chosen != self._chosen and not self._top <= chosen < self._top + height:
+                self._top = chosen - height // 2
         elif self._chosen is not None:
             self._top = 0
         self._chosen = chosen
@@ -239,17 +211,19 @@ class EventsPanel(Panel):
         index = self._top + y
         if index >= len(self._entries):
             return padded([], width)
-        step, _, sign, colour, text = self._entries[index]
+        entry, chosen = self._entries[index], index == self._chosen
         digits = max(5, len(count(self._entries[0].step)))
-        chosen = index == self._chosen
+        step = (count(entry.step).rjust(digits), palette.BRIGHT if chosen else palette.DIM)
+        style = palette.TEXT if entry.sign in "★c" else palette.BASELINE
+        text = safe_content(entry.text, newlines="space", limit=max(1, width - digits - 3))
         line = Content.assemble(
-            (count(step).rjust(digits), palette.BRIGHT if chosen else palette.DIM), "›" if chosen else " ", (sign, colour), " ",
-            safe_content(text, newlines="space", limit=max(1, width - digits - 3)).stylize(f"bold {palette.BRIGHT}" if chosen else palette.TEXT if sign in "★c" else palette.BASELINE),
+            step, "›" if chosen else " ", (entry.sign, entry.colour), " ",
+            text.stylize(f"bold {palette.BRIGHT}" if chosen else style),
         )  # fmt: skip
         strip = padded(segments_of(line, palette.TEXT), width)
-        return (
-            strip.apply_style(ink(palette.TEXT, background=palette.SELECTED)) if chosen else strip
-        )
+        if chosen:
+            return strip.apply_style(ink(palette.TEXT, background=palette.SELECTED))
+        return strip
 
 
 def _ends(rows: Sequence[object]) -> tuple[int, object, object]:
