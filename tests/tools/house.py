@@ -12,6 +12,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import re
 import statistics
 import sys
 from collections import defaultdict
@@ -27,6 +28,7 @@ TEXTUAL_MODULE = "tui/_textual.py"
 """The one file that may use Textual's private names."""
 SHORT_FILE = 60
 LINE_LENGTH = 100
+PRAGMA = re.compile(r"\s+# (noqa|type: ignore|fmt:|pragma:).*$")
 PARAMETERS = 8
 
 
@@ -302,10 +304,11 @@ def wide_functions(modules: dict[str, Module], *, constructors: bool) -> Iterato
 
 
 def long_lines(root: Path, folder: str) -> Iterator[str]:
-    """Lines that are too long."""
+    """Lines over LINE_LENGTH as ruff counts them: comments for tools and unbreakable words are free."""
     for path in sorted((root / folder).rglob("*.py")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if len(line) > LINE_LENGTH:
+            plain = PRAGMA.sub("", line)
+            if len(plain) > LINE_LENGTH and len(plain.lstrip("# ").split()) > 1:
                 yield f"{path.relative_to(root)}:{number}: {len(line)} columns"
 
 
