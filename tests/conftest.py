@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.faults.workers import Workers
 
 
 def pytest_configure() -> None:
@@ -28,3 +33,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "RNNLM_TUI_NICENESS", "0"
     )  # a test's workers need their share beside other tests
     return path
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[Workers]:
+    """Workers that start fast, as forks of one process that has imported torch."""
+    from tests.faults.workers import Workers  # most tests need no worker
+
+    with Workers() as started:
+        yield started

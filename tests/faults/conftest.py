@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.integration.conftest import no_worker_stays, one_thread, text
+from tests.integration.conftest import no_worker_stays, one_thread, text, warm
 
-__all__ = ["no_worker_stays", "one_thread", "text"]
+__all__ = ["no_worker_stays", "one_thread", "text", "warm"]

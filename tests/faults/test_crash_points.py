@@ -18,6 +18,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from tests.faults.crash_points import ACTIONS, CHECKPOINT_POINTS, crash_environment, install
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
+from tests.faults.workers import Workers
 from tests.integration.runs import start, tiny_config, wait_until_ended
 from tests.unit.store.rows import new_run, write_model
 
@@ -36,8 +37,8 @@ WRITE_POINTS = tuple(
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench_in(tmp_path_factory.mktemp("crashes")) as bench:
+def bench(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench_in(tmp_path_factory.mktemp("crashes"), workers) as bench:
         yield bench
 
 

@@ -25,6 +25,7 @@ from rnnlm_tui.store.retention import pin_checkpoint, pinned_steps
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.verify import newest_valid
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
+from tests.faults.workers import Workers
 from tests.integration.runs import (
     ENDLESS,
     kill,
@@ -35,14 +36,14 @@ from tests.integration.runs import (
 )
 from tests.unit.store.rows import begin, event_row, new_run, write_model
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
 
 Damage = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench_in(tmp_path_factory.mktemp("damages")) as bench:
+def bench(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench_in(tmp_path_factory.mktemp("damages"), workers) as bench:
         yield bench
 
 

@@ -48,7 +48,7 @@ from tests.unit.store.rows import (
     write_model,
 )
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
 
 STEPS = 4_000
 PAGE = 4_096

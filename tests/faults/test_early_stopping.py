@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
 
 LEARNS_NOTHING: Mapping[str, object] = {
     "optimizer.learning_rate": 1e-12,
@@ -30,12 +30,6 @@ LEARNS_NOTHING: Mapping[str, object] = {
     "checkpoint.every": 5,
 }
 """Every evaluation has the same loss, so the fourth is the third in a row without improvement."""
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers() as started:
-        yield started
 
 
 def evaluated(run: RunDirectory) -> list[int]:

@@ -4,7 +4,6 @@ with its checkpoints."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,12 +20,6 @@ from tests.faults.workers import Workers
 from tests.integration.runs import kill, tiny_config, wait_for, wait_for_step, write_text
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers() as started:
-        yield started
 
 
 def notes(run: RunDirectory) -> list[tuple[int, str]]:

@@ -40,12 +40,6 @@ pytestmark = pytest.mark.faults
 STEPS = 60
 
 
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers() as workers:
-        yield workers
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_run_stopped_at_random_steps_or_sampled_ends_bit_identical(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -41,12 +41,6 @@ DIVERGING: Mapping[str, object] = {
     "checkpoint.every": 2,
 }
 """A linear recurrence without clipping: its gradient overflows after a few steps of warm-up."""
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers() as started:
-        yield started
 
 
 def ended(

@@ -25,7 +25,7 @@ from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 from tests.terminal import Terminal
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
 
 OPEN = [sys.executable, "-m", "rnnlm_tui", "open", "otter"]
 DEADLINE = 60.0

@@ -20,7 +20,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from rnnlm_tui.worker.control import (
 )
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
 
 STATUS = encode_line(Command(id="a", verb="status"))
 REFUSED = {

@@ -30,7 +30,7 @@ from tests.integration.runs import (
     wait_for_step,
 )
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
 
 
 def worker_of(run: RunDirectory) -> subprocess.Popen[str]:

@@ -15,7 +15,7 @@ from rnnlm_tui.schema import status
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
 
 SOON = 3.0
 """Seconds instead of the minute: three heartbeats."""
@@ -40,7 +40,7 @@ def test_a_worker_without_progress_is_stalled_and_running_again_when_it_continue
             monkeypatch.setattr(module, "STALE_SECONDS", SOON)
         wait_for(lambda: summarize(run).status == "stalled", "a stall")
         message = str(summarize(run).message)
-        assert f"the process (pid {pid}) holds the run" in message
+        assert f"the process (pid {pid}) still holds the run" in message
         assert "`rnnlm-tui stop still`" in message
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -47,7 +47,7 @@ class Bench:
 
 
 @contextmanager
-def bench_in(folder: Path) -> Iterator[Bench]:
+def bench_in(folder: Path, workers: Workers) -> Iterator[Bench]:
     """The bench, after its undisturbed run."""
     changes = {
         "training.max_steps": STEPS,
@@ -60,7 +60,7 @@ def bench_in(folder: Path) -> Iterator[Bench]:
         "model.embedding_dim": 8,
     }
     config = tiny_config(write_text(folder / "text.txt", sentences=200), changes)
-    with pytest.MonkeyPatch.context() as patch, Workers() as workers:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
         run = create_run(config, "undisturbed")
         code = workers.work(run)

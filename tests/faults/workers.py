@@ -5,19 +5,31 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from types import TracebackType
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace, TracebackType
+from typing import Any, NoReturn
+
+import pytest
 
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.processes import child_environment
 from tests.faults.crash_points import install
 
+START_SECONDS, END_SECONDS = 120.0, 300.0
+POLL_SECONDS = 0.005
+
 
 class Workers:
-    """Start workers one after the other and return their exit codes."""
+    """Start workers and return their exit codes."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -27,6 +39,11 @@ class Workers:
             text=True,
             env=child_environment(WORKER_SETTINGS),
         )
+        self._started = SimpleQueue[int]()
+        self._ended: dict[int, int] = {}
+        self._news = threading.Condition()
+        self._newest = 0
+        threading.Thread(target=self._listen, daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -47,7 +64,7 @@ class Workers:
     def start(
         self, run: RunDirectory, crash: str = "", *, environment: Mapping[str, str] | None = None
     ) -> int:
-        """Start one attempt; the worker's pid. Call `wait` before the next."""
+        """Start one attempt; the worker's pid."""
         assert self._process.stdin is not None
         home = {name: os.environ[name] for name in ("RNNLM_TUI_HOME",) if name in os.environ}
         variables = {**home, **(environment or {})}
@@ -55,15 +72,37 @@ class Workers:
             json.dumps({"run": str(run.path), "crash": crash, "environment": variables}) + "\n"
         )
         self._process.stdin.flush()
-        return self._answer()
+        self._newest = self._started.get(timeout=START_SECONDS)
+        return self._newest
 
     def wait(self) -> int:
-        """Wait for the worker's end; the exit code, negative for a signal."""
-        return self._answer()
+        """Wait for the end of the newest worker; the exit code, negative for a signal."""
+        code = self.exit_code(self._newest, END_SECONDS)
+        assert code is not None, f"worker {self._newest} did not end"
+        return code
 
-    def _answer(self) -> int:
+    def exit_code(self, pid: int, seconds: float = 0.0) -> int | None:
+        """The exit code of a worker; None if it doesn't end within `seconds`."""
+        with self._news:
+            self._news.wait_for(lambda: pid in self._ended, seconds)
+            return self._ended.get(pid)
+
+    def popen(self, command: Sequence[str], *, env: Mapping[str, str], **_: Any) -> WarmProcess:
+        """Start a worker in place of `subprocess.Popen`."""
+        module, path = command[-2:]
+        assert module == "rnnlm_tui.worker.train"
+        return WarmProcess(self, self.start(RunDirectory(Path(path)), environment=env))
+
+    def _listen(self) -> None:
         assert self._process.stdout is not None
-        return int(self._process.stdout.readline())
+        for line in self._process.stdout:
+            kind, pid, code = line.split()
+            if kind == "started":
+                self._started.put(int(pid))
+                continue
+            with self._news:
+                self._ended[int(pid)] = int(code)
+                self._news.notify_all()
 
     def __enter__(self) -> Workers:
         return self
@@ -77,6 +116,35 @@ class Workers:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=30)
+
+
+class WarmProcess:
+    """A worker in place of a `subprocess.Popen`."""
+
+    def __init__(self, workers: Workers, pid: int) -> None:
+        self._workers, self.pid = workers, pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        return self._workers.exit_code(self.pid)
+
+    def wait(self, timeout: float = END_SECONDS) -> int | None:
+        return self._workers.exit_code(self.pid, timeout)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+@contextmanager
+def warm_starts(workers: Workers) -> Iterator[None]:
+    """Let `launch` in this process start forks: two and a half seconds of processor less a start."""
+    with pytest.MonkeyPatch.context() as patch:
+        warm = SimpleNamespace(Popen=workers.popen, DEVNULL=subprocess.DEVNULL)
+        patch.setattr("rnnlm_tui.client.control.subprocess", warm)
+        yield
 
 
 def _warm_up() -> None:
@@ -101,40 +169,54 @@ def _warm_up() -> None:
 
 
 def serve() -> None:
-    """Fork a worker for each line on stdin; print its pid and then its exit code."""
+    """Fork a worker for each line on stdin; print its pid, and its exit code when it ends."""
     import torch._dynamo
 
     import rnnlm_tui.worker.setup
     import rnnlm_tui.worker.train as train
 
-    assert torch._dynamo, (
-        rnnlm_tui.worker.setup
-    )  # for the forks: torch and what its optimizers import at their first use
+    # imported for the forks: torch, and what its optimizers import at their first use
+    assert torch._dynamo, rnnlm_tui.worker.setup
     _warm_up()
     answers = os.dup(1)
-    for line in sys.stdin:
-        wish = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            code = 70
-            try:
-                os.setsid()
-                os.environ.update(wish["environment"])
-                log = os.open(
-                    f"{wish['run']}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
-                )
-                for stream in (1, 2):
-                    os.dup2(log, stream)
-                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-                if wish["crash"]:
-                    install(wish["crash"])
-                code = train.main([wish["run"]])
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        os.write(answers, f"{child}\n".encode())
-        os.write(answers, f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n".encode())
+    living: set[int] = set()
+    unread = b""
+    while True:
+        if select.select([0], [], [], POLL_SECONDS if living else None)[0]:
+            data = os.read(0, 65_536)
+            if not data:
+                return
+            *lines, unread = (unread + data).split(b"\n")
+            for line in lines:
+                child = os.fork()
+                if child == 0:
+                    _be_worker(json.loads(line), train.main)
+                living.add(child)
+                os.write(answers, f"started {child} 0\n".encode())
+        for child in tuple(living):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                living.remove(child)
+                code = os.waitstatus_to_exitcode(status)
+                os.write(answers, f"ended {child} {code}\n".encode())
+
+
+def _be_worker(wish: Mapping[str, Any], main: Callable[[list[str]], int]) -> NoReturn:
+    code = 70
+    try:
+        os.setsid()
+        os.environ.update(wish["environment"])
+        log = os.open(f"{wish['run']}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        if wish["crash"]:
+            install(wish["crash"])
+        code = main([wish["run"]])
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

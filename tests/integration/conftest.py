@@ -9,6 +9,7 @@ import pytest
 
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.system.locks import read_lock
+from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import kill, write_text
 
 
@@ -27,6 +28,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def warm(workers: Workers, home: Path) -> Iterator[None]:
+    """Workers launched by this process start fast; for tests that aren't about a worker's start."""
+    with warm_starts(workers):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,8 @@ from tests.integration.runs import (
     wait_until_ended,
 )
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def test_resume_after_stop_continues_from_the_same_step(text: Path) -> None:
     run = start(
@@ -70,4 +72,4 @@ def test_a_parent_of_another_shape_is_refused_with_a_message(text: Path) -> None
     )
     summary = wait_until_ended(child)
     assert summary.status == "failed"
-    assert "parent@10 has another shape than this config" in str(summary.message)
+    assert "parent@10 doesn't fit this config" in str(summary.message)

@@ -25,6 +25,8 @@ from tests.integration.runs import (
     wait_until_ended,
 )
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest_asyncio.fixture
 async def client() -> AsyncIterator[SamplerClient]:
@@ -85,7 +87,7 @@ async def test_a_seed_determines_the_text_and_the_run_samples_the_same(
         seed=settings.seed,
     )
     assert same.text == drawn.text
-    with pytest.raises(StorageError, match="no checkpoint"):
+    with pytest.raises(StorageError, match="checkpoint not found"):
         await draw(client, run.checkpoints_path / "step-000000001")
     weights = checkpoint / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])

@@ -23,6 +23,8 @@ from tests.integration.runs import (
     wait_until_ended,
 )
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def journal(run: RunDirectory) -> list[tuple[str, str]]:
     """Verb and answer of every journalled command, in order."""

@@ -17,6 +17,8 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def test_a_run_trains_to_its_last_step_and_records_everything(text: Path) -> None:
     run = start(tiny_config(text))
