@@ -34,7 +34,7 @@ REPEAT_SECONDS = 600.0
 """Seconds before an alert of the same kind about the same run is repeated, however often its cause
 comes and goes."""
 LOW_SHARE, LOW_BYTES = 0.05, 20 * 10**9
-"""A disk is low with less than this share free, or less than this many bytes if that is more."""
+"""A disk is low if less than this share and less than this many bytes are free."""
 RECOVERED = 1.5
 """A disk is no longer low with this many times as much free."""
 
@@ -80,7 +80,7 @@ class _Seen:
 class Alerts:
     """Decides what is worth an alert from one check of the runs to the next.
 
-    What was already so at the first check isn't.
+    Nothing that was so before the first check is reported.
 
     Args:
         since: Unix seconds of its creation. A run that is seen for the first time and ended later

@@ -384,8 +384,10 @@ class Services:
     def save_config(
         self, name: str, raw: Mapping[str, object], problems: Sequence[Problem]
     ) -> Path:
-        """Write a config that is not valid yet to a new TOML file in the current directory, its
-        problems as comments on top; its path."""
+        """Write an invalid config to a new TOML file in the current directory.
+
+        Its problems are comments at the top. Return the file's path.
+        """
         import tomli_w
 
         from rnnlm_tui.schema.text import safe

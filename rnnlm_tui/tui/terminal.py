@@ -50,8 +50,8 @@ class TerminalKind:
     ) -> ColourName:
         """Choose the colours.
 
-        Requested ones come first, then none if the terminal has or wants none, those saved, or by
-        the background.
+        Those requested at this start come first, then none if the terminal has or wants none, then
+        the saved ones, then those for the terminal's background.
         """
         chosen = (
             wanted

@@ -31,7 +31,7 @@ def slice_loss(step: float) -> float:
 
 
 def make_book_series(step: int, width: int = 128) -> SeriesTable:
-    """The curves of so many steps."""
+    """The curves of this many steps."""
     noise = random.Random(5)
     steps = array("d", range(width, step + 1, width))
     active = array("d", (SECONDS_A_STEP * at for at in steps))
@@ -83,7 +83,7 @@ def book_run(
     others: float | None = None,
     **changes: object,
 ) -> RunSnapshot:
-    """A run of the preset `book` at that step, on two cores of which others hold `others`."""
+    """A run of the preset `book` at that step, on two cores of which other processes use `others`."""
     config = BOOK
     steps = range(EVERY, step + 1, EVERY)
     rows = [
@@ -166,7 +166,7 @@ def book_run(
 
 
 def book_hardware(others: float | None) -> tuple[HardwareRow, ...]:
-    """Both cores busy: what others leave is the run's own."""
+    """Both cores are busy: the run has what other processes leave."""
     own = 97.0 - 50.0 * (others or 0.0)
     return tuple(
         replace(row, cpu_percent=97.0, process_cpu_percent=own) for row in make_hardware(gpu=False)

@@ -31,7 +31,7 @@ def two_runs() -> FakeServices:
 
 
 def better(snapshot: RunSnapshot, by: float) -> RunSnapshot:
-    """The same run with losses that are lower by so many nats."""
+    """The same run with losses lower by this many nats."""
     evaluations = tuple(replace(row, loss=row.loss - by) for row in snapshot.evaluations)
     band = snapshot.series.columns["loss"]
     lower = Band(

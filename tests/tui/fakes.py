@@ -83,7 +83,7 @@ def train_loss(step: float) -> float:
 
 
 def make_series(steps: int, width: int = 4) -> SeriesTable:
-    """The curves of so many steps, the same each time."""
+    """The curves of this many steps, the same each time."""
     noise = random.Random(7)
     buckets = range(width, steps + 1, width) if steps else range(0)
     step = array("d", buckets)
@@ -367,7 +367,7 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
 
 @dataclass
 class FakeSampler:
-    """Speaks a fixed text in pieces, when `gate` lets it."""
+    """Streams a fixed text in pieces, once `gate` is set."""
 
     words: Sequence[str] = (" is", " strong", ".")
     failure: RnnlmError | None = None
@@ -375,13 +375,13 @@ class FakeSampler:
     loaded: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     gate: asyncio.Event | None = None
-    """Where given, the text ends only after it is set, or is cancelled."""
+    """If given, the text ends only once it is set or the sample is cancelled."""
 
     waking: asyncio.Event | None = None
-    """Where given, the sampler is ready only after it is set."""
+    """If given, the sampler is ready only once it is set."""
 
     async def start(self) -> None:
-        """Ready at once, or as soon as it may."""
+        """Become ready, at once or once it is allowed."""
         if self.waking is not None:
             await self.waking.wait()
 
@@ -389,11 +389,11 @@ class FakeSampler:
         """Nothing to end."""
 
     async def load(self, checkpoint: str) -> None:
-        """Remember what was asked for."""
+        """Record the request."""
         self.loaded.append(checkpoint)
 
     async def cancel(self, request_id: str) -> None:
-        """Let the running sample end as cancelled."""
+        """End the running sample as cancelled."""
         self.cancelled.append(request_id)
         if self.gate is not None:
             self.gate.set()
@@ -425,7 +425,7 @@ class FakeSampler:
 
 
 class FakeReader:
-    """A machine that does the same all the time."""
+    """A machine with a constant load."""
 
     def sample(self) -> HardwareRow:
         return make_hardware(count=1, busy=4)[0]

@@ -37,7 +37,7 @@ MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
     "prompt": (((80, 24), "ascii"), ((80, 24), "plain")),
     "help": ((LARGE, ""), ((80, 24), "ascii")),
 }
-"""State → its further snapshots: where a pane has a layout of its own, and each pane once in ASCII
+"""State → its further snapshots: where a pane has its own layout, and each pane once in ASCII
 and once without colour."""
 INKS: dict[str, tuple[str, str]] = {
     palette.TEXT: ("t", "text"),

@@ -22,56 +22,56 @@ from pathlib import Path
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
 
-told = Path(sys.argv[1])
+status_file = Path(sys.argv[1])
 
-class Told(FakeMonitor):
+class FileMonitor(FakeMonitor):
     said = ""
 
     def poll(self):
-        said = told.read_text()
+        said = status_file.read_text()
         if said != self.said:
             self.said = said
             status, attempt = said.split()
             self.services.snapshots["plain-otter"] = make_snapshot(status, attempt=int(attempt))
         return super().poll()
 
-class Telling(FakeServices):
+class FileServices(FakeServices):
     def monitor(self, run):
-        return Told(self, run.name)
+        return FileMonitor(self, run.name)
 
 snapshot = make_snapshot()
-services = Telling(snapshot, runs=[])
+services = FileServices(snapshot, runs=[])
 sys.exit(RnnlmApp(services.run("plain-otter"), "train", services=services, fps=20.0).run())
 """
 BLUR, FOCUS = "\x1b[O", "\x1b[I"
 
 
-def tell(told: Path, status: str) -> None:
-    whole = told.with_suffix(".new")
+def write_status(status_file: Path, status: str) -> None:
+    whole = status_file.with_suffix(".new")
     whole.write_text(status)
-    whole.rename(told)
+    whole.rename(status_file)
 
 
 def test_a_terminal_is_notified_only_without_focus(tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    tell(told, "running 1")
-    with Terminal([sys.executable, "-c", PROGRAM, str(told)]) as terminal:
+    status_file = tmp_path / "status_file"
+    write_status(status_file, "running 1")
+    with Terminal([sys.executable, "-c", PROGRAM, str(status_file)]) as terminal:
         terminal.wait_for("● running", DEADLINE)
         bells = terminal.raw.count(b"\x07")
-        tell(told, "stalled 1")
+        write_status(status_file, "stalled 1")
         terminal.wait_for("◌ stalled", DEADLINE)
         assert terminal.raw.count(b"\x07") == bells
         terminal.send(BLUR)
-        tell(told, "failed 1")
+        write_status(status_file, "failed 1")
         terminal.wait_for(
             lambda: b"\x1b]9;rnnlm-tui: plain-otter failed\x07" in terminal.raw, DEADLINE
         )
         assert b"plain-otter makes no progress" not in terminal.raw
         assert terminal.raw.count(b"\x07") == bells + 2, "the bell, and the end of one notification"
         terminal.send(FOCUS)
-        tell(told, "running 2")
+        write_status(status_file, "running 2")
         terminal.wait_for("● running", DEADLINE)
-        tell(told, "crashed 2")
+        write_status(status_file, "crashed 2")
         terminal.wait_for("! crashed", DEADLINE)
         assert terminal.raw.count(b"\x07") == bells + 2
 
@@ -91,7 +91,7 @@ async def test_an_alert_is_a_notice_except_on_the_runs_own_pane() -> None:
                 "plain-otter finished: val perplexity 55.3 after 3,751 steps" in lines_of(app)[-1]
             ),
         )
-        assert app.screen.query_one(FooterLine)._timer is None, "it stays until somebody is there"
+        assert app.screen.query_one(FooterLine)._timer is None, "it stays until a key is pressed"
         await pilot.press("j")
         await until(pilot, lambda: "finished" not in lines_of(app)[-1])
     services = with_runs(make_snapshot())
@@ -125,7 +125,7 @@ async def test_terminal_notifications_can_be_switched_off_and_on(
         await pilot.press("enter")
         await until(pilot, lambda: app.settings.get("alerts") is False)
         await until(pilot, lambda: "terminal notifications off" in lines_of(app)[-1])
-        app.app_focus = False  # a key says that somebody is there
+        app.app_focus = False  # a key means that the user is present
         become(services, "failed")
         await until(pilot, lambda: "failed" in lines_of(app)[0])
         assert called == []

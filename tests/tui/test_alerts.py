@@ -26,7 +26,7 @@ def summary(
     return make_summary(name, status, step, updated=updated, **changes)
 
 
-def told(alerts: Alerts, *looks: RunSummary, now: float = SINCE + 60) -> list[str]:
+def alerts_of(alerts: Alerts, *looks: RunSummary, now: float = SINCE + 60) -> list[str]:
     return [alert.kind for look in looks for alert in alerts.check_runs([look], now)]
 
 
@@ -43,7 +43,7 @@ def told(alerts: Alerts, *looks: RunSummary, now: float = SINCE + 60) -> list[st
 )
 def test_each_change_of_a_run_is_reported_once(status: RunStatus, kind: str) -> None:
     alerts = Alerts(since=SINCE)
-    assert told(
+    assert alerts_of(
         alerts, summary(), summary(status), summary(status), summary(status, updated=SINCE + 12)
     ) == [kind]
 
@@ -51,7 +51,7 @@ def test_each_change_of_a_run_is_reported_once(status: RunStatus, kind: str) -> 
 @pytest.mark.parametrize("status", ["finished", "failed", "crashed", "stalled", "lost", "degraded"])
 def test_a_status_from_before_the_start_is_not_reported(status: RunStatus) -> None:
     assert (
-        told(
+        alerts_of(
             Alerts(since=SINCE),
             summary(status, updated=SINCE - 5),
             summary(status, updated=SINCE - 5),
@@ -61,17 +61,17 @@ def test_a_status_from_before_the_start_is_not_reported(status: RunStatus) -> No
 
 
 def test_a_run_that_failed_before_its_first_check_is_reported() -> None:
-    assert told(Alerts(since=SINCE), summary("failed", 0, updated=SINCE + 3)) == ["failed"]
+    assert alerts_of(Alerts(since=SINCE), summary("failed", 0, updated=SINCE + 3)) == ["failed"]
 
 
 @pytest.mark.parametrize("status", ["paused", "stopped", "preparing", "running"])
 def test_what_the_user_did_is_not_reported(status: RunStatus) -> None:
-    assert told(Alerts(since=SINCE), summary(), summary(status)) == []
+    assert alerts_of(Alerts(since=SINCE), summary(), summary(status)) == []
 
 
 def test_repeated_stalls_are_reported_after_a_pause_and_a_step() -> None:
     alerts = Alerts(since=SINCE)
-    assert told(
+    assert alerts_of(
         alerts,
         summary(),
         summary("stalled"),
@@ -79,7 +79,7 @@ def test_repeated_stalls_are_reported_after_a_pause_and_a_step() -> None:
         summary("stalled"),
         summary("stalled", 1_001),
     ) == ["stalled"]
-    assert told(
+    assert alerts_of(
         alerts, summary(step=1_002), summary("stalled", 1_002), now=SINCE + 60 + REPEAT_SECONDS
     ) == ["stalled"]
 
@@ -87,20 +87,22 @@ def test_repeated_stalls_are_reported_after_a_pause_and_a_step() -> None:
 def test_an_older_summary_reports_nothing() -> None:
     alerts = Alerts(since=SINCE)
     finished = summary("finished", updated=SINCE + 20)
-    assert told(alerts, summary(), finished, summary(), finished) == ["finished"]
+    assert alerts_of(alerts, summary(), finished, summary(), finished) == ["finished"]
 
 
 def test_a_run_that_was_briefly_unreadable_is_not_reported() -> None:
     finished = summary("finished", updated=SINCE - 20)
     assert (
-        told(Alerts(since=SINCE), finished, summary("lost", unreadable="can't be read"), finished)
+        alerts_of(
+            Alerts(since=SINCE), finished, summary("lost", unreadable="can't be read"), finished
+        )
         == []
     )
 
 
 def test_a_second_attempt_is_reported_like_the_first() -> None:
     alerts = Alerts(since=SINCE)
-    assert told(
+    assert alerts_of(
         alerts, summary(), summary("failed"), summary(attempt=2), summary("failed", attempt=2)
     ) == ["failed", "failed"]
 
@@ -142,7 +144,7 @@ def test_earlier_skipped_updates_are_not_reported() -> None:
 
 def test_a_non_finite_gradient_is_reported_from_the_summary_alone() -> None:
     bad = summary(step=1_001, train=TrainFigures(loss=4.0, perplexity=54.0, grad_norm=math.inf))
-    assert told(Alerts(since=SINCE), summary(), bad, bad) == ["non-finite"]
+    assert alerts_of(Alerts(since=SINCE), summary(), bad, bad) == ["non-finite"]
 
 
 def evaluated(number: int, best: float) -> RunSummary:
@@ -161,14 +163,14 @@ def test_evaluations_without_progress_are_one_plateau() -> None:
     looks = [
         evaluated(number, 55.3 - 0.001 * number) for number in range(1, PLATEAU_EVALUATIONS + 6)
     ]
-    assert told(alerts, *looks[:PLATEAU_EVALUATIONS]) == []
-    assert told(alerts, *looks[PLATEAU_EVALUATIONS:]) == ["plateau"]
+    assert alerts_of(alerts, *looks[:PLATEAU_EVALUATIONS]) == []
+    assert alerts_of(alerts, *looks[PLATEAU_EVALUATIONS:]) == ["plateau"]
 
 
 def test_progress_ends_a_plateau_and_allows_another() -> None:
     alerts = Alerts(since=SINCE)
     assert (
-        told(
+        alerts_of(
             alerts,
             *(
                 evaluated(number, 55.3 * 0.99**number)
@@ -181,7 +183,7 @@ def test_progress_ends_a_plateau_and_allows_another() -> None:
         evaluated(3 * PLATEAU_EVALUATIONS + number, 30.0)
         for number in range(PLATEAU_EVALUATIONS + 1)
     ]
-    assert told(alerts, *flat) == ["plateau"]
+    assert alerts_of(alerts, *flat) == ["plateau"]
 
 
 def test_a_disk_is_reported_when_it_becomes_low_and_not_while_it_wavers() -> None:
@@ -202,14 +204,14 @@ def test_a_disk_is_reported_when_it_becomes_low_and_not_while_it_wavers() -> Non
 @pytest.mark.parametrize("status", ["finished", "failed", "crashed"])
 def test_a_renamed_run_is_not_reported_again(status: RunStatus) -> None:
     alerts = Alerts(since=SINCE)
-    assert told(
+    assert alerts_of(
         alerts,
         summary(),
         summary(status),
         summary(status, name="best-otter"),
         summary(status, name="best-otter"),
     ) == [status]
-    assert told(
+    assert alerts_of(
         alerts,
         summary("running", 1_001, name="best-otter", attempt=2),
         summary(status, 1_002, name="best-otter", attempt=2),
@@ -218,5 +220,5 @@ def test_a_renamed_run_is_not_reported_again(status: RunStatus) -> None:
 
 def test_a_renamed_run_is_not_reported_even_if_it_was_written_since() -> None:
     alerts = Alerts(since=SINCE)
-    assert told(alerts, summary(), summary("finished")) == ["finished"]
-    assert told(alerts, summary("finished", name="calm-badger", updated=SINCE + 40)) == []
+    assert alerts_of(alerts, summary(), summary("finished")) == ["finished"]
+    assert alerts_of(alerts, summary("finished", name="calm-badger", updated=SINCE + 40)) == []

@@ -226,7 +226,7 @@ async def test_without_a_checkpoint_enter_shows_how_to_save_one() -> None:
         await pilot.press("left")
         assert "Go to" not in lines_of(app)[-1]
         await pilot.press("enter")
-        assert "c saves one" in lines_of(app)[-1]
+        assert "press c to save one" in lines_of(app)[-1]
 
 
 async def test_events_scroll_to_the_cursor_and_back() -> None:
@@ -477,18 +477,18 @@ async def test_the_footer_counts_charts_shown_alone_and_shows_the_way_back() -> 
 
 async def test_the_event_at_the_cursor_is_shown_in_full_until_the_next_key() -> None:
     snapshot = make_snapshot()
-    told = "loss 9.298, usually 4.1 at this place of the run"
+    text = "loss 9.298, usually 4.1 at this place of the run"
     snapshot = replace(
-        snapshot, events=(EventRow(2, 1_200, "spike", told, snapshot.events[0].time),)
+        snapshot, events=(EventRow(2, 1_200, "spike", text, snapshot.events[0].time),)
     )
     async with running_app(with_runs(snapshot)) as (app, pilot):
         train(app).move_cursor_to(1_210)
         await pilot.pause()
-        assert f"1,200 ↑ {told}" in lines_of(app)[-1]
+        assert f"1,200 ↑ {text}" in lines_of(app)[-1]
         await pilot.press("right", "right")
         assert "⇧← ⇧→" in lines_of(app)[-1]
         await pilot.press("left", "left")
-        assert told in lines_of(app)[-1]
+        assert text in lines_of(app)[-1]
 
 
 async def test_a_percentage_stays_linear_and_l_reports_it() -> None:

@@ -40,7 +40,7 @@ KINDS = {
 
 
 def drawn_values() -> set[str]:
-    """Every colour that stands in the app's code and style sheets."""
+    """Every colour in the app's code and style sheets."""
     folder = Path(rnnlm_tui.tui.__file__).parent
     files = [
         path
@@ -52,14 +52,14 @@ def drawn_values() -> set[str]:
 
 
 def painted(table: Table, style: Style, *, numbers: bool = False) -> Style:
-    """What goes out for a cell of that style."""
+    """What is sent for a cell of that style."""
     [segment] = Paint(table, numbers=numbers).apply([Segment("x", style)], BLACK)
     assert segment.style is not None
     return segment.style
 
 
 def brightness(value: str) -> float:
-    """Relative luminance, as the accessibility guidelines have it."""
+    """Relative luminance, as in the accessibility guidelines."""
     channels = [part / 255 for part in Color.parse(value).rgb]
     linear = [
         part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in channels
@@ -68,7 +68,7 @@ def brightness(value: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """Of two colours, from 1 to 21."""
+    """The contrast of two colours, from 1 to 21."""
     bright, dark = sorted((brightness(one), brightness(other)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
 

@@ -62,16 +62,16 @@ FIRST: dict[str, tuple[str, ...]] = {
     "alone": ("tab",),
     "show_train": ("3",),
 }
-"""What is pressed before the action's key, so that there is something for it to do."""
+"""Keys pressed before the action's key, so that it has something to do."""
 ELSEWHERE: dict[str, Pane] = {"leave_field": "train", "new_run": "runs", "new_from_run": "config"}
-"""The screen for actions that have several, where it is not the first."""
+"""The screens of actions whose screen isn't their first."""
 SIZES = {
     "table_down": (60, 15),
     "table_up": (60, 15),
     "older_text": (60, 15),
     "newer_text": (60, 15),
 }
-"""A small terminal for what only scrolls where not everything fits."""
+"""A small terminal for actions that only scroll."""
 DRAFTED = (
     "next_choice",
     "previous_choice",
@@ -86,12 +86,12 @@ DRAFTED = (
 
 
 def pane_of(entry: Action) -> Pane:
-    """A screen on which it works."""
+    """A screen on which the action works."""
     return ELSEWHERE.get(entry.id) or (entry.panes or ("train",))[0]
 
 
 async def has_an_effect(entry: Action, app: RnnlmApp, pilot: Pilot[int]) -> None:
-    """Press it; the screen is another one after, or the app is left."""
+    """Press the key and check that the screen has changed or the app has ended."""
     await pilot.press(*FIRST.get(entry.id, ()))
     for _ in range(3):
         await pilot.pause()
@@ -109,7 +109,7 @@ async def has_an_effect(entry: Action, app: RnnlmApp, pilot: Pilot[int]) -> None
 
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing but the action changes the screen."""
+    """Only the action changes the screen."""
     for module in ("views.status", "views.runs", "screens.trash"):
         monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: fakes.START + 99)
     monkeypatch.setattr("rnnlm_tui.tui.screens.checkpoints.time", lambda: pane_fakes.NOW)

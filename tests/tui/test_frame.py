@@ -22,8 +22,8 @@ HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe[@click=app.quit]x[/]"
 def test_identity_drops_corpus_params_tied_size_and_cell_in_that_order() -> None:
     snapshot = make_snapshot()
     shown = [run_identity("plain-otter", snapshot, width).plain for width in range(140, 20, -1)]
-    told = list(dict.fromkeys(text.partition("39 s")[2].strip() for text in shown))
-    assert told[:6] == [
+    lines = list(dict.fromkeys(text.partition("39 s")[2].strip() for text in shown))
+    assert lines[:6] == [
         "Elman 2×192 tied embedding · 543,488 params · BPE 2,048 · presidents · demo · seed 42",
         "Elman 2×192 tied · 543,488 params · presidents",
         "Elman 2×192 tied · 543,488 params",

@@ -44,7 +44,7 @@ def test_actions_in_one_row_show_the_key_of_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ('\npausse = "P"', ["keymap.toml line 2: “pausse” is not an action; did you mean pause?"]),
         ('fly_to_the_moon = "m"', ["keymap.toml line 1: “fly_to_the_moon” is not an action"]),
@@ -94,11 +94,11 @@ def test_actions_in_one_row_show_the_key_of_each() -> None:
         ('pause = "P', ["keymap.toml: "]),
     ],
 )
-def test_invalid_lines_are_reported_and_ignored(text: str, told: list[str]) -> None:
+def test_invalid_lines_are_reported_and_ignored(text: str, expected: list[str]) -> None:
     keymap = parse_keymap(text)
     assert [
-        problem[: len(words)] for problem, words in zip(keymap.problems, told, strict=True)
-    ] == told
+        problem[: len(words)] for problem, words in zip(keymap.problems, expected, strict=True)
+    ] == expected
     assert keymap.actions == ACTIONS
     assert not keymap.changed
 

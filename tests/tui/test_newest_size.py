@@ -1,4 +1,4 @@
-"""The app and its screens end at the terminal's size, in whatever order resizes arrive."""
+"""The app and its screens end at the terminal's size, in any order of resizes."""
 
 from __future__ import annotations
 

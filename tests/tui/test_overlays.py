@@ -24,15 +24,15 @@ from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
 async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
-    """Everything that help tells, scrolled through to its end."""
+    """The whole help, scrolled to its end."""
     app.action_keys()
     await until(pilot, lambda: isinstance(app.screen, HelpScreen) and "esc close" in text_of(app))
-    told, before = text_of(app), ""
+    shown, before = text_of(app), ""
     while before != text_of(app):
         before = text_of(app)
         await pilot.press("down")
-        told += text_of(app)
-    return told
+        shown += text_of(app)
+    return shown
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
 @pytest.mark.parametrize("pane", PANES)
 async def test_help_lists_every_action_at_every_size(pane: Pane, size: tuple[int, int]) -> None:
     async with running_app(pane=pane, size=size) as (app, pilot):
-        told = await whole_help(app, pilot)
+        shown = await whole_help(app, pilot)
         entries = [
             entry
             for entry in actions_for(pane)
@@ -50,8 +50,8 @@ async def test_help_lists_every_action_at_every_size(pane: Pane, size: tuple[int
         assert [
             entry.id
             for entry in entries
-            if (entry.keys and f"{entry.all_keys} " not in told)
-            or (entry.help not in told and entry.short_help not in told)
+            if (entry.keys and f"{entry.all_keys} " not in shown)
+            or (entry.help not in shown and entry.short_help not in shown)
         ] == []
         everywhere = [
             entry
@@ -61,10 +61,10 @@ async def test_help_lists_every_action_at_every_size(pane: Pane, size: tuple[int
         assert [
             entry.id
             for entry in everywhere
-            if entry.help not in told and entry.short_help not in told
+            if entry.help not in shown and entry.short_help not in shown
         ] == []
-        assert "1 2 3 4   screens of the run" in told
-        assert "degraded" in told
+        assert "1 2 3 4   screens of the run" in shown
+        assert "degraded" in shown
         assert max(len(line) for line in lines_of(app)) <= size[0]
 
 
@@ -337,7 +337,7 @@ LISTS: dict[str, tuple[Callable[[RnnlmApp], object], str]] = {
         "old-otter",
     ),
 }
-"""What lies over a pane and has a list, by its name: how it opens, and a word of it."""
+"""Overlays with a list, by name: how each opens, and a word in it."""
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -367,7 +367,7 @@ async def test_the_quit_question_is_updated_while_it_is_shown() -> None:
 
 async def test_help_is_short_in_a_narrow_column_and_names_the_palette_once_a_group() -> None:
     async with running_app(pane="train") as (app, pilot):
-        told = await whole_help(app, pilot)
+        shown = await whole_help(app, pilot)
         for words in (
             "reset zoom, axis, cursor",
             "x: step, tokens, time …",
@@ -376,7 +376,7 @@ async def test_help_is_short_in_a_narrow_column_and_names_the_palette_once_a_gro
             "↑ spike",
             "nor in the time of 20 steps",
         ):
-            assert words in told
+            assert words in shown
     async with running_app(pane="train", size=(200, 60)) as (app, pilot):
         await pilot.press("question_mark")
         assert sum(line.count("^p ") for line in lines_of(app)[2:-1]) <= 3

@@ -43,7 +43,7 @@ def test_the_machine_is_read_only_while_the_user_is_present(
     for _ in range(200):
         readings.poll()
         clock.now += 0.5
-    assert shown == [], "nobody is there"
+    assert shown == [], "the user is absent"
     readings.key_pressed()
     for _ in range(400):
         readings.poll()

@@ -79,7 +79,7 @@ STATE: dict[str, object] = {
         "calm-badger",
     ),
 }
-"""Everything that the app writes down."""
+"""All settings that the app saves."""
 LABELS: dict[str, object] = {
     "tags": ["paper", "größer"],
     "note": "of the talk",
@@ -187,7 +187,7 @@ def same(one: object, other: object) -> bool:
 
 
 def look_at(settings: dict[str, object]) -> None:
-    """What the app makes of its settings when it starts and shows its panes."""
+    """Read the settings as the app does at its start and on its panes."""
     settings_module.last_session(settings)
     Marks.from_json(settings.get("marked"))
     saved_order(settings)
@@ -280,7 +280,7 @@ async def test_the_app_starts_with_any_settings_and_reports_unusable_ones(
 
 
 def any_keymap(chance: random.Random) -> bytes:
-    """A keymap of actions and keys that are there or not, with bytes of any kind in it."""
+    """A keymap of valid and invalid actions and keys, with any bytes in it."""
     names = [*(entry.id for entry in ACTIONS), "no_such_action", '"', "", "a.b", "[table]"]
     keys = [
         '"P"',
@@ -413,5 +413,5 @@ async def test_damaged_labels_and_prompts_are_moved_aside_and_reported(
 
 
 def said(app: RnnlmApp) -> str:
-    """What boxes of notices say, whole."""
+    """The texts of all notifications."""
     return " ".join(notice.message for notice in app._notifications)

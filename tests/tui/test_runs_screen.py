@@ -376,17 +376,17 @@ def test_only_runs_with_the_same_text_and_tokenizer_are_compared() -> None:
 async def test_a_damaged_database_is_shown_in_list_and_detail_with_a_hint(
     size: tuple[int, int],
 ) -> None:
-    told = {
+    unreadable = {
         "message": "/home/runs/div/run.db is damaged: it is no longer a database",
         "hint": "`rnnlm-tui verify div` or `rnnlm-tui resume div` rebuilds it",
     }
 
     class Broken(FakeServices):
         def monitor(self, run: RunDirectory) -> FakeMonitor:
-            raise DatabaseError(told["message"], hint=told["hint"])
+            raise DatabaseError(unreadable["message"], hint=unreadable["hint"])
 
     damaged = make_snapshot("lost", 0, name="div").summary.model_copy(
-        update={"unreadable": "damaged database", **told}
+        update={"unreadable": "damaged database", **unreadable}
     )
     async with running_app(Broken(runs=[damaged]), run=None, pane="runs", size=size) as (
         app,

@@ -95,18 +95,18 @@ async def test_samples_of_a_resumed_run_are_read_again() -> None:
         assert step_of(panel) == 3_700
         old = services.snapshots["plain-otter"]
         again = tuple(
-            replace(row, attempt=2, text=" all anew") for row in old.samples if row.step <= 2_000
+            replace(row, attempt=2, text=" all new") for row in old.samples if row.step <= 2_000
         )
         services.snapshots["plain-otter"] = replace(
             old, samples=again, summary=old.summary.model_copy(update={"attempt": 2, "step": 2_000})
         )
-        await until(pilot, lambda: step_of(panel) == 2_000 and "all anew" in text_of(app))
+        await until(pilot, lambda: step_of(panel) == 2_000 and "all new" in text_of(app))
 
 
 async def test_a_run_without_samples_shows_how_to_get_some() -> None:
     async with running_app(with_runs(replace(make_snapshot(), samples=()))) as (app, pilot):
         await pilot.press("h")
-        assert "s draws some" in lines_of(app)[-1]
+        assert "press s" in lines_of(app)[-1]
 
 
 class ManySamples(FakeServices):

@@ -16,17 +16,17 @@ from rnnlm_tui.tui.actions import Pane
 from tests.terminal import Terminal
 
 DEADLINE = 60.0
-"""Seconds that a slow machine may take for anything here."""
+"""The longest wait for anything, on a slow machine."""
 FIRST_PAINT_BYTES = 32 * 1024
 STILL_LOOKS = 10
-"""So many looks at the run without a byte sent: whatever was on its way has come."""
+"""Polls of the run without a byte sent, after which everything has arrived."""
 
 PROGRAM = """
 import os, sys
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
 
-status, pane, looks = sys.argv[1:]
+status, pane, polls = sys.argv[1:]
 snapshot = make_snapshot(status, 4_754 if status == "finished" else 3_751)
 
 class Counted(FakeMonitor):
@@ -41,7 +41,7 @@ class Counting(FakeServices):
     def monitor(self, run):
         return Counted(self, run.name)
 
-file = os.open(looks, os.O_WRONLY | os.O_CREAT)
+file = os.open(polls, os.O_WRONLY | os.O_CREAT)
 services = Counting(snapshot)
 sys.exit(RnnlmApp(services.run("plain-otter"), pane, services=services, fps=20.0).run())
 """
@@ -52,67 +52,67 @@ SHOWS: dict[Pane, str] = {
     "checkpoints": "★ best",
     "prompt": "@best",
 }
-"""What stands on a pane once the run has been read."""
+"""A text on each pane once the run has been read."""
 
 
 class AppTerminal(Terminal):
-    """The app on invented runs; it counts its looks at the run in a file."""
+    """The app on invented runs; it counts its polls of the run in a file."""
 
     def __init__(
         self,
-        looks: Path,
+        polls: Path,
         status: str = "finished",
         pane: Pane = "train",
         size: tuple[int, int] = (80, 24),
         changes: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
-            [sys.executable, "-c", PROGRAM, status, pane, str(looks)],
+            [sys.executable, "-c", PROGRAM, status, pane, str(polls)],
             columns=size[0],
             rows=size[1],
             environment=changes,
         )
-        self._looks = looks
+        self._looks = polls
 
     def __enter__(self) -> AppTerminal:
         return self
 
     @property
-    def looks(self) -> int:
-        """How often the app has looked at the run."""
+    def polls(self) -> int:
+        """How often the app has polled the run."""
         return int(self._looks.read_text() or 0) if self._looks.exists() else 0
 
-    def bytes_of_looks(self, count: int) -> int:
-        """What comes while the app looks so many times more."""
-        before, wanted = self.received, self.looks + count
-        self.wait_for(lambda: self.looks >= wanted, DEADLINE)
+    def bytes_of_polls(self, count: int) -> int:
+        """The bytes sent during this many more polls."""
+        before, wanted = self.received, self.polls + count
+        self.wait_for(lambda: self.polls >= wanted, DEADLINE)
         return self.received - before
 
     def wait_until_still(self) -> None:
-        """Whatever was on its way has come."""
+        """Wait until everything that was sent has arrived."""
         end = monotonic() + DEADLINE
-        while self.bytes_of_looks(STILL_LOOKS):
+        while self.bytes_of_polls(STILL_LOOKS):
             assert monotonic() < end, "the app never stops sending"
 
 
 @pytest.fixture
-def looks(tmp_path: Path) -> Path:
-    """Where the app counts its looks."""
-    return tmp_path / "looks"
+def polls(tmp_path: Path) -> Path:
+    """The file in which the app counts its polls."""
+    return tmp_path / "polls"
 
 
 @pytest.mark.parametrize("pane", SHOWS)
-def test_first_paint_is_small_and_an_idle_app_sends_nothing(pane: Pane, looks: Path) -> None:
-    with AppTerminal(looks, pane=pane, size=(120, 40)) as opened:
+def test_first_paint_is_small_and_an_idle_app_sends_nothing(pane: Pane, polls: Path) -> None:
+    with AppTerminal(polls, pane=pane, size=(120, 40)) as opened:
         opened.wait_for(SHOWS[pane], DEADLINE)
         opened.wait_for("plain-otter ✓ finished" if pane != "runs" else "1 run", DEADLINE)
         opened.wait_until_still()
         assert opened.received < FIRST_PAINT_BYTES
-        assert opened.bytes_of_looks(3 * STILL_LOOKS) == 0
+        assert opened.bytes_of_polls(3 * STILL_LOOKS) == 0
 
 
-def test_a_key_sends_only_the_cells_that_it_changes(looks: Path) -> None:
-    with AppTerminal(looks) as opened:
+def test_a_key_sends_only_the_cells_that_it_changes(polls: Path) -> None:
+    with AppTerminal(polls) as opened:
         opened.wait_for("Perplexity, log", DEADLINE)
         opened.wait_until_still()
         opened.send("x")
@@ -125,8 +125,8 @@ def test_a_key_sends_only_the_cells_that_it_changes(looks: Path) -> None:
         assert opened.received - before < 4_000
 
 
-def test_the_screen_is_the_same_after_narrow_updates_as_after_a_whole_repaint(looks: Path) -> None:
-    with AppTerminal(looks, "running") as opened:
+def test_the_screen_is_the_same_after_narrow_updates_as_after_a_whole_repaint(polls: Path) -> None:
+    with AppTerminal(polls, "running") as opened:
         opened.wait_for("Perplexity, log", DEADLINE)
         opened.send("x")
         opened.wait_for("tokens ─╯", DEADLINE)
@@ -148,8 +148,8 @@ def test_the_screen_is_the_same_after_narrow_updates_as_after_a_whole_repaint(lo
         assert list(opened.screen.display) == narrow
 
 
-def test_q_leaves_a_terminal_as_it_was(looks: Path) -> None:
-    with AppTerminal(looks) as opened:
+def test_q_leaves_a_terminal_as_it_was(polls: Path) -> None:
+    with AppTerminal(polls) as opened:
         opened.wait_for("plain-otter ✓ finished", DEADLINE)
         opened.send("q")
         assert opened.wait(DEADLINE) == 0
@@ -157,15 +157,15 @@ def test_q_leaves_a_terminal_as_it_was(looks: Path) -> None:
         assert b"\x1b[?25h" in opened.raw
 
 
-def test_hanging_up_ends_the_app(looks: Path) -> None:
-    with AppTerminal(looks, "running") as opened:
+def test_hanging_up_ends_the_app(polls: Path) -> None:
+    with AppTerminal(polls, "running") as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)
         os.kill(opened.pid, signal.SIGHUP)
         assert opened.wait(DEADLINE) == 0
 
 
-def test_closing_the_terminal_ends_the_app(looks: Path) -> None:
-    with AppTerminal(looks, "running") as opened:
+def test_closing_the_terminal_ends_the_app(polls: Path) -> None:
+    with AppTerminal(polls, "running") as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)
         os.close(opened.descriptor)
         opened.descriptor = -1
@@ -188,8 +188,8 @@ def test_closing_the_terminal_ends_the_app(looks: Path) -> None:
     ],
     ids=str,
 )
-def test_every_terminal_gets_a_picture(changes: dict[str, str], looks: Path) -> None:
-    with AppTerminal(looks, "running", changes=changes) as opened:
+def test_every_terminal_gets_a_picture(changes: dict[str, str], polls: Path) -> None:
+    with AppTerminal(polls, "running", changes=changes) as opened:
         opened.wait_for("tok/s", DEADLINE)
         opened.send("q")
         opened.wait_for("Leave rnnlm-tui?", DEADLINE)

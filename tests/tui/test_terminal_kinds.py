@@ -13,7 +13,7 @@ from tests.terminal import Terminal
 
 DEADLINE = 60.0
 WELCOME = "start the demo"
-"""What stands on the first screen of an empty home."""
+"""A text on the first screen of an empty home."""
 SELECT = re.compile(rb"\x1b\[([0-9;]*)m")
 
 
@@ -164,7 +164,7 @@ def test_the_users_keymap_is_read_and_its_problems_are_reported(tmp_path: Path) 
     (tmp_path / "keymap.toml").write_text('new_run = "N"\nleaf = "x"\n')
     with opened(tmp_path) as terminal:
         terminal.wait_for("keymap.toml line 2", DEADLINE)
-        terminal.send("x")  # somebody is there: the keys stand there again
+        terminal.send("x")  # the user is present: the keys are shown again
         terminal.wait_for("N New", DEADLINE)
         terminal.send("N")
         terminal.wait_for("Estimate", DEADLINE)

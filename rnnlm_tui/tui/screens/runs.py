@@ -795,7 +795,7 @@ class RunsScreen(PaneScreen):
         )
 
     def _report_if_alive(self, run: RunSummary) -> bool:
-        """Report that the run must be stopped first; whether it must."""
+        """Return whether the run must be stopped first, and report it."""
         if run.status in LIVING:
             self.context.report(
                 f"{run.run} is {run.status}: stop it first, on its train pane with S"

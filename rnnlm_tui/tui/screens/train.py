@@ -475,12 +475,12 @@ class TrainScreen(ChartedScreen):
                 "← sets a cursor; enter then samples from the checkpoint nearest to it"
             )
         else:
-            self.context.report("no checkpoint yet: c saves one")
+            self.context.report("no checkpoint yet: press c to save one")
 
     def action_sample_history(self) -> None:
         """Open the samples step by step, beginning at the cursor."""
         if self.snapshot is None or self.context.run_directory is None or not self.snapshot.samples:
-            self.context.report("no samples yet: s draws some")
+            self.context.report("no samples yet: press s")
             return
         from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
 
