@@ -381,7 +381,7 @@ async def test_help_is_short_in_a_narrow_column_and_names_the_palette_once_a_gro
         await pilot.press("question_mark")
         assert sum(line.count("^p ") for line in lines_of(app)[2:-1]) <= 3
         await pilot.press(*"eval")
-        assert sum("evaluations" in line for line in lines_of(app)) == 1
+        assert sum("previous evaluation" in line for line in lines_of(app)) == 1
 
 
 def test_the_palette_repeats_nothing() -> None:
