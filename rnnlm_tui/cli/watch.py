@@ -58,6 +58,10 @@ LINE_SECONDS = 5.0
 """Minimum interval between progress lines; evaluations are always printed."""
 BEGIN_SECONDS = 30.0
 """Time limit for a resumed worker to begin its attempt."""
+BUCKETS = 256
+"""Resolution of the curves in frames, which draw fewer cells."""
+_ERASE_REST = "\x1b[K"
+"""Erases the rest of a line."""
 
 ENDED: dict[str, int] = {
     "finished": 0,
@@ -115,9 +119,8 @@ def follow(
         snapshot = monitor.snapshot()
         while True:
             summary = snapshot.summary
-            if summary.status in ENDED and (
-                summary.attempt >= attempt or time.monotonic() > give_up
-            ):
+            begun = summary.attempt >= attempt or time.monotonic() > give_up
+            if summary.status in ENDED and begun:
                 failure = RunFailure.of(directory, summary) if summary.status == "failed" else None
                 printer.finish(snapshot, failure)
                 return ENDED[summary.status] if failure is None else failure.exit_code
@@ -241,15 +244,14 @@ class LinePrinter:
             if summary.hint:
                 note(summary.hint)
             note(
-                f"`rnnlm-tui sample {summary.run} {prompt}` continues a prompt, `rnnlm-tui open"
-                f" {summary.run}` shows the charts"
+                f"`rnnlm-tui sample {summary.run} {prompt}` continues a prompt,"
+                f" `rnnlm-tui open {summary.run}` shows the charts"
             )
         elif failure is None and summary.hint:
             note(summary.hint)
         elif summary.checkpoints.count and not summary.diverged:
-            note(
-                f"`rnnlm-tui resume {summary.run}` continues from step {summary.checkpoints.last:,}"
-            )
+            last = summary.checkpoints.last
+            note(f"`rnnlm-tui resume {summary.run}` continues from step {last:,}")
 
     def _print(self, words: str) -> None:
         if words != self._last_line:
@@ -278,46 +280,38 @@ class LinePrinter:
 
 
 def _status_line(summary: RunSummary) -> str:
-    if summary.status == "running":
-        parameters = (
-            f", {counted(summary.model.parameters, 'parameter')}"
-            if summary.model.parameters
-            else ""
-        )
-        steps = f", {counted(summary.max_steps, 'step')}" if summary.max_steps else ""
-        device = f" on {device_text(summary)}" if summary.device else ""
-        return f"{summary.run}: running, {model_text(summary)}{parameters}{steps}{device}"
-    return f"{summary.run}: {status_text(summary)}" + (
-        f" ({summary.message})" if summary.message else ""
-    )
+    if summary.status != "running":
+        message = f" ({summary.message})" if summary.message else ""
+        return f"{summary.run}: {status_text(summary)}{message}"
+    parts = [f"{summary.run}: running", model_text(summary)]
+    if summary.model.parameters:
+        parts.append(counted(summary.model.parameters, "parameter"))
+    if summary.max_steps:
+        parts.append(counted(summary.max_steps, "step"))
+    device = f" on {device_text(summary)}" if summary.device else ""
+    return f"{', '.join(parts)}{device}"
 
 
 def _progress(summary: RunSummary) -> str:
-    left = f"  {duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else ""
-    rate = f"  {short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else ""
-    others = f"  {other_load_text(summary)}" if other_load_text(summary) else ""
-    return (
-        f"step {progress_text(summary)}  loss {figure(summary.train.loss, 3)}  ppl"
-        f" {perplexity_text(summary.train.perplexity)}{rate}{left}{others}"
-    )
+    parts = [
+        f"step {progress_text(summary)}",
+        f"loss {figure(summary.train.loss, 3)}",
+        f"ppl {perplexity_text(summary.train.perplexity)}",
+        f"{short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else "",
+        f"{duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else "",
+        other_load_text(summary),
+    ]
+    return "  ".join(filter(None, parts))
 
 
 def _evaluation(row: EvaluationRow) -> str:
-    return (
-        f"step {row.step:,}  {row.name} perplexity {perplexity_text(row.perplexity)} "
-        f" {bits_per_byte_text(row.bits_per_byte, row.unknown_share)}"
-    )
+    bits = bits_per_byte_text(row.bits_per_byte, row.unknown_share)
+    return f"step {row.step:,}  {row.name} perplexity {perplexity_text(row.perplexity)}  {bits}"
 
 
 def _one_line(text: str, width: int) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
-_REST = "\x1b[K"
-"""Erases the rest of a line."""
-BUCKETS = 256
-"""Resolution of the curves; the frame draws fewer cells."""
 
 
 def watch_run(run: RunDirectory, *, fps: float, ascii_only: bool) -> int:
@@ -358,16 +352,12 @@ class TimeLeft:
             self._steady.forget()
             self._eta = None
         elif snapshot is not self._snapshot:
-            self._eta, self._taken = (
-                self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), now),
-                now,
-            )
+            self._eta = self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), now)
+            self._taken = now
         self._snapshot = snapshot
-        return (
-            None
-            if self._eta is None
-            else Eta(max(0.0, self._eta.seconds - (now - self._taken)), self._eta.margin)
-        )
+        if self._eta is None:
+            return None
+        return Eta(max(0.0, self._eta.seconds - (now - self._taken)), self._eta.margin)
 
 
 class FramePrinter:
@@ -384,13 +374,9 @@ class FramePrinter:
         """Print the current frame."""
         size = _size(self._stream)
         columns, rows = size
-        lines = [
-            encodable(text)
-            for text in frame_lines(
-                snapshot, self._left.of(snapshot), columns, ascii_only=self._ascii
-            )[: max(1, rows - 1)]
-        ]
-        lines = [clipped(text, columns) for text in lines]
+        eta = self._left.of(snapshot)
+        lines = frame_lines(snapshot, eta, columns, ascii_only=self._ascii)[: max(1, rows - 1)]
+        lines = [clipped(encodable(text), columns) for text in lines]
         if size != self._size:
             # The terminal has rewrapped the old lines: erase them and redraw in their place.
             text = replacing([], lines)
@@ -444,7 +430,7 @@ def replacing(before: Sequence[str], lines: Sequence[str]) -> str:
         if index < len(before) and before[index] == text:
             skipped += 1
             continue
-        parts.append(f"{_down(skipped)}{text}{_REST if index < len(before) else ''}\n")
+        parts.append(f"{_down(skipped)}{text}{_ERASE_REST if index < len(before) else ''}\n")
         skipped = 0
     parts.append(_down(skipped))
     if len(lines) < len(before):
