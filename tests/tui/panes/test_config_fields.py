@@ -46,7 +46,7 @@ async def test_the_list_of_cells_describes_them() -> None:
         await until_shown(
             pilot,
             *CELL_SUMMARIES.values(),
-            "xLSTM's bare matrix memory: no convolution, norm or projection",
+            "xLSTM's matrix memory, without convolution, norm or projection",
         )
 
 
