@@ -162,7 +162,7 @@ class SplitEncoder:
     def _encode(
         self, staged: list[bytes], dtype: np.dtype[Any]
     ) -> tuple[NDArray[Any], NDArray[np.int64], int, int]:
-        """Token ids with end tokens, tokens per sentence, bytes and unknown tokens of some lines."""
+        """Token ids with end tokens, tokens by sentence, bytes and unknown tokens of some lines."""
         batch, ends = units_of(staged, self.layout)
         ids, lengths = self.encode(batch)
         flat = ids.astype(dtype)

@@ -191,7 +191,7 @@ def check_warmup(config: RunConfig, steps: int | None) -> None:
 
 
 def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:
-    """The problem with a warm-up in a run of `steps`; None if it fits or is the preset's default."""
+    """The problem with a warm-up in a run of `steps`; None if it fits or is the preset's."""
     if _warmup(warmup, preset, steps) < max(steps, 1):
         return None
     return Problem(
@@ -318,7 +318,7 @@ CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Memory in bytes by part: permanent parts, and those of a step, an evaluation or a checkpoint."""
+    """Memory in bytes by part: permanent, and during a step, an evaluation or a checkpoint."""
 
     process: int
     """The process without a model; 0 on a GPU, where only tensors count."""

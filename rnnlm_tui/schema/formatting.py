@@ -246,7 +246,7 @@ _MOST_DIGITS = 300
 
 
 def read_number(text: str) -> int | float | None:
-    """Parse a decimal number, with or without thousands separators; None if invalid or too large."""
+    """Parse a decimal number, with or without thousands separators; None if invalid."""
     found = DECIMAL.fullmatch(text)
     if found is None or len(found["whole"]) > _MOST_DIGITS:
         return None
@@ -329,7 +329,7 @@ CELL_NAMES: Mapping[str, str] = MappingProxyType(
 
 
 def arithmetic(summary: RunSummary) -> str:
-    """`float32`, `bf16 matmul`, `TF32 matmul` or `bf16 layers`; empty until the worker reports it."""
+    """`float32`, `bf16 matmul`, `TF32 matmul` or `bf16 layers`; empty until it is known."""
     if summary.matmul is None and summary.precision is None:
         return ""
     rounded = "TF32" if (summary.device or "").startswith("cuda") else "bf16"
@@ -344,7 +344,7 @@ def device_text(summary: RunSummary) -> str:
 
 
 def other_load_text(summary: RunSummary, *, short: bool = False) -> str:
-    """`other processes use 1.0 of 2 cores`, or `others use …`; empty if that doesn't slow the run."""
+    """`other processes use 1.0 of 2 cores`, or `others use …`; empty if that costs no speed."""
     if summary.others_cores is None or summary.cores is None:
         return ""
     held = (

@@ -137,7 +137,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class GpuRow:
-    """A GPU at one moment, in bytes, percent, watts and °C; None if the driver doesn't report it."""
+    """A GPU at one moment, in bytes, percent, watts and °C; None if not reported."""
 
     index: int | None = None
     """The driver's index of the card; None for the card that is read on its own."""
