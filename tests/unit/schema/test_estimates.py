@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import (
     CheckpointConfig,
     EvaluationConfig,
@@ -12,14 +16,23 @@ from rnnlm_tui.schema.config import (
     TrainingConfig,
 )
 from rnnlm_tui.schema.estimates import (
+    CELL_MEMORY,
+    check_warmup,
     checkpoint_bytes,
     flops_per_token,
     kept_checkpoints,
+    largest_fitting_batch,
+    memory_parts,
+    memory_shape,
     parameter_count,
+    planned_warmup,
     steps_per_epoch,
     total_steps,
+    warmup_note,
 )
-from rnnlm_tui.schema.presets import BOOK, DEMO
+from rnnlm_tui.schema.presets import BOOK, DEMO, PRESETS
+from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
+from tests.fakes.random_corpus import changed, random_corpus
 
 
 def test_the_book_model_has_its_published_number_of_parameters() -> None:
@@ -141,3 +154,127 @@ def test_kept_checkpoints_are_the_newest_the_best_and_multiples(
         )
         == kept
     )
+
+
+def test_every_cell_is_in_the_table() -> None:
+    assert set(CELL_MEMORY) == set(CELLS)
+
+
+def test_memory_parts_depend_on_the_config() -> None:
+    parts = memory_parts(BOOK, 32_011)
+    assert (parts.weights, parts.moments) == (4 * 8_292_619, 8 * 8_292_619)
+    assert memory_parts(changed(BOOK, optimizer={"algorithm": "sgd"}), 32_011).moments == 0
+    assert (
+        memory_parts(changed(BOOK, training={"batch_size": 256}), 32_011).activations
+        == 2 * parts.activations
+    )
+    assert memory_parts(BOOK, 32_011, sentences=22_034_911).corpus == 12 * 22_034_911
+    assert memory_parts(DEMO, 2_048, sentences=22_034_911).corpus == 0
+
+
+def test_a_gpu_holds_neither_the_process_nor_checkpoint_copies() -> None:
+    parts = memory_parts(BOOK, 32_011, sentences=1_000, on_gpu=True)
+    assert (parts.process, parts.corpus, parts.saving) == (0, 0, 0)
+    assert parts.total == parts.weights + parts.moments + max(parts.step, parts.evaluation)
+    assert (
+        memory_parts(BOOK, 32_011, on_gpu=True, resident_tokens=1_000).total == parts.total + 4_000
+    )
+
+
+def test_the_largest_part_is_the_peak() -> None:
+    parts = memory_parts(
+        changed(DEMO, model={"embedding_dim": 2_048, "hidden_size": 2_048, "num_layers": 16}), 300
+    )
+    assert parts.saving > parts.step > parts.evaluation
+    assert parts.total == parts.between_steps
+
+
+def test_the_largest_fitting_batch_is_found() -> None:
+    room = memory_parts(changed(BOOK, training={"batch_size": 77}), 32_011).total
+    assert largest_fitting_batch(changed(BOOK, training={"batch_size": 1_000}), 32_011, room) == 77
+    assert largest_fitting_batch(changed(BOOK, training={"batch_size": 50}), 32_011, room) == 50
+    assert largest_fitting_batch(BOOK, 32_011, 1_000_000) is None
+
+
+def test_the_shape_has_only_settings_that_affect_memory() -> None:
+    shape = memory_shape(BOOK, 32_011, 5)
+    assert (
+        memory_shape(
+            changed(BOOK, optimizer={"learning_rate": 0.5}).model_copy(
+                update={"checkpoint": CheckpointConfig(every=7)}
+            ),
+            32_011,
+            5,
+        )
+        == shape
+    )
+    for other in (
+        changed(BOOK, training={"batch_size": 64}),
+        changed(BOOK, model={"dropout": 0.5}),
+        changed(BOOK, optimizer={"algorithm": "sgd"}),
+    ):
+        assert memory_shape(other, 32_011, 5) != shape
+    assert memory_shape(BOOK, 32_012, 5) != shape != memory_shape(BOOK, 32_011, 6)
+    assert memory_shape(DEMO, 2_048, 5) == memory_shape(DEMO, 2_048, 6), (
+        "a stream needs no index of its sentences"
+    )
+
+
+def test_a_test_corpus_has_the_expected_path(tmp_path: Path) -> None:
+    corpus = random_corpus(tmp_path, DEMO, 100, sentences=10)
+    assert (len(corpus.tokens("train")), len(corpus.offsets("train"))) == (330, 11)
+
+
+def config(*assignments: str, preset: str = "demo") -> RunConfig:
+    return parse_config(merge(PRESETS[preset], parse_assignments(assignments)))
+
+
+@pytest.mark.parametrize(
+    ("steps", "planned"), [(30, 3), (100, 10), (101, 100), (9, 0), (1, 0), (5_000, 100)]
+)
+def test_a_presets_warm_up_is_a_tenth_of_a_shorter_run(steps: int, planned: int) -> None:
+    wanted = config(f"training.max_steps={steps}")
+    assert planned_warmup(wanted, steps) == planned
+    assert bool(warmup_note(wanted, steps)) == (planned != 100)
+    check_warmup(wanted, steps)
+
+
+def test_a_shortened_warm_up_is_noted() -> None:
+    shortened = (
+        "warm-up shortened to 3 steps, a tenth of the run: the preset's warm-up has 100 steps, the"
+        " run 30"
+    )
+    assert warmup_note(config("training.max_steps=30"), 30) == shortened
+    assert (
+        warmup_note(config("training.max_steps=5"), 5)
+        == "no warm-up: the run has 5 steps, the preset's warm-up 100"
+    )
+
+
+def test_a_configured_warm_up_as_long_as_the_run_is_rejected() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config("training.max_steps=30", "schedule.warmup_steps=30")
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.message) == (
+        "schedule.warmup_steps",
+        "is 30, must be below the run's 30 steps",
+    )
+    assert problem.hint == "a tenth would be 3"
+
+
+def test_a_configured_warm_up_is_checked_once_the_steps_are_known() -> None:
+    chosen = config("schedule.warmup_steps=60000")
+    check_warmup(chosen, 60_001)
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps \(a tenth would"
+            r" be 323\)"
+        ),
+    ):
+        check_warmup(chosen, 3_230)
+
+
+def test_no_warm_up_fits_every_run() -> None:
+    assert planned_warmup(config("schedule.warmup_steps=0", "training.max_steps=1"), 1) == 0
+    check_warmup(PRESETS["book"], 1)
