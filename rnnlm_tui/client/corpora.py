@@ -34,7 +34,7 @@ from rnnlm_tui.store.paths import corpora_dir
 
 _SHOWN_RUNS = 8
 
-MOST_FILES = 5_000
+MOST_PREVIEWED_FILES = 5_000
 """A folder with more files isn't searched for a preview: it would take more than a tenth of a
 second."""
 _WORD = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\w\s]|_)|\s+(?!\S)|\s")
@@ -300,7 +300,7 @@ def _is_large(name: str) -> bool:
     for _, folders, names in os.walk(path):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
         seen += len(names) + len(folders)
-        if seen > MOST_FILES:
+        if seen > MOST_PREVIEWED_FILES:
             return True
     return False
 

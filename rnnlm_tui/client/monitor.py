@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rnnlm_tui.client.remaining import estimate_remaining
 from rnnlm_tui.client.summary import (
-    READINGS,
+    LOAD_READINGS,
     RECENT_STEPS,
     Evaluations,
     RunFacts,
@@ -189,7 +189,8 @@ class RunMonitor:
         """The run's summary, without curves and logs."""
         with self._detect_damage(), self._reader.read_transaction():
             facts = self._read_facts(self._look_at_lock())
-            return summarize_facts(facts, estimate_remaining(facts))
+            eta = estimate_remaining(facts)
+            return summarize_facts(facts, None if eta is None else eta.seconds)
 
     def close(self) -> None:
         """Close the database's file."""
@@ -218,7 +219,7 @@ class RunMonitor:
         eta = estimate_remaining(facts)
         series = self._reader.series(self._max_buckets)
         return RunSnapshot(
-            summary=summarize_facts(facts, eta),
+            summary=summarize_facts(facts, None if eta is None else eta.seconds),
             config=facts.config,
             series=series,
             evaluations=facts.evaluations.rows,
@@ -254,7 +255,7 @@ class RunMonitor:
         detail = self._reader.stretch(max(1, first - beside), last + beside, self._max_buckets)
         return detail if detail.width < series.width and len(detail) else None
 
-    def _read_facts(self, lock: LockState, readings: int = READINGS) -> RunFacts:
+    def _read_facts(self, lock: LockState, readings: int = LOAD_READINGS) -> RunFacts:
         if self._config is None:
             self._config = self.run.read_config()
         reader, split = self._reader, self._config.evaluation.split

@@ -99,19 +99,15 @@ def check_device(device: str) -> None:
         cards = gpu_count()
         if not cards and not Path("/dev/kfd").exists():
             chosen = os.environ.get(VISIBLE_VARIABLE)
-            why = (
-                "no graphics driver is loaded"
-                if chosen is None
-                else (
-                    f'no graphics driver is loaded, or {VISIBLE_VARIABLE}="{chosen}" leaves none of'
-                    " its cards"
-                )
-            )
+            why = "no graphics driver is loaded"
+            if chosen is not None:
+                why += f', or {VISIBLE_VARIABLE}="{chosen}" hides all GPUs'
             raise DeviceError(f'no device "{device}" on this machine: {why}', hint=hint)
         index = int(device.partition(":")[2] or 0)
         if cards and index >= cards:
             raise DeviceError(
-                f'no device "{device}" on this machine: it has {cards}, cuda:0 to cuda:{cards - 1}',
+                f'no device "{device}" on this machine: it has {counted(cards, "GPU")}, cuda:0 to'
+                f" cuda:{cards - 1}",
                 hint=hint,
             )
     if device == "mps" and sys.platform != "darwin":

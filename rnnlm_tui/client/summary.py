@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean, median
-from typing import TYPE_CHECKING
 
-from rnnlm_tui.client.remaining import Eta
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import (
     SMOOTHED_STEPS,
+    CheckpointRow,
     EvaluationRow,
+    EventRow,
     HardwareRow,
+    Progress,
     StepRow,
     evaluations_during_run,
     evaluations_without_improvement,
@@ -61,22 +62,18 @@ from rnnlm_tui.schema.summary import (
 )
 from rnnlm_tui.store.labels import NO_LABELS, RunLabels
 
-if TYPE_CHECKING:
-    from rnnlm_tui.schema.metrics import CheckpointRow, EventRow, Progress
-
-
 RECENT_STEPS = 400
 """Rates and the ETA are computed from at most this many newest steps."""
 
 _NONE = EvaluationFigures()
-COSTED = 10
+TIMED_EVALUATIONS = 10
 """Number of newest evaluations in the mean duration."""
-READINGS = 10
+LOAD_READINGS = 10
 """Number of machine readings in the mean: ten seconds."""
-LEAST = 5
+FEWEST_LOAD_READINGS = 5
 """Fewest readings needed: one may be from the moment when the run's own start kept the machine
 busy."""
-NOTICED = 0.3
+REPORTED_CORES = 0.3
 """Cores that must be missing for the run's threads before it is reported."""
 STEADY_SECONDS = 10.0
 """A run's speed is measured over this much of its last training time."""
@@ -175,7 +172,7 @@ def read_evaluations(rows: Sequence[EvaluationRow], split: str) -> Evaluations:
         judged=_figures(evaluations_during_run(rows, split)),
         waited=evaluations_without_improvement(rows),
         best_step=_figures(evaluations_during_run(rows, "validation")).best_step,
-        seconds=fmean(list(by_step.values())[-COSTED:]) if by_step else 0.0,
+        seconds=fmean(list(by_step.values())[-TIMED_EVALUATIONS:]) if by_step else 0.0,
     )
 
 
@@ -249,18 +246,18 @@ def others_cores(rows: Sequence[HardwareRow], *, cores: int, threads: int) -> fl
     Args:
         rows: machine readings, oldest first.
     """
-    recent = rows[-READINGS:]
-    if len(recent) < LEAST or cores < 1:
+    recent = rows[-LOAD_READINGS:]
+    if len(recent) < FEWEST_LOAD_READINGS or cores < 1:
         return None
     held = (
         fmean(max(0.0, row.cpu_percent - row.process_cpu_percent) for row in recent) / 100 * cores
     )
     missed = held - max(0, cores - threads)
-    return round(held, 1) if missed > NOTICED else None
+    return round(held, 1) if missed > REPORTED_CORES else None
 
 
-def summarize_facts(facts: RunFacts, eta: Eta | None = None) -> RunSummary:
-    """Summarize a run; `eta` is what `estimate_remaining` returns for it."""
+def summarize_facts(facts: RunFacts, eta_seconds: float | None = None) -> RunSummary:
+    """Summarize a run; `eta_seconds` is from `estimate_remaining`."""
     meta, config = facts.meta, facts.config
     last = facts.recent[-1] if facts.recent else None
     reached = max(
@@ -337,7 +334,7 @@ def summarize_facts(facts: RunFacts, eta: Eta | None = None) -> RunSummary:
                 else None
             )
         ),
-        eta_seconds=None if eta is None else eta.seconds,
+        eta_seconds=eta_seconds,
         checkpoints=CheckpointFigures(
             best=next((row.step for row in facts.checkpoints if row.best), None),
             last=next((row.step for row in facts.checkpoints if row.last), None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.client.summary import READINGS, others_cores
+from rnnlm_tui.client.summary import LOAD_READINGS, others_cores
 from rnnlm_tui.schema.metrics import HardwareRow
 
 
@@ -27,16 +27,20 @@ def reading(busy: float, own: float) -> HardwareRow:
 def test_more_than_a_third_of_a_core_is_reported(
     busy: float, own: float, cores: int, threads: int, held: float | None
 ) -> None:
-    assert others_cores([reading(busy, own)] * READINGS, cores=cores, threads=threads) == held
+    assert others_cores([reading(busy, own)] * LOAD_READINGS, cores=cores, threads=threads) == held
 
 
 def test_only_the_last_ten_seconds_count() -> None:
     assert (
-        others_cores([reading(100, 10)] * 20 + [reading(100, 99)] * READINGS, cores=2, threads=2)
+        others_cores(
+            [reading(100, 10)] * 20 + [reading(100, 99)] * LOAD_READINGS, cores=2, threads=2
+        )
         is None
     )
     assert (
-        others_cores([reading(100, 99)] * 20 + [reading(100, 50)] * READINGS, cores=2, threads=2)
+        others_cores(
+            [reading(100, 99)] * 20 + [reading(100, 50)] * LOAD_READINGS, cores=2, threads=2
+        )
         == 1.0
     )
 

@@ -138,7 +138,7 @@ def test_hidden_gpus_are_reported_with_the_variable(
     monkeypatch.setattr(preflight, "gpu_count", lambda: 0)
     monkeypatch.setattr(Path, "exists", lambda _: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(DeviceError, match='CUDA_VISIBLE_DEVICES="" leaves none of its cards'):
+    with pytest.raises(DeviceError, match='CUDA_VISIBLE_DEVICES="" hides all GPUs'):
         check_device("cuda")
 
 
@@ -148,7 +148,7 @@ def test_a_missing_gpu_is_refused_with_the_existing_ones(
     monkeypatch.setattr(preflight, "gpu_count", lambda: 2)
     check_device("cuda")
     check_device("cuda:1")
-    with pytest.raises(DeviceError, match="it has 2, cuda:0 to cuda:1"):
+    with pytest.raises(DeviceError, match="it has 2 GPUs, cuda:0 to cuda:1"):
         check_device("cuda:2")
 
 

@@ -85,7 +85,7 @@ def test_a_folder_with_too_many_files_is_not_searched(
     for index in range(12):
         (tmp_path / f"{index}.py").write_text(CODE, encoding="utf-8")
     assert preview(config(tmp_path)) is not None
-    monkeypatch.setattr(module, "MOST_FILES", 10)
+    monkeypatch.setattr(module, "MOST_PREVIEWED_FILES", 10)
     monkeypatch.setattr(module, "open_source", None)
     assert preview(config(tmp_path)) is None
     assert preview(config(tmp_path / "**" / "*.py")) is None
