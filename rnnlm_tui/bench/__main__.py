@@ -42,9 +42,8 @@ def main() -> int:
     except KeyboardInterrupt:
         _write(sys.stderr, "interrupted")
         return EXIT_INTERRUPTED
-    _write(
-        sys.stdout, json.dumps(json.loads(report.model_dump_json()), indent=2)
-    )  # pydantic writes null for non-finite numbers, json writes ASCII
+    # pydantic writes null for non-finite numbers, json writes ASCII.
+    _write(sys.stdout, json.dumps(json.loads(report.model_dump_json()), indent=2))
     return 0
 
 

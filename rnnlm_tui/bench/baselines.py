@@ -42,11 +42,9 @@ class _TextbookElman(nn.Module):
 
     def __init__(self, weight_EH: Tensor, weight_HH: Tensor, bias_H: Tensor) -> None:
         super().__init__()
-        self.W, self.U, self.b = (
-            nn.Parameter(weight_EH),
-            nn.Parameter(weight_HH),
-            nn.Parameter(bias_H),
-        )
+        self.W = nn.Parameter(weight_EH)
+        self.U = nn.Parameter(weight_HH)
+        self.b = nn.Parameter(bias_H)
 
     def initial_state(self, batch_size: int) -> LayerState:
         return (self.b.new_zeros(batch_size, self.b.shape[0]),)
@@ -230,11 +228,9 @@ def _copied_ends(model: RecurrentLanguageModel) -> tuple[nn.Embedding, nn.Linear
 def _textbook_layer(layer: nn.Module) -> nn.Module:
     if not isinstance(layer, ElmanLayer):
         return deepcopy(layer)
-    weight_HE, weight_HH, bias_H = (
-        layer.weight_ih_l0.detach(),
-        layer.weight_hh_l0.detach(),
-        layer.bias_ih_l0.detach(),
-    )
+    weight_HE = layer.weight_ih_l0.detach()
+    weight_HH = layer.weight_hh_l0.detach()
+    bias_H = layer.bias_ih_l0.detach()
     return _TextbookElman(weight_HE.t().clone(), weight_HH.t().clone(), bias_H.clone())
 
 

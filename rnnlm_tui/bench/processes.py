@@ -265,9 +265,8 @@ class OtherProcesses:
 def _busy_seconds() -> float:
     """Of the cores that this process may use."""
     times = psutil.cpu_times(percpu=True)
-    with suppress(
-        AttributeError, IndexError
-    ):  # macOS has no affinity; a container may list fewer cores than their highest number
+    # macOS has no affinity; a container may list fewer cores than their highest number.
+    with suppress(AttributeError, IndexError):
         times = [times[core] for core in sorted(os.sched_getaffinity(0))]
     return sum(
         sum(core)

@@ -33,11 +33,11 @@ Numbers = Literal["float32", "tf32", "medium", "bf16"]
 """Number format of the matrix products; `medium` rounds their inputs to bf16, `tf32` to 19 bits."""
 
 
-class _Message(BaseModel):
+class _BenchMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class BenchTask(_Message):
+class BenchTask(_BenchMessage):
     """The first line to a child: what it measures until it ends."""
 
     kind: Literal["task"] = "task"
@@ -51,7 +51,7 @@ class BenchTask(_Message):
     """safetensors file with the weights of a sampling task; empty: newly initialized."""
 
 
-class TurnRequest(_Message):
+class TurnRequest(_BenchMessage):
     """Compute for about this long, at least one step or continuation."""
 
     kind: Literal["turn"] = "turn"
@@ -62,14 +62,14 @@ class TurnRequest(_Message):
     """Of each continuation."""
 
 
-class SaveRequest(_Message):
+class SaveRequest(_BenchMessage):
     """Write the weights to a safetensors file."""
 
     kind: Literal["save"] = "save"
     path: str
 
 
-class CorpusProgress(_Message):
+class CorpusProgress(_BenchMessage):
     """Progress while the corpus is prepared."""
 
     kind: Literal["preparing"] = "preparing"
@@ -80,7 +80,7 @@ class CorpusProgress(_Message):
     """Bytes; 0 when unknown."""
 
 
-class TaskReady(_Message):
+class TaskReady(_BenchMessage):
     """The task is set up and has computed nothing yet."""
 
     kind: Literal["ready"] = "ready"
@@ -89,7 +89,7 @@ class TaskReady(_Message):
     notes: tuple[str, ...] = ()
 
 
-class TaskFailed(_Message):
+class TaskFailed(_BenchMessage):
     """The task or the turn failed."""
 
     kind: Literal["failed"] = "failed"
@@ -98,7 +98,7 @@ class TaskFailed(_Message):
     exit_code: int = 1
 
 
-class TurnDone(_Message):
+class TurnDone(_BenchMessage):
     """One turn of a training or sampling task."""
 
     kind: Literal["turned"] = "turned"
@@ -117,13 +117,13 @@ class TurnDone(_Message):
     """An observation on the way, in words."""
 
 
-class Saved(_Message):
+class Saved(_BenchMessage):
     """The weights are written."""
 
     kind: Literal["saved"] = "saved"
 
 
-class MachineSurvey(_Message):
+class MachineSurvey(_BenchMessage):
     """The device and its capabilities."""
 
     kind: Literal["survey"] = "survey"
@@ -140,7 +140,7 @@ class MachineSurvey(_Message):
     """The format that `training.matmul = auto` chooses here for this head."""
 
 
-class MachineTurn(_Message):
+class MachineTurn(_BenchMessage):
     """Speeds reached in one turn of the machine task."""
 
     kind: Literal["peaks"] = "peaks"
@@ -152,7 +152,7 @@ class MachineTurn(_Message):
     """With one thread; equal to `bandwidth` on a GPU."""
 
 
-class BenchData(_Message):
+class BenchData(_BenchMessage):
     """The training text."""
 
     kind: Literal["data"] = "data"
@@ -173,7 +173,7 @@ class BenchData(_Message):
     steps_per_epoch: int
 
 
-class Spread(_Message):
+class Spread(_BenchMessage):
     """Median and quartiles of the turns."""
 
     median: float
@@ -183,7 +183,7 @@ class Spread(_Message):
     """Upper quartile."""
 
 
-class TrainingFigures(_Message):
+class TrainingFigures(_BenchMessage):
     """One way to train."""
 
     name: str
@@ -213,7 +213,7 @@ class TrainingFigures(_Message):
     """Seconds of one pass over the preset's own data at this speed; None: its size is unknown."""
 
 
-class SamplingFigures(_Message):
+class SamplingFigures(_BenchMessage):
     """One way to continue a prompt by `SAMPLED_TOKENS` tokens."""
 
     name: str
@@ -232,7 +232,7 @@ class SamplingFigures(_Message):
     """Greedy ways: whether the first tokens equal those of the naive way with the same weights."""
 
 
-class NeighbourFigures(_Message):
+class NeighbourFigures(_BenchMessage):
     """Training alone and next to one busy process, in tokens per second."""
 
     alone_default: Spread
@@ -248,7 +248,7 @@ class NeighbourFigures(_Message):
     """Ours over the default, alone."""
 
 
-class MachineFigures(_Message):
+class MachineFigures(_BenchMessage):
     """The device and its measured limits."""
 
     device: str
@@ -261,7 +261,7 @@ class MachineFigures(_Message):
     bandwidth_one: float
 
 
-class BenchReport(_Message):
+class BenchReport(_BenchMessage):
     """The result of one `bench`."""
 
     format: int = FORMAT

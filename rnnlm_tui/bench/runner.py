@@ -174,13 +174,11 @@ class _Bench:
     """A running bench; the stack ends every child."""
 
     def __init__(self, options: BenchOptions, say: Report, folder: Path, stack: ExitStack) -> None:
-        self._options, self._config, self._say, self._folder, self._stack = (
-            options,
-            options.config,
-            say,
-            folder,
-            stack,
-        )
+        self._options = options
+        self._config = options.config
+        self._say = say
+        self._folder = folder
+        self._stack = stack
         self._data = self._prepare()
         self._machine = self._child("the machine", self._task("machine"), WORKER_SETTINGS)
         self._survey = self._machine.ready(MachineSurvey)
@@ -191,23 +189,19 @@ class _Bench:
 
     def report(self) -> BenchReport:
         """Measure everything and return the report."""
-        options, config, data, survey, ways = (
-            self._options,
-            self._config,
-            self._data,
-            self._survey,
-            self._ways,
-        )
+        options = self._options
+        config = self._config
+        data = self._data
+        survey = self._survey
+        ways = self._ways
         instead = "" if data.own else " instead of the preset's own text"
         self._say(
             f"{survey.device}; {data.title}{instead}, {data.used:.0%} of the positions are tokens"
         )
         weights = self._folder / "weights.safetensors"
-        training, sampling, neighbour = (
-            options.only in (None, "training"),
-            options.only in (None, "sampling"),
-            options.neighbour or options.only == "neighbour",
-        )
+        training = options.only in (None, "training")
+        sampling = options.only in (None, "sampling")
+        neighbour = options.neighbour or options.only == "neighbour"
         draws = sampling_rows(config, data, str(weights) if training else "")
         self._say(
             self._time_words(

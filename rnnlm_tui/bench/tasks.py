@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -245,15 +246,15 @@ class SamplingTask:
         settings = self._settings
         began = time.perf_counter()
         if self._naive is not None:
-            options = {"temperature": settings.temperature, "greedy": settings.is_greedy}
-            first = naive_continuation(self._naive, self._prompt, max_new_tokens=1, **options)  # type: ignore[arg-type]
-            seconds = time.perf_counter() - began
-            rest = naive_continuation(
+            continue_naively = partial(
+                naive_continuation,
                 self._naive,
-                [*self._prompt, *first],
-                max_new_tokens=tokens - 1,
-                **options,  # type: ignore[arg-type]
+                temperature=settings.temperature,
+                greedy=settings.is_greedy,
             )
+            first = continue_naively(self._prompt, max_new_tokens=1)
+            seconds = time.perf_counter() - began
+            rest = continue_naively([*self._prompt, *first], max_new_tokens=tokens - 1)
             return first + rest, seconds
         rules = SamplingRules(**settings.model_dump(exclude={"stop", "unknown", "max_new_tokens"}))
         generated = generate(self._model, self._prompt, rules, max_new_tokens=tokens)

@@ -215,13 +215,11 @@ class SentenceBatches:
             )
         self._tokens, self._order, self._order_epoch = tokens, np.empty(0, dtype=np.int64), -1
         self._resident: Tensor | None = None
-        self.batch_size, self.context_length, self.pad_id, self.shuffle, self.seed = (
-            batch_size,
-            context_length,
-            pad_id,
-            shuffle,
-            seed,
-        )
+        self.batch_size = batch_size
+        self.context_length = context_length
+        self.pad_id = pad_id
+        self.shuffle = shuffle
+        self.seed = seed
 
     def reside_on(self, device: torch.device) -> None:
         """Keep the token ids on a GPU, if they take little of its memory."""
@@ -274,18 +272,14 @@ class SentenceBatches:
         else:
             counted_BT = _sent(counted_BT, self._resident.device)
             block = self._resident[_sent(torch.from_numpy(places), self._resident.device)].long()
-        inputs_BT, targets_BT = (
-            torch.where(counted_BT, block[:, :-1], self.pad_id),
-            torch.where(counted_BT, block[:, 1:], IGNORED),
-        )
+        inputs_BT = torch.where(counted_BT, block[:, :-1], self.pad_id)
+        targets_BT = torch.where(counted_BT, block[:, 1:], IGNORED)
         return Batch(inputs_BT, targets_BT, len(rows), starts_epoch=index == 0, rows_N=rows_N)
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         if self._order_epoch != epoch:
-            self._order, self._order_epoch = (
-                np.random.default_rng([self.seed, epoch]).permutation(len(self._starts)),
-                epoch,
-            )
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self._starts))
+            self._order_epoch = epoch
         return self._order
 
 

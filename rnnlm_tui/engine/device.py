@@ -81,11 +81,10 @@ def instructions() -> str:
 
 def cuda_versions() -> str:
     """`12.8, cuDNN 91002`; empty if torch was built without CUDA."""
-    return (
-        f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"  # type: ignore[no-untyped-call]
-        if torch.version.cuda
-        else ""
-    )
+    if not torch.version.cuda:
+        return ""
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return f"{torch.version.cuda}, cuDNN {cudnn}"
 
 
 def set_threads(threads: int) -> int:

@@ -43,9 +43,8 @@ def evaluate(
     was_training = model.training
     model.eval()
     rounded = torch.get_float32_matmul_precision() != "highest"
-    set_gpu_precision(
-        model.output.weight.device, rounded=False
-    )  # losses are compared between runs, so they aren't rounded
+    # Losses are compared between runs, so they aren't rounded.
+    set_gpu_precision(model.output.weight.device, rounded=False)
     try:
         sums, tokens, unknown = _sums(model, batches, unknown_id)
         # Batches are summed in float32 on the device, their sums in float64: a single wait for the
@@ -75,15 +74,11 @@ def _sums(
         if not batch.continues:
             state = model.initial_state(batch.inputs_BT.shape[0])
         hidden_BTH, state = model.hidden(batch.inputs_BT, state)
-        hidden_NH, targets_N = (
-            hidden_BTH.transpose(0, 1).flatten(0, 1),
-            batch.targets_BT.t().flatten(),
-        )
+        hidden_NH = hidden_BTH.transpose(0, 1).flatten(0, 1)
+        targets_N = batch.targets_BT.t().flatten()
         if batch.rows_N is not None:
-            hidden_NH, targets_N = (
-                hidden_NH.index_select(0, batch.rows_N),
-                targets_N.index_select(0, batch.rows_N),
-            )
+            hidden_NH = hidden_NH.index_select(0, batch.rows_N)
+            targets_N = targets_N.index_select(0, batch.rows_N)
         if batch.tokens:
             sums.append(
                 token_losses(hidden_NH, model.output.weight, model.output.bias, targets_N).sum()

@@ -109,10 +109,8 @@ def _seconds(weight_VH: Tensor, rows: int) -> tuple[float, float]:
     hidden_NH = (
         torch.linspace(-1, 1, rows * width, device=device).view(rows, width).requires_grad_()
     )
-    weight_VH, bias_V = (
-        weight_VH.detach().requires_grad_(),
-        torch.zeros(vocab_size, device=device, requires_grad=True),
-    )
+    weight_VH = weight_VH.detach().requires_grad_()
+    bias_V = torch.zeros(vocab_size, device=device, requires_grad=True)
     targets_N = torch.arange(rows, device=device) % vocab_size
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     best = [float("inf"), float("inf")]

@@ -38,9 +38,8 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
-        _CLEAR.write_text(
-            "5", encoding="ascii"
-        )  # proc(5): the peak resident set size becomes the current one
+        # proc(5): the peak resident set size becomes the current one.
+        _CLEAR.write_text("5", encoding="ascii")
     except OSError:
         return
 

@@ -95,34 +95,24 @@ class RecurrentLanguageModel(nn.Module):
                 f"tied weights need embedding_dim = hidden_size, not {embedding_dim:,} and"
                 f" {hidden_size:,}"
             )
-        self.vocab_size, self.embedding_dim, self.hidden_size, self.num_layers = (
-            vocab_size,
-            embedding_dim,
-            hidden_size,
-            num_layers,
-        )
-        self.cell_type, self.num_heads, self.dropout, self.tie_weights = (
-            cell_type,
-            num_heads,
-            dropout,
-            tie_weights,
-        )
-        self.variational_dropout, self.embedding_dropout, self.weight_dropout = (
-            variational_dropout,
-            embedding_dropout,
-            weight_dropout,
-        )
-        self.pad_id, self.initialization, self.init_scale = pad_id, initialization, init_scale
-        self.embedding = nn.utils.skip_init(
+        self.vocab_size, self.embedding_dim = vocab_size, embedding_dim
+        self.hidden_size, self.num_layers = hidden_size, num_layers
+        self.cell_type, self.num_heads = cell_type, num_heads
+        self.dropout, self.variational_dropout = dropout, variational_dropout
+        self.embedding_dropout, self.weight_dropout = embedding_dropout, weight_dropout
+        self.tie_weights, self.pad_id = tie_weights, pad_id
+        self.initialization, self.init_scale = initialization, init_scale
+        empty = nn.utils.skip_init  # `initialize` draws the weights
+        self.embedding = empty(  # type: ignore[no-untyped-call]
             nn.Embedding, vocab_size, embedding_dim, padding_idx=pad_id
-        )  # type: ignore[no-untyped-call]
+        )
         widths = [embedding_dim] + [hidden_size] * num_layers
         self.layers = nn.ModuleList(
             cast(nn.Module, CELLS[cell_type](inputs, outputs, num_heads))
             for inputs, outputs in pairwise(widths)
         )
         self._set_weight_dropout()
-        self.output = nn.utils.skip_init(nn.Linear, hidden_size, vocab_size)  # type: ignore[no-untyped-call]
+        self.output = empty(nn.Linear, hidden_size, vocab_size)  # type: ignore[no-untyped-call]
         if tie_weights:
             self.output.weight = self.embedding.weight
         initialize(
@@ -173,10 +163,8 @@ class RecurrentLanguageModel(nn.Module):
             return F.linear(hidden_TBH.transpose(0, 1), self.output.weight, self.output.bias), state
         hidden_NH, targets_N = hidden_TBH.flatten(0, 1), targets_BT.t().flatten()
         if rows_N is not None:
-            hidden_NH, targets_N = (
-                hidden_NH.index_select(0, rows_N),
-                targets_N.index_select(0, rows_N),
-            )
+            hidden_NH = hidden_NH.index_select(0, rows_N)
+            targets_N = targets_N.index_select(0, rows_N)
         return (
             mean_loss(hidden_NH, self.output.weight, self.output.bias, targets_N, reduced=reduced),
             state,
@@ -272,7 +260,8 @@ class _LookUp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor, None]:
         (tokens,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
-        weight_grad_VE = grad.new_zeros(ctx.vocab_size, grad.shape[-1])  # type: ignore[attr-defined]
+        vocab_size = ctx.vocab_size  # type: ignore[attr-defined]
+        weight_grad_VE = grad.new_zeros(vocab_size, grad.shape[-1])
         weight_grad_VE.index_add_(0, tokens.flatten(), grad.flatten(0, -2))
         pad_id = ctx.pad_id  # type: ignore[attr-defined]
         if pad_id is not None:

@@ -106,7 +106,8 @@ def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor, loss: Ten
     gradient.
     """
     # The fused kernels' switch for gradient scaling: nothing has to be read back from a GPU.
-    optimizer.found_inf = (~torch.isfinite(norm + loss)).to(torch.float32)  # type: ignore[attr-defined]
+    is_bad = ~torch.isfinite(norm + loss)
+    optimizer.found_inf = is_bad.to(torch.float32)  # type: ignore[attr-defined]
     optimizer.step()
 
 

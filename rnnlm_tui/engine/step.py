@@ -57,9 +57,8 @@ class Update:
         """
         fresh = not self.optimizer.state
         try:
-            if (
-                fresh
-            ):  # the moments first: from the second step on they are in memory with everything else
+            # The moments first: from the second step on they are in memory with everything else.
+            if fresh:
                 for parameter in self.model.parameters():
                     parameter.grad = torch.zeros_like(parameter)
                 allocate_update(self.optimizer)
@@ -220,11 +219,9 @@ class _SavedState:
             }
             for parameter, own in state.items()
         }
-        self._device, self._random, self._cuda_random = (
-            device,
-            torch.get_rng_state(),
-            torch.cuda.get_rng_state(device),
-        )
+        self._device = device
+        self._random = torch.get_rng_state()
+        self._cuda_random = torch.cuda.get_rng_state(device)
 
     @torch.no_grad()
     def restore(self, update: Update) -> None:

@@ -1,4 +1,4 @@
-"""Sample a token from logits: repetition penalty, excluded tokens, temperature, top-k, top-p, min-p.
+"""Sample a token from logits: temperature, top-k, top-p, min-p, repetition penalty, exclusions.
 
 Each setting means what it means in transformers, and they apply in the same order.
 """

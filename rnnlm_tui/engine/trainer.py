@@ -85,12 +85,10 @@ class Trainer:
         Raises:
             DeviceError: the device doesn't support the matmul mode or the precision.
         """
-        self.model, self.batches, self.max_steps, self.schedule = (
-            model,
-            batches,
-            max_steps,
-            schedule,
-        )
+        self.model = model
+        self.batches = batches
+        self.max_steps = max_steps
+        self.schedule = schedule
         self.device = model.output.weight.device
         check_precision(precision, self.device)
         self.precision = precision

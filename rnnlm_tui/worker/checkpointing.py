@@ -128,9 +128,8 @@ class Checkpointer:
         if not self._trainer.step:
             return ""
         if not self.is_current:
-            with suppress(
-                StorageError
-            ):  # a resume from this checkpoint should find the rows before it
+            # A resume from this checkpoint should find the rows before it.
+            with suppress(StorageError):
                 self._recorder.store_all()
             if not self._trainer.weights_are_finite():
                 raise RunStateError(

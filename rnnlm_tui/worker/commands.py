@@ -87,9 +87,8 @@ class CommandHandler:
         self.target = target
         """What commands act on; replaced when the run has been prepared and starts training."""
         self._journal: Journal | None = journal
-        self._journal_lock = (
-            Lock()
-        )  # the control thread looks commands up while the journal may close
+        # The control thread looks commands up while the journal may close.
+        self._journal_lock = Lock()
         self._stops: list[tuple[Callable[[CommandResult], None], CommandResult]] = []
         self._stopped: dict[str, CommandResult] = {}
 
@@ -109,10 +108,11 @@ class CommandHandler:
         if pending.command.verb != "stop":
             return False
         known: str | None = None
+        # If the journal can't be read, it waits as others do.
         with (
             self._journal_lock,
             suppress(StorageError),
-        ):  # if the journal can't be read, it waits as others do
+        ):
             known = (
                 None
                 if self._journal is None or pending.command.id in self._stopped
@@ -246,14 +246,11 @@ class CommandHandler:
                     self._set(command)
         except RnnlmError as failure:
             error, hint = failure.message, failure.hint
-        except (
-            Exception
-        ) as failure:  # such as out of memory: training continues as before the command
+        except Exception as failure:
+            # Such as out of memory: training continues as before the command. torch is imported by
+            # the time that a command can fail like this.
             traceback.print_exc()  # to stderr, the run's log
-            from rnnlm_tui.engine.device import (
-                # torch, which is imported by the time a command can fail like this
-                explained_aside,
-            )
+            from rnnlm_tui.engine.device import explained_aside
 
             explanation = explained_aside(failure, command.verb)
             error, hint = explanation.message, explanation.hint

@@ -199,9 +199,8 @@ class ControlServer:
                     with self._dropping_on_error(key.data):
                         self._attend(key.data, events)
                     self._rest(limit)
-            if (
-                can_accept
-            ):  # last: a new client may push out the most silent one, but only after it was served
+            # Last: a new client may push out the most silent one, but only after it was served.
+            if can_accept:
                 self._accept()
                 self._rest(limit)
             self._send_answers()
@@ -240,10 +239,8 @@ class ControlServer:
     def _accept(self) -> None:
         try:
             accepted, _ = self._listener.accept()
-        except (
-            OSError
-        ):  # the client is gone, or no descriptor is left: tried again in the next round
-            return
+        except OSError:
+            return  # the client is gone, or no descriptor is left: tried again in the next round
         if not _is_same_user(accepted):
             accepted.close()
             return

@@ -61,11 +61,5 @@ class DeviceProbe:
 def _or_none(question: Callable[[], ValueT]) -> ValueT | None:
     try:
         return question()
-    except (
-        AttributeError,
-        RuntimeError,
-        AssertionError,
-        TypeError,
-        ValueError,
-    ):  # this device or this torch doesn't report it
-        return None
+    except (AttributeError, RuntimeError, AssertionError, TypeError, ValueError):
+        return None  # this device or this torch doesn't report it

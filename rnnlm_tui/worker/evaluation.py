@@ -54,12 +54,10 @@ class Evaluator:
         before: Sequence[EvaluationRow],
     ) -> None:
         self._attempt, self._config, self._recorder = attempt, attempt.config, attempt.recorder
-        self._trainer, self._metrics, self._checkpointer, self._budget = (
-            trainer,
-            metrics,
-            checkpointer,
-            budget,
-        )
+        self._trainer = trainer
+        self._metrics = metrics
+        self._checkpointer = checkpointer
+        self._budget = budget
         self._corpus, self._codec = corpus, codec
         self._early_stopping = EarlyStopping(self._config.training.patience, before)
         self._rows = list(before)

@@ -125,9 +125,8 @@ class SpikeDetector:
         jumps = self._steps > FIRST_STEPS and loss > limit
         usual = self._mean if jumps and not self._is_up else None
         self._is_up = jumps
-        seen = (
-            min(loss, limit) if jumps else loss
-        )  # otherwise one spike would make the next ones usual
+        # Otherwise one spike would make the next ones usual.
+        seen = min(loss, limit) if jumps else loss
         weight = 1 / min(self._steps, USUAL_STEPS)
         off = seen - self._mean
         self._mean += weight * off
@@ -151,9 +150,8 @@ class EarlyStopping:
     def add(self, rows: Sequence[EvaluationRow]) -> None:
         """Count an evaluation."""
         self._rows += rows
-        self._waited = evaluations_without_improvement(
-            self._rows
-        )  # here, since is_exhausted is asked at every step
+        # Here, since is_exhausted is asked at every step.
+        self._waited = evaluations_without_improvement(self._rows)
 
     @property
     def is_exhausted(self) -> bool:

@@ -57,6 +57,6 @@ class Heartbeat:
                 self._store.heartbeat(time.time())
                 self._store.add_hardware(self._probe.sample())
             except Exception as error:
-                # any error: without heartbeats the run would look stalled, and rows that wait for
-                # disk space would never be stored
-                print(f"no heartbeat written: {error}", file=sys.stderr, flush=True)  # noqa: T201 - stderr is the run's log
+                # Any error is only printed, to the run's log: without heartbeats the run would look
+                # stalled, and rows that wait for disk space would never be stored.
+                print(f"no heartbeat written: {error}", file=sys.stderr, flush=True)  # noqa: T201

@@ -123,14 +123,12 @@ class MemoryBudget:
         try:
             seconds = rehearse_step(trainer)
         except DeviceError as error:
-            clear_frames(
-                error.__cause__.__traceback__ if error.__cause__ else None
-            )  # they keep the failed step's tensors alive
+            # They keep the failed step's tensors alive.
+            clear_frames(error.__cause__.__traceback__ if error.__cause__ else None)
             batch = fitting_rows(trainer)
             if batch is None and str(error.__cause__) == NO_PRIMITIVE:
-                raise RuntimeError(
-                    NO_PRIMITIVE
-                ) from error  # fails at any size, so memory isn't the cause
+                # Fails at any size, so memory isn't the cause.
+                raise RuntimeError(NO_PRIMITIVE) from error
             raise self.explained(error, trainer.step, batch=batch, tried=True) from error
         enter("evaluating")
         try:
@@ -154,9 +152,8 @@ class MemoryBudget:
             return error
         free = f", {memory(self.needed)} estimated, {memory(self.available())} available"
         if not tried:
-            half = (
-                self._config.training.batch_size // 2
-            )  # the full batch worked before, whatever the estimate says
+            # The full batch worked before, whatever the estimate says.
+            half = self._config.training.batch_size // 2
             batch = min(self._fitting(self.available()) or half, half) or None
         return DeviceError(
             f"{error.message} ({self._model_words()}{free})",

@@ -152,9 +152,8 @@ def main() -> int:
     """Measure the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
     end_with_parent()
     keep_private()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the parent process, which sends SIGTERM
+    # Ctrl-C is for the parent process, which sends SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     answers = sys.stdout.buffer
 
@@ -171,9 +170,8 @@ def main() -> int:
     except Interrupted:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader is gone; without this Python's last flush would print an error
+        # The reader is gone; without this Python's last flush would print an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         traceback.print_exc()  # to stderr, the log of the parent process

@@ -334,9 +334,8 @@ class Recorder:
         )
 
     def _show_state(self) -> None:
-        with suppress(
-            StorageError
-        ):  # even this can't be written: then the lock file's age shows it
+        # Even this can't be written: then the lock file's age shows it.
+        with suppress(StorageError):
             self._lock.report_degraded(self.degraded)
 
     def _in_words(self, error: StorageError) -> str:

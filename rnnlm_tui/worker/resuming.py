@@ -53,12 +53,10 @@ KERNEL_VARIABLES = (
 
 
 GPU_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")
-CORPUS_KEY, TOKENIZER_KEY, RUN_SETTINGS_KEY, ENVIRONMENT_KEY = (
-    "corpus_hash",
-    "tokenizer_hash",
-    "settings",
-    "environment",
-)
+CORPUS_KEY = "corpus_hash"
+TOKENIZER_KEY = "tokenizer_hash"
+RUN_SETTINGS_KEY = "settings"
+ENVIRONMENT_KEY = "environment"
 """Keys of a checkpoint manifest's facts that a resume is checked against."""
 FREE_SETTINGS = frozenset(
     {"device", "threads", "deterministic", "matmul", "cuda_graphs", "max_bad_steps", "patience"}
@@ -130,9 +128,8 @@ def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> 
     if RUN_SETTINGS_KEY not in manifest.facts:
         return
     now = settings(config)
-    usual = {
-        name: value for name, value in settings(RunConfig()).items() if name in now
-    }  # for fields that the checkpoint's version did not have
+    # For fields that the checkpoint's version did not have.
+    usual = {name: value for name, value in settings(RunConfig()).items() if name in now}
     found = _differences({**usual, **_recorded(manifest, RUN_SETTINGS_KEY)}, now)
     if found:
         raise InputError(
@@ -161,11 +158,9 @@ def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) ->
         "restore it and resume, or start a new run from the weights: rnnlm-tui train --from"
         f" {run.name}@{manifest.step}"
     )
-    known, source, now = (
-        manifest.facts.get(CORPUS_KEY),
-        corpus.manifest.corpus.source,
-        _tokenizer_hash(corpus),
-    )
+    known = manifest.facts.get(CORPUS_KEY)
+    source = corpus.manifest.corpus.source
+    now = _tokenizer_hash(corpus)
     if known not in (None, corpus.manifest.hash, corpus.former_hash or None):
         raise CorpusError(
             f"the corpus {_changed(known, corpus.manifest.hash, manifest.step)} ({source})",

@@ -73,9 +73,10 @@ class StepMetrics:
             return
         results = [result for result, _ in self._waiting]
         before = self._clock()
+        # One fetch for all.
         figures = torch.stack(
             [torch.stack([result.loss, result.grad_norm]) for result in results]
-        ).tolist()  # one fetch for all
+        ).tolist()
         seconds = self._seconds(results, fetch_seconds=self._clock() - before)
         rows = []
         for (result, ended), (loss, grad_norm), spent in zip(

@@ -224,9 +224,8 @@ class Worker:
             self._inbox,
             self._commands,
         )
-        device = set_up_torch(
-            config
-        )  # first: a missing device should fail before a long preparation
+        # First: a missing device should fail before a long preparation.
+        device = set_up_torch(config)
         watch_gpu(device, probe)
         with storage_errors("build the corpus in", corpora_dir()):
             known = self._keep_corpus_hash if checkpoint is None else None

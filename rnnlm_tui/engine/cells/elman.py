@@ -44,7 +44,9 @@ class ElmanLayer(nn.RNN):
         """Zeros of shape (B, H), on the layer's device."""
         return (self.weight_hh_l0.new_zeros(batch_size, self.hidden_size),)
 
-    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, inputs_TBE: Tensor, state: LayerState
+    ) -> tuple[Tensor, LayerState]:
         """Run over T time steps.
 
         Returns:
@@ -67,7 +69,8 @@ class ElmanLayer(nn.RNN):
             hidden_TBH, state_1BH = torch._VF.rnn_tanh(*arguments)
             return hidden_TBH, (state_1BH.squeeze(0),)
         gates_TBH = F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
-        hidden_TBH = cast(Tensor, _Recurrence.apply(gates_TBH, state_BH, weight_HH))  # type: ignore[no-untyped-call]
+        hidden = _Recurrence.apply(gates_TBH, state_BH, weight_HH)  # type: ignore[no-untyped-call]
+        hidden_TBH = cast(Tensor, hidden)
         return hidden_TBH, (hidden_TBH[-1],)
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
@@ -104,13 +107,12 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad_TBH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        hidden_TBH, state_BH, weight_HH = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        saved = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        hidden_TBH, state_BH, weight_HH = saved
         gates_grad_TBH = torch.empty_like(hidden_TBH)
-        hiddens, grads, gates_grads = (
-            hidden_TBH.unbind(0),
-            grad_TBH.unbind(0),
-            gates_grad_TBH.unbind(0),
-        )
+        hiddens = hidden_TBH.unbind(0)
+        grads = grad_TBH.unbind(0)
+        gates_grads = gates_grad_TBH.unbind(0)
         total_BH = grads[-1]
         for t in range(len(hiddens) - 1, 0, -1):
             torch.ops.aten.tanh_backward.grad_input(total_BH, hiddens[t], grad_input=gates_grads[t])

@@ -21,10 +21,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from rnnlm_tui.engine.cells.base import LayerState, kernel_weights, state_weights, tanh_
 
-_sigmoid_gradient, _tanh_gradient = (
-    torch.ops.aten.sigmoid_backward.grad_input,
-    torch.ops.aten.tanh_backward.grad_input,
-)
+_sigmoid_gradient = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_gradient = torch.ops.aten.tanh_backward.grad_input
 """g s (1 - s) and g (1 - s^2), written into `grad_input`."""
 
 
@@ -63,10 +61,8 @@ class GruRecurrence(torch.autograd.Function):
         states_SBH[0] = state_BH
         states = states_SBH.unbind(0)
         parts = [part.unbind(0) for part in gates_TBG.split_with_sizes([hidden] * 4, dim=2)]
-        sums, both = (
-            gates_TBG[:, :, : 3 * hidden].unbind(0),
-            gates_TBG[:, :, hidden : 3 * hidden].unbind(0),
-        )
+        sums = gates_TBG[:, :, : 3 * hidden].unbind(0)
+        both = gates_TBG[:, :, hidden : 3 * hidden].unbind(0)
         turned_HK = turned_KH.t()
         before_BH = states[0]
         for sum_BK, both_B2H, share_BH, reset_BH, update_BH, new_BH, after_BH in zip(
@@ -87,10 +83,8 @@ class GruRecurrence(torch.autograd.Function):
         steps, batch, hidden = grad_TBH.shape
         grads_TBG = _factors(gates_TBG, states_SBH)
         updates = gates_TBG[:, :, 2 * hidden : 3 * hidden].unbind(0)
-        grads, sums = (
-            grads_TBG.view(steps, batch, 4, hidden).unbind(0),
-            grads_TBG[:, :, : 3 * hidden].unbind(0),
-        )
+        grads = grads_TBG.view(steps, batch, 4, hidden).unbind(0)
+        sums = grads_TBG[:, :, : 3 * hidden].unbind(0)
         # Each step's gradient of h comes from above and from the step after it.
         above = [torch.zeros_like(grad_TBH[0]), *grad_TBH.unbind(0)]
         total_BH = above.pop()
@@ -159,7 +153,9 @@ class GruLayer(nn.GRU):
         """Zeros of shape (B, H), on the layer's device."""
         return (self.weight_hh_l0.new_zeros(batch_size, self.hidden_size),)
 
-    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, inputs_TBE: Tensor, state: LayerState
+    ) -> tuple[Tensor, LayerState]:
         """Run over T time steps.
 
         Returns:
@@ -180,7 +176,8 @@ class GruLayer(nn.GRU):
                 False,
             )
             return hidden_TBH, (state_1BH.squeeze(0),)
-        hidden_TBH = cast(Tensor, GruRecurrence.apply(inputs_TBE, state_BH, *weights))  # type: ignore[no-untyped-call]
+        hidden = GruRecurrence.apply(inputs_TBE, state_BH, *weights)  # type: ignore[no-untyped-call]
+        hidden_TBH = cast(Tensor, hidden)
         return hidden_TBH, (hidden_TBH[-1],)
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:

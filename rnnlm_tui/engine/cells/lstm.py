@@ -63,7 +63,9 @@ class LstmLayer(nn.LSTM):
         zeros_BH = self.weight_hh_l0.new_zeros(batch_size, self.hidden_size)
         return zeros_BH, zeros_BH.clone()
 
-    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, inputs_TBE: Tensor, state: LayerState
+    ) -> tuple[Tensor, LayerState]:
         """Run over T time steps.
 
         Returns:

@@ -27,7 +27,8 @@ def gated_average(
     """
     if parallel is None:
         parallel = gate_TBH.device.type != "cpu"
-    return cast(Tensor, _GatedAverage.apply(gate_TBH, candidate_TBH, state_BH, parallel))  # type: ignore[no-untyped-call]
+    arguments = gate_TBH, candidate_TBH, state_BH, parallel
+    return cast(Tensor, _GatedAverage.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
 class _GatedAverage(torch.autograd.Function):
@@ -50,7 +51,8 @@ class _GatedAverage(torch.autograd.Function):
             tuple[Tensor, ...],
             ctx.saved_tensors,  # type: ignore[attr-defined]
         )
-        total_TBH = _recur_backwards(decay_TBH, grad_TBH, ctx.parallel)  # type: ignore[attr-defined]
+        parallel = ctx.parallel  # type: ignore[attr-defined]
+        total_TBH = _recur_backwards(decay_TBH, grad_TBH, parallel)
         gate_grad_TBH = torch.empty_like(total_TBH)
         torch.sub(candidate_TBH[0], state_BH, out=gate_grad_TBH[0])
         torch.sub(candidate_TBH[1:], hidden_TBH[:-1], out=gate_grad_TBH[1:])

@@ -49,11 +49,9 @@ class MlstmLayer(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
         super().__init__()
-        self.hidden_size, self.num_heads, self.head_size = (
-            hidden_size,
-            num_heads,
-            head_size(hidden_size, num_heads),
-        )
+        self.hidden_size = hidden_size
+        self.num_heads = num_heads
+        self.head_size = head_size(hidden_size, num_heads)
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size + 2 * num_heads, input_size))
         self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size + 2 * num_heads))
 
@@ -106,10 +104,8 @@ class MlstmLayer(nn.Module):
         query, (enter, forget) = query / math.sqrt(self.head_size), gates.unbind(-2)
         log_forget = F.logsigmoid(forget)
         reached = torch.maximum(log_forget + stabiliser, enter)
-        keep, write = (
-            torch.exp(log_forget + stabiliser - reached).unsqueeze(-1),
-            torch.exp(enter - reached).unsqueeze(-1),
-        )
+        keep = torch.exp(log_forget + stabiliser - reached).unsqueeze(-1)
+        write = torch.exp(enter - reached).unsqueeze(-1)
         memory = torch.addcmul(
             keep.unsqueeze(-1) * memory, (write * value).unsqueeze(-1), key.unsqueeze(-2)
         )
@@ -162,9 +158,8 @@ def _parallel(
         C q / max(|n q|, 1), (B, N, S, D), and the state after the last step.
     """
     memory, normaliser, stabiliser = state
-    wide = (
-        torch.float32 if forget.device.type == "mps" else torch.float64
-    )  # Apple GPUs have no float64
+    # Apple GPUs have no float64.
+    wide = torch.float32 if forget.device.type == "mps" else torch.float64
     decay = F.logsigmoid(forget).to(wide).cumsum(-1)
     written, before = enter.to(wide) - decay, stabiliser.to(wide)
     with torch.no_grad():

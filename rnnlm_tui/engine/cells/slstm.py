@@ -1,4 +1,4 @@
-"""sLSTM layer: an LSTM with an exponential input gate, a normaliser and heads (Beck et al. 2024)."""
+"""sLSTM layer: an LSTM with exponential input gate, normaliser and heads (Beck et al. 2024)."""
 
 from __future__ import annotations
 
@@ -205,10 +205,8 @@ def _factors(
     torch.div(o, normalisers, out=through_memory[:, 0])
     torch.div(hidden, normalisers, out=through_memory[:, 1]).neg_()
     forget_slope = torch.expm1(log_forget).mul_(f).neg_()
-    through_cell, through_normaliser = (
-        torch.empty_like(gates[:, :, :, 1:]),
-        torch.empty_like(gates[:, :, :, 2:]),
-    )
+    through_cell = torch.empty_like(gates[:, :, :, 1:])
+    through_normaliser = torch.empty_like(gates[:, :, :, 2:])
     torch.addcmul(i, i * z, z, value=-1, out=through_cell[:, :, :, 0])
     torch.mul(i, z, out=through_cell[:, :, :, 1])
     through_normaliser[:, :, :, 0] = i
@@ -229,9 +227,8 @@ def _along_maxima(last: Tensor, forgets: Tensor, log_forget: Tensor) -> tuple[Te
     before; otherwise it ends in i~.
     """
     kept = (forgets == 1).to(last.dtype)
-    through = torch.cat(
-        [kept.flip(0).cumprod(0).flip(0), torch.ones_like(kept[:1])]
-    )  # of steps t to the last
+    # Of steps t to the last.
+    through = torch.cat([kept.flip(0).cumprod(0).flip(0), torch.ones_like(kept[:1])])
     reached = through[1:] * last
     forget = -torch.expm1(log_forget)
     return torch.stack([reached * (1 - kept), reached * kept * forget], dim=3), through[0] * last
@@ -264,11 +261,9 @@ class SlstmLayer(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
         super().__init__()
-        self.hidden_size, self.num_heads, self.head_size = (
-            hidden_size,
-            num_heads,
-            head_size(hidden_size, num_heads),
-        )
+        self.hidden_size = hidden_size
+        self.num_heads = num_heads
+        self.head_size = head_size(hidden_size, num_heads)
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, self.head_size))
         self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size))

@@ -129,9 +129,10 @@ def test_huge_gate_activations_stay_finite_in_float32(
         for parameter in layer.parameters():
             parameter.zero_()
         layer.weight_ih[:, 0], layer.weight_ih[:, 1] = 5.0, -3.0
+    # Up to ±700 at the gates.
     inputs = (
         scale * torch.randn(70, 3, 2, generator=torch.Generator().manual_seed(0))
-    ).requires_grad_()  # up to ±700 at the gates
+    ).requires_grad_()
     hidden, (after,) = layer(inputs, layer.initial_state(3))
     (gradient,) = torch.autograd.grad(hidden.sum() + after.sum(), inputs)
     assert hidden.isfinite().all()

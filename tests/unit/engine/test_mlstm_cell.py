@@ -76,9 +76,8 @@ def test_layer_and_its_gradients_equal_the_papers_equations(length: int, carried
         )
     )
     memory, normaliser, stabiliser = state
-    scale = torch.exp(stabiliser).unsqueeze(-1) / math.sqrt(
-        WIDTH
-    )  # the layer has the factor at the query
+    # The layer has the factor at the query.
+    scale = torch.exp(stabiliser).unsqueeze(-1) / math.sqrt(WIDTH)
     ours, _ = layer(inputs, state)
     expected = plain_loop(layer, inputs, memory * scale.unsqueeze(-1), normaliser * scale)
     torch.testing.assert_close(ours, expected)

@@ -133,9 +133,8 @@ def test_huge_gate_activations_stay_finite_in_float32(enter: float, forget: floa
 def test_a_zero_state_is_an_empty_memory_for_any_gates() -> None:
     layer = drawn_layer().float()
     with torch.no_grad():
-        layer.bias_ih.view(HEADS, 4, WIDTH)[
-            :, 2
-        ] = -300.0  # exp(-300) is zero in float32, unless the stabiliser follows
+        # Exp(-300) is zero in float32, unless the stabiliser follows.
+        layer.bias_ih.view(HEADS, 4, WIDTH)[:, 2] = -300.0
     inputs = torch.randn(4, 3, INPUTS)
     broken = tuple(torch.full_like(part, float("nan")) for part in layer.initial_state(3))
     after_loss, fresh = layer(inputs, detached((broken,))[0]), layer(inputs, layer.initial_state(3))

@@ -240,9 +240,8 @@ def test_frequencies_hold_over_a_whole_vocabulary() -> None:
     logits_V = 2 * torch.randn(5_000, generator=torch.Generator().manual_seed(3))
     settings = SamplingRules(temperature=0.9, top_p=0.9)
     wanted_V = theirs(settings, logits_V.double())
-    counted = (
-        torch.arange(5_000) % 10
-    )  # tokens in ten groups, so that each is drawn often enough to compare
+    # Tokens in ten groups, so that each is drawn often enough to compare.
+    counted = torch.arange(5_000) % 10
     for sampler in (InverseCdfSampler(settings), ExponentialRaceSampler(CPU, settings)):
         found = torch.bincount(
             counted[[sampler.sample(logits_V)[0] for _ in range(1_500)]], minlength=10

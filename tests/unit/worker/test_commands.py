@@ -181,9 +181,8 @@ def test_a_stop_that_was_queued_twice_is_answered_twice_and_acts_once(
     commands = CommandHandler(run, database)
     first = stop(commands)
     second: list[CommandResult] = []
-    assert not commands.replay(
-        PendingCommand(Command(id="a", verb="stop"), second.append)
-    )  # it waits, as the first one does
+    # It waits, as the first one does.
+    assert not commands.replay(PendingCommand(Command(id="a", verb="stop"), second.append))
     commands.close_journal()
     commands.answer_stops()
     commands.answer_after_end(

@@ -58,9 +58,8 @@ def path(tmp_path: Path, trainer: Trainer) -> Iterator[Path]:
 @contextmanager
 def connected(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(
-            str(path)
-        )  # without a timeout: with one, a full backlog is an error instead of a wait
+        # Without a timeout: with one, a full backlog is an error instead of a wait.
+        connection.connect(str(path))
         connection.settimeout(10)
         yield connection
 

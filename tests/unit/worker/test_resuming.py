@@ -146,13 +146,14 @@ def test_settings_are_all_fields_that_define_a_run() -> None:
         for path in field_paths()
         if path.partition(".")[0] in ("evaluation", "checkpoint", "sampling")
     } | {f"training.{name}" for name in FREE_SETTINGS}
+    # The presidents and a tokenizer of their own never read these.
     idle = {
         "corpus.layout",
         "corpus.url",
         "corpus.sentences",
         "corpus.seed",
         "tokenizer.name",
-    }  # the presidents and a tokenizer of their own never read these
+    }
     assert settings(RunConfig()).keys() == set(field_paths()) - free - idle
 
 

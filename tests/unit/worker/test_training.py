@@ -339,9 +339,8 @@ def test_non_finite_losses_end_the_run_with_the_last_finite_weights_saved(
         f"`rnnlm-tui train --config {config} --set optimizer.learning_rate=0.0015`"
         in caught.value.hint
     )
-    assert bench.checkpointer.saved == [
-        (15, None)
-    ]  # without a validation loss it is never the best
+    # Without a validation loss it is never the best.
+    assert bench.checkpointer.saved == [(15, None)]
     assert bench.steps() == list(range(1, 16))
     assert bench.marks("skipped") == [(11, "update skipped: loss nan, gradient nan")]
     for _ in range(10):
