@@ -143,7 +143,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             tuple[Tensor, Tensor, Tensor],
             ctx.saved_tensors,  # type: ignore[attr-defined]
         )
-        # Nearly always; saves a pass over V x H numbers.
+        # Nearly always true; saves a pass over V x H numbers.
         if grad.device.type == "cpu" and grad.item() == 1:
             return hidden_grad_NH, weight_grad_VH, bias_grad_V, None, None
         return hidden_grad_NH * grad, weight_grad_VH * grad, bias_grad_V * grad, None, None

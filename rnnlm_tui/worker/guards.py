@@ -150,7 +150,7 @@ class EarlyStopping:
     def add(self, rows: Sequence[EvaluationRow]) -> None:
         """Count an evaluation."""
         self._rows += rows
-        # Here, since is_exhausted is asked at every step.
+        # Computed here, since is_exhausted is asked at every step.
         self._waited = evaluations_without_improvement(self._rows)
 
     @property

@@ -123,7 +123,7 @@ class MemoryBudget:
         try:
             seconds = rehearse_step(trainer)
         except DeviceError as error:
-            # They keep the failed step's tensors alive.
+            # The frames keep the failed step's tensors alive.
             clear_frames(error.__cause__.__traceback__ if error.__cause__ else None)
             batch = fitting_rows(trainer)
             if batch is None and str(error.__cause__) == NO_PRIMITIVE:

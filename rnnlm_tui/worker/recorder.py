@@ -61,7 +61,7 @@ class Recorder:
         self._ballast = Ballast(database.path)
         self._max_kept = max_kept
         self._places = [(path, _identity(path)) for path in (run.path, database.path)]
-        self._lock_kept = RLock()
+        self._kept_lock = RLock()
         self._storing = Lock()  # only one thread repeats kept calls
         self._kept: deque[tuple[Callable[[], None], int]] = deque()
         self._kept_rows = self._kept_in_all = 0
@@ -247,13 +247,13 @@ class Recorder:
                 self._degrade(error)
 
     def _keep_behind(self, write: Callable[[], None], rows: int) -> bool:
-        with self._lock_kept:
+        with self._kept_lock:
             if self._reason:
                 self._keep(write, rows)
             return bool(self._reason)
 
     def _keep(self, write: Callable[[], None], rows: int) -> None:
-        with self._lock_kept:
+        with self._kept_lock:
             if rows:
                 self._kept.append((write, rows))
                 self._kept_rows += rows
@@ -262,7 +262,7 @@ class Recorder:
     def _degrade(self, error: StorageError, *, again: bool = False) -> None:
         """Keep rows from now on. The first time, and `again` after a recovery was reported, log it
         in the ballast's space."""
-        with self._lock_kept:
+        with self._kept_lock:
             first, self._reason = again or not self._reason, self._in_words(error)
         if is_full(error) or self._no_space():
             self._ballast.release()
@@ -298,7 +298,7 @@ class Recorder:
         with self._storing:
             reported = False
             while self._reason:
-                with self._lock_kept:
+                with self._kept_lock:
                     if not first and not self._kept and (reported or not recover):
                         if recover:
                             self._reason = ""
@@ -319,7 +319,7 @@ class Recorder:
                 elif not kept:
                     reported = True
                 else:
-                    with self._lock_kept:
+                    with self._kept_lock:
                         self._kept.popleft()
                         self._kept_rows -= kept[1]
         self._show_state()
@@ -334,7 +334,7 @@ class Recorder:
         )
 
     def _show_state(self) -> None:
-        # Even this can't be written: then the lock file's age shows it.
+        # If even this can't be written, the lock file's age shows it.
         with suppress(StorageError):
             self._lock.report_degraded(self.degraded)
 

@@ -18,7 +18,7 @@ LEVELS = 2**16
 
 
 class RecurrentLayer(Protocol):
-    """One layer of a model, also an `nn.Module`. `engine.initialization` initializes its
+    """One layer of a model, also an `nn.Module`. `engine.model` initializes its
     weights."""
 
     def initial_state(self, batch_size: int) -> LayerState:

@@ -20,7 +20,7 @@ class ElmanLayer(nn.RNN):
 
     `nn.RNN` adds two biases of which only the sum matters. Here `bias_hh_l0` is a buffer of zeros:
     the fused kernels still get their four tensors, but state dict, optimizer and parameter count
-    don't see it. `engine.initialization` initializes the weights.
+    don't see it. `engine.model` initializes the weights.
     """
 
     weight_ih_l0: nn.Parameter

@@ -128,7 +128,7 @@ class GruLayer(nn.GRU):
     """An `nn.GRU` of one layer, time first.
 
     Both biases are parameters: the candidate's second, c_n, is scaled by the reset, so the first
-    can't replace it. `engine.initialization` initializes the weights. The state is (h_BH,).
+    can't replace it. `engine.model` initializes the weights. The state is (h_BH,).
     """
 
     weight_ih_l0: nn.Parameter

@@ -25,7 +25,7 @@ class LstmLayer(nn.LSTM):
     """An `nn.LSTM` of one layer, time first, without the second bias.
 
     Of torch's two biases only the sum matters, so `bias_hh_l0` is a buffer of zeros, as in
-    `ElmanLayer`. `engine.initialization` initializes the weights. The state is (h_BH, c_BH).
+    `ElmanLayer`. `engine.model` initializes the weights. The state is (h_BH, c_BH).
     """
 
     weight_ih_l0: nn.Parameter

@@ -227,7 +227,7 @@ def _along_maxima(last: Tensor, forgets: Tensor, log_forget: Tensor) -> tuple[Te
     before; otherwise it ends in i~.
     """
     kept = (forgets == 1).to(last.dtype)
-    # Of steps t to the last.
+    # Products of steps t to the last.
     through = torch.cat([kept.flip(0).cumprod(0).flip(0), torch.ones_like(kept[:1])])
     reached = through[1:] * last
     forget = -torch.expm1(log_forget)
