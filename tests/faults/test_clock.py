@@ -18,7 +18,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from tests.unit.store.rows import new_run
-from tests.unit.worker.test_training import STEPS, Bench
+from tests.unit.worker.test_loop import STEPS, Bench
 
 pytestmark = pytest.mark.faults
 

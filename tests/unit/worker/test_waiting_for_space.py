@@ -14,9 +14,9 @@ from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker import checkpointing, loop
-from tests.unit.worker import test_training
+from tests.unit.worker import test_loop
 from tests.unit.worker.stores import recorder_of
-from tests.unit.worker.test_training import STEPS, Bench
+from tests.unit.worker.test_loop import STEPS, Bench
 
 LIMIT = 12
 
@@ -29,7 +29,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(loop, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(checkpointing, "FINAL_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(
-        test_training, "recorder_of", lambda database: recorder_of(database, max_kept=LIMIT)
+        test_loop, "recorder_of", lambda database: recorder_of(database, max_kept=LIMIT)
     )
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         yield Bench(tmp_path, database, every=20)

@@ -240,7 +240,7 @@ def test_children_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> 
     code = (
         # a background process may ignore it
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from tests.unit.bench.test_measuring import fake, run_bench, silent\n"
+        "from tests.unit.bench.test_runner import fake, run_bench, silent\n"
         f"run_bench(fake('register {children}'), silent)"
     )
     (folders := tmp_path / "folders").mkdir()
