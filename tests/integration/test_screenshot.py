@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.terminal import Terminal
-from tests.tools.screenshot import FOLDER
+from tests.tools.screenshot import DASHBOARD, FOLDER
 from tests.tools.svg import DOT, MARGIN, WIDTH, picture_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,3 +53,12 @@ def test_readme_links_the_pictures_of_dashboard_comparison_and_prompt() -> None:
         root = ElementTree.parse(FOLDER / name).getroot()
         assert root.tag == f"{SVG}svg"
         assert (FOLDER / name).stat().st_size < 100_000
+
+
+def test_readme_shows_the_dashboard_of_a_running_run_at_80x24() -> None:
+    found = DASHBOARD.search(README.read_text(encoding="utf-8"))
+    assert found is not None
+    lines = found[0].splitlines()
+    assert "plain-otter ● running" in lines[0]
+    assert len(lines) == 24
+    assert max(map(len, lines)) <= 80

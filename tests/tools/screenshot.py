@@ -1,15 +1,17 @@
-"""Make the README's pictures: train the demo and two short runs, and draw the app's screens as SVG.
+"""Make the README's pictures: train the demo and two short runs, and draw the app's screens.
 
     python -m tests.tools.screenshot [--home HOME] [--share 0.8] [--size 120x40] [--into .github]
 
-The dashboard is drawn while the demo trains, then the prompt, then the three runs compared. Runs of
-these names that a home already has aren't trained again.
+The dashboard is drawn while the demo trains: as text at 80×24 in README.md, and as SVG. Then come the
+prompt and the three runs compared, as SVG. Runs of these names that a home already has aren't trained
+again. Machines with other busy processes give slow figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
@@ -28,6 +30,9 @@ from tests.terminal import Terminal
 from tests.tools.svg import picture_of
 
 FOLDER = Path(__file__).parents[2] / ".github"
+README = Path(__file__).parents[2] / "README.md"
+DASHBOARD = re.compile(r"(?<=^```text\n) rnnlm-tui .*?(?=^```$)", re.MULTILINE | re.DOTALL)
+"""The dashboard as text in the README."""
 SHOWN = "plain-otter"
 BESIDE = {
     "brisk-heron": parse_config(merge(preset("gru"), {"training.epochs": 2})),
@@ -78,9 +83,10 @@ def main() -> None:
                 wait_for_share(start_run(config, name), 1.0)
         shown = there.get(SHOWN) or start_run(RunConfig(), SHOWN)
         wait_for_share(shown, given.share)
-        with Terminal(
-            [sys.executable, "-m", "rnnlm_tui", "open", SHOWN], columns=columns, rows=rows
-        ) as terminal:
+        command = [sys.executable, "-m", "rnnlm_tui", "open", SHOWN]
+        with Terminal(command, columns=80, rows=24) as terminal:
+            write_dashboard(terminal)
+        with Terminal(command, columns=columns, rows=rows) as terminal:
             draw_dashboard(terminal, given.into)
             draw_prompt(terminal, given.into)
             wait_for_share(shown, 1.0)
@@ -97,13 +103,26 @@ def wait_for_share(run: RunDirectory, share: float) -> None:
         sys.exit(f"{run.name} {summary.status}: {summary.message}")
 
 
+def write_dashboard(terminal: Terminal) -> None:
+    """The train pane as text, into the README."""
+    wait_for_measurements(terminal)
+    picture = "".join(f"{line.rstrip()}\n" for line in terminal.screen.display)
+    text = README.read_text(encoding="utf-8")
+    README.write_text(DASHBOARD.sub(lambda _: picture, text, count=1), encoding="utf-8")
+
+
 def draw_dashboard(terminal: Terminal, folder: Path) -> None:
-    """The train pane, after some seconds of measurements."""
+    """The train pane."""
+    wait_for_measurements(terminal)
+    save(terminal, folder / "train.svg")
+
+
+def wait_for_measurements(terminal: Terminal) -> None:
+    """Wait for the train pane and some seconds of measurements."""
     terminal.wait_for("Perplexity, log", PATIENCE)
     until = time.monotonic() + 8
     while time.monotonic() < until:
         terminal.read(0.1)
-    save(terminal, folder / "train.svg")
 
 
 def draw_prompt(terminal: Terminal, folder: Path) -> None:
