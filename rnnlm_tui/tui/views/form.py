@@ -149,10 +149,10 @@ def _field(section: str, name: str, info: FieldInfo) -> FormField:
         if get_origin(annotation) is Literal
         else ()
     )
-    kind: FieldKind = (
-        "choice" if choices else "switch" if annotation is bool else "whole" if annotation is int else "number" if annotation is float
-        else "list" if get_origin(annotation) is tuple else "text"
-    )  # fmt: skip
+    kinds: dict[object, FieldKind] = {bool: "switch", int: "whole", float: "number"}
+    kind = kinds.get(annotation, "list" if get_origin(annotation) is tuple else "text")
+    if choices:
+        kind = "choice"
     extra = info.json_schema_extra
     unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
     return FormField(
@@ -368,10 +368,8 @@ def fold_words(reasons: Sequence[str], room: int, *, open: bool = False) -> str:
             reason.removesuffix(" only") for reason in unique[:count] if reason.endswith(" only")
         )
         rest = [reason for reason in unique[:count] if not reason.endswith(" only")]
-        words = (
-            f"{number}"
-            f" {'; '.join([*([f'for {kinds}'] if kinds else []), *rest])}{', …' if count < len(unique) else ''}"
-        )
+        words = f"{number} {'; '.join([*([f'for {kinds}'] if kinds else []), *rest])}"
+        words += ", …" if count < len(unique) else ""
         if len(words) <= room:
             return words
     return number
@@ -380,12 +378,8 @@ def fold_words(reasons: Sequence[str], room: int, *, open: bool = False) -> str:
 def idle_fields(config: RunConfig) -> dict[str, str]:
     """Map the fields that have no effect in this config to a few words why."""
     idle: dict[str, str] = {}
-    corpus, tokenizer, training, sampling = (
-        config.corpus,
-        config.tokenizer,
-        config.training,
-        config.sampling,
-    )
+    corpus, tokenizer = config.corpus, config.tokenizer
+    training, sampling = config.training, config.sampling
     if corpus.source != "elman":
         idle |= dict.fromkeys(("corpus.sentences", "corpus.seed"), "elman only")
     if "news" not in (corpus.source, corpus.test_source):

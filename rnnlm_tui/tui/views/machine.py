@@ -1,4 +1,4 @@
-"""What the machine panel shows: readings of a running run or of the app, or an ended run's totals."""
+"""What the machine panel shows: readings of a run or of the app, or an ended run's totals."""
 
 from __future__ import annotations
 

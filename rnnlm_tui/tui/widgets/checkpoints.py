@@ -215,16 +215,26 @@ class CheckpointColumn:
 
 
 COLUMNS: tuple[CheckpointColumn, ...] = (
-    CheckpointColumn("cursor", "", 2, 3, left=True), CheckpointColumn("step", "step", 10, 10), CheckpointColumn("epoch", "epoch", 7, 9), CheckpointColumn("val", "val ppl", 8, 11),
-    CheckpointColumn("delta", "Δ best", 7, 10), CheckpointColumn("train", "train loss", 11, 12), CheckpointColumn("size", "MB", 6, 11), CheckpointColumn("age", "age", 6, 11), CheckpointColumn("mark", "   mark", 21, 34, left=True),
-)  # fmt: skip
+    CheckpointColumn("cursor", "", 2, 3, left=True),
+    CheckpointColumn("step", "step", 10, 10),
+    CheckpointColumn("epoch", "epoch", 7, 9),
+    CheckpointColumn("val", "val ppl", 8, 11),
+    CheckpointColumn("delta", "Δ best", 7, 10),
+    CheckpointColumn("train", "train loss", 11, 12),
+    CheckpointColumn("size", "MB", 6, 11),
+    CheckpointColumn("age", "age", 6, 11),
+    CheckpointColumn("mark", "   mark", 21, 34, left=True),
+)
 
 
 class CheckpointTable(DataTable[Text]):
     """A run's checkpoints, newest first; enter opens one for sampling."""
 
     DEFAULT_CSS = """
-    CheckpointTable { height: 1fr; background: #121212; color: #d0d0d0; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    CheckpointTable {
+        height: 1fr; background: #121212; color: #d0d0d0;
+        overflow-x: hidden; scrollbar-size-vertical: 1;
+    }
     CheckpointTable:focus { background-tint: #121212 0%; }
     CheckpointTable > .datatable--header { background: #121212; color: #808080; text-style: none; }
     CheckpointTable > .datatable--cursor { background: #303030; text-style: bold; }

@@ -28,10 +28,24 @@ if TYPE_CHECKING:
 
 BEST, FINAL = "best val ppl", "final val ppl"
 HEADS = {
-    BEST: "best ppl", "best at step": "at step", FINAL: "final", "bits per byte": "bits/byte", "unknown": "unknown", "tokens/s": "tok/s", "active time": "time",
-    "train loss": "loss", "test ppl": "test ppl", "parameters": "params", "best after": "best after", "steps": "steps", "epochs": "epochs", "on disk": "checkpoints",
-    "tokens": "tokens", "train ppl": "train ppl", "vocabulary": "vocab",
-}  # fmt: skip
+    BEST: "best ppl",
+    "best at step": "at step",
+    FINAL: "final",
+    "bits per byte": "bits/byte",
+    "unknown": "unknown",
+    "tokens/s": "tok/s",
+    "active time": "time",
+    "train loss": "loss",
+    "test ppl": "test ppl",
+    "parameters": "params",
+    "best after": "best after",
+    "steps": "steps",
+    "epochs": "epochs",
+    "on disk": "checkpoints",
+    "tokens": "tokens",
+    "train ppl": "train ppl",
+    "vocabulary": "vocab",
+}
 """Figure names to column headings, most important first; those that fit become columns."""
 LEAST_NAME, MOST_NAME = 12, 32
 ROOM_OF_FIGURES = 56

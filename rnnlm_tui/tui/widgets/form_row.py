@@ -107,7 +107,10 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
 
     DEFAULT_CSS = """
     FieldRow { height: 1; layout: horizontal; }
-    FieldRow FieldEditor { height: 1; width: 13; margin: 0 0 0 18; padding: 0 1; border: none; background: #303030; color: #eeeeee; }
+    FieldRow FieldEditor {
+        height: 1; width: 13; margin: 0 0 0 18; padding: 0 1; border: none; background: #303030;
+        color: #eeeeee;
+    }
     FieldRow FieldEditor:focus { border: none; background: #303030; background-tint: #303030 0%; }
     FieldRow FieldEditor.-wide-value { width: 1fr; }
     FieldRow.-lead FieldEditor { margin: 0 0 0 32; }

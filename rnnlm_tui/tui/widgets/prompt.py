@@ -35,7 +35,10 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
     """A text area of one to four lines; a longer prompt scrolls."""
 
     DEFAULT_CSS = """
-    PromptBox { height: auto; min-height: 1; max-height: 4; border: none; padding: 0; background: #121212; color: #eeeeee; scrollbar-size: 0 0; }
+    PromptBox {
+        height: auto; min-height: 1; max-height: 4; border: none; padding: 0; background: #121212;
+        color: #eeeeee; scrollbar-size: 0 0;
+    }
     PromptBox:focus { border: none; background-tint: #121212 0%; }
     PromptBox .text-area--cursor-line { background: #121212; }
     PromptBox .text-area--cursor { background: #5fd7ff; color: #121212; text-style: none; }
@@ -227,11 +230,18 @@ class SettingsRow(Container):
     SettingsRow .part { width: auto; height: 1; }
     SettingsRow.-narrow > .always { layout: vertical; height: 2; }
     SettingsRow Static { width: auto; height: 1; color: #808080; margin: 0 1 0 0; }
-    SettingsRow SettingInput { height: 1; border: none; padding: 0 0 0 1; margin: 0 1 0 0; background: #262626; color: #eeeeee; }
-    SettingsRow SettingInput:focus { border: none; background: #303030; background-tint: #303030 0%; }
+    SettingsRow SettingInput {
+        height: 1; border: none; padding: 0 0 0 1; margin: 0 1 0 0; background: #262626; color:
+        #eeeeee;
+    }
+    SettingsRow SettingInput:focus {
+        border: none; background: #303030; background-tint: #303030 0%;
+    }
     SettingsRow SettingInput.-off { color: #808080; }
     SettingsRow SettingInput.-wrong { color: #ff5f5f; }
-    SettingsRow SettingInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
+    SettingsRow SettingInput > .input--cursor {
+        background: #5fd7ff; color: #121212; text-style: none;
+    }
     SettingsRow SettingInput > .input--selection { background: #005f87; color: #eeeeee; }
     SettingsRow SettingInput > .input--placeholder { color: #808080; }
     SettingsRow #setting-stop { margin: 0; }

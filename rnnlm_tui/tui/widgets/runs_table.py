@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.tui.views.compare import Marks
 
-    Drawn = tuple[RunSummary, str, str, float | None, bool]
-    "What a drawn row depends on: the run, its letter, its age, the best that it compares with, the cursor."
+    RowKey = tuple[RunSummary, str, str, float | None, bool]
+    """What a drawn row depends on: run, letter, age, best comparable perplexity, cursor."""
+
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.system.machine import MachineFacts
@@ -56,9 +57,13 @@ class RunsTable(Panel, can_focus=True):
 
     LEFT_PADDING = 0
     BINDINGS = [  # noqa: RUF012 (Textual declares it so)
-        Binding("up,k", "move(-1)", show=False), Binding("down,j", "move(1)", show=False), Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown", "page(1)", show=False), Binding("home", "end(0)", show=False), Binding("end", "end(1)", show=False),
-    ]  # fmt: skip
+        Binding("up,k", "move(-1)", show=False),
+        Binding("down,j", "move(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+        Binding("home", "end(0)", show=False),
+        Binding("end", "end(1)", show=False),
+    ]
 
     class Chosen(Message):
         """The cursor moved to another run."""
@@ -86,7 +91,7 @@ class RunsTable(Panel, can_focus=True):
         self._columns: list[RunColumn] = []
         self._beside = RowContext()
         self._empty = ""
-        self._strips: dict[str, tuple[Drawn, Strip]] = {}
+        self._strips: dict[str, tuple[RowKey, Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
         self._strips_for: tuple[int, int, TextWidths] = (0, 0, self._words)
@@ -321,9 +326,13 @@ class FilterLine(Horizontal):
     FilterLine { height: 1; display: none; background: #121212; padding: 0 1; }
     FilterLine.-open { display: block; }
     FilterLine .sign { width: 2; }
-    FilterLine FilterInput { width: 1fr; height: 1; border: none; padding: 0; background: #262626; color: #ffffff; }
+    FilterLine FilterInput {
+        width: 1fr; height: 1; border: none; padding: 0; background: #262626; color: #ffffff;
+    }
     FilterLine FilterInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
-    FilterLine FilterInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
+    FilterLine FilterInput > .input--cursor {
+        background: #5fd7ff; color: #121212; text-style: none;
+    }
     FilterLine FilterInput > .input--selection { background: #005f87; color: #eeeeee; }
     FilterLine FilterInput > .input--placeholder { color: #808080; }
     FilterLine .outcome { width: 2fr; margin: 0 0 0 2; }

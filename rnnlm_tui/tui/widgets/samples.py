@@ -370,9 +370,13 @@ def _head(page: HistoryPage, width: int) -> Content:
         else ""
     )
     left = Content.assemble(
-        ("step ", palette.DIM), (count(page.step).rjust(len(count(page.step))), f"bold {palette.BRIGHT}"), (f"  {page.name} ppl ", palette.DIM),
-        (value, f"bold {palette.VALIDATION}"), (at, palette.DIM), "  ",
-    )  # fmt: skip
+        ("step ", palette.DIM),
+        (count(page.step).rjust(len(count(page.step))), f"bold {palette.BRIGHT}"),
+        (f"  {page.name} ppl ", palette.DIM),
+        (value, f"bold {palette.VALIDATION}"),
+        (at, palette.DIM),
+        "  ",
+    )
     cells = width - left.cell_length
     if cells < 3:
         return left.truncate(width, ellipsis=True)

@@ -1,4 +1,4 @@
-"""The prompt pane of a test's app, and what it last asked its sampler."""
+"""The prompt pane of a test's app, and its last sampling request."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.tui.fakes import FakeServices
 
 
 def pane(app: RnnlmApp) -> PromptScreen:
-    """The pane, which must be the one that shows."""
+    """Return the prompt pane, which must be the visible one."""
     screen = app.pane_screen
     assert isinstance(screen, PromptScreen)
     return screen
 
 
 def last_request(services: FakeServices) -> SampleRequest:
-    """The newest request of a sample."""
+    """Return the newest sampling request."""
     return services.fake_sampler.requests[-1]

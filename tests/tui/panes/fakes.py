@@ -1,5 +1,4 @@
-"""The seams that the panes' tests stand on: services without disk, a sampler without a process, a
-run made of figures."""
+"""A run for the tests of the config, checkpoints and prompt panes."""
 
 from __future__ import annotations
 
@@ -44,13 +43,13 @@ CONFIG = parse_config(
         },
     )
 )
-"""Figures that stay when the preset is tuned."""
+"""Fixed values, independent of the presets."""
 
 
 def checkpoint(
     step: int, loss: float | None, *, best: bool = False, last: bool = False, age: float = 0.0
 ) -> CheckpointRow:
-    """A checkpoint of the index."""
+    """Return a row of the checkpoint index."""
     return CheckpointRow(
         1,
         step,
@@ -124,7 +123,7 @@ def make_snapshot(
     checkpoints: Sequence[CheckpointRow] = CHECKPOINTS,
     samples: Sequence[SampleRow] = SAMPLES,
 ) -> RunSnapshot:
-    """A run at one moment."""
+    """Return a run's snapshot."""
     config = config or CONFIG
     summary = RunSummary(
         run=name,

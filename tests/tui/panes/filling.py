@@ -1,4 +1,4 @@
-"""Fills in the config form of a test's app, by keys as a person does."""
+"""Fill in the config form of a test's app with the keyboard."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tests.tui.panes.seeing import until
 
 
 def pane(app: RnnlmApp) -> ConfigScreen:
-    """The pane, which must be the one that shows."""
+    """Return the config pane, which must be the visible one."""
     screen = app.pane_screen
     assert isinstance(screen, ConfigScreen)
     return screen
 
 
 def focused(app: RnnlmApp) -> str:
-    """The path of the field that has the focus; empty where none has."""
+    """Return the path of the focused field; empty if there is none."""
     row = pane(app).form.current
     return row.field.path if row is not None else ""
 
 
 async def go(pilot: Pilot[int], path: str) -> None:
-    """To a field, as `g` and the arrows do."""
+    """Go to a field, as `g` and the arrow keys do."""
     assert isinstance(pilot.app, RnnlmApp)
     form = pane(pilot.app).form
     form.go_to(path)
@@ -41,7 +41,7 @@ async def edit(pilot: Pilot[int], path: str) -> FieldEditor:
 
 
 async def write(pilot: Pilot[int], path: str, text: str) -> None:
-    """Edit a field and keep what was written."""
+    """Edit a field and keep the text."""
     await go(pilot, path)
     await pilot.press("enter", *text, "enter")
     assert isinstance(pilot.app, RnnlmApp)

@@ -1,4 +1,4 @@
-"""Looks at the app as a person does: waits for what should show, and reads the screen's cells."""
+"""Open the app on a pane, wait for what it should show, and read the screen's cells."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def opened(
     run: RunDirectory | None = RUN,
     ascii_only: bool = False,
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
-    """The app on a pane, settled."""
+    """Run the app on a pane, after its first update."""
     app = RnnlmApp(run, pane, services=services, display=Display(ascii_only=ascii_only))
     async with app.run_test(size=size, notifications=True) as pilot:
         if run is not None and services.snapshots:
@@ -39,7 +39,7 @@ async def opened(
 
 
 async def until(pilot: Pilot[int], condition: Callable[[], bool]) -> None:
-    """Wait for it, at most PATIENCE_SECONDS."""
+    """Wait for the condition, at most PATIENCE_SECONDS."""
     deadline = monotonic() + PATIENCE_SECONDS
     while not condition():
         assert monotonic() < deadline, (
@@ -51,11 +51,11 @@ async def until(pilot: Pilot[int], condition: Callable[[], bool]) -> None:
 
 
 async def until_shown(pilot: Pilot[int], *texts: str) -> None:
-    """Wait until all the texts stand on the screen."""
+    """Wait until all the texts are on the screen."""
     await until(pilot, lambda: all(text in screen_text(pilot.app) for text in texts))
 
 
 def screen_text(app: object) -> str:
-    """The screen's cells, one line a row, without trailing blanks."""
+    """Return the screen's cells, one line per row, without trailing blanks."""
     assert isinstance(app, RnnlmApp)
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())

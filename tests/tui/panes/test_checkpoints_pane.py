@@ -23,7 +23,7 @@ from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ages that stand still."""
+    """Use a fixed clock, so that ages don't vary."""
     monkeypatch.setattr(checkpoints, "time", lambda: NOW)
 
 
@@ -253,7 +253,7 @@ async def test_a_run_without_checkpoints_is_labelled_and_enter_is_harmless() -> 
         assert app.current_mode == "checkpoints"
 
 
-async def test_hostile_samples_do_nothing() -> None:
+async def test_hostile_samples_are_harmless() -> None:
     hostile = SampleRow(1, 3750, "[b]\x1b[2J", "\x9b2J[@click=app.quit]‮text", 3, 7, NOW)
     async with opened(FakeServices(make_snapshot(samples=(hostile,))), "checkpoints") as (
         app,

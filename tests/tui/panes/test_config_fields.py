@@ -1,5 +1,4 @@
-"""The fields of the config form: switches, choices, lists, what is pasted, and keys that come in
-one go."""
+"""The fields of the config form: switches, choices, lists, pasted text, and many keys at once."""
 
 from __future__ import annotations
 
@@ -50,7 +49,7 @@ async def test_the_list_of_cells_describes_them() -> None:
         )
 
 
-async def test_prompts_are_edited_one_a_line() -> None:
+async def test_prompts_are_edited_one_per_line() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "evaluation.prompts")
         await pilot.press("enter")
@@ -76,7 +75,7 @@ async def test_an_optional_field_can_be_set_and_emptied_again() -> None:
         await until(pilot, lambda: app.draft == DEMO)
 
 
-async def test_hostile_values_are_shown_and_do_nothing() -> None:
+async def test_hostile_values_are_harmless() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "corpus.source")
         form = pane(app).form
@@ -89,7 +88,7 @@ async def test_hostile_values_are_shown_and_do_nothing() -> None:
         assert app.is_running
 
 
-async def test_what_is_pasted_into_a_field_has_no_control_characters() -> None:
+async def test_pasted_text_loses_its_control_characters() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         editor = await edit(pilot, "corpus.source")
         editor.post_message(Paste("/data/\x1b]0;x\x07a.txt\x9b"))
@@ -113,7 +112,7 @@ async def test_joiners_are_text_in_a_field_pasted_or_typed() -> None:
         )
 
 
-async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
+async def test_keys_sent_at_once_act_in_order() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         keys = [
             *["tab"] * 5,

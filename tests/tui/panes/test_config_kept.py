@@ -1,5 +1,4 @@
-"""A config that was changed and not started is there again at the next start, what is wrong in it
-included."""
+"""A changed draft that wasn't started is restored at the next start, with its problems."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 async def test_every_field_can_be_reached_with_the_arrow_alone() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         form = pane(app).form
-        for section in SECTIONS:  # what is folded is shown first
+        for section in SECTIONS:  # folded fields are shown first
             if form.query_one(f"#fold-{section}").display:
                 form._unfolded.add(section)
         form.show(form.draft, ())

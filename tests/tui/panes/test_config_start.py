@@ -1,5 +1,4 @@
-"""Starting and saving a draft: what blocks it, what this machine refuses, and that nothing is
-lost."""
+"""Starting and saving a draft: what blocks it, what this machine refuses, and nothing is lost."""
 
 from __future__ import annotations
 

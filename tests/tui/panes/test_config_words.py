@@ -1,5 +1,4 @@
-"""What the config pane says: problems once and whole, keys as they act, figures that are out of
-date, and fields that don't apply."""
+"""The config pane's messages: problems, keys, outdated estimates, and fields without effect."""
 
 from __future__ import annotations
 
@@ -58,7 +57,7 @@ async def test_figures_are_dimmed_while_a_problem_blocks_them() -> None:
 
 
 def colour_of(app: RnnlmApp, text: str) -> str:
-    """The style of the cells that show a text."""
+    """Return the style of the cells that show a text."""
     for strip in app.screen._compositor.render_strips():
         for segment in strip:
             if text in segment.text:
@@ -98,7 +97,7 @@ async def test_a_problem_is_shown_once_and_in_full(size: tuple[int, int]) -> Non
 
 
 def form_text(app: RnnlmApp) -> str:
-    """The form's cells, without the other panels."""
+    """Return the form's cells, without the other panels."""
     region = pane(app).form.region
     lines = screen_text(app).splitlines()[region.y : region.bottom]
     return "\n".join(line[region.x : region.right] for line in lines)

@@ -1,5 +1,4 @@
-"""What stands in the way of a draft: its own problems, what this machine refused, and how long
-either counts."""
+"""What blocks a draft: its own problems, and what this machine refused, for how long."""
 
 from __future__ import annotations
 

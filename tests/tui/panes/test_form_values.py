@@ -35,7 +35,7 @@ def test_every_config_field_is_in_the_form_once_and_in_order() -> None:
 
 
 @pytest.mark.parametrize("field", FORM_FIELDS, ids=lambda field: field.path)
-def test_every_field_has_a_label_that_fits_a_help_and_its_bounds(field: FormField) -> None:
+def test_every_field_has_a_fitting_label_help_and_bounds(field: FormField) -> None:
     assert 0 < len(field.title) <= LABEL
     assert field.help
     assert field.allowed or field.kind not in ("whole", "number")
@@ -43,7 +43,7 @@ def test_every_field_has_a_label_that_fits_a_help_and_its_bounds(field: FormFiel
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_what_the_editor_shows_reads_back_as_the_same_config(name: str) -> None:
+def test_edited_values_read_back_as_the_same_config(name: str) -> None:
     config = PRESETS[name]
     changes = {
         field.path: read_value(field, edited_value(field, value_at(config, field.path)))
@@ -177,7 +177,7 @@ def test_a_config_comes_back_as_changes_to_its_preset() -> None:
     assert draft_of(parse_config(config_to_raw(config) | {"preset": "mine"})).changes == {}
 
 
-def test_idle_fields_are_real_fields_and_follow_the_config() -> None:
+def test_fields_without_effect_follow_the_config() -> None:
     paths = set(field_paths())
     for config in PRESETS.values():
         assert set(idle_fields(config)) <= paths

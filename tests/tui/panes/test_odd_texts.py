@@ -1,5 +1,4 @@
-"""Odd texts in every field of the config form: refused with a message, or kept as exactly what the
-command line makes of the same text."""
+"""Odd texts in config fields are refused with a message, or parsed like on the command line."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ WORST = (
     "1e3",
     "\u202e123",
 )
-"""Those that every field is given in the running app."""
+"""The texts that every field gets in the running app."""
 ODD = (
     *WORST,
     "0",
@@ -284,8 +283,10 @@ ODD = (
 
 
 def from_the_command_line(field: FormField, text: str) -> RunConfig | None:
-    """The config of `--set field=text` on the demo; None if it is refused. A list that isn't TOML
-    is given as a TOML list of its lines."""
+    """Return the config of `--set field=text` on the demo; None if it is refused.
+
+    A list that isn't TOML is given as a TOML list of its lines.
+    """
     if field.kind == "list" and not isinstance(
         parse_assignments([f"{field.path}={text}"])[field.path], list
     ):
@@ -294,7 +295,7 @@ def from_the_command_line(field: FormField, text: str) -> RunConfig | None:
 
 
 def parsed(changes: dict[str, object]) -> RunConfig | None:
-    """The demo with the changes; None where one of them is refused."""
+    """Return the demo with the changes; None if one of them is refused."""
     try:
         return parse_config(merge(DEMO, changes))
     except ConfigError:
@@ -360,7 +361,7 @@ async def test_odd_texts_in_every_field_are_rejected_or_kept() -> None:
             for text in WORST:
                 if row._editor is not None:
                     row._editor.value = text
-                    text = row._editor.value  # without what acts on a terminal
+                    text = row._editor.value  # without control characters
                 else:  # a choice, switch or list has no editor in its row
                     form.set_value(field.path, read_value(field, text))
                 expected, value = from_the_command_line(field, text), read_value(field, text)
@@ -369,7 +370,7 @@ async def test_odd_texts_in_every_field_are_rejected_or_kept() -> None:
                     assert app.draft == expected, (field.path, text[:80])
                 else:
                     assert all(problem.message for problem in form.problems)
-                    assert app.draft is not None  # the figures are still those of a valid config
+                    assert app.draft is not None  # the estimate is still that of a valid config
             await pilot.press(*(["enter"] if edited else []))
             await until(pilot, lambda row=row: not row.editing)  # type: ignore[misc]
             form.reset()
@@ -378,7 +379,7 @@ async def test_odd_texts_in_every_field_are_rejected_or_kept() -> None:
 
 
 async def shown(form: ConfigForm, row: FieldRow, value: object, *, refused: bool) -> None:
-    """Wait until the row shows a value that was written, and the form what is wrong with it."""
+    """Wait until the row shows the value, and the form its problem."""
     for _ in range(5_000):
         await asyncio.sleep(0)
         shown = list(row.state.value) if isinstance(row.state.value, tuple) else row.state.value

@@ -1,5 +1,4 @@
-"""Snapshots of the config, checkpoints and prompt panes; `tests/tui/pictures.py` says how to
-rewrite them."""
+"""Snapshots of the config, checkpoints and prompt panes; see `tests/tui/pictures.py`."""
 
 from __future__ import annotations
 

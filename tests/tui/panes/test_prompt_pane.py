@@ -1,4 +1,4 @@
-"""The prompt pane: text that streams in, checkpoints by key, calm errors."""
+"""The prompt pane: streamed text, choice of checkpoints, errors in one sentence."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ async def test_the_newest_text_is_at_the_bottom_and_page_keys_show_older_text() 
         await until(pilot, lambda: "more lines" not in screen_text(app))
 
 
-async def test_hostile_prompts_and_texts_are_shown_and_do_nothing() -> None:
+async def test_hostile_prompts_and_texts_are_harmless() -> None:
     services = FakeServices(
         make_snapshot(),
         sampler=FakeSampler(

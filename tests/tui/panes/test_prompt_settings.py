@@ -1,5 +1,4 @@
-"""The settings row of the prompt pane: reached with tab, edited in place, used by the next
-sample."""
+"""The prompt pane's settings: reached with tab, edited in place, used by the next sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is typed into the prompt box: text, line breaks, earlier prompts, floods of keys."""
+"""Typing into the prompt box: text, line breaks, earlier prompts, and many keys at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_letters_and_digits_are_text_inside_the_box() -> None:
         assert app.current_mode == "prompt"
 
 
-async def test_keys_that_come_in_one_go_act_in_their_order() -> None:
+async def test_keys_sent_at_once_act_in_order() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (app, pilot):
         for key in (
@@ -91,7 +91,7 @@ async def test_many_typed_characters_are_inserted_together_before_enter(
 
 
 @pytest.mark.parametrize(("text", "said"), [("x", "1 character "), ("xy", "2 characters ")])
-async def test_characters_are_counted_in_grammar(text: str, said: str) -> None:
+async def test_character_counts_have_correct_plurals(text: str, said: str) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
         await pilot.press(*text)
         await until_shown(pilot, said)

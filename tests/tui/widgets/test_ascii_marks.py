@@ -1,4 +1,4 @@
-"""Signs in ASCII: cell for cell, and what is cut is seen to be cut."""
+"""Symbols become ASCII cell by cell, and cuts stay visible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnnlm_tui.tui.theme import AsciiMarks
         ("★ größer", "* größer"),
     ],
 )
-def test_what_is_cut_is_seen_to_be_cut_and_nothing_moves(text: str, drawn: str) -> None:
+def test_cuts_stay_visible_and_nothing_moves(text: str, drawn: str) -> None:
     (segment,) = AsciiMarks().apply([Segment(text)], Color(0, 0, 0))
     assert segment.text == drawn
     assert len(drawn) == len(text)

@@ -1,4 +1,4 @@
-"""Bars are readable without colour."""
+"""Progress bars are readable without colour."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_own_others_and_free_have_their_own_signs() -> None:
         (-1.0, 0),
     ],
 )
-def test_something_gets_a_cell_and_only_the_whole_fills_all(
+def test_any_share_gets_a_cell_and_only_a_full_share_fills_the_bar(
     fraction: float | None, filled: int
 ) -> None:
     assert cells(10, fraction) == filled
     assert bar(10, fraction).plain == "━" * filled + "─" * (10 - filled)
 
 
-def test_little_of_others_is_seen_and_the_width_is_kept() -> None:
+def test_a_small_share_of_others_is_visible_and_the_width_is_kept() -> None:
     assert bar(12, 0.03, 0.01).plain == "━╍──────────"
     for width in range(15):
         assert bar(width, 0.4, 0.8).cell_length == width

@@ -1,4 +1,4 @@
-"""Text from outside can't act on a terminal."""
+"""Untrusted text can't act on a terminal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MARKUP = [
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_nothing_that_acts_is_left(text: str) -> None:
+def test_no_control_sequence_is_left(text: str) -> None:
     for newlines in get_args(Newlines):
         safe = safe_text(text, newlines=newlines)
         assert all(character == "\n" or character.isprintable() for character in safe)
@@ -56,7 +56,7 @@ def test_markup_is_text(text: str) -> None:
     assert content.spans == []
 
 
-def test_signs_tell_what_was_there() -> None:
+def test_replacements_show_what_was_removed() -> None:
     assert safe_text("\x1b\x00\x7f\x9b\u202e") == "␛␀␡‹9b›‹202e›"
     assert visible("\U000e0041") == "‹e0041›"
 
@@ -85,7 +85,7 @@ def test_line_ends_are_kept_joined_or_shown() -> None:
     assert safe_text("a\tb") == "a   b"
 
 
-def test_limit_counts_cells_and_says_that_it_cut() -> None:
+def test_limit_counts_cells_and_marks_the_cut() -> None:
     assert safe_text("abcdef", limit=6) == "abcdef"
     assert safe_text("abcdefg", limit=6) == "abcde…"
     assert safe_text("日本語", limit=5) == "日本…"
@@ -93,7 +93,7 @@ def test_limit_counts_cells_and_says_that_it_cut() -> None:
     assert safe_text("\x1b" * 1_000_000, limit=3) == "␛␛…"
 
 
-async def test_hostile_text_reaches_the_screen_as_characters_alone() -> None:
+async def test_hostile_text_reaches_the_screen_as_plain_characters() -> None:
     class Shown(App[None]):
         def compose(self) -> ComposeResult:
             for text in (*HOSTILE.values(), *MARKUP):
@@ -110,7 +110,7 @@ async def test_hostile_text_reaches_the_screen_as_characters_alone() -> None:
         assert app.is_running
 
 
-def test_a_line_is_never_broken_within_a_joined_sign() -> None:
+def test_a_line_is_never_broken_within_a_grapheme() -> None:
     family, text = "👩\u200d👩\u200d👧", "👩\u200d👩\u200d👧" * 5
     wrapped = WrappedText(4, text)
     lines = [text[slice(*wrapped.span(line))] for line in range(len(wrapped))]

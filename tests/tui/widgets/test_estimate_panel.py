@@ -1,5 +1,4 @@
-"""What a config gives: for a run that has ended the disk that it takes, and not what it would have
-taken."""
+"""The estimate panel: an ended run's disk usage, and notes on the text."""
 
 from __future__ import annotations
 
@@ -25,14 +24,14 @@ from tests.tui.fakes import make_estimate
         (CheckpointFigures(count=2, bytes=13_000_000), "13 MB, 2 checkpoints kept"),
     ],
 )
-def test_the_disk_of_a_run_that_ended_is_what_it_kept(
+def test_the_disk_of_an_ended_run_is_its_kept_checkpoints(
     kept: CheckpointFigures | None, shown: str
 ) -> None:
     estimate = cast(Estimate, SimpleNamespace(disk_bytes=20_000_000, checkpoints=3))
     assert estimate_panel._disk(estimate, kept).plain == shown
 
 
-def test_what_to_know_of_the_text_stands_whole_in_the_column() -> None:
+def test_notes_on_the_text_are_shown_in_full_in_the_column() -> None:
     notes = (
         "3 lines longer than 65,536 bytes split into several sentences",
         "2 other files in the folder ignored",

@@ -1,4 +1,4 @@
-"""Line 1: how a run is and since when, in words that stay true however long they stand."""
+"""Line 1 shows a run's status and since when, and stays true however long it is on screen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.tui.fakes import make_snapshot
 
 
 @pytest.mark.parametrize("status", ["finished", "stopped", "failed", "crashed"])
-def test_a_run_that_ended_says_when_by_the_clock(status: RunStatus) -> None:
+def test_an_ended_run_shows_the_time_of_day_when_it_ended(status: RunStatus) -> None:
     summary = make_snapshot(status, 1_000).summary
     an_hour_ago = time() - 3_600
     assert how_long(summary.model_copy(update={"updated": an_hour_ago})).endswith(

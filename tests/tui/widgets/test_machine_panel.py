@@ -1,5 +1,4 @@
-"""The machine panel: what is known is shown in full at every size, what a driver keeps to itself is
-a dash, and a disk that fills is said."""
+"""The machine panel shows known values at every size, dashes for unknown ones, and a full disk."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from tests.tui.fakes import make_hardware, make_machine, make_snapshot
 
 GIB = 2**30
 NARROW, WIDE, FULL = (36, 3), (28, 10), (52, 18)
-"""The inside at 80, 120 and 200 columns."""
+"""Inner sizes at 80, 120 and 200 columns."""
 
 
 def lines(
@@ -61,7 +60,7 @@ def cards(count: int) -> tuple[GpuRow, ...]:
     )
 
 
-def test_three_lines_say_how_busy_whose_memory_and_what_is_free() -> None:
+def test_three_lines_show_load_memory_shares_and_free_memory() -> None:
     assert texts(make_hardware(), NARROW) == [
         "GPU  ━━━━━━──      71 %  48 W  61 °C",
         "mem  ━╍────── 0.6 own  4.1 other GiB",
@@ -69,7 +68,7 @@ def test_three_lines_say_how_busy_whose_memory_and_what_is_free() -> None:
     ]
 
 
-def test_free_memory_has_its_own_place_where_there_is_room() -> None:
+def test_free_memory_has_its_own_place_if_there_is_room() -> None:
     assert "     ━ own 0.6  ╍ other 4.1              free 18 GiB" in texts(make_hardware(), FULL)
 
 
@@ -84,12 +83,12 @@ def test_each_other_card_has_a_line() -> None:
 
 
 @pytest.mark.parametrize(("height", "found"), [(7, []), (8, ["7 more GPUs        40 % busy"])])
-def test_more_cards_than_lines_stand_in_one(height: int, found: list[str]) -> None:
+def test_more_cards_than_lines_share_one_line(height: int, found: list[str]) -> None:
     rows = (replace(make_hardware()[-1], other_gpus=cards(7)),)
     assert [line for line in texts(rows, (28, height)) if "more" in line] == found
 
 
-def test_what_a_driver_keeps_to_itself_is_a_dash_and_breaks_nothing() -> None:
+def test_values_missing_from_the_driver_are_dashes() -> None:
     row = make_hardware()[-1]
     silent = replace(
         row,
@@ -118,7 +117,7 @@ def test_what_a_driver_keeps_to_itself_is_a_dash_and_breaks_nothing() -> None:
             assert lines((replace(row, **{changed: None}),), size)  # type: ignore[arg-type]
 
 
-def test_a_disk_with_little_left_is_said_at_every_size_and_in_the_colour_of_a_warning() -> None:
+def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size() -> None:
     rows = (replace(make_hardware()[-1], disk_free=9 * 10**9),)
     for size in (NARROW, WIDE, FULL):
         (line,) = [
@@ -132,7 +131,7 @@ def test_a_disk_with_little_left_is_said_at_every_size_and_in_the_colour_of_a_wa
     )
 
 
-def test_the_disk_has_a_bar_where_its_size_is_known() -> None:
+def test_the_disk_has_a_bar_if_its_size_is_known() -> None:
     (line,) = [
         line
         for line in texts(make_hardware(), WIDE, disk_total=424 * 10**9)
@@ -141,7 +140,7 @@ def test_the_disk_has_a_bar_where_its_size_is_known() -> None:
     assert line == "disk ━━━━─────   212 GB free"
 
 
-def test_a_machine_on_which_nothing_trains_has_no_part_of_its_own() -> None:
+def test_an_idle_machine_shows_no_own_share() -> None:
     for gpu in (True, False):
         for size in (NARROW, WIDE, FULL):
             shown = texts(make_hardware(gpu=gpu), size, trains=False)
@@ -149,7 +148,7 @@ def test_a_machine_on_which_nothing_trains_has_no_part_of_its_own() -> None:
             assert any("4.7 / 23 GiB" in line for line in shown) or not gpu
 
 
-def test_loads_are_shown_as_the_mean_of_the_last_seconds_and_memory_as_it_is() -> None:
+def test_loads_are_averaged_over_seconds_but_memory_is_not() -> None:
     rows = [
         replace(
             make_hardware()[-1],
@@ -166,7 +165,7 @@ def test_loads_are_shown_as_the_mean_of_the_last_seconds_and_memory_as_it_is() -
     assert steady_reading(()) is None
 
 
-def test_the_curve_moves_with_the_clock_and_not_with_each_reading() -> None:
+def test_the_curve_moves_with_the_clock_not_with_each_reading() -> None:
     rows = [
         replace(make_hardware()[-1], time=6_000.0 + second, gpu_percent=float(second))
         for second in range(40)
@@ -221,7 +220,7 @@ def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration(
     assert all(len(line) == size[0] for line in shown)
 
 
-def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of_now() -> None:
+def test_an_ended_run_without_readings_shows_the_current_machine() -> None:
     own = Readings(make_hardware(busy=5.0), live=True)
     ended = replace(make_snapshot("failed", 0), hardware=(), machine=empty_machine())
     shown = machine_view(ended, make_machine(), own, wide=True)
@@ -234,8 +233,17 @@ def test_a_run_that_ended_before_its_machine_was_read_shows_the_machine_of_now()
     ).legend.plain.startswith("at ")
 
 
-def test_what_others_use_stands_in_the_edge_and_takes_neither_memory_nor_disk_away() -> None:
-    row = replace(make_hardware()[-1], gpu_name=None, gpu_percent=None, gpu_memory_own=None, gpu_memory_used=None, gpu_memory_total=None, gpu_watts=None, gpu_celsius=None)  # fmt: skip
+def test_a_warning_about_others_in_the_edge_hides_neither_memory_nor_disk() -> None:
+    row = replace(
+        make_hardware()[-1],
+        gpu_name=None,
+        gpu_percent=None,
+        gpu_memory_own=None,
+        gpu_memory_used=None,
+        gpu_memory_total=None,
+        gpu_watts=None,
+        gpu_celsius=None,
+    )
     panel = MachinePanel()
     panel.show(MachineView((row,), cores=2, others="others use 1.0 of 2 cores"))
     panel.prepare(*NARROW)
@@ -245,7 +253,7 @@ def test_what_others_use_stands_in_the_edge_and_takes_neither_memory_nor_disk_aw
     assert "".join(segment.text for segment in label) == "others use 1.0 of 2 cores"
 
 
-def test_the_share_of_others_is_never_cut_where_they_take_everything() -> None:
+def test_the_share_of_others_is_never_cut() -> None:
     row = replace(make_hardware(gpu=False)[-1], cpu_percent=100.0, process_cpu_percent=0.0)
     assert any(
         "own 0 %" in line.plain and line.plain.endswith("other 100 %")

@@ -1,4 +1,4 @@
-"""Marks: letters and colours that stay with their run."""
+"""Marked runs keep their letters and colours."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_run_keeps_its_letter_and_colour_while_others_come_and_go() -> None:
     assert more.names == ("lynx", "heron", "vole")
 
 
-def test_no_two_of_the_marked_runs_look_alike_and_there_are_no_more_than_letters() -> None:
+def test_marked_runs_have_distinct_letters_and_colours() -> None:
     names = [f"run-{index}" for index in range(MOST_MARKED)]
     marks = marked(*names)
     assert (
@@ -50,10 +50,10 @@ def test_a_renamed_run_keeps_its_letter_and_a_run_that_is_gone_frees_it() -> Non
 
 
 @pytest.mark.parametrize("kept", [None, "otter", {"a": 1}, [1, 2], ["otter", "otter"], ["a"] * 9])
-def test_what_was_kept_damaged_marks_nothing(kept: object) -> None:
+def test_damaged_saved_marks_are_ignored(kept: object) -> None:
     assert Marks.from_json(kept) == Marks()
 
 
-def test_marks_come_back_as_they_were_kept() -> None:
+def test_marks_are_restored_from_json() -> None:
     marks = marked("otter", "heron").toggled("otter")
     assert Marks.from_json(list(marks.places)) == marks

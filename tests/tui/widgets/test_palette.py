@@ -1,4 +1,4 @@
-"""Every colour is one of the 256, every status has its sign."""
+"""Every colour is one of xterm's 256, and every status has a glyph."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def test_every_status_has_a_glyph_a_plain_glyph_and_a_word() -> None:
     assert palette.STATUS_WORDS["running"] == "running"
 
 
-def test_only_trouble_is_loud() -> None:
+def test_only_failures_are_red() -> None:
     loud = {status for status in get_args(RunStatus) if palette.word_colour(status) == palette.BAD}
     assert loud == {"failed", "crashed"}

@@ -1,4 +1,4 @@
-"""Frames: edges, focus, and repaint of changed rows alone."""
+"""Frames: edges, focus, and repainting only what changed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_top_edge_holds_title_and_legend() -> None:
     assert top(8, "", "") == "╭──────╮"
 
 
-def test_legend_that_would_touch_is_left_out_and_a_long_title_is_cut() -> None:
+def test_a_legend_that_does_not_fit_is_dropped_and_a_long_title_is_cut() -> None:
     assert top(17, "Loss", "━ 3.93") == "╭─ Loss ────────╮"
     assert top(19, "Loss", "━ 3.93") == "╭─ Loss ─ ━ 3.93 ─╮"
     assert top(18, "Loss", "━ 3.93") == "╭─ Loss ─────────╮"
@@ -68,7 +68,7 @@ def test_padded_is_exactly_as_wide_as_asked() -> None:
             assert all(segment.style is not None for segment in strip)
 
 
-def test_changed_spans_are_what_differs_with_wide_characters_whole() -> None:
+def test_changed_spans_keep_wide_characters_whole() -> None:
     def spans(before: str, after: str, width: int = 8) -> list[tuple[int, int]]:
         return changed_spans(padded(segments_of(before), width), padded(segments_of(after), width))
 
@@ -84,7 +84,7 @@ def test_changed_spans_are_what_differs_with_wide_characters_whole() -> None:
     assert changed_spans(padded(segments_of("ab"), 4), padded(segments_of("ab"), 6)) == [(0, 6)]
 
 
-def test_changes_far_from_each_other_are_spans_of_their_own() -> None:
+def test_distant_changes_are_separate_spans() -> None:
     before, after = "a" + " " * 40 + "b", "X" + " " * 40 + "Y"
     assert changed_spans(padded(segments_of(before), 42), padded(segments_of(after), 42)) == [
         (0, 1),
@@ -130,7 +130,7 @@ async def test_panel_draws_frame_title_legend_and_lines() -> None:
         assert shown(app)[6] == "╰─ below ────────────────────╯"
 
 
-async def test_changed_line_repaints_its_changed_cells_alone() -> None:
+async def test_only_the_changed_cells_of_a_line_are_repainted() -> None:
     app = Shown()
     async with app.run_test(size=(30, 14)) as pilot:
         await pilot.pause()
@@ -164,7 +164,7 @@ async def test_container_holds_widgets_in_the_same_frame_and_follows_the_focus()
         assert shown(app)[7] == "╭─ Other ──────────── later ─╮"
 
 
-async def test_ascii_frames_are_ascii_alone() -> None:
+async def test_ascii_frames_are_ascii_only() -> None:
     app = Shown(ascii_only=True)
     async with app.run_test(size=(30, 14)) as pilot:
         await pilot.pause()
@@ -188,7 +188,7 @@ async def test_no_color_draws_panels_and_containers(monkeypatch: pytest.MonkeyPa
         assert len(shown(app)) == 3
 
 
-async def test_title_from_outside_acts_on_nothing() -> None:
+async def test_an_untrusted_title_cannot_act_on_the_terminal() -> None:
     app = Shown()
     async with app.run_test(size=(40, 14)) as pilot:
         app.panel.panel_title = "a\x1b]52;c;eA==\x07b\u202ec\nd"
@@ -206,7 +206,7 @@ async def test_markup_in_titles_is_text() -> None:
         assert "[@click=app.quit]" in shown(app)[7]
 
 
-def test_a_blank_of_another_ink_is_no_change_but_one_on_another_ground_or_underlined_is() -> None:
+def test_a_blank_changes_only_with_its_background_or_underline() -> None:
     blank, other, ground, line = (
         Strip([Segment("a ", style)], 2)
         for style in (

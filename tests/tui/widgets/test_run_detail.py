@@ -1,4 +1,4 @@
-"""The detail of a run in the list: it shows the remarks on its text, whole if there is room."""
+"""The detail of a listed run shows the notes on its text, in full if there is room."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOTES = (
 )
 
 
-def test_the_notes_of_a_runs_text_are_counted_in_a_narrow_detail_and_told_in_a_wide_one() -> None:
+def test_a_runs_text_notes_are_counted_in_a_narrow_detail_and_shown_in_a_wide_one() -> None:
     snapshot = make_snapshot("finished")
     snapshot = replace(
         snapshot, summary=snapshot.summary.model_copy(update={"corpus_notes": NOTES})

@@ -1,4 +1,4 @@
-"""Orders of the list of runs, each column either way."""
+"""The list of runs can be sorted by each column, either way."""
 
 from __future__ import annotations
 
@@ -15,21 +15,59 @@ ELMAN, LSTM = (
 
 
 RUNS = [
-    make_summary("b", "failed", 400, validation=EvaluationFigures(best_perplexity=60.0), updated=3_000.0, tokens_per_second=10.0, active_seconds=5.0, model=LSTM, tags=("z",)),
-    make_summary("a", "running", 200, validation=EvaluationFigures(), updated=1_000.0, tokens_per_second=None, active_seconds=0.0, max_steps=None, model=ELMAN),
-    make_summary("c", "finished", 4_754, validation=EvaluationFigures(best_perplexity=50.0), updated=2_000.0, tokens_per_second=30.0, active_seconds=9.0, model=ELMAN, tags=("demo",)),
-]  # fmt: skip
+    make_summary(
+        "b",
+        "failed",
+        400,
+        validation=EvaluationFigures(best_perplexity=60.0),
+        updated=3_000.0,
+        tokens_per_second=10.0,
+        active_seconds=5.0,
+        model=LSTM,
+        tags=("z",),
+    ),
+    make_summary(
+        "a",
+        "running",
+        200,
+        validation=EvaluationFigures(),
+        updated=1_000.0,
+        tokens_per_second=None,
+        active_seconds=0.0,
+        max_steps=None,
+        model=ELMAN,
+    ),
+    make_summary(
+        "c",
+        "finished",
+        4_754,
+        validation=EvaluationFigures(best_perplexity=50.0),
+        updated=2_000.0,
+        tokens_per_second=30.0,
+        active_seconds=9.0,
+        model=ELMAN,
+        tags=("demo",),
+    ),
+]
 BEST = {"b": 50.0, "c": 50.0}
 
 
 @pytest.mark.parametrize(
     ("key", "forwards", "backwards"),
     [
-        ("age", "abc", "cba"), ("perplexity", "cba", "bca"), ("name", "abc", "cba"), ("status", "abc", "cba"), ("progress", "cba", "bca"),
-        ("Δ best", "cba", "bca"), ("tok/s", "cba", "bca"), ("time", "cba", "bca"), ("model", "acb", "bac"), ("tags", "cba", "bca"),
+        ("age", "abc", "cba"),
+        ("perplexity", "cba", "bca"),
+        ("name", "abc", "cba"),
+        ("status", "abc", "cba"),
+        ("progress", "cba", "bca"),
+        ("Δ best", "cba", "bca"),
+        ("tok/s", "cba", "bca"),
+        ("time", "cba", "bca"),
+        ("model", "acb", "bac"),
+        ("tags", "cba", "bca"),
     ],
-)  # fmt: skip
-def test_each_column_orders_either_way_and_what_has_no_figure_stays_last(
+)
+def test_each_column_sorts_both_ways_with_missing_values_last(
     key: SortKey, forwards: str, backwards: str
 ) -> None:
     assert "".join(run.run for run in sorted_runs(RUNS, key, best=BEST)) == forwards

@@ -1,5 +1,4 @@
-"""The preview of a draft's text: every character keeps its place, and tokens can be distinguished
-with and without colours."""
+"""The preview of a draft's text shows every character, and tokens with and without colours."""
 
 from __future__ import annotations
 
@@ -28,11 +27,11 @@ def test_white_space_is_visible_and_neighbouring_tokens_differ_in_colour() -> No
     ]
 
 
-def test_tokens_stand_apart_where_there_are_no_colours() -> None:
+def test_tokens_are_separated_without_colours() -> None:
     assert preview_lines(CODE, 60, apart=True)[2].plain == "   def|·f|():|↵"
 
 
-def test_no_line_is_wider_than_its_place_and_escapes_are_text() -> None:
+def test_no_line_is_too_wide_and_escapes_are_text() -> None:
     long = Preview(
         "raw", "x" * 200, (("word ",) * 80, ("\x1b[31m", "[@click=app.quit]")), exact=False
     )

@@ -1,20 +1,20 @@
-"""The figures above the charts: all that the eye looks for, each at a column where it stays while
-digits change."""
+"""The figures above the charts stay in fixed columns while digits change."""
 
 from __future__ import annotations
 
 import math
 import random
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import pytest
 
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.remaining import Eta
-from rnnlm_tui.schema.metrics import EvaluationRow
+from rnnlm_tui.schema.metrics import EvaluationRow, Progress
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import EvaluationFigures, TrainFigures
-from rnnlm_tui.tui.views.train import figure_lines, newest_evaluations
+from rnnlm_tui.tui.views.train import PHASES, figure_lines, newest_evaluations
 from tests.tui.fakes import make_hardware, make_series, make_snapshot
 
 WIDTHS = (80, 96, 168)
@@ -108,7 +108,7 @@ def test_columns_stay_in_place_while_digits_change(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_time_left_stands_at_the_right_edge_with_its_spread(width: int) -> None:
+def test_the_time_left_is_at_the_right_edge_with_its_margin(width: int) -> None:
     assert texts(make_snapshot(), width, Eta(24.2, 3.1))[0].rstrip().endswith("  24 s left ±3")
     assert (
         texts(make_snapshot(), width, Eta(7_500.0, 720.0))[0]
@@ -150,7 +150,7 @@ def evaluated(*losses: float, status: RunStatus = "running") -> RunSnapshot:
         (make_snapshot(step=50, evaluation=EvaluationFigures()), "val –  untrained 2,048  "),
     ],
 )
-def test_where_there_is_little_room_the_best_and_when_stand_beside_a_newer_value(
+def test_a_narrow_line_shows_the_best_and_its_step_beside_a_newer_value(
     snapshot: RunSnapshot, words: str
 ) -> None:
     assert texts(snapshot, 80)[1].startswith(f" {words}")
@@ -159,7 +159,7 @@ def test_where_there_is_little_room_the_best_and_when_stand_beside_a_newer_value
 @pytest.mark.parametrize(
     ("step", "words"), [(300, "best 60.3 at step 300"), (1_850, "best 60.3 at step 300")]
 )
-def test_the_best_says_when_it_was_and_stands_still(step: int, words: str) -> None:
+def test_the_best_shows_its_step_and_stays_in_place(step: int, words: str) -> None:
     snapshot = evaluated(4.3, 4.2, 4.1)
     assert (
         f"  {words}  "
@@ -169,7 +169,7 @@ def test_the_best_says_when_it_was_and_stands_still(step: int, words: str) -> No
     )
 
 
-def test_of_a_long_run_only_the_newest_evaluations_are_looked_at() -> None:
+def test_only_the_newest_evaluations_of_a_long_run_are_read() -> None:
     class Counted(tuple[EvaluationRow, ...]):
         asked = 0
 
@@ -202,7 +202,7 @@ def test_tokens_give_way_to_the_bar() -> None:
         (None, 0.73, "val unknown 73 %"),
     ],
 )
-def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place(
+def test_the_unknown_share_is_beside_bits_per_byte_or_replaces_them(
     width: int, bits: float | None, unknown: float, words: str
 ) -> None:
     judged = EvaluationFigures(
@@ -218,7 +218,7 @@ def test_the_share_of_unknown_tokens_stands_beside_bits_a_byte_or_in_their_place
 
 
 @pytest.mark.parametrize("width", [80, 96, 170])
-def test_the_figures_of_a_run_that_has_ended_stand_side_by_side_without_a_hole(width: int) -> None:
+def test_the_figures_of_an_ended_run_are_packed_without_gaps(width: int) -> None:
     for line in figure_lines(make_snapshot("finished", 4_754), None, width, ascii_only=False)[1:]:
         assert "    " not in line.plain.strip()
         assert line.cell_length <= width
@@ -229,9 +229,15 @@ def test_the_epochs_of_a_run_that_ends_within_one_agree() -> None:
     assert "epoch 1.86 of 1.86" in figure_lines(snapshot, None, 120, ascii_only=False)[2].plain
 
 
-def test_before_the_first_evaluation_its_step_stands_in_its_place() -> None:
+def test_before_the_first_evaluation_its_step_is_shown() -> None:
     snapshot = replace(make_snapshot(step=50), evaluations=())
     every = snapshot.config.evaluation.every
     assert (
         f"val –  first at {every}" in figure_lines(snapshot, None, 120, ascii_only=False)[1].plain
     )
+
+
+def test_every_phase_has_a_description() -> None:
+    phases = get_args(get_type_hints(Progress)["phase"])
+    assert set(PHASES) == set(phases)
+    assert all(len(words) <= 30 for words in PHASES.values()), "the bar begins at column 32"

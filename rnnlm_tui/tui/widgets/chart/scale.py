@@ -1,4 +1,4 @@
-"""A chart's axes: limits that are robust against outliers and stable, and round ticks with labels."""
+"""A chart's axes: limits that are robust against outliers and stable, and round ticks."""
 
 from __future__ import annotations
 

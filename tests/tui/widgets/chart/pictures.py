@@ -1,4 +1,4 @@
-"""Data and ways of looking at it that the tests of plots and charts share."""
+"""Data and plot options shared by the tests of plots and charts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def perplexities(steps: int) -> array[float]:
 
 
 def training(steps: int, *, log: bool = True, smooth: bool = True) -> ChartData:
-    """A run of PLANNED steps at one of its steps."""
+    """A run of PLANNED steps, at one of its steps."""
     x, mean = array("d", range(1, steps + 1)), perplexities(steps)
     evaluated = array("d", range(50, steps + 1, 50))
     validation = array("d", (58 + 100 * math.exp(-step / 250) for step in evaluated))
@@ -62,7 +62,7 @@ def look(
     show_all: bool = False,
     no_colour: bool = False,
 ) -> PlotOptions:
-    """All of x."""
+    """Options that show all of x."""
     end = data.x_end or 1.0
     return PlotOptions(0.0, end, end, data.log_y, 0.9, show_all, marks, cursor, no_colour)
 
@@ -76,7 +76,7 @@ def picture(
     marks: MarksStyle = "braille",
     show_all: bool = False,
 ) -> tuple[Plot, list[str]]:
-    """The plot and its rows as text, labels left out."""
+    """Draw; return the plot and its rows as text, without labels."""
     plot = draw(
         data, look(data, cursor=cursor, marks=marks, show_all=show_all), width, height, PlotState()
     )

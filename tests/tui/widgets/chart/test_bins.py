@@ -1,4 +1,4 @@
-"""Points to dot columns, and the moving average over them."""
+"""Points are sorted into dot columns and smoothed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def series(
     )
 
 
-def test_first_and_last_x_stand_in_the_first_and_last_column() -> None:
+def test_first_and_last_x_are_in_the_first_and_last_column() -> None:
     assert [bin.column for bin in bins_of(series([0, 50, 100], [1, 2, 3]), 0, 100, 11)] == [
         0,
         5,
@@ -61,7 +61,7 @@ def test_buckets_bring_their_own_extremes() -> None:
 
 
 @pytest.mark.parametrize("hole", [NAN, math.inf, -math.inf])
-def test_points_that_are_no_numbers_are_left_out_wherever_they_stand(hole: float) -> None:
+def test_nan_points_are_left_out_anywhere(hole: float) -> None:
     for values in ([hole, 1.0, 3.0], [1.0, hole, 3.0], [1.0, 3.0, hole]):
         (only,) = bins_of(series([0, 0.1, 0.2], values), 0, 10, 11)
         assert (only.low, only.mean, only.high) == (1.0, 2.0, 3.0)
@@ -123,7 +123,7 @@ def test_curve_does_not_depend_on_how_points_are_rolled_up() -> None:
     )
 
 
-def test_average_starts_anew_after_a_gap() -> None:
+def test_average_restarts_after_a_gap() -> None:
     bins = bins_of(series([0, 1, 2], [100, NAN, 1]), 0, 10, 11)
     values = smoothed(bins, 0.999, 11, False)
     assert values[1][1] != values[1][1]

@@ -1,4 +1,4 @@
-"""The widget: readout, repaint of changed rows alone, ways of looking."""
+"""The chart widget: legend, repainting only changed rows, zoom and other view settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rows(chart: Chart) -> list[str]:
 
 @contextmanager
 def repaints(chart: Chart) -> Iterator[list[tuple[Region, ...]]]:
-    """The regions that the chart asks to have repainted."""
+    """Collect the regions that the chart asks to repaint."""
     asked: list[tuple[Region, ...]] = []
     refresh = chart.refresh
 
@@ -64,7 +64,7 @@ async def test_frame_shows_title_legend_ticks_and_unit() -> None:
         assert {len(row) for row in shown} == {80}
 
 
-async def test_legend_gives_up_baselines_then_names_then_series() -> None:
+async def test_legend_drops_baselines_then_names_then_series() -> None:
     app = Charts(training(700))
     async with app.run_test(size=(54, 12)) as pilot:
         assert rows(app.chart)[0].endswith("━ train 50.9  ━ val 58.1 ★ ─╮")
@@ -126,7 +126,7 @@ async def test_a_growing_run_repaints_few_cells() -> None:
         assert painted < 0.05 * 100 * (100 * 25)
 
 
-async def test_new_value_in_the_legend_repaints_its_digits_alone() -> None:
+async def test_a_new_value_in_the_legend_repaints_only_its_digits() -> None:
     data = line([1.0, 2.0, 3.0])
     data = ChartData(data.title, (replace(data.series[0], current="8"),), x_end=2)
     app = Charts(data)
@@ -138,7 +138,7 @@ async def test_new_value_in_the_legend_repaints_its_digits_alone() -> None:
         assert region.width <= 2
 
 
-async def test_cursor_turns_legends_into_values_at_its_step() -> None:
+async def test_legends_show_the_values_at_the_cursor() -> None:
     app = Charts(training(700))
     async with app.run_test(size=(100, 16)):
         app.chart.cursor = 512
@@ -166,7 +166,7 @@ async def test_cursor_label_is_inverse_and_pushes_ticks_aside() -> None:
         assert " 600 " not in bottom.text
 
 
-async def test_log_choice_outlives_new_data_and_is_said_in_the_title() -> None:
+async def test_the_choice_of_log_is_kept_for_new_data_and_shown_in_the_title() -> None:
     app = Charts(training(700))
     async with app.run_test(size=(80, 16)):
         app.chart.toggle_log()
@@ -216,7 +216,7 @@ async def test_show_all_brings_back_the_steep_start() -> None:
         assert "from" in rows(app.chart)[1]
 
 
-async def test_another_subject_starts_afresh() -> None:
+async def test_another_title_resets_the_view() -> None:
     app = Charts(training(600))
     async with app.run_test(size=(80, 16)):
         app.chart.zoom(4)
@@ -225,7 +225,7 @@ async def test_another_subject_starts_afresh() -> None:
         assert rows(app.chart)[0].startswith("╭─ Line ─")
 
 
-async def test_ascii_chart_has_no_other_sign() -> None:
+async def test_ascii_chart_is_ascii_only() -> None:
     data = training(700)
     app = Charts(ChartData(data.title, tuple(data.series[:1]), data.baselines, x_end=PLANNED))
     async with app.run_test(size=(80, 16)):
@@ -275,7 +275,7 @@ async def test_focus_colours_the_border() -> None:
         assert first.style.color == ink(FOCUS).color
 
 
-async def test_click_tells_its_x() -> None:
+async def test_a_click_reports_its_x() -> None:
     app = Charts(training(700))
     async with app.run_test(size=(80, 16)) as pilot:
         await pilot.click(Chart, offset=(42, 6))

@@ -1,4 +1,4 @@
-"""Drawing costs what is seen: a run of a million steps no more than one of two thousand."""
+"""Drawing a run of a million steps costs no more than one of two thousand."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
 from tests.tui.widgets.chart.pictures import look, perplexities
 
 BUCKETS = 2_048
-"""What a monitor keeps of a run at most."""
+"""Most buckets that a monitor keeps of a run."""
 SEARCHES = 40
-"""Points that a dot column's binary search may look at beyond those that it draws."""
+"""Points that a dot column's binary search may read beyond those that it draws."""
 
 
 class Counted(Sequence[float]):
@@ -41,14 +41,14 @@ class Counted(Sequence[float]):
 
 
 def buckets(steps: int) -> tuple[array[float], array[float]]:
-    """Steps and values as the store gives them of a run of so many steps."""
+    """Return steps and values of a run of so many steps, as the store does."""
     width = bucket_width(steps, BUCKETS, RAW_LIMIT)
     count = -(-steps // width)
     return array("d", (width * (1 + at) for at in range(count))), perplexities(count)
 
 
 @pytest.mark.parametrize("steps", [500, 2_048, 100_000, 1_000_000, 30_000_000])
-def test_a_picture_reads_each_bucket_a_few_times_however_many_steps_lie_behind_it(
+def test_drawing_reads_each_bucket_a_few_times_however_long_the_run(
     steps: int,
 ) -> None:
     x, mean = buckets(steps)

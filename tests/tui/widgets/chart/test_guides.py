@@ -1,5 +1,4 @@
-"""Curves from elsewhere behind the own ones: dotted, named, and without a word in what x is
-shown."""
+"""Reference curves: dotted, named, and without an effect on the x range."""
 
 from __future__ import annotations
 
@@ -47,9 +46,7 @@ def test_the_last_shown_column_is_the_edge_or_the_curves_end() -> None:
     )
 
 
-def test_the_range_makes_room_for_where_a_guide_stands_and_ends_but_not_for_its_steep_start() -> (
-    None
-):
+def test_the_range_includes_a_guides_current_and_last_value_but_not_its_steep_start() -> None:
     assert levels(CURVE, 5, 20, show_all=False) == [30.0, 20.0]
     assert max(levels(CURVE, 5, 20, show_all=True)) == 40.0
     plot, _ = picture(with_guide(), 96, 15)
@@ -79,9 +76,7 @@ def test_points_of_a_guide_beyond_the_limits_are_not_off_scale() -> None:
     assert picture(with_guide(), 96, 15)[0].off_scale == 0
 
 
-def test_the_legend_names_a_guide_and_shows_the_newest_of_its_points_at_the_cursor_as_far_as_it_goes() -> (
-    None
-):
+def test_the_legend_names_a_guide_and_shows_its_value_at_the_cursor() -> None:
     data = with_guide()
     seen = look(data)
     plot = draw(data, seen, 96, 15, PlotState())
@@ -99,7 +94,7 @@ def test_the_legend_names_a_guide_and_shows_the_newest_of_its_points_at_the_curs
         )
 
 
-def test_ascii_and_small_pictures_hold_a_guide_too() -> None:
+def test_ascii_and_small_plots_show_a_guide_too() -> None:
     _, rows = picture(replace(with_guide(), marks=()), 96, 15, marks="ascii")
     assert all(row.isascii() for row in rows)
     for width, height in ((24, 7), (5, 2), (1, 1)):

@@ -1,4 +1,4 @@
-"""Limits: robust, round and at rest."""
+"""Axis limits are robust, round and stable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def wanted(
     return wanted_range([bins(values)], [], len(values), log, show_all)
 
 
-def test_nothing_to_see_wants_nothing() -> None:
+def test_no_visible_points_have_no_range() -> None:
     assert wanted([]) is None
     assert wanted([math.nan, math.nan]) is None
     assert wanted([-1.0, 0.0], log=True) is None
@@ -63,7 +63,7 @@ def test_rising_start_is_not_left_out() -> None:
     assert wanted([0.5] + [1.0 + (at % 5) / 5 for at in range(100)]) == (0.5, 1.8)
 
 
-def test_near_baseline_gets_room_and_a_far_one_does_not() -> None:
+def test_the_range_includes_near_baselines_only() -> None:
     assert with_baselines((50, 60), [63, 500], False, False) == (50, 63)
     assert with_baselines((50, 60), [45], False, False) == (45, 60)
     assert with_baselines((50, 60), [math.nan, math.inf], False, False) == (50, 60)
@@ -88,7 +88,7 @@ def test_positive_data_has_no_negative_limit() -> None:
     assert settle((0.1, 90), False, False, None).low == 0
 
 
-def test_limits_rest_while_the_data_fits_and_fills_them() -> None:
+def test_limits_are_kept_while_the_data_fits_and_fills_them() -> None:
     before = settle((50, 100), False, False, None)
     assert settle((52, 99), False, False, before) is before
     assert settle((50, 140), False, False, before) != before
@@ -105,7 +105,7 @@ def test_falling_loss_changes_its_limits_rarely() -> None:
     assert changes <= 20
 
 
-def test_end_of_x_is_round_past_the_newest_point_and_rests() -> None:
+def test_end_of_x_is_round_past_the_newest_point_and_stable() -> None:
     assert settle_end(0, 0, None) == 1
     end = settle_end(3751, 0, None)
     assert 3751 < end <= 4500
@@ -121,9 +121,7 @@ def test_nice_steps_are_1_2_25_5(value: float, expected: float) -> None:
     assert nice(value) == pytest.approx(expected)
 
 
-def test_a_spike_in_every_tenth_column_is_an_outlier_of_the_raw_points_and_does_not_press_the_curve_flat() -> (
-    None
-):
+def test_frequent_spikes_of_raw_points_do_not_flatten_the_curve() -> None:
     raw = [
         Bin(column, 1.0, 0.9, 9.0 if column % 10 == 5 else 1.1, 100, 100 * column)
         for column in range(100)
@@ -133,7 +131,7 @@ def test_a_spike_in_every_tenth_column_is_an_outlier_of_the_raw_points_and_does_
     assert wanted_range([raw], [curve], 100, False, True) == (0.9, 9.0)
 
 
-def test_a_bump_of_the_curve_stays_in_sight_on_a_log_axis() -> None:
+def test_a_bump_of_the_curve_stays_visible_on_a_log_axis() -> None:
     values = [70 + 900 * math.exp(-at / 25) for at in range(400)]
     bump = [
         value * (1 + 60 * math.exp(-(((at - 130) / 4) ** 2))) for at, value in enumerate(values)
@@ -145,7 +143,7 @@ def test_a_bump_of_the_curve_stays_in_sight_on_a_log_axis() -> None:
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("width", [0.0, 1e-15, 1e-12, 1e-9, 1e-6, 1e-3, 0.01])
 @pytest.mark.parametrize("value", [1e-9, 0.5, 1.0, 27_999.9, 28_000.0, 1e15])
-def test_data_that_hardly_differs_has_limits_that_do(value: float, width: float, log: bool) -> None:
+def test_nearly_constant_data_has_distinct_limits(value: float, width: float, log: bool) -> None:
     low, high = value, value * (1 + width)
     limits = settle((low, high), log, False, None)
     assert limits.low < limits.high

@@ -1,4 +1,4 @@
-"""Whole pictures: what stands where."""
+"""Whole plots: curves, labels, notes, marks and the cursor."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_every_row_fills_the_width_and_has_styles() -> None:
             assert all(style is not None for row in plot.rows for _, style in row)
 
 
-def test_no_room_gives_no_picture_and_no_error() -> None:
+def test_no_room_draws_nothing_without_an_error() -> None:
     assert picture(training(10), 0, 0)[1] == []
     assert picture(training(10), 0, 3)[1] == ["", "", ""]
 
 
-def test_tick_labels_are_aligned_and_stand_once() -> None:
+def test_tick_labels_are_aligned_and_unique() -> None:
     plot, _ = picture(training(700), 96, 15)
     assert len(plot.labels) >= 4
     values = [float(plot.labels[row]) for row in sorted(plot.labels)]
@@ -51,7 +51,7 @@ def test_baseline_is_dotted_with_its_name_in_the_empty_part() -> None:
     assert row.startswith(("⠂⠂", "⠁⠁", "⠄⠄", "⡀⡀"))
 
 
-def test_baseline_name_is_left_out_where_curves_stand() -> None:
+def test_baseline_name_is_left_out_over_curves() -> None:
     data = ChartData(
         "Line",
         (ChartSeries("a", TRAIN, [0, 100], [1, 1], smooth=False),),
@@ -71,7 +71,7 @@ def test_far_baseline_is_named_with_an_arrow() -> None:
     assert picture(data, 60, 9)[1][-1].endswith("goal 3.0 ↓")
 
 
-def test_steep_start_says_from_where_it_came() -> None:
+def test_steep_start_is_labelled_with_its_first_value() -> None:
     plot, rows = picture(training(700), 96, 15)
     assert "↑ from 1,7" in rows[0]
     assert plot.limits is not None
@@ -92,7 +92,7 @@ def test_outliers_are_counted() -> None:
     assert picture(line(values, smooth=True), 80, 12)[0].off_scale == 3
 
 
-def test_outliers_are_counted_at_the_edge_beyond_which_they_lie() -> None:
+def test_outliers_are_counted_at_their_edge() -> None:
     values = [1 + (at % 5) / 10 for at in range(200)]
     values[90], values[130], values[150], values[151] = 1e6, -1e6, -1e6, -2e6
     data = ChartData(
@@ -104,7 +104,7 @@ def test_outliers_are_counted_at_the_edge_beyond_which_they_lie() -> None:
     assert rows[-1].endswith("↓ 3 off scale")
 
 
-def test_outliers_are_counted_over_the_bars_that_they_make() -> None:
+def test_outliers_are_counted_over_raw_bands() -> None:
     high = [9.0 if at % 10 == 5 else 1.1 for at in range(200)]
     data = ChartData(
         "Line", (ChartSeries("a", TRAIN, range(200), [1.0] * 200, [0.9] * 200, high),), x_end=199
@@ -130,7 +130,7 @@ def test_the_best_point_has_a_star_on_its_curve(marks: MarksStyle) -> None:
     ] == [(8, 18)]
 
 
-def test_evaluations_are_marked_where_there_is_room_and_give_way_to_other_marks() -> None:
+def test_evaluations_are_marked_if_there_is_room_but_after_other_marks() -> None:
     crowd = replace(training(700), marks=(Mark(250, "c", TEXT),), evaluated=range(0, 700, 20))
     assert "e" not in picture(crowd, 96, 14)[1][-1]
     few = replace(crowd, marks=(Mark(252, "c", TEXT),), evaluated=range(50, 700, 100))
@@ -138,13 +138,13 @@ def test_evaluations_are_marked_where_there_is_room_and_give_way_to_other_marks(
     assert (row.count("e"), row.count("c")) == (6, 1)
 
 
-def test_a_curve_without_its_band_shows_the_average_alone() -> None:
+def test_a_curve_without_its_band_shows_only_the_average() -> None:
     data = training(700)
     bare = replace(data, series=(replace(data.series[0], band=False), data.series[1]))
     assert ink(RAW) not in {style for row in picture(bare, 96, 14)[0].rows for _, style in row}
 
 
-def test_outlier_note_stands_where_there_is_room() -> None:
+def test_outlier_note_goes_where_there_is_room() -> None:
     data = training(700, log=False)
     first = data.series[0]
     mean = list(first.mean)
@@ -166,7 +166,7 @@ def test_gap_in_the_data_is_a_gap_in_the_curve() -> None:
     assert " " * 15 in row.strip()
 
 
-def test_marks_stand_in_a_row_of_their_own() -> None:
+def test_marks_have_their_own_row() -> None:
     _, rows = picture(training(700), 96, 15)
     assert rows[-1].count("c") == 1
     assert rows[-1].count("★") == 1
@@ -189,7 +189,7 @@ def test_cursor_is_a_line_that_leaves_curves_visible() -> None:
     assert kept[0] in {row[column] for row in without}
 
 
-def test_ascii_picture_is_ascii_alone() -> None:
+def test_ascii_plot_is_ascii_only() -> None:
     plot, rows = picture(
         ChartData("P", training(700).series, training(700).baselines, x_end=1000, log_y=True),
         96,
@@ -211,7 +211,7 @@ def test_markers_name_curves_without_colour() -> None:
     assert "V" in text
 
 
-def test_chosen_marker_stands_at_the_end_of_its_curve() -> None:
+def test_chosen_marker_is_at_the_end_of_its_curve() -> None:
     data = ChartData(
         "Line", (ChartSeries("a", TRAIN, [0, 50], [1, 1], smooth=False, marker="A"),), x_end=100
     )
@@ -220,7 +220,7 @@ def test_chosen_marker_stands_at_the_end_of_its_curve() -> None:
     assert 25 <= row.index("A") <= 32
 
 
-def test_the_letter_of_a_curve_that_goes_on_stands_at_the_edge() -> None:
+def test_the_letter_of_a_curve_that_continues_is_at_the_edge() -> None:
     data = ChartData(
         "Line",
         (ChartSeries("a", TRAIN, [0, 50, 70, 100], [0, 0, 9, 10], marker="A", smooth=False),),
@@ -231,7 +231,7 @@ def test_the_letter_of_a_curve_that_goes_on_stands_at_the_edge() -> None:
     assert [row.index("A") for row in rows if "A" in row] == [40 - plot.gutter - 1]
 
 
-def test_empty_chart_says_what_will_come() -> None:
+def test_an_empty_chart_shows_its_note() -> None:
     data = ChartData(
         "Loss",
         (ChartSeries("train", TRAIN, [], []),),
@@ -247,7 +247,7 @@ def test_empty_chart_says_what_will_come() -> None:
 
 
 @pytest.mark.parametrize("log", [True, False])
-def test_a_curve_goes_through_a_part_in_which_it_has_no_point(log: bool) -> None:
+def test_a_curve_crosses_a_range_without_points(log: bool) -> None:
     data = ChartData(
         "Line", (ChartSeries("a", TRAIN, [0, 100], [8, 4], smooth=False),), x_end=100, log_y=log
     )
@@ -257,7 +257,7 @@ def test_a_curve_goes_through_a_part_in_which_it_has_no_point(log: bool) -> None
     assert sum(style == ink(TRAIN) for row in plot.rows for _, style in row) >= 3
 
 
-def test_a_part_without_points_says_so_and_not_that_they_are_to_come() -> None:
+def test_a_range_without_points_does_not_announce_any() -> None:
     data = replace(training(300), note="soon")
     plot = draw(data, replace(look(data), start=900.0, end=990.0), 60, 9, PlotState())
     text = "\n".join("".join(sign for sign, _ in row) for row in plot.rows)
@@ -286,7 +286,7 @@ def test_dots_begin_in_the_same_column_before_and_after_the_first_point() -> Non
     ],
 )
 @pytest.mark.parametrize("log", [False, True])
-def test_strange_values_give_a_picture(values: list[float], log: bool) -> None:
+def test_extreme_values_can_be_drawn(values: list[float], log: bool) -> None:
     data = ChartData(
         "Line",
         (ChartSeries("a", TRAIN, list(range(len(values))), values),),
@@ -307,7 +307,7 @@ def test_labels_keep_their_room_when_they_get_shorter() -> None:
     assert draw(narrow, look(narrow), 60, 12, memory).gutter == first
 
 
-def test_more_points_of_the_same_curve_give_the_same_picture() -> None:
+def test_more_points_of_the_same_curve_give_the_same_plot() -> None:
     thin = [math.exp(-at / 300) for at in range(1001)]
     thick = [math.exp(-at / 3000) for at in range(10_001)]
     few = picture(line(thin), 60, 12)[1]
@@ -320,7 +320,7 @@ def test_more_points_of_the_same_curve_give_the_same_picture() -> None:
     assert same >= 0.97 * 60 * 12 - 12 * 5
 
 
-def test_without_colour_letters_stand_all_along_both_curves() -> None:
+def test_without_colour_letters_repeat_along_both_curves() -> None:
     data = training(700)
     plot = draw(data, look(data, no_colour=True), 96, 15, PlotState())
     text = "".join(text for row in plot.rows for text, _ in row)
@@ -330,7 +330,7 @@ def test_without_colour_letters_stand_all_along_both_curves() -> None:
 @pytest.mark.parametrize("marks", STYLES)
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("value", [math.inf, math.nan])
-def test_levels_stars_and_guides_that_are_no_numbers_leave_the_rest_of_the_picture(
+def test_nan_levels_stars_and_guides_are_ignored(
     value: float, log: bool, marks: MarksStyle
 ) -> None:
     judged = ChartSeries("val", VALIDATION, [10.0], [value], smooth=False, star=(10.0, value))
@@ -348,12 +348,12 @@ def test_levels_stars_and_guides_that_are_no_numbers_leave_the_rest_of_the_pictu
     assert "bigram" not in "".join(rows)
 
 
-def test_evaluations_that_are_spread_unevenly_are_marked_as_long_as_they_are_few() -> None:
+def test_a_few_unevenly_spread_evaluations_are_marked() -> None:
     uneven = replace(training(700), marks=(), evaluated=[50, 60, 150, 300, 310, 500])
     assert picture(uneven, 96, 14)[1][-1].count("e") >= 5
 
 
-def test_the_same_part_has_the_same_range_however_one_came_to_it() -> None:
+def test_the_same_part_always_has_the_same_range() -> None:
     data, memory = training(700), PlotState()
     fresh = draw(data, look(data), 96, 14, PlotState()).limits
     for start, end in ((0, 1000), (20, 60), (0, 120), (0, 1000)):
@@ -362,7 +362,7 @@ def test_the_same_part_has_the_same_range_however_one_came_to_it() -> None:
 
 
 @pytest.mark.parametrize("end", [100, 120])
-def test_the_letter_of_a_curve_stands_beside_its_best_point(end: int) -> None:
+def test_the_letter_of_a_curve_is_beside_its_best_point(end: int) -> None:
     falling = ChartSeries(
         "b", TRAIN, [0, 50, 100], [9, 5, 1], marker="B", smooth=False, star=(100, 1)
     )
@@ -370,7 +370,7 @@ def test_the_letter_of_a_curve_stands_beside_its_best_point(end: int) -> None:
     assert ("B★" if end == 100 else "★B") in "".join(rows)
 
 
-def test_a_level_outside_the_picture_has_an_arrow_in_the_legend_too() -> None:
+def test_a_level_out_of_view_has_an_arrow_in_the_legend_too() -> None:
     data = ChartData(
         "Line",
         (ChartSeries("a", TRAIN, [0, 100], [900, 800], current="800", smooth=False),),
@@ -386,7 +386,7 @@ def test_a_level_outside_the_picture_has_an_arrow_in_the_legend_too() -> None:
 
 
 def _with_short_batches() -> ChartData:
-    """A level curve with a spike at the end of each of nine epochs."""
+    """Return a level curve with a spike at the end of each of nine epochs."""
     values = [1.0 + 0.05 * math.sin(step) for step in range(900)]
     ends = tuple(range(99, 900, 100))
     for end in ends:
@@ -395,7 +395,7 @@ def _with_short_batches() -> ChartData:
     return replace(data, series=(replace(data.series[0], left_out=ends),))
 
 
-def test_a_short_last_batch_makes_no_spike_and_nothing_off_scale_unless_all_is_shown() -> None:
+def test_a_short_last_batch_makes_no_spike_unless_all_is_shown() -> None:
     data = _with_short_batches()
     plot, rows = picture(data, 60, 12)
     assert plot.limits is not None
@@ -421,7 +421,7 @@ def test_a_small_chart_shows_the_curve_without_its_raw_points_and_scales_to_it()
 
 
 @pytest.mark.parametrize("peak", [0.2, 3.0])
-def test_a_curve_that_starts_far_below_says_from_where_and_counts_nothing_off_scale(
+def test_a_curve_that_starts_far_below_is_labelled_and_not_off_scale(
     peak: float,
 ) -> None:
     values = [0.2, peak, *(0.2 + 0.01 * step for step in range(60))] + [
@@ -436,7 +436,7 @@ def test_a_curve_that_starts_far_below_says_from_where_and_counts_nothing_off_sc
 
 @pytest.mark.parametrize("marks", STYLES[:2])
 @pytest.mark.parametrize("end", [60, 100])
-def test_curves_that_end_together_keep_each_its_letter(marks: MarksStyle, end: int) -> None:
+def test_curves_that_end_together_keep_their_letters(marks: MarksStyle, end: int) -> None:
     series = tuple(
         ChartSeries(
             letter, TRAIN, [0, end], [start, 1.0], marker=letter, smooth=False, star=(end, 1.0)
@@ -450,7 +450,7 @@ def test_curves_that_end_together_keep_each_its_letter(marks: MarksStyle, end: i
     assert lowest[-1] - lowest[0] <= 4, "near the end that they share"
 
 
-def test_a_cursor_that_moves_draws_no_curve_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moving_the_cursor_redraws_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
     data, memory = training(700), PlotState()
     first = draw(data, look(data), 60, 10, memory)
     looks = [replace(look(data), cursor=float(at)) for at in (0, 30, 31, 699)]

@@ -24,7 +24,7 @@ def test_every_point_of_every_curve_is_a_row() -> None:
     assert rows[4] == ["val", "10", "2.75", "", ""]
 
 
-def test_only_the_part_that_shows_is_written_and_a_nameless_curve_has_the_title() -> None:
+def test_only_the_visible_part_is_written_and_an_unnamed_curve_has_the_title() -> None:
     text, count = points_csv(
         ChartData("Tokens/s", (ChartSeries("", "#5fd7ff", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),)),
         (1.5, 3.0),

@@ -1,4 +1,4 @@
-"""Known dots become known signs."""
+"""Dots become the right characters."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_rising_steep_curve_is_connected_without_a_gap() -> None:
     assert layer[1] & 1
 
 
-def test_nan_breaks_the_curve_and_a_lone_point_is_a_dot() -> None:
+def test_nan_breaks_the_curve_and_a_single_point_is_a_dot() -> None:
     layer = curve_layer(
         [(0, 1.0), (1, math.nan), (3, 1.0), (4, math.nan), (5, 1.0), (6, 1.0)],
         Scale(0, 2, False, 3),
@@ -78,7 +78,7 @@ def test_nan_breaks_the_curve_and_a_lone_point_is_a_dot() -> None:
     assert [bool(bits) for bits in layer] == [True, False, False, True, False, True, True, False]
 
 
-def test_curve_that_comes_from_outside_enters_at_the_edge() -> None:
+def test_a_curve_from_outside_enters_at_the_edge() -> None:
     layer = curve_layer([(-10, 1.0), (10, 1.0)], Scale(0, 2, False, 3), 4)
     assert layer == [0b010] * 4
 
@@ -103,7 +103,7 @@ def test_curves_in_one_cell_take_turns_by_column() -> None:
     assert lines(raster) == ["⠉⣀⠉⣀"]
 
 
-def test_ascii_draws_each_series_with_its_own_sign() -> None:
+def test_ascii_draws_each_series_with_its_own_character() -> None:
     raster = Raster(3, 2, "ascii")
     raster.paint([0b11, 0, 0], 1)
     raster.paint_curves([([0, 0b01, 0], 2, "*"), ([0, 0, 0b10], 3, "o")])

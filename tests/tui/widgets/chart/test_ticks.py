@@ -42,7 +42,7 @@ def test_log_ticks_never_touch(low: float, high: float, rows: int) -> None:
 @pytest.mark.parametrize(
     ("low", "high", "rows"), [(55, 10_000, 6), (55, 5_000, 7), (60, 2_000, 5), (50, 100_000, 9)]
 )
-def test_labels_of_a_coarse_log_axis_stand_where_their_values_are(
+def test_labels_of_a_coarse_log_axis_are_at_their_values(
     low: float, high: float, rows: int
 ) -> None:
     scale = Scale(low, high, True, rows * 4)
@@ -53,7 +53,7 @@ def test_labels_of_a_coarse_log_axis_stand_where_their_values_are(
         assert abs(place - math.floor(place) - 0.5) <= 0.3
 
 
-def test_labels_have_as_few_decimals_as_tell_them_apart() -> None:
+def test_labels_have_the_fewest_distinct_decimals() -> None:
     assert y_labels([0, 0.5, 1, 1.5], False) == ["0", "0.5", "1", "1.5"]
     assert y_labels([40, 60, 80], False) == ["40", "60", "80"]
     assert y_labels([0, 0.001, 0.002, 0.004], False) == ["0", "1e-3", "2e-3", "4e-3"]
@@ -90,7 +90,7 @@ def test_x_ticks_of_the_demo_are_thousands() -> None:
     assert [label for _, label in x_ticks(0, 4754, 24)] == ["0", "2k", "4k"]
 
 
-def test_x_ticks_of_a_window_tell_their_steps_apart() -> None:
+def test_x_ticks_of_a_window_are_distinct() -> None:
     labels = [label for _, label in x_ticks(2800, 3750, 96)]
     assert labels[0] == "2.8k"
     assert len(set(labels)) == len(labels) >= 4
@@ -114,7 +114,7 @@ def test_time_spans_are_written_in_their_units(end: float, labels: list[str]) ->
     assert set(shown) & set(labels[1:])
 
 
-def test_clock_ticks_stand_on_round_local_times() -> None:
+def test_clock_ticks_are_at_round_local_times() -> None:
     now = 1_760_000_000.0
     shown = x_ticks(now, now + 3600, 60, "clock")
     assert all(
@@ -124,7 +124,7 @@ def test_clock_ticks_stand_on_round_local_times() -> None:
     assert shown[0][1] == time.strftime("%H:%M", time.localtime(shown[0][0]))
 
 
-def test_epochs_have_decimals_where_the_step_needs_them() -> None:
+def test_epochs_have_decimals_if_the_step_needs_them() -> None:
     assert [label for _, label in x_ticks(0, 2, 60)] == ["0", "0.5", "1", "1.5", "2"]
 
 

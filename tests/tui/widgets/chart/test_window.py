@@ -1,4 +1,4 @@
-"""The shown part of x: zoom, pan, follow, reset."""
+"""The visible part of x: zoom, pan, follow, reset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_whole_runs_to_the_planned_end() -> None:
     assert Window().shown(data(10)) == (0, 1000)
 
 
-def test_an_estimated_end_rests_until_it_has_moved_enough_to_be_seen() -> None:
+def test_an_estimated_end_moves_only_when_visible() -> None:
     window = Window()
     ends = [
         window.whole(replace(data(500), x_end=end))[1]
@@ -34,7 +34,7 @@ def test_run_past_its_plan_is_still_shown() -> None:
     assert Window().shown(data(1200)) == (0, 1200)
 
 
-def test_without_a_plan_the_end_is_round_and_rests() -> None:
+def test_without_a_plan_the_end_is_round_and_stable() -> None:
     window = Window()
     first = window.shown(data(100, None))
     assert first[1] > 100
@@ -92,7 +92,7 @@ def test_pan_moves_stops_at_the_ends_and_stops_following() -> None:
     assert window.shown(data(600))[1] == 1000
 
 
-def test_following_window_rests_and_then_jumps() -> None:
+def test_a_following_window_stays_and_then_jumps() -> None:
     window = Window()
     window.zoom(data(600), 10, None)
     before = window.shown(data(600))
@@ -123,7 +123,7 @@ def test_reset_shows_all() -> None:
     assert window.following
 
 
-def test_a_window_shows_what_its_lead_shows_whatever_its_own_points_are() -> None:
+def test_a_window_shows_the_part_of_its_lead() -> None:
     lead, other = Window(), Window()
     lead.zoom(data(600, None), 4, 300)
     assert other.take(lead, data(600, None))
@@ -138,7 +138,7 @@ def test_a_window_shows_what_its_lead_shows_whatever_its_own_points_are() -> Non
     assert other.whole(few)[1] < 600
 
 
-def test_a_part_that_is_put_is_shown_and_an_empty_one_is_all() -> None:
+def test_a_given_part_is_shown_and_an_empty_one_shows_all() -> None:
     window = Window()
     window.put((100, 200), following=False)
     assert window.shown(data(600)) == (100, 200)
