@@ -156,26 +156,23 @@ def test_the_finished_run_is_sampled_as_before(earlier: Home) -> None:
     assert sample["text"] == earlier.expected["sample"]["text"]
 
 
-@pytest.mark.parametrize("run", [KILLED, PAUSED])
-def test_an_interrupted_run_resumes_at_its_last_checkpoint_and_loses_no_step(
-    earlier: Home, run: str
-) -> None:
-    before, newest = (
-        earlier.rows(run),
-        max(row["step"] for row in earlier.expected[f"metrics {run}"]),
-    )
-    last_saved = newest // SAVED_EVERY * SAVED_EVERY
-    assert last_saved < newest
-    earlier.run("resume", run, "--follow", "--json")
-    assert earlier.attempts(run) == [(1, 0), (2, last_saved)]
-    curve = earlier.json("metrics", run)
-    assert [row["step"] for row in curve] == list(range(1, STEPS + 1))
-    assert before <= earlier.rows(run)
+def test_interrupted_runs_resume_at_their_last_checkpoint_and_lose_no_step(earlier: Home) -> None:
+    before = {run: earlier.rows(run) for run in (KILLED, PAUSED)}
     straight = earlier.expected[f"metrics {FINISHED}"]
-    assert [row["tokens_seen"] for row in curve] == [row["tokens_seen"] for row in straight]
-    assert [row["loss"] for row in curve] == pytest.approx(
-        [row["loss"] for row in straight], rel=1e-4
-    )
+    for run in before:
+        earlier.run("resume", run, "--detach")
+    for run, rows in before.items():
+        newest = max(step for _, step, _ in rows)
+        last_saved = newest // SAVED_EVERY * SAVED_EVERY
+        assert last_saved < newest
+        earlier.run("follow", run)
+        assert earlier.attempts(run) == [(1, 0), (2, last_saved)]
+        assert rows <= earlier.rows(run)
+        curve = earlier.json("metrics", run)
+        assert [row["step"] for row in curve] == list(range(1, STEPS + 1))
+        assert [row["tokens_seen"] for row in curve] == [row["tokens_seen"] for row in straight]
+        losses = [row["loss"] for row in straight]
+        assert [row["loss"] for row in curve] == pytest.approx(losses, rel=1e-4)
 
 
 def test_a_deleted_run_is_restored(earlier: Home) -> None:
