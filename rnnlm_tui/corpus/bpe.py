@@ -179,9 +179,8 @@ class PairMerger:
             best = ranks[:longest].min(0)
             active = best < _NONE
             columns = np.flatnonzero(active)
-            if len(columns) < _CROWDED * len(
-                best
-            ):  # store finished columns, so that the tables stay small
+            crowded = len(columns) >= _CROWDED * len(best)
+            if not crowded:  # store finished columns, so that the tables stay small
                 if signs is not matrix:
                     matrix[:, origin] = signs
                 if not len(columns):

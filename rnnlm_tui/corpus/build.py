@@ -87,9 +87,8 @@ def _lock(folder: Path) -> int | None:
             descriptor = os.open(folder, os.O_RDONLY)
         with suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if (
-                folder.stat().st_ino == os.fstat(descriptor).st_ino
-            ):  # a process that finished may have renamed it
+            # Another process may have finished and renamed the folder.
+            if folder.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
         os.close(descriptor)
         return None

@@ -126,12 +126,11 @@ class WordCache:
         if not self._words.are_quick or len(words) < FEW_WORDS:
             return False
         some = words[:: 1 + len(words) // LOOKED_UP]
-        if 2 * sum(map(self._later.__contains__, some)) >= len(some) or 10 * sum(
-            map(str.isascii, some)
-        ) < 9 * len(some):
-            # most would go to the tokenizer: PairMerger and _WordFinder only encode ASCII
-            return False
-        return 2 * len(set(words)) > len(words)
+        cached, ascii_words = (
+            sum(map(test, some)) / len(some) for test in (self._later.__contains__, str.isascii)
+        )
+        # PairMerger and _WordFinder only encode ASCII: the tokenizer would encode the others.
+        return cached < 0.5 and ascii_words >= 0.9 and 2 * len(set(words)) > len(words)
 
     def _learn(self, known: _Rows, *, opening: bool) -> Lengths:
         """Encode the new words in `known` and return the row of each of its words."""
@@ -408,9 +407,8 @@ def word_rules(state: Mapping[str, Any]) -> WordRules | None:
         and [step["type"] for step in splitters] == ["Split"]
         and splitters[0]["pattern"] == {"Regex": WORDS}
     ):
-        return WordRules(
-            "", added_tokens=added_tokens
-        )  # our word tokenizer, whose words include their space
+        # our word tokenizer, whose words include their space
+        return WordRules("", added_tokens=added_tokens)
     return None
 
 

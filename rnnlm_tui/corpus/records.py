@@ -73,10 +73,8 @@ def _json_lines(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
 def _json_array(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
     decoder = json.JSONDecoder()
     buffer = next(blocks)
-    place, number = (
-        buffer.index("[") + 1,
-        1,
-    )  # slicing the buffer at each record would copy a megabyte for each
+    # A position in the buffer, because slicing it would copy a megabyte for each record.
+    place, number = buffer.index("[") + 1, 1
     while True:
         where = f"{path}, record {number:,}"
         begin = _skip_space(buffer, place)

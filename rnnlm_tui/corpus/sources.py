@@ -94,9 +94,8 @@ def layout_of(text: str) -> ChosenLayout:
     filled = [line for line in lines if line.strip()]
     if len(filled) < FEWEST_LINES:
         return ChosenLayout("sentences")
-    blank = sum(1 for before, line in pairwise(lines) if before.strip() and not line.strip()) / len(
-        filled
-    )
+    blanks = sum(1 for before, line in pairwise(lines) if before.strip() and not line.strip())
+    blank = blanks / len(filled)
     indented = sum(1 for line in filled if _INDENTED.match(line)) / len(filled)
     ended = sum(1 for line in filled if _SENTENCE_END.search(line.rstrip())) / len(filled)
     if ended >= 0.5 or (blank < 0.02 and indented < 0.05):

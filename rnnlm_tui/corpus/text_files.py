@@ -248,9 +248,8 @@ class LineReader:
             with self._open() as (file, _):
                 start = self._read(file, _LOOKED_AT)
             self._check_kind(start)
-            text = codecs.getincrementaldecoder("utf-8")().decode(
-                start
-            )  # the last character may be cut
+            decoder = codecs.getincrementaldecoder("utf-8")()  # the last character may be cut
+            text = decoder.decode(start)
         except (CorpusError, UnicodeDecodeError):
             return False
         return "\0" not in text and bool(text.strip())

@@ -130,10 +130,8 @@ class CorpusManifest(BaseModel):
             (self.corpus, self.tokenizer),
             *((other.corpus, other.tokenizer) for other in self.also),
         ]
-        if corpus.layout in (
-            "auto",
-            "sentences",
-        ):  # corpora of earlier versions have no layout and match both
+        # Corpora of earlier versions have no layout and match both.
+        if corpus.layout in ("auto", "sentences"):
             known = [
                 (
                     (
