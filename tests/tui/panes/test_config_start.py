@@ -182,7 +182,7 @@ async def test_a_pretrained_tokenizer_sets_the_size_unless_the_user_did(
         await until(
             pilot,
             lambda: any(
-                "tokenizer.vocab_size says 500" in problem.message
+                "tokenizer.vocab_size is 500" in problem.message
                 for problem in pane(app)._check.problems
             ),
         )
