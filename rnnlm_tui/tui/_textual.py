@@ -130,8 +130,7 @@ class CurrentSize(ScreenBase):
 
 
 def all_screens(app: App[Any]) -> Iterator[Screen[Any]]:
-    """Yield every screen of the app, those of other panes too; `App.screen_stack` has only the
-    current pane's.
+    """Yield every screen of the app; `App.screen_stack` has only those of the current pane.
 
     For another theme or other chart marks. Private: `App._screen_stacks`.
     """
@@ -150,8 +149,9 @@ def write_to_terminal(app: App[Any], sequence: str) -> None:
 
 
 def replace_crash_report(app: App[Any], report: Callable[[BaseException], RenderableType]) -> None:
-    """Print `report(error)` after an unhandled exception, where Textual prints a traceback with all
-    local variables.
+    """Print `report(error)` after an unhandled exception.
+
+    Textual prints a traceback with all local variables.
 
     Private: `App._fatal_error`, replaced; `_exception`, `_exit_renderables` and
     `_close_messages_no_wait`.
@@ -261,8 +261,10 @@ class SentRows:
         self._rows.clear()
 
     def difference(self, y: int, left: int, strip: Strip, width: int, console: Console) -> str:
-        """Return what to write so that row `y` shows `strip` from column `left` on, and remember it
-        as sent."""
+        """Return what to write so that row `y` shows `strip` from column `left` on.
+
+        The row is remembered as sent.
+        """
         row = self._rows.get(y)
         if row is None or len(row) != width:
             row = self._rows[y] = [UNKNOWN] * width
@@ -299,8 +301,7 @@ class SentRows:
             parts.append(sign)
 
     def finish(self) -> str:
-        """Return the codes that end an update, so that its style doesn't affect what is written
-        next."""
+        """Return the codes that end an update, so that its style doesn't affect later ones."""
         codes, self._codes = self._codes, ""
         return RESET if codes else ""
 

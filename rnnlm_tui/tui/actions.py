@@ -1,5 +1,4 @@
-"""The one table of actions, for bindings, footer, help, palette and the table of keys in the
-guides.
+"""The one table of actions: for bindings, footer, help, palette and the guides' table of keys.
 
 Each action is defined once, here. A screen shows and binds what the table has for its pane; the
 method `action_<id>` is the screen's, or the app's if `on_app`. A test fails if an action has no
@@ -349,8 +348,7 @@ PANE_ACTIONS: dict[Pane, str] = {
 
 
 def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
-    """Return what a key does on another pane, if it does nothing on this one; empty if it does
-    nothing anywhere.
+    """Return what a key does on another pane if it does nothing here, empty if nowhere.
 
     Args:
         key: in Textual's spelling.

@@ -39,7 +39,7 @@ from rnnlm_tui.tui._textual import (
 )
 from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, Pane
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
-from rnnlm_tui.tui.commands import ActionCommands
+from rnnlm_tui.tui.commands import ActionCommands, PaletteScreen
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.messages import (
     NO_WORKER,
@@ -57,6 +57,7 @@ from rnnlm_tui.tui.messages import (
     outcome,
 )
 from rnnlm_tui.tui.poller import Watcher
+from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services, run_before_exit, to_thread, wait_for_threads
 from rnnlm_tui.tui.settings import last_session, load_settings, save_settings
@@ -96,8 +97,10 @@ LEAST_COMPARED = 2
 
 
 def create_screen(pane: Pane) -> PaneScreen:
-    """Create a pane's screen; its module is imported only here, so that the first paint doesn't
-    wait for other panes."""
+    """Create a pane's screen.
+
+    Its module is imported only here, so that the first paint doesn't wait for other panes.
+    """
     match pane:
         case "runs":
             from rnnlm_tui.tui.screens.runs import RunsScreen
@@ -257,8 +260,10 @@ class RnnlmApp(App[int]):
             await self.sampler.close()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Return the filters for every line, and none of Textual's, which turns colours into greys
-        without colour."""
+        """Return the app's line filters and none of Textual's.
+
+        Without colour, Textual would turn colours into greys.
+        """
         return self.appearance.filters
 
     def on_key(self, event: Key) -> None:
@@ -278,8 +283,11 @@ class RnnlmApp(App[int]):
             self.pane_screen.refresh_frame()
 
     def _repaint_screens(self) -> None:
-        """Repaint everything. Textual does so only for a different size: a window made smaller and
-        large again at once stays half empty."""
+        """Repaint everything after a resize.
+
+        Textual does so only for a different size: a window made smaller and large again at once
+        stays half empty.
+        """
         for screen in self.screen_stack:
             if isinstance(screen, ChangedCellsScreen):
                 screen.forget_terminal()
@@ -456,8 +464,6 @@ class RnnlmApp(App[int]):
             elif self.draft is None or not isinstance(saved := self.settings.get("draft"), dict):
                 begin(config, True)
             else:
-                from rnnlm_tui.tui.screens.overlay import ConfirmScreen
-
                 changes = counted(len(saved.get("changes", ())), "change")
                 question = ConfirmScreen(
                     "Discard the draft?",
@@ -495,8 +501,7 @@ class RnnlmApp(App[int]):
         self._warn_of_logout()
 
     def _warn_of_memory(self, config: RunConfig) -> None:
-        """Warn if memory is too small for a run that is about to start; the run is started all the
-        same."""
+        """Warn if memory is too small for a run that is about to start; it starts all the same."""
         self.in_thread(partial(self.services.warning_before_start, config), self._warn)
 
     def _warn_of_logout(self) -> None:
@@ -616,8 +621,10 @@ class RnnlmApp(App[int]):
         self.show_notice(notice)
 
     def _show_alerts(self, alerts: Sequence[Alert]) -> None:
-        """Show alerts in place of the footer, unless the train pane shows the same, and notify a
-        terminal without focus."""
+        """Show alerts in place of the footer, unless the train pane shows the same.
+
+        A terminal without focus is notified too.
+        """
         open_run = self.run_directory.name if self.run_directory is not None else ""
         for alert in alerts:
             if (
@@ -664,11 +671,7 @@ class RnnlmApp(App[int]):
             self._save_again = True
             return
         self._saving, self._save_again = True, False
-        self.in_thread(
-            partial(save_settings, dict(self.settings)),
-            self._saved,
-            self._not_saved,
-        )
+        self.in_thread(partial(save_settings, dict(self.settings)), self._saved, self._not_saved)
 
     def _saved(self, _nothing: None) -> None:
         self._saving = False
@@ -680,8 +683,7 @@ class RnnlmApp(App[int]):
         self.report_error(error)
 
     def save_last_changes(self) -> None:
-        """After the app has ended: save what changed during the last save, in the time that other
-        threads have too."""
+        """Save what changed during the last save, after the app has ended."""
         if self._save_again:
             run_before_exit(partial(save_settings, dict(self.settings)))
 
@@ -703,8 +705,6 @@ class RnnlmApp(App[int]):
         self.open_pane("prompt")
 
     def action_command_palette(self) -> None:
-        from rnnlm_tui.tui.commands import PaletteScreen
-
         if not isinstance(self.screen, PaletteScreen):
             self.push_screen(
                 PaletteScreen(id="--command-palette", placeholder="type to search every command")

@@ -132,8 +132,10 @@ class AppContext(Protocol):
         then: Callable[[ResultT], Awaitable[None] | None] | None = None,
         failed: Callable[[RnnlmError | OSError], None] | None = None,
     ) -> None:
-        """Run `work` in a thread and call `then` with its result in the app; errors go to `failed`,
-        or are reported."""
+        """Run `work` in a thread and call `then` with its result in the app.
+
+        Errors go to `failed`, or are reported.
+        """
 
     async def warm_sampler(self) -> SamplerClient:
         """Return the sampler, started if necessary."""

@@ -49,8 +49,10 @@ class Monitor(Protocol):
         ...
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
-        """From the next `poll` on, read these steps at full resolution. None: only the whole
-        run."""
+        """From the next `poll` on, read these steps at full resolution.
+
+        None: only the whole run.
+        """
         ...
 
     def close(self) -> None:

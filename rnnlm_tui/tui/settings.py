@@ -180,10 +180,7 @@ def _draft(value: object) -> object:
     if value is None:
         return None
     # imports pydantic and all fields: only if there is a draft
-    from rnnlm_tui.tui.views.form import (
-        draft_from_json,
-        draft_to_json,
-    )
+    from rnnlm_tui.tui.views.form import draft_from_json, draft_to_json
 
     found = draft_from_json(value)
     return None if found is None else draft_to_json(*found)

@@ -396,8 +396,7 @@ class Appearance:
         return [*self._paint, *self._ascii]
 
     def next(self) -> ColourName:
-        """Return the next colours that this terminal can show, and save the choice in the
-        settings."""
+        """Return the next colours that this terminal can show, and save the choice."""
         choices = [name for name in TABLES if self._display.kind.colours(name) == name]
         chosen = choices[(choices.index(self.colours) + 1) % len(choices)]
         self._settings[COLOURS_SETTING] = chosen
@@ -415,8 +414,7 @@ class Appearance:
         return [Paint(TABLES[self.colours], numbers=self._display.kind.depth == "256")]
 
     def hint(self) -> str:
-        """Return a hint for a terminal that shows 16 colours and could have more; only once, then
-        an empty text."""
+        """Return a hint for a terminal that shows 16 colours and could have more, only once."""
         if (
             not self._display.kind.hint
             or self._display.colours is not None

@@ -29,6 +29,7 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.actions import Group
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
+from rnnlm_tui.tui.views.chart_data import points_csv
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 
 RangeChange = Callable[[Chart], None]
@@ -448,8 +449,6 @@ class ChartedScreen(PaneScreen):
         if not chart.data.series:
             self.context.report("no points yet")
             return
-        from rnnlm_tui.tui.views.chart_data import points_csv
-
         text, points = points_csv(chart.data, chart.part)
 
         def write() -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import ComposeResult
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.tui.services import Services
 
@@ -661,10 +662,7 @@ class ConfigScreen(PaneScreen):
             " with train --config"
         )
 
-    def _saved(self, run: object) -> None:
-        from rnnlm_tui.store.paths import RunDirectory
-
-        saved = cast(RunDirectory, run)
+    def _saved(self, saved: RunDirectory) -> None:
         self.context.open_run(saved, "config")
         self.context.report(f"{saved.name} saved, F5 starts it")
 

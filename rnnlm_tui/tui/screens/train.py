@@ -17,7 +17,7 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM, messages
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
-from rnnlm_tui.tui.screens.samples import OlderSamples
+from rnnlm_tui.tui.screens.samples import OlderSamples, SampleHistoryScreen
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, step_of_x, x_of_step, x_values
 from rnnlm_tui.tui.views.charts import (
     adjacent_evaluation,
@@ -482,8 +482,6 @@ class TrainScreen(ChartedScreen):
         if self.snapshot is None or self.context.run_directory is None or not self.snapshot.samples:
             self.context.report("no samples yet: press s")
             return
-        from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
-
         self.app.push_screen(
             SampleHistoryScreen(self.context.run_directory, self.snapshot, self.cursor_step),
             self._to_step,
