@@ -111,7 +111,7 @@ def check_database(run: RunDirectory) -> str | None:
             found = (
                 _first_invalid_row(connection, version)
                 if found == "ok"
-                else "its pages don't fit together"
+                else "its pages are corrupt"
             )
     except NewerDatabaseError:
         raise

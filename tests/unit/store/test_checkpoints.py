@@ -21,12 +21,7 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid, resolve_checkpoint
-from tests.unit.store.rows import checkpoint_row, new_run, write_model
-
-
-@pytest.fixture
-def run() -> RunDirectory:
-    return new_run()
+from tests.unit.store.rows import checkpoint_row, write_model
 
 
 def write(run: RunDirectory, step: int, validation_loss: float | None = None) -> Path:

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -26,27 +25,9 @@ from tests.unit.store.rows import (
     checkpoint_row,
     evaluation_row,
     event_row,
-    new_run,
     sample_row,
     step_row,
 )
-
-
-@pytest.fixture
-def run() -> RunDirectory:
-    return new_run()
-
-
-@pytest.fixture
-def database(run: RunDirectory) -> Iterator[RunDatabase]:
-    with RunDatabase(run.database_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def reader(run: RunDirectory) -> Iterator[RunReader]:
-    with RunReader(run) as opened:
-        yield opened
 
 
 def test_every_kind_of_row_is_read_as_written(database: RunDatabase, reader: RunReader) -> None:

@@ -6,7 +6,6 @@ import json
 import math
 import random
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,18 +19,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import refill, repair_database
 from rnnlm_tui.store.schema import all_rows
 from rnnlm_tui.store.series import MachineBuilder, MachineTable
-from tests.unit.store.rows import STARTED, begin, new_run
-
-
-@pytest.fixture
-def run() -> RunDirectory:
-    return new_run()
-
-
-@pytest.fixture
-def database(run: RunDirectory) -> Iterator[RunDatabase]:
-    with RunDatabase(run.database_path) as opened:
-        yield opened
+from tests.unit.store.rows import STARTED, begin
 
 
 def reading(second: int, draw: random.Random, *, gpu: bool = True) -> HardwareRow:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,18 +14,7 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.series import SeriesTable, bucket_width
-from tests.unit.store.rows import begin, new_run, step_row
-
-
-@pytest.fixture
-def run() -> RunDirectory:
-    return new_run()
-
-
-@pytest.fixture
-def database(run: RunDirectory) -> Iterator[RunDatabase]:
-    with RunDatabase(run.database_path) as opened:
-        yield opened
+from tests.unit.store.rows import begin, step_row
 
 
 def by_hand(rows: dict[int, StepRow], width: int) -> list[tuple[float, ...]]:
