@@ -64,7 +64,7 @@ def best_of_comparable(runs: Sequence[RunSummary]) -> dict[str, float]:
 
 LETTERS = "ABCDEFGH"
 MOST_MARKED = len(LETTERS)
-"""The most curves that can still be told apart."""
+"""More curves would be hard to distinguish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,11 +341,8 @@ def _held_out(
         values = of(rows)
         current = figure(values[-1]) if values else ""
         places = _evaluated_at(run, axis, rows)
-        best = min(
-            (index for index, value in enumerate(values) if math.isfinite(value)),
-            key=lambda index: values[index],
-            default=None,
-        )
+        finite = [index for index, value in enumerate(values) if math.isfinite(value)]
+        best = min(finite, key=values.__getitem__, default=None)
         star = None if best is None else (places[best], values[best])
         drawn.append(
             ChartSeries(
@@ -419,11 +416,9 @@ def _common_level(runs: MarkedRuns) -> tuple[Baseline, ...]:
     """Return the level to beat if it is the same for all runs."""
     levels = {level_to_beat(run.snapshot) for run in runs}
     level = next(iter(levels)) if len(levels) == 1 else None
-    return (
-        ()
-        if level is None or not math.isfinite(level[1])
-        else (Baseline(level[1], f"{level[0]} {figure(level[1])}"),)
-    )
+    if level is None or not math.isfinite(level[1]):
+        return ()
+    return (Baseline(level[1], f"{level[0]} {figure(level[1])}"),)
 
 
 def _overlay(

@@ -104,7 +104,7 @@ class MachineView:
     disk_total: int | None = None
     """Bytes of the disk; None if unknown."""
     trains: bool = True
-    """Whether the readings are a run's, with values of its own, not only the machine's."""
+    """Whether the readings include a run's own values, not only the machine's."""
     alarm: bool = False
     """The run is stalled or can't write to disk."""
     device: str = ""

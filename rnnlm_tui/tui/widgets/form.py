@@ -449,12 +449,12 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         """Set a value chosen in a dialog."""
         self._take(self.draft.with_value(path, value))
 
-    def written(self, field: FormField, text: str) -> None:
+    def take_text(self, field: FormField, text: str) -> None:
         """Take the text of a row's editor, unless it still means the old value."""
         if text != edited_value(field, self.draft.value(field.path)):
             self._take(self.draft.with_text(field, text))
 
-    def put_back(self, field: FormField, value: object) -> None:
+    def restore(self, field: FormField, value: object) -> None:
         """Restore a value after its editor was cancelled."""
         self._take(self.draft.with_value(field.path, value))
 

@@ -55,10 +55,10 @@ class FieldState:
 class FieldHost(Protocol):
     """The form that contains the rows: takes their values and moves between them."""
 
-    def written(self, field: FormField, text: str) -> None:
+    def take_text(self, field: FormField, text: str) -> None:
         """Take the editor's text, on each key."""
 
-    def put_back(self, field: FormField, value: object) -> None:
+    def restore(self, field: FormField, value: object) -> None:
         """Restore the value from before the editor opened."""
 
     def move(self, direction: int) -> None:
@@ -157,16 +157,16 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             self.screen.set_focus(self)
         editor.remove()
         if text is None:
-            self.host.put_back(self.field, self._before)
+            self.host.restore(self.field, self._before)
         elif text != edited_value(self.field, self._before):
-            self.host.written(self.field, text)
+            self.host.take_text(self.field, text)
         self._fit()
         self.refresh()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         if event.input is self._editor:
-            self.host.written(self.field, event.value)
+            self.host.take_text(self.field, event.value)
 
     def watch_has_focus(self, has_focus: bool) -> None:
         """Show the help while the row has the focus."""

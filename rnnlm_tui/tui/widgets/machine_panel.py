@@ -79,7 +79,7 @@ class MachinePanel(Panel):
             self.lines = self._short(row, width, height)
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return what others use if it has no line of its own."""
+        """Return what others use if there is no line for it."""
         if self._view.others and self.inner_size.height < TALL:
             return [(3, segments_of(self._view.others, WARN))]
         return super().bottom_labels(width)

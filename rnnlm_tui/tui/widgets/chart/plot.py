@@ -655,7 +655,7 @@ def _with_cursor(painted: PaintedPlot, look: PlotOptions) -> Plot:
 
 
 def _empty(plot: Plot, data: ChartData) -> Plot:
-    """Say that there are no points, and what will come."""
+    """Say that the chart has no points yet, and what comes next."""
     elsewhere = any(len(series.x) for series in data.series)
     lines = (
         ["no points in this range"]

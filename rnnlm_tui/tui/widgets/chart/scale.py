@@ -32,7 +32,7 @@ ROOM, FORESIGHT = 0.04, 0.15
 LEAST_LOG, LEAST_SHARE = 0.01, 1e-9
 """Data that spans less, as logarithms or relative to its size, is drawn like a single value."""
 STILL = 0.6
-"""Limits are kept while the data lies within them and fills this share."""
+"""Limits are kept while they contain the data and the data fills this share of them."""
 
 
 @dataclass(frozen=True, slots=True)
