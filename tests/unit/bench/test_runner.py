@@ -45,7 +45,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 def report() -> Iterator[BenchReport]:
     with pytest.MonkeyPatch.context() as patch:
         for name in WORKER_SETTINGS:
-            patch.delenv(name, raising=False)  # what the user has set stands
+            patch.delenv(name, raising=False)  # a variable that the user has set wins
         yield run_bench(fake(neighbour=True), silent)
 
 

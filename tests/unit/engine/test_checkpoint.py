@@ -1,4 +1,4 @@
-"""Checkpoint files: what they are called, what they hold, what is refused."""
+"""Checkpoint files: names, contents, and what is refused."""
 
 from __future__ import annotations
 

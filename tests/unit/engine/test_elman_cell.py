@@ -1,4 +1,4 @@
-"""The Elman layer against a plain loop, and its two faces against each other."""
+"""The Elman layer against a plain loop, and forward against step."""
 
 from __future__ import annotations
 

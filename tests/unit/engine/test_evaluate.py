@@ -1,4 +1,4 @@
-"""Evaluation: token-weighted, over all tokens, and without a trace."""
+"""Evaluation: token-weighted, over all tokens, and without side effects."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_interrupted_runs_are_bit_equal_at_the_end(
     losses = train(straight, 12)
     first = fresh(3)
     codec = tokenizer_folder(tmp_path / "codec")
-    began = train(first, 7)  # in the midst of the second pass
+    began = train(first, 7)  # in the middle of the second pass
     write_model(tmp_path, first.model, codec)
     write_training_state(tmp_path, first)
     second = fresh(99)

@@ -1,4 +1,4 @@
-"""Generation: the right frequencies, the same text for the same seed, and nothing disturbed."""
+"""Generation: frequencies, reproducible text, and no side effects."""
 
 from __future__ import annotations
 

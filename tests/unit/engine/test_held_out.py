@@ -1,4 +1,4 @@
-"""Held-out text in batches: every target once, with what stands before it."""
+"""Held-out text in batches: every target once, after the tokens before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model: its count, its two faces, its weights, dropout and tying."""
+"""The model: parameter count, forward and step, weights, dropout and tying."""
 
 from __future__ import annotations
 

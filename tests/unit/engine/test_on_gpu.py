@@ -1,4 +1,4 @@
-"""What a CUDA GPU computes, against the CPU."""
+"""A CUDA GPU's results against the CPU's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rehearsed step leaves no trace, and what it can't hold is told with its shape."""
+"""A rehearsed step changes nothing, and a lack of memory is reported with the shape."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_training_after_a_rehearsal_is_bit_equal(data_mode: str, optimizer: str)
     assert after.tensors.keys() == before.tensors.keys()
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
     first = trained(rehearsed, 2)
-    rehearse_step(rehearsed)  # moments and a carried state are there by now, as after a resume
+    rehearse_step(rehearsed)  # with moments and a carried state, as after a resume
     assert all(
         torch.equal(ours, theirs)
         for ours, theirs in zip(trained(rehearsed, 1), expected, strict=True)

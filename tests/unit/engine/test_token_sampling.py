@@ -330,7 +330,7 @@ EXTREMES: dict[str, tuple[float, ...]] = {
     "min_p": (0.0, 5e-324, 1e-45, 1e-9, 1.0),
     "repetition_penalty": (0.1, 1.0, 100.0),
 }
-"""The ends of what a config allows."""
+"""The limits of what a config allows."""
 
 
 @pytest.mark.parametrize("make", [InverseCdfSampler, partial(ExponentialRaceSampler, CPU)])

@@ -1,4 +1,4 @@
-"""Training: it learns, it counts, it goes on after a stop as if there had been none."""
+"""Training: learning, counting, and resuming as if there had been no stop."""
 
 from __future__ import annotations
 

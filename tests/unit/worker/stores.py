@@ -1,4 +1,4 @@
-"""Recorder around a database of a test's own, whose run nobody holds."""
+"""A recorder for a test's own database, whose run is not locked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from rnnlm_tui.worker.recorder import MAX_KEPT_ROWS, Recorder
 
 
 def recorder_of(database: RunDatabase, *, max_kept: int = MAX_KEPT_ROWS) -> Recorder:
-    """What a worker would store through."""
+    """The recorder that a worker would use."""
     run = RunDirectory(database.path.parent)
     return Recorder(run, RunLock(run.lock_path), database, max_kept=max_kept)

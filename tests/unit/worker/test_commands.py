@@ -15,7 +15,7 @@ from rnnlm_tui.worker.control import PendingCommand
 
 
 class Run:
-    """Remembers what was done to it."""
+    """Remembers the calls."""
 
     def __init__(self) -> None:
         self.status = "running"
@@ -144,7 +144,7 @@ def test_set_suggests_a_similar_setting(database: RunDatabase) -> None:
 
 
 def stop(commands: CommandHandler, id: str = "a") -> list[CommandResult]:
-    """The answers to a stop so far, growing."""
+    """The answers to a stop; the list grows."""
     answers: list[CommandResult] = []
     pending = PendingCommand(Command(id=id, verb="stop"), answers.append)
     if not commands.replay(pending):

@@ -21,7 +21,7 @@ def status(command: Command) -> CommandResult:
 
 
 class Trainer:
-    """Answers what is delivered when it is told to."""
+    """Collects delivered commands; the test answers them."""
 
     def __init__(self) -> None:
         self.delivered: list[PendingCommand] = []
@@ -74,7 +74,7 @@ def read_line(connection: socket.socket) -> CommandResult:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the server hangs up; its own words before that are read away."""
+    """Whether the server disconnects; anything that it sends before is discarded."""
     try:
         while connection.recv(65_536):
             pass
@@ -148,7 +148,7 @@ def test_an_invalid_command_is_rejected_and_disconnected(
         try:
             connection.sendall(line)
         except ConnectionError:
-            pass  # hung up in the midst of a line that is far too long
+            pass  # disconnected in the middle of a line that is far too long
         else:
             answer = read_line(connection)
             assert not answer.ok
@@ -241,7 +241,7 @@ def test_another_user_is_disconnected(
     server = ControlServer(tmp_path / "s", status=status, deliver=trainer.deliver)
     server.start()
     with connected(tmp_path / "s") as connection:
-        with suppress(ConnectionError):  # hung up on already
+        with suppress(ConnectionError):  # already disconnected
             connection.sendall(encode_line(Command(id="a", verb="stop")))
         assert is_closed(connection)
     assert trainer.delivered == []

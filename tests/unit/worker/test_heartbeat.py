@@ -15,7 +15,7 @@ from rnnlm_tui.worker.heartbeat import Heartbeat
 
 
 class Sink:
-    """Counts what is written, and refuses some of it."""
+    """Counts writes, and refuses some of them."""
 
     def __init__(self, refuse: int = 0) -> None:
         self.refuse = refuse

@@ -1,4 +1,4 @@
-"""Signals become commands, in a process of their own so that this one keeps its handlers."""
+"""Signals become commands; in child processes, so that this one keeps its handlers."""
 
 from __future__ import annotations
 

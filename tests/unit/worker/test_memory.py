@@ -1,4 +1,4 @@
-"""What a run needs of memory is held against what is there, in words with numbers."""
+"""The memory that a run needs against what is available, and what the messages say."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIG = RunConfig(
 
 
 def budget(monkeypatch: pytest.MonkeyPatch, *, free: int) -> MemoryBudget:
-    """On a machine with so many bytes, for a process that holds none."""
+    """On a machine with this many free bytes, for a process that holds none."""
     monkeypatch.setattr("rnnlm_tui.worker.memory.memory_available", lambda: free)
     monkeypatch.setattr("rnnlm_tui.worker.memory.held_bytes", lambda _: 0)
     return MemoryBudget(

@@ -1,4 +1,4 @@
-"""What the disk does not take is kept in order, stored once when it does, and told in between."""
+"""Rows that the disk refuses are kept in order, reported, and stored once when it accepts them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Run:
         self.database._connection.execute("PRAGMA max_page_count = 1000000")
 
     def steps(self, first: int, last: int) -> None:
-        """Rows in batches of ten, until after `last`."""
+        """Add rows in batches of ten up to `last`."""
         for start in range(first, last + 1, 10):
             self.records.add_steps(
                 [

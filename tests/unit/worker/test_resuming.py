@@ -1,4 +1,4 @@
-"""What a checkpoint records for a resume, and which differences stop one."""
+"""The facts that a checkpoint records for a resume, and the differences that prevent one."""
 
 from __future__ import annotations
 

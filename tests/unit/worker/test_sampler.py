@@ -1,4 +1,4 @@
-"""The sampler's protocol: lines in, lines out, and taking requests back."""
+"""The sampler's protocol: lines in, lines out, and cancelled requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rnnlm_tui.worker.sampler import Mailbox, Writer, read_requests
 
 
 def read(*lines: bytes) -> tuple[Mailbox, list[SampleFailed]]:
-    """What a sampler makes of its stdin."""
+    """The sampler's answers to these lines on stdin."""
     mailbox, output = Mailbox(), io.BytesIO()
     read_requests(io.BytesIO(b"".join(lines)), mailbox, Writer(output))
     return mailbox, [decode_line(line, SampleFailed) for line in output.getvalue().splitlines()]

@@ -1,4 +1,4 @@
-"""Where the weights of a run with a parent come from: exactly from there, or not at all."""
+"""A run with a parent starts from exactly that checkpoint, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows are committed in batches, in time, with what really was measured."""
+"""Rows are committed in batches, in time, with the measured values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rnnlm_tui.worker.step_metrics import REPORT_SECONDS, StepMetrics
 
 
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -63,7 +63,7 @@ def run(home: Path) -> RunDirectory:
 
 @contextmanager
 def worker_of(run: RunDirectory, inbox: Inbox | None = None) -> Iterator[Worker]:
-    """A worker that has opened its attempt."""
+    """A worker that has recorded its attempt."""
     lock = RunLock(run.lock_path)
     lock.acquire()
     try:
