@@ -61,7 +61,7 @@ def test_a_probe_measures_and_later_estimates_use_it(machine: Machine) -> None:
     other = machine.json("estimate", *SMALL, "--set", "training.batch_size=10")
     assert (other["memory_measured"], other["calibrated_by"]) == (False, "probe")
     words = machine.run("estimate", *SMALL).stdout
-    assert "as fast as the probe" in words
+    assert "at the speed of the probe" in words
     assert "measured" in words
 
 
@@ -110,8 +110,8 @@ def test_a_config_that_does_not_fit_gets_a_warning_with_a_batch_that_fits(machin
     )
     found = machine.json("estimate", *huge)
     assert found["memory_bytes"] > found["memory_free"]
-    assert 1 <= found["largest_fitting_batch"] < 60_000
+    assert 1 <= found["fitting_batch"] < 60_000
     (warning,) = found["warnings"]
-    assert f"batch_size = {found['largest_fitting_batch']:,} should fit" in warning
+    assert f"batch_size = {found['fitting_batch']:,} should fit" in warning
     assert "should fit" in machine.run("estimate", *huge).stdout
     assert machine.json("estimate", *SMALL)["warnings"] == []
