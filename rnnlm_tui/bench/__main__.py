@@ -11,7 +11,7 @@ from typing import TextIO
 from rnnlm_tui.bench.plan import bench_config
 from rnnlm_tui.bench.runner import BenchOptions, run_bench
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
-from rnnlm_tui.schema.text import safe
+from rnnlm_tui.schema.formatting import safe
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 import psutil
 from pydantic import BaseModel
 
-from rnnlm_tui.bench.figures import ratio, spread
+from rnnlm_tui.bench.plan import ratio, spread
 from rnnlm_tui.bench.report import (
     BenchTask,
     CorpusProgress,
@@ -27,11 +27,7 @@ from rnnlm_tui.bench.report import (
 )
 from rnnlm_tui.errors import InputError, WorkerError, error_kind
 from rnnlm_tui.schema.protocol import decode_line, encode_line
-from rnnlm_tui.system.processes import (
-    dependent_environment,
-    last_lines,
-    python_command,
-)
+from rnnlm_tui.system.processes import dependent_environment, last_lines, python_command
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 

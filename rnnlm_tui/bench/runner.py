@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 from rnnlm_tui import __version__
-from rnnlm_tui.bench.figures import Measurement, sampling_figures, training_figures
-from rnnlm_tui.bench.plan import NAIVE, BenchWay, sampling_rows, training_rows
+from rnnlm_tui.bench.plan import (
+    NAIVE,
+    BenchWay,
+    Measurement,
+    sampling_figures,
+    sampling_rows,
+    training_figures,
+    training_rows,
+)
 from rnnlm_tui.bench.processes import (
     NOTICEABLE_CORES,
     OPENMP_VARIABLES,
@@ -42,10 +49,7 @@ from rnnlm_tui.bench.report import (
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import (
-    parameter_count,
-    positions_per_step,
-)
+from rnnlm_tui.schema.estimates import parameter_count, positions_per_step
 from rnnlm_tui.schema.formatting import counted, duration, memory, percent
 
 TURN_SECONDS = 1.5

@@ -43,19 +43,24 @@ from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpu
 from rnnlm_tui.corpus.download import ProgressCallback
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.engine.batches import Batches
-from rnnlm_tui.engine.device import describe, seed_everything, wait
-from rnnlm_tui.engine.generation import generate, lay_out_head
+from rnnlm_tui.engine.device import (
+    Matmul,
+    choose_matmul,
+    describe,
+    seed_everything,
+    set_gpu_precision,
+    wait,
+)
+from rnnlm_tui.engine.generation import SamplingRules, generate, lay_out_head
 from rnnlm_tui.engine.loss import rows_per_chunk
-from rnnlm_tui.engine.matmul import Matmul, choose_matmul, set_gpu_precision
 from rnnlm_tui.engine.memory import peak_bytes
-from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
-from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.store.corpora import find_corpus
 from rnnlm_tui.store.paths import corpora_dir
-from rnnlm_tui.system.host import memory_available
+from rnnlm_tui.system.machine import memory_available
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer, set_up_torch
 
 REPLACEMENT_VOCABULARY = 1_536

@@ -12,13 +12,7 @@ from typing import BinaryIO, Protocol, cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.bench.report import (
-    BenchTask,
-    CorpusProgress,
-    SaveRequest,
-    TaskFailed,
-    TurnRequest,
-)
+from rnnlm_tui.bench.report import BenchTask, CorpusProgress, SaveRequest, TaskFailed, TurnRequest
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.protocol import decode_line, encode_line

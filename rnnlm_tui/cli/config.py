@@ -11,8 +11,7 @@ import typer
 from rnnlm_tui.cli.options import ConfigOption, JsonOption, PresetOption, SetOption, check_exclusive
 from rnnlm_tui.cli.output import line, note, print_json, table
 from rnnlm_tui.errors import ConfigError, InputError, Problem
-from rnnlm_tui.schema.formatting import disk, first_of
-from rnnlm_tui.schema.text import UNSAFE
+from rnnlm_tui.schema.formatting import UNSAFE, disk, first_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import StoredCorpus
@@ -137,7 +136,7 @@ def runnable_config(
     Raises:
         InputError: as `build_config`.
     """
-    from rnnlm_tui.client.preflight import with_available_corpus
+    from rnnlm_tui.client.start import with_available_corpus
 
     asked = build_config(preset, file, assignments)
     chosen = any(

@@ -50,7 +50,7 @@ def estimate(
     """
     from rnnlm_tui.cli.config import build_config, runnable_config
     from rnnlm_tui.client.estimate import estimate as estimate_config
-    from rnnlm_tui.client.preflight import check_device, check_precision, check_tokenizer
+    from rnnlm_tui.client.start import check_device, check_precision, check_tokenizer
     from rnnlm_tui.schema.estimates import check_warmup
 
     build = runnable_config if probe else build_config
@@ -127,7 +127,7 @@ def estimate_json(
 def _measure(config: RunConfig) -> Calibration:
     from rnnlm_tui.client.estimate import estimate as estimate_config
     from rnnlm_tui.client.estimate import smaller_batch_words
-    from rnnlm_tui.client.preflight import run_probe
+    from rnnlm_tui.client.start import run_probe
 
     return run_probe(
         config, _ProbeProgress(), lambda: smaller_batch_words(config, estimate_config(config))

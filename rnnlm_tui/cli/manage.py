@@ -19,8 +19,7 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import act_on_each, encodable, line, print_json, table
 from rnnlm_tui.errors import InputError, StorageError, UnknownCheckpointError, UnknownRunError
-from rnnlm_tui.schema.formatting import age, counted, disk
-from rnnlm_tui.schema.text import safe
+from rnnlm_tui.schema.formatting import age, counted, disk, safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.labels import RunLabels

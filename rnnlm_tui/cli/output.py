@@ -47,7 +47,7 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 def note(text: str) -> None:
     """Print progress or advice on stderr, wrapped on a terminal, control characters escaped."""
-    from rnnlm_tui.schema.text import safe
+    from rnnlm_tui.schema.formatting import safe
 
     print(
         wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True
@@ -195,7 +195,7 @@ def shown(text: str, *, keep: str = "\n\t") -> str:
     if text.isascii() and text.isprintable():  # nearly all of a long table
         return text
     if sys.stdout.isatty():
-        from rnnlm_tui.schema.text import safe
+        from rnnlm_tui.schema.formatting import safe
 
         text = safe(text, keep=keep)
     return encodable(text)

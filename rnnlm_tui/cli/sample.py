@@ -17,8 +17,7 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import TextStream, line, note, print_json
 from rnnlm_tui.errors import ConfigError, InputError, Problem, WorkerError
-from rnnlm_tui.schema.formatting import counted, first_of
-from rnnlm_tui.schema.text import escaped, unescaped
+from rnnlm_tui.schema.formatting import counted, escaped, first_of, unescaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -24,12 +24,12 @@ from rnnlm_tui.schema.formatting import (
     gib,
     other_load_text,
     percent,
+    safe,
     short,
     time_left,
 )
 from rnnlm_tui.schema.metrics import GpuRow, evaluations_during_run, perplexity
 from rnnlm_tui.schema.status import LIVING, RunStatus
-from rnnlm_tui.schema.text import safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot

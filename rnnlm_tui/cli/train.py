@@ -69,8 +69,12 @@ def train(
     """
     from rnnlm_tui.cli.config import build_config, runnable_config
     from rnnlm_tui.cli.start import open_app, should_open_app
-    from rnnlm_tui.client.preflight import check_before_start
-    from rnnlm_tui.client.start import discard_refused, start_run, wait_for_training
+    from rnnlm_tui.client.start import (
+        check_before_start,
+        discard_refused,
+        start_run,
+        wait_for_training,
+    )
     from rnnlm_tui.store.runs import create_run
 
     check_exclusive(follow=follow, detach=detach, draft=draft)
@@ -334,8 +338,7 @@ def change(
 def _schedule_note(run: RunDirectory, path: str, value: float, step: int) -> str:
     """Describe the scheduled learning rate for a new peak; empty if equal or for other settings."""
     from rnnlm_tui.client.monitor import summarize
-    from rnnlm_tui.schema.estimates import planned_warmup
-    from rnnlm_tui.schema.schedule import schedule_of
+    from rnnlm_tui.schema.estimates import planned_warmup, schedule_of
 
     config, summary = run.read_config(), summarize(run)
     if path != "optimizer.learning_rate" or not summary.max_steps:

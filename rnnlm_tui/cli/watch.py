@@ -10,16 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from rnnlm_tui.cli.output import (
-    TextStream,
-    cells,
-    columns,
-    encodable,
-    facts,
-    json_text,
-    line,
-    note,
-)
+from rnnlm_tui.cli.output import TextStream, cells, columns, encodable, facts, json_text, line, note
 from rnnlm_tui.cli.summaries import (
     FULL_WIDTH,
     clipped,

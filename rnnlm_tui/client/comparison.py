@@ -18,13 +18,13 @@ from rnnlm_tui.schema.formatting import (
     disk,
     duration,
     figure,
+    safe,
     share,
     short,
 )
 from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE, EventRow
 from rnnlm_tui.schema.protocol import SETTABLE
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.schema.text import safe
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader

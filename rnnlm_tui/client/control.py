@@ -22,6 +22,7 @@ from rnnlm_tui.errors import (
     StorageError,
     WorkerError,
 )
+from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.schema.protocol import (
     MAX_REQUEST_BYTES,
     SETTABLE,
@@ -33,7 +34,6 @@ from rnnlm_tui.schema.protocol import (
     setting_value,
 )
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.schema.text import safe
 from rnnlm_tui.schema.validation import did_you_mean_key, merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader

@@ -26,9 +26,8 @@ from rnnlm_tui.schema.corpora import (
     CorpusManifest,
     TextLayout,
 )
-from rnnlm_tui.schema.formatting import first_of
+from rnnlm_tui.schema.formatting import first_of, user_path
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
-from rnnlm_tui.schema.text import user_path
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
 

@@ -34,18 +34,16 @@ from rnnlm_tui.schema.estimates import (
     steps_per_epoch,
     total_steps,
 )
-from rnnlm_tui.schema.formatting import memory
+from rnnlm_tui.schema.formatting import memory, user_path
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.protocol import Calibration, Fact
 from rnnlm_tui.schema.reference import SENTENCES
-from rnnlm_tui.schema.text import user_path
 from rnnlm_tui.store.corpora import find_corpus, load_calibrations
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.system.host import usable_cores
 from rnnlm_tui.system.locks import host_name
-from rnnlm_tui.system.machine import Device, free_training_memory, planned_device
+from rnnlm_tui.system.machine import Device, free_training_memory, planned_device, usable_cores
 
 CALIBRATION_STEPS = 100
 """A run needs this many steps to be used as a speed reference."""

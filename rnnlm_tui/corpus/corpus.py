@@ -81,8 +81,7 @@ from rnnlm_tui.schema.corpora import (
     unused_corpus_fields,
     unused_tokenizer_fields,
 )
-from rnnlm_tui.schema.formatting import counted, share
-from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.schema.formatting import counted, share, user_path
 
 _PREPARE_AGAIN = "remove the folder; the next run prepares the corpus again"
 

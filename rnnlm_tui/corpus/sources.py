@@ -33,8 +33,7 @@ from rnnlm_tui.corpus.text_files import (
 from rnnlm_tui.errors import CorpusError, did_you_mean
 from rnnlm_tui.schema.config import CorpusConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, SET_SOURCE, EosText, Split, TextLayout
-from rnnlm_tui.schema.formatting import counted, percent, share
-from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.schema.formatting import counted, percent, share, user_path
 
 SAMPLED_FILES = 16
 SAMPLED_CHARACTERS = 65_536

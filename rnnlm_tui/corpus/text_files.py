@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from rnnlm_tui.errors import CorpusError
-from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.schema.formatting import counted, user_path
 
 MAX_LINE_BYTES = 65_536
 """Longer lines are split at the last space before this many bytes, to limit memory."""

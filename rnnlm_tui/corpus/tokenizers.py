@@ -24,8 +24,7 @@ from tokenizers import (
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TokenizerKind
 from rnnlm_tui.schema.corpora import EosText, TextLayout
-from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.schema.formatting import counted, user_path
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 

@@ -12,16 +12,16 @@ from torch import Tensor
 from rnnlm_tui.engine.batches import Batch, Batches
 from rnnlm_tui.engine.device import (
     check_precision,
+    choose_matmul,
     explained,
     pack_random_state,
     unpack_random_state,
 )
-from rnnlm_tui.engine.matmul import choose_matmul
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.optim import OptimizerSettings, build_optimizer, set_learning_rate
 from rnnlm_tui.engine.step import GraphedUpdate, Update, faster_graph
 from rnnlm_tui.errors import CheckpointError
-from rnnlm_tui.schema.schedule import Schedule
+from rnnlm_tui.schema.estimates import Schedule
 
 GRAPH_BATCHES = 8
 """Batches on which a CUDA graph is measured."""
@@ -77,7 +77,7 @@ class Trainer:
         Args:
             max_steps: exactly this many updates.
             optimizer: None: AdamW with its defaults.
-            matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
+            matmul: `auto`, `float32` or `medium`; see `engine.device`.
             precision: `float32`, or on a CUDA GPU `bf16` for the head's products; layers, weights,
                 loss and optimizer stay float32.
             cuda_graphs: replay the step as a CUDA graph if the first step measures that as faster.

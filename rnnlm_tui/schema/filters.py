@@ -20,9 +20,9 @@ from rnnlm_tui.schema.formatting import (
     counted,
     number_hint,
     read_number,
+    safe,
 )
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.schema.text import safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.text import UNSAFE, safe
+from rnnlm_tui.schema.formatting import UNSAFE, counted, safe
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import move_aside, storage_errors, write_text_atomically
 from rnnlm_tui.system.locks import folder_lock

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from platformdirs import user_data_path, user_state_path
 
 from rnnlm_tui.errors import ConfigError, RunNameError, StorageError
-from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.system.disk import filesystem_here, is_network
 from rnnlm_tui.system.files import make_own_directory, storage_errors, write_text_atomically
 from rnnlm_tui.system.locks import host_name

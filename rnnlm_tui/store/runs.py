@@ -23,8 +23,7 @@ from rnnlm_tui.errors import (
     UnknownRunError,
     did_you_mean,
 )
-from rnnlm_tui.schema.formatting import counted, first_of
-from rnnlm_tui.schema.text import user_path
+from rnnlm_tui.schema.formatting import counted, first_of, user_path
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.paths import (
     RUN_NAME,

@@ -14,10 +14,7 @@ from rnnlm_tui.errors import (
     UnknownCheckpointError,
     did_you_mean,
 )
-from rnnlm_tui.store.checkpoints import (
-    checkpoint_folders,
-    list_checkpoints,
-)
+from rnnlm_tui.store.checkpoints import checkpoint_folders, list_checkpoints
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader

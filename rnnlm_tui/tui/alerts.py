@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from rnnlm_tui.schema.formatting import count, counted, disk, figure
+from rnnlm_tui.schema.formatting import count, counted, disk, figure, safe
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.schema.text import safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import EventRow

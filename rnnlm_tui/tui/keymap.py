@@ -18,7 +18,7 @@ from pathlib import Path
 from textual.app import App
 from textual.keys import Keys, key_to_character
 
-from rnnlm_tui.schema.text import safe
+from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.system.files import read_at_most
 from rnnlm_tui.tui._textual import key_of_character
 from rnnlm_tui.tui.actions import (

@@ -127,7 +127,7 @@ class Services:
         If its config can't run here, raises InputError and starts nothing.
         """
         from rnnlm_tui.client.control import resume
-        from rnnlm_tui.client.preflight import check_before_start
+        from rnnlm_tui.client.start import check_before_start
 
         check_before_start(run.read_config())
         resume(run)
@@ -258,7 +258,7 @@ class Services:
 
     def demo(self) -> RunConfig:
         """Return the demo's config, with another text if the extra `demo` isn't installed."""
-        from rnnlm_tui.client.preflight import with_available_corpus
+        from rnnlm_tui.client.start import with_available_corpus
         from rnnlm_tui.schema.presets import DEMO
 
         return with_available_corpus(DEMO)
@@ -274,7 +274,7 @@ class Services:
 
         None if it is, or will be downloaded.
         """
-        from rnnlm_tui.client.preflight import check_source
+        from rnnlm_tui.client.start import check_source
         from rnnlm_tui.errors import CorpusError
 
         try:
@@ -288,7 +288,7 @@ class Services:
 
         None if it can, or they are missing.
         """
-        from rnnlm_tui.client.preflight import check_tokenizer
+        from rnnlm_tui.client.start import check_tokenizer
         from rnnlm_tui.errors import TokenizerError
 
         try:
@@ -392,7 +392,7 @@ class Services:
         """
         import tomli_w
 
-        from rnnlm_tui.schema.text import safe
+        from rnnlm_tui.schema.formatting import safe
 
         comments = "".join(f"# {safe(str(problem), keep='')}\n" for problem in problems)
         sections = {

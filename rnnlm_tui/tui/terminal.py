@@ -17,7 +17,7 @@ from time import sleep
 from types import FrameType
 from typing import Literal, get_args
 
-from rnnlm_tui.schema.text import safe
+from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.store.paths import home
 
 ColourName = Literal["dark", "light", "ansi-dark", "ansi-light", "none"]

@@ -22,7 +22,7 @@ from textual.content import Content, Span
 from textual.strip import Strip
 from textual.style import Style
 
-from rnnlm_tui.schema.text import safe
+from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.tui.palette import BORDER, DIM, TEXT, THIRD, TRAIN, ink
 
 Newlines = Literal["keep", "space", "show"]

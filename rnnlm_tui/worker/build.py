@@ -11,8 +11,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import planned_warmup, total_steps
-from rnnlm_tui.schema.schedule import schedule_of
+from rnnlm_tui.schema.estimates import planned_warmup, schedule_of, total_steps
 
 
 def set_up_torch(config: RunConfig) -> torch.device:

@@ -31,7 +31,7 @@ from rnnlm_tui.store.retention import best_step, pinned_steps, removable_steps, 
 from rnnlm_tui.store.verify import DamagedCheckpoint, move_damaged_aside
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.files import storage_errors
-from rnnlm_tui.worker.attempt import Attempt
+from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 
 DATA_MODE_KEY = "rnnlm_data_mode"

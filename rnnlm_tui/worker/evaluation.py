@@ -18,12 +18,12 @@ from rnnlm_tui.schema.corpora import Split
 from rnnlm_tui.schema.formatting import bits_per_byte_text, counted
 from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow, bits_per_byte, evaluations_during_run
 from rnnlm_tui.store.retention import best_step
-from rnnlm_tui.worker.attempt import Attempt
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.generation import Continuation
 from rnnlm_tui.worker.guards import EarlyStopping
 from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 
 ItemT = TypeVar("ItemT")

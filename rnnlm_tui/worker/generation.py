@@ -14,9 +14,8 @@ from typing import Literal
 from rnnlm_tui.corpus.codec import StopStrings, TextCodec
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.engine.device import set_threads
-from rnnlm_tui.engine.generation import generate, lay_out_head
+from rnnlm_tui.engine.generation import SamplingRules, generate, lay_out_head
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted

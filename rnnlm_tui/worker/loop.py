@@ -14,12 +14,12 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import EventKind
 from rnnlm_tui.schema.protocol import SETTINGS_KEY, setting_value
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.worker.attempt import Attempt
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import LossGuard, too_many_bad_steps
 from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 
 PAUSE_SECONDS = 0.5

@@ -29,7 +29,7 @@ from rnnlm_tui.schema.estimates import (
 )
 from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.metrics import Phase
-from rnnlm_tui.system.host import memory_available
+from rnnlm_tui.system.machine import memory_available
 
 
 class MemoryBudget:

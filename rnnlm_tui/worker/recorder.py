@@ -1,17 +1,30 @@
-"""Recorder: writes a worker's rows, and keeps them in memory while the disk is full."""
+"""Recorder: writes a worker's rows, and keeps them in memory while the disk is full.
+
+Attempt: what one worker process knows about the run that it trains.
+
+Heartbeat: a thread that writes a heartbeat and a hardware reading every second.
+"""
 
 from __future__ import annotations
 
+import platform
 import sys
+import threading
+import time
 import time as clock
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock, RLock
+from typing import Protocol
 
+from rnnlm_tui import __version__
 from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import (
     CheckpointRow,
@@ -19,14 +32,17 @@ from rnnlm_tui.schema.metrics import (
     EventKind,
     EventRow,
     HardwareRow,
+    Phase,
     Progress,
     SampleRow,
     StepRow,
 )
+from rnnlm_tui.schema.status import ACTIVITY_KEY, HEARTBEAT_SECONDS, Activity
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, Ballast, free_bytes, is_full
 from rnnlm_tui.system.locks import RunLock
+from rnnlm_tui.worker.commands import CommandHandler, Inbox
 
 MAX_KEPT_ROWS = 200_000
 """Rows kept in memory (75 MiB, measured) before training waits for the disk."""
@@ -363,3 +379,102 @@ def _identity(path: Path, *, unknown: tuple[int, int] | None = None) -> tuple[in
 
 def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is the run's log
+
+
+PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One life of a worker on a run. Importing it doesn't import torch."""
+
+    run: RunDirectory
+    config: RunConfig
+    recorder: Recorder
+    number: int
+    """Counted from 1."""
+    checkpoint: Path | None
+    """The newest valid checkpoint, from which the attempt resumes; None: it starts at step 0."""
+    inbox: Inbox
+    commands: CommandHandler
+
+    def event(self, kind: EventKind, step: int, text: str) -> None:
+        """Add an event to the run's log."""
+        self.recorder.add_event(EventRow(self.number, step, kind, text, time.time()))
+
+    def note(self, step: int, text: str) -> None:
+        """Add a note to the run's log."""
+        self.event("note", step, text)
+
+    def enter(self, phase: Phase) -> None:
+        """Show readers what happens before the first step; a phase may take minutes."""
+        self.recorder.set_progress(Progress(phase))
+
+    @contextmanager
+    def activity(self, activity: Activity) -> Iterator[None]:
+        """Show readers why no step completes for a while."""
+        self.recorder.set_meta(ACTIVITY_KEY, activity)
+        try:
+            yield
+        finally:
+            self.recorder.set_meta(ACTIVITY_KEY, "")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this program and its numeric packages, by name."""
+    return {
+        "python": platform.python_version(),
+        "rnnlm_tui": __version__,
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+class HeartbeatStore(Protocol):
+    """Where heartbeats are written; safe to call from a second thread."""
+
+    def heartbeat(self, time: float) -> None: ...
+
+    def add_hardware(self, row: HardwareRow) -> None: ...
+
+
+class HardwareReader(Protocol):
+    def sample(self) -> HardwareRow: ...
+
+
+class Heartbeat:
+    """Writes until `stop`, also while paused and during evaluations: it shows that the process is
+    alive.
+
+    A heartbeat that can't be written (a full disk) or a reading that fails is skipped with a line
+    in the log.
+    """
+
+    def __init__(
+        self, store: HeartbeatStore, probe: HardwareReader, *, seconds: float = HEARTBEAT_SECONDS
+    ) -> None:
+        self._store = store
+        self._probe = probe
+        self._seconds = seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Write the first heartbeat, then start the thread."""
+        self._store.heartbeat(time.time())
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; nothing is written after this."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            try:
+                self._store.heartbeat(time.time())
+                self._store.add_hardware(self._probe.sample())
+            except Exception as error:
+                # Any error is only printed, to the run's log: without heartbeats the run would look
+                # stalled, and rows that wait for disk space would never be stored.
+                print(f"no heartbeat written: {error}", file=sys.stderr, flush=True)  # noqa: T201

@@ -13,24 +13,16 @@ from pydantic import JsonValue
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
-from rnnlm_tui.engine.device import (
-    cuda_versions,
-    instructions,
-    processor,
-)
+from rnnlm_tui.engine.device import cuda_versions, instructions, processor
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import (
-    CorpusError,
-    InputError,
-    TokenizerError,
-)
+from rnnlm_tui.errors import CorpusError, InputError, TokenizerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import effective_settings
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.system.locks import host_name
-from rnnlm_tui.worker.attempt import versions
+from rnnlm_tui.worker.recorder import versions
 
 NOT_COMPARED = ("host", "tokenizers", "safetensors", "transformers")
 """Recorded but never compared. A machine is its processor and versions, not its name; the output of

@@ -12,17 +12,10 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.checkpoint import load_training_state, load_weights
-from rnnlm_tui.engine.device import (
-    describe,
-    seed_everything,
-)
+from rnnlm_tui.engine.device import describe, seed_everything
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import (
-    CheckpointError,
-    UnknownCheckpointError,
-    UnknownRunError,
-)
+from rnnlm_tui.errors import CheckpointError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.schema.corpora import baseline_key
 from rnnlm_tui.schema.estimates import check_warmup, planned_warmup, total_steps, warmup_note
 from rnnlm_tui.schema.formatting import counted
@@ -39,16 +32,14 @@ from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import run_named
 from rnnlm_tui.store.verify import resolve_checkpoint
-from rnnlm_tui.system.host import usable_cores
-from rnnlm_tui.system.machine import MachineReader
-from rnnlm_tui.worker.attempt import Attempt
+from rnnlm_tui.system.machine import MachineReader, usable_cores
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.checkpointing import Checkpointer
-from rnnlm_tui.worker.device_stats import DeviceProbe
 from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import KNOWN_STEPS, LossGuard
 from rnnlm_tui.worker.loop import TrainingRun
 from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.resuming import (
     check_data,
     check_environment,
@@ -56,7 +47,7 @@ from rnnlm_tui.worker.resuming import (
     environment,
     resume_facts,
 )
-from rnnlm_tui.worker.step_metrics import StepMetrics
+from rnnlm_tui.worker.step_metrics import DeviceProbe, StepMetrics
 
 WARMUP_FACT = "warmup_steps"
 """Manifest key of the run's warm-up steps, which may be fewer than the preset's."""

@@ -27,11 +27,9 @@ from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
 from rnnlm_tui.system.files import keep_private, storage_errors
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from rnnlm_tui.system.machine import MachineReader
-from rnnlm_tui.worker.attempt import Attempt, versions
 from rnnlm_tui.worker.commands import CommandHandler, Inbox, StopRequested
 from rnnlm_tui.worker.control import ControlServer, PendingCommand
-from rnnlm_tui.worker.heartbeat import Heartbeat
-from rnnlm_tui.worker.recorder import Recorder
+from rnnlm_tui.worker.recorder import Attempt, Heartbeat, Recorder, versions
 
 _STDERR = 2
 PROGRESS_SECONDS = 0.2

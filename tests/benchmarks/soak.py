@@ -159,7 +159,7 @@ def work(run: RunDirectory, steps: int) -> int:
     from rnnlm_tui.engine.model import State
     from rnnlm_tui.engine.trainer import StepResult, Trainer
     from rnnlm_tui.worker import step_metrics, train
-    from rnnlm_tui.worker.heartbeat import Heartbeat
+    from rnnlm_tui.worker.recorder import Heartbeat
 
     loss, norm = torch.tensor(2.5), torch.tensor(0.5)
     train_step, marks = Trainer.train_step, run.path.parents[1] / MARKS_NAME

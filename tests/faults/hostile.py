@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 from pydantic import BaseModel
 
-from rnnlm_tui.schema.text import UNSAFE, safe
+from rnnlm_tui.schema.formatting import UNSAFE, safe
 
 ValueT = TypeVar("ValueT")
 

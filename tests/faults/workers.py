@@ -155,7 +155,7 @@ def _warm_up() -> None:
     from rnnlm_tui.engine.device import set_exactness, set_threads
     from rnnlm_tui.engine.model import RecurrentLanguageModel
     from rnnlm_tui.engine.trainer import Trainer
-    from rnnlm_tui.schema.schedule import Schedule
+    from rnnlm_tui.schema.estimates import Schedule
 
     set_threads(1)
     set_exactness(True)

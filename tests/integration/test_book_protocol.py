@@ -8,7 +8,7 @@ import pytest
 
 from rnnlm_tui.client.control import resume, send
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.client.preflight import check_before_start
+from rnnlm_tui.client.start import check_before_start
 from rnnlm_tui.corpus import builtin
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import BOOK

@@ -19,8 +19,8 @@ from rnnlm_tui.engine.loss import rows_per_chunk
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.presets import BOOK
-from rnnlm_tui.schema.schedule import Schedule
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from tests.fakes.llama_tokenizer import write_tokenizer

@@ -12,8 +12,8 @@ import pytest
 
 from rnnlm_tui.client.monitor import summary_or_problem
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.presets import DEMO, PRESETS
-from rnnlm_tui.schema.text import UNSAFE
 from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store.labels import (
     NO_LABELS,

@@ -66,7 +66,7 @@ async def test_without_the_demo_extra_the_demo_reads_the_python_reference() -> N
 def test_the_real_demo_falls_back_where_its_package_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rnnlm_tui.client.preflight.find_spec", lambda _name: None)
+    monkeypatch.setattr("rnnlm_tui.client.start.find_spec", lambda _name: None)
     assert Services().demo().corpus.source == "python-docs"
 
 

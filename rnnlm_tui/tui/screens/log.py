@@ -10,7 +10,7 @@ from textual.binding import Binding
 from textual.content import Content
 from textual.events import Key
 
-from rnnlm_tui.schema.text import is_joiner
+from rnnlm_tui.schema.formatting import is_joiner
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.widgets.log_panel import LogPanel

@@ -18,11 +18,10 @@ from textual.timer import Timer
 
 from rnnlm_tui.errors import ConfigError, RnnlmError, RunStateError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.schema.text import safe
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT

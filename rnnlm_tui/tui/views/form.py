@@ -19,9 +19,8 @@ from rnnlm_tui.errors import ConfigError, Problem
 from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, SECTIONS, RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.estimates import WARMUP, warmup_problem
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.schema.text import escaped, unescaped
 from rnnlm_tui.schema.validation import (
     allowed_range,
     config_to_raw,

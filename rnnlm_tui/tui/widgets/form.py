@@ -471,7 +471,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def _show_beginning(self, row: FieldRow | FoldRow) -> None:
         """Scroll from the section's last field or fold to the preview of the text, if both fit."""
         fields = [stop for stop in self._stops(row.section) if isinstance(stop, FieldRow)]
-        if not isinstance(row, FoldRow) and row is not fields[-1]:
+        if not isinstance(row, FoldRow) and row not in fields[-1:]:
             return
         for preview in self.query_one(f"#section-{row.section}").query(TextPreview):
             if (

@@ -11,7 +11,7 @@ from textual.events import Key
 from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult
 
-from rnnlm_tui.schema.text import is_joiner
+from rnnlm_tui.schema.formatting import is_joiner
 from rnnlm_tui.tui.widgets.text_field import without_controls
 
 

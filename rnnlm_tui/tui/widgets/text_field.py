@@ -16,7 +16,7 @@ from textual.geometry import Offset, Region
 from textual.strip import Strip
 from textual.widgets import Input
 
-from rnnlm_tui.schema.text import UNSAFE, is_joiner
+from rnnlm_tui.schema.formatting import UNSAFE, is_joiner
 from rnnlm_tui.tui.palette import DIM
 
 if TYPE_CHECKING:

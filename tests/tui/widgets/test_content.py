@@ -8,7 +8,7 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.widgets import Static
 
-from rnnlm_tui.schema.text import visible
+from rnnlm_tui.schema.formatting import visible
 from rnnlm_tui.tui.text import Newlines, WrappedText, safe_content, safe_text
 
 HOSTILE = {

@@ -14,13 +14,12 @@ from rnnlm_tui.bench.baselines import (
     naive_continuation,
 )
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.generation import generate
+from rnnlm_tui.engine.generation import SamplingRules, generate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
-from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.schedule import Schedule
+from rnnlm_tui.schema.estimates import Schedule
 from tests.unit.engine.builders import VOCAB_SIZE, batches_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.bench.figures import ratio, spread
+from rnnlm_tui.bench.plan import ratio, spread
 from rnnlm_tui.bench.processes import Busy, OtherProcesses
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rnnlm_tui.bench.figures import Measurement, training_figures
-from rnnlm_tui.bench.plan import bench_config, training_rows
+from rnnlm_tui.bench.plan import Measurement, bench_config, training_figures, training_rows
 from rnnlm_tui.bench.report import BenchReport, TaskReady, TurnDone, naive_memory_bytes
 from rnnlm_tui.bench.runner import MIN_ROUNDS, BenchOptions, check_memory, run_bench
 from rnnlm_tui.client.control import WORKER_SETTINGS

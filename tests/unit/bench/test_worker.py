@@ -23,7 +23,7 @@ from rnnlm_tui.bench.tasks import MachineTask, SamplingTask
 from rnnlm_tui.bench.worker import set_up
 from rnnlm_tui.corpus.corpus import load_prepared
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.system.host import usable_cores
+from rnnlm_tui.system.machine import usable_cores
 
 WORDS = TokenizerConfig(kind="word", vocab_size=60)
 

@@ -18,9 +18,9 @@ from rnnlm_tui.cli.summaries import clipped, frame_lines, one_line
 from rnnlm_tui.cli.watch import replacing
 from rnnlm_tui.client.remaining import Eta
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, GpuRow, SampleRow
 from rnnlm_tui.schema.status import RunStatus
-from rnnlm_tui.schema.text import UNSAFE
 from rnnlm_tui.store.runs import create_run
 from tests.fakes.scripted_monitor import play
 from tests.tui.fakes import make_snapshot, preparing

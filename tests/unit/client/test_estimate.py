@@ -20,9 +20,8 @@ from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.store.corpora import add_calibration
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.system.host import usable_cores
 from rnnlm_tui.system.locks import boot_id, host_name
-from rnnlm_tui.system.machine import describe_machine
+from rnnlm_tui.system.machine import describe_machine, usable_cores
 
 
 def prepare(home: Path, config: RunConfig, *, tokens: int, vocab_size: int) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client import preflight
-from rnnlm_tui.client.preflight import (
+from rnnlm_tui.client import start
+from rnnlm_tui.client.start import (
     check_before_start,
     check_corpus,
     check_device,
@@ -79,9 +79,9 @@ def test_only_the_beginning_of_a_long_text_is_read(
 ) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(b"a line of text\n" * 300_000 + b"\xff\n")
-    monkeypatch.setattr(preflight, "MAX_READ_BYTES", 100_000)
+    monkeypatch.setattr(start, "MAX_READ_BYTES", 100_000)
     check_corpus(source(path), TINY)
-    monkeypatch.setattr(preflight, "MAX_READ_BYTES", 100_000_000)
+    monkeypatch.setattr(start, "MAX_READ_BYTES", 100_000_000)
     with pytest.raises(CorpusError, match="UTF-8"):
         check_corpus(source(path), TINY)
 
@@ -122,7 +122,7 @@ def test_a_separate_test_set_leaves_more_training_text(tmp_path: Path) -> None:
 
 
 def test_a_device_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "gpu_count", lambda: 0)
+    monkeypatch.setattr(start, "gpu_count", lambda: 0)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(Path, "exists", lambda _: False)
     for device in ("cuda", "cuda:3", "mps"):
@@ -135,7 +135,7 @@ def test_a_device_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyP
 def test_hidden_gpus_are_reported_with_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preflight, "gpu_count", lambda: 0)
+    monkeypatch.setattr(start, "gpu_count", lambda: 0)
     monkeypatch.setattr(Path, "exists", lambda _: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(DeviceError, match='CUDA_VISIBLE_DEVICES="" hides all GPUs'):
@@ -145,7 +145,7 @@ def test_hidden_gpus_are_reported_with_the_variable(
 def test_a_missing_gpu_is_refused_with_the_existing_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preflight, "gpu_count", lambda: 2)
+    monkeypatch.setattr(start, "gpu_count", lambda: 2)
     check_device("cuda")
     check_device("cuda:1")
     with pytest.raises(DeviceError, match="it has 2 GPUs, cuda:0 to cuda:1"):
@@ -193,7 +193,7 @@ def test_only_penn_treebank_presets_need_all_three_files(
 def test_bf16_is_refused_without_a_gpu_with_the_engines_message(
     device: str, cards: int, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "gpu_count", lambda: cards)
+    monkeypatch.setattr(start, "gpu_count", lambda: cards)
     monkeypatch.setattr(Path, "exists", lambda _: False)
     monkeypatch.setattr("sys.platform", "linux")
     needs = "training.precision is bf16, which needs a CUDA GPU with bf16"
@@ -205,14 +205,14 @@ def test_bf16_is_refused_without_a_gpu_with_the_engines_message(
 def test_bf16_with_a_gpu_is_checked_by_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preflight, "gpu_count", lambda: 1)
+    monkeypatch.setattr(start, "gpu_count", lambda: 1)
     for device in ("auto", "cuda", "cuda:0"):
         check_precision(TrainingConfig(precision="bf16", device=device))
 
 
 def test_the_check_imports_nothing_heavy_and_writes_nothing(home: Path) -> None:
     code = (
-        "import sys; from rnnlm_tui.schema.config import RunConfig; from rnnlm_tui.client.preflight"
+        "import sys; from rnnlm_tui.schema.config import RunConfig; from rnnlm_tui.client.start"
         " import check_before_start; check_before_start(RunConfig())\nprint(sorted({'torch',"
         " 'numpy', 'tokenizers', 'pandas'} & set(sys.modules)))"
     )
@@ -229,7 +229,7 @@ def test_presidents_falls_back_to_python_docs_without_its_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert with_available_corpus(RunConfig()) == RunConfig()
-    monkeypatch.setattr(preflight, "find_spec", lambda _: None)
+    monkeypatch.setattr(start, "find_spec", lambda _: None)
     assert with_available_corpus(RunConfig()).corpus.source == "python-docs"
     assert with_available_corpus(PRESETS["elman"]) == PRESETS["elman"]
 

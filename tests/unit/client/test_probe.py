@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.preflight import run_probe
+from rnnlm_tui.client.start import run_probe
 from rnnlm_tui.errors import (
     CorpusError,
     DeviceError,

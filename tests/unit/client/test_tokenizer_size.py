@@ -11,7 +11,7 @@ import pytest
 from rnnlm_tui.cli.config import build_config
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.client.estimate import tokenizer_size
-from rnnlm_tui.client.preflight import check_tokenizer
+from rnnlm_tui.client.start import check_tokenizer
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import TokenizerConfig
 from rnnlm_tui.schema.presets import BOOK

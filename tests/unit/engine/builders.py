@@ -13,7 +13,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
-from rnnlm_tui.schema.schedule import Schedule
+from rnnlm_tui.schema.estimates import Schedule
 
 VOCAB_SIZE = 23
 

@@ -21,9 +21,8 @@ from rnnlm_tui.engine.checkpoint import (
     write_training_state,
 )
 from rnnlm_tui.engine.device import pack_random_state, seed_everything, unpack_random_state
-from rnnlm_tui.engine.generation import generate
+from rnnlm_tui.engine.generation import SamplingRules, generate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import CheckpointError, StorageError
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
 

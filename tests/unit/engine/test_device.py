@@ -18,7 +18,7 @@ from rnnlm_tui.engine.device import (
     set_threads,
 )
 from rnnlm_tui.errors import DeviceError
-from rnnlm_tui.system.host import usable_cores
+from rnnlm_tui.system.machine import usable_cores
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.engine.generation import WORTH_A_LAYOUT, generate, lay_out_head
+from rnnlm_tui.engine.generation import WORTH_A_LAYOUT, SamplingRules, generate, lay_out_head
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import InputError
 
 from .builders import small_model

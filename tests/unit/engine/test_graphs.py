@@ -10,7 +10,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.step import GraphedUpdate, faster_graph
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.schedule import Schedule
+from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import batches_of, small_model
 

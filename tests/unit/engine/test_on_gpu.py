@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
-from rnnlm_tui.engine.device import set_exactness
+from rnnlm_tui.engine.device import choose_matmul, set_exactness, set_gpu_precision
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
-from rnnlm_tui.engine.matmul import choose_matmul, set_gpu_precision
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.schedule import Schedule
+from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import batches_of, small_model, tokenizer_folder
 

@@ -25,8 +25,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from rnnlm_tui.engine import token_sampling
-from rnnlm_tui.engine.token_sampling import (
+from rnnlm_tui.engine import generation
+from rnnlm_tui.engine.generation import (
     ExponentialRaceSampler,
     InverseCdfSampler,
     SamplingRules,
@@ -91,7 +91,7 @@ def by_inverse_cdf(settings: SamplingRules, logits_V: Tensor) -> Tensor:
     weights, ids = sampler._weighed(sampler._processor.apply(logits_V))
     choices = sampler._above_min_p(weights)
     stands = [
-        settings.top_p == 1 or token_sampling._is_in_nucleus(weights, place, settings.top_p)
+        settings.top_p == 1 or generation._is_in_nucleus(weights, place, settings.top_p)
         for place in range(len(weights))
     ]
     choices = choices * torch.tensor(stands)
@@ -183,10 +183,10 @@ def test_the_inverse_cdf_is_exact_over_many_rows_and_never_picks_a_zero_weight()
     weights[900:] = 0.0
     reached = weights.cumsum(0) / weights.sum()
     for part in torch.linspace(0, 1 - 1e-12, 500, dtype=torch.float64).tolist():
-        place = token_sampling._place_at(weights, part)
+        place = generation._place_at(weights, part)
         assert weights[place] > 0
         assert place == min(int(torch.searchsorted(reached, part, right=True)), 899)
-    assert token_sampling._place_at(torch.tensor([0.0, 0.5, 0.0]), 1 - 2**-53) == 1
+    assert generation._place_at(torch.tensor([0.0, 0.5, 0.0]), 1 - 2**-53) == 1
 
 
 # frequencies

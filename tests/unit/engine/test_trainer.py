@@ -13,12 +13,11 @@ from rnnlm_tui.engine.batches import SentenceBatches, StreamBatches
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.evaluate import evaluate
-from rnnlm_tui.engine.generation import generate
+from rnnlm_tui.engine.generation import SamplingRules, generate
 from rnnlm_tui.engine.optim import OptimizerSettings
-from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, RnnlmError
-from rnnlm_tui.schema.schedule import Schedule
+from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import batches_of, sentences, small_model, text, tokenizer_folder, trainer_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.schema.schedule import Schedule
+from rnnlm_tui.schema.estimates import Schedule
 
 
 def rate(

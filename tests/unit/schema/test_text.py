@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.schema.text import escaped, escaped_list, safe, unescaped, unescaped_list
+from rnnlm_tui.schema.formatting import escaped, escaped_list, safe, unescaped, unescaped_list
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rnnlm_tui.system.host import core_loads, usable_cores
+from rnnlm_tui.system.machine import core_loads, usable_cores
 
 
 @pytest.mark.parametrize(

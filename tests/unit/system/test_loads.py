@@ -11,8 +11,7 @@ import pytest
 
 from rnnlm_tui.client.summary import others_cores
 from rnnlm_tui.schema.metrics import HardwareRow
-from rnnlm_tui.system.host import usable_cores
-from rnnlm_tui.system.machine import MachineReader, usable_loads
+from rnnlm_tui.system.machine import MachineReader, usable_cores, usable_loads
 
 DEADLINE = 60.0
 BUSY = "print(flush=True)\nwhile True: pass"

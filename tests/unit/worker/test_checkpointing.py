@@ -13,9 +13,9 @@ from rnnlm_tui.store.checkpoints import CheckpointEntry, list_checkpoints
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker import checkpointing
-from rnnlm_tui.worker.attempt import Attempt
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
+from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
 from tests.integration.runs import tiny_config

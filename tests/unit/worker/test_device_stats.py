@@ -12,8 +12,8 @@ import torch
 from rnnlm_tui.schema.metrics import GpuRow
 from rnnlm_tui.system import machine as machine_module
 from rnnlm_tui.system.machine import MachineReader
-from rnnlm_tui.worker import device_stats
-from rnnlm_tui.worker.device_stats import DeviceProbe
+from rnnlm_tui.worker import step_metrics
+from rnnlm_tui.worker.step_metrics import DeviceProbe
 
 CUDA = torch.device("cuda:1")
 
@@ -41,7 +41,7 @@ def module(**answers: object) -> SimpleNamespace:
 
 def probe(monkeypatch: pytest.MonkeyPatch, reading: GpuRow, **answers: object) -> DeviceProbe:
     monkeypatch.setattr(torch, "cuda", module(**answers))
-    monkeypatch.setattr(device_stats, "GpuProbe", lambda uuid: {"12ab": Driver(reading)}[uuid])
+    monkeypatch.setattr(step_metrics, "GpuProbe", lambda uuid: {"12ab": Driver(reading)}[uuid])
     return DeviceProbe(CUDA)
 
 

@@ -24,16 +24,16 @@ from rnnlm_tui.schema.config import (
     TokenizerConfig,
     TrainingConfig,
 )
+from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.formatting import share
-from rnnlm_tui.schema.schedule import Schedule
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.worker.attempt import Attempt
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.evaluation import Evaluator, in_words
 from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
 from tests.unit.worker.stores import recorder_of

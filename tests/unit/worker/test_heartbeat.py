@@ -11,7 +11,7 @@ import pytest
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import HardwareRow
 from rnnlm_tui.system.machine import MachineReader
-from rnnlm_tui.worker.heartbeat import Heartbeat
+from rnnlm_tui.worker.recorder import Heartbeat
 
 
 class Sink:

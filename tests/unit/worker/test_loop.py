@@ -22,13 +22,12 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventKind, SampleRow
 from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
-from rnnlm_tui.schema.schedule import Schedule
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.worker.attempt import Attempt
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.control import PendingCommand
@@ -36,6 +35,7 @@ from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import LossGuard
 from rnnlm_tui.worker.loop import TrainingRun
 from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
 from tests.unit.worker.stores import recorder_of

@@ -15,7 +15,7 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import SPLITS
-from rnnlm_tui.schema.schedule import Schedule
+from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.validation import field_paths, merge, parse_config
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
