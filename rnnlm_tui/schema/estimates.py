@@ -525,13 +525,13 @@ class Schedule:
         # 2. Constant.
         if self.kind == "constant":
             return self.peak
-        # 3. Decay: epoch e (1-based) has peak x decay_factor ** max(0, e - decay_after), as in Zaremba,
-        # Sutskever and Vinyals, "Recurrent Neural Network Regularization" (2014), section 4.1.
+        # 3. Decay: epoch e (1-based) has peak x decay_factor ** max(0, e - decay_after), as in
+        # Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization" (2014), 4.1.
         if self.kind == "decay":
             epoch = (step - 1) // steps_per_epoch + 1
             return float(self.peak * self.decay_factor ** max(0, epoch - self.decay_after))
-        # 4. Cosine: from the peak (at the last warm-up step, or at step 1) down to peak x final_fraction,
-        # reached exactly at the last step and kept afterwards.
+        # 4. Cosine: from the peak (at the last warm-up step, or at step 1) down to
+        # peak x final_fraction, reached exactly at the last step and kept afterwards.
         if step >= total_steps:
             return self.peak * self.final_fraction if total_steps > 1 else self.peak
         start = max(self.warmup_steps, 1)

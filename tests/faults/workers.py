@@ -140,7 +140,7 @@ class WarmProcess:
 
 @contextmanager
 def warm_starts(workers: Workers) -> Iterator[None]:
-    """Let `launch` in this process start forks: two and a half seconds of processor less a start."""
+    """Let `launch` in this process start forks: each saves two and a half seconds of CPU time."""
     with pytest.MonkeyPatch.context() as patch:
         warm = SimpleNamespace(Popen=workers.popen, DEVNULL=subprocess.DEVNULL)
         patch.setattr("rnnlm_tui.client.control.subprocess", warm)

@@ -304,7 +304,7 @@ def wide_functions(modules: dict[str, Module], *, constructors: bool) -> Iterato
 
 
 def long_lines(root: Path, folder: str) -> Iterator[str]:
-    """Lines over LINE_LENGTH as ruff counts them: comments for tools and unbreakable words are free."""
+    """Lines over LINE_LENGTH, as ruff counts them: tool comments and long words are allowed."""
     for path in sorted((root / folder).rglob("*.py")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             plain = PRAGMA.sub("", line)

@@ -2,9 +2,9 @@
 
     python -m tests.tools.screenshot [--home HOME] [--share 0.8] [--size 120x40] [--into .github]
 
-The dashboard is drawn while the demo trains: as text at 80×24 in README.md, and as SVG. Then come the
-prompt and the three runs compared, as SVG. Runs of these names that a home already has aren't trained
-again. Machines with other busy processes give slow figures.
+The dashboard is drawn while the demo trains: as text at 80×24 in README.md, and as SVG. Then come
+the prompt and the three runs compared, as SVG. Runs of these names that a home already has aren't
+trained again. Machines with other busy processes give slow figures.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def book_run(
     others: float | None = None,
     **changes: object,
 ) -> RunSnapshot:
-    """A run of the preset `book` at that step, on two cores of which other processes use `others`."""
+    """A run of the preset `book` at that step; other processes use `others` of the two cores."""
     config = BOOK
     steps = range(EVERY, step + 1, EVERY)
     rows = [

@@ -91,9 +91,7 @@ def test_out_of_memory_is_explained_with_the_shape_and_a_smaller_batch() -> None
         assert "batch_size = 64" in explanation.hint
 
 
-def test_an_operation_without_a_deterministic_version_is_named_and_other_errors_are_not_translated() -> (
-    None
-):
+def test_an_operation_without_a_deterministic_version_is_named() -> None:
     named = explained(
         RuntimeError(
             "cumsum_cuda_kernel does not have a deterministic implementation, but you set"

@@ -64,8 +64,11 @@ def test_a_sampler_that_cannot_serve_exits_with_the_reason(tmp_path: Path) -> No
     (tmp_path / "torch.py").write_text("raise OSError('libtorch is broken')\n")
     sampler = subprocess.Popen(
         [sys.executable, "-m", "rnnlm_tui.worker.sampler"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
     with sampler:
         assert sampler.wait(60) == 1
         assert sampler.stderr is not None
