@@ -80,7 +80,7 @@ def test_the_two_commands_start_from_a_bare_python() -> None:
     assert len(commands) == 2
     assert commands[0].endswith("rnnlm-tui train")
     assert "[demo]" in commands[0]
-    assert commands[1].endswith("-m pytest -n 2 --dist loadfile")
+    assert commands[1].endswith("-m pytest -n 3 --dist loadfile")
     assert "[demo,dev]" in commands[1]
 
 

@@ -10,8 +10,8 @@ import pytest
 from tests.benchmarks.terminal_cost import LINK, Costs, measure, most_behind, p95, report
 
 STEPS = 1_000_000
-SECONDS = 3.0
-KEYS = 24
+SECONDS = 2.0
+KEYS = 12
 RUNS = 30
 SLOW = 12
 """Factor for a machine that runs other tests at the same time."""
