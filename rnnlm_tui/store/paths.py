@@ -6,11 +6,9 @@ copies of it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +165,8 @@ def choose_location(run: Path) -> DatabaseLocation | None:
     Raises:
         StorageError: no local folder can be created.
     """
+    import secrets  # lazily, as hashlib: OpenSSL costs the first screen milliseconds
+
     why = why_outside_run(run)
     return None if why is None else _settle(run, secrets.token_hex(8), why)
 
@@ -299,6 +299,8 @@ class RunDirectory:
             and not (self.path / POINTER_NAME).exists()
         ):
             return inside
+        import hashlib
+
         digest = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:16]
         return Path(f"/tmp/rnnlm-tui-{os.getuid()}") / f"{digest}.sock"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
@@ -133,6 +131,9 @@ def points_csv(data: ChartData, part: tuple[float, float] | None = None) -> tupl
     With a `part` of x, only its points. A value is its bucket's mean; lowest and highest are empty
     if a bucket is one point. NaN is written as `nan`.
     """
+    import csv  # lazily: only an export needs it
+    import io
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["series", data.x_label.replace(" ", "_"), "value", "lowest", "highest"])
