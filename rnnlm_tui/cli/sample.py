@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.config import SamplingConfig
-    from rnnlm_tui.schema.protocol import SampleDone, SampleRequest
+    from rnnlm_tui.schema.sampling import SampleDone, SampleRequest
     from rnnlm_tui.store.paths import RunDirectory
 
 _FROM_RUN = "the run's"
@@ -284,7 +284,7 @@ def sample_request(
     Raises:
         UnknownCheckpointError: no such checkpoint; lists the available ones.
     """
-    from rnnlm_tui.schema.protocol import SampleRequest
+    from rnnlm_tui.schema.sampling import SampleRequest
 
     path = snapshot(directory) if which == "now" else checkpoint_path(directory, which)
     return SampleRequest(id="1", checkpoint=str(path), prompt=prompt, settings=settings)
@@ -342,7 +342,7 @@ def read_prompt(prompt: str) -> str:
     Raises:
         InputError: not UTF-8, or too long.
     """
-    from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
+    from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 
     try:
         text = prompt
@@ -416,7 +416,7 @@ def read_prompts(file: Path) -> list[str]:
 
 def _prompt_problem(prompt: str) -> str:
     """Say why a prompt is invalid; empty if it is valid."""
-    from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
+    from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 
     try:
         prompt.encode()
@@ -453,7 +453,7 @@ async def _generate(
     client: SamplerClient, request: SampleRequest, *, stream: bool, apart: bool
 ) -> SampleDone:
     """Generate a sample; `stream` prints its text as it arrives, `apart` an empty line first."""
-    from rnnlm_tui.schema.protocol import SampleDone
+    from rnnlm_tui.schema.sampling import SampleDone
 
     output, begun = TextStream(), False
     try:

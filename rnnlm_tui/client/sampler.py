@@ -12,7 +12,8 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from rnnlm_tui.errors import InputError, RnnlmError, WorkerError, error_kind
-from rnnlm_tui.schema.protocol import (
+from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.sampling import (
     CancelRequest,
     LoadRequest,
     SampleDone,
@@ -20,8 +21,6 @@ from rnnlm_tui.schema.protocol import (
     SamplePiece,
     SampleRequest,
     SamplerReady,
-    decode_line,
-    encode_line,
 )
 from rnnlm_tui.system.processes import dependent_environment, python_command
 

@@ -1,6 +1,7 @@
 """Messages between processes, as one JSON object per line.
 
-Commands to a worker's control socket, requests to a sampler, and the results of a probe.
+Commands to a worker's control socket, and the results of a probe; those of a sampler are in
+`schema.sampling`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.config import SamplingConfig
 
 Verb = Literal[
     "status", "pause", "resume", "stop", "checkpoint", "evaluate", "sample", "set", "snapshot"
@@ -82,75 +82,6 @@ class CommandResult(_Message):
 def setting_value(path: str, value: float) -> float | int:
     """The number of a `set` command as the field's type: int for intervals."""
     return int(value) if path.endswith(".every") and value.is_integer() else value
-
-
-MAX_PROMPT_CHARACTERS = 20_000
-
-
-class SampleRequest(_Message):
-    kind: Literal["sample"] = "sample"
-    id: str
-    checkpoint: str
-    """Absolute path of a checkpoint or snapshot directory."""
-    prompt: str = Field(max_length=MAX_PROMPT_CHARACTERS)
-    settings: SamplingConfig = SamplingConfig()
-
-
-class CancelRequest(_Message):
-    kind: Literal["cancel"] = "cancel"
-    id: str
-
-
-class LoadRequest(_Message):
-    """Load a checkpoint in advance, so that the first sample starts immediately."""
-
-    kind: Literal["load"] = "load"
-    id: str
-    checkpoint: str
-
-
-class SamplePiece(_Message):
-    """The text generated since the last piece, in whole characters."""
-
-    kind: Literal["piece"] = "piece"
-    id: str
-    text: str
-    tokens: int
-    """Tokens generated so far."""
-
-
-class SampleDone(_Message):
-    kind: Literal["done"] = "done"
-    id: str
-    reason: Literal["length", "stop", "cancelled"]
-    stop: str = ""
-    """The stop string that ended the text, if `reason` is stop; it isn't part of `text`."""
-    text: str
-    """The whole continuation, without the prompt."""
-    tokens: int
-    prompt_tokens: int
-    seconds: float
-    first_token_seconds: float
-    bits_per_token: float
-    """Mean of -log2 p of the generated tokens at temperature 1."""
-    unknown: tuple[str, ...] = ()
-    """Words or characters of the prompt outside the vocabulary, read as <unk>."""
-
-
-class SampleFailed(_Message):
-    kind: Literal["failed"] = "failed"
-    id: str
-    message: str
-    hint: str = ""
-    exit_code: int = 1
-
-
-class SamplerReady(_Message):
-    """Sent at the start, and as the answer to a load request."""
-
-    kind: Literal["ready"] = "ready"
-    id: str = ""
-    device: str = "cpu"
 
 
 MessageT = TypeVar("MessageT", bound=BaseModel)

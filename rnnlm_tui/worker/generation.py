@@ -19,7 +19,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.protocol import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.manifest import MANIFEST_NAME, verify_checkpoint
 from rnnlm_tui.worker.checkpointing import DATA_MODE_KEY
 

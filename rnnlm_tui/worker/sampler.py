@@ -14,14 +14,13 @@ from typing import BinaryIO, cast
 from pydantic import BaseModel
 
 from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.schema.protocol import (
+from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.sampling import (
     CancelRequest,
     LoadRequest,
     SampleFailed,
     SampleRequest,
     SamplerReady,
-    decode_line,
-    encode_line,
 )
 from rnnlm_tui.system.processes import end_with_parent
 

@@ -10,7 +10,8 @@ from typing import cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.schema.protocol import (
+from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.sampling import (
     CancelRequest,
     LoadRequest,
     SampleDone,
@@ -18,8 +19,6 @@ from rnnlm_tui.schema.protocol import (
     SamplePiece,
     SampleRequest,
     SamplerReady,
-    decode_line,
-    encode_line,
 )
 
 

@@ -16,7 +16,8 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.schema.protocol import CommandResult, SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.protocol import CommandResult
+from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import PreparingFigures, SourceFigures
 from rnnlm_tui.schema.validation import merge, parse_config

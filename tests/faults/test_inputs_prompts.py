@@ -15,7 +15,7 @@ import pytest
 
 from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
-from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone, SampleRequest
+from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, SampleDone, SampleRequest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.verify import resolve_checkpoint

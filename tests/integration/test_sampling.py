@@ -13,7 +13,7 @@ from rnnlm_tui.client.control import send
 from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.protocol import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.integration.runs import (

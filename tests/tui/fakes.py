@@ -33,7 +33,8 @@ from rnnlm_tui.schema.metrics import (
     SampleRow,
 )
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.schema.protocol import CommandResult, SampleDone, SamplePiece, SampleRequest, Verb
+from rnnlm_tui.schema.protocol import CommandResult, Verb
+from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import (
     BaselineFigures,

@@ -20,7 +20,7 @@ from rnnlm_tui.errors import ConfigError, RnnlmError, RunStateError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.metrics import CheckpointRow
-from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for

@@ -12,7 +12,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted, escaped
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
-from rnnlm_tui.schema.protocol import SampleDone, SamplePiece
+from rnnlm_tui.schema.sampling import SampleDone, SamplePiece
 from rnnlm_tui.tui.palette import DIM, GOOD, TEXT, TRAIN, VALIDATION, WARN
 from rnnlm_tui.tui.text import safe_content, safe_text
 

@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 from rnnlm_tui.errors import ConfigError, Problem
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.formatting import counted, escaped_list, is_joiner, unescaped_list
-from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS
+from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.views.form import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnlm_tui.schema.protocol import SampleRequest
+from rnnlm_tui.schema.sampling import SampleRequest
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.prompt import PromptScreen
 from tests.tui.fakes import FakeServices

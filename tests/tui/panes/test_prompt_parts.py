@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.protocol import SampleDone, SamplePiece
+from rnnlm_tui.schema.sampling import SampleDone, SamplePiece
 from rnnlm_tui.tui.text import WrappedText
 from rnnlm_tui.tui.views.prompt import (
     LAST,

@@ -17,7 +17,7 @@ from rnnlm_tui.cli.options import split_address
 from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings
 from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
-from rnnlm_tui.schema.protocol import MAX_PROMPT_CHARACTERS, SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run

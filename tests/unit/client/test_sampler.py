@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.errors import StorageError, WorkerError
-from rnnlm_tui.schema.protocol import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from tests.unit.client.conftest import FAKE_SAMPLER
 
 

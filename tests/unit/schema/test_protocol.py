@@ -8,16 +8,13 @@ import pytest
 
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.protocol import (
+from rnnlm_tui.schema.protocol import Command, CommandResult, decode_line, encode_line
+from rnnlm_tui.schema.sampling import (
     CancelRequest,
-    Command,
-    CommandResult,
     LoadRequest,
     SampleDone,
     SamplePiece,
     SampleRequest,
-    decode_line,
-    encode_line,
 )
 
 

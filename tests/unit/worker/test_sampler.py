@@ -8,14 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rnnlm_tui.schema.protocol import (
-    CancelRequest,
-    LoadRequest,
-    SampleFailed,
-    SampleRequest,
-    decode_line,
-    encode_line,
-)
+from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.sampling import CancelRequest, LoadRequest, SampleFailed, SampleRequest
 from rnnlm_tui.worker.sampler import Mailbox, Writer, read_requests
 
 

@@ -1,0 +1,363 @@
+"""Messages between an app and its sampler process: what is asked of a model, and its answers.
+
+Every request names a checkpoint. A request about a text names it in one way: the prompt as typed,
+then the ids of the tokens that were generated after it. Positions count the tokens that the model
+reads, from 0: the tokens of the prompt (with the end token in front, if the model starts from
+one), then `ids`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rnnlm_tui.schema.config import SamplingConfig
+
+MAX_PROMPT_CHARACTERS = 20_000
+MAX_SAMPLES = 64
+"""Samples of one request."""
+MAX_ALTERNATIVES = 50
+MAX_LAGS = 200
+"""Tokens that a gradient is followed back."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CancelRequest(_Message):
+    """Cancel a request, queued or running."""
+
+    kind: Literal["cancel"] = "cancel"
+    id: str
+
+
+class LoadRequest(_Message):
+    """Load a checkpoint in advance, so that the first sample starts immediately."""
+
+    kind: Literal["load"] = "load"
+    id: str
+    checkpoint: str
+
+
+class _TextRequest(_Message):
+    id: str
+    checkpoint: str
+    """Absolute path of a checkpoint or snapshot directory."""
+    prompt: str = Field(default="", max_length=MAX_PROMPT_CHARACTERS)
+    ids: tuple[int, ...] = ()
+    """Generated tokens that follow the prompt."""
+    state: str = ""
+    """Path of a kept state from which the model starts; empty: the initial state."""
+    settings: SamplingConfig = SamplingConfig()
+
+
+class SampleRequest(_TextRequest):
+    """Continue a text. The token at each position depends on the seed and the position alone, so
+    a text that is continued or branched from equals one that was sampled in one go."""
+
+    kind: Literal["sample"] = "sample"
+    count: int = Field(default=1, ge=1, le=MAX_SAMPLES)
+    """Samples, computed in one batch; sample i has the seed `settings.seed + i`."""
+    alternatives: int = Field(default=0, ge=0, le=MAX_ALTERNATIVES)
+    """Report this many alternatives for each generated token, in `SampleDone.choices`."""
+
+
+class InspectRequest(_TextRequest):
+    """Score every token of a text."""
+
+    kind: Literal["inspect"] = "inspect"
+
+
+class AlternativesRequest(_TextRequest):
+    """What could have stood at a position."""
+
+    kind: Literal["alternatives"] = "alternatives"
+    position: int = Field(ge=0)
+    """The number of tokens before it may be all of them: what comes next."""
+    count: int = Field(default=10, ge=1, le=MAX_ALTERNATIVES)
+
+
+class StatesRequest(_TextRequest):
+    """The activations of a layer's units over a text."""
+
+    kind: Literal["states"] = "states"
+    layer: int = Field(default=-1)
+    """From 0; -1 is the last."""
+    order: Literal["memory", "search", "index"] = "memory"
+    """Longest memory first, or the best match of `query` first, or by index."""
+    query: str = ""
+    """What the units should follow: see `engine.units.FEATURES`, or one character."""
+
+
+class ReachRequest(_TextRequest):
+    """How far back the gradient of one token's loss reaches."""
+
+    kind: Literal["reach"] = "reach"
+    position: int = Field(ge=1)
+    """The token whose loss is differentiated."""
+    lags: int = Field(default=60, ge=1, le=MAX_LAGS)
+
+
+class KeepStateRequest(_TextRequest):
+    """Save the state after a token to a file."""
+
+    kind: Literal["keep"] = "keep"
+    position: int = Field(ge=0)
+    """The last token that was read."""
+    name: str
+    path: str
+    """File to write; an existing one is refused."""
+    run: str = ""
+    """Name of the run, for the list of states."""
+    note: str = ""
+
+
+class ScoreRequest(_Message):
+    """Score a text file, read in parts."""
+
+    kind: Literal["score"] = "score"
+    id: str
+    checkpoint: str
+    path: str
+    """Absolute path of a UTF-8 file."""
+    tokens: bool = False
+    """Report every token, in `ScorePiece`."""
+
+
+SamplerRequest = (
+    SampleRequest
+    | InspectRequest
+    | AlternativesRequest
+    | StatesRequest
+    | ReachRequest
+    | KeepStateRequest
+    | ScoreRequest
+    | LoadRequest
+)
+"""Requests that the sampler answers in order; `CancelRequest` takes effect at once."""
+
+
+class SamplerReady(_Message):
+    """Sent at the start, and as the answer to a load request."""
+
+    kind: Literal["ready"] = "ready"
+    id: str = ""
+    device: str = "cpu"
+
+
+class SampleFailed(_Message):
+    """The answer to a request that can't be done."""
+
+    kind: Literal["failed"] = "failed"
+    id: str
+    message: str
+    hint: str = ""
+    exit_code: int = 1
+
+
+class SamplePiece(_Message):
+    """The text of one sample since its last piece, in whole characters."""
+
+    kind: Literal["piece"] = "piece"
+    id: str
+    sample: int = 0
+    """Which sample of the request, from 0."""
+    text: str
+    tokens: int
+    """Tokens that this sample has so far."""
+
+
+class Alternative(_Message):
+    """A token at a position."""
+
+    token: int
+    text: str
+    """As it reads at this place; empty if it is only a part of a character."""
+    rank: int
+    """1: the most likely."""
+    probability: float
+    """At temperature 1, before any penalty or filter."""
+    filtered: float
+    """After penalty, temperature and filters: the probability with which it is sampled."""
+    removed_by: str = ""
+    """The filter that removed it (`top-k`, `top-p`, `min-p`, `typical-p`, `excluded`, `greedy`);
+    empty: it can be sampled."""
+
+
+class TokenChoice(_Message):
+    """A generated token and what it was chosen from."""
+
+    taken: Alternative
+    alternatives: tuple[Alternative, ...]
+    """The most likely tokens, the most likely first."""
+
+
+class SampleDone(_Message):
+    """The end of one sample of a request; a request with `count` n ends with n of them."""
+
+    kind: Literal["done"] = "done"
+    id: str
+    sample: int = 0
+    reason: Literal["length", "stop", "cancelled"]
+    stop: str = ""
+    """The stop string that ended the text, if `reason` is stop; it isn't part of `text`."""
+    text: str
+    """The new text, without the prompt and the text of the request's `ids`."""
+    ids: tuple[int, ...] = ()
+    """The new tokens, those of a stop string included."""
+    tokens: int
+    """How many these are."""
+    prompt_tokens: int
+    """Tokens read before the first new one."""
+    seconds: float
+    first_token_seconds: float
+    bits_per_token: float
+    """Mean of -log2 p of the new tokens at temperature 1."""
+    unknown: tuple[str, ...] = ()
+    """Words or characters of the prompt outside the vocabulary, read as <unk>."""
+    choices: tuple[TokenChoice, ...] = ()
+    """One per new token, if the request asked for alternatives."""
+
+
+class InspectedToken(_Message):
+    """A token of an inspected text."""
+
+    token: int
+    text: str
+    """The text that it adds: the pieces of all tokens, joined, are the text. Empty for a token in
+    the middle of a character, and for the end token that a text starts from."""
+    bits: float | None = None
+    """Surprise, -log2 p at temperature 1; None where nothing predicts the token."""
+    rank: int | None = None
+    """1: it was the most likely token."""
+    entropy: float | None = None
+    """Entropy of the prediction, in bits."""
+
+
+class Inspection(_Message):
+    """The answer to an inspect request."""
+
+    kind: Literal["inspection"] = "inspection"
+    id: str
+    tokens: tuple[InspectedToken, ...]
+    prompt_tokens: int
+    """How many of them are the prompt's."""
+    bits_per_token: float
+    """Mean surprise; perplexity is 2 to its power. NaN if no token is predicted."""
+    bits_per_byte: float
+    """Surprise of the predicted tokens over the UTF-8 bytes of their text; NaN without bytes."""
+    vocab_size: int
+    num_layers: int
+    hidden_size: int
+    cell_type: str
+    unknown: tuple[str, ...] = ()
+
+
+class Alternatives(_Message):
+    """The answer to an alternatives request."""
+
+    kind: Literal["alternatives"] = "alternatives"
+    id: str
+    position: int
+    rows: tuple[Alternative, ...]
+    """The most likely tokens, the most likely first."""
+    taken: Alternative | None = None
+    """The token that the text has there; None at the end of the text."""
+    entropy: float
+    """Of the prediction before any filter, in bits."""
+    filtered_entropy: float
+    """After penalty, temperature and filters, in bits."""
+    vocab_size: int
+
+
+class StateMap(_Message):
+    """The answer to a states request: activations of one layer's units at each token."""
+
+    kind: Literal["state_map"] = "state_map"
+    id: str
+    layer: int
+    num_layers: int
+    units: tuple[int, ...]
+    """Indices of the units, in the requested order."""
+    tokens: int
+    values: str
+    """Base64 of signed bytes, unit by unit: activation = byte / 127 * scale."""
+    scale: float
+    """Largest absolute activation."""
+    memory: tuple[float, ...]
+    """For each unit in order: tokens until its autocorrelation falls below 1/e."""
+    match: tuple[float, ...] = ()
+    """For each unit in order: how well it follows the query, 0 to 1; only for a search."""
+    saturated: tuple[float, ...]
+    """For each token: share of units with an absolute activation above 0.9."""
+    norm: tuple[float, ...]
+    """For each token: L2 norm of the layer's output."""
+    change: tuple[float, ...]
+    """For each token: L2 norm of the change since the token before."""
+    gates: dict[str, tuple[float, ...]] = {}
+    """For each gate of a gated cell: its mean over the units at each token."""
+
+
+class GradientReach(_Message):
+    """The answer to a reach request."""
+
+    kind: Literal["gradient_reach"] = "gradient_reach"
+    id: str
+    position: int
+    norms: tuple[float, ...]
+    """By lag: L2 norm of the gradient of the token's loss with respect to what the layers pass on
+    at the token `lag` before the last one read. Lag 0 is the state that predicts the token."""
+
+
+class StateKept(_Message):
+    """The answer to a keep request."""
+
+    kind: Literal["state_kept"] = "state_kept"
+    id: str
+    name: str
+    path: str
+    tokens: int
+    """Tokens read before it."""
+
+
+class ScorePiece(_Message):
+    """Scored tokens of a file."""
+
+    kind: Literal["score_piece"] = "score_piece"
+    id: str
+    tokens: tuple[InspectedToken, ...]
+
+
+class ScoreDone(_Message):
+    """The answer to a score request."""
+
+    kind: Literal["score"] = "score"
+    id: str
+    loss: float
+    """Mean cross-entropy per predicted token in nats, computed as the trainer's evaluation does."""
+    tokens: int
+    """Predicted tokens."""
+    bytes: int
+    """UTF-8 bytes of the text."""
+    bits_per_byte: float | None
+    """None if more than 0.1 % of the tokens are unknown: they hide the bytes they stand for."""
+    unknown: int
+    """Tokens that are the unknown token."""
+    seconds: float
+
+
+SamplerAnswer = (
+    SamplePiece
+    | SampleDone
+    | SampleFailed
+    | SamplerReady
+    | Inspection
+    | Alternatives
+    | StateMap
+    | GradientReach
+    | StateKept
+    | ScorePiece
+    | ScoreDone
+)
