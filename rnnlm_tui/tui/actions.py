@@ -24,6 +24,8 @@ PANE_TITLES: dict[Pane, str] = {
 }  # fmt: skip
 CHARTED: tuple[Pane, ...] = ("train", "compare")
 """The panes with charts."""
+PROMPT_MODES: dict[Pane, str] = {"prompt": "Sample"}
+"""The panes of the prompt and their titles in its mode line, in the order of F2."""
 
 Group = Literal["screen", "charts", "everywhere"]
 """The heading in help: "This screen", "Charts" or "Everywhere"."""
@@ -277,6 +279,15 @@ ACTIONS: tuple[Action, ...] = (
         palette="Scroll to older texts", shown="PgUp PgDn"),
     Action("newer_text", ("pagedown",), "Newer", "newer texts", ("prompt",), footer=False,
         covered=True, palette="Scroll to newer texts"),
+    *(
+        (
+            Action("next_mode", ("f2",), "Mode", "next mode: sample, inspect, compare",
+                tuple(PROMPT_MODES), on_app=True, palette="Next mode of the prompt",
+                brief="next mode of the prompt"),
+        )
+        if len(PROMPT_MODES) > 1
+        else ()
+    ),
     # everywhere
     Action("show_config", ("1",), "Config", "the run's config", group="everywhere", on_app=True,
         footer=False, palette="Go to Config"),

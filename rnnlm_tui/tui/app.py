@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from inspect import isawaitable
 from io import TextIOWrapper
 from time import time
@@ -37,7 +37,7 @@ from rnnlm_tui.tui._textual import (
     terminal_size,
     write_to_terminal,
 )
-from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, Pane
+from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
 from rnnlm_tui.tui.commands import ActionCommands, PaletteScreen
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.system.processes import EndsAtLogout
+    from rnnlm_tui.tui.views.prompt_session import PromptSession
     from rnnlm_tui.tui.widgets.chart import MarksStyle
 
 
@@ -376,6 +377,12 @@ class RnnlmApp(App[int]):
         """The current pane, also under an overlay."""
         stack = self.screen_stack
         return stack[0] if stack and isinstance(stack[0], PaneScreen) else None
+
+    @cached_property
+    def prompt_session(self) -> PromptSession:
+        from rnnlm_tui.tui.views.prompt_session import PromptSession
+
+        return PromptSession()
 
     @property
     def marks_style(self) -> MarksStyle:
@@ -703,6 +710,11 @@ class RnnlmApp(App[int]):
 
     def action_show_prompt(self) -> None:
         self.open_pane("prompt")
+
+    def action_next_mode(self) -> None:
+        modes = list(PROMPT_MODES)
+        here = next((place for place, mode in enumerate(modes) if mode == self.current_mode), -1)
+        self.open_pane(modes[(here + 1) % len(modes)])
 
     def action_command_palette(self) -> None:
         if not isinstance(self.screen, PaletteScreen):

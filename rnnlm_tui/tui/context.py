@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.services import Services
     from rnnlm_tui.tui.views.compare import Marks
     from rnnlm_tui.tui.views.machine import Readings
+    from rnnlm_tui.tui.views.prompt_session import PromptSession
 
 ResultT = TypeVar("ResultT")
 
@@ -65,6 +66,10 @@ class AppContext(Protocol):
     """Begin the list of runs with one that trains: the open run is only the last session's."""
     settings: dict[str, object]
     """Plain JSON values that are kept for the next start; screens read and write their own keys."""
+
+    @property
+    def prompt_session(self) -> PromptSession:
+        """What the modes of the prompt share: the open text, settings and weights."""
 
     @property
     def marked(self) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from textual import events
 from textual.content import Content
 from textual.timer import Timer
 
-from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Pane
+from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PROMPT_MODES, Action, Pane
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
-from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.text import safe_content, spread
 from rnnlm_tui.tui.views.status import machine_label
 from rnnlm_tui.tui.widgets.panel import Line
 
@@ -59,8 +59,9 @@ class PanesLine(Line):
 
     def on_resize(self) -> None:
         actions = getattr(self.app, "actions", ACTIONS)
+        here: Pane = "prompt" if self._pane in PROMPT_MODES else self._pane
         left = [
-            self._entry(find_action(f"show_{pane}", actions), PANE_TITLES[pane], pane == self._pane)
+            self._entry(find_action(f"show_{pane}", actions), PANE_TITLES[pane], pane == here)
             for pane in self.LEFT
         ]
         runs = self._entry(find_action("show_runs", actions), "Runs", self._pane == "runs")
@@ -106,6 +107,54 @@ class PanesLine(Line):
         for columns, target in self._places:
             if event.x in columns:
                 await self.run_action(target)
+
+
+def mode_line(pane: Pane, actions: Sequence[Action] = ACTIONS) -> Content:
+    """Return `mode  Sample  Inspect  Compare   F2 next`, with this pane's mode underlined.
+
+    Empty if the prompt has one mode only.
+    """
+    if len(PROMPT_MODES) < 2:
+        return Content("")
+    modes = Content("  ").join(
+        Content.styled(title, f"bold underline {TRAIN}" if mode == pane else DIM)
+        for mode, title in PROMPT_MODES.items()
+    )
+    key = find_action("next_mode", actions).label
+    return Content.assemble(("mode  ", DIM), modes, "   ", (key, f"bold {BRIGHT}"), (" next", DIM))
+
+
+class ModeLine(Line):
+    """The modes of the prompt, and further contents beside them."""
+
+    def __init__(self, pane: Pane, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._pane = pane
+        self._left, self._right = Content(""), Content("")
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def show(self, left: Content | None = None, right: Content | None = None) -> None:
+        """Show `left` at the left edge and the modes at the right one.
+
+        If there is no `left`, or no room for it, show `right` after the modes.
+        """
+        self._left, self._right = left or Content(""), right or Content("")
+        self._draw()
+
+    def _draw(self) -> None:
+        room = (self.size.width or self.app.size.width) - 4
+        modes = mode_line(self._pane, getattr(self.app, "actions", ACTIONS))
+        last = modes if modes.plain else self._right
+        if self._left.plain and self._left.cell_length + last.cell_length + 4 <= room:
+            line = spread(self._left, last, room)
+        else:
+            parts = [part for part in (modes, self._right) if part.plain]
+            line = Content(" " * 5).join(parts)
+            if line.cell_length > room and len(parts) > 1:
+                line = modes
+        self.put(Content.assemble("  ", line))
 
 
 class FooterLine(Line):

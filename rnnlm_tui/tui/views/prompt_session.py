@@ -1,0 +1,56 @@
+"""PromptSession: what the modes of the prompt share, from the text to the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.tui.views.prompt import CheckpointChoice
+from rnnlm_tui.tui.views.sample_tree import SampleTree, Weights
+
+
+@dataclass(slots=True)
+class PromptSession:
+    """The open text and what it is sampled with, kept as long as the app runs.
+
+    The mode Sample writes most of it. A mode that branches from the text adds to `tree`, and the
+    others show the tree's current branch when they are opened.
+    """
+
+    tree: SampleTree = field(default_factory=SampleTree)
+    """The open text, with its branches; empty before the first sample."""
+    prompt: str = ""
+    """The text in the prompt's box."""
+    settings: SamplingConfig = field(default_factory=SamplingConfig)
+    """The newest valid settings; its seed is the next one, or the last one that was drawn."""
+    random_seed: bool = False
+    """Draw a new seed for every request."""
+    samples: int = 1
+    """Samples of one request."""
+    run: RunDirectory | None = None
+    """The run whose weights are used: the open one, unless another was chosen."""
+    choice: CheckpointChoice | None = None
+    """That run's weights, and the chosen ones; None until they are known."""
+    state: str = ""
+    """Path of the kept state to start from; empty: the initial state."""
+
+    @property
+    def weights(self) -> Weights | None:
+        """The chosen checkpoint; None for current weights, or if there is nothing to choose."""
+        row = self.choice.row if self.choice is not None else None
+        if self.run is None or row is None:
+            return None
+        return Weights(self.run.name, str(self.run.path / row.path), row.step, row)
+
+    @property
+    def shown_prompt(self) -> str:
+        """The prompt of the open text; before the first sample the text in the box."""
+        current = self.tree.current
+        return self.prompt if current is None else current.prompt
+
+    @property
+    def shown_ids(self) -> tuple[int, ...]:
+        """The tokens after it."""
+        current = self.tree.current
+        return () if current is None else current.ids
