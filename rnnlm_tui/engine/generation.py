@@ -42,6 +42,8 @@ class SamplingRules:
     """Keeps the smallest set of these that holds this share of their probability; 1: off."""
     min_p: float = 0.0
     """Keeps tokens with at least this share of the top token's probability; 0: off."""
+    typical_p: float = 1.0
+    penalty_window: int = 0
     greedy: bool = False
     seed: int = 0
     """The same seed gives the same tokens."""

@@ -567,12 +567,30 @@ class SamplingConfig(Section):
             "Sample from tokens with at least this fraction of the top token's probability; 0: off."
         ),
     )
+    typical_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        title="typical-p",
+        description=(
+            "Sample from the tokens whose surprise is nearest to the average, up to this total"
+            " probability; 1: off."
+        ),
+    )
     repetition_penalty: float = Field(
         default=1.0,
         ge=MIN_PENALTY,
         le=100,
         title="penalty",
         description="Above 1: tokens already in the prompt or the text become less likely; 1: off.",
+    )
+    penalty_window: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        title="window",
+        description="Only the last tokens count for the penalty, this many; 0: the whole text.",
+        json_schema_extra=_unit("tokens"),
     )
     unknown: UnknownTokens = Field(
         default="auto",
@@ -604,7 +622,8 @@ class SamplingConfig(Section):
         default=False,
         title="greedy",
         description=(
-            "Always take the most likely token; ignores temperature, top-k, top-p, min-p and seed."
+            "Always take the most likely token; ignores temperature, top-k, top-p, min-p, typical-p"
+            " and seed."
         ),
     )
 

@@ -298,6 +298,7 @@ class Checkpointer:
             "top_k": sampling.top_k,
             "top_p": sampling.top_p,
             "min_p": sampling.min_p,
+            "typical_p": sampling.typical_p,
             "repetition_penalty": sampling.repetition_penalty,
             **({"stop_strings": list(sampling.stop)} if sampling.stop else {}),
             "max_new_tokens": sampling.max_new_tokens,

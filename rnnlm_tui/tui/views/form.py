@@ -409,11 +409,12 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
     else:
         idle["training.bptt"] = "stream mode only"
     if sampling.is_greedy:
-        idle |= dict.fromkeys(
-            ("sampling.top_k", "sampling.top_p", "sampling.min_p", "sampling.seed"), "greedy"
-        )
+        filters = ("top_k", "top_p", "min_p", "typical_p", "seed")
+        idle |= dict.fromkeys((f"sampling.{name}" for name in filters), "greedy")
     if sampling.greedy:
         idle["sampling.temperature"] = "greedy"
+    if sampling.repetition_penalty == 1:
+        idle["sampling.penalty_window"] = "no penalty"
     return idle
 
 

@@ -85,6 +85,8 @@ def test_a_message_of_another_kind_is_rejected() -> None:
         {"repetition_penalty": 101.0},
         {"top_p": 0.0},
         {"min_p": 1.5},
+        {"typical_p": 0.0},
+        {"penalty_window": -1},
     ],
 )
 def test_a_sample_request_rejects_settings_that_would_overflow(
