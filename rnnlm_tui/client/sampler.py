@@ -1,4 +1,4 @@
-"""SamplerClient: start a sampler process and generate text with it."""
+"""SamplerClient: start a sampler process, and ask it about models and texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from typing import cast
+from typing import TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel
@@ -14,13 +14,19 @@ from pydantic import BaseModel
 from rnnlm_tui.errors import InputError, RnnlmError, WorkerError, error_kind
 from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.schema.sampling import (
+    ANSWERS,
     CancelRequest,
     LoadRequest,
     SampleDone,
     SampleFailed,
     SamplePiece,
+    SamplerAnswer,
     SampleRequest,
     SamplerReady,
+    SamplerRequest,
+    ScoreDone,
+    ScorePiece,
+    ScoreRequest,
 )
 from rnnlm_tui.system.processes import dependent_environment, python_command
 
@@ -31,7 +37,7 @@ START_SECONDS = 60.0
 SAMPLER_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training run needs the other cores."""
 
-Answer = SamplePiece | SampleDone | SampleFailed | SamplerReady
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
 class SamplerClient:
@@ -47,7 +53,7 @@ class SamplerClient:
         )
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._waiting: dict[str, asyncio.Queue[Answer | None]] = {}
+        self._waiting: dict[str, asyncio.Queue[SamplerAnswer | None]] = {}
         self._last_words: deque[str] = deque(maxlen=20)
         self._starting = asyncio.Lock()
 
@@ -101,44 +107,76 @@ class SamplerClient:
             if not isinstance(first, SamplerReady):
                 raise self._death()
 
-    async def generate(
-        self, request: SampleRequest
-    ) -> AsyncGenerator[SamplePiece | SampleDone, None]:
-        """Yield pieces of text as they are generated, then SampleDone. Leaving the iteration
+    async def ask(self, request: SamplerRequest, kind: type[AnswerT]) -> AnswerT:
+        """The answer to a request that has one answer, of the type `kind`. Leaving the call
         cancels the request.
 
         Raises:
             RnnlmError: the sampler rejected the request; WorkerError if it died.
         """
+        async with contextlib.aclosing(self._answers(request, kind)) as answers:
+            async for answer in answers:
+                if isinstance(answer, kind):
+                    return answer
+        raise self._death()
+
+    async def generate(
+        self, request: SampleRequest
+    ) -> AsyncGenerator[SamplePiece | SampleDone, None]:
+        """Yield pieces of text as they are generated, and one SampleDone for each of the request's
+        samples. Leaving the iteration cancels the request.
+
+        Raises:
+            RnnlmError: the sampler rejected the request; WorkerError if it died.
+        """
+        async with contextlib.aclosing(
+            self._answers(request, SampleDone, count=request.count)
+        ) as answers:
+            async for answer in answers:
+                if isinstance(answer, SamplePiece | SampleDone):
+                    yield answer
+
+    async def score(self, request: ScoreRequest) -> AsyncGenerator[ScorePiece | ScoreDone, None]:
+        """Yield the scored tokens of a file, if the request wants them, then ScoreDone. Leaving the
+        iteration cancels the request.
+
+        Raises:
+            RnnlmError: the sampler rejected the request; WorkerError if it died.
+        """
+        async with contextlib.aclosing(self._answers(request, ScoreDone)) as answers:
+            async for answer in answers:
+                if isinstance(answer, ScorePiece | ScoreDone):
+                    yield answer
+
+    async def _answers(
+        self, request: SamplerRequest, last: type[BaseModel], *, count: int = 1
+    ) -> AsyncGenerator[SamplerAnswer, None]:
+        """Yield a request's answers until `count` of the type `last` came."""
         await self.start()
-        answers: asyncio.Queue[Answer | None] = asyncio.Queue()
-        self._waiting[request.id] = answers
-        finished = False
+        queue: asyncio.Queue[SamplerAnswer | None] = asyncio.Queue()
+        self._waiting[request.id] = queue
+        missing = count
         try:
             await self._write(request)
-            while True:
-                answer = await answers.get()
-                if isinstance(answer, SamplePiece):
-                    yield answer
-                    continue
-                finished = True
-                if isinstance(answer, SampleDone):
-                    yield answer
-                    return
-                raise (
-                    self._death()
-                    if answer is None or isinstance(answer, SamplerReady)
-                    else as_error(answer)
-                )
+            while missing:
+                answer = await queue.get()
+                if answer is None:
+                    raise self._death()
+                if isinstance(answer, SampleFailed):
+                    missing = 0
+                    raise as_error(answer)
+                missing -= isinstance(answer, last)
+                yield answer
         finally:
             # an unfinished iteration may be closed after another began with the same id
-            if self._waiting.get(request.id) is answers:
+            if self._waiting.get(request.id) is queue:
                 del self._waiting[request.id]
-            if not finished:
+            if missing:
                 await self.cancel(request.id)
 
     async def cancel(self, id: str) -> None:
-        """Cancel a request; its iteration ends with a SampleDone whose reason is `cancelled`."""
+        """Cancel a request, queued or running. Samples end with a SampleDone whose reason is
+        `cancelled`, all else with an error."""
         if self.alive:
             with contextlib.suppress(WorkerError):  # it died: nothing to cancel
                 await self._write(CancelRequest(id=id))
@@ -149,19 +187,7 @@ class SamplerClient:
         Raises:
             RnnlmError: the checkpoint can't be used; WorkerError if the sampler died.
         """
-        await self.start()
-        request = LoadRequest(id=uuid4().hex, checkpoint=checkpoint)
-        answers: asyncio.Queue[Answer | None] = asyncio.Queue()
-        self._waiting[request.id] = answers
-        try:
-            await self._write(request)
-            answer = await answers.get()
-        finally:
-            self._waiting.pop(request.id, None)
-        if isinstance(answer, SampleFailed):
-            raise as_error(answer)
-        if answer is None:
-            raise self._death()
+        await self.ask(LoadRequest(id=uuid4().hex, checkpoint=checkpoint), SamplerReady)
 
     async def close(self) -> None:
         """Kill the sampler: it only reads, and would notice a request to exit late while it imports
@@ -195,10 +221,7 @@ class SamplerClient:
         try:
             while line := await process.stdout.readline():
                 try:
-                    answer = cast(
-                        Answer,
-                        decode_line(line, SamplePiece, SampleDone, SampleFailed, SamplerReady),
-                    )
+                    answer = decode_line(line, *ANSWERS)
                 except InputError:
                     # not a message: output of a library
                     self._last_words.append(line.decode("utf-8", "replace").rstrip())

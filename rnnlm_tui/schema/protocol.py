@@ -6,9 +6,11 @@ Commands to a worker's control socket, and the results of a probe; those of a sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from rnnlm_tui.errors import InputError
 
@@ -99,7 +101,7 @@ def decode_line(line: bytes, *models: type[MessageT]) -> MessageT:
         InputError: invalid JSON, or not one of these messages.
     """
     problem = "no message expected"
-    for model in models:
+    for model in _of_kind(line, models) if len(models) > 1 else models:
         try:
             return model.model_validate_json(line)
         except ValidationError as error:
@@ -108,6 +110,17 @@ def decode_line(line: bytes, *models: type[MessageT]) -> MessageT:
                 f"{'.'.join(str(part) for part in details['loc']) or 'line'}: {details['msg']}"
             )
     raise InputError(f"not a valid message: {problem}")
+
+
+def _of_kind(line: bytes, models: Sequence[type[MessageT]]) -> Sequence[type[MessageT]]:
+    """The models of the line's `kind`, all if there are none: so the error is about the message
+    that was meant, and a long line isn't validated many times."""
+    try:
+        values = from_json(line)
+    except ValueError:
+        return models
+    kind = values.get("kind") if isinstance(values, dict) else None
+    return [model for model in models if model.model_fields["kind"].default == kind] or models
 
 
 Fact = str | int | float | bool

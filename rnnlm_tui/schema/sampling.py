@@ -8,7 +8,7 @@ one), then `ids`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,7 +23,7 @@ MAX_LAGS = 200
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class CancelRequest(_Message):
@@ -137,6 +137,7 @@ SamplerRequest = (
     | LoadRequest
 )
 """Requests that the sampler answers in order; `CancelRequest` takes effect at once."""
+REQUESTS: tuple[type[SamplerRequest], ...] = get_args(SamplerRequest)
 
 
 class SamplerReady(_Message):
@@ -361,3 +362,4 @@ SamplerAnswer = (
     | ScorePiece
     | ScoreDone
 )
+ANSWERS: tuple[type[SamplerAnswer], ...] = get_args(SamplerAnswer)

@@ -7,54 +7,67 @@ import os
 import sys
 import threading
 import traceback
-from functools import partial
-from queue import SimpleQueue
-from typing import BinaryIO, cast
+from collections import deque
+from typing import BinaryIO
 
 from pydantic import BaseModel
 
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.errors import InputError, RnnlmError, RunStateError
 from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.schema.sampling import (
+    REQUESTS,
     CancelRequest,
     LoadRequest,
+    SampleDone,
     SampleFailed,
     SampleRequest,
     SamplerReady,
+    SamplerRequest,
 )
 from rnnlm_tui.system.processes import end_with_parent
 
 
 class Mailbox:
-    """Queued requests, and which of them are cancelled; from any thread."""
+    """Queued requests, and whether the running one is cancelled; from any thread."""
 
     def __init__(self) -> None:
-        self._requests: SimpleQueue[SampleRequest | LoadRequest] = SimpleQueue()
-        self._open: set[str] = set()
-        self._cancelled: set[str] = set()
+        self._changed = threading.Condition()
+        self._queued: deque[SamplerRequest] = deque()
+        self._running = ""
+        self._cancelled = False
 
-    def put(self, request: SampleRequest | LoadRequest) -> None:
+    def put(self, request: SamplerRequest) -> None:
         """Queue a request."""
-        self._open.add(request.id)
-        self._requests.put(request)
+        with self._changed:
+            self._queued.append(request)
+            self._changed.notify()
 
-    def get(self) -> SampleRequest | LoadRequest:
-        """Wait for the next request."""
-        return self._requests.get()
+    def get(self) -> SamplerRequest:
+        """Wait for the next request, which is then the running one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queued)
+            request = self._queued.popleft()
+            self._running, self._cancelled = request.id, False
+            return request
 
-    def cancel(self, identifier: str) -> None:
-        """Cancel a request, queued or running; a finished or unknown one is ignored."""
-        if identifier in self._open:
-            self._cancelled.add(identifier)
+    def cancel(self, identifier: str) -> list[SamplerRequest]:
+        """Cancel a request; a finished or unknown one is ignored. Those that were still queued are
+        dropped and returned."""
+        with self._changed:
+            dropped = [request for request in self._queued if request.id == identifier]
+            for request in dropped:
+                self._queued.remove(request)
+            self._cancelled = self._cancelled or identifier == self._running
+            return dropped
 
-    def is_cancelled(self, identifier: str) -> bool:
-        """Whether a running request should stop."""
-        return identifier in self._cancelled
+    def is_cancelled(self) -> bool:
+        """Whether the running request should stop."""
+        return self._cancelled
 
-    def done(self, identifier: str) -> None:
-        """Forget a finished request."""
-        self._open.discard(identifier)
-        self._cancelled.discard(identifier)
+    def done(self) -> None:
+        """No request is running."""
+        with self._changed:
+            self._running = ""
 
 
 class Writer:
@@ -81,17 +94,36 @@ def read_requests(stream: BinaryIO, mailbox: Mailbox, write: Writer) -> None:
     error."""
     while line := stream.readline():
         try:
-            request = cast(
-                SampleRequest | CancelRequest | LoadRequest,
-                decode_line(line, SampleRequest, CancelRequest, LoadRequest),
-            )
+            request = decode_line(line, CancelRequest, *REQUESTS)
         except InputError as error:
             write(SampleFailed(id="", message=error.message, exit_code=error.exit_code))
             continue
         if isinstance(request, CancelRequest):
-            mailbox.cancel(request.id)
+            for dropped in mailbox.cancel(request.id):
+                for message in cancelled(dropped):
+                    write(message)
         else:
             mailbox.put(request)
+
+
+def cancelled(request: SamplerRequest) -> list[BaseModel]:
+    """The answers to a request that was cancelled before it began."""
+    if not isinstance(request, SampleRequest):
+        return [SampleFailed(id=request.id, message="cancelled", exit_code=RunStateError.exit_code)]
+    return [
+        SampleDone(
+            id=request.id,
+            sample=sample,
+            reason="cancelled",
+            text="",
+            tokens=0,
+            prompt_tokens=0,
+            seconds=0.0,
+            first_token_seconds=0.0,
+            bits_per_token=0.0,
+        )
+        for sample in range(request.count)
+    ]
 
 
 def serve(mailbox: Mailbox, write: Writer) -> None:
@@ -106,10 +138,10 @@ def serve(mailbox: Mailbox, write: Writer) -> None:
             if isinstance(request, LoadRequest):
                 sampler.load(request.checkpoint)
                 write(SamplerReady(id=request.id, device=sampler.device))
+            elif not isinstance(request, SampleRequest):
+                raise InputError(f"this sampler can't answer {request.kind} requests")
             else:
-                for message in sampler.continue_prompt(
-                    request, partial(mailbox.is_cancelled, request.id)
-                ):
+                for message in sampler.continue_prompt(request, mailbox.is_cancelled):
                     write(message)
         except RnnlmError as error:
             write(
@@ -127,7 +159,7 @@ def serve(mailbox: Mailbox, write: Writer) -> None:
                 )
             )
         finally:
-            mailbox.done(request.id)
+            mailbox.done()
 
 
 def serve_or_exit(mailbox: Mailbox, write: Writer) -> None:

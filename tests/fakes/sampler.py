@@ -1,25 +1,26 @@
-"""A sampler without torch: `python sampler.py BEHAVIOUR` speaks the protocol and returns the words
-of the prompt in reverse."""
+"""A sampler without torch: `python sampler.py BEHAVIOUR` speaks the whole protocol. It continues a
+prompt with its words in reverse, and answers the rest as `tests.fakes.answers` does."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from typing import cast
 
 from pydantic import BaseModel
 
 from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.schema.sampling import (
+    REQUESTS,
     CancelRequest,
     LoadRequest,
-    SampleDone,
     SampleFailed,
-    SamplePiece,
     SampleRequest,
     SamplerReady,
+    SamplerRequest,
+    ScoreRequest,
 )
+from tests.fakes import answers
 
 
 def write(message: BaseModel) -> None:
@@ -27,40 +28,39 @@ def write(message: BaseModel) -> None:
     sys.stdout.buffer.flush()
 
 
-def answer(request: SampleRequest, cancelled: threading.Event) -> None:
-    """Fail, die or wait if the prompt says so; continue any other prompt."""
-    if "fail" in request.prompt:
+def respond(request: SamplerRequest, cancelled: threading.Event) -> None:
+    """Fail, die or wait if the prompt or path says so; answer anything else."""
+    asks = request.checkpoint if isinstance(request, LoadRequest | ScoreRequest) else request.prompt
+    if "fail" in asks:
         write(
             SampleFailed(
                 id=request.id, message="the checkpoint is damaged", hint="take another", exit_code=5
             )
         )
-        return
-    if "die" in request.prompt:
+    elif "die" in asks:
         sys.stderr.write("Segmentation fault\n")
         sys.stderr.flush()
         os._exit(139)
-    words = request.prompt.split()[::-1]
-    for count, word in enumerate(words, start=1):
-        write(SamplePiece(id=request.id, text=f" {word}", tokens=count))
-    reason = "length"
-    if "wait" in request.prompt:
-        cancelled.wait(60)
-        reason = "cancelled"
-    text = "".join(f" {word}" for word in words)
-    done = SampleDone.model_validate(
-        {
-            "id": request.id,
-            "reason": reason,
-            "text": text,
-            "tokens": len(words),
-            "prompt_tokens": len(words),
-            "seconds": 0.1,
-            "first_token_seconds": 0.01,
-            "bits_per_token": 2.0,
-        }
-    )
-    write(done)
+    elif "missing" in asks and isinstance(request, LoadRequest):
+        write(SampleFailed(id=request.id, message="there is no such checkpoint", exit_code=5))
+    elif isinstance(request, SampleRequest):
+        words = [f" {word}" for word in request.prompt.split()[::-1]]
+        pieces, _ = answers.sample_answers(request, answers.sample_texts(request, words))
+        for piece in pieces:
+            write(piece)
+        waits = "wait" in asks and cancelled.wait(60)
+        for done in answers.sample_answers(
+            request, answers.sample_texts(request, words), "cancelled" if waits else "length"
+        )[1]:
+            write(done)
+    elif isinstance(request, ScoreRequest):
+        for part in answers.score_answers(request):
+            write(part)
+    else:
+        if "wait" in asks and cancelled.wait(60):
+            write(SampleFailed(id=request.id, message="cancelled", exit_code=3))
+            return
+        write(answers.answer(request))
 
 
 def main() -> None:
@@ -72,22 +72,12 @@ def main() -> None:
     write(SamplerReady())
     cancelled: dict[str, threading.Event] = {}
     for line in sys.stdin.buffer:
-        request = cast(
-            SampleRequest | CancelRequest | LoadRequest,
-            decode_line(line, SampleRequest, CancelRequest, LoadRequest),
-        )
-        if isinstance(request, LoadRequest):
-            missing = "missing" in request.checkpoint
-            write(
-                SampleFailed(id=request.id, message="there is no such checkpoint", exit_code=5)
-                if missing
-                else SamplerReady(id=request.id)
-            )
-        elif isinstance(request, CancelRequest):
-            cancelled.setdefault(request.id, threading.Event()).set()
+        request = decode_line(line, CancelRequest, *REQUESTS)
+        event = cancelled.setdefault(request.id, threading.Event())
+        if isinstance(request, CancelRequest):
+            event.set()
         else:
-            event = cancelled.setdefault(request.id, threading.Event())
-            threading.Thread(target=answer, args=(request, event), daemon=True).start()
+            threading.Thread(target=respond, args=(request, event), daemon=True).start()
 
 
 if __name__ == "__main__":

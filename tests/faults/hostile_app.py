@@ -11,13 +11,14 @@ from typing import cast
 from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.client.estimate import Estimate
 from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.client.sampler import AnswerT
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult
-from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest, SamplerRequest
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import PreparingFigures, SourceFigures
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -26,6 +27,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
+from tests.fakes import answers
 from tests.faults.hostile import TEXTS, hostile
 from tests.tui.fakes import FakeServices, make_estimate, make_machine, make_snapshot
 
@@ -78,6 +80,14 @@ class HostileSampler:
             bits_per_token=4.0,
             unknown=(self._text,),
         )
+
+    async def ask(self, request: SamplerRequest, kind: type[AnswerT]) -> AnswerT:
+        """Answer with the text in every field, or fail with it if the prompt contains `fail`."""
+        if "fail" in getattr(request, "prompt", ""):
+            raise WorkerError(f"failed {self._text}", hint=self._text)
+        answer = answers.answer(request)
+        assert isinstance(answer, kind)
+        return hostile(answer, self._text, id=request.id, values=getattr(answer, "values", None))
 
 
 class HostileLog(LogFollower):

@@ -7,17 +7,19 @@ import math
 import random
 import threading
 from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
-from typing import Literal, cast
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel
 
 from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.client.estimate import Estimate
 from rnnlm_tui.client.monitor import RunSnapshot
-from rnnlm_tui.client.sampler import SamplerClient
+from rnnlm_tui.client.sampler import AnswerT, SamplerClient
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, RunNameError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
@@ -34,7 +36,15 @@ from rnnlm_tui.schema.metrics import (
 )
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult, Verb
-from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.sampling import (
+    SampleDone,
+    SamplePiece,
+    SampleRequest,
+    SamplerRequest,
+    ScoreDone,
+    ScorePiece,
+    ScoreRequest,
+)
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import (
     BaselineFigures,
@@ -55,6 +65,7 @@ from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
+from tests.fakes import answers as plausible
 
 MOST, EPOCHS = 4_754, 8
 TEXTS = (
@@ -368,16 +379,31 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
 
 @dataclass
 class FakeSampler:
-    """Streams a fixed text in pieces, once `gate` is set."""
+    """Streams a fixed text in pieces, once `gate` is set, and answers all other requests at once
+    as `tests.fakes.answers` does."""
 
     words: Sequence[str] = (" is", " strong", ".")
+    """The tokens of the first sample of a request; further ones are these turned around."""
     failure: RnnlmError | None = None
+    """Raised by every request."""
+    answers: dict[type[BaseModel], Callable[[Any], BaseModel] | BaseModel | RnnlmError] = field(
+        default_factory=dict
+    )
+    """By type of request: the answer, a function of the request, or an error to raise, instead of
+    the usual one. Only an error counts for SampleRequest."""
+    texts: Callable[[SampleRequest], Sequence[Sequence[str]]] | None = None
+    """The tokens of each sample of a request; None: `words`."""
     requests: list[SampleRequest] = field(default_factory=list)
+    """Requests for samples."""
+    asked: list[BaseModel] = field(default_factory=list)
+    """All other requests."""
     loaded: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    """Ids of requests that were cancelled, or whose call was left before its answer."""
     gate: asyncio.Event | None = None
     """If given, the text ends only once it is set or the sample is cancelled."""
-
+    ask_gate: asyncio.Event | None = None
+    """If given, other requests are answered only once it is set."""
     waking: asyncio.Event | None = None
     """If given, the sampler is ready only once it is set."""
 
@@ -399,30 +425,56 @@ class FakeSampler:
         if self.gate is not None:
             self.gate.set()
 
+    async def ask(self, request: SamplerRequest, kind: type[AnswerT]) -> AnswerT:
+        """The configured answer, or a plausible one."""
+        self.asked.append(request)
+        try:
+            if self.ask_gate is not None:
+                await self.ask_gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(request.id)
+            raise
+        answer = self._configured(request)
+        if answer is None:
+            answer = plausible.answer(request)
+        assert isinstance(answer, kind)
+        return answer
+
+    async def score(self, request: ScoreRequest) -> AsyncIterator[ScorePiece | ScoreDone]:
+        """The configured ScoreDone, or the words of the file."""
+        self.asked.append(request)
+        answer = self._configured(request)
+        if isinstance(answer, ScoreDone):
+            yield answer
+        else:
+            for part in plausible.score_answers(request):
+                yield part
+
     async def generate(self, request: SampleRequest) -> AsyncIterator[SamplePiece | SampleDone]:
-        """The words, then the end."""
+        """The words, then the ends."""
         self.requests.append(request)
-        if self.failure is not None:
-            raise self.failure
-        text = ""
-        for count, word in enumerate(self.words, start=1):
-            text += word
-            yield SamplePiece(id=request.id, text=word, tokens=count)
+        self._configured(request)
+        texts = (
+            plausible.sample_texts(request, self.words)
+            if self.texts is None
+            else self.texts(request)
+        )
+        for piece in plausible.sample_answers(request, texts)[0]:
+            yield piece
         if self.gate is not None:
             await self.gate.wait()
         reason: Literal["cancelled", "length"] = (
             "cancelled" if request.id in self.cancelled else "length"
         )
-        yield SampleDone(
-            id=request.id,
-            reason=reason,
-            text=text,
-            tokens=len(self.words),
-            prompt_tokens=5,
-            seconds=0.02,
-            first_token_seconds=0.004,
-            bits_per_token=4.1,
-        )
+        for done in plausible.sample_answers(request, texts, reason)[1]:
+            yield done
+
+    def _configured(self, request: BaseModel) -> BaseModel | None:
+        found = self.answers.get(type(request))
+        error = found if isinstance(found, RnnlmError) else self.failure
+        if error is not None:
+            raise error
+        return found(request) if callable(found) else cast(BaseModel | None, found)
 
 
 class FakeReader:

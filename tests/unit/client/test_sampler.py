@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.errors import StorageError, WorkerError
-from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.sampling import (
+    Alternatives,
+    AlternativesRequest,
+    Inspection,
+    InspectRequest,
+    KeepStateRequest,
+    SampleDone,
+    SamplePiece,
+    SampleRequest,
+    ScoreDone,
+    ScorePiece,
+    ScoreRequest,
+    StateKept,
+)
 from tests.unit.client.conftest import FAKE_SAMPLER
 
 
@@ -59,6 +74,71 @@ async def test_a_cancelled_request_ends_as_cancelled(client: SamplerClient) -> N
             await client.cancel("a")
     assert isinstance(answers[-1], SampleDone)
     assert answers[-1].reason == "cancelled"
+
+
+async def test_each_sample_of_a_request_ends(client: SamplerClient) -> None:
+    asked = SampleRequest(id="a", checkpoint="/nowhere", prompt="one two", count=3)
+    answers = await draw(client, asked)
+    ends = [answer for answer in answers if isinstance(answer, SampleDone)]
+    assert [(end.sample, end.text) for end in ends] == [
+        (0, " two one"),
+        (1, " one two"),
+        (2, " two one"),
+    ]
+    assert {answer.sample for answer in answers if isinstance(answer, SamplePiece)} == {0, 1, 2}
+
+
+async def test_questions_get_their_answers_among_others(client: SamplerClient) -> None:
+    asked = InspectRequest(id="1", checkpoint="/nowhere", prompt="one two three")
+    of = asked.model_dump(exclude={"kind", "id"})
+    found, rows, kept = await asyncio.gather(
+        client.ask(asked, Inspection),
+        client.ask(AlternativesRequest(id="2", position=1, **of), Alternatives),
+        client.ask(KeepStateRequest(id="3", position=1, name="x", path="/x", **of), StateKept),
+    )
+    assert [token.text for token in found.tokens] == ["one", " two", " three"]
+    assert rows.taken is not None
+    assert rows.taken.text == " two"
+    assert kept.tokens == 2
+    with pytest.raises(StorageError, match="the checkpoint is damaged"):
+        await client.ask(InspectRequest(id="4", checkpoint="/nowhere", prompt="fail"), Inspection)
+
+
+async def test_an_inspection_without_a_predicted_token_keeps_its_nan(client: SamplerClient) -> None:
+    found = await client.ask(
+        InspectRequest(id="a", checkpoint="/nowhere", prompt="one"), Inspection
+    )
+    assert math.isnan(found.bits_per_token)
+
+
+async def test_leaving_a_question_cancels_it(client: SamplerClient) -> None:
+    asked = InspectRequest(id="a", checkpoint="/nowhere", prompt="wait")
+    waiting = asyncio.create_task(client.ask(asked, Inspection))
+    await client.load("/there")
+    sent: list[str] = []
+    cancel = client.cancel
+
+    async def recorded(id: str) -> None:
+        sent.append(id)
+        await cancel(id)
+
+    client.cancel = recorded  # type: ignore[method-assign]
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert sent == ["a"]
+
+
+async def test_a_score_ends_with_the_loss(client: SamplerClient, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("one two three")
+    asked = ScoreRequest(id="a", checkpoint="/c", path=str(tmp_path / "text"), tokens=True)
+    *pieces, done = [answer async for answer in client.score(asked)]
+    assert isinstance(done, ScoreDone)
+    assert (done.tokens, done.bytes) == (2, 13)
+    words = [
+        token.text for piece in pieces if isinstance(piece, ScorePiece) for token in piece.tokens
+    ]
+    assert "".join(words) == "one two three"
 
 
 async def test_leaving_the_iteration_cancels_the_request(client: SamplerClient) -> None:

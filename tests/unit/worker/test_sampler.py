@@ -9,7 +9,15 @@ import sys
 from pathlib import Path
 
 from rnnlm_tui.schema.protocol import decode_line, encode_line
-from rnnlm_tui.schema.sampling import CancelRequest, LoadRequest, SampleFailed, SampleRequest
+from rnnlm_tui.schema.sampling import (
+    ANSWERS,
+    CancelRequest,
+    InspectRequest,
+    LoadRequest,
+    SampleDone,
+    SampleFailed,
+    SampleRequest,
+)
 from rnnlm_tui.worker.sampler import Mailbox, Writer, read_requests
 
 
@@ -32,17 +40,34 @@ def test_requests_keep_their_order() -> None:
     assert failures == []
 
 
-def test_only_an_open_request_can_be_cancelled() -> None:
-    mailbox, _ = read(
-        sample("a"),
-        encode_line(CancelRequest(id="a")),
-        encode_line(CancelRequest(id="b")),
-        sample("b"),
+def test_a_queued_request_that_is_cancelled_is_dropped_and_answered_at_once() -> None:
+    mailbox, output = Mailbox(), io.BytesIO()
+    asked = (
+        SampleRequest(id="a", checkpoint="/c", count=2),
+        InspectRequest(id="b", checkpoint="/c"),
+        SampleRequest(id="c", checkpoint="/c"),
     )
-    assert (mailbox.is_cancelled("a"), mailbox.is_cancelled("b")) == (True, False)
-    mailbox.done("a")
+    lines = b"".join(map(encode_line, (*asked, CancelRequest(id="a"), CancelRequest(id="b"))))
+    read_requests(io.BytesIO(lines), mailbox, Writer(output))
+    answers = [decode_line(line, *ANSWERS) for line in output.getvalue().splitlines()]
+    assert [(type(answer), answer.id) for answer in answers] == [
+        (SampleDone, "a"),
+        (SampleDone, "a"),
+        (SampleFailed, "b"),
+    ]
+    assert mailbox.get().id == "c"
+
+
+def test_a_running_request_is_cancelled_and_a_finished_or_unknown_one_is_ignored() -> None:
+    mailbox, _ = read(sample("a"), encode_line(CancelRequest(id="unknown")), sample("b"))
+    mailbox.get()
+    assert not mailbox.is_cancelled()
+    assert mailbox.cancel("a") == []
+    assert mailbox.is_cancelled()
+    mailbox.done()
+    mailbox.get()
     mailbox.cancel("a")
-    assert not mailbox.is_cancelled("a")
+    assert not mailbox.is_cancelled()
 
 
 def test_an_invalid_request_is_answered_with_an_error_and_the_rest_is_served() -> None:
