@@ -82,6 +82,11 @@ def history_file() -> Path:
     return home() / "prompt-history.jsonl"
 
 
+def samples_file() -> Path:
+    """Everything sampled by app and command line, one JSON object per line."""
+    return home() / "samples.jsonl"
+
+
 def summaries_file() -> Path:
     """Cache of ended runs' summaries, so that a list of hundreds of runs is fast. Safe to
     delete."""

@@ -177,7 +177,16 @@ def move_aside(path: Path) -> Path:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Replace a file's text atomically, also across a crash; mode 0600, fsynced.
+    """Replace a file's text atomically, as `write_bytes_atomically` does.
+
+    Raises:
+        StorageError: the file can't be written; the old one is unchanged.
+    """
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Replace a file's content atomically, also across a crash; mode 0600, fsynced.
 
     Raises:
         StorageError: the file can't be written; the old one is unchanged.
@@ -188,8 +197,8 @@ def write_text_atomically(path: Path, text: str) -> None:
         )
         try:
             os.fchmod(descriptor, PRIVATE_FILE)
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(path)

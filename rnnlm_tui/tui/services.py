@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 from rnnlm_tui.errors import RnnlmError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rnnlm_tui.client.control import LogFollower
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import SampleRow
     from rnnlm_tui.schema.protocol import CommandResult, Verb
     from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.kept_samples import KeptSample, SampleExport
     from rnnlm_tui.store.labels import RunLabels
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.paths import RunDirectory
@@ -382,6 +383,51 @@ class Services:
         from rnnlm_tui.store.state import append_history
 
         append_history(prompt)
+
+    def keep_sample(self, sample: KeptSample) -> None:
+        """Add a sample to the kept ones; raises StorageError if the file can't be written."""
+        from rnnlm_tui.store.kept_samples import append
+
+        append(sample)
+
+    def find_samples(self, query: str = "", run: str | None = None) -> list[KeptSample]:
+        """Return the kept samples, newest first, that have all words of the query.
+
+        Raises StorageError if the file can't be read.
+        """
+        from rnnlm_tui.store.kept_samples import search
+
+        return search(query, run)
+
+    def delete_samples(self, ids: Iterable[str]) -> list[KeptSample]:
+        """Delete kept samples and return them for `restore_samples`, newest first."""
+        from rnnlm_tui.store.kept_samples import delete
+
+        return delete(ids)
+
+    def restore_samples(self, samples: Iterable[KeptSample]) -> None:
+        """Put deleted samples back in their place."""
+        from rnnlm_tui.store.kept_samples import restore
+
+        restore(samples)
+
+    def export_samples(self, samples: Sequence[KeptSample], format: SampleExport = "text") -> Path:
+        """Write samples to a new file `samples.…` in the current directory.
+
+        Return the path.
+        """
+        from rnnlm_tui.store.kept_samples import EXPORT_ENDINGS, export
+
+        return self.save_text("samples", export(samples, format), EXPORT_ENDINGS[format])
+
+    def move_damaged_samples_aside(self) -> str:
+        """Move unreadable lines of the kept samples aside.
+
+        Return a warning, empty if there are none.
+        """
+        from rnnlm_tui.store.kept_samples import move_damaged_samples_aside
+
+        return move_damaged_samples_aside()
 
     def save_config(
         self, name: str, raw: Mapping[str, object], problems: Sequence[Problem]
