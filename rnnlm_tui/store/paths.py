@@ -67,6 +67,11 @@ def trash_dir() -> Path:
     return home() / "trash"
 
 
+def states_dir() -> Path:
+    """Kept recurrent states, one file each."""
+    return home() / "states"
+
+
 def state_file() -> Path:
     """The app's state between starts."""
     return home() / "app-state.json"

@@ -14,6 +14,7 @@ def test_all_paths_are_in_the_home_of_the_environment_variable(home: Path) -> No
         paths.runs_dir(),
         paths.corpora_dir(),
         paths.trash_dir(),
+        paths.states_dir(),
         paths.state_file(),
         paths.history_file(),
     ]
