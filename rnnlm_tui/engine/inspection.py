@@ -1,0 +1,231 @@
+"""Look inside a model that reads a text: surprise, rank and entropy at each token, and what each
+layer computes there.
+
+Further shape letters: R rows of logits in memory at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rnnlm_tui.engine.cells import LayerState, RecurrentLayer
+from rnnlm_tui.engine.device import set_gpu_precision
+from rnnlm_tui.engine.model import RecurrentLanguageModel, State
+from rnnlm_tui.errors import InputError
+
+SATURATED = 0.9
+"""Absolute activation above which a tanh unit hardly reacts: its slope is below a fifth."""
+CHUNK_NUMBERS = 2**20
+"""Logits in memory at once: 4 MiB, and twice 8 MiB in double precision."""
+
+
+class StartState(Protocol):
+    """A text that was read before, from which a model starts."""
+
+    @property
+    def state(self) -> State:
+        """The state after it, B = 1."""
+        ...
+
+    @property
+    def output_BH(self) -> Tensor:  # noqa: N802
+        """The input of the head after its last token."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a model computed while it read a text of T tokens. All tensors are on the CPU."""
+
+    ids: tuple[int, ...]
+    start: State
+    """The state before the first token, on the model's device."""
+    first_output_H: Tensor | None
+    """The input of the head that predicts the first token; None if nothing does."""
+    outputs_LTH: Tensor
+    """Each layer's output after each token."""
+    bits_T: Tensor
+    """Surprise of each token, -log2 p at temperature 1, float64; NaN where nothing predicts it."""
+    rank_T: Tensor
+    """1: the token was the most likely one. Of equal logits the one with the lower index is first.
+    0 where nothing predicts the token."""
+    entropy_T: Tensor
+    """Entropy of the prediction in bits, float64; NaN where there is none."""
+
+    @property
+    def predicted(self) -> int:
+        """Number of tokens that are predicted: all, or all but the first."""
+        return int((self.rank_T > 0).sum())
+
+    @property
+    def bits_per_token(self) -> float:
+        """Mean surprise of the predicted tokens; perplexity is 2 to its power. NaN without any."""
+        return float(self.bits_T.nanmean())
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Figures of one layer's output at each token."""
+
+    saturated_T: Tensor
+    """Share of units with an absolute activation above `SATURATED`."""
+    norm_T: Tensor
+    """L2 norm."""
+    change_T: Tensor
+    """L2 norm of the difference to the token before; 0 at the first."""
+
+
+@torch.no_grad()
+def trace(
+    model: RecurrentLanguageModel, ids: Sequence[int], start: StartState | None = None
+) -> Trace:
+    """Read a text, without dropout, and keep what the model computed at each token.
+
+    The state and the products are in the model's type, softmax and entropy in double precision.
+    In float32 a token's surprise is within 1e-5 bits of the same model in float64 (measured on
+    trained models of every cell).
+
+    Args:
+        start: a text that was read before; None: the initial state, which predicts nothing.
+
+    Raises:
+        InputError: an id outside the vocabulary, or a model that predicts NaN.
+    """
+    check_ids(model, ids)
+    device = model.output.weight.device
+    state = start.state if start else model.initial_state(1)
+    rounded = torch.get_float32_matmul_precision() != "highest"
+    # Surprise is compared between checkpoints, so products aren't rounded.
+    set_gpu_precision(device, rounded=False)
+    try:
+        outputs_LTH = _outputs(model, ids, state)
+        first_output_H = start.output_BH[0].cpu() if start else None
+        predicting_NH = outputs_LTH[-1, :-1]
+        if first_output_H is not None:
+            predicting_NH = torch.cat([first_output_H[None], outputs_LTH[-1]])[: len(ids)]
+        scores_N3 = _scores(model, predicting_NH, ids[len(ids) - len(predicting_NH) :])
+    finally:
+        set_gpu_precision(device, rounded=rounded)
+    scores_T3 = torch.full((len(ids), 3), math.nan, dtype=torch.float64)
+    scores_T3[len(ids) - len(scores_N3) :] = scores_N3
+    bits_T, rank_T, entropy_T = scores_T3.unbind(1)
+    return Trace(
+        ids=tuple(ids),
+        start=state,
+        first_output_H=first_output_H,
+        outputs_LTH=outputs_LTH,
+        bits_T=bits_T,
+        rank_T=rank_T.nan_to_num(0).long(),
+        entropy_T=entropy_T,
+    )
+
+
+@torch.no_grad()
+def logits_at(model: RecurrentLanguageModel, trace: Trace, position: int) -> Tensor:
+    """logits_V that predict the token at a position, on the CPU; after the last token: what comes
+    next.
+
+    Raises:
+        InputError: nothing predicts the token, or the text has no such position.
+    """
+    if not 0 <= position <= len(trace.ids):
+        raise InputError(f"position {position:,} is not in 0 to {len(trace.ids):,}")
+    hidden_H = trace.outputs_LTH[-1, position - 1] if position else trace.first_output_H
+    if hidden_H is None:
+        raise InputError(
+            "nothing predicts the first token: the model starts from its initial state",
+            hint="choose a later token",
+        )
+    weight_VH, bias_V = model.output.weight, model.output.bias
+    return F.linear(hidden_H.to(weight_VH.device), weight_VH, bias_V).cpu()
+
+
+def activity(outputs_TH: Tensor) -> Activity:
+    """Saturation, norm and change of a layer's output at each token."""
+    change_T = outputs_TH.new_zeros(len(outputs_TH))
+    change_T[1:] = outputs_TH.diff(dim=0).norm(dim=1)
+    return Activity(
+        saturated_T=(outputs_TH.abs() > SATURATED).to(outputs_TH.dtype).mean(1),
+        norm_T=outputs_TH.norm(dim=1),
+        change_T=change_T,
+    )
+
+
+def check_ids(model: RecurrentLanguageModel, ids: Sequence[int]) -> None:
+    """
+    Raises:
+        InputError: an id outside the vocabulary.
+    """
+    outside = next((token for token in ids if not 0 <= token < model.vocab_size), None)
+    if outside is not None:
+        raise InputError(f"token {outside} is outside the vocabulary of {model.vocab_size:,}")
+
+
+def layers_of(model: RecurrentLanguageModel) -> Iterable[RecurrentLayer]:
+    """The recurrent layers, the first one reads the embedding."""
+    return cast(Iterable[RecurrentLayer], model.layers)
+
+
+def _outputs(model: RecurrentLanguageModel, ids: Sequence[int], state: State) -> Tensor:
+    """outputs_LTH on the CPU."""
+    if not ids:
+        return torch.empty(model.num_layers, 0, model.hidden_size, dtype=model.output.weight.dtype)
+    tokens_T1 = torch.tensor(ids, device=model.output.weight.device)[:, None]
+    features_T1E = F.embedding(tokens_T1, model.embedding.weight)
+    outputs: list[Tensor] = []
+    was_training = model.training
+    model.eval()
+    try:
+        for layer, before in zip(layers_of(model), state, strict=True):
+            features_T1E, _ = layer(features_T1E, _one_row(before))
+            outputs.append(features_T1E[:, 0].cpu())
+    finally:
+        model.train(was_training)
+    return torch.stack(outputs)
+
+
+def _one_row(state: LayerState) -> LayerState:
+    if state[0].shape[0] != 1:
+        raise InputError(f"a text starts from the state of one text, not of {state[0].shape[0]:,}")
+    return state
+
+
+def _scores(model: RecurrentLanguageModel, hidden_NH: Tensor, targets: Sequence[int]) -> Tensor:
+    """Bits, rank and entropy of each target, (N, 3) in float64 on the CPU."""
+    weight_VH, bias_V = model.output.weight, model.output.bias
+    # Apple GPUs have no float64.
+    device = torch.device("cpu") if weight_VH.device.type == "mps" else weight_VH.device
+    targets_N1 = torch.tensor(targets, device=device, dtype=torch.int64)[:, None]
+    index_V = torch.arange(model.vocab_size, device=device)
+    scores_N3 = torch.empty(len(targets), 3, dtype=torch.float64, device=device)
+    rows = max(1, CHUNK_NUMBERS // model.vocab_size)
+    for chunk in (slice(first, first + rows) for first in range(0, len(targets), rows)):
+        logits_RV = F.linear(hidden_NH[chunk].to(weight_VH.device), weight_VH, bias_V).to(device)
+        target_R1 = targets_N1[chunk]
+        wanted_R1 = logits_RV.gather(1, target_R1)
+        rank_R = 1 + (logits_RV > wanted_R1).sum(1)
+        equal_RV = logits_RV == wanted_R1
+        if int(equal_RV.sum()) > len(equal_RV):
+            rank_R += (equal_RV & (index_V < target_R1)).sum(1)
+        shifted_RV = logits_RV.double()
+        shifted_RV -= logits_RV.amax(1, keepdim=True)
+        weights_RV = shifted_RV.exp()
+        total_R = weights_RV.sum(1)
+        log_total_R = total_R.log()
+        scores_N3[chunk, 0] = log_total_R - shifted_RV.gather(1, target_R1)[:, 0]
+        scores_N3[chunk, 1] = rank_R.double()
+        scores_N3[chunk, 2] = log_total_R - torch.linalg.vecdot(weights_RV, shifted_RV) / total_R
+    scores_N3[:, ::2] /= math.log(2)
+    if not bool(scores_N3.isfinite().all()):
+        raise InputError(
+            "this model predicts NaN: its training had diverged",
+            hint="choose an earlier checkpoint",
+        )
+    return scores_N3.cpu()
