@@ -168,6 +168,8 @@ class SamplePiece(_Message):
     text: str
     tokens: int
     """Tokens that this sample has so far."""
+    bits_per_token: float | None = None
+    """Mean of -log2 p of these tokens at temperature 1; None if it isn't computed yet."""
 
 
 class Alternative(_Message):

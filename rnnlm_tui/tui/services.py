@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.labels import RunLabels
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.states import DeletedState, StateInfo
     from rnnlm_tui.store.trash import TrashedRun
     from rnnlm_tui.system.machine import MachineFacts, MachineReader
     from rnnlm_tui.system.processes import EndsAtLogout
@@ -428,6 +429,55 @@ class Services:
         from rnnlm_tui.store.kept_samples import move_damaged_samples_aside
 
         return move_damaged_samples_aside()
+
+    def kept_states(self) -> list[StateInfo]:
+        """Return the kept states, newest first; a damaged one has its `problem`."""
+        from rnnlm_tui.store.states import list_states
+
+        return list_states()
+
+    def new_state_path(self, name: str) -> Path:
+        """Return the file for a new state; raises InputError for an invalid or taken name."""
+        from rnnlm_tui.store.states import new_state_path
+
+        return new_state_path(name)
+
+    def free_state_name(self, wanted: str) -> str:
+        """Return a valid name for a state that isn't taken."""
+        from rnnlm_tui.store.states import free_state_name
+
+        return free_state_name(wanted)
+
+    def delete_state(self, name: str) -> DeletedState:
+        """Delete a kept state and return it for `restore_state`."""
+        from rnnlm_tui.store.states import delete_state
+
+        return delete_state(name)
+
+    def restore_state(self, deleted: DeletedState) -> None:
+        """Write a deleted state again; raises InputError if a new one has its name."""
+        from rnnlm_tui.store.states import restore_state
+
+        restore_state(deleted)
+
+    def copy_state(self, state: Path, path: str) -> Path:
+        """Copy a state's file to a new file and return its path.
+
+        Raises InputError if the file exists, StorageError if it can't be written.
+        """
+        from rnnlm_tui.schema.formatting import user_path
+        from rnnlm_tui.store.states import SUFFIX, write_state_file
+        from rnnlm_tui.system.files import storage_errors
+
+        target = user_path(path).absolute()
+        if target.is_dir() or path.endswith("/"):
+            target = target / state.name
+        elif not target.suffix:
+            target = target.with_suffix(SUFFIX)
+        with storage_errors("read", state):
+            data = state.read_bytes()
+        write_state_file(target, data)
+        return target
 
     def save_config(
         self, name: str, raw: Mapping[str, object], problems: Sequence[Problem]

@@ -61,6 +61,7 @@ from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
+from rnnlm_tui.store.states import DeletedState, StateInfo, check_state_name
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
@@ -538,6 +539,8 @@ class FakeServices(Services):
         self.kept_prompts: list[str] = []
         self.kept_samples: list[KeptSample] = []
         """Oldest first."""
+        self.states: list[StateInfo] = []
+        """Kept states, newest first."""
 
     def preview(self, config: RunConfig) -> Preview | None:
         return self.preview_found
@@ -719,6 +722,31 @@ class FakeServices(Services):
         there = {sample.id for sample in self.kept_samples}
         new = [sample for sample in samples if sample.id not in there]
         self.kept_samples = sorted([*self.kept_samples, *new], key=lambda sample: sample.time)
+
+    def kept_states(self) -> list[StateInfo]:
+        return list(self.states)
+
+    def new_state_path(self, name: str) -> Path:
+        check_state_name(name)
+        if name in {state.name for state in self.states}:
+            raise InputError(f'a state "{name}" exists already')
+        return Path(f"/home/states/{name}.safetensors")
+
+    def free_state_name(self, wanted: str) -> str:
+        return wanted
+
+    def delete_state(self, name: str) -> DeletedState:
+        state = next(state for state in self.states if state.name == name)
+        self.states.remove(state)
+        return DeletedState(state.path, state.header().encode())
+
+    def restore_state(self, deleted: DeletedState) -> None:
+        state = StateInfo.model_validate_json(deleted.data)
+        self.states.insert(0, state.model_copy(update={"path": deleted.path}))
+
+    def copy_state(self, state: Path, path: str) -> Path:
+        self.calls.append(("copy_state", state, path))
+        return Path(path)
 
     def move_damaged_samples_aside(self) -> str:
         return ""
