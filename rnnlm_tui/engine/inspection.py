@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import LayerState, RecurrentLayer
+from rnnlm_tui.engine.cells import GateReportingLayer, LayerState, RecurrentLayer
 from rnnlm_tui.engine.device import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.errors import InputError
@@ -156,6 +156,39 @@ def activity(outputs_TH: Tensor) -> Activity:
         norm_T=outputs_TH.norm(dim=1),
         change_T=change_T,
     )
+
+
+@torch.no_grad()
+def gates(model: RecurrentLanguageModel, trace: Trace, layer: int) -> dict[str, Tensor]:
+    """Mean over the units of each gate of a layer at each token, (T,); empty for cells without
+    gates.
+
+    The names are those of the cell's module: input, forget and output, or reset and update.
+    """
+    index = layer_index(model, layer)
+    cell = tuple(layers_of(model))[index]
+    if not isinstance(cell, GateReportingLayer) or not trace.ids:
+        return {}
+    device = model.output.weight.device
+    inputs_TE = (
+        trace.outputs_LTH[index - 1].to(device)
+        if index
+        else F.embedding(torch.tensor(trace.ids, device=device), model.embedding.weight)
+    )
+    outputs_TH = trace.outputs_LTH[index].to(device)
+    found = cell.gates(inputs_TE[:, None], outputs_TH[:, None], trace.start[index])
+    return {name: gate.mean((1, 2)).cpu() for name, gate in found.items()}
+
+
+def layer_index(model: RecurrentLanguageModel, layer: int) -> int:
+    """A layer's index from 0; -1 is the last.
+
+    Raises:
+        InputError: the model has no such layer.
+    """
+    if not -model.num_layers <= layer < model.num_layers:
+        raise InputError(f"layer {layer} is not in 0 to {model.num_layers - 1}")
+    return layer % model.num_layers
 
 
 def check_ids(model: RecurrentLanguageModel, ids: Sequence[int]) -> None:

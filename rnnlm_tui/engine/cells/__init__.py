@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from rnnlm_tui.engine.cells.base import (
+    GateReportingLayer,
     LayerState,
     RecurrentLayer,
     StartSettingLayer,
@@ -18,7 +19,14 @@ from rnnlm_tui.engine.cells.minimal import MinGruLayer, MinLstmLayer
 from rnnlm_tui.engine.cells.mlstm import MlstmLayer
 from rnnlm_tui.engine.cells.slstm import SlstmLayer
 
-__all__ = ["CELLS", "LayerState", "RecurrentLayer", "StartSettingLayer", "WeightDroppingLayer"]
+__all__ = [
+    "CELLS",
+    "GateReportingLayer",
+    "LayerState",
+    "RecurrentLayer",
+    "StartSettingLayer",
+    "WeightDroppingLayer",
+]
 
 CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyType(
     {

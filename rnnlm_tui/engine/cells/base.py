@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol, runtime_checkable
 
 import torch
@@ -52,6 +53,23 @@ class StartSettingLayer(RecurrentLayer, Protocol):
     def set_start(self) -> None:
         """Scale or fill some weights in place; called once, only after the `default`
         initialization."""
+        ...
+
+
+@runtime_checkable
+class GateReportingLayer(RecurrentLayer, Protocol):
+    """A layer with gates that can be looked at."""
+
+    def gates(
+        self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState
+    ) -> Mapping[str, Tensor]:
+        """The gates of a forward pass without dropout, by name: between 0 and 1, (T, B, units) or
+        (T, B, heads).
+
+        Args:
+            outputs_TBH: what the pass returned.
+            state: the state that it started from.
+        """
         ...
 
 
@@ -119,6 +137,29 @@ def drop_words(features_TBE: Tensor, tokens_TB: Tensor, vocab_size: int, rate: f
     """
     kept_V = drop(features_TBE.new_ones(vocab_size), rate)
     return features_TBE * kept_V[tokens_TB].unsqueeze(-1)
+
+
+def outputs_before(outputs_TBH: Tensor, hidden_BH: Tensor) -> Tensor:
+    """h_(t-1) for all t, (T, B, H), from h_t and the one before the first."""
+    return torch.cat([hidden_BH.unsqueeze(0), outputs_TBH[:-1]])
+
+
+def stabilised_input(enter: Tensor, forget: Tensor, stabiliser: Tensor) -> Tensor:
+    """exp(i~_t - m_t) with m_t = max(log f_t + m_(t-1), i~_t), of xLSTM's exponential gates.
+
+    With F_t the sum of log f up to t, m_t - F_t is the running maximum of i~_s - F_s and of the
+    first m, as in mLSTM's parallel form.
+
+    Args:
+        enter, forget: pre-activations i~ and f~, time first.
+        stabiliser: m before the first step.
+    """
+    # Apple GPUs have no float64.
+    wide = torch.float32 if forget.device.type == "mps" else torch.float64
+    decay = F.logsigmoid(forget).to(wide).cumsum(0)
+    written = enter.to(wide) - decay
+    peak = torch.maximum(written.cummax(0).values, stabiliser.to(wide))
+    return torch.exp(written - peak).to(enter.dtype)
 
 
 class GatedLayer(Protocol):

@@ -18,8 +18,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import LayerState, kernel_weights, state_weights, tanh_
+from rnnlm_tui.engine.cells.base import (
+    LayerState,
+    kernel_weights,
+    outputs_before,
+    state_weights,
+    tanh_,
+)
 
 _sigmoid_gradient = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_gradient = torch.ops.aten.tanh_backward.grad_input
@@ -192,3 +199,16 @@ class GruLayer(nn.GRU):
             self.bias_hh_l0,
         )
         return hidden_BH, (hidden_BH,)
+
+    def gates(
+        self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState
+    ) -> dict[str, Tensor]:
+        """r_t, and z_t, the share of h_(t-1) that is kept."""
+        before_TBH = outputs_before(outputs_TBH, state[0])
+        reset, update, _ = torch.chunk(
+            F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
+            + F.linear(before_TBH, self.weight_hh_l0, self.bias_hh_l0),
+            3,
+            dim=-1,
+        )
+        return {"reset": torch.sigmoid(reset), "update": torch.sigmoid(update)}

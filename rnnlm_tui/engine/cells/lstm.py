@@ -17,8 +17,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import LayerState, kernel_weights, state_weights
+from rnnlm_tui.engine.cells.base import (
+    LayerState,
+    kernel_weights,
+    outputs_before,
+    state_weights,
+)
 
 
 class LstmLayer(nn.LSTM):
@@ -85,3 +91,20 @@ class LstmLayer(nn.LSTM):
             input_BE, state, self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
         )
         return hidden_BH, (hidden_BH, cell_BH)
+
+    def gates(
+        self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState
+    ) -> dict[str, Tensor]:
+        """i_t, f_t and o_t."""
+        before_TBH = outputs_before(outputs_TBH, state[0])
+        enter, forget, _, output = torch.chunk(
+            F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
+            + F.linear(before_TBH, self.weight_hh_l0),
+            4,
+            dim=-1,
+        )
+        return {
+            "input": torch.sigmoid(enter),
+            "forget": torch.sigmoid(forget),
+            "output": torch.sigmoid(output),
+        }

@@ -180,6 +180,15 @@ class MinGruLayer(MinimalLayer):
         gate, candidate = projected
         return torch.sigmoid(gate), candidate
 
+    def gates(
+        self,
+        inputs_TBE: Tensor,
+        outputs_TBH: Tensor,  # noqa: ARG002
+        state: LayerState,
+    ) -> dict[str, Tensor]:
+        """z_t, the share of the candidate."""
+        return {"update": self._gate_and_candidate(self._project(inputs_TBE, state[0].dtype))[0]}
+
 
 class MinLstmLayer(MinimalLayer):
     """minLSTM of Feng, Tung, Ahmed, Bengio and Hajimirsadeghi, "Were RNNs All We Needed?" (arXiv
@@ -208,3 +217,13 @@ class MinLstmLayer(MinimalLayer):
     def _gate_and_candidate(self, projected: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         enter, candidate, forget = projected
         return torch.sigmoid(F.softplus(-forget) - F.softplus(-enter)), candidate
+
+    def gates(
+        self,
+        inputs_TBE: Tensor,
+        outputs_TBH: Tensor,  # noqa: ARG002
+        state: LayerState,
+    ) -> dict[str, Tensor]:
+        """i'_t and f'_t, which add up to 1."""
+        enter = self._gate_and_candidate(self._project(inputs_TBE, state[0].dtype))[0]
+        return {"input": enter, "forget": 1 - enter}

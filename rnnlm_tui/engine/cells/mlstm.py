@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import LayerState, head_size
+from rnnlm_tui.engine.cells.base import LayerState, head_size, stabilised_input
 from rnnlm_tui.schema.estimates import LONGEST_WHOLE_WINDOW, WINDOW_CHUNK
 
 LARGEST_STABILISER = math.log(1e6)
@@ -117,6 +117,27 @@ class MlstmLayer(nn.Module):
             normaliser,
             reached,
         )
+
+    def gates(
+        self,
+        inputs_TBE: Tensor,
+        outputs_TBH: Tensor,  # noqa: ARG002
+        state: LayerState,
+    ) -> dict[str, Tensor]:
+        """exp(i~_t - m_t), f_t and o_t; the first two for each head.
+
+        The stabilised input gate is 1 where the token outweighs everything that the memory still
+        holds.
+        """
+        memory, normaliser, stabiliser = state
+        _, output, gates = self._project(inputs_TBE, memory.dtype)
+        enter, forget = gates.unbind(-2)
+        stabiliser = stabiliser.masked_fill((normaliser == 0).all(-1), -torch.inf)
+        return {
+            "input": stabilised_input(enter, forget, stabiliser),
+            "forget": torch.sigmoid(forget),
+            "output": output,
+        }
 
     def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """q before its factor, k and v (..., 3, N, D), the output gate (..., H), i~ and f~ (..., 2,

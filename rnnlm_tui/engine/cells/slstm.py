@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import LayerState, drop, head_size
+from rnnlm_tui.engine.cells.base import (
+    LayerState,
+    drop,
+    head_size,
+    outputs_before,
+    stabilised_input,
+)
 
 EMPTY = -1e9
 """The stabiliser of an empty memory: so low that the first input gate sets the scale, which keeps
@@ -297,6 +303,29 @@ class SlstmLayer(nn.Module):
         """One time step: hidden_BH and the state after it."""
         hidden_1BH, after = self._run(input_BE.unsqueeze(0), state, self.weight_hh)
         return hidden_1BH[0], after
+
+    def gates(
+        self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState
+    ) -> dict[str, Tensor]:
+        """i'_t, f_t and o_t.
+
+        The stabilised input gate is 1 where the token outweighs everything that the memory still
+        holds.
+        """
+        cell_BH, normaliser_BH, hidden_BH, stabiliser_BH = state
+        projected_TBG = F.linear(inputs_TBE, self.weight_ih, self.bias_ih).to(cell_BH.dtype)
+        before = _by_head(outputs_before(outputs_TBH, hidden_BH), self.num_heads)
+        weight_NDG = torch.unflatten(self.weight_hh, 0, (self.num_heads, -1)).transpose(1, 2)
+        sums = _by_head(projected_TBG, self.num_heads) + before @ weight_NDG  # (T, N, B, 4D)
+        output, _, enter, forget = (
+            part.transpose(1, 2).flatten(2) for part in sums.chunk(4, dim=-1)
+        )
+        stabiliser_BH = stabiliser_BH.masked_fill(normaliser_BH == 0, EMPTY)
+        return {
+            "input": stabilised_input(enter, forget, stabiliser_BH),
+            "forget": torch.sigmoid(forget),
+            "output": torch.sigmoid(output),
+        }
 
     def _run(
         self, inputs_TBE: Tensor, state: LayerState, weight: Tensor
