@@ -1,0 +1,177 @@
+"""The gradient by lag: equal to autograd on plain models, and to the closed form of a linear
+cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnnlm_tui.engine.cells import CELLS, LayerState
+from rnnlm_tui.engine.cells.elman import ElmanLayer
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.reach import gradient_by_lag
+from rnnlm_tui.errors import InputError
+
+from .builders import small_model, text
+from .test_inspection import Beginning, after
+
+Loss = Callable[[Tensor], Tensor]
+
+
+class LinearLayer(nn.Module):
+    """h_t = x_t W + h_(t-1) U, whose gradient by lag has a closed form."""
+
+    def __init__(self, width: int, radius: float, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        turn, _ = torch.linalg.qr(
+            torch.randn(width, width, dtype=torch.float64, generator=generator)
+        )
+        stretch = torch.linspace(0.5, 1, width, dtype=torch.float64)
+        self.input = nn.Parameter(
+            torch.randn(width, width, dtype=torch.float64, generator=generator)
+        )
+        self.recurrent = nn.Parameter(radius * turn * stretch)
+
+    def initial_state(self, batch_size: int) -> LayerState:
+        return (self.input.new_zeros(batch_size, len(self.input)),)
+
+    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        outputs: list[Tensor] = []
+        for input_BE in inputs_TBE:
+            output_BH, state = self.step(input_BE, state)
+            outputs.append(output_BH)
+        return torch.stack(outputs), state
+
+    def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        hidden_BH = input_BE @ self.input + state[0] @ self.recurrent
+        return hidden_BH, (hidden_BH,)
+
+
+def tokens(count: int) -> list[int]:
+    return [int(token) for token in text(count, seed=4)]
+
+
+def at_double_weights(cell_type: str) -> RecurrentLanguageModel:
+    model = small_model(cell_type=cell_type).double()
+    with torch.no_grad():
+        for parameter in model.layers.parameters():
+            parameter.mul_(2)
+    return model
+
+
+@pytest.mark.parametrize("position", [1, 2, 17, 39])
+def test_gradient_equals_autograd_on_a_plain_elman_model(position: int) -> None:
+    """Of the plain model, h + zeros are passed on: the zeros' gradients are those of what is passed
+    on, without the way up to the second layer at the same token."""
+    model, ids = at_double_weights("elman"), tokens(40)
+    passed_on: list[list[Tensor]] = []
+    states = [torch.zeros(12, dtype=torch.float64) for _ in range(2)]
+    hidden_H = states[0]
+    for token in ids[:position]:
+        hidden_H = model.embedding.weight[token]
+        zeros = [torch.zeros(12, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+        for index, layer in enumerate(model.layers):
+            assert isinstance(layer, ElmanLayer)
+            hidden_H = torch.tanh(
+                layer.weight_ih_l0 @ hidden_H
+                + layer.bias_ih_l0
+                + layer.weight_hh_l0 @ states[index]
+            )
+            states[index] = hidden_H + zeros[index]
+        passed_on.append(zeros)
+    hidden_H.retain_grad()
+    logits_V = F.linear(hidden_H, model.output.weight, model.output.bias)
+    torch.autograd.backward(-logits_V.log_softmax(0)[ids[position]])
+    assert hidden_H.grad is not None
+    wanted = [float(hidden_H.grad.norm())]
+    for zeros in passed_on[-2::-1]:
+        parts = [zero.grad for zero in zeros if zero.grad is not None]
+        wanted.append(float(torch.cat(parts).norm()))
+    found = gradient_by_lag(model, ids, position, lags=100)
+    assert len(found) == position
+    assert found.tolist() == pytest.approx(wanted, rel=1e-6)
+    assert all(norm > 0 for norm in wanted)
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.0, 1.2])
+def test_gradient_equals_the_closed_form_of_a_linear_cell(radius: float) -> None:
+    model, ids = small_model(num_layers=1).double(), tokens(60)
+    layer = LinearLayer(12, radius, seed=2)
+    model.layers = nn.ModuleList([layer])
+    position = 50
+    with torch.no_grad():
+        hidden, _ = model.hidden(torch.tensor([ids[:position]]), model.initial_state(1))
+        error_V = F.linear(hidden[0, -1], model.output.weight, model.output.bias).softmax(0)
+        error_V[ids[position]] -= 1
+        gradient_H = error_V @ model.output.weight
+        wanted = [
+            float((gradient_H @ torch.linalg.matrix_power(layer.recurrent.t(), lag)).norm())
+            for lag in range(41)
+        ]
+    found = gradient_by_lag(model, ids, position, lags=40)
+    assert found.tolist() == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+def test_gradient_of_every_cell_equals_that_of_the_training_pass(cell_type: str) -> None:
+    """The pass that trains, from a token on, with respect to the state that it starts from."""
+    model, ids = at_double_weights(cell_type), tokens(30)
+    position = 20
+    found = gradient_by_lag(model, ids, position, lags=15)
+    for lag in (1, 2, 7, 15):
+        first = position - lag
+        with torch.no_grad():
+            _, state = model.hidden(torch.tensor([ids[:first]]), model.initial_state(1))
+        start = tuple(tuple(part.requires_grad_() for part in layer) for layer in state)
+        logits, _ = model(torch.tensor([ids[first:position]]), start)
+        loss = F.cross_entropy(logits[0, -1:], torch.tensor([ids[position]]))
+        gradients = torch.autograd.grad(
+            loss, [part for layer in start for part in layer], allow_unused=True
+        )
+        wanted = torch.cat([part.flatten() for part in gradients if part is not None]).norm()
+        assert float(found[lag]) == pytest.approx(float(wanted), rel=1e-6)
+
+
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+def test_gradient_does_not_depend_on_where_the_text_was_divided(cell_type: str) -> None:
+    model, ids = at_double_weights(cell_type), tokens(30)
+    whole = gradient_by_lag(model, ids, 25, lags=10)
+    start: Beginning = after(model, ids[:12])
+    torch.testing.assert_close(gradient_by_lag(model, ids[12:], 13, lags=10, start=start), whole)
+
+
+def test_small_gradients_stay_above_zero_for_a_model_in_float32() -> None:
+    model, ids = small_model(num_layers=1), tokens(210)
+    before = [parameter.clone() for parameter in model.parameters()]
+    norms = gradient_by_lag(model, ids, 205, lags=200)
+    assert len(norms) == 201
+    assert 0 < float(norms[200]) < 1e-100
+    assert all(map(torch.equal, model.parameters(), before))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_gradients_can_be_asked_for_in_inference_mode() -> None:
+    model, ids = small_model(cell_type="slstm"), tokens(30)
+    plain = gradient_by_lag(model, ids[10:], 15, lags=10, start=after(model, ids[:10]))
+    with torch.inference_mode():
+        start = after(model, ids[:10])
+        inside = gradient_by_lag(model, ids[10:], 15, lags=10, start=start)
+    assert inside.tolist() == plain.tolist()
+    assert all(math.isfinite(norm) for norm in plain)
+
+
+@pytest.mark.parametrize("position", [-1, 0, 5])
+def test_a_position_without_a_gradient_is_refused(position: int) -> None:
+    with pytest.raises(InputError, match="is not in 1 to 4"):
+        gradient_by_lag(small_model(), tokens(5), position, lags=3)
+
+
+def test_a_text_of_one_token_has_no_gradient() -> None:
+    with pytest.raises(InputError, match="at least two tokens"):
+        gradient_by_lag(small_model(), tokens(1), 1, lags=3)
