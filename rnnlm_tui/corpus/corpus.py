@@ -26,6 +26,7 @@ from rnnlm_tui.corpus.build import (
 from rnnlm_tui.corpus.download import Meter, ProgressCallback
 from rnnlm_tui.corpus.encode import (
     EncodedSoFar,
+    LineEncoder,
     PreparationState,
     Repeats,
     SplitEncoder,
@@ -36,7 +37,6 @@ from rnnlm_tui.corpus.encode import (
     token_dtype,
     write_state,
 )
-from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, EVALUATED, Tokens, baseline_losses
 from rnnlm_tui.corpus.sources import Source, open_source
@@ -147,18 +147,24 @@ class PreparedCorpus:
         return facts.bytes / facts.tokens
 
     def scored_bytes(self, split: Split, targets: int, data_mode: DataMode) -> float:
-        """UTF-8 bytes of the scored text, estimated from the split's mean bytes per token.
-
-        In stream mode the first token counts too, although it isn't a target. In sentence mode only
-        targets count, without first tokens and without tokens beyond the context length.
-        """
-        return self.bytes_per_token(split) * (targets + 1 if data_mode == "stream" else targets)
+        """UTF-8 bytes of the scored text of a split."""
+        facts = self.manifest.splits[split]
+        return scored_bytes(facts.bytes, facts.tokens, targets, data_mode)
 
     def baseline_loss(self, split: Split, training: TrainingConfig) -> float:
         """Loss of the bigram baseline in nats per token, in the data mode of `training`."""
         return self.manifest.bigram[
             baseline_key(split, training.data_mode, training.context_length)
         ]
+
+
+def scored_bytes(text_bytes: int, tokens: int, targets: int, data_mode: DataMode) -> float:
+    """UTF-8 bytes of the scored text, estimated from the mean bytes per token of the whole.
+
+    In stream mode the first token counts too, although it isn't a target. In sentence mode only
+    targets count, without first tokens and without tokens beyond the context length.
+    """
+    return text_bytes / tokens * (targets + 1 if data_mode == "stream" else targets)
 
 
 def load_prepared(path: Path) -> PreparedCorpus:
@@ -490,7 +496,7 @@ def _encode(
         progress,
         before,
     )
-    encoder = SplitEncoder(built, line_encoder(built, layout), layout, here, meter.advance)
+    encoder = SplitEncoder(LineEncoder(built, layout), here, meter.advance)
     for split in reversed(SPLITS):
         look = repeats.look if split == "train" else partial(repeats.hold, split)
         if split in encoded:

@@ -19,10 +19,20 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from rnnlm_tui.corpus.build import write_text_atomically
 from rnnlm_tui.corpus.download import ProgressCallback
-from rnnlm_tui.corpus.encoders import EncodeLines
-from rnnlm_tui.corpus.sources import Advance
-from rnnlm_tui.corpus.splits import Piece, PoolFacts, pool_path, read_lines, units_of, without_first
-from rnnlm_tui.corpus.tokenizers import BuiltTokenizer
+from rnnlm_tui.corpus.encoders import line_encoder
+from rnnlm_tui.corpus.sources import Advance, text_units
+from rnnlm_tui.corpus.splits import (
+    Piece,
+    PoolFacts,
+    batched_lines,
+    pool_path,
+    read_lines,
+    staged_lines,
+    units_of,
+    without_first,
+)
+from rnnlm_tui.corpus.text_files import LineReader
+from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, folding_of
 from rnnlm_tui.schema.corpora import SPLITS, UNFINISHED_NAME, Split, TextLayout
 from rnnlm_tui.schema.formatting import share
 from rnnlm_tui.schema.metrics import Progress
@@ -93,12 +103,66 @@ def token_dtype(vocab_size: int) -> TokenDtype:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedLines:
+    """The tokens of some lines of a plain file."""
+
+    ids: NDArray[Any]
+    """All of them, end tokens included."""
+    lengths: NDArray[np.int64]
+    """Tokens of each sentence (or other unit), without empty ones."""
+    bytes: int
+    """As in `SplitFacts`."""
+    unknown: int
+    """Tokens outside the vocabulary."""
+
+
+class LineEncoder:
+    """Encodes lines of a plain file, with end tokens."""
+
+    def __init__(self, built: BuiltTokenizer, layout: TextLayout) -> None:
+        self._built, self._layout = built, layout
+        self._encode = line_encoder(built, layout)
+        self.dtype: np.dtype[Any] = np.dtype(token_dtype(built.vocab_size))
+        """Of the ids."""
+
+    def __call__(self, staged: list[bytes]) -> EncodedLines:
+        """The tokens of some lines."""
+        batch, ends = units_of(staged, self._layout)
+        ids, lengths = self._encode(batch)
+        flat = ids.astype(self.dtype)
+        unk_id, eos_id = self._built.unk_id, self._built.eos_id
+        unknown = 0 if unk_id is None else int((flat == unk_id).sum())
+        if self._layout == "sentences":
+            kept = lengths > 0
+            size = sum(len(line) for line, is_kept in zip(batch, kept, strict=True) if is_kept)
+            lengths = lengths[kept]
+        else:
+            size = sum(map(len, batch))
+        if eos_id is not None:
+            ended = np.ones(len(lengths), bool) if ends is None else np.array(ends, bool)
+            flat = np.insert(flat, np.cumsum(lengths)[ended], self.dtype.type(eos_id))
+            lengths = lengths + ended
+            size += 0 if self._layout == "raw" else len(lengths)
+        return EncodedLines(flat, lengths[lengths > 0], size, unknown)
+
+
+def encode_file(path: Path, built: BuiltTokenizer, layout: TextLayout) -> Iterator[EncodedLines]:
+    """The tokens of a UTF-8 text file, in parts and in constant memory: exactly those of a corpus
+    with this file as a split, for a tokenizer that such a corpus could have.
+
+    Raises:
+        CorpusError: the file can't be read or isn't text.
+    """
+    encode, folding = LineEncoder(built, layout), folding_of(built.tokenizer)
+    units = text_units(LineReader(path, lambda _: None), layout)
+    return map(encode, batched_lines(staged_lines(units, layout, folding)))
+
+
+@dataclass(frozen=True, slots=True)
 class SplitEncoder:
     """Encode the splits of a text into files in `folder`, in constant memory."""
 
-    built: BuiltTokenizer
-    encode: EncodeLines
-    layout: TextLayout
+    encode: LineEncoder
     folder: Path
     advance: Advance
 
@@ -118,7 +182,7 @@ class SplitEncoder:
                 disk.
             look: called with each batch of sentences.
         """
-        dtype = np.dtype(token_dtype(self.built.vocab_size))
+        dtype = self.encode.dtype
         tokens, offsets = (self.folder / f"{split}{end}" for end in (".bin", ".offsets.bin"))
         so_far = before or EncodedSoFar()
         if not (
@@ -140,17 +204,17 @@ class SplitEncoder:
             keep_at = time.monotonic() + KEPT_EVERY_SECONDS
             for staged in read_lines(without_first(pieces, so_far.text)):
                 look(staged)
-                flat, lengths, size, unknown = self._encode(staged, dtype)
-                token_file.write(flat.tobytes())
-                ends = np.cumsum(lengths) + so_far.tokens
+                part = self.encode(staged)
+                token_file.write(part.ids.tobytes())
+                ends = np.cumsum(part.lengths) + so_far.tokens
                 offset_file.write(ends.astype(np.uint64).tobytes())
                 here = sum(map(len, staged)) + len(staged)
                 so_far = EncodedSoFar(
                     text=so_far.text + here,
-                    tokens=so_far.tokens + len(flat),
-                    sentences=so_far.sentences + len(lengths),
-                    bytes=so_far.bytes + size,
-                    unknown=so_far.unknown + unknown,
+                    tokens=so_far.tokens + len(part.ids),
+                    sentences=so_far.sentences + len(part.lengths),
+                    bytes=so_far.bytes + part.bytes,
+                    unknown=so_far.unknown + part.unknown,
                 )
                 if time.monotonic() >= keep_at:
                     store()
@@ -158,27 +222,6 @@ class SplitEncoder:
                 self.advance(here)
             store()
             return so_far
-
-    def _encode(
-        self, staged: list[bytes], dtype: np.dtype[Any]
-    ) -> tuple[NDArray[Any], NDArray[np.int64], int, int]:
-        """Token ids with end tokens, tokens by sentence, bytes and unknown tokens of some lines."""
-        batch, ends = units_of(staged, self.layout)
-        ids, lengths = self.encode(batch)
-        flat = ids.astype(dtype)
-        unknown = 0 if self.built.unk_id is None else int((flat == self.built.unk_id).sum())
-        if self.layout == "sentences":
-            kept = lengths > 0
-            size = sum(len(line) for line, is_kept in zip(batch, kept, strict=True) if is_kept)
-            lengths = lengths[kept]
-        else:
-            size = sum(map(len, batch))
-        if self.built.eos_id is not None:
-            ended = np.ones(len(lengths), bool) if ends is None else np.array(ends, bool)
-            flat = np.insert(flat, np.cumsum(lengths)[ended], dtype.type(self.built.eos_id))
-            lengths = lengths + ended
-            size += 0 if self.layout == "raw" else len(lengths)
-        return flat, lengths[lengths > 0], size, unknown
 
 
 def _has(path: Path, size: int) -> bool:

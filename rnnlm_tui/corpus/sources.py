@@ -408,18 +408,11 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
                         (
                             reader.split_lines(text)
                             if layout == "sentences"
-                            else _units(reader, [text], layout)
+                            else _unchanged_units(reader, [text], layout)
                         ),
                     )
             else:
-                yield Document(
-                    split,
-                    (
-                        reader.lines()
-                        if layout == "sentences"
-                        else _units(reader, reader.text(), layout)
-                    ),
-                )
+                yield Document(split, text_units(reader, layout))
             cut += reader.cut_lines
         if cut:
             notes.append(
@@ -440,7 +433,20 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
     )
 
 
-def _units(reader: LineReader, blocks: Iterable[str], layout: TextLayout) -> Iterator[str]:
+def text_units(reader: LineReader, layout: TextLayout) -> Iterator[str]:
+    """The units of a text file: sentences, lines without line breaks, or pieces of raw text.
+
+    Raises:
+        CorpusError: it isn't UTF-8 text, or can't be read.
+    """
+    if layout == "sentences":
+        return reader.lines()
+    return _unchanged_units(reader, reader.text(), layout)
+
+
+def _unchanged_units(
+    reader: LineReader, blocks: Iterable[str], layout: TextLayout
+) -> Iterator[str]:
     return raw_units(blocks) if layout == "raw" else reader.kept_lines(blocks)
 
 

@@ -127,11 +127,7 @@ def stage(
         sizes = dict.fromkeys(SPLITS, 0)
         for document in source.documents(advance):
             before = sizes[document.split]
-            for line in (
-                _marked(document.sentences, corpus)
-                if source.layout == "raw"
-                else (clean(sentence, corpus) for sentence in document.sentences)
-            ):
+            for line in staged_lines(document.sentences, source.layout, corpus):
                 files[document.split].write(f"{line}\n")
                 sizes[document.split] += (len(line) if line.isascii() else len(line.encode())) + 1
             if sizes[document.split] > before:
@@ -147,6 +143,25 @@ def stage(
 def pool_path(folder: Path, split: Split) -> Path:
     """The path of a split's plain file."""
     return folder / f"{split}.txt"
+
+
+def staged_lines(units: Iterable[str], layout: TextLayout, corpus: CorpusConfig) -> Iterator[str]:
+    """The lines of a plain file for a document's units, cleaned."""
+    return _marked(units, corpus) if layout == "raw" else (clean(unit, corpus) for unit in units)
+
+
+def batched_lines(lines: Iterable[str]) -> Iterator[list[bytes]]:
+    """Lines in batches of about the size that `read_lines` returns."""
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        batch.append(line.encode())
+        size += len(batch[-1])
+        if len(batch) == _BATCH_LINES or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def clean(sentence: str, corpus: CorpusConfig) -> str:

@@ -506,6 +506,17 @@ def _fold_prompts_too(tokenizer: Tokenizer, corpus: CorpusConfig) -> None:
         tokenizer.normalizer = normalizers.Sequence([*steps, *([] if own is None else [own])])
 
 
+def folding_of(tokenizer: Tokenizer) -> CorpusConfig:
+    """How `_fold_prompts_too` made the tokenizer clean a prompt: a config with `mask_digits` and
+    `lowercase`."""
+    first = json.loads(tokenizer.to_str())["normalizer"] or {}
+    steps = first.get("normalizers", []) if first.get("type") == "Sequence" else [first]
+    masks = steps[:1] == [{"type": "Replace", "pattern": {"Regex": r"\d+"}, "content": "###"}]
+    return CorpusConfig(
+        mask_digits=masks, lowercase=steps[masks : masks + 1] == [{"type": "Lowercase"}]
+    )
+
+
 def _every(batches: Iterator[list[str]], stride: int) -> Iterator[list[str]]:
     """Every `stride`-th batch, starting with the first."""
     return (batch for index, batch in enumerate(batches) if index % stride == 0)

@@ -47,6 +47,8 @@ class Batch:
     zero."""
     rows_N: Tensor | None = None
     """Indices in `targets_BT.t().flatten()` of the targets that count; None: all count."""
+    starts_B: Tensor | None = None
+    """For an evaluation: the position in the text of each row's first input, on the CPU."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device; tensors that are there already are not copied."""
@@ -58,6 +60,7 @@ class Batch:
             self.starts_epoch,
             self.continues,
             rows_N,
+            self.starts_B,
         )
 
 
@@ -274,7 +277,14 @@ class SentenceBatches:
             block = self._resident[_sent(torch.from_numpy(places), self._resident.device)].long()
         inputs_BT = torch.where(counted_BT, block[:, :-1], self.pad_id)
         targets_BT = torch.where(counted_BT, block[:, 1:], IGNORED)
-        return Batch(inputs_BT, targets_BT, len(rows), starts_epoch=index == 0, rows_N=rows_N)
+        return Batch(
+            inputs_BT,
+            targets_BT,
+            len(rows),
+            starts_epoch=index == 0,
+            rows_N=rows_N,
+            starts_B=torch.from_numpy(self._starts[chosen]),
+        )
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         if self._order_epoch != epoch:
@@ -384,6 +394,7 @@ class StreamEvaluation:
                 start == 0,
                 start > 0,
                 rows_N,
+                torch.tensor(self._begins) + start,
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,9 @@ from rnnlm_tui.engine.batches import Batch
 from rnnlm_tui.engine.device import set_gpu_precision
 from rnnlm_tui.engine.loss import token_losses
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+
+_MOST_SUMS = 1_024
+"""Sums of batches kept on the device before they are added up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,11 @@ class Score:
 
 
 def evaluate(
-    model: RecurrentLanguageModel, batches: Iterable[Batch], *, unknown_id: int | None = None
+    model: RecurrentLanguageModel,
+    batches: Iterable[Batch],
+    *,
+    unknown_id: int | None = None,
+    each: Callable[[Batch, Tensor], None] | None = None,
 ) -> Score:
     """Mean loss of all targets, without dropout; the model's mode and the random generators are
     unchanged.
@@ -38,6 +45,7 @@ def evaluate(
 
     Args:
         unknown_id: the unknown token, whose occurrences are counted; None: there is none.
+        each: called with each batch and its losses_BT in nats on the CPU, 0 where none counts.
     """
     began = time.perf_counter()
     was_training = model.training
@@ -46,10 +54,7 @@ def evaluate(
     # Losses are compared between runs, so they aren't rounded.
     set_gpu_precision(model.output.weight.device, rounded=False)
     try:
-        sums, tokens, unknown = _sums(model, batches, unknown_id)
-        # Batches are summed in float32 on the device, their sums in float64: a single wait for the
-        # GPU.
-        total = float(torch.stack(sums).cpu().double().sum()) if sums else float("nan")
+        total, tokens, unknown = _sums(model, batches, unknown_id, each)
     finally:
         set_gpu_precision(model.output.weight.device, rounded=rounded)
         model.train(was_training)
@@ -63,11 +68,19 @@ def evaluate(
 
 @torch.inference_mode()
 def _sums(
-    model: RecurrentLanguageModel, batches: Iterable[Batch], unknown_id: int | None
-) -> tuple[list[Tensor], int, int]:
+    model: RecurrentLanguageModel,
+    batches: Iterable[Batch],
+    unknown_id: int | None,
+    each: Callable[[Batch, Tensor], None] | None,
+) -> tuple[float, int, int]:
+    """Summed loss, targets and unknown targets.
+
+    Batches are summed in float32 on the device, their sums in float64: the GPU is waited for only
+    once in `_MOST_SUMS` batches.
+    """
     device = model.output.weight.device
     sums: list[Tensor] = []
-    tokens = unknown = 0
+    total, tokens, unknown = 0.0, 0, 0
     state = model.initial_state(0)
     for on_cpu in batches:
         batch = on_cpu.to(device)
@@ -80,10 +93,24 @@ def _sums(
             hidden_NH = hidden_NH.index_select(0, batch.rows_N)
             targets_N = targets_N.index_select(0, batch.rows_N)
         if batch.tokens:
-            sums.append(
-                token_losses(hidden_NH, model.output.weight, model.output.bias, targets_N).sum()
-            )
+            losses_N = token_losses(hidden_NH, model.output.weight, model.output.bias, targets_N)
+            sums.append(losses_N.sum())
+            if len(sums) == _MOST_SUMS:  # a long text has millions of batches
+                total += float(torch.stack(sums).cpu().double().sum())
+                sums.clear()
+            if each is not None:
+                each(on_cpu, _by_position(losses_N, batch))
         tokens += batch.tokens
         if unknown_id is not None:
             unknown += int((on_cpu.targets_BT == unknown_id).sum())
-    return sums, tokens, unknown
+    if sums:
+        total += float(torch.stack(sums).cpu().double().sum())
+    return total, tokens, unknown
+
+
+def _by_position(losses_N: Tensor, batch: Batch) -> Tensor:
+    """Losses of the targets that count as losses_BT on the CPU."""
+    rows, width = batch.targets_BT.shape
+    if batch.rows_N is not None:
+        losses_N = losses_N.new_zeros(rows * width).index_copy(0, batch.rows_N, losses_N)
+    return losses_N.view(width, rows).t().cpu()
