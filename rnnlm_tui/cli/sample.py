@@ -284,21 +284,11 @@ def sample_request(
     Raises:
         UnknownCheckpointError: no such checkpoint; lists the available ones.
     """
+    from rnnlm_tui.client.control import take_snapshot
     from rnnlm_tui.schema.sampling import SampleRequest
 
-    path = snapshot(directory) if which == "now" else checkpoint_path(directory, which)
+    path = take_snapshot(directory).path if which == "now" else checkpoint_path(directory, which)
     return SampleRequest(id="1", checkpoint=str(path), prompt=prompt, settings=settings)
-
-
-def snapshot(directory: RunDirectory) -> Path:
-    """Make a running worker save its weights, and return their folder.
-
-    Raises:
-        RunStateError: the run isn't training.
-    """
-    from rnnlm_tui.client.control import send
-
-    return directory.path / send(directory, "snapshot").checkpoint
 
 
 def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str, object]:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -302,6 +303,32 @@ def send(
     if not result.ok:
         raise RunStateError(result.error, hint=result.hint)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWeights:
+    """The weights of a running run at a step, saved for sampling."""
+
+    path: Path
+    """Absolute path of the snapshot's directory."""
+    step: int
+    time: float
+    """Unix seconds at which the worker answered."""
+
+
+def take_snapshot(run: RunDirectory) -> LiveWeights:
+    """Make the run's worker save its weights between two steps, which costs it no step.
+
+    Raises:
+        RunStateError: the run isn't training.
+        WorkerError: no answer in time, or the worker died.
+    """
+    return live_weights(run, send(run, "snapshot"))
+
+
+def live_weights(run: RunDirectory, result: CommandResult) -> LiveWeights:
+    """The weights in a worker's answer to `snapshot`."""
+    return LiveWeights(run.path / result.checkpoint, result.step, time.time())
 
 
 def _check_setting(run: RunDirectory, path: str | None, value: float | None) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from rnnlm_tui.client.control import LogFollower
+    from rnnlm_tui.client.control import LiveWeights, LogFollower
     from rnnlm_tui.client.corpora import Preview
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.client.listing import RunList
@@ -164,6 +164,15 @@ class Services:
         from rnnlm_tui.client.control import send
 
         return send(run, verb, **arguments)
+
+    def snapshot(self, run: RunDirectory) -> LiveWeights:
+        """Make a running run's worker save its weights for sampling.
+
+        Raises WorkerError or RunStateError if refused.
+        """
+        from rnnlm_tui.client.control import live_weights
+
+        return live_weights(run, self.send(run, "snapshot"))
 
     def resume(self, run: RunDirectory) -> str:
         """Resume a paused, stopped, crashed or failed run.

@@ -318,8 +318,7 @@ class PromptScreen(PaneScreen):
             raise RunStateError("no run open")
         if row is not None:
             return run.path / row.path
-        result = await to_thread(self.context.services.send, run, "snapshot")
-        return run.path / result.checkpoint
+        return (await to_thread(self.context.services.snapshot, run)).path
 
     def _update_text(self) -> None:
         if self._progress is not None:
