@@ -7,7 +7,8 @@ Further shape letters: R rows of logits in memory at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -15,13 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import GateReportingLayer, LayerState, RecurrentLayer
+from rnnlm_tui.engine.cells import GateReportingLayer, RecurrentLayer
 from rnnlm_tui.engine.device import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.errors import InputError
 
 SATURATED = 0.9
 """Absolute activation above which a tanh unit hardly reacts: its slope is below a fifth."""
+WINDOW = 1_024
+"""Tokens that a layer reads at once, so that what it computes inside stays small."""
 CHUNK_NUMBERS = 2**20
 """Logits in memory at once: 4 MiB, and twice 8 MiB in double precision."""
 
@@ -99,20 +102,14 @@ def trace(
         InputError: an id outside the vocabulary, or a model that predicts NaN.
     """
     check_ids(model, ids)
-    device = model.output.weight.device
     state = start.state if start else model.initial_state(1)
-    rounded = torch.get_float32_matmul_precision() != "highest"
-    # Surprise is compared between checkpoints, so products aren't rounded.
-    set_gpu_precision(device, rounded=False)
-    try:
+    with _exactly(model):
         outputs_LTH = _outputs(model, ids, state)
         first_output_H = start.output_BH[0].cpu() if start else None
         predicting_NH = outputs_LTH[-1, :-1]
         if first_output_H is not None:
             predicting_NH = torch.cat([first_output_H[None], outputs_LTH[-1]])[: len(ids)]
         scores_N3 = _scores(model, predicting_NH, ids[len(ids) - len(predicting_NH) :])
-    finally:
-        set_gpu_precision(device, rounded=rounded)
     scores_T3 = torch.full((len(ids), 3), math.nan, dtype=torch.float64)
     scores_T3[len(ids) - len(scores_N3) :] = scores_N3
     bits_T, rank_T, entropy_T = scores_T3.unbind(1)
@@ -166,18 +163,22 @@ def gates(model: RecurrentLanguageModel, trace: Trace, layer: int) -> dict[str, 
     The names are those of the cell's module: input, forget and output, or reset and update.
     """
     index = layer_index(model, layer)
-    cell = tuple(layers_of(model))[index]
-    if not isinstance(cell, GateReportingLayer) or not trace.ids:
+    cell, state = tuple(layers_of(model))[index], trace.start[index]
+    if not isinstance(cell, GateReportingLayer):
         return {}
-    device = model.output.weight.device
-    inputs_TE = (
-        trace.outputs_LTH[index - 1].to(device)
-        if index
-        else F.embedding(torch.tensor(trace.ids, device=device), model.embedding.weight)
-    )
-    outputs_TH = trace.outputs_LTH[index].to(device)
-    found = cell.gates(inputs_TE[:, None], outputs_TH[:, None], trace.start[index])
-    return {name: gate.mean((1, 2)).cpu() for name, gate in found.items()}
+    found: dict[str, list[Tensor]] = {}
+    with _exactly(model):
+        for window in _windows(len(trace.ids)):
+            inputs_T1E = (
+                trace.outputs_LTH[index - 1, window, None].to(model.output.weight.device)
+                if index
+                else _embedded(model, trace.ids[window])
+            )
+            outputs_T1H, after = cell(inputs_T1E, state)
+            for name, gate in cell.gates(inputs_T1E, outputs_T1H, state).items():
+                found.setdefault(name, []).append(gate.mean((1, 2)).cpu())
+            state = after
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def layer_index(model: RecurrentLanguageModel, layer: int) -> int:
@@ -206,28 +207,43 @@ def layers_of(model: RecurrentLanguageModel) -> Iterable[RecurrentLayer]:
     return cast(Iterable[RecurrentLayer], model.layers)
 
 
-def _outputs(model: RecurrentLanguageModel, ids: Sequence[int], state: State) -> Tensor:
-    """outputs_LTH on the CPU."""
-    if not ids:
-        return torch.empty(model.num_layers, 0, model.hidden_size, dtype=model.output.weight.dtype)
-    tokens_T1 = torch.tensor(ids, device=model.output.weight.device)[:, None]
-    features_T1E = F.embedding(tokens_T1, model.embedding.weight)
-    outputs: list[Tensor] = []
-    was_training = model.training
+@contextmanager
+def _exactly(model: RecurrentLanguageModel) -> Iterator[None]:
+    """Without dropout, and on a GPU without rounded products: surprise is compared between
+    checkpoints."""
+    device, was_training = model.output.weight.device, model.training
+    rounded = torch.get_float32_matmul_precision() != "highest"
+    set_gpu_precision(device, rounded=False)
     model.eval()
     try:
-        for layer, before in zip(layers_of(model), state, strict=True):
-            features_T1E, _ = layer(features_T1E, _one_row(before))
-            outputs.append(features_T1E[:, 0].cpu())
+        yield
     finally:
         model.train(was_training)
-    return torch.stack(outputs)
+        set_gpu_precision(device, rounded=rounded)
 
 
-def _one_row(state: LayerState) -> LayerState:
-    if state[0].shape[0] != 1:
-        raise InputError(f"a text starts from the state of one text, not of {state[0].shape[0]:,}")
-    return state
+def _outputs(model: RecurrentLanguageModel, ids: Sequence[int], state: State) -> Tensor:
+    """outputs_LTH on the CPU, read in windows."""
+    if any(part.shape[0] != 1 for layer in state for part in layer):
+        raise InputError("a text starts from the state of one text, not of several")
+    shape = model.num_layers, len(ids), model.hidden_size
+    outputs_LTH = torch.empty(shape, dtype=model.output.weight.dtype)
+    states = list(state)
+    for window in _windows(len(ids)):
+        features_T1E = _embedded(model, ids[window])
+        for index, layer in enumerate(layers_of(model)):
+            features_T1E, states[index] = layer(features_T1E, states[index])
+            outputs_LTH[index, window] = features_T1E[:, 0].cpu()
+    return outputs_LTH
+
+
+def _windows(tokens: int) -> Iterable[slice]:
+    return (slice(first, first + WINDOW) for first in range(0, tokens, WINDOW))
+
+
+def _embedded(model: RecurrentLanguageModel, ids: Sequence[int]) -> Tensor:
+    tokens_T1 = torch.tensor(ids, device=model.embedding.weight.device)[:, None]
+    return F.embedding(tokens_T1, model.embedding.weight)
 
 
 def _scores(model: RecurrentLanguageModel, hidden_NH: Tensor, targets: Sequence[int]) -> Tensor:

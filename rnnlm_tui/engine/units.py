@@ -61,7 +61,7 @@ def parse_query(query: str) -> TextFeature:
     Raises:
         InputError: no such feature; the hint lists what is allowed.
     """
-    if len(query) == 1:
+    if len(query) == 1 and query != "\n":
         return TextFeature(query, False, _tokens_with(lambda char: char == query))
     if query[:6].lower() == "since ":
         name = query[6:] if len(query) == 7 else _plain_name(query[6:])
@@ -74,7 +74,7 @@ def parse_query(query: str) -> TextFeature:
             f" {', '.join(_CHARACTERS)}",
             hint=did_you_mean(name, _CHARACTERS),
         )
-    name = _plain_name(query)
+    name = "newline" if query == "\n" else _plain_name(query)
     if name in _CHARACTERS:
         return TextFeature(name, False, _tokens_with(_CHARACTERS[name]))
     if name in _SCANNERS:
@@ -113,7 +113,9 @@ def search(outputs_TH: Tensor, pieces: Sequence[str], query: str) -> Tensor:
             hint="search a longer text, or for something that changes in it",
         )
     if feature.is_count:
-        return _correlation(_ranks(outputs_TH[is_known_T]), _ranks(known_T[:, None])[:, 0])
+        known_TH = outputs_TH[is_known_T]
+        match_H = _correlation(_ranks(known_TH), _ranks(known_T[:, None])[:, 0])
+        return match_H.masked_fill(_is_constant(known_TH), 0)
     return torch.maximum(
         _correlation(outputs_TH, values_T), _correlation(outputs_TH.diff(dim=0).abs(), values_T[1:])
     )
@@ -165,9 +167,12 @@ def _correlation(numbers_TH: Tensor, values_T: Tensor) -> Tensor:
     deviations_TH = numbers_TH - numbers_TH.mean(0)
     wanted_T = values_T - values_T.mean()
     scale_H = deviations_TH.square().sum(0).sqrt() * wanted_T.square().sum().sqrt()
-    is_constant_H = deviations_TH.square().mean(0).sqrt() < CONSTANT
     match_H = ((wanted_T @ deviations_TH).abs() / scale_H).clamp(max=1)
-    return match_H.masked_fill(is_constant_H, 0).nan_to_num(0)
+    return match_H.masked_fill(_is_constant(numbers_TH), 0).nan_to_num(0)
+
+
+def _is_constant(numbers_TH: Tensor) -> Tensor:
+    return numbers_TH.std(0, correction=0) < CONSTANT
 
 
 def _ranks(numbers_TH: Tensor) -> Tensor:

@@ -314,12 +314,14 @@ class SlstmLayer(nn.Module):
         """
         cell_BH, normaliser_BH, hidden_BH, stabiliser_BH = state
         projected_TBG = F.linear(inputs_TBE, self.weight_ih, self.bias_ih).to(cell_BH.dtype)
-        before = _by_head(outputs_before(outputs_TBH, hidden_BH), self.num_heads)
-        weight_NDG = torch.unflatten(self.weight_hh, 0, (self.num_heads, -1)).transpose(1, 2)
-        sums = _by_head(projected_TBG, self.num_heads) + before @ weight_NDG  # (T, N, B, 4D)
-        output, _, enter, forget = (
-            part.transpose(1, 2).flatten(2) for part in sums.chunk(4, dim=-1)
+        before_TBND = torch.unflatten(
+            outputs_before(outputs_TBH, hidden_BH), -1, (self.num_heads, -1)
         )
+        weight_NGD = torch.unflatten(self.weight_hh, 0, (self.num_heads, -1))
+        sums_TBNG = torch.unflatten(projected_TBG, -1, (self.num_heads, -1)) + torch.einsum(
+            "tbnd,ngd->tbng", before_TBND, weight_NGD
+        )
+        output, _, enter, forget = (part.flatten(2) for part in sums_TBNG.chunk(4, dim=-1))
         stabiliser_BH = stabiliser_BH.masked_fill(normaliser_BH == 0, EMPTY)
         return {
             "input": stabilised_input(enter, forget, stabiliser_BH),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rnnlm_tui.engine import inspection
 from rnnlm_tui.engine.cells import CELLS, GateReportingLayer
 from rnnlm_tui.engine.cells.gru import GruLayer
 from rnnlm_tui.engine.cells.lstm import LstmLayer
@@ -127,7 +128,10 @@ def test_gates_equal_the_equations_step_by_step(cell_type: str, carried: bool) -
 
 @pytest.mark.parametrize("cell_type", GATED)
 @torch.no_grad()
-def test_a_layers_gates_are_averaged_at_each_token_of_a_text(cell_type: str) -> None:
+def test_a_layers_gates_are_averaged_at_each_token_of_a_text(
+    cell_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "WINDOW", 3)
     model, ids = small_model(cell_type=cell_type), [3, 1, 4, 1, 5, 9, 2, 6]
     seen = trace(model, ids)
     for index, inputs_TE in enumerate((model.embedding.weight[ids], seen.outputs_LTH[0])):

@@ -109,11 +109,13 @@ def test_rank_agrees_with_sorting_the_logits() -> None:
         assert order.index(ids[position]) + 1 == int(seen.rank_T[position])
 
 
-def test_a_large_text_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_text_is_read_and_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = strong_model(), tokens(50)
     whole = trace(model, ids)
     monkeypatch.setattr(inspection, "CHUNK_NUMBERS", 7 * VOCAB_SIZE)
+    monkeypatch.setattr(inspection, "WINDOW", 11)
     parts = trace(model, ids)
+    torch.testing.assert_close(parts.outputs_LTH, whole.outputs_LTH)
     torch.testing.assert_close(parts.bits_T, whole.bits_T, equal_nan=True, atol=1e-6, rtol=0)
     assert torch.equal(parts.rank_T, whole.rank_T)
 
