@@ -51,9 +51,10 @@ from rnnlm_tui.engine.device import (
     set_gpu_precision,
     wait,
 )
-from rnnlm_tui.engine.generation import SamplingRules, generate, lay_out_head
+from rnnlm_tui.engine.generation import generate, lay_out_head, read_text
 from rnnlm_tui.engine.loss import rows_per_chunk
 from rnnlm_tui.engine.memory import peak_bytes
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
@@ -262,10 +263,11 @@ class SamplingTask:
             rest = continue_naively([*self._prompt, *first], max_new_tokens=tokens - 1)
             return first + rest, seconds
         rules = SamplingRules(**settings.model_dump(exclude={"stop", "unknown", "max_new_tokens"}))
-        generated = generate(self._model, self._prompt, rules, max_new_tokens=tokens)
-        ids = [next(generated).token]
+        start = read_text(self._model, self._prompt)
+        generated = generate(self._model, start, rules, max_new_tokens=tokens)
+        ids = [next(generated)[0].token]
         seconds = time.perf_counter() - began
-        ids.extend(one.token for one in generated)
+        ids.extend(one.token for (one,) in generated)
         return ids, seconds
 
 

@@ -14,8 +14,9 @@ from typing import Literal
 from rnnlm_tui.corpus.codec import StopStrings, TextCodec
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.engine.device import set_threads
-from rnnlm_tui.engine.generation import SamplingRules, generate, lay_out_head
+from rnnlm_tui.engine.generation import generate, lay_out_head, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
@@ -62,9 +63,8 @@ class Continuation:
             **settings.model_dump(exclude={"stop", "unknown", "max_new_tokens"}),
             excluded=codec.excluded_ids(settings.unknown),
         )
-        self._generated = generate(
-            model, self.prompt_ids, rules, max_new_tokens=settings.max_new_tokens
-        )
+        start = read_text(model, self.prompt_ids)
+        self._generated = generate(model, start, rules, max_new_tokens=settings.max_new_tokens)
 
     @property
     def stop(self) -> str:
@@ -72,7 +72,7 @@ class Continuation:
         return self._stopping.found
 
     def __iter__(self) -> Iterator[str]:
-        for one in self._generated:
+        for (one,) in self._generated:
             self.tokens += 1
             self.logprob += one.logprob
             yield self._stopping.push(self._decoder.push(one.token))

@@ -14,9 +14,10 @@ from rnnlm_tui.bench.baselines import (
     naive_continuation,
 )
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.generation import SamplingRules, generate
+from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.estimates import Schedule
@@ -114,9 +115,10 @@ def test_rerunning_the_text_gives_the_greedy_tokens_of_the_carried_state() -> No
     slow = naive_continuation(
         NaiveModel(model), [1, 2, 3], max_new_tokens=15, temperature=1.0, greedy=True
     )
+    start = read_text(model, [1, 2, 3])
     assert slow == [
         drawn.token
-        for drawn in generate(model, [1, 2, 3], SamplingRules(greedy=True), max_new_tokens=15)
+        for (drawn,) in generate(model, start, SamplingRules(greedy=True), max_new_tokens=15)
     ]
 
 

@@ -21,8 +21,9 @@ from rnnlm_tui.engine.checkpoint import (
     write_training_state,
 )
 from rnnlm_tui.engine.device import pack_random_state, seed_everything, unpack_random_state
-from rnnlm_tui.engine.generation import SamplingRules, generate
+from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import CheckpointError, StorageError
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
 
@@ -88,8 +89,11 @@ def test_a_checkpoint_of_every_cell_is_written_loaded_and_sampled(
     write_model(tmp_path, model, tokenizer_folder(tmp_path / "codec"))
     loaded = load_model(tmp_path)
     assert {name: getattr(loaded, name) for name in described} == described
-    drawn = list(generate(loaded, [1, 2], SamplingRules(seed=5), max_new_tokens=6))
-    assert drawn == list(generate(model.eval(), [1, 2], SamplingRules(seed=5), max_new_tokens=6))
+    drawn, before = (
+        list(generate(one, read_text(one, [1, 2]), SamplingRules(seed=5), max_new_tokens=6))
+        for one in (loaded, model)
+    )
+    assert drawn == before
     assert len(drawn) == 6
 
 

@@ -1,81 +1,206 @@
-"""Generation: frequencies, reproducible text, and no side effects."""
+"""Generation: batches, continuations and branches give the text of one sample in one go."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pytest
 import torch
 
-from rnnlm_tui.engine.generation import WORTH_A_LAYOUT, SamplingRules, generate, lay_out_head
+from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.generation import (
+    WORTH_A_LAYOUT,
+    PackedHead,
+    TextState,
+    generate,
+    lay_out_head,
+    read_text,
+)
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import InputError
 
 from .builders import small_model
 
+WILD = SamplingRules(
+    temperature=1.3, top_p=0.9, repetition_penalty=1.2, penalty_window=6, seed=2**63 - 2
+)
+"""Seeds of a batch go around the end of what a config allows."""
+
+
+def exact_model(cell_type: str) -> RecurrentLanguageModel:
+    """In float64, where the rounding of a batch or of a longer text changes no token."""
+    return small_model(cell_type=cell_type).double().eval()
+
+
+def tokens_of(
+    model: RecurrentLanguageModel,
+    start: Sequence[int] | TextState,
+    rules: SamplingRules | None = None,
+    count: int = 30,
+) -> list[int]:
+    """The tokens of one sample."""
+    state = start if isinstance(start, TextState) else read_text(model, start)
+    return [one.token for (one,) in generate(model, state, rules, max_new_tokens=count)]
+
 
 def test_the_same_seed_gives_the_same_text_and_another_seed_another() -> None:
     model = small_model()
+    first, again, other = (tokens_of(model, [1, 2], SamplingRules(seed=seed)) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len(first) == 30
 
-    def drawn(seed: int) -> list[int]:
-        return [
-            drawn.token
-            for drawn in generate(model, [1, 2], SamplingRules(seed=seed), max_new_tokens=30)
-        ]
 
-    assert drawn(1) == drawn(1) != drawn(2)
-    assert len(drawn(1)) == 30
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_a_continued_text_equals_one_that_was_generated_in_one_go(cell_type: str) -> None:
+    model, prompt = exact_model(cell_type), [1, 2, 5]
+    whole = tokens_of(model, prompt, WILD, 40)
+    for place in (1, 13, 39):
+        first = tokens_of(model, prompt, WILD, place)
+        assert first == whole[:place]
+        assert tokens_of(model, [*prompt, *first], WILD, 40 - place) == whole[place:]
+        # From the state after the prompt instead of the text.
+        state = read_text(model, first, read_text(model, prompt))
+        assert state.ids == (*prompt, *first)
+        assert tokens_of(model, state, WILD, 40 - place) == whole[place:]
+
+
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_a_branch_with_the_same_token_gives_the_same_text(cell_type: str) -> None:
+    model, prompt = exact_model(cell_type), [4, 2]
+    whole = tokens_of(model, prompt, WILD, 25)
+    branch = read_text(model, [*prompt, *whole[:9], whole[9]])
+    assert tokens_of(model, branch, WILD, 15) == whole[10:]
+    others = [
+        tokens_of(model, [*prompt, *whole[:9], token], WILD, 15)
+        for token in range(model.vocab_size)
+    ]
+    assert whole[10:] in others
+    assert any(other != whole[10:] for other in others)
+
+
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_each_sample_of_a_batch_equals_a_single_one_with_its_seed(cell_type: str) -> None:
+    model = exact_model(cell_type)
+    start = read_text(model, [1, 2, 3])
+    steps = list(generate(model, start, WILD, max_new_tokens=40, count=5))
+    assert [len(tokens) for tokens in steps] == [5] * 40
+    for row in range(5):
+        rules = SamplingRules(
+            temperature=1.3,
+            top_p=0.9,
+            repetition_penalty=1.2,
+            penalty_window=6,
+            seed=(WILD.seed + row) % 2**63,
+        )
+        assert [tokens[row].token for tokens in steps] == tokens_of(model, start, rules, 40)
+
+
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_dropped_samples_end_and_the_others_go_on_as_before(cell_type: str) -> None:
+    model = exact_model(cell_type)
+    start = read_text(model, [1, 2, 3])
+    whole = list(generate(model, start, WILD, max_new_tokens=20, count=4))
+    found: dict[int, list[int]] = {row: [] for row in range(4)}
+    generation = generate(model, start, WILD, max_new_tokens=20, count=4)
+    for step, tokens in enumerate(generation):
+        for row, one in zip(generation.rows, tokens, strict=True):
+            found[row].append(one.token)
+            if (step, row) in ((4, 1), (9, 3), (9, 0)):
+                generation.drop(row)
+    assert {row: len(tokens) for row, tokens in found.items()} == {0: 10, 1: 5, 2: 20, 3: 10}
+    for row, texts in found.items():
+        assert texts == [tokens[row].token for tokens in whole[: len(texts)]]
+
+
+def test_a_batch_ends_when_all_its_samples_are_dropped() -> None:
+    model = small_model()
+    generation = generate(model, read_text(model, [1]), max_new_tokens=20, count=2)
+    for row in (0, 1):
+        next(generation)
+        generation.drop(row)
+    assert list(generation) == []
 
 
 def test_the_carried_state_equals_a_pass_over_the_whole_prefix() -> None:
     model = small_model().eval()
     prefix = [1, 2, 3]
-    for drawn in generate(model, prefix, SamplingRules(greedy=True), max_new_tokens=12):
+    start = read_text(model, prefix)
+    for (drawn,) in generate(model, start, SamplingRules(greedy=True), max_new_tokens=12):
         logits, _ = model(torch.tensor([prefix]), model.initial_state(1))
         assert drawn.token == int(logits[0, -1].argmax())
         assert drawn.logprob == pytest.approx(logits[0, -1].log_softmax(0).max().item(), abs=1e-5)
         prefix = [*prefix, drawn.token]
 
 
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_a_long_text_is_read_in_parts(cell_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = exact_model(cell_type)
+    ids = [(7 * place) % 23 for place in range(60)]
+    whole = read_text(model, ids)
+    monkeypatch.setattr("rnnlm_tui.engine.generation.READ_AT_ONCE", 13)
+    parts = read_text(model, ids)
+    torch.testing.assert_close(parts.output_BH, whole.output_BH, rtol=1e-12, atol=1e-13)
+    hidden, _ = model.hidden(torch.tensor([ids]), model.initial_state(1))
+    torch.testing.assert_close(whole.output_BH, hidden[:, -1].detach(), rtol=1e-12, atol=1e-13)
+
+
 def test_generation_does_not_affect_the_callers_generators_mode_or_gradients() -> None:
     model = small_model(dropout=0.5).train()
     before = torch.get_rng_state()
-    for _ in generate(model, [1, 2, 3], SamplingRules(seed=9), max_new_tokens=3):
+    start = read_text(model, [1, 2, 3])
+    for _ in generate(model, start, SamplingRules(seed=9), max_new_tokens=3, count=2):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
+    assert not start.output_BH.requires_grad
+    assert not start.output_BH.is_inference()
 
 
-def test_impossible_prompts_are_refused_before_sampling() -> None:
+def test_impossible_prompts_are_refused() -> None:
+    model = small_model()
     with pytest.raises(InputError, match="no tokens"):
-        generate(small_model(), [], max_new_tokens=3)
+        read_text(model, [])
     with pytest.raises(InputError, match="token 23 is outside the vocabulary of 23"):
-        generate(small_model(), [1, 23], max_new_tokens=3)
+        read_text(model, [1, 23])
+    start = read_text(model, [1])
+    assert read_text(model, [], start) is start
 
 
-def test_a_head_stored_by_columns_generates_the_same_text() -> None:
-    model, laid_out = small_model(tie_weights=True), small_model(tie_weights=True)
+@pytest.mark.parametrize("double", [False, True])
+def test_a_laid_out_head_gives_the_models_logits_then_impossible_tokens(double: bool) -> None:
+    model, laid_out = (small_model(tie_weights=True, vocab_size=300) for _ in range(2))
+    if double:  # not in oneDNN's layout
+        model, laid_out = model.double(), laid_out.double()
     lay_out_head(laid_out)
-    assert torch.equal(model.output.weight, laid_out.output.weight)
-    assert laid_out.output.weight.t().is_contiguous()
-
-    def drawn(which: RecurrentLanguageModel, count: int) -> list[int]:
-        return [
-            one.token
-            for one in generate(
-                which, [1, 2], SamplingRules(top_p=0.9, seed=3), max_new_tokens=count
-            )
-        ]
-
+    assert isinstance(laid_out.output, PackedHead)
+    hidden_BH = torch.randn(9, 12, dtype=model.output.weight.dtype)
+    logits_BP = laid_out.output.logits(hidden_BH)
+    assert logits_BP.shape == (9, 384)
+    torch.testing.assert_close(logits_BP[:, :300], model.output(hidden_BH))
+    assert (logits_BP[:, 300:] == -torch.inf).all()
+    assert laid_out.state_dict().keys() == model.state_dict().keys()
+    assert laid_out.num_parameters() == model.num_parameters()
     for count in (WORTH_A_LAYOUT - 1, WORTH_A_LAYOUT):
-        assert drawn(model, count) == drawn(laid_out, count)
+        rules = SamplingRules(top_p=0.9, seed=3)
+        found, again = (tokens_of(one, [1, 2], rules, count) for one in (model, laid_out))
+        assert found == again
+
+
+def test_a_row_of_the_laid_out_head_has_the_same_bits_in_any_batch() -> None:
+    model = small_model(vocab_size=1_000, width=64)
+    lay_out_head(model)
+    head = model.output
+    assert isinstance(head, PackedHead)
+    hidden_BH = torch.randn(16, 64)
+    whole = head.logits(hidden_BH)
+    for rows in (1, 2, 3, 8, 15):
+        assert torch.equal(head.logits(hidden_BH[:rows]), whole[:rows])
 
 
 def test_repetition_penalty_counts_the_prompt_and_the_text() -> None:
     model = small_model()
-    drawn = [
-        one.token
-        for one in generate(
-            model, [1, 2], SamplingRules(greedy=True, repetition_penalty=100.0), max_new_tokens=15
-        )
-    ]
+    rules = SamplingRules(greedy=True, repetition_penalty=100.0)
+    drawn = tokens_of(model, [1, 2], rules, 15)
     assert len({1, 2, *drawn}) == 17

@@ -1,5 +1,4 @@
-"""Drawing: each filter keeps what transformers' of the same name keeps, and tokens come as often as
-they should."""
+"""Token sampling: the distribution equals transformers', and the fast samplers follow it."""
 
 from __future__ import annotations
 
@@ -8,7 +7,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import product
 from typing import cast
 
 import pytest
@@ -23,20 +21,25 @@ from transformers.generation.logits_process import (
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
-from rnnlm_tui.engine import generation
-from rnnlm_tui.engine.generation import (
-    ExponentialRaceSampler,
-    InverseCdfSampler,
+from rnnlm_tui.engine import token_sampling
+from rnnlm_tui.engine.token_sampling import (
+    RejectionSampler,
     SamplingRules,
+    SortingSampler,
     TokenSampler,
+    filtered,
     sampler_for,
+    uniform,
 )
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
 
 CPU = torch.device("cpu")
+Make = Callable[..., TokenSampler]
+SAMPLERS = (RejectionSampler, partial(SortingSampler, CPU))
 PROMPT = (3, 1, 3)
 FILTERS = {
     "nothing": SamplingRules(),
@@ -48,61 +51,52 @@ FILTERS = {
     "top-p of one token": SamplingRules(top_p=1e-9),
     "min-p": SamplingRules(min_p=0.1),
     "min-p of the likeliest alone": SamplingRules(min_p=1.0),
+    "typical-p": SamplingRules(typical_p=0.6),
+    "typical-p of one token": SamplingRules(typical_p=1e-9),
     "repetition penalty": SamplingRules(repetition_penalty=1.7),
+    "repetition penalty on two tokens": SamplingRules(repetition_penalty=1.7, penalty_window=2),
     "reward for repetition": SamplingRules(repetition_penalty=0.6),
     "top-k and top-p": SamplingRules(top_k=7, top_p=0.6),
     "top-p and min-p": SamplingRules(temperature=1.4, top_p=0.9, min_p=0.2),
     "top-k and min-p": SamplingRules(temperature=1.4, top_k=4, min_p=0.2),
+    "top-p and typical-p": SamplingRules(temperature=1.2, top_p=0.9, typical_p=0.5),
+    "min-p and typical-p": SamplingRules(min_p=0.05, typical_p=0.8),
     "excluded tokens": SamplingRules(excluded=(2, 5)),
     "excluded tokens, top-k and top-p": SamplingRules(
         excluded=(0, 2, 5), top_k=4, top_p=0.7, repetition_penalty=1.4
     ),
-    "all": SamplingRules(temperature=1.3, top_k=9, top_p=0.85, min_p=0.05, repetition_penalty=1.3),
+    "all": SamplingRules(
+        temperature=1.3,
+        top_k=9,
+        top_p=0.85,
+        min_p=0.05,
+        typical_p=0.9,
+        repetition_penalty=1.3,
+        penalty_window=2,
+    ),
 }
 
 
-def theirs(settings: SamplingRules, logits_V: Tensor) -> Tensor:
+def theirs(rules: SamplingRules, logits_V: Tensor, seen: Sequence[int] = PROMPT) -> Tensor:
     """Probabilities of transformers' processors in the order of its `generate`."""
     chain = LogitsProcessorList()
-    if settings.repetition_penalty != 1:
-        chain.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
-    if settings.excluded:
-        chain.append(SuppressTokensLogitsProcessor(list(settings.excluded)))
-    if settings.temperature != 1:
-        chain.append(TemperatureLogitsWarper(settings.temperature))
-    if settings.top_k:
-        chain.append(TopKLogitsWarper(settings.top_k))
-    if settings.top_p < 1:
-        chain.append(TopPLogitsWarper(settings.top_p))
-    if settings.min_p:
-        chain.append(MinPLogitsWarper(settings.min_p))
-    return torch.softmax(
-        chain(
-            cast(torch.LongTensor, torch.tensor([PROMPT])), cast(torch.FloatTensor, logits_V[None])
-        )[0],
-        0,
-    )
-
-
-def by_inverse_cdf(settings: SamplingRules, logits_V: Tensor) -> Tensor:
-    """Probabilities of the tokens that InverseCdfSampler may return: a proposal stands or another
-    one is made, so these are the weights of what stands."""
-    sampler = InverseCdfSampler(settings, PROMPT)
-    weights, ids = sampler._weighed(sampler._processor.apply(logits_V))
-    choices = sampler._above_min_p(weights)
-    stands = [
-        settings.top_p == 1 or generation._is_in_nucleus(weights, place, settings.top_p)
-        for place in range(len(weights))
-    ]
-    choices = choices * torch.tensor(stands)
-    whole_V = torch.zeros_like(logits_V)
-    whole_V[torch.arange(len(whole_V)) if ids is None else ids] = choices / choices.sum()
-    return whole_V
-
-
-def by_race(settings: SamplingRules, logits_V: Tensor) -> Tensor:
-    sampler = ExponentialRaceSampler(CPU, settings, PROMPT)
-    return sampler._kept(sampler._processor.apply(logits_V)).softmax(0)
+    if rules.repetition_penalty != 1:
+        chain.append(RepetitionPenaltyLogitsProcessor(rules.repetition_penalty))
+    if rules.excluded:
+        chain.append(SuppressTokensLogitsProcessor(list(rules.excluded)))
+    if rules.temperature != 1:
+        chain.append(TemperatureLogitsWarper(rules.temperature))
+    if rules.top_k:
+        chain.append(TopKLogitsWarper(rules.top_k))
+    if rules.top_p < 1:
+        chain.append(TopPLogitsWarper(rules.top_p))
+    if rules.min_p:
+        chain.append(MinPLogitsWarper(rules.min_p))
+    if rules.typical_p < 1:
+        chain.append(TypicalLogitsWarper(rules.typical_p))
+    ids = torch.tensor([seen[-rules.penalty_window :]])
+    scores_1V = chain(cast(torch.LongTensor, ids), cast(torch.FloatTensor, logits_V[None]))
+    return torch.softmax(scores_1V[0], 0)
 
 
 def random_logits(seed: int, size: int) -> Tensor:
@@ -118,32 +112,84 @@ def random_logits(seed: int, size: int) -> Tensor:
     return logits_V
 
 
-def by_logit(logits_V: Tensor, probabilities_V: Tensor) -> Tensor:
+def random_rules(pick: random.Random, size: int) -> SamplingRules:
+    """Each setting is off in about half of the cases."""
+    return SamplingRules(
+        repetition_penalty=pick.choice((1.0, 1.0, 0.7, 1.2, 3.0)),
+        penalty_window=pick.choice((0, 0, 1, 2, 5, 100)),
+        excluded=pick.choice(((), (), (0,), (2, 5))),
+        temperature=pick.choice((1.0, 0.05, 0.7, 1.5, 20.0)),
+        top_k=pick.choice((0, 0, 1, 3, size // 2, size + 5)),
+        top_p=pick.choice((1.0, 1.0, 0.05, 0.5, 0.95)),
+        min_p=pick.choice((0.0, 0.0, 0.01, 0.3, 1.0)),
+        typical_p=pick.choice((1.0, 1.0, 0.1, 0.6, 0.95)),
+    )
+
+
+def by_logit(
+    rules: SamplingRules, logits_V: Tensor, probabilities_V: Tensor, seen: Sequence[int]
+) -> Tensor:
     """Probabilities in the order of the logits: which of equal tokens top-p leaves out is up to
     transformers' unstable sort."""
-    pairs = sorted(zip(logits_V.tolist(), probabilities_V.tolist(), strict=True))
-    return torch.tensor([probability for _, probability in pairs], dtype=torch.float64)
+    penalised = set(seen[-rules.penalty_window :] if rules.repetition_penalty != 1 else ())
+    rows = sorted(
+        (token in rules.excluded, token in penalised, logit, probability)
+        for token, (logit, probability) in enumerate(
+            zip(logits_V.tolist(), probabilities_V.tolist(), strict=True)
+        )
+    )
+    return torch.tensor([row[-1] for row in rows], dtype=torch.float64)
+
+
+def equals_theirs(rules: SamplingRules, logits_V: Tensor, seen: Sequence[int]) -> bool:
+    """The distribution is transformers' to rounding, and every removed token has a filter."""
+    found = filtered(logits_V, rules, seen)
+    wanted_V = theirs(rules, logits_V, seen)
+    for token, (before, after) in enumerate(
+        zip(found.before_V.tolist(), found.after_V.tolist(), strict=True)
+    ):
+        assert bool(found.removed_by(token)) == (before > 0 and after == 0)
+    ours, other = (by_logit(rules, logits_V, one_V, seen) for one_V in (found.after_V, wanted_V))
+    return torch.equal(ours > 0, other > 0) and torch.allclose(ours, other, rtol=1e-9, atol=0)
+
+
+def test_the_filtered_distribution_equals_transformers_for_random_settings() -> None:
+    pick = random.Random(5)
+    for case in range(1_500):
+        size = pick.choice((8, 60, 200))
+        rules, logits_V = random_rules(pick, size), random_logits(case, size)
+        seen = [pick.randrange(size) for _ in range(pick.choice((1, 4, 12)))]
+        assert equals_theirs(rules, logits_V, seen), (case, rules, seen)
 
 
 @pytest.mark.parametrize("name", FILTERS)
-@pytest.mark.parametrize("ours", [by_inverse_cdf, by_race])
-def test_each_filter_equals_that_of_transformers(ours: object, name: str) -> None:
-    assert callable(ours)
-    for seed, size in product(range(12), (8, 60)):
-        logits_V = random_logits(seed, size)
-        wanted, found = (
-            by_logit(logits_V, make(FILTERS[name], logits_V)) for make in (theirs, ours)
-        )
-        assert torch.equal(found > 0, wanted > 0), (seed, size)
-        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=0)
+def test_each_filter_equals_that_of_transformers(name: str) -> None:
+    for seed in range(12):
+        for size in (8, 60):
+            assert equals_theirs(FILTERS[name], random_logits(seed, size), PROMPT)
 
 
-@pytest.mark.parametrize("ours", [by_inverse_cdf, by_race])
-def test_top_p_of_equal_probabilities_equals_transformers(ours: object) -> None:
-    assert callable(ours)
+def test_a_removed_token_has_the_first_filter_that_removed_it() -> None:
+    logits_V = torch.tensor([0.4, 0.2, 0.15, 0.1, 0.08, 0.07]).log()
+    rules = SamplingRules(excluded=(5,), top_k=4, top_p=0.85, min_p=0.4)
+    found = filtered(logits_V, rules, [])
+    assert [found.removed_by(token) for token in range(6)] == [
+        "",
+        "",
+        "min-p",  # 0.15 < 0.4 * 0.4
+        "top-p",  # the three before it hold 0.75 of 0.85
+        "top-k",
+        "excluded",
+    ]
+    greedy = filtered(logits_V, SamplingRules(excluded=(0,), greedy=True), [])
+    assert [greedy.removed_by(token) for token in range(3)] == ["excluded", "", "greedy"]
+    assert greedy.after_V.tolist() == [0, 1, 0, 0, 0, 0]
+
+
+def test_top_p_of_equal_probabilities_equals_transformers() -> None:
     for top_p in (0.25, 0.5, 0.51, 0.75, 0.76, 0.99):
-        settings, logits_V = SamplingRules(top_p=top_p), torch.zeros(8, dtype=torch.float64)
-        assert torch.equal(ours(settings, logits_V), theirs(settings, logits_V))
+        rules, logits_V = SamplingRules(top_p=top_p), torch.zeros(8, dtype=torch.float64)
+        assert torch.equal(filtered(logits_V, rules, []).after_V, theirs(rules, logits_V))
 
 
 def test_filters_apply_in_the_order_of_transformers_generate() -> None:
@@ -151,42 +197,27 @@ def test_filters_apply_in_the_order_of_transformers_generate() -> None:
 
     model = GPT2LMHeadModel(GPT2Config(vocab_size=12, n_embd=4, n_layer=1, n_head=1, n_positions=8))
     settings = GenerationConfig(
-        do_sample=True, temperature=0.5, top_k=5, top_p=0.5, min_p=0.1, repetition_penalty=1.2
+        do_sample=True,
+        temperature=0.5,
+        top_k=5,
+        top_p=0.5,
+        min_p=0.1,
+        typical_p=0.9,
+        repetition_penalty=1.2,
+        suppress_tokens=[1],
     )
     chain = model._get_logits_processor(
         settings, input_ids_seq_length=1, logits_processor=LogitsProcessorList()
     )
     assert [type(one) for one in chain] == [
         RepetitionPenaltyLogitsProcessor,
+        SuppressTokensLogitsProcessor,
         TemperatureLogitsWarper,
         TopKLogitsWarper,
         TopPLogitsWarper,
         MinPLogitsWarper,
+        TypicalLogitsWarper,
     ]
-
-
-@pytest.mark.parametrize("top_k", [1, 50, 400])
-@pytest.mark.parametrize("rounded", [False, True])
-def test_top_k_of_a_large_vocabulary_equals_transformers(top_k: int, rounded: bool) -> None:
-    for seed in range(4):
-        logits_V = 2.5 * torch.randn(9_001 + seed, generator=torch.Generator().manual_seed(seed))
-        if rounded:
-            logits_V = logits_V.round()
-        logits_V[-1] = 20.0  # beyond the last whole group
-        settings = SamplingRules(top_k=top_k)
-        assert torch.equal(by_inverse_cdf(settings, logits_V) > 0, theirs(settings, logits_V) > 0)
-
-
-def test_the_inverse_cdf_is_exact_over_many_rows_and_never_picks_a_zero_weight() -> None:
-    weights = torch.rand(1_000, generator=torch.Generator().manual_seed(1)).double()
-    weights[::3] = 0.0
-    weights[900:] = 0.0
-    reached = weights.cumsum(0) / weights.sum()
-    for part in torch.linspace(0, 1 - 1e-12, 500, dtype=torch.float64).tolist():
-        place = generation._place_at(weights, part)
-        assert weights[place] > 0
-        assert place == min(int(torch.searchsorted(reached, part, right=True)), 899)
-    assert generation._place_at(torch.tensor([0.0, 0.5, 0.0]), 1 - 2**-53) == 1
 
 
 # frequencies
@@ -196,15 +227,22 @@ PROBABILITIES = (0.3, 0.05, 0.2, 0.1, 0.15, 0.02, 0.08, 0.1)
 LOGITS = torch.tensor(PROBABILITIES).log() + 3
 
 
-def chi_square(sampler: TokenSampler, logits_V: Tensor, wanted_V: Tensor) -> float:
+def drawn(make: Make, rules: SamplingRules, logits_V: Tensor, count: int = DRAWS) -> list[int]:
+    """The tokens of many seeds after the prompt."""
+    sampler = make(rules, PROMPT, count)
+    found = sampler.sample(logits_V.repeat(count, 1), len(PROMPT))
+    return [token for token, _ in found]
+
+
+def chi_square(tokens: Sequence[int], wanted_V: Tensor) -> float:
     """The statistic over its 99.99 % quantile (Wilson and Hilferty's approximation); infinite where
     an impossible token came."""
-    counts = Counter(sampler.sample(logits_V.clone())[0] for _ in range(DRAWS))
+    counts, draws = Counter(tokens), len(tokens)
     possible = [token for token, p in enumerate(wanted_V.tolist()) if p > 0]
     if not set(counts) <= set(possible):
         return math.inf
     statistic = sum(
-        (counts[token] - DRAWS * float(wanted_V[token])) ** 2 / (DRAWS * float(wanted_V[token]))
+        (counts[token] - draws * float(wanted_V[token])) ** 2 / (draws * float(wanted_V[token]))
         for token in possible
     )
     freedom = len(possible) - 1
@@ -215,112 +253,214 @@ def chi_square(sampler: TokenSampler, logits_V: Tensor, wanted_V: Tensor) -> flo
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["nothing", "temperature", "top-k", "top-p", "min-p", "top-k and top-p", "top-p and min-p"],
-)
-def test_token_frequencies_match_their_probabilities(name: str) -> None:
-    settings = FILTERS[name]
-    for sampler in (InverseCdfSampler(settings), ExponentialRaceSampler(CPU, settings)):
-        assert chi_square(sampler, LOGITS, theirs(settings, LOGITS)) < 1
+@pytest.mark.parametrize("make", SAMPLERS)
+@pytest.mark.parametrize("name", FILTERS)
+def test_token_frequencies_match_the_filtered_probabilities(make: Make, name: str) -> None:
+    rules = FILTERS[name]
+    wanted_V = filtered(LOGITS, rules, PROMPT).after_V
+    assert chi_square(drawn(make, rules, LOGITS), wanted_V) < 1
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_frequencies_match_for_random_settings_and_ties(make: Make) -> None:
+    pick = random.Random(8)
+    for case in range(60):
+        size = pick.choice((8, 40, 700))
+        rules, logits_V = random_rules(pick, size), random_logits(case, size)
+        wanted_V = filtered(logits_V, rules, PROMPT).after_V
+        tokens = drawn(make, rules, logits_V, 600)
+        assert set(tokens) <= set(wanted_V.nonzero()[:, 0].tolist()), (case, rules)
+        # The ten likeliest tokens and the rest, so that each comes often enough to compare.
+        top = wanted_V.topk(min(10, size)).indices.tolist()
+        groups = [top.index(token) if token in top else 10 for token in tokens]
+        of_groups = torch.tensor([*wanted_V[top].tolist(), *[0.0] * (10 - len(top)), 0.0])
+        of_groups[10] = max(0.0, 1 - float(wanted_V[top].sum()))
+        of_groups[10] = of_groups[10] if size > 10 and of_groups[10] > 1e-9 else 0.0
+        assert chi_square(groups, of_groups) < 1.5, (case, rules)
 
 
 def test_a_wrong_distribution_fails_the_frequency_test() -> None:
     skewed = torch.tensor([0.25, 0.1, *PROBABILITIES[2:]])
-    assert chi_square(InverseCdfSampler(SamplingRules()), LOGITS, skewed) > 1
+    assert chi_square(drawn(RejectionSampler, SamplingRules(), LOGITS), skewed) > 1
 
 
-def test_equally_likely_tokens_in_the_nucleus_are_equally_frequent() -> None:
-    settings, logits_V = SamplingRules(top_p=0.5), torch.zeros(16)
-    for sampler in (InverseCdfSampler(settings), ExponentialRaceSampler(CPU, settings)):
-        assert chi_square(sampler, logits_V, torch.tensor([0.0] * 8 + [1 / 8] * 8)) < 1
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_equally_likely_tokens_in_the_nucleus_are_equally_frequent(make: Make) -> None:
+    rules, logits_V = SamplingRules(top_p=0.5), torch.zeros(16)
+    assert chi_square(drawn(make, rules, logits_V), torch.tensor([0.0] * 8 + [1 / 8] * 8)) < 1
 
 
-def test_frequencies_hold_over_a_whole_vocabulary() -> None:
+@pytest.mark.parametrize("make", SAMPLERS)
+@pytest.mark.parametrize("typical_p", [1.0, 0.6])
+def test_frequencies_hold_over_a_whole_vocabulary(make: Make, typical_p: float) -> None:
     logits_V = 2 * torch.randn(5_000, generator=torch.Generator().manual_seed(3))
-    settings = SamplingRules(temperature=0.9, top_p=0.9)
-    wanted_V = theirs(settings, logits_V.double())
+    rules = SamplingRules(temperature=0.9, top_p=0.9, typical_p=typical_p)
+    wanted_V = theirs(rules, logits_V.double())
     # Tokens in ten groups, so that each is drawn often enough to compare.
-    counted = torch.arange(5_000) % 10
-    for sampler in (InverseCdfSampler(settings), ExponentialRaceSampler(CPU, settings)):
-        found = torch.bincount(
-            counted[[sampler.sample(logits_V)[0] for _ in range(1_500)]], minlength=10
-        )
-        expected = 1_500 * torch.zeros(10, dtype=torch.float64).index_add_(0, counted, wanted_V)
-        assert (
-            float(((found - expected) ** 2 / expected).sum()) < 33.7
-        )  # 99.99 % of chi-square with 9 degrees of freedom
+    group_V = torch.arange(5_000) % 10
+    expected = torch.zeros(10, dtype=torch.float64).index_add_(0, group_V, wanted_V)
+    tokens = drawn(make, rules, logits_V, 600)
+    assert chi_square(group_V[tokens].tolist(), expected) < 1
+
+
+@pytest.mark.parametrize("top_k", [1, 50, 400])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_top_k_of_a_large_vocabulary_equals_transformers(top_k: int, rounded: bool) -> None:
+    for seed in range(4):
+        logits_V = 2.5 * torch.randn(9_001 + seed, generator=torch.Generator().manual_seed(seed))
+        if rounded:
+            logits_V = logits_V.round()
+        logits_V[-1] = 20.0  # beyond the last whole group
+        kept = token_sampling._only_top(logits_V[None], top_k)
+        weights_V = torch.zeros_like(logits_V)
+        ids = torch.arange(len(logits_V)) if kept[1] is None else kept[1][0]
+        weights_V[ids] = kept[0][0].softmax(0)
+        wanted_V = theirs(SamplingRules(top_k=top_k), logits_V)
+        assert torch.equal(weights_V > 0, wanted_V > 0)
+
+
+def test_places_are_exact_over_many_blocks_and_never_have_a_zero_weight() -> None:
+    weights = torch.rand(1_000, generator=torch.Generator().manual_seed(1)).double()
+    weights[::3] = 0.0
+    weights[900:] = 0.0
+    reached = weights.cumsum(0) / weights.sum()
+    parts = torch.linspace(0, 1 - 1e-12, 500, dtype=torch.float64)[:, None]
+    places = token_sampling._places_at(weights.expand(500, -1), parts)[:, 0]
+    assert (weights[places] > 0).all()
+    wanted = torch.searchsorted(reached, parts[:, 0], right=True).clamp(max=899)
+    assert torch.equal(places, wanted)
+    last = torch.tensor([[1 - 2**-53]], dtype=torch.float64)
+    assert token_sampling._places_at(torch.tensor([[0.0, 0.5, 0.0]]), last).tolist() == [[1]]
+
+
+# random numbers
+
+
+def test_random_numbers_are_uniform_and_independent_over_seeds_positions_and_draws() -> None:
+    axes: list[Callable[[int], float]] = [
+        lambda index: uniform(index, 7, 0),
+        lambda index: uniform(7, index, 0),
+        lambda index: uniform(2**63 - 1 - index, 0, 0),
+        lambda index: uniform(7, 7, index),
+        lambda index: uniform(index, 100_000 - index, 0),
+    ]
+    for number in axes:
+        numbers = torch.tensor([number(index) for index in range(4_000)], dtype=torch.float64)
+        assert numbers.min() >= 0
+        assert numbers.max() < 1
+        assert chi_square((numbers * 40).long().tolist(), torch.full((40,), 1 / 40)) < 1
+        pairs = (numbers[:-1] * 6).long() * 6 + (numbers[1:] * 6).long()
+        assert chi_square(pairs.tolist(), torch.full((36,), 1 / 36)) < 1
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_a_token_depends_on_seed_and_position_alone(make: Make) -> None:
+    rules = SamplingRules(top_p=0.7, temperature=1.5)
+
+    def at(position: int, seed: int, before: int) -> int:
+        sampler = make(SamplingRules(top_p=0.7, temperature=1.5, seed=seed))
+        for earlier in range(position - before, position):
+            sampler.sample(LOGITS[None], earlier)
+        return sampler.sample(LOGITS[None], position)[0][0]
+
+    for position in (5, 300, 511, 512, 100_000):
+        assert at(position, 3, 0) == at(position, 3, 4)
+    batch = make(rules, (), 5)
+    for position in range(40):
+        found = [token for token, _ in batch.sample(LOGITS.repeat(5, 1), position)]
+        assert found == [at(position, seed, 0) for seed in range(5)]
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+@pytest.mark.parametrize("window", [0, 3])
+def test_rows_that_are_kept_go_on_as_before(make: Make, window: int) -> None:
+    rules = SamplingRules(repetition_penalty=1.5, penalty_window=window, top_p=0.9)
+    whole, fewer = make(rules, PROMPT, 4), make(rules, PROMPT, 4)
+    for position in range(3, 30):
+        found = whole.sample(LOGITS.repeat(4, 1), position)
+        if position == 12:
+            fewer.keep([1, 3])
+        if position < 12:
+            assert fewer.sample(LOGITS.repeat(4, 1), position) == found
+        else:
+            assert fewer.sample(LOGITS.repeat(2, 1), position) == [found[1], found[3]]
 
 
 # single tokens
 
 
-@pytest.mark.parametrize(
-    "sampler", [InverseCdfSampler, lambda *given: ExponentialRaceSampler(CPU, *given)]
-)
-def test_log_probability_is_the_models_for_any_settings(sampler: object) -> None:
-    assert callable(sampler)
-    for settings in FILTERS.values():
-        token_sampler = sampler(settings, PROMPT)
-        for _ in range(5):
-            token, logprob = token_sampler.sample(LOGITS.clone())
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_log_probability_is_the_models_for_any_settings(make: Make) -> None:
+    for rules in FILTERS.values():
+        sampler = make(rules, PROMPT)
+        for position in range(5):
+            ((token, logprob),) = sampler.sample(LOGITS[None], position)
             assert logprob == pytest.approx(math.log(PROBABILITIES[token]), abs=1e-5)
 
 
-def test_greedy_takes_the_likeliest_after_the_penalty() -> None:
-    logits_V = torch.tensor([2.0, 1.9, -1.0])
-    for make in (InverseCdfSampler, lambda *given: ExponentialRaceSampler(CPU, *given)):
-        assert [make(SamplingRules(greedy=True)).sample(logits_V.clone())[0] for _ in range(2)] == [
-            0,
-            0,
-        ]
-        penalised = make(SamplingRules(greedy=True, repetition_penalty=1.5))
-        assert [penalised.sample(logits_V.clone())[0] for _ in range(3)] == [
-            0,
-            1,
-            0,
-        ]  # 2.0, then 1.9 > 1.33, then 1.33 > 1.27
-        assert (
-            make(SamplingRules(greedy=True, repetition_penalty=1.5), (0,)).sample(logits_V.clone())[
-                0
-            ]
-            == 1
-        )
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_log_probability_is_exact_where_the_probability_is_no_float32(make: Make) -> None:
+    logits_V = torch.tensor([0.0, -200.0])
+    sampler = make(SamplingRules(temperature=100.0, excluded=(0,)))
+    assert sampler.sample(logits_V[None], 0) == [(1, -200.0)]
 
 
-def test_the_penalty_remembers_more_tokens_than_its_initial_capacity() -> None:
-    logits_V = torch.ones(300, dtype=torch.float64)
-    token_sampler = InverseCdfSampler(SamplingRules(repetition_penalty=100.0), range(200))
-    scores_V = token_sampler._processor.apply(logits_V)
-    assert scores_V[:200].tolist() == [0.01] * 200
-    assert scores_V[200:].tolist() == [1.0] * 100
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_greedy_takes_the_likeliest_after_the_penalty(make: Make) -> None:
+    def tokens(count: int, seen: Sequence[int] = (), **rules: float) -> list[int]:
+        logits_V = torch.tensor([2.0, 1.9, -1.0])
+        sampler = make(SamplingRules(greedy=True, **rules), seen)  # type: ignore[arg-type]
+        return [sampler.sample(logits_V[None], position)[0][0] for position in range(count)]
+
+    assert tokens(2) == [0, 0]
+    # 2.0, then 1.9 > 1.33, then 1.33 > 1.27
+    assert tokens(3, repetition_penalty=1.5) == [0, 1, 0]
+    assert tokens(1, (0,), repetition_penalty=1.5) == [1]
+    # Only the last token counts.
+    assert tokens(4, (1,), repetition_penalty=1.5, penalty_window=1) == [0, 1, 0, 1]
 
 
-def test_an_impossible_token_is_never_sampled() -> None:
+@pytest.mark.parametrize("make", SAMPLERS)
+@pytest.mark.parametrize("window", [0, 1, 7, 64, 65, 150, 1_000_000])
+def test_the_penalty_counts_the_last_tokens_of_prompt_and_text(make: Make, window: int) -> None:
+    prompt = [token % 90 for token in range(100)]
+    rules = SamplingRules(repetition_penalty=100.0, penalty_window=window)
+    sampler, texts = make(rules, prompt, 3), [[*prompt] for _ in range(3)]
+    logits_V = 0.1 * torch.randn(
+        300, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
+    for position in range(100, 300):
+        applied = sampler._penalty.apply(logits_V.repeat(3, 1))  # type: ignore[attr-defined]
+        for scores_V, text in zip(applied, texts, strict=True):
+            penalised = set((scores_V != logits_V).nonzero()[:, 0].tolist())
+            assert penalised == set(text[-window:] if window else text)
+        for text, (token, _) in zip(
+            texts, sampler.sample(logits_V.repeat(3, 1), position), strict=True
+        ):
+            text.append(token)
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_an_impossible_token_is_never_sampled(make: Make) -> None:
     logits_V = torch.tensor([-math.inf, 0.0, -math.inf, 0.0, -math.inf])
-    for sampler in (
-        InverseCdfSampler(SamplingRules()),
-        InverseCdfSampler(SamplingRules(temperature=2.0, top_p=0.99)),
-        ExponentialRaceSampler(CPU, SamplingRules()),
-    ):
-        assert {sampler.sample(logits_V.clone())[0] for _ in range(300)} == {1, 3}
+    for rules in (SamplingRules(), SamplingRules(temperature=2.0, top_p=0.99, typical_p=0.99)):
+        assert set(drawn(make, rules, logits_V, 300)) == {1, 3}
 
 
 def test_the_same_seed_samples_the_same_tokens() -> None:
-    def drawn(seed: int) -> list[int]:
+    def tokens(seed: int) -> list[int]:
         sampler = sampler_for(CPU, SamplingRules(top_p=0.9, seed=seed))
-        return [sampler.sample(LOGITS.clone())[0] for _ in range(50)]
+        return [sampler.sample(LOGITS[None], position)[0][0] for position in range(50)]
 
-    assert drawn(1) == drawn(1) != drawn(2)
+    assert tokens(1) == tokens(1) != tokens(2)
 
 
-@pytest.mark.parametrize(
-    "sampler", [InverseCdfSampler, lambda *given: ExponentialRaceSampler(CPU, *given)]
-)
-def test_nan_predictions_are_a_clear_error(sampler: object) -> None:
-    assert callable(sampler)
-    with pytest.raises(InputError, match="its training had diverged"):
-        sampler(SamplingRules(top_p=0.9)).sample(torch.full((4,), math.nan))
+@pytest.mark.parametrize("make", SAMPLERS)
+@pytest.mark.parametrize("size", [4, 2_000])
+def test_nan_predictions_are_a_clear_error(make: Make, size: int) -> None:
+    for rules in (SamplingRules(), SamplingRules(top_p=0.9), SamplingRules(greedy=True)):
+        with pytest.raises(InputError, match="its training had diverged"):
+            make(rules).sample(torch.full((1, size), math.nan), 0)
 
 
 EXTREMES: dict[str, tuple[float, ...]] = {
@@ -328,15 +468,15 @@ EXTREMES: dict[str, tuple[float, ...]] = {
     "top_k": (0, 1, 3, 1_000_000),
     "top_p": (5e-324, 1e-9, 0.95, 1.0),
     "min_p": (0.0, 5e-324, 1e-45, 1e-9, 1.0),
+    "typical_p": (5e-324, 1e-9, 0.5, 1.0),
     "repetition_penalty": (0.1, 1.0, 100.0),
+    "penalty_window": (0, 1, 1_000_000),
 }
 """The limits of what a config allows."""
 
 
-@pytest.mark.parametrize("make", [InverseCdfSampler, partial(ExponentialRaceSampler, CPU)])
-def test_every_combination_of_allowed_settings_samples_a_token(
-    make: Callable[[SamplingRules, Sequence[int]], TokenSampler],
-) -> None:
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_every_combination_of_allowed_settings_samples_a_token(make: Make) -> None:
     pick = random.Random(0)
     for case in range(400):
         chosen = {name: pick.choice(values) for name, values in EXTREMES.items()}
@@ -344,26 +484,26 @@ def test_every_combination_of_allowed_settings_samples_a_token(
         size, scale = pick.choice((1, 2, 60, 1_500)), pick.choice((0.0, 2.5, 90.0, 1e6, 1e30))
         logits_V = scale * torch.randn(size, generator=torch.Generator().manual_seed(case))
         sampler = make(SamplingRules(**chosen, seed=case), [0] if size == 1 else [0, 1])  # type: ignore[arg-type]
-        for _ in range(5):
-            token, logprob = sampler.sample(logits_V.clone())
+        for position in range(5):
+            ((token, logprob),) = sampler.sample(logits_V[None], position)
             assert 0 <= token < size
             assert logprob <= 1e-3
 
 
-@pytest.mark.parametrize("make", [InverseCdfSampler, partial(ExponentialRaceSampler, CPU)])
-def test_a_temperature_of_0_equals_greedy(make: Callable[[SamplingRules], TokenSampler]) -> None:
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_a_temperature_of_0_equals_greedy(make: Make) -> None:
     for seed in range(20):
         logits_V = torch.randn(60, generator=torch.Generator().manual_seed(seed))
         tokens = [
-            make(settings).sample(logits_V.clone())[0]
-            for settings in (SamplingRules(temperature=0.0, top_p=0.5), SamplingRules(greedy=True))
+            make(rules).sample(logits_V[None], 0)[0][0]
+            for rules in (SamplingRules(temperature=0.0, top_p=0.5), SamplingRules(greedy=True))
         ]
         assert tokens[0] == tokens[1] == int(logits_V.argmax())
 
 
-@pytest.mark.parametrize("make", [InverseCdfSampler, partial(ExponentialRaceSampler, CPU)])
+@pytest.mark.parametrize("make", SAMPLERS)
 @pytest.mark.parametrize(
-    "settings",
+    "rules",
     [
         SamplingRules(excluded=(4, 7)),
         SamplingRules(excluded=(4, 7), greedy=True),
@@ -371,12 +511,12 @@ def test_a_temperature_of_0_equals_greedy(make: Callable[[SamplingRules], TokenS
     ],
 )
 def test_an_excluded_token_is_never_sampled_and_the_others_keep_their_ratios(
-    make: Callable[[SamplingRules], TokenSampler], settings: SamplingRules
+    make: Make, rules: SamplingRules
 ) -> None:
     logits_V = torch.zeros(9)
     logits_V[4] = logits_V[7] = 20.0
-    sampler = make(settings)
-    for _ in range(200):
-        token, logprob = sampler.sample(logits_V.clone())
+    sampler = make(rules)
+    for position in range(200):
+        ((token, logprob),) = sampler.sample(logits_V[None], position)
         assert token not in (4, 7)
         assert logprob == pytest.approx(float(logits_V.log_softmax(0)[token]), rel=1e-5)

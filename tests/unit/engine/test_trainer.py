@@ -13,8 +13,9 @@ from rnnlm_tui.engine.batches import SentenceBatches, StreamBatches
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.evaluate import evaluate
-from rnnlm_tui.engine.generation import SamplingRules, generate
+from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.optim import OptimizerSettings
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, RnnlmError
 from rnnlm_tui.schema.estimates import Schedule
@@ -84,9 +85,9 @@ def test_samples_and_evaluations_do_not_affect_the_weights(data_mode: str) -> No
     for step in (4, 9, 20):
         train(busy, step)
         tokens, offsets = sentences(9, seed=1)
-        assert (
-            len(list(generate(busy.model, [1, 2], SamplingRules(seed=step), max_new_tokens=5))) == 5
-        )
+        start = read_text(busy.model, [1, 2])
+        rules = SamplingRules(seed=step)
+        assert len(list(generate(busy.model, start, rules, max_new_tokens=5, count=2))) == 5
         assert (
             evaluate(
                 busy.model,

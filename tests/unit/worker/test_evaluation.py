@@ -130,7 +130,7 @@ def test_a_failed_sample_is_logged_and_the_others_are_generated(
     )
     calls: list[object] = []
 
-    def generate(*arguments: object, **settings: object) -> Iterator[GeneratedToken]:
+    def generate(*arguments: object, **settings: object) -> Iterator[tuple[GeneratedToken, ...]]:
         calls.append(arguments)
         if len(calls) == 1:
             raise error
