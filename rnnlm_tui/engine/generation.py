@@ -45,6 +45,17 @@ class GeneratedToken:
     """ln p of the token under the model at temperature 1, before any penalty or filter."""
 
 
+def check_ids(model: RecurrentLanguageModel, ids: Sequence[int]) -> None:
+    """Refuse ids that the model doesn't know.
+
+    Raises:
+        InputError: an id outside the vocabulary.
+    """
+    outside = next((token for token in ids if not 0 <= token < model.vocab_size), None)
+    if outside is not None:
+        raise InputError(f"token {outside} is outside the vocabulary of {model.vocab_size:,}")
+
+
 @torch.no_grad()
 def read_text(
     model: RecurrentLanguageModel, ids: Sequence[int], start: TextState | None = None
@@ -54,9 +65,7 @@ def read_text(
     Raises:
         InputError: no token to start from, or an id outside the vocabulary.
     """
-    outside = [token for token in ids if not 0 <= token < model.vocab_size]
-    if outside:
-        raise InputError(f"token {outside[0]} is outside the vocabulary of {model.vocab_size:,}")
+    check_ids(model, ids)
     if not len(ids):
         if start is not None:
             return start

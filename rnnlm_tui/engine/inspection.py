@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells import GateReportingLayer, RecurrentLayer
 from rnnlm_tui.engine.device import set_gpu_precision
+from rnnlm_tui.engine.generation import TextState, check_ids
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.errors import InputError
 
@@ -27,20 +28,6 @@ WINDOW = 1_024
 """Tokens that a layer reads at once, so that what it computes inside stays small."""
 CHUNK_NUMBERS = 2**20
 """Logits in memory at once: 4 MiB, and twice 8 MiB in double precision."""
-
-
-class StartState(Protocol):
-    """A text that was read before, from which a model starts."""
-
-    @property
-    def state(self) -> State:
-        """The state after it, B = 1."""
-        ...
-
-    @property
-    def output_BH(self) -> Tensor:  # noqa: N802
-        """The input of the head after its last token."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +74,7 @@ class Activity:
 
 @torch.no_grad()
 def trace(
-    model: RecurrentLanguageModel, ids: Sequence[int], start: StartState | None = None
+    model: RecurrentLanguageModel, ids: Sequence[int], start: TextState | None = None
 ) -> Trace:
     """Read a text, without dropout, and keep what the model computed at each token.
 
@@ -190,16 +177,6 @@ def layer_index(model: RecurrentLanguageModel, layer: int) -> int:
     if not -model.num_layers <= layer < model.num_layers:
         raise InputError(f"layer {layer} is not in 0 to {model.num_layers - 1}")
     return layer % model.num_layers
-
-
-def check_ids(model: RecurrentLanguageModel, ids: Sequence[int]) -> None:
-    """
-    Raises:
-        InputError: an id outside the vocabulary.
-    """
-    outside = next((token for token in ids if not 0 <= token < model.vocab_size), None)
-    if outside is not None:
-        raise InputError(f"token {outside} is outside the vocabulary of {model.vocab_size:,}")
 
 
 def layers_of(model: RecurrentLanguageModel) -> Iterable[RecurrentLayer]:

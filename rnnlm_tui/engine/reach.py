@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells import LayerState, RecurrentLayer
-from rnnlm_tui.engine.inspection import StartState, check_ids
+from rnnlm_tui.engine.generation import TextState, check_ids, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.errors import InputError
 
@@ -22,7 +22,7 @@ def gradient_by_lag(
     position: int,
     *,
     lags: int,
-    start: StartState | None = None,
+    start: TextState | None = None,
 ) -> Tensor:
     """L2 norms of the gradient of one token's loss, -ln p, by lag: float64, on the CPU.
 
@@ -52,7 +52,9 @@ def gradient_by_lag(
         )
     first = max(0, position - 1 - lags)
     with torch.inference_mode(False):
-        before = _state_after(model, ids[:first], start.state if start else None)
+        if first:
+            start = read_text(model, ids[:first], start)
+        before = start.state if start else model.initial_state(1)
         with torch.enable_grad():
             output_1H, passed = _steps(model, ids[first:position], before)
             weight_VH, bias_V = model.output.weight.detach(), model.output.bias.detach()
@@ -63,19 +65,6 @@ def gradient_by_lag(
     return torch.stack(
         [_norm([next(gradients)]), *(_norm([next(gradients) for _ in state]) for state in passed)]
     )
-
-
-@torch.no_grad()
-def _state_after(model: RecurrentLanguageModel, ids: Sequence[int], start: State | None) -> State:
-    state = start or model.initial_state(1)
-    if not ids:
-        return state
-    was_training = model.training
-    model.eval()
-    try:
-        return model.hidden(torch.tensor([ids], device=model.output.weight.device), state)[1]
-    finally:
-        model.train(was_training)
 
 
 def _steps(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,21 +12,14 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine import inspection
 from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.generation import read_text
 from rnnlm_tui.engine.inspection import activity, logits_at, trace
-from rnnlm_tui.engine.model import RecurrentLanguageModel, State
+from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import InputError
 
 from .builders import VOCAB_SIZE, small_model, text
 
 EVERY_CELL = pytest.mark.parametrize("cell_type", sorted(CELLS))
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """A text that was read before."""
-
-    state: State
-    output_BH: Tensor  # noqa: N815
 
 
 def strong_model(
@@ -53,12 +45,6 @@ def exact_log2(model: RecurrentLanguageModel, ids: list[int]) -> Tensor:
     return logits[0].log_softmax(-1) / math.log(2)
 
 
-def after(model: RecurrentLanguageModel, ids: list[int]) -> Beginning:
-    with torch.no_grad():
-        hidden, state = model.hidden(torch.tensor([ids]), model.initial_state(1))
-    return Beginning(state, hidden[:, -1])
-
-
 @EVERY_CELL
 def test_surprise_equals_a_forward_pass_in_float64(cell_type: str) -> None:
     model, ids = strong_model(cell_type, vocab_size=300, width=64), tokens(400)
@@ -77,7 +63,7 @@ def test_surprise_equals_a_forward_pass_in_float64(cell_type: str) -> None:
 @EVERY_CELL
 def test_a_text_in_two_parts_is_as_surprising_as_in_one(cell_type: str) -> None:
     model, ids = small_model(cell_type=cell_type), tokens(60)
-    whole, second = trace(model, ids), trace(model, ids[25:], after(model, ids[:25]))
+    whole, second = trace(model, ids), trace(model, ids[25:], read_text(model, ids[:25]))
     torch.testing.assert_close(second.bits_T, whole.bits_T[25:], atol=1e-5, rtol=0)
     torch.testing.assert_close(second.outputs_LTH, whole.outputs_LTH[:, 25:], atol=1e-5, rtol=0)
     torch.testing.assert_close(second.entropy_T, whole.entropy_T[25:], atol=1e-5, rtol=0)
@@ -133,7 +119,7 @@ def test_logits_at_a_position_are_the_ones_that_predict_its_token() -> None:
 
 def test_a_start_predicts_the_first_token_and_what_follows_an_empty_text() -> None:
     model, ids = strong_model(), tokens(20)
-    whole, start = trace(model, ids), after(model, ids[:-1])
+    whole, start = trace(model, ids), read_text(model, ids[:-1])
     for rest in (ids[-1:], []):
         seen = trace(model, rest, start)
         torch.testing.assert_close(logits_at(model, seen, 0), logits_at(model, whole, 19))

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells import CELLS, LayerState
 from rnnlm_tui.engine.cells.elman import ElmanLayer
+from rnnlm_tui.engine.generation import read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.reach import gradient_by_lag
 from rnnlm_tui.errors import InputError
 
 from .builders import small_model, text
-from .test_inspection import Beginning, after
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -142,7 +142,7 @@ def test_gradient_of_every_cell_equals_that_of_the_training_pass(cell_type: str)
 def test_gradient_does_not_depend_on_where_the_text_was_divided(cell_type: str) -> None:
     model, ids = at_double_weights(cell_type), tokens(30)
     whole = gradient_by_lag(model, ids, 25, lags=10)
-    start: Beginning = after(model, ids[:12])
+    start = read_text(model, ids[:12])
     torch.testing.assert_close(gradient_by_lag(model, ids[12:], 13, lags=10, start=start), whole)
 
 
@@ -158,9 +158,9 @@ def test_small_gradients_stay_above_zero_for_a_model_in_float32() -> None:
 
 def test_gradients_can_be_asked_for_in_inference_mode() -> None:
     model, ids = small_model(cell_type="slstm"), tokens(30)
-    plain = gradient_by_lag(model, ids[10:], 15, lags=10, start=after(model, ids[:10]))
+    plain = gradient_by_lag(model, ids[10:], 15, lags=10, start=read_text(model, ids[:10]))
     with torch.inference_mode():
-        start = after(model, ids[:10])
+        start = read_text(model, ids[:10])
         inside = gradient_by_lag(model, ids[10:], 15, lags=10, start=start)
     assert inside.tolist() == plain.tolist()
     assert all(math.isfinite(norm) for norm in plain)
