@@ -98,7 +98,8 @@ def test_rank_agrees_with_sorting_the_logits() -> None:
 def test_a_long_text_is_read_and_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = strong_model(), tokens(50)
     whole = trace(model, ids)
-    monkeypatch.setattr(inspection, "CHUNK_NUMBERS", 7 * VOCAB_SIZE)
+    monkeypatch.setattr(inspection, "PRODUCT_NUMBERS", 7 * VOCAB_SIZE)
+    monkeypatch.setattr(inspection, "SOFTMAX_NUMBERS", 2 * VOCAB_SIZE)
     monkeypatch.setattr(inspection, "WINDOW", 11)
     parts = trace(model, ids)
     torch.testing.assert_close(parts.outputs_LTH, whole.outputs_LTH)
