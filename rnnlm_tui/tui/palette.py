@@ -39,6 +39,15 @@ BAD = "#ff5f5f"
 MARK_COLOURS = (TRAIN, THIRD, GOOD, "#ff87af", "#5f87ff", WARN, "#00af87", "#d7af87")
 """Colours of the marked runs A to H; VALIDATION is left out, since it marks the best value."""
 
+SURPRISE_BITS = (2.0, 4.0, 5.0, 6.0, 7.0)
+"""Surprise in bits from which a token gets each colour of SURPRISE."""
+SURPRISE = (SELECTED, "#5f5f00", "#875f00", "#af5f00", "#d75f00")
+"""Backgrounds of tokens by surprise; below the first step a token has none."""
+DIVERGING = (
+    FOCUS, "#00afd7", "#0087af", RAW, FIELD, "#875f00", "#af5f00", "#d78700", VALIDATION
+)  # fmt: skip
+"""Activations from the most negative to the most positive; the one in the middle is near 0."""
+
 STATUS_GLYPHS: dict[RunStatus, tuple[str, str, str]] = {
     "draft": ("○", "o", DIM),
     "preparing": ("◐", "%", TRAIN),
@@ -80,6 +89,17 @@ def band_of(colour: str) -> str:
         WARN: "#5f5f00",
         BAD: "#5f0000",
     }.get(colour, GREY)
+
+
+def surprise_step(bits: float | None) -> int:
+    """Return how many of the steps in SURPRISE_BITS a surprise reaches: 0 to 5."""
+    return 0 if bits is None else sum(bits >= least for least in SURPRISE_BITS)
+
+
+def diverging(value: float, scale: float) -> str:
+    """Return the colour of a value between -`scale` and `scale`; beyond them, that of the end."""
+    share = max(-1.0, min(1.0, value / scale)) if scale > 0 else 0.0
+    return DIVERGING[min(int((share + 1) / 2 * len(DIVERGING)), len(DIVERGING) - 1)]
 
 
 @lru_cache(maxsize=512)

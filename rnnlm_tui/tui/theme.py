@@ -106,6 +106,8 @@ _BANDS = {
 _WHITES = (palette.BRIGHT, palette.NEARLY_BRIGHT)
 _FAINT_WORDS = (palette.DIM, palette.FAINT, palette.BASELINE)
 _PINK, _BLUE, _, _TEAL, _TAN = palette.MARK_COLOURS[3:]
+_HOT, _HOTTEST = palette.SURPRISE[3:]
+_SKY, _SEA, _AMBER = palette.DIVERGING[1], palette.DIVERGING[2], palette.DIVERGING[7]
 
 LIGHT: Table = _table(
     ("#eeeeee", (palette.BACKGROUND,)),
@@ -132,6 +134,10 @@ LIGHT: Table = _table(
     ("#5f00ff", (_BLUE,)),
     ("#875f00", (_TAN,)),
     ("#008787", (_TEAL,)),
+    ("#d78700", (_HOT,)),
+    ("#d75f00", (_HOTTEST, _AMBER)),
+    ("#5f87d7", (_SEA,)),
+    ("#0087d7", (_SKY,)),
 )
 """For bright backgrounds: exact values of the 256 too."""
 
@@ -153,7 +159,10 @@ ANSI_DARK: Table = _table(
     ("green", (_BANDS[palette.GOOD],)),
     ("bright_yellow", (palette.WARN,)),
     ("bright_red", (palette.BAD,)),
-    ("red", (_BANDS[palette.BAD],)),
+    ("red", (_BANDS[palette.BAD], _HOTTEST)),
+    ("yellow", (_HOT, _AMBER)),
+    ("blue", (_SEA,)),
+    ("cyan", (_SKY,)),
 )
 """For the 16 colours, which each terminal defines itself.
 
@@ -179,6 +188,9 @@ ANSI_LIGHT: Table = _table(
     ("bright_magenta", (_TAN,)),
     (Tone("green", dim=True), (_TEAL,)),
     (Tone("red", dim=True), (_BANDS[palette.WARN], _BANDS[palette.BAD])),
+    ("red", (_HOTTEST,)),
+    ("magenta", (_HOT, _AMBER)),
+    ("blue", (_SEA, _SKY)),
 )
 """The same on a bright background, without the six that vanish on white."""
 
@@ -199,6 +211,11 @@ NONE: Table = _table(
             _BLUE,
             _TEAL,
             _TAN,
+            _HOT,
+            _HOTTEST,
+            _AMBER,
+            _SEA,
+            _SKY,
         ),
     ),
     (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS, *_BANDS.values())),
@@ -326,6 +343,7 @@ SIGNS: dict[str, str] = {
     "▲": "^", "¶": "|", "°": " ", "↵": "$", "␍": "r",
     "•": "*", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+", "┴": "+",
     "┼": "+",
+    "╎": ":", "‥": ":", "“": '"', "”": '"',
     "▁": " ", "▂": " ", "▃": " ", "▄": " ", "▅": " ", "▆": " ", "▇": " ",
 }  # fmt: skip
 """One cell for one cell, so nothing moves. The partial blocks at a scroll bar's ends become blanks.

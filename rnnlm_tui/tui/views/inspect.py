@@ -1,0 +1,483 @@
+"""Data of the pane Inspect: a scored text, decoded states, reach in words, and export."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
+
+from pydantic import BaseModel
+from textual.content import Content
+
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.formatting import NOTHING, counted, figure
+from rnnlm_tui.schema.sampling import (
+    Alternatives,
+    GradientReach,
+    InspectedToken,
+    Inspection,
+    SampleDone,
+    SampleRequest,
+    StateMap,
+)
+from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, SURPRISE_BITS, TEXT, THIRD, TRAIN
+from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries
+from rnnlm_tui.tui.views.sample_tree import Branch, Weights
+from rnnlm_tui.tui.views.token_text import token_label
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.tui.views.prompt import CheckpointChoice
+    from rnnlm_tui.tui.views.prompt_session import PromptSession
+
+SURPRISING_BITS = SURPRISE_BITS[2]
+"""Surprise from which j and k stop at a token."""
+FADED = 0.01
+"""Share of the gradient at lag 0 below which it counts as gone."""
+
+
+def probability(value: float) -> str:
+    """Return a probability in percent with two or three digits: `9.4 %`, `0.59 %`, `1e-05 %`."""
+    percent = value * 100
+    if percent >= 0.995:
+        return f"{percent:.1f} %"
+    if percent >= 0.0095:
+        return f"{percent:.2f} %"
+    return f"{percent:.0e} %" if percent > 0 else "0 %"
+
+
+def bits_of(value: float) -> str:
+    """Return the surprise of a probability in bits: `3.4`."""
+    return f"{-math.log2(value):.1f}" if value > 0 else "∞"
+
+
+def bits_text(value: float | None) -> str:
+    """Return bits with one decimal; a dash for no value."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{value:.1f}"
+
+
+class ScoredText:
+    """An inspection, and what is computed from it once."""
+
+    def __init__(self, answer: Inspection) -> None:
+        self.answer = answer
+        self.texts = tuple(token.text for token in answer.tokens)
+        self.bits = tuple(token.bits for token in answer.tokens)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def tokens(self) -> tuple[InspectedToken, ...]:
+        """The tokens of the text."""
+        return self.answer.tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many of them are the prompt's."""
+        return self.answer.prompt_tokens
+
+    @cached_property
+    def means(self) -> Sequence[float]:
+        """Mean surprise up to and with each token; NaN before the first one that is predicted."""
+        means, total, count = array("d"), 0.0, 0
+        for bits in self.bits:
+            if bits is not None:
+                total, count = total + bits, count + 1
+            means.append(total / count if count else math.nan)
+        return means
+
+    def next_surprise(self, token: int, by: int) -> int | None:
+        """Return the next or previous surprising token; None if there is no other."""
+        places = range(token + 1, len(self)) if by > 0 else range(token - 1, -1, -1)
+        return next((at for at in places if (self.bits[at] or 0) >= SURPRISING_BITS), None)
+
+    def ids_after(self, context: str) -> tuple[int, ...] | None:
+        """Return the tokens of the text after `context`; None if one of them begins before."""
+        read, ids = 0, []
+        for token in self.tokens:
+            if read >= len(context) and (token.text or token.bits is not None):
+                ids.append(token.token)
+            elif read < len(context) < read + len(token.text):
+                return None
+            read += len(token.text)
+        return tuple(ids)
+
+    def text_before(self, token: int) -> str:
+        """Return the text of the tokens before this one."""
+        return "".join(self.texts[:token])
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStates:
+    """The decoded answer to a states request."""
+
+    answer: StateMap
+    values: Sequence[int]
+    """Signed bytes, unit by unit in the order of `answer.units`."""
+
+    @classmethod
+    def of(cls, answer: StateMap) -> LayerStates:
+        """Decode the activations.
+
+        Raises:
+            InputError: their number isn't that of units and tokens.
+        """
+        values = array("b", base64.b64decode(answer.values))
+        if len(values) != len(answer.units) * answer.tokens:
+            raise InputError(
+                f"the states have {len(values):,} values for"
+                f" {len(answer.units):,} × {answer.tokens:,}"
+            )
+        return cls(answer, values)
+
+    def row(self, place: int) -> Sequence[int]:
+        """Return the activations of the unit at this place of the order, as signed bytes."""
+        return self.values[place * self.answer.tokens : (place + 1) * self.answer.tokens]
+
+    def value(self, place: int, token: int) -> float:
+        """Return an activation."""
+        return self.values[place * self.answer.tokens + token] / 127 * self.answer.scale
+
+    @property
+    def longest(self) -> tuple[int, float] | None:
+        """Return the unit with the longest memory, and that in tokens."""
+        answer = self.answer
+        if not answer.units or not answer.memory:
+            return None
+        place = max(range(len(answer.memory)), key=answer.memory.__getitem__)
+        return answer.units[place], answer.memory[place]
+
+
+def tokens_of_memory(value: float) -> str:
+    """Return the length of a memory: `19 tok`, `1.4 tok`."""
+    return f"{value:.0f} tok" if value >= 9.95 else f"{value:.1f} tok"
+
+
+def faded_lag(reach: GradientReach) -> int | None:
+    """Return the first lag from which the gradient stays below 1 % of lag 0; None if none."""
+    first = reach.norms[0] if reach.norms else math.nan
+    gone = None
+    for lag in range(len(reach.norms) - 1, 0, -1):
+        if not reach.norms[lag] < FADED * first:
+            break
+        gone = lag
+    return gone
+
+
+def reach_words(reach: GradientReach, texts: Sequence[str]) -> str:
+    """Return how far back the gradient reaches, in words; `texts` are those of all tokens."""
+    norms = reach.norms
+    if not norms or not norms[0] > 0:
+        return "no gradient"
+    if len(norms) == 1:
+        return "there is only one token before it"
+    lag = faded_lag(reach)
+    if lag is not None:
+        place = reach.position - 1 - lag
+        token = f" ({quoted(texts[place])})" if 0 <= place < len(texts) else ""
+        return f"gradient below 1 % of lag 0 from lag {lag}{token} on"
+    last = len(norms) - 1
+    return f"gradient still {norms[last] / norms[0] * 100:.2g} % of lag 0 at lag {last}"
+
+
+_WRITTEN = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+COLUMNS = ("position", "token", "text", "part", "bits", "rank", "entropy")
+
+
+def as_tsv(scored: ScoredText) -> str:
+    """Return one row a token; a tab or line break in a text is written as \\t or \\n."""
+    rows = ["\t".join(COLUMNS)]
+    for place, token in enumerate(scored.tokens):
+        part = "prompt" if place < scored.prompt_tokens else "text"
+        text = token.text.translate(_WRITTEN)
+        cells = (place, token.token, text, part, token.bits, token.rank, token.entropy)
+        rows.append("\t".join("" if cell is None else str(cell) for cell in cells))
+    return "\n".join(rows) + "\n"
+
+
+def as_json(scored: ScoredText, **facts: object) -> str:
+    """Return the inspection as one JSON object, with `facts` in front."""
+    answer = scored.answer
+    whole = {
+        **facts,
+        **answer.model_dump(exclude={"kind", "id", "tokens"}),
+        "perplexity": 2**answer.bits_per_token,
+        "tokens": [token.model_dump() for token in answer.tokens],
+    }
+    return json.dumps(_finite(whole), ensure_ascii=False, indent=1) + "\n"
+
+
+def _finite(value: object) -> object:
+    """Replace NaN and infinity, which JSON has no words for, by null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def perplexity_text(bits: float) -> str:
+    """Return the perplexity of a mean surprise; a dash for none."""
+    return figure(2**bits) if math.isfinite(bits) and bits < 1_000 else NOTHING
+
+
+RequestT = TypeVar("RequestT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """A text and the weights that it is inspected with."""
+
+    run: str
+    step: int
+    checkpoint: str
+    """Absolute path; empty: the current weights, of which a snapshot is still to be taken."""
+    prompt: str
+    ids: tuple[int, ...]
+    """The tokens after the prompt."""
+    text: str
+    """What they say."""
+    state: str
+    """Path of the kept state that it starts from; may be empty."""
+    settings: SamplingConfig
+    branch: Branch | None = None
+    """The branch of the session's tree; None: the prompt alone."""
+
+    @classmethod
+    def of(cls, session: PromptSession, run: RunDirectory | None, choice: CheckpointChoice | None,
+           ) -> TextSource | None:  # fmt: skip
+        """Return what the session shows; None if there are no weights to inspect it with."""
+        branch = session.tree.current
+        if branch is not None:
+            return cls(
+                branch.weights.run, branch.weights.step, branch.weights.path, branch.prompt,
+                branch.ids, branch.text, branch.state, branch.settings, branch,
+            )  # fmt: skip
+        if run is None or choice is None or not choice.possible:
+            return None
+        row = choice.row
+        return cls(
+            run.name,
+            0 if row is None else row.step,
+            "" if row is None else str(run.path / row.path),
+            session.prompt, (), "", session.state, session.settings,
+        )  # fmt: skip
+
+    def request(self, kind: type[RequestT], **more: object) -> RequestT:
+        """Return a request about this text, with a new id."""
+        return kind.model_validate(
+            {
+                "id": uuid4().hex,
+                "checkpoint": self.checkpoint,
+                "prompt": self.prompt,
+                "ids": self.ids,
+                "state": self.state,
+                "settings": self.settings,
+                **more,
+            }
+        )
+
+    def branched(
+        self, scored: ScoredText, position: int, ids: tuple[int, ...], text: str
+    ) -> NewBranch:
+        """Return the text before a position with other tokens there, ready to be sampled on.
+
+        As many tokens are sampled as the text had, so that the same token gives the same text.
+        Inside the prompt, the prompt itself is cut.
+
+        Raises:
+            InputError: the position is inside a character of the prompt.
+        """
+        kept = position - scored.prompt_tokens
+        if kept < 0 and position > 1 and not scored.texts[position - 1]:
+            raise InputError("the prompt can't be cut inside a character")
+        before = "".join(scored.texts[scored.prompt_tokens : position])
+        start = replace(
+            self,
+            prompt=self.prompt if kept >= 0 else scored.text_before(position),
+            ids=(*self.ids[: max(0, kept)], *ids),
+            text=before + text,
+        )
+        missing = max(len(self.ids), self.settings.max_new_tokens) - len(start.ids)
+        return NewBranch(
+            start,
+            max(0, kept),
+            None if self.branch is None else self.branch.number,
+            self.settings.max_new_tokens if missing < 1 else missing,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewBranch:
+    """A text with another token at some position, which is to be sampled on."""
+
+    start: TextSource
+    """The text up to and with that token."""
+    shared: int
+    """Generated tokens that it has in common with the text before."""
+    parent: int | None
+    """The branch that it leaves."""
+    max_new_tokens: int
+
+    def request(self) -> SampleRequest:
+        """Return the request for the rest of the text."""
+        settings = self.start.settings.model_copy(update={"max_new_tokens": self.max_new_tokens})
+        return self.start.request(SampleRequest, settings=settings)
+
+    def branch(self, done: SampleDone, weights: Weights) -> Branch:
+        """Return the finished branch."""
+        start = self.start
+        ids = (*start.ids, *done.ids)
+        seed = "greedy" if start.settings.is_greedy else f"seed {start.settings.seed}"
+        return Branch(
+            number=0,
+            parent=self.parent,
+            prompt=start.prompt,
+            text=start.text + done.text,
+            ids=ids,
+            shared=self.shared,
+            settings=start.settings,
+            weights=weights,
+            state=start.state,
+            meta=f"{counted(len(ids), 'token')} · {seed} · {weights.label}",
+        )
+
+
+def reach_chart(reaches: Sequence[tuple[str, GradientReach]], position: int | None) -> ChartData:
+    """Return the gradient by lag as a share of lag 0, one curve a model."""
+    series = []
+    for place, (name, reach) in enumerate(reaches):
+        first = reach.norms[0] if reach.norms else 0.0
+        shares = [norm / first if first and norm > 0 else math.nan for norm in reach.norms]
+        letter = "AB"[place] if len(reaches) > 1 else ""
+        colour = (TRAIN, THIRD)[place % 2]
+        last = next((share for share in reversed(shares) if share == share), None)
+        series.append(
+            ChartSeries(
+                f"{letter} {name}".strip(),
+                colour,
+                [float(lag) for lag in range(len(shares))],
+                shares,
+                current="" if last is None else probability(last),
+                marker=letter,
+                smooth=False,
+                y_format=probability,
+            )
+        )
+    return ChartData(
+        "Reach" if position is None else f"Reach, token {position + 1:,}",
+        tuple(series),
+        baselines=(Baseline(FADED, "1 %"),) if series else (),
+        x_end=max((len(reach.norms) - 1.0 for _, reach in reaches), default=None),
+        x_label="tokens back",
+        log_y=True,
+        x_format="whole",
+    )
+
+
+def words_of(text: str) -> list[str]:
+    """Return a text's words with the space before each; joined they are the text."""
+    return re.findall(r"\s*\S+|\s+$", text)
+
+
+def value_with(number: str, unit: str = "", *, bold: bool = False) -> Content:
+    """Return a bright number and its dim unit."""
+    return Content.assemble(
+        (number, f"bold {BRIGHT}" if bold else TEXT), (f" {unit}" if unit else "", DIM)
+    )
+
+
+def quoted(text: str) -> str:
+    """Return a token in quotes, without the space before a word."""
+    label = token_label(text)
+    return f"“{safe_text(label.strip() or label, limit=20)}”"
+
+
+def alternatives_title(answer: Alternatives) -> Content:
+    """Return `Instead of “program”`."""
+    if answer.taken is None:
+        return Content.styled("What comes next", "bold")
+    return Content.styled(f"Instead of {quoted(answer.taken.text)}", "bold")
+
+
+def alternatives_facts(
+    answer: Alternatives, scored: ScoredText, settings: SamplingConfig
+) -> list[Content]:
+    """Return two lines about a position: entropy before and after the filters, rank, mean, seed."""
+    mean = scored.means[min(answer.position, len(scored) - 1)] if len(scored) else None
+    after = f"→ {answer.filtered_entropy:.1f} bits"
+    first: list[Content | tuple[str, str]] = [
+        ("entropy ", DIM),
+        value_with(f"{answer.entropy:.1f}", after),
+    ]
+    if answer.taken is not None:
+        rank = value_with(f"{answer.taken.rank:,}", f"of {answer.vocab_size:,}")
+        first += [("   rank ", DIM), rank]
+    seed = "greedy" if settings.is_greedy else f"{settings.seed}"
+    return [
+        Content.assemble(*first),
+        Content.assemble(
+            ("mean so far ", DIM), value_with(bits_text(mean), "bits"),
+            ("   seed ", DIM), (seed, TEXT),
+        ),
+    ]  # fmt: skip
+
+
+def token_rows(
+    scored: ScoredText, token: int, answer: Alternatives | None, states: LayerStates | None
+) -> list[tuple[str, Content]]:
+    """Return label and value of each figure of a token and of the whole text.
+
+    Args:
+        token: the number of tokens means what comes next.
+        answer: the alternatives there, if they are known.
+        states: a layer's states, if they are known.
+    """
+    whole, rows = scored.answer, []
+    known = scored.tokens[token] if token < len(scored) else None
+    label = (
+        "what comes next" if known is None else safe_text(token_label(known.text), limit=15).strip()
+    )
+    rows.append(("token" if known is not None else "next", Content.styled(label, f"bold {FOCUS}")))
+    if known is not None and known.bits is None:
+        rows.append(("surprise", Content.styled("not predicted", DIM)))
+    elif known is not None and known.bits is not None:
+        taken = None if answer is None else answer.taken
+        number, _, unit = probability(2**-known.bits).partition(" ")
+        if taken is not None:
+            unit += f" → {taken.removed_by or probability(taken.filtered)}"
+        rows += [
+            ("surprise", value_with(bits_text(known.bits), "bits", bold=True)),
+            ("probability", value_with(number, unit)),
+            ("rank", value_with(f"{known.rank or 0:,}", f"of {whole.vocab_size:,}")),
+        ]
+    if answer is not None:
+        after = f"→ {answer.filtered_entropy:.1f} bits"
+        rows.append(("entropy", value_with(f"{answer.entropy:.1f}", after)))
+    elif known is not None and known.entropy is not None:
+        rows.append(("entropy", value_with(f"{known.entropy:.1f}", "bits")))
+    mean = scored.means[min(token, len(scored) - 1)] if len(scored) else None
+    rows += [
+        ("mean so far", value_with(bits_text(mean), "bits/token")),
+        ("whole text", value_with(bits_text(whole.bits_per_token), "bits/token")),
+        ("perplexity", value_with(perplexity_text(whole.bits_per_token))),
+        ("bits/byte", value_with(figure(whole.bits_per_byte, 2))),
+    ]
+    if states is not None and token < states.answer.tokens:
+        layer = f"layer {states.answer.layer + 1}"
+        saturated = f"{states.answer.saturated[token] * 100:.0f}"
+        rows += [
+            ("|h| change", value_with(figure(states.answer.change[token]), layer)),
+            ("saturated", value_with(saturated, f"% {layer}")),
+        ]
+    return rows

@@ -1,0 +1,229 @@
+"""What could have stood at a position, as a list to choose from; and the figures of a token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.events import Click
+from textual.message import Message
+from textual.strip import Strip
+
+from rnnlm_tui.schema.sampling import Alternative, Alternatives
+from rnnlm_tui.tui._textual import OrderedKeys
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, SELECTED, TEXT, ink
+from rnnlm_tui.tui.text import WrappedText, bar, padded, safe_text, segments_of
+from rnnlm_tui.tui.views.inspect import bits_of, probability
+from rnnlm_tui.tui.views.token_text import token_label
+from rnnlm_tui.tui.widgets.panel import Label, Panel
+
+TYPE_ROW = "type a token …"
+LEAST_TOKEN, LEAST_BAR = 6, 4
+"""Cells of a token and of its bar, below which the bar is dropped."""
+
+
+def sentence(words: str, width: int, *, trouble: bool) -> list[Content]:
+    """Return a sentence in lines, with a red cross if it tells of trouble."""
+    wrapped = WrappedText(width - 2, safe_text(words, newlines="space"))
+    lines = [wrapped.text[slice(*wrapped.span(line))] for line in range(len(wrapped))]
+    sign = ("✗ ", BAD) if trouble else ("", DIM)
+    return [
+        Content.assemble("  ", sign if not place else "  " if trouble else "", (line, TEXT))
+        for place, line in enumerate(lines)
+    ]
+
+
+class AlternativesList(OrderedKeys, Panel, can_focus=True):
+    """The most likely tokens at a position, each before and after the filters."""
+
+    LEFT_PADDING = 0
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "select(-1)", show=False),
+        Binding("down", "select(1)", show=False),
+        Binding("home", "select(-1000)", show=False),
+        Binding("end", "select(1000)", show=False),
+        Binding("enter", "choose", show=False),
+    ]
+
+    class Chosen(Message):
+        """An alternative was chosen, or None: the user wants to type a token."""
+
+        def __init__(self, alternative: Alternative | None) -> None:
+            super().__init__()
+            self.alternative = alternative
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Alternatives", id=id)
+        self.answer: Alternatives | None = None
+        """The alternatives shown; None until they are known."""
+        self._rows: tuple[Alternative, ...] = ()
+        self._selected = 0
+        self._top = 0
+        self._facts: tuple[Content, ...] = ()
+        self._words, self._trouble = "", False
+
+    @property
+    def rows(self) -> tuple[Alternative, ...]:
+        """The alternatives, and the taken token if it isn't one of them."""
+        return self._rows
+
+    def show(
+        self, answer: Alternatives | None, *, title: Label = "", facts: Sequence[Content] = ()
+    ) -> None:
+        """Show the alternatives at a position; `facts` stand below them if there is room."""
+        changed = answer is None or self.answer is None or answer.position != self.answer.position
+        if changed:
+            self._selected = self._top = 0
+        self.answer, self._facts, self._words = answer, tuple(facts), ""
+        rows = () if answer is None else answer.rows
+        taken = None if answer is None else answer.taken
+        if taken is not None and all(row.token != taken.token for row in rows):
+            rows = (*rows, taken)
+        self._rows = rows
+        if title:
+            self.set_reactive(Panel.panel_title, title)
+        self.redraw()
+
+    def show_words(self, words: str, *, trouble: bool = False) -> None:
+        """Show a sentence in place of alternatives: what is waited for, or what went wrong."""
+        self.answer, self._rows, self._words, self._trouble = None, (), words, trouble
+        self.set_reactive(Panel.panel_title, "Alternatives")
+        self.redraw()
+
+    def action_select(self, by: int) -> None:
+        """Move the selection."""
+        if self._rows:
+            self._selected = max(0, min(len(self._rows), self._selected + by))
+            self.redraw()
+
+    def action_choose(self) -> None:
+        """Choose the selected row."""
+        if self._rows:
+            chosen = self._rows[self._selected] if self._selected < len(self._rows) else None
+            self.post_message(self.Chosen(chosen))
+
+    # drawing
+
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out the rows, then the facts at the bottom."""
+        self.lines = []
+        if not self._rows:
+            self.lines = sentence(self._words, width - 2, trouble=self._trouble)
+            return
+        rows = len(self._rows) + 1
+        facts = self._facts if height >= rows + 1 + len(self._facts) else ()
+        room = height - (len(facts) + 1 if facts else 0)
+        if self.has_focus:
+            self._top = min(max(self._top, self._selected + 1 - room), self._selected)
+        else:
+            self._top = 0
+        self._top = max(0, min(self._top, rows - room))
+        self.lines = self._table(width)[self._top : self._top + room]
+        if facts:
+            blanks = [Content("")] * (height - len(self.lines) - len(facts))
+            self.lines += [*blanks, *(Content.assemble("  ", fact) for fact in facts)]
+
+    def _table(self, width: int) -> list[Content]:
+        rank_cells = max(2, *(len(f"{row.rank:,}") for row in self._rows))
+        after_cells = max(7, *(len(row.removed_by) for row in self._rows))
+        labels = [token_label(row.text) for row in self._rows]
+        room = width - (1 + rank_cells + 1 + 1 + 7 + 1 + after_cells + 1 + 4)
+        longest = max(LEAST_TOKEN, *(Content(label).cell_length for label in labels))
+        token_cells = min(longest, max(LEAST_TOKEN, room * 2 // 3))
+        bar_cells = room - token_cells - 1
+        if bar_cells < LEAST_BAR:
+            token_cells, bar_cells = max(1, room), 0
+        best = max(row.probability for row in self._rows) or 1.0
+        lines = [
+            self._row(row, safe_text(label, limit=token_cells), best, place,
+                      (rank_cells, token_cells, bar_cells, after_cells))
+            for place, (row, label) in enumerate(zip(self._rows, labels, strict=True))
+        ]  # fmt: skip
+        here = self.has_focus and self._selected == len(self._rows)
+        words = Content.assemble(
+            ("›" if here else " ", FOCUS), " " * (rank_cells + 1),
+            (TYPE_ROW, f"bold {BRIGHT}" if here else DIM),
+        )  # fmt: skip
+        return [*lines, words]
+
+    def _row(
+        self, row: Alternative, label: str, best: float, place: int, cells: tuple[int, ...]
+    ) -> Content:
+        rank_cells, token_cells, bar_cells, after_cells = cells
+        here = self.has_focus and place == self._selected
+        taken = self.answer is not None and self.answer.taken is not None
+        taken = taken and self.answer.taken.token == row.token  # type: ignore[union-attr]
+        removed = bool(row.removed_by)
+        word = f"bold {FOCUS}" if taken else DIM if removed else f"bold {BRIGHT}" if here else TEXT
+        unit = FOCUS if taken else DIM
+        gap = " " * (token_cells - Content(label).cell_length)
+        value = f"bold {FOCUS}" if taken else DIM if removed else TEXT
+        after = row.removed_by if removed else probability(row.filtered)
+        number, _, percent = probability(row.probability).partition(" ")
+        parts: list[Content] = [
+            Content.styled("›" if here else " ", FOCUS),
+            Content.styled(f"{row.rank:>{rank_cells},} ", f"bold {FOCUS}" if taken else DIM),
+            Content.assemble((label, word), gap),
+        ]
+        if bar_cells:
+            share = row.probability / best
+            colour = DIM if removed else FOCUS
+            parts += [Content(" "), bar(bar_cells, share, colour=colour, ascii=self.ascii_only)]
+        parts += [
+            Content.assemble((f" {number:>5}", value), (f" {percent}", unit)),
+            Content.styled(f" {after:>{after_cells}}", DIM if removed else value),
+            Content.styled(f" {bits_of(row.probability):>4}", value if taken else DIM),
+        ]
+        return Content("").join(parts)
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return a row; the selected one has a background."""
+        line = padded(segments_of(self.lines[y], TEXT) if y < len(self.lines) else [], width)
+        if not self.has_focus or y + self._top != self._selected or y >= len(self.lines):
+            return line
+        return Strip(
+            [
+                Segment(text, ink(TEXT, background=SELECTED) + (style or ink(TEXT)))
+                for text, style, _ in line
+            ],
+            width,
+        )
+
+    def legend_within(self, room: int) -> Label:
+        """Return the heads of the columns."""
+        if not self._rows:
+            return ""
+        after = max(7, *(len(row.removed_by) for row in self._rows))
+        heads = f"prob.{'after':>{after + 1}} bits"
+        return heads if len(heads) <= room else ""
+
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
+        """Return what is hidden while a row is chosen, else `bottom`."""
+        hidden = len(self._rows) + 1 - self._top - self.inner_size.height
+        if self.has_focus and self._rows and (self._top or hidden > 0):
+            return self.hidden_labels(self._top, hidden)
+        return super().bottom_labels(width)
+
+    def on_click(self, event: Click) -> None:
+        """Select the clicked row; a second click chooses it."""
+        place = event.y - 1 + self._top
+        if 0 <= place <= len(self._rows) and self._rows:
+            if place == self._selected and event.chain > 1:
+                self.action_choose()
+            self._selected = place
+            self.redraw()
+
+
+class TokenPanel(Panel):
+    """Labels and values in two columns."""
+
+    def show(self, rows: Sequence[tuple[str, Content]], *, title: Label, legend: Label) -> None:
+        """Show the rows; an empty label leaves the line blank."""
+        cells = max((len(label) for label, _ in rows), default=0) + 2
+        self.lines = [Content.assemble((label.ljust(cells), DIM), value) for label, value in rows]
+        self.set_reactive(Panel.panel_title, title)
+        self.set_reactive(Panel.legend, legend)
+        self.redraw()

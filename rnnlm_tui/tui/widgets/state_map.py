@@ -1,0 +1,484 @@
+"""The recurrent state over a text: units × tokens as a heat map, one unit on the text, a ranking.
+
+With 256 colours two units share a row of half blocks. With fewer, each unit has a row of columns
+whose height is its value; in ASCII a row of digits and letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from textual.content import Content
+from textual.events import Click
+from textual.message import Message
+from textual.strip import Strip
+
+from rnnlm_tui.schema.formatting import figure
+from rnnlm_tui.schema.sampling import StateMap
+from rnnlm_tui.tui.palette import (
+    BACKGROUND,
+    BRIGHT,
+    DIM,
+    DIVERGING,
+    FOCUS,
+    SELECTED,
+    TEXT,
+    VALIDATION,
+    diverging,
+    ink,
+)
+from rnnlm_tui.tui.text import joined, padded, safe_text, segments_of
+from rnnlm_tui.tui.views.inspect import LayerStates, tokens_of_memory
+from rnnlm_tui.tui.views.token_text import token_label
+from rnnlm_tui.tui.widgets.alternatives import sentence
+from rnnlm_tui.tui.widgets.heat_strip import BARS, PLAIN, Shade, TokenStrip, has_shades
+from rnnlm_tui.tui.widgets.panel import Panel
+
+LETTERS = "dcba.1234"
+"""Values in ASCII, from the most negative to the most positive."""
+LABEL_CELLS = 4
+LEGEND_CELLS = 18
+"""Cells of the legend at the right."""
+LEAST_MAP_CELLS = 24
+"""Cells of the map below which the legend is dropped."""
+WIDEST_TOKEN = 4
+"""Most cells of a token in the map."""
+TICK_CELLS = 9
+"""Least distance of two ticks."""
+GATE_LABELS = {"input": "in", "forget": "fgt", "output": "out", "update": "upd", "reset": "rst"}
+
+
+def height_of(value: float, scale: float) -> int:
+    """Return the height in eighths of a column from 1 for -`scale` to 8 for `scale`."""
+    share = max(-1.0, min(1.0, value / scale)) if scale > 0 else 0.0
+    return 1 + round((share + 1) / 2 * 7)
+
+
+def letter_of(value: float, scale: float) -> str:
+    """Return a value in ASCII: `d` to `a` negative, `.` near 0, `1` to `4` positive."""
+    share = max(-1.0, min(1.0, value / scale)) if scale > 0 else 0.0
+    return LETTERS[min(int((share + 1) / 2 * len(LETTERS)), len(LETTERS) - 1)]
+
+
+def gate_label(gate: str) -> str:
+    """Return a gate's name in three letters."""
+    return GATE_LABELS.get(gate, gate)[:3]
+
+
+def sign_colour(value: float, scale: float) -> str:
+    """Return the colour of a value where shades can't be shown."""
+    if scale <= 0 or abs(value) < scale / len(DIVERGING):
+        return DIM
+    return VALIDATION if value > 0 else FOCUS
+
+
+class StateMapPanel(Panel):
+    """Units × tokens of one layer."""
+
+    class Pointed(Message):
+        """A token was clicked."""
+
+        def __init__(self, token: int) -> None:
+            super().__init__()
+            self.token = token
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="State", id=id)
+        self.states: LayerStates | None = None
+        """What is shown; None until it is known."""
+        self.cursor = 0
+        self.selected = 0
+        """Place of the selected unit in the order."""
+        self._texts: tuple[str, ...] = ()
+        self._words, self._trouble = "", False
+        self._order = ""
+        """How the units are sorted."""
+        self._top = 0
+        """The first visible unit."""
+        self._first = 0
+        """The first visible token."""
+        self._cells = 1
+        """Cells of a token."""
+        self._shaded = True
+
+    def show(self, states: LayerStates | None, texts: Sequence[str], order: str) -> None:
+        """Show a layer's states; `order` says how the units are sorted."""
+        self.states, self._texts, self._order, self._words = states, tuple(texts), order, ""
+        if states is None or self._top >= len(states.answer.units):
+            self._top = 0
+        self.redraw()
+
+    def show_words(self, words: str, *, trouble: bool = False) -> None:
+        """Show a sentence while there are no states."""
+        if self.states is None:
+            self._words, self._trouble = words, trouble
+            self.redraw()
+
+    def point(self, token: int, unit: int) -> None:
+        """Put the cursor on a token, and select the unit at this place of the order."""
+        if (token, unit) != (self.cursor, self.selected):
+            if unit != self.selected:
+                self._show_unit(unit)
+            self.cursor, self.selected = token, unit
+            self.redraw()
+
+    def scroll_units(self, pages: int) -> bool:
+        """Scroll by pages of units; return whether anything moved."""
+        if self.states is None:
+            return False
+        shown = self._units_shown
+        last = max(0, len(self.states.answer.units) - shown)
+        top = max(0, min(last, self._top + pages * shown))
+        top -= top % self._units_a_row
+        moved, self._top = top != self._top, top
+        if moved:
+            self.redraw()
+        return moved
+
+    def _show_unit(self, unit: int) -> None:
+        shown = self._units_shown
+        if not self._top <= unit < self._top + shown:
+            top = max(0, unit - shown // 2)
+            self._top = top - top % self._units_a_row
+
+    # layout
+
+    @property
+    def _units_a_row(self) -> int:
+        return 2 if self._shaded and not self.ascii_only else 1
+
+    @property
+    def _gates(self) -> list[str]:
+        return [] if self.states is None else list(self.states.answer.gates)
+
+    @property
+    def _map_rows(self) -> int:
+        """Rows of units: all but the axis, and the gates if there is room."""
+        height = self.inner_size.height
+        gates = len(self._gates)
+        return max(1, height - 1 - (gates if height >= gates + 5 else 0))
+
+    @property
+    def _units_shown(self) -> int:
+        return self._map_rows * self._units_a_row
+
+    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002
+        """Choose the cells of a token and the visible part."""
+        self._shaded = has_shades(self.app)
+        states = self.states
+        if states is None:
+            self.lines = sentence(self._words, width, trouble=self._trouble)
+            self.set_reactive(Panel.panel_title, "State")
+            return
+        layers = f", layer {states.answer.layer + 1} of {states.answer.num_layers}"
+        title = Content.assemble(("State", "bold"), (layers, DIM))
+        self.set_reactive(Panel.panel_title, title)
+        tokens = max(1, states.answer.tokens)
+        room = self._map_cells(width)
+        self._cells = max(1, min(WIDEST_TOKEN, room // tokens))
+        fit = max(1, room // self._cells)
+        self._first = min(max(self._first, self.cursor - fit + 1), max(0, self.cursor))
+        self._first = max(0, min(self._first, tokens - fit))
+        self._top = max(0, min(self._top, len(states.answer.units) - 1))
+
+    def _map_cells(self, width: int) -> int:
+        room = width - LABEL_CELLS
+        return room - LEGEND_CELLS if room - LEGEND_CELLS >= LEAST_MAP_CELLS else room
+
+    def _drawn_cells(self, width: int) -> int:
+        """Return the cells from the first token to the legend."""
+        used = len(self._tokens_shown(width)) * self._cells
+        return min(max(used, LEAST_MAP_CELLS), self._map_cells(width))
+
+    def _tokens_shown(self, width: int) -> range:
+        assert self.states is not None
+        fit = max(1, self._map_cells(width) // self._cells)
+        return range(self._first, min(self._first + fit, self.states.answer.tokens))
+
+    # drawing
+
+    def legend_within(self, room: int) -> Content | str:
+        """Return `36 of 192 units, longest memory first`."""
+        if self.states is None:
+            return ""
+        total = len(self.states.answer.units)
+        first, last = self._top + 1, min(self._top + self._units_shown, total)
+        span = f"{first}–{last}" if first > 1 else f"{last}"
+        words = Content.assemble(
+            (span, f"bold {BRIGHT}"), (f" of {total:,} units", DIM), (f", {self._order}", DIM)
+        )
+        return words if words.cell_length <= room else Content.assemble((span, BRIGHT))
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return a row of units, of a gate, or the axis, with the legend's row at its right."""
+        if self.states is None:
+            return super().content_line(y, width)
+        rows, room = self._map_rows, self._map_cells(width)
+        gates = self._gates if self.inner_size.height - 1 - rows else []
+        if y < rows:
+            cells = self._unit_row(y, width)
+        elif y < rows + len(gates):
+            cells = self._gate_row(gates[y - rows], width)
+        elif y == self.inner_size.height - 1:
+            cells = self._axis(width)
+        else:
+            cells = []
+        legend = self._legend_line(y) if room + LABEL_CELLS < width else None
+        if legend is None:
+            return padded(joined(cells), width)
+        left = padded(joined(cells), self._drawn_cells(width) + LABEL_CELLS)
+        return padded([*left, Segment("   ", ink(TEXT)), *segments_of(legend)], width)
+
+    def _unit_row(self, y: int, width: int) -> list[Segment]:
+        assert self.states is not None
+        answer, step = self.states.answer, self._units_a_row
+        place = self._top + y * step
+        if place >= len(answer.units):
+            return []
+        label = f"{place + 1:>3} " if y % 4 == 0 else "    "
+        here = place <= self.selected < place + step and self.selected > 0
+        head = Segment(f"{'›' if here else ' '}{label[1:]}", ink(FOCUS if here else DIM))
+        tokens = self._tokens_shown(width)
+        upper = self.states.row(place)
+        if step == 1:
+            return [head, *(self._single(upper[token]) for token in tokens)]
+        lower = self.states.row(place + 1) if place + 1 < len(answer.units) else None
+        cells = []
+        for token in tokens:
+            under = BACKGROUND if lower is None else diverging(lower[token], 127)
+            style = ink(diverging(upper[token], 127), background=under)
+            cells.append(Segment("▀" * self._cells, style))
+        return [head, *cells]
+
+    def _single(self, byte: int) -> Segment:
+        colour = ink(sign_colour(byte, 127))
+        if self.ascii_only:
+            return Segment(letter_of(byte, 127).ljust(self._cells), colour)
+        return Segment(BARS[height_of(byte, 127)] * self._cells, colour)
+
+    def _gate_row(self, gate: str, width: int) -> list[Segment]:
+        """Draw a gate's mean at each token, from 0 to 1."""
+        assert self.states is not None
+        values = self.states.answer.gates[gate]
+        cells = [Segment(f"{gate_label(gate):<3} ", ink(DIM))]
+        for token in self._tokens_shown(width):
+            value = max(0.0, min(1.0, values[token]))
+            sign = (
+                str(min(9, int(value * 10))).ljust(self._cells)
+                if self.ascii_only
+                else BARS[1 + round(value * 7)] * self._cells
+            )
+            cells.append(Segment(sign, ink(FOCUS if token == self.cursor else DIM)))
+        return cells
+
+    def _axis(self, width: int) -> list[Segment]:
+        """Draw the numbers of tokens, and the cursor with its token."""
+        tokens, cells = self._tokens_shown(width), self._cells
+        room = self._drawn_cells(width)
+        row: list[tuple[int, str, bool]] = []
+        if self.cursor in tokens:
+            text = self._texts[self.cursor] if self.cursor < len(self._texts) else ""
+            label = safe_text(token_label(text), limit=20)
+            column = (self.cursor - tokens.start) * cells
+            pointer = f"▲ {label}"
+            length = Content(pointer).cell_length
+            if column + length > room:
+                pointer = f"{label} ▲"
+                column = max(0, column + 1 - length)
+            row.append((column, pointer, True))
+        step = next(
+            size for power in range(6) for size in (10**power, 2 * 10**power, 5 * 10**power)
+            if size * cells >= TICK_CELLS
+        )  # fmt: skip
+        for token in tokens:
+            if token and token != tokens.start and (token + 1) % step:
+                continue
+            column, text = (token - tokens.start) * cells, str(token + 1)
+            end = column + len(text)
+            if end <= room and all(
+                end < at or column > at + Content(words).cell_length for at, words, _ in row
+            ):
+                row.append((column, text, False))
+        parts, used = [Segment("tok ", ink(DIM))], 0
+        for column, words, here in sorted(row):
+            parts.append(Segment(" " * (column - used), ink(TEXT)))
+            parts.append(Segment(words, ink(FOCUS, bold=True) if here else ink(DIM)))
+            used = column + Content(words).cell_length
+        return parts
+
+    # the legend at the right
+
+    def _legend_line(self, y: int) -> Content:
+        lines = self._legend_lines()
+        return lines[y] if y < len(lines) else Content("")
+
+    def _legend_lines(self) -> list[Content]:
+        assert self.states is not None
+        height = self.inner_size.height
+        scale, figures = self._scale_lines(tall=True), self._cursor_lines()
+        if len(scale) + 1 + len(figures) > height:
+            scale = self._scale_lines(tall=False)
+        gap = [Content("")] if len(scale) + 1 + len(figures) <= height else []
+        return [*scale, *gap, *figures][:height]
+
+    def _scale_lines(self, *, tall: bool) -> list[Content]:
+        assert self.states is not None
+        scale = self.states.answer.scale
+        ends = (f"−{figure(scale)}", f"+{figure(scale)}")
+        head = Content.styled("value of h", DIM)
+        if self.ascii_only:
+            span = Content.styled(f"{ends[0]} to {ends[1]}", DIM)
+            return [head, Content.styled(LETTERS, TEXT), span]
+        if not self._shaded:
+            columns = Content.styled(BARS[1:], TEXT)
+            return [head, Content.assemble(columns), Content.styled(f"{ends[0]} to {ends[1]}", DIM)]
+        if not tall:
+            colours = Content.assemble(*(("█", colour) for colour in DIVERGING))
+            return [head, colours, Content.styled(f"{ends[0]} to {ends[1]}", DIM)]
+        words = {0: ends[1], len(DIVERGING) // 2: " 0", len(DIVERGING) - 1: ends[0]}
+        return [
+            Content(""),
+            head,
+            *(
+                Content.assemble(("██", colour), (f" {words.get(place, '')}", DIM))
+                for place, colour in enumerate(reversed(DIVERGING))
+            ),
+        ]
+
+    def _cursor_lines(self) -> list[Content]:
+        """Return the figures of the layer at the cursor."""
+        assert self.states is not None
+        answer, token = self.states.answer, min(self.cursor, self.states.answer.tokens - 1)
+        if token < 0:
+            return []
+        lines = [
+            Content.styled(f"at token {token + 1:,}", DIM),
+            Content.assemble(
+                ("saturated ", DIM), (f"{answer.saturated[token] * 100:.0f}", TEXT), (" %", DIM)
+            ),
+            Content.assemble(("|Δh| ", DIM), (figure(answer.change[token]), TEXT)),
+            Content.assemble(("norm ", DIM), (figure(answer.norm[token]), TEXT)),
+        ]
+        gates = [
+            Content.assemble((f"{gate_label(gate)} ", DIM), (f"{values[token]:.2f}", TEXT))
+            for gate, values in answer.gates.items()
+        ]
+        lines += [Content("  ").join(gates[at : at + 2]) for at in range(0, len(gates), 2)]
+        longest = self.states.longest
+        if longest is not None:
+            unit, memory = longest
+            lines += [
+                Content.styled("longest unit", DIM),
+                Content.assemble((f"u{unit} ", TEXT), (tokens_of_memory(memory), DIM)),
+            ]
+        return lines
+
+    def on_click(self, event: Click) -> None:
+        """Report the clicked token."""
+        if self.states is not None:
+            token = self._first + (event.x - 2 - LABEL_CELLS) // self._cells
+            if event.x >= 2 + LABEL_CELLS and token < self.states.answer.tokens:
+                self.post_message(self.Pointed(token))
+
+
+class UnitStrip(TokenStrip, can_focus=False):
+    """The text, each token coloured by the activation of one unit after it was read."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Unit", id=id)
+        self._values: Sequence[int] = ()
+        """Signed bytes, one a token."""
+        self._scale = 1.0
+
+    def show(
+        self, texts: Sequence[str], values: Sequence[int], scale: float, prompt_tokens: int
+    ) -> None:
+        """Show a unit's activations, signed bytes of `scale`."""
+        self._values, self._scale = values, scale
+        self.show_tokens(texts, prompt_tokens)
+
+    def shade(self, token: int) -> Shade:
+        """Return colour and bar by the unit's activation."""
+        if token >= len(self._values):
+            return PLAIN
+        value = self._values[token]
+        colour = diverging(value, 127)
+        return Shade(
+            colour,
+            height_of(value, 127),
+            letter_of(value, 127),
+            sign_colour(value, 127) if not self._shaded else colour,
+            dark_text=colour in (DIVERGING[0], DIVERGING[1], DIVERGING[-2], DIVERGING[-1]),
+        )
+
+    def scale(self, *, wide: bool) -> Content:
+        """Return `−1 … +1` in colours, or as columns or letters."""
+        ends = (f"−{figure(self._scale)} ", f" +{figure(self._scale)}")
+        if self.ascii_only:
+            return Content.assemble((ends[0], DIM), (LETTERS, TEXT), (ends[1], DIM))
+        middle = (
+            [("██" if wide else "█", colour) for colour in DIVERGING]
+            if self._shaded
+            else [(BARS[1:], TEXT)]
+        )
+        return Content.assemble((ends[0], DIM), *middle, (ends[1], DIM))
+
+
+class UnitList(Panel):
+    """The units in their order, with what they were sorted by; one is selected."""
+
+    LEFT_PADDING = 0
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Units", id=id)
+        self._map: StateMap | None = None
+        self._selected = 0
+        self._top = 0
+
+    def show(self, states: LayerStates | None, selected: int) -> None:
+        """Show the units, with the one at place `selected` of the order selected."""
+        self._map, self._selected = None if states is None else states.answer, selected
+        self.redraw()
+
+    @property
+    def page_rows(self) -> int:
+        """Units that fit."""
+        return max(1, self.inner_size.height)
+
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out the visible units."""
+        self.lines = []
+        if self._map is None:
+            return
+        answer = self._map
+        self._top = min(max(self._top, self._selected + 1 - height), self._selected)
+        self._top = max(0, min(self._top, len(answer.units) - height))
+        for place in range(self._top, min(self._top + height, len(answer.units))):
+            here = place == self._selected
+            match = f"{answer.match[place]:>6.2f}" if answer.match else ""
+            memory = tokens_of_memory(answer.memory[place]) if answer.memory else ""
+            name = f"u{answer.units[place]:<5}"
+            self.lines.append(
+                Content.assemble(
+                    ("›" if here else " ", FOCUS),
+                    (name, f"bold {BRIGHT}" if here else TEXT),
+                    (match, TEXT),
+                    (memory.rjust(width - 1 - len(name) - len(match)), DIM),
+                )
+            )
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return a row; the selected one has a background."""
+        line = super().content_line(y, width)
+        if y + self._top != self._selected or self._map is None:
+            return line
+        under = ink(TEXT, background=SELECTED)
+        return Strip([Segment(text, under + (style or under)) for text, style, _ in line], width)
+
+    def legend_within(self, room: int) -> Content | str:
+        """Return the heads of the columns."""
+        if self._map is None:
+            return ""
+        words = "match     memory" if self._map.match else "memory"
+        return words if len(words) <= room else ""

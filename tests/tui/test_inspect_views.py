@@ -1,0 +1,316 @@
+"""The data of Inspect: tokens in cells, scored texts, states, reach in words, and export."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from textual.geometry import Size
+
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.sampling import (
+    GradientReach,
+    InspectedToken,
+    Inspection,
+    SampleDone,
+    StateMap,
+)
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.tui.palette import DIVERGING, diverging, surprise_step
+from rnnlm_tui.tui.text import graphemes
+from rnnlm_tui.tui.views.inspect import (
+    LayerStates,
+    ScoredText,
+    TextSource,
+    as_json,
+    as_tsv,
+    bits_of,
+    faded_lag,
+    perplexity_text,
+    probability,
+    reach_chart,
+    reach_words,
+    words_of,
+)
+from rnnlm_tui.tui.views.prompt_session import PromptSession
+from rnnlm_tui.tui.views.sample_tree import Weights
+from rnnlm_tui.tui.views.token_text import lay_out, token_label, token_signs
+from rnnlm_tui.tui.widgets.inspect_layout import VIEWS, inspect_places
+
+HOSTILE = (
+    "", "\x1b[31m", "\x00", "e", "\u0301", "日本", "語", "שלום", " ", "👩", "\u200d", "🚀", "\n",
+    "\n\n", "\t", " a", "\u202e", "x" * 200, "   ", "", "‌", "👍🏽", "\r\n", "[@click=app.quit]",
+)  # fmt: skip
+
+
+def scored(*texts: str, bits: tuple[float | None, ...] = (), prompt_tokens: int = 1) -> ScoredText:
+    """A scored text; the first token isn't predicted."""
+    values = bits or (None, *(float(at) for at in range(1, len(texts))))
+    known = [value for value in values if value is not None]
+    return ScoredText(
+        Inspection(
+            id="1",
+            tokens=tuple(
+                InspectedToken(token=at + 10, text=text, bits=value, rank=value and 3)
+                for at, (text, value) in enumerate(zip(texts, values, strict=True))
+            ),
+            prompt_tokens=prompt_tokens,
+            bits_per_token=sum(known) / len(known) if known else math.nan,
+            bits_per_byte=1.5 if known else math.nan,
+            vocab_size=100,
+            num_layers=1,
+            hidden_size=2,
+            cell_type="elman",
+        )
+    )
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 30, 400])
+def test_every_token_has_cells_that_nothing_else_has(width: int) -> None:
+    layout = lay_out(HOSTILE, width)
+    assert len(layout.places) == len(HOSTILE)
+    for line in layout.lines:
+        used = 0
+        for run in line:
+            assert run.column == used
+            assert run.width == sum(cells for _, cells in graphemes(run.text)) > 0
+            used += run.width
+        assert used <= max(width, 2), "a wide sign needs two cells"
+    firsts = {(at, run.column) for at, line in enumerate(layout.lines) for run in line}
+    assert set(layout.places) <= firsts
+
+
+def test_nothing_that_acts_on_a_terminal_is_drawn() -> None:
+    drawn = "".join(run.text for line in lay_out(HOSTILE, 80).lines for run in line)
+    assert not any(ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 or sign == "\u202e" for sign in drawn)
+
+
+def test_words_of_several_tokens_stay_on_one_line() -> None:
+    lines = lay_out((" a", " great", " respons", "ibil", "ity", " to"), 16).lines
+    assert ["".join(run.text for run in line).strip() for line in lines] == [
+        "a great", "responsibility"[:16], "to"
+    ]  # fmt: skip
+
+
+def test_line_breaks_are_shown_and_break_the_line() -> None:
+    layout = lay_out(("a", "\n", " b", "\n\n", "c"), 40)
+    assert ["".join(run.text for run in line) for line in layout.lines] == ["a↵", " b↵", "↵", "c"]
+    assert [layout.line_of(token) for token in range(5)] == [0, 0, 1, 1, 3]
+
+
+def test_a_character_s_parts_an_accent_and_the_start_have_signs() -> None:
+    signs = ["".join(run.text for run in line) for line in lay_out(("", "", "😀"), 9).lines]
+    assert signs == ["▸‥😀"]
+    assert lay_out(("e", "\u0301"), 9).lines[0][1].text == "◌\u0301"
+    assert token_signs("\u200d") == "‥"
+    assert token_label(" a\n") == " a↵"
+    assert token_label("  ") == "··"
+
+
+def test_the_cursor_moves_by_line_at_about_the_same_column() -> None:
+    layout = lay_out(("aaa", " bbb", " ccc", " ddd", " eee", " fff"), 8)
+    assert [layout.vertical(token, 1) for token in (0, 1)] == [2, 3]
+    assert layout.vertical(3, -1) == 1
+    assert layout.vertical(5, 1) == 5
+    assert layout.vertical(0, 100) == 4
+
+
+def test_ten_thousand_tokens_are_laid_out_in_linear_time() -> None:
+    noise = random.Random(1)
+    texts = [noise.choice((" the", " of", "ibility", ",", " respons")) for _ in range(10_000)]
+    layout = lay_out(texts, 76)
+    assert len(layout.places) == 10_000
+    assert max(sum(run.width for run in line) for line in layout.lines) <= 76
+
+
+def test_the_mean_runs_over_the_predicted_tokens() -> None:
+    text = scored("a", "b", "c", bits=(None, 2.0, 4.0))
+    assert math.isnan(text.means[0])
+    assert list(text.means[1:]) == [2.0, 3.0]
+
+
+def test_surprising_tokens_are_found_in_both_directions() -> None:
+    text = scored("a", "b", "c", "d", bits=(None, 6.0, 1.0, 5.0))
+    assert text.next_surprise(0, 1) == 1
+    assert text.next_surprise(1, 1) == 3
+    assert text.next_surprise(3, 1) is None
+    assert text.next_surprise(4, -1) == 3
+
+
+def test_ids_of_typed_text_are_those_after_the_context() -> None:
+    assert scored("", "the", " cat", " sat").ids_after("the") == (12, 13)
+    assert scored("the", " cat").ids_after("the c") is None
+    assert scored("", "cat").ids_after("") == (11,)
+
+
+def test_a_source_is_the_branch_or_else_the_prompt_with_the_chosen_weights() -> None:
+    session = PromptSession(prompt="We must")
+    run = RunDirectory(Path("/runs/otter"))
+    assert TextSource.of(session, run, None) is None
+
+
+def source(**changes: object) -> TextSource:
+    """A text of six tokens, four of them generated."""
+    fields: dict[str, object] = {
+        "run": "otter",
+        "step": 5,
+        "checkpoint": "/c",
+        "prompt": "a b",
+        "ids": (1, 2, 3, 4),
+        "text": " c d e f",
+        "state": "",
+        "settings": SamplingConfig(max_new_tokens=4),
+        **changes,
+    }
+    return TextSource(**fields)  # type: ignore[arg-type]
+
+
+TEXT = scored("a", " b", " c", " d", " e", " f", prompt_tokens=2)
+
+
+def test_a_branch_keeps_the_tokens_before_it_and_samples_as_many_as_the_text_had() -> None:
+    new = source().branched(TEXT, 3, (9,), " x")
+    assert (new.start.prompt, new.start.ids, new.start.text) == ("a b", (1, 9), " c x")
+    assert (new.shared, new.max_new_tokens) == (1, 2)
+    request = new.request()
+    assert (request.ids, request.settings.max_new_tokens) == ((1, 9), 2)
+    done = SampleDone(
+        id="1", reason="length", text=" y z", ids=(7, 8), tokens=2, prompt_tokens=2, seconds=1,
+        first_token_seconds=1, bits_per_token=1,
+    )  # fmt: skip
+    branch = new.branch(done, Weights("otter", "/c", 5))
+    assert (branch.text, branch.ids, branch.shared) == (" c x y z", (1, 9, 7, 8), 1)
+    assert branch.settings.max_new_tokens == 4
+    assert branch.meta == "4 tokens · seed 7 · now, step 5"
+
+
+def test_a_branch_at_the_end_goes_on_for_the_usual_length() -> None:
+    new = source().branched(TEXT, 6, (9,), " x")
+    assert (new.start.ids, new.shared, new.max_new_tokens) == ((1, 2, 3, 4, 9), 4, 4)
+
+
+def test_a_branch_inside_the_prompt_cuts_it_but_not_inside_a_character() -> None:
+    new = source().branched(TEXT, 1, (9,), " x")
+    assert (new.start.prompt, new.start.ids, new.start.text, new.shared) == ("a", (9,), " x", 0)
+    parts = scored("a", "", "😀", " b", prompt_tokens=4)
+    with pytest.raises(InputError, match="inside a character"):
+        source().branched(parts, 2, (9,), "x")
+
+
+def states(rows: list[list[int]], **changes: object) -> StateMap:
+    """A states answer with these bytes."""
+    tokens = len(rows[0]) if rows else 0
+    data = bytes(value % 256 for row in rows for value in row)
+    return StateMap.model_validate(
+        {
+            "id": "1",
+            "layer": 0,
+            "num_layers": 1,
+            "units": tuple(range(len(rows))),
+            "tokens": tokens,
+            "values": base64.b64encode(data).decode(),
+            "scale": 0.5,
+            "memory": tuple(float(at) for at in range(len(rows))),
+            "saturated": (0.0,) * tokens,
+            "norm": (1.0,) * tokens,
+            "change": (0.5,) * tokens,
+            **changes,
+        }
+    )
+
+
+def test_states_are_decoded_unit_by_unit() -> None:
+    found = LayerStates.of(states([[127, 0, -127], [1, 2, 3]]))
+    assert [found.value(0, token) for token in range(3)] == [0.5, 0.0, -0.5]
+    assert list(found.row(1)) == [1, 2, 3]
+    assert found.longest == (1, 1.0)
+    with pytest.raises(InputError, match="5 values"):
+        LayerStates.of(states([[1, 2], [3, 4]], values=base64.b64encode(bytes(5)).decode()))
+
+
+@pytest.mark.parametrize(
+    ("norms", "lag", "words"),
+    [
+        ((1.0, 0.5, 0.001, 0.0005), 2, "gradient below 1 % of lag 0 from lag 2 (“b”) on"),
+        ((1.0, 0.001), 1, "gradient below 1 % of lag 0 from lag 1 (“c”) on"),
+        ((1.0, 0.001, 0.5), None, "gradient still 50 % of lag 0 at lag 2"),
+        ((1.0,), None, "there is only one token before it"),
+        ((0.0, 0.0), None, "no gradient"),
+        ((), None, "no gradient"),
+        ((math.nan,), None, "no gradient"),
+    ],
+)
+def test_the_reach_is_said_in_words(norms: tuple[float, ...], lag: int | None, words: str) -> None:
+    reach = GradientReach(id="1", position=4, norms=norms)
+    assert faded_lag(reach) == lag
+    assert reach_words(reach, ("a", " b", " c", " d", " e")) == words
+
+
+def test_two_models_are_two_curves_with_letters() -> None:
+    reach = GradientReach(id="1", position=4, norms=(2.0, 1.0, 0.0))
+    data = reach_chart([("otter", reach), ("heron", reach)], 4)
+    assert [series.marker for series in data.series] == ["A", "B"]
+    assert list(data.series[0].mean[:2]) == [1.0, 0.5]
+    assert math.isnan(data.series[0].mean[2])
+    assert reach_chart((), None).series == ()
+
+
+def test_probabilities_and_bits_have_few_digits() -> None:
+    assert [probability(value) for value in (1, 0.094, 0.0059, 0.00009, 1e-7, 0)] == [
+        "100.0 %", "9.4 %", "0.59 %", "9e-03 %", "1e-05 %", "0 %"
+    ]  # fmt: skip
+    assert [bits_of(value) for value in (0.5, 0)] == ["1.0", "∞"]
+    assert [perplexity_text(value) for value in (5.0, math.nan, 1e9)] == ["32.0", "–", "–"]
+
+
+def test_colours_go_by_steps_of_surprise_and_of_activation() -> None:
+    assert [surprise_step(bits) for bits in (None, 0, 1.99, 2, 4, 5, 6.9, 7, 40)] == [
+        0, 0, 0, 1, 2, 3, 4, 5, 5
+    ]  # fmt: skip
+    assert [diverging(value, 1) for value in (-2, -1, 0, 1, 2)] == [
+        DIVERGING[0], DIVERGING[0], DIVERGING[4], DIVERGING[8], DIVERGING[8]
+    ]  # fmt: skip
+    assert diverging(1.0, 0.0) == DIVERGING[4]
+
+
+def test_the_table_has_a_row_a_token_whatever_its_text() -> None:
+    text = as_tsv(scored("a\tb", "\n", "\\n", bits=(None, 1.5, 2.0)))
+    rows = [line.split("\t") for line in text.splitlines()]
+    assert [row[2] for row in rows[1:]] == ["a\\tb", "\\n", "\\\\n"]
+    assert {len(row) for row in rows} == {7}
+    assert rows[1][4] == ""
+
+
+def test_json_has_no_nan() -> None:
+    text = as_json(scored("a"), run="otter")
+    assert "NaN" not in text
+    whole = json.loads(text)
+    assert (whole["run"], whole["bits_per_token"], whole["perplexity"]) == ("otter", None, None)
+
+
+def test_words_joined_are_the_text() -> None:
+    for text in ("", " a b", "a\n\nb ", "  ", "日本 語\n"):
+        assert "".join(words_of(text)) == text
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("size", [(60, 12), (80, 21), (109, 36), (120, 37), (200, 57), (300, 100)])
+def test_widgets_never_overlap_and_fit_the_body(
+    size: tuple[int, int], alone: bool, view: str
+) -> None:
+    places = inspect_places(Size(*size), view, alone=alone)  # type: ignore[arg-type]
+    cells: set[tuple[int, int]] = set()
+    for region in places.values():
+        own = {(x, y) for x in range(*region.column_span) for y in range(*region.line_span)}
+        assert own
+        assert not own & cells
+        cells |= own
+    assert cells == {(x, y) for x in range(size[0]) for y in range(size[1])}
+    assert cell_len("x") == 1
