@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import TypeVar
@@ -33,6 +34,8 @@ from rnnlm_tui.system.processes import dependent_environment, python_command
 LINE_BYTES = 64 << 20
 """Longest line from a sampler: a complete long text."""
 START_SECONDS = 60.0
+EXIT_SECONDS = 1.0
+"""How long a sampler whose output ended may take to exit."""
 
 SAMPLER_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training run needs the other cores."""
@@ -45,11 +48,13 @@ class SamplerClient:
 
     Args:
         command: another process with the same protocol.
+        device: where it computes: `cpu`, `cuda`, `cuda:N`, `mps` or `auto`. The sampler of an app
+            uses the CPU, so that no training loses memory to it.
     """
 
-    def __init__(self, command: Sequence[str] | None = None) -> None:
-        self._command = (
-            list(command) if command is not None else python_command("rnnlm_tui.worker.sampler")
+    def __init__(self, command: Sequence[str] | None = None, *, device: str = "cpu") -> None:
+        self._command = list(
+            command or python_command("rnnlm_tui.worker.sampler", "--device", device)
         )
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -228,6 +233,8 @@ class SamplerClient:
                     continue
                 if answer.id in self._waiting:
                     self._waiting[answer.id].put_nowait(answer)
+            with contextlib.suppress(TimeoutError):  # for its exit code
+                await asyncio.wait_for(process.wait(), EXIT_SECONDS)
         finally:
             for answers in self._waiting.values():
                 answers.put_nowait(None)
@@ -241,6 +248,8 @@ class SamplerClient:
         code = None if self._process is None else self._process.returncode
         words = next((line for line in reversed(self._last_words) if line.strip()), "")
         how = "" if code is None else f" (exit code {code})"
+        if code == -signal.SIGKILL:
+            how = ": it was killed, as Linux does when memory is used up"
         return WorkerError(
             f"the sampler exited{how}" + (f": {words}" if words else ""),
             hint="the next sample starts it again",

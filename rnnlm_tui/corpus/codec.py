@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, vocabulary_size
 from rnnlm_tui.errors import InputError, TokenizerError
 from rnnlm_tui.schema.config import UnknownTokens
-from rnnlm_tui.schema.corpora import EosText
+from rnnlm_tui.schema.corpora import EosText, TextLayout
 
 _REPLACEMENT = "\ufffd"
 _KEPT_TOKENS = 8
@@ -41,14 +41,19 @@ class TextCodec:
             ) from error
         except Exception as error:  # the library raises Exception for a damaged file
             raise TokenizerError(f"the tokenizer in {directory} is damaged: {error}") from error
-        if eos_text not in get_args(EosText):
-            raise TokenizerError(
-                f"the tokenizer in {directory} is damaged: rnnlm_eos_text is {eos_text!r}"
-            )
+        layout = config.get("rnnlm_layout", "sentences")
+        for name, value, known in (
+            ("rnnlm_eos_text", eos_text, get_args(EosText)),
+            ("rnnlm_layout", layout, get_args(TextLayout)),
+        ):
+            if value not in known:
+                raise TokenizerError(
+                    f"the tokenizer in {directory} is damaged: {name} is {value!r}"
+                )
         self.eos_text = cast(EosText, eos_text)
         """The end token as text."""
         self.kind = str(kind)
-        self.layout = str(config.get("rnnlm_layout", "sentences"))
+        self.layout = cast(TextLayout, layout)
         self.vocab_size = vocabulary_size(self._tokenizer)
         self.eos_id = self._id(eos, directory)
         """None if the corpus has no end token."""
@@ -87,21 +92,20 @@ class TextCodec:
         Raises:
             TokenizerError: the prompt is empty, and the corpus has no end token to start from.
         """
-        if self.layout == "raw":
-            return self.encode(prompt) or self._beginning()
-        if self.layout == "lines" and self.eos_id is not None:
-            ids = [
-                index for line in prompt.split("\n") for index in (*self.encode(line), self.eos_id)
-            ][:-1]
-        else:
-            ids = self.encode(
-                prompt
-                if self.layout == "lines" or self.kind in ("byte", "character")
-                else prompt.rstrip()
-            )
-        if after_end and self.eos_id is not None:
+        ids = self.continuation_ids(prompt)
+        if after_end and self.eos_id is not None and self.layout != "raw":
             ids.insert(0, self.eos_id)
         return ids or self._beginning()
+
+    def continuation_ids(self, prompt: str) -> list[int]:
+        """The ids of a prompt that continues a text which the model has read; as `prompt_ids`, but
+        without an end token in front, and none for an empty prompt."""
+        if self.layout == "lines" and self.eos_id is not None:
+            return [
+                index for line in prompt.split("\n") for index in (*self.encode(line), self.eos_id)
+            ][:-1]
+        keeps_spaces = self.layout != "sentences" or self.kind in ("byte", "character")
+        return self.encode(prompt if keeps_spaces else prompt.rstrip())
 
     def _beginning(self) -> list[int]:
         """The ids used for an empty prompt."""
@@ -192,6 +196,12 @@ class IncrementalDecoder:
         self._context = [*self._context, *self._held][-_KEPT_TOKENS:]
         self._held = []
         return text
+
+    def peek(self, token: int) -> str:
+        """What `push` would return for a token, which isn't added."""
+        twin = IncrementalDecoder(self._codec)
+        twin._context, twin._held = self._context, list(self._held)
+        return twin.push(token)
 
     def flush(self) -> str:
         """Return the held-back text (U+FFFD for half a character), and start a sentence."""

@@ -250,7 +250,8 @@ class Inspection(_Message):
     bits_per_token: float
     """Mean surprise; perplexity is 2 to its power. NaN if no token is predicted."""
     bits_per_byte: float
-    """Surprise of the predicted tokens over the UTF-8 bytes of their text; NaN without bytes."""
+    """Surprise of the predicted tokens over the UTF-8 bytes of their text. NaN without bytes, or if
+    more than 0.1 % of the tokens are unknown: they hide the bytes they stand for."""
     vocab_size: int
     num_layers: int
     hidden_size: int

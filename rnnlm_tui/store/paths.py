@@ -36,6 +36,7 @@ DATABASE_NAME = "run.db"
 COPY_NAME = "copy.db"
 """Name of a copy. Not run.db: after a change of the host's name, a run's own database must not pass
 for a copy."""
+SNAPSHOTS_NAME = "snapshots"
 POINTER_NAME = "database.json"
 """In the run's folder: location and host of a database outside it."""
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -294,7 +295,7 @@ class RunDirectory:
     @property
     def snapshots_path(self) -> Path:
         """Weights for live samples; they can't be resumed from."""
-        return self.path / "snapshots"
+        return self.path / SNAPSHOTS_NAME
 
     @property
     def socket_path(self) -> Path:

@@ -36,6 +36,8 @@ from rnnlm_tui.worker.step_metrics import StepMetrics
 
 DATA_MODE_KEY = "rnnlm_data_mode"
 """In generation_config.json: stream or sentences. Decides whether a prompt follows an end token."""
+CONTEXT_LENGTH_KEY = "rnnlm_context_length"
+"""In generation_config.json, if the data mode is sentences: tokens of a sentence that are read."""
 RETRY_SECONDS = 60.0
 """A periodic checkpoint that failed is retried after this time, or when the next one is due."""
 FINAL_RETRY_SECONDS = 2.0
@@ -291,7 +293,7 @@ class Checkpointer:
         return row
 
     def _generation_settings(self) -> dict[str, object]:
-        sampling = self._attempt.config.sampling
+        sampling, training = self._attempt.config.sampling, self._attempt.config.training
         return {
             "do_sample": not sampling.is_greedy,
             "temperature": sampling.temperature,
@@ -302,7 +304,12 @@ class Checkpointer:
             "repetition_penalty": sampling.repetition_penalty,
             **({"stop_strings": list(sampling.stop)} if sampling.stop else {}),
             "max_new_tokens": sampling.max_new_tokens,
-            DATA_MODE_KEY: self._attempt.config.training.data_mode,
+            DATA_MODE_KEY: training.data_mode,
+            **(
+                {CONTEXT_LENGTH_KEY: training.context_length}
+                if training.data_mode == "sentences"
+                else {}
+            ),
         }
 
     def _require_space(self, size: int, what: str, *, last: bool = False) -> None:

@@ -20,7 +20,7 @@ from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow, bits_per_byte, ev
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
-from rnnlm_tui.worker.generation import Continuation
+from rnnlm_tui.worker.generation import continue_prompt
 from rnnlm_tui.worker.guards import EarlyStopping
 from rnnlm_tui.worker.memory import MemoryBudget
 from rnnlm_tui.worker.recorder import Attempt
@@ -166,21 +166,21 @@ class Evaluator:
             InputError: a prompt that this vocabulary can't encode.
         """
         settings = self._config.sampling
-        continuation = Continuation(
+        sampled = continue_prompt(
             self._trainer.model,
             self._codec,
             prompt,
             settings,
             after_end=self._config.training.data_mode == "stream",
+            check=self._attempt.inbox.check_stop,
         )
-        text = "".join(self._stoppable(continuation)) + continuation.rest()
         seed = None if settings.is_greedy else settings.seed
         row = SampleRow(
             self._attempt.number,
             self._trainer.step,
             prompt,
-            text,
-            continuation.tokens,
+            sampled.text,
+            len(sampled.ids),
             seed,
             time.time(),
         )

@@ -3,6 +3,7 @@ stdout."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import threading
@@ -17,7 +18,6 @@ from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.schema.sampling import (
     REQUESTS,
     CancelRequest,
-    LoadRequest,
     SampleDone,
     SampleFailed,
     SampleRequest,
@@ -126,23 +126,17 @@ def cancelled(request: SamplerRequest) -> list[BaseModel]:
     ]
 
 
-def serve(mailbox: Mailbox, write: Writer) -> None:
+def serve(mailbox: Mailbox, write: Writer, device: str) -> None:
     """Answer requests one after the other, forever. torch is imported here, after the first line of
     output."""
-    from rnnlm_tui.worker.generation import Sampler
+    from rnnlm_tui.worker.answers import Answers
 
-    sampler = Sampler()
+    answers = Answers(device)
     while True:
         request = mailbox.get()
         try:
-            if isinstance(request, LoadRequest):
-                sampler.load(request.checkpoint)
-                write(SamplerReady(id=request.id, device=sampler.device))
-            elif not isinstance(request, SampleRequest):
-                raise InputError(f"this sampler can't answer {request.kind} requests")
-            else:
-                for message in sampler.continue_prompt(request, mailbox.is_cancelled):
-                    write(message)
+            for message in answers.of(request, mailbox.is_cancelled):
+                write(message)
         except RnnlmError as error:
             write(
                 SampleFailed(
@@ -162,11 +156,11 @@ def serve(mailbox: Mailbox, write: Writer) -> None:
             mailbox.done()
 
 
-def serve_or_exit(mailbox: Mailbox, write: Writer) -> None:
+def serve_or_exit(mailbox: Mailbox, write: Writer, device: str) -> None:
     """Serve. If that fails (torch can't be imported, no memory) exit, so that no client waits
     forever."""
     try:
-        serve(mailbox, write)
+        serve(mailbox, write, device)
     finally:
         traceback.print_exc()
         sys.stderr.flush()
@@ -176,12 +170,16 @@ def serve_or_exit(mailbox: Mailbox, write: Writer) -> None:
 def main() -> None:
     """Serve until stdin or the parent process ends."""
     end_with_parent()
+    parser = argparse.ArgumentParser(prog="rnnlm_tui.worker.sampler", description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N, mps or auto")
+    device = parser.parse_args().device
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     mailbox, write = Mailbox(), Writer(answers)
-    write(SamplerReady())
-    threading.Thread(target=serve_or_exit, args=(mailbox, write), name="serve", daemon=True).start()
+    write(SamplerReady(device=device))
+    threading.Thread(
+        target=serve_or_exit, args=(mailbox, write, device), name="serve", daemon=True
+    ).start()
     read_requests(requests, mailbox, write)
-    os._exit(0)  # at once, even in the middle of a text
 
 
 if __name__ == "__main__":

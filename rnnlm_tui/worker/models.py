@@ -1,0 +1,167 @@
+"""Models that a sampler keeps loaded, with their tokenizers."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
+from rnnlm_tui.engine.checkpoint import load_model
+from rnnlm_tui.engine.device import resolve_device
+from rnnlm_tui.engine.generation import lay_out_head
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.errors import CheckpointError, DeviceError, StorageError
+from rnnlm_tui.schema.config import DataMode
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.store.manifest import MANIFEST_NAME, verify_checkpoint
+from rnnlm_tui.store.paths import SNAPSHOTS_NAME, RunDirectory
+from rnnlm_tui.store.states import state_shape
+from rnnlm_tui.worker.checkpointing import CONTEXT_LENGTH_KEY, DATA_MODE_KEY
+
+KEPT_MODELS = 4
+"""Checkpoints that stay loaded: as many as can be compared side by side."""
+
+ModelKey = tuple[str, int]
+"""Path of a checkpoint and when its manifest was written: two checkpoints may have the same path in
+turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A checkpoint that is ready to be asked."""
+
+    key: ModelKey
+    model: RecurrentLanguageModel
+    codec: TextCodec
+    step: int
+    tokenizer: str
+    """SHA-256 of tokenizer.json."""
+    data_mode: DataMode
+    """What the model was trained on: a stream, or separate sentences."""
+    context_length: int | None
+    """Tokens of a sentence that it reads, in the data mode sentences; None: all."""
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint's directory."""
+        return Path(self.key[0])
+
+    @property
+    def after_end(self) -> bool:
+        """Prompts follow an end token, as sentences do in a stream."""
+        return self.data_mode == "stream"
+
+    @property
+    def shape(self) -> str:
+        """`elman, 2 x 192`."""
+        return state_shape(self.model.cell_type, self.model.num_layers, self.model.hidden_size)
+
+
+class ModelCache:
+    """The last few checkpoints that were used.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:N`, `mps` or `auto`.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._name = device
+        self._device: torch.device | None = None
+        self._loaded: OrderedDict[ModelKey, LoadedModel] = OrderedDict()
+
+    @property
+    def device(self) -> torch.device:
+        """
+        Raises:
+            DeviceError: this machine has no such device.
+        """
+        if self._device is None:
+            try:
+                self._device = resolve_device(self._name)
+            except DeviceError as error:
+                raise DeviceError(error.message, hint="sample on the CPU: --device cpu") from None
+        return self._device
+
+    def get(self, checkpoint: str) -> LoadedModel:
+        """The checkpoint in this directory, loaded if it isn't yet. A snapshot that is loaded stays
+        usable after its files were removed, as those of all but the newest snapshots are.
+
+        Raises:
+            CheckpointError: it is damaged, missing or of the wrong kind.
+            DeviceError: this machine has no such device.
+        """
+        path = Path(checkpoint)
+        key = (checkpoint, _written_at(path))
+        is_snapshot = path.parent.name == SNAPSHOTS_NAME
+        if is_snapshot and not key[1]:
+            key = next((other for other in self._loaded if other[0] == checkpoint), key)
+            if key not in self._loaded:
+                raise CheckpointError(
+                    f"snapshot not found: {path}",
+                    hint="only a run's newest snapshots are kept: sample from RUN@now again",
+                )
+        if key in self._loaded:
+            self._loaded.move_to_end(key)
+            return self._loaded[key]
+        manifest = verify_checkpoint(path)
+        while len(self._loaded) >= KEPT_MODELS:
+            self._loaded.popitem(last=False)
+        model, codec = load_model(path, self.device), TextCodec(path)
+        if codec.vocab_size != model.vocab_size:
+            raise CheckpointError(
+                f"{path} has a tokenizer with {counted(codec.vocab_size, 'type')} for a"
+                f" model with {model.vocab_size:,}"
+            )
+        lay_out_head(model)
+        data_mode, context_length = _read_data_mode(path)
+        loaded = LoadedModel(
+            key=key,
+            model=model,
+            codec=codec,
+            step=manifest.step,
+            tokenizer=manifest.files[TOKENIZER_NAME].sha256,
+            data_mode=data_mode,
+            context_length=context_length,
+        )
+        self._loaded[key] = loaded
+        return loaded
+
+    def clear(self) -> None:
+        """Free all models."""
+        self._loaded.clear()
+        if self._device is not None and self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _written_at(path: Path) -> int:
+    """When the manifest was written; 0 if it is missing."""
+    try:
+        return (path / MANIFEST_NAME).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _read_data_mode(path: Path) -> tuple[DataMode, int | None]:
+    """The data mode and, for sentences, their longest length.
+
+    Checkpoints of earlier versions don't have the length, which is then their run's.
+    """
+    file = path / "generation_config.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} can't be read: {error}") from error
+    if not isinstance(values, dict) or values.get(DATA_MODE_KEY, "stream") != "sentences":
+        return "stream", None
+    length = values.get(CONTEXT_LENGTH_KEY)
+    if isinstance(length, int) and length > 0:
+        return "sentences", length
+    try:
+        return "sentences", RunDirectory(path.parents[1]).read_config().training.context_length
+    except (StorageError, IndexError):
+        return "sentences", None

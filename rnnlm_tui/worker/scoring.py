@@ -1,0 +1,199 @@
+"""Score a text file with a model, exactly as the trainer evaluates a held-out split, in constant
+memory."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rnnlm_tui.corpus.codec import IncrementalDecoder
+from rnnlm_tui.corpus.corpus import scored_bytes
+from rnnlm_tui.corpus.encode import EncodedLines, encode_file
+from rnnlm_tui.corpus.text_files import check_source_path
+from rnnlm_tui.corpus.tokenizers import load_built
+from rnnlm_tui.engine.batches import Batch, evaluation_batches
+from rnnlm_tui.engine.evaluate import evaluate
+from rnnlm_tui.engine.loss import IGNORED
+from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.metrics import bits_per_byte
+from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone, ScorePiece, ScoreRequest
+from rnnlm_tui.store.paths import home
+from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.worker.models import LoadedModel
+
+PIECE_TOKENS = 1_000
+"""Scored tokens of one message."""
+
+
+def score_file(
+    loaded: LoadedModel, request: ScoreRequest, check: Callable[[], None]
+) -> Iterator[ScorePiece | ScoreDone]:
+    """Score a file. The tokens come in the order of the text, if the request wants them.
+
+    Args:
+        check: called between parts of the work; what it raises ends it.
+
+    Raises:
+        CorpusError: the file can't be read, isn't UTF-8 text, or has less than two tokens.
+        StorageError: no room for the file's tokens, which are on disk meanwhile.
+    """
+    began = time.perf_counter()
+    scoring = _Scoring(loaded, request, check)
+    path = Path(request.path)
+    if path.is_dir() or not path.exists():
+        raise CorpusError(
+            f"{path} {'is a folder' if path.is_dir() else 'not found'}",
+            hint="give the path of a UTF-8 text file",
+        )
+    check_source_path(path)
+    parts = encode_file(path, load_built(loaded.path), loaded.codec.layout)
+    yield from scoring.stream(parts) if loaded.data_mode == "stream" else scoring.sentences(parts)
+    loss = scoring.loss / scoring.targets
+    size = scored_bytes(scoring.bytes, scoring.tokens, scoring.targets, loaded.data_mode)
+    yield ScoreDone(
+        id=request.id,
+        loss=loss,
+        tokens=scoring.targets,
+        bytes=scoring.bytes,
+        bits_per_byte=bits_per_byte(loss, scoring.targets, scoring.unknown, size),
+        unknown=scoring.unknown,
+        seconds=time.perf_counter() - began,
+    )
+
+
+class _Scoring:
+    """The sums of a file's parts."""
+
+    def __init__(
+        self, loaded: LoadedModel, request: ScoreRequest, check: Callable[[], None]
+    ) -> None:
+        self._loaded, self._request, self._check = loaded, request, check
+        self._decoder = loaded.codec.incremental()
+        self.loss = 0.0
+        """Sum over the targets, nats."""
+        self.targets = self.unknown = 0
+        self.bytes = self.tokens = 0
+        """Of the text."""
+
+    def stream(self, parts: Iterable[EncodedLines]) -> Iterator[ScorePiece]:
+        """Score a text whose state is carried. Its tokens are written to a temporary file first,
+        since it is read as several parallel streams."""
+        folder = _work_folder()
+        with tempfile.TemporaryFile(dir=folder) as file, tempfile.TemporaryFile(dir=folder) as room:
+            dtype: np.dtype[Any] = np.dtype(np.uint16)
+            for part in parts:
+                self._check()
+                self._count(part)
+                dtype = part.ids.dtype
+                with storage_errors("write the tokens of the text into", folder):
+                    file.write(part.ids.tobytes())
+            if self.tokens < 2:
+                raise CorpusError(
+                    f"{self._request.path} has {counted(self.tokens, 'token')}: too few to score,"
+                    " at least 2 needed"
+                )
+            file.flush()
+            ids = np.memmap(file, dtype, "r", shape=(self.tokens,))
+            bits = self._bits_of(ids, np.array([0, self.tokens], np.uint64), room)
+            yield from self._pieces(ids, bits)
+
+    def sentences(self, parts: Iterable[EncodedLines]) -> Iterator[ScorePiece]:
+        """Score sentences, each from a zero state."""
+        for part in parts:
+            self._check()
+            self._count(part)
+            offsets = np.concatenate([[0], np.cumsum(part.lengths)]).astype(np.uint64)
+            bits: NDArray[np.float32] | None = None
+            if part.lengths.max(initial=0) >= 2:
+                bits = self._bits_of(part.ids, offsets, None)
+            elif self._request.tokens:
+                bits = np.full(len(part.ids), np.nan, np.float32)
+            yield from self._pieces(part.ids, bits)
+        if not self.targets:
+            raise CorpusError(f"{self._request.path} has no sentence of two tokens to score")
+
+    def _count(self, part: EncodedLines) -> None:
+        self.bytes += part.bytes
+        self.tokens += len(part.ids)
+
+    def _bits_of(
+        self, ids: NDArray[Any], offsets: NDArray[np.uint64], file: IO[bytes] | None
+    ) -> NDArray[np.float32] | None:
+        """Add the loss of some tokens; and their surprise, in `file` if given, if it is wanted."""
+        batches = evaluation_batches(
+            ids,
+            offsets,
+            data_mode=self._loaded.data_mode,
+            context_length=self._loaded.context_length or max(2, len(ids)),
+            pad_id=self._loaded.codec.pad_id,
+        )
+        bits: NDArray[np.float32] | None = None
+        if self._request.tokens:
+            bits = (
+                np.empty(len(ids), np.float32)
+                if file is None
+                else np.memmap(file, np.float32, "w+", shape=(len(ids),))
+            )
+            bits[:] = np.nan
+
+        def note(batch: Batch, losses: Tensor) -> None:
+            if bits is None or batch.starts_B is None:
+                return
+            counts = batch.targets_BT != IGNORED
+            places = batch.starts_B[:, None] + torch.arange(1, counts.shape[1] + 1)
+            bits[places[counts].numpy()] = (losses[counts] / math.log(2)).numpy()
+
+        score = evaluate(
+            self._loaded.model,
+            self._stoppable(batches),
+            unknown_id=self._loaded.codec.unk_id,
+            each=note if self._request.tokens else None,
+        )
+        self.loss += score.loss * score.tokens
+        self.targets += score.tokens
+        self.unknown += score.unknown
+        return bits
+
+    def _stoppable(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self._check()
+            yield batch
+
+    def _pieces(self, ids: NDArray[Any], bits: NDArray[np.float32] | None) -> Iterator[ScorePiece]:
+        """The messages about scored tokens, if the request wants them."""
+        if not self._request.tokens or bits is None:
+            return
+        for first in range(0, len(ids), PIECE_TOKENS):
+            self._check()
+            chunk = slice(first, first + PIECE_TOKENS)
+            yield ScorePiece(
+                id=self._request.id,
+                tokens=inspected(self._decoder, ids[chunk].tolist(), bits[chunk].tolist()),
+            )
+
+
+def inspected(
+    decoder: IncrementalDecoder, tokens: Sequence[int], bits: Sequence[float]
+) -> tuple[InspectedToken, ...]:
+    """Tokens with the text that they add and their surprise, if it is a number."""
+    return tuple(
+        InspectedToken(
+            token=token, text=decoder.push(token), bits=None if math.isnan(surprise) else surprise
+        )
+        for token, surprise in zip(tokens, bits, strict=True)
+    )
+
+
+def _work_folder() -> Path:
+    """A folder for temporary files, on a disk rather than in memory if possible."""
+    return home() if home().is_dir() else Path(tempfile.gettempdir())

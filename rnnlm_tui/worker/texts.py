@@ -1,0 +1,188 @@
+"""The text that a request is about, as tokens, and what its model computes while it reads them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from rnnlm_tui.corpus.codec import IncrementalDecoder
+from rnnlm_tui.engine.generation import TextState, read_text
+from rnnlm_tui.engine.inspection import Trace, trace
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.sampling import (
+    AlternativesRequest,
+    InspectRequest,
+    KeepStateRequest,
+    ReachRequest,
+    SampleRequest,
+    StatesRequest,
+)
+from rnnlm_tui.worker.models import LoadedModel, ModelKey
+from rnnlm_tui.worker.states import load_state
+
+KEPT_STATES, KEPT_TRACES = 32, 8
+"""Texts whose end state, or whole trace, stays in memory."""
+KEPT_TRACE_BYTES = 256 * 2**20
+UNDECIDED_TOKENS = 64
+"""Tokens before a place that are decoded to know how the next one reads."""
+
+TextRequest = (
+    SampleRequest
+    | InspectRequest
+    | AlternativesRequest
+    | StatesRequest
+    | ReachRequest
+    | KeepStateRequest
+)
+_StateKey = tuple[str, int]
+"""A kept state's path and when it was written."""
+KeyT = TypeVar("KeyT")
+_TextKey = tuple[ModelKey, _StateKey, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestText:
+    """The tokens of a request's text."""
+
+    loaded: LoadedModel
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    """Generated tokens that follow the prompt."""
+    start: TextState | None
+    """The kept state before the prompt; None: the initial state."""
+    state_key: _StateKey
+    added: int = 0
+    """Tokens in front of the prompt's own: the end token that it follows, or what an empty prompt
+    starts from."""
+
+    @property
+    def all_ids(self) -> tuple[int, ...]:
+        """Prompt and generated tokens."""
+        return self.prompt_ids + self.ids
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """All tokens that the model has read after the text, those before a kept state first."""
+        return (self.start.ids if self.start is not None else ()) + self.all_ids
+
+    def upto(self, position: int) -> RequestText:
+        """The text up to a token, which is included.
+
+        Raises:
+            InputError: the text has no such token.
+        """
+        ids = self.all_ids
+        if not 0 <= position < len(ids):
+            raise InputError(f"position {position:,} is not in 0 to {len(ids) - 1:,}")
+        return RequestText(self.loaded, ids[: position + 1], (), self.start, self.state_key)
+
+    def decoder_at(self, position: int) -> IncrementalDecoder:
+        """A decoder that continues the text before a position."""
+        before = self.seen[: len(self.seen) - len(self.all_ids) + position]
+        shown = max(0, len(before) - UNDECIDED_TOKENS)
+        decoder = self.loaded.codec.incremental(before[:shown])
+        for token in before[shown:]:
+            decoder.push(token)
+        return decoder
+
+    def pieces(self) -> list[str]:
+        """The text that each token adds; joined they are the text. The `added` tokens add none, and
+        neither does half a character at its end."""
+        decoder = self.decoder_at(0)
+        pieces = [decoder.push(token) for token in self.all_ids]
+        return [*[""] * self.added, *pieces[self.added :]]
+
+
+class TextReader:
+    """Reads texts and remembers the last few: going along the tokens of a text then costs one
+    product of the head each, and continuing it doesn't read it again."""
+
+    def __init__(self) -> None:
+        self._starts: OrderedDict[tuple[ModelKey, _StateKey], TextState] = OrderedDict()
+        self._states: OrderedDict[_TextKey, TextState] = OrderedDict()
+        self._traces: OrderedDict[_TextKey, Trace] = OrderedDict()
+
+    def text(self, loaded: LoadedModel, request: TextRequest) -> RequestText:
+        """The tokens of a request's text.
+
+        Raises:
+            InputError: its ids are outside the vocabulary, or its state is of another model.
+            TokenizerError: the prompt is empty, and there is nothing else to start from.
+            StorageError: the state's file can't be read.
+        """
+        start, key = None, ("", 0)
+        if request.state:
+            key = (request.state, _written_at(Path(request.state)))
+            start = self._starts.get((loaded.key, key)) or load_state(Path(request.state), loaded)
+            self._starts[loaded.key, key] = start
+            _shorten(self._starts, KEPT_STATES)
+        size = loaded.model.vocab_size
+        outside = next((token for token in request.ids if not 0 <= token < size), None)
+        if outside is not None:
+            raise InputError(f"token {outside} is outside the vocabulary of {size:,}")
+        prompt_ids = own = loaded.codec.continuation_ids(request.prompt)
+        if start is None:
+            prompt_ids = loaded.codec.prompt_ids(request.prompt, after_end=loaded.after_end)
+        added = len(prompt_ids) - len(own)
+        return RequestText(loaded, tuple(prompt_ids), request.ids, start, key, added)
+
+    def state(self, text: RequestText) -> TextState:
+        """The model after reading the text."""
+        model_key, state_key, ids = key = _key(text)
+        start, known = text.start, 0
+        for other in self._states:
+            if (
+                other[:2] == (model_key, state_key)
+                and known < len(other[2]) <= len(ids)
+                and ids[: len(other[2])] == other[2]
+            ):
+                start, known = self._states[other], len(other[2])
+        found = read_text(text.loaded.model, ids[known:], start)
+        self._states[key] = found
+        self._states.move_to_end(key)
+        _shorten(self._states, KEPT_STATES)
+        return found
+
+    def trace(self, text: RequestText) -> Trace:
+        """What the model computes at each token of the text."""
+        key = _key(text)
+        found = self._traces.get(key)
+        if found is None:
+            found = trace(text.loaded.model, text.all_ids, text.start)
+            self._traces[key] = found
+        self._traces.move_to_end(key)
+        while len(self._traces) > 1 and (
+            len(self._traces) > KEPT_TRACES
+            or sum(map(_size, self._traces.values())) > KEPT_TRACE_BYTES
+        ):
+            self._traces.popitem(last=False)
+        return found
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._starts.clear()
+        self._states.clear()
+        self._traces.clear()
+
+
+def _key(text: RequestText) -> _TextKey:
+    return text.loaded.key, text.state_key, text.all_ids
+
+
+def _size(trace: Trace) -> int:
+    return trace.outputs_LTH.numel() * trace.outputs_LTH.element_size()
+
+
+def _shorten(items: OrderedDict[KeyT, TextState], most: int) -> None:
+    while len(items) > most:
+        items.popitem(last=False)
+
+
+def _written_at(path: Path) -> int:
+    """Distinguishes two states that had the same name in turn; 0 if it is missing."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

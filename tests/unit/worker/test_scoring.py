@@ -1,0 +1,240 @@
+"""Scoring a file: the trainer's loss of the same text, token by token, in constant memory."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from rnnlm_tui.corpus import splits, text_files
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
+from rnnlm_tui.engine.batches import evaluation_batches
+from rnnlm_tui.engine.evaluate import evaluate
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.errors import CorpusError, RunStateError
+from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
+from rnnlm_tui.schema.metrics import bits_per_byte
+from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone, ScorePiece, ScoreRequest
+from rnnlm_tui.worker.models import LoadedModel
+from rnnlm_tui.worker.scoring import score_file
+
+TRAIN = [
+    f"{who} {what} the {where}, {number} times."
+    for who in ("Ann", "Bob", "Zoë")
+    for what in ("saw", "left")
+    for where in ("sea", "hill")
+    for number in range(20)
+]
+TEST = [
+    *TRAIN[::7],
+    "",
+    "  Zoë  saw a 日本 hill 1984 times, and left it to Bob who saw the sea.",
+    "x",
+    "Ann.",
+    *TRAIN[::5],
+]
+
+
+def corpus_of(
+    folder: Path, kind: str = "word", mode: DataMode = "stream", **changes: object
+) -> PreparedCorpus:
+    """A corpus whose test set is `TEST`."""
+    (folder / "train.txt").write_text("\n".join(TRAIN) + "\n", encoding="utf-8")
+    (folder / "test.txt").write_text("\n".join(TEST) + "\n", encoding="utf-8")
+    config = {
+        "source": str(folder / "train.txt"),
+        "test_source": str(folder / "test.txt"),
+        "layout": "sentences",
+        **changes,
+    }
+    eos = config.pop("end_of_sentence", True)
+    return prepare_corpus(
+        CorpusConfig.model_validate(config),
+        TokenizerConfig.model_validate({"kind": kind, "vocab_size": 300, "end_of_sentence": eos}),
+        TrainingConfig(data_mode=mode, batch_size=2, bptt=8),
+        folder / "corpora",
+        lambda _: None,
+    )
+
+
+def loaded_for(
+    corpus: PreparedCorpus, mode: DataMode = "stream", context_length: int | None = None
+) -> LoadedModel:
+    """A model with weights large enough that every token changes what comes after it."""
+    model = RecurrentLanguageModel(
+        vocab_size=corpus.vocab_size,
+        embedding_dim=12,
+        hidden_size=12,
+        num_layers=2,
+        initialization="uniform",
+        init_scale=0.6,
+        pad_id=corpus.pad_id,
+    )
+    return LoadedModel(
+        key=(str(corpus.path), 0),
+        model=model.eval(),
+        codec=TextCodec(corpus.path),
+        step=1,
+        tokenizer="",
+        data_mode=mode,
+        context_length=context_length,
+    )
+
+
+def score(
+    loaded: LoadedModel, path: Path, *, tokens: bool = False
+) -> tuple[list[InspectedToken], ScoreDone]:
+    request = ScoreRequest(id="a", checkpoint=str(loaded.path), path=str(path), tokens=tokens)
+    *pieces, done = score_file(loaded, request, lambda: None)
+    assert isinstance(done, ScoreDone)
+    return [
+        token for piece in pieces if isinstance(piece, ScorePiece) for token in piece.tokens
+    ], done
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentences"])
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("word", {}),
+        ("bpe", {}),
+        ("byte", {}),
+        ("character", {}),
+        ("word", {"end_of_sentence": False}),
+        ("byte", {"lowercase": True, "mask_digits": True}),
+        ("bpe", {"layout": "lines"}),
+        ("word", {"layout": "lines"}),
+        ("byte", {"layout": "raw"}),
+        ("bpe", {"layout": "raw", "lowercase": True}),
+    ],
+)
+def test_a_score_is_the_trainers_evaluation_of_the_same_text(
+    tmp_path: Path, mode: DataMode, kind: str, changes: dict[str, object]
+) -> None:
+    corpus = corpus_of(tmp_path, kind, mode, **changes)
+    loaded = loaded_for(corpus, mode, context_length=12)
+    batches = evaluation_batches(
+        corpus.tokens("test"),
+        corpus.offsets("test"),
+        data_mode=mode,
+        context_length=12,
+        pad_id=corpus.pad_id,
+    )
+    wanted = evaluate(loaded.model, batches, unknown_id=loaded.codec.unk_id)
+    found, done = score(loaded, tmp_path / "test.txt", tokens=True)
+    assert done.loss == pytest.approx(wanted.loss, rel=1e-6)
+    assert (done.tokens, done.unknown) == (wanted.tokens, wanted.unknown)
+    bits = bits_per_byte(
+        wanted.loss,
+        wanted.tokens,
+        wanted.unknown,
+        corpus.scored_bytes("test", wanted.tokens, mode),
+    )
+    assert done.bits_per_byte == (None if bits is None else pytest.approx(bits, rel=1e-6))
+    assert [token.token for token in found] == corpus.tokens("test").tolist()
+    surprises = [token.bits for token in found if token.bits is not None]
+    assert len(surprises) == wanted.tokens
+    assert sum(surprises) / len(surprises) * math.log(2) == pytest.approx(wanted.loss, rel=1e-5)
+
+
+def test_the_surprise_of_each_token_is_that_of_a_plain_pass(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path)
+    loaded = loaded_for(corpus)
+    found, _ = score(loaded, tmp_path / "test.txt", tokens=True)
+    model, ids = loaded.model.double(), torch.tensor([[token.token for token in found]])
+    with torch.no_grad():
+        logits_BTV, _ = model(ids, model.initial_state(1))
+    bits = torch.nn.functional.cross_entropy(logits_BTV[0, :-1], ids[0, 1:], reduction="none")
+    assert found[0].bits is None
+    assert [token.bits for token in found[1:]] == pytest.approx(
+        (bits / math.log(2)).tolist(), abs=1e-4
+    )
+
+
+def test_each_sentence_starts_from_zero_and_ends_at_the_context_length(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, "word", "sentences")
+    loaded = loaded_for(corpus, "sentences", context_length=6)
+    found, _ = score(loaded, tmp_path / "test.txt", tokens=True)
+    first, second = found[:9], found[9:18]
+    assert first[-1].text == second[-1].text == "\n"
+    for sentence in (first, second):
+        assert [token.bits is None for token in sentence] == [True, *[False] * 5, *[True] * 3]
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe"])
+def test_the_pieces_of_raw_text_are_the_file(tmp_path: Path, kind: str) -> None:
+    corpus = corpus_of(tmp_path, kind, layout="raw")
+    found, done = score(loaded_for(corpus), tmp_path / "test.txt", tokens=True)
+    text = (tmp_path / "test.txt").read_text(encoding="utf-8")
+    assert "".join(token.text for token in found) == text
+    assert done.bytes == len(text.encode())
+
+
+def messages(loaded: LoadedModel, text: str | bytes, path: Path) -> Sequence[object]:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    request = ScoreRequest(id="a", checkpoint=str(loaded.path), path=str(path))
+    return list(score_file(loaded, request, lambda: None))
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentences"])
+def test_a_text_that_cannot_be_scored_is_refused(tmp_path: Path, mode: DataMode) -> None:
+    corpus = corpus_of(tmp_path, "word", mode, end_of_sentence=False)
+    loaded = loaded_for(corpus, mode)
+    with pytest.raises(CorpusError, match=r"0 tokens: too few|no sentence of two tokens"):
+        messages(loaded, "", tmp_path / "a")
+    with pytest.raises(CorpusError, match=r"1 token: too few|no sentence of two tokens"):
+        messages(loaded, "Ann", tmp_path / "a")
+    with pytest.raises(CorpusError, match="is not UTF-8"):
+        messages(loaded, b"Ann saw \xff", tmp_path / "a")
+    with pytest.raises(CorpusError, match="NUL"):
+        messages(loaded, "Ann \0 saw", tmp_path / "a")
+    for path, why in ((tmp_path, "is a folder"), (tmp_path / "nothing", "not found")):
+        with pytest.raises(CorpusError, match=why):
+            score(loaded, path)
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentences"])
+def test_a_score_is_interrupted_between_its_parts(tmp_path: Path, mode: DataMode) -> None:
+    loaded = loaded_for(corpus_of(tmp_path, "word", mode), mode)
+    request = ScoreRequest(
+        id="a", checkpoint=str(loaded.path), path=str(tmp_path / "test.txt"), tokens=True
+    )
+    checks = stop_at = 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += 1
+        if checks == stop_at:
+            raise RunStateError("cancelled")
+
+    for stop_at in (1, 2, 3):  # noqa: B007 (check reads it)
+        checks = 0
+        with pytest.raises(RunStateError, match="cancelled"):
+            list(score_file(loaded, request, check))
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentences"])
+def test_memory_does_not_grow_with_the_text(
+    tmp_path: Path, mode: DataMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits, "_BATCH_BYTES", 4_096)
+    monkeypatch.setattr(text_files, "_BLOCK", 4_096)
+    loaded = loaded_for(corpus_of(tmp_path, "byte", mode), mode, context_length=64)
+    peaks = []
+    for repeats in (10, 10, 100):
+        text = "\n".join(TEST * repeats)
+        (tmp_path / "long").write_text(text, encoding="utf-8")
+        request = ScoreRequest(
+            id="a", checkpoint=str(loaded.path), path=str(tmp_path / "long"), tokens=True
+        )
+        tracemalloc.start()
+        for _ in score_file(loaded, request, lambda: None):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 2**18
