@@ -27,6 +27,7 @@ SIZES = ((80, 24), (120, 40))
 LARGE = (200, 60)
 
 Mode = Literal["", "plain", "ascii"]
+PLAIN_MODES: tuple[Mode, ...] = ("ascii", "plain")
 """In colour, without colour, or in ASCII."""
 MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
     "runs": (((80, 24), "ascii"), ((80, 24), "plain")),
@@ -34,7 +35,11 @@ MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
     "compare-eight": ((LARGE, ""), ((120, 40), "ascii"), ((120, 40), "plain")),
     "config": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
     "checkpoints": (((80, 24), "ascii"), ((80, 24), "plain")),
-    "prompt": (((80, 24), "ascii"), ((80, 24), "plain")),
+    "prompt": (
+        (LARGE, ""),
+        *((size, mode) for size in SIZES for mode in PLAIN_MODES),
+    ),
+    "prompt-together": (((80, 24), "ascii"), ((80, 24), "plain")),
     "help": ((LARGE, ""), ((80, 24), "ascii")),
 }
 """State → its further snapshots: where a pane has its own layout, and each pane once in ASCII

@@ -10,8 +10,8 @@ from textual.widgets import Input, TextArea
 
 from rnnlm_tui.tui.commands import PaletteScreen
 from rnnlm_tui.tui.screens.choose import TextsScreen
-from rnnlm_tui.tui.widgets.prompt import SettingInput
 from rnnlm_tui.tui.widgets.runs_table import FilterInput
+from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.text_field import with_line_breaks
 from tests.tui.fakes import FakeServices
 from tests.tui.panes import filling
@@ -94,12 +94,12 @@ async def test_a_number_copied_with_its_line_break_is_the_number(line_break: str
 @each_break
 async def test_a_line_break_pasted_into_the_stop_strings_is_one_of_them(line_break: str) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
-        await pilot.press(*["tab"] * 8)
+        await pilot.press(*["tab"] * 11)
         await until(
             pilot, lambda: isinstance(app.focused, SettingInput) and app.focused.name == "stop"
         )
         app.post_message(Paste(f"{line_break}User:"))
-        await until(pilot, lambda: pane(app).settings_row.settings.stop == ("\nUser:",))
+        await until(pilot, lambda: pane(app).settings_row.settings.sampling.stop == ("\nUser:",))
 
 
 @each_break

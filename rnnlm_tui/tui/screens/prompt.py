@@ -1,47 +1,57 @@
 """PromptScreen: sample from a checkpoint, or from the current weights of a run that trains.
 
-Samples stream into a transcript, one at a time.
+Samples stream into a transcript. They can be continued, drawn again with another seed, edited and
+undone: each text of the transcript is a tree of branches, and the newest tree is the session's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from time import monotonic
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize
-from textual.timer import Timer
 
-from rnnlm_tui.errors import ConfigError, RnnlmError, RunStateError
+from rnnlm_tui.errors import ConfigError, RnnlmError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted, safe
-from rnnlm_tui.schema.metrics import CheckpointRow
-from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.palette import BAD, DIM, TEXT
+from rnnlm_tui.tui.actions import PROMPT_MODES, Action, action, bindings_for, key_label
+from rnnlm_tui.tui.sampling import SamplePlan, SamplingTask, continuation, sibling
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.services import to_thread
-from rnnlm_tui.tui.views.prompt import CheckpointChoice, PromptHistory, SampleProgress
-from rnnlm_tui.tui.widgets.panel import Line, TitledContainer
-from rnnlm_tui.tui.widgets.prompt import PromptBox, SettingInput, SettingsRow
-from rnnlm_tui.tui.widgets.transcript import Transcript
+from rnnlm_tui.tui.screens.sample_stream import SampleStream
+from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
+from rnnlm_tui.tui.views.prompt_session import PromptSession
+from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
+from rnnlm_tui.tui.widgets.frame import ModeLine
+from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
+from rnnlm_tui.tui.widgets.settings_row import PromptSettings, SettingInput, SettingsRow
+from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.store.kept_samples import KeptSample
+    from rnnlm_tui.store.paths import RunDirectory
 
 
-UPDATE_SECONDS = 0.1
-"""Seconds between updates of the text: ten a second read as a stream."""
-
-
+AGE_SECONDS = 1.0
+"""Seconds between updates of the age of current weights."""
+LARGEST_RANDOM_SEED = 10**6
+"""Random seeds are below it, short enough to be typed again."""
+REMEMBERED = "prompt"
+"""Where the app's settings have the number of samples and the like."""
 ALREADY_SAMPLING = "already sampling, esc stops it"
 """Shown when another sample is requested meanwhile."""
+NO_RUN = "no run open: r lists the runs"
+NO_TEXT = "no text yet"
 
 
 class PromptScreen(PaneScreen):
@@ -52,35 +62,40 @@ class PromptScreen(PaneScreen):
     FIRST_FOCUS = "#prompt-box"
     DEFAULT_CSS = """
     #transcript { height: 1fr; }
-    #prompt-frame { height: auto; max-height: 6; }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._history = PromptHistory()
         self._of: Path | None = None
         """The run that the transcript is about."""
         self._configured = False
         self._wanted: str | None = None
         """The chosen checkpoint, as in CheckpointChoice."""
-        self._progress: SampleProgress | None = None
-        """The running sample."""
-        self._ticker: Timer | None = None
+        self._stream = SampleStream(self, self._note_snapshot, self._ended)
+        self._taken: tuple[int, float] | None = None
+        """Step and monotonic time of the last snapshot of current weights."""
+        self._edited: Branch | None = None
+        """The branch whose text is being edited."""
+        self._followed: tuple[int, int] | None = None
+        """While the run is followed: the evaluation after which it was sampled last."""
 
     def compose_body(self) -> ComposeResult:
         yield Transcript(id="transcript")
-        yield SettingsRow(SamplingConfig(), id="settings")
-        yield TitledContainer(PromptBox(id="prompt-box"), title="Prompt", id="prompt-frame")
-        yield Line(id="prompt-hint")
+        yield SettingsRow(PromptSettings(SamplingConfig()), id="settings")
+        yield PromptFrame(id="prompt-frame")
+        yield ModeLine("prompt", id="prompt-modes")
 
     def on_mount(self) -> None:
-        self.context.in_thread(self.context.services.history, self._history.load)
-        self.context.in_thread(
-            self.context.services.move_damaged_prompts_aside, self.context.report_damage
-        )
+        self.context.in_thread(self.context.services.history, self.frame.history.load)
+        for move_aside in (
+            self.context.services.move_damaged_prompts_aside,
+            self.context.services.move_damaged_samples_aside,
+        ):
+            self.context.in_thread(move_aside, self.context.report_damage)
+        self.transcript.side_by_side = self._remembered.get("side_by_side") is True
+        self.set_interval(AGE_SECONDS, self._show_age)
 
-    def on_resize(self, event: Resize) -> None:
-        self.settings_row.fit(event.size.width)
+    def on_resize(self, _event: Resize) -> None:
         self._show_choice()
 
     # what is shown
@@ -92,18 +107,33 @@ class PromptScreen(PaneScreen):
 
     @property
     def sampling(self) -> bool:
-        """Whether a sample is running."""
-        return self._progress is not None
+        """Whether a request is running."""
+        return self._stream.running
+
+    @property
+    def following(self) -> bool:
+        """Whether each evaluation of the run is followed by a sample."""
+        return self._followed is not None
+
+    @property
+    def frame(self) -> PromptFrame:
+        """The frame of the box for prompts."""
+        return self.query_one(PromptFrame)
 
     @property
     def box(self) -> PromptBox:
         """The box for prompts."""
-        return self.query_one(PromptBox)
+        return self.frame.box
 
     @property
     def settings_row(self) -> SettingsRow:
         """The sampling settings."""
         return self.query_one(SettingsRow)
+
+    @property
+    def session(self) -> PromptSession:
+        """What the modes of the prompt share."""
+        return self.context.prompt_session
 
     @property
     def choice(self) -> CheckpointChoice | None:
@@ -118,16 +148,30 @@ class PromptScreen(PaneScreen):
             living=snapshot.summary.status in LIVING,
         )
 
+    @property
+    def _remembered(self) -> dict[str, object]:
+        saved = self.context.settings.get(REMEMBERED)
+        return cast(dict[str, object], saved) if isinstance(saved, dict) else {}
+
+    def _remember(self, **values: object) -> None:
+        if any(self._remembered.get(name) != value for name, value in values.items()):
+            self.context.settings[REMEMBERED] = {**self._remembered, **values}
+            self.context.save_settings()
+
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         """Show the open run. For another run the transcript is cleared."""
         if self.run_path != self._of:
-            self.abandon()
-            self._of, self._configured, self._wanted = self.run_path, False, None
-            self.transcript.clear()
-            self.transcript.show_status(Content(""))
+            self._leave_run()
         if snapshot is not None and not self._configured:
             self._configured = True
-            self.settings_row.take(snapshot.config.sampling)
+            samples = self._remembered.get("samples")
+            self.settings_row.take(
+                PromptSettings(
+                    snapshot.config.sampling,
+                    self._remembered.get("random_seed") is True,
+                    samples if isinstance(samples, int) and samples > 0 else 1,
+                )
+            )
             self._load_ahead()
         if self.context.selected_checkpoint is not None:
             self._wanted, self.context.selected_checkpoint = self.context.selected_checkpoint, None
@@ -135,7 +179,25 @@ class PromptScreen(PaneScreen):
             self._wanted = None
             self.context.report("the chosen checkpoint was deleted: now sampling from the best one")
         self._show_choice()
+        self._show_tree()
         self._open_fields(self.run_path is not None)
+        self._follow(snapshot)
+
+    def _leave_run(self) -> None:
+        self._stream.abandon()
+        self._of, self._configured, self._wanted = self.run_path, False, None
+        self._taken = self._followed = None
+        self.frame.tokens.clear()
+        self.session.tree, self.session.state = SampleTree(), ""
+        self._end_edit()
+        self.transcript.clear()
+        self.transcript.show_status(Content(""))
+
+    def _show_tree(self) -> None:
+        """Show the branch that another mode of the prompt has made or chosen."""
+        entry = self.transcript.newest
+        if entry is not None and not self.sampling and entry.tree is self.session.tree:
+            self.transcript.show_branch()
 
     def _open_fields(self, has_run: bool) -> None:
         """Let fields take the focus only if a run is open; else letters and digits act."""
@@ -147,7 +209,7 @@ class PromptScreen(PaneScreen):
         self.set_focus(self.box if has_run else None)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        """Return the actions, by the focus and whether a sample is running."""
+        """Return the actions, by the focus and whether a request is running."""
         if self.run_path is None:
             return [(action(name), "") for name in ("show_runs", "new_run", "leave")]
         writing = self.focused is not None and self.focused is not self.transcript
@@ -157,18 +219,34 @@ class PromptScreen(PaneScreen):
                 (action("leave_field"), "Stop" if self.sampling else "Cancel"),
                 (action("settings"), "Next"),
             ]
-            return [*entries, *((action(name), "") for name in ("new_seed", "next_checkpoint"))]
+            more = ("setting_presets", "new_seed", "next_checkpoint")
+            return [*entries, *((action(name), "") for name in more)]
+        if self._edited is not None:
+            return [(action("generate"), "Continue from here"), (action("leave_field"), "Discard")]
         entries = [(action("generate"), "" if self.box.has_focus else "Write")]
         if self.sampling or writing:
             entries.append((action("leave_field"), "Stop" if self.sampling else "Leave field"))
         entries += [(action(name), "") for name in ("settings", "new_seed", "next_checkpoint")]
-        if self.size.width >= WIDE_FROM or not writing:
-            entries += [(action("save_text"), ""), (action("copy_text"), "")]
+        modes = list(PROMPT_MODES)
+        if len(modes) > 1:
+            entries.append((action("next_mode"), PROMPT_MODES[modes[1]]))
+        if self.size.width >= WIDE_FROM:
+            names = ["kept_samples", "kept_states", "setting_presets", "copy_text"]
+            entries += [(action(name), "") for name in names]
         return entries if writing else [*entries, (action("leave"), "")]
 
     def _show_choice(self) -> None:
         choice = self.choice
-        self.transcript.legend = choice.legend() if choice is not None else ""
+        self.session.run, self.session.choice = self.context.run_directory, choice
+        self.transcript.panel_title = (
+            "Sampling, after each evaluation" if self.following else ("Sampling")
+        )
+        taken = self._taken
+        self.transcript.legend = (
+            choice.legend((taken[0], monotonic() - taken[1]) if taken is not None else None)
+            if choice is not None
+            else ""
+        )
         nothing = (
             ("No run open.", "r lists the runs.")
             if self.run_path is None
@@ -177,50 +255,42 @@ class PromptScreen(PaneScreen):
         self.transcript.show_when_empty(*(choice.invitation() if choice is not None else nothing))
         self._show_hint()
 
-    def _show_hint(self) -> None:
-        """Show the line below the prompt: a problem with a setting, or the checkpoints and keys."""
-        problem, text = self.settings_row.problem, self.box.text
-        self.query_one("#prompt-hint", Line).put(
-            Content.assemble(("  ✗ ", BAD), (problem, TEXT)) if problem else self._hint_line()
-        )
-        number, _, noun = counted(len(text), "character").partition(" ")
-        too_long = len(text) > MAX_PROMPT_CHARACTERS
-        frame = self.query_one("#prompt-frame", TitledContainer)
-        frame.legend = (
-            Content.assemble((number, BAD if too_long else TEXT), (f" {noun}", DIM)) if text else ""
-        )
+    def _show_age(self) -> None:
+        if self._taken is not None and self.is_ready and self.app.screen is self:
+            self._show_choice()
 
-    def _hint_line(self) -> Content:
-        """Return the keys of the focused field, and the checkpoints if there is room."""
-        choice, wide, writing = self.choice, self.size.width >= WIDE_FROM, self.box.has_focus
+    def _show_hint(self) -> None:
+        """Show the line below the prompt: a problem with a setting, or modes and keys."""
+        choice, wide = self.choice, self.size.width >= WIDE_FROM and self._edited is None
+        left = choice.row_of_choices() if choice is not None and wide else None
+        row = self.settings_row
+        self.query_one(ModeLine).show(left, self._keys(), note=row.note, problem=row.problem)
+        self.frame.show_state(Path(self.session.state).stem)
+
+    def _keys(self) -> Sequence[tuple[str, str]]:
+        """Return keys of the focused field that the footer has no room for."""
         if self.run_path is None:
-            return Content("")
-        keys = (
-            [
-                ("↑", "earlier prompts"),
-                ("^u", "clear"),
-                ("^j", "new line"),
-                *([] if wide else [("^s", "save"), ("^y", "copy")]),
+            return ()
+        if self._edited is not None:
+            return (("^j", "new line"), ("^u", "clear"))
+        if self.session.tree.current is not None and not self.sampling:
+            keys = [
+                (key_label(action(name, self.context.actions).keys[0]), word)
+                for name, word in (
+                    ("continue_text", "continue"),
+                    ("edit_text", "edit"),
+                    ("undo_branch", "undo"),
+                )
             ]
-            if writing
-            else []
-        )
-        if self.focused is not None and self.focused.id == "setting-stop":
-            keys = [("\\n", "a line break"), ("|", "between several")]
-        right = Content("   ").join(
-            Content.assemble((key, f"bold {TEXT}"), (f" {words}", DIM)) for key, words in keys
-        )
-        if choice is None or (keys and not wide):
-            return Content.assemble("  ", right)
-        left = Content.assemble("  ", choice.row_of_choices())
-        return Content.assemble(
-            left, " " * max(2, self.size.width - left.cell_length - right.cell_length - 2), right
-        )
+            return [*keys, *([] if self.box.has_focus else [("< >", "branches")])]
+        if self.box.has_focus:
+            return (("↑", "earlier prompts"), ("^u", "clear"), ("^j", "new line"))
+        return ()
 
     # sampling
 
     def on_prompt_box_submitted(self, event: PromptBox.Submitted) -> None:
-        self._send(event.prompt)
+        self._submit(event.prompt)
 
     def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
         self.context.report(event.words, trouble=True)
@@ -228,9 +298,9 @@ class PromptScreen(PaneScreen):
     def action_generate(self) -> None:
         """Continue the prompt in the box; from anywhere else, go there first."""
         if self.run_path is None:
-            self.context.report("no run open: r lists the runs")
+            self.context.report(NO_RUN)
         elif self.box.has_focus:
-            self._send(self.box.text)
+            self._submit(self.box.text)
         else:
             self.set_focus(self.box)
 
@@ -238,157 +308,307 @@ class PromptScreen(PaneScreen):
         """Configure a new run."""
         self.context.new_draft()
 
-    def _send(self, prompt: str) -> None:
+    def _submit(self, text: str) -> None:
+        if self._edited is not None:
+            self._continue_edited(text)
+        else:
+            self._sample_prompt(text)
+
+    def _sample_prompt(self, prompt: str) -> None:
+        """Sample from a prompt, as a new entry of the transcript."""
+        settings = self._usable_settings(len(prompt))
+        if settings is None:
+            return
+        if self.frame.history.add(prompt):
+            self.context.in_thread(partial(self.context.services.remember_prompt, prompt))
+        settings = self._with_drawn_seed(settings)
+        plan = SamplePlan(
+            prompt, settings.sampling, count=settings.samples, state=self.session.state
+        )
+        self._begin(plan, TranscriptEntry(prompt))
+
+    def _usable_settings(self, characters: int = 0) -> PromptSettings | None:
+        """Return the settings if something can be sampled now, else report why not."""
         choice = self.choice
         try:
             settings = self.settings_row.settings
         except ConfigError:
             self.context.report(self.settings_row.problem, trouble=True)
-            return
+            return None
         if self.sampling:
             self.context.report(ALREADY_SAMPLING)
-        elif choice is None:
-            self.context.report("no run open: r lists the runs")
+        elif choice is None or self.context.run_directory is None:
+            self.context.report(NO_RUN)
         elif not choice.possible:
             self.context.report(f"{choice.run} has no checkpoint to sample from", trouble=True)
-        elif len(prompt) > MAX_PROMPT_CHARACTERS:
+        elif characters > MAX_PROMPT_CHARACTERS:
             self.context.report(
-                f"the prompt has {counted(len(prompt), 'character')}, the limit is"
+                f"the prompt has {counted(characters, 'character')}, the limit is"
                 f" {MAX_PROMPT_CHARACTERS:,}",
                 trouble=True,
             )
         else:
-            if self._history.add(prompt):
-                self.context.in_thread(partial(self.context.services.remember_prompt, prompt))
-            self.begin(prompt, settings, choice.row)
+            self._remember(samples=settings.samples, random_seed=settings.random_seed)
+            return settings
+        return None
 
-    def begin(self, prompt: str, settings: SamplingConfig, row: CheckpointRow | None) -> None:
-        """Sample from a checkpoint, or from the current weights (None)."""
-        progress = SampleProgress(
-            uuid4().hex, settings, where="now" if row is None else f"step {row.step:,}"
-        )
-        self._progress = progress
-        self.transcript.begin(prompt)
-        self._ticker = self.set_interval(UPDATE_SECONDS, self._update_text)
-        self._update_text()
+    def _with_drawn_seed(self, settings: PromptSettings) -> PromptSettings:
+        """Draw the seed of a request, if it is random."""
+        if not settings.random_seed:
+            return settings
+        seed = secrets.randbelow(LARGEST_RANDOM_SEED)
+        self.settings_row.set_seed(seed)
+        return replace(settings, sampling=settings.sampling.model_copy(update={"seed": seed}))
+
+    def _begin(self, plan: SamplePlan, entry: TranscriptEntry) -> None:
+        """Send a request whose samples belong to an entry, new or the newest."""
+        run, choice = cast("RunDirectory", self.context.run_directory), self.choice
+        self.session.settings, self.session.tree = plan.settings, entry.tree
+        self._stream.begin(plan, entry, run, choice.row if choice is not None else None)
         self.refresh_footer()
-        self.run_worker(self._sample(progress, prompt, settings, row), group="sample")
+        self._show_hint()
 
-    async def _sample(
-        self,
-        progress: SampleProgress,
-        prompt: str,
-        settings: SamplingConfig,
-        row: CheckpointRow | None,
-    ) -> None:
-        """Request a sample and take its pieces; a sample whose run was left continues unseen."""
-        try:
-            checkpoint = await self._checkpoint(row)
-            sampler = await self.context.warm_sampler()
-            # again, if it died: nothing is awaited between here and the request
-            await sampler.start()
-            if self._progress is not progress:
-                return
-            progress.asked = True
-            request = SampleRequest(
-                id=progress.request_id, checkpoint=str(checkpoint), prompt=prompt, settings=settings
-            )
-            async for answer in sampler.generate(request):
-                if self._progress is not progress:
-                    continue
-                if isinstance(answer, SamplePiece):
-                    progress.take(answer)
-                else:
-                    self._finish(progress, answer)
-        except (RnnlmError, OSError) as error:
-            if self._progress is progress:
-                self._fail(
-                    ". ".join(part for part in (error.message, error.hint) if part)
-                    if isinstance(error, RnnlmError)
-                    else str(error)
-                )
+    def _note_snapshot(self, weights: Weights) -> None:
+        """Show the step of current weights that were just taken."""
+        if self._taken is None or self._taken[0] != weights.step:
+            self._taken = (weights.step, monotonic())
+            self._show_choice()
 
-    async def _checkpoint(self, row: CheckpointRow | None) -> Path:
-        """Return the directory to sample from.
-
-        For the current weights the worker writes a snapshot first.
-        """
-        run = self.context.run_directory
-        if run is None:
-            raise RunStateError("no run open")
-        if row is not None:
-            return run.path / row.path
-        return (await to_thread(self.context.services.snapshot, run)).path
-
-    def _update_text(self) -> None:
-        if self._progress is not None:
-            self.transcript.extend(self._progress.drain())
-            self.transcript.show_status(self._progress.living())
-
-    def _finish(self, progress: SampleProgress, done: SampleDone) -> None:
-        self.transcript.extend(progress.drain())
-        entry = self.transcript.newest
-        if entry is not None and done.text.startswith(entry.text):
-            self.transcript.extend(done.text[len(entry.text) :])
-        self.transcript.end(
-            "stopped" if done.reason == "cancelled" else "done", meta=progress.meta(done)
-        )
-        self.transcript.show_status(
-            progress.ended(
-                done, wide=self.size.width >= WIDE_FROM, cells=self.transcript.size.width - 4
-            )
-        )
-        self._end_sample()
-
-    def _fail(self, error: str) -> None:
-        self._update_text()
-        self.transcript.end("failed", error=error)
-        self.transcript.show_status(Content.assemble(("✗ ", BAD), ("no text", DIM)))
-        self._end_sample()
-
-    def _end_sample(self) -> None:
-        """Reset after the end of a sample."""
-        self._progress = None
-        if self._ticker is not None:
-            self._ticker.stop()
-            self._ticker = None
+    def _ended(self, task: SamplingTask | None) -> None:
+        """Reset after the end of a request."""
+        if task is not None and task.results and not task.plan.ids and not task.plan.state:
+            self.frame.tokens[task.plan.prompt] = task.results[0].prompt_tokens
         self.end_notice(ALREADY_SAMPLING)
         self.refresh_footer()
+        self._show_hint()
 
-    def stop(self) -> None:
-        """Stop the sample; its text so far comes with the answer.
+    # branches
 
-        A sample that wasn't requested yet is dropped.
-        """
-        progress = self._progress
-        if progress is None:
-            return
-        if progress.asked:
-            self.run_worker(self._cancel(progress), group="cancel")
+    def _open_text(self) -> tuple[TranscriptEntry, Branch] | None:
+        """Return the newest entry and its branch; without a text, or while sampling, report it."""
+        entry = self.transcript.newest
+        branch = entry.tree.current if entry is not None else None
+        if self.sampling:
+            self.context.report(ALREADY_SAMPLING)
+        elif entry is None or branch is None:
+            self.context.report(NO_TEXT)
         else:
-            self.transcript.end("stopped", meta=f"{progress.where} · stopped")
-            self.transcript.show_status(progress.given_up())
-            self._end_sample()
+            return entry, branch
+        return None
 
-    def abandon(self) -> None:
-        """Stop the sample, and show nothing more of it."""
-        if self._progress is not None:
-            self.stop()
-            self._end_sample()
+    def action_continue_text(self) -> None:
+        """Generate more tokens after the newest text, as if they had been asked for at once."""
+        found = self._open_text()
+        if found is None:
+            return
+        entry, branch = found
+        settings = self._usable_settings()
+        if settings is None:
+            return
+        plan = continuation(branch, settings.sampling, self._run_name)
+        self._begin(plan, entry)
 
-    async def _cancel(self, progress: SampleProgress) -> None:
-        if self.context.sampler is not None:
-            await self.context.sampler.cancel(progress.request_id)
+    @property
+    def _run_name(self) -> str:
+        return self.context.run_directory.name if self.context.run_directory is not None else ""
+
+    def action_new_seed(self) -> None:
+        """Draw the newest text again with the next seed; another prompt in the box for the first
+        time; without either, only change the seed."""
+        if self.sampling:
+            self.context.report(ALREADY_SAMPLING)
+            return
+        try:
+            settings = self.settings_row.settings
+        except ConfigError:
+            self.context.report(self.settings_row.problem, trouble=True)
+            return
+        self.settings_row.set_seed((settings.sampling.seed + settings.samples) % 2**63)
+        entry = self.transcript.newest
+        branch = entry.tree.current if entry is not None else None
+        text = self.box.text
+        if entry is None or branch is None or (text and text != entry.prompt):
+            if text:
+                self._sample_prompt(text)
+            return
+        usable = self._usable_settings()
+        if usable is None:
+            return
+        usable = self._with_drawn_seed(usable)
+        again = sibling(entry.tree, branch, usable.sampling, usable.samples)
+        self._begin(again, entry)
+
+    def action_undo_branch(self) -> None:
+        """Go back to the text before the last continuation, edit or new seed."""
+        self._walk(SampleTree.undo, "nothing to undo")
+
+    def action_redo_branch(self) -> None:
+        """Take the last undo back."""
+        self._walk(SampleTree.redo, "nothing to redo")
+
+    def action_previous_branch(self) -> None:
+        """Show the branch before this one."""
+        self._walk(lambda tree: tree.move(-1), "no other branch: ^r draws one")
+
+    def action_next_branch(self) -> None:
+        """Show the branch after this one."""
+        self._walk(lambda tree: tree.move(1), "no other branch: ^r draws one")
+
+    def _walk(self, move: Callable[[SampleTree], bool], otherwise: str) -> None:
+        found = self._open_text()
+        if found is None:
+            return
+        if move(found[0].tree):
+            self.transcript.show_newest(current=True)
+        else:
+            self.context.report(otherwise)
+
+    # editing
+
+    def action_edit_text(self) -> None:
+        """Edit the newest text in the box; enter continues it, esc discards the changes."""
+        if self._edited is not None:
+            return
+        found = self._open_text()
+        if found is None:
+            return
+        whole = found[1].whole
+        if len(whole) > MAX_PROMPT_CHARACTERS:
+            self.context.report(
+                f"the text has {counted(len(whole), 'character')}, a text to edit has at most"
+                f" {MAX_PROMPT_CHARACTERS:,}",
+                trouble=True,
+            )
+            return
+        self._edited = found[1]
+        self.frame.edit(whole)
+        self.set_focus(self.box)
+        self._show_hint()
+        self.refresh_footer()
+
+    def _end_edit(self) -> None:
+        """Restore the box."""
+        if self._edited is not None:
+            self._edited = None
+            self.frame.end_edit()
+            self._show_hint()
+            self.refresh_footer()
+
+    def _continue_edited(self, text: str) -> None:
+        entry, branch = self.transcript.newest, self._edited
+        settings = self._usable_settings(len(text))
+        if settings is None or entry is None or branch is None:
+            return
+        self._end_edit()
+        if text == branch.whole:
+            self.action_continue_text()
+            return
+        settings = self._with_drawn_seed(settings)
+        plan = SamplePlan(text, settings.sampling, state=branch.state, parent=branch.number)
+        self._begin(plan, entry)
+
+    # following the run
+
+    def action_follow_now(self) -> None:
+        """Sample again after each evaluation of the run, from its current weights."""
+        snapshot = self.snapshot
+        if self.following:
+            self._followed = None
+            self.context.report("no longer sampling after each evaluation")
+        elif snapshot is None or snapshot.summary.status not in LIVING:
+            self.context.report("the run is not training: nothing to follow")
+            return
+        else:
+            self._wanted, self._followed = NOW, (0, 0)
+            self.context.report("sampling after each evaluation, f ends it")
+            self._follow(snapshot)
+        self._show_choice()
+
+    def _follow(self, snapshot: RunSnapshot | None) -> None:
+        """Sample if the run has been evaluated since, and a last time at its end."""
+        if self._followed is None or snapshot is None or self.sampling or self._edited is not None:
+            return
+        newest = snapshot.evaluations[-1] if snapshot.evaluations else None
+        evaluated = (newest.attempt, newest.step) if newest is not None else (0, 1)
+        over = snapshot.summary.status not in LIVING
+        if over:
+            self._wanted = LAST
+        entry = self.transcript.newest
+        prompt = entry.prompt if entry is not None else self.box.text
+        settings = self._usable_settings(len(prompt)) if evaluated != self._followed else None
+        self._followed = None if over else evaluated
+        if over:
+            self.context.report(
+                f"{snapshot.summary.run} is {snapshot.summary.status}: following ended"
+            )
+            self._show_choice()
+        if settings is not None:
+            plan = SamplePlan(
+                prompt, settings.sampling, count=settings.samples, state=self.session.state
+            )
+            self._begin(plan, TranscriptEntry(prompt))
+
+    # overlays
+
+    def action_setting_presets(self) -> None:
+        """Choose, save or delete presets of the settings."""
+        from rnnlm_tui.tui.screens.setting_presets import SettingPresetsScreen
+
+        try:
+            current = self.settings_row.settings
+        except ConfigError:
+            self.context.report(self.settings_row.problem, trouble=True)
+            return
+
+        def chosen(sampling: SamplingConfig | None) -> None:
+            if sampling is not None:
+                self.settings_row.take(replace(current, sampling=sampling))
+
+        run = self.snapshot.config.sampling if self.snapshot is not None else None
+        self.app.push_screen(SettingPresetsScreen(current.sampling, run), chosen)
+
+    def action_kept_samples(self) -> None:
+        """Search everything that was sampled."""
+        from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
+
+        self.app.push_screen(KeptSamplesScreen(), self._reuse)
+
+    def _reuse(self, sample: KeptSample | None) -> None:
+        """Take a kept sample's prompt and settings, to sample it again."""
+        if sample is None or self._edited is not None:
+            return
+        if self.run_path is None:
+            self.context.report(NO_RUN)
+            return
+        self.box.put(sample.prompt)
+        self.settings_row.take(PromptSettings(sample.settings))
+        self.session.state = sample.state if sample.state and Path(sample.state).exists() else ""
+        self.set_focus(self.box)
+        self._show_hint()
+
+    def action_kept_states(self) -> None:
+        """List the kept states, to start from one or to keep another."""
+        from rnnlm_tui.tui.screens.states import StatesScreen
+
+        def chosen(path: str | None) -> None:
+            if path is not None:
+                self.session.state = path
+                self._show_hint()
+
+        config = self.snapshot.config if self.snapshot is not None else None
+        self.app.push_screen(StatesScreen(config, self._run_name), chosen)
 
     # keys
 
     def action_leave_field(self) -> None:
-        """Stop a running sample, leave a setting unchanged, or leave the box: then letters act."""
+        """Stop a request, discard an edit, or leave the field: then letters act."""
         if self.sampling:
-            self.stop()
+            self._stream.stop()
         elif self.settings_row.has_focus_within:
             self.settings_row.give_up()
             self.set_focus(self.box)
+        elif self._edited is not None:
+            self._end_edit()
         else:
             self.set_focus(self.transcript)
 
@@ -399,6 +619,19 @@ class PromptScreen(PaneScreen):
     def action_newer_text(self) -> None:
         """Scroll one page forward."""
         self.transcript.action_scroll_page(-1)
+
+    def action_side_by_side(self) -> None:
+        """Show the samples of one request beside or below each other."""
+        if self.transcript.columns < 2:
+            self.context.report("the terminal is too narrow for samples side by side")
+            return
+        self.transcript.side_by_side = not self.transcript.side_by_side
+        self.transcript.redraw()
+        self._remember(side_by_side=self.transcript.side_by_side)
+        self.context.report(
+            f"samples of one request are {'beside' if self.transcript.side_by_side else 'below'}"
+            " each other"
+        )
 
     def action_settings(self) -> None:
         """Go to the settings, through them, and back to the prompt."""
@@ -412,33 +645,20 @@ class PromptScreen(PaneScreen):
         self.set_focus(self.box)
 
     def on_settings_row_changed(self, _event: SettingsRow.Changed) -> None:
+        if not self.settings_row.problem:
+            settings = self.settings_row.settings
+            session = self.session
+            session.settings, session.samples = settings.sampling, settings.samples
+            session.random_seed = settings.random_seed
         self._show_hint()
 
-    def on_text_area_changed(self) -> None:
-        self._show_hint()
+    def on_prompt_frame_changed(self, _event: PromptFrame.Changed) -> None:
+        if self._edited is None:
+            self.session.prompt = self.box.text
 
     def on_descendant_focus(self) -> None:
         self._show_hint()
         self.refresh_footer()
-
-    def on_prompt_box_history_requested(self, event: PromptBox.HistoryRequested) -> None:
-        text = self._history.older(self.box.text) if event.direction < 0 else self._history.newer()
-        if text is not None:
-            self.box.put(text)
-
-    def action_new_seed(self) -> None:
-        """Use the next seed, and sample the prompt in the box again."""
-        if self.sampling:
-            self.context.report(ALREADY_SAMPLING)
-            return
-        try:
-            seed = self.settings_row.settings.seed
-        except ConfigError:
-            self.context.report(self.settings_row.problem, trouble=True)
-        else:
-            self.settings_row.set_seed((seed + 1) % 2**63)
-            if self.box.text:
-                self._send(self.box.text)
 
     def action_next_checkpoint(self) -> None:
         """Choose the next of last, best, older checkpoints and current weights, and load it."""
@@ -467,7 +687,7 @@ class PromptScreen(PaneScreen):
         """Save the newest text to a new file."""
         entry = self.transcript.newest
         if entry is None or self.snapshot is None:
-            self.context.report("no text yet")
+            self.context.report(NO_TEXT)
             return
         name = f"{self.snapshot.summary.run}-sample"
         self.context.in_thread(
@@ -479,7 +699,7 @@ class PromptScreen(PaneScreen):
         """Copy the newest text to the terminal's clipboard, if the terminal allows it."""
         entry = self.transcript.newest
         if entry is None:
-            self.context.report("no text yet")
+            self.context.report(NO_TEXT)
             return
         self.app.copy_to_clipboard(safe(entry.whole, keep="\n\t"))  # it may be pasted into a shell
         self.context.report(

@@ -134,16 +134,24 @@ class CheckpointChoice:
         here = len(choices) - 1 if row is None else self.rows.index(row)
         return choices[(here + 1) % len(choices)]
 
-    def legend(self) -> Content:
-        """Return `plain-otter @best step 3,700, val 58.1`."""
+    def legend(self, taken: tuple[int, float] | None = None) -> Content:
+        """Return `plain-otter @best step 3,700, val 58.1`.
+
+        Args:
+            taken: step and age in seconds of the last snapshot of current weights.
+        """
         row = self.row
         name = safe_content(self.run, limit=30, newlines="show").stylize(DIM)
+        if row is None and not self.living:
+            return name
         if row is None:
-            return (
-                Content.assemble(name, (" @now", f"bold {TRAIN}"), (" current weights", DIM))
-                if self.living
-                else name
-            )
+            now = Content.assemble(name, (" @now", f"bold {TRAIN}"))
+            if taken is None:
+                return Content.assemble(now, (" current weights", DIM))
+            step, age = taken
+            past = formatting.age(age) if age >= 10 else f"{int(age)} s"
+            when = f"{past} ago" if age >= 1 else "just now"
+            return Content.assemble(now, (" step ", DIM), (f"{step:,}", TEXT), (f", {when}", DIM))
         mark = (
             Content.styled(" @best", f"bold {VALIDATION}")
             if row.best
@@ -214,129 +222,168 @@ RATE_SECONDS = 0.2
 """Below this time, a speed is noise."""
 
 
+@dataclass(slots=True)
+class _SampleFigures:
+    tokens: int = 0
+    bits_per_token: float | None = None
+
+
 class SampleProgress:
-    """One sampling request, from start to end."""
+    """One sampling request, from start to end: its texts and figures.
+
+    Args:
+        where: the weights: `step 3,700`, `now`.
+        base_tokens: tokens of the text that is continued, without the prompt's.
+    """
 
     def __init__(
         self,
-        request_id: str,
         settings: SamplingConfig,
         *,
         where: str,
+        count: int = 1,
+        base_tokens: int = 0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.request_id = request_id
         self.where = where
-        """The weights: `step 3,700`, `now`."""
-        self.asked = False
-        """Whether the request was sent to the sampler; before that there is nothing to cancel."""
+        self.count = count
         self._wanted = settings.max_new_tokens
         self._seed = None if settings.is_greedy else settings.seed
+        self._base_tokens = base_tokens
         self._clock = clock
         self._started = clock()
         self._first: float | None = None
-        self._tokens = 0
-        self._pieces: list[str] = []
+        self._figures = [_SampleFigures() for _ in range(count)]
+        self._pieces: dict[int, list[str]] = {}
 
-    @property
-    def seed(self) -> str:
-        """`seed 7` or `greedy`."""
-        return "greedy" if self._seed is None else f"seed {self._seed}"
+    def seed_label(self, sample: int | None = None) -> str:
+        """`seed 7`, for all samples `seeds 7–10`, or `greedy`."""
+        if self._seed is None:
+            return "greedy"
+        if sample is not None or self.count == 1:
+            return f"seed {(self._seed + (sample or 0)) % 2**63}"
+        return f"seeds {self._seed}–{(self._seed + self.count - 1) % 2**63}"
 
     def take(self, piece: SamplePiece) -> None:
         """Add text, shown at the next update."""
         if self._first is None:
             self._first = self._clock()
-        self._pieces.append(piece.text)
-        self._tokens = piece.tokens
+        self._pieces.setdefault(piece.sample, []).append(piece.text)
+        figures = self._figures[piece.sample]
+        figures.tokens, figures.bits_per_token = piece.tokens, piece.bits_per_token
 
-    def drain(self) -> str:
-        """Return the text added since the last call."""
-        text = "".join(self._pieces)
+    def drain(self) -> dict[int, str]:
+        """Return the texts added since the last call, by their sample."""
+        texts = {sample: "".join(pieces) for sample, pieces in self._pieces.items()}
         self._pieces.clear()
-        return text
+        return texts
 
-    def living(self) -> Content:
-        """Return `● 42 of 100 tokens   2,110 tok/s   first token 38 ms`."""
+    def living(self, cells: int = NARROW_CELLS) -> Content:
+        """Return `● 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token   seed 7`,
+        with the parts that fit into `cells`."""
         if self._first is None:
             waiting = self._clock() - self._started > WAKING_SECONDS
             return Content.assemble(("● ", TRAIN), ("loading the model …" if waiting else "…", DIM))
-        parts = [
-            Content.assemble(
-                ("● ", TRAIN),
-                (f"{self._tokens:,}", TEXT),
-                (f" of {counted(self._wanted, 'token')}", DIM),
-            )
-        ]
+        tokens = sum(figures.tokens for figures in self._figures)
         elapsed = self._clock() - self._first
-        if elapsed > RATE_SECONDS:
-            parts.append(
-                Content.assemble((formatting.count(self._tokens / elapsed), TEXT), (" tok/s", DIM))
+        known = [
+            (figures.tokens, figures.bits_per_token)
+            for figures in self._figures
+            if figures.bits_per_token is not None and figures.tokens
+        ]
+        parts = {
+            "tokens": Content.assemble(
+                ("● ", TRAIN),
+                self._samples(),
+                (f"{tokens:,}", TEXT),
+                (f" of {counted(self._wanted * self.count, 'token')}", DIM),
+            ),
+            "rate": _figure(formatting.count(tokens / elapsed), " tok/s")
+            if elapsed > RATE_SECONDS
+            else Content(""),
+            "first token": _first_token(self._first - self._started),
+            "bits": _figure(
+                f"{sum(count * mean for count, mean in known) / sum(n for n, _ in known):.1f}",
+                " bits/token",
             )
-        parts.append(
-            Content.assemble(
-                ("first token ", DIM),
-                (f"{(self._first - self._started) * 1000:,.0f}", TEXT),
-                (" ms", DIM),
-            )
-        )
-        return Content("   ").join(parts)
+            if known
+            else Content(""),
+        }
+        return self._line(parts, cells)
 
     def given_up(self) -> Content:
         """Return `■ stopped before the first token`."""
         return Content.assemble(("■ ", DIM), ("stopped before the first token", DIM))
 
-    def ended(self, done: SampleDone, *, wide: bool, cells: int = NARROW_CELLS) -> Content:
-        """Return `✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token`.
+    def ended(self, results: Sequence[SampleDone], cells: int = NARROW_CELLS) -> Content:
+        """Return `✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token   seed 7`,
+        with the parts that fit into `cells`.
 
-        After a stop string, `✓ 42 tokens, stopped at "\\n"`. Unless `wide`, parts are dropped until
-        it
-        fits into `cells`, down to two.
+        After a stop string, `✓ 42 tokens, stopped at "\\n"`.
         """
-        stopped = done.reason == "cancelled"
+        stopped = any(done.reason == "cancelled" for done in results)
+        tokens = sum(done.tokens for done in results)
+        last = max(results, key=lambda done: done.seconds)
+        reason = "cancelled" if stopped else last.reason if len(results) == 1 else "length"
         words = {
-            "length": f" of {counted(self._wanted, 'token')}",
-            "cancelled": f" of {counted(self._wanted, 'token')}, stopped",
-            "stop": f" {counted(done.tokens, 'token').partition(' ')[2]}, {_stop(done)}",
-        }[done.reason]
-        drawing = (
-            done.seconds - done.first_token_seconds
-        )  # the first token includes loading the model and reading the prompt
-        rate = (done.tokens - 1) / drawing if done.tokens > 1 and drawing > 0 else None
-        parts = [
-            Content.assemble(
-                ("■ ", DIM) if stopped else ("✓ ", GOOD), (f"{done.tokens:,}", TEXT), (words, DIM)
+            "length": f" of {counted(self._wanted * self.count, 'token')}",
+            "cancelled": f" of {counted(self._wanted * self.count, 'token')}, stopped",
+            "stop": f" {counted(tokens, 'token').partition(' ')[2]}, {_stop(last)}",
+        }[reason]
+        # the first token includes loading the model and reading the prompt
+        drawing = last.seconds - last.first_token_seconds
+        drawn = tokens - len(results)
+        bits = sum(done.bits_per_token * done.tokens for done in results) / max(1, tokens)
+        parts = {
+            "tokens": Content.assemble(
+                ("■ ", DIM) if stopped else ("✓ ", GOOD),
+                self._samples(),
+                (f"{tokens:,}", TEXT),
+                (words, DIM),
             ),
-            Content.assemble((formatting.count(rate), TEXT), (" tok/s", DIM)),
-            Content.assemble(
-                ("first token ", DIM),
-                (f"{done.first_token_seconds * 1000:,.0f}", TEXT),
-                (" ms", DIM),
+            "unknown": Content(""),
+            "rate": _figure(
+                formatting.count(drawn / drawing if drawn > 0 and drawing > 0 else None), " tok/s"
             ),
-            Content.assemble((f"{done.bits_per_token:.1f}", TEXT), (" bits/token", DIM)),
-        ]
-        if done.unknown:  # more important than the speed
-            unknown = safe_content(", ".join(done.unknown), newlines="show", limit=30)
-            parts[1:3] = [
-                Content.assemble(
-                    ("no token for ", WARN), unknown.stylize(TEXT), (", read as <unk>", DIM)
-                )
-            ]
-        while (
-            not wide
-            and len(parts) > 2
-            and sum(part.cell_length + 3 for part in parts) - 3 > min(cells, NARROW_CELLS)
-        ):
-            parts.pop(-2 if not done.unknown else -1)
-        if wide:
-            name, _, value = self.seed.partition(" ")
-            parts.append(Content.assemble((name, DIM), (f" {value}" if value else "", TEXT)))
-        return Content("   ").join(parts)
+            "first token": _first_token(last.first_token_seconds),
+            "bits": _figure(f"{bits:.1f}", " bits/token"),
+        }
+        if last.unknown:  # more important than the speed
+            unknown = safe_content(", ".join(last.unknown), newlines="show", limit=30)
+            parts["unknown"] = Content.assemble(
+                ("no token for ", WARN), unknown.stylize(TEXT), (", read as <unk>", DIM)
+            )
+            del parts["rate"], parts["first token"]
+        return self._line(parts, cells)
 
     def meta(self, done: SampleDone) -> str:
         """Return `42 tokens · seed 7 · step 3,700`."""
         end = {"length": "", "cancelled": " · stopped", "stop": f" · {_stop(done)}"}[done.reason]
-        return f"{counted(done.tokens, 'token')} · {self.seed} · {self.where}{end}"
+        tokens = counted(self._base_tokens + done.tokens, "token")
+        return f"{tokens} · {self.seed_label(done.sample)} · {self.where}{end}"
+
+    def _samples(self) -> Content:
+        if self.count == 1:
+            return Content("")
+        return Content.assemble((f"{self.count}", TEXT), (" samples   ", DIM))
+
+    def _line(self, parts: dict[str, Content], cells: int) -> Content:
+        """Join the parts and the seed; some are dropped until the rest fits."""
+        name, _, value = self.seed_label().partition(" ")
+        parts["seed"] = Content.assemble((name, DIM), (f" {value}" if value else "", TEXT))
+        shown = {name: part for name, part in parts.items() if part.plain}
+        for name in ("seed", "first token", "rate", "bits"):
+            if sum(part.cell_length + 3 for part in shown.values()) - 3 > cells:
+                shown.pop(name, None)
+        return Content("   ").join(shown.values())
+
+
+def _figure(value: str, unit: str) -> Content:
+    return Content.assemble((value, TEXT), (unit, DIM))
+
+
+def _first_token(seconds: float) -> Content:
+    return Content.assemble(("first token ", DIM), (f"{seconds * 1000:,.0f}", TEXT), (" ms", DIM))
 
 
 def _stop(done: SampleDone) -> str:

@@ -54,3 +54,9 @@ class PromptSession:
         """The tokens after it."""
         current = self.tree.current
         return () if current is None else current.ids
+
+    @property
+    def shown_state(self) -> str:
+        """Path of the kept state that this text starts from; empty: the initial state."""
+        current = self.tree.current
+        return self.state if current is None else current.state

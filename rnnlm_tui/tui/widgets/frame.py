@@ -125,36 +125,59 @@ def mode_line(pane: Pane, actions: Sequence[Action] = ACTIONS) -> Content:
 
 
 class ModeLine(Line):
-    """The modes of the prompt, and further contents beside them."""
+    """The modes of the prompt; and beside them keys, or what else a mode shows."""
 
     def __init__(self, pane: Pane, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._pane = pane
-        self._left, self._right = Content(""), Content("")
+        self._left, self._keys = Content(""), tuple[tuple[str, str], ...]()
+        self._words = Content("")
 
     def on_resize(self) -> None:
         self._draw()
 
-    def show(self, left: Content | None = None, right: Content | None = None) -> None:
+    def show(
+        self,
+        left: Content | None = None,
+        keys: Sequence[tuple[str, str]] = (),
+        *,
+        note: str = "",
+        problem: str = "",
+    ) -> None:
         """Show `left` at the left edge and the modes at the right one.
 
-        If there is no `left`, or no room for it, show `right` after the modes.
+        Without a `left`, or if there is no room for it, the modes are at the left edge, followed by
+        as many keys with their words as fit. A note, or a problem, takes the place of all of them.
         """
-        self._left, self._right = left or Content(""), right or Content("")
+        self._left, self._keys = left or Content(""), tuple(keys)
+        words = safe_content(problem or note, newlines="space")
+        self._words = (
+            Content.assemble(("✗ ", BAD), words.stylize(TEXT)) if problem else words.stylize(DIM)
+        )
         self._draw()
 
     def _draw(self) -> None:
         room = (self.size.width or self.app.size.width) - 4
         modes = mode_line(self._pane, getattr(self.app, "actions", ACTIONS))
-        last = modes if modes.plain else self._right
-        if self._left.plain and self._left.cell_length + last.cell_length + 4 <= room:
-            line = spread(self._left, last, room)
+        if self._words.plain:
+            line = self._words.truncate(room, ellipsis=True)
+        elif self._left.plain and self._left.cell_length + modes.cell_length + 4 <= room:
+            line = spread(self._left, modes if modes.plain else self._keys_within(room // 2), room)
         else:
-            parts = [part for part in (modes, self._right) if part.plain]
-            line = Content(" " * 5).join(parts)
-            if line.cell_length > room and len(parts) > 1:
-                line = modes
+            gap = 5 if modes.plain else 0
+            keys = self._keys_within(room - modes.cell_length - gap)
+            line = Content.assemble(modes, " " * gap, keys) if keys.plain else modes
         self.put(Content.assemble("  ", line))
+
+    def _keys_within(self, room: int) -> Content:
+        line = Content("")
+        for key, words in self._keys:
+            item = Content.assemble((key, f"bold {TEXT}"), (f" {words}", DIM))
+            longer = Content.assemble(line, "   ", item) if line.plain else item
+            if longer.cell_length > room:
+                break
+            line = longer
+        return line
 
 
 class FooterLine(Line):

@@ -1,8 +1,9 @@
-"""The transcript of prompts and samples, newest at the bottom."""
+"""The transcript: prompts with their samples and branches, newest at the bottom."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from textual.binding import Binding, BindingType
@@ -12,32 +13,199 @@ from textual.events import MouseScrollDown, MouseScrollUp
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_text
+from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree
 from rnnlm_tui.tui.widgets.panel import Panel
 
 KEPT_ENTRIES = 200
 ROOMY_LINES = 20
 """Height from which entries show their tokens and seed."""
+MOST_CELLS = 116
+"""Longer lines are hard to read."""
+LEAST_COLUMN, COLUMN_GAP = 30, 3
+"""Cells of a text beside others, and between two of them."""
 
-EntryState = Literal["living", "done", "stopped", "failed"]
+EntryState = Literal["done", "stopped", "failed"]
+
+
+@dataclass(slots=True)
+class LiveText:
+    """A sample in progress."""
+
+    text: str = ""
+    """What was sampled so far."""
+    ended: bool = False
 
 
 @dataclass(slots=True)
 class TranscriptEntry:
-    """A prompt and its continuation."""
+    """A prompt with everything sampled from it."""
 
     prompt: str
-    text: str = ""
-    """The continuation so far."""
-    state: EntryState = "living"
-    meta: str = ""
-    """`31 tokens · seed 1 · step 3,700`."""
+    """As it was sent first; branches may have edited it."""
+    tree: SampleTree = field(default_factory=SampleTree)
+    groups: list[tuple[int, ...]] = field(default_factory=list)
+    """Branches that were sampled at once and are shown together."""
+    live: list[LiveText] = field(default_factory=list)
+    """The samples in progress; empty if there are none."""
+    before: str = ""
+    """What the samples in progress continue, prompt included."""
     error: str = ""
-    """Why it failed, in one sentence."""
+    """Why the newest request failed, in one sentence."""
 
     @property
     def whole(self) -> str:
-        """Prompt and continuation."""
-        return self.prompt + self.text
+        """The text to save or copy: prompt and continuation."""
+        current = self.tree.current
+        if self.live:
+            return self.before + self.live[0].text
+        return self.prompt if current is None else current.whole
+
+    @property
+    def group(self) -> list[Branch]:
+        """The branches shown together: those sampled with the current one, or it alone."""
+        place = self.tree.place
+        if place is None:
+            return []
+        numbers = next((group for group in self.groups if place in group), (place,))
+        return [self.tree.branches[number] for number in numbers]
+
+    @property
+    def meta(self) -> str:
+        """`31 tokens · seed 1 · step 3,700 · 2 of 3`."""
+        current, siblings = self.tree.current, self.tree.siblings()
+        if current is None:
+            return ""
+        place = next(at for at, one in enumerate(siblings, 1) if one.number == current.number)
+        among = f"{place} of {len(siblings)}" if len(siblings) > 1 else ""
+        return " · ".join(part for part in (current.meta, among) if part)
+
+    @property
+    def branched(self) -> bool:
+        """Whether the current branch has siblings, so that its place matters."""
+        return len(self.tree.siblings()) > 1
+
+    def begin(self, count: int, before: str) -> None:
+        """Make room for the samples of a request, which continue `before`."""
+        self.live = [LiveText() for _ in range(count)]
+        self.before, self.error = before, ""
+
+    def finish(self, branches: Sequence[Branch], error: str) -> None:
+        """Put the branches of a request in the place of its samples in progress; the first one
+        becomes the current branch."""
+        place = self.tree.place
+        self.live, self.error = [], error
+        numbers = tuple(self.tree.add(branch).number for branch in branches)
+        if len(numbers) > 1:
+            self.groups.append(numbers)
+        self.tree.place = numbers[0] if numbers else place
+
+    def bold(self, prompt: str) -> int:
+        """How much of a branch's text is the prompt as it was sent first."""
+        return len(self.prompt) if prompt.startswith(self.prompt) else len(prompt)
+
+
+class TextBlock:
+    """A wrapped text, the beginning of which is bold.
+
+    Args:
+        number: in front of the first line; further lines are indented by as much.
+        apart: the text stands on lines without the prompt, so it doesn't begin with a space.
+    """
+
+    def __init__(
+        self, width: int, prompt: str, text: str = "", *, number: str = "", apart: bool = False
+    ) -> None:
+        self.number, self.apart = number, apart
+        self.bold = len(safe_text(prompt))
+        self.wrapped = WrappedText(max(1, width - len(number)), safe_text(prompt))
+        self.living = False
+        self.current = True
+        """Whether the text is the current branch's; others are dim."""
+        self.marked = False
+        """Whether it is marked as the current one of several."""
+        self.append(text)
+
+    def append(self, text: str) -> None:
+        """Append to the text; only its last line may move."""
+        if self.apart and not self.wrapped.text:
+            text = text.lstrip(" ")
+        self.wrapped.append(safe_text(text))
+
+    def __len__(self) -> int:
+        return len(self.wrapped)
+
+    def row(self, line: int, *, newest: bool) -> Content:
+        """Return a line without its margin."""
+        bright = newest and self.current
+        start, end = self.wrapped.span(line)
+        split = min(max(self.bold, start), end)
+        row = Content.assemble(
+            (self.number if line == 0 else " " * len(self.number), DIM),
+            (self.wrapped.text[start:split], f"bold {BRIGHT}" if bright else TEXT),
+            (self.wrapped.text[split:end], TEXT if bright else DIM),
+        )
+        last = line == len(self.wrapped) - 1
+        return row + Content.styled("█", TRAIN) if self.living and last else row
+
+    def margin(self, line: int) -> Content:
+        """Return what is in front of a line."""
+        if self.living:
+            return Content.styled("▌ ", TRAIN)
+        return Content.styled("› ", f"bold {TRAIN}") if self.marked and not line else Content("  ")
+
+
+class ColumnsBlock:
+    """Texts beside each other, each below a title."""
+
+    def __init__(self, texts: Sequence[TextBlock], titles: Sequence[str], width: int) -> None:
+        self.texts, self.titles, self.width = list(texts), list(titles), width
+
+    def __len__(self) -> int:
+        return 1 + max(map(len, self.texts))
+
+    def row(self, line: int, *, newest: bool) -> Content:
+        """Return a line of all columns; the first has their titles."""
+        parts = []
+        for text, title in zip(self.texts, self.titles, strict=True):
+            bright = newest and text.current
+            if line == 0:
+                sign = "› " if text.marked else ""
+                words = safe_text(title, limit=self.width - len(sign))
+                part = Content.assemble(
+                    (sign, f"bold {TRAIN}"), (words, f"bold {TEXT}" if bright else FAINT)
+                )
+            else:
+                part = (
+                    text.row(line - 1, newest=newest) if line <= len(text.wrapped) else Content("")
+                )
+            parts.append(part + Content(" " * (self.width + COLUMN_GAP - part.cell_length)))
+        return Content("").join(parts)
+
+    def margin(self, _line: int) -> Content:
+        """Return what is in front of a line."""
+        living = any(text.living for text in self.texts)
+        return Content.styled("▌ ", TRAIN) if living else Content("  ")
+
+
+class LineBlock:
+    """One line."""
+
+    def __init__(self, line: Content) -> None:
+        self.line = line
+
+    def __len__(self) -> int:
+        return 1
+
+    def row(self, _line: int, *, newest: bool) -> Content:  # noqa: ARG002
+        """Return the line."""
+        return self.line
+
+    def margin(self, _line: int) -> Content:
+        """Return what is in front of it."""
+        return Content("  ")
+
+
+Block = TextBlock | ColumnsBlock | LineBlock
 
 
 class Transcript(Panel, can_focus=True):
@@ -55,51 +223,71 @@ class Transcript(Panel, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Sampling", id=id)
         self.entries: list[TranscriptEntry] = []
-        self._wrapped: list[WrappedText] = []
+        self.side_by_side = False
+        """Show samples of one request in columns, if at least two have room."""
+        self._blocks: list[list[Block]] = []
+        """Of each entry; empty if it has to be laid out again."""
+        self._live: list[TextBlock] = []
+        """Blocks of the newest entry's samples in progress."""
+        self._laid_out_for: tuple[int, bool, bool] = (0, False, False)
         self._status = Content("")
         self._empty: tuple[str, ...] = ()
         self._above = 0
         """Lines hidden below the bottom edge; 0 shows the newest."""
+        self._find_current = False
+        self._shown_place: int | None = None
+        """The newest entry's branch that was laid out last."""
 
     @property
     def newest(self) -> TranscriptEntry | None:
         """The entry at the bottom."""
         return self.entries[-1] if self.entries else None
 
-    def begin(self, prompt: str) -> TranscriptEntry:
-        """Add an entry in progress at the bottom."""
-        entry = TranscriptEntry(prompt)
+    @property
+    def columns(self) -> int:
+        """How many texts have room beside each other."""
+        room = max(10, self.inner_size.width - 5)
+        return max(1, (room + COLUMN_GAP) // (LEAST_COLUMN + COLUMN_GAP))
+
+    def add(self, entry: TranscriptEntry) -> None:
+        """Add an entry at the bottom."""
         self.entries.append(entry)
-        self._wrapped.append(WrappedText(self._text_width, safe_text(prompt)))
-        del self.entries[:-KEPT_ENTRIES], self._wrapped[:-KEPT_ENTRIES]
-        self._above = 0
-        self.redraw()
-        return entry
+        self._blocks.append([])
+        del self.entries[:-KEPT_ENTRIES], self._blocks[:-KEPT_ENTRIES]
+        if len(self._blocks) > 1:
+            self._blocks[-2] = []
+        self.show_newest()
 
-    def extend(self, text: str) -> None:
-        """Append to the newest entry's text."""
-        if self.entries and text:
-            before = len(self._wrapped[-1])
-            self.entries[-1].text += text
-            self._wrapped[-1].append(safe_text(text))
-            if self._above:
-                self._above += len(self._wrapped[-1]) - before
-            self.redraw()
-
-    def end(self, state: EntryState, *, meta: str = "", error: str = "") -> None:
-        """Finish the newest entry."""
+    def show_newest(self, *, current: bool = False) -> None:
+        """Lay out the newest entry again, and scroll to its end or to its current branch."""
         if self.entries:
-            self.entries[-1].state, self.entries[-1].meta, self.entries[-1].error = (
-                state,
-                meta,
-                error,
-            )
+            self._blocks[-1] = []
+            self._above, self._find_current = 0, current
             self.redraw()
+
+    def show_branch(self) -> None:
+        """Show the newest entry's current branch, if it isn't the one that is shown."""
+        if self.entries and self.entries[-1].tree.place != self._shown_place:
+            self.show_newest(current=True)
+
+    def extend(self, texts: dict[int, str]) -> None:
+        """Append to the samples in progress, by their number in the request."""
+        if not self.entries or not texts:
+            return
+        live = self.entries[-1].live
+        before = self._entry_height(-1) if self._above else 0
+        for sample, text in texts.items():
+            live[sample].text += text
+            if self._blocks[-1]:
+                self._live[sample].append(text)
+        if self._above:
+            self._above += max(0, self._entry_height(-1) - before)
+        self.redraw()
 
     def clear(self) -> None:
         """Remove all entries."""
         self.entries.clear()
-        self._wrapped.clear()
+        self._blocks.clear()
         self._above = 0
         self.redraw()
 
@@ -115,11 +303,15 @@ class Transcript(Panel, can_focus=True):
             self._empty = lines
             self.redraw()
 
+    # layout
+
     def prepare(self, width: int, height: int) -> None:
         """Collect the visible rows from the bottom up."""
         room = max(0, height - 2)
-        for wrapped in self._wrapped:
-            wrapped.fit(self._text_width)
+        laid_out_for = (width, height >= ROOMY_LINES, self.side_by_side)
+        if laid_out_for != self._laid_out_for:
+            self._laid_out_for = laid_out_for
+            self._blocks = [[] for _ in self.entries]
         if not self.entries:
             rows = [
                 Content.styled(safe_text(line, limit=width), DIM if index else TEXT)
@@ -127,17 +319,17 @@ class Transcript(Panel, can_focus=True):
             ]
             rows = [Content("  ") + row for row in rows]
         else:
-            rows = self._gather(room, roomy=height >= ROOMY_LINES)
+            rows = self._gather(room)
         self.lines = [Content("")] * (room - len(rows)) + rows[:room] + [Content(""), self._status]
         self.bottom = f"↓ {counted(self._above, 'more line')}" if self._above else ""
 
-    def _gather(self, room: int, *, roomy: bool) -> list[Content]:
-        total = (
-            sum(self._height(index, roomy) for index in range(len(self.entries)))
-            + len(self.entries)
-            - 1
-        )
-        self._above = min(self._above, max(0, total - room))
+    def _gather(self, room: int) -> list[Content]:
+        heights = [self._entry_height(index) for index in range(len(self.entries))]
+        if self._find_current:
+            self._find_current = False
+            if len(self.entries[-1].group) > 1:
+                self._above = self._rows_after_current(room)
+        self._above = min(self._above, max(0, sum(heights) + len(heights) - 1 - room))
         rows: list[Content] = []
         needed = room + self._above
         for index in range(len(self.entries) - 1, -1, -1):
@@ -145,50 +337,116 @@ class Transcript(Panel, can_focus=True):
                 break
             if rows:
                 rows.append(Content(""))
-            rows += reversed(self._entry_rows(index, roomy, needed - len(rows)))
+            for row in self._rows_from_the_end(index):
+                rows.append(row)
+                if len(rows) >= needed:
+                    break
         return list(reversed(rows[self._above : needed]))
 
-    def _height(self, index: int, roomy: bool) -> int:
-        entry = self.entries[index]
-        return len(self._wrapped[index]) + bool(entry.error) + bool(roomy and entry.meta)
+    def _rows_from_the_end(self, index: int) -> Iterator[Content]:
+        newest = index == len(self.entries) - 1
+        for block in reversed(self._blocks[index]):
+            for line in range(len(block) - 1, -1, -1):
+                yield block.margin(line) + block.row(line, newest=newest)
 
-    def _entry_rows(self, index: int, roomy: bool, wanted: int) -> list[Content]:
-        """Return the last `wanted` rows of an entry."""
-        entry, wrapped = self.entries[index], self._wrapped[index]
-        living, newest = entry.state == "living", index == len(self.entries) - 1
-        prompt_end = len(safe_text(entry.prompt))
-        bar = Content.styled("▌ ", TRAIN) if living else Content("  ")
-        prompt_style = f"bold {BRIGHT}" if newest else TEXT
-        text_style = TEXT if newest else DIM
-        rows: list[Content] = []
-        for line in range(max(0, len(wrapped) - max(1, wanted)), len(wrapped)):
-            start, end = wrapped.span(line)
-            split = min(max(prompt_end, start), end)
-            row = Content.assemble(
-                bar,
-                (wrapped.text[start:split], prompt_style),
-                (wrapped.text[split:end], text_style),
-            )
-            rows.append(
-                row + Content.styled("█", TRAIN) if living and line == len(wrapped) - 1 else row
-            )
+    def _entry_height(self, index: int) -> int:
+        if not self._blocks[index]:
+            self._blocks[index] = self._lay_out(self.entries[index], index % len(self.entries))
+        return sum(map(len, self._blocks[index]))
+
+    def _rows_after_current(self, room: int) -> int:
+        """How many rows to scroll back so that the current one of several samples is visible."""
+        hidden, blocks = 0, self._blocks[-1]
+        for block in reversed(blocks):
+            texts = block.texts if isinstance(block, ColumnsBlock) else [block]
+            if any(isinstance(text, TextBlock) and text.current for text in texts):
+                return max(0, hidden + len(block) - room)
+            hidden += len(block)
+        return 0
+
+    def _lay_out(self, entry: TranscriptEntry, index: int) -> list[Block]:
+        width, roomy, _ = self._laid_out_for
+        width = max(10, width - 5)
+        readable = min(width, MOST_CELLS)
+        newest = index == len(self.entries) - 1
+        if newest:
+            self._shown_place = entry.tree.place
+        if entry.live:
+            blocks = self._live_blocks(entry, width, readable)
+        else:
+            blocks = self._branch_blocks(entry, width, readable)
         if entry.error:
-            rows.append(
-                Content.assemble(
-                    "  ",
-                    ("✗ ", BAD),
-                    (safe_text(entry.error, limit=self._text_width - 2, newlines="space"), TEXT),
-                )
-            )
-        if roomy and entry.meta:
-            rows.append(
-                Content.assemble("  ", (safe_text(entry.meta, limit=self._text_width), FAINT))
-            )
-        return rows
+            words = safe_text(entry.error, limit=width - 2, newlines="space")
+            blocks.append(LineBlock(Content.assemble(("✗ ", BAD), (words, TEXT))))
+        if entry.meta and not entry.live and (roomy or (newest and entry.branched)):
+            meta = safe_text(entry.meta, limit=width, newlines="space")
+            blocks.append(LineBlock(Content.styled(meta, FAINT)))
+        return blocks
 
-    @property
-    def _text_width(self) -> int:
-        return max(10, self.inner_size.width - 5)
+    def _live_blocks(self, entry: TranscriptEntry, width: int, readable: int) -> list[Block]:
+        bold = entry.bold(entry.before)
+        prompt, rest = entry.before[:bold], entry.before[bold:]
+        if len(entry.live) == 1:
+            self._live = [TextBlock(readable, prompt, rest)]
+            self._live[0].append(entry.live[0].text)
+            self._live[0].living = True
+            return [*self._live]
+        titles = list(map(str, range(1, len(entry.live) + 1)))
+        texts = [live.text for live in entry.live]
+        blocks, self._live = self._together(
+            TextBlock(readable, prompt, rest), texts, titles, width, readable
+        )
+        for block, live in zip(self._live, entry.live, strict=True):
+            block.living = not live.ended
+        return blocks
+
+    def _branch_blocks(self, entry: TranscriptEntry, width: int, readable: int) -> list[Block]:
+        group, current = entry.group, entry.tree.current
+        if current is None:
+            return [TextBlock(readable, entry.prompt)]
+        bold = entry.bold(current.prompt)
+        prompt, rest = current.whole[:bold], current.whole[bold:]
+        if len(group) < 2:
+            return [TextBlock(readable, prompt, rest)]
+        shared = len(current.prompt)
+        titles = [f"{number} · {one.meta}" for number, one in enumerate(group, 1)]
+        blocks, texts = self._together(
+            TextBlock(readable, prompt, current.prompt[bold:]),
+            [one.whole[shared:] for one in group],
+            titles,
+            width,
+            readable,
+        )
+        for text, one in zip(texts, group, strict=True):
+            text.current = text.marked = one.number == current.number
+        return blocks
+
+    def _together(
+        self,
+        prompt: TextBlock,
+        texts: Sequence[str],
+        titles: Sequence[str],
+        width: int,
+        readable: int,
+    ) -> tuple[list[Block], list[TextBlock]]:
+        """Return the blocks of a prompt and several texts after it, and the texts' own."""
+        columns = min(self.columns, len(texts)) if self.side_by_side else 1
+        if columns < 2:
+            digits = len(str(len(texts)))
+            own = [
+                TextBlock(readable, "", text, number=f"{number:{digits}}  ", apart=True)
+                for number, text in enumerate(texts, 1)
+            ]
+            return [prompt, LineBlock(Content("")), *own], own
+        each = (width + COLUMN_GAP) // columns - COLUMN_GAP
+        own = [TextBlock(each, "", text, apart=True) for text in texts]
+        blocks: list[Block] = [prompt]
+        for first in range(0, len(own), columns):
+            row = slice(first, first + columns)
+            blocks += [LineBlock(Content("")), ColumnsBlock(own[row], titles[row], each)]
+        return blocks, own
+
+    # scrolling
 
     def action_scroll_text(self, lines: int) -> None:
         """Scroll to older text, or to newer text if negative."""

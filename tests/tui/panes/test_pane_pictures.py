@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from time import tzset
 
 import pytest
 from textual.pilot import Pilot
@@ -11,11 +13,12 @@ from textual.pilot import Pilot
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens import checkpoints
+from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import NOW, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.test_prompt_overlays import state, with_samples
 from tests.tui.pictures import Mode, assert_picture, each_view
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
@@ -27,9 +30,15 @@ TEXT = (
 
 
 @pytest.fixture(autouse=True)
-def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fixed clock, so that ages don't vary."""
-    monkeypatch.setattr(checkpoints, "time", lambda: NOW)
+def still_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A fixed clock in a fixed time zone, so that ages and dates don't vary."""
+    monkeypatch.setenv("TZ", "UTC")
+    tzset()
+    for module in (checkpoints, kept_samples, states):
+        monkeypatch.setattr(module, "time", lambda: NOW)
+    yield
+    monkeypatch.undo()
+    tzset()
 
 
 async def settled(pilot: Pilot[int]) -> None:
@@ -138,6 +147,59 @@ async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mod
             await pilot.press("ctrl+u", *prompt, "enter")
             await until_shown(pilot, f"{prompt} is strong", f"{mark} 3 of 100 tokens")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_view("prompt-together")
+async def test_prompt_with_several_samples(name: str, size: tuple[int, int], mode: Mode) -> None:
+    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
+    async with opened(services, "prompt", size=size, ascii_only=mode == "ascii") as (app, pilot):
+        await pilot.press(*["tab"] * 7, "3", "enter", *"The state of the Union", "enter")
+        await until_shown(pilot, "3 samples", "1 of 3")
+        if size[0] >= 120:
+            await pilot.press("f5")
+        await pilot.press("escape", "greater_than_sign")
+        await until_shown(pilot, "2 of 3")
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_view("prompt-editing")
+async def test_prompt_with_a_text_being_edited(
+    name: str, size: tuple[int, int], mode: Mode
+) -> None:
+    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
+    async with opened(services, "prompt", size=size) as (app, pilot):
+        await pilot.press(*"The state of the Union", "enter")
+        await until_shown(pilot, "✓ 3 of 100 tokens")
+        await pilot.press("f4")
+        await until_shown(pilot, "Edit the text")
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_view("prompt-settings")
+async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: Mode) -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt", size=size) as (app, pilot):
+        await pilot.press("tab", "tab")
+        await until_shown(pilot, "typical-p")
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_view("prompt-samples", "prompt-states", "prompt-presets")
+async def test_overlays_of_the_prompt(name: str, size: tuple[int, int], mode: Mode) -> None:
+    services = with_samples()
+    services.states = [state("congress"), state("gates", cell_type="lstm", hidden_size=512)]
+    async with opened(services, "prompt", size=size) as (app, pilot):
+        key, shown = {
+            "prompt-samples": ("f7", "3 samples"),
+            "prompt-states": ("f8", "2 states"),
+            "prompt-presets": ("f9", "Presets of settings"),
+        }[name]
+        await pilot.press(key)
+        await until_shown(pilot, shown)
         await settled(pilot)
         assert_picture(app, SNAPSHOTS, name, size, mode)
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from rnnlm_tui.errors import InputError, WorkerError
-from rnnlm_tui.tui.widgets.prompt import SettingInput
+from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.transcript import Transcript
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.asking import last_request, pane
@@ -94,16 +94,21 @@ async def test_escape_while_a_snapshot_is_written_drops_the_request() -> None:
 @pytest.mark.parametrize("width", [80, 120])
 async def test_the_line_under_the_prompt_repeats_no_key_of_the_footer(width: int) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt", size=(width, 24)) as (app, pilot):
-        await until_shown(pilot, "↑ earlier prompts", "^s", "^y")
+        await until_shown(pilot, "↑ earlier prompts")
+        await pilot.press(*"We", "enter")
+        await until_shown(pilot, "F3 continue")
         for _ in range(3):
             hint, footer = screen_text(app).splitlines()[-2:]
             keys = {
-                word for line in (hint, footer) for word in line.split() if word.startswith("^")
+                word
+                for line in (hint, footer)
+                for word in line.split()
+                if word.startswith(("^", "F")) and len(word) == 2
             }
             assert all(f"{hint} {footer}".count(key) == 1 for key in keys)
             await pilot.press("escape")
             await pilot.pause()
-        assert "best 3,700" in screen_text(app).splitlines()[-2]
+        assert width < 120 or "best 3,700" in screen_text(app).splitlines()[-2]
 
 
 async def test_ctrl_r_changes_the_seed_and_ctrl_k_the_checkpoint() -> None:
@@ -256,7 +261,7 @@ async def test_an_idle_prompt_draws_nothing() -> None:
         await until_shown(pilot, "@best")
         assert not pane(app).box.cursor_blink
         assert not any(box.cursor_blink for box in pane(app).query(SettingInput))
-        assert pane(app)._ticker is None
+        assert not pane(app).sampling
 
 
 async def test_without_a_run_letters_and_digits_act() -> None:

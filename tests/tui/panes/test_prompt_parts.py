@@ -114,12 +114,14 @@ def test_an_ended_run_offers_no_current_weights() -> None:
 def test_progress_shows_tokens_speed_and_time_to_first_token() -> None:
     clock = iter((0.0, 1.0, 1.038, 2.038))
     progress = SampleProgress(
-        "1", SamplingConfig(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock)
+        SamplingConfig(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock)
     )
     assert progress.living().plain == "● loading the model …"
     progress.take(SamplePiece(id="1", text=" is", tokens=42))
-    assert progress.living().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms"
-    assert (progress.drain(), progress.drain()) == (" is", "")
+    assert (
+        progress.living().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms   seed 7"
+    )
+    assert (progress.drain(), progress.drain()) == ({0: " is"}, {})
     done = SampleDone(
         id="1",
         reason="cancelled",
@@ -131,7 +133,7 @@ def test_progress_shows_tokens_speed_and_time_to_first_token() -> None:
         bits_per_token=4.12,
     )
     assert (
-        progress.ended(done, wide=True).plain
+        progress.ended([done], 120).plain
         == "■ 42 of 100 tokens, stopped   2,050 tok/s   first token 38 ms   4.1 bits/token   seed 7"
     )
     assert progress.meta(done) == "42 tokens · seed 7 · step 3,700 · stopped"
@@ -152,15 +154,13 @@ def test_the_line_of_a_sample_fits_80_columns_whole(
         first_token_seconds=1.234,
         bits_per_token=14.1,
     )
-    line = SampleProgress("a", SamplingConfig(max_new_tokens=4_096), where="step 1").ended(
-        done, wide=False
-    )
+    line = SampleProgress(SamplingConfig(max_new_tokens=4_096), where="step 1").ended([done])
     assert line.cell_length <= 76
     assert line.plain.endswith("14.1 bits/token")
 
 
 def test_a_stop_string_that_ended_the_text_is_named_and_the_line_fits() -> None:
-    progress = SampleProgress("1", SamplingConfig(max_new_tokens=4_096), where="step 9")
+    progress = SampleProgress(SamplingConfig(max_new_tokens=4_096), where="step 9")
     for stop, shown in (("\n", "\\n"), ("a\x1b]0;", "a␛]0;"), ("x" * 100, "x" * 19 + "…")):
         done = SampleDone(
             id="1",
@@ -173,15 +173,15 @@ def test_a_stop_string_that_ended_the_text_is_named_and_the_line_fits() -> None:
             first_token_seconds=1.234,
             bits_per_token=14.1,
         )
-        for wide in (False, True):
-            line = progress.ended(done, wide=wide).plain
+        for cells in (NARROW_CELLS, 120):
+            line = progress.ended([done], cells).plain
             assert line.startswith(f'✓ 4,000 tokens, stopped at "{shown}"')
-            assert wide or len(line) <= NARROW_CELLS
+            assert len(line) <= cells
         assert progress.meta(done) == f'4,000 tokens · seed 7 · step 9 · stopped at "{shown}"'
 
 
 def test_unknown_words_are_named() -> None:
-    progress = SampleProgress("1", SamplingConfig(max_new_tokens=100), where="step 9")
+    progress = SampleProgress(SamplingConfig(max_new_tokens=100), where="step 9")
     done = SampleDone(
         id="1",
         reason="length",
@@ -193,7 +193,7 @@ def test_unknown_words_are_named() -> None:
         bits_per_token=4.1,
         unknown=("We", "a\x1bb"),
     )
-    for wide in (False, True):
-        line = progress.ended(done, wide=wide).plain
+    for cells in (NARROW_CELLS, 120):
+        line = progress.ended([done], cells).plain
         assert line.startswith("✓ 100 of 100 tokens   no token for We, a␛b, read as <unk>")
-        assert wide or len(line) <= NARROW_CELLS
+        assert len(line) <= cells

@@ -9,6 +9,7 @@ from textual.events import Key, Paste
 from textual.widgets.text_area import Edit, EditResult
 
 from rnnlm_tui.tui.widgets.prompt import PromptBox
+from rnnlm_tui.tui.widgets.transcript import TranscriptEntry
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import make_snapshot
@@ -119,9 +120,10 @@ async def test_joiners_and_variation_selectors_reach_the_model_pasted_or_typed(t
 async def test_page_keys_scroll_the_texts_from_inside_a_field(tabs: int) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         transcript = pane(app).transcript
-        transcript.begin("first of all")
-        transcript.extend("\n".join(f"line {number}" for number in range(80)))
-        transcript.end("done")
+        entry = TranscriptEntry("first of all")
+        entry.begin(1, entry.prompt)
+        transcript.add(entry)
+        transcript.extend({0: "\n".join(f"line {number}" for number in range(80))})
         await pilot.press(*["tab"] * tabs)
         await until_shown(pilot, "line 79")
         await pilot.press("pageup")

@@ -1,0 +1,378 @@
+"""KeptSamplesScreen: everything that was sampled, to search, reuse, export and delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from time import time
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.events import Key, Paste
+from textual.strip import Strip
+
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.formatting import age, counted
+from rnnlm_tui.store.kept_samples import SAMPLE_EXPORTS, SampleExport, matching
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, SELECTED, TEXT, TRAIN, ink
+from rnnlm_tui.tui.screens.choose import ChooseScreen
+from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.text import WrappedText, safe_text
+from rnnlm_tui.tui.widgets.panel import Panel, segments_of
+from rnnlm_tui.tui.widgets.text_field import without_controls
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.kept_samples import KeptSample
+
+KEYS = (
+    ("enter", "reuse"),
+    ("/", "search"),
+    ("space", "mark"),
+    ("w", "export"),
+    ("d", "delete"),
+    ("u", "undo"),
+    ("esc", "close"),
+)
+SEARCH_KEYS = (("enter", "done"), ("^u", "clear"), ("esc", "all samples"))
+FORMATS: dict[SampleExport, str] = {
+    "text": "prompts and texts, with their settings above",
+    "jsonl": "one JSON object a line, with everything that is kept",
+    "markdown": "headings and code blocks",
+}
+MAX_QUERY = 200
+RUN_CELLS = 16
+"""Most cells of a run's name."""
+WITH_SEED = 90
+"""Cells from which a row has the seed."""
+DETAIL_CHARACTERS = 4_000
+"""Characters of the text under the cursor that are laid out."""
+
+
+class KeptSamplesPanel(Panel):
+    """A list of samples with a cursor, and below it the whole sample under the cursor."""
+
+    def __init__(self) -> None:
+        super().__init__(title="Samples", id="samples-box")
+        self.samples: Sequence[KeptSample] | None = None
+        """Newest first; None until they are read."""
+        self.marked: set[str] = set()
+        """Ids of marked samples."""
+        self.query_text = ""
+        self.searching = False
+        """Whether keys go to the query."""
+        self.outcome = Content("")
+        """What just happened."""
+        self._at = self._top = 0
+        self._rows = 1
+        self._cursor_row = -1
+        self._run_cells = 0
+        self.highlighted = True
+
+    @property
+    def current(self) -> KeptSample | None:
+        """The sample under the cursor."""
+        samples = self.samples or ()
+        return samples[self._at] if self._at < len(samples) else None
+
+    @property
+    def page(self) -> int:
+        """Rows of the list."""
+        return self._rows
+
+    def show(self, samples: Sequence[KeptSample]) -> None:
+        """Show these; the cursor keeps its place."""
+        self.samples = samples
+        self.move(0)
+
+    def move(self, by: int) -> None:
+        """Move the cursor, as far as there are samples."""
+        self._at = max(0, min(self._at + by, len(self.samples or ()) - 1))
+        self.redraw()
+
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out query, list, outcome and detail."""
+        samples = self.samples or ()
+        head: list[Content] = []
+        if self.searching or self.query_text:
+            cursor = Content.styled("█", TRAIN) if self.searching else Content("")
+            query = safe_text(self.query_text, newlines="space")
+            head = [Content.assemble(("/ ", f"bold {BRIGHT}"), (query, BRIGHT), cursor)]
+        self._rows = max(1, min(len(samples), (height - len(head)) * 2 // 5))
+        self._top = max(min(self._top, self._at), self._at - self._rows + 1)
+        self._top = max(0, min(self._top, len(samples) - self._rows))
+        if self.samples is None:
+            rows = [Content.styled("reading …", DIM)]
+        elif not samples:
+            words = "no sample has all these words" if self.query_text else "nothing sampled yet"
+            rows = [Content.styled(words, DIM)]
+        else:
+            shown = samples[self._top : self._top + self._rows]
+            self._run_cells = max(
+                cell_len(safe_text(sample.run, limit=RUN_CELLS, newlines="show"))
+                for sample in shown
+            )
+            rows = [self._row(sample, width) for sample in shown]
+        self._cursor_row = len(head) + self._at - self._top if samples else -1
+        lines = [*head, *rows, self.outcome if self.outcome.plain else Content("")]
+        self.lines = [*lines, *self._detail(width, height - len(lines))][:height]
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Draw the row under the cursor on its own background."""
+        strip = super().content_line(y, width)
+        if y != self._cursor_row:
+            return strip
+        return strip.apply_style(ink(TEXT, background=SELECTED))
+
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
+        """Return the keys."""
+        return [(3, segments_of(key_line(SEARCH_KEYS if self.searching else KEYS, width)))]
+
+    def legend_within(self, room: int) -> Content:
+        """Return how many samples are listed and marked."""
+        samples = self.samples or ()
+        parts = [(counted(len(samples), "sample"), DIM)] if samples else []
+        if self.marked:
+            parts += [(", ", DIM), (f"{len(self.marked)} marked", TEXT)]
+        legend = Content.assemble(*parts)
+        return legend if legend.cell_length <= room else Content("")
+
+    def _row(self, sample: KeptSample, width: int) -> Content:
+        current = sample is self.current
+        seed = "greedy" if sample.seed is None else f"seed {sample.seed}"
+        facts = Content.assemble(
+            ("› " if current else "  ", f"bold {TRAIN}"),
+            ("● " if sample.id in self.marked else "  ", TRAIN),
+            (age(max(0.0, time() - sample.time)).rjust(6), TEXT),
+            "  ",
+            (safe_text(sample.run, limit=RUN_CELLS, newlines="show").ljust(self._run_cells), DIM),
+            (f"{sample.step:,}".rjust(8), TEXT),
+            "  ",
+            (seed.ljust(13) if width >= WITH_SEED else "", DIM),
+        )
+        room = max(0, width - facts.cell_length)
+        prompt = safe_text(sample.prompt, limit=max(room, 1), newlines="space")
+        text = Content.assemble(
+            (prompt, f"bold {BRIGHT}" if current else TEXT),
+            (safe_text(sample.text, limit=max(room, 1), newlines="space"), DIM),
+        )
+        return Content.assemble(facts, text.truncate(room, ellipsis=True))
+
+    def _detail(self, width: int, room: int) -> list[Content]:
+        sample = self.current
+        if sample is None or room < 2:
+            return []
+        about = WrappedText(width, safe_text(", ".join(sample.facts), newlines="show"))
+        title = safe_text(f"{sample.title} · {sample.when}", limit=width, newlines="space")
+        lines = [Content.styled(title, TEXT)]
+        lines += [
+            Content.styled(about.text[slice(*about.span(line))], FAINT)
+            for line in range(len(about))
+        ]
+        prompt = safe_text(sample.prompt[:DETAIL_CHARACTERS])
+        wrapped = WrappedText(width, prompt)
+        wrapped.append(safe_text(sample.text[:DETAIL_CHARACTERS]))
+        for line in range(min(len(wrapped), max(0, room - len(lines) - 1))):
+            start, end = wrapped.span(line)
+            split = min(max(len(prompt), start), end)
+            lines.append(
+                Content.assemble(
+                    (wrapped.text[start:split], f"bold {BRIGHT}"), (wrapped.text[split:end], TEXT)
+                )
+            )
+        lines.insert(1 + len(about), Content(""))
+        if len(wrapped) > room - len(about) - 2:
+            lines[room - 1 :] = [Content.styled("…", DIM)]
+        return lines
+
+
+class KeptSamplesScreen(Overlay["KeptSample"]):
+    """Returns the sample to reuse, None for none."""
+
+    DEFAULT_CSS = """
+    KeptSamplesScreen KeptSamplesPanel { width: 100%; max-width: 140; height: 90%;
+        background: #121212; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", show=False),
+        Binding("q,f7", "close", show=False),
+        Binding("enter", "reuse", show=False),
+        Binding("slash", "search", show=False),
+        Binding("space", "mark", show=False),
+        Binding("w", "export", show=False),
+        Binding("d", "delete", show=False),
+        Binding("u", "undo", show=False),
+        Binding("up,k", "move(-1)", show=False),
+        Binding("down,j", "move(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+        Binding("home", "move(-1000000)", show=False),
+        Binding("end", "move(1000000)", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._all: list[KeptSample] = []
+        self._deleted: list[list[KeptSample]] = []
+
+    def compose(self) -> ComposeResult:
+        yield KeptSamplesPanel()
+
+    def on_mount(self) -> None:
+        self._read()
+
+    @property
+    def panel(self) -> KeptSamplesPanel:
+        """The list."""
+        return self.query_one(KeptSamplesPanel)
+
+    def _read(self) -> None:
+        self.context.in_thread(self.context.services.find_samples, self._take, self._failed)
+
+    def _take(self, samples: list[KeptSample]) -> None:
+        if self.is_attached:
+            self._all = samples
+            self.panel.marked &= {sample.id for sample in samples}
+            self._list()
+
+    def _list(self) -> None:
+        panel = self.panel
+        panel.show(matching(self._all, panel.query_text) if panel.query_text else self._all)
+
+    def _say(self, text: str, *, trouble: bool = False) -> None:
+        if self.is_attached:
+            words = safe_text(text, newlines="space")
+            self.panel.outcome = Content.assemble(("✗ " if trouble else "", BAD), (words, TEXT))
+            self.panel.redraw()
+
+    def _failed(self, error: RnnlmError | OSError) -> None:
+        self._say(error.message if isinstance(error, RnnlmError) else str(error), trouble=True)
+
+    @property
+    def _chosen(self) -> list[KeptSample]:
+        """The marked samples, or the one under the cursor."""
+        panel = self.panel
+        if panel.marked:
+            return [sample for sample in self._all if sample.id in panel.marked]
+        return [panel.current] if panel.current is not None else []
+
+    # the query
+
+    def on_key(self, event: Key) -> None:
+        """While searching, keys write the query."""
+        panel = self.panel
+        if not panel.searching:
+            return
+        if event.key == "backspace":
+            self._search(panel.query_text[:-1])
+        elif event.key == "ctrl+u":
+            self._search("")
+        elif event.key == "enter":
+            self._end_search()
+        elif event.is_printable and event.character:
+            self._search(panel.query_text + event.character)
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+    def on_paste(self, event: Paste) -> None:
+        if self.panel.searching:
+            self._search(self.panel.query_text + without_controls(event.text, keep=""))
+
+    def action_search(self) -> None:
+        """Write words that a sample must have."""
+        self.panel.searching = True
+        self.panel.outcome = Content("")
+        self.panel.redraw()
+
+    def _search(self, query: str) -> None:
+        self.panel.query_text = query[:MAX_QUERY]
+        self._list()
+
+    def _end_search(self) -> None:
+        self.panel.searching = False
+        self.panel.redraw()
+
+    # keys
+
+    def action_leave(self) -> None:
+        """List all samples again after a search, else close."""
+        panel = self.panel
+        if panel.searching or panel.query_text:
+            panel.searching = False
+            self._search("")
+        else:
+            self.dismiss(None)
+
+    def action_close(self) -> None:
+        """Close without a sample."""
+        self.dismiss(None)
+
+    def action_reuse(self) -> None:
+        """Close, and take the prompt and settings of the sample under the cursor."""
+        if self.panel.current is not None:
+            self.dismiss(self.panel.current)
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        self.panel.move(by)
+
+    def action_page(self, pages: int) -> None:
+        """Move the cursor by pages."""
+        self.panel.move(pages * self.panel.page)
+
+    def action_mark(self) -> None:
+        """Mark the sample under the cursor, or unmark it, and go to the next."""
+        panel = self.panel
+        if panel.current is not None:
+            panel.marked ^= {panel.current.id}
+            panel.move(1)
+
+    def action_export(self) -> None:
+        """Write the marked samples, or the one under the cursor, to a new file."""
+        chosen = self._chosen
+        if not chosen:
+            return
+
+        def answered(word: str | None) -> None:
+            format = next((known for known in SAMPLE_EXPORTS if known == word), None)
+            if format is not None:
+                work = partial(self.context.services.export_samples, chosen, format)
+                self.context.in_thread(
+                    work, lambda path: self._say(f"saved as {path}"), self._failed
+                )
+
+        title = f"Export {counted(len(chosen), 'sample')} as"
+        self.app.push_screen(ChooseScreen(title, list(FORMATS.items())), answered)
+
+    def action_delete(self) -> None:
+        """Delete the marked samples, or the one under the cursor."""
+        ids = [sample.id for sample in self._chosen]
+        if not ids:
+            return
+
+        def deleted(samples: list[KeptSample]) -> None:
+            self._deleted.append(samples)
+            self._say(f"{counted(len(samples), 'sample')} deleted, u undoes it")
+            self._read()
+
+        work = partial(self.context.services.delete_samples, ids)
+        self.context.in_thread(work, deleted, self._failed)
+
+    def action_undo(self) -> None:
+        """Restore what was deleted last."""
+        if not self._deleted:
+            self._say("nothing to undo")
+            return
+        samples = self._deleted.pop()
+
+        def restored(_nothing: None) -> None:
+            self._say(f"{counted(len(samples), 'sample')} restored")
+            self._read()
+
+        work = partial(self.context.services.restore_samples, samples)
+        self.context.in_thread(work, restored, self._failed)

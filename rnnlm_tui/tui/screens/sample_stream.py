@@ -1,0 +1,121 @@
+"""SampleStream: one sampling request at a time, shown in the transcript as it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+from textual.timer import Timer
+
+from rnnlm_tui.tui.palette import BAD, DIM
+from rnnlm_tui.tui.sampling import SamplePlan, SamplingTask
+from rnnlm_tui.tui.views.sample_tree import Weights
+from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.metrics import CheckpointRow
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.tui.screens.prompt import PromptScreen
+
+UPDATE_SECONDS = 0.1
+"""Seconds between updates of the text: ten a second read as a stream."""
+
+
+class SampleStream:
+    """Runs requests whose samples belong to the transcript's newest entry.
+
+    Args:
+        took: called with current weights, once the worker has written them.
+        ended: called with a request that has ended, after its end is shown.
+    """
+
+    def __init__(
+        self,
+        screen: PromptScreen,
+        took: Callable[[Weights], None],
+        ended: Callable[[SamplingTask | None], None],
+    ) -> None:
+        self._screen, self._took, self._ended = screen, took, ended
+        self._task: SamplingTask | None = None
+        """The running request."""
+        self._ticker: Timer | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a request is running."""
+        return self._task is not None
+
+    @property
+    def _transcript(self) -> Transcript:
+        return self._screen.transcript
+
+    def begin(
+        self,
+        plan: SamplePlan,
+        entry: TranscriptEntry,
+        run: RunDirectory,
+        row: CheckpointRow | None,
+    ) -> None:
+        """Send a request whose samples belong to an entry, the newest one or a new one."""
+        self._task = SamplingTask(self._screen.context, plan, run, row, self._show_end)
+        entry.begin(plan.count, plan.prompt + plan.text)
+        if entry is self._transcript.newest:
+            self._transcript.show_newest()
+        else:
+            self._transcript.add(entry)
+        self._ticker = self._screen.set_interval(UPDATE_SECONDS, self._update)
+        self._update()
+        self._screen.run_worker(self._task.run(), group="sample")
+
+    def stop(self) -> None:
+        """Stop the request; the texts so far come with its answer."""
+        if self._task is not None:
+            self._screen.run_worker(self._task.stop(), group="cancel")
+
+    def abandon(self) -> None:
+        """Stop the request, and show nothing more of it."""
+        if self._task is not None:
+            self.stop()
+            self._finish(None)
+
+    def _update(self) -> None:
+        task, entry = self._task, self._transcript.newest
+        if task is None or entry is None:
+            return
+        if task.weights is not None and task.weights.row is None:
+            self._took(task.weights)
+        for done in task.results:
+            entry.live[done.sample].ended = True
+        self._transcript.extend(task.progress.drain())
+        self._transcript.show_status(task.progress.living(self._cells))
+
+    @property
+    def _cells(self) -> int:
+        return max(20, self._transcript.size.width - 4)
+
+    def _show_end(self, task: SamplingTask) -> None:
+        """Show the end of a request; an abandoned one has nothing to show any more."""
+        entry = self._transcript.newest
+        if task is not self._task or entry is None:
+            return
+        self._update()
+        branches = task.branches([text.text for text in entry.live])
+        entry.finish(branches, task.error)
+        self._transcript.show_newest(current=len(branches) > 1)
+        if task.error:
+            word = "incomplete" if branches else "no text"
+            status = Content.assemble(("✗ ", BAD), (word, DIM))
+        elif task.dropped:
+            status = task.progress.given_up()
+        else:
+            status = task.progress.ended(task.results, self._cells)
+        self._transcript.show_status(status)
+        self._finish(task)
+
+    def _finish(self, task: SamplingTask | None) -> None:
+        self._task = None
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._ticker = None
+        self._ended(task)

@@ -1,0 +1,238 @@
+"""Presets of the sampling settings: built-in ones, and those that the user saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from rnnlm_tui.errors import ConfigError, InputError
+from rnnlm_tui.schema.config import RunConfig, SamplingConfig
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
+from rnnlm_tui.tui.screens.overlay import AskScreen, Overlay, OverlayText
+from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.views.form import number_text
+from rnnlm_tui.tui.widgets.panel import TitledContainer
+
+SETTING = "sampling_presets"
+"""Where the app's settings have the user's presets, by name."""
+PRESET_FIELDS = (
+    "greedy", "temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty",
+    "penalty_window",
+)  # fmt: skip
+"""What a preset sets. Stop strings, length, seed and the number of samples stay as they are."""
+OFF = SamplingConfig(temperature=1.0, top_p=1.0)
+"""Every filter off."""
+MAX_NAME, MAX_PRESETS = 30, 100
+
+
+@dataclass(frozen=True, slots=True)
+class SettingPreset:
+    """Named sampling settings."""
+
+    name: str
+    settings: SamplingConfig
+    own: bool = False
+    """Whether the user saved it."""
+
+    def applied(self, settings: SamplingConfig) -> SamplingConfig:
+        """Return the settings with this preset's values."""
+        return settings.model_copy(update=preset_values(self.settings))
+
+    def matches(self, settings: SamplingConfig) -> bool:
+        """Whether the settings have this preset's values."""
+        return preset_values(self.settings) == preset_values(settings)
+
+    @property
+    def about(self) -> str:
+        """`temperature 0.5, top-p 0.9`."""
+        if self.settings.is_greedy:
+            return "always the most likely token"
+        parts = [f"temperature {number_text(self.settings.temperature)}"]
+        for name in PRESET_FIELDS[2:]:
+            value = getattr(self.settings, name)
+            if value != getattr(OFF, name):
+                title = SamplingConfig.model_fields[name].title
+                parts.append(f"{title} {number_text(value)}")
+        return ", ".join(parts)
+
+
+BUILT_IN = (
+    SettingPreset("greedy", OFF.model_copy(update={"greedy": True})),
+    SettingPreset("careful", OFF.model_copy(update={"temperature": 0.5, "top_p": 0.9})),
+    SettingPreset("wild", OFF.model_copy(update={"temperature": 1.2, "min_p": 0.02})),
+)
+
+
+def preset_values(settings: SamplingConfig) -> dict[str, object]:
+    """Return what a preset keeps of the settings."""
+    return {name: getattr(settings, name) for name in PRESET_FIELDS}
+
+
+def own_presets(saved: object) -> list[SettingPreset]:
+    """Return the user's presets from the app's settings; invalid ones are skipped."""
+    found = []
+    for name, values in saved.items() if isinstance(saved, dict) else ():
+        if isinstance(name, str) and isinstance(values, Mapping):
+            changes = {f"sampling.{key}": values[key] for key in PRESET_FIELDS if key in values}
+            try:
+                sampling = parse_config(merge(RunConfig(), changes)).sampling
+            except ConfigError:
+                continue
+            found.append(SettingPreset(name, sampling, own=True))
+    return found[:MAX_PRESETS]
+
+
+def check_preset_name(name: str) -> str:
+    """Return a new preset's name without blanks at its ends.
+
+    Raises:
+        InputError: it is empty, too long or a built-in preset's.
+    """
+    name = name.strip()
+    if not name or len(name) > MAX_NAME:
+        raise InputError(f"a preset's name has 1 to {MAX_NAME} characters")
+    if name in {preset.name for preset in BUILT_IN}:
+        raise InputError(f'"{name}" is a built-in preset: choose another name')
+    return name
+
+
+class SettingPresetsScreen(Overlay[SamplingConfig]):
+    """Returns the settings with the chosen preset; None for none.
+
+    Args:
+        settings: the current ones.
+        of_run: the run's own settings, offered as a preset.
+    """
+
+    DEFAULT_CSS = """
+    SettingPresetsScreen TitledContainer { width: 78; max-width: 100%; height: auto;
+        max-height: 90%; background: #121212; }
+    SettingPresetsScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
+        max-height: 14; border: none; padding: 0; background: #121212; color: #d0d0d0; }
+    SettingPresetsScreen OptionList:focus { border: none; background-tint: #121212 0%; }
+    SettingPresetsScreen OptionList > .option-list--option-highlighted { background: #303030;
+        color: #ffffff; text-style: bold; }
+    SettingPresetsScreen OverlayText { height: auto; margin: 1 0 0 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,f9", "leave", show=False),
+        Binding("s", "save", show=False),
+        Binding("d", "delete", show=False),
+        Binding("u", "undo", show=False),
+    ]
+
+    def __init__(self, settings: SamplingConfig, of_run: SamplingConfig | None) -> None:
+        super().__init__()
+        self._settings, self._of_run = settings, of_run
+        self._presets: list[SettingPreset] = []
+        self._deleted: list[tuple[str, object]] = []
+
+    def compose(self) -> ComposeResult:
+        with TitledContainer(title="Presets of settings", classes="-highlighted"):
+            yield OptionList(markup=False)
+            yield OverlayText(id="presets-keys")
+
+    def on_mount(self) -> None:
+        self._list()
+        here = next(
+            (place for place, preset in enumerate(self._presets) if preset.matches(self._settings)),
+            0,
+        )
+        options = self.query_one(OptionList)
+        options.highlighted = here
+        options.focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.dismiss(self._presets[event.option_index].applied(self._settings))
+
+    def action_leave(self) -> None:
+        """Close without a change."""
+        self.dismiss(None)
+
+    def action_save(self) -> None:
+        """Save the current settings under a name, which is asked."""
+
+        def answered(name: str | None) -> None:
+            if name is not None:
+                values = preset_values(self._settings)
+                self._saved[name.strip()] = values
+                self._keep(f"saved as {name.strip()}")
+
+        if len(self._saved) >= MAX_PRESETS:
+            self._keep(f"{MAX_PRESETS} presets are saved, the most possible: delete one with d")
+            return
+        about = "an existing name is overwritten"
+        question = AskScreen(
+            "Save the current settings as", "", check_preset_name, about=about, most=MAX_NAME
+        )
+        self.app.push_screen(question, answered)
+
+    def action_delete(self) -> None:
+        """Delete the user's preset under the cursor."""
+        at = self.query_one(OptionList).highlighted
+        if at is None:
+            return
+        preset = self._presets[at]
+        if not preset.own:
+            self._list(f"{preset.name} is built in and can't be deleted")
+            return
+        self._deleted.append((preset.name, self._saved.pop(preset.name)))
+        self._keep(f"{preset.name} deleted, u undoes it")
+
+    def action_undo(self) -> None:
+        """Restore the preset that was deleted last."""
+        if self._deleted:
+            name, values = self._deleted.pop()
+            self._saved.setdefault(name, values)
+            self._keep(f"{name} restored")
+
+    @property
+    def _saved(self) -> dict[str, object]:
+        saved = self.context.settings.get(SETTING)
+        if not isinstance(saved, dict):
+            saved = self.context.settings[SETTING] = {}
+        return cast(dict[str, object], saved)
+
+    def _keep(self, outcome: str) -> None:
+        self.context.save_settings()
+        self._list(outcome)
+
+    def _list(self, outcome: str = "") -> None:
+        """List one line for each preset; the cursor keeps its place."""
+        run = [SettingPreset("the run's", self._of_run)] if self._of_run is not None else []
+        self._presets = [*run, *BUILT_IN, *own_presets(self._saved)]
+        options = self.query_one(OptionList)
+        at = options.highlighted or 0
+        options.clear_options()
+        options.add_options(map(self._option, self._presets))
+        options.highlighted = min(at, len(self._presets) - 1)
+        keys = [("enter", "use"), ("s", "save the current settings as …"), ("d", "delete")]
+        line = Content("   ").join(
+            Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM))
+            for key, word in [*keys, ("esc", "close")]
+        )
+        self.query_one("#presets-keys", OverlayText).update(
+            Content("\n").join([Content.styled(safe_text(outcome), TEXT), line])
+            if outcome
+            else line
+        )
+
+    def _option(self, preset: SettingPreset) -> Option:
+        longest = max(len(known.name) for known in self._presets)
+        here = preset.matches(self._settings)
+        return Option(
+            Content.assemble(
+                ("● " if here else "  ", TRAIN),
+                (safe_text(preset.name, newlines="show").ljust(longest), TEXT),
+                (f"  {preset.about}", DIM),
+            )
+        )

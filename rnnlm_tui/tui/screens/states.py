@@ -1,0 +1,294 @@
+"""StatesScreen: kept states of recurrent models, to start from, keep, delete and copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.formatting import age, counted, disk
+from rnnlm_tui.store.states import SUFFIX, check_state_name, state_shape
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
+from rnnlm_tui.tui.sampling import keep_state
+from rnnlm_tui.tui.screens.overlay import AskScreen, Overlay, OverlayText
+from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.widgets.panel import TitledContainer
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.sampling import StateKept
+    from rnnlm_tui.store.states import DeletedState, StateInfo
+
+KEYS = (
+    ("enter", "use"),
+    ("p", "keep the current one"),
+    ("d", "delete"),
+    ("u", "undo"),
+    ("e", "copy"),
+    ("esc", "close"),
+)
+MAX_PATH = 1_000
+
+
+class StatesScreen(Overlay[str]):
+    """Returns the path of the state to start from, empty for the initial state; None for no change.
+
+    Args:
+        config: of the run whose model samples; a state of another shape is refused.
+        run: its name.
+    """
+
+    DEFAULT_CSS = """
+    StatesScreen TitledContainer { width: 100; max-width: 100%; height: auto; max-height: 90%;
+        background: #121212; }
+    StatesScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
+        max-height: 16; border: none; padding: 0; background: #121212; color: #d0d0d0;
+        scrollbar-size-vertical: 1; }
+    StatesScreen OptionList:focus { border: none; background-tint: #121212 0%; }
+    StatesScreen OptionList > .option-list--option-highlighted { background: #303030;
+        color: #ffffff; text-style: bold; }
+    StatesScreen OverlayText { height: auto; margin: 1 0 0 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,f8", "leave", show=False),
+        Binding("p", "keep", show=False),
+        Binding("d", "delete", show=False),
+        Binding("u", "undo", show=False),
+        Binding("e", "copy", show=False),
+    ]
+
+    def __init__(self, config: RunConfig | None, run: str) -> None:
+        super().__init__()
+        self._config, self._run = config, run
+        self._states: list[StateInfo] | None = None
+        self._deleted: list[DeletedState] = []
+
+    def compose(self) -> ComposeResult:
+        with TitledContainer(title="States", classes="-highlighted"):
+            yield OptionList(markup=False)
+            yield OverlayText(id="states-keys")
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+        self._show()
+        self._read()
+
+    def on_resize(self) -> None:
+        self._list()
+
+    @property
+    def _chosen(self) -> StateInfo | None:
+        at = self.query_one(OptionList).highlighted
+        states = self._states or []
+        return states[at - 1] if at is not None and 0 < at <= len(states) else None
+
+    def _read(self, then: str = "") -> None:
+        self.context.in_thread(self.context.services.kept_states, partial(self._take, then=then))
+
+    def _take(self, states: Sequence[StateInfo], *, then: str = "") -> None:
+        """Take the list; the cursor goes to the state named `then`."""
+        if self.is_attached:
+            self._states = list(states)
+            self._list()
+            names = [state.name for state in states]
+            if then in names:
+                self.query_one(OptionList).highlighted = names.index(then) + 1
+            self._show_legend()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        state = self._chosen
+        if state is None:
+            self.dismiss("")
+            return
+        problem = state.problem or self._refusal(state)
+        if problem:
+            self._show(problem, trouble=True)
+        else:
+            self.dismiss(str(state.path))
+
+    def _refusal(self, state: StateInfo) -> str:
+        """Return why the model can't start from the state, with both shapes."""
+        if self._config is None:
+            return ""
+        model = self._config.model
+        shape = state_shape(model.cell_type, model.num_layers, model.hidden_size)
+        return (
+            f"{state.name} is a state of {state.shape}, and {self._run} is {shape}"
+            if shape != state.shape
+            else ""
+        )
+
+    def action_leave(self) -> None:
+        """Close without a change."""
+        self.dismiss(None)
+
+    def action_keep(self) -> None:
+        """Keep the state after the current text, under a name that is asked."""
+
+        def ask(name: str) -> None:
+            question = AskScreen(
+                "Keep the state after the current text as",
+                name,
+                self._check_name,
+                about="letters, digits and . _ -",
+                most=64,
+            )
+            self.app.push_screen(question, self._keep)
+
+        work = partial(self.context.services.free_state_name, self._run or "state")
+        self.context.in_thread(work, ask, self._failed)
+
+    def _check_name(self, name: str) -> None:
+        check_state_name(name)
+        if name in {state.name for state in self._states or ()}:
+            raise InputError(f'a state "{name}" exists already')
+
+    def _keep(self, name: str | None) -> None:
+        if name is not None:
+            self._show("keeping the state …")
+            self.run_worker(self._keep_now(name), group="state")
+
+    async def _keep_now(self, name: str) -> None:
+        try:
+            kept: StateKept = await keep_state(self.context, name)
+        except (RnnlmError, OSError) as error:
+            self._failed(error)
+            return
+        self._show(f"{kept.name} kept: the state after {counted(kept.tokens, 'token')}")
+        self._read(then=kept.name)
+
+    def action_delete(self) -> None:
+        """Delete the state under the cursor."""
+        state = self._chosen
+        if state is None:
+            return
+
+        def deleted(found: DeletedState) -> None:
+            self._deleted.append(found)
+            if self.context.prompt_session.state == str(found.path):
+                self.context.prompt_session.state = ""
+            self._show(f"{found.path.stem} deleted, u undoes it")
+            self._read()
+
+        work = partial(self.context.services.delete_state, state.name)
+        self.context.in_thread(work, deleted, self._failed)
+
+    def action_undo(self) -> None:
+        """Restore the state that was deleted last."""
+        if not self._deleted:
+            self._show("nothing to undo")
+            return
+        state = self._deleted.pop()
+
+        def restored(_nothing: None) -> None:
+            self._show(f"{state.path.stem} restored")
+            self._read(then=state.path.stem)
+
+        work = partial(self.context.services.restore_state, state)
+        self.context.in_thread(work, restored, self._failed)
+
+    def action_copy(self) -> None:
+        """Copy the state under the cursor to a file, whose path is asked."""
+        state = self._chosen
+        if state is None:
+            return
+
+        def answered(path: str | None) -> None:
+            if path:
+                work = partial(self.context.services.copy_state, state.path, path)
+                self.context.in_thread(
+                    work, lambda written: self._show(f"saved as {written}"), self._failed
+                )
+
+        question = AskScreen(
+            f"Copy {state.name} to",
+            str(Path.cwd() / f"{state.name}{SUFFIX}"),
+            _check_path,
+            about="a new file, or a folder",
+            most=MAX_PATH,
+        )
+        self.app.push_screen(question, answered)
+
+    def _failed(self, error: RnnlmError | OSError) -> None:
+        if isinstance(error, RnnlmError):
+            self._show(". ".join(filter(None, (error.message, error.hint))), trouble=True)
+        else:
+            self._show(str(error), trouble=True)
+
+    def _show(self, outcome: str = "", *, trouble: bool = False) -> None:
+        """Show the keys, below what just happened."""
+        if not self.is_attached:
+            return
+        keys = Content("  ").join(
+            Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in KEYS
+        )
+        result = Content.assemble(
+            ("✗ " if trouble else "", BAD),
+            safe_content(outcome, newlines="space").stylize(BAD if trouble else TEXT),
+        )
+        self.query_one("#states-keys", OverlayText).update(
+            Content("\n").join([result, keys]) if outcome else keys
+        )
+
+    def _show_legend(self) -> None:
+        states = self._states or []
+        size = disk(sum(state.bytes for state in states))
+        self.query_one(TitledContainer).legend = Content.styled(
+            f"{counted(len(states), 'state')}, {size}" if states else "none kept yet", DIM
+        )
+
+    def _list(self) -> None:
+        """List two lines for each state; the cursor keeps its place."""
+        options = self.query_one(OptionList)
+        at = options.highlighted or 0
+        options.clear_options()
+        options.add_option(
+            Option(Content.assemble(self._sign(""), ("initial state", TEXT), ("  zeros", DIM)))
+        )
+        states = self._states or []
+        options.add_options(map(self._option, states))
+        options.highlighted = min(at, len(states))
+
+    def _sign(self, path: str) -> tuple[str, str]:
+        return ("● " if self.context.prompt_session.state == path else "  ", TRAIN)
+
+    def _option(self, state: StateInfo) -> Option:
+        name = (safe_text(state.name, limit=40), BRIGHT)
+        if state.problem:
+            problem = safe_text(state.problem, limit=200, newlines="space")
+            return Option(
+                Content.assemble(self._sign(str(state.path)), name, (f"\n    {problem}", BAD))
+            )
+        past = age(max(0.0, time() - state.created))
+        facts = [
+            state.shape,
+            f"{safe_text(state.run, limit=20)} step {state.step:,}" if state.run else "",
+            counted(state.tokens, "token"),
+            past if past == "now" else f"{past} ago",
+        ]
+        room = max(10, min(self.app.size.width, 100) - 10)
+        text = safe_text(state.text[-4 * room :], newlines="space")
+        end = text if len(text) <= room else f"…{text[1 - room :]}"
+        return Option(
+            Content.assemble(
+                self._sign(str(state.path)),
+                name,
+                (f"  {'  '.join(filter(None, facts))}", DIM),
+                (f"\n    {end}" if end else "", FAINT),
+            )
+        )
+
+
+def _check_path(path: str) -> None:
+    if not path.strip():
+        raise InputError("give the path of a file")

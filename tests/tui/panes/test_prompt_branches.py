@@ -1,0 +1,289 @@
+"""The prompt pane's branches: continue, new seed, undo, edit in place, several at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+from textual.pilot import Pilot
+
+from rnnlm_tui.errors import WorkerError
+from rnnlm_tui.schema.sampling import SampleRequest
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.views.sample_tree import Branch
+from rnnlm_tui.tui.widgets.transcript import Transcript
+from tests.fakes.answers import token_id
+from tests.tui.fakes import FakeSampler, FakeServices
+from tests.tui.panes.asking import last_request, pane
+from tests.tui.panes.fakes import make_snapshot
+from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+
+
+def words(request: SampleRequest) -> list[list[str]]:
+    """A text that says which seed and how many tokens before it: ` s7t0 end`."""
+    return [
+        [f" s{request.settings.seed + sample}t{len(request.ids)}", " end"]
+        for sample in range(request.count)
+    ]
+
+
+def speaking() -> FakeServices:
+    """Services whose sampler names seed and position."""
+    return FakeServices(make_snapshot(), sampler=FakeSampler(texts=words))
+
+
+async def sampled(app: RnnlmApp, pilot: Pilot[int], count: int) -> None:
+    """Wait for the end of the request with this number."""
+    services = app.services
+    assert isinstance(services, FakeServices)
+    await until(
+        pilot,
+        lambda: len(services.fake_sampler.requests) == count and not pane(app).sampling,
+    )
+    await pilot.pause()
+
+
+async def test_a_text_is_continued_from_its_tokens_with_its_seed() -> None:
+    services = speaking()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press("f3")
+        await until_shown(pilot, "We s7t0 end s7t2 end")
+        request = last_request(services)
+        assert request.prompt == "We"
+        assert request.ids == (token_id(" s7t0"), token_id(" end"))
+        assert request.settings.seed == 7
+        assert services.kept_samples[-1].text == " s7t0 end s7t2 end"
+
+
+async def test_undo_and_redo_walk_back_and_forth() -> None:
+    async with opened(speaking(), "prompt") as (app, pilot):
+        await pilot.press("f6")
+        await until_shown(pilot, "no text yet")
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press("f3")
+        await sampled(app, pilot, 2)
+        await pilot.press("f6")
+        await until(pilot, lambda: "t2" not in screen_text(app))
+        await until_shown(pilot, "We s7t0 end")
+        await pilot.press("f6")
+        await until_shown(pilot, "nothing to undo")
+        await pilot.press("shift+f6")
+        await until_shown(pilot, "We s7t0 end s7t2 end")
+        await pilot.press("shift+f6")
+        await until_shown(pilot, "nothing to redo")
+
+
+async def test_a_new_seed_draws_a_sibling_and_its_place_is_shown() -> None:
+    async with opened(speaking(), "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        for count in (2, 3):
+            await pilot.press("ctrl+r")
+            await sampled(app, pilot, count)
+        await until_shown(pilot, "We s9t0 end", "2 tokens · seed 9 · step 3,700 · 3 of 3")
+        assert "We s7t0" not in screen_text(app)
+        await pilot.press("escape", "less_than_sign")
+        await until_shown(pilot, "We s8t0 end", "2 of 3")
+        await pilot.press("greater_than_sign", "greater_than_sign")
+        await until_shown(pilot, "We s7t0 end", "1 of 3")
+
+
+async def test_another_prompt_in_the_box_is_sampled_by_a_new_seed_as_a_new_text() -> None:
+    async with opened(speaking(), "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press(*" do", "ctrl+r")
+        await sampled(app, pilot, 2)
+        await until_shown(pilot, "We s7t0 end", "We do s8t0 end")
+
+
+async def test_a_continuation_is_drawn_again_from_where_it_began() -> None:
+    services = speaking()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press("f3")
+        await sampled(app, pilot, 2)
+        await pilot.press("ctrl+r")
+        await sampled(app, pilot, 3)
+        await until_shown(pilot, "We s7t0 end s8t2 end", "4 tokens · seed 8", "2 of 2")
+        assert len(last_request(services).ids) == 2
+        await pilot.press("f6")
+        await until_shown(pilot, "We s7t0 end")
+        assert "t2" not in screen_text(app)
+
+
+async def test_an_edited_text_is_continued_and_undone() -> None:
+    services = speaking()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press("f4")
+        await until_shown(pilot, "Edit the text", "enter Continue from here", "esc Discard")
+        assert pane(app).box.text == "We s7t0 end"
+        await pilot.press("backspace", "backspace", "backspace", *"now", "enter")
+        await sampled(app, pilot, 2)
+        request = last_request(services)
+        assert (request.prompt, request.ids) == ("We s7t0 now", ())
+        await until_shown(pilot, "We s7t0 now s7t0 end")
+        assert pane(app).box.text == "We"
+        await pilot.press("f6")
+        await until(pilot, lambda: "now" not in screen_text(app))
+
+
+async def test_escape_discards_an_edit_and_the_prompt_comes_back() -> None:
+    services = speaking()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press(*" the", "f4", *" changed", "escape")
+        await until(pilot, lambda: pane(app).box.text == "We the")
+        assert "changed" not in screen_text(app)
+        assert app.focused is pane(app).box
+        assert len(services.fake_sampler.requests) == 1
+
+
+async def test_an_unchanged_edit_continues_from_the_same_tokens() -> None:
+    services = speaking()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press("f4", "enter")
+        await sampled(app, pilot, 2)
+        assert len(last_request(services).ids) == 2
+
+
+async def test_a_text_too_long_to_edit_is_refused_with_the_limit() -> None:
+    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=[" word" * 5_000]))
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press("f4")
+        await until_shown(pilot, "the text has 25,002 characters", "at most 20,000")
+
+
+async def test_several_samples_are_one_request_and_shown_below_each_other() -> None:
+    services = speaking()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*["tab"] * 7, "3", "enter", *"We", "enter")
+        await sampled(app, pilot, 1)
+        assert last_request(services).count == 3
+        await until_shown(pilot, "› 1  s7t0 end", "  2  s8t0 end", "  3  s9t0 end", "1 of 3")
+        await until_shown(pilot, "✓ 3 samples   6 of 300 tokens", "samples  3")
+        await pilot.press("escape", "greater_than_sign")
+        await until_shown(pilot, "› 2  s8t0 end", "seed 8", "2 of 3")
+        await pilot.press("f3")
+        await sampled(app, pilot, 2)
+        await until_shown(pilot, "We s8t0 end s8t2 end")
+        assert last_request(services).count == 1
+        assert [sample.seed for sample in services.kept_samples] == [7, 8, 9, 8]
+
+
+async def test_several_samples_stand_side_by_side_and_the_choice_is_kept() -> None:
+    async with opened(speaking(), "prompt", size=(120, 40)) as (app, pilot):
+        await pilot.press(*["tab"] * 7, "3", "enter", *"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press("f5")
+        await until_shown(pilot, "samples of one request are beside each other")
+        line = next(line for line in screen_text(app).splitlines() if "s7t0 end" in line)
+        assert "s8t0 end" in line
+        assert "s9t0 end" in line
+        assert app.settings["prompt"] == {
+            "samples": 3,
+            "random_seed": False,
+            "side_by_side": True,
+        }
+
+
+async def test_a_narrow_terminal_has_no_room_for_samples_side_by_side() -> None:
+    async with opened(speaking(), "prompt", size=(60, 24)) as (app, pilot):
+        await pilot.press("f5")
+        await until_shown(pilot, "too narrow for samples side by side")
+        assert not pane(app).transcript.side_by_side
+
+
+async def test_stopped_samples_keep_their_texts_and_can_be_continued() -> None:
+    sampler = FakeSampler(gate=asyncio.Event(), texts=words)
+    services = FakeServices(make_snapshot(), sampler=sampler)
+    async with opened(services, "prompt") as (_app, pilot):
+        await pilot.press(*"We", "enter")
+        await until_shown(pilot, "We s7t0 end█")
+        await pilot.press("f3")
+        await until_shown(pilot, "already sampling, esc stops it")
+        await pilot.press("escape")
+        await until_shown(pilot, "■ 2 of 100 tokens, stopped")
+        sampler.gate = None
+        await pilot.press("f3")
+        await until_shown(pilot, "We s7t0 end s7t2 end")
+        assert services.kept_samples[0].reason == "cancelled"
+
+
+async def test_a_text_that_a_killed_sampler_left_is_kept_and_can_be_continued() -> None:
+    class Dying(FakeSampler):
+        async def generate(self, request):  # type: ignore[no-untyped-def]
+            async for answer in super().generate(request):
+                yield answer
+                raise WorkerError("the sampler exited (exit code -9)")
+
+    sampler = Dying(texts=words)
+    services = FakeServices(make_snapshot(), sampler=sampler)
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await until_shown(pilot, "We s7t0", "✗ the sampler exited (exit code -9)", "✗ incomplete")
+        services.fake_sampler = FakeSampler(texts=words)
+        app.sampler = None
+        await pilot.press("f3")
+        await until_shown(pilot, "We s7t0 s7t0 end")
+        assert last_request(services).prompt == "We s7t0"
+        assert "exit code" not in screen_text(app)
+
+
+async def test_a_random_seed_is_drawn_for_each_request_and_shown() -> None:
+    services = speaking()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*["tab"] * 6, *"random", "enter", *"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press("enter")
+        await sampled(app, pilot, 2)
+        seeds = [request.settings.seed for request in services.fake_sampler.requests]
+        assert len(set(seeds)) == 2
+        await until_shown(pilot, "seed  random", f"We s{seeds[1]}t0 end")
+        assert [sample.seed for sample in services.kept_samples] == seeds
+        await pilot.press("f3")
+        await sampled(app, pilot, 3)
+        assert last_request(services).settings.seed == seeds[1]
+        await pilot.press("escape", "2")
+        assert app.settings["prompt"] == {"samples": 1, "random_seed": True}
+
+
+async def test_an_empty_prompt_starts_from_the_initial_state() -> None:
+    services = speaking()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press("enter")
+        await sampled(app, pilot, 1)
+        assert (last_request(services).prompt, last_request(services).state) == ("", "")
+        await until_shown(pilot, " s7t0 end")
+        assert services.kept_prompts == []
+
+
+async def test_the_session_has_the_open_text_for_the_other_modes() -> None:
+    async with opened(speaking(), "prompt") as (app, pilot):
+        session = app.prompt_session
+        await pilot.press(*"We")
+        assert (session.shown_prompt, session.shown_ids) == ("We", ())
+        await pilot.press("enter")
+        await sampled(app, pilot, 1)
+        assert session.shown_prompt == "We"
+        assert session.shown_ids == (token_id(" s7t0"), token_id(" end"))
+        assert session.weights is not None
+        assert session.weights.path == "/runs/plain-otter/checkpoints/step-000003700"
+        branch = session.tree.current
+        assert branch is not None
+        session.tree.add(Branch(9, 0, "We", " else", (1,), 0, branch.settings, branch.weights))
+        await pilot.press("escape", "3")
+        await until(pilot, lambda: app.current_mode == "checkpoints")
+        await pilot.press("4")
+        await until_shown(pilot, "We else")
+        assert isinstance(pane(app).transcript, Transcript)

@@ -1,0 +1,338 @@
+"""The prompt pane's overlays: kept samples, kept states and presets of settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.sampling import InspectRequest, KeepStateRequest
+from rnnlm_tui.store.kept_samples import KeptSample
+from rnnlm_tui.store.states import StateInfo
+from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
+from rnnlm_tui.tui.screens.setting_presets import BUILT_IN, OFF, own_presets
+from rnnlm_tui.tui.screens.states import StatesScreen
+from tests.tui.fakes import FakeServices
+from tests.tui.panes.asking import last_request, pane
+from tests.tui.panes.fakes import NOW, make_snapshot
+from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+
+
+def kept(number: int, prompt: str, text: str, **changes: object) -> KeptSample:
+    """A sample of an hour ago, with this number as its seed."""
+    values: dict[str, object] = {
+        "id": f"sample{number}",
+        "time": NOW - 3_600 + number,
+        "run": "plain-otter",
+        "step": 3_700,
+        "path": "/runs/plain-otter/checkpoints/step-000003700",
+        "prompt": prompt,
+        "text": text,
+        "ids": (1, 2, 3),
+        "seed": number,
+        "settings": SamplingConfig(temperature=1.1, top_k=40, seed=number),
+        "tokens": 3,
+        "bits_per_token": 4.1,
+        "reason": "length",
+    }
+    return KeptSample.model_validate({**values, **changes})
+
+
+def with_samples() -> FakeServices:
+    """Services with three kept samples."""
+    services = FakeServices(make_snapshot())
+    services.kept_samples = [
+        kept(1, "We must", " act on the budget"),
+        kept(2, "The Union", " is strong"),
+        kept(3, "The economy", " needs a budget", run="brisk-heron"),
+    ]
+    return services
+
+
+def state(name: str, **changes: object) -> StateInfo:
+    """A kept state of the open run's model."""
+    values: dict[str, object] = {
+        "name": name,
+        "created": NOW - 60,
+        "run": "plain-otter",
+        "step": 3_700,
+        "cell_type": "elman",
+        "num_layers": 2,
+        "hidden_size": 192,
+        "vocab_size": 2_048,
+        "tokenizer": "0" * 64,
+        "text": "The state of the Union",
+        "tokens": 5,
+        "path": Path(f"/home/states/{name}.safetensors"),
+        "bytes": 4_096,
+    }
+    return StateInfo.model_validate({**values, **changes})
+
+
+async def test_kept_samples_are_listed_newest_first_with_the_whole_text() -> None:
+    async with opened(with_samples(), "prompt") as (app, pilot):
+        await pilot.press("f7")
+        await until_shown(pilot, "3 samples", "The economy needs a budget", "top-k 40")
+        lines = [line for line in screen_text(app).splitlines() if "3,700" in line]
+        order = ["economy", "Union", "We must"]
+        assert [word for line in lines for word in order if word in line] == order
+        await pilot.press("down", "down")
+        await until_shown(pilot, "seed 1, temperature 1.1", "We must act on the budget")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, KeptSamplesScreen))
+
+
+async def test_kept_samples_are_searched_by_words_in_any_case() -> None:
+    async with opened(with_samples(), "prompt") as (app, pilot):
+        await pilot.press("f7")
+        await until_shown(pilot, "3 samples")
+        await pilot.press("slash", *"BUDGET", "space", *"must")
+        await until_shown(pilot, "/ BUDGET must█", "1 sample", "We must act on the budget")
+        await pilot.press(*["backspace"] * 5, "enter")
+        await until_shown(pilot, "2 samples", "enter reuse")
+        await pilot.press("escape")
+        await until_shown(pilot, "3 samples")
+        await pilot.press("slash", *"nowhere")
+        await until_shown(pilot, "no sample has all these words")
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: not isinstance(app.screen, KeptSamplesScreen))
+
+
+async def test_a_kept_sample_is_reused_with_its_prompt_and_settings() -> None:
+    services = with_samples()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press("f7")
+        await until_shown(pilot, "3 samples")
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: pane(app).box.text == "The Union")
+        await until_shown(pilot, "temperature  1.1", "top-k  40", "seed  2")
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        assert last_request(services).settings.seed == 2
+
+
+@pytest.mark.parametrize(
+    ("downs", "name"), [(0, "samples.txt"), (1, "samples.jsonl"), (2, "samples.md")]
+)
+async def test_marked_samples_are_exported_to_a_file_in_three_formats(
+    downs: int, name: str
+) -> None:
+    services = with_samples()
+    async with opened(services, "prompt") as (_app, pilot):
+        await pilot.press("f7")
+        await until_shown(pilot, "3 samples")
+        await pilot.press("space", "space")
+        await until_shown(pilot, "2 marked")
+        await pilot.press("w")
+        await until_shown(pilot, "Export 2 samples as", "markdown")
+        await pilot.press(*["down"] * downs, "enter")
+        await until_shown(pilot, f"saved as /home/{name}")
+        ((saved, text),) = services.saved
+        assert saved == name
+        assert "needs a budget" in text
+        assert "is strong" in text
+        assert "act on" not in text
+
+
+async def test_deleted_samples_come_back_with_undo() -> None:
+    services = with_samples()
+    async with opened(services, "prompt") as (_app, pilot):
+        await pilot.press("f7")
+        await until_shown(pilot, "3 samples")
+        await pilot.press("space", "down", "space", "d")
+        await until_shown(pilot, "2 samples deleted, u undoes it", "The Union is strong")
+        assert [sample.seed for sample in services.kept_samples] == [2]
+        await pilot.press("u")
+        await until_shown(pilot, "2 samples restored", "3 samples")
+        await pilot.press("u")
+        await until_shown(pilot, "nothing to undo")
+
+
+async def test_before_the_first_sample_the_list_says_so() -> None:
+    async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
+        await pilot.press("f7")
+        await until_shown(pilot, "nothing sampled yet")
+        await pilot.press("enter", "space", "w", "d", "u")
+        await until_shown(pilot, "nothing to undo")
+
+
+async def test_hostile_kept_samples_are_drawn_as_text() -> None:
+    services = FakeServices(make_snapshot())
+    services.kept_samples = [
+        kept(1, "\x1b]0;x\x07[b]", "‮abc\x9b2J\n\n[/][@click=app.quit]", run="a\x1bb"),
+        kept(2, "שלום عالم 葛\U000e0100", " 👩‍👩‍👧 漢字漢字" * 40),
+    ]
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press("f7")
+        await until_shown(pilot, "2 samples", "漢字")
+        await pilot.press("down")
+        await until_shown(pilot, "␛]0;x␇[b]‹202e›abc‹9b›2J")
+        text = screen_text(app)
+        assert not any(ord(sign) < 32 and sign != "\n" for sign in text)
+        assert "‮" not in text
+
+
+async def test_a_problem_with_the_file_of_samples_is_shown_in_the_list() -> None:
+    class Broken(FakeServices):
+        def find_samples(self, query: str = "", run: str | None = None) -> list[KeptSample]:
+            raise StorageError("can't read /home/samples.jsonl: Input/output error")
+
+    async with opened(Broken(make_snapshot()), "prompt") as (_app, pilot):
+        await pilot.press("f7")
+        await until_shown(pilot, "✗ can't read /home/samples.jsonl")
+
+
+async def test_a_kept_state_is_the_beginning_of_the_next_sample() -> None:
+    services = FakeServices(make_snapshot())
+    services.states = [state("congress"), state("union", tokens=3)]
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press("f8")
+        await until_shown(pilot, "congress", "elman, 2 x 192", "5 tokens", "2 states")
+        await pilot.press("down", "enter")
+        await until_shown(pilot, "Prompt, from state congress")
+        await pilot.press(*" is", "enter")
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        assert last_request(services).state == "/home/states/congress.safetensors"
+        await pilot.press("f8")
+        await until_shown(pilot, "● congress")
+        await pilot.press("home", "enter")
+        await until(pilot, lambda: "from state" not in screen_text(app))
+
+
+async def test_a_state_of_another_model_is_refused_with_both_shapes() -> None:
+    services = FakeServices(make_snapshot())
+    services.states = [state("gates", cell_type="lstm", num_layers=1, hidden_size=512)]
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press("f8")
+        await until_shown(pilot, "gates")
+        await pilot.press("down", "enter")
+        await until_shown(
+            pilot, "gates is a state of lstm, 1 x 512, and plain-otter is elman, 2 x 192"
+        )
+        assert isinstance(app.screen, StatesScreen)
+        await pilot.press("escape")
+        assert app.prompt_session.state == ""
+
+
+async def test_the_state_after_the_newest_text_is_kept_under_a_name() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (_app, pilot):
+        await pilot.press(*"The Union", "enter")
+        await until_shown(pilot, "✓ 3 of 100 tokens")
+        await pilot.press("f8")
+        await until_shown(pilot, "none kept yet")
+        await pilot.press("p")
+        await until_shown(pilot, "Keep the state after the current text as")
+        await pilot.press("ctrl+u", *"strong one", "enter")
+        await until_shown(pilot, "✗ invalid name for a state")
+        await pilot.press(*["backspace"] * 4, "enter")
+        await until_shown(pilot, "strong kept: the state after 5 tokens")
+        asked = services.fake_sampler.asked
+        assert [type(request) for request in asked] == [InspectRequest, KeepStateRequest]
+        request = asked[-1]
+        assert isinstance(request, KeepStateRequest)
+        assert (request.prompt, len(request.ids), request.position) == ("The Union", 3, 4)
+        assert request.path == "/home/states/strong.safetensors"
+        assert request.run == "plain-otter"
+
+
+async def test_without_a_text_there_is_no_state_to_keep() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (_app, pilot):
+        await pilot.press("f8", "p")
+        await until_shown(pilot, "Keep the state")
+        await pilot.press("enter")
+        await until_shown(pilot, "✗ no text to keep the state after: type a prompt first")
+
+
+async def test_a_state_is_deleted_restored_and_copied_to_a_file() -> None:
+    services = FakeServices(make_snapshot())
+    services.states = [state("congress")]
+    async with opened(services, "prompt") as (_app, pilot):
+        await pilot.press("f8")
+        await until_shown(pilot, "congress")
+        await pilot.press("d", "down", "d")
+        await until_shown(pilot, "congress deleted, u undoes it", "none kept yet")
+        await pilot.press("u")
+        await until_shown(pilot, "congress restored", "1 state")
+        await pilot.press("e")
+        await until_shown(pilot, "Copy congress to")
+        await pilot.press("ctrl+u", *"/tmp/x.safetensors", "enter")
+        await until_shown(pilot, "saved as /tmp/x.safetensors")
+        assert services.calls[-1] == (
+            "copy_state",
+            Path("/home/states/congress.safetensors"),
+            "/tmp/x.safetensors",
+        )
+
+
+async def test_a_damaged_state_says_so_and_is_not_used() -> None:
+    services = FakeServices(make_snapshot())
+    services.states = [state("broken", problem="broken.safetensors is damaged")]
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press("f8")
+        await until_shown(pilot, "broken.safetensors is damaged")
+        await pilot.press("down", "enter")
+        await until_shown(pilot, "✗ broken.safetensors is damaged")
+        assert isinstance(app.screen, StatesScreen)
+
+
+async def test_a_preset_changes_the_filters_and_leaves_seed_and_length() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press("f9")
+        await until_shown(pilot, "● the run's", "careful", "temperature 0.5, top-p 0.9")
+        await pilot.press("down", "down", "down", "enter")
+        await until_shown(pilot, "temperature  1.2", "min-p  0.02", "seed  7", "max  100")
+        await pilot.press("f9")
+        await until_shown(pilot, "● wild")
+        await pilot.press("up", "up", "enter")
+        await until_shown(pilot, "temperature  greedy")
+        assert pane(app).settings_row.settings.sampling.greedy
+
+
+async def test_own_presets_are_saved_deleted_and_restored() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press("tab", *"1.7", "enter", "f9")
+        await until_shown(pilot, "Presets of settings")
+        await pilot.press("s")
+        await until_shown(pilot, "Save the current settings as")
+        await pilot.press(*"wild", "enter")
+        await until_shown(pilot, '✗ "wild" is a built-in preset')
+        await pilot.press(*" 2", "enter")
+        await until_shown(pilot, "saved as wild 2", "● wild 2", "temperature 1.7, top-p 0.95")
+        (own,) = own_presets(app.settings["sampling_presets"])
+        assert own.settings.temperature == 1.7
+        await pilot.press("end", "d")
+        await until_shown(pilot, "wild 2 deleted, u undoes it")
+        assert app.settings["sampling_presets"] == {}
+        await pilot.press("u")
+        await until_shown(pilot, "wild 2 restored", "● wild 2")
+        await pilot.press("home", "d")
+        await until_shown(pilot, "the run's is built in and can't be deleted")
+
+
+def test_saved_presets_that_are_invalid_are_skipped() -> None:
+    valid = {"temperature": 0.7}
+    saved: dict[str, object] = {
+        "good": valid,
+        "hot": {"temperature": -1},
+        "list": [1],
+        "newer": {**valid, "unheard_of": 3},
+    }
+    assert [preset.name for preset in own_presets(saved)] == ["good", "newer"]
+    assert own_presets("nonsense") == []
+
+
+def test_a_preset_sets_every_filter_and_nothing_else() -> None:
+    wild = next(preset for preset in BUILT_IN if preset.name == "wild")
+    before = SamplingConfig(greedy=True, top_k=3, stop=("x",), max_new_tokens=9, seed=4)
+    after = wild.applied(before)
+    assert (after.greedy, after.top_k, after.min_p) == (False, 0, 0.02)
+    assert (after.stop, after.max_new_tokens, after.seed) == (("x",), 9, 4)
+    assert wild.matches(after)
+    assert replace(wild, settings=OFF).about == "temperature 1.0"
