@@ -173,4 +173,11 @@ def continue_text(
 def _pieces(request: SampleRequest, samples: Sequence[SampledText]) -> Iterator[SamplePiece]:
     for place, sampled in enumerate(samples):
         if new := sampled.take():
-            yield SamplePiece(id=request.id, sample=place, text=new, tokens=len(sampled.ids))
+            tokens = len(sampled.ids)
+            yield SamplePiece(
+                id=request.id,
+                sample=place,
+                text=new,
+                tokens=tokens,
+                bits_per_token=-sampled.logprob / tokens / math.log(2) if tokens else None,
+            )

@@ -16,14 +16,14 @@ from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.screens.prompt import PromptScreen
+    from rnnlm_tui.tui.screens.pane import PaneScreen
 
 UPDATE_SECONDS = 0.1
 """Seconds between updates of the text: ten a second read as a stream."""
 
 
 class SampleStream:
-    """Runs requests whose samples belong to the transcript's newest entry.
+    """Runs requests whose samples belong to the newest entry of a screen's transcript.
 
     Args:
         took: called with current weights, once the worker has written them.
@@ -32,7 +32,7 @@ class SampleStream:
 
     def __init__(
         self,
-        screen: PromptScreen,
+        screen: PaneScreen,
         took: Callable[[Weights], None],
         ended: Callable[[SamplingTask | None], None],
     ) -> None:
@@ -48,7 +48,7 @@ class SampleStream:
 
     @property
     def _transcript(self) -> Transcript:
-        return self._screen.transcript
+        return self._screen.query_one(Transcript)
 
     def begin(
         self,
