@@ -92,6 +92,26 @@ def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
         return resolve_checkpoint(directory, "last")
 
 
+def weights_path(directory: RunDirectory, which: str | None) -> Path:
+    """Return the folder of the weights to sample: a checkpoint's as `checkpoint_path` does, or for
+    `now` that of a snapshot, which the run's worker saves between two steps.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint; lists the available ones.
+        RunStateError: `now`, but the run isn't training.
+    """
+    if which != "now":
+        return checkpoint_path(directory, which)
+    from rnnlm_tui.client.control import take_snapshot
+
+    return take_snapshot(directory).path
+
+
+def weights_step(path: str) -> int:
+    """Return the step of a checkpoint's or a snapshot's folder."""
+    return int(path.rpartition("step-")[2].partition("-")[0])
+
+
 def complete_run(incomplete: str) -> list[str]:
     """Complete a run's name for the shell."""
     from rnnlm_tui.store.runs import list_runs
@@ -125,6 +145,13 @@ def complete_sampled(incomplete: str) -> list[str]:
     return [*found, f"{name}@now"] if at and "now".startswith(which) and (found or which) else found
 
 
+def complete_state(incomplete: str) -> list[str]:
+    """Complete a kept state's name for the shell."""
+    from rnnlm_tui.store.states import list_states
+
+    return [info.name for info in list_states() if info.name.startswith(incomplete)]
+
+
 def complete_field(incomplete: str) -> list[str]:
     """Complete a config key for the shell."""
     from rnnlm_tui.schema.validation import field_paths
@@ -146,6 +173,23 @@ def complete_theme(incomplete: str) -> list[str]:
     return [name for name in (THEME, *COLOUR_NAMES) if name.startswith(incomplete)]
 
 
+SampledArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN[@best|@last|@STEP|@now]",
+        help="A run and its checkpoint (default: @best); @now: a running run's weights.",
+        show_default=False,
+        autocompletion=complete_sampled,
+    ),
+]
+SamplerDeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Compute on cpu, cuda, cuda:N, mps or auto, the best of them.",
+    ),
+]
 RunArgument = Annotated[
     str,
     typer.Argument(

@@ -93,10 +93,11 @@ class TextStream:
         piece, room = shown(piece), columns(sys.stdout)
         print(piece if room is None else "".join(self._broken(piece, room)), end="", flush=True)
 
-    def close(self) -> None:
+    def close(self, *, line_break: bool = True) -> None:
         """Write the word held back and end the line."""
         room = columns(sys.stdout)
-        print("" if room is None else "".join(self._put(room)), flush=True)
+        text = "" if room is None else "".join(self._put(room))
+        print(text, end="\n" if line_break else "", flush=True)
         self._used = 0
 
     def _broken(self, piece: str, room: int) -> Iterator[str]:

@@ -118,11 +118,14 @@ class KeptSample(BaseModel):
                     ("top-k", settings.top_k, 0),
                     ("top-p", settings.top_p, 1),
                     ("min-p", settings.min_p, 0),
+                    ("typical-p", settings.typical_p, 1),
                 )
                 if value != off
             ]
         if settings.repetition_penalty != 1:
-            parts.append(f"repetition penalty {settings.repetition_penalty:g}")
+            window = settings.penalty_window
+            over = f" over {counted(window, 'token')}" if window else ""
+            parts.append(f"repetition penalty {settings.repetition_penalty:g}{over}")
         if settings.stop:
             parts.append(f"stop {escaped_list(settings.stop)}")
         if self.state:

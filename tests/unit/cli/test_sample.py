@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 import termios
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,25 +17,45 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.options import split_address
-from rnnlm_tui.cli.sample import read_prompt, sample_json, sample_request, sample_settings
+from rnnlm_tui.cli.prompts import read_prompt
+from rnnlm_tui.cli.sample import make_batches, sample_settings
+from rnnlm_tui.cli.sample_report import sample_json
 from rnnlm_tui.errors import ConfigError, InputError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
-from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.protocol import CommandResult
+from rnnlm_tui.schema.sampling import (
+    MAX_PROMPT_CHARACTERS,
+    Alternative,
+    SampleDone,
+    SamplePiece,
+    SampleRequest,
+    TokenChoice,
+)
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.kept_samples import search
+from rnnlm_tui.store.paths import RunDirectory, samples_file
 from rnnlm_tui.store.runs import create_run
 from tests.unit.cli.test_runs import trained_run
 from tests.unit.store.rows import begin, checkpoint_row, new_run, write_model
+from tests.unit.store.test_states import keep
 
 PROMPT = "\tdef می\u200cخواهم():"
 TEXT = "\n\treturn 👩\u200d👩\u200d👧 ❤\ufe0f \u202e\x1b[31m\r\x00 – end"
 
 
 class ScriptedSampler:
-    """Continue every prompt with the same pieces."""
+    """Continue every prompt with the same pieces; further samples of a batch end in their number.
+
+    As the real one does, it sends a token of every sample in turn, and the ends as they come.
+    """
 
     requests: ClassVar[list[SampleRequest]] = []
+    devices: ClassVar[list[str]] = []
     pieces: tuple[str, ...] = (TEXT[:9], TEXT[9:])
+
+    def __init__(self, *, device: str) -> None:
+        self.devices.append(device)
 
     async def start(self) -> None:
         pass
@@ -40,19 +63,41 @@ class ScriptedSampler:
     async def close(self) -> None:
         pass
 
+    def texts(self, sample: int) -> tuple[str, ...]:
+        return (*self.pieces, f" {sample}") if sample else self.pieces
+
     async def generate(self, request: SampleRequest) -> AsyncIterator[SamplePiece | SampleDone]:
         self.requests.append(request)
-        for count, piece in enumerate(self.pieces, start=1):
-            yield SamplePiece(id=request.id, text=piece, tokens=count)
-        yield SampleDone(
+        for place in range(len(self.texts(1))):
+            for sample in reversed(range(request.count)):
+                texts = self.texts(sample)
+                if place < len(texts):
+                    yield SamplePiece(
+                        id=request.id, sample=sample, text=texts[place], tokens=place + 1
+                    )
+                elif place == len(texts):
+                    yield self.done(request, sample)
+        for sample in reversed(range(1, request.count)):
+            yield self.done(request, sample)
+
+    def done(self, request: SampleRequest, sample: int) -> SampleDone:
+        pieces = self.texts(sample)
+        rows = [
+            Alternative(token=token, text=f" {token}", rank=token + 1, probability=0.5, filtered=1)
+            for token in range(request.alternatives)
+        ]
+        return SampleDone(
             id=request.id,
+            sample=sample,
             reason="length",
-            text="".join(self.pieces),
-            tokens=len(self.pieces),
+            text="".join(pieces),
+            ids=tuple(range(len(pieces))),
+            tokens=len(pieces),
             prompt_tokens=3,
             seconds=0.2,
             first_token_seconds=0.1,
             bits_per_token=4.0,
+            choices=tuple(TokenChoice(taken=row, alternatives=tuple(rows)) for row in rows[:1]),
         )
 
 
@@ -64,7 +109,7 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedSampler]:
     with RunDatabase(directory.database_path) as database:
         begin(database)
         database.put_checkpoint(checkpoint_row(20, validation_loss=4.0))
-    played = type("Played", (ScriptedSampler,), {"requests": []})
+    played = type("Played", (ScriptedSampler,), {"requests": [], "devices": []})
     monkeypatch.setattr("rnnlm_tui.client.sampler.SamplerClient", played)
     return played
 
@@ -181,13 +226,17 @@ def test_several_samples_of_a_prompt_have_consecutive_seeds(
         ("two", 2, 2, 41),
     ]
     assert all(
-        (line["text"], line["run"], line["checkpoint"]) == (TEXT, "plain-otter", 20)
+        (line["text"], line["run"], line["checkpoint"])
+        == (TEXT if line["sample_number"] == 1 else f"{TEXT} 1", "plain-otter", 20)
         for line in lines
     )
-    assert len({request.id for request in sampler.requests}) == 4
+    assert [(request.prompt, request.count) for request in sampler.requests] == [
+        ("one", 2),
+        ("two", 2),
+    ], "the samples of a prompt are one batch"
     assert run(["sample", "plain-otter", "one", "-n", "3"]) == 0
     out, err = capsys.readouterr()
-    assert out.count(TEXT) == 3
+    assert out == f"one{TEXT}\n\none{TEXT} 1\n\none{TEXT} 2\n"
     assert "seeds 7 to 9" in err
 
 
@@ -232,6 +281,21 @@ def test_prompts_are_read_from_standard_input(
         (["one", "-n", "0"], "-n is 0, must be 1 … 10,000"),
         (["one", "-n", "2", "--greedy"], "-n 2 would give the same text 2 times"),
         (["one", "-n", "2", "--temperature", "0"], "-n 2 would give the same text 2 times"),
+        (["one", "--raw", "--json"], "--raw and --json are mutually exclusive"),
+        (["one", "--raw", "-n", "2"], "--raw prints one text, not 2"),
+        (["one", "--alternatives", "3"], "--alternatives needs --json"),
+        (["one", "--alternatives", "51", "--json"], "--alternatives is 51, must be 0 … 50"),
+        (
+            ["one", "--alternatives", "50", "--json", "--max-new-tokens", "5000"],
+            "--alternatives 50 for 5,000 tokens is too much",
+        ),
+        (["--prompts", "-", "--prompts", "-"], "standard input can be read once"),
+        (["one", "--seed", "lucky"], "--seed is lucky, must be a whole number or random"),
+        (["one", "--seed", "-1"], "--seed is -1, must be at least 0"),
+        (["one", "--seed", "1.5"], "--seed is 1.5, must be a whole number or random"),
+        (["one", "--typical-p", "0"], "--typical-p is 0"),
+        (["one", "--penalty-window", "-1"], "--penalty-window is -1, must be at least 0"),
+        (["one", "--state", "missing"], 'no kept state "missing"'),
     ],
     ids=str,
 )
@@ -283,6 +347,13 @@ def test_options_out_of_range_are_reported_by_name(capsys: pytest.CaptureFixture
     assert "--top-k is many, must be a whole number" in capsys.readouterr().err
 
 
+def request_of(
+    directory: RunDirectory, which: str | None, settings: SamplingConfig | None = None
+) -> SampleRequest:
+    """The request for one sample of the prompt `It`."""
+    return make_batches(directory, which, ["It"], settings or SamplingConfig())[0].request
+
+
 def test_the_best_checkpoint_is_sampled_by_default() -> None:
     trained_run()
     for address, step in (
@@ -292,16 +363,14 @@ def test_the_best_checkpoint_is_sampled_by_default() -> None:
         ("brisk-heron@3", 3),
     ):
         directory, which = split_address(address)
-        assert sample_request(directory, which, "x", SamplingConfig()).checkpoint.endswith(
-            f"step-{step:09d}"
-        )
+        assert request_of(directory, which).checkpoint.endswith(f"step-{step:09d}")
 
 
 def test_an_unknown_checkpoint_or_run_lists_the_available_ones() -> None:
     trained_run()
     directory, which = split_address("brisk-heron@4")
     with pytest.raises(UnknownCheckpointError, match="best, last and 2, 3"):
-        sample_request(directory, which, "x", SamplingConfig())
+        request_of(directory, which)
     with pytest.raises(UnknownRunError):
         split_address("other@best")
 
@@ -315,6 +384,12 @@ def test_a_dash_reads_the_prompt_from_standard_input(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
     assert read_prompt("-") == "two\nlines"
     assert read_prompt("a -") == "a -"
+
+
+def test_a_closed_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InputError, match="standard input is closed"):
+        read_prompt("-")
 
 
 def test_a_prompt_that_is_not_utf_8_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +412,7 @@ def test_a_sample_has_all_json_keys() -> None:
         bits_per_token=4.0,
     )
     seeded = sample_json(
-        sample_request(directory, "best", "It", SamplingConfig(seed=1)), done, directory.name
+        request_of(directory, "best", SamplingConfig(seed=1)), done, directory.name
     )
     assert {"text", "tokens", "seed", "checkpoint"} <= set(seeded)
     assert (seeded["text"], seeded["tokens"], seeded["seed"], seeded["checkpoint"]) == (
@@ -348,7 +423,7 @@ def test_a_sample_has_all_json_keys() -> None:
     )
     assert (
         sample_json(
-            sample_request(directory, "best", "It", SamplingConfig(greedy=True)),
+            request_of(directory, "best", SamplingConfig(greedy=True)),
             done,
             directory.name,
         )["seed"]
@@ -370,7 +445,7 @@ def test_a_sample_reports_the_stop_string_that_ended_it() -> None:
         first_token_seconds=0.1,
         bits_per_token=4.0,
     )
-    found = sample_json(sample_request(directory, "best", "It", settings), done, directory.name)
+    found = sample_json(request_of(directory, "best", settings), done, directory.name)
     assert (
         found["reason"],
         found["stopped_at"],
@@ -383,3 +458,187 @@ def test_a_sample_reports_the_stop_string_that_ended_it() -> None:
 def test_an_empty_stop_string_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"sampling\.stop"):
         sample_settings(trained_run(), {"stop": ["a", ""]})
+
+
+def test_raw_prints_the_generated_text_and_nothing_else(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    assert run(["sample", "plain-otter", PROMPT, "--raw"]) == 0
+    assert capfdbinary.readouterr() == (TEXT.encode(), b"")
+
+
+def test_a_batch_has_at_most_64_samples_and_the_seeds_go_on(
+    sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = str(2**63 - 65)
+    assert run(["sample", "plain-otter", "a", "-n", "130", "--seed", last, "--json"]) == 0
+    assert [(request.settings.seed, request.count) for request in sampler.requests] == [
+        (2**63 - 65, 64),
+        (2**63 - 1, 1),
+        (0, 64),
+        (64, 1),
+    ]
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["sample_number"] for line in found] == list(range(1, 131))
+    assert [line["seed"] for line in found[:66]][-2:] == [2**63 - 1, 0]
+
+
+def test_every_token_is_reported_with_its_alternatives(
+    sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sample", "plain-otter", "a", "--json", "--alternatives", "2"]) == 0
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["ids"] == [0, 1]
+    first = {
+        "id": 0,
+        "text": " 0",
+        "rank": 1,
+        "probability": 0.5,
+        "filtered": 1.0,
+        "removed_by": None,
+    }
+    assert reported["choices"] == [
+        {**first, "alternatives": [first, {**first, "id": 1, "text": " 1", "rank": 2}]}
+    ]
+    assert run(["sample", "plain-otter", "a", "--json"]) == 0
+    assert "choices" not in json.loads(capsys.readouterr().out)
+
+
+def test_prompts_of_several_files_are_continued_in_order(
+    tmp_path: Path, sampler: type[ScriptedSampler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [
+        prompts_file(tmp_path, name, text) for name, text in (("b.txt", "1\n2"), ("a.jsonl", '"3"'))
+    ]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"4\n"), encoding="utf-8"))
+    options = [word for file in (*files, "-") for word in ("--prompts", file)]
+    assert run(["sample", "plain-otter", *options]) == 0
+    assert [request.prompt for request in sampler.requests] == ["1", "2", "3", "4"]
+
+
+def test_a_random_seed_is_drawn_each_time_and_reported(
+    sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sample", "plain-otter", "a", "--seed", "random", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)["seed"]
+    assert sampler.requests[0].settings.seed == first
+    assert run(["sample", "plain-otter", "a", "--seed", "random"]) == 0
+    second = sampler.requests[1].settings.seed
+    assert f"random seed {second}" in capsys.readouterr().err
+    assert first != second
+
+
+def test_a_sample_starts_from_a_kept_state(
+    sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = keep("after-intro")
+    assert run(["sample", "plain-otter", "a", "--state", "after-intro"]) == 0
+    assert sampler.requests[0].state == str(kept)
+    assert "from plain-otter@20, state after-intro" in capsys.readouterr().err
+    assert search()[0].state == str(kept)
+    assert run(["sample", "plain-otter", "a", "--state", "after-intro", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "after-intro"
+
+
+def test_current_weights_are_named_with_their_step(
+    monkeypatch: pytest.MonkeyPatch,
+    sampler: type[ScriptedSampler],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def answer(run: RunDirectory, verb: str) -> CommandResult:
+        return CommandResult(
+            id="1", ok=True, status="running", step=31, checkpoint="snapshots/step-000000031-ab"
+        )
+
+    monkeypatch.setattr("rnnlm_tui.client.control.send", answer)
+    assert run(["sample", "plain-otter@now", "a"]) == 0
+    assert "from plain-otter@now, step 31" in capsys.readouterr().err
+    assert run(["sample", "plain-otter@now", "a", "--json"]) == 0
+    reported = json.loads(capsys.readouterr().out)
+    assert (reported["checkpoint"], reported["now"]) == (31, True)
+    assert search()[0].step == 31
+
+
+def test_every_sample_is_kept_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--seed", "40", "--top-k", "3"]
+    assert run(["sample", "plain-otter", "one", "-n", "2", *options]) == 0
+    found = search()
+    assert [(kept.prompt, kept.text, kept.seed, kept.ids) for kept in found] == [
+        ("one", f"{TEXT} 1", 41, (0, 1, 2)),
+        ("one", TEXT, 40, (0, 1)),
+    ]
+    assert all(
+        (kept.run, kept.step, kept.settings.top_k) == ("plain-otter", 20, 3) for kept in found
+    )
+    assert run(["sample", "plain-otter", "two", "--no-keep"]) == 0
+    assert search() == found
+
+
+def test_a_sample_that_cannot_be_kept_is_reported_once_and_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    samples_file().mkdir()
+    assert run(["sample", "plain-otter", "one", "-n", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"one{TEXT}\n\none{TEXT} 1\n"
+    assert err.count("the sample is not kept: ") == 1
+
+
+def test_the_device_is_the_cpu_unless_another_is_named(sampler: type[ScriptedSampler]) -> None:
+    assert run(["sample", "plain-otter", "one"]) == 0
+    assert run(["sample", "plain-otter", "one", "--device", "cuda:1"]) == 0
+    assert sampler.devices == ["cpu", "cuda:1"]
+
+
+def test_a_prompt_of_a_megabyte_is_refused_with_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+    sampler: type[ScriptedSampler],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * 1_000_000))
+    assert run(["sample", "plain-otter", "-"]) == 2
+    assert "too many characters, the limit is 20,000" in capsys.readouterr().err
+    assert sampler.requests == []
+
+
+def test_an_empty_prompt_starts_from_the_initial_state(
+    sampler: type[ScriptedSampler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sample", "plain-otter", ""]) == 0
+    assert capsys.readouterr().out == f"{TEXT}\n"
+    assert sampler.requests[0].prompt == ""
+
+
+PIPED = """
+import sys
+from functools import partial
+import rnnlm_tui.client.sampler as sampler
+from rnnlm_tui.cli.main import main
+fake = [sys.executable, "-m", "tests.fakes.sampler"]
+sampler.SamplerClient = partial(sampler.SamplerClient, fake)
+main(["sample", "plain-otter", *sys.argv[1:]])
+"""
+"""The command line in a process of its own, with a sampler that needs no model."""
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [([], b"wait one two two one"), (["--raw"], b" two one"), (["-n", "2"], b"wait one two two")],
+    ids=str,
+)
+def test_a_pipe_gets_the_text_while_it_is_generated(options: list[str], text: bytes) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PIPED, "wait one two", *options],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    ) as process:
+        assert process.stdout is not None
+        found = b""
+        while len(found) < len(text):
+            part = os.read(process.stdout.fileno(), 100)
+            assert part, "the process ended"
+            found += part
+        assert found.startswith(text)
+        assert process.poll() is None, "the fake sampler has not finished"
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130

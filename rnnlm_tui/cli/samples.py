@@ -1,0 +1,198 @@
+"""The verb `samples`: search, export and delete kept samples."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rnnlm_tui.cli.manage import confirmed
+from rnnlm_tui.cli.options import JsonOption, check_exclusive, complete_run
+from rnnlm_tui.cli.output import columns, encodable, line, note, print_json, table
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.formatting import NOTHING, count, counted, escaped
+from rnnlm_tui.system.files import storage_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rnnlm_tui.store.kept_samples import KeptSample, SampleExport
+
+LISTED = 20
+"""Samples listed without --limit."""
+SHOWN_CHARACTERS, LEAST_SHOWN = 60, 24
+"""Characters of a sample in the list, as many as the terminal's width leaves."""
+OTHER_COLUMNS = 50
+"""Width of id, time and weights."""
+
+
+def samples(
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[QUERY]...",
+            help="Words that must all be in the prompt, the text or the run's name.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="Only samples of this run.",
+            show_default=False,
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The newest N samples; 0: all. The list has 20, an export or JSON all.",
+            show_default=False,
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="FILE",
+            help="Write the samples to a new file; - prints them.",
+            show_default=False,
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["text", "jsonl", "markdown"] | None,
+        typer.Option(
+            "--format",
+            metavar="text|jsonl|markdown",
+            help="The export's format (default: by the file's ending, else text).",
+            show_default=False,
+        ),
+    ] = None,
+    delete: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--delete",
+            metavar="ID",
+            help="Permanently delete this sample; asks for confirmation. Can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Search, export or delete kept samples.
+
+    Everything sampled by the app and by `sample` is kept: the newest 10,000 samples.
+    """
+    from rnnlm_tui.store.kept_samples import move_damaged_samples_aside, search
+
+    check_exclusive(QUERY=bool(query), delete=bool(delete))
+    check_exclusive(export=export is not None, delete=bool(delete))
+    check_exclusive(export=export is not None, json=json)
+    if limit is not None and limit < 0:
+        raise InputError(f"--limit is {limit}, must be at least 0")
+    if form is not None and export is None:
+        raise InputError("--format needs --export", hint="--export FILE, or --export - to print")
+    if damage := move_damaged_samples_aside():
+        note(damage)
+    if delete:
+        _delete(delete, yes=yes, json=json)
+        return
+    found = search(" ".join(query or ()), run)
+    listed = limit if limit is not None else LISTED if export is None and not json else 0
+    chosen = found[:listed] if listed else found
+    if export is not None:
+        _export(chosen, export, form)
+    elif json:
+        print_json([sample.model_dump(mode="json") for sample in chosen])
+    elif not found:
+        line("no sample matches" if query or run else "no kept samples")
+    else:
+        _list(chosen)
+        if len(chosen) < len(found):
+            note(
+                f"{count(len(chosen))} of {counted(len(found), 'sample')}: `--limit 0` lists all,"
+                " `--export -` prints them whole"
+            )
+
+
+def _list(samples: Sequence[KeptSample]) -> None:
+    room = columns(sys.stdout) or OTHER_COLUMNS + SHOWN_CHARACTERS
+    shown = min(SHOWN_CHARACTERS, max(LEAST_SHOWN, room - OTHER_COLUMNS))
+    table(
+        ("id", "sampled", "weights", "seed", "tokens", "prompt and text"),
+        [
+            (
+                sample.id,
+                sample.when,
+                f"{sample.run}@{sample.step}",
+                NOTHING if sample.seed is None else str(sample.seed),
+                count(sample.tokens),
+                _one_line(sample, shown),
+            )
+            for sample in samples
+        ],
+        right=(3, 4),
+        spare=(4, 3, 1),
+    )
+
+
+def _one_line(sample: KeptSample, shown: int) -> str:
+    text = escaped((sample.prompt + sample.text)[: shown + 1])
+    return text if len(text) <= shown else f"{text[: shown - 1]}…"
+
+
+def _export(samples: Sequence[KeptSample], file: Path, form: SampleExport | None) -> None:
+    """Write the samples to a new file, or to standard output.
+
+    Raises:
+        InputError: the file exists.
+        StorageError: it can't be written.
+    """
+    from rnnlm_tui.store.kept_samples import EXPORT_ENDINGS, export
+
+    endings = {ending: name for name, ending in EXPORT_ENDINGS.items()}
+    text = export(samples, form or endings.get(file.suffix, "text"))
+    if str(file) == "-":
+        sys.stdout.write(encodable(text))
+        sys.stdout.flush()
+        return
+    if file.exists():
+        raise InputError(f"{file} exists already", hint="choose another name")
+    with storage_errors("write", file), file.open("x", encoding="utf-8", newline="\n") as written:
+        written.write(text)
+    line(f"{counted(len(samples), 'sample')} written to {file}")
+
+
+def _delete(ids: Sequence[str], *, yes: bool, json: bool) -> None:
+    """Delete samples by their ids, or the first characters of these.
+
+    Raises:
+        InputError: no sample, or several, have such an id; nothing was deleted.
+    """
+    from rnnlm_tui.store.kept_samples import delete, search
+
+    known = [sample.id for sample in search()]
+    wanted = list[str]()
+    for given in ids:
+        matches = [id for id in known if id.startswith(given)] if given else []
+        if len(matches) != 1:
+            several = f"{counted(len(matches), 'sample')} start with" if matches else "no sample"
+            raise InputError(f'{several} "{given}"', hint="`rnnlm-tui samples` lists the ids")
+        wanted += matches
+    wanted = list(dict.fromkeys(wanted))
+    if not yes and not confirmed(
+        f"permanently delete {counted(len(wanted), 'sample')}?", "samples --delete"
+    ):
+        note("nothing was deleted")
+        raise typer.Exit(1)
+    removed = delete(wanted)
+    if json:
+        print_json({"deleted": [sample.id for sample in removed]})
+    else:
+        line(f"{counted(len(removed), 'sample')} deleted")

@@ -1,0 +1,345 @@
+"""The verb `score`: how well a checkpoint's model predicts texts."""
+
+from __future__ import annotations
+
+import math
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from rnnlm_tui.cli.options import (
+    JsonOption,
+    SampledArgument,
+    SamplerDeviceOption,
+    split_address,
+    weights_path,
+    weights_step,
+)
+from rnnlm_tui.cli.output import json_text, note, print_error, print_json, shown, table
+from rnnlm_tui.cli.prompts import STANDARD_INPUT, standard_input
+from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
+from rnnlm_tui.schema.formatting import NOTHING, count, counted, figure, share, unknown_share_text
+from rnnlm_tui.system.files import storage_errors
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.sampler import SamplerClient
+    from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone
+
+DASH = "-"
+"""Names standard input."""
+COPIED_BYTES = 1 << 20
+"""Standard input is copied in parts of this size."""
+TOKEN_DIGITS = 4
+"""Decimals of a token's bits."""
+_ESCAPES = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    for code in (*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x2029)
+} | {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\t"): "\\t", ord("\r"): "\\r"}
+"""Characters that would break a line or act on a terminal, and how they are written."""
+
+
+def score(
+    run: SampledArgument,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="UTF-8 texts of any length; - reads standard input.",
+            show_default=False,
+        ),
+    ],
+    tokens: Annotated[
+        bool,
+        typer.Option(
+            "--tokens",
+            help="Print a line for each token: its bits, a tab, and its text with escapes.",
+        ),
+    ] = False,
+    device: SamplerDeviceOption = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Score texts: perplexity, bits per byte, unknown tokens.
+
+    Perplexities compare models with the same tokenizer, bits per byte all models.
+    """
+    import asyncio
+
+    if files.count(DASH) > 1:
+        raise InputError("standard input can be read once", hint="name - once")
+    directory, which = split_address(run)
+    checkpoint = str(weights_path(directory, which))
+    step = weights_step(checkpoint)
+    label = f"{directory.name}@now, step {step:,}" if which == "now" else f"{directory.name}@{step}"
+    lines = _TokenLines(json=json, named=len(files) > 1, on=tokens)
+    scores, failures = asyncio.run(_score_all(checkpoint, files, lines, device))
+    if len(files) == 1 and failures:
+        raise failures[0]
+    total = Score.total(scores)
+    facts = {"run": directory.name, "checkpoint": step, "now": which == "now", "path": checkpoint}
+    if tokens:
+        for one in scores:
+            note(f"{one.name}: {one.text}")
+    elif json:
+        rows = [facts | one.json() for one in scores]
+        print_json(rows[0] if len(files) == 1 else {"files": rows, "total": facts | total.json()})
+    elif scores:
+        table(
+            ("file", "perplexity", "bits/byte", "tokens", "unknown"),
+            [one.cells() for one in (*scores, *([total] if len(scores) > 1 else []))],
+            right=(1, 2, 3, 4),
+        )
+    for one in scores if not json and not tokens else ():
+        if one.bits_per_byte is None and one.unknown:
+            note(
+                f"{one.name}: no bits per byte, because {unknown_share_text(one.unknown_share)}:"
+                " the bytes of an unknown token can't be counted"
+            )
+    if scores and not json:
+        note(f"{counted(total.tokens, 'token')}, {total.speed}from {label}")
+    if failures:
+        raise typer.Exit(failures[0].exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The score of a text, or of several in total."""
+
+    name: str
+    loss: float
+    """Nats per predicted token."""
+    tokens: int
+    bytes: int
+    bits_per_byte: float | None
+    unknown: int
+    seconds: float
+
+    @classmethod
+    def of(cls, name: str, done: ScoreDone) -> Score:
+        """The score of a file."""
+        return cls(
+            name,
+            done.loss,
+            done.tokens,
+            done.bytes,
+            done.bits_per_byte,
+            done.unknown,
+            done.seconds,
+        )
+
+    @classmethod
+    def total(cls, scores: Sequence[Score]) -> Score:
+        """All tokens of several texts as those of one."""
+        tokens = sum(one.tokens for one in scores)
+        unknown = sum(one.unknown for one in scores)
+        nats = math.fsum(one.loss * one.tokens for one in scores if one.tokens)
+        # not the sum of `bytes`: those of a sentence's first token are not predicted
+        sizes = [one.scored_bytes for one in scores]
+        size = math.fsum(one for one in sizes if one is not None)
+        return cls(
+            "total",
+            nats / tokens if tokens else math.nan,
+            tokens,
+            sum(one.bytes for one in scores),
+            nats / math.log(2) / size if size and None not in sizes else None,
+            unknown,
+            sum(one.seconds for one in scores),
+        )
+
+    @property
+    def scored_bytes(self) -> float | None:
+        """The bytes that `bits_per_byte` is about."""
+        if not self.bits_per_byte:
+            return None
+        return self.loss * self.tokens / math.log(2) / self.bits_per_byte
+
+    @property
+    def perplexity(self) -> float:
+        """Infinite above float64."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf if self.tokens else math.nan
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the tokens that are unknown."""
+        return self.unknown / self.tokens if self.tokens else 0.0
+
+    @property
+    def speed(self) -> str:
+        """`12,000 tok/s, `, empty if it wasn't measured."""
+        return f"{self.tokens / self.seconds:,.0f} tok/s, " if self.seconds > 0 else ""
+
+    @property
+    def text(self) -> str:
+        """`perplexity 41.2, 1.543 bits per byte, 3,000 tokens`."""
+        parts = [f"perplexity {figure(self.perplexity)}"]
+        if self.bits_per_byte is not None:
+            parts.append(f"{figure(self.bits_per_byte, 3)} bits per byte")
+        parts += [counted(self.tokens, "token"), unknown_share_text(self.unknown_share)]
+        return ", ".join(filter(None, parts))
+
+    def cells(self) -> tuple[str, ...]:
+        """A row of the table."""
+        unknown = f"{count(self.unknown)} ({share(self.unknown_share)})" if self.unknown else "0"
+        return (
+            self.name,
+            figure(self.perplexity),
+            NOTHING if self.bits_per_byte is None else figure(self.bits_per_byte, 3),
+            count(self.tokens),
+            unknown,
+        )
+
+    def json(self) -> dict[str, object]:
+        """The figures at full precision."""
+        return {
+            "file": self.name,
+            "loss": self.loss,
+            "perplexity": self.perplexity,
+            "bits_per_byte": self.bits_per_byte,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "unknown": self.unknown,
+            "seconds": self.seconds,
+        }
+
+
+class _TokenLines:
+    """Prints a line for each token, as tab-separated values or as JSON.
+
+    Args:
+        named: add the name of the file to each line.
+        on: whether to print tokens at all.
+    """
+
+    def __init__(self, *, json: bool, named: bool, on: bool) -> None:
+        self.on = on
+        self._json = json
+        self._named = named
+
+    def write(self, name: str, tokens: Sequence[InspectedToken]) -> None:
+        """Print some tokens, at once."""
+        row = self._object if self._json else self._values
+        sys.stdout.write("".join(f"{row(name, token)}\n" for token in tokens))
+        sys.stdout.flush()
+
+    def _values(self, name: str, token: InspectedToken) -> str:
+        bits = "" if token.bits is None else f"{token.bits:.{TOKEN_DIGITS}f}"
+        cells = [bits, token.text.translate(_ESCAPES), *([name] if self._named else [])]
+        return shown("\t".join(cells))
+
+    def _object(self, name: str, token: InspectedToken) -> str:
+        return json_text(
+            {
+                "file": name,
+                "id": token.token,
+                "text": token.text,
+                "bits": token.bits,
+            }
+        )
+
+
+async def _score_all(
+    checkpoint: str, files: Sequence[str], lines: _TokenLines, device: str
+) -> tuple[list[Score], list[RnnlmError]]:
+    """Score the files one after another. Of several, one that fails is reported at once."""
+    from rnnlm_tui.client.sampler import SamplerClient
+
+    client = SamplerClient(device=device)
+    scores, failures = list[Score](), list[RnnlmError]()
+    try:
+        await client.start()
+        await client.load(checkpoint)  # an unusable checkpoint is not a problem of each file
+        for file in files:
+            name = STANDARD_INPUT if file == DASH else file
+            try:
+                with readable(file) as path:
+                    scores.append(await _score(client, checkpoint, name, path, lines))
+            except RnnlmError as error:
+                failures.append(error)
+                if len(files) > 1:
+                    print_error(error)
+    finally:
+        await client.close()
+    return scores, failures
+
+
+async def _score(
+    client: SamplerClient, checkpoint: str, name: str, path: Path, lines: _TokenLines
+) -> Score:
+    from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
+
+    request = ScoreRequest(id="score", checkpoint=checkpoint, path=str(path), tokens=lines.on)
+    try:
+        async for part in client.score(request):
+            if isinstance(part, ScoreDone):
+                return Score.of(name, part)
+            lines.write(name, part.tokens)
+    except RnnlmError as error:  # about the file as it was named
+        raise type(error)(error.message.replace(str(path), name), hint=error.hint) from error
+    raise WorkerError("the sampler exited before the text was scored")
+
+
+@contextmanager
+def readable(name: str) -> Iterator[Path]:
+    """Yield a file that the sampler can read: standard input and pipes are copied to a temporary
+    one.
+
+    Raises:
+        InputError: it is missing, a folder, empty or can't be read.
+        StorageError: there is no space for the copy.
+    """
+    if name == DASH:
+        with _copied(STANDARD_INPUT, standard_input().buffer) as path:
+            yield path
+        return
+    path = Path(name).absolute()
+    with _reading(name):
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise InputError(f"{name} is a folder", hint="name the files in it")
+        source = path.open("rb")  # also shows whether it may be read
+    with source:
+        if not stat.S_ISREG(found.st_mode):  # such as the /dev/fd/63 of a shell's <(command)
+            with _copied(name, source) as copy:
+                yield copy
+            return
+    _check_not_empty(name, found.st_size)
+    yield path
+
+
+@contextmanager
+def _copied(name: str, source: BinaryIO) -> Iterator[Path]:
+    folder = Path(tempfile.gettempdir())
+    with ExitStack() as stack:
+        with storage_errors("write to", folder):
+            copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="rnnlm-tui-"))
+        size = 0
+        while True:
+            with _reading(name):
+                part = source.read(COPIED_BYTES)
+            if not part:
+                break
+            size += len(part)
+            with storage_errors("write to", folder):
+                copy.write(part)
+                copy.flush()
+        _check_not_empty(name, size)
+        yield Path(copy.name)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from None
+
+
+def _check_not_empty(name: str, size: int) -> None:
+    if not size:
+        raise InputError(f"{name} is empty: there is nothing to score")

@@ -1,0 +1,253 @@
+"""The verbs `state list`, `state keep`, `state show` and `state delete`: kept recurrent states."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.manage import confirmed
+from rnnlm_tui.cli.options import (
+    JsonOption,
+    SampledArgument,
+    SamplerDeviceOption,
+    complete_state,
+    split_address,
+    weights_path,
+    weights_step,
+)
+from rnnlm_tui.cli.output import act_on_each, facts, line, note, print_json, table
+from rnnlm_tui.cli.prompts import read_prompt
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.formatting import age, count, counted, disk, escaped, first_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rnnlm_tui.schema.sampling import Inspection, InspectRequest, KeepStateRequest
+    from rnnlm_tui.store.states import StateInfo
+
+SHOWN_END = 40
+"""Characters of the end of a state's text in the list."""
+
+StateArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The name of a kept state.",
+        show_default=False,
+        autocompletion=complete_state,
+    ),
+]
+
+
+def state_list(json: JsonOption = False) -> None:
+    """List kept states, newest first."""
+    from rnnlm_tui.store.states import list_states
+
+    found = list_states()
+    if json:
+        print_json([state_json(info) for info in found])
+        return
+    usable = [info for info in found if not info.problem]
+    if usable:
+        table(
+            ("name", "tokens", "weights", "model", "kept", "end of its text"),
+            [
+                (
+                    info.name,
+                    count(info.tokens),
+                    weights_of(info),
+                    info.shape,
+                    _ago(info.created),
+                    _end(info.text),
+                )
+                for info in usable
+            ],
+            right=(1,),
+            spare=(4, 3),
+        )
+    elif not found:
+        line("no kept states: `rnnlm-tui state keep RUN NAME TEXT` keeps one")
+    for info in found:
+        if info.problem:
+            note(f"{info.name}: {info.problem}")
+
+
+def state_keep(
+    run: SampledArgument,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The new state's name, as a run's: A-Z a-z 0-9 . _ -.",
+            show_default=False,
+        ),
+    ],
+    text: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEXT",
+            help="The text that the model reads; - reads it from standard input.",
+            show_default=False,
+        ),
+    ],
+    start: Annotated[
+        str,
+        typer.Option(
+            "--state",
+            metavar="NAME",
+            help="Start from this kept state instead of the initial one.",
+            show_default=False,
+            autocompletion=complete_state,
+        ),
+    ] = "",
+    remark: Annotated[
+        str,
+        typer.Option("--note", metavar="TEXT", help="A note on the state.", show_default=False),
+    ] = "",
+    device: SamplerDeviceOption = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Keep a model's state after a text, under a name.
+
+    `sample --state NAME` continues from it, as if the text came before the prompt.
+    """
+    import asyncio
+
+    from rnnlm_tui.schema.sampling import InspectRequest, KeepStateRequest
+    from rnnlm_tui.store.labels import check_note
+    from rnnlm_tui.store.states import find_state, new_state_path, read_state_info
+
+    directory, which = split_address(run)
+    prompt, path, remark = read_prompt(text), new_state_path(name), check_note(remark)
+    checkpoint = str(weights_path(directory, which))
+    look = InspectRequest(
+        id="look",
+        checkpoint=checkpoint,
+        prompt=prompt,
+        state=str(find_state(start).path) if start else "",
+    )
+
+    def keep(position: int) -> KeepStateRequest:
+        return KeepStateRequest(
+            **look.model_dump(exclude={"kind", "id"}),
+            id="keep",
+            position=position,
+            name=name,
+            path=str(path),
+            run=directory.name,
+            note=remark,
+        )
+
+    read = asyncio.run(_keep(look, keep, device))
+    if read.unknown:
+        note(f"unknown to this model, read as <unk>: {first_of(read.unknown, len(read.unknown))}")
+    info = read_state_info(path)
+    if json:
+        print_json(state_json(info))
+        return
+    line(
+        f"{info.name} kept: {counted(info.tokens, 'token')} read by"
+        f" {directory.name}@{weights_step(checkpoint)}, {info.shape}, {disk(info.bytes)}"
+    )
+    note(f"`rnnlm-tui sample {directory.name} '' --state {info.name}` continues from it")
+
+
+async def _keep(
+    look: InspectRequest, keep: Callable[[int], KeepStateRequest], device: str
+) -> Inspection:
+    """Count the tokens of the text, and keep the state after the last one."""
+    from rnnlm_tui.client.sampler import SamplerClient
+    from rnnlm_tui.schema.sampling import Inspection, StateKept
+
+    client = SamplerClient(device=device)
+    try:
+        await client.start()
+        read = await client.ask(look, Inspection)
+        if not read.tokens:
+            raise InputError("the text has no tokens", hint="give the model something to read")
+        await client.ask(keep(len(read.tokens) - 1), StateKept)
+    finally:
+        await client.close()
+    return read
+
+
+def state_show(name: StateArgument, json: JsonOption = False) -> None:
+    """Show what a kept state is of, and the end of its text."""
+    from rnnlm_tui.store.states import find_state
+
+    info = find_state(name)
+    if json:
+        print_json(state_json(info))
+        return
+    facts(
+        (
+            ("name", info.name),
+            ("weights", weights_of(info)),
+            ("model", f"{info.shape}, vocabulary {count(info.vocab_size)}"),
+            ("tokens", f"{count(info.tokens)} read"),
+            ("kept", time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created))),
+            ("note", info.note),
+            ("file", f"{info.path}, {disk(info.bytes)}"),
+            ("text", escaped(info.text)),
+        )
+    )
+
+
+def state_delete(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="Names of kept states.",
+            show_default=False,
+            autocompletion=complete_state,
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Permanently delete kept states; asks for confirmation."""
+    from rnnlm_tui.store.states import delete_state, find_state, list_states
+
+    damaged = {info.name for info in list_states() if info.problem}
+    for name in names:
+        if name not in damaged:
+            find_state(name)
+    what = names[0] if len(names) == 1 else f"{len(names)} states ({', '.join(names)})"
+    if not yes and not confirmed(f"permanently delete {what}?", "state delete"):
+        note("nothing was deleted")
+        raise typer.Exit(1)
+
+    def act(name: str) -> tuple[object, str]:
+        deleted = delete_state(name)
+        return {"name": name, "path": str(deleted.path)}, f"{name} deleted"
+
+    act_on_each(names, act, json=json)
+
+
+def state_json(info: StateInfo) -> dict[str, object]:
+    """Return the JSON of a kept state; `problem` is null for a usable one."""
+    return {
+        **info.model_dump(exclude={"path", "problem"}),
+        "path": str(info.path),
+        "problem": info.problem or None,
+    }
+
+
+def weights_of(info: StateInfo) -> str:
+    """`plain-otter@3700`, or the step alone."""
+    return f"{info.run}@{info.step}" if info.run else f"step {info.step:,}"
+
+
+def _ago(created: float) -> str:
+    since = age(time.time() - created)
+    return since if since == "now" else f"{since} ago"
+
+
+def _end(text: str) -> str:
+    """The end of a text in one line."""
+    end = escaped(text[-SHOWN_END:])
+    return f"…{end}" if len(text) > SHOWN_END else end
