@@ -46,7 +46,7 @@ GUIDES: tuple[Guide, ...] = (
     Guide("commands", "Commands", "Every command, scripts and JSON, exit codes."),
     Guide("configuration", "Configuration", "Presets, config files, every field with its default."),
     Guide("text", "Text and tokenizers", "Train on your own text: files, layouts, tokenizers."),
-    Guide("sampling", "Sampling", "Continue prompts: checkpoints, settings, many prompts."),
+    Guide("sampling", "Sampling", "Continue prompts, look inside, keep states, score texts."),
     Guide(
         "runs", "Runs and checkpoints", "Organize runs, keep checkpoints, where files are stored."
     ),
