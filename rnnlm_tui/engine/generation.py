@@ -120,7 +120,7 @@ class Generation(Iterator[tuple[GeneratedToken, ...]]):
         """The sample of each token in the last tuple."""
         self._needed = set(self.rows)
         self._model = model
-        self._head = _head_for(model, max_new_tokens * count)
+        self._head = _head_for(model, max_new_tokens, count)
         self._device = model.output.weight.device
         self._sampler = sampler_for(self._device, rules, start.ids, count)
         self._position, self._end = len(start.ids), len(start.ids) + max_new_tokens
@@ -162,47 +162,55 @@ def _each(state: State, change: Callable[[Tensor], Tensor]) -> State:
 
 
 def lay_out_head(model: RecurrentLanguageModel) -> None:
-    """On a CPU, give the head a second copy of its weight for fast products, for a model whose
-    weights no longer change."""
-    if model.output.weight.device.type == "cpu" and not isinstance(model.output, PackedHead):
-        model.output = PackedHead(model.output)
-
-
-def _head_for(model: RecurrentLanguageModel, tokens: int) -> Callable[[Tensor], Tensor]:
+    """On a CPU, store the head in the layouts that sampling is fast with, for a model whose weights
+    no longer change; a tied head gets its own copy."""
     output: nn.Linear = model.output
-    if isinstance(output, PackedHead):
+    if output.weight.device.type == "cpu" and not isinstance(output, LaidOutHead):
+        model.output = LaidOutHead(output)
+
+
+def _head_for(model: RecurrentLanguageModel, steps: int, count: int) -> Callable[[Tensor], Tensor]:
+    output: nn.Linear = model.output
+    if isinstance(output, LaidOutHead):
         return output.logits
-    if output.weight.device.type == "cpu" and tokens >= WORTH_A_LAYOUT:
-        return PackedHead(output).logits
+    if output.weight.device.type == "cpu" and steps * count >= WORTH_A_LAYOUT:
+        return LaidOutHead(output, single=count == 1, batch=count > 1).logits
     return output
 
 
-class PackedHead(nn.Linear):
-    """A head on a CPU, with a copy of its weight that is laid out for products with few rows.
+class LaidOutHead(nn.Linear):
+    """A head on a CPU whose weight is stored by columns for one row and packed for more.
 
-    oneDNN's own layout reads the weight once for up to 8 rows: at V 32,011 and H 192, 1 row takes
-    0.45 ms and 8 take 0.74 ms on one core of an AMD EPYC. MKL takes 0.64 and 2.2 ms by columns
-    (1.5 and 2.5 ms by rows). A row's logits are the same bits whatever other rows there are.
-    Without oneDNN, and for other types than float32, the copy is by columns.
+    A vector times a matrix by columns runs at memory speed everywhere; by rows it is 3 to 7 times
+    slower on AMD. oneDNN's own layout reads the weight once for 8 rows, which then take 0.74 ms at
+    V 32,011 and H 192 on one core of an AMD EPYC, where one by columns takes 0.64 ms. By columns
+    8 would take 2.2 ms. Without oneDNN, and for other types than float32, all rows are by columns.
     """
 
-    def __init__(self, plain: nn.Linear) -> None:
+    def __init__(self, plain: nn.Linear, *, single: bool = True, batch: bool = True) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = plain.in_features, plain.out_features
-        self.weight, self.bias = plain.weight, plain.bias
         weight_VH, bias_V = plain.weight.detach(), plain.bias.detach()
         # Columns that are never sampled make rows of logits aligned, and their blocks whole.
         more = -len(bias_V) % ROW
-        self._bias_P = F.pad(bias_V, (0, more), value=-math.inf)
         padded_PH = F.pad(weight_VH, (0, 0, 0, more))
-        self._packed_PH = _packed(padded_PH)
-        self._weight_HP = None if self._packed_PH is not None else padded_PH.t().contiguous()
+        self._bias_P = F.pad(bias_V, (0, more), value=-math.inf)
+        self._packed_PH = _packed(padded_PH) if batch else None
+        self._by_columns_HP: Tensor | None = None
+        if single or self._packed_PH is None:
+            self._by_columns_HP = padded_PH.t().contiguous()
+            weight_VH = self._by_columns_HP[:, : self.out_features].t()
+        self.weight = nn.Parameter(weight_VH, requires_grad=False)
+        self.bias = nn.Parameter(bias_V, requires_grad=False)
 
     def logits(self, hidden_BH: Tensor) -> Tensor:
         """logits_BP: those of the vocabulary, then minus infinity up to a multiple of `ROW`."""
+        by_columns_HP = self._by_columns_HP
+        if by_columns_HP is not None and len(hidden_BH) == 1:
+            return torch.addmv(self._bias_P, by_columns_HP.t(), hidden_BH[0])[None]
         if self._packed_PH is not None:
             return _packed_product(hidden_BH, self._packed_PH, self._bias_P)
-        return torch.addmm(self._bias_P, hidden_BH, cast(Tensor, self._weight_HP))
+        return torch.addmm(self._bias_P, hidden_BH, cast(Tensor, by_columns_HP))
 
 
 def _packed(weight_VH: Tensor) -> Tensor | None:

@@ -8,9 +8,10 @@ equals one that was sampled in one go.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +25,10 @@ GROUPS = 1024
 """Groups of the vocabulary whose maxima select the candidates for top-k."""
 SMALL = 1e-30
 """The logarithm of a float32 probability below this is inexact."""
+SURELY = 1e-5
+"""More than the rounding of a sum of probabilities."""
+LIKELY = 256
+"""Tokens among which the nucleus is looked for first."""
 NUMBERS_AT_ONCE = 256
 """A GPU gets this many random numbers in one transfer, those of the next positions."""
 MASK, GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
@@ -79,7 +84,11 @@ def _key(seed: int) -> int:
 
 
 def _uniform(key: int, position: int, draw: int) -> float:
-    return (_mix(_mix(key + position * GOLDEN) + draw * GOLDEN) >> 11) * 2.0**-53
+    number = _mix(key + position * GOLDEN)
+    if draw:
+        number = _mix(number + draw * GOLDEN)
+    # 52 bits: a sum times this is smaller than the sum, also after rounding.
+    return (number >> 12) * 2.0**-52
 
 
 def _mix(number: int) -> int:
@@ -141,18 +150,17 @@ class RejectionSampler:
     def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
         """For each text a token and its ln p at temperature 1."""
         plain_BV = torch.softmax(logits_BV, 1)
+        parts = [_uniform(key, position, 0) for key in self._keys]
         if self._is_plain:
-            places_B1 = _places_at(plain_BV, self._parts(position))
+            tokens = _places_by_block(plain_BV, parts)
         else:
             scores_BV = self._penalty.apply(logits_BV)
-            places_B1 = (
-                _likeliest(scores_BV)
-                if self._rules.is_greedy
-                else self._places(scores_BV, position)
-            )
-        tokens: list[int] = places_B1[:, 0].tolist()
-        probabilities: list[float] = plain_BV.gather(1, places_B1)[:, 0].tolist()
-        self._penalty.add(tokens)
+            if self._rules.is_greedy:
+                tokens = _likeliest(scores_BV)
+            else:
+                tokens = self._places(scores_BV, parts, position)
+            self._penalty.add(tokens)
+        probabilities = _each_at(plain_BV, tokens)
         return [
             (token, math.log(p) if p > SMALL else _log_p(logits_V, token))
             for token, p, logits_V in zip(tokens, probabilities, logits_BV, strict=True)
@@ -163,11 +171,7 @@ class RejectionSampler:
         self._penalty.keep(rows)
         self._keys = [self._keys[row] for row in rows]
 
-    def _parts(self, position: int) -> Tensor:
-        parts = [(_uniform(key, position, 0),) for key in self._keys]
-        return torch.tensor(parts, dtype=torch.float64)
-
-    def _places(self, scores_BV: Tensor, position: int) -> Tensor:
+    def _places(self, scores_BV: Tensor, parts: Sequence[float], position: int) -> list[int]:
         """Tokens that all filters allow, with probability proportional to their weights."""
         top_k, ids_BK = self._rules.top_k, None
         if 0 < top_k < scores_BV.shape[1]:
@@ -175,12 +179,17 @@ class RejectionSampler:
         weights_BN = torch.softmax(scores_BV / self._rules.temperature, 1)
         choices_BN = self._above_min_p(weights_BN)
         if self._rules.typical_p < 1:
-            places_B1 = self._typical(weights_BN, choices_BN, position)
+            places = [
+                self._typical(weights_N, choices_N, key, position)
+                for weights_N, choices_N, key in zip(
+                    weights_BN, choices_BN, self._keys, strict=True
+                )
+            ]
         else:
-            places_B1 = _places_at(choices_BN, self._parts(position))
+            places = _places_by_block(choices_BN, parts)
             if self._rules.top_p < 1:
-                self._redraw_outside_nucleus(weights_BN, choices_BN, places_B1, position)
-        return places_B1 if ids_BK is None else ids_BK.gather(1, places_B1)
+                self._redraw_outside_nucleus(weights_BN, choices_BN, places, position)
+        return places if ids_BK is None else [int(one) for one in _each_at(ids_BK, places)]
 
     def _above_min_p(self, weights_BN: Tensor) -> Tensor:
         """The weights, with those below min-p set to zero."""
@@ -189,43 +198,45 @@ class RejectionSampler:
         bounds = (self._rules.min_p * weights_BN.amax(1)).tolist()
         return torch.stack(
             [
-                F.threshold(weights_N, _just_below(bound, weights_N.dtype), 0.0)
+                torch.threshold(weights_N, _just_below(bound, weights_N.dtype), 0.0)
                 for weights_N, bound in zip(weights_BN, bounds, strict=True)
             ]
         )
 
     def _redraw_outside_nucleus(
-        self, weights_BN: Tensor, choices_BN: Tensor, places_B1: Tensor, position: int
+        self, weights_BN: Tensor, choices_BN: Tensor, places: list[int], position: int
     ) -> None:
         """Replace the places that top-p doesn't allow."""
-        proposed: list[float] = weights_BN.gather(1, places_B1)[:, 0].tolist()
-        for row, (weights_N, weight) in enumerate(zip(weights_BN, proposed, strict=True)):
-            top_p, least = self._rules.top_p, _just_below(weight, weights_N.dtype)
-            if not _held_above(weights_N, least) - weight >= top_p:
+        top_p = self._rules.top_p
+        proposed = _each_at(weights_BN, places)
+        for row, (weights_N, weight) in enumerate(zip(weights_BN.unbind(), proposed, strict=True)):
+            if weight > 1 - top_p + SURELY:
+                continue  # the others hold too little
+            held = _held_above(weights_N, _just_below(weight, weights_N.dtype))
+            if not held - weight >= top_p:
                 continue  # also if the weights are NaN
-            place, draw, choices_N = int(places_B1[row]), 0, choices_BN[row]
-            while not _is_in_nucleus(weights_N, place, top_p):
+            choices_N, draw = choices_BN[row], 0
+            while not _is_in_nucleus(weights_N, places[row], top_p):
                 draw += 1
-                choices_N = _ranked_before(choices_N, weights_N, place)
-                place = _place_at(choices_N, _uniform(self._keys[row], position, draw))
-            places_B1[row] = place
+                choices_N = _ranked_before(choices_N, weights_N, places[row])
+                places[row] = _place(choices_N, _uniform(self._keys[row], position, draw))
 
-    def _typical(self, weights_BN: Tensor, choices_BN: Tensor, position: int) -> Tensor:
-        """Places that top-p and typical-p allow."""
-        places = []
-        for key, weights_N, choices_N in zip(self._keys, weights_BN, choices_BN, strict=True):
-            if self._rules.top_p < 1:
-                choices_N = _nucleus(weights_N, choices_N, self._rules.top_p)
-            choices_N = choices_N / choices_N.sum()
-            distances_N = _distances(choices_N)
-            place, draw = _place_at(choices_N, _uniform(key, position, 0)), 0
+    def _typical(self, weights_N: Tensor, choices_N: Tensor, key: int, position: int) -> int:
+        """A place that top-p and typical-p allow."""
+        ids_K = None
+        _finite(float(weights_N[0]))
+        if self._rules.top_p < 1:
+            ids_K = _nucleus(weights_N, self._rules.top_p)
+            choices_N = choices_N[ids_K]
+        choices_N = choices_N / choices_N.sum()
+        distances_N = _distances(choices_N)
+        closer_N, draw = choices_N, 0
+        while True:
+            place = _place(closer_N, _uniform(key, position, draw))
             closer_N = choices_N.masked_fill(distances_N >= distances_N[place], 0.0)
-            while float(closer_N.sum()) >= self._rules.typical_p:
-                draw += 1
-                place = _place_at(closer_N, _uniform(key, position, draw))
-                closer_N = choices_N.masked_fill(distances_N >= distances_N[place], 0.0)
-            places.append((place,))
-        return torch.tensor(places)
+            if float(closer_N.sum()) < self._rules.typical_p:
+                return place if ids_K is None else int(ids_K[place])
+            draw += 1
 
 
 class SortingSampler:
@@ -275,7 +286,9 @@ class SortingSampler:
             self._first, more = position, max(1, NUMBERS_AT_ONCE // len(self._keys))
             positions = range(position, position + more)
             table = [[(_uniform(key, one, 0),) for key in self._keys] for one in positions]
-            self._table_PB1 = torch.tensor(table, dtype=self._wide, device=self._device)
+            table_PB1 = torch.tensor(table, dtype=self._wide)
+            below = 1 - torch.finfo(self._wide).eps
+            self._table_PB1 = table_PB1.clamp_(max=below).to(self._device)
         return self._table_PB1[position - self._first]
 
 
@@ -457,62 +470,87 @@ def _distances(probabilities: Tensor) -> Tensor:
 # places
 
 
-def _places_at(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:
-    """In each row the first index at which the cumulative weight exceeds a part (0 to below 1) of
-    its sum, shape (B, 1).
+def _places_by_block(weights_BN: Tensor, parts: Sequence[float]) -> list[int]:
+    """For each row the first index at which the cumulative weight exceeds a part (0 to below 1) of
+    its sum; its weight is never zero. For CPUs.
 
     Blocks are summed first, then one block is searched: a cumulative sum over a whole vocabulary
-    can't be parallelized. Where sums don't decrease by rounding, the weight found is never zero.
+    can't be parallelized.
     """
     count, size = weights_BN.shape
-    wide = parts_B1.dtype
+    if count > 1:
+        parts_B1 = torch.tensor(parts, dtype=torch.float64)[:, None]
+        return cast(list[int], _places_at(weights_BN, parts_B1)[:, 0].tolist())
+    # Python's own search takes half the time for one row.
+    weights_N, part = weights_BN[0], parts[0]
     if size <= 4 * ROW:
-        reached_BN = weights_BN.cumsum(1, dtype=wide)
-        total_B1 = reached_BN[:, -1:]
-        bound_B1 = torch.minimum(parts_B1 * total_B1, _below(total_B1))
-        return torch.searchsorted(reached_BN, bound_B1, right=True).clamp_(max=size - 1)
+        return [_search(weights_N, part)[0]]
+    if size % ROW:
+        weights_N = F.pad(weights_N, (0, -size % ROW))
+    blocks_RW = weights_N.view(-1, ROW)
+    block, rest = _search(blocks_RW.sum(1), part)
+    return [min(ROW * block + _search(blocks_RW[block], rest)[0], size - 1)]
+
+
+def _search(weights_N: Tensor, part: float) -> tuple[int, float]:
+    """The place, and the part of its own weight at which it was found."""
+    reached: list[float] = weights_N.cumsum(0, dtype=torch.float64).tolist()
+    total = reached[-1]
+    bound = min(part, 1 - 2**-52) * total
+    place = min(bisect_right(reached, bound), len(reached) - 1)  # NaN has no place
+    before = reached[place - 1] if place else 0.0
+    return place, (bound - before) / ((reached[place] - before) or 1.0)
+
+
+def _place(weights_N: Tensor, part: float) -> int:
+    return _places_by_block(weights_N[None], (part,))[0]
+
+
+def _places_at(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:
+    """As `_places_by_block`, without a wait for the device; shape (B, 1)."""
+    count, size = weights_BN.shape
+    wide = parts_B1.dtype
     if size % ROW:
         weights_BN = F.pad(weights_BN, (0, -size % ROW))
-    blocks_BR = weights_BN.view(count, -1, ROW).sum(2)
+    blocks_BRW = weights_BN.view(count, -1, ROW)
+    blocks_BR = blocks_BRW.sum(2)
     reached_BR = blocks_BR.cumsum(1, dtype=wide)
-    total_B1 = reached_BR[:, -1:]
-    bound_B1 = torch.minimum(parts_B1 * total_B1, _below(total_B1))
-    # NaN has no place.
-    block_B1 = torch.searchsorted(reached_BR, bound_B1, right=True).clamp_(
-        max=blocks_BR.shape[1] - 1
-    )
+    bound_B1 = parts_B1 * reached_BR[:, -1:]
+    block_B1 = torch.searchsorted(reached_BR, bound_B1, right=True)
+    block_B1.clamp_(max=blocks_BR.shape[1] - 1)  # NaN has no place
     bound_B1 -= reached_BR.gather(1, block_B1) - blocks_BR.gather(1, block_B1)
-    block_BW = weights_BN.view(count, -1, ROW).gather(
-        1, block_B1[:, :, None].expand(count, 1, ROW)
-    )[:, 0]
-    within_BW = block_BW.cumsum(1, dtype=wide)
-    bound_B1 = torch.minimum(bound_B1, _below(within_BW[:, -1:]))
+    within_BW = _block_at(blocks_BRW, block_B1).cumsum(1, dtype=wide)
+    below_B1 = within_BW[:, -1:] * (1 - torch.finfo(wide).eps / 2)
+    bound_B1 = torch.minimum(bound_B1.clamp_(min=0), below_B1)
     place_B1 = torch.searchsorted(within_BW, bound_B1, right=True)
     return block_B1.mul_(ROW).add_(place_B1).clamp_(max=size - 1)
 
 
-def _place_at(weights_N: Tensor, part: float) -> int:
-    return int(_places_at(weights_N[None], torch.tensor([[part]], dtype=torch.float64)))
+def _likeliest(scores_BV: Tensor) -> list[int]:
+    """The index of the largest logit of each row, the first of equals.
 
-
-def _below(total: Tensor) -> Tensor:
-    """Below the total even after rounding, so that a search with right=True finds a nonzero
-    weight."""
-    return total * (1 - torch.finfo(total.dtype).eps / 2)
-
-
-def _likeliest(scores_BV: Tensor) -> Tensor:
-    """The index of the largest logit of each row, the first of equals, shape (B, 1).
-
-    `argmax` takes ten times as long as `amax`.
+    On a CPU `argmax` takes ten times as long as `amax`.
     """
     count, size = scores_BV.shape
     if size % ROW:
         scores_BV = F.pad(scores_BV, (0, -size % ROW), value=-math.inf)
     blocks_BRW = scores_BV.view(count, -1, ROW)
     block_B1 = blocks_BRW.amax(2).argmax(1, keepdim=True)
-    block_BW = blocks_BRW.gather(1, block_B1[:, :, None].expand(count, 1, ROW))[:, 0]
-    return block_B1.mul_(ROW).add_(block_BW.argmax(1, keepdim=True))
+    place_B1 = _block_at(blocks_BRW, block_B1).argmax(1, keepdim=True)
+    return cast(list[int], (ROW * block_B1 + place_B1)[:, 0].tolist())
+
+
+def _block_at(blocks_BRW: Tensor, block_B1: Tensor) -> Tensor:
+    """One block of each row, shape (B, W)."""
+    index_B1W = block_B1[:, :, None].expand(-1, 1, blocks_BRW.shape[2])
+    return blocks_BRW.gather(1, index_B1W)[:, 0]
+
+
+def _each_at(table_BN: Tensor, places: Sequence[int]) -> list[float]:
+    """The entry of each row at its place."""
+    if len(places) == 1:
+        return [table_BN[0, places[0]].item()]
+    return cast(list[float], table_BN.gather(1, torch.tensor(places)[:, None])[:, 0].tolist())
 
 
 def _only_top(scores_BV: Tensor, top_k: int) -> tuple[Tensor, Tensor | None]:
@@ -559,34 +597,45 @@ def _is_in_nucleus(weights_N: Tensor, place: int, top_p: float) -> bool:
 def _ranked_before(choices_N: Tensor, weights_N: Tensor, place: int) -> Tensor:
     """The choices ranked before this place, the others zero."""
     weight = float(weights_N[place])
-    choices_N = F.threshold(choices_N, _just_below(weight, choices_N.dtype), 0.0)
-    F.threshold(choices_N[: place + 1], weight, 0.0, inplace=True)
+    choices_N = torch.threshold(choices_N, _just_below(weight, choices_N.dtype), 0.0)
+    torch.threshold_(choices_N[: place + 1], weight, 0.0)
     return choices_N
 
 
-def _nucleus(weights_N: Tensor, choices_N: Tensor, top_p: float) -> Tensor:
-    """The choices whose weight is in the nucleus, the others zero: the smallest weight in it is
-    found by bisection."""
-    low, high = 0.0, float(weights_N.amax())
+def _nucleus(weights_N: Tensor, top_p: float) -> Tensor:
+    """The indices that top-p keeps, in order."""
+    high_K = _top(weights_N[None], min(LIKELY, len(weights_N)))[0][0]
+    reached_K = high_K.cumsum(0, dtype=torch.float64)
+    if float(reached_K[-1]) >= top_p:
+        least = float(high_K[int((reached_K < top_p).sum())])
+    else:
+        least = _least_in_nucleus(weights_N, float(high_K[-1]), top_p)
+    ids = (weights_N >= least).nonzero()[:, 0]
+    equals = (weights_N[ids] == least).nonzero()[:, 0]
+    if len(equals) > 1 and least > 0:
+        kept = max(1, math.ceil((top_p - _held_above(weights_N, least)) / least))
+        out = equals[: max(0, len(equals) - kept)]
+        ids = ids[torch.ones(len(ids), dtype=torch.bool).index_fill(0, out, value=False)]
+    return ids
+
+
+def _least_in_nucleus(weights_N: Tensor, high: float, top_p: float) -> float:
+    """The smallest weight of which the higher ones hold less than `top_p`, by bisection."""
+    low = 0.0
     while True:
-        middle = float(weights_N.new_tensor((low + high) / 2))
+        # Halve the exponent first.
+        middle = (low + high) / 2 if high < 2 * low else math.sqrt(max(low, 1e-30) * high)
+        middle = float(weights_N.new_tensor(middle))
         if not low < middle < high:
-            break
+            return high
         if _held_above(weights_N, middle) < top_p:
             high = middle
         else:
             low = middle
-    # No weight is between the two.
-    equals = (weights_N == high).nonzero()[:, 0]
-    if len(equals) > 1:
-        room = top_p - _held_above(weights_N, high)
-        out = len(equals) - min(len(equals), max(1, math.ceil(room / high)))
-        choices_N = choices_N.index_fill(0, equals[:out], 0.0)
-    return choices_N.masked_fill(weights_N < high, 0.0)
 
 
 def _held_above(weights_N: Tensor, bound: float) -> float:
-    return float(F.threshold(weights_N, bound, 0.0).sum())
+    return float(torch.threshold(weights_N, bound, 0.0).sum())
 
 
 def _just_below(number: float, dtype: torch.dtype) -> float:

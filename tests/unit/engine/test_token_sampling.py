@@ -324,13 +324,16 @@ def test_places_are_exact_over_many_blocks_and_never_have_a_zero_weight() -> Non
     weights[::3] = 0.0
     weights[900:] = 0.0
     reached = weights.cumsum(0) / weights.sum()
-    parts = torch.linspace(0, 1 - 1e-12, 500, dtype=torch.float64)[:, None]
-    places = token_sampling._places_at(weights.expand(500, -1), parts)[:, 0]
-    assert (weights[places] > 0).all()
-    wanted = torch.searchsorted(reached, parts[:, 0], right=True).clamp(max=899)
-    assert torch.equal(places, wanted)
-    last = torch.tensor([[1 - 2**-53]], dtype=torch.float64)
-    assert token_sampling._places_at(torch.tensor([[0.0, 0.5, 0.0]]), last).tolist() == [[1]]
+    parts = torch.linspace(0, 1 - 1e-12, 500, dtype=torch.float64)
+    wanted = torch.searchsorted(reached, parts, right=True).clamp(max=899)
+    many = weights.expand(500, -1)
+    by_block = torch.tensor(token_sampling._places_by_block(many, parts.tolist()))
+    for places in (by_block, token_sampling._places_at(many, parts[:, None])[:, 0]):
+        assert (weights[places] > 0).all()
+        assert torch.equal(places, wanted)
+    few, last = torch.tensor([[0.0, 0.5, 0.0]]), 1 - 2**-52
+    assert token_sampling._places_by_block(few, [last]) == [1]
+    assert token_sampling._places_at(few, torch.tensor([[last]])).tolist() == [[1]]
 
 
 # random numbers
