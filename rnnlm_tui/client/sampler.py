@@ -37,7 +37,12 @@ START_SECONDS = 60.0
 EXIT_SECONDS = 1.0
 """How long a sampler whose output ended may take to exit."""
 
-SAMPLER_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+SAMPLER_SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Its computing thread would return freed memory of its own arena again and again.
+    "MALLOC_ARENA_MAX": "1",
+}
 """One thread: a training run needs the other cores."""
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)

@@ -6,6 +6,7 @@ no tensor library; `worker.states` reads and writes the tensors.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -201,6 +202,10 @@ def write_state_file(path: Path, data: bytes) -> None:
     """
     if os.path.lexists(path):
         raise InputError(f"{path} exists already", hint="choose another name")
+    if path.parent == states_dir():
+        with storage_errors("write into", path.parent):
+            if path.parent.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     make_private_directory(path.parent)
     write_bytes_atomically(path, data)
 

@@ -79,6 +79,17 @@ def test_a_state_and_its_folder_are_private() -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_state_is_never_written_through_a_link_to_another_folder(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    states_dir().parent.mkdir()
+    states_dir().symlink_to(elsewhere)
+    with pytest.raises(StorageError, match="symbolic link") as caught:
+        keep("x")
+    assert "symbolic link" in caught.value.hint
+    assert list(elsewhere.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "damage",
     [
