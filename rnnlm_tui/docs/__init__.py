@@ -47,6 +47,7 @@ GUIDES: tuple[Guide, ...] = (
     Guide("configuration", "Configuration", "Presets, config files, every field with its default."),
     Guide("text", "Text and tokenizers", "Train on your own text: files, layouts, tokenizers."),
     Guide("sampling", "Sampling", "Continue prompts, look inside, keep states, score texts."),
+    Guide("inspecting", "Looking inside", "Surprise, alternatives, branches, states, gradients."),
     Guide(
         "runs", "Runs and checkpoints", "Organize runs, keep checkpoints, where files are stored."
     ),

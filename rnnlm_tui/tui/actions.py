@@ -13,18 +13,20 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Pane = Literal["runs", "compare", "config", "train", "checkpoints", "prompt"]
-"""A pane. `runs` lists all runs, `compare` shows the marked ones together, the other four are about
-one run."""
+Pane = Literal["runs", "compare", "config", "train", "checkpoints", "prompt", "inspect"]
+"""A pane. `runs` lists all runs, `compare` shows the marked ones together, the others are about
+one run: `prompt` samples from it, `inspect` looks inside it."""
 
-PANES: tuple[Pane, ...] = ("runs", "compare", "config", "train", "checkpoints", "prompt")
+PANES: tuple[Pane, ...] = (
+    "runs", "compare", "config", "train", "checkpoints", "prompt", "inspect"
+)  # fmt: skip
 PANE_TITLES: dict[Pane, str] = {
     "runs": "Runs", "compare": "Compare", "config": "Config", "train": "Train",
-    "checkpoints": "Checkpoints", "prompt": "Prompt",
+    "checkpoints": "Checkpoints", "prompt": "Prompt", "inspect": "Inspect",
 }  # fmt: skip
 CHARTED: tuple[Pane, ...] = ("train", "compare")
 """The panes with charts."""
-PROMPT_MODES: dict[Pane, str] = {"prompt": "Sample"}
+PROMPT_MODES: dict[Pane, str] = {"prompt": "Sample", "inspect": "Inspect"}
 """The panes of the prompt and their titles in its mode line, in the order of F2."""
 
 Group = Literal["screen", "charts", "everywhere"]
@@ -216,10 +218,10 @@ ACTIONS: tuple[Action, ...] = (
         footer=False, palette="Cursor to newest step", shown="home end"),
     Action("cursor_home", ("home",), "Ends", "cursor to the first step", CHARTED, group="charts",
         footer=False, covered=True, palette="Cursor to first step"),
-    Action("next_evaluation", ("j",), "Evaluation", "next or previous evaluation", ("train",),
+    Action("next_evaluation", ("j",), "Next", "next or previous evaluation", ("train",),
         group="charts", footer=False, palette="Next evaluation", shown="j k",
         brief="next/previous evaluation"),
-    Action("previous_evaluation", ("k",), "Evaluation", "cursor to the previous evaluation",
+    Action("previous_evaluation", ("k",), "Previous", "cursor to the previous evaluation",
         ("train",), group="charts", footer=False, covered=True, palette="Previous evaluation"),
     Action("write_chart", ("w",), "Save", "write a CSV file: of the chart's points", CHARTED,
         group="charts", footer=False, palette="Write CSV", brief="points as a CSV file"),
@@ -276,18 +278,18 @@ ACTIONS: tuple[Action, ...] = (
     Action("edit_text", ("f4",), "Edit", "edit the newest text: enter continues from it",
         ("prompt",), palette="Edit text"),
     Action("undo_branch", ("f6",), "Undo", "undo or redo a continuation, an edit or a new seed",
-        ("prompt",), palette="Undo", shown="F6 ⇧F6", brief="undo, redo"),
-    Action("redo_branch", ("shift+f6",), "Redo", "redo what was undone", ("prompt",),
-        footer=False, covered=True, palette="Redo"),
+        ("prompt", "inspect"), palette="Undo", shown="F6 ⇧F6", brief="undo, redo"),
+    Action("redo_branch", ("shift+f6",), "Redo", "redo what was undone",
+        ("prompt", "inspect"), footer=False, covered=True, palette="Redo"),
     Action("next_branch", ("greater_than_sign",), "Branch",
-        "previous or next branch: other seeds and edits", ("prompt",), footer=False,
+        "previous or next branch: other seeds and edits", ("prompt", "inspect"), footer=False,
         palette="Next branch", shown="< >"),
-    Action("previous_branch", ("less_than_sign",), "Branch", "the previous branch", ("prompt",),
-        footer=False, covered=True, palette="Previous branch"),
+    Action("previous_branch", ("less_than_sign",), "Branch", "the previous branch",
+        ("prompt", "inspect"), footer=False, covered=True, palette="Previous branch"),
     Action("kept_samples", ("f7",), "Samples", "everything sampled: search, reuse, export, delete",
         ("prompt",), palette="Samples"),
     Action("kept_states", ("f8",), "States", "kept states: start from one, keep another",
-        ("prompt",), palette="States"),
+        ("prompt", "inspect"), palette="States"),
     Action("setting_presets", ("f9",), "Presets", "presets of the settings: greedy, careful, wild",
         ("prompt",), palette="Presets of settings"),
     Action("side_by_side", ("f5",), "Columns", "samples of one request beside or below each other",
@@ -311,6 +313,48 @@ ACTIONS: tuple[Action, ...] = (
         if len(PROMPT_MODES) > 1
         else ()
     ),
+    # inspect
+    Action("next_token", ("right",), "Token", "next or previous token", ("inspect",),
+        palette="Next token", shown="← →"),
+    Action("previous_token", ("left",), "Token", "the previous token", ("inspect",), footer=False,
+        covered=True, palette="Previous token"),
+    Action("next_line", ("down",), "Line", "next or previous line: a unit in its view",
+        ("inspect",), shown="↑ ↓"),
+    Action("previous_line", ("up",), "Line", "the previous line", ("inspect",), footer=False,
+        covered=True),
+    Action("first_token", ("home",), "Ends", "first token, or what comes next", ("inspect",),
+        brief="first token, what comes next", footer=False, palette="First token",
+        shown="home end"),
+    Action("last_token", ("end",), "Ends", "what comes next", ("inspect",), footer=False,
+        covered=True, palette="What comes next"),
+    Action("page_down", ("pagedown",), "Page", "a page of text, or of units", ("inspect",),
+        footer=False, shown="PgUp PgDn"),
+    Action("page_up", ("pageup",), "Page", "the page before", ("inspect",), footer=False,
+        covered=True),
+    Action("next_surprise", ("j",), "Next", "next or previous surprising token", ("inspect",),
+        palette="Next surprising token", shown="j k", brief="next/previous surprise"),
+    Action("previous_surprise", ("k",), "Previous", "the surprising token before", ("inspect",),
+        footer=False, covered=True, palette="Previous surprising token"),
+    Action("branch", ("enter",), "Branch", "take another token here: and sample on from it",
+        ("inspect",), palette="Branch at the cursor"),
+    Action("undo_here", ("u",), "Reset", "undo a branch: back to the text it left", ("inspect",),
+        palette="Undo branch", brief="undo the branch"),
+    Action("next_view", ("tab",), "View", "next view: alternatives, state, unit, reach",
+        ("inspect",), palette="Next view"),
+    Action("previous_view", ("shift+tab",), "View", "the view before", ("inspect",), footer=False,
+        covered=True),
+    Action("next_layer", ("i",), "Layer", "states of the next layer", ("inspect",), footer=False,
+        palette="Next layer"),
+    Action("unit_order", ("o",), "Sort", "sort the units by memory, by number, by the search",
+        ("inspect",), footer=False, palette="Sort units", brief="sort units: memory, number"),
+    Action("search_units", ("slash",), "Search", "units that follow: a space, quotes, a letter",
+        ("inspect",), footer=False, palette="Search units"),
+    Action("keep_state", ("p",), "Pin", "keep the state after this token", ("inspect",),
+        footer=False, palette="Keep state", brief="keep the state here"),
+    Action("panel_alone", ("z",), "Alone", "this view alone", ("inspect",), footer=False,
+        palette="This view alone"),
+    Action("write_inspection", ("w",), "Save", "write a TSV or JSON file: of all tokens",
+        ("inspect",), footer=False, palette="Write inspection"),
     # everywhere
     Action("show_config", ("1",), "Config", "the run's config", group="everywhere", on_app=True,
         footer=False, palette="Go to Config"),

@@ -127,6 +127,10 @@ def create_screen(pane: Pane) -> PaneScreen:
             from rnnlm_tui.tui.screens.prompt import PromptScreen
 
             return PromptScreen()
+        case "inspect":
+            from rnnlm_tui.tui.screens.inspect import InspectScreen
+
+            return InspectScreen()
 
 
 class RnnlmApp(App[int]):

@@ -159,6 +159,7 @@ class SamplingTask:
     Args:
         run, row: the weights, see `take_weights`.
         ended: called once, after the last sample, an error or `drop`.
+        weights: weights that were taken before, instead of `row`.
     """
 
     def __init__(
@@ -168,9 +169,11 @@ class SamplingTask:
         run: RunDirectory,
         row: CheckpointRow | None,
         ended: Callable[[SamplingTask], None],
+        *,
+        weights: Weights | None = None,
     ) -> None:
         self.plan = plan
-        self.weights: Weights | None = None
+        self.weights = weights
         """What it samples from; None until that is known."""
         self.results: list[SampleDone] = []
         """Samples that have ended, in the order in which they did."""
@@ -197,7 +200,8 @@ class SamplingTask:
         """Send the request and take its answers."""
         request: SampleRequest | None = None
         try:
-            self.weights = await take_weights(self._context, self._run, self._row)
+            if self.weights is None:
+                self.weights = await take_weights(self._context, self._run, self._row)
             self.progress.where = self.weights.label
             sampler = await self._context.warm_sampler()
             # again, if it died: nothing is awaited between here and the request

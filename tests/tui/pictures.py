@@ -40,6 +40,8 @@ MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
         *((size, mode) for size in SIZES for mode in PLAIN_MODES),
     ),
     "prompt-together": (((80, 24), "ascii"), ((80, 24), "plain")),
+    "inspect": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
+    "inspect-state": (((80, 24), "ascii"), ((80, 24), "plain")),
     "help": ((LARGE, ""), ((80, 24), "ascii")),
 }
 """State → its further snapshots: where a pane has its own layout, and each pane once in ASCII
@@ -72,6 +74,17 @@ INKS: dict[str, tuple[str, str]] = {
         )
     },
 }
+INKS |= {
+    colour: (letter, name)
+    for colour, letter, name in (
+        (palette.DIVERGING[1], "1", "activation −3"),
+        (palette.DIVERGING[2], "2", "activation −2"),
+        (palette.DIVERGING[6], "6", "activation +2"),
+        (palette.DIVERGING[7], "7", "activation +3"),
+        (palette.FIELD, "0", "activation 0"),
+        (palette.SURPRISE[4], "9", "surprise"),
+    )
+}
 """Colour of a character → its letter and its name; bold characters have the capital letter."""
 BAND = "m"
 """Raw bands in colours other than the first."""
@@ -81,6 +94,14 @@ GROUNDS = {
     palette.FOCUS: "focus",
     palette.BRIGHT: "white",
     palette.RAW: "marked",
+    palette.SURPRISE[1]: "4 bits",
+    palette.SURPRISE[2]: "5 bits",
+    palette.SURPRISE[3]: "6 bits",
+    palette.SURPRISE[4]: "7 bits",
+    palette.DIVERGING[1]: "−3",
+    palette.DIVERGING[2]: "−2",
+    palette.DIVERGING[7]: "+3",
+    palette.VALIDATION: "+4",
 }
 PLAIN = dict(
     zip(

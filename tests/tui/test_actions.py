@@ -20,6 +20,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.screens.config import ConfigScreen
+from rnnlm_tui.tui.screens.inspect import InspectScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.prompt import PromptScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
@@ -32,6 +33,7 @@ SCREENS: dict[Pane, type[PaneScreen]] = {
     "train": TrainScreen,
     "checkpoints": CheckpointsScreen,
     "prompt": PromptScreen,
+    "inspect": InspectScreen,
 }
 
 

@@ -14,6 +14,7 @@ from tests.tui import fakes
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.panes import fakes as pane_fakes
 from tests.tui.panes.seeing import opened
+from tests.tui.panes.test_inspect_pane import sampled
 from tests.tui.pictures import cells_on
 from tests.tui.support import running_app, text_of, until, with_runs
 
@@ -68,6 +69,9 @@ FIRST: dict[str, tuple[str, ...]] = {
     "older_text": (*"We the people " * 20, "enter"),
     "newer_text": (*"We the people " * 20, "enter", *["pageup"] * 3),
     "alone": ("tab",),
+    "previous_line": ("down",),
+    "page_up": ("pagedown",),
+    "previous_surprise": ("end",),
     "show_train": ("3",),
 }
 """Keys pressed before the action's key, so that it has something to do."""
@@ -147,7 +151,11 @@ async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: A
 
 @pytest.mark.parametrize(
     "entry",
-    [entry for entry in ACTIONS if pane_of(entry) in ("config", "checkpoints", "prompt")],
+    [
+        entry
+        for entry in ACTIONS
+        if pane_of(entry) in ("config", "checkpoints", "prompt", "inspect")
+    ],
     ids=lambda entry: entry.id,
 )
 async def test_every_action_of_config_checkpoints_and_prompt_has_an_effect(entry: Action) -> None:
@@ -159,4 +167,10 @@ async def test_every_action_of_config_checkpoints_and_prompt_has_an_effect(entry
         if entry.id in DRAFTED:
             await pilot.press("n")
             await until(pilot, lambda: "calm-badger" in text_of(app))
+        if pane_of(entry) == "inspect":
+            app.prompt_session.tree.add(sampled())
+            assert app.pane_screen is not None
+            app.pane_screen.refresh_all()
+            await until(pilot, lambda: "Instead of “is”" in text_of(app))
+            await until(pilot, lambda: "State, layer 2" in text_of(app))
         await has_an_effect(entry, app, pilot)

@@ -39,7 +39,6 @@ from rnnlm_tui.tui.views.inspect import (
     words_of,
 )
 from rnnlm_tui.tui.views.prompt_session import PromptSession
-from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.token_text import lay_out, token_label, token_signs
 from rnnlm_tui.tui.widgets.inspect_layout import VIEWS, inspect_places
 
@@ -178,16 +177,16 @@ def test_a_branch_keeps_the_tokens_before_it_and_samples_as_many_as_the_text_had
     new = source().branched(TEXT, 3, (9,), " x")
     assert (new.start.prompt, new.start.ids, new.start.text) == ("a b", (1, 9), " c x")
     assert (new.shared, new.max_new_tokens) == (1, 2)
-    request = new.request()
-    assert (request.ids, request.settings.max_new_tokens) == ((1, 9), 2)
+    plan = new.plan
+    assert (plan.ids, plan.text, plan.settings.max_new_tokens) == ((1, 9), " c x", 2)
     done = SampleDone(
         id="1", reason="length", text=" y z", ids=(7, 8), tokens=2, prompt_tokens=2, seconds=1,
         first_token_seconds=1, bits_per_token=1,
     )  # fmt: skip
-    branch = new.branch(done, Weights("otter", "/c", 5))
+    branch = new.marked(plan.branch(done, new.start.weights, "4 tokens"))
     assert (branch.text, branch.ids, branch.shared) == (" c x y z", (1, 9, 7, 8), 1)
     assert branch.settings.max_new_tokens == 4
-    assert branch.meta == "4 tokens · seed 7 · now, step 5"
+    assert branch.weights.label == "now, step 5"
 
 
 def test_a_branch_at_the_end_goes_on_for_the_usual_length() -> None:

@@ -18,23 +18,23 @@ from textual.content import Content
 
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.formatting import NOTHING, counted, figure
+from rnnlm_tui.schema.formatting import NOTHING, figure
 from rnnlm_tui.schema.sampling import (
     Alternatives,
     GradientReach,
     InspectedToken,
     Inspection,
-    SampleDone,
-    SampleRequest,
     StateMap,
 )
 from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, SURPRISE_BITS, TEXT, THIRD, TRAIN
+from rnnlm_tui.tui.sampling import SamplePlan
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries
 from rnnlm_tui.tui.views.sample_tree import Branch, Weights
 from rnnlm_tui.tui.views.token_text import token_label
 
 if TYPE_CHECKING:
+    from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.views.prompt import CheckpointChoice
     from rnnlm_tui.tui.views.prompt_session import PromptSession
@@ -250,6 +250,8 @@ class TextSource:
     state: str
     """Path of the kept state that it starts from; may be empty."""
     settings: SamplingConfig
+    row: CheckpointRow | None = None
+    """The checkpoint; None for a snapshot of current weights."""
     branch: Branch | None = None
     """The branch of the session's tree; None: the prompt alone."""
 
@@ -259,19 +261,23 @@ class TextSource:
         """Return what the session shows; None if there are no weights to inspect it with."""
         branch = session.tree.current
         if branch is not None:
+            used = branch.weights
             return cls(
-                branch.weights.run, branch.weights.step, branch.weights.path, branch.prompt,
-                branch.ids, branch.text, branch.state, branch.settings, branch,
+                used.run, used.step, used.path, branch.prompt, branch.ids, branch.text,
+                branch.state, branch.settings, used.row, branch,
             )  # fmt: skip
         if run is None or choice is None or not choice.possible:
             return None
         row = choice.row
+        step, path = (0, "") if row is None else (row.step, str(run.path / row.path))
         return cls(
-            run.name,
-            0 if row is None else row.step,
-            "" if row is None else str(run.path / row.path),
-            session.prompt, (), "", session.state, session.settings,
-        )  # fmt: skip
+            run.name, step, path, session.prompt, (), "", session.state, session.settings, row
+        )
+
+    @property
+    def weights(self) -> Weights:
+        """The weights, as a branch has them."""
+        return Weights(self.run, self.checkpoint, self.step, self.row)
 
     def request(self, kind: type[RequestT], **more: object) -> RequestT:
         """Return a request about this text, with a new id."""
@@ -329,28 +335,23 @@ class NewBranch:
     """The branch that it leaves."""
     max_new_tokens: int
 
-    def request(self) -> SampleRequest:
-        """Return the request for the rest of the text."""
-        settings = self.start.settings.model_copy(update={"max_new_tokens": self.max_new_tokens})
-        return self.start.request(SampleRequest, settings=settings)
-
-    def branch(self, done: SampleDone, weights: Weights) -> Branch:
-        """Return the finished branch."""
+    @property
+    def plan(self) -> SamplePlan:
+        """How to sample the rest of the text."""
         start = self.start
-        ids = (*start.ids, *done.ids)
-        seed = "greedy" if start.settings.is_greedy else f"seed {start.settings.seed}"
-        return Branch(
-            number=0,
-            parent=self.parent,
-            prompt=start.prompt,
-            text=start.text + done.text,
-            ids=ids,
-            shared=self.shared,
-            settings=start.settings,
-            weights=weights,
+        settings = start.settings.model_copy(update={"max_new_tokens": self.max_new_tokens})
+        return SamplePlan(
+            start.prompt,
+            settings,
+            start.ids,
+            start.text,
             state=start.state,
-            meta=f"{counted(len(ids), 'token')} · {seed} · {weights.label}",
+            parent=self.parent,
         )
+
+    def marked(self, branch: Branch) -> Branch:
+        """Return the sampled branch with the usual length, and where it left its parent."""
+        return replace(branch, settings=self.start.settings, shared=self.shared)
 
 
 def reach_chart(reaches: Sequence[tuple[str, GradientReach]], position: int | None) -> ChartData:

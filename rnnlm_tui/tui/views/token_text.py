@@ -1,7 +1,7 @@
 """Lay out tokens in lines of cells, so that each token can be coloured and pointed at.
 
 A word that consists of several tokens stays on one line. Every token has at least one cell: one
-that adds no character of its own is shown as `‥`, a line break as `↵`, a lone accent on `◌`.
+that adds no character is shown as `‥`, a line break as `↵`, a lone accent on `◌`.
 """
 
 from __future__ import annotations

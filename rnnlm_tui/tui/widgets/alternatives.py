@@ -1,4 +1,4 @@
-"""What could have stood at a position, as a list to choose from; and the figures of a token."""
+"""The likeliest tokens at a position, as a list to choose from; and the figures of a token."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEAST_TOKEN, LEAST_BAR = 6, 4
 
 
 def sentence(words: str, width: int, *, trouble: bool) -> list[Content]:
-    """Return a sentence in lines, with a red cross if it tells of trouble."""
+    """Return a sentence in lines, with a red cross for trouble."""
     wrapped = WrappedText(width - 2, safe_text(words, newlines="space"))
     lines = [wrapped.text[slice(*wrapped.span(line))] for line in range(len(wrapped))]
     sign = ("✗ ", BAD) if trouble else ("", DIM)
@@ -73,7 +73,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
     def show(
         self, answer: Alternatives | None, *, title: Label = "", facts: Sequence[Content] = ()
     ) -> None:
-        """Show the alternatives at a position; `facts` stand below them if there is room."""
+        """Show the alternatives at a position; `facts` are below them if there is room."""
         changed = answer is None or self.answer is None or answer.position != self.answer.position
         if changed:
             self._selected = self._top = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
@@ -25,7 +25,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 NEXT = "…"
 """The place after the last token: what comes next."""
 ROOMY_ROWS = 10
-"""Inner rows from which the legend has a row of its own."""
+"""Inner rows from which the legend has its own row."""
 
 
 class Shade(NamedTuple):
@@ -47,13 +47,16 @@ PLAIN = Shade(None, None)
 
 
 def has_shades(app: object) -> bool:
-    """Whether backgrounds can tell values apart: not with 16 colours or none."""
+    """Whether values can have different backgrounds: not with 16 colours or none."""
     look = getattr(app, "appearance", None)
     return getattr(look, "colours", "dark") in ("dark", "light")
 
 
 class TokenStrip(OrderedKeys, Panel, can_focus=True):
     """Wrapped tokens with a cursor; a subclass shades each token."""
+
+    CURSOR: ClassVar[str] = FOCUS
+    """Colour of the token under the cursor; none of the shades."""
 
     class Pointed(Message):
         """A token was clicked."""
@@ -204,14 +207,14 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         bold = run.token < self._prompt_tokens
         if run.token == self.tokens:
             return (
-                ink(BACKGROUND, background=FOCUS, bold=True)
+                ink(BACKGROUND, background=self.CURSOR, bold=True)
                 if run.token == self.cursor
                 else ink(FAINT)
             )
         if run.blank:
             return ink(TEXT)
         if run.token == self.cursor:
-            return ink(BACKGROUND, background=FOCUS, bold=True)
+            return ink(BACKGROUND, background=self.CURSOR, bold=True)
         shade = self.shade(run.token)
         colour = BRIGHT if bold else TEXT
         if shade.background is None or not self._shaded:
@@ -229,10 +232,10 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         shade, here = self.shade(run.token), run.token == self.cursor
         if self.ascii_only:
             digit = shade.digit if self._text.places[run.token] == (line, run.column) else ""
-            return [Segment(digit.ljust(run.width), ink(FOCUS if here else DIM, bold=here))]
+            return [Segment(digit.ljust(run.width), ink(self.CURSOR if here else DIM, bold=here))]
         level = BARS[shade.level] if shade.level is not None else " "
         colour = shade.colour if self._shaded or shade.colour != GREY else DIM
-        return [Segment(level * run.width, ink(FOCUS if here else colour))]
+        return [Segment(level * run.width, ink(self.CURSOR if here else colour))]
 
     # the legend
 
@@ -324,7 +327,7 @@ class HeatStrip(TokenStrip):
         )
 
     def scale(self, *, wide: bool) -> Content:
-        """Return `surprise, bits  <2  2  4  5  6  7+`, or the bars where colours don't tell."""
+        """Return `surprise, bits  <2  2  4  5  6  7+`, or the bars if there are no colours."""
         if self.ascii_only:
             return Content.styled("digits: surprise in bits, 9 and more: 9", DIM)
         if not self._shaded:

@@ -385,6 +385,8 @@ class StateMapPanel(Panel):
 class UnitStrip(TokenStrip, can_focus=False):
     """The text, each token coloured by the activation of one unit after it was read."""
 
+    CURSOR = BRIGHT
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Unit", id=id)
         self._values: Sequence[int] = ()

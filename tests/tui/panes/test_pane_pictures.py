@@ -18,6 +18,7 @@ from rnnlm_tui.tui.screens.config import ConfigScreen
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import NOW, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.test_inspect_pane import inspecting, sampled
 from tests.tui.panes.test_prompt_overlays import state, with_samples
 from tests.tui.pictures import Mode, assert_picture, each_view
 
@@ -204,6 +205,36 @@ async def test_overlays_of_the_prompt(name: str, size: tuple[int, int], mode: Mo
         assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
+@each_view("inspect", "inspect-state", "inspect-unit", "inspect-reach", "inspect-choosing")
+async def test_inspect_with_each_view(name: str, size: tuple[int, int], mode: Mode) -> None:
+    keys = {
+        "inspect-state": ("tab",),
+        "inspect-unit": ("tab", "tab"),
+        "inspect-reach": ("tab", "tab", "tab"),
+        "inspect-choosing": ("enter", "down"),
+    }
+    shown = {
+        "inspect-unit": "Unit u23",
+        "inspect-reach": ": gradient still",
+        "inspect-choosing": "Take it",
+    }
+    services = FakeServices(make_snapshot())
+    async with inspecting(services, sampled(top_k=6), size=size, ascii_only=mode == "ascii") as (
+        app,
+        pilot,
+        screen,
+    ):
+        await pilot.press(*["right"] * 10)
+        await until(pilot, lambda: screen.choices.answer is not None)
+        await until_shown(pilot, 'Instead of "of"' if mode == "ascii" else "Instead of “of”")
+        presses = keys.get(name, ())
+        # with room, the state is shown from the start
+        await pilot.press(*presses[1 if size[0] > 100 and presses[:1] == ("tab",) else 0 :])
+        await until_shown(pilot, shown.get(name, "State" if "state" in name else "Inspect"))
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
 @pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt"])
 async def test_in_ascii_mode_only_ascii_is_drawn(pane: Pane) -> None:
     async with opened(FakeServices(make_snapshot()), pane, size=(120, 40), ascii_only=True) as (
@@ -217,7 +248,7 @@ async def test_in_ascii_mode_only_ascii_is_drawn(pane: Pane) -> None:
         assert {sign for sign in screen_text(app) if not sign.isascii()} == set()
 
 
-@pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt"])
+@pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt", "inspect"])
 async def test_every_size_draws_something_and_nothing_breaks(pane: Pane) -> None:
     async with opened(FakeServices(make_snapshot()), pane) as (app, pilot):
         for size in ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24)):

@@ -1,0 +1,751 @@
+"""InspectScreen: the prompt's text token by token, what else it could have said, and the state.
+
+The text is the session's current branch, or the prompt before the first sample. It is scored once;
+alternatives, states and gradients are asked for when they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.events import Resize
+from textual.geometry import Region, Size
+from textual.timer import Timer
+
+from rnnlm_tui.errors import RnnlmError, RunStateError
+from rnnlm_tui.schema.formatting import counted, first_of
+from rnnlm_tui.schema.sampling import (
+    Alternatives,
+    AlternativesRequest,
+    GradientReach,
+    Inspection,
+    InspectRequest,
+    ReachRequest,
+    StateMap,
+    StatesRequest,
+)
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.tui import WIDE_FROM
+from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN
+from rnnlm_tui.tui.sampling import keep_state, take_weights
+from rnnlm_tui.tui.screens.asking import Questions, in_one_sentence
+from rnnlm_tui.tui.screens.branching import ALREADY_SAMPLING, BranchSampler
+from rnnlm_tui.tui.screens.choose import ChooseScreen
+from rnnlm_tui.tui.screens.overlay import AskScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.unit_views import UnitViews
+from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.views.inspect import (
+    LayerStates,
+    ScoredText,
+    TextSource,
+    alternatives_facts,
+    alternatives_title,
+    as_json,
+    as_tsv,
+    quoted,
+    reach_chart,
+    reach_words,
+    token_rows,
+    words_of,
+)
+from rnnlm_tui.tui.views.prompt import CheckpointChoice
+from rnnlm_tui.tui.views.sample_tree import SampleTree
+from rnnlm_tui.tui.widgets.alternatives import AlternativesList, TokenPanel
+from rnnlm_tui.tui.widgets.chart import Chart
+from rnnlm_tui.tui.widgets.frame import ModeLine
+from rnnlm_tui.tui.widgets.heat_strip import HeatStrip, TokenStrip
+from rnnlm_tui.tui.widgets.inspect_layout import VIEWS, View, inspect_places, shows_all, shows_two
+from rnnlm_tui.tui.widgets.panel import Line, Panel
+from rnnlm_tui.tui.widgets.state_map import StateMapPanel, UnitList, UnitStrip
+from rnnlm_tui.tui.widgets.train_layout import Placed
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
+
+FRAME_ROWS = 3
+STILL_SECONDS = 0.06
+"""Pause after a move of the cursor before the sampler is asked about its token."""
+EAGER_VALUES = 500_000
+"""Most activations that are asked for before a view shows them."""
+NOT_SCORED = "no text is scored yet"
+MOST_TYPED = 200
+"""Characters that may be typed in place of a token."""
+
+
+class InspectScreen(PaneScreen):
+    """Looks inside the model that reads the prompt's text."""
+
+    PANE = "inspect"
+    BINDINGS = bindings_for("inspect")
+    FIRST_FOCUS = "#strip"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cursor = 0
+        """The token under the cursor; the number of tokens: the place after the last."""
+        self.view: View = "alternatives"
+        """The chosen view below the text."""
+        self.scored: ScoredText | None = None
+        """The text shown, once it is scored."""
+        self._alone = False
+        self._source: TextSource | None = None
+        """The text that is shown or asked for."""
+        self._wanted: TextSource | None = None
+        """The same, as the session has it: perhaps without the place of its weights."""
+        self._outdated = False
+        """Whether the strip shows something else meanwhile."""
+        self._moved = False
+        """Whether the cursor belongs to this text; else it goes to its first new token."""
+        self._failed = False
+        """Whether the text couldn't be scored."""
+        self._alternatives: dict[int, Alternatives] = {}
+        self._reaches: dict[int, GradientReach] = {}
+        self._units: UnitViews | None = None
+        self._questions = Questions(self)
+        self._still: Timer | None = None
+        self._branches = BranchSampler(
+            self, self._questions, self._show_growing, self._branch_ended
+        )
+
+    def compose_body(self) -> ComposeResult:
+        yield Placed(
+            HeatStrip(id="strip"),
+            AlternativesList(id="alternatives"),
+            TokenPanel(title="Token", id="token"),
+            StateMapPanel(id="state"),
+            UnitStrip(id="unit"),
+            UnitList(id="units"),
+            Chart(id="reach"),
+            Line(id="reach-words"),
+            ModeLine("inspect", id="modes"),
+            places=self._places(),
+            id="inspected",
+        )
+
+    def on_mount(self) -> None:
+        self.query_one("#reach", Chart).show_all = True
+        self.query_one("#modes", ModeLine).show()
+
+    def on_resize(self, _event: Resize) -> None:
+        self._place()
+
+    # layout
+
+    def _body(self) -> Size:
+        width, height = self.app.size
+        return Size(width, max(0, height - FRAME_ROWS))
+
+    def _places(self) -> dict[str, Region]:
+        return inspect_places(self._body(), self.view, alone=self._alone)
+
+    def _place(self) -> None:
+        """Lay out, mark the view that the keys act on, and ask for what is shown now."""
+        self.query_one(Placed).place(self._places())
+        for view in VIEWS[1:]:
+            several = shows_all(self._body())
+            self.query_one(f"#{view}", Panel).highlighted = several and view == self.active
+        self.query_one(UnitList).highlighted = self.active == "unit"
+        self._ask_for_views()
+        self.refresh_footer()
+
+    @property
+    def active(self) -> View:
+        """The view that the keys act on; with room, the alternatives are always shown."""
+        if self.view == "alternatives" and shows_two(self._body()):
+            return "state"
+        return self.view
+
+    def _shows(self, widget: str) -> bool:
+        return widget in self.query_one(Placed).places
+
+    @property
+    def strip(self) -> HeatStrip:
+        """The text."""
+        return self.query_one("#strip", HeatStrip)
+
+    @property
+    def choices(self) -> AlternativesList:
+        """The alternatives at the cursor."""
+        return self.query_one("#alternatives", AlternativesList)
+
+    @property
+    def units(self) -> UnitViews:
+        """The views of a layer's states."""
+        if self._units is None:
+            self._units = UnitViews(
+                self.query_one(StateMapPanel),
+                self.query_one("#unit", UnitStrip),
+                self.query_one(UnitList),
+            )
+        return self._units
+
+    # the text
+
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002
+        """Show the session's text, if it isn't shown already."""
+        self._take_text()
+        self.query_one(Placed).uncover()
+
+    def _choice(self) -> CheckpointChoice | None:
+        """Return the session's choice of weights, else the open run's best checkpoint."""
+        choice, snapshot = self.context.prompt_session.choice, self.snapshot
+        if choice is not None or snapshot is None:
+            return choice
+        living = snapshot.summary.status in LIVING
+        return CheckpointChoice.of(snapshot.summary.run, snapshot.checkpoints, None, living=living)
+
+    def _take_text(self) -> None:
+        """Have the session's text scored, if it isn't the one that is shown."""
+        session, before = self.context.prompt_session, self._source
+        run = session.run or self.context.run_directory
+        source = TextSource.of(session, run, self._choice())
+        if run is None:
+            self.strip.show_when_empty("No run open.", "r lists the runs.")
+        elif source is None:
+            self.strip.show_when_empty("This run has no checkpoint yet.", "2 shows how it trains.")
+        if self._branches.sampling or (source == self._wanted and not self._outdated):
+            return
+        self._wanted = self._source = source
+        self.scored, self._failed, self._outdated = None, False, False
+        self._moved = before is not None and source is not None and before.prompt == source.prompt
+        self._alternatives.clear()
+        self._reaches.clear()
+        self.units.clear()
+        self.strip.bottom = ""
+        self.strip.legend = self._legend()
+        if source is None:
+            self.strip.show((), (), 0)
+            self._show_token()
+            return
+        self._show_unscored(source.prompt, source.text)
+        self._questions.forget()
+        self._questions.start("inspect", source, partial(self._score, source))
+
+    def _show_unscored(self, prompt: str, text: str) -> None:
+        """Show the words of a text whose tokens aren't known yet."""
+        before, after = words_of(prompt), words_of(text)
+        self.strip.show((*before, *after), (), len(before))
+        self.strip.move_to(self.cursor if self._moved else len(before))
+
+    async def _score(self, source: TextSource) -> None:
+        """Have a text scored, and show it."""
+        try:
+            if not source.checkpoint:
+                source = self._source = await self._with_snapshot(source)
+            request = source.request(InspectRequest)
+            answer = await self._questions.ask(request, Inspection, self._wait_for_text)
+        except (RnnlmError, OSError) as error:
+            self._failed = True
+            self.strip.bottom = Content.assemble(("✗ ", BAD), ("not scored", DIM))
+            self.choices.show_words(in_one_sentence(error), trouble=True)
+            self.refresh_footer()
+            return
+        if source is not self._source:
+            return
+        self.scored = scored = ScoredText(answer)
+        self.cursor = min(self.cursor, len(scored)) if self._moved else scored.prompt_tokens
+        self._moved = True
+        self.strip.bottom = ""
+        self.strip.legend = self._legend()
+        self.strip.show(scored.texts, scored.bits, scored.prompt_tokens)
+        if answer.unknown:
+            self.context.report(f"no token for {first_of(answer.unknown, 5)}: read as <unk>")
+        self._show_token()
+        self._ask_for_views()
+        self.refresh_footer()
+
+    async def _with_snapshot(self, source: TextSource) -> TextSource:
+        """Have the worker write its current weights; return the text with their place."""
+        run = self.context.prompt_session.run or self.context.run_directory
+        if run is None:
+            raise RunStateError("no run open")
+        taken = await take_weights(self.context, run, None)
+        return replace(source, checkpoint=taken.path, step=taken.step)
+
+    def _wait_for_text(self, words: str) -> None:
+        self.strip.bottom = Content.assemble(("● ", TRAIN), (words, DIM))
+
+    def _legend(self) -> Content:
+        """Return `plain-otter @best step 3,700, val 58.1`."""
+        source, choice = self._source, self._choice()
+        if source is None:
+            return Content("")
+        row = source.row
+        if row is not None and choice is not None and (choice.run, choice.row) == (source.run, row):
+            return choice.legend()
+        name = safe_content(source.run, limit=30, newlines="show").stylize(DIM)
+        return Content.assemble(name, (f" {source.weights.label}", TEXT))
+
+    # the cursor
+
+    def _go(self, token: int) -> None:
+        """Put the cursor on a token; the sampler is asked once it stays there."""
+        token = max(0, min(token, self.strip.tokens))
+        if token == self.cursor or self.scored is None:
+            return
+        self.cursor = token
+        self._show_token()
+        if self._still is not None:
+            self._still.stop()
+        self._still = self.set_timer(STILL_SECONDS, self._ask_for_views)
+
+    def _show_token(self) -> None:
+        """Show what is known about the token under the cursor."""
+        tree, scored = self.context.prompt_session.tree, self.scored
+        several = tree.current is not None and len(tree.branches) > 1
+        place = f", branch {(tree.place or 0) + 1} of {len(tree.branches)}" if several else ""
+        self.strip.panel_title = Content.assemble(("Inspect", "bold"), (place, DIM))
+        answer, panel = self._alternatives.get(self.cursor), self.query_one(TokenPanel)
+        if scored is None or self._source is None:
+            self.choices.show(None)
+            panel.show((), title="Token", legend="")
+            return
+        self.strip.move_to(self.cursor)
+        self.units.point(self.cursor)
+        if answer is not None:
+            facts = alternatives_facts(answer, scored, self._source.settings)
+            if self._shows("token"):
+                facts = []
+            self.choices.show(answer, title=alternatives_title(answer), facts=facts)
+        at_end = self.cursor >= len(scored)
+        title = "Next token" if at_end else f"Token {self.cursor + 1:,}"
+        rows = token_rows(scored, self.cursor, answer, self.units.states)
+        of = "" if at_end else f"of {len(scored):,}"
+        panel.show(rows, title=Content.styled(title, "bold"), legend=of)
+        if self.cursor in self._reaches:
+            self._show_reach()
+
+    def on_token_strip_pointed(self, event: TokenStrip.Pointed) -> None:
+        self._go(event.token)
+
+    def on_state_map_panel_pointed(self, event: StateMapPanel.Pointed) -> None:
+        self._go(event.token)
+
+    def action_next_token(self) -> None:
+        """Go one token to the right."""
+        self._go(self.cursor + 1)
+
+    def action_previous_token(self) -> None:
+        """Go one token to the left."""
+        self._go(self.cursor - 1)
+
+    def action_next_line(self) -> None:
+        """Go one line down; in the view of a unit, follow the next unit."""
+        self._vertical(1)
+
+    def action_previous_line(self) -> None:
+        """Go one line up; in the view of a unit, follow the unit before."""
+        self._vertical(-1)
+
+    def _vertical(self, by: int) -> None:
+        if self.active == "unit":
+            self.units.follow(by)
+        else:
+            self._go(self.strip.vertical(by))
+
+    def action_page_down(self) -> None:
+        """Move by a page of text, or of units."""
+        self._page(1)
+
+    def action_page_up(self) -> None:
+        """Go back by a page of text, or of units."""
+        self._page(-1)
+
+    def _page(self, by: int) -> None:
+        if self.active == "unit":
+            self.units.follow(by * self.query_one(UnitList).page_rows)
+        elif self.active != "state" or not self.query_one(StateMapPanel).scroll_units(by):
+            self._go(self.strip.vertical(by * self.strip.page_lines))
+
+    def action_first_token(self) -> None:
+        """Go to the first token."""
+        self._go(0)
+
+    def action_last_token(self) -> None:
+        """Go to the end: what comes next."""
+        self._go(self.strip.tokens)
+
+    def action_next_surprise(self) -> None:
+        """Go to the next surprising token."""
+        self._surprise(1)
+
+    def action_previous_surprise(self) -> None:
+        """Go to the surprising token before."""
+        self._surprise(-1)
+
+    def _surprise(self, by: int) -> None:
+        found = self.scored.next_surprise(self.cursor, by) if self.scored is not None else None
+        if found is None:
+            where = "after" if by > 0 else "before"
+            self.context.report(f"no token of 5 bits or more {where} this one")
+        else:
+            self._go(found)
+
+    # views
+
+    def action_next_view(self) -> None:
+        """Show the next view below the text."""
+        self._turn(1)
+
+    def action_previous_view(self) -> None:
+        """Show the view before."""
+        self._turn(-1)
+
+    def _turn(self, by: int) -> None:
+        views = VIEWS[1:] if shows_two(self._body()) else VIEWS
+        self.view = views[(views.index(self.active) + by) % len(views)]
+        if self.view != "alternatives":
+            self.set_focus(self.strip)
+        self._place()
+
+    def action_panel_alone(self) -> None:
+        """Give the view the whole pane, or the text where alternatives are shown."""
+        self._alone = not self._alone
+        self.set_focus(self.strip)
+        self._place()
+
+    def _ask_for_views(self) -> None:
+        """Ask for what the views that are shown need and don't have."""
+        scored, source = self.scored, self._source
+        if scored is None or source is None:
+            return
+        if self.cursor not in self._alternatives:
+            self._questions.start(
+                "alternatives", self.cursor, partial(self._find_alternatives, source)
+            )
+        few = len(scored) * scored.answer.hidden_size <= EAGER_VALUES
+        if self.units.states is None and (few or self._shows("state") or self._shows("unit")):
+            self._ask_for_states()
+        if self._shows("reach"):
+            if self.cursor in self._reaches:
+                self._show_reach()
+            else:
+                self._questions.start("reach", self.cursor, partial(self._find_reach, source))
+
+    def _is_predicted(self, token: int) -> bool:
+        scored = self.scored
+        if scored is None:
+            return False
+        return len(scored) > 0 if token >= len(scored) else scored.bits[token] is not None
+
+    async def _find_alternatives(self, source: TextSource) -> None:
+        position = self.cursor
+        if not self._is_predicted(position):
+            self.choices.show_words("Nothing predicts the first token. → goes to the next one.")
+            return
+        request = source.request(AlternativesRequest, position=position)
+        try:
+            answer = await self._questions.ask(request, Alternatives, self._wait_for_alternatives)
+        except (RnnlmError, OSError) as error:
+            self.choices.show_words(in_one_sentence(error), trouble=True)
+            return
+        if source is not self._source:
+            return
+        self._alternatives[position] = answer
+        if position == self.cursor:
+            self._show_token()
+
+    def _wait_for_alternatives(self, words: str) -> None:
+        self.choices.show_words(words)
+
+    # states
+
+    def _ask_for_states(self) -> None:
+        if self._source is not None and self.scored is not None:
+            wanted = tuple(self.units.wanted.values())
+            self._questions.start("states", wanted, partial(self._find_states, self._source))
+
+    async def _find_states(self, source: TextSource) -> None:
+        units, scored = self.units, self.scored
+        try:
+            request = source.request(StatesRequest, **units.wanted)
+            answer = await self._questions.ask(request, StateMap, units.map.show_words)
+            states = LayerStates.of(answer)
+        except (RnnlmError, OSError) as error:
+            if units.order == "search":
+                units.give_up_search()
+                self.context.report(in_one_sentence(error), trouble=True)
+            else:
+                units.map.show_words(in_one_sentence(error), trouble=True)
+            return
+        if source is self._source and scored is not None:
+            units.take(states, scored)
+            self._show_token()
+            self.refresh_footer()
+
+    def action_next_layer(self) -> None:
+        """Show the states of the next layer."""
+        layers = self.scored.answer.num_layers if self.scored is not None else 0
+        if layers < 2:
+            self.context.report("this model has one layer" if layers else NOT_SCORED)
+            return
+        self.units.layer = (self.units.layer + 1) % layers
+        self._ask_for_states()
+
+    def action_unit_order(self) -> None:
+        """Sort the units by memory, by number, or by the last search."""
+        if self.scored is None:
+            self.context.report(NOT_SCORED)
+            return
+        self.units.next_order()
+        self._ask_for_states()
+
+    def action_search_units(self) -> None:
+        """Ask what units should follow, and sort them by it."""
+
+        def answered(query: str | None) -> None:
+            if not query:
+                return
+            self.units.search(query)
+            if self.active not in ("state", "unit"):
+                self.view = "unit"
+                self._place()
+            self._ask_for_states()
+
+        about = "space, newline, quotes, digit, position in line, one character, since X"
+        self.app.push_screen(
+            AskScreen("Units that follow", self.units.query, str, about=about, most=60), answered
+        )
+
+    # reach
+
+    async def _find_reach(self, source: TextSource) -> None:
+        position, words = self.cursor, self.query_one("#reach-words", Line)
+        if not self._is_predicted(position) or position >= len(self.scored or ()):
+            self._show_no_reach(Content.styled("choose a token that the model predicts", DIM))
+            return
+        try:
+            answer = await self._questions.ask(
+                source.request(ReachRequest, position=position),
+                GradientReach,
+                lambda text: words.put(Content.styled(f"  {text}", DIM)),
+            )
+        except (RnnlmError, OSError) as error:
+            text = safe_content(in_one_sentence(error), newlines="space").stylize(TEXT)
+            self._show_no_reach(Content.assemble(("✗ ", BAD), text))
+            return
+        if source is not self._source:
+            return
+        self._reaches[position] = answer
+        if position == self.cursor:
+            self._show_reach()
+
+    def _show_no_reach(self, words: Content) -> None:
+        self.query_one("#reach", Chart).show(reach_chart((), None))
+        self.query_one("#reach-words", Line).put(Content.assemble("  ", words))
+
+    def _show_reach(self) -> None:
+        reach, scored, source = self._reaches.get(self.cursor), self.scored, self._source
+        if reach is None or scored is None or source is None:
+            return
+        self.query_one("#reach", Chart).show(reach_chart([(source.run, reach)], self.cursor))
+        self.query_one("#reach-words", Line).put(
+            Content.assemble(
+                ("  ", DIM), (quoted(scored.texts[self.cursor]), f"bold {BRIGHT}"), (": ", DIM),
+                (reach_words(reach, scored.texts), TEXT),
+            )
+        )  # fmt: skip
+
+    # branches
+
+    def action_branch(self) -> None:
+        """Go to the alternatives, or have a text scored again that couldn't be."""
+        if self._failed and self._source is not None:
+            self._failed = False
+            self.choices.show(None)
+            self._questions.start("inspect", self._source, partial(self._score, self._source))
+        elif self._branches.sampling:
+            self.context.report(ALREADY_SAMPLING)
+        elif not self._is_predicted(self.cursor):
+            self.context.report("nothing predicts this token: → goes to the next one")
+        else:
+            if not self._shows("alternatives"):
+                self.view, self._alone = "alternatives", False
+            self._place()
+            self.set_focus(self.choices)
+
+    def on_alternatives_list_chosen(self, event: AlternativesList.Chosen) -> None:
+        answer, scored, source = self.choices.answer, self.scored, self._source
+        if answer is None or scored is None or source is None or answer.position != self.cursor:
+            return  # those of the token before the cursor moved
+        if event.alternative is not None:
+            ids, text = (event.alternative.token,), event.alternative.text
+            self._branches.start(source, scored, answer.position, ids, text)
+            self._branching()
+            return
+
+        def typed(text: str | None) -> None:
+            if text:
+                self.run_worker(self._take_typed(source, scored, answer, text), group="typed")
+
+        about = "a token, or several words: with a space in front if it begins a word"
+        title = alternatives_title(answer).plain
+        self.app.push_screen(AskScreen(title, " ", str, about=about, most=MOST_TYPED), typed)
+
+    async def _take_typed(
+        self, source: TextSource, scored: ScoredText, answer: Alternatives, text: str
+    ) -> None:
+        await self._branches.start_typed(source, scored, answer, text)
+        self._branching()
+
+    def _branching(self) -> None:
+        """Go back to the text while a branch is sampled."""
+        if self._branches.sampling:
+            self.set_focus(self.strip)
+            self.refresh_footer()
+
+    def _show_growing(self, prompt: str, text: str, status: Content) -> None:
+        self.strip.bottom = status
+        before, after = words_of(prompt), words_of(text)
+        self.strip.show((*before, *after), (), len(before))
+        self.strip.move_to(self.strip.tokens)
+
+    def _branch_ended(self) -> None:
+        """Show the branch, or again the text that it should have left."""
+        self._outdated = True
+        self._take_text()
+        self.refresh_footer()
+
+    def action_undo_here(self) -> None:
+        """Go back to the text that this one was branched from."""
+        self.action_undo_branch()
+
+    def action_undo_branch(self) -> None:
+        """Go back to the text that this one was branched from."""
+        self._walk(SampleTree.undo, "nothing to undo: this is the first text")
+
+    def action_redo_branch(self) -> None:
+        """Take the last undo back."""
+        self._walk(SampleTree.redo, "nothing to redo")
+
+    def action_next_branch(self) -> None:
+        """Show the next branch of the same text."""
+        self._walk(lambda tree: tree.move(1), "no other branch here: enter makes one")
+
+    def action_previous_branch(self) -> None:
+        """Show the branch before."""
+        self._walk(lambda tree: tree.move(-1), "no other branch here: enter makes one")
+
+    def _walk(self, move: Callable[[SampleTree], bool], otherwise: str) -> None:
+        if self._branches.sampling:
+            self.context.report(ALREADY_SAMPLING)
+        elif not move(self.context.prompt_session.tree):
+            self.context.report(otherwise)
+        self._take_text()
+
+    def action_leave_field(self) -> None:
+        """Stop a sample, leave the alternatives, show all views again, or go back to Sample."""
+        if self._branches.sampling:
+            self._branches.stop()
+        elif self.choices.has_focus:
+            self.set_focus(self.strip)
+        elif self._alone:
+            self.action_panel_alone()
+        else:
+            self.context.open_pane("prompt")
+
+    # files
+
+    def action_keep_state(self) -> None:
+        """Ask for a name and keep the state after the token under the cursor."""
+        scored, source = self.scored, self._source
+        if scored is None or source is None or not len(scored):
+            self.context.report(NOT_SCORED)
+            return
+        position = min(self.cursor, len(scored) - 1)
+        title = f"Keep the state after {quoted(scored.texts[position])}"
+
+        def named(name: str | None) -> None:
+            if name is not None:
+                self.run_worker(self._keep(name, position), group="keep")
+
+        def suggest(free: str) -> None:
+            about = "the name of the state: letters, digits, . _ and -"
+            check = self.context.services.new_state_path
+            self.app.push_screen(AskScreen(title, free, check, about=about), named)
+
+        wanted = f"{source.run}-{source.step}-{position + 1}"
+        self.context.in_thread(partial(self.context.services.free_state_name, wanted), suggest)
+
+    async def _keep(self, name: str, position: int) -> None:
+        try:
+            kept = await keep_state(self.context, name, position)
+        except (RnnlmError, OSError) as error:
+            self.context.report(in_one_sentence(error), trouble=True)
+        else:
+            read = counted(kept.tokens, "token")
+            self.context.report(f"kept {kept.name}, the state after {read}: F8 lists the states")
+
+    def action_kept_states(self) -> None:
+        """List the kept states, to start from one."""
+        from rnnlm_tui.tui.screens.states import StatesScreen
+
+        def chosen(path: str | None) -> None:
+            if path is not None:
+                self.context.prompt_session.state = path
+                self._take_text()
+                where = f"the state {Path(path).stem}" if path else "the initial state"
+                self.context.report(f"the next sample starts from {where}")
+
+        config = self.snapshot.config if self.snapshot is not None else None
+        run = self.context.run_directory
+        self.app.push_screen(StatesScreen(config, run.name if run is not None else ""), chosen)
+
+    def action_write_inspection(self) -> None:
+        """Choose a format and write the inspected text to a file."""
+        scored, source = self.scored, self._source
+        if scored is None or source is None:
+            self.context.report(NOT_SCORED)
+            return
+
+        def chosen(ending: str | None) -> None:
+            if not ending:
+                return
+            facts = {"run": source.run, "step": source.step, "prompt": source.prompt}
+            text = as_tsv(scored) if ending == "tsv" else as_json(scored, **facts)
+            self.context.in_thread(
+                partial(
+                    self.context.services.save_text, f"{source.run}-inspection", text, f".{ending}"
+                ),
+                lambda path: self.context.report(f"saved as {path}"),
+            )
+
+        choices = (("tsv", "a row a token, for a spreadsheet"), ("json", "one object"))
+        self.app.push_screen(ChooseScreen("Write the inspection as", choices), chosen)
+
+    # the footer
+
+    def on_descendant_focus(self) -> None:
+        self.refresh_footer()
+
+    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+        """Return the actions, by view and focus."""
+        esc, mode = action("leave_field"), (action("next_mode"), "")
+        if self._branches.sampling:
+            return [(esc, "Stop")]
+        if self.choices.has_focus:
+            choose = (action("branch"), "Take it")
+            return [choose, (action("next_line"), "Choose"), (esc, "Cancel")]
+        if self.scored is None:
+            again = [(action("branch"), "Try again")] if self._failed else []
+            return [*again, mode, (esc, "Back")]
+        in_unit = self.active == "unit"
+        lines = (action("next_line"), "Unit" if in_unit else "")
+        wide = self.size.width >= WIDE_FROM
+        surprise, branch = ("Next surprise", "Branch here") if wide else ("Surprise", "")
+        entries = [(action("next_token"), ""), lines, (action("next_surprise"), surprise)]
+        entries += [(action("branch"), branch), (action("next_view"), "")]
+        if not wide:
+            entries.append(mode)
+        if self.active in ("state", "unit"):
+            entries += [(action(name), "") for name in ("next_layer", "search_units", "unit_order")]
+        entries += [(action("keep_state"), "Keep state"), (action("undo_here"), "Undo")]
+        return [*entries, *([mode] if wide else []), (esc, "Back")]
