@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -202,7 +203,8 @@ class SamplingTask:
         try:
             if self.weights is None:
                 self.weights = await take_weights(self._context, self._run, self._row)
-            self.progress.where = self.weights.label
+            state = f"from state {Path(self.plan.state).stem}" if self.plan.state else ""
+            self.progress.where = " · ".join(filter(None, (self.weights.label, state)))
             sampler = await self._context.warm_sampler()
             # again, if it died: nothing is awaited between here and the request
             await sampler.start()

@@ -284,7 +284,9 @@ class PromptScreen(PaneScreen):
             ]
             return [*keys, *([] if self.box.has_focus else [("< >", "branches")])]
         if self.box.has_focus:
-            return (("↑", "earlier prompts"), ("^u", "clear"), ("^j", "new line"))
+            found = len(self.frame.history.matches(self.box.text))
+            earlier = f"{counted(found, 'prompt')} with this text" if found else "earlier prompts"
+            return (("↑", earlier), ("^u", "clear"), ("^j", "new line"))
         return ()
 
     # sampling
@@ -626,7 +628,7 @@ class PromptScreen(PaneScreen):
             self.context.report("the terminal is too narrow for samples side by side")
             return
         self.transcript.side_by_side = not self.transcript.side_by_side
-        self.transcript.redraw()
+        self.transcript.show_newest(current=not self.sampling)
         self._remember(side_by_side=self.transcript.side_by_side)
         self.context.report(
             f"samples of one request are {'beside' if self.transcript.side_by_side else 'below'}"
@@ -655,6 +657,7 @@ class PromptScreen(PaneScreen):
     def on_prompt_frame_changed(self, _event: PromptFrame.Changed) -> None:
         if self._edited is None:
             self.session.prompt = self.box.text
+            self._show_hint()
 
     def on_descendant_focus(self) -> None:
         self._show_hint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 UPDATE_SECONDS = 0.1
 """Seconds between updates of the text: ten a second read as a stream."""
+
+
+CELLS_PER_SECOND, CELLS_AT_ONCE = 5_500, 2_000
+"""Cells that text in progress may change, for a link of 8 KiB/s; text that comes faster is shown
+less often."""
 
 
 class SampleStream:
@@ -40,6 +46,8 @@ class SampleStream:
         self._task: SamplingTask | None = None
         """The running request."""
         self._ticker: Timer | None = None
+        self._credit, self._updated = 0.0, 0.0
+        """Cells that may be changed at the time of the last update."""
 
     @property
     def running(self) -> bool:
@@ -64,6 +72,7 @@ class SampleStream:
             self._transcript.show_newest()
         else:
             self._transcript.add(entry)
+        self._credit, self._updated = float(CELLS_AT_ONCE), monotonic()
         self._ticker = self._screen.set_interval(UPDATE_SECONDS, self._update)
         self._update()
         self._screen.run_worker(self._task.run(), group="sample")
@@ -79,16 +88,22 @@ class SampleStream:
             self.stop()
             self._finish(None)
 
-    def _update(self) -> None:
+    def _update(self, *, ended: bool = False) -> None:
         task, entry = self._task, self._transcript.newest
         if task is None or entry is None:
             return
         if task.weights is not None and task.weights.row is None:
             self._took(task.weights)
-        for done in task.results:
-            entry.live[done.sample].ended = True
-        self._transcript.extend(task.progress.drain())
-        self._transcript.show_status(task.progress.living(self._cells))
+        now, transcript = monotonic(), self._transcript
+        self._credit += CELLS_PER_SECOND * (now - self._updated)
+        self._credit, self._updated = min(self._credit, CELLS_AT_ONCE), now
+        before = transcript.repainted
+        if self._credit > 0 or ended:
+            for done in task.results:
+                entry.live[done.sample].ended = True
+            transcript.extend(task.progress.drain())
+        transcript.show_status(task.progress.living(self._cells))
+        self._credit -= transcript.repainted - before
 
     @property
     def _cells(self) -> int:
@@ -99,7 +114,7 @@ class SampleStream:
         entry = self._transcript.newest
         if task is not self._task or entry is None:
             return
-        self._update()
+        self._update(ended=True)
         branches = task.branches([text.text for text in entry.live])
         entry.finish(branches, task.error)
         self._transcript.show_newest(current=len(branches) > 1)

@@ -27,6 +27,7 @@ from rnnlm_tui.tui.widgets.panel import TitledContainer
 if TYPE_CHECKING:
     from rnnlm_tui.schema.sampling import StateKept
     from rnnlm_tui.store.states import DeletedState, StateInfo
+    from rnnlm_tui.tui.context import AppContext
 
 KEYS = (
     ("enter", "use"),
@@ -78,6 +79,7 @@ class StatesScreen(Overlay[str]):
             yield OverlayText(id="states-keys")
 
     def on_mount(self) -> None:
+        self._app_context = self.context
         self.query_one(OptionList).focus()
         self._show()
         self._read()
@@ -92,6 +94,8 @@ class StatesScreen(Overlay[str]):
         return states[at - 1] if at is not None and 0 < at <= len(states) else None
 
     def _read(self, then: str = "") -> None:
+        if not self.is_attached:
+            return
         self.context.in_thread(self.context.services.kept_states, partial(self._take, then=then))
 
     def _take(self, states: Sequence[StateInfo], *, then: str = "") -> None:
@@ -156,11 +160,12 @@ class StatesScreen(Overlay[str]):
     def _keep(self, name: str | None) -> None:
         if name is not None:
             self._show("keeping the state …")
-            self.run_worker(self._keep_now(name), group="state")
+            # of the app: it continues when this screen is closed while a long sample is computed
+            self.app.run_worker(self._keep_now(self.context, name), group="state")
 
-    async def _keep_now(self, name: str) -> None:
+    async def _keep_now(self, context: AppContext, name: str) -> None:
         try:
-            kept: StateKept = await keep_state(self.context, name)
+            kept: StateKept = await keep_state(context, name)
         except (RnnlmError, OSError) as error:
             self._failed(error)
             return
@@ -226,8 +231,10 @@ class StatesScreen(Overlay[str]):
             self._show(str(error), trouble=True)
 
     def _show(self, outcome: str = "", *, trouble: bool = False) -> None:
-        """Show the keys, below what just happened."""
+        """Show the keys, below what just happened; on the pane if this screen is closed."""
         if not self.is_attached:
+            if outcome:
+                self._app_context.report(outcome, trouble=trouble)
             return
         keys = Content("  ").join(
             Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in KEYS

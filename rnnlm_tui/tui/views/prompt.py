@@ -18,10 +18,15 @@ from rnnlm_tui.tui.text import safe_content, safe_text
 
 
 class PromptHistory:
-    """Prompts from oldest to newest; recalling one keeps the unsent text."""
+    """Prompts from oldest to newest; recalling one keeps the unsent text.
+
+    An unsent text that other prompts contain is a search: only those are recalled.
+    """
 
     def __init__(self, prompts: Iterable[str] = ()) -> None:
         self._prompts = list(prompts)
+        self._found: list[str] = []
+        """The prompts that are recalled, all or those with the unsent text."""
         self._place: int | None = None
         self._unsent = ""
 
@@ -43,25 +48,32 @@ class PromptHistory:
         self._prompts.append(prompt)
         return True
 
+    def matches(self, text: str) -> list[str]:
+        """Return the longer prompts that contain a text, in any case; none for an empty one."""
+        wanted = text.strip().casefold()
+        if not wanted or text in self._prompts:
+            return []
+        return [prompt for prompt in self._prompts if wanted in prompt.casefold()]
+
     def older(self, present: str) -> str | None:
         """Return the previous prompt, keeping `present` as unsent text; None at the oldest."""
         if self._place is None:
-            self._unsent = present
-        place = (len(self._prompts) if self._place is None else self._place) - 1
+            self._unsent, self._found = present, self.matches(present) or self._prompts
+        place = (len(self._found) if self._place is None else self._place) - 1
         if place < 0:
             return None
         self._place = place
-        return self._prompts[place]
+        return self._found[place]
 
     def newer(self) -> str | None:
         """Return the next prompt, or at the end the unsent text; None if already there."""
         if self._place is None:
             return None
         self._place += 1
-        if self._place >= len(self._prompts):
+        if self._place >= len(self._found):
             self._place = None
             return self._unsent
-        return self._prompts[self._place]
+        return self._found[self._place]
 
 
 LAST, BEST, NOW = "last", "best", "now"

@@ -29,7 +29,7 @@ class PromptSession:
     samples: int = 1
     """Samples of one request."""
     run: RunDirectory | None = None
-    """The run whose weights are used: the open one, unless another was chosen."""
+    """The run whose weights are chosen: the open one."""
     choice: CheckpointChoice | None = None
     """That run's weights, and the chosen ones; None until they are known."""
     state: str = ""

@@ -155,6 +155,8 @@ class Panel(Widget):
         """The inner lines, if the subclass lays them out in `prepare`."""
         self._under = RichStyle(color=TEXT)
         """Style below segments without a background."""
+        self.repainted = 0
+        """Cells that `redraw` has had repainted so far."""
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
 
@@ -213,6 +215,7 @@ class Panel(Widget):
             if before is not after and before != after:
                 for first, last in changed_spans(before, after):
                     self.refresh(Region(first, y, last - first, 1))
+                    self.repainted += last - first
 
     def uncover(self) -> None:
         """Draw at Textual's next paint, now that it isn't covered any more."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from time import monotonic
+from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -24,7 +25,8 @@ MOST_CELLS = 116
 LEAST_COLUMN, COLUMN_GAP = 30, 3
 """Cells of a text beside others, and between two of them."""
 
-EntryState = Literal["done", "stopped", "failed"]
+SETTLE_SECONDS = 1.0
+"""Text that scrolls sooner again scrolls by several lines, so that it can be read between."""
 
 
 @dataclass(slots=True)
@@ -234,6 +236,10 @@ class Transcript(Panel, can_focus=True):
         self._empty: tuple[str, ...] = ()
         self._above = 0
         """Lines hidden below the bottom edge; 0 shows the newest."""
+        self._slack = 0
+        """Empty lines below a text in progress, for the lines to come."""
+        self._total, self._scrolled = 0, 0.0
+        """Lines of all entries, and the time at which they scrolled last."""
         self._find_current = False
         self._shown_place: int | None = None
         """The newest entry's branch that was laid out last."""
@@ -329,19 +335,36 @@ class Transcript(Panel, can_focus=True):
             self._find_current = False
             if len(self.entries[-1].group) > 1:
                 self._above = self._rows_after_current(room)
-        self._above = min(self._above, max(0, sum(heights) + len(heights) - 1 - room))
-        rows: list[Content] = []
+        total = sum(heights) + len(heights) - 1
+        self._above = min(self._above, max(0, total - room))
+        self._make_slack(total, room)
+        rows: list[Content] = [Content("")] * self._slack
         needed = room + self._above
         for index in range(len(self.entries) - 1, -1, -1):
             if len(rows) >= needed:
                 break
-            if rows:
+            if index < len(self.entries) - 1:
                 rows.append(Content(""))
             for row in self._rows_from_the_end(index):
                 rows.append(row)
                 if len(rows) >= needed:
                     break
         return list(reversed(rows[self._above : needed]))
+
+    def _make_slack(self, total: int, room: int) -> None:
+        """Leave lines free below a text in progress that scrolls fast; it then grows into them.
+
+        A scrolled line changes every row, which costs a slow link more than the text.
+        """
+        grown, self._total = total - self._total, total
+        if not self.entries[-1].live or self._above:
+            self._slack = 0
+            return
+        self._slack -= max(0, grown)
+        if self._slack < 0:
+            now = monotonic()
+            self._slack = room // 3 if now - self._scrolled < SETTLE_SECONDS else 0
+            self._scrolled = now
 
     def _rows_from_the_end(self, index: int) -> Iterator[Content]:
         newest = index == len(self.entries) - 1
@@ -430,7 +453,8 @@ class Transcript(Panel, can_focus=True):
         readable: int,
     ) -> tuple[list[Block], list[TextBlock]]:
         """Return the blocks of a prompt and several texts after it, and the texts' own."""
-        columns = min(self.columns, len(texts)) if self.side_by_side else 1
+        rows = -(-len(texts) // self.columns)
+        columns = -(-len(texts) // rows) if self.side_by_side else 1
         if columns < 2:
             digits = len(str(len(texts)))
             own = [

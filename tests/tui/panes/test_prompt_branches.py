@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
+import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.errors import WorkerError
-from rnnlm_tui.schema.sampling import SampleRequest
+from rnnlm_tui.schema.sampling import SamplePiece, SampleRequest
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens import sample_stream
 from rnnlm_tui.tui.views.sample_tree import Branch
 from rnnlm_tui.tui.widgets.transcript import Transcript
 from tests.fakes.answers import token_id
@@ -287,3 +290,54 @@ async def test_the_session_has_the_open_text_for_the_other_modes() -> None:
         await pilot.press("4")
         await until_shown(pilot, "We else")
         assert isinstance(pane(app).transcript, Transcript)
+
+
+async def test_text_faster_than_a_slow_link_is_shown_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sampler = FakeSampler(gate=asyncio.Event(), texts=words)
+    services = FakeServices(make_snapshot(), sampler=sampler)
+    async with opened(services, "prompt", size=(120, 40)) as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await until_shown(pilot, "We s7t0 end█")
+        screen, task = pane(app), pane(app)._stream._task
+        assert task is not None
+        start = now = monotonic()
+        monkeypatch.setattr(sample_stream, "monotonic", lambda: now)
+        before = screen.transcript.repainted
+        for second in range(1, 5):
+            for tenth in range(10):
+                now = start + second + tenth / 10
+                text = "".join(f" word {tenth * tenth + word}" for word in range(300))
+                task.progress.take(SamplePiece(id="1", text=text, tokens=200))
+                screen._stream._update()
+        cells = screen.transcript.repainted - before
+        assert sample_stream.CELLS_PER_SECOND <= cells / 4 <= 8 * 1_024
+        sampler.gate.set() if sampler.gate is not None else None
+        await until(pilot, lambda: not screen.sampling)
+        await until_shown(pilot, "✓ 2 of 100 tokens")
+
+
+async def test_a_text_that_scrolls_fast_scrolls_by_several_lines_at_once() -> None:
+    services = FakeServices(make_snapshot(), sampler=FakeSampler(gate=asyncio.Event()))
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await until_shown(pilot, "We is strong.█")
+        transcript = pane(app).transcript
+
+        def line() -> int:
+            found = screen_text(app).splitlines()
+            return next(at for at, text in enumerate(found) if "█" in text and "│" in text)
+
+        bottom = line()
+        transcript.extend({0: "\nfirst"})
+        await pilot.pause()
+        transcript.extend({0: "\nsecond"})
+        await pilot.pause()
+        places = []
+        for _ in range(3):
+            transcript.extend({0: "\nmore"})
+            await pilot.pause()
+            places.append(line())
+        assert places == sorted(set(places))
+        assert places[-1] <= bottom

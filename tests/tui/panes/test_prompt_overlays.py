@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +197,10 @@ async def test_a_kept_state_is_the_beginning_of_the_next_sample() -> None:
         await pilot.press(*" is", "enter")
         await until(pilot, lambda: bool(services.fake_sampler.requests))
         assert last_request(services).state == "/home/states/congress.safetensors"
+        await until_shown(pilot, "✓ 3 of 100 tokens")
+        branch = app.prompt_session.tree.current
+        assert branch is not None
+        assert branch.meta.endswith("step 3,700 · from state congress")
         await pilot.press("f8")
         await until_shown(pilot, "● congress")
         await pilot.press("home", "enter")
@@ -237,6 +242,20 @@ async def test_the_state_after_the_newest_text_is_kept_under_a_name() -> None:
         assert (request.prompt, len(request.ids), request.position) == ("The Union", 3, 4)
         assert request.path == "/home/states/strong.safetensors"
         assert request.run == "plain-otter"
+
+
+async def test_a_state_is_kept_though_the_list_is_closed_meanwhile() -> None:
+    services = FakeServices(make_snapshot())
+    gate = services.fake_sampler.ask_gate = asyncio.Event()
+    async with opened(services, "prompt") as (app, pilot):
+        await pilot.press(*"The Union", "f8", "p")
+        await until_shown(pilot, "Keep the state")
+        await pilot.press("enter")
+        await until_shown(pilot, "keeping the state")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, StatesScreen))
+        gate.set()
+        await until_shown(pilot, "plain-otter kept: the state after 2 tokens")
 
 
 async def test_without_a_text_there_is_no_state_to_keep() -> None:

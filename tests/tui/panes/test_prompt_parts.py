@@ -76,6 +76,22 @@ def test_the_history_restores_the_unsent_text() -> None:
     ]
 
 
+def test_an_unsent_text_searches_the_earlier_prompts() -> None:
+    history = PromptHistory(["The Union is", "We must", "a union of states", "the end"])
+    assert [history.older("union"), history.older(""), history.older("")] == [
+        "a union of states",
+        "The Union is",
+        None,
+    ]
+    assert [history.newer(), history.newer(), history.newer()] == [
+        "a union of states",
+        "union",
+        None,
+    ]
+    assert history.older("We must") == "the end", "a sent prompt isn't a search"
+    assert PromptHistory(["one"]).older("nowhere") == "one"
+
+
 def test_the_best_checkpoint_comes_first_then_last_older_and_now() -> None:
     choice = CheckpointChoice.of("run", CHECKPOINTS, None, living=True)
     assert choice.row is not None
