@@ -51,7 +51,7 @@ from rnnlm_tui.engine.device import (
     set_gpu_precision,
     wait,
 )
-from rnnlm_tui.engine.generation import generate, lay_out_head, read_text
+from rnnlm_tui.engine.generation import generate, lay_out_weights, read_text
 from rnnlm_tui.engine.loss import rows_per_chunk
 from rnnlm_tui.engine.memory import peak_bytes
 from rnnlm_tui.engine.token_sampling import SamplingRules
@@ -214,7 +214,7 @@ class SamplingTask:
         )
         self._model = model.to(self._device).eval()
         if self._naive is None:
-            lay_out_head(self._model)  # as the sampler does when it loads a checkpoint
+            lay_out_weights(self._model)  # as the sampler does when it loads a checkpoint
 
     def ready(self) -> TaskReady:
         """The first answer: how the task computes."""

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rnnlm_tui.engine.cells import RecurrentLayer
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
+from rnnlm_tui.engine.packed import pack
 from rnnlm_tui.engine.token_sampling import ROW, SamplingRules, sampler_for
 from rnnlm_tui.errors import InputError
 
 WORTH_A_LAYOUT = 32
 """From this many tokens on, another layout of the head pays off (10 ms against 1 to 2 ms a token,
 V 32 k on AMD EPYC)."""
-PACKED_FOR = 8
-"""Rows of the products that the head is packed for; fewer and more are as fast."""
 READ_AT_ONCE = 2_048
 """Tokens of a text that are read in one piece; more would only need memory."""
 
@@ -161,12 +161,15 @@ def _each(state: State, change: Callable[[Tensor], Tensor]) -> State:
     return tuple(tuple(change(part).contiguous() for part in layer) for layer in state)
 
 
-def lay_out_head(model: RecurrentLanguageModel) -> None:
-    """On a CPU, store the head in the layouts that sampling is fast with, for a model whose weights
-    no longer change; a tied head gets its own copy."""
+def lay_out_weights(model: RecurrentLanguageModel) -> None:
+    """On a CPU, copy the weights in the layouts that sampling is fast with, for a model whose
+    weights no longer change."""
     output: nn.Linear = model.output
-    if output.weight.device.type == "cpu" and not isinstance(output, LaidOutHead):
-        model.output = LaidOutHead(output)
+    if output.weight.device.type != "cpu" or isinstance(output, LaidOutHead):
+        return
+    model.output = LaidOutHead(output)
+    for layer in model.layers:
+        cast(RecurrentLayer, layer).pack()
 
 
 def _head_for(model: RecurrentLanguageModel, steps: int, count: int) -> Callable[[Tensor], Tensor]:
@@ -182,9 +185,7 @@ class LaidOutHead(nn.Linear):
     """A head on a CPU whose weight is stored by columns for one row and packed for more.
 
     A vector times a matrix by columns runs at memory speed everywhere; by rows it is 3 to 7 times
-    slower on AMD. oneDNN's own layout reads the weight once for 8 rows, which then take 0.74 ms at
-    V 32,011 and H 192 on one core of an AMD EPYC, where one by columns takes 0.64 ms. By columns
-    8 would take 2.2 ms. Without oneDNN, and for other types than float32, all rows are by columns.
+    slower on AMD. Without a packed weight several rows are by columns, too.
     """
 
     def __init__(self, plain: nn.Linear, *, single: bool = True, batch: bool = True) -> None:
@@ -195,9 +196,9 @@ class LaidOutHead(nn.Linear):
         more = -len(bias_V) % ROW
         padded_PH = F.pad(weight_VH, (0, 0, 0, more))
         self._bias_P = F.pad(bias_V, (0, more), value=-math.inf)
-        self._packed_PH = _packed(padded_PH) if batch else None
+        self._packed = pack(padded_PH) if batch else None
         self._by_columns_HP: Tensor | None = None
-        if single or self._packed_PH is None:
+        if single or self._packed is None:
             self._by_columns_HP = padded_PH.t().contiguous()
             weight_VH = self._by_columns_HP[:, : self.out_features].t()
         self.weight = nn.Parameter(weight_VH, requires_grad=False)
@@ -208,25 +209,6 @@ class LaidOutHead(nn.Linear):
         by_columns_HP = self._by_columns_HP
         if by_columns_HP is not None and len(hidden_BH) == 1:
             return torch.addmv(self._bias_P, by_columns_HP.t(), hidden_BH[0])[None]
-        if self._packed_PH is not None:
-            return _packed_product(hidden_BH, self._packed_PH, self._bias_P)
+        if self._packed is not None:
+            return self._packed(hidden_BH, self._bias_P)
         return torch.addmm(self._bias_P, hidden_BH, cast(Tensor, by_columns_HP))
-
-
-def _packed(weight_VH: Tensor) -> Tensor | None:
-    """The weight in oneDNN's layout; None if it can't be multiplied there."""
-    if weight_VH.dtype != torch.float32 or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return None
-    try:
-        packed_VH: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_VH, PACKED_FOR)
-        _packed_product(weight_VH.new_zeros(1, weight_VH.shape[1]), packed_VH, None)
-    except (RuntimeError, AttributeError):
-        return None  # no such operation in this torch, or the system forbids generated code
-    return packed_VH
-
-
-def _packed_product(hidden_BH: Tensor, packed_VH: Tensor, bias_V: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(
-        hidden_BH, packed_VH, bias_V, "none", [], ""
-    )
-    return product

@@ -13,7 +13,7 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.engine.device import resolve_device
-from rnnlm_tui.engine.generation import lay_out_head
+from rnnlm_tui.engine.generation import lay_out_weights
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError, DeviceError, StorageError
 from rnnlm_tui.schema.config import DataMode
@@ -117,7 +117,7 @@ class ModelCache:
                 f"{path} has a tokenizer with {counted(codec.vocab_size, 'type')} for a"
                 f" model with {model.vocab_size:,}"
             )
-        lay_out_head(model)
+        lay_out_weights(model)
         data_mode, context_length = _read_data_mode(path)
         loaded = LoadedModel(
             key=key,

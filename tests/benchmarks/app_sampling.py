@@ -30,7 +30,7 @@ from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.tokenizers import EOS, PAD, BuiltTokenizer
 from rnnlm_tui.engine.checkpoint import load_model, write_model
-from rnnlm_tui.engine.generation import generate, lay_out_head, read_text
+from rnnlm_tui.engine.generation import generate, lay_out_weights, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
@@ -164,7 +164,7 @@ async def sampler_speed(
 async def measure(checkpoint: Path, rounds: int, tokens: int) -> None:
     """Print the figures of one checkpoint."""
     model = load_model(checkpoint)
-    lay_out_head(model)
+    lay_out_weights(model)
     MODELS[checkpoint] = model, TextCodec(checkpoint)
     client = SamplerClient()
     engine, one, many = Speeds(), Speeds(), Speeds()

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rnnlm_tui.engine.packed import PackedWeight, pack
 from rnnlm_tui.errors import InputError
 
 LayerState = tuple[Tensor, ...]
 """The state of one layer: tensors whose first dimension is B."""
 _MINUS_ONE: Final = torch.tensor(-1.0)
+WORTH_PACKING = 2**16
+"""From this many numbers on, 8 rows are multiplied faster by a packed weight; a call takes 7 us."""
 LEVELS = 2**16
 """On a CPU 16 random bits decide, so the rate is exact to 1/65,536."""
 
@@ -32,6 +35,11 @@ class RecurrentLayer(Protocol):
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH and the state after it, equal to a sequence of length one."""
+        ...
+
+    def pack(self) -> None:
+        """Copy the weights for faster steps of several rows on a CPU; the weights must not change
+        any more."""
         ...
 
 
@@ -160,6 +168,24 @@ def stabilised_input(enter: Tensor, forget: Tensor, stabiliser: Tensor) -> Tenso
     written = enter.to(wide) - decay
     peak = torch.maximum(written.cummax(0).values, stabiliser.to(wide))
     return torch.exp(written - peak).to(enter.dtype)
+
+
+def pack_large(weight: Tensor) -> PackedWeight | None:
+    """A packed copy of a weight that is large enough to be worth it, else None."""
+    return pack(weight) if weight.numel() >= WORTH_PACKING else None
+
+
+def packed_for(packed: PackedWeight | None, inputs: Tensor) -> PackedWeight | None:
+    """The packed weight for a step of several rows (B, E) without gradient, else None."""
+    if packed is None or inputs.dim() != 2 or len(inputs) == 1 or torch.is_grad_enabled():
+        return None
+    return packed
+
+
+def project(inputs: Tensor, weight: Tensor, bias: Tensor, packed: PackedWeight | None) -> Tensor:
+    """Linear map of the inputs (..., E), by the packed weight where that is faster."""
+    packed = packed_for(packed, inputs)
+    return F.linear(inputs, weight, bias) if packed is None else packed(inputs, bias)
 
 
 class GatedLayer(Protocol):

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import LayerState, kernel_weights, state_weights, tanh_of_half_
+from rnnlm_tui.engine.cells.base import (
+    LayerState,
+    kernel_weights,
+    pack_large,
+    packed_for,
+    state_weights,
+    tanh_of_half_,
+)
+from rnnlm_tui.engine.packed import PackedWeight
 
 
 class ElmanLayer(nn.RNN):
@@ -28,6 +36,7 @@ class ElmanLayer(nn.RNN):
     bias_ih_l0: nn.Parameter
     bias_hh_l0: Tensor
     weight_dropout = 0.0
+    _packed: PackedWeight | None = None
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(
@@ -76,6 +85,9 @@ class ElmanLayer(nn.RNN):
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH, which is the state too."""
         (state_BH,) = state
+        if packed := packed_for(self._packed, input_BE):
+            hidden_BH = packed(torch.cat((input_BE, state_BH), 1), self.bias_ih_l0).tanh_()
+            return hidden_BH, (hidden_BH,)
         hidden_BH = torch.tanh(
             torch.addmm(
                 F.linear(input_BE, self.weight_ih_l0, self.bias_ih_l0),
@@ -84,6 +96,10 @@ class ElmanLayer(nn.RNN):
             )
         )
         return hidden_BH, (hidden_BH,)
+
+    def pack(self) -> None:
+        """Copy the weights for faster steps of several rows."""
+        self._packed = pack_large(torch.cat((self.weight_ih_l0, self.weight_hh_l0), 1))
 
 
 class _Recurrence(torch.autograd.Function):

@@ -23,8 +23,11 @@ from rnnlm_tui.engine.cells.base import (
     LayerState,
     kernel_weights,
     outputs_before,
+    pack_large,
+    packed_for,
     state_weights,
 )
+from rnnlm_tui.engine.packed import PackedWeight
 
 
 class LstmLayer(nn.LSTM):
@@ -39,6 +42,7 @@ class LstmLayer(nn.LSTM):
     bias_ih_l0: nn.Parameter
     bias_hh_l0: Tensor
     weight_dropout = 0.0
+    _packed: PackedWeight | None = None
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, num_layers=1, batch_first=False)
@@ -87,10 +91,22 @@ class LstmLayer(nn.LSTM):
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH, and the state (h, c) after it."""
+        if packed := packed_for(self._packed, input_BE):
+            hidden_BH, cell_BH = state
+            sums_BG = packed(torch.cat((input_BE, hidden_BH), 1), self.bias_ih_l0)
+            candidate_BH = sums_BG.chunk(4, dim=1)[2].tanh()
+            enter_BH, forget_BH, _, output_BH = sums_BG.sigmoid_().chunk(4, dim=1)
+            cell_BH = torch.addcmul(forget_BH * cell_BH, enter_BH, candidate_BH)
+            hidden_BH = output_BH * torch.tanh(cell_BH)
+            return hidden_BH, (hidden_BH, cell_BH)
         hidden_BH, cell_BH = torch._VF.lstm_cell(
             input_BE, state, self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
         )
         return hidden_BH, (hidden_BH, cell_BH)
+
+    def pack(self) -> None:
+        """Copy the weights for faster steps of several rows."""
+        self._packed = pack_large(torch.cat((self.weight_ih_l0, self.weight_hh_l0), 1))
 
     def gates(
         self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import LayerState
+from rnnlm_tui.engine.cells.base import LayerState, pack_large, project
+from rnnlm_tui.engine.packed import PackedWeight
 
 
 def gated_average(
@@ -113,6 +114,8 @@ def _scan(decay_TBH: Tensor, addend_TBH: Tensor) -> Tensor:
 class MinimalLayer(nn.Module):
     """h_t = (1 - z_t) h_(t-1) + z_t c_t, with z and c from the cell. The state is h, (B, H)."""
 
+    _packed: PackedWeight | None = None
+
     def __init__(self, input_size: int, hidden_size: int, projections: int) -> None:
         """
         Args:
@@ -144,14 +147,17 @@ class MinimalLayer(nn.Module):
         hidden_BH = torch.lerp(state_BH, candidate_BH, gate_BH)
         return hidden_BH, (hidden_BH,)
 
+    def pack(self) -> None:
+        """Copy the weights for faster steps of several rows."""
+        self._packed = pack_large(self.weight_ih)
+
     @abstractmethod
     def _gate_and_candidate(self, projected: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """z, between 0 and 1, and c from the projections, each (..., H)."""
 
     def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        return torch.split(
-            F.linear(inputs, self.weight_ih, self.bias_ih).to(dtype), self.hidden_size, dim=-1
-        )
+        projected = project(inputs, self.weight_ih, self.bias_ih, self._packed)
+        return torch.split(projected.to(dtype), self.hidden_size, dim=-1)
 
 
 class MinGruLayer(MinimalLayer):

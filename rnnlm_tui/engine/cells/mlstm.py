@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import LayerState, head_size, stabilised_input
+from rnnlm_tui.engine.cells.base import (
+    LayerState,
+    head_size,
+    pack_large,
+    project,
+    stabilised_input,
+)
+from rnnlm_tui.engine.packed import PackedWeight
 from rnnlm_tui.schema.estimates import LONGEST_WHOLE_WINDOW, WINDOW_CHUNK
 
 LARGEST_STABILISER = math.log(1e6)
@@ -46,6 +53,8 @@ class MlstmLayer(nn.Module):
     The state is C (B, heads, d, d), n (B, heads, d) and m (B, heads). Zeros are the empty memory:
     with C = n = 0 every m gives the same h.
     """
+
+    _packed: PackedWeight | None = None
 
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
         super().__init__()
@@ -118,6 +127,10 @@ class MlstmLayer(nn.Module):
             reached,
         )
 
+    def pack(self) -> None:
+        """Copy the weights for faster steps of several rows."""
+        self._packed = pack_large(self.weight_ih)
+
     def gates(
         self,
         inputs_TBE: Tensor,
@@ -142,7 +155,7 @@ class MlstmLayer(nn.Module):
     def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """q before its factor, k and v (..., 3, N, D), the output gate (..., H), i~ and f~ (..., 2,
         N)."""
-        projected = F.linear(inputs, self.weight_ih, self.bias_ih).to(dtype)
+        projected = project(inputs, self.weight_ih, self.bias_ih, self._packed).to(dtype)
         read_write, output, gates = torch.split(
             projected, [3 * self.hidden_size, self.hidden_size, 2 * self.num_heads], dim=-1
         )

@@ -14,8 +14,11 @@ from rnnlm_tui.engine.cells.base import (
     drop,
     head_size,
     outputs_before,
+    pack_large,
+    project,
     stabilised_input,
 )
+from rnnlm_tui.engine.packed import PackedWeight
 
 EMPTY = -1e9
 """The stabiliser of an empty memory: so low that the first input gate sets the scale, which keeps
@@ -264,6 +267,7 @@ class SlstmLayer(nn.Module):
     """
 
     weight_dropout = 0.0
+    _packed: PackedWeight | None = None
 
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
         super().__init__()
@@ -297,12 +301,17 @@ class SlstmLayer(nn.Module):
             if self.training and self.weight_dropout
             else self.weight_hh
         )
-        return self._run(inputs_TBE, state, weight)
+        return self._run(F.linear(inputs_TBE, self.weight_ih, self.bias_ih), state, weight)
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH and the state after it."""
-        hidden_1BH, after = self._run(input_BE.unsqueeze(0), state, self.weight_hh)
+        projected_BG = project(input_BE, self.weight_ih, self.bias_ih, self._packed)
+        hidden_1BH, after = self._run(projected_BG.unsqueeze(0), state, self.weight_hh)
         return hidden_1BH[0], after
+
+    def pack(self) -> None:
+        """Copy the weights for faster steps of several rows."""
+        self._packed = pack_large(self.weight_ih)
 
     def gates(
         self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState
@@ -330,10 +339,10 @@ class SlstmLayer(nn.Module):
         }
 
     def _run(
-        self, inputs_TBE: Tensor, state: LayerState, weight: Tensor
+        self, projected_TBG: Tensor, state: LayerState, weight: Tensor
     ) -> tuple[Tensor, LayerState]:
         cell_BH, normaliser_BH, hidden_BH, stabiliser_BH = state
-        projected_TBG = F.linear(inputs_TBE, self.weight_ih, self.bias_ih).to(cell_BH.dtype)
+        projected_TBG = projected_TBG.to(cell_BH.dtype)
         stabiliser_BH = stabiliser_BH.masked_fill(normaliser_BH == 0, EMPTY)
         hidden_TBH, *after = cast(
             tuple[Tensor, ...],

@@ -68,3 +68,35 @@ def test_gradients_equal_finite_differences_in_float64(cell_type: str, length: i
         return (hidden, *after)
 
     assert torch.autograd.gradcheck(run, (inputs, *state, *parameters), atol=1e-6)
+
+
+@EVERY_CELL
+def test_steps_with_packed_weights_equal_plain_ones_for_any_number_of_rows(
+    cell_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.engine.cells.base.WORTH_PACKING", 0)
+    layer = drawn_layer(cell_type, inputs=24, hidden=16)
+    cast(nn.Module, layer).float()
+    inputs_TBE = drawn(4, 9, 24).float()
+    with torch.no_grad():
+        _, state = layer(inputs_TBE[:3], layer.initial_state(9))
+        wanted, after = layer.step(inputs_TBE[3], state)
+        layer.pack()
+        assert getattr(layer, "_packed", None) is not None
+        for rows in (1, 2, 9):
+            some = tuple(part[:rows] for part in state)
+            found, reached = layer.step(inputs_TBE[3, :rows], some)
+            torch.testing.assert_close(found, wanted[:rows])
+            torch.testing.assert_close(reached, tuple(part[:rows] for part in after))
+    leaf = inputs_TBE[3].clone().requires_grad_()
+    layer.step(leaf, state)[0].sum().backward()  # type: ignore[no-untyped-call]
+    assert leaf.grad is not None
+    assert leaf.grad.abs().sum() > 0
+
+
+def test_float64_weights_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.engine.cells.base.WORTH_PACKING", 0)
+    layer = drawn_layer("elman")
+    layer.pack()
+    with torch.no_grad():
+        assert layer.step(drawn(3, 5), layer.initial_state(3))[0].dtype == torch.float64

@@ -13,7 +13,7 @@ from rnnlm_tui.engine.generation import (
     LaidOutHead,
     TextState,
     generate,
-    lay_out_head,
+    lay_out_weights,
     read_text,
 )
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -173,7 +173,7 @@ def test_a_laid_out_head_gives_the_models_logits_then_impossible_tokens(double: 
     model, laid_out = (small_model(tie_weights=True, vocab_size=300) for _ in range(2))
     if double:  # not in oneDNN's layout
         model, laid_out = model.double(), laid_out.double()
-    lay_out_head(laid_out)
+    lay_out_weights(laid_out)
     assert isinstance(laid_out.output, LaidOutHead)
     hidden_BH = torch.randn(9, 12, dtype=model.output.weight.dtype)
     for rows in (1, 2, 9):
