@@ -197,6 +197,32 @@ class IncrementalDecoder:
         self._held = []
         return text
 
+    def extend(self, tokens: Sequence[int]) -> str:
+        """Add tokens and return the new text, as `push` for each, but decoded in one piece."""
+        parts: list[str] = []
+        run: list[int] = []
+        for token in tokens:
+            if token in (self._codec.eos_id, self._codec.pad_id):
+                parts += self._extend_run(run), self.push(token)
+                run = []
+            else:
+                run.append(int(token))
+        return "".join((*parts, self._extend_run(run)))
+
+    def _extend_run(self, run: list[int]) -> str:
+        """Add tokens that aren't special."""
+        if not run:
+            return ""
+        before = self._held
+        self._held = [*before, *run]
+        text = self._new_text()
+        if text.endswith(_REPLACEMENT):  # how much of it is held back shows one by one
+            self._held = before
+            return "".join(map(self.push, run))
+        self._context = [*self._context, *self._held][-_KEPT_TOKENS:]
+        self._held = []
+        return text
+
     def peek(self, token: int) -> str:
         """What `push` would return for a token, which isn't added."""
         twin = IncrementalDecoder(self._codec)

@@ -37,6 +37,9 @@ class SampledText:
         self.logprob = 0.0
         """Sum of their ln p under the model at temperature 1."""
         self._decoder, self._stopping = decoder, StopStrings(stop)
+        self._stops = bool(stop)
+        self._decoded = 0
+        """How many of `ids` are decoded: all if there are stop strings, else those taken."""
         self._parts: list[str] = []
         self._taken = 0
 
@@ -47,25 +50,34 @@ class SampledText:
 
     @property
     def text(self) -> str:
-        """The text so far."""
+        """The text so far, complete once it is finished."""
         return "".join(self._parts)
 
     def push(self, generated: GeneratedToken) -> None:
         """Add a token."""
         self.ids.append(generated.token)
         self.logprob += generated.logprob
-        self._parts.append(self._stopping.push(self._decoder.push(generated.token)))
+        if self._stops:
+            self._decode()
 
     def finish(self) -> None:
         """Add what was held back because a stop string could begin with it. Half a character at the
         end is left out: a continuation completes it."""
+        self._decode()
         self._parts.append(self._stopping.flush())
 
     def take(self) -> str:
         """The text since the last call."""
+        self._decode()
         new = "".join(self._parts[self._taken :])
         self._taken = len(self._parts)
         return new
+
+    def _decode(self) -> None:
+        if self._decoded < len(self.ids):
+            new = self._decoder.extend(self.ids[self._decoded :])
+            self._decoded = len(self.ids)
+            self._parts.append(self._stopping.push(new))
 
 
 def continue_prompt(

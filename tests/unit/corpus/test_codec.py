@@ -66,6 +66,43 @@ def test_pieces_together_are_the_whole_text(build: Builder, tmp_path: Path, kind
         )
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "tokenized"])
+def test_tokens_added_together_give_the_text_of_single_ones(
+    build: Builder, tmp_path: Path, kind: str
+) -> None:
+    codec_ = codec(
+        build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized"
+    )
+    rng = random.Random(5)
+    real = [index for line in LINES for index in [*codec_.encode(line), codec_.eos_id or 0]]
+    for ids in (real, [rng.randrange(codec_.vocab_size) for _ in range(1_000)]):
+        single, together = codec_.incremental(), codec_.incremental()
+        while ids:
+            size = rng.randint(0, 30)
+            assert together.extend(ids[:size]) == "".join(map(single.push, ids[:size]))
+            if size:
+                assert together.peek(ids[0]) == single.peek(ids[0])
+            ids = ids[size:]
+
+
+def test_a_token_is_looked_at_without_being_added(build: Builder, tmp_path: Path) -> None:
+    decoder = codec(build, tmp_path, "byte").incremental()
+    first, second = codec(build, tmp_path, "byte").encode("é")
+    decoder.push(first)
+    assert (decoder.peek(second), decoder.peek(first)) == ("é", "")
+    assert decoder.push(second) == "é"
+
+
+def test_a_prompt_that_continues_a_text_has_no_token_in_front(
+    build: Builder, tmp_path: Path
+) -> None:
+    for kind in KINDS:
+        codec_ = codec(build, tmp_path, kind)
+        assert codec_.continuation_ids("The state") == codec_.encode("The state")
+        assert codec_.continuation_ids("") == []
+    assert codec(build, tmp_path, "word").continuation_ids("  ") == []
+
+
 def test_no_piece_ends_inside_a_character(build: Builder, tmp_path: Path) -> None:
     codec_ = codec(build, tmp_path, "byte")
     decoder = codec_.incremental()
