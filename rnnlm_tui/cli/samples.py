@@ -10,7 +10,7 @@ import typer
 
 from rnnlm_tui.cli.manage import confirmed
 from rnnlm_tui.cli.options import JsonOption, check_exclusive, complete_run
-from rnnlm_tui.cli.output import columns, encodable, line, note, print_json, table
+from rnnlm_tui.cli.output import columns, line, note, print_json, shown, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, count, counted, escaped
 from rnnlm_tui.system.files import storage_errors
@@ -123,7 +123,7 @@ def samples(
 
 def _list(samples: Sequence[KeptSample]) -> None:
     room = columns(sys.stdout) or OTHER_COLUMNS + SHOWN_CHARACTERS
-    shown = min(SHOWN_CHARACTERS, max(LEAST_SHOWN, room - OTHER_COLUMNS))
+    most = min(SHOWN_CHARACTERS, max(LEAST_SHOWN, room - OTHER_COLUMNS))
     table(
         ("id", "sampled", "weights", "seed", "tokens", "prompt and text"),
         [
@@ -133,7 +133,7 @@ def _list(samples: Sequence[KeptSample]) -> None:
                 f"{sample.run}@{sample.step}",
                 NOTHING if sample.seed is None else str(sample.seed),
                 count(sample.tokens),
-                _one_line(sample, shown),
+                _one_line(sample, most),
             )
             for sample in samples
         ],
@@ -142,9 +142,9 @@ def _list(samples: Sequence[KeptSample]) -> None:
     )
 
 
-def _one_line(sample: KeptSample, shown: int) -> str:
-    text = escaped((sample.prompt + sample.text)[: shown + 1])
-    return text if len(text) <= shown else f"{text[: shown - 1]}…"
+def _one_line(sample: KeptSample, most: int) -> str:
+    text = escaped((sample.prompt + sample.text)[: most + 1])
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _export(samples: Sequence[KeptSample], file: Path, form: SampleExport | None) -> None:
@@ -159,7 +159,7 @@ def _export(samples: Sequence[KeptSample], file: Path, form: SampleExport | None
     endings = {ending: name for name, ending in EXPORT_ENDINGS.items()}
     text = export(samples, form or endings.get(file.suffix, "text"))
     if str(file) == "-":
-        sys.stdout.write(encodable(text))
+        sys.stdout.write(shown(text))
         sys.stdout.flush()
         return
     if file.exists():

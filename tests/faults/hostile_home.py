@@ -17,11 +17,14 @@ from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleR
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.kept_samples import append
 from rnnlm_tui.store.labels import labels_path
-from rnnlm_tui.store.paths import RunDirectory, corpora_dir
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir, states_dir
 from rnnlm_tui.store.runs import create_run
 from tests.faults.hostile import TEXTS, hostile
 from tests.unit.store.rows import begin, checkpoint_row, step_row, write_model
+from tests.unit.store.test_kept_samples import make as make_sample
+from tests.unit.store.test_states import keep as keep_state
 
 ENDS: dict[str, EventKind] = {
     "done-run": "finished",
@@ -43,7 +46,7 @@ META = (
     "socket",
 )
 
-SLOW = ("sample", "resume", "doctor", "train")
+SLOW = ("sample", "score", "resume", "doctor", "train")
 """Slow verbs, tried once; the others are tried with --json too."""
 
 
@@ -77,6 +80,19 @@ def fill(text: str) -> None:
             f"{text}\n{text}: the end\n", encoding="utf-8", errors="surrogateescape"
         )
     _prepare_corpus(config, text)
+    _keep(text)
+
+
+def _keep(text: str) -> None:
+    """Keep samples and states."""
+    for number in range(2):
+        sample = {"text": text, "run": text, "path": text, "state": text, "reason": text}
+        append(make_sample(text, **sample, id=f"{number}{text}"))
+    facts = {"run": text, "text": text, "note": text, "cell_type": text, "tokenizer": text}
+    keep_state("a-state", **facts)
+    named = states_dir() / f"{text.replace(chr(0), '').replace('/', '')}.safetensors"
+    named.write_bytes((states_dir() / "a-state.safetensors").read_bytes())
+    named.with_stem(f"{named.stem}-damaged").write_bytes(b"?")
 
 
 def _fill_database(run: RunDirectory, text: str, end: EventKind) -> None:
@@ -157,6 +173,28 @@ def commands(text: str, file: Path) -> Iterator[list[str]]:
     yield ["sample", f"done-run@{argument}", "The"]
     yield ["sample", "done-run", "The", "--stop", argument * 3, "--temperature", "0"]
     yield ["sample", "done-run", "The", "--seed", argument]
+    for more in (
+        [],
+        [argument],
+        ["--run", argument],
+        ["--limit", argument],
+        ["--delete", argument],
+    ):
+        yield ["samples", *more]
+    exported = str(file.parent / argument.replace("/", ""))
+    for more in ([exported], [exported], ["-"], ["-", "--format", argument]):
+        yield ["samples", "--export", *more]
+    yield ["samples", "--delete", "0", "--yes"]
+    yield ["score", "done-run", str(file)]
+    yield ["score", "done-run", argument, f"{argument}2"]
+    yield ["score", f"done-run@{argument}", str(file)]
+    yield ["state", "list"]
+    yield ["state", "keep", "done-run", argument, argument]
+    yield ["state", "keep", "done-run", "new-state", argument, "--note", argument]
+    yield ["state", "keep", "done-run", "new-state", "x", "--state", argument]
+    for name in ("a-state", argument, f"{argument}-damaged"):
+        yield ["state", "show", name]
+    yield ["state", "delete", argument, "a-state", "--yes"]
     for verb in ("train", "estimate", "config show", "bench"):
         words = verb.split()
         yield [*words, "--set", f"{argument}={argument}"]
