@@ -13,20 +13,21 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Pane = Literal["runs", "compare", "config", "train", "checkpoints", "prompt", "inspect"]
+Pane = Literal["runs", "compare", "config", "train", "checkpoints", "prompt", "inspect", "versus"]
 """A pane. `runs` lists all runs, `compare` shows the marked ones together, the others are about
-one run: `prompt` samples from it, `inspect` looks inside it."""
+one run: `prompt` samples from it, `inspect` looks inside it, `versus` compares checkpoints."""
 
 PANES: tuple[Pane, ...] = (
-    "runs", "compare", "config", "train", "checkpoints", "prompt", "inspect"
+    "runs", "compare", "config", "train", "checkpoints", "prompt", "inspect", "versus"
 )  # fmt: skip
 PANE_TITLES: dict[Pane, str] = {
     "runs": "Runs", "compare": "Compare", "config": "Config", "train": "Train",
     "checkpoints": "Checkpoints", "prompt": "Prompt", "inspect": "Inspect",
+    "versus": "Side by side",
 }  # fmt: skip
 CHARTED: tuple[Pane, ...] = ("train", "compare")
 """The panes with charts."""
-PROMPT_MODES: dict[Pane, str] = {"prompt": "Sample", "inspect": "Inspect"}
+PROMPT_MODES: dict[Pane, str] = {"prompt": "Sample", "inspect": "Inspect", "versus": "Compare"}
 """The panes of the prompt and their titles in its mode line, in the order of F2."""
 
 Group = Literal["screen", "charts", "everywhere"]
@@ -265,14 +266,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("verify_checkpoint", ("v",), "Verify", "verify its files: against their hashes",
         ("checkpoints",)),
     # prompt
-    Action("generate", ("enter",), "Generate", "continue the prompt", ("prompt",)),
+    Action("generate", ("enter",), "Generate", "continue the prompt", ("prompt", "versus")),
     Action("settings", ("tab",), "Settings",
         "settings: temperature, top-p, top-k, min-p, typical-p, penalty, stop, seed, samples",
         ("prompt",), brief="settings: temperature, top-p …"),
     Action("new_seed", ("ctrl+r",), "New seed", "draw the text again with the next seed",
-        ("prompt",), palette="New seed", brief="again with the next seed"),
+        ("prompt", "versus"), palette="New seed", brief="again with the next seed"),
     Action("next_checkpoint", ("ctrl+k",), "Checkpoint", "sample from the next checkpoint",
-        ("prompt",), palette="Next checkpoint", brief="the next checkpoint"),
+        ("prompt", "versus"), palette="Next checkpoint", brief="the next checkpoint"),
     Action("continue_text", ("f3",), "Continue", "continue the newest text", ("prompt",),
         palette="Continue text"),
     Action("edit_text", ("f4",), "Edit", "edit the newest text: enter continues from it",
@@ -295,24 +296,18 @@ ACTIONS: tuple[Action, ...] = (
     Action("side_by_side", ("f5",), "Columns", "samples of one request beside or below each other",
         ("prompt",), footer=False, palette="Samples side by side", brief="samples side by side"),
     Action("follow_now", ("f",), "Follow", "sample after each evaluation of the run", ("prompt",),
-        footer=False, palette="Sample after each evaluation"),
-    Action("save_text", ("ctrl+s", "w"), "Save", "save the newest text to a file", ("prompt",),
-        palette="Save text"),
+        footer=False, palette="Sample after each evaluation", brief="sample after evaluations"),
+    Action("save_text", ("ctrl+s", "w"), "Save", "save the newest text to a file",
+        ("prompt", "versus"), palette="Save text"),
     Action("copy_text", ("ctrl+y",), "Copy", "copy the newest text: if the terminal allows it",
-        ("prompt",), palette="Copy text"),
-    Action("older_text", ("pageup",), "Older", "older or newer texts", ("prompt",), footer=False,
-        palette="Scroll to older texts", shown="PgUp PgDn"),
-    Action("newer_text", ("pagedown",), "Newer", "newer texts", ("prompt",), footer=False,
-        covered=True, palette="Scroll to newer texts"),
-    *(
-        (
-            Action("next_mode", ("f2",), "Mode", "next mode: sample, inspect, compare",
-                tuple(PROMPT_MODES), on_app=True, palette="Next mode of the prompt",
-                brief="next mode of the prompt"),
-        )
-        if len(PROMPT_MODES) > 1
-        else ()
-    ),
+        ("prompt", "versus"), palette="Copy text"),
+    Action("older_text", ("pageup",), "Older", "older or newer texts", ("prompt", "versus"),
+        footer=False, palette="Scroll to older texts", shown="PgUp PgDn"),
+    Action("newer_text", ("pagedown",), "Newer", "newer texts", ("prompt", "versus"),
+        footer=False, covered=True, palette="Scroll to newer texts"),
+    Action("next_mode", ("f2",), "Mode", "next mode: sample, inspect, compare",
+        tuple(PROMPT_MODES), on_app=True, palette="Next mode of the prompt",
+        brief="next mode of the prompt"),
     # inspect
     Action("next_token", ("right",), "Token", "next or previous token", ("inspect",),
         palette="Next token", shown="← →"),
@@ -355,6 +350,27 @@ ACTIONS: tuple[Action, ...] = (
         palette="This view alone"),
     Action("write_inspection", ("w",), "Save", "write a TSV or JSON file: of all tokens",
         ("inspect",), footer=False, palette="Write inspection"),
+    # side by side
+    Action("next_side", ("tab",), "Side", "next or previous side: then the prompt", ("versus",),
+        palette="Next side"),
+    Action("previous_side", ("shift+tab",), "Side", "the previous side", ("versus",), footer=False,
+        covered=True, palette="Previous side"),
+    Action("next_difference", ("j",), "Next", "next or previous difference", ("versus",),
+        wide_verb="Next difference", palette="Next difference", shown="j k"),
+    Action("previous_difference", ("k",), "Previous", "the previous difference", ("versus",),
+        footer=False, covered=True, palette="Previous difference"),
+    Action("differences", ("V",), "Difference",
+        "one text scored by two sides: which predicts each token better", ("versus",),
+        palette="Difference of surprise", brief="surprise, token by token"),
+    Action("grid", ("G",), "Grid", "grid: short samples by checkpoint and temperature",
+        ("versus",), palette="Grid of checkpoint and temperature",
+        brief="checkpoint × temperature"),
+    Action("add_side", ("n",), "New", "add a side: up to four", ("versus",), wide_verb="Add side",
+        palette="Add side"),
+    Action("remove_side", ("d",), "Delete", "remove this side", ("versus",),
+        wide_verb="Remove side", palette="Remove side"),
+    Action("choose_run", ("ctrl+o",), "Run", "choose the run of this side", ("versus",),
+        palette="Run of this side"),
     # everywhere
     Action("show_config", ("1",), "Config", "the run's config", group="everywhere", on_app=True,
         footer=False, palette="Go to Config"),

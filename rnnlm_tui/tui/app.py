@@ -131,6 +131,10 @@ def create_screen(pane: Pane) -> PaneScreen:
             from rnnlm_tui.tui.screens.inspect import InspectScreen
 
             return InspectScreen()
+        case "versus":
+            from rnnlm_tui.tui.screens.versus import VersusScreen
+
+            return VersusScreen()
 
 
 class RnnlmApp(App[int]):
@@ -668,7 +672,7 @@ class RnnlmApp(App[int]):
     # settings
 
     def save_session(self) -> None:
-        self.watcher.show_list(self.current_mode in ("runs", "train", "compare"))
+        self.watcher.show_list(self.current_mode in ("runs", "train", "compare", "versus"))
         self._watch_compared()
         self.settings["pane"] = self.current_mode
         if self.draft is None:

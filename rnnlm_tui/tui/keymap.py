@@ -46,16 +46,17 @@ FIXED: Mapping[str, str] = {
     "ctrl+z": "it belongs to the shell",
     "ctrl+j": "it starts a new line in the prompt",
 }
+_PROMPT_KEYS = (
+    "up", "down", "left", "right", "home", "end", "pageup", "pagedown", "ctrl+left", "ctrl+right",
+    "shift+up", "shift+down", "shift+left", "shift+right", "shift+home", "shift+end", "backspace",
+    "delete", "ctrl+backspace", "alt+backspace", "alt+delete", "ctrl+a", "ctrl+d", "ctrl+e",
+    "ctrl+k", "ctrl+u", "ctrl+v", "ctrl+w", "ctrl+x", "ctrl+y", "f6", "f7",
+)  # fmt: skip
 WIDGETS_KEYS: Mapping[Pane, tuple[str, ...]] = {
     "runs": ("up", "down", "k", "j", "pageup", "pagedown", "home", "end"),
     "checkpoints": ("up", "down", "pageup", "pagedown", "home", "end"),
-    "prompt": (
-        "up", "down", "left", "right", "home", "end", "pageup", "pagedown", "ctrl+left",
-        "ctrl+right", "shift+up", "shift+down", "shift+left", "shift+right",
-        "shift+home", "shift+end", "backspace", "delete", "ctrl+backspace", "alt+backspace",
-        "alt+delete", "ctrl+a", "ctrl+d", "ctrl+e", "ctrl+k", "ctrl+u",
-        "ctrl+v", "ctrl+w", "ctrl+x", "ctrl+y", "f6", "f7",
-    ),
+    "prompt": _PROMPT_KEYS,
+    "versus": _PROMPT_KEYS,
 }  # fmt: skip
 """Keys that lists and text fields of a pane handle themselves."""
 MOST_BYTES = 1024 * 1024

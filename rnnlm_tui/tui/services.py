@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.errors import InputError, Problem
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.corpora import CorpusManifest
-    from rnnlm_tui.schema.metrics import SampleRow
+    from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
     from rnnlm_tui.schema.protocol import CommandResult, Verb
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.kept_samples import KeptSample, SampleExport
@@ -337,6 +337,13 @@ class Services:
         from rnnlm_tui.store.corpora import find_corpus
 
         return find_corpus(config.corpus, config.tokenizer)
+
+    def checkpoints(self, run: RunDirectory) -> list[CheckpointRow]:
+        """Return a run's checkpoints by step; raises RnnlmError if they can't be read."""
+        from rnnlm_tui.store.reader import RunReader
+
+        with RunReader(run) as reader:
+            return reader.checkpoints()
 
     def manifest(self, checkpoint: Path) -> Manifest:
         """Return a checkpoint's manifest; raises CheckpointError if it can't be read."""

@@ -108,6 +108,11 @@ _FAINT_WORDS = (palette.DIM, palette.FAINT, palette.BASELINE)
 _PINK, _BLUE, _, _TEAL, _TAN = palette.MARK_COLOURS[3:]
 _HOT, _HOTTEST = palette.SURPRISE[3:]
 _SKY, _SEA, _AMBER = palette.DIVERGING[1], palette.DIVERGING[2], palette.DIVERGING[7]
+_BAND_A, _BAND_B, _BAND_C, _BAND_D = (
+    tuple(value for value in bands if value not in _BANDS.values()) for bands in palette.SIDE_BANDS
+)
+_SIDE_BANDS = (*_BAND_A, *_BAND_B, *_BAND_C, *_BAND_D)
+"""Without those that are raw bands of charts too."""
 
 LIGHT: Table = _table(
     ("#eeeeee", (palette.BACKGROUND,)),
@@ -138,6 +143,10 @@ LIGHT: Table = _table(
     ("#d75f00", (_HOTTEST, _AMBER)),
     ("#5f87d7", (_SEA,)),
     ("#0087d7", (_SKY,)),
+    *zip(("#d7ffff", "#afd7d7", "#87d7ff"), ((value,) for value in _BAND_A), strict=True),
+    *zip(("#ffd7ff", "#d7afff", "#d787d7"), ((value,) for value in _BAND_B), strict=True),
+    *zip(("#afd7af", "#87d787"), ((value,) for value in _BAND_C), strict=True),
+    *zip(("#ffafaf", "#ff8787"), ((value,) for value in _BAND_D), strict=True),
 )
 """For bright backgrounds: exact values of the 256 too."""
 
@@ -159,10 +168,13 @@ ANSI_DARK: Table = _table(
     ("green", (_BANDS[palette.GOOD],)),
     ("bright_yellow", (palette.WARN,)),
     ("bright_red", (palette.BAD,)),
-    ("red", (_BANDS[palette.BAD], _HOTTEST)),
+    ("red", (_BANDS[palette.BAD], _HOTTEST, *_BAND_D)),
     ("yellow", (_HOT, _AMBER)),
     ("blue", (_SEA,)),
     ("cyan", (_SKY,)),
+    ("cyan", _BAND_A),
+    ("magenta", _BAND_B),
+    ("green", _BAND_C),
 )
 """For the 16 colours, which each terminal defines itself.
 
@@ -191,6 +203,10 @@ ANSI_LIGHT: Table = _table(
     ("red", (_HOTTEST,)),
     ("magenta", (_HOT, _AMBER)),
     ("blue", (_SEA, _SKY)),
+    ("cyan", _BAND_A),
+    ("magenta", _BAND_B),
+    ("green", _BAND_C),
+    ("red", _BAND_D),
 )
 """The same on a bright background, without the six that vanish on white."""
 
@@ -219,6 +235,7 @@ NONE: Table = _table(
         ),
     ),
     (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS, *_BANDS.values())),
+    (_OWN, _SIDE_BANDS),
     (Tone(None, dim=True, reverse=True), (palette.RAW,)),
 )
 """No colour: words, glyphs, bold and half brightness are enough.
@@ -339,6 +356,7 @@ SIGNS: dict[str, str] = {
     "▾": "v", "★": "*", "▸": ">", "⚑": "#", "↻": "r",
     "⇧": "^", "▌": "|", "█": "_", "━": "=", "╍": "~", "─": "-", "│": "|", "╭": "+", "╮": "+",
     "╰": "+", "╯": "+", "…": "~", "·": ".", "–": "-", "−": "-",
+    "’": "'", "‘": "'",
     "≈": "~", "×": "x", "±": "+", "Δ": "d", "→": ">", "←": "<", "↑": "^", "↓": "v", "▼": "v",
     "▲": "^", "¶": "|", "°": " ", "↵": "$", "␍": "r",
     "•": "*", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+", "┴": "+",

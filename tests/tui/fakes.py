@@ -523,6 +523,8 @@ class FakeServices(Services):
         """The preview of every config's text."""
         self.slow_worker: threading.Event | None = None
         """Workers answer only after it is set."""
+        self.tokenizers: dict[str, str] = {}
+        """SHA-256 of the tokenizers of runs, if it matters."""
         self.damaged: dict[str, str] = {}
         """Damaged checkpoints, with what is wrong."""
         self.log_path = Path("/nowhere/worker.log")
@@ -751,6 +753,11 @@ class FakeServices(Services):
     def move_damaged_samples_aside(self) -> str:
         return ""
 
+    def checkpoints(self, run: RunDirectory) -> list[CheckpointRow]:
+        if run.name not in self.snapshots:
+            raise UnknownRunError(f'no run "{run.name}"')
+        return list(self.snapshots[run.name].checkpoints)
+
     def manifest(self, checkpoint: Path) -> Manifest:
         files = {
             "model.safetensors": ManifestFile(size=2_200_000, sha256="9f3c" + "0" * 56 + "a71e"),
@@ -759,7 +766,10 @@ class FakeServices(Services):
             ),
             "training_state.json": ManifestFile(size=3_000, sha256="c7e1" + "0" * 56 + "0f92"),
         }
-        step = int(checkpoint.name.removeprefix("step-"))
+        tokenizer = self.tokenizers.get(checkpoint.parents[1].name)
+        if tokenizer is not None:
+            files["tokenizer.json"] = ManifestFile(size=90_000, sha256=tokenizer)
+        step = int(checkpoint.name.split("-")[1])
         return Manifest(
             kind="checkpoint",
             run="plain-otter",

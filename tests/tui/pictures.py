@@ -42,6 +42,9 @@ MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
     "prompt-together": (((80, 24), "ascii"), ((80, 24), "plain")),
     "inspect": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
     "inspect-state": (((80, 24), "ascii"), ((80, 24), "plain")),
+    "versus": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
+    "versus-differences": ((LARGE, ""), ((120, 40), "ascii"), ((80, 24), "plain")),
+    "versus-grid": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
     "help": ((LARGE, ""), ((80, 24), "ascii")),
 }
 """State → its further snapshots: where a pane has its own layout, and each pane once in ASCII
@@ -102,7 +105,17 @@ GROUNDS = {
     palette.DIVERGING[2]: "−2",
     palette.DIVERGING[7]: "+3",
     palette.VALIDATION: "+4",
+    **{
+        ground: f"{letter}{size}"
+        for letter, bands in zip("ABCD", palette.SIDE_BANDS, strict=True)
+        for size, ground in enumerate(bands, start=1)
+    },
+    **{
+        colour: f"side {letter}"
+        for letter, colour in zip("BCD", palette.MARK_COLOURS[1:], strict=False)
+    },
 }
+"""Backgrounds: those of a text that a side predicts better have its letter and a size."""
 PLAIN = dict(
     zip(
         (

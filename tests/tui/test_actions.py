@@ -25,6 +25,7 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.prompt import PromptScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
+from rnnlm_tui.tui.screens.versus import VersusScreen
 
 SCREENS: dict[Pane, type[PaneScreen]] = {
     "runs": RunsScreen,
@@ -34,6 +35,7 @@ SCREENS: dict[Pane, type[PaneScreen]] = {
     "checkpoints": CheckpointsScreen,
     "prompt": PromptScreen,
     "inspect": InspectScreen,
+    "versus": VersusScreen,
 }
 
 

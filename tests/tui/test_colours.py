@@ -90,6 +90,10 @@ def test_with_256_colours_every_value_is_sent_by_its_number(table: Table) -> Non
         )
 
 
+SIDE_GROUNDS = [ground for bands in palette.SIDE_BANDS for ground in bands]
+"""Backgrounds with bright text on them."""
+
+
 @pytest.mark.parametrize("table", [ANSI_DARK, ANSI_LIGHT], ids=["dark", "light"])
 def test_sixteen_colours_are_the_terminals_own_by_name(table: Table) -> None:
     for value in table:
@@ -134,8 +138,23 @@ def test_on_a_bright_background_text_and_lines_have_contrast() -> None:
         value
         for value in tones
         if value not in (palette.BACKGROUND, palette.FIELD, palette.SELECTED)
+        and value not in SIDE_GROUNDS
         and contrast(tones[value], ground) < 1.6
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("table", "least"), [(TABLES["dark"], 4.0), (LIGHT, 7.0)], ids=["dark", "light"]
+)
+def test_text_that_a_side_predicts_better_can_be_read(table: Table, least: float) -> None:
+    text = table[palette.BRIGHT].colour
+    assert text is not None
+    grounds = {value: table[value].colour or "" for value in SIDE_GROUNDS}
+    assert {
+        value: contrast(text, ground)
+        for value, ground in grounds.items()
+        if contrast(text, ground) < least
+    } == {}
 
 
 @pytest.mark.parametrize("name", COLOUR_NAMES)

@@ -73,6 +73,14 @@ FIRST: dict[str, tuple[str, ...]] = {
     "page_up": ("pagedown",),
     "previous_surprise": ("end",),
     "show_train": ("3",),
+    "next_side": ("escape",),
+    "previous_side": ("escape",),
+    "next_difference": (*"We", "enter", "escape"),
+    "previous_difference": (*"We", "enter", "escape"),
+    "differences": (*"We", "escape"),
+    "grid": ("escape",),
+    "add_side": ("escape",),
+    "remove_side": ("escape", "n"),
 }
 """Keys pressed before the action's key, so that it has something to do."""
 ELSEWHERE: dict[str, Pane] = {"leave_field": "train", "new_run": "runs", "new_from_run": "config"}
@@ -154,11 +162,13 @@ async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: A
     [
         entry
         for entry in ACTIONS
-        if pane_of(entry) in ("config", "checkpoints", "prompt", "inspect")
+        if pane_of(entry) in ("config", "checkpoints", "prompt", "inspect", "versus")
     ],
     ids=lambda entry: entry.id,
 )
-async def test_every_action_of_config_checkpoints_and_prompt_has_an_effect(entry: Action) -> None:
+async def test_every_action_of_config_checkpoints_and_the_prompts_modes_has_an_effect(
+    entry: Action,
+) -> None:
     services = FakeServices(pane_fakes.make_snapshot())
     async with opened(services, pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (
         app,

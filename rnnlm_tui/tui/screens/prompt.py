@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.events import Resize
+from textual.events import Resize, ScreenResume
 
 from rnnlm_tui.errors import ConfigError, RnnlmError
 from rnnlm_tui.schema.config import SamplingConfig
@@ -29,7 +29,7 @@ from rnnlm_tui.tui.sampling import SamplePlan, SamplingTask, continuation, sibli
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import SampleStream
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
-from rnnlm_tui.tui.views.prompt_session import PromptSession
+from rnnlm_tui.tui.views.prompt_session import LARGEST_RANDOM_SEED, PromptSession
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 AGE_SECONDS = 1.0
 """Seconds between updates of the age of current weights."""
-LARGEST_RANDOM_SEED = 10**6
-"""Random seeds are below it, short enough to be typed again."""
 REMEMBERED = "prompt"
 """Where the app's settings have the number of samples and the like."""
 ALREADY_SAMPLING = "already sampling, esc stops it"
@@ -165,9 +163,10 @@ class PromptScreen(PaneScreen):
         if snapshot is not None and not self._configured:
             self._configured = True
             samples = self._remembered.get("samples")
+            known = self.session.run is not None and self.session.run.path == self.run_path
             self.settings_row.take(
                 PromptSettings(
-                    snapshot.config.sampling,
+                    self.session.settings if known else snapshot.config.sampling,
                     self._remembered.get("random_seed") is True,
                     samples if isinstance(samples, int) and samples > 0 else 1,
                 )
@@ -188,16 +187,33 @@ class PromptScreen(PaneScreen):
         self._of, self._configured, self._wanted = self.run_path, False, None
         self._taken = self._followed = None
         self.frame.tokens.clear()
-        self.session.tree, self.session.state = SampleTree(), ""
+        if self.session.run is None or self.session.run.path != self.run_path:
+            self.session.tree, self.session.state = SampleTree(), ""
         self._end_edit()
         self.transcript.clear()
         self.transcript.show_status(Content(""))
 
     def _show_tree(self) -> None:
-        """Show the branch that another mode of the prompt has made or chosen."""
-        entry = self.transcript.newest
-        if entry is not None and not self.sampling and entry.tree is self.session.tree:
+        """Show the text, or the branch of a text, that another mode has made or chosen."""
+        entry, tree = self.transcript.newest, self.session.tree
+        if self.sampling:
+            return
+        if entry is not None and entry.tree is tree:
             self.transcript.show_branch()
+        elif tree.current is not None:
+            self.transcript.add(TranscriptEntry(tree.current.prompt, tree))
+
+    def on_screen_resume(self, _event: ScreenResume) -> None:
+        """Take the prompt and the settings that another mode has changed."""
+        session = self.session
+        if not self.is_ready or not self._configured or not session.changed:
+            return
+        session.changed = False
+        if not self.frame.editing and self.box.text != session.prompt:
+            self.box.put(session.prompt)
+        settings = PromptSettings(session.settings, session.random_seed, session.samples)
+        if not self.settings_row.problem and self.settings_row.settings != settings:
+            self.settings_row.take(settings)
 
     def _open_fields(self, has_run: bool) -> None:
         """Let fields take the focus only if a run is open; else letters and digits act."""

@@ -181,6 +181,7 @@ def cursor_footer(checkpoint: int | None) -> Footer:
     """Return the keys for the cursor, and the step of the checkpoint that enter samples from."""
     verbs = {
         "cursor_right": "Move",
+        "next_evaluation": "Evaluation",
         "leave_field": "Close cursor",
         "open_nearest": "" if checkpoint is None else f"Sample @{count(checkpoint)}",
     }

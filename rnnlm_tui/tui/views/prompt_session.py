@@ -9,6 +9,9 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import SampleTree, Weights
 
+LARGEST_RANDOM_SEED = 10**6
+"""Random seeds are below it, short enough to be typed again."""
+
 
 @dataclass(slots=True)
 class PromptSession:
@@ -26,6 +29,8 @@ class PromptSession:
     """The newest valid settings; its seed is the next one, or the last one that was drawn."""
     random_seed: bool = False
     """Draw a new seed for every request."""
+    changed: bool = False
+    """Another mode has changed prompt or settings, and the mode Sample hasn't shown that yet."""
     samples: int = 1
     """Samples of one request."""
     run: RunDirectory | None = None

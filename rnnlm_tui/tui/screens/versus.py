@@ -1,0 +1,868 @@
+"""VersusScreen: the same prompt, settings and seed on two to four checkpoints, side by side.
+
+Further views: one text scored by two of them, and a grid of checkpoint × temperature.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.events import Resize
+from textual.geometry import Size
+from textual.timer import Timer
+
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.formatting import counted, figure, safe
+from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.tui import WIDE_FROM
+from rnnlm_tui.tui.actions import PROMPT_MODES, Action, Pane, action, bindings_for
+from rnnlm_tui.tui.palette import DIM, MARK_COLOURS, STATUS_WORDS
+from rnnlm_tui.tui.screens.choose import ChooseScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.side_requests import SideRequests, sentence
+from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.views.compare import LETTERS
+from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
+from rnnlm_tui.tui.views.prompt_session import LARGEST_RANDOM_SEED
+from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
+from rnnlm_tui.tui.views.side_facts import score_chart
+from rnnlm_tui.tui.views.text_differences import ScoredSpan, TextScore, scored_spans
+from rnnlm_tui.tui.views.versus import (
+    LEAST_SIDES,
+    MOST_SIDES,
+    Grid,
+    SampleRound,
+    Side,
+    SideBySide,
+    default_wanted,
+    settings_line,
+)
+from rnnlm_tui.tui.views.versus_export import differences_markdown, grid_markdown, texts_markdown
+from rnnlm_tui.tui.widgets.chart import Chart
+from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
+from rnnlm_tui.tui.widgets.frame import ModeLine
+from rnnlm_tui.tui.widgets.panel import Line
+from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
+from rnnlm_tui.tui.widgets.sample_grid import SampleGrid
+from rnnlm_tui.tui.widgets.train_layout import Placed
+from rnnlm_tui.tui.widgets.versus import (
+    FactsPanel,
+    SideColumns,
+    SidePanel,
+    VersusView,
+    shown_sides,
+    side_id,
+    versus_arrangement,
+)
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.metrics import CheckpointRow
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.paths import RunDirectory
+
+TOKENIZER_FILE = "tokenizer.json"
+UPDATE_SECONDS = 0.1
+"""Seconds between updates of a text that streams."""
+ALREADY_SAMPLING = "already sampling, esc stops it"
+MOST_KEPT_SCORES = 64
+"""Scored texts that aren't scored again."""
+TALL_FROM = 34
+"""Height of the body from which a blank line separates the footer."""
+
+
+class VersusScreen(PaneScreen):
+    """Samples from all sides, one after the other, and compares their texts."""
+
+    PANE = "versus"
+    BINDINGS = bindings_for("versus")
+    DEFAULT_CSS = """
+    #versus-body { height: 1fr; }
+    VersusScreen ModeLine { height: 1; }
+    VersusScreen.-tall ModeLine { height: 2; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found = SideBySide()
+        self._columns = SideColumns(self._found)
+        self._of: Path | None = None
+        """The open run that the sides were chosen for."""
+        self._view: VersusView = "texts"
+        self._sampling = False
+        self._ticker: Timer | None = None
+        self._grid: Grid | None = None
+        self._requests: SideRequests | None = None
+
+    def compose_body(self) -> ComposeResult:
+        yield Placed(
+            *(SidePanel(place, self._columns) for place in range(MOST_SIDES)),
+            DifferenceStrip(id="difference-strip"),
+            SampleGrid(id="sample-grid"),
+            Chart(id="versus-chart"),
+            FactsPanel(id="versus-facts"),
+            DifferenceList(id="difference-list"),
+            places={},
+            id="versus-body",
+        )
+        yield Line(id="versus-settings")
+        yield PromptFrame(id="versus-frame")
+        yield ModeLine(self.PANE, id="versus-modes")
+
+    @property
+    def requests(self) -> SideRequests:
+        """What asks the sampler."""
+        if self._requests is None:
+            self._requests = SideRequests(self.context)
+        return self._requests
+
+    def on_mount(self) -> None:
+        self.context.in_thread(self.context.services.history, self.frame.history.load)
+        self.query_one(Placed).uncover()
+
+    def on_resize(self, event: Resize) -> None:
+        self.set_class(event.size.height >= TALL_FROM, "-tall")
+        self.call_after_refresh(self._place)
+        self._show_lines()
+
+    # what is shown
+
+    @property
+    def frame(self) -> PromptFrame:
+        """The frame of the box for the prompt."""
+        return self.query_one(PromptFrame)
+
+    @property
+    def box(self) -> PromptBox:
+        """The box for the prompt."""
+        return self.frame.box
+
+    @property
+    def side(self) -> Side:
+        """The chosen side."""
+        return self._found.sides[self._found.chosen]
+
+    @property
+    def sampling(self) -> bool:
+        """Whether texts are being sampled."""
+        return self._sampling
+
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
+        """Show the open run. For another run the sides are chosen again."""
+        if self.run_path != self._of:
+            self.stop()
+            self._of = self.run_path
+            self._found.sides.clear()
+            self._found.rounds.clear()
+            self._found.chosen, self._found.difference, self._grid = 0, None, None
+            self._view = "texts"
+        session, run = self.context.prompt_session, self.context.run_directory
+        if snapshot is not None and run is not None:
+            if not self._found.sides:
+                self._choose_sides(snapshot, run)
+                if session.run is None or session.run.path != run.path:
+                    session.run, session.settings = run, snapshot.config.sampling
+                    session.tree, session.state = SampleTree(), ""
+            self._update_sides(snapshot, run)
+        if self.box.text != session.prompt and not self.box.has_focus:
+            self.box.put(session.prompt)
+        self._open_fields(self.run_path is not None)
+        self._place()
+        self._show()
+
+    def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
+        """Take what has changed about the runs of the sides."""
+        by_name = {summary.run: summary for summary in summaries}
+        for side in self._found.sides:
+            summary = by_name.get(side.run.name)
+            if summary is not None and side.run.path != self.run_path:
+                side.choice = replace(side.choice, living=summary.status in LIVING)
+                side.corpus, side.pinned = summary.corpus, summary.checkpoints.pinned
+
+    def _choose_sides(self, snapshot: RunSnapshot, run: RunDirectory) -> None:
+        living = snapshot.summary.status in LIVING
+        pinned = snapshot.summary.checkpoints.pinned
+        for wanted in default_wanted(snapshot.checkpoints, pinned, living=living):
+            choice = CheckpointChoice.of(run.name, snapshot.checkpoints, wanted, living=living)
+            self._found.sides.append(Side(run, choice))
+
+    def _update_sides(self, snapshot: RunSnapshot, run: RunDirectory) -> None:
+        """Take the open run's checkpoints; a chosen one that is gone stays, and says so."""
+        for side in self._found.sides:
+            if side.run.path == run.path:
+                side.choice = CheckpointChoice.of(
+                    run.name,
+                    snapshot.checkpoints,
+                    side.choice.wanted,
+                    living=snapshot.summary.status in LIVING,
+                )
+                side.pinned = snapshot.summary.checkpoints.pinned
+                side.corpus = snapshot.summary.corpus
+
+    def _open_fields(self, has_run: bool) -> None:
+        """Let the box and the columns take the focus only if a run is open."""
+        if self.box.can_focus != has_run:
+            for widget in (self.box, *self.query(SidePanel)):
+                widget.can_focus = has_run
+        if has_run and self.focused is None and self._found.sides:
+            self._focus_view() if self.box.text else self.set_focus(self.box)
+
+    def _place(self) -> None:
+        """Lay out the view, for the terminal's size and the number of sides."""
+        placed, found = self.query_one(Placed), self._found
+        size = placed.size or Size(self.app.size.width, max(1, self.app.size.height - 8))
+        places = shown_sides(size.width, len(found.sides), found.chosen)
+        self._columns.panels = [
+            self.query_one(f"#{side_id(place)}", SidePanel) for place in places if found.sides
+        ]
+        rows = self.query_one(DifferenceStrip).height_in(size.width)
+        placed.place(
+            versus_arrangement(
+                size,
+                self._view,
+                places if found.sides else (),
+                count=len(found.sides),
+                text_rows=rows,
+                listed=len(self.query_one(DifferenceList).order),
+            )
+        )
+
+    def _show(self) -> None:
+        """Show everything that may have changed."""
+        found = self._found
+        self._columns.writing = self.box.has_focus
+        self._columns.redraw()
+        self.query_one(FactsPanel).show(found)
+        self.query_one(SampleGrid).show(self._grid, "enter samples the grid")
+        if self._view != "differences":
+            self._show_chart()
+        self._show_lines()
+        self.refresh_footer()
+
+    def _show_chart(self) -> None:
+        found = self._found
+        scores = [
+            (place, text.scores[place])
+            for place in range(len(found.sides))
+            if (text := found.text(place)) is not None and place in text.scores
+        ]
+        chart = self.query_one(Chart)
+        wide = self.size.width >= WIDE_FROM
+        chart.show(score_chart(scores, by_bytes=not found.one_tokenizer, wide=wide))
+
+    def _show_lines(self) -> None:
+        """Show the settings, the length of the prompt and the modes."""
+        if not self.is_ready:
+            return
+        session, width = self.context.prompt_session, self.size.width
+        line = settings_line(
+            session.settings,
+            sides=len(self._found.sides),
+            random_seed=session.random_seed,
+            room=width - 4,
+        )
+        self.query_one("#versus-settings", Line).put(Content.assemble("  ", line))
+        keys = (
+            [("↑", "earlier prompts"), ("esc", "leave the box")]
+            if self.box.has_focus
+            else [("V", "differences"), ("G", "grid"), ("n", "add a side"), ("^o", "its run")]
+        )
+        self.query_one(ModeLine).show(keys=keys if self.run_path is not None else ())
+
+    # keys
+
+    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+        """Return the actions of the view, by the focus and whether texts are sampled."""
+        if self.run_path is None:
+            return [(action(name), "") for name in ("show_runs", "leave")]
+        writing, both = self.box.has_focus, len(self._found.sides) == LEAST_SIDES
+        verb = "Generate both" if both else "Generate all"
+        if self._view == "grid":
+            verb = "Sample grid" if writing else "Open in Sample"
+        elif self._view == "differences":
+            verb = "Score" if writing else "Write"
+        entries = [(action("generate"), verb)]
+        if self.sampling or writing or self._view != "texts":
+            back = "Stop" if self.sampling else "Leave field" if writing else "Texts"
+            entries.append((action("leave_field"), back))
+        if self._view == "texts":
+            names = ["next_side", "next_checkpoint", "new_seed", "next_difference"]
+        elif self._view == "differences":
+            names = ["next_side", "next_difference", "next_checkpoint"]
+        else:
+            names = ["next_side", "new_seed"]
+        entries += [
+            (action(name), "") for name in names if not writing or name != "next_difference"
+        ]
+        if not writing:
+            entries.append((action("save_text"), ""))
+        entries.append((action("next_mode"), ""))
+        if self._view == "texts":
+            entries.append((action("copy_text"), ""))
+        return entries if writing else [*entries, (action("leave"), "")]
+
+    def action_leave_field(self) -> None:
+        """Stop the sampling, leave the box, or go back to the texts."""
+        if self.sampling:
+            self.stop()
+        elif self.box.has_focus:
+            self._focus_view()
+        else:
+            self._switch("texts")
+
+    def action_next_side(self) -> None:
+        """Choose the next side; after the last one, go to the box."""
+        self._walk_sides(1)
+
+    def action_previous_side(self) -> None:
+        """Choose the side before; before the first one, go to the box."""
+        self._walk_sides(-1)
+
+    def _walk_sides(self, by: int) -> None:
+        sides = len(self._found.sides)
+        if not sides:
+            return
+        at = sides if self.box.has_focus else self._found.chosen
+        at = (at + by) % (sides + 1)
+        if at == sides:
+            self.set_focus(self.box)
+        else:
+            self._choose(at)
+            self._focus_view()
+            if self._view == "differences":
+                self._score_text()
+
+    def on_side_panel_chosen(self, event: SidePanel.Chosen) -> None:
+        self._choose(event.place)
+
+    def _choose(self, place: int) -> None:
+        if place != self._found.chosen and place < len(self._found.sides):
+            self._found.chosen, self._found.difference = place, None
+            self._place()
+            self._show()
+
+    def _focus_view(self) -> None:
+        """Give the focus to what the view shows."""
+        names: dict[VersusView, str] = {
+            "texts": side_id(self._found.chosen),
+            "differences": "difference-strip",
+            "grid": "sample-grid",
+        }
+        self.set_focus(self.query_one(f"#{names[self._view]}"))
+
+    def on_descendant_focus(self) -> None:
+        self._show()
+
+    def on_prompt_frame_changed(self) -> None:
+        session = self.context.prompt_session
+        if self.box.text != session.prompt:
+            session.prompt, session.changed = self.box.text, True
+
+    def on_prompt_box_submitted(self) -> None:
+        self.action_generate()
+
+    def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
+        self.context.report(event.words, trouble=True)
+
+    def action_scroll_texts(self, lines: int) -> None:
+        """Scroll all texts down, or up if negative."""
+        if self._view == "texts":
+            self._columns.scroll(lines)
+        else:
+            self.query_one(DifferenceStrip).scroll_lines(lines)
+
+    def action_older_text(self) -> None:
+        """Scroll one page up."""
+        self.action_scroll_texts(-self._page)
+
+    def action_newer_text(self) -> None:
+        """Scroll one page down."""
+        self.action_scroll_texts(self._page)
+
+    @property
+    def _page(self) -> int:
+        return max(1, min((panel.room for panel in self._columns.panels), default=1) - 1)
+
+    # the sides
+
+    def _is_free(self) -> bool:
+        """Whether the sides may change; reports if not."""
+        if self.run_path is None or not self._found.sides:
+            self.context.report("no run open: r lists the runs")
+        elif self.sampling:
+            self.context.report(ALREADY_SAMPLING)
+        else:
+            return True
+        return False
+
+    def action_next_checkpoint(self) -> None:
+        """Choose the next checkpoint of this side, and load it."""
+        if not self._is_free():
+            return
+        side = self.side
+        following = side.choice.next()
+        if following is None:
+            self.context.report(side.problem or "no checkpoint yet")
+            return
+        side.choice = replace(side.choice, wanted=following)
+        self._side_changed()
+        if side.row is not None:
+            checkpoint = side.run.path / side.row.path
+            self.run_worker(self._load(checkpoint), group="load", exclusive=True)
+
+    async def _load(self, checkpoint: Path) -> None:
+        """Load a checkpoint before it is needed; an error is shown when it is."""
+        with suppress(RnnlmError):
+            await (await self.context.warm_sampler()).load(str(checkpoint))
+
+    def _side_changed(self) -> None:
+        """Drop the texts of the chosen side: they are from other weights."""
+        self.side.tokenizer = ""
+        self._found.forget(self._found.chosen)
+        self._grid = None
+        self._show()
+        if self._view == "differences":
+            self._score_text()
+
+    def action_add_side(self) -> None:
+        """Add a side with the next checkpoint of the chosen side's run."""
+        if not self._is_free():
+            return
+        shown = {side.row.path if side.row is not None else NOW for side in self._found.sides}
+        choice = self.side.choice
+        for _ in range(len(choice.rows) + 1):
+            choice = replace(choice, wanted=choice.next())
+            if (choice.row.path if choice.row is not None else NOW) not in shown:
+                break
+        side = Side(self.side.run, choice, self.side.pinned, self.side.corpus)
+        if not self._found.add(side):
+            self.context.report(f"{MOST_SIDES} sides are the most possible: d removes one")
+            return
+        self._sides_changed()
+
+    def action_remove_side(self) -> None:
+        """Remove the chosen side."""
+        if not self._is_free():
+            return
+        if not self._found.remove():
+            self.context.report("two sides are the least: ^k changes the checkpoint of one")
+            return
+        self._sides_changed()
+
+    def _sides_changed(self) -> None:
+        self._grid = None
+        self._place()
+        if not self.box.has_focus:
+            self._focus_view()
+        self._show()
+
+    def action_choose_run(self) -> None:
+        """Choose the run of this side from the list of all runs."""
+        if not self._is_free():
+            return
+        runs = [run for run in self.context.summaries or () if run.checkpoints.count]
+        if not runs:
+            self.context.report("no run has a checkpoint yet")
+            return
+        choices = [(run.run, _about(run)) for run in runs]
+        letter = LETTERS[self._found.chosen]
+        self.app.push_screen(
+            ChooseScreen(f"Run of side {letter}", choices, self.side.run.name), self._run_chosen
+        )
+
+    def _run_chosen(self, name: str | None) -> None:
+        if not name:
+            return
+        services, summaries = self.context.services, self.context.summaries or ()
+        summary = next((run for run in summaries if run.run == name), None)
+
+        def read() -> tuple[RunDirectory, list[CheckpointRow]]:
+            run = services.find(name)
+            return run, services.checkpoints(run)
+
+        def found(read: tuple[RunDirectory, list[CheckpointRow]]) -> None:
+            run, rows = read
+            living = summary is not None and summary.status in LIVING
+            side = self.side
+            side.run, side.choice = run, CheckpointChoice.of(run.name, rows, None, living=living)
+            side.pinned = () if summary is None else summary.checkpoints.pinned
+            side.corpus = "" if summary is None else summary.corpus
+            self._side_changed()
+
+        self.context.in_thread(read, found)
+
+    # sampling
+
+    def action_generate(self) -> None:
+        """Sample from all sides, score the text, or sample the grid, by the view."""
+        if self._view == "grid" and not self.box.has_focus and self._grid is not None:
+            self._open_cell()
+        elif self._view == "differences":
+            if self.box.has_focus:
+                self._score_text()
+            else:
+                self.set_focus(self.box)
+        elif self._can_sample():
+            self._remember()
+            session = self.context.prompt_session
+            if self._view == "grid":
+                self._grid = Grid.of(self.box.text, self._found.sides, session.settings)
+                self._begin(self._sample_grid(self._grid))
+            else:
+                self._columns.top, self._columns.following = 0, True
+                asked = self._found.begin(self.box.text, session.settings)
+                self._begin(self._sample_round(asked))
+
+    def _can_sample(self) -> bool:
+        if not self._is_free():
+            return False
+        text = self.box.text
+        if len(text) > MAX_PROMPT_CHARACTERS:
+            self.context.report(
+                f"the prompt has {counted(len(text), 'character')}, the limit is"
+                f" {MAX_PROMPT_CHARACTERS:,}",
+                trouble=True,
+            )
+            return False
+        return True
+
+    def _remember(self) -> None:
+        """Add the prompt to the history, and draw a seed if it is random."""
+        text, session = self.box.text, self.context.prompt_session
+        if self.frame.history.add(text):
+            self.context.in_thread(partial(self.context.services.remember_prompt, text))
+        if session.random_seed:
+            self._use_seed(secrets.randbelow(LARGEST_RANDOM_SEED))
+
+    def _use_seed(self, seed: int) -> None:
+        session = self.context.prompt_session
+        session.settings = session.settings.model_copy(update={"seed": seed})
+        session.changed = True
+
+    def action_new_seed(self) -> None:
+        """Use the next seed, and sample again."""
+        if self._is_free():
+            self._use_seed((self.context.prompt_session.settings.seed + 1) % 2**63)
+            self._show_lines()
+            if self._view == "grid":
+                self._grid = None
+                self.query_one(SampleGrid).show(None, "enter samples the grid")
+            if self.box.text and self._view == "texts":
+                self.action_generate()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        self._sampling, self.requests.stopping = True, False
+        self._ticker = self.set_interval(UPDATE_SECONDS, self._update_texts)
+        self._show()
+        self.run_worker(self._end_after(work), group="versus")
+
+    async def _end_after(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        finally:
+            self._sampling = False
+            if self._ticker is not None:
+                self._ticker.stop()
+                self._ticker = None
+            if self.is_attached:
+                self.end_notice(ALREADY_SAMPLING)
+                self._show()
+
+    async def _sample_round(self, asked: SampleRound) -> None:
+        """Sample from one side after the other, then score the texts."""
+        await self.requests.read_other_runs(self._found.sides, self.run_path)
+        sides = list(self._found.sides)
+        for side in sides:
+            text = side.texts[asked.number]
+            if self.requests.stopping:
+                text.state = "stopped"
+                continue
+            find = partial(self.requests.weights, side)
+            await self.requests.fill(text, find, asked.prompt, asked.settings)
+            self._show()
+        done = next((text.done for side in sides if (text := side.texts[asked.number]).done), None)
+        if done is not None:
+            self.frame.tokens[asked.prompt] = done.prompt_tokens
+            self.frame.show_facts()
+        for side in sides:
+            text = side.texts[asked.number]
+            if text.weights is not None and not side.tokenizer:
+                side.tokenizer = await self.requests.tokenizer(text.weights)
+        for owner in range(len(sides)):
+            for scorer in sorted(range(len(sides)), key=lambda place: place != owner):
+                if not self.requests.stopping:
+                    await self.requests.score(self._found, asked, owner, scorer)
+                    self._show()
+
+    def _update_texts(self) -> None:
+        """Show the newest pieces."""
+        if self._view == "grid":
+            self.query_one(SampleGrid).redraw()
+        elif self._view == "texts":
+            self._columns.redraw()
+            self.query_one(FactsPanel).redraw()
+
+    def stop(self) -> None:
+        """Stop the running request and drop those that have not begun."""
+        self.run_worker(self.requests.stop(), group="cancel")
+
+    # the other views
+
+    def _switch(self, view: VersusView) -> None:
+        """Show another view."""
+        if view == self._view:
+            return
+        self._view = view
+        self._place()
+        if not self.box.has_focus or view == "texts":
+            self.call_after_refresh(self._focus_view)
+        self._show()
+        if view == "differences":
+            self._score_text()
+
+    def action_differences(self) -> None:
+        """Show one text scored by two sides, or the texts again."""
+        if self.run_path is not None:
+            self._switch("texts" if self._view == "differences" else "differences")
+
+    def action_grid(self) -> None:
+        """Show the grid of checkpoint × temperature, or the texts again."""
+        if self.run_path is None:
+            return
+        if self._view == "grid":
+            self._switch("texts")
+            return
+        self._switch("grid")
+        if self._grid is None and not self.sampling and self.box.text and self._can_sample():
+            self._remember()
+            settings = self.context.prompt_session.settings
+            self._grid = Grid.of(self.box.text, self._found.sides, settings)
+            self._begin(self._sample_grid(self._grid))
+
+    def action_next_difference(self) -> None:
+        """Go to the next difference."""
+        self._walk_differences(1)
+
+    def action_previous_difference(self) -> None:
+        """Go to the previous difference."""
+        self._walk_differences(-1)
+
+    def _walk_differences(self, by: int) -> None:
+        if self._view == "grid":
+            return
+        if self._view == "differences":
+            listed = self.query_one(DifferenceList)
+            self._mark_piece(listed.next(by))
+            return
+        found = self._found
+        count = len(found.hunks())
+        if not count:
+            self.context.report(
+                "the texts don't differ" if found.texts(found.pair) else "no texts yet"
+            )
+            return
+        at = -1 if found.difference is None and by > 0 else found.difference or 0
+        found.difference = (at + by) % count
+        a = self.query_one(f"#{side_id(found.pair[0])}", SidePanel)
+        marked = found.marked(a.place)
+        if marked is not None and a in self._columns.panels:
+            self._columns.begin_at(a.line_of(marked[0]))
+        self._columns.redraw()
+        self.query_one(FactsPanel).show(found)
+
+    def action_walk_text(self, by: int) -> None:
+        """Mark the next piece of the scored text, or the one before."""
+        strip = self.query_one(DifferenceStrip)
+        if strip.spans:
+            at = -1 if strip.at is None and by > 0 else strip.at or 0
+            self._mark_piece(max(0, min(len(strip.spans) - 1, at + by)))
+
+    def _mark_piece(self, index: int | None) -> None:
+        strip = self.query_one(DifferenceStrip)
+        strip.go_to(index)
+        self.query_one(DifferenceList).go_to(index)
+
+    def _score_text(self) -> None:
+        """Score the chosen side's text, or the prompt, by the two sides."""
+        self.run_worker(self._show_differences(), group="differences", exclusive=True)
+
+    async def _show_differences(self) -> None:
+        found, strip = self._found, self.query_one(DifferenceStrip)
+        pair, chosen = found.pair, found.text(found.chosen)
+        prompt, text = self.box.text, ""
+        ids: tuple[int, ...] = ()
+        source = "the prompt"
+        if not self.box.has_focus and chosen is not None and chosen.done is not None:
+            asked = found.newest
+            assert asked is not None
+            prompt, ids, text = asked.prompt, chosen.done.ids, chosen.text
+            source = f"{LETTERS[found.chosen]}’s text"
+        strip.panel_title = Content.assemble(
+            ("Difference of surprise", "bold"), (f", {source}", DIM)
+        )
+        if not prompt and not ids:
+            self._show_spans((), pair, note="Type or paste a text and press enter to score it.")
+            return
+        self._show_spans((), pair, note="scoring …")
+        try:
+            sides = [found.sides[place] for place in pair]
+            weights = [
+                await self.requests.weights_to_score(side, found.text(place))
+                for place, side in zip(pair, sides, strict=True)
+            ]
+            if sides[0].tokenizer != sides[1].tokenizer:
+                prompt, ids = prompt + text, ()
+            a, b = [await self.requests.inspect(one, prompt, ids) for one in weights]
+            spans = scored_spans(a, b)
+        except (RnnlmError, OSError) as error:
+            self._show_spans((), pair, note=sentence(error), trouble=True)
+            return
+        same = sides[0].tokenizer == sides[1].tokenizer
+        scores = [
+            (place, TextScore.of(one, "", whole=True))
+            for place, one in zip(pair, (a, b), strict=True)
+        ]
+        wide = self.size.width >= WIDE_FROM
+        self.query_one(Chart).show(score_chart(scores, by_bytes=not same, wide=wide))
+        self._show_spans(spans, pair)
+        order = self.query_one(DifferenceList).order
+        self._mark_piece(order[0] if order else None)
+
+    def _show_spans(
+        self,
+        spans: Sequence[ScoredSpan],
+        pair: tuple[int, int],
+        *,
+        note: str = "",
+        trouble: bool = False,
+    ) -> None:
+        strip = self.query_one(DifferenceStrip)
+        strip.show(spans, pair, note=note, trouble=trouble)
+        strip.legend = Content("   ").join(
+            Content.assemble(
+                (LETTERS[place], f"bold {MARK_COLOURS[place]}"),
+                (f" {safe_text(self._found.sides[place].label(), limit=40)}", DIM),
+            )
+            for place in pair
+        )
+        self.query_one(DifferenceList).show(spans, pair)
+        if spans:
+            self._place()
+        else:
+            self.query_one(Chart).show(score_chart((), by_bytes=False))
+        self.refresh_footer()
+
+    async def _sample_grid(self, grid: Grid) -> None:
+        """Sample all cells, row by row."""
+        await self.requests.read_other_runs(self._found.sides, self.run_path)
+        for side, cells in zip(grid.sides, grid.cells, strict=True):
+            known: list[Weights] = []
+
+            async def find(side: Side = side, known: list[Weights] = known) -> Weights:
+                known[:] = known or [await self.requests.weights(side)]
+                return known[0]
+
+            for cell in cells:
+                if self.requests.stopping:
+                    cell.state = "stopped"
+                else:
+                    await self.requests.fill(cell, find, grid.prompt, cell.settings)
+                self.query_one(SampleGrid).redraw()
+
+    def action_move_cell(self, rows: int, columns: int) -> None:
+        """Choose another cell of the grid."""
+        if self._grid is not None:
+            self._grid.move(rows, columns)
+            self.query_one(SampleGrid).redraw()
+
+    def _open_cell(self) -> None:
+        """Show the chosen cell's text in the mode Sample, to continue it there."""
+        grid, session = self._grid, self.context.prompt_session
+        cell = grid.chosen if grid is not None else None
+        if grid is None or cell is None or cell.done is None or cell.weights is None:
+            self.context.report("this cell has no text yet")
+            return
+        seed = "greedy" if cell.settings.is_greedy else f"seed {cell.settings.seed}"
+        row = cell.weights.row
+        session.prompt, session.settings, session.changed = grid.prompt, cell.settings, True
+        session.tree = SampleTree()
+        session.tree.add(
+            Branch(
+                number=0,
+                parent=None,
+                prompt=grid.prompt,
+                text=cell.done.text,
+                ids=cell.done.ids,
+                shared=0,
+                settings=cell.settings,
+                weights=cell.weights,
+                meta=f"{counted(cell.tokens, 'token')} · {seed} · {cell.weights.label}",
+            )
+        )
+        if row is not None and grid.sides[grid.row].run.path == self.run_path:
+            self.context.selected_checkpoint = row.path
+        self.context.open_pane("prompt")
+
+    # leaving with something
+
+    def action_save_text(self) -> None:
+        """Save what is shown to a new Markdown file."""
+        text = self._markdown()
+        if not text:
+            self.context.report("no texts yet")
+            return
+        name = {"texts": "side-by-side", "differences": "differences", "grid": "grid"}[self._view]
+        run = self._found.sides[0].run.name
+        self.context.in_thread(
+            partial(self.context.services.save_text, f"{run}-{name}", text, ".md"),
+            lambda path: self.context.report(f"saved as {path}"),
+        )
+
+    def _markdown(self) -> str:
+        found = self._found
+        if self._view == "grid":
+            return grid_markdown(self._grid) if self._grid is not None else ""
+        if self._view == "differences":
+            strip = self.query_one(DifferenceStrip)
+            return differences_markdown(found.sides, strip.pair, strip.spans) if strip.spans else ""
+        return texts_markdown(found) if found.rounds else ""
+
+    def action_copy_text(self) -> None:
+        """Copy the chosen side's newest text to the terminal's clipboard."""
+        asked, text = self._found.newest, self._found.text(self._found.chosen)
+        if asked is None or text is None or not text.text:
+            self.context.report("no text yet")
+            return
+        whole = safe(asked.prompt + text.text, keep="\n\t")  # it may be pasted into a shell
+        self.app.copy_to_clipboard(whole)
+        self.context.report(
+            f"copied {counted(len(whole), 'character')} (if your terminal allows it); w saves all"
+            " sides"
+        )
+
+
+def following_mode(pane: Pane) -> str:
+    """Return the title of the prompt's mode that F2 goes to."""
+    modes = list(PROMPT_MODES)
+    return PROMPT_MODES[modes[(modes.index(pane) + 1) % len(modes)]]
+
+
+def _about(run: RunSummary) -> str:
+    """Return a run's status, checkpoints and best perplexity, for the list of runs."""
+    best = run.validation.best_perplexity
+    parts = [
+        STATUS_WORDS[run.status],
+        counted(run.checkpoints.count, "checkpoint"),
+        f"val ppl {figure(best)}" if best is not None else "",
+        safe_text(run.corpus, limit=30, newlines="show"),
+    ]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,202 @@
+"""SideRequests: what the side-by-side pane asks of the sampler, one request after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.sampling import (
+    MAX_PROMPT_CHARACTERS,
+    Inspection,
+    InspectRequest,
+    SampleDone,
+    SamplePiece,
+    SampleRequest,
+)
+from rnnlm_tui.store.kept_samples import KeptSample
+from rnnlm_tui.tui.sampling import take_weights
+from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.views.prompt import CheckpointChoice
+from rnnlm_tui.tui.views.sample_tree import Weights
+from rnnlm_tui.tui.views.text_differences import TextScore
+from rnnlm_tui.tui.views.versus import (
+    GridCell,
+    SampleRound,
+    Side,
+    SideBySide,
+    SideText,
+)
+
+if TYPE_CHECKING:
+    from rnnlm_tui.tui.context import AppContext
+
+TOKENIZER_FILE = "tokenizer.json"
+MOST_KEPT_SCORES = 64
+"""Scored texts that aren't scored again."""
+
+
+class SideRequests:
+    """Samples and scores texts; errors are kept with the text that they concern."""
+
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._asked = ""
+        """The id of the request that is being answered; empty: none."""
+        self.stopping = False
+        """Whether the requests that have not begun are dropped."""
+        self._kept_scores: dict[tuple[str, str, tuple[int, ...]], Inspection] = {}
+
+    async def stop(self) -> None:
+        """Stop the running request and drop those that have not begun."""
+        self.stopping = True
+        if self._asked and self._context.sampler is not None:
+            await self._context.sampler.cancel(self._asked)
+
+    async def weights(self, side: Side) -> Weights:
+        """Return the weights that a side samples from; of current weights, a fresh snapshot.
+
+        Raises:
+            RnnlmError: there are none, or the worker has ended.
+        """
+        if side.problem:
+            raise CheckpointError(side.problem)
+        weights = await take_weights(self._context, side.run, side.row)
+        if weights.row is None:
+            side.snapshot = (weights.step, time())
+        return weights
+
+    async def fill(
+        self,
+        filled: SideText | GridCell,
+        find: Callable[[], Awaitable[Weights]],
+        prompt: str,
+        settings: SamplingConfig,
+    ) -> None:
+        """Sample a text into a column or a cell; an error is kept there."""
+        try:
+            filled.weights = weights = await find()
+            sampler = await self._context.warm_sampler()
+            # again, if it died: nothing is awaited between here and the request
+            await sampler.start()
+            if self.stopping:
+                filled.state = "stopped"
+                return
+            filled.state, self._asked = "living", uuid4().hex
+            request = SampleRequest(
+                id=self._asked, checkpoint=weights.path, prompt=prompt, settings=settings
+            )
+            async for answer in sampler.generate(request):
+                if isinstance(answer, SamplePiece):
+                    filled.text += answer.text
+                    filled.tokens = answer.tokens
+                else:
+                    filled.text, filled.tokens, filled.done = answer.text, answer.tokens, answer
+                    filled.state = "stopped" if answer.reason == "cancelled" else "done"
+                    self._keep(request, answer, weights)
+        except (RnnlmError, OSError) as error:
+            filled.state, filled.error = "failed", sentence(error)
+        finally:
+            self._asked = ""
+
+    def _keep(self, request: SampleRequest, done: SampleDone, weights: Weights) -> None:
+        """Keep a sample with the others of app and command line."""
+        if done.tokens:
+            sample = KeptSample.of(request, done, run=weights.run, step=weights.step)
+            self._context.in_thread(partial(self._context.services.keep_sample, sample))
+
+    async def read_other_runs(self, sides: Sequence[Side], open_run: Path | None) -> None:
+        """Read the checkpoints of sides that aren't from the open run: they may have changed."""
+        for side in sides:
+            if side.run.path == open_run:
+                continue
+            side.unreadable = ""
+            try:
+                rows = await to_thread(self._context.services.checkpoints, side.run)
+            except (RnnlmError, OSError) as error:
+                side.unreadable = sentence(error)
+            else:
+                side.choice = CheckpointChoice.of(
+                    side.run.name, rows, side.choice.wanted, living=side.choice.living
+                )
+
+    async def tokenizer(self, weights: Weights) -> str:
+        """Return the hash of the checkpoint's tokenizer; empty if it can't be read."""
+        try:
+            manifest = await to_thread(self._context.services.manifest, Path(weights.path))
+        except (RnnlmError, OSError):
+            return ""
+        file = manifest.files.get(TOKENIZER_FILE)
+        return file.sha256 if file is not None else ""
+
+    # scores
+
+    async def inspect(self, weights: Weights, prompt: str, ids: tuple[int, ...]) -> Inspection:
+        """Score a text, or return what is known from before.
+
+        Raises:
+            RnnlmError: the text is too long, or the sampler refused it.
+        """
+        if len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise InputError(
+                f"the text has {counted(len(prompt), 'character')}, at most"
+                f" {MAX_PROMPT_CHARACTERS:,} can be scored"
+            )
+        key = (weights.path, prompt, ids)
+        if key not in self._kept_scores:
+            sampler = await self._context.warm_sampler()
+            await sampler.start()
+            request = InspectRequest(
+                id=uuid4().hex, checkpoint=weights.path, prompt=prompt, ids=ids
+            )
+            self._kept_scores[key] = await sampler.ask(request, Inspection)
+            while len(self._kept_scores) > MOST_KEPT_SCORES:
+                del self._kept_scores[next(iter(self._kept_scores))]
+        return self._kept_scores[key]
+
+    async def score(self, found: SideBySide, asked: SampleRound, owner: int, scorer: int) -> None:
+        """Score the text of one side by another; why that failed is kept."""
+        text, other = (found.text(place, asked) for place in (owner, scorer))
+        if text is None or text.done is None or not text.done.tokens:
+            return
+        if other is None or other.weights is None:
+            return
+        same = found.sides[owner].tokenizer == found.sides[scorer].tokenizer
+        try:
+            inspection = (
+                await self.inspect(other.weights, asked.prompt, text.done.ids)
+                if same
+                else await self.inspect(other.weights, asked.prompt + text.text, ())
+            )
+        except (RnnlmError, OSError) as error:
+            text.refused[scorer] = sentence(error)
+        else:
+            text.scores[scorer] = TextScore.of(inspection, asked.prompt, whole=not same)
+
+    async def weights_to_score(self, side: Side, text: SideText | None) -> Weights:
+        """Return the weights of a side's text, or without one those that it would sample from.
+
+        The side's tokenizer is read too.
+
+        Raises:
+            RnnlmError: there are none, or the worker has ended.
+        """
+        weights = text.weights if text is not None else None
+        if weights is None:
+            weights = await self.weights(side)
+        if not side.tokenizer:
+            side.tokenizer = await self.tokenizer(weights)
+        return weights
+
+
+def sentence(error: RnnlmError | OSError) -> str:
+    """Return an error with its hint, in one line."""
+    if isinstance(error, RnnlmError):
+        return ". ".join(part for part in (error.message, error.hint) if part)
+    return str(error)

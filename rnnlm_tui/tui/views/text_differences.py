@@ -1,0 +1,257 @@
+"""How two texts differ, and how differently two models are surprised by one text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import pairwise
+
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.sampling import InspectedToken, Inspection
+
+MOST_WORDS = 2_000
+"""Words of a text that are compared with another: more would take seconds."""
+SAME_WORDS = 3
+"""Fewer equal words in a row, between two differences, are a coincidence."""
+_WORD = re.compile(r"\s*\S+")
+
+
+def common_start(texts: Sequence[str]) -> int:
+    """Return how many characters are the same whole words at the start of all texts."""
+    if len(texts) < 2:
+        return 0
+    end = 0
+    for words in zip(*(_WORD.finditer(text) for text in texts), strict=False):
+        if len({word[0] for word in words}) > 1:
+            return end
+        end = words[0].end()
+    return len(texts[0]) if len(set(texts)) == 1 else end
+
+
+def same_tokens(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens at the start are the same."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+
+
+def distinct_words(text: str) -> int:
+    """Return how many different words a text has, regardless of case and punctuation."""
+    return len({word for part in text.split() if (word := re.sub(r"\W", "", part).casefold())})
+
+
+@dataclass(frozen=True, slots=True)
+class Hunk:
+    """A place where two texts differ: the words of each, which may be none."""
+
+    a: tuple[int, int]
+    """Start and end of its characters in the first text."""
+    b: tuple[int, int]
+    """The same in the second text."""
+
+
+def hunks(a: str, b: str) -> list[Hunk]:
+    """Return where two texts differ, word by word, in order."""
+    words_a, words_b = (list(_WORD.finditer(text))[:MOST_WORDS] for text in (a, b))
+    matcher = SequenceMatcher(
+        None, [word[0].strip() for word in words_a], [word[0].strip() for word in words_b]
+    )
+    equal = [(0, 0, 0)]
+    equal += [
+        (block.a, block.b, block.size)
+        for block in matcher.get_matching_blocks()
+        if block.size >= SAME_WORDS or block.a == block.b == 0
+    ]
+    equal.append((len(words_a), len(words_b), 0))
+    found = []
+    for before, after in pairwise(equal):
+        span_a, span_b = (
+            _characters(words, before[side] + before[2], after[side])
+            for side, words in ((0, words_a), (1, words_b))
+        )
+        if span_a[0] < span_a[1] or span_b[0] < span_b[1]:
+            found.append(Hunk(span_a, span_b))
+    return found
+
+
+def _characters(words: Sequence[re.Match[str]], first: int, last: int) -> tuple[int, int]:
+    """Return the characters of words `first` to before `last`, without the blanks around them."""
+    if first >= last:
+        at = words[first - 1].end() if first else 0
+        return at, at
+    return words[first].end() - len(words[first][0].lstrip()), words[last - 1].end()
+
+
+# one text, two models
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSpan:
+    """A piece of a text and its surprise for two models: a token, if both divide the text so."""
+
+    text: str
+    a: float | None
+    """Bits of the first model; None where nothing predicts it."""
+    b: float | None
+    """Bits of the second model."""
+
+    @property
+    def difference(self) -> float:
+        """Bits that the second model needs less: positive if it predicts the text better."""
+        return 0.0 if self.a is None or self.b is None else self.a - self.b
+
+
+def scored_spans(a: Inspection, b: Inspection) -> list[ScoredSpan]:
+    """Return a text in the smallest pieces that both models' tokens can be divided into.
+
+    Raises:
+        InputError: the models read different texts, as with characters that one doesn't know.
+    """
+    texts = ["".join(token.text for token in one.tokens) for one in (a, b)]
+    if texts[0] != texts[1]:
+        raise InputError(
+            "the two tokenizers read this text differently: it has characters that one lacks",
+            hint="score another text",
+        )
+    spans: list[ScoredSpan] = []
+    reading_a, reading_b = _Reading(a.tokens), _Reading(b.tokens)
+    while reading_a.left or reading_b.left:
+        start = reading_a.end
+        bits_a, bits_b = reading_a.take(), reading_b.take()
+        while reading_a.end != reading_b.end or reading_a.end == start:
+            behind = reading_a if reading_a.end < reading_b.end else reading_b
+            if not behind.left:
+                behind = reading_a if reading_a.left else reading_b
+            if not behind.left:
+                break
+            if behind is reading_a:
+                bits_a = _plus(bits_a, reading_a.take())
+            else:
+                bits_b = _plus(bits_b, reading_b.take())
+        text = texts[0][start : reading_a.end]
+        if text or not spans:
+            spans.append(ScoredSpan(text, bits_a, bits_b))
+        else:
+            last = spans.pop()
+            spans.append(ScoredSpan(last.text, _plus(last.a, bits_a), _plus(last.b, bits_b)))
+    return spans
+
+
+class _Reading:
+    """Tokens that are taken one after the other."""
+
+    def __init__(self, tokens: Sequence[InspectedToken]) -> None:
+        self._tokens = tokens
+        self._at = 0
+        self.end = 0
+        """Characters read."""
+
+    @property
+    def left(self) -> bool:
+        return self._at < len(self._tokens)
+
+    def take(self) -> float | None:
+        """Read one token and return its bits; 0 at the end."""
+        if not self.left:
+            return 0.0
+        token = self._tokens[self._at]
+        self._at += 1
+        self.end += len(token.text)
+        # the end token in front of a text isn't predicted, but neither is it part of the text
+        return 0.0 if token.bits is None and not token.text else token.bits
+
+
+def _plus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+LEAST_DIFFERENCE = 0.5
+"""Bits from which a difference is shown."""
+LEVELS = (LEAST_DIFFERENCE, 1.5, 3.0)
+"""Bits from which a difference has the first, second and third colour."""
+
+
+def level(difference: float) -> int:
+    """Return 0 for no difference to speak of, up to 3."""
+    return sum(abs(difference) >= least for least in LEVELS)
+
+
+def largest(spans: Sequence[ScoredSpan], most: int) -> list[int]:
+    """Return the indices of the largest differences, the largest first."""
+    shown = [index for index, span in enumerate(spans) if level(span.difference)]
+    return sorted(shown, key=lambda index: -abs(spans[index].difference))[:most]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredTotals:
+    """Sums over the pieces that both models predict."""
+
+    a: float
+    """Bits."""
+    b: float
+    pieces: int
+    bytes: int
+    """UTF-8 bytes of these pieces."""
+    better_a: int
+    """Pieces that the first model predicts better, by `LEAST_DIFFERENCE` at least."""
+    better_b: int
+
+
+def totals(spans: Sequence[ScoredSpan]) -> ScoredTotals:
+    """Add up the pieces that both models predict."""
+    both = [span for span in spans if span.a is not None and span.b is not None and span.text]
+    return ScoredTotals(
+        math.fsum(span.a or 0.0 for span in both),
+        math.fsum(span.b or 0.0 for span in both),
+        len(both),
+        sum(len(span.text.encode("utf-8", "surrogatepass")) for span in both),
+        sum(span.difference <= -LEAST_DIFFERENCE for span in both),
+        sum(span.difference >= LEAST_DIFFERENCE for span in both),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TextScore:
+    """The surprise of a generated text for one model, without the prompt."""
+
+    bits: tuple[float, ...]
+    """Of each token; a token that starts in the prompt counts if it ends behind it."""
+    bytes: tuple[int, ...]
+    """UTF-8 bytes that each token adds."""
+
+    @classmethod
+    def of(cls, inspection: Inspection, prompt: str, *, whole: bool = False) -> TextScore:
+        """Return the tokens after the prompt.
+
+        With `whole`, prompt and text were sent as one text, so the tokens don't say where the
+        prompt ends.
+        """
+        tokens: Iterator[InspectedToken] = iter(inspection.tokens)
+        if not whole:
+            found = list(tokens)[inspection.prompt_tokens :]
+        else:
+            found, end = [], 0
+            for token in tokens:
+                end += len(token.text)
+                if end > len(prompt):
+                    found.append(token)
+        kept = [token for token in found if token.bits is not None]
+        return cls(
+            tuple(token.bits or 0.0 for token in kept),
+            tuple(len(token.text.encode("utf-8", "surrogatepass")) for token in kept),
+        )
+
+    @property
+    def bits_per_token(self) -> float:
+        """Mean; NaN without tokens."""
+        return math.fsum(self.bits) / len(self.bits) if self.bits else math.nan
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits over the bytes of the text; NaN without bytes."""
+        size = sum(self.bytes)
+        return math.fsum(self.bits) / size if size else math.nan

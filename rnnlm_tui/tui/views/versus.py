@@ -1,0 +1,524 @@
+"""Sides: up to four checkpoints with the same prompt, their texts, and a grid of short samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import time
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from textual.content import Content
+
+from rnnlm_tui.schema import formatting
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.formatting import age, counted
+from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
+from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, MARK_COLOURS, TEXT, TRAIN, VALIDATION
+from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.views.compare import LETTERS
+from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
+from rnnlm_tui.tui.views.text_differences import (
+    Hunk,
+    TextScore,
+    common_start,
+    hunks,
+)
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.sampling import SampleDone
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.tui.views.sample_tree import Weights
+
+ValueT = TypeVar("ValueT")
+
+LEAST_SIDES, MOST_SIDES = 2, 4
+MOST_ROUNDS = 50
+"""Prompts whose texts stay on the screen."""
+RATE_SECONDS = 0.05
+"""Below this time, a speed is noise."""
+
+TextState = Literal["waiting", "living", "done", "stopped", "failed"]
+
+
+@dataclass(slots=True)
+class SideText:
+    """What one side made of a prompt."""
+
+    weights: Weights | None = None
+    """None until they are known: current weights are written first."""
+    state: TextState = "waiting"
+    text: str = ""
+    """The continuation so far."""
+    tokens: int = 0
+    done: SampleDone | None = None
+    error: str = ""
+    """Why there is no text, in one sentence."""
+    scores: dict[int, TextScore] = field(default_factory=dict)
+    """The text's surprise for each side, by the side's place; its own first."""
+    refused: dict[int, str] = field(default_factory=dict)
+    """Why a side can't score it."""
+
+    @property
+    def shown(self) -> str:
+        """The continuation, sanitized."""
+        return safe_text(self.text)
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens per second without the first one, which waits for the model and the prompt."""
+        if self.done is None:
+            return None
+        seconds = self.done.seconds - self.done.first_token_seconds
+        return (self.done.tokens - 1) / seconds if self.done.tokens > 1 and seconds > 0 else None
+
+
+@dataclass(slots=True)
+class SampleRound:
+    """A prompt that was sampled on all sides, with the same settings and seed."""
+
+    number: int
+    prompt: str
+    settings: SamplingConfig
+
+    @property
+    def seed(self) -> str:
+        """`seed 7` or `greedy`."""
+        return "greedy" if self.settings.is_greedy else f"seed {self.settings.seed}"
+
+
+@dataclass(slots=True)
+class Side:
+    """A checkpoint, or the current weights of a run that trains, and its texts."""
+
+    run: RunDirectory
+    choice: CheckpointChoice
+    pinned: tuple[int, ...] = ()
+    """Steps of the run's pinned checkpoints."""
+    corpus: str = ""
+    """Name of the run's text."""
+    unreadable: str = ""
+    """Why the run can't be read, in one sentence."""
+    tokenizer: str = ""
+    """SHA-256 of the tokenizer's file; empty until it has been read."""
+    snapshot: tuple[int, float] | None = None
+    """Step and time of the last snapshot of current weights."""
+    texts: dict[int, SideText] = field(default_factory=dict)
+    """By the number of the round."""
+
+    @property
+    def row(self) -> CheckpointRow | None:
+        """The chosen checkpoint; None for current weights."""
+        return self.choice.row
+
+    @property
+    def problem(self) -> str:
+        """Why it can't be sampled from, in one sentence; empty if it can."""
+        if self.unreadable:
+            return self.unreadable
+        if self.choice.gone:
+            return f"{self.wanted_step} was deleted: ^k chooses another checkpoint"
+        if not self.choice.possible:
+            return f"{safe_text(self.run.name, limit=40)} has no checkpoint yet"
+        return ""
+
+    @property
+    def wanted_step(self) -> str:
+        """`step 3,000`, also of a checkpoint that is gone."""
+        number = (self.choice.wanted or "").rpartition("-")[2]
+        return f"step {int(number):,}" if number.isdigit() else "the checkpoint"
+
+    @property
+    def mark(self) -> str:
+        """`@best`, `@last`, `@pinned` or `@now`; empty for any other checkpoint."""
+        if self.choice.gone:
+            return ""
+        row = self.row
+        if row is None:
+            return "@now" if self.choice.living else ""
+        if row.best:
+            return "@best"
+        return "@last" if row.last else "@pinned" if row.step in self.pinned else ""
+
+    def label(self) -> str:
+        """`plain-otter @best, step 3,700`, for a text."""
+        row = self.row
+        step = "current weights" if row is None else f"step {row.step:,}"
+        return " ".join(part for part in (self.run.name, self.mark) if part) + f", {step}"
+
+
+def title(side: Side, letter: str, colour: str, room: int, *, marked: bool) -> Content:
+    """Return `A plain-otter @best` in at most `room` cells; `marked` inverts the letter."""
+    mark = side.mark
+    mark_colour = {"@best": VALIDATION, "@now": TRAIN}.get(mark, BRIGHT)
+    least = len(letter) + 1 + (len(mark) + 1 if mark else 0)
+    name = safe_content(side.run.name, newlines="show", limit=max(6, room - least))
+    parts: list[Content | tuple[str, str]] = [
+        (letter, f"bold {BACKGROUND} on {colour}" if marked else f"bold {colour}"),
+        (" ", colour),
+        name.stylize(f"bold {BRIGHT}"),
+    ]
+    if mark:
+        parts.append((f" {mark}", f"bold {mark_colour}"))
+    return Content.assemble(*parts)
+
+
+def legends(side: Side) -> list[Content]:
+    """Return `step 3,700, val 58.1` and shorter forms of it."""
+    row = side.row
+    if side.choice.gone:
+        return [Content.styled(f"{side.wanted_step}, deleted", DIM), Content.styled("deleted", DIM)]
+    if row is None:
+        if side.snapshot is None:
+            return [Content.styled("current weights", DIM)] if side.choice.living else []
+        step, written = side.snapshot
+        number = Content.assemble(("step ", DIM), (f"{step:,}", TEXT))
+        old = age(max(0.0, time() - written))
+        return [number + Content.styled(f", {old}{'' if old == 'now' else ' ago'}", DIM), number]
+    step_words = Content.assemble(("step ", DIM), (f"{row.step:,}", TEXT))
+    short = Content.styled(f"{row.step:,}", TEXT)
+    if row.validation_loss is None:
+        return [step_words, short]
+    value = formatting.figure(perplexity(row.validation_loss))
+    return [
+        Content.assemble(step_words, (", val ", DIM), (value, TEXT)),
+        step_words,
+        short,
+    ]
+
+
+def status_parts(side: Side, asked: SampleRound, place: int, *, by_bytes: bool) -> list[Content]:
+    """Return `42 tokens`, `2,110 tok/s`, `4.1 bits/token` and `seed 7`, most important first.
+
+    The step follows the tokens if the side's checkpoint has changed since. With `by_bytes`, bits
+    per byte: the sides have different tokenizers.
+    """
+    text = side.texts.get(asked.number)
+    if text is None:
+        return []
+    if text.state == "waiting":
+        return [Content.styled("…", DIM)]
+    if text.state == "failed":
+        return []
+    number, _, noun = counted(text.tokens, "token").partition(" ")
+    if text.state == "living":
+        most = f" of {counted(asked.settings.max_new_tokens, 'token')}"
+        return [Content.assemble(("● ", TRAIN), (number, TEXT), (most, DIM))]
+    stopped = text.done is None or text.done.reason == "cancelled"
+    parts = [
+        Content.assemble(
+            ("■ " if stopped else "", DIM),
+            (number, TEXT),
+            (f" {noun}{', stopped' if stopped else ''}", DIM),
+        )
+    ]
+    used, now = text.weights.row if text.weights is not None else None, side.row
+    if used is not None and now is not None and used.step != now.step:
+        parts.append(Content.assemble(("step ", DIM), (f"{used.step:,}", TEXT)))
+    if text.done is not None and text.tokens:
+        score = text.scores.get(place)
+        if by_bytes:
+            if score is not None:
+                bits = formatting.figure(score.bits_per_byte)
+                parts.append(Content.assemble((bits, TEXT), (" bits/byte", DIM)))
+        else:
+            bits = f"{text.done.bits_per_token:.1f}"
+            parts.append(Content.assemble((bits, TEXT), (" bits/token", DIM)))
+    if text.rate is not None and text.done is not None and text.done.seconds >= RATE_SECONDS:
+        parts.append(Content.assemble((formatting.count(text.rate), TEXT), (" tok/s", DIM)))
+    name, _, value = asked.seed.partition(" ")
+    parts.append(Content.assemble((name, DIM), (f" {value}" if value else "", TEXT)))
+    return parts
+
+
+def status_line(parts: Sequence[Content], room: int) -> Content:
+    """Return the parts that fit, the speed in second place as on the prompt's line."""
+    gap = "   " if sum(part.cell_length + 3 for part in parts) - 3 <= room else "  "
+    kept = list(parts)
+    while len(kept) > 1 and sum(part.cell_length for part in kept) + len(gap) * (len(kept) - 1) > (
+        room
+    ):
+        kept.pop()
+    speed = next((part for part in kept if part.plain.endswith(" tok/s")), None)
+    if speed is not None and len(kept) > 2:
+        kept.remove(speed)
+        kept.insert(1, speed)
+    return Content(gap).join(kept)
+
+
+SHOWN_SETTINGS = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens")
+FURTHER_SETTINGS = ("typical_p", "repetition_penalty", "penalty_window", "stop")
+OFF: dict[str, object] = {
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "penalty_window": 0,
+    "stop": (),
+}
+
+
+def settings_line(settings: SamplingConfig, *, sides: int, random_seed: bool, room: int) -> Content:
+    """Return `temperature 0.8   top-p 0.95   …   seed 7, the same for both`.
+
+    Settings that are off are left out where there is little room.
+    """
+
+    def entry(name: str) -> Content:
+        field_title = SamplingConfig.model_fields[name].title or name
+        value = getattr(settings, name)
+        if name == "temperature" and settings.is_greedy:
+            words = "greedy"
+        elif name in OFF and value == OFF[name]:
+            words = "off"
+        elif name == "stop":
+            words = safe_text(formatting.escaped_list(value), limit=20)
+        else:
+            words = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        style = DIM if words == "off" else f"bold {BRIGHT}" if name == "temperature" else TEXT
+        return Content.assemble((f"{field_title} ", DIM), (words, style))
+
+    on = [name for name in FURTHER_SETTINGS if getattr(settings, name) != OFF[name]]
+    if "penalty_window" in on and "repetition_penalty" not in on:
+        on.remove("penalty_window")
+    seed = (
+        []
+        if settings.is_greedy
+        else [
+            Content.assemble(
+                ("seed ", DIM), ("random" if random_seed else str(settings.seed), TEXT)
+            )
+        ]
+    )
+    same = Content.styled(f", the same for {'both' if sides == LEAST_SIDES else 'all'}", DIM)
+    every = [*SHOWN_SETTINGS[:-1], *on, SHOWN_SETTINGS[-1]]
+    needed = [name for name in every if getattr(settings, name) != OFF.get(name, ())]
+    for names, gap, ending in (
+        (every, "   ", [same]),
+        (needed, "   ", [same]),
+        (needed, "  ", []),
+    ):
+        last = [seed[0] + ending[0]] if seed and ending else seed
+        line = Content(gap).join([*(entry(name) for name in names), *last])
+        if line.cell_length <= room:
+            break
+    return line
+
+
+@dataclass(slots=True)
+class SideBySide:
+    """All sides with their rounds, and the chosen side."""
+
+    sides: list[Side] = field(default_factory=list)
+    rounds: list[SampleRound] = field(default_factory=list)
+    """Oldest first."""
+    chosen: int = 0
+    """The place of the side that keys act on."""
+    difference: int | None = None
+    """The difference between the newest texts that is marked; None for none."""
+    _hunks: tuple[tuple[str, str], list[Hunk]] | None = None
+
+    @property
+    def newest(self) -> SampleRound | None:
+        """The round at the top."""
+        return self.rounds[-1] if self.rounds else None
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """The two sides that are compared closely: A, and the chosen one or B."""
+        return 0, max(1, self.chosen) if len(self.sides) > 1 else 0
+
+    def text(self, place: int, asked: SampleRound | None = None) -> SideText | None:
+        """Return a side's text of a round, the newest by default."""
+        asked = asked or self.newest
+        if asked is None or place >= len(self.sides):
+            return None
+        return self.sides[place].texts.get(asked.number)
+
+    def begin(self, prompt: str, settings: SamplingConfig) -> SampleRound:
+        """Begin a round; each side waits for its text."""
+        number = self.rounds[-1].number + 1 if self.rounds else 0
+        asked = SampleRound(number, prompt, settings)
+        self.rounds.append(asked)
+        self.difference = None
+        for dropped in self.rounds[:-MOST_ROUNDS]:
+            for side in self.sides:
+                side.texts.pop(dropped.number, None)
+        del self.rounds[:-MOST_ROUNDS]
+        for side in self.sides:
+            side.texts[number] = SideText()
+        return asked
+
+    def add(self, side: Side) -> bool:
+        """Add a side and choose it; False if there are `MOST_SIDES`."""
+        if len(self.sides) >= MOST_SIDES:
+            return False
+        self.sides.append(side)
+        self.chosen = len(self.sides) - 1
+        return True
+
+    def remove(self) -> bool:
+        """Remove the chosen side; those after it move up. False if only `LEAST_SIDES` are left."""
+        if len(self.sides) <= LEAST_SIDES:
+            return False
+        gone = self.chosen
+        del self.sides[gone]
+        self.chosen = min(self.chosen, len(self.sides) - 1)
+        self.difference = None
+        for side in self.sides:
+            for text in side.texts.values():
+                text.scores = _without(text.scores, gone)
+                text.refused = _without(text.refused, gone)
+        return True
+
+    def forget(self, place: int) -> None:
+        """Drop a side's texts and scores: it has other weights now."""
+        self.sides[place].texts.clear()
+        self.difference = None
+        for side in self.sides:
+            for text in side.texts.values():
+                text.scores.pop(place, None)
+                text.refused.pop(place, None)
+
+    @property
+    def one_tokenizer(self) -> bool:
+        """Whether the sides divide a text into the same tokens, as far as known."""
+        return len({side.tokenizer for side in self.sides if side.tokenizer}) <= 1
+
+    def texts(self, places: Iterable[int]) -> list[str] | None:
+        """Return the newest texts of these sides, sanitized; None if one has none."""
+        found = [self.text(place) for place in places]
+        return (
+            [text.shown for text in found if text is not None]
+            if all(text is not None and text.text for text in found)
+            else None
+        )
+
+    @property
+    def same_start(self) -> int:
+        """Characters at the start of the newest texts that are the same on all sides."""
+        texts = self.texts(range(len(self.sides)))
+        return common_start(texts) if texts else 0
+
+    def hunks(self) -> list[Hunk]:
+        """Return where the newest texts of the pair differ."""
+        texts = self.texts(self.pair)
+        if texts is None or self.pair[0] == self.pair[1]:
+            return []
+        key = (texts[0], texts[1])
+        if self._hunks is None or self._hunks[0] != key:
+            self._hunks = (key, hunks(*key))
+        return self._hunks[1]
+
+    def marked(self, place: int) -> tuple[int, int] | None:
+        """Return the characters of a side's newest text that the marked difference has."""
+        if self.difference is None or place not in self.pair:
+            return None
+        found = self.hunks()
+        if not found:
+            return None
+        hunk = found[min(self.difference, len(found) - 1)]
+        return hunk.a if place == self.pair[0] else hunk.b
+
+
+def _without(values: Mapping[int, ValueT], gone: int) -> dict[int, ValueT]:
+    """Return the values by place after the side at `gone` was removed."""
+    return {place - (place > gone): value for place, value in values.items() if place != gone}
+
+
+def letter_of(place: int) -> tuple[str, str]:
+    """Return a side's letter and colour."""
+    return LETTERS[place], MARK_COLOURS[place]
+
+
+def default_wanted(
+    rows: Sequence[CheckpointRow], pinned: Sequence[int], *, living: bool
+) -> tuple[str | None, str | None]:
+    """Return the checkpoints that two sides begin with: the best, and the newest pinned one.
+
+    Without a pinned one, the oldest; if that is the best, the last, or the current weights.
+    """
+    by_step = sorted(rows, key=lambda row: row.step)
+    best = next((row for row in by_step if row.best), by_step[-1] if by_step else None)
+    others = [row for row in by_step if row is not best]
+    chosen = next((row for row in reversed(others) if row.step in pinned), None)
+    if chosen is None and others:
+        chosen = others[0]
+    if chosen is not None:
+        return None, chosen.path
+    return None, NOW if living else None
+
+
+# the grid of checkpoint × temperature
+
+TEMPERATURES = (0.4, 0.7, 1.0, 1.3)
+GRID_TOKENS = 60
+"""Most tokens of a cell."""
+
+
+def temperatures(settings: SamplingConfig) -> tuple[float, ...]:
+    """Return the temperatures of the columns; the chosen one replaces the nearest."""
+    if settings.is_greedy:
+        return TEMPERATURES
+    nearest = min(TEMPERATURES, key=lambda one: abs(one - settings.temperature))
+    return tuple(sorted({settings.temperature if one == nearest else one for one in TEMPERATURES}))
+
+
+@dataclass(slots=True)
+class GridCell:
+    """One short sample."""
+
+    settings: SamplingConfig
+    weights: Weights | None = None
+    state: TextState = "waiting"
+    text: str = ""
+    tokens: int = 0
+    done: SampleDone | None = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Grid:
+    """Rows of checkpoints, columns of temperatures."""
+
+    prompt: str
+    sides: list[Side]
+    columns: tuple[float, ...]
+    cells: list[list[GridCell]] = field(default_factory=list)
+    row: int = 0
+    """Of the chosen cell."""
+    column: int = 0
+
+    @classmethod
+    def of(cls, prompt: str, sides: list[Side], settings: SamplingConfig) -> Grid:
+        """Return an empty grid whose cells wait for their texts."""
+        columns = temperatures(settings)
+        cells = [
+            [
+                GridCell(
+                    settings.model_copy(
+                        update={
+                            "temperature": temperature,
+                            "greedy": False,
+                            "max_new_tokens": min(settings.max_new_tokens, GRID_TOKENS),
+                        }
+                    )
+                )
+                for temperature in columns
+            ]
+            for _ in sides
+        ]
+        chosen = next(
+            (at for at, one in enumerate(columns) if one == settings.temperature), len(columns) // 2
+        )
+        return cls(prompt, list(sides), columns, cells, 0, chosen)
+
+    @property
+    def chosen(self) -> GridCell:
+        """The chosen cell."""
+        return self.cells[self.row][self.column]
+
+    def move(self, rows: int, columns: int) -> None:
+        """Choose another cell, up to the edges."""
+        self.row = max(0, min(len(self.cells) - 1, self.row + rows))
+        self.column = max(0, min(len(self.columns) - 1, self.column + columns))

@@ -1,0 +1,414 @@
+"""The columns of the sides, which scroll together, and what their texts have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from rich.segment import Segment
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.events import MouseScrollDown, MouseScrollUp
+from textual.geometry import Region, Size
+from textual.message import Message
+
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, SELECTED, TEXT
+from rnnlm_tui.tui.text import WrappedText, safe_text
+from rnnlm_tui.tui.views.compare import LETTERS
+from rnnlm_tui.tui.views.side_facts import fact_lines, facts
+from rnnlm_tui.tui.views.versus import (
+    LEAST_SIDES,
+    SampleRound,
+    SideBySide,
+    SideText,
+    legends,
+    letter_of,
+    status_line,
+    status_parts,
+    title,
+)
+from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of, width_of
+from rnnlm_tui.tui.widgets.train_layout import Places
+
+ROOMY_LINES, ROOMY_CELLS = 9, 44
+"""Inner size from which a column has margins."""
+
+
+def side_id(place: int) -> str:
+    """Return the id of a side's column."""
+    return f"side-{LETTERS[place].lower()}"
+
+
+class SideColumns:
+    """The shown columns: each prompt begins on the same line in all of them."""
+
+    def __init__(self, shown: SideBySide) -> None:
+        self.shown = shown
+        self.panels: list[SidePanel] = []
+        """Those on the screen, from the left."""
+        self.top = 0
+        """Lines above the first visible one."""
+        self.following = True
+        """Whether the end of the newest text is kept in view."""
+        self.writing = False
+        """Whether the prompt has the focus: the chosen side's letter is marked instead."""
+
+    def heights(self) -> list[int]:
+        """Return the lines of each round, the newest first, with the blank line after it."""
+        return [
+            max(
+                (len(panel.wrapped(asked)) + panel.extra(asked) for panel in self.panels), default=0
+            )
+            + 1
+            for asked in reversed(self.shown.rounds)
+        ]
+
+    def scroll(self, lines: int) -> None:
+        """Scroll all columns down, or up if negative."""
+        self.following = False
+        self.top += lines
+        self.redraw()
+
+    def begin_at(self, line: int) -> None:
+        """Scroll until a line of the newest round is in view."""
+        room = min((panel.room for panel in self.panels), default=0)
+        if not self.top <= line < self.top + room:
+            self.top = max(0, line - room // 3)
+        self.following = False
+
+    def place(self, heights: Sequence[int], room: int) -> int:
+        """Return the first visible line, within the existing lines."""
+        if self.following:
+            self.top = heights[0] - 1 - room if heights else 0
+        self.top = max(0, min(self.top, sum(heights) - 1 - room))
+        return self.top
+
+    def redraw(self) -> None:
+        """Draw all columns: a longer text moves the older ones in the others."""
+        for panel in self.panels:
+            panel.redraw()
+
+
+class SidePanel(Panel, can_focus=True):
+    """One side: the newest text at the top, older ones dim below, and a status line."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.scroll_texts(-1)", show=False),
+        Binding("down", "screen.scroll_texts(1)", show=False),
+        Binding("home", "screen.scroll_texts(-1000000)", show=False),
+        Binding("end", "screen.scroll_texts(1000000)", show=False),
+    ]
+
+    class Chosen(Message):
+        """The side got the focus."""
+
+        def __init__(self, place: int) -> None:
+            super().__init__()
+            self.place = place
+            """Its place, 0 for A."""
+
+    def __init__(self, place: int, columns: SideColumns) -> None:
+        super().__init__(id=side_id(place))
+        self.place = place
+        self._columns = columns
+        self._wrapped: dict[int, tuple[SideText | None, int, WrappedText]] = {}
+        """By round: the text, how much of it is wrapped, and its lines."""
+        self._hidden = (0, 0)
+
+    def on_focus(self) -> None:
+        self.post_message(self.Chosen(self.place))
+
+    # its lines
+
+    @property
+    def room(self) -> int:
+        """Lines for texts."""
+        height = self.inner_size.height
+        return max(0, height - (3 if height >= ROOMY_LINES else 1))
+
+    @property
+    def _margin(self) -> int:
+        return 1 if self.inner_size.width >= ROOMY_CELLS else 0
+
+    @property
+    def _text_width(self) -> int:
+        return max(10, self.inner_size.width - 2 * self._margin)
+
+    def wrapped(self, asked: SampleRound) -> WrappedText:
+        """Return prompt and text of a round, wrapped; empty if the side has none."""
+        text = self._columns.shown.text(self.place, asked)
+        kept = self._wrapped.get(asked.number)
+        if (
+            kept is not None
+            and kept[0] is text
+            and kept[1] == (0 if text is None else len(text.text))
+        ):
+            kept[2].fit(self._text_width)
+            return kept[2]
+        whole = "" if text is None else safe_text(asked.prompt) + text.shown
+        if kept is not None and kept[0] is text and whole.startswith(kept[2].text):
+            known = kept[2]
+            known.fit(self._text_width)
+            known.append(whole[len(known.text) :])
+        else:
+            known = WrappedText(self._text_width, whole)
+        self._wrapped[asked.number] = (text, 0 if text is None else len(text.text), known)
+        return known
+
+    def extra(self, asked: SampleRound) -> int:
+        """Return the lines of the round's error."""
+        return len(self._error_lines(self._columns.shown.text(self.place, asked)))
+
+    def _error_lines(self, text: SideText | None) -> list[Content]:
+        if text is None or not text.error:
+            return []
+        words = safe_text(text.error, limit=600, newlines="space")
+        wrapped = WrappedText(self._text_width - 2, words)
+        return [
+            Content.assemble(
+                ("  " if line else "✗ ", BAD), (words[slice(*wrapped.span(line))], TEXT)
+            )
+            for line in range(len(wrapped))
+        ]
+
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out the visible lines of all rounds, then the status line."""
+        found = self._columns.shown
+        if self.place >= len(found.sides):
+            self.lines = []
+            return
+        side = found.sides[self.place]
+        letter, colour = letter_of(self.place)
+        marked = self._columns.writing and self.place == found.chosen
+        self.set_reactive(
+            Panel.panel_title, title(side, letter, colour, max(8, width - 4), marked=marked)
+        )
+        shown = {asked.number for asked in found.rounds}
+        self._wrapped = {number: one for number, one in self._wrapped.items() if number in shown}
+        heights = self._columns.heights()
+        top = self._columns.place(heights, self.room)
+        visible, first = [Content("")] * self.room, 0
+        for asked, size in zip(reversed(found.rounds), heights, strict=True):
+            if first < top + self.room and first + size > top:
+                for y, row in enumerate(self._round_lines(asked), first - top):
+                    if 0 <= y < self.room:
+                        visible[y] = row
+            first += size
+        self._hidden = (top, max(0, first - 1 - top - self.room))
+        if not found.rounds:
+            visible[:] = [*self._invitation(), *visible][: self.room]
+            self._hidden = (0, 0)
+        blank = [Content("")] if height >= ROOMY_LINES else []
+        margin = " " * self._margin
+        self.lines = [
+            *blank,
+            *(Content.assemble(margin, line) for line in visible),
+            *blank,
+            Content.assemble(margin, self._status()),
+        ]
+
+    def _round_lines(self, asked: SampleRound) -> list[Content]:
+        found = self._columns.shown
+        text = found.text(self.place, asked)
+        if text is None:
+            return []
+        wrapped, newest = self.wrapped(asked), asked is found.newest
+        prompt = len(safe_text(asked.prompt))
+        same, marked = prompt, None
+        if newest:
+            same += found.same_start
+            marked = found.marked(self.place)
+        rows = []
+        for line in range(len(wrapped)):
+            start, end = wrapped.span(line)
+            spans = [
+                (0, prompt, f"bold {BRIGHT}" if newest else TEXT),
+                (prompt, same, DIM),
+                (same, len(wrapped.text), TEXT if newest else DIM),
+            ]
+            if marked is not None:
+                first, last = prompt + marked[0], prompt + max(marked[1], marked[0] + 1)
+                spans = [
+                    *((a, min(b, first), style) for a, b, style in spans),
+                    (first, last, f"bold {BRIGHT} on {SELECTED}"),
+                    *((max(a, last), b, style) for a, b, style in spans),
+                ]
+            rows.append(
+                Content.assemble(
+                    *(
+                        (wrapped.text[max(a, start) : min(b, end)], style)
+                        for a, b, style in spans
+                        if max(a, start) < min(b, end)
+                    )
+                )
+            )
+        if text.state == "living" and newest:
+            cursor = Content.styled("█", letter_of(self.place)[1])
+            rows[-1:] = [rows[-1] + cursor] if rows else [cursor]
+        return [*rows, *self._error_lines(text)]
+
+    def line_of(self, character: int) -> int:
+        """Return the line of a character of the newest text."""
+        asked = self._columns.shown.newest
+        if asked is None:
+            return 0
+        wrapped, at = self.wrapped(asked), len(safe_text(asked.prompt)) + character
+        return max(0, sum(start <= at for start in wrapped.starts) - 1)
+
+    def _invitation(self) -> list[Content]:
+        found = self._columns.shown
+        problem = found.sides[self.place].problem
+        many = "both sides" if len(found.sides) == LEAST_SIDES else "all sides"
+        words = (
+            [f"✗ {problem}"]
+            if problem
+            else [f"Type a prompt and press enter to continue it on {many}."]
+            if self.place == 0
+            else ["^k chooses the checkpoint of a side, ^o its run."]
+        )
+        lines = []
+        for text in words:
+            wrapped = WrappedText(self._text_width, text)
+            lines += [
+                Content.styled(text[slice(*wrapped.span(line))], DIM if self.place else TEXT)
+                for line in range(len(wrapped))
+            ]
+        return lines
+
+    def _status(self) -> Content:
+        found = self._columns.shown
+        if found.newest is None:
+            return Content("")
+        side, by_bytes = found.sides[self.place], not found.one_tokenizer
+        parts = status_parts(side, found.newest, self.place, by_bytes=by_bytes)
+        return status_line(parts, self._text_width)
+
+    def legend_within(self, room: int) -> Label:
+        """Return the longest form of the checkpoint that fits."""
+        found = self._columns.shown
+        if self.place >= len(found.sides):
+            return ""
+        forms = legends(found.sides[self.place])
+        return next((form for form in forms if width_of(segments_of(form)) <= room), "")
+
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
+        """Return how many lines are out of view, at the left, and which sides, at the right."""
+        panels, found = self._columns.panels, self._columns.shown
+        labels = self.hidden_labels(*self._hidden) if panels[:1] == [self] else []
+        if panels[-1:] == [self]:
+            here = {panel.place for panel in panels}
+            others = [letter_of(place) for place in range(len(found.sides)) if place not in here]
+            if others:
+                also = Content.assemble(
+                    ("also", DIM), *((f" {letter}", f"bold {colour}") for letter, colour in others)
+                )
+                labels.append((width - 3 - also.cell_length, segments_of(also)))
+        return labels
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        event.stop()
+        self._columns.scroll(-3)
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        event.stop()
+        self._columns.scroll(3)
+
+
+class FactsPanel(Panel):
+    """What the newest texts have in common, and how each side predicts the others' texts."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Same and different", id=id)
+        self._shown = SideBySide()
+
+    def show(self, shown: SideBySide) -> None:
+        """Show the facts as far as they are known."""
+        self._shown = shown
+        self.redraw()
+
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out the lines."""
+        shown = self._shown
+        a, b = (LETTERS[place] for place in shown.pair)
+        self.set_reactive(Panel.legend, Content.styled(f"{a} against {b}", DIM) if a != b else "")
+        unit = "bits/token" if shown.one_tokenizer else "bits/byte"
+        for places in (range(len(shown.sides)), shown.pair):  # all sides, if there is room
+            found = facts(shown, places)
+            self.lines = fact_lines(found, width, unit)
+            if len(self.lines) <= height:
+                break
+        if not self._shown.rounds and not found:
+            self.lines = [Content.styled("no texts yet", DIM)]
+
+
+VersusView = Literal["texts", "differences", "grid"]
+LEAST_COLUMN = 30
+"""Fewest cells of a column."""
+LOWER_LEAST, LOWER_MOST = 7, 16
+"""Fewest and most rows of the chart and what is beside it."""
+TOP_LEAST = 6
+LIST_ROWS = 4
+"""Border and heading of the list of differences."""
+FACT_ROWS, ROOMY_HEIGHT = 7, 28
+"""Rows of the facts besides one for each of three or four sides, from this height."""
+FACTS_LEAST, CHART_LEAST = 38, 30
+CHART_SHARE = 3 / 5
+
+
+def shown_sides(width: int, count: int, chosen: int) -> list[int]:
+    """Return the places of the sides with a column: A, and the chosen one if not all fit."""
+    fit = max(1, min(count, width // LEAST_COLUMN))
+    if fit == count:
+        return list(range(count))
+    if fit == 1:
+        return [chosen]
+    others = range(1, count)
+    at = max(1, chosen)
+    first = max(1, min(at - (fit - 2), count - (fit - 1))) if at > fit - 1 else 1
+    return [0, *others[first - 1 : first + fit - 2]]
+
+
+def versus_arrangement(
+    size: Size,
+    view: VersusView,
+    places: Sequence[int],
+    *,
+    count: int,
+    text_rows: int = 0,
+    listed: int = 0,
+) -> Places:
+    """Return the regions for a body of this size.
+
+    Args:
+        places: the sides with a column.
+        count: how many sides there are.
+        text_rows: rows that a scored text takes, with its border.
+        listed: differences in its list.
+    """
+    width, height = size
+    if view == "grid":
+        return {"sample-grid": Region(0, 0, width, height)}
+    lower = max(LOWER_LEAST, min(LOWER_MOST, height // 3))
+    if height - lower < TOP_LEAST:
+        lower = 0
+    elif view == "texts" and count > LEAST_SIDES and height >= ROOMY_HEIGHT:
+        lower = max(lower, count + FACT_ROWS)
+    elif view == "differences":
+        lower = max(lower, min(listed + LIST_ROWS, height - max(TOP_LEAST, text_rows)))
+    top = height - lower
+    regions: dict[str, Region] = {}
+    if view == "texts":
+        for index, place in enumerate(places):
+            left, right = (width * at // len(places) for at in (index, index + 1))
+            regions[side_id(place)] = Region(left, 0, right - left, top)
+    else:
+        regions["difference-strip"] = Region(0, 0, width, top)
+    if lower:
+        chart = min(round(width * CHART_SHARE), width - FACTS_LEAST)
+        beside = "versus-facts" if view == "texts" else "difference-list"
+        if chart >= CHART_LEAST:
+            regions["versus-chart"] = Region(0, top, chart, lower)
+            regions[beside] = Region(chart, top, width - chart, lower)
+        else:
+            regions[beside] = Region(0, top, width, lower)
+    return regions

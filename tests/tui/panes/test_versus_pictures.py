@@ -1,0 +1,85 @@
+"""Snapshots of the side-by-side pane's views; see `tests/tui/pictures.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from rnnlm_tui.tui.app import RnnlmApp
+from tests.tui.fakes import FakeServices
+from tests.tui.panes.seeing import opened, until, until_shown
+from tests.tui.panes.test_versus_pane import pane, versus
+from tests.tui.pictures import Mode, assert_picture, each_view
+
+SNAPSHOTS = Path(__file__).with_name("snapshots")
+
+
+async def settled(pilot: Pilot[int]) -> None:
+    """Wait until pending updates are drawn."""
+    for _ in range(4):
+        await pilot.pause()
+
+
+async def answered(pilot: Pilot[int], requests: int) -> None:
+    """Wait until this many samples have ended and are scored."""
+    app = pilot.app
+    assert isinstance(app, RnnlmApp)
+    services = app.services
+    assert isinstance(services, FakeServices)
+    await until(
+        pilot,
+        lambda: len(services.fake_sampler.requests) == requests and not pane(app).sampling,
+    )
+
+
+async def sampled(pilot: Pilot[int]) -> None:
+    """Sample two prompts on both sides and leave the box."""
+    for number, prompt in enumerate(("My fellow Americans,", "The state of the Union"), start=1):
+        await pilot.press("ctrl+u", *prompt, "enter")
+        await answered(pilot, 2 * number)
+    await pilot.press("escape")
+
+
+@each_view("versus")
+async def test_two_sides(name: str, size: tuple[int, int], mode: Mode) -> None:
+    async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
+        await sampled(pilot)
+        await until_shown(pilot, "B scores A")
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_view("versus-four")
+async def test_four_sides_and_a_marked_difference(
+    name: str, size: tuple[int, int], mode: Mode
+) -> None:
+    async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
+        await sampled(pilot)
+        await pilot.press("n", "n", "enter")
+        await answered(pilot, 8)
+        await pilot.press("j")
+        await until_shown(pilot, "differs 1 of")
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_view("versus-differences")
+async def test_the_difference_of_surprise(name: str, size: tuple[int, int], mode: Mode) -> None:
+    async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
+        await sampled(pilot)
+        await pilot.press("V")
+        await until_shown(pilot, "of 18 tokens")
+        await pilot.press("j", "j")
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_view("versus-grid")
+async def test_the_grid(name: str, size: tuple[int, int], mode: Mode) -> None:
+    async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
+        await pilot.press(*"The state of the Union", "escape", "n", "G")
+        await answered(pilot, 12)
+        await pilot.press("down")
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
