@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rnnlm_tui.engine.random_numbers import RandomNumbers
 from rnnlm_tui.errors import InputError
 
 ROW = 128
@@ -29,9 +30,6 @@ SURELY = 1e-5
 """More than the rounding of a sum of probabilities."""
 LIKELY = 256
 """Tokens among which the nucleus is looked for first."""
-NUMBERS_AT_ONCE = 256
-"""A GPU gets this many random numbers in one transfer, those of the next positions."""
-MASK, GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +67,6 @@ class SamplingRules:
     def is_plain(self) -> bool:
         """Tokens are sampled from the model's own distribution."""
         return self == SamplingRules(seed=self.seed)
-
-
-# random numbers
-
-
-def uniform(seed: int, position: int, draw: int = 0) -> float:
-    """A random number from 0 to below 1 for one attempt to sample the token at a position."""
-    return _uniform(_key(seed), position, draw)
-
-
-def _key(seed: int) -> int:
-    return _mix(seed + GOLDEN)
-
-
-def _uniform(key: int, position: int, draw: int) -> float:
-    number = _mix(key + position * GOLDEN)
-    if draw:
-        number = _mix(number + draw * GOLDEN)
-    # 52 bits: a sum times this is smaller than the sum, also after rounding.
-    return (number >> 12) * 2.0**-52
-
-
-def _mix(number: int) -> int:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
-    number &= MASK
-    number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & MASK
-    return number ^ (number >> 31)
 
 
 # samplers
@@ -144,21 +114,20 @@ class RejectionSampler:
     def __init__(self, rules: SamplingRules, seen: Sequence[int] = (), count: int = 1) -> None:
         self._rules, self._is_plain = rules, rules.is_plain
         self._penalty = _Penalty(torch.device("cpu"), rules, seen, count)
-        self._keys = _keys(rules, count)
+        self._numbers = RandomNumbers(rules.seed, count)
 
     @torch.inference_mode()
     def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
         """For each text a token and its ln p at temperature 1."""
         plain_BV = torch.softmax(logits_BV, 1)
-        parts = [_uniform(key, position, 0) for key in self._keys]
         if self._is_plain:
-            tokens = _places_by_block(plain_BV, parts)
+            tokens = _places_by_block(plain_BV, self._numbers.at(position))
         else:
             scores_BV = self._penalty.apply(logits_BV)
             if self._rules.is_greedy:
                 tokens = _likeliest(scores_BV)
             else:
-                tokens = self._places(scores_BV, parts, position)
+                tokens = self._places(scores_BV, position)
             self._penalty.add(tokens)
         probabilities = _each_at(plain_BV, tokens)
         return [
@@ -169,9 +138,9 @@ class RejectionSampler:
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of the batch only."""
         self._penalty.keep(rows)
-        self._keys = [self._keys[row] for row in rows]
+        self._numbers.keep(rows)
 
-    def _places(self, scores_BV: Tensor, parts: Sequence[float], position: int) -> list[int]:
+    def _places(self, scores_BV: Tensor, position: int) -> list[int]:
         """Tokens that all filters allow, with probability proportional to their weights."""
         top_k, ids_BK = self._rules.top_k, None
         if 0 < top_k < scores_BV.shape[1]:
@@ -180,13 +149,11 @@ class RejectionSampler:
         choices_BN = self._above_min_p(weights_BN)
         if self._rules.typical_p < 1:
             places = [
-                self._typical(weights_N, choices_N, key, position)
-                for weights_N, choices_N, key in zip(
-                    weights_BN, choices_BN, self._keys, strict=True
-                )
+                self._typical(weights_N, choices_BN[row], row, position)
+                for row, weights_N in enumerate(weights_BN)
             ]
         else:
-            places = _places_by_block(choices_BN, parts)
+            places = _places_by_block(choices_BN, self._numbers.at(position))
             if self._rules.top_p < 1:
                 self._redraw_outside_nucleus(weights_BN, choices_BN, places, position)
         return places if ids_BK is None else [int(one) for one in _each_at(ids_BK, places)]
@@ -219,9 +186,9 @@ class RejectionSampler:
             while not _is_in_nucleus(weights_N, places[row], top_p):
                 draw += 1
                 choices_N = _ranked_before(choices_N, weights_N, places[row])
-                places[row] = _place(choices_N, _uniform(self._keys[row], position, draw))
+                places[row] = _place(choices_N, self._numbers.again(row, position, draw))
 
-    def _typical(self, weights_N: Tensor, choices_N: Tensor, key: int, position: int) -> int:
+    def _typical(self, weights_N: Tensor, choices_N: Tensor, row: int, position: int) -> int:
         """A place that top-p and typical-p allow."""
         ids_K = None
         _finite(float(weights_N[0]))
@@ -232,7 +199,7 @@ class RejectionSampler:
         distances_N = _distances(choices_N)
         closer_N, draw = choices_N, 0
         while True:
-            place = _place(closer_N, _uniform(key, position, draw))
+            place = _place(closer_N, self._numbers.again(row, position, draw))
             closer_N = choices_N.masked_fill(distances_N >= distances_N[place], 0.0)
             if float(closer_N.sum()) < self._rules.typical_p:
                 return place if ids_K is None else int(ids_K[place])
@@ -253,8 +220,7 @@ class SortingSampler:
         # Apple GPUs have no float64.
         self._wide = torch.float32 if device.type == "mps" else torch.float64
         self._penalty = _Penalty(device, rules, seen, count)
-        self._keys = _keys(rules, count)
-        self._table_PB1, self._first = torch.empty(0), 0
+        self._numbers = RandomNumbers(rules.seed, count, device, self._wide)
 
     @torch.inference_mode()
     def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
@@ -265,7 +231,7 @@ class SortingSampler:
         else:
             *_, (_, kept_BV) = _stages(scores_BV.to(self._wide), self._rules)
             weights_BV = kept_BV.softmax(1)
-            places_B1 = _places_at(weights_BV, self._parts(position))
+            places_B1 = _places_at(weights_BV, self._numbers.at(position))
             # A parallel sum may decrease by rounding, and the search end on a removed token.
             places_B1 = torch.where(
                 weights_BV.gather(1, places_B1) > 0, places_B1, weights_BV.argmax(1, keepdim=True)
@@ -278,22 +244,7 @@ class SortingSampler:
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of the batch only."""
         self._penalty.keep(rows)
-        self._keys = [self._keys[row] for row in rows]
-        self._table_PB1 = torch.empty(0)
-
-    def _parts(self, position: int) -> Tensor:
-        if not self._first <= position < self._first + len(self._table_PB1):
-            self._first, more = position, max(1, NUMBERS_AT_ONCE // len(self._keys))
-            positions = range(position, position + more)
-            table = [[(_uniform(key, one, 0),) for key in self._keys] for one in positions]
-            table_PB1 = torch.tensor(table, dtype=self._wide)
-            below = 1 - torch.finfo(self._wide).eps
-            self._table_PB1 = table_PB1.clamp_(max=below).to(self._device)
-        return self._table_PB1[position - self._first]
-
-
-def _keys(rules: SamplingRules, count: int) -> list[int]:
-    return [_key((rules.seed + row) % 2**63) for row in range(count)]
+        self._numbers.keep(rows)
 
 
 class _Penalty:
@@ -470,26 +421,28 @@ def _distances(probabilities: Tensor) -> Tensor:
 # places
 
 
-def _places_by_block(weights_BN: Tensor, parts: Sequence[float]) -> list[int]:
+def _places_by_block(weights_BN: Tensor, parts_B1: Tensor) -> list[int]:
     """For each row the first index at which the cumulative weight exceeds a part (0 to below 1) of
     its sum; its weight is never zero. For CPUs.
 
     Blocks are summed first, then one block is searched: a cumulative sum over a whole vocabulary
     can't be parallelized.
     """
-    count, size = weights_BN.shape
-    if count > 1:
-        parts_B1 = torch.tensor(parts, dtype=torch.float64)[:, None]
+    if len(weights_BN) > 1:
         return cast(list[int], _places_at(weights_BN, parts_B1)[:, 0].tolist())
-    # Python's own search takes half the time for one row.
-    weights_N, part = weights_BN[0], parts[0]
+    return [_place(weights_BN[0], parts_B1.item())]
+
+
+def _place(weights_N: Tensor, part: float) -> int:
+    """`_places_by_block` of one row, in half the time of torch's search."""
+    size = len(weights_N)
     if size <= 4 * ROW:
-        return [_search(weights_N, part)[0]]
+        return _search(weights_N, part)[0]
     if size % ROW:
         weights_N = F.pad(weights_N, (0, -size % ROW))
     blocks_RW = weights_N.view(-1, ROW)
     block, rest = _search(blocks_RW.sum(1), part)
-    return [min(ROW * block + _search(blocks_RW[block], rest)[0], size - 1)]
+    return min(ROW * block + _search(blocks_RW[block], rest)[0], size - 1)
 
 
 def _search(weights_N: Tensor, part: float) -> tuple[int, float]:
@@ -500,10 +453,6 @@ def _search(weights_N: Tensor, part: float) -> tuple[int, float]:
     place = min(bisect_right(reached, bound), len(reached) - 1)  # NaN has no place
     before = reached[place - 1] if place else 0.0
     return place, (bound - before) / ((reached[place] - before) or 1.0)
-
-
-def _place(weights_N: Tensor, part: float) -> int:
-    return _places_by_block(weights_N[None], (part,))[0]
 
 
 def _places_at(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:

@@ -1,0 +1,81 @@
+"""Random numbers that depend on a seed and a position alone, so that a text can be continued."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CPU = torch.device("cpu")
+NUMBERS_AT_ONCE = 1_024
+"""Numbers that are computed, and sent to a GPU, together."""
+MASK, GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
+MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+
+
+def uniform(seed: int, position: int, draw: int = 0) -> float:
+    """A random number from 0 to below 1 for one attempt to sample the token at a position."""
+    return _uniform(_key(seed), position, draw)
+
+
+def _key(seed: int) -> int:
+    return _mix(seed + GOLDEN)
+
+
+def _uniform(key: int, position: int, draw: int) -> float:
+    number = _mix(key + position * GOLDEN)
+    if draw:
+        number = _mix(number + draw * GOLDEN)
+    # 52 bits: a sum times this is smaller than the sum, also after rounding.
+    return (number >> 12) * 2.0**-52
+
+
+def _mix(number: int) -> int:
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    number &= MASK
+    for shift, factor in MIXING:
+        number = ((number ^ (number >> shift)) * factor) & MASK
+    return number ^ (number >> 31)
+
+
+class RandomNumbers:
+    """Random numbers for B texts; text i has the seed plus i. Those of the first attempts come from
+    a table."""
+
+    def __init__(
+        self,
+        seed: int,
+        count: int,
+        device: torch.device = CPU,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        self._keys = [_key((seed + row) % 2**63) for row in range(count)]
+        self._device, self._below = device, 1 - torch.finfo(dtype).eps
+        self._table_PB1, self._first = torch.empty(0, dtype=dtype), 0
+
+    def at(self, position: int) -> Tensor:
+        """Those of a position, shape (B, 1)."""
+        if not self._first <= position < self._first + len(self._table_PB1):
+            self._fill(position, max(1, NUMBERS_AT_ONCE // len(self._keys)))
+        return self._table_PB1[position - self._first]
+
+    def again(self, row: int, position: int, draw: int) -> float:
+        """That of a further attempt for one text."""
+        return _uniform(self._keys[row], position, draw)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these texts only."""
+        self._keys = [self._keys[row] for row in rows]
+        self._table_PB1 = self._table_PB1[:0]
+
+    def _fill(self, first: int, count: int) -> None:
+        positions = np.arange(first, first + count, dtype=np.uint64)[:, None]
+        numbers = np.array(self._keys, dtype=np.uint64) + positions * np.uint64(GOLDEN)
+        for shift, factor in MIXING:
+            numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
+        table_PB = ((numbers ^ (numbers >> np.uint64(31))) >> np.uint64(12)) * 2.0**-52
+        # Rounded to float32 it could be 1.
+        table = torch.from_numpy(table_PB).to(self._table_PB1.dtype).clamp_(max=self._below)
+        self._first, self._table_PB1 = first, table[:, :, None].to(self._device)
