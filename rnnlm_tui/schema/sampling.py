@@ -18,6 +18,8 @@ MAX_PROMPT_CHARACTERS = 20_000
 MAX_SAMPLES = 64
 """Samples of one request."""
 MAX_ALTERNATIVES = 50
+MAX_CHOICES = 250_000
+"""Alternatives of all tokens of one sample."""
 MAX_LAGS = 200
 """Tokens that a gradient is followed back."""
 

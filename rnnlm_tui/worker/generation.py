@@ -10,8 +10,10 @@ from typing import Literal
 from rnnlm_tui.corpus.codec import IncrementalDecoder, StopStrings, TextCodec
 from rnnlm_tui.engine.generation import GeneratedToken, generate, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.sampling import MAX_CHOICES, SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.worker.choices import sampling_rules, token_choices
 from rnnlm_tui.worker.texts import RequestText, TextReader
 
@@ -125,10 +127,16 @@ def continue_text(
         began: `time.perf_counter()` when the request came.
 
     Raises:
-        RnnlmError: there is no token to start from, a stop string is empty, or the model predicts
-            NaN.
+        RnnlmError: there is no token to start from, a stop string is empty, alternatives are too
+            many for one answer, or the model predicts NaN.
     """
     settings, codec = request.settings, text.loaded.codec
+    if settings.max_new_tokens * request.alternatives > MAX_CHOICES:
+        raise InputError(
+            f"{request.alternatives} alternatives for {counted(settings.max_new_tokens, 'token')}"
+            f" are too many: at most {MAX_CHOICES:,} in all",
+            hint="ask for fewer tokens or fewer alternatives",
+        )
     samples = [
         SampledText(text.decoder_at(len(text.all_ids)), settings.stop) for _ in range(request.count)
     ]

@@ -14,7 +14,7 @@ from rnnlm_tui.engine import generation, inspection
 from rnnlm_tui.engine.checkpoint import write_model
 from rnnlm_tui.engine.inspection import Trace
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.errors import CheckpointError, DeviceError, RunStateError, StorageError
+from rnnlm_tui.errors import CheckpointError, DeviceError, InputError, RunStateError, StorageError
 from rnnlm_tui.schema.config import (
     CorpusConfig,
     RunConfig,
@@ -190,6 +190,14 @@ def test_out_of_memory_frees_everything_and_is_explained(
     assert not answers._models._loaded
     assert not answers._reader._states
     assert isinstance(all_of(answers, asked(checkpoint))[-1], SampleDone)
+
+
+def test_alternatives_that_no_line_could_hold_are_refused(
+    answers: Answers, run: RunDirectory
+) -> None:
+    settings = SamplingConfig(max_new_tokens=100_000)
+    with pytest.raises(InputError, match="3 alternatives for 100,000 tokens are too many"):
+        all_of(answers, asked(snapshot(run), alternatives=3, settings=settings))
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(
