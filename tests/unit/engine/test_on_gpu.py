@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import choose_matmul, set_exactness, set_gpu_precision
+from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
 from rnnlm_tui.engine.optim import OptimizerSettings
+from rnnlm_tui.engine.token_sampling import SamplingRules, filtered, sampler_for
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import batches_of, small_model, tokenizer_folder
+from .chi_square import chi_square
 
 pytestmark = [
     pytest.mark.gpu,
@@ -159,3 +162,44 @@ def test_interrupted_runs_are_bit_equal_in_exact_mode(
 def test_auto_measures_and_leaves_the_chosen_precision_set() -> None:
     chosen = choose_matmul("auto", torch.randn(2_000, 64, device=GPU))
     assert torch.backends.cudnn.allow_tf32 == (chosen.mode == "medium")
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_sampled_tokens_follow_the_filtered_distribution(exact: bool) -> None:
+    logits_V = 2 * torch.randn(900, generator=torch.Generator().manual_seed(3))
+    kinds = (
+        SamplingRules(),
+        SamplingRules(temperature=0.7, top_k=30, excluded=(3, 5)),
+        SamplingRules(top_p=0.7, min_p=0.01, typical_p=0.9, repetition_penalty=1.3),
+    )
+    set_exactness(exact)
+    try:
+        for rules in kinds:
+            wanted_V = filtered(logits_V, rules, [1, 2]).after_V
+            sampler = sampler_for(GPU, rules, [1, 2], count=2_000)
+            found = sampler.sample(logits_V.repeat(2_000, 1).to(GPU), 2)
+            assert all(wanted_V[token] > 0 for token, _ in found)
+            groups_V = torch.arange(900) % 10
+            expected = torch.zeros(10, dtype=torch.float64).index_add_(0, groups_V, wanted_V)
+            assert chi_square([token % 10 for token, _ in found], expected) < 1
+            logprob_V = logits_V.double().log_softmax(0)
+            for token, logprob in found[:50]:
+                assert logprob == pytest.approx(float(logprob_V[token]), abs=1e-4)
+    finally:
+        set_exactness(False)
+
+
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
+    rules = SamplingRules(greedy=True, repetition_penalty=1.3, penalty_window=5)
+    texts = []
+    for device in (torch.device("cpu"), GPU):
+        model = small_model(cell_type=cell_type).double().to(device).eval()
+        start = read_text(model, [1, 2, 3])
+        texts.append(
+            [
+                [one.token for one in tokens]
+                for tokens in generate(model, start, rules, max_new_tokens=20, count=3)
+            ]
+        )
+    assert texts[0] == texts[1]
