@@ -255,7 +255,7 @@ def test_two_models_are_two_curves_with_letters() -> None:
     reach = GradientReach(id="1", position=4, norms=(2.0, 1.0, 0.0))
     data = reach_chart([("otter", reach), ("heron", reach)], 4)
     assert [series.marker for series in data.series] == ["A", "B"]
-    assert list(data.series[0].mean[:2]) == [1.0, 0.5]
+    assert list(data.series[0].mean[:2]) == [100.0, 50.0]
     assert math.isnan(data.series[0].mean[2])
     assert reach_chart((), None).series == ()
 

@@ -355,11 +355,11 @@ class NewBranch:
 
 
 def reach_chart(reaches: Sequence[tuple[str, GradientReach]], position: int | None) -> ChartData:
-    """Return the gradient by lag as a share of lag 0, one curve a model."""
+    """Return the gradient by lag in percent of lag 0, one curve a model."""
     series = []
     for place, (name, reach) in enumerate(reaches):
         first = reach.norms[0] if reach.norms else 0.0
-        shares = [norm / first if first and norm > 0 else math.nan for norm in reach.norms]
+        shares = [100 * norm / first if first and norm > 0 else math.nan for norm in reach.norms]
         letter = "AB"[place] if len(reaches) > 1 else ""
         colour = (TRAIN, THIRD)[place % 2]
         last = next((share for share in reversed(shares) if share == share), None)
@@ -369,18 +369,19 @@ def reach_chart(reaches: Sequence[tuple[str, GradientReach]], position: int | No
                 colour,
                 [float(lag) for lag in range(len(shares))],
                 shares,
-                current="" if last is None else probability(last),
+                current="" if last is None else probability(last / 100),
                 marker=letter,
                 smooth=False,
-                y_format=probability,
+                y_format=lambda percent: probability(percent / 100),
             )
         )
     return ChartData(
         "Reach" if position is None else f"Reach, token {position + 1:,}",
         tuple(series),
-        baselines=(Baseline(FADED, "1 %"),) if series else (),
+        baselines=(Baseline(100 * FADED, "1 %"),) if series else (),
         x_end=max((len(reach.norms) - 1.0 for _, reach in reaches), default=None),
         x_label="tokens back",
+        y_unit=" %",
         log_y=True,
         x_format="whole",
     )

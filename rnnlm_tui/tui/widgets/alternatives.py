@@ -93,6 +93,11 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         self.set_reactive(Panel.panel_title, "Alternatives")
         self.redraw()
 
+    def on_focus(self) -> None:
+        """Begin at the first row."""
+        self._selected = self._top = 0
+        self.redraw()
+
     def action_select(self, by: int) -> None:
         """Move the selection."""
         if self._rows:

@@ -38,7 +38,7 @@ from rnnlm_tui.tui.widgets.panel import Panel
 LETTERS = "dcba.1234"
 """Values in ASCII, from the most negative to the most positive."""
 LABEL_CELLS = 4
-LEGEND_CELLS = 18
+LEGEND_CELLS = 20
 """Cells of the legend at the right."""
 LEAST_MAP_CELLS = 24
 """Cells of the map below which the legend is dropped."""
@@ -94,6 +94,9 @@ class StateMapPanel(Panel):
         self._words, self._trouble = "", False
         self._order = ""
         """How the units are sorted."""
+        self._version = 0
+        """Changes with the states."""
+        self._legend_rows: list[Content] = []
         self._top = 0
         """The first visible unit."""
         self._first = 0
@@ -105,6 +108,7 @@ class StateMapPanel(Panel):
     def show(self, states: LayerStates | None, texts: Sequence[str], order: str) -> None:
         """Show a layer's states; `order` says how the units are sorted."""
         self.states, self._texts, self._order, self._words = states, tuple(texts), order, ""
+        self._version += 1
         if states is None or self._top >= len(states.answer.units):
             self._top = 0
         self.redraw()
@@ -181,6 +185,15 @@ class StateMapPanel(Panel):
         self._first = min(max(self._first, self.cursor - fit + 1), max(0, self.cursor))
         self._first = max(0, min(self._first, tokens - fit))
         self._top = max(0, min(self._top, len(states.answer.units) - 1))
+        self._legend_rows = self._legend_lines() if room + LABEL_CELLS < width else []
+
+    def row_key(self, y: int) -> object:
+        """Return what a row of units depends on; None for gates and axis."""
+        if self.states is None or y >= self._map_rows:
+            return None
+        legend = self._legend_rows[y] if y < len(self._legend_rows) else Content("")
+        view = (self._version, self._top, self._first, self._cells, self._shaded)
+        return (*view, self.selected, legend.plain, tuple(legend.spans))
 
     def _map_cells(self, width: int) -> int:
         room = width - LABEL_CELLS
@@ -224,9 +237,9 @@ class StateMapPanel(Panel):
             cells = self._axis(width)
         else:
             cells = []
-        legend = self._legend_line(y) if room + LABEL_CELLS < width else None
-        if legend is None:
+        if room + LABEL_CELLS >= width:
             return padded(joined(cells), width)
+        legend = self._legend_rows[y] if y < len(self._legend_rows) else ""
         left = padded(joined(cells), self._drawn_cells(width) + LABEL_CELLS)
         return padded([*left, Segment("   ", ink(TEXT)), *segments_of(legend)], width)
 
@@ -308,10 +321,6 @@ class StateMapPanel(Panel):
         return parts
 
     # the legend at the right
-
-    def _legend_line(self, y: int) -> Content:
-        lines = self._legend_lines()
-        return lines[y] if y < len(lines) else Content("")
 
     def _legend_lines(self) -> list[Content]:
         assert self.states is not None
