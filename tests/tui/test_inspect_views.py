@@ -34,8 +34,10 @@ from rnnlm_tui.tui.views.inspect import (
     faded_lag,
     perplexity_text,
     probability,
+    reach_brief,
     reach_chart,
     reach_words,
+    token_offset,
     words_of,
 )
 from rnnlm_tui.tui.views.prompt_session import PromptSession
@@ -258,6 +260,34 @@ def test_two_models_are_two_curves_with_letters() -> None:
     assert list(data.series[0].mean[:2]) == [100.0, 50.0]
     assert math.isnan(data.series[0].mean[2])
     assert reach_chart((), None).series == ()
+
+
+def test_a_text_is_compared_only_if_both_models_read_the_same_tokens() -> None:
+    one, start = scored("a", " b", prompt_tokens=2), scored("", "a", " b", prompt_tokens=3)
+    assert token_offset(one, one) == 0
+    same = Inspection.model_validate(
+        {
+            **start.answer.model_dump(),
+            "tokens": [start.tokens[0], *(token.model_dump() for token in one.tokens)],
+        }
+    )
+    assert token_offset(one, ScoredText(same)) == 1
+    assert token_offset(ScoredText(same), one) == -1
+    assert token_offset(one, scored("a", "b", prompt_tokens=2)) is None
+    assert token_offset(one, scored("a", " b", " c", " d", prompt_tokens=2)) is None
+
+
+@pytest.mark.parametrize(
+    ("norms", "words"),
+    [
+        ((1.0, 0.5, 0.001), "from lag 2"),
+        ((1.0, 0.5), "not up to lag 1"),
+        ((1.0,), "no gradient"),
+        ((), "no gradient"),
+    ],
+)
+def test_the_reach_has_a_short_form_for_two_models(norms: tuple[float, ...], words: str) -> None:
+    assert reach_brief(GradientReach(id="1", position=4, norms=norms)) == words
 
 
 def test_probabilities_and_bits_have_few_digits() -> None:

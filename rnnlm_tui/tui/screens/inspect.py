@@ -23,23 +23,22 @@ from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.sampling import (
     Alternatives,
     AlternativesRequest,
-    GradientReach,
     Inspection,
     InspectRequest,
-    ReachRequest,
     StateMap,
     StatesRequest,
 )
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN
+from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.sampling import keep_state, take_weights
 from rnnlm_tui.tui.screens.asking import Questions, in_one_sentence
 from rnnlm_tui.tui.screens.branching import ALREADY_SAMPLING, BranchSampler
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.reach_view import ReachView
 from rnnlm_tui.tui.screens.unit_views import UnitViews
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.views.inspect import (
@@ -51,8 +50,6 @@ from rnnlm_tui.tui.views.inspect import (
     as_json,
     as_tsv,
     quoted,
-    reach_chart,
-    reach_words,
     token_rows,
     words_of,
 )
@@ -107,8 +104,8 @@ class InspectScreen(PaneScreen):
         self._failed = False
         """Whether the text couldn't be scored."""
         self._alternatives: dict[int, Alternatives] = {}
-        self._reaches: dict[int, GradientReach] = {}
         self._units: UnitViews | None = None
+        self._reach: ReachView | None = None
         self._questions = Questions(self)
         self._still: Timer | None = None
         self._branches = BranchSampler(
@@ -131,7 +128,6 @@ class InspectScreen(PaneScreen):
         )
 
     def on_mount(self) -> None:
-        self.query_one("#reach", Chart).show_all = True
         self.query_one("#modes", ModeLine).show()
 
     def on_resize(self, _event: Resize) -> None:
@@ -187,6 +183,14 @@ class InspectScreen(PaneScreen):
             )
         return self._units
 
+    @property
+    def reach(self) -> ReachView:
+        """The view of a gradient."""
+        if self._reach is None:
+            chart, words = self.query_one("#reach", Chart), self.query_one("#reach-words", Line)
+            self._reach = ReachView(self._questions, chart, words)
+        return self._reach
+
     # the text
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002
@@ -217,7 +221,7 @@ class InspectScreen(PaneScreen):
         self.scored, self._failed, self._outdated = None, False, False
         self._moved = before is not None and source is not None and before.prompt == source.prompt
         self._alternatives.clear()
-        self._reaches.clear()
+        self.reach.clear()
         self.units.clear()
         self.strip.bottom = ""
         self.strip.legend = self._legend()
@@ -320,8 +324,7 @@ class InspectScreen(PaneScreen):
         rows = token_rows(scored, self.cursor, answer, self.units.states)
         of = "" if at_end else f"of {len(scored):,}"
         panel.show(rows, title=Content.styled(title, "bold"), legend=of)
-        if self.cursor in self._reaches:
-            self._show_reach()
+        self.reach.show(self.cursor, scored)
 
     def on_token_strip_pointed(self, event: TokenStrip.Pointed) -> None:
         self._go(event.token)
@@ -424,11 +427,8 @@ class InspectScreen(PaneScreen):
         few = len(scored) * scored.answer.hidden_size <= EAGER_VALUES
         if self.units.states is None and (few or self._shows("state") or self._shows("unit")):
             self._ask_for_states()
-        if self._shows("reach"):
-            if self.cursor in self._reaches:
-                self._show_reach()
-            else:
-                self._questions.start("reach", self.cursor, partial(self._find_reach, source))
+        if self._shows("reach") and not self.reach.show(self.cursor, scored):
+            self._questions.start("reach", self.cursor, partial(self._find_reach, source))
 
     def _is_predicted(self, token: int) -> bool:
         scored = self.scored
@@ -518,41 +518,14 @@ class InspectScreen(PaneScreen):
     # reach
 
     async def _find_reach(self, source: TextSource) -> None:
-        position, words = self.cursor, self.query_one("#reach-words", Line)
-        if not self._is_predicted(position) or position >= len(self.scored or ()):
-            self._show_no_reach(Content.styled("choose a token that the model predicts", DIM))
+        position, scored = self.cursor, self.scored
+        if scored is None or position >= len(scored) or not self._is_predicted(position):
+            self.reach.show_nothing("choose a token that the model predicts")
             return
-        try:
-            answer = await self._questions.ask(
-                source.request(ReachRequest, position=position),
-                GradientReach,
-                lambda text: words.put(Content.styled(f"  {text}", DIM)),
-            )
-        except (RnnlmError, OSError) as error:
-            text = safe_content(in_one_sentence(error), newlines="space").stylize(TEXT)
-            self._show_no_reach(Content.assemble(("✗ ", BAD), text))
-            return
-        if source is not self._source:
-            return
-        self._reaches[position] = answer
-        if position == self.cursor:
-            self._show_reach()
-
-    def _show_no_reach(self, words: Content) -> None:
-        self.query_one("#reach", Chart).show(reach_chart((), None))
-        self.query_one("#reach-words", Line).put(Content.assemble("  ", words))
-
-    def _show_reach(self) -> None:
-        reach, scored, source = self._reaches.get(self.cursor), self.scored, self._source
-        if reach is None or scored is None or source is None:
-            return
-        self.query_one("#reach", Chart).show(reach_chart([(source.run, reach)], self.cursor))
-        self.query_one("#reach-words", Line).put(
-            Content.assemble(
-                ("  ", DIM), (quoted(scored.texts[self.cursor]), f"bold {BRIGHT}"), (": ", DIM),
-                (reach_words(reach, scored.texts), TEXT),
-            )
-        )  # fmt: skip
+        others = self.context.prompt_session.compared
+        await self.reach.find(source, scored, position, others)
+        if source is self._source and position == self.cursor:
+            self.reach.show(position, scored)
 
     # branches
 

@@ -189,6 +189,7 @@ class PromptScreen(PaneScreen):
         self.frame.tokens.clear()
         if self.session.run is None or self.session.run.path != self.run_path:
             self.session.tree, self.session.state = SampleTree(), ""
+        self.session.compared = ()
         self._end_edit()
         self.transcript.clear()
         self.transcript.show_status(Content(""))

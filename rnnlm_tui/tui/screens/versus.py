@@ -239,6 +239,11 @@ class VersusScreen(PaneScreen):
     def _show(self) -> None:
         """Show everything that may have changed."""
         found = self._found
+        self.context.prompt_session.compared = tuple(
+            Weights(side.run.name, str(side.run.path / side.row.path), side.row.step, side.row)
+            for side in found.sides
+            if side.row is not None and not side.problem
+        )
         self._columns.writing = self.box.has_focus
         self._columns.redraw()
         self.query_one(FactsPanel).show(found)

@@ -190,6 +190,15 @@ def reach_words(reach: GradientReach, texts: Sequence[str]) -> str:
     return f"gradient still {norms[last] / norms[0] * 100:.2g} % of lag 0 at lag {last}"
 
 
+def reach_brief(reach: GradientReach) -> str:
+    """Return from where on the gradient is below 1 % of lag 0, in few words."""
+    lag = faded_lag(reach)
+    if lag is not None:
+        return f"from lag {lag}"
+    last = len(reach.norms) - 1
+    return f"not up to lag {last}" if last > 0 and reach.norms[0] > 0 else "no gradient"
+
+
 _WRITTEN = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 COLUMNS = ("position", "token", "text", "part", "bits", "rank", "entropy")
 
@@ -354,6 +363,17 @@ class NewBranch:
         return replace(branch, settings=self.start.settings, shared=self.shared)
 
 
+def token_offset(one: ScoredText, other: ScoredText) -> int | None:
+    """Return how many tokens later the same text begins for another model: 0, 1 or -1 for an end
+    token in front; None if it reads other tokens."""
+    offset = len(other) - len(one)
+    if abs(offset) > 1:
+        return None
+    own, others = one.tokens[max(0, -offset) :], other.tokens[max(0, offset) :]
+    same = all(a.token == b.token and a.text == b.text for a, b in zip(own, others, strict=True))
+    return offset if same else None
+
+
 def reach_chart(reaches: Sequence[tuple[str, GradientReach]], position: int | None) -> ChartData:
     """Return the gradient by lag in percent of lag 0, one curve a model."""
     series = []
@@ -365,7 +385,7 @@ def reach_chart(reaches: Sequence[tuple[str, GradientReach]], position: int | No
         last = next((share for share in reversed(shares) if share == share), None)
         series.append(
             ChartSeries(
-                f"{letter} {name}".strip(),
+                name,
                 colour,
                 [float(lag) for lag in range(len(shares))],
                 shares,

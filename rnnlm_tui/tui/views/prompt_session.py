@@ -39,6 +39,8 @@ class PromptSession:
     """That run's weights, and the chosen ones; None until they are known."""
     state: str = ""
     """Path of the kept state to start from; empty: the initial state."""
+    compared: tuple[Weights, ...] = ()
+    """The checkpoints of the sides of Compare."""
 
     @property
     def weights(self) -> Weights | None:

@@ -14,6 +14,7 @@ from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, WorkerErro
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import (
     AlternativesRequest,
+    GradientReach,
     InspectRequest,
     KeepStateRequest,
     ReachRequest,
@@ -243,6 +244,25 @@ async def test_tab_shows_state_unit_and_reach_and_asks_for_them_then() -> None:
         await until_shown(pilot, "Instead of")
         await pilot.press("shift+tab")
         await until_shown(pilot, "Reach, token 7")
+
+
+async def test_the_reach_of_a_second_model_comes_from_the_sides_of_compare() -> None:
+    older = CHECKPOINTS[0]
+    second = Weights("plain-otter", str(RUN.path / older.path), older.step, older)
+
+    def reach(request: ReachRequest) -> object:
+        by = 0.5 if request.checkpoint == WEIGHTS.path else 0.1
+        return GradientReach(
+            id=request.id, position=request.position, norms=tuple(by**lag for lag in range(20))
+        )
+
+    sampler = FakeSampler(answers={ReachRequest: reach})  # type: ignore[dict-item]
+    services = FakeServices(make_snapshot(), sampler=sampler)
+    async with inspecting(services, sampled()) as (app, pilot, _screen):
+        app.prompt_session.compared = (WEIGHTS, second)
+        await pilot.press("shift+tab")
+        await until_shown(pilot, "A step 3,700", "B step 1,000")
+        await until_shown(pilot, "step 3,700 from lag 7   step 1,000 from lag 3")
 
 
 async def test_layer_order_and_search_change_the_units() -> None:
