@@ -39,7 +39,7 @@ BAD = "#ff5f5f"
 MARK_COLOURS = (TRAIN, THIRD, GOOD, "#ff87af", "#5f87ff", WARN, "#00af87", "#d7af87")
 """Colours of the marked runs A to H; VALIDATION is left out, since it marks the best value."""
 SIDE_BANDS = (
-    ("#005f5f", "#008787", "#005fd7"),
+    ("#005f5f", "#008787", "#0087af"),
     ("#5f005f", "#870087", "#af5faf"),
     ("#005f00", "#008700", "#5f875f"),
     ("#5f0000", "#870000", "#af5f5f"),

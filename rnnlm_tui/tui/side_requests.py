@@ -165,7 +165,7 @@ class SideRequests:
         text, other = (found.text(place, asked) for place in (owner, scorer))
         if text is None or text.done is None or not text.done.tokens:
             return
-        if other is None or other.weights is None:
+        if other is None or other.weights is None or other.state == "failed":
             return
         same = found.sides[owner].tokenizer == found.sides[scorer].tokenizer
         try:

@@ -109,10 +109,11 @@ _PINK, _BLUE, _, _TEAL, _TAN = palette.MARK_COLOURS[3:]
 _HOT, _HOTTEST = palette.SURPRISE[3:]
 _SKY, _SEA, _AMBER = palette.DIVERGING[1], palette.DIVERGING[2], palette.DIVERGING[7]
 _BAND_A, _BAND_B, _BAND_C, _BAND_D = (
-    tuple(value for value in bands if value not in _BANDS.values()) for bands in palette.SIDE_BANDS
+    tuple(value for value in bands if value not in (*_BANDS.values(), *palette.DIVERGING))
+    for bands in palette.SIDE_BANDS
 )
 _SIDE_BANDS = (*_BAND_A, *_BAND_B, *_BAND_C, *_BAND_D)
-"""Without those that are raw bands of charts too."""
+"""Without those that have another use too."""
 
 LIGHT: Table = _table(
     ("#eeeeee", (palette.BACKGROUND,)),
@@ -143,7 +144,7 @@ LIGHT: Table = _table(
     ("#d75f00", (_HOTTEST, _AMBER)),
     ("#5f87d7", (_SEA,)),
     ("#0087d7", (_SKY,)),
-    *zip(("#d7ffff", "#afd7d7", "#87d7ff"), ((value,) for value in _BAND_A), strict=True),
+    *zip(("#d7ffff", "#afd7d7"), ((value,) for value in _BAND_A), strict=True),
     *zip(("#ffd7ff", "#d7afff", "#d787d7"), ((value,) for value in _BAND_B), strict=True),
     *zip(("#afd7af", "#87d787"), ((value,) for value in _BAND_C), strict=True),
     *zip(("#ffafaf", "#ff8787"), ((value,) for value in _BAND_D), strict=True),

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from textual.app import ComposeResult
 from textual.content import Content
@@ -76,6 +76,13 @@ UPDATE_SECONDS = 0.1
 ALREADY_SAMPLING = "already sampling, esc stops it"
 MOST_KEPT_SCORES = 64
 """Scored texts that aren't scored again."""
+HINTS: dict[VersusView | Literal["writing"], tuple[tuple[str, str], ...]] = {
+    "writing": (("↑", "earlier prompts"), ("esc", "leave the box")),
+    "texts": (("V", "differences"), ("G", "grid"), ("n", "add a side"), ("^o", "its run")),
+    "differences": (("← →", "token"), ("↑ ↓", "scroll"), ("V", "texts"), ("G", "grid")),
+    "grid": (("← → ↑ ↓", "cell"), ("V", "differences"), ("G", "texts")),
+}
+"""Keys beside the modes that the footer has no room for."""
 TALL_FROM = 34
 """Height of the body from which a blank line separates the footer."""
 
@@ -131,10 +138,12 @@ class VersusScreen(PaneScreen):
 
     def on_resize(self, event: Resize) -> None:
         self.set_class(event.size.height >= TALL_FROM, "-tall")
-        self.call_after_refresh(self._place)
         self._show_lines()
 
     # what is shown
+
+    def on_placed_resized(self, _event: Placed.Resized) -> None:
+        self._place()
 
     @property
     def frame(self) -> PromptFrame:
@@ -276,11 +285,7 @@ class VersusScreen(PaneScreen):
             room=width - 4,
         )
         self.query_one("#versus-settings", Line).put(Content.assemble("  ", line))
-        keys = (
-            [("↑", "earlier prompts"), ("esc", "leave the box")]
-            if self.box.has_focus
-            else [("V", "differences"), ("G", "grid"), ("n", "add a side"), ("^o", "its run")]
-        )
+        keys = HINTS["writing" if self.box.has_focus else self._view]
         self.query_one(ModeLine).show(keys=keys if self.run_path is not None else ())
 
     # keys
@@ -305,12 +310,16 @@ class VersusScreen(PaneScreen):
             names = ["next_side", "next_difference", "next_checkpoint"]
         else:
             names = ["next_side", "new_seed"]
+        wide = self.size.width >= WIDE_FROM
+        verbs = {"next_checkpoint": "Checkpoint of this side" if wide and not writing else ""}
         entries += [
-            (action(name), "") for name in names if not writing or name != "next_difference"
+            (action(name), verbs.get(name, ""))
+            for name in names
+            if not writing or name != "next_difference"
         ]
+        entries.append((action("next_mode"), following_mode(self.PANE)))
         if not writing:
             entries.append((action("save_text"), ""))
-        entries.append((action("next_mode"), ""))
         if self._view == "texts":
             entries.append((action("copy_text"), ""))
         return entries if writing else [*entries, (action("leave"), "")]
@@ -410,19 +419,31 @@ class VersusScreen(PaneScreen):
         return False
 
     def action_next_checkpoint(self) -> None:
-        """Choose the next checkpoint of this side, and load it."""
+        """Choose the next checkpoint of this side that no other side has, and load it."""
         if not self._is_free():
             return
         side = self.side
-        following = side.choice.next()
-        if following is None:
+        others = [one for one in self._found.sides if one is not side]
+        if side.choice.next() is None:
             self.context.report(side.problem or "no checkpoint yet")
             return
-        side.choice = replace(side.choice, wanted=following)
+        side.choice = self._next_choice(side, others)
         self._side_changed()
         if side.row is not None:
             checkpoint = side.run.path / side.row.path
             self.run_worker(self._load(checkpoint), group="load", exclusive=True)
+
+    def _next_choice(self, side: Side, others: Sequence[Side]) -> CheckpointChoice:
+        """Return the choice of the next weights that none of the others has, if there are any."""
+        taken = {
+            one.row.path if one.row is not None else NOW for one in others if one.run == side.run
+        }
+        choice = side.choice
+        for _ in range(len(choice.rows) + 1):
+            choice = replace(choice, wanted=choice.next())
+            if (choice.row.path if choice.row is not None else NOW) not in taken:
+                return choice
+        return replace(side.choice, wanted=side.choice.next())
 
     async def _load(self, checkpoint: Path) -> None:
         """Load a checkpoint before it is needed; an error is shown when it is."""
@@ -442,13 +463,9 @@ class VersusScreen(PaneScreen):
         """Add a side with the next checkpoint of the chosen side's run."""
         if not self._is_free():
             return
-        shown = {side.row.path if side.row is not None else NOW for side in self._found.sides}
-        choice = self.side.choice
-        for _ in range(len(choice.rows) + 1):
-            choice = replace(choice, wanted=choice.next())
-            if (choice.row.path if choice.row is not None else NOW) not in shown:
-                break
-        side = Side(self.side.run, choice, self.side.pinned, self.side.corpus)
+        chosen = self.side
+        choice = self._next_choice(chosen, self._found.sides)
+        side = Side(chosen.run, choice, chosen.pinned, chosen.corpus)
         if not self._found.add(side):
             self.context.report(f"{MOST_SIDES} sides are the most possible: d removes one")
             return
@@ -732,13 +749,15 @@ class VersusScreen(PaneScreen):
             self._show_spans((), pair, note=sentence(error), trouble=True)
             return
         same = sides[0].tokenizer == sides[1].tokenizer
+        if not same:
+            strip.panel_title = Content.assemble(strip.panel_title, (", two tokenizers", DIM))
         scores = [
             (place, TextScore.of(one, "", whole=True))
             for place, one in zip(pair, (a, b), strict=True)
         ]
         wide = self.size.width >= WIDE_FROM
         self.query_one(Chart).show(score_chart(scores, by_bytes=not same, wide=wide))
-        self._show_spans(spans, pair)
+        self._show_spans(spans, pair, noun="token" if same else "piece")
         order = self.query_one(DifferenceList).order
         self._mark_piece(order[0] if order else None)
 
@@ -747,6 +766,7 @@ class VersusScreen(PaneScreen):
         spans: Sequence[ScoredSpan],
         pair: tuple[int, int],
         *,
+        noun: str = "token",
         note: str = "",
         trouble: bool = False,
     ) -> None:
@@ -759,7 +779,7 @@ class VersusScreen(PaneScreen):
             )
             for place in pair
         )
-        self.query_one(DifferenceList).show(spans, pair)
+        self.query_one(DifferenceList).show(spans, pair, noun=noun)
         if spans:
             self._place()
         else:

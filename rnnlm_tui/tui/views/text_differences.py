@@ -169,9 +169,9 @@ def _plus(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one + other
 
 
-LEAST_DIFFERENCE = 0.5
+LEAST_DIFFERENCE = 1.0
 """Bits from which a difference is shown."""
-LEVELS = (LEAST_DIFFERENCE, 1.5, 3.0)
+LEVELS = (LEAST_DIFFERENCE, 2.0, 4.0)
 """Bits from which a difference has the first, second and third colour."""
 
 

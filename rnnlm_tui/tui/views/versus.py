@@ -394,11 +394,13 @@ class SideBySide:
             else None
         )
 
-    @property
-    def same_start(self) -> int:
-        """Characters at the start of the newest texts that are the same on all sides."""
-        texts = self.texts(range(len(self.sides)))
-        return common_start(texts) if texts else 0
+    def same_start(self, place: int) -> int:
+        """Return how many characters a side's newest text has in common with A's at its start.
+
+        For A itself, with the other one of the pair.
+        """
+        texts = self.texts((0, place or self.pair[1]))
+        return common_start(texts) if texts and len(self.sides) > 1 else 0
 
     def hunks(self) -> list[Hunk]:
         """Return where the newest texts of the pair differ."""

@@ -15,7 +15,13 @@ from textual.events import MouseScrollDown, MouseScrollUp
 from rnnlm_tui.schema.formatting import NOTHING, counted
 from rnnlm_tui.tui.palette import BACKGROUND, BAD, BRIGHT, DIM, SELECTED, SIDE_BANDS, TEXT
 from rnnlm_tui.tui.text import WrappedText, safe_text
-from rnnlm_tui.tui.views.text_differences import ScoredSpan, largest, level, totals
+from rnnlm_tui.tui.views.text_differences import (
+    LEAST_DIFFERENCE,
+    ScoredSpan,
+    largest,
+    level,
+    totals,
+)
 from rnnlm_tui.tui.views.versus import letter_of
 from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of
 
@@ -204,17 +210,20 @@ class DifferenceList(Panel):
         super().__init__(title="Largest differences", id=id)
         self._spans: Sequence[ScoredSpan] = ()
         self._pair = (0, 1)
+        self._noun = "token"
         self.order: list[int] = []
         """The indices of the pieces in the list."""
         self.at: int | None = None
         """The index of the marked piece."""
         self._top = 0
 
-    def show(self, spans: Sequence[ScoredSpan], pair: tuple[int, int]) -> None:
-        """List the largest differences of a text."""
+    def show(
+        self, spans: Sequence[ScoredSpan], pair: tuple[int, int], *, noun: str = "token"
+    ) -> None:
+        """List the largest differences of a text, whose pieces are called `noun`."""
         if spans != self._spans:
             self.order, self._top, self.at = largest(spans, MOST_LISTED), 0, None
-        self._spans, self._pair = spans, pair
+        self._spans, self._pair, self._noun = spans, pair, noun
         self.redraw()
 
     def go_to(self, index: int | None) -> None:
@@ -240,7 +249,7 @@ class DifferenceList(Panel):
             return
         sums = totals(self._spans)
         (letter_a, colour_a), (letter_b, colour_b) = map(letter_of, self._pair)
-        number, _, noun = counted(sums.pieces, "token").partition(" ")
+        number, _, noun = counted(sums.pieces, self._noun).partition(" ")
         self.lines = [
             Content.assemble(
                 ("  better  ", DIM),
@@ -258,6 +267,9 @@ class DifferenceList(Panel):
         self._top = max(0, min(self._top, len(self.order) - room))
         for index in self.order[self._top : self._top + room]:
             self.lines.append(self._row(index, width))
+        if not self.order:
+            words = f"  no {self._noun} differs by {LEAST_DIFFERENCE:g} bits or more"
+            self.lines[1:] = [Content(""), Content.styled(words, DIM)]
 
     def _row(self, index: int, width: int) -> Content:
         span, here = self._spans[index], index == self.at

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from textual.containers import Container
 from textual.geometry import NULL_OFFSET, Region, Size, Spacing
 from textual.layout import ArrangeResult, Layout, WidgetPlacement
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -224,6 +225,9 @@ class Placed(Container):
 
     DEFAULT_CSS = "Placed { width: 100%; height: 100%; overflow: hidden; }"
 
+    class Resized(Message):
+        """It has another size now: its children may have to be placed anew."""
+
     def __init__(self, *children: Widget, places: Places, id: str | None = None) -> None:
         self._veil = Static(id="veil")
         super().__init__(*children, self._veil, id=id)
@@ -233,6 +237,9 @@ class Placed(Container):
             child.display = child.id in places
             if isinstance(child, Panel):
                 child.covered = True
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
 
     def uncover(self) -> None:
         """Show the children, which already have their sizes, so they are drawn once."""
@@ -260,3 +267,5 @@ class Placed(Container):
         for child in self.children[:-1]:
             child.display = child.id in places
         self.refresh(layout=True)
+        # Textual keeps the arrangement of a size until a child asks for another
+        self._veil.refresh(repaint=False, layout=True)

@@ -49,7 +49,7 @@ class SideColumns:
         self.top = 0
         """Lines above the first visible one."""
         self.following = True
-        """Whether the end of the newest text is kept in view."""
+        """Whether the end of the text that streams is kept in view; without one, the beginning."""
         self.writing = False
         """Whether the prompt has the focus: the chosen side's letter is marked instead."""
 
@@ -79,9 +79,18 @@ class SideColumns:
     def place(self, heights: Sequence[int], room: int) -> int:
         """Return the first visible line, within the existing lines."""
         if self.following:
-            self.top = heights[0] - 1 - room if heights else 0
+            self.top = self._streamed() - room
         self.top = max(0, min(self.top, sum(heights) - 1 - room))
         return self.top
+
+    def _streamed(self) -> int:
+        """Return the lines of the text that streams; 0 if none does."""
+        asked = self.shown.newest
+        for panel in self.panels:
+            text = self.shown.text(panel.place)
+            if asked is not None and text is not None and text.state == "living":
+                return len(panel.wrapped(asked))
+        return 0
 
     def redraw(self) -> None:
         """Draw all columns: a longer text moves the older ones in the others."""
@@ -216,7 +225,7 @@ class SidePanel(Panel, can_focus=True):
         prompt = len(safe_text(asked.prompt))
         same, marked = prompt, None
         if newest:
-            same += found.same_start
+            same += found.same_start(self.place)
             marked = found.marked(self.place)
         rows = []
         for line in range(len(wrapped)):
@@ -330,7 +339,9 @@ class FactsPanel(Panel):
         """Lay out the lines."""
         shown = self._shown
         a, b = (LETTERS[place] for place in shown.pair)
-        self.set_reactive(Panel.legend, Content.styled(f"{a} against {b}", DIM) if a != b else "")
+        by = "" if shown.one_tokenizer else ", two tokenizers"
+        words = f"{a} against {b}{by}" if a != b else ""
+        self.set_reactive(Panel.legend, Content.styled(words, DIM))
         unit = "bits/token" if shown.one_tokenizer else "bits/byte"
         for places in (range(len(shown.sides)), shown.pair):  # all sides, if there is room
             found = facts(shown, places)

@@ -307,13 +307,15 @@ async def test_texts_of_different_tokenizers_are_compared_by_their_bytes() -> No
         await pilot.press("down", "enter")
         await until_shown(pilot, "B brisk-heron @best")
         await pilot.press("enter")
-        await until_shown(pilot, "Bits per byte, running mean", "bits/byte", "same start")
+        await until_shown(pilot, "Bits per byte, running mean", "bits/byte", "two tokenizers")
         whole = [
             one
             for one in services.fake_sampler.asked
             if isinstance(one, InspectRequest) and not one.ids
         ]
         assert {one.prompt for one in whole} == {f"We{TEXTS[3_700]}"}
+        await pilot.press("V")
+        await until_shown(pilot, "Difference of surprise, B’s text, two tokenizers", "pieces")
 
 
 async def test_a_text_that_the_tokenizers_read_differently_is_refused_with_the_reason() -> None:

@@ -178,8 +178,8 @@ def test_different_texts_are_refused_with_the_reason() -> None:
         scored_spans(inspection(("café", 1.0)), inspection(("caf<unk>", 1.0)))
 
 
-def test_a_difference_has_a_level_from_half_a_bit() -> None:
-    assert [level(bits) for bits in (0.0, 0.49, -0.5, 1.5, -3.0)] == [0, 0, 1, 2, 3]
+def test_a_difference_has_a_level_from_one_bit() -> None:
+    assert [level(bits) for bits in (0.0, 0.99, -1.0, 2.0, -4.0)] == [0, 0, 1, 2, 3]
 
 
 def test_a_score_is_of_the_tokens_after_the_prompt() -> None:
