@@ -338,10 +338,6 @@ class FactsPanel(Panel):
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines."""
         shown = self._shown
-        a, b = (LETTERS[place] for place in shown.pair)
-        by = "" if shown.one_tokenizer else ", two tokenizers"
-        words = f"{a} against {b}{by}" if a != b else ""
-        self.set_reactive(Panel.legend, Content.styled(words, DIM))
         unit = "bits/token" if shown.one_tokenizer else "bits/byte"
         for places in (range(len(shown.sides)), shown.pair):  # all sides, if there is room
             found = facts(shown, places)
@@ -350,6 +346,14 @@ class FactsPanel(Panel):
                 break
         if not self._shown.rounds and not found:
             self.lines = [Content.styled("no texts yet", DIM)]
+
+    def legend_within(self, room: int) -> Label:
+        """Return which sides are compared, and whether their tokens differ."""
+        a, b = (LETTERS[place] for place in self._shown.pair)
+        pair = f"{a} against {b}" if a != b else ""
+        two = "" if self._shown.one_tokenizer else "two tokenizers"
+        forms = [", ".join(part for part in (pair, two) if part), two or pair, ""]
+        return Content.styled(next(form for form in forms if len(form) <= room), DIM)
 
 
 VersusView = Literal["texts", "differences", "grid"]
