@@ -96,6 +96,9 @@ def stored_run(name: str, vocab_size: int, cell: str, hidden: int) -> Path:
         tie_weights=True,
         pad_id=0,
     )
+    with torch.no_grad():  # Zipf's law, so that top-p has something to leave out
+        model.output.bias.copy_(-torch.arange(2.0, vocab_size + 2).log())
+        model.output.bias[:2] = -20.0  # no padding and no end
     with tempfile.TemporaryDirectory() as folder:
         tokenizer_files(Path(folder), vocab_size)
         path = write_checkpoint(
@@ -130,18 +133,14 @@ async def sampled(
     return first, ends
 
 
-def engine_speed(checkpoint: Path, tokens: int, seed: int, speeds: Speeds) -> None:
+def engine_speed(checkpoint: Path, tokens: int, count: int, seed: int, speeds: Speeds) -> None:
     """Add a round of the bare engine in this process."""
     model, codec = MODELS[checkpoint]
     defaults = SamplingConfig()
     rules = SamplingRules(temperature=defaults.temperature, top_p=defaults.top_p, seed=seed)
     wall, processor = time.perf_counter(), time.process_time()
-    made = sum(
-        1
-        for _ in generate(
-            model, read_text(model, codec.prompt_ids(PROMPT)), rules, max_new_tokens=tokens
-        )
-    )
+    start = read_text(model, codec.prompt_ids(PROMPT))
+    made = sum(map(len, generate(model, start, rules, max_new_tokens=tokens, count=count)))
     speeds.add(made, time.perf_counter() - wall, time.process_time() - processor)
 
 
@@ -167,7 +166,7 @@ async def measure(checkpoint: Path, rounds: int, tokens: int) -> None:
     lay_out_weights(model)
     MODELS[checkpoint] = model, TextCodec(checkpoint)
     client = SamplerClient()
-    engine, one, many = Speeds(), Speeds(), Speeds()
+    engine, engine_many, one, many = Speeds(), Speeds(), Speeds(), Speeds()
     firsts = []
     try:
         await client.load(str(checkpoint))
@@ -177,24 +176,31 @@ async def measure(checkpoint: Path, rounds: int, tokens: int) -> None:
                 prompt = f"{PROMPT} w{turn} w{place}"
                 first, _ = await sampled(client, checkpoint, 20, 1, turn, prompt)
                 firsts.append(1e3 * first)
-            engine_speed(checkpoint, tokens, turn, engine)
-            await sampler_speed(client, checkpoint, tokens, 1, turn, one)
-            await sampler_speed(client, checkpoint, tokens, AT_ONCE, turn, many)
-            engine_speed(checkpoint, tokens, turn, engine)
+            for speeds, count in ((one, 1), (many, AT_ONCE)):
+                bare = engine if count == 1 else engine_many
+                engine_speed(checkpoint, tokens, count, turn, bare)
+                await sampler_speed(client, checkpoint, tokens, count, turn, speeds)
+                engine_speed(checkpoint, tokens, count, turn, bare)
     finally:
         await client.close()
     say(f"\nvocabulary of {model.vocab_size:,}, {model.cell_type} 2 x {model.hidden_size}")
     show("first token, ms, median", statistics.median(firsts), FIRST_TOKEN_MS, below=True)
     show("first token, ms, longest", max(firsts), FIRST_TOKEN_MS, below=True)
-    say(f"  engine {median(engine.wall):,.0f} tokens/s, app {median(one.wall):,.0f},")
-    say(f"  app at {AT_ONCE} {median(many.wall):,.0f}")
+    say(f"  one text: engine {median(engine.wall):,.0f} tokens/s, app {median(one.wall):,.0f}")
+    say(f"  {AT_ONCE}: engine {median(engine_many.wall):,.0f}, app {median(many.wall):,.0f}")
     for what, of in (("wall time", "wall"), ("processor time", "processor")):
-        pairs = list(zip(getattr(engine, of)[::2], getattr(engine, of)[1::2], strict=True))
-        bare = [(before + after) / 2 for before, after in pairs]
-        shares = [app / plain for app, plain in zip(getattr(one, of), bare, strict=True)]
+        show(f"app / engine, {what}", share(one, engine, of), LEAST_SHARE, below=False)
+        figure = share(many, engine_many, of)
+        show(f"app / engine at {AT_ONCE}, {what}", figure, LEAST_SHARE, below=False)
         gains = [all_ / app for all_, app in zip(getattr(many, of), getattr(one, of), strict=True)]
-        show(f"app / engine, {what}", median(shares), LEAST_SHARE, below=False)
         show(f"{AT_ONCE} at once / one, {what}", median(gains), LEAST_SPEEDUP, below=False)
+
+
+def share(app: Speeds, engine: Speeds, of: str) -> float:
+    """The median of the app's speed over that of the engine just before and after."""
+    bare = getattr(engine, of)
+    pairs = zip(getattr(app, of), bare[::2], bare[1::2], strict=True)
+    return median([2 * own / (before + after) for own, before, after in pairs])
 
 
 def measure_terminal(name: str) -> None:
