@@ -242,13 +242,15 @@ class PromptScreen(PaneScreen):
             return [(action("generate"), "Continue from here"), (action("leave_field"), "Discard")]
         entries = [(action("generate"), "" if self.box.has_focus else "Write")]
         if self.sampling or writing:
-            entries.append((action("leave_field"), "Stop" if self.sampling else "Leave field"))
+            entries.append((action("leave_field"), "Stop" if self.sampling else "Back"))
         entries += [(action(name), "") for name in ("settings", "new_seed", "next_checkpoint")]
         modes = list(PROMPT_MODES)
         if len(modes) > 1:
             entries.append((action("next_mode"), PROMPT_MODES[modes[1]]))
         if self.size.width >= WIDE_FROM:
-            names = ["kept_samples", "kept_states", "setting_presets", "copy_text"]
+            text = self.session.tree.current is not None and not self.sampling
+            names = ["continue_text", "edit_text"] if text else []
+            names += ["kept_samples", "kept_states", "setting_presets", "copy_text"]
             entries += [(action(name), "") for name in names]
         return entries if writing else [*entries, (action("leave"), "")]
 

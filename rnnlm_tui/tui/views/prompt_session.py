@@ -17,7 +17,7 @@ LARGEST_RANDOM_SEED = 10**6
 class PromptSession:
     """The open text and what it is sampled with, kept as long as the app runs.
 
-    The mode Sample writes most of it. A mode that branches from the text adds to `tree`, and the
+    The mode Sample writes it. A mode that branches from the text adds to `tree`, and the
     others show the tree's current branch when they are opened.
     """
 

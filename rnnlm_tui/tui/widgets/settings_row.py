@@ -118,7 +118,7 @@ class FlowLayout(Layout):
 
 FLOW = FlowLayout()
 ROOMY_FROM = 99
-"""Columns of a terminal above which settings stand further apart."""
+"""Columns of a terminal above which settings are further apart."""
 
 
 def _placed(widget: Widget, region: Region) -> WidgetPlacement:

@@ -111,7 +111,7 @@ class TextBlock:
 
     Args:
         number: in front of the first line; further lines are indented by as much.
-        apart: the text stands on lines without the prompt, so it doesn't begin with a space.
+        apart: the text begins a line, without a space before it.
     """
 
     def __init__(

@@ -103,6 +103,20 @@ async def test_an_invalid_setting_shows_what_is_allowed_and_samples_nothing() ->
         assert last_request(services).settings.top_p == 1.0
 
 
+async def test_the_number_of_samples_and_the_seed_are_checked() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "prompt") as (_app, pilot):
+        await pilot.press(*["tab"] * 7, *"65")
+        await until_shown(pilot, "✗ samples must be 1 to 64")
+        await pilot.press("enter", *"x", "enter")
+        await until_shown(pilot, "✗ samples must be 1 to 64")
+        await pilot.press(*["tab"] * 7, *"64", "shift+tab", *"rand")
+        await until_shown(pilot, "✗ seed")
+        await pilot.press(*"om", "enter", "enter")
+        await until(pilot, lambda: bool(services.fake_sampler.requests))
+        assert last_request(services).count == 64
+
+
 async def test_a_temperature_of_zero_is_shown_as_greedy() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "prompt") as (_app, pilot):
