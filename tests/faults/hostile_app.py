@@ -13,7 +13,7 @@ from rnnlm_tui.client.estimate import Estimate
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, WorkerError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.schema.presets import DEMO
@@ -22,8 +22,10 @@ from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest, Sa
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import PreparingFigures, SourceFigures
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.kept_samples import KeptSample
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.states import StateInfo
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
@@ -191,6 +193,41 @@ class HostileServices(FakeServices):
 
     def remember_prompt(self, prompt: str) -> None:
         """Do nothing."""
+
+    def find_samples(self, query: str = "", run: str | None = None) -> list[KeptSample]:
+        settings = SamplingConfig(stop=(self.text[:100],))
+        sample = KeptSample(
+            run="run",
+            step=1,
+            path="path",
+            prompt="prompt",
+            text="text",
+            ids=(),
+            seed=7,
+            settings=settings,
+            tokens=1,
+            bits_per_token=4.0,
+            reason="stop",
+            state="state",
+        )
+        return [hostile(sample, self.text, settings=settings)]
+
+    def kept_states(self) -> list[StateInfo]:
+        state = StateInfo(
+            name="name",
+            created=0.0,
+            run="run",
+            step=1,
+            cell_type="elman",
+            num_layers=1,
+            hidden_size=8,
+            vocab_size=9,
+            tokenizer="0",
+            text="text",
+            tokens=1,
+        )
+        damaged = state.model_copy(update={"problem": "problem"})
+        return [hostile(state, self.text, problem=""), hostile(damaged, self.text)]
 
     def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         return Path("/nowhere") / self.text

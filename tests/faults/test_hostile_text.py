@@ -102,15 +102,22 @@ def test_hostile_prompts_and_generated_text_are_shown_literally(kind: str) -> No
         tour.go("", "@best")
         tour.go("go\r", "stopped at")
         tour.click_everywhere()
-        tour.go("\r", "earlier prompts")
+        tour.go("\r", "esc Back")
         tour.go("\x19", "copied ", shown=False)  # to the clipboard
         tour.go("\x13", "saved as")
         tour.go("\x15fail\r", "✗ failed")
         # An earlier prompt, without control characters.
         tour.go("\x15" + UP * 3, "an old", shown=False)
         tour.go("\x15\x1b[200~pasted\x9b31m\u202e\x1b[201~", "from the paste")
-        tour.go("\t" * 8, "between several", shown=False)  # a text setting
-        tour.go(ESCAPE + ESCAPE, "q Leave", shown=False)
+        tour.go("\t" * 11, "between several", shown=False)  # a text setting
+        tour.gone(ESCAPE, "between several")
+        tour.go("\x1b[18~", "enter reuse")  # the kept samples
+        tour.go("/zzz", "no sample has", shown=False)
+        tour.gone(ESCAPE, "no sample has")
+        tour.gone(ESCAPE, "enter reuse")
+        tour.go("\x1b[19~", "initial state")  # the kept states
+        tour.gone(ESCAPE, "initial state")
+        tour.go(ESCAPE, "q Leave", shown=False)
 
 
 @pytest.mark.parametrize("kind", TEXTS)

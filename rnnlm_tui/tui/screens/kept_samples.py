@@ -200,7 +200,6 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
         Binding("escape", "leave", show=False),
         Binding("q,f7", "close", show=False),
         Binding("enter", "reuse", show=False),
-        Binding("slash", "search", show=False),
         Binding("space", "mark", show=False),
         Binding("w", "export", show=False),
         Binding("d", "delete", show=False),
@@ -262,11 +261,17 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
     # the query
 
     def on_key(self, event: Key) -> None:
-        """While searching, keys write the query."""
+        """While searching, keys write the query.
+
+        The key that begins it is handled here too: a binding runs only after the letters that were
+        typed right after it have arrived.
+        """
         panel = self.panel
-        if not panel.searching:
+        if not panel.searching and event.key != "slash":
             return
-        if event.key == "backspace":
+        if not panel.searching:
+            self.action_search()
+        elif event.key == "backspace":
             self._search(panel.query_text[:-1])
         elif event.key == "ctrl+u":
             self._search("")

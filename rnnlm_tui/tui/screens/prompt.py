@@ -657,9 +657,15 @@ class PromptScreen(PaneScreen):
     def action_settings(self) -> None:
         """Go to the settings, through them, and back to the prompt."""
         if self.settings_row.has_focus_within:
-            self.focus_next()
+            if not self.settings_row.move_focus(1):
+                self.set_focus(self.box)
         elif self.run_path is not None:
             self.settings_row.focus_first()
+
+    def action_previous_setting(self) -> None:
+        """Go to the previous setting, before the first to the prompt."""
+        if not self.settings_row.move_focus(-1):
+            self.set_focus(self.box)
 
     def action_back_to_prompt(self) -> None:
         """Leave the settings."""

@@ -130,6 +130,7 @@ class SettingInput(OrderedKeys, SafeInput, can_focus=True):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,up,down", "screen.back_to_prompt", show=False),
+        Binding("shift+tab", "screen.previous_setting", show=False),
         Binding("ctrl+k", "screen.next_checkpoint", show=False, id="next_checkpoint"),
     ]
 
@@ -256,6 +257,21 @@ class SettingsRow(Container):
         """Focus the first setting."""
         self._show_boxes(all_of_them=True)
         self.screen.set_focus(self._box("temperature"))
+
+    def move_focus(self, by: int) -> bool:
+        """Focus the next setting, or the previous one; False beyond the last or the first.
+
+        Textual's own order may lack boxes that have just been shown (`displayed_children` is stale).
+        """
+        box = self.screen.focused
+        names = list(LEAST_CELLS)
+        if not isinstance(box, SettingInput) or box.name not in names:
+            return False
+        place = names.index(box.name) + by
+        if not 0 <= place < len(names):
+            return False
+        self.screen.set_focus(self._box(names[place]))
+        return True
 
     def give_up(self) -> None:
         """Restore the value that the focused setting had before."""
