@@ -270,7 +270,7 @@ class StatesScreen(Overlay[str]):
         return ("● " if self.context.prompt_session.state == path else "  ", TRAIN)
 
     def _option(self, state: StateInfo) -> Option:
-        name = (safe_text(state.name, limit=40), BRIGHT)
+        name = (safe_text(state.name, limit=40, newlines="show"), BRIGHT)
         if state.problem:
             problem = safe_text(state.problem, limit=200, newlines="space")
             return Option(
@@ -278,8 +278,10 @@ class StatesScreen(Overlay[str]):
             )
         past = age(max(0.0, time() - state.created))
         facts = [
-            state.shape,
-            f"{safe_text(state.run, limit=20)} step {state.step:,}" if state.run else "",
+            safe_text(state.shape, limit=30, newlines="show"),
+            f"{safe_text(state.run, limit=20, newlines='show')} step {state.step:,}"
+            if state.run
+            else "",
             counted(state.tokens, "token"),
             past if past == "now" else f"{past} ago",
         ]

@@ -261,7 +261,7 @@ class SettingsRow(Container):
     def move_focus(self, by: int) -> bool:
         """Focus the next setting, or the previous one; False beyond the last or the first.
 
-        Textual's own order may lack boxes that have just been shown (`displayed_children` is stale).
+        Textual's own order may lack boxes that have just been shown (its list of them is stale).
         """
         box = self.screen.focused
         names = list(LEAST_CELLS)
