@@ -16,7 +16,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.inspect import InspectScreen
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree
 from tests.integration.runs import start, tiny_config, wait_until_ended
-from tests.tui.panes.seeing import until, until_shown
+from tests.tui.panes.seeing import screen_text, until, until_shown
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -125,6 +125,21 @@ async def test_sample_stop_continue_inspect_branch_undo_keep_a_state_search_and_
                 bool(tree(app).branches) and branch(app).state.endswith("after-five.safetensors")
             ),
         )
+
+        # compare two checkpoints
+        await pilot.press("f2", "f2")
+        await until_shown(pilot, "A calm-otter", "B calm-otter", "val ppl")
+        await pilot.press("end", "ctrl+u", *"The dog", "enter")
+        await until(
+            pilot,
+            lambda: (
+                (text := screen_text(app)).count("The dog") >= 3
+                and "A scores B’s text" in text
+                and "20 tokens" in text
+            ),
+        )
+        await pilot.press("f2")
+        await until(pilot, lambda: app.current_mode == "prompt")
 
         # search what was sampled, and export it
         await pilot.press("f7")

@@ -256,7 +256,9 @@ class PromptScreen(PaneScreen):
 
     def _show_choice(self) -> None:
         choice = self.choice
-        self.session.run, self.session.choice = self.context.run_directory, choice
+        self.session.choice = choice
+        # Not before its config is known: who finds a run here uses `settings` for it.
+        self.session.run = self.context.run_directory if choice is not None else None
         self.transcript.panel_title = (
             "Sampling, after each evaluation" if self.following else ("Sampling")
         )

@@ -34,7 +34,7 @@ class PromptSession:
     samples: int = 1
     """Samples of one request."""
     run: RunDirectory | None = None
-    """The run whose weights are chosen: the open one."""
+    """The run whose weights are chosen, the open one; None until its config is known."""
     choice: CheckpointChoice | None = None
     """That run's weights, and the chosen ones; None until they are known."""
     state: str = ""
