@@ -50,6 +50,7 @@ from rnnlm_tui.tui.views.inspect import (
     as_json,
     as_tsv,
     quoted,
+    text_note,
     token_rows,
     words_of,
 )
@@ -145,6 +146,7 @@ class InspectScreen(PaneScreen):
     def _place(self) -> None:
         """Lay out, mark the view that the keys act on, and ask for what is shown now."""
         self.query_one(Placed).place(self._places())
+        self._show_note()
         for view in VIEWS[1:]:
             several = shows_all(self._body())
             self.query_one(f"#{view}", Panel).highlighted = several and view == self.active
@@ -259,6 +261,7 @@ class InspectScreen(PaneScreen):
         self._moved = True
         self.strip.bottom = ""
         self.strip.legend = self._legend()
+        self._show_note()
         self.strip.show(scored.texts, scored.bits, scored.prompt_tokens)
         if answer.unknown:
             self.context.report(f"no token for {first_of(answer.unknown, 5)}: read as <unk>")
@@ -273,6 +276,14 @@ class InspectScreen(PaneScreen):
             raise RunStateError("no run open")
         taken = await take_weights(self.context, run, None)
         return replace(source, checkpoint=taken.path, step=taken.step)
+
+    def _show_note(self) -> None:
+        """Show the figures of the text below it, unless a panel has them."""
+        scored = None if self._shows("token") else self.scored
+        note = text_note(scored) if scored is not None else Content("")
+        if note != self.strip.note:
+            self.strip.note = note
+            self.strip.redraw()
 
     def _wait_for_text(self, words: str) -> None:
         self.strip.bottom = Content.assemble(("● ", TRAIN), (words, DIM))

@@ -455,6 +455,18 @@ def alternatives_facts(
     ]  # fmt: skip
 
 
+def text_note(scored: ScoredText) -> Content:
+    """Return perplexity, bits per token and bits per byte of the text, in one line."""
+    answer = scored.answer
+    return Content("   ").join(
+        [
+            Content.assemble(("perplexity ", DIM), (perplexity_text(answer.bits_per_token), TEXT)),
+            value_with(bits_text(answer.bits_per_token), "bits/token"),
+            value_with(figure(answer.bits_per_byte, 2), "bits/byte"),
+        ]
+    )
+
+
 def token_rows(
     scored: ScoredText, token: int, answer: Alternatives | None, states: LayerStates | None
 ) -> list[tuple[str, Content]]:

@@ -119,8 +119,8 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
             self.lines = sentence(self._words, width - 2, trouble=self._trouble)
             return
         rows = len(self._rows) + 1
-        facts = self._facts if height >= rows + 1 + len(self._facts) else ()
-        room = height - (len(facts) + 1 if facts else 0)
+        facts = self._facts if height >= rows + len(self._facts) else ()
+        room = height - len(facts)
         if self.has_focus:
             self._top = min(max(self._top, self._selected + 1 - room), self._selected)
         else:
@@ -202,8 +202,8 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         if not self._rows:
             return ""
         after = max(7, *(len(row.removed_by) for row in self._rows))
-        heads = f"prob.{'after':>{after + 1}} bits"
-        return heads if len(heads) <= room else ""
+        heads = (f"prob.{'after':>{after + 1}} bits", "after bits", "bits")
+        return next((words for words in heads if len(words) <= room), "")
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return what is hidden while a row is chosen, else `bottom`."""

@@ -69,6 +69,8 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         super().__init__(title=title, id=id)
         self.cursor = 0
         """The token under the cursor; the number of tokens means the place after the last."""
+        self.note = Content("")
+        """Figures of the text, in the bottom edge if there is room."""
         self._empty: tuple[str, ...] = ()
         """Lines shown without tokens."""
         self._texts: tuple[str, ...] = ()
@@ -138,7 +140,7 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
     @property
     def page_lines(self) -> int:
         """Lines of text that fit."""
-        return max(1, (self.inner_size.height - self._legend_rows) // self._rows)
+        return max(1, (self.inner_size.height - self._legend_rows + self._rows - 2) // self._rows)
 
     def prepare(self, width: int, height: int) -> None:
         """Wrap the text to the width, and scroll so that the cursor is visible."""
@@ -265,23 +267,26 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         return Content.assemble(("╎", BRIGHT), (words, DIM))
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return what is hidden, or `bottom`; at the right the scale, if it has no own row."""
+        """Return what is hidden, or `bottom`, then the note; at the right the scale, if it has no
+        own row."""
         left: list[tuple[int, Sequence[Segment]]] = (
             [(3, segments_of(self.bottom))]
             if self.bottom
             else self.hidden_labels(self._top, len(self._text.lines) - self._top - self.page_lines)
         )
-        if self._legend_rows or not self._texts:
-            return left
-        scale = self.scale(wide=False)
-        if horizon := self._horizon_words(long=False):
-            scale = Content.assemble(horizon, "  ", scale)
-        room = width - 8 - (width_of(left[0][1]) + 2 if left else 0)
-        if scale.cell_length > room:
-            scale = self.scale(wide=False)
-        if scale.cell_length > room:
-            return left
-        return [*left, (width - 5 - scale.cell_length, segments_of(scale))]
+        used = width_of(left[0][1]) + 5 if left else 3
+        scales = [Content("")]
+        if not self._legend_rows and self._texts:
+            scale, horizon = self.scale(wide=False), self._horizon_words(long=False)
+            scales = [Content.assemble(horizon, "  ", scale), scale] if horizon else [scale]
+        for scale in scales:
+            first = width - 5 - scale.cell_length if scale else width - 3
+            if used + 2 > first:
+                continue
+            if self.note and used + self.note.cell_length + 2 <= first:
+                left.append((used, segments_of(self.note)))
+            return [*left, (first, segments_of(scale))] if scale else left
+        return left
 
     # the mouse
 

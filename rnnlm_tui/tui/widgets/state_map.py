@@ -218,10 +218,9 @@ class StateMapPanel(Panel):
         total = len(self.states.answer.units)
         first, last = self._top + 1, min(self._top + self._units_shown, total)
         span = f"{first}–{last}" if first > 1 else f"{last}"
-        words = Content.assemble(
-            (span, f"bold {BRIGHT}"), (f" of {total:,} units", DIM), (f", {self._order}", DIM)
-        )
-        return words if words.cell_length <= room else Content.assemble((span, BRIGHT))
+        brief = Content.assemble((span, f"bold {BRIGHT}"), (f" of {total:,} units", DIM))
+        words = Content.assemble(brief, (f", {self._order}", DIM))
+        return words if words.cell_length <= room else brief
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return a row of units, of a gate, or the axis, with the legend's row at its right."""
