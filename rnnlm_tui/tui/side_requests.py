@@ -177,7 +177,11 @@ class SideRequests:
         except (RnnlmError, OSError) as error:
             text.refused[scorer] = sentence(error)
         else:
-            text.scores[scorer] = TextScore.of(inspection, asked.prompt, whole=not same)
+            if inspection.unknown and not same:
+                # an unknown token hides the bytes that it stands for
+                text.refused[scorer] = f"no token for {', '.join(inspection.unknown)}"
+            else:
+                text.scores[scorer] = TextScore.of(inspection, asked.prompt, whole=not same)
 
     async def weights_to_score(self, side: Side, text: SideText | None) -> Weights:
         """Return the weights of a side's text, or without one those that it would sample from.
@@ -193,6 +197,37 @@ class SideRequests:
         if not side.tokenizer:
             side.tokenizer = await self.tokenizer(weights)
         return weights
+
+    async def score_pair(
+        self, found: SideBySide, prompt: str, chosen: SideText | None
+    ) -> tuple[Inspection, Inspection]:
+        """Score one text by the two sides of the pair.
+
+        Args:
+            chosen: the chosen side's text of the newest round, after the prompt; None: the prompt.
+
+        Raises:
+            RnnlmError: a side has no weights, or can't read the text.
+        """
+        sides = [found.sides[place] for place in found.pair]
+        weights = [
+            await self.weights_to_score(side, found.text(place))
+            for place, side in zip(found.pair, sides, strict=True)
+        ]
+        text, ids = (
+            ("", ()) if chosen is None or chosen.done is None else (chosen.text, chosen.done.ids)
+        )
+        # another tokenizer reads the text, which lacks a stop string that ended it
+        stopped = chosen is not None and chosen.done is not None and bool(chosen.done.stop)
+        own = found.sides[found.chosen].tokenizer
+        same = sides[0].tokenizer == sides[1].tokenizer
+        a, b = [
+            await self.inspect(one, prompt, ids)
+            if same or (side.tokenizer == own and not stopped)
+            else await self.inspect(one, prompt + text, ())
+            for side, one in zip(sides, weights, strict=True)
+        ]
+        return a, b
 
 
 def sentence(error: RnnlmError | OSError) -> str:

@@ -11,11 +11,12 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.events import Resize
+from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 from textual.timer import Timer
 
@@ -28,10 +29,11 @@ from rnnlm_tui.tui.actions import PROMPT_MODES, Action, Pane, action, bindings_f
 from rnnlm_tui.tui.palette import DIM, MARK_COLOURS, STATUS_WORDS
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.sample_stream import CELLS_AT_ONCE, UPDATE_SECONDS
 from rnnlm_tui.tui.side_requests import SideRequests, sentence
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
+from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.prompt_session import LARGEST_RANDOM_SEED
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
 from rnnlm_tui.tui.views.side_facts import score_chart
@@ -43,14 +45,13 @@ from rnnlm_tui.tui.views.versus import (
     SampleRound,
     Side,
     SideBySide,
-    default_wanted,
     settings_line,
 )
 from rnnlm_tui.tui.views.versus_export import differences_markdown, grid_markdown, texts_markdown
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.frame import ModeLine
-from rnnlm_tui.tui.widgets.panel import Line
+from rnnlm_tui.tui.widgets.panel import Line, Panel
 from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
 from rnnlm_tui.tui.widgets.sample_grid import SampleGrid
 from rnnlm_tui.tui.widgets.train_layout import Placed
@@ -71,8 +72,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
 
 TOKENIZER_FILE = "tokenizer.json"
-UPDATE_SECONDS = 0.1
-"""Seconds between updates of a text that streams."""
+CELLS_PER_SECOND = 4_000
+"""Cells that texts in progress may change, for a link of 8 KiB/s; short lines cost more per cell
+than a transcript's."""
 ALREADY_SAMPLING = "already sampling, esc stops it"
 MOST_KEPT_SCORES = 64
 """Scored texts that aren't scored again."""
@@ -107,6 +109,8 @@ class VersusScreen(PaneScreen):
         self._view: VersusView = "texts"
         self._sampling = False
         self._ticker: Timer | None = None
+        self._credit, self._updated = 0.0, 0.0
+        """Cells that may be changed at the time of the last update."""
         self._grid: Grid | None = None
         self._requests: SideRequests | None = None
 
@@ -135,6 +139,7 @@ class VersusScreen(PaneScreen):
     def on_mount(self) -> None:
         self.context.in_thread(self.context.services.history, self.frame.history.load)
         self.query_one(Placed).uncover()
+        self.box.put(self.context.prompt_session.prompt)
 
     def on_resize(self, event: Resize) -> None:
         self.set_class(event.size.height >= TALL_FROM, "-tall")
@@ -156,6 +161,11 @@ class VersusScreen(PaneScreen):
         return self.frame.box
 
     @property
+    def shown(self) -> SideBySide:
+        """The sides with their texts."""
+        return self._found
+
+    @property
     def side(self) -> Side:
         """The chosen side."""
         return self._found.sides[self._found.chosen]
@@ -170,23 +180,22 @@ class VersusScreen(PaneScreen):
         if self.run_path != self._of:
             self.stop()
             self._of = self.run_path
-            self._found.sides.clear()
-            self._found.rounds.clear()
-            self._found.chosen, self._found.difference, self._grid = 0, None, None
-            self._view = "texts"
+            self._found.clear()
+            self._view, self._grid = "texts", None
         session, run = self.context.prompt_session, self.context.run_directory
         if snapshot is not None and run is not None:
-            if not self._found.sides:
-                self._choose_sides(snapshot, run)
-                if session.run is None or session.run.path != run.path:
-                    session.run, session.settings = run, snapshot.config.sampling
-                    session.tree, session.state = SampleTree(), ""
-            self._update_sides(snapshot, run)
-        if self.box.text != session.prompt and not self.box.has_focus:
-            self.box.put(session.prompt)
+            if session.run is None or session.run.path != run.path:
+                session.run, session.settings = run, snapshot.config.sampling
+                session.tree, session.state = SampleTree(), ""
+            self._found.take(snapshot, run)
         self._open_fields(self.run_path is not None)
         self._place()
         self._show()
+
+    def on_screen_resume(self, _event: ScreenResume) -> None:
+        """Take the prompt that another mode has changed."""
+        if self.is_ready and self.box.text != self.context.prompt_session.prompt:
+            self.box.put(self.context.prompt_session.prompt)
 
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         """Take what has changed about the runs of the sides."""
@@ -196,26 +205,6 @@ class VersusScreen(PaneScreen):
             if summary is not None and side.run.path != self.run_path:
                 side.choice = replace(side.choice, living=summary.status in LIVING)
                 side.corpus, side.pinned = summary.corpus, summary.checkpoints.pinned
-
-    def _choose_sides(self, snapshot: RunSnapshot, run: RunDirectory) -> None:
-        living = snapshot.summary.status in LIVING
-        pinned = snapshot.summary.checkpoints.pinned
-        for wanted in default_wanted(snapshot.checkpoints, pinned, living=living):
-            choice = CheckpointChoice.of(run.name, snapshot.checkpoints, wanted, living=living)
-            self._found.sides.append(Side(run, choice))
-
-    def _update_sides(self, snapshot: RunSnapshot, run: RunDirectory) -> None:
-        """Take the open run's checkpoints; a chosen one that is gone stays, and says so."""
-        for side in self._found.sides:
-            if side.run.path == run.path:
-                side.choice = CheckpointChoice.of(
-                    run.name,
-                    snapshot.checkpoints,
-                    side.choice.wanted,
-                    living=snapshot.summary.status in LIVING,
-                )
-                side.pinned = snapshot.summary.checkpoints.pinned
-                side.corpus = snapshot.summary.corpus
 
     def _open_fields(self, has_run: bool) -> None:
         """Let the box and the columns take the focus only if a run is open."""
@@ -427,23 +416,11 @@ class VersusScreen(PaneScreen):
         if side.choice.next() is None:
             self.context.report(side.problem or "no checkpoint yet")
             return
-        side.choice = self._next_choice(side, others)
+        side.choice = side.next_choice(others)
         self._side_changed()
         if side.row is not None:
             checkpoint = side.run.path / side.row.path
             self.run_worker(self._load(checkpoint), group="load", exclusive=True)
-
-    def _next_choice(self, side: Side, others: Sequence[Side]) -> CheckpointChoice:
-        """Return the choice of the next weights that none of the others has, if there are any."""
-        taken = {
-            one.row.path if one.row is not None else NOW for one in others if one.run == side.run
-        }
-        choice = side.choice
-        for _ in range(len(choice.rows) + 1):
-            choice = replace(choice, wanted=choice.next())
-            if (choice.row.path if choice.row is not None else NOW) not in taken:
-                return choice
-        return replace(side.choice, wanted=side.choice.next())
 
     async def _load(self, checkpoint: Path) -> None:
         """Load a checkpoint before it is needed; an error is shown when it is."""
@@ -464,7 +441,7 @@ class VersusScreen(PaneScreen):
         if not self._is_free():
             return
         chosen = self.side
-        choice = self._next_choice(chosen, self._found.sides)
+        choice = chosen.next_choice(self._found.sides)
         side = Side(chosen.run, choice, chosen.pinned, chosen.corpus)
         if not self._found.add(side):
             self.context.report(f"{MOST_SIDES} sides are the most possible: d removes one")
@@ -583,6 +560,7 @@ class VersusScreen(PaneScreen):
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         self._sampling, self.requests.stopping = True, False
+        self._credit, self._updated = float(CELLS_AT_ONCE), monotonic()
         self._ticker = self.set_interval(UPDATE_SECONDS, self._update_texts)
         self._show()
         self.run_worker(self._end_after(work), group="versus")
@@ -626,12 +604,21 @@ class VersusScreen(PaneScreen):
                     self._show()
 
     def _update_texts(self) -> None:
-        """Show the newest pieces."""
+        """Show the newest pieces, less often if that changes many cells."""
+        now = monotonic()
+        self._credit += CELLS_PER_SECOND * (now - self._updated)
+        self._credit, self._updated = min(self._credit, CELLS_AT_ONCE), now
+        if self._credit <= 0:
+            return
+        panels: list[Panel] = [self.query_one(FactsPanel), *self._columns.panels]
         if self._view == "grid":
-            self.query_one(SampleGrid).redraw()
-        elif self._view == "texts":
-            self._columns.redraw()
-            self.query_one(FactsPanel).redraw()
+            panels = [self.query_one(SampleGrid)]
+        elif self._view == "differences":
+            panels = []
+        before = sum(panel.repainted for panel in panels)
+        for panel in panels:
+            panel.redraw()
+        self._credit -= sum(panel.repainted for panel in panels) - before
 
     def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
@@ -720,35 +707,26 @@ class VersusScreen(PaneScreen):
     async def _show_differences(self) -> None:
         found, strip = self._found, self.query_one(DifferenceStrip)
         pair, chosen = found.pair, found.text(found.chosen)
-        prompt, text = self.box.text, ""
-        ids: tuple[int, ...] = ()
-        source = "the prompt"
-        if not self.box.has_focus and chosen is not None and chosen.done is not None:
-            asked = found.newest
-            assert asked is not None
-            prompt, ids, text = asked.prompt, chosen.done.ids, chosen.text
+        asked, source = found.newest, "the prompt"
+        if self.box.has_focus or chosen is None or chosen.done is None:
+            asked, chosen = None, None
+        else:
             source = f"{LETTERS[found.chosen]}’s text"
         strip.panel_title = Content.assemble(
             ("Difference of surprise", "bold"), (f", {source}", DIM)
         )
-        if not prompt and not ids:
+        prompt = self.box.text if asked is None else asked.prompt
+        if not prompt and chosen is None:
             self._show_spans((), pair, note="Type or paste a text and press enter to score it.")
             return
         self._show_spans((), pair, note="scoring …")
         try:
-            sides = [found.sides[place] for place in pair]
-            weights = [
-                await self.requests.weights_to_score(side, found.text(place))
-                for place, side in zip(pair, sides, strict=True)
-            ]
-            if sides[0].tokenizer != sides[1].tokenizer:
-                prompt, ids = prompt + text, ()
-            a, b = [await self.requests.inspect(one, prompt, ids) for one in weights]
+            a, b = await self.requests.score_pair(found, prompt, chosen)
             spans = scored_spans(a, b)
         except (RnnlmError, OSError) as error:
             self._show_spans((), pair, note=sentence(error), trouble=True)
             return
-        same = sides[0].tokenizer == sides[1].tokenizer
+        same = found.sides[pair[0]].tokenizer == found.sides[pair[1]].tokenizer
         if not same:
             strip.panel_title = Content.assemble(strip.panel_title, (", two tokenizers", DIM))
         scores = [

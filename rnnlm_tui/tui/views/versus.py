@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import time
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -13,6 +13,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import age, counted
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
+from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, MARK_COLOURS, TEXT, TRAIN, VALIDATION
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
@@ -25,6 +26,7 @@ from rnnlm_tui.tui.views.text_differences import (
 )
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.sampling import SampleDone
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.views.sample_tree import Weights
@@ -138,6 +140,18 @@ class Side:
         if row.best:
             return "@best"
         return "@last" if row.last else "@pinned" if row.step in self.pinned else ""
+
+    def next_choice(self, others: Sequence[Side]) -> CheckpointChoice:
+        """Return the choice of the next weights that none of the others has, if there are any."""
+        taken = {
+            one.row.path if one.row is not None else NOW for one in others if one.run == self.run
+        }
+        choice = self.choice
+        for _ in range(len(choice.rows) + 1):
+            choice = replace(choice, wanted=choice.next())
+            if (choice.row.path if choice.row is not None else NOW) not in taken:
+                return choice
+        return replace(self.choice, wanted=self.choice.next())
 
     def label(self) -> str:
         """`plain-otter @best, step 3,700`, for a text."""
@@ -317,6 +331,30 @@ class SideBySide:
     difference: int | None = None
     """The difference between the newest texts that is marked; None for none."""
     _hunks: tuple[tuple[str, str], list[Hunk]] | None = None
+
+    def clear(self) -> None:
+        """Remove all sides and their texts."""
+        self.sides.clear()
+        self.rounds.clear()
+        self.chosen, self.difference = 0, None
+
+    def take(self, snapshot: RunSnapshot, run: RunDirectory) -> None:
+        """Take the open run's checkpoints; without sides, begin with two of them.
+
+        A chosen checkpoint that is gone stays, and says so.
+        """
+        living = snapshot.summary.status in LIVING
+        pinned, rows = snapshot.summary.checkpoints.pinned, snapshot.checkpoints
+        if not self.sides:
+            self.sides += [
+                Side(run, CheckpointChoice.of(run.name, rows, wanted, living=living))
+                for wanted in default_wanted(rows, pinned, living=living)
+            ]
+        for side in self.sides:
+            if side.run.path == run.path:
+                wanted = side.choice.wanted
+                side.choice = CheckpointChoice.of(run.name, rows, wanted, living=living)
+                side.pinned, side.corpus = pinned, snapshot.summary.corpus
 
     @property
     def newest(self) -> SampleRound | None:

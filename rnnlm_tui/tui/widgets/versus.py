@@ -30,6 +30,8 @@ from rnnlm_tui.tui.views.versus import (
 from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of, width_of
 from rnnlm_tui.tui.widgets.train_layout import Places
 
+SLACK_LINES = 5
+"""Empty lines below a text in progress that has scrolled, for the lines to come."""
 ROOMY_LINES, ROOMY_CELLS = 9, 44
 """Inner size from which a column has margins."""
 
@@ -60,8 +62,21 @@ class SideColumns:
                 (len(panel.wrapped(asked)) + panel.extra(asked) for panel in self.panels), default=0
             )
             + 1
-            for asked in reversed(self.shown.rounds)
+            for asked in self.rounds()
         ]
+
+    def rounds(self) -> list[SampleRound]:
+        """Return the shown rounds, the newest first; only that one while its texts grow.
+
+        They would push the older ones down with every line, which costs much over a slow link.
+        """
+        newest = self.shown.newest
+        if newest is None:
+            return []
+        texts = [side.texts.get(newest.number) for side in self.shown.sides]
+        if any(text is not None and text.state in ("waiting", "living") for text in texts):
+            return [newest]
+        return self.shown.rounds[::-1]
 
     def scroll(self, lines: int) -> None:
         """Scroll all columns down, or up if negative."""
@@ -78,9 +93,15 @@ class SideColumns:
 
     def place(self, heights: Sequence[int], room: int) -> int:
         """Return the first visible line, within the existing lines."""
-        if self.following:
-            self.top = self._streamed() - room
-        self.top = max(0, min(self.top, sum(heights) - 1 - room))
+        end, slack = self._streamed() if self.following else 0, 0
+        if self.following and end == 0:
+            self.top = 0
+        elif self.following and end > room:
+            # by several lines at once, so that it can be read between
+            slack = min(SLACK_LINES, room // 2)
+            if not self.top < end <= self.top + room:
+                self.top = end - room + slack
+        self.top = max(0, min(self.top, sum(heights) - 1 - room + slack))
         return self.top
 
     def _streamed(self) -> int:
@@ -197,7 +218,7 @@ class SidePanel(Panel, can_focus=True):
         heights = self._columns.heights()
         top = self._columns.place(heights, self.room)
         visible, first = [Content("")] * self.room, 0
-        for asked, size in zip(reversed(found.rounds), heights, strict=True):
+        for asked, size in zip(self._columns.rounds(), heights, strict=True):
             if first < top + self.room and first + size > top:
                 for y, row in enumerate(self._round_lines(asked), first - top):
                     if 0 <= y < self.room:
