@@ -27,6 +27,10 @@ class PackedWeight:
         )
         return product
 
+    def __deepcopy__(self, memo: dict[int, object]) -> None:
+        """A copied layer has none: oneDNN's layout can't be copied, and belongs to the weight that
+        it was made of."""
+
 
 def pack(weight_OI: Tensor) -> PackedWeight | None:
     """A packed copy; None where it isn't possible: without oneDNN, for other types than float32,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells import CELLS, LayerState
 from rnnlm_tui.engine.cells.elman import ElmanLayer
-from rnnlm_tui.engine.generation import read_text
+from rnnlm_tui.engine.generation import lay_out_weights, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.reach import gradient_by_lag
 from rnnlm_tui.errors import InputError
@@ -63,6 +63,16 @@ def at_double_weights(cell_type: str) -> RecurrentLanguageModel:
         for parameter in model.layers.parameters():
             parameter.mul_(2)
     return model
+
+
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+def test_gradients_of_a_model_with_packed_weights_are_the_same(cell_type: str) -> None:
+    model = RecurrentLanguageModel(
+        vocab_size=40, embedding_dim=256, hidden_size=256, num_layers=2, cell_type=cell_type
+    )
+    plain = gradient_by_lag(model, tokens(12), 9, lags=5)
+    lay_out_weights(model)
+    torch.testing.assert_close(gradient_by_lag(model, tokens(12), 9, lags=5), plain)
 
 
 @pytest.mark.parametrize("position", [1, 2, 17, 39])
