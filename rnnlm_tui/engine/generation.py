@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,7 @@ class TextState:
     """All tokens read, also those before the text that the state continued."""
 
 
-@dataclass(frozen=True, slots=True)
-class GeneratedToken:
+class GeneratedToken(NamedTuple):
     """One generated token."""
 
     token: int
@@ -145,7 +144,7 @@ class Generation(Iterator[tuple[GeneratedToken, ...]]):
             found = self._sampler.sample(self._head(self._output_BH), self._position)
         self._position += 1
         self._tokens = [token for token, _ in found]
-        return tuple(GeneratedToken(token, logprob) for token, logprob in found)
+        return tuple([GeneratedToken(*one) for one in found])
 
     def _leave_out(self) -> None:
         places = [place for place, row in enumerate(self.rows) if row in self._needed]

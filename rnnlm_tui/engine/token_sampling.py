@@ -24,6 +24,8 @@ ROW = 128
 """Weights per block; blocks are summed before one block is searched."""
 GROUPS = 1024
 """Groups of the vocabulary whose maxima select the candidates for top-k."""
+FEW = 16_384
+"""Up to this many numbers `argmax` is as fast as a search by blocks."""
 SMALL = 1e-30
 """The logarithm of a float32 probability below this is inexact."""
 SURELY = 1e-5
@@ -80,7 +82,7 @@ class TokenSampler(Protocol):
 
     def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
         """For each text the token at this position, and its ln p at temperature 1, before penalty
-        and filters.
+        and filters. The logits have no gradient.
 
         Raises:
             InputError: a logit is NaN.
@@ -116,7 +118,6 @@ class RejectionSampler:
         self._penalty = _Penalty(torch.device("cpu"), rules, seen, count)
         self._numbers = RandomNumbers(rules.seed, count)
 
-    @torch.inference_mode()
     def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
         """For each text a token and its ln p at temperature 1."""
         plain_BV = torch.softmax(logits_BV, 1)
@@ -222,7 +223,6 @@ class SortingSampler:
         self._penalty = _Penalty(device, rules, seen, count)
         self._numbers = RandomNumbers(rules.seed, count, device, self._wide)
 
-    @torch.inference_mode()
     def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
         """For each text a token and its ln p at temperature 1."""
         scores_BV = self._penalty.apply(logits_BV)
@@ -478,9 +478,11 @@ def _places_at(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:
 def _likeliest(scores_BV: Tensor) -> list[int]:
     """The index of the largest logit of each row, the first of equals.
 
-    On a CPU `argmax` takes ten times as long as `amax`.
+    On a CPU `argmax` takes ten times as long as `amax` for many numbers.
     """
     count, size = scores_BV.shape
+    if count * size <= FEW:
+        return cast(list[int], scores_BV.argmax(1).tolist())
     if size % ROW:
         scores_BV = F.pad(scores_BV, (0, -size % ROW), value=-math.inf)
     blocks_BRW = scores_BV.view(count, -1, ROW)
@@ -506,9 +508,8 @@ def _only_top(scores_BV: Tensor, top_k: int) -> tuple[Tensor, Tensor | None]:
     """The logits of the k most likely tokens and their ids, in vocabulary order. With ties for the
     last in some row, all logits, minus infinity for the others, and None."""
     values, ids = _top(scores_BV, top_k + 1)
-    last_B1 = values[:, -2:-1]
-    if bool((last_B1 == values[:, -1:]).any()):
-        return scores_BV.masked_fill(scores_BV < last_B1, -math.inf), None
+    if any(last == next_one for last, next_one in values[:, -2:].tolist()):
+        return scores_BV.masked_fill(scores_BV < values[:, -2:-1], -math.inf), None
     ids_BK = ids[:, :-1].sort(1).values
     return scores_BV.gather(1, ids_BK), ids_BK
 
