@@ -6,14 +6,17 @@ from functools import partial
 from time import time
 
 import pytest
+from textual.content import Content
 
 from rnnlm_tui.schema.presets import DEMO, ELMAN
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.tui.actions import PANES, Pane
+from rnnlm_tui.tui.actions import PANES, PROMPT_MODES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.status import corpus_name, run_identity
+from rnnlm_tui.tui.widgets.frame import ModeLine
 from tests.tui.fakes import make_snapshot, make_summary
+from tests.tui.pictures import cells_on
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe[@click=app.quit]x[/]"
@@ -201,3 +204,37 @@ def test_details_are_dropped_before_the_name_is_cut() -> None:
     assert run_identity("solid-wombat", snapshot, len(bare) - 3).plain.endswith(
         "✓ finished 1 min 39 s"
     )
+
+
+async def test_the_modes_of_the_prompt_share_a_line_and_the_title_of_one_pane() -> None:
+    async with running_app(pane="prompt", size=(120, 40)) as (app, pilot):
+        await until(pilot, lambda: "mode  Sample  Inspect  Compare   F2 next" in text_of(app))
+        shown = []
+        for _ in PROMPT_MODES:
+            screen = app.pane_screen
+            assert screen is not None
+            title = next(cell for cell in cells_on(app)[1] if cell[0] == "4")
+            assert title[1] is not None
+            assert title[1].underline
+            shown.append(screen.PANE)
+            await pilot.press("f2")
+            await until(pilot, lambda before=screen: app.pane_screen is not before)  # type: ignore[misc]
+        assert shown == list(PROMPT_MODES)
+        assert app.pane_screen is not None
+        assert app.pane_screen.PANE == "prompt"
+
+
+async def test_the_line_of_modes_shows_as_many_keys_as_fit() -> None:
+    keys = [("F3", "continue"), ("F4", "edit"), ("F6", "undo"), ("F9", "a long description")]
+    async with running_app(pane="prompt", size=(80, 24)) as (app, pilot):
+        screen = app.pane_screen
+        assert screen is not None
+        line = screen.query_one(ModeLine)
+        line.show(None, keys)
+        await pilot.pause()
+        assert line.plain.endswith("F2 next     F3 continue   F4 edit   F6 undo")
+        line.show(Content("checkpoint  best 3,700"), keys)
+        assert line.plain.startswith("  checkpoint  best 3,700   ")
+        assert line.plain.endswith("F2 next")
+        line.show(Content("x" * 60), keys, problem="top-p must be at most 1")
+        assert line.plain == "  ✗ top-p must be at most 1"

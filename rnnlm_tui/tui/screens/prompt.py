@@ -70,8 +70,8 @@ class PromptScreen(PaneScreen):
         self._wanted: str | None = None
         """The chosen checkpoint, as in CheckpointChoice."""
         self._stream = SampleStream(self, self._note_snapshot, self._ended)
-        self._taken: tuple[int, float] | None = None
-        """Step and monotonic time of the last snapshot of current weights."""
+        self._taken: tuple[Weights, float] | None = None
+        """The last snapshot of current weights, and its monotonic time."""
         self._edited: Branch | None = None
         """The branch whose text is being edited."""
         self._followed: tuple[int, int] | None = None
@@ -264,7 +264,7 @@ class PromptScreen(PaneScreen):
         )
         taken = self._taken
         self.transcript.legend = (
-            choice.legend((taken[0], monotonic() - taken[1]) if taken is not None else None)
+            choice.legend((taken[0].step, monotonic() - taken[1]) if taken is not None else None)
             if choice is not None
             else ""
         )
@@ -393,8 +393,8 @@ class PromptScreen(PaneScreen):
 
     def _note_snapshot(self, weights: Weights) -> None:
         """Show the step of current weights that were just taken."""
-        if self._taken is None or self._taken[0] != weights.step:
-            self._taken = (weights.step, monotonic())
+        if self._taken is None or self._taken[0] is not weights:
+            self._taken = (weights, monotonic())
             self._show_choice()
 
     def _ended(self, task: SamplingTask | None) -> None:
