@@ -482,7 +482,7 @@ class PromptScreen(PaneScreen):
         if found is None:
             return
         if move(found[0].tree):
-            self.transcript.show_newest(current=True)
+            self.transcript.show_branch()
         else:
             self.context.report(otherwise)
 

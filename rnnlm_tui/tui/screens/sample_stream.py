@@ -116,8 +116,6 @@ class SampleStream:
             return
         self._update(ended=True)
         branches = task.branches([text.text for text in entry.live])
-        entry.finish(branches, task.error)
-        self._transcript.show_newest(current=len(branches) > 1)
         if task.error:
             word = "incomplete" if branches else "no text"
             status = Content.assemble(("✗ ", BAD), (word, DIM))
@@ -125,6 +123,8 @@ class SampleStream:
             status = task.progress.given_up()
         else:
             status = task.progress.ended(task.results, self._cells)
+        entry.finish(branches, task.error, status)
+        self._transcript.show_newest(current=len(branches) > 1)
         self._transcript.show_status(status)
         self._finish(task)
 

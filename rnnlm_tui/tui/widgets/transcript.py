@@ -53,6 +53,8 @@ class TranscriptEntry:
     """What the samples in progress continue, prompt included."""
     error: str = ""
     """Why the newest request failed, in one sentence."""
+    statuses: dict[int, Content] = field(default_factory=dict)
+    """By branch: the line of figures of the request that sampled it."""
 
     @property
     def whole(self) -> str:
@@ -91,12 +93,13 @@ class TranscriptEntry:
         self.live = [LiveText() for _ in range(count)]
         self.before, self.error = before, ""
 
-    def finish(self, branches: Sequence[Branch], error: str) -> None:
+    def finish(self, branches: Sequence[Branch], error: str, status: Content) -> None:
         """Put the branches of a request in the place of its samples in progress; the first one
-        becomes the current branch."""
+        becomes the current branch. `status` has the request's figures."""
         place = self.tree.place
         self.live, self.error = [], error
         numbers = tuple(self.tree.add(branch).number for branch in branches)
+        self.statuses |= dict.fromkeys(numbers, status)
         if len(numbers) > 1:
             self.groups.append(numbers)
         self.tree.place = numbers[0] if numbers else place
@@ -242,7 +245,7 @@ class Transcript(Panel, can_focus=True):
         """Lines of all entries, and the time at which they scrolled last."""
         self._find_current = False
         self._shown_place: int | None = None
-        """The newest entry's branch that was laid out last."""
+        """The newest entry's branch that is shown."""
 
     @property
     def newest(self) -> TranscriptEntry | None:
@@ -263,18 +266,27 @@ class Transcript(Panel, can_focus=True):
         if len(self._blocks) > 1:
             self._blocks[-2] = []
         self.show_newest()
+        self._show_figures(entry)
 
     def show_newest(self, *, current: bool = False) -> None:
         """Lay out the newest entry again, and scroll to its end or to its current branch."""
         if self.entries:
             self._blocks[-1] = []
+            self._shown_place = self.entries[-1].tree.place
             self._above, self._find_current = 0, current
             self.redraw()
 
     def show_branch(self) -> None:
-        """Show the newest entry's current branch, if it isn't the one that is shown."""
-        if self.entries and self.entries[-1].tree.place != self._shown_place:
+        """Show the newest entry's current branch with its figures, if it isn't shown."""
+        entry = self.newest
+        if entry is not None and entry.tree.place != self._shown_place:
             self.show_newest(current=True)
+            self._show_figures(entry)
+
+    def _show_figures(self, entry: TranscriptEntry) -> None:
+        """Show the figures of the current branch; none of one that another mode sampled."""
+        place, none = entry.tree.place, Content("")
+        self.show_status(none if place is None else entry.statuses.get(place, none))
 
     def extend(self, texts: dict[int, str]) -> None:
         """Append to the samples in progress, by their number in the request."""
@@ -392,8 +404,6 @@ class Transcript(Panel, can_focus=True):
         width = max(10, width - 5)
         readable = min(width, MOST_CELLS)
         newest = index == len(self.entries) - 1
-        if newest:
-            self._shown_place = entry.tree.place
         if entry.live:
             blocks = self._live_blocks(entry, width, readable)
         else:

@@ -118,6 +118,24 @@ async def test_a_continuation_is_drawn_again_from_where_it_began() -> None:
         assert "t2" not in screen_text(app)
 
 
+async def test_the_figures_below_the_text_are_those_of_the_shown_branch() -> None:
+    async with opened(speaking(), "prompt") as (app, pilot):
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, 1)
+        await pilot.press("ctrl+r")
+        await sampled(app, pilot, 2)
+        assert "seed 8" in figures(app)
+        await pilot.press("f6")
+        await until(pilot, lambda: "seed 7" in figures(app))
+        await pilot.press("shift+f6")
+        await until(pilot, lambda: "seed 8" in figures(app))
+
+
+def figures(app: RnnlmApp) -> str:
+    """The line of figures below the text."""
+    return next(line for line in screen_text(app).splitlines() if "bits/token" in line)
+
+
 async def test_an_edited_text_is_continued_and_undone() -> None:
     services = speaking()
     async with opened(services, "prompt") as (app, pilot):
