@@ -178,7 +178,7 @@ class SideRequests:
             text.refused[scorer] = sentence(error)
         else:
             if inspection.unknown and not same:
-                # an unknown token hides the bytes that it stands for
+                # an unknown token hides how many bytes it replaces
                 text.refused[scorer] = f"no token for {', '.join(inspection.unknown)}"
             else:
                 text.scores[scorer] = TextScore.of(inspection, asked.prompt, whole=not same)

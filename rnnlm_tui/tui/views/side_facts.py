@@ -52,7 +52,7 @@ def facts(found: SideBySide, places: Sequence[int]) -> list[Fact]:
     words = [
         (place, Content.styled(f"{distinct_words(text.text):,}", TEXT))
         for place in places
-        if (text := found.text(place)) is not None and text.text
+        if (text := found.text(place)) is not None and text.done is not None and text.text
     ]
     if words:
         lines.append(Fact("distinct words", tuple(words), in_table=True))
@@ -79,20 +79,21 @@ def _start_facts(found: SideBySide, texts: Sequence[str], a: int, b: int) -> lis
     brief = Content.assemble((number, TEXT), (f" {noun}", DIM))
     quoted = brief + Content.styled(f" “{start}”" if start else "", DIM)
     lines = [Fact("same start", ((None, quoted),), brief)]
-    places = found.hunks()
-    if not places:
-        return lines
-    at = 0 if found.difference is None else min(found.difference, len(places) - 1)
-    hunk = places[at]
-    spans = [text[slice(*span)] for text, span in zip(texts, (hunk.a, hunk.b), strict=True)]
-    if found.difference is None:
-        spans = [span.split()[0] if span.split() else "" for span in spans]
-    label = "then" if found.difference is None else f"differs {at + 1} of {len(places)}"
+    if found.difference is None:  # the words after it; texts that stream have no differences yet
+        label, spans = "then", [text[end:].split(maxsplit=1)[:1] for text in texts]
+    else:
+        places = found.hunks()
+        at = min(found.difference, len(places) - 1)
+        label = f"differs {at + 1} of {len(places)}"
+        spans = [
+            text[slice(*span)].split()
+            for text, span in zip(texts, (places[at].a, places[at].b), strict=True)
+        ]
     lines.append(
         Fact(
             label,
             tuple(
-                (place, Content.styled(safe_text(" ".join(span.split())) or NOTHING, TEXT))
+                (place, Content.styled(safe_text(" ".join(span)) or NOTHING, TEXT))
                 for place, span in zip((a, b), spans, strict=True)
             ),
             stacked=found.difference is not None,

@@ -59,11 +59,14 @@ class SideText:
     """The text's surprise for each side, by the side's place; its own first."""
     refused: dict[int, str] = field(default_factory=dict)
     """Why a side can't score it."""
+    _shown: tuple[str, str] = ("", "")
 
     @property
     def shown(self) -> str:
         """The continuation, sanitized."""
-        return safe_text(self.text)
+        if self._shown[0] is not self.text:
+            self._shown = (self.text, safe_text(self.text))
+        return self._shown[1]
 
     @property
     def rate(self) -> float | None:

@@ -225,9 +225,8 @@ class SidePanel(Panel, can_focus=True):
                         visible[y] = row
             first += size
         self._hidden = (top, max(0, first - 1 - top - self.room))
-        if not found.rounds:
+        if not side.texts:
             visible[:] = [*self._invitation(), *visible][: self.room]
-            self._hidden = (0, 0)
         blank = [Content("")] if height >= ROOMY_LINES else []
         margin = " " * self._margin
         self.lines = [
@@ -292,6 +291,8 @@ class SidePanel(Panel, can_focus=True):
         words = (
             [f"✗ {problem}"]
             if problem
+            else ["enter generates its text"]
+            if found.rounds
             else [f"Type a prompt and press enter to continue it on {many}."]
             if self.place == 0
             else ["^k chooses the checkpoint of a side, ^o its run."]
@@ -300,7 +301,9 @@ class SidePanel(Panel, can_focus=True):
         for text in words:
             wrapped = WrappedText(self._text_width, text)
             lines += [
-                Content.styled(text[slice(*wrapped.span(line))], DIM if self.place else TEXT)
+                Content.styled(
+                    text[slice(*wrapped.span(line))], DIM if self.place or found.rounds else TEXT
+                )
                 for line in range(len(wrapped))
             ]
         return lines
