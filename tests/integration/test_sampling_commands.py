@@ -120,9 +120,8 @@ def test_raw_text_and_text_from_standard_input_are_exact(trained: RunDirectory) 
 
     settings = ("--seed", "3", "--max-new-tokens", "40")
     whole = piped("The cat", *settings)
-    assert piped("-", *settings, given=b"The cat\n") == whole
-    assert b"The cat" + piped("The cat", "--raw", *settings) + b"\n" == whole
-    assert [kept.seed for kept in search()] == [3, 3, 3]
+    assert b"The cat" + piped("-", "--raw", *settings, given=b"The cat\n") + b"\n" == whole
+    assert [kept.seed for kept in search()] == [3, 3]
 
 
 def test_a_score_is_that_of_its_tokens(trained: RunDirectory, text: Path, command: Command) -> None:
@@ -139,9 +138,6 @@ def test_a_score_is_that_of_its_tokens(trained: RunDirectory, text: Path, comman
     with RunReader(trained) as reader:
         evaluated = reader.evaluations()[-1]
     assert found["loss"] == pytest.approx(evaluated.loss, abs=0.5), "the same kind of text"
-    table = command("score", "tiny", str(text), str(text)).splitlines()
-    assert table[1] == table[2]
-    assert table[3].startswith("total")
 
 
 def test_files_that_are_no_text_are_refused_by_their_names(
@@ -155,30 +151,21 @@ def test_files_that_are_no_text_are_refused_by_their_names(
     assert "latin.txt is not UTF-8: 0xf6 at byte 2" in errors
 
 
-def test_a_kept_state_continues_its_text(
-    trained: RunDirectory, text: Path, command: Command
-) -> None:
+def test_a_kept_state_continues_its_text(trained: RunDirectory, command: Command) -> None:
     options = ("--seed", "5", "--max-new-tokens", "50", "--raw")
     whole = command("sample", "tiny", "The old cat sat", *options)
     kept = command("state", "keep", "tiny", "before", "The o")
     assert kept.startswith("before kept: 6 tokens read by tiny@60"), "the end token comes first"
     command("state", "keep", "tiny", "after", "ld cat sat", "--state", "before")
     assert command("sample", "tiny", "", "--state", "after", *options) == whole
-    assert command("sample", "tiny", "ld cat sat", "--state", "before", *options) == whole
-    assert command("sample", "tiny", "", *options) != whole
     shown = parsed(command("state", "show", "after", "--json"))
     assert (shown["text"], shown["run"], shown["step"]) == ("The old cat sat", "tiny", 60)
-    smaller = {"model.hidden_size": 16, "model.embedding_dim": 16, "training.max_steps": 20}
-    wait_until_ended(start(tiny_config(text, smaller), "other"))
-    refusal = command("sample", "other", "x", "--state", "after", code=2)
-    assert "elman, 2 x 24" in refusal
-    assert "elman, 2 x 16" in refusal
     assert parsed(command("state", "list", "--json"))[0]["name"] == "after"
     command("state", "delete", "before", "after", "--yes")
     assert command("state", "list").startswith("no kept states")
 
 
-def test_current_weights_of_a_running_run_are_sampled_scored_and_read(
+def test_current_weights_of_a_running_run_are_sampled_and_scored(
     text: Path, command: Command
 ) -> None:
     changes = {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
@@ -189,7 +176,6 @@ def test_current_weights_of_a_running_run_are_sampled_scored_and_read(
     assert sampled["checkpoint"] >= first
     scored = parsed(command("score", "living@now", str(text), "--json"))
     assert scored["checkpoint"] >= sampled["checkpoint"]
-    command("state", "keep", "living@now", "warm", "The")
     kill(run)
 
 
