@@ -7,7 +7,7 @@ Further shape letters: R rows of logits in memory at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -77,7 +77,10 @@ class Activity:
 
 @torch.no_grad()
 def trace(
-    model: RecurrentLanguageModel, ids: Sequence[int], start: TextState | None = None
+    model: RecurrentLanguageModel,
+    ids: Sequence[int],
+    start: TextState | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Trace:
     """Read a text, without dropout, and keep what the model computed at each token.
 
@@ -87,6 +90,7 @@ def trace(
 
     Args:
         start: a text that was read before; None: the initial state, which predicts nothing.
+        check: called between parts of the work; what it raises ends it.
 
     Raises:
         InputError: an id outside the vocabulary, or a model that predicts NaN.
@@ -94,12 +98,12 @@ def trace(
     check_ids(model, ids)
     state = start.state if start else model.initial_state(1)
     with _exactly(model):
-        outputs_LTH = _outputs(model, ids, state)
+        outputs_LTH = _outputs(model, ids, state, check)
         first_output_H = start.output_BH[0].cpu() if start else None
         predicting_NH = outputs_LTH[-1, :-1]
         if first_output_H is not None:
             predicting_NH = torch.cat([first_output_H[None], outputs_LTH[-1]])[: len(ids)]
-        scores_N3 = _scores(model, predicting_NH, ids[len(ids) - len(predicting_NH) :])
+        scores_N3 = _scores(model, predicting_NH, ids[len(ids) - len(predicting_NH) :], check)
     scores_T3 = torch.full((len(ids), 3), math.nan, dtype=torch.float64)
     scores_T3[len(ids) - len(scores_N3) :] = scores_N3
     bits_T, rank_T, entropy_T = scores_T3.unbind(1)
@@ -202,7 +206,9 @@ def _exactly(model: RecurrentLanguageModel) -> Iterator[None]:
         set_gpu_precision(device, rounded=rounded)
 
 
-def _outputs(model: RecurrentLanguageModel, ids: Sequence[int], state: State) -> Tensor:
+def _outputs(
+    model: RecurrentLanguageModel, ids: Sequence[int], state: State, check: Callable[[], None]
+) -> Tensor:
     """outputs_LTH on the CPU, read in windows."""
     if any(part.shape[0] != 1 for layer in state for part in layer):
         raise InputError("a text starts from the state of one text, not of several")
@@ -210,6 +216,7 @@ def _outputs(model: RecurrentLanguageModel, ids: Sequence[int], state: State) ->
     outputs_LTH = torch.empty(shape, dtype=model.output.weight.dtype)
     states = list(state)
     for window in _windows(len(ids)):
+        check()
         features_T1E = _embedded(model, ids[window])
         for index, layer in enumerate(layers_of(model)):
             features_T1E, states[index] = layer(features_T1E, states[index])
@@ -226,7 +233,12 @@ def _embedded(model: RecurrentLanguageModel, ids: Sequence[int]) -> Tensor:
     return F.embedding(tokens_T1, model.embedding.weight)
 
 
-def _scores(model: RecurrentLanguageModel, hidden_NH: Tensor, targets: Sequence[int]) -> Tensor:
+def _scores(
+    model: RecurrentLanguageModel,
+    hidden_NH: Tensor,
+    targets: Sequence[int],
+    check: Callable[[], None],
+) -> Tensor:
     """Bits, rank and entropy of each target, (N, 3) in float64 on the CPU."""
     weight_VH, bias_V = model.output.weight, model.output.bias
     # Apple GPUs have no float64.
@@ -238,6 +250,7 @@ def _scores(model: RecurrentLanguageModel, hidden_NH: Tensor, targets: Sequence[
     for hidden_RH, target_R1 in zip(
         torch.split(hidden_NH, rows), torch.split(targets_N1, rows), strict=True
     ):
+        check()
         logits_RV = F.linear(hidden_RH.to(weight_VH.device), weight_VH, bias_V).to(device)
         parts += map(_scored, torch.split(logits_RV, at_once), torch.split(target_R1, at_once))
     scores_N3 = torch.cat(parts).cpu()

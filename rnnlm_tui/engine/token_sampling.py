@@ -90,7 +90,7 @@ class TokenSampler(Protocol):
         ...
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows of the batch only."""
+        """Continue with these rows of the batch only."""
         ...
 
 
@@ -137,7 +137,7 @@ class RejectionSampler:
         ]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows of the batch only."""
+        """Continue with these rows of the batch only."""
         self._penalty.keep(rows)
         self._numbers.keep(rows)
 
@@ -242,7 +242,7 @@ class SortingSampler:
         return [(int(token), _finite(log_p)) for token, log_p in rows]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows of the batch only."""
+        """Continue with these rows of the batch only."""
         self._penalty.keep(rows)
         self._numbers.keep(rows)
 
@@ -308,7 +308,7 @@ class _Penalty:
         self._total += 1
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows of the batch only."""
+        """Continue with these rows of the batch only."""
         self._sets = [self._sets[row] for row in rows]
         self._ids_BN = self._ids_BN[list(rows)]
 

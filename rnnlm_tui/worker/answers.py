@@ -27,9 +27,8 @@ from rnnlm_tui.schema.sampling import (
     StatesRequest,
 )
 from rnnlm_tui.system.machine import memory_available
-from rnnlm_tui.worker.choices import alternatives
 from rnnlm_tui.worker.generation import continue_text
-from rnnlm_tui.worker.inspection import inspect, map_states, reach
+from rnnlm_tui.worker.inspection import alternatives, inspect, map_states, reach
 from rnnlm_tui.worker.models import ModelCache
 from rnnlm_tui.worker.scoring import score_file
 from rnnlm_tui.worker.states import keep_state
@@ -88,7 +87,7 @@ class Answers:
         if isinstance(request, ScoreRequest):
             yield from score_file(loaded, request, check)
             return
-        reader, text = self._reader, self._reader.text(loaded, request)
+        reader, text = self._reader, self._reader.text(loaded, request, check)
         match request:
             case SampleRequest():
                 yield from continue_text(reader, text, request, is_cancelled, began)

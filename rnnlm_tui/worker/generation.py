@@ -14,11 +14,9 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.sampling import MAX_CHOICES, SampleDone, SamplePiece, SampleRequest
-from rnnlm_tui.worker.choices import sampling_rules, token_choices
+from rnnlm_tui.worker.inspection import sampling_rules, token_choices
 from rnnlm_tui.worker.texts import RequestText, TextReader
 
-MAX_UNKNOWN = 8
-"""Unknown words of a prompt that are listed."""
 PIECE_SECONDS = 0.1
 """Text is sent this often, the first token at once."""
 
@@ -168,7 +166,6 @@ def continue_text(
     for sampled in samples:
         sampled.finish()
     yield from _pieces(request, samples)
-    unknown = tuple(codec.unknown_characters(request.prompt)[:MAX_UNKNOWN])
     for place, sampled in enumerate(samples):
         tokens = len(sampled.ids)
         yield SampleDone(
@@ -183,9 +180,9 @@ def continue_text(
             seconds=seconds[place] or time.perf_counter() - began,
             first_token_seconds=first,
             bits_per_token=-sampled.logprob / tokens / math.log(2) if tokens else 0.0,
-            unknown=unknown,
+            unknown=text.unknown,
             choices=tuple(token_choices(reader, text, request, sampled.ids))
-            if request.alternatives and tokens
+            if request.alternatives and tokens and not is_cancelled()
             else (),
         )
 

@@ -1,26 +1,34 @@
-"""What a model computes at the tokens of a text: surprise, units and gradients."""
+"""What a model computes at the tokens of a text: surprise, alternatives, units and gradients."""
 
 from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from rnnlm_tui.engine.inspection import activity, gates, layer_index
+from rnnlm_tui.corpus.codec import IncrementalDecoder, TextCodec
+from rnnlm_tui.engine.inspection import activity, gates, layer_index, logits_at, trace
 from rnnlm_tui.engine.reach import gradient_by_lag
+from rnnlm_tui.engine.token_sampling import Filtered, SamplingRules, filtered
 from rnnlm_tui.engine.units import highest_first, memory_lengths, search
+from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.metrics import bits_per_byte
 from rnnlm_tui.schema.sampling import (
+    Alternative,
+    Alternatives,
+    AlternativesRequest,
     GradientReach,
     InspectedToken,
     Inspection,
     InspectRequest,
     ReachRequest,
+    SampleRequest,
     StateMap,
     StatesRequest,
+    TokenChoice,
 )
-from rnnlm_tui.worker.generation import MAX_UNKNOWN
 from rnnlm_tui.worker.texts import RequestText, TextReader
 
 MAX_MAP_VALUES = 24 * 2**20
@@ -33,11 +41,11 @@ def inspect(reader: TextReader, text: RequestText, request: InspectRequest) -> I
     Raises:
         InputError: the model predicts NaN.
     """
-    trace, pieces, codec = reader.trace(text), text.pieces(), text.loaded.codec
+    read, pieces, codec = reader.trace(text), text.pieces(), text.loaded.codec
     found = [
         None if rank == 0 else (bits, rank, entropy)
         for bits, rank, entropy in zip(
-            trace.bits_T.tolist(), trace.rank_T.tolist(), trace.entropy_T.tolist(), strict=True
+            read.bits_T.tolist(), read.rank_T.tolist(), read.entropy_T.tolist(), strict=True
         )
     ]
     tokens = tuple(
@@ -51,21 +59,72 @@ def inspect(reader: TextReader, text: RequestText, request: InspectRequest) -> I
     predicted = [token for token in tokens if token.bits is not None]
     size = sum(len(token.text.encode()) for token in predicted)
     unknown = sum(token.token == codec.unk_id for token in predicted)
-    loss = trace.bits_per_token * math.log(2)
+    loss = read.bits_per_token * math.log(2)
     per_byte = bits_per_byte(loss, len(predicted), unknown, size) if size else None
     model = text.loaded.model
     return Inspection(
         id=request.id,
         tokens=tokens,
         prompt_tokens=len(text.prompt_ids),
-        bits_per_token=trace.bits_per_token,
+        bits_per_token=read.bits_per_token,
         bits_per_byte=math.nan if per_byte is None else per_byte,
         vocab_size=model.vocab_size,
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,
         cell_type=model.cell_type,
-        unknown=tuple(codec.unknown_characters(request.prompt)[:MAX_UNKNOWN]),
+        unknown=text.unknown,
     )
+
+
+def sampling_rules(codec: TextCodec, settings: SamplingConfig) -> SamplingRules:
+    """The rules of a config's settings with this vocabulary."""
+    return SamplingRules(
+        **settings.model_dump(exclude={"stop", "unknown", "max_new_tokens"}),
+        excluded=codec.excluded_ids(settings.unknown),
+    )
+
+
+def alternatives(
+    reader: TextReader, text: RequestText, request: AlternativesRequest
+) -> Alternatives:
+    """The tokens that are possible at a position, and the one that is there.
+
+    Raises:
+        InputError: the text has no such position, or nothing predicts it.
+    """
+    position, ids = request.position, text.all_ids
+    logits = logits_at(text.loaded.model, reader.trace(text), position)
+    seen = text.seen[: len(text.seen) - len(ids) + position]
+    offer = _Offer(
+        filtered(logits, sampling_rules(text.loaded.codec, request.settings), seen),
+        text.decoder_at(position),
+    )
+    return Alternatives(
+        id=request.id,
+        position=position,
+        rows=offer.likeliest(request.count),
+        taken=offer.row(ids[position]) if position < len(ids) else None,
+        entropy=_entropy_bits(offer.filtered.before_V),
+        filtered_entropy=_entropy_bits(offer.filtered.after_V),
+        vocab_size=text.loaded.model.vocab_size,
+    )
+
+
+def token_choices(
+    reader: TextReader, text: RequestText, request: SampleRequest, new_ids: Sequence[int]
+) -> Iterator[TokenChoice]:
+    """What each token of a sample was chosen from."""
+    model, rules = text.loaded.model, sampling_rules(text.loaded.codec, request.settings)
+    read = trace(model, new_ids, reader.state(text), text.check)
+    decoder, seen = text.decoder_at(len(text.all_ids)), list(text.seen)
+    for place, token in enumerate(new_ids):
+        text.check()
+        offer = _Offer(filtered(logits_at(model, read, place), rules, seen), decoder)
+        yield TokenChoice(
+            taken=offer.row(token), alternatives=offer.likeliest(request.alternatives)
+        )
+        decoder.push(token)
+        seen.append(token)
 
 
 def map_states(reader: TextReader, text: RequestText, request: StatesRequest) -> StateMap:
@@ -74,9 +133,9 @@ def map_states(reader: TextReader, text: RequestText, request: StatesRequest) ->
     Raises:
         InputError: no such layer, or nothing that can be searched for.
     """
-    model, trace = text.loaded.model, reader.trace(text)
+    model, read = text.loaded.model, reader.trace(text)
     layer = layer_index(model, request.layer)
-    outputs_of_units = trace.outputs_LTH[layer]
+    outputs_of_units = read.outputs_LTH[layer]
     memory, match = memory_lengths(outputs_of_units), None
     units = list(range(model.hidden_size))
     if request.order == "search":
@@ -101,7 +160,7 @@ def map_states(reader: TextReader, text: RequestText, request: StatesRequest) ->
         saturated=tuple(figures.saturated_T.tolist()),
         norm=tuple(figures.norm_T.tolist()),
         change=tuple(figures.change_T.tolist()),
-        gates={name: tuple(values.tolist()) for name, values in gates(model, trace, layer).items()},
+        gates={name: tuple(values.tolist()) for name, values in gates(model, read, layer).items()},
     )
 
 
@@ -115,6 +174,37 @@ def reach(text: RequestText, request: ReachRequest) -> GradientReach:
         text.loaded.model, text.all_ids, request.position, lags=request.lags, start=text.start
     )
     return GradientReach(id=request.id, position=request.position, norms=tuple(norms.tolist()))
+
+
+class _Offer:
+    """The distribution at one place of a text."""
+
+    def __init__(self, found: Filtered, decoder: IncrementalDecoder) -> None:
+        self.filtered = found
+        self._decoder = decoder
+        self._order = found.before_V.argsort(descending=True, stable=True)
+        self._ranks = self._order.argsort()
+
+    def likeliest(self, count: int) -> tuple[Alternative, ...]:
+        """The most likely tokens before filters; of equal ones the lower id first."""
+        return tuple(map(self.row, self._order[:count].tolist()))
+
+    def row(self, token: int) -> Alternative:
+        """A token with its probabilities."""
+        return Alternative(
+            token=token,
+            text=self._decoder.peek(token),
+            rank=int(self._ranks[token]) + 1,
+            probability=float(self.filtered.before_V[token]),
+            filtered=float(self.filtered.after_V[token]),
+            removed_by=self.filtered.removed_by(token),
+        )
+
+
+def _entropy_bits(probabilities: Tensor) -> float:
+    """Entropy in bits."""
+    likely = probabilities[probabilities > 0]
+    return max(0.0, float(-(likely * likely.log2()).sum()))
 
 
 def _signed_bytes(values: Tensor, scale: float) -> str:

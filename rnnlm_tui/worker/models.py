@@ -96,7 +96,7 @@ class ModelCache:
             DeviceError: this machine has no such device.
         """
         path = Path(checkpoint)
-        key = (checkpoint, _written_at(path))
+        key = (checkpoint, written_at(path / MANIFEST_NAME))
         is_snapshot = path.parent.name == SNAPSHOTS_NAME
         if is_snapshot and not key[1]:
             key = next((other for other in self._loaded if other[0] == checkpoint), key)
@@ -138,10 +138,10 @@ class ModelCache:
             torch.cuda.empty_cache()
 
 
-def _written_at(path: Path) -> int:
-    """When the manifest was written; 0 if it is missing."""
+def written_at(path: Path) -> int:
+    """Distinguishes two files that had the same name in turn; 0 if it is missing."""
     try:
-        return (path / MANIFEST_NAME).stat().st_mtime_ns
+        return path.stat().st_mtime_ns
     except OSError:
         return 0
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from rnnlm_tui.corpus.codec import IncrementalDecoder
-from rnnlm_tui.engine.generation import TextState, read_text
+from rnnlm_tui.engine.generation import TextState, check_ids, read_text
 from rnnlm_tui.engine.inspection import Trace, trace
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.sampling import (
@@ -19,7 +20,7 @@ from rnnlm_tui.schema.sampling import (
     SampleRequest,
     StatesRequest,
 )
-from rnnlm_tui.worker.models import LoadedModel, ModelKey
+from rnnlm_tui.worker.models import LoadedModel, ModelKey, written_at
 from rnnlm_tui.worker.states import load_state
 
 KEPT_STATES, KEPT_TRACES = 32, 8
@@ -27,6 +28,8 @@ KEPT_STATES, KEPT_TRACES = 32, 8
 KEPT_TRACE_BYTES = 256 * 2**20
 UNDECIDED_TOKENS = 64
 """Tokens before a place that are decoded to know how the next one reads."""
+MAX_UNKNOWN = 8
+"""Unknown words of a prompt that are listed."""
 
 TextRequest = (
     SampleRequest
@@ -47,15 +50,18 @@ class RequestText:
     """The tokens of a request's text."""
 
     loaded: LoadedModel
+    prompt: str
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
     """Generated tokens that follow the prompt."""
     start: TextState | None
     """The kept state before the prompt; None: the initial state."""
     state_key: _StateKey
-    added: int = 0
+    added: int
     """Tokens in front of the prompt's own: the end token that it follows, or what an empty prompt
     starts from."""
+    check: Callable[[], None]
+    """Called between parts of long work; what it raises ends it."""
 
     @property
     def all_ids(self) -> tuple[int, ...]:
@@ -67,6 +73,11 @@ class RequestText:
         """All tokens that the model has read after the text, those before a kept state first."""
         return (self.start.ids if self.start is not None else ()) + self.all_ids
 
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Words or characters of the prompt outside the vocabulary, the first few."""
+        return tuple(self.loaded.codec.unknown_characters(self.prompt)[:MAX_UNKNOWN])
+
     def upto(self, position: int) -> RequestText:
         """The text up to a token, which is included.
 
@@ -76,7 +87,7 @@ class RequestText:
         ids = self.all_ids
         if not 0 <= position < len(ids):
             raise InputError(f"position {position:,} is not in 0 to {len(ids) - 1:,}")
-        return RequestText(self.loaded, ids[: position + 1], (), self.start, self.state_key)
+        return replace(self, prompt_ids=ids[: position + 1], ids=())
 
     def decoder_at(self, position: int) -> IncrementalDecoder:
         """A decoder that continues the text before a position."""
@@ -104,8 +115,13 @@ class TextReader:
         self._states: OrderedDict[_TextKey, TextState] = OrderedDict()
         self._traces: OrderedDict[_TextKey, Trace] = OrderedDict()
 
-    def text(self, loaded: LoadedModel, request: TextRequest) -> RequestText:
+    def text(
+        self, loaded: LoadedModel, request: TextRequest, check: Callable[[], None]
+    ) -> RequestText:
         """The tokens of a request's text.
+
+        Args:
+            check: called between parts of long work about it; what it raises ends it.
 
         Raises:
             InputError: its ids are outside the vocabulary, or its state is of another model.
@@ -114,19 +130,18 @@ class TextReader:
         """
         start, key = None, ("", 0)
         if request.state:
-            key = (request.state, _written_at(Path(request.state)))
+            key = (request.state, written_at(Path(request.state)))
             start = self._starts.get((loaded.key, key)) or load_state(Path(request.state), loaded)
             self._starts[loaded.key, key] = start
             _shorten(self._starts, KEPT_STATES)
-        size = loaded.model.vocab_size
-        outside = next((token for token in request.ids if not 0 <= token < size), None)
-        if outside is not None:
-            raise InputError(f"token {outside} is outside the vocabulary of {size:,}")
+        check_ids(loaded.model, request.ids)
         prompt_ids = own = loaded.codec.continuation_ids(request.prompt)
         if start is None:
             prompt_ids = loaded.codec.prompt_ids(request.prompt, after_end=loaded.after_end)
         added = len(prompt_ids) - len(own)
-        return RequestText(loaded, tuple(prompt_ids), request.ids, start, key, added)
+        return RequestText(
+            loaded, request.prompt, tuple(prompt_ids), request.ids, start, key, added, check
+        )
 
     def state(self, text: RequestText) -> TextState:
         """The model after reading the text."""
@@ -150,7 +165,7 @@ class TextReader:
         key = _key(text)
         found = self._traces.get(key)
         if found is None:
-            found = trace(text.loaded.model, text.all_ids, text.start)
+            found = trace(text.loaded.model, text.all_ids, text.start, text.check)
             self._traces[key] = found
         self._traces.move_to_end(key)
         while len(self._traces) > 1 and (
@@ -178,11 +193,3 @@ def _size(trace: Trace) -> int:
 def _shorten(items: OrderedDict[KeyT, TextState], most: int) -> None:
     while len(items) > most:
         items.popitem(last=False)
-
-
-def _written_at(path: Path) -> int:
-    """Distinguishes two states that had the same name in turn; 0 if it is missing."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

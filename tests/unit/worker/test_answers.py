@@ -222,6 +222,17 @@ def test_a_cancelled_score_ends_with_an_error(
         list(answers.of(request, lambda: True))
 
 
+def test_a_cancelled_inspection_ends_before_the_whole_text_is_scored(
+    answers: Answers, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "WINDOW", 2)
+    asked_about = {"id": "i", "checkpoint": str(snapshot(run)), "prompt": "the boys see the dog"}
+    checks = iter([False, True])
+    with pytest.raises(RunStateError, match="cancelled"):
+        list(answers.of(InspectRequest.model_validate(asked_about), lambda: next(checks)))
+    assert len(all_of(answers, InspectRequest.model_validate(asked_about))) == 1
+
+
 def test_a_load_is_answered_with_the_device(answers: Answers, run: RunDirectory) -> None:
     [ready] = all_of(answers, LoadRequest(id="l", checkpoint=str(snapshot(run))))
     assert ready == SamplerReady(id="l", device="cpu")
