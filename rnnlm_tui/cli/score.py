@@ -81,7 +81,7 @@ def score(
     scores, failures = asyncio.run(_score_all(checkpoint, files, lines, device))
     if len(files) == 1 and failures:
         raise failures[0]
-    total = Score.total(scores)
+    total = FileScore.total(scores)
     facts = {"run": directory.name, "checkpoint": step, "now": which == "now", "path": checkpoint}
     if tokens:
         for one in scores:
@@ -108,7 +108,7 @@ def score(
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class FileScore:
     """The score of a text, or of several in total."""
 
     name: str
@@ -121,7 +121,7 @@ class Score:
     seconds: float
 
     @classmethod
-    def of(cls, name: str, done: ScoreDone) -> Score:
+    def of(cls, name: str, done: ScoreDone) -> FileScore:
         """The score of a file."""
         return cls(
             name,
@@ -134,7 +134,7 @@ class Score:
         )
 
     @classmethod
-    def total(cls, scores: Sequence[Score]) -> Score:
+    def total(cls, scores: Sequence[FileScore]) -> FileScore:
         """All tokens of several texts as those of one."""
         tokens = sum(one.tokens for one in scores)
         unknown = sum(one.unknown for one in scores)
@@ -245,12 +245,12 @@ class _TokenLines:
 
 async def _score_all(
     checkpoint: str, files: Sequence[str], lines: _TokenLines, device: str
-) -> tuple[list[Score], list[RnnlmError]]:
+) -> tuple[list[FileScore], list[RnnlmError]]:
     """Score the files one after another. Of several, one that fails is reported at once."""
     from rnnlm_tui.client.sampler import SamplerClient
 
     client = SamplerClient(device=device)
-    scores, failures = list[Score](), list[RnnlmError]()
+    scores, failures = list[FileScore](), list[RnnlmError]()
     try:
         await client.start()
         await client.load(checkpoint)  # an unusable checkpoint is not a problem of each file
@@ -270,14 +270,14 @@ async def _score_all(
 
 async def _score(
     client: SamplerClient, checkpoint: str, name: str, path: Path, lines: _TokenLines
-) -> Score:
+) -> FileScore:
     from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
 
     request = ScoreRequest(id="score", checkpoint=checkpoint, path=str(path), tokens=lines.on)
     try:
         async for part in client.score(request):
             if isinstance(part, ScoreDone):
-                return Score.of(name, part)
+                return FileScore.of(name, part)
             lines.write(name, part.tokens)
     except RnnlmError as error:  # about the file as it was named
         raise type(error)(error.message.replace(str(path), name), hint=error.hint) from error

@@ -22,6 +22,7 @@ from rnnlm_tui.system.files import (
     open_private,
     storage_errors,
     write_bytes_atomically,
+    write_whole,
 )
 from rnnlm_tui.system.locks import folder_lock
 
@@ -159,7 +160,7 @@ def append(sample: KeptSample) -> None:
                 if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a crash left half a line
                     line = b"\n" + line
                 try:
-                    _write_whole(descriptor, line)
+                    write_whole(descriptor, line)
                 except OSError:
                     os.ftruncate(descriptor, size)
                     raise
@@ -331,9 +332,3 @@ def _rewrite(entries: Iterable[_Entry], damaged: Sequence[bytes]) -> Path | None
         write_bytes_atomically(aside, b"\n".join([*damaged, b""]))
     write_bytes_atomically(path, b"".join(line for _, line in entries))
     return aside
-
-
-def _write_whole(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

@@ -24,6 +24,7 @@ from rnnlm_tui.system.files import (
     storage_errors,
     write_bytes_atomically,
 )
+from rnnlm_tui.system.locks import folder_lock
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "rnnlm_state"
@@ -200,14 +201,15 @@ def write_state_file(path: Path, data: bytes) -> None:
         InputError: the file exists.
         StorageError: the file can't be written.
     """
-    if os.path.lexists(path):
-        raise InputError(f"{path} exists already", hint="choose another name")
     if path.parent == states_dir():
         with storage_errors("write into", path.parent):
             if path.parent.is_symlink():
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     make_private_directory(path.parent)
-    write_bytes_atomically(path, data)
+    with folder_lock(path.parent):  # another process may keep a state of this name
+        if os.path.lexists(path):
+            raise InputError(f"{path} exists already", hint="choose another name")
+        write_bytes_atomically(path, data)
 
 
 def delete_state(name: str) -> DeletedState:

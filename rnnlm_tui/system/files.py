@@ -176,6 +176,17 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
+def write_whole(descriptor: int, data: bytes) -> None:
+    """Write all bytes, in as many calls as it takes.
+
+    Raises:
+        OSError: some couldn't be written.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Replace a file's text atomically, as `write_bytes_atomically` does.
 

@@ -4,6 +4,7 @@ memory."""
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,11 +29,13 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import bits_per_byte
 from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone, ScorePiece, ScoreRequest
 from rnnlm_tui.store.paths import home
-from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.files import storage_errors, write_whole
 from rnnlm_tui.worker.models import LoadedModel
 
 PIECE_TOKENS = 1_000
 """Scored tokens of one message."""
+FILLED_AT_ONCE = 2**14
+"""Numbers that are written to a file at once."""
 
 
 def score_file(
@@ -96,13 +99,15 @@ class _Scoring:
                 self._count(part)
                 dtype = part.ids.dtype
                 with storage_errors("write the tokens of the text into", folder):
-                    file.write(part.ids.tobytes())
+                    write_whole(file.fileno(), part.ids.tobytes())
             if self.tokens < 2:
                 raise CorpusError(
                     f"{self._request.path} has {counted(self.tokens, 'token')}: too few to score,"
                     " at least 2 needed"
                 )
-            file.flush()
+            if self._request.tokens:
+                with storage_errors("write the tokens of the text into", folder):
+                    _fill_with_nan(room, self.tokens)
             ids = np.memmap(file, dtype, "r", shape=(self.tokens,))
             bits = self._bits_of(ids, np.array([0, self.tokens], np.uint64), room)
             yield from self._pieces(ids, bits)
@@ -129,7 +134,12 @@ class _Scoring:
     def _bits_of(
         self, ids: NDArray[Any], offsets: NDArray[np.uint64], file: IO[bytes] | None
     ) -> NDArray[np.float32] | None:
-        """Add the loss of some tokens; and their surprise, in `file` if given, if it is wanted."""
+        """Add the loss of some tokens, and return their surprise if it is wanted: NaN where nothing
+        predicts them.
+
+        Args:
+            file: has NaN for each token, and gets the surprise; None: kept in memory.
+        """
         batches = evaluation_batches(
             ids,
             offsets,
@@ -140,11 +150,10 @@ class _Scoring:
         bits: NDArray[np.float32] | None = None
         if self._request.tokens:
             bits = (
-                np.empty(len(ids), np.float32)
+                np.full(len(ids), np.nan, np.float32)
                 if file is None
-                else np.memmap(file, np.float32, "w+", shape=(len(ids),))
+                else np.memmap(file, np.float32, "r+", shape=(len(ids),))
             )
-            bits[:] = np.nan
 
         def note(batch: Batch, losses: Tensor) -> None:
             if bits is None or batch.starts_B is None:
@@ -194,6 +203,14 @@ def inspected(
     )
 
 
+def _fill_with_nan(file: IO[bytes], count: int) -> None:
+    """Write so many float32 numbers. A file that is only made longer has no room on the disk yet,
+    and the process would be killed when it writes to the mapped file on a full one."""
+    nans = np.full(FILLED_AT_ONCE, np.nan, np.float32)
+    for first in range(0, count, FILLED_AT_ONCE):
+        write_whole(file.fileno(), nans[: count - first].tobytes())
+
+
 def _work_folder() -> Path:
     """A folder for temporary files, on a disk rather than in memory if possible."""
-    return home() if home().is_dir() else Path(tempfile.gettempdir())
+    return home() if os.access(home(), os.W_OK) else Path(tempfile.gettempdir())

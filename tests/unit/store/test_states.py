@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,22 @@ def test_a_pipe_among_the_states_never_blocks() -> None:
     path.unlink()
     os.mkfifo(path)
     assert list_states()[0].problem
+
+
+def test_of_two_that_keep_a_state_of_one_name_at_once_one_is_refused() -> None:
+    path = new_state_path("same")
+
+    def write(number: int) -> bool:
+        try:
+            write_state_file(path, b"%d" % number * 100_000)
+        except InputError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(write, range(8)))
+    assert done.count(True) == 1
+    assert path.read_bytes() == b"%d" % done.index(True) * 100_000
 
 
 def test_a_name_is_checked_and_a_taken_one_refused_with_a_free_one() -> None:

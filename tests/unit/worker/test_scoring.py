@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.engine.batches import evaluation_batches
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.errors import CorpusError, RunStateError
+from rnnlm_tui.errors import CorpusError, RunStateError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.metrics import bits_per_byte
 from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone, ScorePiece, ScoreRequest
@@ -216,6 +217,22 @@ def test_a_score_is_interrupted_between_its_parts(tmp_path: Path, mode: DataMode
         checks = 0
         with pytest.raises(RunStateError, match="cancelled"):
             list(score_file(loaded, request, check))
+
+
+@pytest.mark.parametrize("bytes_per_token", [1, 3], ids=["ids", "surprise"])
+def test_a_full_disk_is_a_storage_error(tmp_path: Path, bytes_per_token: int) -> None:
+    loaded = loaded_for(corpus_of(tmp_path))
+    path = tmp_path / "long"
+    path.write_text("\n".join(TEST * 200), encoding="utf-8")
+    _, done = score(loaded, path)
+    request = ScoreRequest(id="a", checkpoint=str(loaded.path), path=str(path), tokens=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_token * done.tokens, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="can't write the tokens of the text"):
+            list(score_file(loaded, request, lambda: None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("mode", ["stream", "sentences"])
