@@ -11,7 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -122,26 +122,29 @@ class RejectionSampler:
         """For each text a token and its ln p at temperature 1."""
         plain_BV = torch.softmax(logits_BV, 1)
         if self._is_plain:
-            tokens = _places_by_block(plain_BV, self._numbers.at(position))
+            places_B1 = _places_by_block(plain_BV, self._numbers.at(position))
         else:
             scores_BV = self._penalty.apply(logits_BV)
             if self._rules.is_greedy:
-                tokens = _likeliest(scores_BV)
+                places_B1 = _likeliest(scores_BV)
             else:
-                tokens = self._places(scores_BV, position)
-            self._penalty.add(tokens)
-        probabilities = _each_at(plain_BV, tokens)
-        return [
-            (token, math.log(p) if p > SMALL else _log_p(logits_V, token))
-            for token, p, logits_V in zip(tokens, probabilities, logits_BV, strict=True)
+                places_B1 = self._places(scores_BV, position)
+        probabilities = plain_BV.gather(1, places_B1).tolist()
+        found = [
+            (token, math.log(p) if p > SMALL else _log_p(logits_BV[row], token))
+            for row, ((token,), (p,)) in enumerate(
+                zip(places_B1.tolist(), probabilities, strict=True)
+            )
         ]
+        self._penalty.add([token for token, _ in found])
+        return found
 
     def keep(self, rows: Sequence[int]) -> None:
         """Continue with these rows of the batch only."""
         self._penalty.keep(rows)
         self._numbers.keep(rows)
 
-    def _places(self, scores_BV: Tensor, position: int) -> list[int]:
+    def _places(self, scores_BV: Tensor, position: int) -> Tensor:
         """Tokens that all filters allow, with probability proportional to their weights."""
         top_k, ids_BK = self._rules.top_k, None
         if 0 < top_k < scores_BV.shape[1]:
@@ -153,11 +156,12 @@ class RejectionSampler:
                 self._typical(weights_N, choices_BN[row], row, position)
                 for row, weights_N in enumerate(weights_BN)
             ]
+            places_B1 = torch.tensor(places)[:, None]
         else:
-            places = _places_by_block(choices_BN, self._numbers.at(position))
+            places_B1 = _places_by_block(choices_BN, self._numbers.at(position))
             if self._rules.top_p < 1:
-                self._redraw_outside_nucleus(weights_BN, choices_BN, places, position)
-        return places if ids_BK is None else [int(one) for one in _each_at(ids_BK, places)]
+                self._redraw_outside_nucleus(weights_BN, choices_BN, places_B1, position)
+        return places_B1 if ids_BK is None else ids_BK.gather(1, places_B1)
 
     def _above_min_p(self, weights_BN: Tensor) -> Tensor:
         """The weights, with those below min-p set to zero."""
@@ -172,22 +176,27 @@ class RejectionSampler:
         )
 
     def _redraw_outside_nucleus(
-        self, weights_BN: Tensor, choices_BN: Tensor, places: list[int], position: int
+        self, weights_BN: Tensor, choices_BN: Tensor, places_B1: Tensor, position: int
     ) -> None:
         """Replace the places that top-p doesn't allow."""
         top_p = self._rules.top_p
-        proposed = _each_at(weights_BN, places)
-        for row, (weights_N, weight) in enumerate(zip(weights_BN.unbind(), proposed, strict=True)):
-            if weight > 1 - top_p + SURELY:
-                continue  # the others hold too little
-            held = _held_above(weights_N, _just_below(weight, weights_N.dtype))
-            if not held - weight >= top_p:
+        proposed_B1 = weights_BN.gather(1, places_B1)
+        proposed = proposed_B1.tolist()
+        if all(weight > 1 - top_p + SURELY for (weight,) in proposed):
+            return  # the others hold too little
+        # A quotient is at least 1 exactly where the weight is at least the proposed one.
+        least = _just_below(1.0, weights_BN.dtype)
+        held = torch.threshold(weights_BN / proposed_B1, least, 0.0).sum(1).tolist()
+        for row, ((weight,), multiple) in enumerate(zip(proposed, held, strict=True)):
+            if not (multiple - 1) * weight >= top_p:
                 continue  # also if the weights are NaN
-            choices_N, draw = choices_BN[row], 0
-            while not _is_in_nucleus(weights_N, places[row], top_p):
+            choices_N, weights_N, draw = choices_BN[row], weights_BN[row], 0
+            place = int(places_B1[row])
+            while not _is_in_nucleus(weights_N, place, top_p):
                 draw += 1
-                choices_N = _ranked_before(choices_N, weights_N, places[row])
-                places[row] = _place(choices_N, self._numbers.again(row, position, draw))
+                choices_N = _ranked_before(choices_N, weights_N, place)
+                place = _place(choices_N, self._numbers.again(row, position, draw))
+            places_B1[row] = place
 
     def _typical(self, weights_N: Tensor, choices_N: Tensor, row: int, position: int) -> int:
         """A place that top-p and typical-p allow."""
@@ -421,7 +430,7 @@ def _distances(probabilities: Tensor) -> Tensor:
 # places
 
 
-def _places_by_block(weights_BN: Tensor, parts_B1: Tensor) -> list[int]:
+def _places_by_block(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:
     """For each row the first index at which the cumulative weight exceeds a part (0 to below 1) of
     its sum; its weight is never zero. For CPUs.
 
@@ -429,8 +438,8 @@ def _places_by_block(weights_BN: Tensor, parts_B1: Tensor) -> list[int]:
     can't be parallelized.
     """
     if len(weights_BN) > 1:
-        return cast(list[int], _places_at(weights_BN, parts_B1)[:, 0].tolist())
-    return [_place(weights_BN[0], parts_B1.item())]
+        return _places_at(weights_BN, parts_B1)
+    return torch.tensor([[_place(weights_BN[0], parts_B1.item())]])
 
 
 def _place(weights_N: Tensor, part: float) -> int:
@@ -475,33 +484,26 @@ def _places_at(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:
     return block_B1.mul_(ROW).add_(place_B1).clamp_(max=size - 1)
 
 
-def _likeliest(scores_BV: Tensor) -> list[int]:
-    """The index of the largest logit of each row, the first of equals.
+def _likeliest(scores_BV: Tensor) -> Tensor:
+    """The index of the largest logit of each row, the first of equals, shape (B, 1).
 
     On a CPU `argmax` takes ten times as long as `amax` for many numbers.
     """
     count, size = scores_BV.shape
     if count * size <= FEW:
-        return cast(list[int], scores_BV.argmax(1).tolist())
+        return scores_BV.argmax(1, keepdim=True)
     if size % ROW:
         scores_BV = F.pad(scores_BV, (0, -size % ROW), value=-math.inf)
     blocks_BRW = scores_BV.view(count, -1, ROW)
     block_B1 = blocks_BRW.amax(2).argmax(1, keepdim=True)
     place_B1 = _block_at(blocks_BRW, block_B1).argmax(1, keepdim=True)
-    return cast(list[int], (ROW * block_B1 + place_B1)[:, 0].tolist())
+    return block_B1.mul_(ROW).add_(place_B1)
 
 
 def _block_at(blocks_BRW: Tensor, block_B1: Tensor) -> Tensor:
     """One block of each row, shape (B, W)."""
     index_B1W = block_B1[:, :, None].expand(-1, 1, blocks_BRW.shape[2])
     return blocks_BRW.gather(1, index_B1W)[:, 0]
-
-
-def _each_at(table_BN: Tensor, places: Sequence[int]) -> list[float]:
-    """The entry of each row at its place."""
-    if len(places) == 1:
-        return [table_BN[0, places[0]].item()]
-    return cast(list[float], table_BN.gather(1, torch.tensor(places)[:, None])[:, 0].tolist())
 
 
 def _only_top(scores_BV: Tensor, top_k: int) -> tuple[Tensor, Tensor | None]:
