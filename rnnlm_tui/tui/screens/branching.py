@@ -16,6 +16,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.sampling import SamplingTask
 from rnnlm_tui.tui.screens.asking import Questions, in_one_sentence
 from rnnlm_tui.tui.views.inspect import NewBranch, ScoredText, TextSource
+from rnnlm_tui.tui.views.sample_tree import SampleTree
 
 if TYPE_CHECKING:
     from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -57,7 +58,7 @@ class BranchSampler:
     ) -> None:
         """Put tokens at a position of a text, and sample on from there."""
         context = self._screen.context
-        run = context.prompt_session.run or context.run_directory
+        run = context.run_directory
         if self.sampling or run is None:
             context.report(ALREADY_SAMPLING if self.sampling else "no run open")
             return
@@ -69,7 +70,7 @@ class BranchSampler:
         self._begin(new, run)
 
     def _begin(self, new: NewBranch, run: RunDirectory) -> None:
-        texts = [new.start.text]
+        texts, tree = [new.start.text], self._screen.context.prompt_session.tree
 
         def show() -> None:
             texts.extend(task.progress.drain().values())
@@ -78,7 +79,7 @@ class BranchSampler:
         def end(task: SamplingTask) -> None:
             if task is self._task:
                 show()
-                self._finish(task, new, "".join(texts))
+                self._finish(task, new, "".join(texts), tree)
 
         task = SamplingTask(
             self._screen.context, new.plan, run, new.start.row, end, weights=new.start.weights
@@ -87,8 +88,8 @@ class BranchSampler:
         self._timer = self._screen.set_interval(UPDATE_SECONDS, show)
         self._screen.run_worker(task.run(), group="branch")
 
-    def _finish(self, task: SamplingTask, new: NewBranch, text: str) -> None:
-        """Add the branch to the session's tree."""
+    def _finish(self, task: SamplingTask, new: NewBranch, text: str, tree: SampleTree) -> None:
+        """Add the branch to the tree of its text."""
         self._task = None
         if self._timer is not None:
             self._timer.stop()
@@ -96,7 +97,7 @@ class BranchSampler:
         if task.error:
             context.report(task.error, trouble=True)
         for branch in task.branches([text[len(new.start.text) :]]):
-            context.prompt_session.tree.add(new.marked(branch))
+            tree.add(new.marked(branch))
         self._ended()
 
     async def start_typed(

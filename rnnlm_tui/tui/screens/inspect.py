@@ -211,7 +211,8 @@ class InspectScreen(PaneScreen):
     def _take_text(self) -> None:
         """Have the session's text scored, if it isn't the one that is shown."""
         session, before = self.context.prompt_session, self._source
-        run = session.run or self.context.run_directory
+        session.keep_only(self.run_path)
+        run = self.context.run_directory
         source = TextSource.of(session, run, self._choice())
         if run is None:
             self.strip.show_when_empty("No run open.", "r lists the runs.")
@@ -271,7 +272,7 @@ class InspectScreen(PaneScreen):
 
     async def _with_snapshot(self, source: TextSource) -> TextSource:
         """Have the worker write its current weights; return the text with their place."""
-        run = self.context.prompt_session.run or self.context.run_directory
+        run = self.context.run_directory
         if run is None:
             raise RunStateError("no run open")
         taken = await take_weights(self.context, run, None)

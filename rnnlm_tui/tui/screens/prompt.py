@@ -187,9 +187,7 @@ class PromptScreen(PaneScreen):
         self._of, self._configured, self._wanted = self.run_path, False, None
         self._taken = self._followed = None
         self.frame.tokens.clear()
-        if self.session.run is None or self.session.run.path != self.run_path:
-            self.session.tree, self.session.state = SampleTree(), ""
-        self.session.compared = ()
+        self.session.keep_only(self.run_path)
         self._end_edit()
         self.transcript.clear()
         self.transcript.show_status(Content(""))

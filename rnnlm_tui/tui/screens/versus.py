@@ -179,14 +179,15 @@ class VersusScreen(PaneScreen):
         """Show the open run. For another run the sides are chosen again."""
         if self.run_path != self._of:
             self.stop()
+            self.workers.cancel_group(self, "differences")
             self._of = self.run_path
             self._found.clear()
             self._view, self._grid = "texts", None
         session, run = self.context.prompt_session, self.context.run_directory
+        session.keep_only(self.run_path)
         if snapshot is not None and run is not None:
-            if session.run is None or session.run.path != run.path:
+            if session.run is None:
                 session.run, session.settings = run, snapshot.config.sampling
-                session.tree, session.state = SampleTree(), ""
             self._found.take(snapshot, run)
         self._open_fields(self.run_path is not None)
         self._place()

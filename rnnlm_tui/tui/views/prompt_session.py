@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.store.paths import RunDirectory
@@ -41,6 +42,14 @@ class PromptSession:
     """Path of the kept state to start from; empty: the initial state."""
     compared: tuple[Weights, ...] = ()
     """The checkpoints of the sides of Compare."""
+    _of: Path | None = None
+    """The run that the open text belongs to."""
+
+    def keep_only(self, run: Path | None) -> None:
+        """Forget the open text and its weights, unless they are this run's."""
+        if run != self._of:
+            self._of, self.tree, self.state, self.compared = run, SampleTree(), "", ()
+            self.run = self.choice = None
 
     @property
     def weights(self) -> Weights | None:
