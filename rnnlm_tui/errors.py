@@ -45,6 +45,13 @@ class RnnlmError(Exception):
         return self.message if not self.hint else f"{self.message}\n{self.hint}"
 
 
+def in_one_sentence(error: RnnlmError | OSError) -> str:
+    """Return an error's message and hint, in one line."""
+    if isinstance(error, RnnlmError):
+        return ". ".join(part for part in (error.message, error.hint) if part)
+    return str(error)
+
+
 class InputError(RnnlmError):
     """The request is invalid; nothing was created or changed."""
 

@@ -90,6 +90,12 @@ class Action:
         return not self.panes or pane in self.panes
 
 
+def following_mode(pane: Pane) -> str:
+    """Return the title of the prompt's mode that comes after this one."""
+    modes = list(PROMPT_MODES)
+    return PROMPT_MODES[modes[(modes.index(pane) + 1) % len(modes)]]
+
+
 PALETTE_KEY = "ctrl+p"
 """The key of the command palette, which has every action."""
 KEY_SIGNS = {

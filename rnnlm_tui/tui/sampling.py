@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from rnnlm_tui.errors import InputError, RnnlmError, RunStateError
+from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, in_one_sentence
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.sampling import (
@@ -226,11 +226,7 @@ class SamplingTask:
                 else:
                     self.results.append(answer)
         except (RnnlmError, OSError) as error:
-            self.error = (
-                ". ".join(part for part in (error.message, error.hint) if part)
-                if isinstance(error, RnnlmError)
-                else str(error)
-            )
+            self.error = in_one_sentence(error)
         if request is not None:
             self._keep(request)
         self._end()

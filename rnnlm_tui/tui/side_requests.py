@@ -9,7 +9,7 @@ from time import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError
+from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.sampling import (
@@ -101,7 +101,7 @@ class SideRequests:
                     filled.state = "stopped" if answer.reason == "cancelled" else "done"
                     self._keep(request, answer, weights)
         except (RnnlmError, OSError) as error:
-            filled.state, filled.error = "failed", sentence(error)
+            filled.state, filled.error = "failed", in_one_sentence(error)
         finally:
             self._asked = ""
 
@@ -120,7 +120,7 @@ class SideRequests:
             try:
                 rows = await to_thread(self._context.services.checkpoints, side.run)
             except (RnnlmError, OSError) as error:
-                side.unreadable = sentence(error)
+                side.unreadable = in_one_sentence(error)
             else:
                 side.choice = CheckpointChoice.of(
                     side.run.name, rows, side.choice.wanted, living=side.choice.living
@@ -175,7 +175,7 @@ class SideRequests:
                 else await self.inspect(other.weights, asked.prompt + text.text, ())
             )
         except (RnnlmError, OSError) as error:
-            text.refused[scorer] = sentence(error)
+            text.refused[scorer] = in_one_sentence(error)
         else:
             if inspection.unknown and not same:
                 # an unknown token hides how many bytes it replaces
@@ -228,10 +228,3 @@ class SideRequests:
             for side, one in zip(sides, weights, strict=True)
         ]
         return a, b
-
-
-def sentence(error: RnnlmError | OSError) -> str:
-    """Return an error with its hint, in one line."""
-    if isinstance(error, RnnlmError):
-        return ". ".join(part for part in (error.message, error.hint) if part)
-    return str(error)

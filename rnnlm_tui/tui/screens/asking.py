@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel
 from textual.worker import Worker
 
-from rnnlm_tui.errors import RnnlmError, WorkerError
+from rnnlm_tui.errors import WorkerError
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.sampling import SamplerRequest
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 WAITING_SECONDS = 0.5
 """A longer wait for an answer is explained."""
-
-
-def in_one_sentence(error: RnnlmError | OSError) -> str:
-    """Return an error's message and hint."""
-    if isinstance(error, RnnlmError):
-        return ". ".join(part for part in (error.message, error.hint) if part)
-    return str(error)
 
 
 class Questions:

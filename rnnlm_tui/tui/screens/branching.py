@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.timer import Timer
 
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.errors import InputError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import first_of
 from rnnlm_tui.schema.sampling import Alternatives, Inspection, InspectRequest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.sampling import SamplingTask
-from rnnlm_tui.tui.screens.asking import Questions, in_one_sentence
+from rnnlm_tui.tui.screens.asking import Questions
+from rnnlm_tui.tui.screens.sample_stream import UPDATE_SECONDS
 from rnnlm_tui.tui.views.inspect import NewBranch, ScoredText, TextSource
+from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN
 from rnnlm_tui.tui.views.sample_tree import SampleTree
 
 if TYPE_CHECKING:
     from rnnlm_tui.tui.screens.pane import PaneScreen
 
-ALREADY_SAMPLING = "already sampling, esc stops it"
-UPDATE_SECONDS = 0.1
-"""Seconds between updates of the text."""
 CONTEXT_TOKENS = 20
 """Tokens before typed ones that are tokenized with them."""
 
@@ -60,7 +59,7 @@ class BranchSampler:
         context = self._screen.context
         run = context.run_directory
         if self.sampling or run is None:
-            context.report(ALREADY_SAMPLING if self.sampling else "no run open")
+            context.report(ALREADY_SAMPLING if self.sampling else NO_RUN)
             return
         try:
             new = source.branched(scored, position, ids, text)

@@ -18,7 +18,7 @@ from textual.events import Resize
 from textual.geometry import Region, Size
 from textual.timer import Timer
 
-from rnnlm_tui.errors import RnnlmError, RunStateError
+from rnnlm_tui.errors import RnnlmError, RunStateError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.sampling import (
     Alternatives,
@@ -30,11 +30,11 @@ from rnnlm_tui.schema.sampling import (
 )
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.sampling import keep_state, take_weights
-from rnnlm_tui.tui.screens.asking import Questions, in_one_sentence
-from rnnlm_tui.tui.screens.branching import ALREADY_SAMPLING, BranchSampler
+from rnnlm_tui.tui.screens.asking import Questions
+from rnnlm_tui.tui.screens.branching import BranchSampler
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -55,6 +55,7 @@ from rnnlm_tui.tui.views.inspect import (
     words_of,
 )
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
+from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING
 from rnnlm_tui.tui.views.sample_tree import SampleTree
 from rnnlm_tui.tui.widgets.alternatives import AlternativesList, TokenPanel
 from rnnlm_tui.tui.widgets.chart import Chart
@@ -713,7 +714,7 @@ class InspectScreen(PaneScreen):
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions, by view and focus."""
-        esc, mode = action("leave_field"), (action("next_mode"), "")
+        esc, mode = action("leave_field"), (action("next_mode"), following_mode(self.PANE))
         if self._branches.sampling:
             return [(esc, "Stop")]
         if self.choices.has_focus:

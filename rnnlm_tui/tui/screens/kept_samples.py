@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.events import Key, Paste
 from textual.strip import Strip
 
-from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import age, counted
 from rnnlm_tui.store.kept_samples import SAMPLE_EXPORTS, SampleExport, matching
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, SELECTED, TEXT, TRAIN, ink
@@ -248,7 +248,7 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
             self.panel.redraw()
 
     def _failed(self, error: RnnlmError | OSError) -> None:
-        self._say(error.message if isinstance(error, RnnlmError) else str(error), trouble=True)
+        self._say(in_one_sentence(error), trouble=True)
 
     @property
     def _chosen(self) -> list[KeptSample]:

@@ -6,7 +6,6 @@ undone: each text of the transcript is a tree of branches, and the newest tree i
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,12 +23,18 @@ from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import PROMPT_MODES, Action, action, bindings_for, key_label
+from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode, key_label
 from rnnlm_tui.tui.sampling import SamplePlan, SamplingTask, continuation, sibling
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import SampleStream
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
-from rnnlm_tui.tui.views.prompt_session import LARGEST_RANDOM_SEED, PromptSession
+from rnnlm_tui.tui.views.prompt_session import (
+    ALREADY_SAMPLING,
+    NO_RUN,
+    PromptSession,
+    draw_seed,
+    length_problem,
+)
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
@@ -46,9 +51,6 @@ AGE_SECONDS = 1.0
 """Seconds between updates of the age of current weights."""
 REMEMBERED = "prompt"
 """Where the app's settings have the number of samples and the like."""
-ALREADY_SAMPLING = "already sampling, esc stops it"
-"""Shown when another sample is requested meanwhile."""
-NO_RUN = "no run open: r lists the runs"
 NO_TEXT = "no text yet"
 
 
@@ -242,9 +244,7 @@ class PromptScreen(PaneScreen):
         if self.sampling or writing:
             entries.append((action("leave_field"), "Stop" if self.sampling else "Back"))
         entries += [(action(name), "") for name in ("settings", "new_seed", "next_checkpoint")]
-        modes = list(PROMPT_MODES)
-        if len(modes) > 1:
-            entries.append((action("next_mode"), PROMPT_MODES[modes[1]]))
+        entries.append((action("next_mode"), following_mode(self.PANE)))
         if self.size.width >= WIDE_FROM:
             text = self.session.tree.current is not None and not self.sampling
             names = ["continue_text", "edit_text"] if text else []
@@ -258,7 +258,7 @@ class PromptScreen(PaneScreen):
         # Not before its config is known: who finds a run here uses `settings` for it.
         self.session.run = self.context.run_directory if choice is not None else None
         self.transcript.panel_title = (
-            "Sampling, after each evaluation" if self.following else ("Sampling")
+            "Sampling, after each evaluation" if self.following else "Sampling"
         )
         taken = self._taken
         self.transcript.legend = (
@@ -362,12 +362,8 @@ class PromptScreen(PaneScreen):
             self.context.report(NO_RUN)
         elif not choice.possible:
             self.context.report(f"{choice.run} has no checkpoint to sample from", trouble=True)
-        elif characters > MAX_PROMPT_CHARACTERS:
-            self.context.report(
-                f"the prompt has {counted(characters, 'character')}, the limit is"
-                f" {MAX_PROMPT_CHARACTERS:,}",
-                trouble=True,
-            )
+        elif problem := length_problem(characters):
+            self.context.report(problem, trouble=True)
         else:
             self._remember(samples=settings.samples, random_seed=settings.random_seed)
             return settings
@@ -377,7 +373,7 @@ class PromptScreen(PaneScreen):
         """Draw the seed of a request, if it is random."""
         if not settings.random_seed:
             return settings
-        seed = secrets.randbelow(LARGEST_RANDOM_SEED)
+        seed = draw_seed()
         self.settings_row.set_seed(seed)
         return replace(settings, sampling=settings.sampling.model_copy(update={"seed": seed}))
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from textual.content import Content
 
-from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.sampling import GradientReach, Inspection, InspectRequest, ReachRequest
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT
-from rnnlm_tui.tui.screens.asking import Questions, in_one_sentence
+from rnnlm_tui.tui.screens.asking import Questions
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.inspect import (
     ScoredText,

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.errors import InputError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import age, counted, disk
 from rnnlm_tui.store.states import SUFFIX, check_state_name, state_shape
@@ -225,10 +225,7 @@ class StatesScreen(Overlay[str]):
         self.app.push_screen(question, answered)
 
     def _failed(self, error: RnnlmError | OSError) -> None:
-        if isinstance(error, RnnlmError):
-            self._show(". ".join(filter(None, (error.message, error.hint))), trouble=True)
-        else:
-            self._show(str(error), trouble=True)
+        self._show(in_one_sentence(error), trouble=True)
 
     def _show(self, outcome: str = "", *, trouble: bool = False) -> None:
         """Show the keys, below what just happened; on the pane if this screen is closed."""

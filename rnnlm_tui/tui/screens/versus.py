@@ -5,7 +5,6 @@ Further views: one text scored by two of them, and a grid of checkpoint × tempe
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,21 +19,25 @@ from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 from textual.timer import Timer
 
-from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted, figure, safe
-from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import PROMPT_MODES, Action, Pane, action, bindings_for
+from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.palette import DIM, MARK_COLOURS, STATUS_WORDS
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import CELLS_AT_ONCE, UPDATE_SECONDS
-from rnnlm_tui.tui.side_requests import SideRequests, sentence
+from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
-from rnnlm_tui.tui.views.prompt_session import LARGEST_RANDOM_SEED
+from rnnlm_tui.tui.views.prompt_session import (
+    ALREADY_SAMPLING,
+    NO_RUN,
+    draw_seed,
+    length_problem,
+)
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
 from rnnlm_tui.tui.views.side_facts import score_chart
 from rnnlm_tui.tui.views.text_differences import ScoredSpan, TextScore, scored_spans
@@ -71,13 +74,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
 
-TOKENIZER_FILE = "tokenizer.json"
 CELLS_PER_SECOND = 4_000
 """Cells that texts in progress may change, for a link of 8 KiB/s; short lines cost more per cell
 than a transcript's."""
-ALREADY_SAMPLING = "already sampling, esc stops it"
-MOST_KEPT_SCORES = 64
-"""Scored texts that aren't scored again."""
 HINTS: dict[VersusView | Literal["writing"], tuple[tuple[str, str], ...]] = {
     "writing": (("↑", "earlier prompts"), ("esc", "leave the box")),
     "texts": (("V", "differences"), ("G", "grid"), ("n", "add a side"), ("^o", "its run")),
@@ -401,7 +400,7 @@ class VersusScreen(PaneScreen):
     def _is_free(self) -> bool:
         """Whether the sides may change; reports if not."""
         if self.run_path is None or not self._found.sides:
-            self.context.report("no run open: r lists the runs")
+            self.context.report(NO_RUN)
         elif self.sampling:
             self.context.report(ALREADY_SAMPLING)
         else:
@@ -482,7 +481,7 @@ class VersusScreen(PaneScreen):
     def _run_chosen(self, name: str | None) -> None:
         if not name:
             return
-        services, summaries = self.context.services, self.context.summaries or ()
+        services, summaries, side = self.context.services, self.context.summaries or (), self.side
         summary = next((run for run in summaries if run.run == name), None)
 
         def read() -> tuple[RunDirectory, list[CheckpointRow]]:
@@ -491,8 +490,9 @@ class VersusScreen(PaneScreen):
 
         def found(read: tuple[RunDirectory, list[CheckpointRow]]) -> None:
             run, rows = read
+            if self._found.sides[self._found.chosen :][:1] != [side] or self.sampling:
+                return  # the sides have changed since
             living = summary is not None and summary.status in LIVING
-            side = self.side
             side.run, side.choice = run, CheckpointChoice.of(run.name, rows, None, living=living)
             side.pinned = () if summary is None else summary.checkpoints.pinned
             side.corpus = "" if summary is None else summary.corpus
@@ -525,15 +525,10 @@ class VersusScreen(PaneScreen):
     def _can_sample(self) -> bool:
         if not self._is_free():
             return False
-        text = self.box.text
-        if len(text) > MAX_PROMPT_CHARACTERS:
-            self.context.report(
-                f"the prompt has {counted(len(text), 'character')}, the limit is"
-                f" {MAX_PROMPT_CHARACTERS:,}",
-                trouble=True,
-            )
-            return False
-        return True
+        problem = length_problem(len(self.box.text))
+        if problem:
+            self.context.report(problem, trouble=True)
+        return not problem
 
     def _remember(self) -> None:
         """Add the prompt to the history, and draw a seed if it is random."""
@@ -541,7 +536,7 @@ class VersusScreen(PaneScreen):
         if self.frame.history.add(text):
             self.context.in_thread(partial(self.context.services.remember_prompt, text))
         if session.random_seed:
-            self._use_seed(secrets.randbelow(LARGEST_RANDOM_SEED))
+            self._use_seed(draw_seed())
 
     def _use_seed(self, seed: int) -> None:
         session = self.context.prompt_session
@@ -725,7 +720,7 @@ class VersusScreen(PaneScreen):
             a, b = await self.requests.score_pair(found, prompt, chosen)
             spans = scored_spans(a, b)
         except (RnnlmError, OSError) as error:
-            self._show_spans((), pair, note=sentence(error), trouble=True)
+            self._show_spans((), pair, note=in_one_sentence(error), trouble=True)
             return
         same = found.sides[pair[0]].tokenizer == found.sides[pair[1]].tokenizer
         if not same:
@@ -852,12 +847,6 @@ class VersusScreen(PaneScreen):
             f"copied {counted(len(whole), 'character')} (if your terminal allows it); w saves all"
             " sides"
         )
-
-
-def following_mode(pane: Pane) -> str:
-    """Return the title of the prompt's mode that F2 goes to."""
-    modes = list(PROMPT_MODES)
-    return PROMPT_MODES[modes[(modes.index(pane) + 1) % len(modes)]]
 
 
 def _about(run: RunSummary) -> str:

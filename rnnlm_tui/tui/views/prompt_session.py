@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import SampleTree, Weights
 
 LARGEST_RANDOM_SEED = 10**6
 """Random seeds are below it, short enough to be typed again."""
+ALREADY_SAMPLING = "already sampling, esc stops it"
+"""Said in every mode when another sample is requested meanwhile."""
+NO_RUN = "no run open: r lists the runs"
+
+
+def draw_seed() -> int:
+    """Return a random seed."""
+    return secrets.randbelow(LARGEST_RANDOM_SEED)
+
+
+def length_problem(characters: int) -> str:
+    """Return why a prompt of this length can't be sampled; empty if it can."""
+    if characters <= MAX_PROMPT_CHARACTERS:
+        return ""
+    limit = f"{MAX_PROMPT_CHARACTERS:,}"
+    return f"the prompt has {counted(characters, 'character')}, the limit is {limit}"
 
 
 @dataclass(slots=True)

@@ -113,11 +113,3 @@ class SampleTree:
         self.place = among[(here + by) % len(among)].number
         self._undone.clear()
         return True
-
-    def descend(self) -> bool:
-        """Go to the newest child; False if there is none."""
-        children = [one for one in self.branches if one.parent == self.place]
-        if self.place is None or not children:
-            return False
-        self.place = children[-1].number
-        return True
