@@ -108,7 +108,6 @@ GROUNDS = {
     palette.SURPRISE[3]: "6 bits",
     palette.SURPRISE[4]: "7 bits",
     palette.DIVERGING[1]: "−3",
-    palette.DIVERGING[2]: "−2",
     palette.DIVERGING[7]: "+3",
     palette.VALIDATION: "+4",
     **{
@@ -116,6 +115,7 @@ GROUNDS = {
         for letter, bands in zip("ABCD", palette.SIDE_BANDS, strict=True)
         for size, ground in enumerate(bands, start=1)
     },
+    palette.DIVERGING[2]: "−2 A3",  # the same colour
     **{
         colour: f"side {letter}"
         for letter, colour in zip("BCD", palette.MARK_COLOURS[1:], strict=False)
