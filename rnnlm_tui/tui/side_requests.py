@@ -24,15 +24,10 @@ from rnnlm_tui.store.kept_samples import KeptSample
 from rnnlm_tui.tui.sampling import take_weights
 from rnnlm_tui.tui.services import to_thread
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
+from rnnlm_tui.tui.views.sample_grid import Grid, GridCell
 from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.text_differences import TextScore
-from rnnlm_tui.tui.views.versus import (
-    GridCell,
-    SampleRound,
-    Side,
-    SideBySide,
-    SideText,
-)
+from rnnlm_tui.tui.views.versus import SampleRound, Side, SideBySide, SideText
 
 if TYPE_CHECKING:
     from rnnlm_tui.tui.context import AppContext
@@ -110,6 +105,58 @@ class SideRequests:
         if done.tokens:
             sample = KeptSample.of(request, done, run=weights.run, step=weights.step)
             self._context.in_thread(partial(self._context.services.keep_sample, sample))
+
+    async def sample_round(
+        self,
+        found: SideBySide,
+        asked: SampleRound,
+        open_run: Path | None,
+        changed: Callable[[], None],
+    ) -> SampleDone | None:
+        """Sample from one side after the other; return the end of the first text."""
+        sides = list(found.sides)
+        await self.read_other_runs(sides, open_run)
+        texts = [side.texts[asked.number] for side in sides]
+        for side, text in zip(sides, texts, strict=True):
+            if self.stopping:
+                text.state = "stopped"
+                continue
+            await self.fill(text, partial(self.weights, side), asked.prompt, asked.settings)
+            changed()
+        for side, text in zip(sides, texts, strict=True):
+            if text.weights is not None and not side.tokenizer:
+                side.tokenizer = await self.tokenizer(text.weights)
+        return next((text.done for text in texts if text.done is not None), None)
+
+    async def score_round(
+        self, found: SideBySide, asked: SampleRound, changed: Callable[[], None]
+    ) -> None:
+        """Score each side's text by all sides, its own first."""
+        places = range(len(found.sides))
+        for owner in places:
+            for scorer in sorted(places, key=lambda place: place != owner):
+                if not self.stopping:
+                    await self.score(found, asked, owner, scorer)
+                    changed()
+
+    async def sample_grid(
+        self, grid: Grid, open_run: Path | None, changed: Callable[[], None]
+    ) -> None:
+        """Sample all cells, row by row; a row has the same weights."""
+        await self.read_other_runs(grid.sides, open_run)
+        for side, cells in zip(grid.sides, grid.cells, strict=True):
+            known: list[Weights] = []
+
+            async def find(side: Side = side, known: list[Weights] = known) -> Weights:
+                known[:] = known or [await self.weights(side)]
+                return known[0]
+
+            for cell in cells:
+                if self.stopping:
+                    cell.state = "stopped"
+                else:
+                    await self.fill(cell, find, grid.prompt, cell.settings)
+                changed()
 
     async def read_other_runs(self, sides: Sequence[Side], open_run: Path | None) -> None:
         """Read the checkpoints of sides that aren't from the open run: they may have changed."""

@@ -30,7 +30,7 @@ from rnnlm_tui.schema.sampling import (
 )
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
+from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.sampling import keep_state, take_weights
 from rnnlm_tui.tui.screens.asking import Questions
@@ -714,7 +714,7 @@ class InspectScreen(PaneScreen):
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions, by view and focus."""
-        esc, mode = action("leave_field"), (action("next_mode"), following_mode(self.PANE))
+        esc, mode = action("leave_field"), (action("next_mode"), "")
         if self._branches.sampling:
             return [(esc, "Stop")]
         if self.choices.has_focus:

@@ -21,11 +21,32 @@ if TYPE_CHECKING:
 
 UPDATE_SECONDS = 0.1
 """Seconds between updates of the text: ten a second read as a stream."""
-
-
 CELLS_PER_SECOND, CELLS_AT_ONCE = 5_500, 2_000
 """Cells that text in progress may change, for a link of 8 KiB/s; text that comes faster is shown
 less often."""
+
+
+class CellBudget:
+    """How many cells texts in progress may change now, of so many per second."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._credit, self._updated = 0.0, 0.0
+
+    def begin(self) -> None:
+        """Allow the first texts at once."""
+        self._credit, self._updated = float(CELLS_AT_ONCE), monotonic()
+
+    def allows(self) -> bool:
+        """Return whether cells may be changed by now."""
+        now = monotonic()
+        self._credit += self._per_second * (now - self._updated)
+        self._credit, self._updated = min(self._credit, CELLS_AT_ONCE), now
+        return self._credit > 0
+
+    def spend(self, cells: int) -> None:
+        """Note that cells were changed."""
+        self._credit -= cells
 
 
 class SampleStream:
@@ -46,8 +67,7 @@ class SampleStream:
         self._task: SamplingTask | None = None
         """The running request."""
         self._ticker: Timer | None = None
-        self._credit, self._updated = 0.0, 0.0
-        """Cells that may be changed at the time of the last update."""
+        self._budget = CellBudget(CELLS_PER_SECOND)
 
     @property
     def running(self) -> bool:
@@ -72,7 +92,7 @@ class SampleStream:
             self._transcript.show_newest()
         else:
             self._transcript.add(entry)
-        self._credit, self._updated = float(CELLS_AT_ONCE), monotonic()
+        self._budget.begin()
         self._ticker = self._screen.set_interval(UPDATE_SECONDS, self._update)
         self._update()
         self._screen.run_worker(self._task.run(), group="sample")
@@ -94,16 +114,14 @@ class SampleStream:
             return
         if task.weights is not None and task.weights.row is None:
             self._took(task.weights)
-        now, transcript = monotonic(), self._transcript
-        self._credit += CELLS_PER_SECOND * (now - self._updated)
-        self._credit, self._updated = min(self._credit, CELLS_AT_ONCE), now
+        transcript = self._transcript
         before = transcript.repainted
-        if self._credit > 0 or ended:
+        if self._budget.allows() or ended:
             for done in task.results:
                 entry.live[done.sample].ended = True
             transcript.extend(task.progress.drain())
         transcript.show_status(task.progress.living(self._cells))
-        self._credit -= transcript.repainted - before
+        self._budget.spend(transcript.repainted - before)
 
     @property
     def _cells(self) -> int:

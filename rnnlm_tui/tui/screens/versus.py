@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 from textual.app import ComposeResult
@@ -19,38 +17,34 @@ from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 from textual.timer import Timer
 
-from rnnlm_tui.errors import RnnlmError, in_one_sentence
-from rnnlm_tui.schema.formatting import counted, figure, safe
-from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
-from rnnlm_tui.tui.palette import DIM, MARK_COLOURS, STATUS_WORDS
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.sample_stream import CELLS_AT_ONCE, UPDATE_SECONDS
+from rnnlm_tui.tui.screens.sample_stream import UPDATE_SECONDS, CellBudget
+from rnnlm_tui.tui.screens.score_view import ScoreView
 from rnnlm_tui.tui.side_requests import SideRequests
-from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.prompt_session import (
     ALREADY_SAMPLING,
     NO_RUN,
     draw_seed,
     length_problem,
 )
-from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
-from rnnlm_tui.tui.views.side_facts import score_chart
-from rnnlm_tui.tui.views.text_differences import ScoredSpan, TextScore, scored_spans
+from rnnlm_tui.tui.views.sample_grid import Grid
+from rnnlm_tui.tui.views.side_facts import texts_chart
 from rnnlm_tui.tui.views.versus import (
     LEAST_SIDES,
     MOST_SIDES,
-    Grid,
     SampleRound,
     Side,
     SideBySide,
+    run_words,
     settings_line,
 )
-from rnnlm_tui.tui.views.versus_export import differences_markdown, grid_markdown, texts_markdown
+from rnnlm_tui.tui.views.versus_export import grid_markdown, texts_markdown
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.frame import ModeLine
@@ -108,10 +102,10 @@ class VersusScreen(PaneScreen):
         self._view: VersusView = "texts"
         self._sampling = False
         self._ticker: Timer | None = None
-        self._credit, self._updated = 0.0, 0.0
-        """Cells that may be changed at the time of the last update."""
+        self._budget = CellBudget(CELLS_PER_SECOND)
         self._grid: Grid | None = None
         self._requests: SideRequests | None = None
+        self._scores: ScoreView | None = None
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -134,6 +128,15 @@ class VersusScreen(PaneScreen):
         if self._requests is None:
             self._requests = SideRequests(self.context)
         return self._requests
+
+    @property
+    def scores(self) -> ScoreView:
+        """The view of differences."""
+        if self._scores is None:
+            strip, listed = self.query_one(DifferenceStrip), self.query_one(DifferenceList)
+            chart = self.query_one(Chart)
+            self._scores = ScoreView(self._found, strip, listed, chart, self._show_scores)
+        return self._scores
 
     def on_mount(self) -> None:
         self.context.in_thread(self.context.services.history, self.frame.history.load)
@@ -199,12 +202,7 @@ class VersusScreen(PaneScreen):
 
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         """Take what has changed about the runs of the sides."""
-        by_name = {summary.run: summary for summary in summaries}
-        for side in self._found.sides:
-            summary = by_name.get(side.run.name)
-            if summary is not None and side.run.path != self.run_path:
-                side.choice = replace(side.choice, living=summary.status in LIVING)
-                side.corpus, side.pinned = summary.corpus, summary.checkpoints.pinned
+        self._found.take_summaries(summaries, self.run_path)
 
     def _open_fields(self, has_run: bool) -> None:
         """Let the box and the columns take the focus only if a run is open."""
@@ -237,11 +235,7 @@ class VersusScreen(PaneScreen):
     def _show(self) -> None:
         """Show everything that may have changed."""
         found = self._found
-        self.context.prompt_session.compared = tuple(
-            Weights(side.run.name, str(side.run.path / side.row.path), side.row.step, side.row)
-            for side in found.sides
-            if side.row is not None and not side.problem
-        )
+        self.context.prompt_session.compared = found.weights
         self._columns.writing = self.box.has_focus
         self._columns.redraw()
         self.query_one(FactsPanel).show(found)
@@ -252,15 +246,8 @@ class VersusScreen(PaneScreen):
         self.refresh_footer()
 
     def _show_chart(self) -> None:
-        found = self._found
-        scores = [
-            (place, text.scores[place])
-            for place in range(len(found.sides))
-            if (text := found.text(place)) is not None and place in text.scores
-        ]
-        chart = self.query_one(Chart)
         wide = self.size.width >= WIDE_FROM
-        chart.show(score_chart(scores, by_bytes=not found.one_tokenizer, wide=wide))
+        self.query_one(Chart).show(texts_chart(self._found, wide=wide))
 
     def _show_lines(self) -> None:
         """Show the settings, the length of the prompt and the modes."""
@@ -291,7 +278,7 @@ class VersusScreen(PaneScreen):
             verb = "Score" if writing else "Write"
         entries = [(action("generate"), verb)]
         if self.sampling or writing or self._view != "texts":
-            back = "Stop" if self.sampling else "Leave field" if writing else "Texts"
+            back = "Stop" if self.sampling else "Back" if writing else "Texts"
             entries.append((action("leave_field"), back))
         if self._view == "texts":
             names = ["next_side", "next_checkpoint", "new_seed", "next_difference"]
@@ -399,8 +386,8 @@ class VersusScreen(PaneScreen):
 
     def _is_free(self) -> bool:
         """Whether the sides may change; reports if not."""
-        if self.run_path is None or not self._found.sides:
-            self.context.report(NO_RUN)
+        if not self._found.sides:
+            self.context.report(NO_RUN if self.run_path is None else "reading the run …")
         elif self.sampling:
             self.context.report(ALREADY_SAMPLING)
         else:
@@ -472,7 +459,7 @@ class VersusScreen(PaneScreen):
         if not runs:
             self.context.report("no run has a checkpoint yet")
             return
-        choices = [(run.run, _about(run)) for run in runs]
+        choices = [(run.run, run_words(run)) for run in runs]
         letter = LETTERS[self._found.chosen]
         self.app.push_screen(
             ChooseScreen(f"Run of side {letter}", choices, self.side.run.name), self._run_chosen
@@ -492,10 +479,7 @@ class VersusScreen(PaneScreen):
             run, rows = read
             if self._found.sides[self._found.chosen :][:1] != [side] or self.sampling:
                 return  # the sides have changed since
-            living = summary is not None and summary.status in LIVING
-            side.run, side.choice = run, CheckpointChoice.of(run.name, rows, None, living=living)
-            side.pinned = () if summary is None else summary.checkpoints.pinned
-            side.corpus = "" if summary is None else summary.corpus
+            side.take_run(run, rows, summary)
             self._side_changed()
 
         self.context.in_thread(read, found)
@@ -512,14 +496,13 @@ class VersusScreen(PaneScreen):
             else:
                 self.set_focus(self.box)
         elif self._can_sample():
-            self._remember()
-            session = self.context.prompt_session
             if self._view == "grid":
-                self._grid = Grid.of(self.box.text, self._found.sides, session.settings)
-                self._begin(self._sample_grid(self._grid))
+                self._begin_grid()
             else:
+                self._remember()
                 self._columns.top, self._columns.following = 0, True
-                asked = self._found.begin(self.box.text, session.settings)
+                settings = self.context.prompt_session.settings
+                asked = self._found.begin(self.box.text, settings)
                 self._begin(self._sample_round(asked))
 
     def _can_sample(self) -> bool:
@@ -556,7 +539,7 @@ class VersusScreen(PaneScreen):
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         self._sampling, self.requests.stopping = True, False
-        self._credit, self._updated = float(CELLS_AT_ONCE), monotonic()
+        self._budget.begin()
         self._ticker = self.set_interval(UPDATE_SECONDS, self._update_texts)
         self._show()
         self.run_worker(self._end_after(work), group="versus")
@@ -575,36 +558,23 @@ class VersusScreen(PaneScreen):
 
     async def _sample_round(self, asked: SampleRound) -> None:
         """Sample from one side after the other, then score the texts."""
-        await self.requests.read_other_runs(self._found.sides, self.run_path)
-        sides = list(self._found.sides)
-        for side in sides:
-            text = side.texts[asked.number]
-            if self.requests.stopping:
-                text.state = "stopped"
-                continue
-            find = partial(self.requests.weights, side)
-            await self.requests.fill(text, find, asked.prompt, asked.settings)
-            self._show()
-        done = next((text.done for side in sides if (text := side.texts[asked.number]).done), None)
+        found = self._found
+        done = await self.requests.sample_round(found, asked, self.run_path, self._show)
         if done is not None:
             self.frame.tokens[asked.prompt] = done.prompt_tokens
             self.frame.show_facts()
-        for side in sides:
-            text = side.texts[asked.number]
-            if text.weights is not None and not side.tokenizer:
-                side.tokenizer = await self.requests.tokenizer(text.weights)
-        for owner in range(len(sides)):
-            for scorer in sorted(range(len(sides)), key=lambda place: place != owner):
-                if not self.requests.stopping:
-                    await self.requests.score(self._found, asked, owner, scorer)
-                    self._show()
+        await self.requests.score_round(found, asked, self._show)
+
+    def _begin_grid(self) -> None:
+        self._remember()
+        settings = self.context.prompt_session.settings
+        self._grid = grid = Grid.of(self.box.text, self._found.sides, settings)
+        changed = self.query_one(SampleGrid).redraw
+        self._begin(self.requests.sample_grid(grid, self.run_path, changed))
 
     def _update_texts(self) -> None:
         """Show the newest pieces, less often if that changes many cells."""
-        now = monotonic()
-        self._credit += CELLS_PER_SECOND * (now - self._updated)
-        self._credit, self._updated = min(self._credit, CELLS_AT_ONCE), now
-        if self._credit <= 0:
+        if not self._budget.allows():
             return
         panels: list[Panel] = [self.query_one(FactsPanel), *self._columns.panels]
         if self._view == "grid":
@@ -614,7 +584,7 @@ class VersusScreen(PaneScreen):
         before = sum(panel.repainted for panel in panels)
         for panel in panels:
             panel.redraw()
-        self._credit -= sum(panel.repainted for panel in panels) - before
+        self._budget.spend(sum(panel.repainted for panel in panels) - before)
 
     def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
@@ -636,7 +606,7 @@ class VersusScreen(PaneScreen):
 
     def action_differences(self) -> None:
         """Show one text scored by two sides, or the texts again."""
-        if self.run_path is not None:
+        if self._found.sides:
             self._switch("texts" if self._view == "differences" else "differences")
 
     def action_grid(self) -> None:
@@ -648,10 +618,7 @@ class VersusScreen(PaneScreen):
             return
         self._switch("grid")
         if self._grid is None and not self.sampling and self.box.text and self._can_sample():
-            self._remember()
-            settings = self.context.prompt_session.settings
-            self._grid = Grid.of(self.box.text, self._found.sides, settings)
-            self._begin(self._sample_grid(self._grid))
+            self._begin_grid()
 
     def action_next_difference(self) -> None:
         """Go to the next difference."""
@@ -665,117 +632,33 @@ class VersusScreen(PaneScreen):
         if self._view == "grid":
             return
         if self._view == "differences":
-            listed = self.query_one(DifferenceList)
-            self._mark_piece(listed.next(by))
+            self.scores.walk(by)
             return
         found = self._found
-        count = len(found.hunks())
-        if not count:
+        if self._columns.walk(by):
+            self.query_one(FactsPanel).show(found)
+        else:
             self.context.report(
                 "the texts don't differ" if found.texts(found.pair) else "no texts yet"
             )
-            return
-        at = -1 if found.difference is None and by > 0 else found.difference or 0
-        found.difference = (at + by) % count
-        a = self.query_one(f"#{side_id(found.pair[0])}", SidePanel)
-        marked = found.marked(a.place)
-        if marked is not None and a in self._columns.panels:
-            self._columns.begin_at(a.line_of(marked[0]))
-        self._columns.redraw()
-        self.query_one(FactsPanel).show(found)
 
     def action_walk_text(self, by: int) -> None:
         """Mark the next piece of the scored text, or the one before."""
-        strip = self.query_one(DifferenceStrip)
-        if strip.spans:
-            at = -1 if strip.at is None and by > 0 else strip.at or 0
-            self._mark_piece(max(0, min(len(strip.spans) - 1, at + by)))
-
-    def _mark_piece(self, index: int | None) -> None:
-        strip = self.query_one(DifferenceStrip)
-        strip.go_to(index)
-        self.query_one(DifferenceList).go_to(index)
+        self.scores.walk_text(by)
 
     def _score_text(self) -> None:
         """Score the chosen side's text, or the prompt, by the two sides."""
-        self.run_worker(self._show_differences(), group="differences", exclusive=True)
-
-    async def _show_differences(self) -> None:
-        found, strip = self._found, self.query_one(DifferenceStrip)
-        pair, chosen = found.pair, found.text(found.chosen)
-        asked, source = found.newest, "the prompt"
-        if self.box.has_focus or chosen is None or chosen.done is None:
-            asked, chosen = None, None
-        else:
-            source = f"{LETTERS[found.chosen]}’s text"
-        strip.panel_title = Content.assemble(
-            ("Difference of surprise", "bold"), (f", {source}", DIM)
+        text = self._found.text(self._found.chosen)
+        whole = text is not None and text.done is not None and not self.box.has_focus
+        self.run_worker(
+            self.scores.score(self.requests, None if whole else self.box.text),
+            group="differences",
+            exclusive=True,
         )
-        prompt = self.box.text if asked is None else asked.prompt
-        if not prompt and chosen is None:
-            self._show_spans((), pair, note="Type or paste a text and press enter to score it.")
-            return
-        self._show_spans((), pair, note="scoring …")
-        try:
-            a, b = await self.requests.score_pair(found, prompt, chosen)
-            spans = scored_spans(a, b)
-        except (RnnlmError, OSError) as error:
-            self._show_spans((), pair, note=in_one_sentence(error), trouble=True)
-            return
-        same = found.sides[pair[0]].tokenizer == found.sides[pair[1]].tokenizer
-        if not same:
-            strip.panel_title = Content.assemble(strip.panel_title, (", two tokenizers", DIM))
-        scores = [
-            (place, TextScore.of(one, "", whole=True))
-            for place, one in zip(pair, (a, b), strict=True)
-        ]
-        wide = self.size.width >= WIDE_FROM
-        self.query_one(Chart).show(score_chart(scores, by_bytes=not same, wide=wide))
-        self._show_spans(spans, pair, noun="token" if same else "piece")
-        order = self.query_one(DifferenceList).order
-        self._mark_piece(order[0] if order else None)
 
-    def _show_spans(
-        self,
-        spans: Sequence[ScoredSpan],
-        pair: tuple[int, int],
-        *,
-        noun: str = "token",
-        note: str = "",
-        trouble: bool = False,
-    ) -> None:
-        strip = self.query_one(DifferenceStrip)
-        strip.show(spans, pair, note=note, trouble=trouble)
-        strip.legend = Content("   ").join(
-            Content.assemble(
-                (LETTERS[place], f"bold {MARK_COLOURS[place]}"),
-                (f" {safe_text(self._found.sides[place].label(), limit=40)}", DIM),
-            )
-            for place in pair
-        )
-        self.query_one(DifferenceList).show(spans, pair, noun=noun)
-        if spans:
-            self._place()
-        else:
-            self.query_one(Chart).show(score_chart((), by_bytes=False))
+    def _show_scores(self) -> None:
+        self._place()
         self.refresh_footer()
-
-    async def _sample_grid(self, grid: Grid) -> None:
-        """Sample all cells, row by row."""
-        await self.requests.read_other_runs(self._found.sides, self.run_path)
-        for side, cells in zip(grid.sides, grid.cells, strict=True):
-            known: list[Weights] = []
-
-            async def find(side: Side = side, known: list[Weights] = known) -> Weights:
-                known[:] = known or [await self.requests.weights(side)]
-                return known[0]
-
-            for cell in cells:
-                if self.requests.stopping:
-                    cell.state = "stopped"
-                else:
-                    await self.requests.fill(cell, find, grid.prompt, cell.settings)
-                self.query_one(SampleGrid).redraw()
 
     def action_move_cell(self, rows: int, columns: int) -> None:
         """Choose another cell of the grid."""
@@ -787,26 +670,12 @@ class VersusScreen(PaneScreen):
         """Show the chosen cell's text in the mode Sample, to continue it there."""
         grid, session = self._grid, self.context.prompt_session
         cell = grid.chosen if grid is not None else None
-        if grid is None or cell is None or cell.done is None or cell.weights is None:
+        branch = cell.branch(grid.prompt) if grid is not None and cell is not None else None
+        if grid is None or branch is None:
             self.context.report("this cell has no text yet")
             return
-        seed = "greedy" if cell.settings.is_greedy else f"seed {cell.settings.seed}"
-        row = cell.weights.row
-        session.prompt, session.settings, session.changed = grid.prompt, cell.settings, True
-        session.tree = SampleTree()
-        session.tree.add(
-            Branch(
-                number=0,
-                parent=None,
-                prompt=grid.prompt,
-                text=cell.done.text,
-                ids=cell.done.ids,
-                shared=0,
-                settings=cell.settings,
-                weights=cell.weights,
-                meta=f"{counted(cell.tokens, 'token')} · {seed} · {cell.weights.label}",
-            )
-        )
+        session.open(branch)
+        row = branch.weights.row
         if row is not None and grid.sides[grid.row].run.path == self.run_path:
             self.context.selected_checkpoint = row.path
         self.context.open_pane("prompt")
@@ -831,8 +700,7 @@ class VersusScreen(PaneScreen):
         if self._view == "grid":
             return grid_markdown(self._grid) if self._grid is not None else ""
         if self._view == "differences":
-            strip = self.query_one(DifferenceStrip)
-            return differences_markdown(found.sides, strip.pair, strip.spans) if strip.spans else ""
+            return self.scores.markdown
         return texts_markdown(found) if found.rounds else ""
 
     def action_copy_text(self) -> None:
@@ -847,15 +715,3 @@ class VersusScreen(PaneScreen):
             f"copied {counted(len(whole), 'character')} (if your terminal allows it); w saves all"
             " sides"
         )
-
-
-def _about(run: RunSummary) -> str:
-    """Return a run's status, checkpoints and best perplexity, for the list of runs."""
-    best = run.validation.best_perplexity
-    parts = [
-        STATUS_WORDS[run.status],
-        counted(run.checkpoints.count, "checkpoint"),
-        f"val ppl {figure(best)}" if best is not None else "",
-        safe_text(run.corpus, limit=30, newlines="show"),
-    ]
-    return ", ".join(part for part in parts if part)

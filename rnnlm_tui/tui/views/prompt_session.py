@@ -11,7 +11,7 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
-from rnnlm_tui.tui.views.sample_tree import SampleTree, Weights
+from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
 
 LARGEST_RANDOM_SEED = 10**6
 """Random seeds are below it, short enough to be typed again."""
@@ -69,6 +69,12 @@ class PromptSession:
         if run != self._of:
             self._of, self.tree, self.state, self.compared = run, SampleTree(), "", ()
             self.run = self.choice = None
+
+    def open(self, branch: Branch) -> None:
+        """Open a text that another mode has sampled, as a tree of its own."""
+        self.prompt, self.settings, self.changed = branch.prompt, branch.settings, True
+        self.tree = SampleTree()
+        self.tree.add(branch)
 
     @property
     def weights(self) -> Weights | None:

@@ -247,6 +247,16 @@ def _row(
     return shown
 
 
+def texts_chart(found: SideBySide, *, wide: bool) -> ChartData:
+    """Return the surprise of each side's newest text to the side itself."""
+    scores = [
+        (place, text.scores[place])
+        for place in range(len(found.sides))
+        if (text := found.text(place)) is not None and place in text.scores
+    ]
+    return score_chart(scores, by_bytes=not found.one_tokenizer, wide=wide)
+
+
 def score_chart(
     scores: Sequence[tuple[int, TextScore]], *, by_bytes: bool, wide: bool = True
 ) -> ChartData:

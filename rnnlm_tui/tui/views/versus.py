@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -14,10 +15,20 @@ from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import age, counted
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, MARK_COLOURS, TEXT, TRAIN, VALIDATION
+from rnnlm_tui.tui.palette import (
+    BACKGROUND,
+    BRIGHT,
+    DIM,
+    MARK_COLOURS,
+    STATUS_WORDS,
+    TEXT,
+    TRAIN,
+    VALIDATION,
+)
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
+from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.text_differences import (
     Hunk,
     TextScore,
@@ -28,8 +39,8 @@ from rnnlm_tui.tui.views.text_differences import (
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.sampling import SampleDone
+    from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.views.sample_tree import Weights
 
 ValueT = TypeVar("ValueT")
 
@@ -109,6 +120,15 @@ class Side:
     """Step and time of the last snapshot of current weights."""
     texts: dict[int, SideText] = field(default_factory=dict)
     """By the number of the round."""
+
+    def take_run(
+        self, run: RunDirectory, rows: Sequence[CheckpointRow], summary: RunSummary | None
+    ) -> None:
+        """Take another run, and its best checkpoint."""
+        living = summary is not None and summary.status in LIVING
+        self.run, self.choice = run, CheckpointChoice.of(run.name, rows, None, living=living)
+        self.pinned = () if summary is None else summary.checkpoints.pinned
+        self.corpus = "" if summary is None else summary.corpus
 
     @property
     def row(self) -> CheckpointRow | None:
@@ -359,6 +379,24 @@ class SideBySide:
                 side.choice = CheckpointChoice.of(run.name, rows, wanted, living=living)
                 side.pinned, side.corpus = pinned, snapshot.summary.corpus
 
+    def take_summaries(self, summaries: Iterable[RunSummary], open_run: Path | None) -> None:
+        """Take what has changed about the runs of the sides, the open one excepted."""
+        by_name = {summary.run: summary for summary in summaries}
+        for side in self.sides:
+            summary = by_name.get(side.run.name)
+            if summary is not None and side.run.path != open_run:
+                side.choice = replace(side.choice, living=summary.status in LIVING)
+                side.corpus, side.pinned = summary.corpus, summary.checkpoints.pinned
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """The checkpoints of the sides, without current weights and what can't be read."""
+        return tuple(
+            Weights(side.run.name, str(side.run.path / side.row.path), side.row.step, side.row)
+            for side in self.sides
+            if side.row is not None and not side.problem
+        )
+
     @property
     def newest(self) -> SampleRound | None:
         """The round at the top."""
@@ -492,76 +530,13 @@ def default_wanted(
     return None, NOW if living else None
 
 
-# the grid of checkpoint × temperature
-
-TEMPERATURES = (0.4, 0.7, 1.0, 1.3)
-GRID_TOKENS = 60
-"""Most tokens of a cell."""
-
-
-def temperatures(settings: SamplingConfig) -> tuple[float, ...]:
-    """Return the temperatures of the columns; the chosen one replaces the nearest."""
-    if settings.is_greedy:
-        return TEMPERATURES
-    nearest = min(TEMPERATURES, key=lambda one: abs(one - settings.temperature))
-    return tuple(sorted({settings.temperature if one == nearest else one for one in TEMPERATURES}))
-
-
-@dataclass(slots=True)
-class GridCell:
-    """One short sample."""
-
-    settings: SamplingConfig
-    weights: Weights | None = None
-    state: TextState = "waiting"
-    text: str = ""
-    tokens: int = 0
-    done: SampleDone | None = None
-    error: str = ""
-
-
-@dataclass(slots=True)
-class Grid:
-    """Rows of checkpoints, columns of temperatures."""
-
-    prompt: str
-    sides: list[Side]
-    columns: tuple[float, ...]
-    cells: list[list[GridCell]] = field(default_factory=list)
-    row: int = 0
-    """Of the chosen cell."""
-    column: int = 0
-
-    @classmethod
-    def of(cls, prompt: str, sides: list[Side], settings: SamplingConfig) -> Grid:
-        """Return an empty grid whose cells wait for their texts."""
-        columns = temperatures(settings)
-        cells = [
-            [
-                GridCell(
-                    settings.model_copy(
-                        update={
-                            "temperature": temperature,
-                            "greedy": False,
-                            "max_new_tokens": min(settings.max_new_tokens, GRID_TOKENS),
-                        }
-                    )
-                )
-                for temperature in columns
-            ]
-            for _ in sides
-        ]
-        chosen = next(
-            (at for at, one in enumerate(columns) if one == settings.temperature), len(columns) // 2
-        )
-        return cls(prompt, list(sides), columns, cells, 0, chosen)
-
-    @property
-    def chosen(self) -> GridCell:
-        """The chosen cell."""
-        return self.cells[self.row][self.column]
-
-    def move(self, rows: int, columns: int) -> None:
-        """Choose another cell, up to the edges."""
-        self.row = max(0, min(len(self.cells) - 1, self.row + rows))
-        self.column = max(0, min(len(self.columns) - 1, self.column + columns))
+def run_words(run: RunSummary) -> str:
+    """Return a run's status, checkpoints and best perplexity, for the list of runs."""
+    best = run.validation.best_perplexity
+    parts = [
+        STATUS_WORDS[run.status],
+        counted(run.checkpoints.count, "checkpoint"),
+        f"val ppl {formatting.figure(best)}" if best is not None else "",
+        safe_text(run.corpus, limit=30, newlines="show"),
+    ]
+    return ", ".join(part for part in parts if part)

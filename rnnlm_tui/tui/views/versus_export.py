@@ -9,13 +9,10 @@ from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import NOTHING, counted, safe
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui.views.compare import LETTERS
+from rnnlm_tui.tui.views.sample_grid import Grid
 from rnnlm_tui.tui.views.side_facts import facts, score_words
 from rnnlm_tui.tui.views.text_differences import ScoredSpan, largest, totals
-from rnnlm_tui.tui.views.versus import (
-    Grid,
-    Side,
-    SideBySide,
-)
+from rnnlm_tui.tui.views.versus import Side, SideBySide
 
 MOST_EXPORTED = 100
 """Differences in an export."""

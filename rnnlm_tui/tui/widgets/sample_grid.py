@@ -13,13 +13,8 @@ from rnnlm_tui.schema.formatting import figure
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, SELECTED, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_text
-from rnnlm_tui.tui.views.versus import (
-    GRID_TOKENS,
-    Grid,
-    GridCell,
-    Side,
-    letter_of,
-)
+from rnnlm_tui.tui.views.sample_grid import GRID_TOKENS, Grid, GridCell
+from rnnlm_tui.tui.views.versus import Side, letter_of
 from rnnlm_tui.tui.widgets.panel import Panel, segments_of
 
 LABEL_CELLS = 12

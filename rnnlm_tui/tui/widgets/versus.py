@@ -84,12 +84,27 @@ class SideColumns:
         self.top += lines
         self.redraw()
 
-    def begin_at(self, line: int) -> None:
+    def _begin_at(self, line: int) -> None:
         """Scroll until a line of the newest round is in view."""
         room = min((panel.room for panel in self.panels), default=0)
         if not self.top <= line < self.top + room:
             self.top = max(0, line - room // 3)
         self.following = False
+
+    def walk(self, by: int) -> bool:
+        """Mark the next difference of the newest texts, and scroll to it; False if none."""
+        shown = self.shown
+        count = len(shown.hunks())
+        if not count:
+            return False
+        at = -1 if shown.difference is None and by > 0 else shown.difference or 0
+        shown.difference = (at + by) % count
+        first = next((panel for panel in self.panels if panel.place == shown.pair[0]), None)
+        marked = shown.marked(shown.pair[0])
+        if first is not None and marked is not None:
+            self._begin_at(first.line_of(marked[0]))
+        self.redraw()
+        return True
 
     def place(self, heights: Sequence[int], room: int) -> int:
         """Return the first visible line, within the existing lines."""

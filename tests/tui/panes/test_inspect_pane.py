@@ -68,6 +68,15 @@ async def inspecting(
         yield app, pilot, screen
 
 
+async def test_another_open_run_shows_no_text_of_the_one_before() -> None:
+    services = FakeServices(make_snapshot())
+    async with inspecting(services, sampled()) as (app, pilot, screen):
+        app.select_run(services.run("brisk-heron"))
+        await until(pilot, lambda: not app.prompt_session.tree.branches)
+        await until(pilot, lambda: "Congress" not in screen_text(app))
+        assert screen.is_current
+
+
 def asked(services: FakeServices, kind: type) -> list[object]:
     """The requests of this type."""
     return [request for request in services.fake_sampler.asked if isinstance(request, kind)]

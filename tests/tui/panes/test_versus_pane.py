@@ -466,6 +466,19 @@ async def test_another_open_run_begins_again() -> None:
         assert "is strong" not in screen_text(app)
 
 
+async def test_keys_do_nothing_before_the_open_run_is_read() -> None:
+    services = versus()
+    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
+        await pilot.press("escape")
+        app.watcher.open(None)  # nothing reads the other run
+        app.run_directory = services.run("brisk-heron")
+        app.snapshot = pane(app).snapshot = None
+        await until(pilot, lambda: not pane(app).shown.sides)
+        await pilot.press("V", "G", "V", "n", "tab", "j", "ctrl+k")
+        await until_shown(pilot, "reading the run")
+        assert app.is_running
+
+
 async def test_without_a_run_nothing_can_be_sampled() -> None:
     async with opened(versus(), "versus", run=None, size=(120, 40)) as (app, pilot):
         await pilot.press("enter", "n", "ctrl+k", "V", "G", "tab", "j", "w")

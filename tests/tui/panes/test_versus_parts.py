@@ -14,6 +14,7 @@ from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import InspectedToken, Inspection, SampleDone
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
+from rnnlm_tui.tui.views.sample_grid import Grid, temperatures
 from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.side_facts import fact_lines, facts, score_chart
 from rnnlm_tui.tui.views.text_differences import (
@@ -28,7 +29,6 @@ from rnnlm_tui.tui.views.text_differences import (
     totals,
 )
 from rnnlm_tui.tui.views.versus import (
-    Grid,
     Side,
     SideBySide,
     SideText,
@@ -37,7 +37,6 @@ from rnnlm_tui.tui.views.versus import (
     settings_line,
     status_line,
     status_parts,
-    temperatures,
     title,
 )
 from rnnlm_tui.tui.views.versus_export import differences_markdown, grid_markdown, texts_markdown
