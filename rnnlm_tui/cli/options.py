@@ -12,6 +12,7 @@ from rnnlm_tui.cli.start import COMPLETING, THEME
 from rnnlm_tui.errors import InputError, RnnlmError, UnknownCheckpointError
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.store.paths import RunDirectory
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
@@ -105,6 +106,16 @@ def weights_path(directory: RunDirectory, which: str | None) -> Path:
     from rnnlm_tui.client.control import take_snapshot
 
     return take_snapshot(directory).path
+
+
+def sampler_for(path: str, device: str) -> SamplerClient:
+    """Return a client for a folder of weights; with those of a running run, its training goes
+    first."""
+    from rnnlm_tui.client.sampler import SamplerClient
+    from rnnlm_tui.store.paths import SNAPSHOTS_NAME
+
+    is_live = Path(path).parent.name == SNAPSHOTS_NAME
+    return SamplerClient(device=device, yields="always" if is_live else "never")
 
 
 def weights_step(path: str) -> int:

@@ -14,6 +14,7 @@ from rnnlm_tui.cli.options import (
     SamplerDeviceOption,
     check_exclusive,
     complete_state,
+    sampler_for,
     split_address,
     weights_path,
     weights_step,
@@ -384,10 +385,9 @@ def make_batches(
 
 async def _generate_all(batches: Sequence[Batch], report: Report, device: str) -> None:
     """Generate the samples batch after batch with one sampler, which loads the model once."""
-    from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.sampling import SampleDone
 
-    client = SamplerClient(device=device)
+    client = sampler_for(batches[0].request.checkpoint, device)
     try:
         await client.start()
         for batch in batches:

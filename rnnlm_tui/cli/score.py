@@ -18,6 +18,7 @@ from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
     SamplerDeviceOption,
+    sampler_for,
     split_address,
     weights_path,
     weights_step,
@@ -247,9 +248,7 @@ async def _score_all(
     checkpoint: str, files: Sequence[str], lines: _TokenLines, device: str
 ) -> tuple[list[FileScore], list[RnnlmError]]:
     """Score the files one after another. Of several, one that fails is reported at once."""
-    from rnnlm_tui.client.sampler import SamplerClient
-
-    client = SamplerClient(device=device)
+    client = sampler_for(checkpoint, device)
     scores, failures = list[FileScore](), list[RnnlmError]()
     try:
         await client.start()

@@ -13,6 +13,7 @@ from rnnlm_tui.cli.options import (
     SampledArgument,
     SamplerDeviceOption,
     complete_state,
+    sampler_for,
     split_address,
     weights_path,
     weights_step,
@@ -159,10 +160,9 @@ async def _keep(
     look: InspectRequest, keep: Callable[[int], KeepStateRequest], device: str
 ) -> Inspection:
     """Count the tokens of the text, and keep the state after the last one."""
-    from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.sampling import Inspection, StateKept
 
-    client = SamplerClient(device=device)
+    client = sampler_for(look.checkpoint, device)
     try:
         await client.start()
         read = await client.ask(look, Inspection)

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -42,7 +41,12 @@ from rnnlm_tui.store.recovery import repair_database
 from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.files import open_private, storage_errors
 from rnnlm_tui.system.locks import LockState, held_message, read_lock
-from rnnlm_tui.system.processes import child_environment, last_lines, python_command
+from rnnlm_tui.system.processes import (
+    child_environment,
+    last_lines,
+    lower_priority,
+    python_command,
+)
 
 START_SECONDS = 60.0
 """Longest wait for a worker to take its lock; ten seconds were seen with a cold disk on a busy
@@ -57,6 +61,8 @@ NICENESS = 5
 """A third of the default scheduling weight: the app gets a core when it draws, and on idle cores
 training loses nothing."""
 MOST_NICENESS = 19
+YIELDING = 10
+"""What a sampler adds to the niceness of workers; none if they have the usual priority."""
 
 WORKER_SETTINGS = {
     # otherwise torch's threads spin at each barrier, and lose most of their speed beside another
@@ -121,7 +127,7 @@ def launch(run: RunDirectory) -> int:
         )
     finally:
         os.close(log)
-    _lower_priority(process.pid, niceness)
+    lower_priority(process.pid, niceness)
     # Reap the worker in the background, so that it doesn't stay a zombie while the app runs.
     threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
     deadline = time.monotonic() + START_SECONDS
@@ -160,13 +166,15 @@ def wanted_niceness() -> int:
     return int(text)
 
 
-def _lower_priority(pid: int, niceness: int) -> None:
-    """Lower the priority of a new process and its session: with Linux autogroups, niceness only
-    counts within a session."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))
-    with suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+def sampler_niceness() -> int:
+    """The niceness of a sampler that yields to training: so much above that of workers that it
+    takes a tenth of a core from a run that uses all of them.
+
+    Raises:
+        InputError: RNNLM_TUI_NICENESS is invalid.
+    """
+    niceness = wanted_niceness()
+    return min(MOST_NICENESS, niceness + YIELDING) if niceness else 0
 
 
 def _wait_for_last_moments(run: RunDirectory) -> LockState:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel
@@ -55,12 +55,27 @@ class SamplerClient:
         command: another process with the same protocol.
         device: where it computes: `cpu`, `cuda`, `cuda:N`, `mps` or `auto`. The sampler of an app
             uses the CPU, so that no training loses memory to it.
+        yields: when a training run on this machine goes first: while the sampler computes, or also
+            while it starts, which takes two seconds of processor time.
+
+    Raises:
+        InputError: RNNLM_TUI_NICENESS is invalid.
     """
 
-    def __init__(self, command: Sequence[str] | None = None, *, device: str = "cpu") -> None:
-        self._command = list(
-            command or python_command("rnnlm_tui.worker.sampler", "--device", device)
-        )
+    def __init__(
+        self,
+        command: Sequence[str] | None = None,
+        *,
+        device: str = "cpu",
+        yields: Literal["never", "computing", "always"] = "never",
+    ) -> None:
+        arguments = ["--device", device]
+        if yields != "never":
+            from rnnlm_tui.client.control import sampler_niceness
+
+            arguments += ["--niceness", str(sampler_niceness())]
+            arguments += ["--nice-start"] if yields == "always" else []
+        self._command = list(command or python_command("rnnlm_tui.worker.sampler", *arguments))
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: dict[str, asyncio.Queue[SamplerAnswer | None]] = {}
@@ -96,6 +111,7 @@ class SamplerClient:
                 stderr=asyncio.subprocess.PIPE,
                 env=dependent_environment(SAMPLER_SETTINGS),
                 limit=LINE_BYTES,
+                start_new_session=True,  # its priority counts against other sessions
             )
             ready = self._waiting.setdefault("", asyncio.Queue())
             self._tasks = [

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,27 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != int(parent):  # the parent ended before the call
         os._exit(128 + signal.SIGKILL)
+
+
+def lower_priority(pid: int, niceness: int) -> None:
+    """Lower the priority of a process that leads its session, and of the session: with Linux
+    autogroups, niceness only counts within a session."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+
+
+def lower_own_priority(niceness: int) -> None:
+    """Lower the priority of this thread, of those that it starts, and of this process's session if
+    it leads one."""
+    if not niceness:
+        return
+    with suppress(OSError):  # on Linux only this thread
+        os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def last_lines(path: Path, count: int, *, max_bytes: int = 65_536) -> tuple[str, ...]:

@@ -318,7 +318,7 @@ class Services:
         """Return a sampler that isn't started yet."""
         from rnnlm_tui.client.sampler import SamplerClient
 
-        return SamplerClient()
+        return SamplerClient(yields="computing")
 
     def create(self, config: RunConfig, name: str | None) -> RunDirectory:
         """Create a run without starting it: a draft."""

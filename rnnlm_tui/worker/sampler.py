@@ -24,7 +24,7 @@ from rnnlm_tui.schema.sampling import (
     SamplerReady,
     SamplerRequest,
 )
-from rnnlm_tui.system.processes import end_with_parent
+from rnnlm_tui.system.processes import end_with_parent, lower_own_priority
 
 
 class Mailbox:
@@ -126,11 +126,12 @@ def cancelled(request: SamplerRequest) -> list[BaseModel]:
     ]
 
 
-def serve(mailbox: Mailbox, write: Writer, device: str) -> None:
+def serve(mailbox: Mailbox, write: Writer, device: str, niceness: int) -> None:
     """Answer requests one after the other, forever. torch is imported here, after the first line of
-    output."""
+    output and before the priority is lowered."""
     from rnnlm_tui.worker.answers import Answers
 
+    lower_own_priority(niceness)
     answers = Answers(device)
     while True:
         request = mailbox.get()
@@ -156,11 +157,11 @@ def serve(mailbox: Mailbox, write: Writer, device: str) -> None:
             mailbox.done()
 
 
-def serve_or_exit(mailbox: Mailbox, write: Writer, device: str) -> None:
+def serve_or_exit(mailbox: Mailbox, write: Writer, device: str, niceness: int) -> None:
     """Serve. If that fails (torch can't be imported, no memory) exit, so that no client waits
     forever."""
     try:
-        serve(mailbox, write, device)
+        serve(mailbox, write, device, niceness)
     finally:
         traceback.print_exc()
         sys.stderr.flush()
@@ -172,12 +173,19 @@ def main() -> None:
     end_with_parent()
     parser = argparse.ArgumentParser(prog="rnnlm_tui.worker.sampler", description=__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N, mps or auto")
-    device = parser.parse_args().device
+    parser.add_argument("--niceness", type=int, default=0, help="while it computes")
+    parser.add_argument("--nice-start", action="store_true", help="also while it starts")
+    given = parser.parse_args()
+    if given.nice_start:
+        lower_own_priority(given.niceness)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     mailbox, write = Mailbox(), Writer(answers)
-    write(SamplerReady(device=device))
+    write(SamplerReady(device=given.device))
     threading.Thread(
-        target=serve_or_exit, args=(mailbox, write, device), name="serve", daemon=True
+        target=serve_or_exit,
+        args=(mailbox, write, given.device, given.niceness),
+        name="serve",
+        daemon=True,
     ).start()
     read_requests(requests, mailbox, write)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+import os
 import re
 import resource
 import shutil
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from rnnlm_tui.client.control import NICENESS_VARIABLE
 from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.engine.checkpoint import write_model
@@ -502,6 +504,22 @@ async def test_out_of_memory_is_reported_with_sizes_and_survived(
     )
     assert (await sample(client, wide, max_new_tokens=2)).tokens == 2
     assert process_of(client).pid == process.pid
+
+
+async def test_a_sampler_that_yields_computes_at_a_priority_below_that_of_workers(
+    trained: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NICENESS_VARIABLE, "1")
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    client = SamplerClient(yields="computing")
+    try:
+        await client.load(str(trained["gated"]))
+        process = process_of(client)
+        threads = [os.getpriority(os.PRIO_PROCESS, thread.id) for thread in process.threads()]
+        assert max(before, 11) in threads
+        assert process.nice() == before
+    finally:
+        await client.close()
 
 
 async def test_a_device_that_is_missing_is_refused_with_the_cpu_as_the_way_out(

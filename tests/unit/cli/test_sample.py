@@ -16,7 +16,7 @@ from typing import ClassVar
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.options import split_address
+from rnnlm_tui.cli.options import sampler_for, split_address
 from rnnlm_tui.cli.prompts import read_prompt
 from rnnlm_tui.cli.sample import make_batches, sample_settings
 from rnnlm_tui.cli.sample_report import sample_json
@@ -35,7 +35,7 @@ from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.store.paths import RunDirectory, samples_file
-from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.runs import create_run, run_named
 from tests.unit.cli.test_runs import trained_run
 from tests.unit.store.rows import begin, checkpoint_row, new_run, write_model
 from tests.unit.store.test_states import keep
@@ -52,10 +52,12 @@ class ScriptedSampler:
 
     requests: ClassVar[list[SampleRequest]] = []
     devices: ClassVar[list[str]] = []
+    yields: ClassVar[list[str]] = []
     pieces: tuple[str, ...] = (TEXT[:9], TEXT[9:])
 
-    def __init__(self, *, device: str) -> None:
+    def __init__(self, *, device: str, yields: str) -> None:
         self.devices.append(device)
+        self.yields.append(yields)
 
     async def start(self) -> None:
         pass
@@ -109,7 +111,7 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedSampler]:
     with RunDatabase(directory.database_path) as database:
         begin(database)
         database.put_checkpoint(checkpoint_row(20, validation_loss=4.0))
-    played = type("Played", (ScriptedSampler,), {"requests": [], "devices": []})
+    played = type("Played", (ScriptedSampler,), {"requests": [], "devices": [], "yields": []})
     monkeypatch.setattr("rnnlm_tui.client.sampler.SamplerClient", played)
     return played
 
@@ -588,6 +590,14 @@ def test_the_device_is_the_cpu_unless_another_is_named(sampler: type[ScriptedSam
     assert run(["sample", "plain-otter", "one"]) == 0
     assert run(["sample", "plain-otter", "one", "--device", "cuda:1"]) == 0
     assert sampler.devices == ["cpu", "cuda:1"]
+    assert sampler.yields == ["never", "never"]
+
+
+def test_a_sampler_of_a_running_runs_weights_yields_to_its_training(
+    sampler: type[ScriptedSampler],
+) -> None:
+    sampler_for(str(run_named("plain-otter").snapshots_path / "step-000000001-aa"), "cpu")
+    assert sampler.yields == ["always"]
 
 
 def test_a_prompt_of_a_megabyte_is_refused_with_the_limit(

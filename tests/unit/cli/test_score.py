@@ -26,7 +26,7 @@ def sampler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeSampler:
     """A run `brisk-heron` with the checkpoints 2 and 3, and a fake sampler."""
     trained_run()
     fake = FakeSampler()
-    monkeypatch.setattr("rnnlm_tui.client.sampler.SamplerClient", lambda device: fake)
+    monkeypatch.setattr("rnnlm_tui.client.sampler.SamplerClient", lambda **_: fake)
     monkeypatch.chdir(tmp_path)
     return fake
 

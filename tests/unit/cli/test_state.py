@@ -36,7 +36,7 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
     """A run `brisk-heron` with the checkpoints 2 and 3, and a fake sampler."""
     trained_run()
     fake = FakeSampler(answers={KeepStateRequest: write_state})
-    monkeypatch.setattr("rnnlm_tui.client.sampler.SamplerClient", lambda device: fake)
+    monkeypatch.setattr("rnnlm_tui.client.sampler.SamplerClient", lambda **_: fake)
     return fake
 
 

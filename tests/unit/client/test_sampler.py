@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from rnnlm_tui.client.control import NICENESS_VARIABLE
 from rnnlm_tui.client.sampler import SamplerClient
-from rnnlm_tui.errors import StorageError, WorkerError
+from rnnlm_tui.errors import InputError, StorageError, WorkerError
 from rnnlm_tui.schema.sampling import (
     Alternatives,
     AlternativesRequest,
@@ -175,6 +177,34 @@ async def test_a_sampler_that_fails_to_start_is_reported() -> None:
     with pytest.raises(WorkerError, match="the sampler exited"):
         await client.start()
     await client.close()
+
+
+async def test_a_sampler_that_yields_starts_at_a_priority_below_that_of_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    for wanted, niceness in (("", 15), ("12", 19), ("0", 0)):
+        monkeypatch.setenv(NICENESS_VARIABLE, wanted)
+        client = SamplerClient(yields="always")
+        await client.start()
+        try:
+            assert client._process is not None
+            pid = client._process.pid
+            assert os.getsid(pid) == pid
+            assert os.getpriority(os.PRIO_PROCESS, pid) == max(before, niceness)
+            group = Path(f"/proc/{pid}/autogroup")
+            if niceness and group.exists() and group.read_text().strip():
+                assert group.read_text().endswith(f" nice {niceness}\n")
+        finally:
+            await client.close()
+
+
+async def test_an_invalid_niceness_is_refused_before_a_sampler_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(NICENESS_VARIABLE, "low")
+    with pytest.raises(InputError, match="must be a whole number"):
+        SamplerClient(yields="computing")
 
 
 async def test_close_leaves_no_process(client: SamplerClient) -> None:
