@@ -1,9 +1,10 @@
 """What samples of a running run's weights cost its training: `python -m
 tests.benchmarks.sampling_while_training [--samples 20] [--tokens 100]`.
 
-A run trains on one thread. Each `rnnlm-tui sample RUN@now` is paired with a quiet interval of the
-same length right after it; then the same through one warm sampler, as the app does it. It needs two
-cores that nothing else uses; the ratio of processor time per step is valid on a busy machine too.
+A run trains on one thread, or on all cores. Each `rnnlm-tui sample RUN@now` is paired with a quiet
+interval of the same length right after it; then the same through one warm sampler, as the app does
+it. It needs cores that nothing else uses, one more than the training if that has one thread; the
+ratio of processor time per step is valid on a busy machine too.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ async def warm_samples(
     run: RunDirectory, worker: psutil.Process, samples: int, settings: SamplingConfig
 ) -> list[tuple[Speed, Speed]]:
     """As `measure`, with one sampler for all samples."""
-    client = SamplerClient()
+    client = SamplerClient(yields="computing")
 
     async def sample() -> None:
         path = str(take_snapshot(run).path)
@@ -118,13 +119,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=20, help="samples of each kind")
     parser.add_argument("--tokens", type=int, default=100, help="tokens of a sample")
     parser.add_argument("--hidden", type=int, default=192, help="hidden size of the model")
+    parser.add_argument("--threads", type=int, default=1, help="of the training; 0: all cores")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sampling-") as folder:
-        os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", OMP_NUM_THREADS="1")
+        os.environ.update(RNNLM_TUI_HOME=f"{folder}/home")
         config = tiny_config(
             write_text(Path(folder) / "text.txt", 4_000),
             {
                 "training.max_steps": ENDLESS,
+                "training.threads": given.threads,
                 "training.batch_size": 16,
                 "training.bptt": 32,
                 "model.embedding_dim": given.hidden,
