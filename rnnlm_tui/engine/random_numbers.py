@@ -66,7 +66,7 @@ class RandomNumbers:
         return _uniform(self._keys[row], position, draw)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these texts only."""
+        """Continue with these texts only."""
         self._keys = [self._keys[row] for row in rows]
         self._table_PB1 = self._table_PB1[:0]
 

@@ -455,7 +455,7 @@ def _place(weights_N: Tensor, part: float) -> int:
 
 
 def _search(weights_N: Tensor, part: float) -> tuple[int, float]:
-    """The place, and the part of its own weight at which it was found."""
+    """The place, and at which part of the weight there it was found."""
     reached: list[float] = weights_N.cumsum(0, dtype=torch.float64).tolist()
     total = reached[-1]
     bound = min(part, 1 - 2**-52) * total
