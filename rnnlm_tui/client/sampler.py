@@ -104,15 +104,18 @@ class SamplerClient:
                 return
             await self.close()
             self._last_words.clear()
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=dependent_environment(SAMPLER_SETTINGS),
-                limit=LINE_BYTES,
-                start_new_session=True,  # its priority counts against other sessions
-            )
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=dependent_environment(SAMPLER_SETTINGS),
+                    limit=LINE_BYTES,
+                    start_new_session=True,  # its priority counts against other sessions
+                )
+            except OSError as error:  # too many processes or files, no memory
+                raise WorkerError(f"the sampler can't be started: {error.strerror}") from error
             ready = self._waiting.setdefault("", asyncio.Queue())
             self._tasks = [
                 asyncio.create_task(self._read_answers(self._process)),

@@ -189,7 +189,7 @@ class SamplingTask:
         self._context, self._run, self._row, self._ended = context, run, row, ended
         self._id = uuid4().hex
         self._asked = False
-        """Whether the request was sent; before that there is nothing to cancel."""
+        """Whether the request was sent; before that nothing can be cancelled."""
         self._over = False
 
     @property

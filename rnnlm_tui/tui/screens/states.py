@@ -217,7 +217,7 @@ class StatesScreen(Overlay[str]):
 
         question = AskScreen(
             f"Copy {state.name} to",
-            str(Path.cwd() / f"{state.name}{SUFFIX}"),
+            str(_folder() / f"{state.name}{SUFFIX}"),
             _check_path,
             about="a new file, or a folder",
             most=MAX_PATH,
@@ -293,6 +293,14 @@ class StatesScreen(Overlay[str]):
                 (f"\n    {end}" if end else "", FAINT),
             )
         )
+
+
+def _folder() -> Path:
+    """Return the current folder, or the home of the user if that was deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path.home()
 
 
 def _check_path(path: str) -> None:

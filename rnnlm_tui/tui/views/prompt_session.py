@@ -71,7 +71,7 @@ class PromptSession:
             self.run = self.choice = None
 
     def open(self, branch: Branch) -> None:
-        """Open a text that another mode has sampled, as a tree of its own."""
+        """Open a text that another mode has sampled, as a separate tree."""
         self.prompt, self.settings, self.changed = branch.prompt, branch.settings, True
         self.tree = SampleTree()
         self.tree.add(branch)

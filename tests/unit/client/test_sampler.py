@@ -213,3 +213,10 @@ async def test_close_leaves_no_process(client: SamplerClient) -> None:
     await client.close()
     await client.close()
     assert not client.alive
+
+
+async def test_a_sampler_that_cannot_be_started_is_a_worker_error() -> None:
+    client = SamplerClient(["/nowhere/python"])
+    with pytest.raises(WorkerError, match="can't be started: No such file"):
+        await client.start()
+    assert not client.alive
