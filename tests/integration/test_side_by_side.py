@@ -139,8 +139,8 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
         await until(
             pilot,
             lambda: (
-                grid.grid is not None
-                and all(cell.done is not None for row in grid.grid.cells for cell in row)
+                grid.shown is not None
+                and all(cell.done is not None for row in grid.shown.cells for cell in row)
             ),
         )
         await pilot.press("enter")

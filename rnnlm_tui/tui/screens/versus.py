@@ -103,7 +103,6 @@ class VersusScreen(PaneScreen):
         self._sampling = False
         self._ticker: Timer | None = None
         self._budget = CellBudget(CELLS_PER_SECOND)
-        self._grid: Grid | None = None
         self._requests: SideRequests | None = None
         self._scores: ScoreView | None = None
 
@@ -163,6 +162,11 @@ class VersusScreen(PaneScreen):
         return self.frame.box
 
     @property
+    def grid(self) -> SampleGrid:
+        """The grid of checkpoint × temperature."""
+        return self.query_one(SampleGrid)
+
+    @property
     def shown(self) -> SideBySide:
         """The sides with their texts."""
         return self._found
@@ -184,7 +188,8 @@ class VersusScreen(PaneScreen):
             self.workers.cancel_group(self, "differences")
             self._of = self.run_path
             self._found.clear()
-            self._view, self._grid = "texts", None
+            self._view = "texts"
+            self.grid.show(None)
         session, run = self.context.prompt_session, self.context.run_directory
         session.keep_only(self.run_path)
         if snapshot is not None and run is not None:
@@ -239,7 +244,7 @@ class VersusScreen(PaneScreen):
         self._columns.writing = self.box.has_focus
         self._columns.redraw()
         self.query_one(FactsPanel).show(found)
-        self.query_one(SampleGrid).show(self._grid, "enter samples the grid")
+        self.grid.redraw()
         if self._view != "differences":
             self._show_chart()
         self._show_lines()
@@ -418,7 +423,7 @@ class VersusScreen(PaneScreen):
         """Drop the texts of the chosen side: they are from other weights."""
         self.side.tokenizer = ""
         self._found.forget(self._found.chosen)
-        self._grid = None
+        self.grid.show(None)
         self._show()
         if self._view == "differences":
             self._score_text()
@@ -445,7 +450,7 @@ class VersusScreen(PaneScreen):
         self._sides_changed()
 
     def _sides_changed(self) -> None:
-        self._grid = None
+        self.grid.show(None)
         self._place()
         if not self.box.has_focus:
             self._focus_view()
@@ -488,7 +493,7 @@ class VersusScreen(PaneScreen):
 
     def action_generate(self) -> None:
         """Sample from all sides, score the text, or sample the grid, by the view."""
-        if self._view == "grid" and not self.box.has_focus and self._grid is not None:
+        if self._view == "grid" and not self.box.has_focus and self.grid.shown is not None:
             self._open_cell()
         elif self._view == "differences":
             if self.box.has_focus:
@@ -532,8 +537,7 @@ class VersusScreen(PaneScreen):
             self._use_seed((self.context.prompt_session.settings.seed + 1) % 2**63)
             self._show_lines()
             if self._view == "grid":
-                self._grid = None
-                self.query_one(SampleGrid).show(None, "enter samples the grid")
+                self.grid.show(None)
             if self.box.text and self._view == "texts":
                 self.action_generate()
 
@@ -568,9 +572,9 @@ class VersusScreen(PaneScreen):
     def _begin_grid(self) -> None:
         self._remember()
         settings = self.context.prompt_session.settings
-        self._grid = grid = Grid.of(self.box.text, self._found.sides, settings)
-        changed = self.query_one(SampleGrid).redraw
-        self._begin(self.requests.sample_grid(grid, self.run_path, changed))
+        grid = Grid.of(self.box.text, self._found.sides, settings)
+        self.grid.show(grid)
+        self._begin(self.requests.sample_grid(grid, self.run_path, self.grid.redraw))
 
     def _update_texts(self) -> None:
         """Show the newest pieces, less often if that changes many cells."""
@@ -578,7 +582,7 @@ class VersusScreen(PaneScreen):
             return
         panels: list[Panel] = [self.query_one(FactsPanel), *self._columns.panels]
         if self._view == "grid":
-            panels = [self.query_one(SampleGrid)]
+            panels = [self.grid]
         elif self._view == "differences":
             panels = []
         before = sum(panel.repainted for panel in panels)
@@ -617,7 +621,7 @@ class VersusScreen(PaneScreen):
             self._switch("texts")
             return
         self._switch("grid")
-        if self._grid is None and not self.sampling and self.box.text and self._can_sample():
+        if self.grid.shown is None and not self.sampling and self.box.text and self._can_sample():
             self._begin_grid()
 
     def action_next_difference(self) -> None:
@@ -660,17 +664,10 @@ class VersusScreen(PaneScreen):
         self._place()
         self.refresh_footer()
 
-    def action_move_cell(self, rows: int, columns: int) -> None:
-        """Choose another cell of the grid."""
-        if self._grid is not None:
-            self._grid.move(rows, columns)
-            self.query_one(SampleGrid).redraw()
-
     def _open_cell(self) -> None:
         """Show the chosen cell's text in the mode Sample, to continue it there."""
-        grid, session = self._grid, self.context.prompt_session
-        cell = grid.chosen if grid is not None else None
-        branch = cell.branch(grid.prompt) if grid is not None and cell is not None else None
+        grid, session = self.grid.shown, self.context.prompt_session
+        branch = grid.chosen.branch(grid.prompt) if grid is not None else None
         if grid is None or branch is None:
             self.context.report("this cell has no text yet")
             return
@@ -698,7 +695,7 @@ class VersusScreen(PaneScreen):
     def _markdown(self) -> str:
         found = self._found
         if self._view == "grid":
-            return grid_markdown(self._grid) if self._grid is not None else ""
+            return grid_markdown(self.grid.shown) if self.grid.shown is not None else ""
         if self._view == "differences":
             return self.scores.markdown
         return texts_markdown(found) if found.rounds else ""

@@ -29,31 +29,37 @@ class SampleGrid(Panel, can_focus=True):
 
     LEFT_PADDING = 0
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.move_cell(-1, 0)", show=False),
-        Binding("down", "screen.move_cell(1, 0)", show=False),
-        Binding("left", "screen.move_cell(0, -1)", show=False),
-        Binding("right", "screen.move_cell(0, 1)", show=False),
+        Binding("up", "move_cell(-1, 0)", show=False),
+        Binding("down", "move_cell(1, 0)", show=False),
+        Binding("left", "move_cell(0, -1)", show=False),
+        Binding("right", "move_cell(0, 1)", show=False),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Checkpoint × temperature", id=id)
-        self.grid: Grid | None = None
-        self._note = ""
+        self.shown: Grid | None = None
+        """None until one is sampled."""
         self._first = (0, 0)
         """The first visible row and column."""
         self._visible = (0, 0)
         """How many rows and columns are visible."""
 
-    def show(self, grid: Grid | None, note: str = "") -> None:
-        """Show a grid, or a note instead."""
-        self.grid, self._note = grid, note
+    def show(self, grid: Grid | None) -> None:
+        """Show a grid, or how to sample one."""
+        self.shown = grid
         self.redraw()
+
+    def action_move_cell(self, rows: int, columns: int) -> None:
+        """Choose another cell."""
+        if self.shown is not None:
+            self.shown.move(rows, columns)
+            self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible cells."""
-        grid = self.grid
+        grid = self.shown
         if grid is None:
-            self.lines = [Content.styled(f"  {safe_text(self._note)}", DIM)]
+            self.lines = [Content.styled("  enter samples the grid", DIM)]
             return
         columns = max(1, min(len(grid.columns), (width - LABEL_CELLS) // LEAST_COLUMN))
         rows = max(1, min(len(grid.cells), (height - 1) // LEAST_ROW))
@@ -120,11 +126,11 @@ class SampleGrid(Panel, can_focus=True):
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return how many rows and columns are out of view."""
-        if self.grid is None:
+        if self.shown is None:
             return []
-        below = len(self.grid.cells) - self._first[0] - self._visible[0]
+        below = len(self.shown.cells) - self._first[0] - self._visible[0]
         labels = self.hidden_labels(self._first[0], below)
-        right = len(self.grid.columns) - self._first[1] - self._visible[1]
+        right = len(self.shown.columns) - self._first[1] - self._visible[1]
         sides = [
             f"{sign} {hidden} more"
             for sign, hidden in (("←", self._first[1]), ("→", right))

@@ -353,7 +353,7 @@ async def test_the_grid_is_sampled_walked_and_opened_in_the_prompt_pane() -> Non
             0.4, 0.8, 1.0, 1.3, 0.4, 0.8, 1.0, 1.3,
         ]  # fmt: skip
         assert all(one.settings.max_new_tokens == 60 for one in services.fake_sampler.requests)
-        grid = app.screen.query_one(SampleGrid).grid
+        grid = app.screen.query_one(SampleGrid).shown
         assert grid is not None
         await pilot.press("down", "right", "right", "right", "left")
         await until(pilot, lambda: (grid.row, grid.column) == (1, 2))
