@@ -109,13 +109,19 @@ def weights_path(directory: RunDirectory, which: str | None) -> Path:
 
 
 def sampler_for(path: str, device: str) -> SamplerClient:
-    """Return a client for a folder of weights; with those of a running run, its training goes
-    first."""
+    """Return a client for a folder of weights; with those of a running run that takes all cores,
+    its training goes first."""
     from rnnlm_tui.client.sampler import SamplerClient
-    from rnnlm_tui.store.paths import SNAPSHOTS_NAME
+    from rnnlm_tui.store.paths import SNAPSHOTS_NAME, RunDirectory
+    from rnnlm_tui.system.machine import planned_device, usable_cores
 
-    is_live = Path(path).parent.name == SNAPSHOTS_NAME
-    return SamplerClient(device=device, yields="always" if is_live else "never")
+    weights, yields = Path(path), False
+    if weights.parent.name == SNAPSHOTS_NAME:
+        training = RunDirectory(weights.parents[1]).read_config().training
+        cores = usable_cores()
+        threads = 1 if planned_device(training.device) != "cpu" else training.threads or cores
+        yields = threads >= cores
+    return SamplerClient(device=device, yields="always" if yields else "never")
 
 
 def weights_step(path: str) -> int:

@@ -31,11 +31,12 @@ from rnnlm_tui.schema.sampling import (
     SampleRequest,
     TokenChoice,
 )
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.store.paths import RunDirectory, samples_file
-from rnnlm_tui.store.runs import create_run, run_named
+from rnnlm_tui.store.runs import create_run
 from tests.unit.cli.test_runs import trained_run
 from tests.unit.store.rows import begin, checkpoint_row, new_run, write_model
 from tests.unit.store.test_states import keep
@@ -593,11 +594,23 @@ def test_the_device_is_the_cpu_unless_another_is_named(sampler: type[ScriptedSam
     assert sampler.yields == ["never", "never"]
 
 
-def test_a_sampler_of_a_running_runs_weights_yields_to_its_training(
+@pytest.mark.parametrize(
+    ("device", "threads", "yields"),
+    [("cpu", 0, True), ("cpu", 2, True), ("cpu", 1, False), ("cuda", 0, False)],
+)
+def test_a_sampler_yields_to_the_training_of_its_weights_that_takes_all_cores(
     sampler: type[ScriptedSampler],
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    threads: int,
+    yields: bool,
 ) -> None:
-    sampler_for(str(run_named("plain-otter").snapshots_path / "step-000000001-aa"), "cpu")
-    assert sampler.yields == ["always"]
+    monkeypatch.setattr("rnnlm_tui.system.machine.usable_cores", lambda: 2)
+    training = {"training.device": device, "training.threads": threads}
+    directory = create_run(parse_config(merge(RunConfig(), training)), "living")
+    sampler_for(str(directory.snapshots_path / "step-000000001-aa"), "cpu")
+    sampler_for(str(directory.checkpoints_path / "step-000000001"), "cpu")
+    assert sampler.yields == ["always" if yields else "never", "never"]
 
 
 def test_a_prompt_of_a_megabyte_is_refused_with_the_limit(
