@@ -21,7 +21,7 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import note
 from rnnlm_tui.cli.prompts import read_prompt, read_prompts
-from rnnlm_tui.cli.sample_report import SEEDS, Batch, Report, in_order, outcome
+from rnnlm_tui.cli.sample_report import SEEDS, Report, SampleBatch, in_order, outcome
 from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.formatting import counted, read_number, unescaped
 
@@ -347,7 +347,7 @@ def make_batches(
     samples: int = 1,
     state: str = "",
     alternatives: int = 0,
-) -> list[Batch]:
+) -> list[SampleBatch]:
     """Build the requests for the sampler, with consecutive seeds for each prompt.
 
     Args:
@@ -378,12 +378,12 @@ def make_batches(
                 count=min(MAX_SAMPLES, samples - done, SEEDS - seed),
                 alternatives=alternatives,
             )
-            batches.append(Batch(request, number, done + 1))
+            batches.append(SampleBatch(request, number, done + 1))
             done += request.count
     return batches
 
 
-async def _generate_all(batches: Sequence[Batch], report: Report, device: str) -> None:
+async def _generate_all(batches: Sequence[SampleBatch], report: Report, device: str) -> None:
     """Generate the samples batch after batch with one sampler, which loads the model once."""
     from rnnlm_tui.schema.sampling import SampleDone
 

@@ -33,7 +33,7 @@ SEEDS = 2**63
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class SampleBatch:
     """Samples of one prompt that are computed together."""
 
     request: SampleRequest
@@ -54,14 +54,14 @@ class Report:
     def __init__(
         self, run: str, form: Literal["text", "raw", "json"], *, several: bool, keep: bool
     ) -> None:
-        self.results: list[tuple[Batch, SampleDone]] = []
+        self.results: list[tuple[SampleBatch, SampleDone]] = []
         self._run = run
         self._form = form
         self._several = several
         self._keep = keep
         self._stream: TextStream | None = None
 
-    def piece(self, batch: Batch, text: str) -> None:
+    def piece(self, batch: SampleBatch, text: str) -> None:
         """Print a piece of the current sample's text."""
         if self._form == "json":
             return
@@ -73,7 +73,7 @@ class Report:
                 self._stream.write(batch.request.prompt)
         self._stream.write(text)
 
-    def done(self, batch: Batch, done: SampleDone) -> None:
+    def done(self, batch: SampleBatch, done: SampleDone) -> None:
         """End the current sample."""
         self.piece(batch, "")  # the text may be empty
         self.end_line()
@@ -92,7 +92,7 @@ class Report:
             self._stream.close(line_break=self._form != "raw")
             self._stream = None
 
-    def _keep_sample(self, batch: Batch, done: SampleDone) -> None:
+    def _keep_sample(self, batch: SampleBatch, done: SampleDone) -> None:
         from rnnlm_tui.store.kept_samples import KeptSample, append
 
         if not self._keep:
@@ -134,7 +134,7 @@ async def in_order(
 
 
 def outcome(
-    results: Sequence[tuple[Batch, SampleDone]],
+    results: Sequence[tuple[SampleBatch, SampleDone]],
     settings: SamplingConfig,
     samples: int,
     *,
@@ -168,7 +168,7 @@ def outcome(
     return ", ".join(parts)
 
 
-def _generating_seconds(results: Sequence[tuple[Batch, SampleDone]]) -> float:
+def _generating_seconds(results: Sequence[tuple[SampleBatch, SampleDone]]) -> float:
     """Seconds after each batch's first token: the samples of a batch are generated together."""
     longest = dict[str, float]()
     for batch, done in results:

@@ -24,18 +24,18 @@ MAX_LAGS = 200
 """Tokens that a gradient is followed back."""
 
 
-class _Message(BaseModel):
+class _SamplerMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
-class CancelRequest(_Message):
+class CancelRequest(_SamplerMessage):
     """Cancel a request, queued or running."""
 
     kind: Literal["cancel"] = "cancel"
     id: str
 
 
-class LoadRequest(_Message):
+class LoadRequest(_SamplerMessage):
     """Load a checkpoint in advance, so that the first sample starts immediately."""
 
     kind: Literal["load"] = "load"
@@ -43,7 +43,7 @@ class LoadRequest(_Message):
     checkpoint: str
 
 
-class _TextRequest(_Message):
+class _TextRequest(_SamplerMessage):
     id: str
     checkpoint: str
     """Absolute path of a checkpoint or snapshot directory."""
@@ -73,7 +73,7 @@ class InspectRequest(_TextRequest):
 
 
 class AlternativesRequest(_TextRequest):
-    """What could have stood at a position."""
+    """The tokens that could be at a position."""
 
     kind: Literal["alternatives"] = "alternatives"
     position: int = Field(ge=0)
@@ -116,7 +116,7 @@ class KeepStateRequest(_TextRequest):
     note: str = ""
 
 
-class ScoreRequest(_Message):
+class ScoreRequest(_SamplerMessage):
     """Score a text file, read in parts."""
 
     kind: Literal["score"] = "score"
@@ -142,7 +142,7 @@ SamplerRequest = (
 REQUESTS: tuple[type[SamplerRequest], ...] = get_args(SamplerRequest)
 
 
-class SamplerReady(_Message):
+class SamplerReady(_SamplerMessage):
     """Sent at the start, and as the answer to a load request."""
 
     kind: Literal["ready"] = "ready"
@@ -150,7 +150,7 @@ class SamplerReady(_Message):
     device: str = "cpu"
 
 
-class SampleFailed(_Message):
+class SampleFailed(_SamplerMessage):
     """The answer to a request that can't be done."""
 
     kind: Literal["failed"] = "failed"
@@ -160,7 +160,7 @@ class SampleFailed(_Message):
     exit_code: int = 1
 
 
-class SamplePiece(_Message):
+class SamplePiece(_SamplerMessage):
     """The text of one sample since its last piece, in whole characters."""
 
     kind: Literal["piece"] = "piece"
@@ -174,7 +174,7 @@ class SamplePiece(_Message):
     """Mean of -log2 p of these tokens at temperature 1; None if it isn't computed yet."""
 
 
-class Alternative(_Message):
+class Alternative(_SamplerMessage):
     """A token at a position."""
 
     token: int
@@ -191,7 +191,7 @@ class Alternative(_Message):
     empty: it can be sampled."""
 
 
-class TokenChoice(_Message):
+class TokenChoice(_SamplerMessage):
     """A generated token and what it was chosen from."""
 
     taken: Alternative
@@ -199,7 +199,7 @@ class TokenChoice(_Message):
     """The most likely tokens, the most likely first."""
 
 
-class SampleDone(_Message):
+class SampleDone(_SamplerMessage):
     """The end of one sample of a request; a request with `count` n ends with n of them."""
 
     kind: Literal["done"] = "done"
@@ -226,7 +226,7 @@ class SampleDone(_Message):
     """One per new token, if the request asked for alternatives."""
 
 
-class InspectedToken(_Message):
+class InspectedToken(_SamplerMessage):
     """A token of an inspected text."""
 
     token: int
@@ -241,7 +241,7 @@ class InspectedToken(_Message):
     """Entropy of the prediction, in bits."""
 
 
-class Inspection(_Message):
+class Inspection(_SamplerMessage):
     """The answer to an inspect request."""
 
     kind: Literal["inspection"] = "inspection"
@@ -253,7 +253,7 @@ class Inspection(_Message):
     """Mean surprise; perplexity is 2 to its power. NaN if no token is predicted."""
     bits_per_byte: float
     """Surprise of the predicted tokens over the UTF-8 bytes of their text. NaN without bytes, or if
-    more than 0.1 % of the tokens are unknown: they hide the bytes they stand for."""
+    more than 0.1 % of the tokens are unknown: they hide the bytes of their words."""
     vocab_size: int
     num_layers: int
     hidden_size: int
@@ -261,7 +261,7 @@ class Inspection(_Message):
     unknown: tuple[str, ...] = ()
 
 
-class Alternatives(_Message):
+class Alternatives(_SamplerMessage):
     """The answer to an alternatives request."""
 
     kind: Literal["alternatives"] = "alternatives"
@@ -278,7 +278,7 @@ class Alternatives(_Message):
     vocab_size: int
 
 
-class StateMap(_Message):
+class StateMap(_SamplerMessage):
     """The answer to a states request: activations of one layer's units at each token."""
 
     kind: Literal["state_map"] = "state_map"
@@ -302,11 +302,11 @@ class StateMap(_Message):
     """For each token: L2 norm of the layer's output."""
     change: tuple[float, ...]
     """For each token: L2 norm of the change since the token before."""
-    gates: dict[str, tuple[float, ...]] = {}
+    gates: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """For each gate of a gated cell: its mean over the units at each token."""
 
 
-class GradientReach(_Message):
+class GradientReach(_SamplerMessage):
     """The answer to a reach request."""
 
     kind: Literal["gradient_reach"] = "gradient_reach"
@@ -317,7 +317,7 @@ class GradientReach(_Message):
     at the token `lag` before the last one read. Lag 0 is the state that predicts the token."""
 
 
-class StateKept(_Message):
+class StateKept(_SamplerMessage):
     """The answer to a keep request."""
 
     kind: Literal["state_kept"] = "state_kept"
@@ -328,7 +328,7 @@ class StateKept(_Message):
     """Tokens read before it."""
 
 
-class ScorePiece(_Message):
+class ScorePiece(_SamplerMessage):
     """Scored tokens of a file."""
 
     kind: Literal["score_piece"] = "score_piece"
@@ -336,7 +336,7 @@ class ScorePiece(_Message):
     tokens: tuple[InspectedToken, ...]
 
 
-class ScoreDone(_Message):
+class ScoreDone(_SamplerMessage):
     """The answer to a score request."""
 
     kind: Literal["score"] = "score"
@@ -348,7 +348,7 @@ class ScoreDone(_Message):
     bytes: int
     """UTF-8 bytes of the text."""
     bits_per_byte: float | None
-    """None if more than 0.1 % of the tokens are unknown: they hide the bytes they stand for."""
+    """None if more than 0.1 % of the tokens are unknown: they hide the bytes of their words."""
     unknown: int
     """Tokens that are the unknown token."""
     seconds: float

@@ -1,4 +1,4 @@
-"""SamplingTask: one request to the sampler, from the choice of weights to its last sample."""
+"""SampleTask: one request to the sampler, from the choice of weights to its last sample."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ async def keep_state(context: AppContext, name: str, position: int | None = None
     return await sampler.ask(request, StateKept)
 
 
-class SamplingTask:
+class SampleTask:
     """A request that is running or has ended; finished and stopped samples are kept in the file of
     samples.
 
@@ -169,7 +169,7 @@ class SamplingTask:
         plan: SamplePlan,
         run: RunDirectory,
         row: CheckpointRow | None,
-        ended: Callable[[SamplingTask], None],
+        ended: Callable[[SampleTask], None],
         *,
         weights: Weights | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from rnnlm_tui.errors import InputError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import first_of
 from rnnlm_tui.schema.sampling import Alternatives, Inspection, InspectRequest
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.tui.sampling import SamplingTask
+from rnnlm_tui.tui.sampling import SampleTask
 from rnnlm_tui.tui.screens.asking import Questions
 from rnnlm_tui.tui.screens.sample_stream import UPDATE_SECONDS
 from rnnlm_tui.tui.views.inspect import NewBranch, ScoredText, TextSource
@@ -44,7 +44,7 @@ class BranchSampler:
     ) -> None:
         self._screen, self._questions = screen, questions
         self._growing, self._ended = growing, ended
-        self._task: SamplingTask | None = None
+        self._task: SampleTask | None = None
         self._timer: Timer | None = None
 
     @property
@@ -75,19 +75,19 @@ class BranchSampler:
             texts.extend(task.progress.drain().values())
             self._growing(new.start.prompt, "".join(texts), task.progress.living())
 
-        def end(task: SamplingTask) -> None:
+        def end(task: SampleTask) -> None:
             if task is self._task:
                 show()
                 self._finish(task, new, "".join(texts), tree)
 
-        task = SamplingTask(
+        task = SampleTask(
             self._screen.context, new.plan, run, new.start.row, end, weights=new.start.weights
         )
         self._task = task
         self._timer = self._screen.set_interval(UPDATE_SECONDS, show)
         self._screen.run_worker(task.run(), group="branch")
 
-    def _finish(self, task: SamplingTask, new: NewBranch, text: str, tree: SampleTree) -> None:
+    def _finish(self, task: SampleTask, new: NewBranch, text: str, tree: SampleTree) -> None:
         """Add the branch to the tree of its text."""
         self._task = None
         if self._timer is not None:

@@ -24,7 +24,7 @@ from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode, key_label
-from rnnlm_tui.tui.sampling import SamplePlan, SamplingTask, continuation, sibling
+from rnnlm_tui.tui.sampling import SamplePlan, SampleTask, continuation, sibling
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import SampleStream
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
@@ -391,7 +391,7 @@ class PromptScreen(PaneScreen):
             self._taken = (weights, monotonic())
             self._show_choice()
 
-    def _ended(self, task: SamplingTask | None) -> None:
+    def _ended(self, task: SampleTask | None) -> None:
         """Reset after the end of a request."""
         if task is not None and task.results and not task.plan.ids and not task.plan.state:
             self.frame.tokens[task.plan.prompt] = task.results[0].prompt_tokens

@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.timer import Timer
 
 from rnnlm_tui.tui.palette import BAD, DIM
-from rnnlm_tui.tui.sampling import SamplePlan, SamplingTask
+from rnnlm_tui.tui.sampling import SamplePlan, SampleTask
 from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
 
@@ -61,10 +61,10 @@ class SampleStream:
         self,
         screen: PaneScreen,
         took: Callable[[Weights], None],
-        ended: Callable[[SamplingTask | None], None],
+        ended: Callable[[SampleTask | None], None],
     ) -> None:
         self._screen, self._took, self._ended = screen, took, ended
-        self._task: SamplingTask | None = None
+        self._task: SampleTask | None = None
         """The running request."""
         self._ticker: Timer | None = None
         self._budget = CellBudget(CELLS_PER_SECOND)
@@ -86,7 +86,7 @@ class SampleStream:
         row: CheckpointRow | None,
     ) -> None:
         """Send a request whose samples belong to an entry, the newest one or a new one."""
-        self._task = SamplingTask(self._screen.context, plan, run, row, self._show_end)
+        self._task = SampleTask(self._screen.context, plan, run, row, self._show_end)
         entry.begin(plan.count, plan.prompt + plan.text)
         if entry is self._transcript.newest:
             self._transcript.show_newest()
@@ -127,7 +127,7 @@ class SampleStream:
     def _cells(self) -> int:
         return max(20, self._transcript.size.width - 4)
 
-    def _show_end(self, task: SamplingTask) -> None:
+    def _show_end(self, task: SampleTask) -> None:
         """Show the end of a request; an abandoned one has nothing to show any more."""
         entry = self._transcript.newest
         if task is not self._task or entry is None:
@@ -146,7 +146,7 @@ class SampleStream:
         self._transcript.show_status(status)
         self._finish(task)
 
-    def _finish(self, task: SamplingTask | None) -> None:
+    def _finish(self, task: SampleTask | None) -> None:
         self._task = None
         if self._ticker is not None:
             self._ticker.stop()
