@@ -132,7 +132,7 @@ async def test_n_and_p_step_through_the_guides_and_g_chooses_one() -> None:
         await pilot.press("p")
         assert screen.guide.topic == "quick-start"
         await pilot.press("n")
-        await until(pilot, lambda: "2 of 11" in lines_of(app)[0])
+        await until(pilot, lambda: "2 of 12" in lines_of(app)[0])
         await pilot.press("g")
         await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
         await pilot.press("end", "enter")

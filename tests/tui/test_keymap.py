@@ -21,13 +21,13 @@ def test_without_a_file_the_default_keys_are_used(tmp_path: Path) -> None:
 
 
 def test_an_action_gets_the_keys_of_the_file() -> None:
-    keymap = parse_keymap('pause = "P"\nlog_scale = ["f6", "^l"]\nnext_theme = "f8"\n')
+    keymap = parse_keymap('pause = "P"\nlog_scale = ["f10", "^l"]\nnext_theme = "f12"\n')
     assert keymap.problems == ()
     assert action("pause", keymap.actions).keys == ("P",)
-    assert action("log_scale", keymap.actions).keys == ("f6", "ctrl+l")
-    assert action("next_theme", keymap.actions).label == "F8"
+    assert action("log_scale", keymap.actions).keys == ("f10", "ctrl+l")
+    assert action("next_theme", keymap.actions).label == "F12"
     assert action("evaluate", keymap.actions) == action("evaluate")
-    assert keymap.changed == {"pause": "P", "log_scale": "f6,ctrl+l", "next_theme": "f8"}
+    assert keymap.changed == {"pause": "P", "log_scale": "f10,ctrl+l", "next_theme": "f12"}
 
 
 def test_two_actions_can_swap_keys() -> None:
@@ -66,8 +66,8 @@ def test_actions_in_one_row_show_the_key_of_each() -> None:
             ["keymap.toml line 1: new_seed: ^a is used by the list or text field of Prompt"],
         ),
         (
-            'show_runs = "f6"',
-            ["keymap.toml line 1: show_runs: F6 is used by the list or text field of Prompt"],
+            'show_runs = "f7"',
+            ["keymap.toml line 1: show_runs: F7 is the key of kept_samples on Prompt; change"],
         ),
         (
             '[pause]\nkey = "P"',
@@ -145,7 +145,7 @@ def test_keys_can_be_written_as_shown(written: str, key: str | None) -> None:
 
 
 def test_an_action_can_be_given_its_own_key() -> None:
-    assert parse_keymap('next_checkpoint = ["ctrl+k", "f9"]').problems == ()
+    assert parse_keymap('next_checkpoint = ["ctrl+k", "f12"]').problems == ()
 
 
 def test_keys_of_the_prompts_text_field_cannot_be_used() -> None:
@@ -162,7 +162,7 @@ def test_keys_of_the_prompts_text_field_cannot_be_used() -> None:
 async def test_changed_keys_work_and_are_shown_everywhere() -> None:
     services = with_runs(make_snapshot())
     keymap = parse_keymap(
-        'pause = "P"\nshow_prompt = "5"\ncommand_palette = "f8"\nnext_theme = "f9"\n'
+        'pause = "P"\nshow_prompt = "5"\ncommand_palette = "f10"\nnext_theme = "f12"\n'
     )
     assert keymap.problems == ()
     app = RnnlmApp(services.run("plain-otter"), fps=20.0, services=services, keymap=keymap)
@@ -170,15 +170,15 @@ async def test_changed_keys_work_and_are_shown_everywhere() -> None:
         await until(pilot, lambda: app.snapshot is not None)
         assert "P Pause" in lines_of(app)[-1]
         assert "5 Prompt" in lines_of(app)[1]
-        assert "F8 Palette" in lines_of(app)[1]
+        assert "F10 Palette" in lines_of(app)[1]
         await pilot.press("space")
         await pilot.press("P")
         await until(pilot, lambda: services.sent == [("plain-otter", "pause", {})])
-        await pilot.press("f9")
+        await pilot.press("f12")
         assert app.appearance.colours == "light"
         await pilot.press("question_mark")
         assert "P         pause or resume" in text_of(app)
-        await pilot.press("escape", "f8", *"pause")
+        await pilot.press("escape", "f10", *"pause")
         await until(
             pilot,
             lambda: any(
