@@ -40,6 +40,8 @@ from tests.integration.runs import (
 )
 
 SETTLE_SECONDS = 0.5
+LEAST_SECONDS = 1.0
+"""A shorter sample is repeated: it has too few steps to count."""
 
 
 def speed_while(run: RunDirectory, worker: psutil.Process, work: Callable[[], None]) -> Speed:
@@ -60,9 +62,16 @@ def measure(
 ) -> list[tuple[Speed, Speed]]:
     """The speeds while each sample is made, and in a quiet interval of the same length after it."""
     pairs = []
+
+    def repeat() -> None:
+        until = time.monotonic() + LEAST_SECONDS
+        sample()
+        while time.monotonic() < until:
+            sample()
+
     for _ in range(samples):
         began = time.monotonic()
-        during = speed_while(run, worker, sample)
+        during = speed_while(run, worker, repeat)
         took = time.monotonic() - began
         time.sleep(SETTLE_SECONDS)
         pairs.append((during, speed_while(run, worker, lambda took=took: time.sleep(took))))  # type: ignore[misc]
