@@ -3,8 +3,10 @@ tests.benchmarks.sampling_while_training [--samples 20] [--tokens 100]`.
 
 A run trains on one thread, or on all cores. Each `rnnlm-tui sample RUN@now` is paired with a quiet
 interval of the same length right after it; then the same through one warm sampler, as the app does
-it. It needs cores that nothing else uses, one more than the training if that has one thread; the
-ratio of processor time per step is valid on a busy machine too.
+it, for a person who samples once a second; then for a program that samples without a pause, which
+takes a snapshot of the weights dozens of times a second. It needs cores that nothing else uses, one
+more than the training if that has one thread; the ratio of processor time per step is valid on a
+busy machine too.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from tests.integration.runs import (
 
 SETTLE_SECONDS = 0.5
 LEAST_SECONDS = 1.0
-"""A shorter sample is repeated: it has too few steps to count."""
+"""An interval is at least this long: a shorter one has too few steps to count."""
 
 
 def speed_while(run: RunDirectory, worker: psutil.Process, work: Callable[[], None]) -> Speed:
@@ -58,14 +60,24 @@ def speed_while(run: RunDirectory, worker: psutil.Process, work: Callable[[], No
 
 
 def measure(
-    run: RunDirectory, worker: psutil.Process, samples: int, sample: Callable[[], None]
+    run: RunDirectory,
+    worker: psutil.Process,
+    samples: int,
+    sample: Callable[[], None],
+    *,
+    pause: bool = True,
 ) -> list[tuple[Speed, Speed]]:
-    """The speeds while each sample is made, and in a quiet interval of the same length after it."""
+    """The speeds while each sample is made, and in a quiet interval of the same length after it.
+
+    The rest of a short interval is waited for or, without a pause, filled with more samples.
+    """
     pairs = []
 
     def repeat() -> None:
         until = time.monotonic() + LEAST_SECONDS
         sample()
+        if pause:
+            time.sleep(max(0.0, until - time.monotonic()))
         while time.monotonic() < until:
             sample()
 
@@ -97,7 +109,12 @@ def report(title: str, pairs: list[tuple[Speed, Speed]]) -> None:
 
 
 async def warm_samples(
-    run: RunDirectory, worker: psutil.Process, samples: int, settings: SamplingConfig
+    run: RunDirectory,
+    worker: psutil.Process,
+    samples: int,
+    settings: SamplingConfig,
+    *,
+    pause: bool,
 ) -> list[tuple[Speed, Speed]]:
     """As `measure`, with one sampler for all samples."""
     client = SamplerClient(yields="computing")
@@ -117,6 +134,7 @@ async def warm_samples(
             worker,
             samples,
             lambda: asyncio.run_coroutine_threadsafe(sample(), loop).result(),
+            pause=pause,
         )
     finally:
         await client.close()
@@ -159,13 +177,17 @@ def main() -> None:
             lags = [snapshot_lag(run) for _ in range(given.samples)]
             cold = measure(run, worker, given.samples, verb)
             settings = SamplingConfig(max_new_tokens=given.tokens)
-            warm = asyncio.run(warm_samples(run, worker, given.samples, settings))
+            warm, endless = (
+                asyncio.run(warm_samples(run, worker, given.samples, settings, pause=pause))
+                for pause in (True, False)
+            )
         finally:
             kill(run)
     say(f"{given.samples} samples of {given.tokens} tokens; medians and quartiles of the ratios")
     say(f"{'':28}{'steps/s':>9}{'quiet':>9}   {'total':6}   {'ratio':22}{'work a step, ratio':22}")
     report("rnnlm-tui sample RUN@now", cold)
-    report("through a warm sampler", warm)
+    report("warm sampler, once a second", warm)
+    report("warm sampler, no pause", endless)
     say(
         "steps between a snapshot's weights and the worker's answer: at most"
         f" {max(lag for lag, _ in lags)}, and its steps around it: at most"
