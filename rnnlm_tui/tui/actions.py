@@ -269,7 +269,7 @@ ACTIONS: tuple[Action, ...] = (
         ("checkpoints",)),
     Action("pin_checkpoint", ("p",), "Pin", "pin or unpin: a pinned one is kept", ("checkpoints",),
         palette="Pin checkpoint"),
-    Action("verify_checkpoint", ("v",), "Verify", "verify its files: against their hashes",
+    Action("verify_checkpoint", ("C",), "Verify", "check its files: against their hashes",
         ("checkpoints",)),
     # prompt
     Action("generate", ("enter",), "Generate", "continue the prompt", ("prompt", "versus")),

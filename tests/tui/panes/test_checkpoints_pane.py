@@ -124,9 +124,9 @@ async def test_verify_marks_good_files_and_names_a_damaged_one() -> None:
     services = FakeServices(make_snapshot())
     services.damaged["step-000003000"] = "model.safetensors is damaged: sha256 differs"
     async with opened(services, "checkpoints") as (_app, pilot):
-        await pilot.press("v")
+        await pilot.press("C")
         await until_shown(pilot, "✓ verified just now", "✓ model", "all 3 files verified")
-        await pilot.press("down", "down", "v")
+        await pilot.press("down", "down", "C")
         await until_shown(
             pilot,
             "✗ damaged",
@@ -174,7 +174,7 @@ async def test_a_verification_is_kept_when_the_manifest_is_read_later() -> None:
     async with opened(services, "checkpoints") as (_app, pilot):
         await until_shown(pilot, "▸ last")
         services.manifest = read  # type: ignore[method-assign]
-        await pilot.press("v")
+        await pilot.press("C")
         await until_shown(pilot, "✗ damaged", "✗ model")
         gate.set()
         await until(pilot, lambda: late != [])
@@ -200,7 +200,7 @@ async def test_every_mark_is_shown_even_without_room_for_its_word() -> None:
             )
         )
         await until_shown(pilot, "★ best  ▸ last  ⚑")
-        await pilot.press("v")
+        await pilot.press("C")
         await until_shown(pilot, "✗ damaged  ★  ▸  ⚑")
 
 
@@ -248,7 +248,7 @@ async def test_a_run_without_checkpoints_is_labelled_and_enter_is_harmless() -> 
         pilot,
     ):
         await until_shown(pilot, "no checkpoint yet")
-        await pilot.press("enter", "v")
+        await pilot.press("enter", "C")
         await until_shown(pilot, "no checkpoint yet")
         assert app.current_mode == "checkpoints"
 
