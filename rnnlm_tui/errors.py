@@ -23,7 +23,7 @@ Ctrl-C while following a run exits with code 130; the run continues.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -59,6 +59,45 @@ class InputError(RnnlmError):
 
 
 @dataclass(frozen=True, slots=True)
+class Adjustment:
+    """A change to a config that solves a problem."""
+
+    changes: tuple[tuple[str, object], ...]
+    """Dotted paths and their new values, to be changed together."""
+
+    @classmethod
+    def of(cls, changes: Mapping[str, object]) -> Adjustment:
+        """The adjustment that makes these changes."""
+        return cls(tuple(changes.items()))
+
+    def __str__(self) -> str:
+        """The command line's options for it: `--set model.num_heads=4`."""
+        return " ".join(f"--set {path}={_assigned(value)}" for path, value in self.changes)
+
+
+def _assigned(value: object) -> str:
+    """A number, a switch or a word as `--set` reads it; None clears a field."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value was written: a file with a position, or a variable."""
+
+    source: str
+    """The file's path, or the variable's name."""
+    line: int | None = None
+    """Counted from 1; None for a variable."""
+    column: int | None = None
+    """In characters, counted from 1."""
+
+    def __str__(self) -> str:
+        return ":".join(str(part) for part in (self.source, self.line, self.column) if part)
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One problem in a config."""
 
@@ -68,9 +107,16 @@ class Problem:
     """What is wrong with the value, and what is allowed."""
     hint: str = ""
     """A similar name or what to do next; may be empty."""
+    adjustments: tuple[Adjustment, ...] = ()
+    """Changes that each solve it, best first; may be empty."""
+    place: Place | None = None
+    """Where the value was written; None: on the command line, in a form, or unknown."""
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        options = ", or ".join(str(adjustment) for adjustment in self.adjustments)
+        advice = "; ".join(part for part in (self.hint, options) if part)
+        where = "" if self.place is None else f"{self.place}: "
+        return f"{where}{self.path}: {self.message}" + (f" ({advice})" if advice else "")
 
 
 class ConfigError(InputError):

@@ -17,7 +17,7 @@ from itertools import pairwise
 from math import ceil, lcm
 from types import MappingProxyType
 
-from rnnlm_tui.errors import ConfigError, Problem
+from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.config import CellType, ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import PRESETS
@@ -203,6 +203,7 @@ def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:
         WARMUP,
         f"is {warmup:,}, must be below the run's {counted(steps, 'step')}",
         f"a tenth would be {steps // 10:,}",
+        adjustments=(Adjustment.of({WARMUP: steps // 10}),),
     )
 
 

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, TypeVar, cast, get_origin
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, cast, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from rnnlm_tui.errors import ConfigError, Problem, did_you_mean
 from rnnlm_tui.schema.config import (
-    HEADED_CELLS,
     MIN_PENALTY,
     MIN_TEMPERATURE,
-    RECURRENT_WEIGHT_CELLS,
     SECTIONS,
-    CorpusConfig,
-    ModelConfig,
     OptimizerConfig,
     RunConfig,
-    ScheduleConfig,
-    TokenizerConfig,
-    TrainingConfig,
 )
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
-from rnnlm_tui.schema.estimates import warmup_problem
 from rnnlm_tui.schema.formatting import is_infinite, number_hint, read_number
+from rnnlm_tui.schema.rules import ADAMW_MAX_RATE, RATE, rate_too_high, rule_problems
 
 Raw = dict[str, object]
 """A config as parsed from TOML: sections of plain values."""
@@ -63,9 +55,6 @@ _PATTERNS = {
 """A description of each field's pattern."""
 _RANGES = {"sampling.temperature": f"{MIN_TEMPERATURE:g} … 100, or 0 for greedy"}
 """Allowed ranges that can't be derived from the field's bounds."""
-RATE = "optimizer.learning_rate"
-ADAMW_MAX_RATE = 1
-"""AdamW's updates are about as large as the rate; those of SGD also scale with the gradient."""
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _WANTED = {
     "int_type": "a whole number",
@@ -79,7 +68,6 @@ _WANTED = {
     "dict_type": "a section of keys",
 }
 """What a value must be, by pydantic's type of error."""
-SectionT = TypeVar("SectionT", bound=BaseModel)
 LIST_AS_WRITTEN = r'["\n", "The end"]'
 """An example of a TOML list of strings; the first one is a line break."""
 
@@ -113,7 +101,7 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
         config = RunConfig.model_validate(dict(raw))
     except ValidationError as error:
         problems.extend(_problem(details, raw) for details in error.errors(include_url=False))
-    problems.extend(_cross_field_problems(raw if config is None else config_to_raw(config)))
+    problems.extend(rule_problems(raw if config is None else config_to_raw(config)))
     if problems or config is None:
         raise ConfigError(problems)
     return config
@@ -298,7 +286,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
     if kind in bounds:
         limit = next(iter(context.values()))
         if path == RATE and kind == "less_than_equal":
-            return _rate_too_high(_plain(value), raw)
+            return rate_too_high(value, _algorithm(raw))
         return Problem(
             path,
             f"is {_shown(value)}, must be {bounds[kind]} {_plain(limit)}",
@@ -410,112 +398,4 @@ def _algorithm(raw: Mapping[str, object]) -> object:
         section.get("algorithm", OptimizerConfig().algorithm)
         if isinstance(section, Mapping)
         else None
-    )
-
-
-def _rate_too_high(shown: str, raw: Mapping[str, object]) -> Problem:
-    """The problem for a learning rate above the optimizer's limit."""
-    known, allowed = _algorithm(raw), allowed_range(RATE, raw)
-    with_it = f" with {known}" if isinstance(known, str) else ""
-    return Problem(
-        RATE,
-        f"is {shown}, must be {allowed.partition(', ')[2]}{with_it}",
-        f"{allowed}; sgd allows larger rates" if known == "adamw" else allowed,
-    )
-
-
-def _cross_field_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
-    """Check fields against each other.
-
-    A check runs if its sections are valid, whatever the others are.
-    """
-
-    def valid(section: str, model: type[SectionT]) -> SectionT | None:
-        try:
-            return model.model_validate(raw.get(section, {}))
-        except ValidationError:
-            return None
-
-    model, optimizer, schedule, training, tokenizer = (
-        valid("model", ModelConfig),
-        valid("optimizer", OptimizerConfig),
-        valid("schedule", ScheduleConfig),
-        valid("training", TrainingConfig),
-        valid("tokenizer", TokenizerConfig),
-    )
-    if model and model.tie_weights and model.embedding_dim != model.hidden_size:
-        yield Problem(
-            "model.tie_weights",
-            f"requires embedding_dim = hidden_size, but they are {model.embedding_dim:,} and"
-            f" {model.hidden_size:,}",
-            "make them equal, or set it to false",
-        )
-    if model and model.cell_type in HEADED_CELLS and model.hidden_size % model.num_heads:
-        yield Problem(
-            "model.num_heads",
-            f"is {model.num_heads:,}, must divide the hidden size of {model.hidden_size:,}",
-            f"use {_near_divisor(model)}, for example",
-        )
-    if model and model.weight_dropout and model.cell_type not in RECURRENT_WEIGHT_CELLS:
-        yield Problem(
-            "model.weight_dropout",
-            f"is {model.weight_dropout:g}, but {model.cell_type} has no recurrent weights to drop",
-            f"set it to 0, or set model.cell_type to {', '.join(RECURRENT_WEIGHT_CELLS)}",
-        )
-    if model and training and training.data_mode == "sentences":
-        for name in ("variational_dropout", "embedding_dropout", "weight_dropout"):
-            if getattr(model, name):
-                yield Problem(
-                    f"model.{name}",
-                    "is only for stream mode, but training.data_mode is sentences",
-                    "turn it off, or set training.data_mode=stream",
-                )
-    if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MAX_RATE:
-        yield _rate_too_high(f"{optimizer.learning_rate:g}", raw)
-    corpus = valid("corpus", CorpusConfig)
-    if (
-        corpus
-        and corpus.layout in ("lines", "raw")
-        and (
-            built_in := next(
-                (name for name in (corpus.source, corpus.test_source) if name in BUILT_IN_SOURCES),
-                None,
-            )
-        )
-    ):
-        yield Problem(
-            "corpus.layout",
-            f"is {corpus.layout}, but the built-in corpus {built_in} has only sentences",
-            "set it to auto, or use your own text",
-        )
-    if training and training.deterministic and training.matmul == "medium":
-        yield Problem(
-            "training.matmul",
-            "is medium, but exact mode needs float32",
-            "set it to auto or float32",
-        )
-    if schedule and training and training.max_steps is not None:
-        problem = warmup_problem(
-            schedule.warmup_steps, str(raw.get("preset", "demo")), training.max_steps
-        )
-        if problem is not None:
-            yield problem
-    if tokenizer and tokenizer.kind == "pretrained" and tokenizer.name is None:
-        yield Problem(
-            "tokenizer.name",
-            "is empty, must be a local folder or a Hugging Face name for a pretrained tokenizer",
-        )
-    if tokenizer and tokenizer.kind == "bpe" and tokenizer.vocab_size < 260:
-        yield Problem(
-            "tokenizer.vocab_size",
-            f"is {tokenizer.vocab_size:,}, must be at least 260 for bpe",
-            "256 bytes and the special tokens are always included",
-        )
-
-
-def _near_divisor(model: ModelConfig) -> int:
-    """The divisor of the hidden size closest to the number of heads."""
-    return min(
-        (heads for heads in range(1, model.hidden_size + 1) if model.hidden_size % heads == 0),
-        key=lambda heads: abs(heads - model.num_heads),
     )

@@ -21,7 +21,8 @@ from textual.widgets import Static
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema.config import SECTIONS
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.validation import RATE, allowed_range
+from rnnlm_tui.schema.rules import RATE
+from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, SELECTED, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import safe_text

@@ -269,7 +269,7 @@ def test_a_configured_warm_up_is_checked_once_the_steps_are_known() -> None:
         ConfigError,
         match=(
             r"schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps \(a tenth would"
-            r" be 323\)"
+            r" be 323; --set schedule.warmup_steps=323\)"
         ),
     ):
         check_warmup(chosen, 3_230)

@@ -1,0 +1,375 @@
+"""Fields that depend on each other: which combinations are refused, and what would be accepted.
+
+`RULES` checks fields of a config against each other. `TEXT_RULES` checks them against the prepared
+or counted text, whose length decides how long an epoch is. Each problem comes with adjustments that
+solve it, best first: the form applies one on request, the command line prints them as `--set …`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from rnnlm_tui.errors import Adjustment, Problem
+from rnnlm_tui.schema.config import (
+    HEADED_CELLS,
+    RECURRENT_WEIGHT_CELLS,
+    CorpusConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.estimates import (
+    WARMUP,
+    smallest_training_split,
+    steps_per_epoch,
+    total_steps,
+    warmup_problem,
+)
+from rnnlm_tui.schema.formatting import counted
+
+RATE = "optimizer.learning_rate"
+ADAMW_MAX_RATE = 1
+SGD_MAX_RATE = 1_000
+"""AdamW's updates are about as large as the rate; those of SGD also scale with the gradient."""
+SMALLEST_BPE = 260
+"""256 bytes and the special tokens."""
+BATCH = "training.batch_size"
+
+SectionT = TypeVar("SectionT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """A config's sections, each None if one of its own values is invalid."""
+
+    preset: str
+    corpus: CorpusConfig | None
+    tokenizer: TokenizerConfig | None
+    model: ModelConfig | None
+    optimizer: OptimizerConfig | None
+    schedule: ScheduleConfig | None
+    training: TrainingConfig | None
+
+
+class _Check(Protocol):
+    def __call__(self, sections: Sections, /) -> Iterable[Problem]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One dependency between fields."""
+
+    fields: tuple[str, ...]
+    """Dotted paths of the fields that depend on each other."""
+    check: _Check
+    """Returns the problems of a config."""
+
+
+def rule_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
+    """Check fields against each other. A rule runs if its sections are valid, whatever the others
+    are."""
+
+    def valid(section: str, model: type[SectionT]) -> SectionT | None:
+        try:
+            return model.model_validate(raw.get(section, {}))
+        except ValidationError:
+            return None
+
+    sections = Sections(
+        preset=str(raw.get("preset", "demo")),
+        corpus=valid("corpus", CorpusConfig),
+        tokenizer=valid("tokenizer", TokenizerConfig),
+        model=valid("model", ModelConfig),
+        optimizer=valid("optimizer", OptimizerConfig),
+        schedule=valid("schedule", ScheduleConfig),
+        training=valid("training", TrainingConfig),
+    )
+    for rule in RULES:
+        yield from rule.check(sections)
+
+
+def dependent_fields(path: str) -> tuple[str, ...]:
+    """The fields that restrict a field or are restricted by it, in the order of the rules."""
+    related = (
+        field
+        for fields in (*(rule.fields for rule in RULES), *TEXT_RULES)
+        if path in fields
+        for field in fields
+        if field != path
+    )
+    return tuple(dict.fromkeys(related))
+
+
+def _tied(sections: Sections) -> Iterator[Problem]:
+    model = sections.model
+    if model and model.tie_weights and model.embedding_dim != model.hidden_size:
+        yield Problem(
+            "model.tie_weights",
+            f"requires embedding_dim = hidden_size, but they are {model.embedding_dim:,} and"
+            f" {model.hidden_size:,}",
+            "make them equal, or set it to false",
+            adjustments=(
+                Adjustment.of({"model.embedding_dim": model.hidden_size}),
+                Adjustment.of({"model.hidden_size": model.embedding_dim}),
+                Adjustment.of({"model.tie_weights": False}),
+            ),
+        )
+
+
+def _heads(sections: Sections) -> Iterator[Problem]:
+    model = sections.model
+    if model and model.cell_type in HEADED_CELLS and model.hidden_size % model.num_heads:
+        heads, width = model.num_heads, model.hidden_size
+        near = _near_divisor(model)
+        # The multiple of the heads nearest to the width, and not below one unit per head.
+        wide = max(1, round(width / heads)) * heads
+        widths = {"model.hidden_size": wide}
+        if model.tie_weights and model.embedding_dim == width:
+            widths["model.embedding_dim"] = wide
+        yield Problem(
+            "model.num_heads",
+            f"is {heads:,}, must divide the hidden size of {width:,}",
+            f"use {near}, for example",
+            adjustments=(
+                Adjustment.of({"model.num_heads": near}),
+                *([Adjustment.of(widths)] if wide <= _LARGEST_WIDTH else []),
+            ),
+        )
+
+
+_LARGEST_WIDTH, _MOST_HEADS = 65_536, 1_024
+
+
+def _near_divisor(model: ModelConfig) -> int:
+    """The divisor of the hidden size closest to the number of heads."""
+    return min(
+        (
+            heads
+            for heads in range(1, min(model.hidden_size, _MOST_HEADS) + 1)
+            if model.hidden_size % heads == 0
+        ),
+        key=lambda heads: abs(heads - model.num_heads),
+    )
+
+
+def _weight_dropout(sections: Sections) -> Iterator[Problem]:
+    model = sections.model
+    if model and model.weight_dropout and model.cell_type not in RECURRENT_WEIGHT_CELLS:
+        yield Problem(
+            "model.weight_dropout",
+            f"is {model.weight_dropout:g}, but {model.cell_type} has no recurrent weights to drop",
+            f"set it to 0, or set model.cell_type to {', '.join(RECURRENT_WEIGHT_CELLS)}",
+            adjustments=(Adjustment.of({"model.weight_dropout": 0.0}),),
+        )
+
+
+_STREAM_DROPOUTS = {
+    "variational_dropout": False,
+    "embedding_dropout": 0.0,
+    "weight_dropout": 0.0,
+}
+"""Kinds of dropout that need stream mode, and their values when off."""
+
+
+def _stream_dropout(sections: Sections) -> Iterator[Problem]:
+    model, training = sections.model, sections.training
+    if not model or not training or training.data_mode != "sentences":
+        return
+    for name, off in _STREAM_DROPOUTS.items():
+        if getattr(model, name):
+            yield Problem(
+                f"model.{name}",
+                "is only for stream mode, but training.data_mode is sentences",
+                "turn it off, or set training.data_mode=stream",
+                adjustments=(
+                    Adjustment.of({f"model.{name}": off}),
+                    Adjustment.of({"training.data_mode": "stream"}),
+                ),
+            )
+
+
+def rate_too_high(rate: object, algorithm: object) -> Problem:
+    """The problem for a learning rate above the optimizer's limit."""
+    limit = ADAMW_MAX_RATE if algorithm == "adamw" else SGD_MAX_RATE
+    shown = f"{rate:,}" if isinstance(rate, int) and rate < 10**12 else f"{rate}"
+    if isinstance(rate, float):
+        shown = f"{rate:g}"
+    within_sgd = algorithm == "adamw" and isinstance(rate, int | float) and rate <= SGD_MAX_RATE
+    allowed = f"above 0, at most {limit:,}"
+    with_it = f" with {algorithm}" if isinstance(algorithm, str) else ""
+    return Problem(
+        RATE,
+        f"is {shown}, must be at most {limit:,}{with_it}",
+        f"{allowed}; sgd allows larger rates" if algorithm == "adamw" else allowed,
+        adjustments=(
+            Adjustment.of(
+                {RATE: OptimizerConfig().learning_rate if algorithm == "adamw" else limit}
+            ),
+            *([Adjustment.of({"optimizer.algorithm": "sgd"})] if within_sgd else []),
+        ),
+    )
+
+
+def _rate(sections: Sections) -> Iterator[Problem]:
+    optimizer = sections.optimizer
+    if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MAX_RATE:
+        yield rate_too_high(optimizer.learning_rate, "adamw")
+
+
+def _layout(sections: Sections) -> Iterator[Problem]:
+    corpus = sections.corpus
+    if not corpus or corpus.layout not in ("lines", "raw"):
+        return
+    built_in = next(
+        (name for name in (corpus.source, corpus.test_source) if name in BUILT_IN_SOURCES), None
+    )
+    if built_in:
+        yield Problem(
+            "corpus.layout",
+            f"is {corpus.layout}, but the built-in corpus {built_in} has only sentences",
+            "set it to auto, or use your own text",
+            adjustments=(Adjustment.of({"corpus.layout": "auto"}),),
+        )
+
+
+def _exact(sections: Sections) -> Iterator[Problem]:
+    training = sections.training
+    if training and training.deterministic and training.matmul == "medium":
+        yield Problem(
+            "training.matmul",
+            "is medium, but exact mode needs float32",
+            "set it to auto or float32",
+            adjustments=(
+                Adjustment.of({"training.matmul": "float32"}),
+                Adjustment.of({"training.deterministic": False}),
+            ),
+        )
+
+
+def _warmup(sections: Sections) -> Iterator[Problem]:
+    schedule, training = sections.schedule, sections.training
+    if schedule and training and training.max_steps is not None:
+        problem = warmup_problem(schedule.warmup_steps, sections.preset, training.max_steps)
+        if problem is not None:
+            yield problem
+
+
+def _tokenizer_name(sections: Sections) -> Iterator[Problem]:
+    tokenizer = sections.tokenizer
+    if tokenizer and tokenizer.kind == "pretrained" and tokenizer.name is None:
+        yield Problem(
+            "tokenizer.name",
+            "is empty, must be a local folder or a Hugging Face name for a pretrained tokenizer",
+            adjustments=(Adjustment.of({"tokenizer.kind": "bpe"}),),
+        )
+
+
+def _vocabulary(sections: Sections) -> Iterator[Problem]:
+    tokenizer = sections.tokenizer
+    if not tokenizer:
+        return
+    size = tokenizer.vocab_size
+    if tokenizer.kind == "bpe" and size < SMALLEST_BPE:
+        yield Problem(
+            "tokenizer.vocab_size",
+            f"is {size:,}, must be at least {SMALLEST_BPE} for bpe",
+            "256 bytes and the special tokens are always included",
+            adjustments=(
+                Adjustment.of({"tokenizer.vocab_size": SMALLEST_BPE}),
+                Adjustment.of({"tokenizer.kind": "character"}),
+            ),
+        )
+    # Padding, <unk>, perhaps <eos>, and one type of the text.
+    least = 3 + tokenizer.end_of_sentence
+    if tokenizer.kind in ("word", "character") and size < least:
+        yield Problem(
+            "tokenizer.vocab_size",
+            f"is {size:,}, must be at least {least} for {tokenizer.kind}",
+            f"{least - 1} special tokens are always included",
+            adjustments=(Adjustment.of({"tokenizer.vocab_size": least}),),
+        )
+
+
+def _precision(sections: Sections) -> Iterator[Problem]:
+    training = sections.training
+    if training and training.precision == "bf16" and training.device in ("cpu", "mps"):
+        yield Problem(
+            "training.precision",
+            f"is bf16, which needs a CUDA GPU, but training.device is {training.device}",
+            "set it to float32; training.matmul=medium rounds matmul inputs on a CPU",
+            adjustments=(
+                Adjustment.of({"training.precision": "float32"}),
+                Adjustment.of({"training.device": "auto"}),
+            ),
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(("model.tie_weights", "model.embedding_dim", "model.hidden_size"), _tied),
+    Rule(("model.num_heads", "model.hidden_size", "model.cell_type"), _heads),
+    Rule(("model.weight_dropout", "model.cell_type"), _weight_dropout),
+    Rule((*(f"model.{name}" for name in _STREAM_DROPOUTS), "training.data_mode"), _stream_dropout),
+    Rule((RATE, "optimizer.algorithm"), _rate),
+    Rule(("corpus.layout", "corpus.source", "corpus.test_source"), _layout),
+    Rule(("training.matmul", "training.deterministic"), _exact),
+    Rule((WARMUP, "training.max_steps"), _warmup),
+    Rule(("tokenizer.name", "tokenizer.kind"), _tokenizer_name),
+    Rule(("tokenizer.vocab_size", "tokenizer.kind"), _vocabulary),
+    Rule(("training.precision", "training.device"), _precision),
+)
+"""Rules that a config alone decides, in the order in which their problems are reported."""
+
+
+TEXT_RULES: tuple[tuple[str, ...], ...] = (
+    (BATCH, "training.data_mode", "corpus.source"),
+    (WARMUP, "training.epochs", BATCH, "training.bptt"),
+)
+"""The fields of the rules that also need the length of the text."""
+
+
+def text_problems(
+    config: RunConfig, *, tokens: int | None, sentences: int | None
+) -> tuple[Problem, ...]:
+    """Check a valid config against the length of its training text.
+
+    Args:
+        tokens, sentences: of the training split; None if unknown.
+    """
+    training = config.training
+    have = tokens if training.data_mode == "stream" else sentences
+    if have is None:
+        return ()
+    if have < smallest_training_split(training):
+        return (_batch_problem(training, have),)
+    steps = total_steps(config, steps_per_epoch(config, tokens or 0, sentences or 0))
+    warmup = warmup_problem(config.schedule.warmup_steps, config.preset, steps)
+    return () if warmup is None else (warmup,)
+
+
+def _batch_problem(training: TrainingConfig, have: int) -> Problem:
+    """A batch larger than the training text of `have` tokens (streams) or sentences."""
+    largest = have // smallest_training_split(training.model_copy(update={"batch_size": 1}))
+    streams = training.data_mode == "stream"
+    what = counted(have, "token" if streams else "sentence")
+    if largest < 1:
+        return Problem(
+            BATCH, f"is {training.batch_size:,}, but the training text has {what}", "use more text"
+        )
+    # Half as many as fit would leave two steps; prefer ten steps per epoch.
+    comfortable = max(1, largest // 10)
+    return Problem(
+        BATCH,
+        f"is {training.batch_size:,}, must be at most {largest:,}: the training text has {what}",
+        "use more text, or lower it",
+        adjustments=tuple(
+            Adjustment.of({BATCH: size}) for size in dict.fromkeys((comfortable, largest))
+        ),
+    )

@@ -1,0 +1,166 @@
+"""Fields that depend on each other, and the adjustments that solve their problems."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from rnnlm_tui.errors import Adjustment, ConfigError, Place, Problem
+from rnnlm_tui.schema.config import CELL_SUMMARIES, RunConfig
+from rnnlm_tui.schema.rules import RULES, TEXT_RULES, dependent_fields, text_problems
+from rnnlm_tui.schema.validation import field_paths, merge, parse_assignments, parse_config
+
+CONTRADICTIONS: dict[str, dict[str, object]] = {
+    "tied widths": {"model.embedding_dim": 64},
+    "heads": {"model.cell_type": "mlstm", "model.num_heads": 7},
+    "more heads than units": {
+        "model.cell_type": "slstm",
+        "model.num_heads": 1_000,
+        "model.hidden_size": 7,
+        "model.tie_weights": False,
+    },
+    "weight dropout": {"model.cell_type": "mingru", "model.weight_dropout": 0.5},
+    "stream dropout": {"training.data_mode": "sentences", "model.embedding_dropout": 0.1},
+    "variational": {"training.data_mode": "sentences", "model.variational_dropout": True},
+    "rate": {"optimizer.learning_rate": 7.0},
+    "layout": {"corpus.layout": "raw"},
+    "exact mode": {"training.deterministic": True, "training.matmul": "medium"},
+    "warm-up": {"training.max_steps": 40, "schedule.warmup_steps": 41},
+    "one step": {"training.max_steps": 1, "schedule.warmup_steps": 5},
+    "tokenizer": {"tokenizer.kind": "pretrained"},
+    "bpe": {"tokenizer.vocab_size": 100},
+    "word": {"tokenizer.kind": "word", "tokenizer.vocab_size": 2},
+    "precision": {"training.precision": "bf16", "training.device": "cpu"},
+}
+
+
+def problems_of(raw: dict[str, object]) -> tuple[Problem, ...]:
+    try:
+        parse_config(raw)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_each_adjustment_of_a_contradiction_solves_it(name: str) -> None:
+    raw = merge(RunConfig(), CONTRADICTIONS[name])
+    found = problems_of(raw)
+    assert len(found) == 1
+    assert found[0].adjustments
+    for adjustment in found[0].adjustments:
+        assert problems_of(merge(raw, dict(adjustment.changes))) == (), adjustment
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_an_adjustment_is_printed_as_options_that_mean_the_same(name: str) -> None:
+    (found,) = problems_of(merge(RunConfig(), CONTRADICTIONS[name]))
+    for adjustment in found.adjustments:
+        assert str(adjustment) in str(found)
+        assignments = str(adjustment).removeprefix("--set ").split(" --set ")
+        assert parse_assignments(assignments) == dict(adjustment.changes)
+
+
+def test_several_contradictions_are_solved_one_after_the_other() -> None:
+    chosen = random.Random(5)
+    for _ in range(60):
+        some = chosen.sample(sorted(CONTRADICTIONS), 4)
+        raw = merge(
+            RunConfig(),
+            dict(itertools.chain(*(CONTRADICTIONS[name].items() for name in some))),
+        )
+        for _ in range(12):
+            if not (found := problems_of(raw)):
+                break
+            raw = merge(raw, dict(found[0].adjustments[0].changes))
+        assert not problems_of(raw), some
+
+
+def heads_and_widths() -> Iterator[tuple[int, int]]:
+    chosen = random.Random(3)
+    yield from ((1, 1), (1_024, 1), (1_024, 65_536), (3, 65_536))
+    for _ in range(60):
+        yield chosen.randint(1, 1_024), chosen.randint(1, 4_000)
+
+
+def test_heads_and_width_are_adjusted_to_each_other_for_any_values() -> None:
+    for heads, width in heads_and_widths():
+        raw = merge(
+            RunConfig(),
+            {
+                "model.cell_type": "mlstm",
+                "model.num_heads": heads,
+                "model.hidden_size": width,
+                "model.embedding_dim": width,
+            },
+        )
+        for problem in problems_of(raw):
+            assert problem.path == "model.num_heads"
+            for adjustment in problem.adjustments:
+                assert problems_of(merge(raw, dict(adjustment.changes))) == ()
+
+
+def test_fields_name_those_that_they_depend_on() -> None:
+    assert set(dependent_fields("model.hidden_size")) == {
+        "model.tie_weights",
+        "model.embedding_dim",
+        "model.num_heads",
+        "model.cell_type",
+    }
+    assert "training.batch_size" in dependent_fields("corpus.source")
+    assert dependent_fields("sampling.top_k") == ()
+    named = {path for fields in (*(rule.fields for rule in RULES), *TEXT_RULES) for path in fields}
+    assert named <= set(field_paths())
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens", "sentences"),
+    [
+        ({"training.batch_size": 4_000}, 5_000, 100),
+        ({"training.batch_size": 65_536}, 60_000, 100),
+        ({"training.data_mode": "sentences", "training.batch_size": 128}, 5_000, 100),
+        ({"training.data_mode": "sentences", "training.batch_size": 2}, 5_000, 1),
+    ],
+)
+def test_a_batch_larger_than_the_text_is_adjusted(
+    changes: dict[str, object], tokens: int, sentences: int
+) -> None:
+    config = parse_config(merge(RunConfig(), changes))
+    (found,) = text_problems(config, tokens=tokens, sentences=sentences)
+    assert found.path == "training.batch_size"
+    assert found.adjustments
+    for adjustment in found.adjustments:
+        smaller = parse_config(merge(config, dict(adjustment.changes)))
+        assert "training.batch_size" not in {
+            problem.path for problem in text_problems(smaller, tokens=tokens, sentences=sentences)
+        }
+
+
+def test_a_text_without_a_batch_has_no_adjustment() -> None:
+    (found,) = text_problems(RunConfig(), tokens=1, sentences=1)
+    assert found.adjustments == ()
+    assert text_problems(RunConfig(), tokens=None, sentences=None) == ()
+
+
+def test_a_warm_up_longer_than_the_epochs_is_adjusted() -> None:
+    config = parse_config(merge(RunConfig(), {"schedule.warmup_steps": 99, "training.epochs": 2}))
+    (found,) = text_problems(config, tokens=20_000, sentences=500)
+    assert found.path == "schedule.warmup_steps"
+    fitting = parse_config(merge(config, dict(found.adjustments[0].changes)))
+    assert text_problems(fitting, tokens=20_000, sentences=500) == ()
+
+
+def test_a_problem_names_its_place_first() -> None:
+    problem = Problem("a.b", "is 1", place=Place("my.toml", 3, 5))
+    assert str(problem) == "my.toml:3:5: a.b: is 1"
+    assert str(Place("RNNLM_TUI_A__B")) == "RNNLM_TUI_A__B"
+    change = Adjustment.of({"a.b": True, "a.c": None, "a.d": 1e-5})
+    assert str(change) == "--set a.b=true --set a.c= --set a.d=1e-05"
+
+
+def test_every_cell_has_a_config_without_problems() -> None:
+    for cell in CELL_SUMMARIES:
+        assert problems_of(merge(RunConfig(), {"model.cell_type": cell})) == ()
