@@ -15,8 +15,9 @@
     └── StorageError              5  files can't be read or written, or are damaged
         ├── CheckpointError          checkpoint damaged or of the wrong kind
         │   └── NewerCheckpointError    checkpoint written by a newer version
-        └── DatabaseError            run.db damaged
-            └── NewerDatabaseError      run.db written by a newer version; left unchanged
+        ├── DatabaseError            run.db damaged
+        │   └── NewerDatabaseError      run.db written by a newer version; left unchanged
+        └── ArchiveError             archive of a run damaged, unsafe or of another version
 
 Ctrl-C while following a run exits with code 130; the run continues.
 """
@@ -189,6 +190,10 @@ class DatabaseError(StorageError):
 
 class NewerDatabaseError(DatabaseError):
     """A run's database was written by a newer version. It isn't damaged and must not be changed."""
+
+
+class ArchiveError(StorageError):
+    """An archive of a run is damaged, unsafe or of another version; nothing of it was kept."""
 
 
 def error_kind(exit_code: int) -> type[RnnlmError]:

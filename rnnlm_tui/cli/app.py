@@ -78,6 +78,8 @@ VERBS: tuple[Verb, ...] = (
     Verb("trash", "Keep", "manage.trash"),
     Verb("restore", "Keep", "manage.restore"),
     Verb("purge", "Keep", "manage.purge"),
+    Verb("archive", "Keep", "archive.archive"),
+    Verb("unarchive", "Keep", "archive.unarchive"),
     Verb("sample", "Sample", "sample.sample"),
     Verb("samples", "Sample", "samples.samples"),
     Verb("score", "Sample", "score.score"),

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TextIO, TypeVar, cast
@@ -52,6 +53,31 @@ def note(text: str) -> None:
     print(
         wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True
     )
+
+
+class ProgressLine:
+    """A line of progress on stderr that is updated in place; nothing unless it is a terminal."""
+
+    def __init__(self) -> None:
+        self._on = columns(sys.stderr) is not None
+        self._next = 0.0
+        self._written = False
+
+    def __call__(self, text: str) -> None:
+        """Show a short text, at most ten times a second."""
+        now = time.monotonic()
+        if self._on and now >= self._next:
+            self._next, self._written = now + 0.1, True
+            room = (columns(sys.stderr) or 80) - 1
+            print(
+                f"\r{encodable(text, sys.stderr)[:room]}\x1b[K", end="", file=sys.stderr, flush=True
+            )
+
+    def clear(self) -> None:
+        """Erase the line."""
+        if self._written:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._written = False
 
 
 def print_error(error: RnnlmError) -> None:

@@ -118,7 +118,7 @@ def create_run(
     try:
         place = choose_location(unfinished)
         _fill(RunDirectory(unfinished), config, parent)
-        return _put_in_place(unfinished, name)
+        return put_in_place(unfinished, name)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         if place is not None:
@@ -359,7 +359,16 @@ def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:
             database.set_meta("parent", parent)
 
 
-def _put_in_place(unfinished: Path, name: str | None) -> RunDirectory:
+def put_in_place(unfinished: Path, name: str | None) -> RunDirectory:
+    """Rename a finished folder in the runs folder to a run; durable.
+
+    Args:
+        name: generated if None.
+
+    Raises:
+        RunNameError: the name is taken.
+        StorageError: the folder can't be renamed.
+    """
     while True:
         chosen = name if name is not None else suggest_name()
         check_name_free(chosen)
