@@ -40,6 +40,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import repair_database
 from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.files import open_private, storage_errors
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import LockState, held_message, read_lock
 from rnnlm_tui.system.processes import (
     child_environment,
@@ -94,8 +95,12 @@ MOST_BYTES = 1024 * 1024
 MOST_LINES = 20_000
 
 
-def launch(run: RunDirectory) -> int:
+def launch(run: RunDirectory, *, gpu: str = "") -> int:
     """Start a worker in its own session, with its output in the run's log; returns its pid.
+
+    Args:
+        gpu: the only GPU that the worker sees, as in CUDA_VISIBLE_DEVICES; empty: those that this
+            process sees.
 
     Returns once the worker holds the run's lock and has recorded its attempt, so that the run's
     status is no longer that of the previous attempt.
@@ -122,7 +127,7 @@ def launch(run: RunDirectory) -> int:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=child_environment(WORKER_SETTINGS),
+            env=child_environment(WORKER_SETTINGS) | ({VISIBLE_VARIABLE: gpu} if gpu else {}),
             start_new_session=True,
         )
     finally:

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -200,8 +200,13 @@ def rename_run(run: RunDirectory, name: str) -> RunDirectory:
     """
     if check_run_name(name) == run.name:
         return run
+    from rnnlm_tui.store.queue import DamagedQueueError, follow_rename
+
     with lock_run(run, "renamed"):
-        return move_in_place(run, run.name, name)
+        renamed = move_in_place(run, run.name, name)
+    with suppress(DamagedQueueError):
+        follow_rename(run.name, name)
+    return renamed
 
 
 def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:

@@ -26,6 +26,20 @@ def gpu_count() -> int:
         return 0
 
 
+def gpu_uuids() -> list[str]:
+    """The UUIDs of these GPUs in CUDA's numbering, as CUDA_VISIBLE_DEVICES accepts them."""
+    try:
+        pynvml.nvmlInit()
+        return [
+            card
+            if isinstance(card, str)
+            else str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(card)))
+            for card in _visible()
+        ]
+    except pynvml.NVMLError:
+        return []
+
+
 class GpuProbe:
     """Reads one GPU, by its UUID (with or without `GPU-`) or by torch's index: 1 for `cuda:1`."""
 
