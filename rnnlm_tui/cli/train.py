@@ -25,6 +25,8 @@ from rnnlm_tui.errors import ConfigError, Problem
 from rnnlm_tui.schema.formatting import scientific
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import CommandResult, Verb
     from rnnlm_tui.store.paths import RunDirectory
@@ -67,7 +69,6 @@ def train(
     The run trains in the background and continues when you close the terminal. Without --follow or
     --detach the app opens on the run or, without a terminal, its progress is printed until it ends.
     """
-    from rnnlm_tui.cli.config import build_config, runnable_config
     from rnnlm_tui.cli.start import open_app, should_open_app
     from rnnlm_tui.client.start import (
         check_before_start,
@@ -78,22 +79,8 @@ def train(
     from rnnlm_tui.store.runs import create_run
 
     check_exclusive(follow=follow, detach=detach, draft=draft)
-    check_exclusive(
-        "--from uses the config of its run",
-        preset=preset is not None,
-        **{"from": parent is not None},
-    )
-    if parent is not None:
-        address, base = config_of_parent(parent)
-        if "@" not in parent:
-            note(f"starting from {address} (default: @best, or @last if nothing was evaluated)")
-        wanted = build_config(None, config, assignments, base=base)
-    else:
-        address, base = None, None
-        wanted = runnable_config(preset, config, assignments)
     showing = should_open_app(follow, detach, draft, json)
-    if base is not None:
-        check_fits_parent(wanted, base)
+    wanted, address = wanted_run(preset, config, assignments, parent)
     if draft:
         check_before_start(wanted)
         print_run(
@@ -120,6 +107,32 @@ def train(
         if discard_refused(directory) is not None:
             note(f"{directory.name} never started and was moved to the trash")
         raise typer.Exit(code)
+
+
+def wanted_run(
+    preset: str | None, config: Path | None, assignments: list[str] | None, parent: str | None
+) -> tuple[RunConfig, str | None]:
+    """Return the config that these options make, and the full address of its parent.
+
+    Raises:
+        InputError: `--preset` with `--from`, unknown run or checkpoint, or an invalid config.
+        ConfigError: the config doesn't fit the parent.
+    """
+    from rnnlm_tui.cli.config import build_config, runnable_config
+
+    check_exclusive(
+        "--from uses the config of its run",
+        preset=preset is not None,
+        **{"from": parent is not None},
+    )
+    if parent is None:
+        return runnable_config(preset, config, assignments), None
+    address, base = config_of_parent(parent)
+    if "@" not in parent:
+        note(f"starting from {address} (default: @best, or @last if nothing was evaluated)")
+    wanted = build_config(None, config, assignments, base=base)
+    check_fits_parent(wanted, base)
+    return wanted, address
 
 
 FREE: frozenset[str] = frozenset(

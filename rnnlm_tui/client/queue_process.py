@@ -307,7 +307,7 @@ def main() -> int:
     try:
         make_private_directory(queue_dir())
         try:
-            lock.acquire()
+            lock.acquire(patience=0.5)
         except RunStateError:
             state = read_lock(queue_lock())
             raise RunStateError(

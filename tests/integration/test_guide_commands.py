@@ -24,7 +24,7 @@ SMALL = """#!/usr/bin/env bash
 # rnnlm-tui with a small model, few steps and a small text, unless the command names a text.
 small=()
 case " $* " in
-  " train "*|" estimate "*" --probe "*)
+  " train "*|" queue add "*|" estimate "*" --probe "*)
     small=(training.batch_size=4 training.bptt=8 training.max_steps=12 evaluation.every=6
            checkpoint.every=6 model.hidden_size=16 model.embedding_dim=16 tokenizer.vocab_size=300)
     case " $* " in

@@ -1,0 +1,321 @@
+"""The verbs `queue`, `queue list`, `add`, `move`, `remove`, `pause` and `resume`."""
+
+from __future__ import annotations
+
+from time import localtime, strftime, time
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rnnlm_tui.cli.options import (
+    ConfigOption,
+    JsonOption,
+    PresetOption,
+    SetOption,
+    check_exclusive,
+    complete_address,
+    complete_run,
+)
+from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table, warn_of_logout
+from rnnlm_tui.errors import InputError, RunStateError
+from rnnlm_tui.schema.formatting import NOTHING, about, counted, duration
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.queue import QueuedRun, QueueListing
+
+DIRECTIONS: tuple[Literal["first", "last", "up", "down"], ...] = ("first", "last", "up", "down")
+_COLUMNS = ("place", "run", "state", "steps", "takes", "starts", "preset")
+_SPARE = (6, 3, 4)
+
+
+def complete_waiting(incomplete: str) -> list[str]:
+    """Complete the name of a waiting run for the shell."""
+    from rnnlm_tui.store.queue import read_queue
+
+    return [entry.run for entry in read_queue().waiting if entry.run.startswith(incomplete)]
+
+
+WaitingArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A waiting run's name or its first characters.",
+        show_default=False,
+        autocompletion=complete_waiting,
+    ),
+]
+
+
+def queue(
+    context: typer.Context,
+    stop_on_failure: Annotated[
+        bool | None,
+        typer.Option(
+            "--stop-on-failure/--no-stop-on-failure",
+            help="From now on, pause the queue when a run fails, or continue with the next.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the queue: places, expected starts, its process."""
+    if context.invoked_subcommand is not None:
+        return
+    if stop_on_failure is not None:
+        from rnnlm_tui.client.queue import set_stop_on_failure
+
+        _repair()
+        set_stop_on_failure(stop_on_failure)
+    queue_list(json=json)
+
+
+def queue_list(json: JsonOption = False) -> None:
+    """List the queue, as `queue` does."""
+    from rnnlm_tui.client.queue import entries
+
+    _repair()
+    listing = entries()
+    if json:
+        print_json(listing.model_dump(mode="json"))
+        return
+    if listing.runs:
+        rows = [_row(run) for run in listing.runs]
+        table(_COLUMNS, rows, right=(0,), spare=_SPARE)
+    for run in reversed(listing.ended):
+        line(_ended(run))
+    line(_state(listing))
+
+
+def queue_add(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="A draft to start, or a stopped, crashed or failed run to resume.",
+            show_default=False,
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The run's name (default: a random one).", show_default=False
+        ),
+    ] = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN[@CHECKPOINT]",
+            help="Start from this checkpoint's weights (default: @best) and its run's config.",
+            show_default=False,
+            autocompletion=complete_address,
+        ),
+    ] = None,
+    stop_on_failure: Annotated[
+        bool, typer.Option("--stop-on-failure", help="Pause the queue if this run fails.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Add a new run to the queue, or RUN to start or resume.
+
+    Waiting runs start one after another, or one on each GPU. They continue when you close the
+    terminal, and after a crash or a reboot with the next `rnnlm-tui queue`.
+    """
+    from rnnlm_tui.cli.train import wanted_run
+    from rnnlm_tui.client.queue import add, add_run
+    from rnnlm_tui.store.runs import find_run
+
+    _repair()
+    if run is not None:
+        given = {"preset": preset, "config": config, "set": assignments, "name": name}
+        for option, value in {**given, "from": parent}.items():
+            check_exclusive("RUN keeps its own config", RUN=True, **{option: value is not None})
+        queued = add_run(find_run(run), stop_on_failure=stop_on_failure)
+    else:
+        wanted, address = wanted_run(preset, config, assignments, parent)
+        queued = add(wanted, name, address, stop_on_failure=stop_on_failure)
+    warn_of_logout()
+    if json:
+        print_json(queued.model_dump(mode="json"))
+        return
+    line(queued.run)
+    note(f"{queued.run} waits at place {queued.place}: `rnnlm-tui queue` lists the queue")
+
+
+def queue_move(
+    run: WaitingArgument,
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLACE|first|last|up|down",
+            help="The new place, from 1, or a direction.",
+            show_default=False,
+        ),
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Move a waiting run to another place."""
+    from rnnlm_tui.client.queue import move
+
+    _repair()
+    direction = next((one for one in DIRECTIONS if one == to), None)
+    if direction is None and not (to.isascii() and to.isdigit()):
+        raise InputError(
+            f"PLACE is {to}, must be a whole number from 1, or {', '.join(DIRECTIONS[:-1])} or"
+            f" {DIRECTIONS[-1]}"
+        )
+    name = _waiting(run)
+    place = move(name, int(to[:9]) if direction is None else direction)
+    if json:
+        print_json({"run": name, "place": place})
+    else:
+        line(f"{name} waits at place {place}")
+
+
+def queue_remove(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Names of waiting runs or their first characters.",
+            show_default=False,
+            autocompletion=complete_waiting,
+        ),
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Remove waiting runs from the queue; they stay drafts."""
+    from rnnlm_tui.client.queue import remove
+
+    _repair()
+
+    def act(run: str) -> tuple[object, str]:
+        name = _waiting(run)
+        remove(name)
+        return {"run": name}, (
+            f"{name} removed from the queue: `rnnlm-tui resume {name}` starts it, `rnnlm-tui delete"
+            f" {name}` deletes it"
+        )
+
+    act_on_each(runs, act, json=json)
+
+
+def queue_pause(json: JsonOption = False) -> None:
+    """Pause the queue: start no more runs."""
+    from rnnlm_tui.client.queue import pause
+
+    _repair()
+    pause()
+    _report("queue paused: runs that train continue, `rnnlm-tui queue resume` resumes it", json)
+
+
+def queue_resume(json: JsonOption = False) -> None:
+    """Resume the queue: start waiting runs again."""
+    from rnnlm_tui.client.queue import resume
+
+    _repair()
+    resume()
+    warn_of_logout()
+    _report("queue resumed", json)
+
+
+def _repair() -> None:
+    """Report a damaged queue, and start the queue's process if a run waits."""
+    from rnnlm_tui.client.queue import repair_and_restart
+
+    if words := repair_and_restart():
+        note(f"warning: {words}")
+
+
+def _report(words: str, json: bool) -> None:
+    from rnnlm_tui.client.queue import entries
+
+    if json:
+        print_json(entries().model_dump(mode="json"))
+    else:
+        line(words)
+
+
+def _waiting(name: str) -> str:
+    """The queued run of this name, or the only one whose name starts with it."""
+    from rnnlm_tui.store.queue import read_queue
+
+    entries = read_queue().of("waiting", "starting", "started")
+    names = [entry.run for entry in entries]
+    matches = [known for known in names if known.startswith(name)] if name else []
+    if name in names or not matches:
+        return name
+    if len(matches) > 1:
+        raise RunStateError(
+            f'"{name}" matches {counted(len(matches), "queued run")}: {", ".join(matches)}',
+            hint="type more of the name",
+        )
+    return matches[0]
+
+
+def _row(run: QueuedRun) -> tuple[str, ...]:
+    steps = f"{run.step:,}" if run.step else ""
+    if run.max_steps is not None:
+        steps = f"{run.step:,} / {run.max_steps:,}" if run.step else f"{run.max_steps:,}"
+    return (
+        str(run.place) if run.place is not None else "",
+        run.run,
+        state_text(run),
+        steps or NOTHING,
+        f"{about(run.seconds)} left"
+        if run.state == "running" and run.seconds
+        else about(run.seconds),
+        start_text(run),
+        run.preset,
+    )
+
+
+def state_text(run: QueuedRun) -> str:
+    """Format `running on cuda:1`, `waiting`, `waiting to resume`, `run deleted`."""
+    if run.status is None:
+        return "run deleted"
+    if run.state == "running":
+        status = (
+            "starting" if run.status in ("draft", "stopped", "failed", "crashed") else run.status
+        )
+        return f"{status} on {run.device}" if run.device else status
+    return "waiting to resume" if run.step else "waiting"
+
+
+def start_text(run: QueuedRun) -> str:
+    """Format `now`, `in ≈ 5 min 00 s`; empty for a run that has started."""
+    if run.state != "waiting":
+        return ""
+    if run.starts is None:
+        return NOTHING
+    seconds = run.starts - time()
+    return "now" if seconds < 1 else f"in {about(seconds)}"
+
+
+def _ended(run: QueuedRun) -> str:
+    ago = duration(time() - run.ended) if run.ended is not None else NOTHING
+    words = {"lost": "lost contact", "deleted": "deleted"}.get(run.outcome or "", run.outcome)
+    return f"{run.run} {words} {ago} ago" + (f": {run.message}" if run.message else "")
+
+
+def _state(listing: QueueListing) -> str:
+    """The state of the queue in one sentence."""
+    waiting = len(listing.waiting)
+    if listing.paused:
+        why = f": {listing.reason}" if listing.reason else ""
+        words = f"paused{why}; `rnnlm-tui queue resume` resumes it"
+    elif listing.process is not None and listing.process.started is not None:
+        since = strftime("%Y-%m-%d %H:%M:%S", localtime(listing.process.started))
+        words = f"process {listing.process.pid} on {listing.process.host} since {since}"
+    elif waiting:
+        words = "its process isn't running"
+    elif listing.runs:
+        words = "nothing waits"
+    else:
+        words = "empty; `rnnlm-tui queue add` adds a run"
+    stops = ", stops on a failure" if listing.stop_on_failure else ""
+    return f"queue: {words}{stops}"

@@ -1,0 +1,416 @@
+"""The queue's process and its client: starts, ends, devices, kills at every point, and reboots."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.client import queue
+from rnnlm_tui.client.queue import QueueEstimates, Timetable, devices, entries
+from rnnlm_tui.client.queue_process import QueueRunner
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.schema.queue import QueueFile
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
+from rnnlm_tui.store.queue import (
+    change_queue,
+    queue_file,
+    queue_lock,
+    read_queue,
+    replace_entry,
+)
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.runs import create_run, rename_run
+from rnnlm_tui.store.trash import delete_run
+from rnnlm_tui.system.files import write_text_atomically
+from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+
+CPU = parse_config(merge(RunConfig(), {"training.device": "cpu"}))
+GPU = parse_config(merge(RunConfig(), {"training.device": "cuda"}))
+
+
+class Killed(BaseException):
+    """The queue's process was killed here."""
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test calls the queue's process itself, step by step."""
+    monkeypatch.setattr("rnnlm_tui.client.queue.ensure_running", lambda: None)
+    monkeypatch.setattr("rnnlm_tui.client.queue.check_before_start", lambda config: None)
+    monkeypatch.setattr("rnnlm_tui.client.queue_process.check_disk", lambda config: None)
+    monkeypatch.setattr("rnnlm_tui.client.queue_process._is_starting", lambda run: False)
+
+
+def record_attempt(run: RunDirectory, *kinds: EventKind, boot: str = "", message: str = "") -> None:
+    """Write what a worker that ran and ended writes."""
+    with RunDatabase(run.database_path) as database:
+        attempt = database.begin_attempt(os.getpid(), host_name(), boot or boot_id(), "cpu", 0, {})
+        if message:
+            database.set_meta("message", message)
+        for kind in kinds:
+            database.add_event(EventRow(attempt, 0, kind, message, time.time()))
+
+
+class Workers:
+    """Workers that end at once, or train until `end`."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, str]] = []
+        self.endings: dict[str, EventKind] = {}
+        self.locks: dict[str, RunLock] = {}
+        self.living: set[str] = set()
+
+    def __call__(self, run: RunDirectory, gpu: str) -> int:
+        self.started.append((run.name, gpu))
+        if run.name in self.living:
+            self.begin(run)
+        else:
+            ending = self.endings.get(run.name, "finished")
+            record_attempt(run, "started", ending, message="it broke" * (ending == "failed"))
+        return 1
+
+    def begin(self, run: RunDirectory) -> None:
+        self.locks[run.name] = RunLock(run.lock_path)
+        self.locks[run.name].acquire()
+        record_attempt(run, "started", "running")
+
+    def end(self, name: str, kind: EventKind = "finished") -> None:
+        with RunDatabase(RunDirectory(runs_dir() / name).database_path) as database:
+            database.add_event(EventRow(1, 0, kind, "", time.time()))
+        self.locks.pop(name).release()
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.started]
+
+
+@pytest.fixture
+def workers() -> Workers:
+    return Workers()
+
+
+def outcomes() -> dict[str, str | None]:
+    return {entry.run: entry.outcome for entry in read_queue().of("ended")}
+
+
+def states() -> dict[str, str]:
+    return {entry.run: entry.state for entry in read_queue().entries}
+
+
+def look_until_idle(runner: QueueRunner) -> None:
+    for _ in range(20):
+        runner.look()
+        if not read_queue().has_work:
+            return
+    raise AssertionError(f"still busy: {read_queue()}")
+
+
+def test_runs_start_one_after_another_and_a_failure_does_not_stop_the_queue(
+    workers: Workers,
+) -> None:
+    for name in ("one", "two", "three"):
+        queue.add(CPU, name)
+    workers.endings["two"] = "failed"
+    workers.living.add("one")
+    runner = QueueRunner(workers)
+    runner.look()
+    runner.look()
+    assert workers.names == ["one"]
+    assert states() == {"one": "started", "two": "waiting", "three": "waiting"}
+    workers.end("one")
+    look_until_idle(runner)
+    assert workers.names == ["one", "two", "three"]
+    assert outcomes() == {"one": "finished", "two": "failed", "three": "finished"}
+    assert "it broke" in read_queue().of("ended")[1].message
+
+
+@pytest.mark.parametrize("by", ["entry", "queue"])
+def test_a_failure_pauses_the_queue_if_asked(by: str, workers: Workers) -> None:
+    queue.add(CPU, "one", stop_on_failure=by == "entry")
+    queue.add(CPU, "two")
+    queue.set_stop_on_failure(by == "queue")
+    workers.endings["one"] = "failed"
+    look_until_idle(QueueRunner(workers))
+    assert workers.names == ["one"]
+    assert (read_queue().paused, read_queue().reason) == (True, "one failed")
+    queue.resume()
+    look_until_idle(QueueRunner(workers))
+    assert workers.names == ["one", "two"]
+    assert read_queue().reason == ""
+
+
+def test_a_paused_queue_starts_nothing_and_a_stopped_run_is_no_failure(workers: Workers) -> None:
+    queue.add(CPU, "one", stop_on_failure=True)
+    queue.add(CPU, "two")
+    queue.pause()
+    look_until_idle(QueueRunner(workers))
+    assert workers.names == []
+    queue.resume()
+    workers.endings["one"] = "stopped"
+    look_until_idle(QueueRunner(workers))
+    assert workers.names == ["one", "two"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_anywhere_it_neither_loses_a_run_nor_starts_one_twice(
+    seed: int, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kill it before or after any of its writes and starts, again and again."""
+    draw = random.Random(seed)
+    names = ["one", "two", "three"]
+    for name in names:
+        queue.add(CPU, name)
+    workers.endings["two"] = "failed"
+
+    def killable(call: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*arguments: object) -> object:
+            kill = draw.random()
+            if kill < 0.2:
+                raise Killed
+            result = call(*arguments)
+            if kill > 0.8:
+                raise Killed
+            return result
+
+        return wrapped
+
+    monkeypatch.setattr(
+        "rnnlm_tui.store.queue.write_text_atomically", killable(write_text_atomically)
+    )
+    for _ in range(100):
+        try:
+            look_until_idle(QueueRunner(killable(workers)))
+        except Killed:
+            continue
+        break
+    assert workers.names == names
+    assert outcomes() == {"one": "finished", "two": "failed", "three": "finished"}
+    for name in names:
+        with RunReader(RunDirectory(runs_dir() / name)) as reader:
+            assert len(reader.attempts()) == 1
+
+
+def test_a_worker_that_a_killed_process_started_is_waited_for(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no attempt and no lock yet: it imports its libraries."""
+    queue.add(CPU, "one")
+    change_queue(lambda before: _starting(before, "one"))
+    importing = True
+    monkeypatch.setattr("rnnlm_tui.client.queue_process._is_starting", lambda run: importing)
+    QueueRunner(workers).look()
+    assert (workers.names, states()) == ([], {"one": "starting"})
+    importing = False
+    look_until_idle(QueueRunner(workers))
+    assert workers.names == ["one"]
+
+
+def _starting(before: QueueFile, run: str) -> QueueFile:
+    return replace_entry(before, run, state="starting", device="cpu")
+
+
+@pytest.mark.parametrize("ending", ["running", "stopped"])
+def test_a_run_that_a_reboot_interrupted_is_resumed_first(
+    ending: EventKind, workers: Workers
+) -> None:
+    """A machine that shuts down lets its worker save and stop, or kills it."""
+    queue.add(CPU, "one")
+    queue.add(CPU, "two")
+    run = RunDirectory(runs_dir() / "one")
+    record_attempt(run, "started", "running", ending, boot="before")
+    change_queue(lambda before: _starting(before, "one"))
+    look_until_idle(QueueRunner(workers))
+    assert workers.names == ["one", "two"]
+    assert outcomes() == {"one": "finished", "two": "finished"}
+
+
+def test_a_worker_killed_without_a_reboot_has_failed(workers: Workers) -> None:
+    queue.add(CPU, "one")
+    queue.add(CPU, "two")
+    record_attempt(RunDirectory(runs_dir() / "one"), "started", "running")
+    change_queue(lambda before: _starting(before, "one"))
+    look_until_idle(QueueRunner(workers))
+    assert workers.names == ["two"]
+    assert outcomes() == {"one": "crashed", "two": "finished"}
+
+
+def test_the_queue_waits_for_a_run_that_was_started_by_hand(workers: Workers) -> None:
+    workers.begin(create_run(CPU, "mine"))
+    queue.add(CPU, "one")
+    runner = QueueRunner(workers)
+    runner.look()
+    assert workers.names == []
+    workers.end("mine")
+    look_until_idle(runner)
+    assert workers.names == ["one"]
+
+
+def test_a_waiting_run_that_was_started_by_hand_counts_as_started(workers: Workers) -> None:
+    queue.add(CPU, "one")
+    queue.add(CPU, "two")
+    workers.begin(RunDirectory(runs_dir() / "two"))
+    runner = QueueRunner(workers)
+    runner.look()
+    assert (workers.names, states()["two"]) == ([], "started")
+    workers.end("two")
+    look_until_idle(runner)
+    assert outcomes() == {"two": "finished", "one": "finished"}
+
+
+def test_each_gpu_gets_a_run(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.queue.gpu_count", lambda: 2)
+    monkeypatch.setattr("rnnlm_tui.system.machine.gpu_count", lambda: 2)
+    monkeypatch.setattr("rnnlm_tui.client.queue_process.gpu_uuids", lambda: ["GPU-a", "GPU-b"])
+    assert devices("auto") == devices("cuda") == ("cuda:0", "cuda:1")
+    assert (devices("cuda:1"), devices("cpu")) == (("cuda:1",), ("cpu",))
+    for name in ("one", "two", "three"):
+        queue.add(GPU, name)
+    queue.add(CPU, "four")
+    workers.living |= {"one", "two", "three", "four"}
+    runner = QueueRunner(workers)
+    runner.look()
+    assert workers.started == [("one", ""), ("two", "GPU-b"), ("four", "")]
+    workers.end("two")
+    runner.look()
+    assert workers.started[-1] == ("three", "GPU-b")
+
+
+def test_a_run_that_cannot_start_fails_in_words_and_the_next_one_starts(workers: Workers) -> None:
+    def start(run: RunDirectory, gpu: str) -> object:
+        if run.name == "one":
+            raise WorkerError("the worker of one failed to start: no torch", hint="its log: x")
+        return workers(run, gpu)
+
+    for name in ("one", "two", "three", "four"):
+        queue.add(CPU, name)
+    config = RunDirectory(runs_dir() / "two").config_path
+    config.write_text(config.read_text().replace("hidden_size", "hidden_width"))
+    delete_run(RunDirectory(runs_dir() / "three"))
+    look_until_idle(QueueRunner(start))
+    ended = {entry.run: entry for entry in read_queue().of("ended")}
+    assert {name: entry.outcome for name, entry in ended.items()} == {
+        "one": "failed",
+        "two": "failed",
+        "three": "deleted",
+        "four": "finished",
+    }
+    assert "failed to start: no torch. its log: x" in ended["one"].message
+    assert "hidden_width" in ended["two"].message
+    assert "another version" in ended["two"].message
+
+
+def test_a_full_disk_pauses_the_queue_instead_of_failing_its_runs(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(config: RunConfig) -> None:
+        raise StorageError("a run of this size needs 3 GB, 1 GB are free")
+
+    monkeypatch.setattr("rnnlm_tui.client.queue_process.check_disk", full)
+    queue.add(CPU, "one")
+    look_until_idle(QueueRunner(workers))
+    assert states() == {"one": "waiting"}
+    assert read_queue().reason == "a run of this size needs 3 GB, 1 GB are free"
+
+
+def test_what_cannot_wait_is_refused(workers: Workers) -> None:
+    workers.begin(create_run(CPU, "busy"))
+    done = create_run(CPU, "done")
+    record_attempt(done, "started", "finished")
+    for name, words in (("busy", "it is running"), ("done", "it is finished")):
+        with pytest.raises(RunStateError, match=words):
+            queue.add_run(RunDirectory(runs_dir() / name))
+    queue.add(CPU, "one")
+    with pytest.raises(RunStateError, match="in the queue already, at place 1"):
+        queue.add_run(RunDirectory(runs_dir() / "one"))
+    with pytest.raises(RunStateError, match="busy is not waiting"):
+        queue.remove("busy")
+    queue_file().write_text("{")
+    with pytest.raises(StorageError, match="is damaged"):
+        queue.add(CPU, "two")
+    assert not (runs_dir() / "two").exists()
+
+
+def test_a_run_moves_to_a_place_or_in_a_direction() -> None:
+    for name in ("one", "two", "three"):
+        queue.add(CPU, name)
+    assert queue.move("three", "up") == 2
+    assert queue.move("one", "last") == 3
+    assert queue.move("one", 1) == 1
+    with pytest.raises(InputError, match="one is first in the queue already"):
+        queue.move("one", "up")
+    with pytest.raises(InputError, match="two is last in the queue already"):
+        queue.move("two", "down")
+    assert [entry.run for entry in read_queue().waiting] == ["one", "three", "two"]
+
+
+def test_the_listing_has_places_expected_starts_and_results(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QueueEstimates, "remaining", lambda self, run: (60.0, 100))
+    for name in ("one", "two", "three", "four"):
+        queue.add(CPU, name)
+    workers.living.add("two")
+    QueueRunner(workers).look()
+    QueueRunner(workers).look()
+    listing = entries()
+    found = [(run.run, run.state, run.place) for run in listing.runs]
+    assert found == [
+        ("two", "running", None),
+        ("three", "waiting", 1),
+        ("four", "waiting", 2),
+    ]
+    starts = [round(run.starts - time.time(), -1) for run in listing.waiting if run.starts]
+    assert starts == [60, 120]
+    assert [(run.run, run.outcome) for run in listing.ended] == [("one", "finished")]
+    assert listing.process is None
+    queue.pause()
+    assert [run.starts for run in entries().waiting] == [None, None]
+    rename_run(RunDirectory(runs_dir() / "three"), "third")
+    assert [run.run for run in entries().waiting] == ["third", "four"]
+    workers.end("two")
+
+
+def test_a_run_starts_where_a_device_is_free_first() -> None:
+    both, table = ("cuda:0", "cuda:1"), Timetable()
+    table.occupy("cuda:0", 100.0)
+    assert table.next_start(both, 10.0) == 0.0
+    assert table.next_start(both, 200.0) == 10.0
+    assert table.next_start(both, None) == 100.0
+    assert table.next_start(("cuda:0",), 1.0) is None
+    assert table.next_start(both, 1.0) is None
+    assert table.next_start(("cpu",), 1.0) == 0.0
+
+
+def test_two_processes_the_second_says_so_and_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rnnlm_tui.client import queue_process
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    queue.add(CPU, "one")
+    lock = RunLock(queue_lock())
+    lock.acquire()
+    assert queue_process.main() == RunStateError.exit_code
+    assert f"the queue already has a process, pid {os.getpid()}" in capsys.readouterr().err
+    lock.release()
+    assert states() == {"one": "waiting"}
+
+
+def test_a_damaged_queue_is_listed_with_words(home: Path) -> None:
+    queue.add(CPU, "one")
+    queue_file().write_text("nonsense")
+    assert "is damaged" in entries().damaged
+    assert "kept as queue.json.unusable" in queue.repair_and_restart()
+    assert entries().runs == ()
+    assert (home / "runs" / "one").is_dir()
+    queue.add_run(RunDirectory(runs_dir() / "one"))
+    assert [entry.run for entry in read_queue().waiting] == ["one"]
