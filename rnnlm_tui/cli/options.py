@@ -255,6 +255,25 @@ SetOption = Annotated[
         autocompletion=complete_field,
     ),
 ]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="RUN[@CHECKPOINT]",
+        help="Start from this checkpoint's weights (default: @best) and its run's config.",
+        show_default=False,
+        autocompletion=complete_address,
+    ),
+]
+OptimizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer",
+        metavar="fresh|keep",
+        help="With --from: start with an empty optimizer state, or the checkpoint's.",
+        show_default=False,
+    ),
+]
 AsciiOption = Annotated[
     bool | None,
     typer.Option(

@@ -9,11 +9,12 @@ import typer
 
 from rnnlm_tui.cli.options import (
     ConfigOption,
+    FromOption,
     JsonOption,
+    OptimizerOption,
     PresetOption,
     SetOption,
     check_exclusive,
-    complete_address,
     complete_run,
 )
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table, warn_of_logout
@@ -105,16 +106,8 @@ def queue_add(
             metavar="NAME", help="The run's name (default: a random one).", show_default=False
         ),
     ] = None,
-    parent: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="RUN[@CHECKPOINT]",
-            help="Start from this checkpoint's weights (default: @best) and its run's config.",
-            show_default=False,
-            autocompletion=complete_address,
-        ),
-    ] = None,
+    parent: FromOption = None,
+    optimizer: OptimizerOption = None,
     stop_on_failure: Annotated[
         bool, typer.Option("--stop-on-failure", help="Pause the queue if this run fails.")
     ] = False,
@@ -132,12 +125,12 @@ def queue_add(
     _repair()
     if run is not None:
         given = {"preset": preset, "config": config, "set": assignments, "name": name}
-        for option, value in {**given, "from": parent}.items():
+        for option, value in {**given, "from": parent, "optimizer": optimizer}.items():
             check_exclusive("RUN keeps its own config", RUN=True, **{option: value is not None})
         queued = add_run(find_run(run), stop_on_failure=stop_on_failure)
     else:
-        wanted, address = wanted_run(preset, config, assignments, parent)
-        queued = add(wanted, name, address, stop_on_failure=stop_on_failure)
+        wanted, fork = wanted_run(preset, config, assignments, parent, optimizer)
+        queued = add(wanted, name, fork, stop_on_failure=stop_on_failure)
     warn_of_logout()
     if json:
         print_json(queued.model_dump(mode="json"))

@@ -10,18 +10,19 @@ from rnnlm_tui.cli.options import (
     ConfigOption,
     DetachOption,
     FollowOption,
+    FromOption,
     JsonOption,
+    OptimizerOption,
     PresetOption,
     RunArgument,
     RunsArgument,
     SetOption,
     check_exclusive,
     checkpoint_path,
-    complete_address,
     split_address,
 )
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, warn_of_logout
-from rnnlm_tui.errors import ConfigError, Problem
+from rnnlm_tui.errors import ConfigError, InputError, Problem, did_you_mean
 from rnnlm_tui.schema.formatting import scientific
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import CommandResult, Verb
+    from rnnlm_tui.store.lineage import OptimizerStart, ParentCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
 
 
@@ -46,16 +48,8 @@ def train(
             metavar="NAME", help="The run's name (default: a random one).", show_default=False
         ),
     ] = None,
-    parent: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="RUN[@CHECKPOINT]",
-            help="Start from this checkpoint's weights (default: @best) and its run's config.",
-            show_default=False,
-            autocompletion=complete_address,
-        ),
-    ] = None,
+    parent: FromOption = None,
+    optimizer: OptimizerOption = None,
     follow: FollowOption = False,
     detach: DetachOption = False,
     draft: Annotated[
@@ -80,16 +74,16 @@ def train(
 
     check_exclusive(follow=follow, detach=detach, draft=draft)
     showing = should_open_app(follow, detach, draft, json)
-    wanted, address = wanted_run(preset, config, assignments, parent)
+    wanted, fork = wanted_run(preset, config, assignments, parent, optimizer)
     if draft:
         check_before_start(wanted)
         print_run(
-            create_run(wanted, name, address),
+            create_run(wanted, name, fork),
             "draft created; `rnnlm-tui resume {run}` starts it",
             json=json,
         )
         return
-    directory = start_run(wanted, name, address, warn=lambda words: note(f"warning: {words}"))
+    directory = start_run(wanted, name, fork, warn=lambda words: note(f"warning: {words}"))
     warn_of_logout()
     if detach:
         wait_for_training(directory, FIRST_STEP_SECONDS)
@@ -110,90 +104,78 @@ def train(
 
 
 def wanted_run(
-    preset: str | None, config: Path | None, assignments: list[str] | None, parent: str | None
-) -> tuple[RunConfig, str | None]:
-    """Return the config that these options make, and the full address of its parent.
+    preset: str | None,
+    config: Path | None,
+    assignments: list[str] | None,
+    parent: str | None,
+    optimizer: str | None = None,
+) -> tuple[RunConfig, ParentCheckpoint | None]:
+    """Return the config that these options make, and the checkpoint to start from.
 
     Raises:
-        InputError: `--preset` with `--from`, unknown run or checkpoint, or an invalid config.
+        InputError: `--preset` with `--from`, `--optimizer` without it, unknown run or checkpoint,
+            or an invalid config.
+        CheckpointError: the checkpoint is damaged.
         ConfigError: the config doesn't fit the parent.
     """
     from rnnlm_tui.cli.config import build_config, runnable_config
+    from rnnlm_tui.store.lineage import check_fits
 
     check_exclusive(
         "--from uses the config of its run",
         preset=preset is not None,
         **{"from": parent is not None},
     )
+    start = check_optimizer_start(optimizer, given=parent is not None)
     if parent is None:
         return runnable_config(preset, config, assignments), None
-    address, base = config_of_parent(parent)
+    fork = find_parent(parent, start)
     if "@" not in parent:
-        note(f"starting from {address} (default: @best, or @last if nothing was evaluated)")
-    wanted = build_config(None, config, assignments, base=base)
-    check_fits_parent(wanted, base)
-    return wanted, address
+        note(f"starting from {fork.address} (default: @best, or @last if nothing was evaluated)")
+    wanted = build_config(None, config, assignments, base=fork.run.read_config())
+    check_fits(wanted, fork)
+    return wanted, fork
 
 
-FREE: frozenset[str] = frozenset(
-    {
-        "corpus.url",
-        "model.dropout",
-        "model.variational_dropout",
-        "model.embedding_dropout",
-        "model.weight_dropout",
-        "model.initialization",
-        "model.init_scale",
-    }
-)
-"""Fields that may differ from the parent: they affect neither weight shapes nor vocabulary."""
+def check_optimizer_start(text: str | None, *, given: bool) -> OptimizerStart:
+    """Return the value of `--optimizer`.
+
+    Args:
+        given: whether there is a checkpoint to keep its state from.
+
+    Raises:
+        InputError: neither fresh nor keep, or there is no `--from`.
+    """
+    if text is not None and not given:
+        raise InputError(
+            "--optimizer needs --from: a run from initial weights has a fresh optimizer",
+            hint="name a checkpoint with --from RUN@CHECKPOINT, or leave out --optimizer",
+        )
+    match text:
+        case None | "fresh":
+            return "fresh"
+        case "keep":
+            return "keep"
+    raise InputError(
+        f'--optimizer is "{text[:40]}", must be fresh or keep',
+        hint=did_you_mean(text[:40], ["fresh", "keep"]),
+    )
 
 
-def config_of_parent(address: str) -> tuple[str, RunConfig]:
-    """Return the full address `RUN@STEP` and the run's config; the default is the best checkpoint.
+def find_parent(address: str, optimizer: OptimizerStart) -> ParentCheckpoint:
+    """Return the checkpoint to start from; the default is the best one, or else the last.
 
     Raises:
         UnknownRunError, UnknownCheckpointError: no such run or checkpoint.
         CheckpointError: the checkpoint is damaged.
     """
+    from rnnlm_tui.store.lineage import ParentCheckpoint
     from rnnlm_tui.store.manifest import verify_checkpoint
 
     directory, which = split_address(address)
     path = checkpoint_path(directory, which)
     verify_checkpoint(path)
-    return f"{directory.name}@{int(path.name.rpartition('-')[2])}", directory.read_config()
-
-
-def check_fits_parent(config: RunConfig, parent: RunConfig) -> None:
-    """Raise ConfigError if the config doesn't fit the parent's weights and vocabulary."""
-    sections = (
-        ("model", "tokenizer")
-        if parent.tokenizer.kind in ("byte", "pretrained")
-        else ("model", "tokenizer", "corpus")
-    )
-    problems = []
-    for section in sections:
-        wanted, trained = _values(config, section), _values(parent, section)
-        for name in sorted({*wanted, *trained}):
-            path = f"{section}.{name}"
-            if path not in FREE and wanted.get(name) != trained.get(name):
-                problems.append(
-                    Problem(
-                        path,
-                        f"is {wanted.get(name)!r}, but the checkpoint was trained with"
-                        f" {trained.get(name)!r}",
-                        "start a run without --from to change it",
-                    )
-                )
-    if problems:
-        raise ConfigError(problems)
-
-
-def _values(config: RunConfig, section: str) -> dict[str, object]:
-    from rnnlm_tui.schema.validation import config_to_raw
-
-    values = config_to_raw(config)[section]
-    return dict(values) if isinstance(values, dict) else {}
+    return ParentCheckpoint(directory, path, optimizer)
 
 
 def print_run(directory: RunDirectory, words: str, *, json: bool) -> None:

@@ -24,6 +24,7 @@ from rnnlm_tui.schema.queue import (
 )
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory, home, runs_dir
 from rnnlm_tui.store.queue import (
     DamagedQueueError,
@@ -57,7 +58,7 @@ Direction = Literal["first", "last", "up", "down"]
 def add(
     config: RunConfig,
     name: str | None = None,
-    parent: str | None = None,
+    parent: ParentCheckpoint | None = None,
     *,
     stop_on_failure: bool = False,
 ) -> QueuedRun:
@@ -65,14 +66,15 @@ def add(
 
     Args:
         name: generated if None.
-        parent: `run@step` that its weights start from.
+        parent: the checkpoint whose weights it starts from.
         stop_on_failure: pause the queue if this run fails.
 
     Returns:
         The waiting run and its place; without estimates.
 
     Raises:
-        InputError: the config can't run here, or the name is taken; no run was created.
+        InputError: the config can't run here or doesn't fit the parent, or the name is taken; no
+            run was created.
         StorageError: the run or the queue can't be written.
         WorkerError: the queue's process failed to start; the run waits.
     """

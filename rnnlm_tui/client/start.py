@@ -65,11 +65,12 @@ from rnnlm_tui.schema.protocol import (
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.corpora import add_calibration, find_corpus
+from rnnlm_tui.store.lineage import OptimizerStart, ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, runs_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.runs import create_run, run_named
 from rnnlm_tui.store.trash import delete_run
-from rnnlm_tui.store.verify import damaged_folders
+from rnnlm_tui.store.verify import damaged_folders, resolve_checkpoint
 from rnnlm_tui.system.disk import BALLAST_BYTES, ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count
 from rnnlm_tui.system.locks import read_lock
@@ -358,17 +359,19 @@ shown where the user asked for the resume."""
 def start_run(
     config: RunConfig,
     name: str | None = None,
-    parent: str | None = None,
+    parent: ParentCheckpoint | None = None,
     *,
     warn: Callable[[str], None] | None = None,
 ) -> RunDirectory:
     """Create a run and launch its worker.
 
     Args:
+        parent: the checkpoint whose weights it starts from: see `parent_at`.
         warn: called before the start with warnings: too little memory, or a shortened warm-up.
 
     Raises:
-        InputError: the config can't run here; no run was created.
+        InputError: the config can't run here, or doesn't fit the parent; no run was created.
+        CheckpointError: the parent's checkpoint is damaged; no run was created.
         StorageError: not enough disk space; no run was created.
         WorkerError: the worker failed to start; the run stays as a draft with its log.
     """
@@ -381,6 +384,22 @@ def start_run(
     run = create_run(config, name, parent)
     launch(run)
     return run
+
+
+def parent_at(address: str, optimizer: OptimizerStart = "fresh") -> ParentCheckpoint:
+    """The checkpoint that `run@checkpoint` names, to start a new run from.
+
+    Args:
+        address: with the run's whole name or a former one, and a step, `best`, `last` or
+            `average-STEP`.
+
+    Raises:
+        UnknownRunError, UnknownCheckpointError: it is gone; says whether the run is in the trash.
+        CheckpointError: its manifest is damaged.
+    """
+    name, _, which = address.partition("@")
+    run = run_named(name)
+    return ParentCheckpoint(run, resolve_checkpoint(run, which or "last"), optimizer)
 
 
 def wait_for_training(run: RunDirectory, seconds: float) -> None:

@@ -23,6 +23,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 """Suffixes of files that may run code when loaded; they are never opened."""
 
+_EMBEDDING, _OUTPUT = "embedding.weight", "output.weight"
+"""Names of the two matrices that are one if the weights are tied."""
+
 
 def write_model(
     directory: Path,
@@ -138,8 +141,12 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
     return model.to(device).eval()
 
 
-def load_weights(directory: Path, model: RecurrentLanguageModel) -> None:
+def load_weights(directory: Path, model: RecurrentLanguageModel, *, separate: bool = False) -> None:
     """Copy the weights of a checkpoint directory into a model of the same shape.
+
+    Args:
+        separate: the checkpoint may have tied weights and the model separate ones, which then both
+            start as the tied matrix.
 
     Raises:
         CheckpointError: a file is missing or damaged, or a name or shape differs; the model is
@@ -147,6 +154,8 @@ def load_weights(directory: Path, model: RecurrentLanguageModel) -> None:
     """
     tensors = _read_tensors(directory, "model.safetensors")
     parameters = dict(model.named_parameters())
+    if separate and _OUTPUT in parameters and _OUTPUT not in tensors and _EMBEDDING in tensors:
+        tensors[_OUTPUT] = tensors[_EMBEDDING]
     different = sorted(parameters.keys() ^ tensors.keys())
     if different:
         where = "only in the file" if different[0] in tensors else "missing in the file"
@@ -165,6 +174,15 @@ def load_weights(directory: Path, model: RecurrentLanguageModel) -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
+
+
+def load_optimizer_state(directory: Path, trainer: Trainer) -> None:
+    """Load only the optimizer's state (AdamW's averages and their step counts) into a new trainer.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or belongs to another model.
+    """
+    trainer.load_optimizer_state(_read_tensors(directory, "training_state.safetensors"))
 
 
 def load_training_state(directory: Path, trainer: Trainer) -> None:

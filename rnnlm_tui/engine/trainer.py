@@ -207,10 +207,24 @@ class Trainer:
         self.active_seconds = float(numbers["active_seconds"])
         self.set_peak_learning_rate(float(numbers["peak_learning_rate"]))
         self.state = carried
+        self._load_into_optimizer(optimizer_state)
+        unpack_random_state(state.tensors, state.values["random"], self.device)
+
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begin with the optimizer's state of another run; its settings and rate stay this run's.
+
+        Args:
+            tensors: those of a `TrainingState`; only the optimizer's are used.
+
+        Raises:
+            CheckpointError: a shape differs from its parameter's; nothing changed.
+        """
+        self._load_into_optimizer(self._optimizer_state(tensors))
+
+    def _load_into_optimizer(self, state: dict[int, dict[str, Tensor]]) -> None:
         self._graph = None  # it uses the tensors that are replaced here
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
-        unpack_random_state(state.tensors, state.values["random"], self.device)
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def _update_or_explain(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Update on a batch; torch's errors become ours where we know what they mean."""

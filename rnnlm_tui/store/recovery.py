@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.protocol import CHANGED_FACT, SETTINGS_KEY
 from rnnlm_tui.store.checkpoints import CheckpointEntry, list_checkpoints
 from rnnlm_tui.store.database import AFTER, RunDatabase, logged_rows, logs_of
+from rnnlm_tui.store.lineage import LINEAGE_KEY, read_parent
 from rnnlm_tui.store.paths import RunDirectory, make_folder, take_over_database
 from rnnlm_tui.store.salvage import DERIVED, Row, is_valid_row, padded, salvaged_rows, tables
 from rnnlm_tui.store.schema import (
@@ -410,9 +411,12 @@ def _complete(
             int(attempt) for (attempt,) in all_rows(connection, "SELECT attempt FROM attempts")
         }
     facts = {"created": repr(run.created())}
+    with suppress(StorageError):  # damaged: the worker says so at the next start
+        if (parent := read_parent(run)) is not None:
+            facts |= {"parent": parent.address, LINEAGE_KEY: parent.model_dump_json()}
     for checkpoint in checkpoints:
         if checkpoint.parent and "@" in checkpoint.parent:
-            facts["parent"] = checkpoint.parent
+            facts.setdefault("parent", checkpoint.parent)
         if isinstance(changed := checkpoint.facts.get(CHANGED_FACT), dict) and changed:
             facts[SETTINGS_KEY] = json.dumps(changed)
         if isinstance(attempt := checkpoint.facts.get("attempt"), int):

@@ -45,6 +45,7 @@ from rnnlm_tui.system.locks import RunLock, folder_lock
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.store.lineage import ParentCheckpoint
 
 
 ADJECTIVES = (
@@ -89,18 +90,19 @@ def suggest_name() -> str:
 
 
 def create_run(
-    config: RunConfig, name: str | None = None, parent: str | None = None
+    config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
 ) -> RunDirectory:
     """Create a run, without a worker. Its folder with config.toml and run.db appears atomically.
 
     Args:
         config: saved as config.toml, with absolute paths.
         name: generated if None.
-        parent: `run@step` that its weights start from.
+        parent: the checkpoint whose weights it starts from; they are put into its folder.
 
     Raises:
         RunNameError: the name is invalid or taken.
-        ConfigError: fields of the config contradict each other.
+        ConfigError: fields of the config contradict each other, or the parent's weights.
+        InputError, CheckpointError: the parent can't be used: see `take_parent`.
         StorageError: the folder can't be written.
     """
     from rnnlm_tui.schema.validation import config_to_raw, parse_config
@@ -158,15 +160,14 @@ def find_run(name_or_prefix: str) -> RunDirectory:
     renamed = find_by_former_name(name_or_prefix, _run_paths())
     if renamed is not None:
         raise UnknownRunError(f"no run {shown}", hint=f'it was renamed to "{renamed.name}"')
-    if name_or_prefix in trashed_names():
-        raise UnknownRunError(
-            f"no run {shown}",
-            hint=f"it is in the trash: `rnnlm-tui restore {name_or_prefix}` restores it",
+    hint = (
+        _in_trash(name_or_prefix)
+        or did_you_mean(name_or_prefix[:64], names)
+        or (
+            "`rnnlm-tui runs` lists them"
+            if names
+            else "there are no runs yet: `rnnlm-tui train` starts one"
         )
-    hint = did_you_mean(name_or_prefix[:64], names) or (
-        "`rnnlm-tui runs` lists them"
-        if names
-        else "there are no runs yet: `rnnlm-tui train` starts one"
     )
     raise UnknownRunError(f"no run {shown}", hint=hint)
 
@@ -184,7 +185,9 @@ def run_named(name: str) -> RunDirectory:
     renamed = find_by_former_name(name, _run_paths())
     if renamed is not None:
         return renamed
-    raise UnknownRunError(f"no run {_shown(name)}", hint=did_you_mean(name[:64], names))
+    raise UnknownRunError(
+        f"no run {_shown(name)}", hint=_in_trash(name) or did_you_mean(name[:64], names)
+    )
 
 
 def rename_run(run: RunDirectory, name: str) -> RunDirectory:
@@ -272,6 +275,13 @@ def lock_run(run: RunDirectory, done: str) -> Iterator[None]:
         lock.release()
 
 
+def _in_trash(name: str) -> str:
+    """A hint if a deleted run has this name; empty if none has."""
+    if name not in trashed_names():
+        return ""
+    return f"it is in the trash: `rnnlm-tui restore {name}` restores it"
+
+
 def _shown(name: str) -> str:
     """A name for a message: quoted, shortened, control characters escaped."""
     short = name if len(name) <= 64 else name[:64] + "…"
@@ -351,17 +361,20 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     )
 
 
-def _fill(run: RunDirectory, config: RunConfig, parent: str | None) -> None:
+def _fill(run: RunDirectory, config: RunConfig, parent: ParentCheckpoint | None) -> None:
     import tomli_w
 
     from rnnlm_tui.schema.validation import config_to_raw
     from rnnlm_tui.store.database import RunDatabase
+    from rnnlm_tui.store.lineage import LINEAGE_KEY, take_parent
 
+    record = None if parent is None else take_parent(run, parent, config)
     write_text_atomically(run.config_path, tomli_w.dumps(config_to_raw(config)))
     with RunDatabase(run.database_path) as database:
         database.set_meta("created", repr(time.time()))
-        if parent is not None:
-            database.set_meta("parent", parent)
+        if record is not None:
+            database.set_meta("parent", record.address)
+            database.set_meta(LINEAGE_KEY, record.model_dump_json())
 
 
 def put_in_place(unfinished: Path, name: str | None) -> RunDirectory:

@@ -48,6 +48,7 @@ from rnnlm_tui.tui.messages import (
     RESUMED_BY_SPACE,
     WOULD_DIVERGE,
     ComparedChanged,
+    ForkRequested,
     MachineChanged,
     Notice,
     NoticePosted,
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.system.processes import EndsAtLogout
+    from rnnlm_tui.tui.views.form import DraftParent
     from rnnlm_tui.tui.views.prompt_session import PromptSession
     from rnnlm_tui.tui.widgets.chart import MarksStyle
 
@@ -191,6 +193,7 @@ class RnnlmApp(App[int]):
         self.settings: dict[str, object] = settings if settings is not None else {}
         self.draft: RunConfig | None = self._saved_draft()
         self.draft_from = ""
+        self.draft_parent: DraftParent | None = None
         self.marks = Marks.from_json(self.settings.get("marked"))
         self.pending_notice: Notice | None = None
         self.prefer_running = False
@@ -461,15 +464,22 @@ class RnnlmApp(App[int]):
         from rnnlm_tui.schema.presets import DEMO
 
         if self.draft is None:
-            self.draft, self.draft_from = DEMO, ""
+            self.draft, self.draft_from, self.draft_parent = DEMO, "", None
         self.close_run()
         self.open_pane("config")
 
-    def new_draft_from(self, run: str) -> None:
+    def on_fork_requested(self, message: ForkRequested) -> None:
+        from rnnlm_tui.tui.views.form import DraftParent
+
+        self.new_draft_from(
+            message.run, DraftParent(f"{message.run}@{message.checkpoint}", message.optimizer)
+        )
+
+    def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
         def begin(config: RunConfig, agreed: bool | None) -> None:
             if agreed:
                 self.settings["draft"] = None
-                self.draft, self.draft_from = config, run
+                self.draft, self.draft_from, self.draft_parent = config, run, parent
                 self.new_draft()
 
         def found(configs: Mapping[str, RunConfig]) -> None:
@@ -498,6 +508,7 @@ class RnnlmApp(App[int]):
         config: RunConfig,
         name: str | None = None,
         refused: Callable[[InputError], None] | None = None,
+        parent: DraftParent | None = None,
     ) -> None:
         def failed(error: RnnlmError | OSError) -> None:
             if refused is not None and isinstance(error, InputError):
@@ -507,7 +518,7 @@ class RnnlmApp(App[int]):
 
         self.report("starting…")
         self._warn_of_memory(config)
-        self.in_thread(partial(self.services.start, config, name), self._started, failed)
+        self.in_thread(partial(self.services.start, config, name, parent), self._started, failed)
 
     def _started(self, run: RunDirectory) -> None:
         self.watcher.unmark_removed(run.name)

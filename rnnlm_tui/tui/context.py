@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.poller import Watcher
     from rnnlm_tui.tui.services import Services
     from rnnlm_tui.tui.views.compare import Marks
+    from rnnlm_tui.tui.views.form import DraftParent
     from rnnlm_tui.tui.views.machine import Readings
     from rnnlm_tui.tui.views.prompt_session import PromptSession
 
@@ -45,6 +46,8 @@ class AppContext(Protocol):
     """The config that is being edited and not yet started."""
     draft_from: str
     """The run that the draft is based on; empty for a preset or the draft of the last session."""
+    draft_parent: DraftParent | None
+    """The checkpoint that the draft's run starts from; None: initial weights."""
     selected_checkpoint: str | None
     """Directory of the checkpoint to sample from, relative to the run's directory; None: the best
     one."""
@@ -80,6 +83,7 @@ class AppContext(Protocol):
         config: RunConfig,
         name: str | None = None,
         refused: Callable[[InputError], None] | None = None,
+        parent: DraftParent | None = None,
     ) -> None:
         """Create a run, launch its worker and show it on the train pane.
 
@@ -104,8 +108,11 @@ class AppContext(Protocol):
     def new_draft(self) -> None:
         """Configure a new run: close the open run and show the draft on the config pane."""
 
-    def new_draft_from(self, run: str) -> None:
-        """Configure a new run based on another; ask first if that would discard a changed draft."""
+    def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
+        """Configure a new run based on another; ask first if that would discard a changed draft.
+
+        With a parent, it starts from that checkpoint's weights.
+        """
 
     def mark(self, run: str) -> None:
         """Mark or unmark a run for comparison."""

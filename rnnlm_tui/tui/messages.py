@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.protocol import CommandResult, Verb
     from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.lineage import OptimizerStart
     from rnnlm_tui.system.machine import MachineFacts
 
 
@@ -80,6 +81,23 @@ class ReadingsChanged(Message):
         """The readings, oldest first."""
         self.live = live
         """Whether more readings follow."""
+
+
+class ForkRequested(Message):
+    """The user wants a new run that starts from a checkpoint's weights.
+
+    The app opens the config pane with the run's config as the draft and the checkpoint as its
+    parent; the pane's start key starts it.
+    """
+
+    def __init__(self, run: str, checkpoint: str, optimizer: OptimizerStart = "fresh") -> None:
+        super().__init__()
+        self.run = run
+        """The run's name."""
+        self.checkpoint = checkpoint
+        """The step, `best`, `last`, or `average-STEP`."""
+        self.optimizer: OptimizerStart = optimizer
+        """Whether the optimizer's state is kept."""
 
 
 class NoticePosted(Message):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
     from rnnlm_tui.system.machine import MachineFacts, MachineReader
     from rnnlm_tui.system.processes import EndsAtLogout
+    from rnnlm_tui.tui.views.form import DraftParent
 
 
 class Monitor(Protocol):
@@ -114,14 +115,19 @@ class Services:
 
         return find_run(name)
 
-    def start(self, config: RunConfig, name: str | None) -> RunDirectory:
+    def start(
+        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
+    ) -> RunDirectory:
         """Create a run and launch its worker.
 
-        If the config can't run here, raises InputError and creates nothing.
+        If the config can't run here, or its parent is gone or doesn't fit, raises InputError and
+        creates nothing.
         """
-        from rnnlm_tui.client.start import start_run
+        from rnnlm_tui.client.start import parent_at, start_run
 
-        return start_run(config, name)
+        return start_run(
+            config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
+        )
 
     def start_saved(self, run: RunDirectory) -> RunDirectory:
         """Launch the worker of a draft.
@@ -320,11 +326,16 @@ class Services:
 
         return SamplerClient(yields="computing")
 
-    def create(self, config: RunConfig, name: str | None) -> RunDirectory:
+    def create(
+        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
+    ) -> RunDirectory:
         """Create a run without starting it: a draft."""
+        from rnnlm_tui.client.start import parent_at
         from rnnlm_tui.store.runs import create_run
 
-        return create_run(config, name)
+        return create_run(
+            config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
+        )
 
     def suggest_name(self) -> str:
         """Return a free name for a new run."""

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
-from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
-from rnnlm_tui.engine.checkpoint import load_training_state, load_weights
+from rnnlm_tui.engine.checkpoint import load_training_state
 from rnnlm_tui.engine.device import describe, seed_everything
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import CheckpointError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.schema.corpora import baseline_key
 from rnnlm_tui.schema.estimates import check_warmup, planned_warmup, total_steps, warmup_note
-from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.protocol import SETTINGS_KEY
 from rnnlm_tui.schema.status import (
     CORPUS_HASH_KEY,
@@ -28,10 +22,8 @@ from rnnlm_tui.schema.status import (
     MEMORY_KEY,
     REHEARSED_KEY,
 )
-from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import Manifest, read_manifest
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import run_named
-from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.machine import MachineReader, usable_cores
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.checkpointing import Checkpointer
@@ -39,6 +31,7 @@ from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import KNOWN_STEPS, LossGuard
 from rnnlm_tui.worker.loop import TrainingRun
 from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.parent import find_start
 from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.resuming import (
     check_data,
@@ -83,8 +76,9 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     attempt.enter("building")
     with budget.building():
         model = build_model(config, corpus)
-        if attempt.checkpoint is None and parent:
-            _load_parent(attempt, parent, model, corpus.path)
+        start = find_start(attempt.run, meta) if attempt.checkpoint is None else None
+        if start is not None:
+            start.load_weights(attempt, model, corpus.path)
         model.to(device)
         batches = build_batches(config, corpus)
         trainer = build_trainer(
@@ -93,6 +87,8 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
             batches,
             warmup=_warmup(attempt, saved, total_steps(config, batches.steps_per_epoch)),
         )
+        if start is not None:
+            start.load_optimizer(trainer)
     seed_everything(config.training.seed)
     here = environment(trainer, deterministic=config.training.deterministic)
     facts = {
@@ -175,54 +171,6 @@ def _warmup(attempt: Attempt, saved: Manifest | None, steps: int) -> int:
     if words := warmup_note(config, steps):
         attempt.note(0, words)
     return planned_warmup(config, steps)
-
-
-def _load_parent(
-    attempt: Attempt, parent: str, model: RecurrentLanguageModel, tokenizer_files: Path
-) -> None:
-    checkpoint = parent_checkpoint(parent)
-    theirs, ours = _vocabulary(checkpoint), _vocabulary(tokenizer_files)
-    if theirs != ours:
-        raise CheckpointError(
-            f"{parent} and this corpus have different vocabularies ({counted(len(theirs), 'type')}"
-            f" and {len(ours):,})",
-            hint=(
-                "use its corpus and tokenizer, or set tokenizer.kind=pretrained and"
-                f" tokenizer.name={checkpoint}"
-            ),
-        )
-    try:
-        load_weights(checkpoint, model)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{parent} doesn't fit this config: {error.message}",
-            hint="use the parent's values in the model section",
-        ) from error
-    attempt.note(0, f"starts from the weights of {parent}")
-
-
-def parent_checkpoint(parent: str) -> Path:
-    """The verified checkpoint that `run@step` names; the run's name must match exactly.
-
-    Raises:
-        UnknownCheckpointError: the run or the checkpoint is gone; lists those that exist.
-        CheckpointError: it is damaged.
-    """
-    name, _, which = parent.partition("@")
-    try:
-        checkpoint = resolve_checkpoint(run_named(name), which or "last")
-    except (UnknownRunError, UnknownCheckpointError) as error:
-        raise UnknownCheckpointError(
-            f"this run starts from the weights of {parent}, which are gone: {error.message}",
-            hint=error.hint,
-        ) from error
-    verify_checkpoint(checkpoint)
-    return checkpoint
-
-
-def _vocabulary(folder: Path) -> dict[str, int]:
-    tokenizer: Tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_NAME))
-    return dict(tokenizer.get_vocab(with_added_tokens=True))
 
 
 def _describe(

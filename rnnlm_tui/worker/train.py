@@ -210,6 +210,7 @@ class Worker:
         # worker first.
         from rnnlm_tui.corpus.corpus import prepare_corpus
         from rnnlm_tui.worker.build import set_up_torch
+        from rnnlm_tui.worker.parent import prepare_for_start
         from rnnlm_tui.worker.resuming import trained_on
         from rnnlm_tui.worker.setup import assemble, watch_gpu
 
@@ -228,14 +229,18 @@ class Worker:
         with storage_errors("build the corpus in", corpora_dir()):
             known = self._keep_corpus_hash if checkpoint is None else None
             before = None if checkpoint is None else trained_on(read_manifest(checkpoint))
-            corpus = prepare_corpus(
-                config.corpus,
-                config.tokenizer,
-                config.training,
-                corpora_dir(),
-                progress,
-                known,
-                trained_on=before,
+            corpus = prepare_for_start(
+                self._run,
+                config,
+                lambda tokenizer: prepare_corpus(
+                    config.corpus,
+                    tokenizer,
+                    config.training,
+                    corpora_dir(),
+                    progress,
+                    known,
+                    trained_on=before,
+                ),
             )
         with self._inbox.immediately(self._commands.handle, self._leave):
             progress.handle_commands()  # those that were queued before

@@ -19,6 +19,7 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.kept_samples import append
 from rnnlm_tui.store.labels import labels_path
+from rnnlm_tui.store.lineage import LINEAGE_KEY, PARENT_NAME, Parent
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, states_dir
 from rnnlm_tui.store.runs import create_run
 from tests.faults.hostile import TEXTS, hostile
@@ -65,7 +66,12 @@ def fill(text: str) -> None:
     )
     create_run(config, "a-draft")
     for name, end in ENDS.items():
-        run = create_run(config, name, f"{text}@7")
+        run = create_run(config, name)
+        parent = Parent(
+            run=text, checkpoint="7", step=7, hash=text, created=0.0, config_hash=text,
+            changed={"corpus.source": (text, text), text: (text, text)},
+        )  # fmt: skip
+        (run.path / PARENT_NAME).write_text(parent.model_dump_json())
         write_checkpoint(
             run, 20, write_model, f"{text}@7", {"device": text, "torch": text, "train_loss": 4.5}
         )
@@ -108,6 +114,7 @@ def _fill_database(run: RunDirectory, text: str, end: EventKind) -> None:
         database.heartbeat(now - 3_600)
         for key in META:
             database.set_meta(key, text)
+        database.set_meta(LINEAGE_KEY, (run.path / PARENT_NAME).read_text())
         for kind in ("note", "setting", "running", end):
             database.add_event(EventRow(attempt, 30, kind, text, now))
 

@@ -21,6 +21,7 @@ import pytest
 import tomli_w
 
 from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.start import parent_at
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CellType, DataMode
@@ -199,7 +200,7 @@ def test_a_new_run_from_its_weights_may_have_another_batch_and_names_its_parent(
     child = create_run(
         parse_config(merge(run.read_config(), {"training.batch_size": 8, "checkpoint.every": 0})),
         "child",
-        parent,
+        parent_at(parent),
     )
     assert workers.work(child) == 0
     assert (summarize(child).status, summarize(child).parent) == ("finished", parent)

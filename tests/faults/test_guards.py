@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.start import parent_at
 from rnnlm_tui.schema.metrics import EventRow, StepRow
 from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
@@ -133,7 +134,7 @@ def test_the_best_checkpoint_of_a_diverged_run_starts_a_new_one_that_learns(
         "optimizer.max_grad_norm": 1.0,
         "training.max_steps": 20,
     }
-    run = create_run(tiny_config(text, healthy), "again", "diverging@best")
+    run = create_run(tiny_config(text, healthy), "again", parent_at("diverging@best"))
     assert workers.work(run) == 0
     assert all(is_finite(row) for row in steps(run))
     assert events(run, "skipped") == []

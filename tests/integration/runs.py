@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from rnnlm_tui.client.control import launch
 from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.start import parent_at
 from rnnlm_tui.schema.config import (
     CheckpointConfig,
     CorpusConfig,
@@ -94,7 +95,7 @@ def tiny_config(source: Path, changes: Mapping[str, object] | None = None) -> Ru
 
 def start(config: RunConfig, name: str | None = None, parent: str | None = None) -> RunDirectory:
     """Create a run and start its worker."""
-    run = create_run(config, name, parent)
+    run = create_run(config, name, None if parent is None else parent_at(parent))
     launch(run)
     return run
 

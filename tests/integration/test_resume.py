@@ -60,16 +60,3 @@ def test_a_run_from_a_checkpoint_starts_with_its_weights(text: Path) -> None:
         assert ours.evaluations()[-1].loss == pytest.approx(theirs.evaluations()[-1].loss, abs=1e-3)
         assert ours.recent_steps(10)[0].step == 1
     assert [entry.parent for entry in list_checkpoints(child)] == ["parent@200"]
-
-
-def test_a_parent_of_another_shape_is_refused_with_a_message(text: Path) -> None:
-    parent = start(tiny_config(text, {"training.max_steps": 10}), "parent")
-    assert wait_until_ended(parent).status == "finished"
-    child = start(
-        tiny_config(text, {"model.hidden_size": 8, "model.embedding_dim": 8}),
-        "child",
-        parent="parent@10",
-    )
-    summary = wait_until_ended(child)
-    assert summary.status == "failed"
-    assert "parent@10 doesn't fit this config" in str(summary.message)

@@ -66,6 +66,7 @@ from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
 from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.views.form import DraftParent
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
 
@@ -573,9 +574,13 @@ class FakeServices(Services):
             raise UnknownRunError(f'no run "{name}"')
         return self.run(name)
 
-    def start(self, config: RunConfig, name: str | None) -> RunDirectory:
+    def start(
+        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
+    ) -> RunDirectory:
         if self.refuse is not None:
             raise self.refuse
+        if parent is not None:
+            self.calls.append(("parent", parent.address, parent.optimizer))
         self.started.append((config, name))
         self.calls.append(("start", config, name))
         snapshot = make_snapshot("preparing", 0, name=name or "calm-badger")
@@ -685,7 +690,11 @@ class FakeServices(Services):
         self.configs_read.append(tuple(names))
         return {name: self.snapshots[name].config for name in names if name in self.snapshots}
 
-    def create(self, config: RunConfig, name: str | None) -> RunDirectory:
+    def create(
+        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
+    ) -> RunDirectory:
+        if parent is not None:
+            self.calls.append(("parent", parent.address, parent.optimizer))
         self.calls.append(("create", config, name))
         draft = next((run.run for run in self.runs if run.status == "draft"), None)
         return self.run(draft or name or "calm-badger")

@@ -45,6 +45,7 @@ from rnnlm_tui.tui.services import to_thread
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
     Draft,
+    DraftParent,
     draft_from_json,
     draft_of,
     draft_to_json,
@@ -208,6 +209,9 @@ class DraftCheck:
 
         Return the path of the field that caused it, None if none did.
         """
+        if isinstance(error, ConfigError):  # the fields that don't fit the parent's weights
+            self._failure = config, error.problems[0]
+            return error.problems[0].path
         path = next((path for kind, path in ERROR_FIELDS if isinstance(error, kind)), None)
         found = self._found
         if (
@@ -319,6 +323,11 @@ class ConfigScreen(PaneScreen):
         if draft is None:
             return super().identity(width)
         name = safe_content(self._run_name or "new run").stylize(f"bold {BRIGHT}")
+        if draft.parent is not None:
+            wide = self.has_class("-wide")
+            kept = ", optimizer kept" if draft.parent.optimizer == "keep" and wide else ""
+            fork = f"draft, fork of {safe_text(draft.parent.address, limit=70)}{kept}"
+            return Content.assemble(name, (" ○ ", DIM), (fork, TEXT))
         line = Content.assemble(name, (" ○ ", DIM), ("draft, not started", TEXT))
         from_preset = draft.base_name.startswith("preset ")
         origin = (
@@ -326,6 +335,7 @@ class ConfigScreen(PaneScreen):
             if from_preset
             else ("   from ", safe_text(draft.base_name, limit=40))
         )
+
         more = Content.assemble(line, (origin[0], DIM), (origin[1], TEXT))
         return (
             more
@@ -367,6 +377,11 @@ class ConfigScreen(PaneScreen):
                 "start_draft",
             ]
         return [(action(name), "") for name in names]
+
+    @property
+    def _draft_parent(self) -> DraftParent | None:
+        """The checkpoint that the draft's run starts from."""
+        return self._editing.parent if self._editing is not None else None
 
     @property
     def _run_status(self) -> str:
@@ -451,7 +466,7 @@ class ConfigScreen(PaneScreen):
         given = self.context.draft
         if given is None and self.context.run_directory is None:
             given = self.context.draft = DEMO
-            self.context.draft_from = ""
+            self.context.draft_from, self.context.draft_parent = "", None
         if given is None:
             self._editing = self._shared = None
         elif given is not self._shared or self._editing is None:
@@ -463,8 +478,9 @@ class ConfigScreen(PaneScreen):
             if kept is not None and kept[0].nearest_config() == given:
                 self._begin(*kept)
             else:
+                parent = self.context.draft_parent
                 self._begin(
-                    Draft(given, safe_text(self.context.draft_from, limit=40))
+                    Draft(given, safe_text(self.context.draft_from, limit=40), parent=parent)
                     if self.context.draft_from
                     else draft_of(given)
                 )
@@ -630,6 +646,7 @@ class ConfigScreen(PaneScreen):
             self.context.report("this is a new run already")
             return
         self.context.draft, self.context.draft_from = None, self.snapshot.summary.run
+        self.context.draft_parent = None
         self._begin(Draft(self.snapshot.config, safe_text(self.snapshot.summary.run, limit=40)))
         self._show()
 
@@ -653,7 +670,10 @@ class ConfigScreen(PaneScreen):
         config = self._ready()
         if config is not None:
             self.context.in_thread(
-                partial(self.context.services.create, config, self._run_name or None), self._saved
+                partial(
+                    self.context.services.create, config, self._run_name or None, self._draft_parent
+                ),
+                self._saved,
             )
 
     def _written(self, path: Path) -> None:
@@ -677,7 +697,9 @@ class ConfigScreen(PaneScreen):
         config = self._ready()
         if config is not None:
             self._check.forget_failure()
-            self.context.start_run(config, self._run_name or None, partial(self._refuse, config))
+            self.context.start_run(
+                config, self._run_name or None, partial(self._refuse, config), self._draft_parent
+            )
 
     def _refuse(self, config: RunConfig, error: InputError) -> None:
         """Show why no run was created, beside the field that caused it."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from math import isfinite
-from typing import Literal, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -29,6 +29,9 @@ from rnnlm_tui.schema.validation import (
     parse_value,
     section_model,
 )
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.lineage import OptimizerStart
 
 FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
 
@@ -175,6 +178,16 @@ FORM_FIELDS: tuple[FormField, ...] = tuple(
 
 
 @dataclass(frozen=True, slots=True)
+class DraftParent:
+    """The checkpoint that a draft's run starts from."""
+
+    address: str
+    """`plain-otter@1500`."""
+    optimizer: OptimizerStart = "fresh"
+    """Whether the optimizer's state is kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A config being edited; its values may be invalid. Immutable: an edit returns a new draft."""
 
@@ -184,6 +197,8 @@ class Draft:
     """Shown to the user: `preset demo`, `plain-otter`."""
     changes: Mapping[str, object] = field(default_factory=dict)
     """Raw values by dotted path that differ from the base; None clears an optional field."""
+    parent: DraftParent | None = None
+    """The checkpoint whose weights the run starts from; None: initial weights."""
 
     def value(self, path: str) -> object:
         """Return a field's current raw value."""
@@ -300,10 +315,14 @@ def _same(value: object, base: object) -> bool:
 
 
 def draft_to_json(draft: Draft, name: str) -> dict[str, object] | None:
-    """Return a draft and its run's name as JSON values for the next start; None without changes."""
-    if not draft.changes:
+    """Return a draft and its run's name as JSON values for the next start.
+
+    None without changes, unless its run starts from a checkpoint.
+    """
+    if not draft.changes and draft.parent is None:
         return None
     return {
+        **({} if draft.parent is None else {"parent": asdict(draft.parent)}),
         "name": name,
         "base_name": draft.base_name,
         "base": config_to_raw(draft.base),
@@ -319,6 +338,7 @@ def draft_from_json(kept: object) -> tuple[Draft, str] | None:
             "base_name": str() as base_name,
             "base": dict() as base,
             "changes": dict() as changes,
+            **rest,
         }:
             paths = {form_field.path for form_field in FORM_FIELDS}
             try:
@@ -330,11 +350,19 @@ def draft_from_json(kept: object) -> tuple[Draft, str] | None:
                         for path, value in changes.items()
                         if path in paths and _is_raw(value)
                     },
+                    _parent_from_json(rest.get("parent")),
                 )
                 draft.nearest_config()
             except ConfigError:
                 return None
-            return (draft, name) if draft.changes else None
+            return (draft, name) if draft.changes or draft.parent is not None else None
+    return None
+
+
+def _parent_from_json(kept: object) -> DraftParent | None:
+    match kept:
+        case {"address": str() as address, "optimizer": "fresh" | "keep" as optimizer}:
+            return DraftParent(address, optimizer)
     return None
 
 

@@ -12,6 +12,7 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.views.form import DraftParent
 from rnnlm_tui.tui.widgets import frame
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.tui.fakes import FakeServices
@@ -71,8 +72,10 @@ async def test_a_missing_text_is_reported_at_its_field_and_creates_no_run(
     monkeypatch.chdir(tmp_path)
 
     class RealStart(FakeServices):
-        def start(self, config: RunConfig, name: str | None) -> RunDirectory:
-            return Services.start(self, config, name)
+        def start(
+            self, config: RunConfig, name: str | None, parent: DraftParent | None = None
+        ) -> RunDirectory:
+            return Services.start(self, config, name, parent)
 
     async with opened(RealStart(), "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")

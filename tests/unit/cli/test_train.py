@@ -8,12 +8,10 @@ from typing import Literal
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.train import check_fits_parent, parse_settings
-from rnnlm_tui.errors import ConfigError
+from rnnlm_tui.cli.train import check_optimizer_start, parse_settings
+from rnnlm_tui.errors import ConfigError, InputError
 from rnnlm_tui.schema.config import RunConfig, ScheduleConfig
-from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.protocol import CommandResult
-from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
@@ -108,33 +106,14 @@ def test_several_runs_are_controlled_at_once(
     )
 
 
-def test_a_child_keeps_its_parents_shape_and_vocabulary() -> None:
-    parent = PRESETS["demo"]
-    check_fits_parent(
-        parse_config(merge(parent, {"optimizer.learning_rate": 1e-4, "model.dropout": 0.0})), parent
-    )
-    regularized = {
-        "model.variational_dropout": True,
-        "model.embedding_dropout": 0.1,
-        "model.weight_dropout": 0.5,
-        "model.init_scale": 0.2,
-    }
-    check_fits_parent(parse_config(merge(parent, regularized)), parent)
-    with pytest.raises(ConfigError) as caught:
-        check_fits_parent(
-            parse_config(
-                merge(
-                    parent,
-                    {"model.num_layers": 3, "tokenizer.vocab_size": 512, "corpus.source": "elman"},
-                )
-            ),
-            parent,
-        )
-    assert {problem.path for problem in caught.value.problems} == {
-        "model.num_layers",
-        "tokenizer.vocab_size",
-        "corpus.source",
-    }
+def test_an_optimizer_state_is_kept_only_of_a_parent_and_only_by_its_two_words() -> None:
+    assert check_optimizer_start(None, given=False) == "fresh"
+    assert check_optimizer_start("keep", given=True) == "keep"
+    with pytest.raises(InputError, match="--optimizer needs --from"):
+        check_optimizer_start("keep", given=False)
+    with pytest.raises(InputError, match='is "keeep", must be fresh or keep') as caught:
+        check_optimizer_start("keeep", given=True)
+    assert caught.value.hint == 'did you mean "keep"?'
 
 
 def test_only_settings_that_can_change_during_a_run_can_be_set() -> None:

@@ -13,7 +13,9 @@ from rnnlm_tui.schema.metrics import (
     SampleRow,
     StepRow,
 )
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 
@@ -23,6 +25,11 @@ STARTED = 1_760_000_000.0
 def new_run(name: str = "plain-otter") -> RunDirectory:
     """A run of the demo preset."""
     return create_run(RunConfig(), name)
+
+
+def parent_checkpoint(run: RunDirectory, step: int = 500) -> ParentCheckpoint:
+    """A new checkpoint of the run, to start another from."""
+    return ParentCheckpoint(run, write_checkpoint(run, step, write_model, None, {}))
 
 
 def begin(database: RunDatabase, start_step: int = 0) -> int:

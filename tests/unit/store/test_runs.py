@@ -28,7 +28,14 @@ from rnnlm_tui.store.runs import (
 )
 from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import RunLock
-from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
+from tests.unit.store.rows import (
+    begin,
+    checkpoint_row,
+    new_run,
+    parent_checkpoint,
+    step_row,
+    write_model,
+)
 from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES
 
 
@@ -40,11 +47,11 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_a_run_has_its_config_its_database_and_its_facts() -> None:
-    run = create_run(RunConfig(), "plain-otter", parent="other@500")
+    run = create_run(RunConfig(), "plain-otter")
     assert run.path == runs_dir() / "plain-otter"
     assert sorted(path.name for path in run.path.iterdir()) == ["config.toml", "run.db"]
     meta = RunReader(run).meta()
-    assert meta["parent"] == "other@500"
+    assert "parent" not in meta
     assert float(meta["created"]) == pytest.approx(run.created(), abs=60)
 
 
@@ -272,8 +279,7 @@ def test_a_name_taken_during_a_rename_is_refused(
 
 
 def test_a_renamed_parent_is_still_found_and_its_old_name_stays_reserved() -> None:
-    new_run("parent")
-    create_run(RunConfig(), "child", parent="parent@500")
+    create_run(RunConfig(), "child", parent_checkpoint(new_run("parent")))
     renamed = rename_run(run_named("parent"), "grown")
     assert run_named("parent") == renamed
     with pytest.raises(UnknownRunError) as unknown:
@@ -289,8 +295,7 @@ def test_a_renamed_parent_is_still_found_and_its_old_name_stays_reserved() -> No
 def test_generated_names_avoid_former_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    new_run("plain-otter")
-    create_run(RunConfig(), "child", parent="plain-otter@500")
+    create_run(RunConfig(), "child", parent_checkpoint(new_run("plain-otter")))
     rename_run(run_named("plain-otter"), "grown")
     monkeypatch.setattr(runs, "ADJECTIVES", ("plain",))
     monkeypatch.setattr(runs, "ANIMALS", ("otter", "heron"))

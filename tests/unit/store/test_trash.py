@@ -21,7 +21,14 @@ from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, ru
 from rnnlm_tui.store.trash import delete_run, find_trashed, list_trash, purge, restore_run
 from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import RunLock
-from tests.unit.store.rows import begin, checkpoint_row, new_run, step_row, write_model
+from tests.unit.store.rows import (
+    begin,
+    checkpoint_row,
+    new_run,
+    parent_checkpoint,
+    step_row,
+    write_model,
+)
 
 
 def test_a_deleted_run_is_in_the_trash_and_its_name_is_free() -> None:
@@ -128,8 +135,7 @@ def test_restoring_under_a_taken_name_asks_for_another() -> None:
 
 
 def test_a_parent_restored_under_another_name_is_still_found() -> None:
-    new_run("parent")
-    create_run(RunConfig(), "child", parent="parent@500")
+    create_run(RunConfig(), "child", parent_checkpoint(new_run("parent")))
     restored = restore_run(delete_run(run_named("parent")), "other")
     assert run_named("parent") == restored
 

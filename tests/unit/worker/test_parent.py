@@ -11,7 +11,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.worker.setup import parent_checkpoint
+from rnnlm_tui.worker.parent import parent_checkpoint
 
 
 def write_files(folder: Path) -> None:

@@ -1,0 +1,385 @@
+"""A run's parent: the checkpoint whose weights the run starts from, kept in the run's own folder.
+
+`parent.json` says which checkpoint it was, and `parent/` has its weights and its tokenizer. A run
+therefore starts, and restarts from step 0, without its parent, which may be renamed, pruned or
+deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from rnnlm_tui.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    Problem,
+    StorageError,
+    UnknownCheckpointError,
+)
+from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.store.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    read_manifest,
+    verify_checkpoint,
+)
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.files import (
+    fsync_directory,
+    fsync_file,
+    make_private_directory,
+    read_at_most,
+    storage_errors,
+    write_text_atomically,
+)
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.config import RunConfig
+
+
+OptimizerStart = Literal["fresh", "keep"]
+"""Whether a new run begins with an empty optimizer state, or with that of the checkpoint."""
+
+PARENT_NAME = "parent.json"
+PARENT_FOLDER = "parent"
+LINEAGE_KEY = "lineage"
+"""Meta key of a copy of `parent.json`, so that a list of runs reads no further file."""
+STATE_FILES: tuple[str, ...] = ("training_state.json", "training_state.safetensors")
+"""The files of a checkpoint that only a resume and a kept optimizer state need."""
+_MOST_BYTES = 1_000_000
+"""Longer files are not read."""
+
+
+class Parent(BaseModel):
+    """What a run remembers of the checkpoint that it started from."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run: str
+    """The parent run's name then. It may have been renamed since: `run_named` follows that."""
+    checkpoint: str
+    """The step, or `average-1500` for averaged weights."""
+    step: int = Field(ge=0)
+    hash: str
+    """SHA-256 of the checkpoint's manifest, which names the hashes of its files."""
+    created: float
+    """When the parent run was created, in Unix seconds: another run may have its name by now."""
+    config_hash: str
+    """SHA-256 of the parent's config.toml, for the same reason: a copied run has another time."""
+    optimizer: OptimizerStart = "fresh"
+    validation_loss: float | None = None
+    """Of that checkpoint, in nats per token."""
+    corpus_hash: str | None = None
+    """Of the corpus that the parent was trained on."""
+    changed: dict[str, tuple[JsonValue, JsonValue]] = {}
+    """The config fields that differ from the parent's: the parent's value and the run's own."""
+
+    @property
+    def address(self) -> str:
+        """`plain-otter@1500`, with the name that the parent had then."""
+        return f"{self.run}@{self.checkpoint}"
+
+    def is_run(self, run: RunDirectory) -> bool:
+        """Whether a run is the parent, and not a later one of the same name."""
+        return abs(run.created() - self.created) < 1 or config_hash(run) == self.config_hash
+
+
+@dataclass(frozen=True, slots=True)
+class ParentCheckpoint:
+    """A checkpoint to start a new run from."""
+
+    run: RunDirectory
+    path: Path
+    """The checkpoint's folder."""
+    optimizer: OptimizerStart = "fresh"
+
+    @property
+    def checkpoint(self) -> str:
+        """The step, or `average-1500`."""
+        kind, _, step = self.path.name.rpartition("step-")
+        number, _, again = step.partition("-")
+        return f"{kind}{int(number)}{'-' if again else ''}{again}"
+
+    @property
+    def address(self) -> str:
+        """`plain-otter@1500`."""
+        return f"{self.run.name}@{self.checkpoint}"
+
+
+def config_hash(run: RunDirectory) -> str:
+    """SHA-256 of a run's config.toml; empty if it can't be read."""
+    try:
+        return hashlib.sha256(read_at_most(run.config_path, _MOST_BYTES)).hexdigest()
+    except OSError:
+        return ""
+
+
+def read_parent(run: RunDirectory) -> Parent | None:
+    """A run's parent; None if it starts from initial weights.
+
+    Raises:
+        StorageError: `parent.json` can't be read.
+    """
+    path = run.path / PARENT_NAME
+    try:
+        with storage_errors("read", path):
+            try:
+                text = read_at_most(path, _MOST_BYTES)
+            except FileNotFoundError:
+                return None
+        return Parent.model_validate_json(text)
+    except ValidationError as error:
+        raise StorageError(
+            f"{path} is damaged, so the checkpoint that {run.name} starts from is unknown",
+            hint="restore the file, or start a new run",
+        ) from error
+
+
+def parse_parent(text: str) -> Parent | None:
+    """The parent in a database's `lineage`; None if the text is empty or damaged."""
+    try:
+        return Parent.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def take_parent(target: RunDirectory, parent: ParentCheckpoint, config: RunConfig) -> Parent:
+    """Put a checkpoint's weights and tokenizer into a new run's folder, and say where from.
+
+    The files are hard links where the disk has them: checkpoints are never changed in place, so
+    they cost no space as long as the parent has them too.
+
+    Args:
+        config: the new run's.
+
+    Raises:
+        ConfigError: the weights or the vocabulary don't fit the config; names both sides.
+        InputError: the optimizer's state can't be kept.
+        UnknownCheckpointError: the checkpoint is gone.
+        CheckpointError: it is damaged or of another kind.
+        StorageError: the files can't be written.
+    """
+    check_fits(config, parent)
+    manifest = read_manifest(parent.path)
+    folder = target.path / PARENT_FOLDER
+    files = {
+        name: facts
+        for name, facts in manifest.files.items()
+        if name not in STATE_FILES or parent.optimizer == "keep"
+    }
+    kept = manifest.model_copy(
+        update={"files": files, "kind": manifest.kind if parent.optimizer == "keep" else "snapshot"}
+    )
+    make_private_directory(folder, parents=False)
+    with storage_errors("copy the weights to", folder):
+        try:
+            for name in files:
+                _link(parent.path / name, folder / name)
+        except FileNotFoundError:
+            raise _gone(parent) from None
+        fsync_directory(folder)
+    write_text_atomically(folder / MANIFEST_NAME, kept.text())
+    verify_checkpoint(folder)
+    record = _record(parent, manifest, config)
+    write_text_atomically(target.path / PARENT_NAME, record.model_dump_json(indent=1) + "\n")
+    return record
+
+
+def check_fits(config: RunConfig, parent: ParentCheckpoint) -> None:
+    """Check that a checkpoint's weights and vocabulary fit a config, and its optimizer's state.
+
+    Untied weights start as two copies of a tied matrix; nothing else changes a shape.
+
+    Raises:
+        ConfigError: every field that doesn't fit, with both values.
+        InputError: the optimizer's state can't be kept.
+        UnknownCheckpointError: the checkpoint is gone.
+        CheckpointError: its config.json can't be read, or describes another kind of model.
+        StorageError: the parent's config can't be read.
+    """
+    if not parent.path.is_dir():
+        raise _gone(parent)
+    before, trained = parent.run.read_config(), _trained_model(parent)
+    vocabulary = trained.get("vocab_size")
+    problems = [
+        *_vocabulary_problems(config, before, vocabulary),
+        *_shape_problems(config.model, before.model, trained),
+    ]
+    if problems:
+        raise ConfigError(problems)
+    if parent.optimizer == "keep":
+        _check_optimizer(config, before, parent, tied=bool(_tied(trained, before.model)))
+
+
+def changed_fields(before: RunConfig, after: RunConfig) -> dict[str, tuple[JsonValue, JsonValue]]:
+    """The fields that differ, by dotted path, with both values; None: empty."""
+    from rnnlm_tui.schema.validation import field_paths
+
+    first, second = before.model_dump(mode="json"), after.model_dump(mode="json")
+    found: dict[str, tuple[JsonValue, JsonValue]] = {}
+    for path in field_paths():
+        section, _, name = path.partition(".")
+        values = first[section][name], second[section][name]
+        if values[0] != values[1]:
+            found[path] = values
+    return found
+
+
+def _record(parent: ParentCheckpoint, manifest: Manifest, config: RunConfig) -> Parent:
+    loss, corpus = manifest.facts.get("validation_loss"), manifest.facts.get("corpus_hash")
+    return Parent(
+        run=parent.run.name,
+        checkpoint=parent.checkpoint,
+        step=manifest.step,
+        hash=manifest.checksum or manifest.digest(),
+        created=parent.run.created(),
+        config_hash=config_hash(parent.run),
+        optimizer=parent.optimizer,
+        validation_loss=float(loss) if isinstance(loss, int | float) else None,
+        corpus_hash=corpus if isinstance(corpus, str) else None,
+        changed=changed_fields(parent.run.read_config(), config),
+    )
+
+
+def _gone(parent: ParentCheckpoint) -> UnknownCheckpointError:
+    return UnknownCheckpointError(
+        f"{parent.address} is gone: it was deleted or pruned since it was chosen",
+        hint=f"`rnnlm-tui checkpoints {parent.run.name}` lists what is left",
+    )
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link or copy one file; never follows a symbolic link, which verification refuses then."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, target, follow_symlinks=False)
+        target.chmod(0o600)
+        fsync_file(target)
+
+
+def _trained_model(parent: ParentCheckpoint) -> Mapping[str, object]:
+    """The checkpoint's config.json."""
+    path = parent.path / "config.json"
+    try:
+        values = json.loads(read_at_most(path, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} can't be read: {error}",
+            hint=f"`rnnlm-tui verify {parent.run.name}` checks all of its checkpoints",
+        ) from error
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind != "rnnlm":
+        raise CheckpointError(
+            f'{parent.address} has a model of type "{kind}", only "rnnlm" can be trained',
+            hint="choose a checkpoint that rnnlm-tui has written",
+        )
+    return dict(values)
+
+
+def _vocabulary_problems(config: RunConfig, before: RunConfig, vocabulary: object) -> list[Problem]:
+    from rnnlm_tui.schema.corpora import unused_tokenizer_fields
+
+    wanted, trained = config.tokenizer, before.tokenizer
+    unused = unused_tokenizer_fields(trained)
+    types = f" ({counted(vocabulary, 'type')})" if isinstance(vocabulary, int) else ""
+    return [
+        Problem(
+            f"tokenizer.{name}",
+            f"is {value!r}, but the checkpoint was trained with {getattr(trained, name)!r}",
+            f"its vocabulary is {trained.kind}{types}, and the new run keeps it; another"
+            " vocabulary needs a run from initial weights",
+        )
+        for name, value in wanted
+        if name not in unused and value != getattr(trained, name)
+    ]
+
+
+_SHAPES: tuple[tuple[str, str], ...] = (
+    ("cell_type", "cell_type"),
+    ("embedding_dim", "embedding_dim"),
+    ("hidden_size", "hidden_size"),
+    ("num_layers", "num_layers"),
+    ("num_heads", "num_heads"),
+)
+"""Fields of a model that decide its weights' shapes: in a config, and in config.json."""
+
+
+def _shape_problems(
+    wanted: ModelConfig, before: ModelConfig, trained: Mapping[str, object]
+) -> list[Problem]:
+    found = {name: trained.get(key, getattr(before, name)) for name, key in _SHAPES}
+    if wanted.cell_type == found["cell_type"] and wanted.cell_type not in HEADED_CELLS:
+        found["num_heads"] = wanted.num_heads  # has no effect
+    both = (
+        f"weights: {_shape(found)}, config: {_shape({n: getattr(wanted, n) for n, _ in _SHAPES})};"
+        " another shape needs a run from initial weights"
+    )
+    problems = [
+        Problem(
+            f"model.{name}",
+            f"is {getattr(wanted, name)!r}, but the checkpoint was trained with {value!r}",
+            both,
+        )
+        for name, value in found.items()
+        if getattr(wanted, name) != value
+    ]
+    if wanted.tie_weights and not _tied(trained, before):
+        problems.append(
+            Problem(
+                "model.tie_weights",
+                "is True, but the checkpoint has separate matrices for embedding and output",
+                "only the other way is possible: tied weights can be separated",
+            )
+        )
+    return problems
+
+
+def _shape(model: Mapping[str, object]) -> str:
+    """`lstm 2 × 192, embedding 128`."""
+    heads = f", {model['num_heads']} heads" if model["cell_type"] in HEADED_CELLS else ""
+    return (
+        f"{model['cell_type']} {model['num_layers']} × {model['hidden_size']},"
+        f" embedding {model['embedding_dim']}{heads}"
+    )
+
+
+def _tied(trained: Mapping[str, object], before: ModelConfig) -> object:
+    return trained.get("tie_word_embeddings", before.tie_weights)
+
+
+def _check_optimizer(
+    config: RunConfig, before: RunConfig, parent: ParentCheckpoint, *, tied: bool
+) -> None:
+    """Raise InputError if the optimizer's state of the checkpoint can't be kept."""
+    hint = "start with a fresh optimizer: --optimizer fresh"
+    if not all((parent.path / name).is_file() for name in STATE_FILES):
+        raise InputError(
+            f"{parent.address} has weights only: no optimizer state to keep", hint=hint
+        )
+    wanted, trained = config.optimizer.algorithm, before.optimizer.algorithm
+    if wanted != trained:
+        raise InputError(
+            f"the optimizer's state can't be kept: it is of {trained}, the config has {wanted}",
+            hint=hint,
+        )
+    if tied != config.model.tie_weights:
+        raise InputError(
+            "the optimizer's state can't be kept: it has one state for the tied matrix, the config"
+            " has two matrices",
+            hint=hint,
+        )

@@ -1,0 +1,223 @@
+"""A run keeps its parent's weights and remembers which they were."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.client.start import parent_at
+from rnnlm_tui.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    RnnlmError,
+    StorageError,
+    UnknownCheckpointError,
+    UnknownRunError,
+)
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.checkpoints import remove_checkpoint, write_checkpoint
+from rnnlm_tui.store.lineage import (
+    LINEAGE_KEY,
+    PARENT_FOLDER,
+    STATE_FILES,
+    OptimizerStart,
+    ParentCheckpoint,
+    check_fits,
+    parse_parent,
+    read_parent,
+)
+from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.recovery import open_database
+from rnnlm_tui.store.runs import create_run, rename_run
+from rnnlm_tui.store.trash import delete_run, list_trash, purge
+from rnnlm_tui.system.locks import RunLock
+
+MODEL = {
+    "model_type": "rnnlm",
+    "cell_type": "elman",
+    "vocab_size": 2_048,
+    "embedding_dim": 192,
+    "hidden_size": 192,
+    "num_layers": 2,
+    "tie_word_embeddings": True,
+}
+
+
+def checkpoint(
+    run: RunDirectory,
+    optimizer: OptimizerStart = "fresh",
+    *,
+    step: int = 500,
+    states: bool = True,
+    **changes: object,
+) -> ParentCheckpoint:
+    """A checkpoint with a real config.json, and files in place of tensors."""
+
+    def write(folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps({**MODEL, **changes}))
+        (folder / "model.safetensors").write_bytes(b"weights")
+        for name in STATE_FILES if states else ():
+            (folder / name).write_bytes(b"state")
+
+    facts = {"validation_loss": 4.25, "corpus_hash": "c" * 64}
+    return ParentCheckpoint(run, write_checkpoint(run, step, write, None, facts), optimizer)
+
+
+@pytest.fixture
+def parent() -> RunDirectory:
+    return create_run(PRESETS["demo"], "plain-otter")
+
+
+def changed(**changes: object) -> RunConfig:
+    return parse_config(
+        merge(PRESETS["demo"], {key.replace("__", "."): value for key, value in changes.items()})
+    )
+
+
+def test_a_run_keeps_its_parents_weights_after_rename_pruning_and_purge(
+    parent: RunDirectory,
+) -> None:
+    hash_then = read_manifest(checkpoint(parent).path).checksum
+    child = create_run(
+        changed(optimizer__learning_rate=1e-4), "child", parent_at("plain-otter@500")
+    )
+    renamed = rename_run(parent, "old-otter")
+    assert remove_checkpoint(renamed, 500)
+    delete_run(renamed)
+    purge(list_trash()[0])
+
+    kept = verify_checkpoint(child.path / PARENT_FOLDER)
+    assert (kept.run, kept.step, kept.kind) == ("plain-otter", 500, "snapshot")
+    assert sorted(kept.files) == ["config.json", "model.safetensors"]
+    found = read_parent(child)
+    assert found is not None
+    assert (found.address, found.step, found.hash) == ("plain-otter@500", 500, hash_then)
+    assert (found.validation_loss, found.corpus_hash) == (4.25, "c" * 64)
+    assert found.changed == {"optimizer.learning_rate": (3e-3, 1e-4)}
+    with RunReader(child) as reader:
+        meta = reader.meta()
+    assert meta["parent"] == "plain-otter@500"
+    assert parse_parent(meta[LINEAGE_KEY]) == found
+
+
+def test_the_optimizers_state_is_copied_only_if_it_is_kept(parent: RunDirectory) -> None:
+    child = create_run(PRESETS["demo"], "child", checkpoint(parent, "keep"))
+    kept = verify_checkpoint(child.path / PARENT_FOLDER)
+    assert set(STATE_FILES) <= set(kept.files)
+    found = read_parent(child)
+    assert found is not None
+    assert found.optimizer == "keep"
+
+
+def test_a_rebuilt_database_still_knows_the_parent(parent: RunDirectory) -> None:
+    child = create_run(PRESETS["demo"], "child", checkpoint(parent))
+    child.database_path.write_bytes(b"no database")
+    with RunLock(child.lock_path), open_database(child), RunReader(child) as reader:
+        meta = reader.meta()
+    assert meta["parent"] == "plain-otter@500"
+    assert parse_parent(meta[LINEAGE_KEY]) == read_parent(child)
+
+
+def test_a_later_run_of_the_same_name_is_not_the_parent(parent: RunDirectory) -> None:
+    child = create_run(PRESETS["demo"], "child", checkpoint(parent))
+    found = read_parent(child)
+    assert found is not None
+    assert found.is_run(rename_run(parent, "other"))
+    again = create_run(changed(training__seed=3), "plain-otter-2")
+    os.utime(again.config_path, (1, 1))
+    assert not found.is_run(again)
+
+
+def test_everything_but_shapes_and_vocabulary_may_change(parent: RunDirectory) -> None:
+    fits = (
+        {"optimizer__learning_rate": 1e-4, "model__dropout": 0.0, "schedule__kind": "constant"},
+        {"corpus__source": "elman", "training__batch_size": 3, "training__data_mode": "sentences"},
+        {"model__weight_dropout": 0.5, "model__init_scale": 0.2, "model__num_heads": 2},
+        {"model__tie_weights": False, "optimizer__algorithm": "sgd", "training__seed": 7},
+    )
+    for changes in fits:
+        check_fits(changed(**changes), checkpoint(parent))
+
+
+def test_other_shapes_and_vocabularies_are_refused_with_both(parent: RunDirectory) -> None:
+    with pytest.raises(ConfigError) as caught:
+        create_run(
+            changed(
+                model__cell_type="lstm", model__hidden_size=96, model__embedding_dim=96,
+                tokenizer__kind="word", tokenizer__vocab_size=512,
+            ),
+            "child",
+            checkpoint(parent),
+        )  # fmt: skip
+    told = str(caught.value)
+    for words in (
+        "model.hidden_size: is 96, but the checkpoint was trained with 192",
+        "model.cell_type: is 'lstm', but the checkpoint was trained with 'elman'",
+        "weights: elman 2 × 192, embedding 192, config: lstm 2 × 96, embedding 96",
+        "tokenizer.kind: is 'word', but the checkpoint was trained with 'bpe'",
+        "its vocabulary is bpe (2,048 types)",
+    ):
+        assert words in told
+    assert [path.name for path in runs_dir().iterdir()] == ["plain-otter"]
+
+
+def test_separate_matrices_cant_become_one(parent: RunDirectory) -> None:
+    with pytest.raises(ConfigError, match="separate matrices for embedding and output"):
+        check_fits(PRESETS["demo"], checkpoint(parent, tie_word_embeddings=False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "states", "words"),
+    [
+        ({"optimizer__algorithm": "sgd", "optimizer__learning_rate": 1.0}, True, "it is of adamw"),
+        ({"model__tie_weights": False}, True, "one state for the tied matrix"),
+        ({}, False, "has weights only: no optimizer state to keep"),
+    ],
+)
+def test_an_optimizer_state_that_doesnt_fit_is_refused(
+    parent: RunDirectory, changes: dict[str, object], states: bool, words: str
+) -> None:
+    start = checkpoint(parent, "keep", states=states)
+    with pytest.raises(InputError, match=words) as caught:
+        create_run(changed(**changes), "child", start)
+    assert "--optimizer fresh" in caught.value.hint
+    assert [path.name for path in runs_dir().iterdir()] == ["plain-otter"]
+
+
+def test_a_parent_that_was_deleted_pruned_or_damaged_after_it_was_chosen_creates_no_run(
+    parent: RunDirectory,
+) -> None:
+    def refusal(kind: type[RnnlmError]) -> RnnlmError:
+        with pytest.raises(kind) as caught:
+            create_run(PRESETS["demo"], "child", chosen)
+        assert not (runs_dir() / "child").exists()
+        assert not any(path.name.startswith(".") for path in runs_dir().iterdir())
+        return caught.value
+
+    chosen = checkpoint(parent)
+    (chosen.path / "model.safetensors").write_bytes(b"WEIGHTS")
+    assert "model.safetensors is damaged" in refusal(CheckpointError).message
+    chosen = checkpoint(parent, model_type="llama")
+    assert 'a model of type "llama"' in refusal(CheckpointError).message
+    chosen = checkpoint(parent)
+    remove_checkpoint(parent, 500)
+    assert "plain-otter@500 is gone" in refusal(UnknownCheckpointError).message
+    delete_run(parent)
+    with pytest.raises(UnknownRunError) as caught:
+        parent_at("plain-otter@500")
+    assert "`rnnlm-tui restore plain-otter`" in caught.value.hint
+
+
+def test_a_damaged_record_is_reported(parent: RunDirectory) -> None:
+    child = create_run(PRESETS["demo"], "child", checkpoint(parent))
+    (child.path / "parent.json").write_text('{"run": 3}')
+    with pytest.raises(StorageError, match=r"parent\.json is damaged"):
+        read_parent(child)
