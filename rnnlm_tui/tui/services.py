@@ -513,18 +513,11 @@ class Services:
 
         Its problems are comments at the top. Return the file's path.
         """
-        import tomli_w
-
         from rnnlm_tui.schema.formatting import safe
+        from rnnlm_tui.schema.toml import toml_text
 
         comments = "".join(f"# {safe(str(problem), keep='')}\n" for problem in problems)
-        sections = {
-            key: {name: item for name, item in value.items() if item is not None}
-            if isinstance(value, dict)
-            else value
-            for key, value in raw.items()
-        }
-        return self.save_text(name, comments + tomli_w.dumps(sections), ".toml")
+        return self.save_text(name, comments + toml_text(raw), ".toml")
 
     def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         """Write text to a new file in the current directory, never over another.
