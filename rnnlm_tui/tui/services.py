@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
     from rnnlm_tui.system.machine import MachineFacts, MachineReader
     from rnnlm_tui.system.processes import EndsAtLogout
+    from rnnlm_tui.tui.queue_services import QueueServices
     from rnnlm_tui.tui.views.form import DraftParent
 
 
@@ -78,6 +79,13 @@ class Services:
         from rnnlm_tui.client.listing import RunList
 
         return RunList()
+
+    @cached_property
+    def queue(self) -> QueueServices:
+        """The queue of runs."""
+        from rnnlm_tui.tui.queue_services import QueueServices
+
+        return QueueServices()
 
     def monitor(self, run: RunDirectory) -> Monitor:
         """Return a monitor of one run; it must stay in the thread that asked for it."""
