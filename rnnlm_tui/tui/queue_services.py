@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.queue import QueuedRun, QueueListing
     from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.lineage import ParentCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
 
 
@@ -49,7 +50,7 @@ class QueueServices:
         return repair_and_restart()
 
     def add(
-        self, config: RunConfig, name: str | None = None, parent: str | None = None
+        self, config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
     ) -> QueuedRun:
         """Create a run that waits at the end of the queue.
 

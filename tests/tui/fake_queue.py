@@ -9,6 +9,7 @@ from rnnlm_tui.errors import InputError, RunStateError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.queue import QueuedRun, QueueListing, QueueProcess
 from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.queue_services import QueueServices
 
@@ -65,7 +66,7 @@ class FakeQueue(QueueServices):
         return self.warning
 
     def add(
-        self, config: RunConfig, name: str | None = None, parent: str | None = None
+        self, config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
     ) -> QueuedRun:
         self.waits.append(waiting(name or "quiet-vole"))
         return self.waits[-1].model_copy(update={"place": len(self.waits)})
