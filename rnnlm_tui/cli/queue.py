@@ -136,7 +136,7 @@ def queue_add(
         print_json(queued.model_dump(mode="json"))
         return
     line(queued.run)
-    note(f"{queued.run} waits at place {queued.place}: `rnnlm-tui queue` lists the queue")
+    note(f"{queued.run} waits at place {queued.place}: {_next_step()}")
 
 
 def queue_move(
@@ -214,6 +214,15 @@ def queue_resume(json: JsonOption = False) -> None:
     resume()
     warn_of_logout()
     _report("queue resumed", json)
+
+
+def _next_step() -> str:
+    """What to do after a run was added."""
+    from rnnlm_tui.store.queue import read_queue
+
+    if read_queue().paused:
+        return "the queue is paused, `rnnlm-tui queue resume` resumes it"
+    return "`rnnlm-tui queue` lists the queue"
 
 
 def _repair() -> None:
@@ -305,10 +314,12 @@ def _state(listing: QueueListing) -> str:
         since = strftime("%Y-%m-%d %H:%M:%S", localtime(listing.process.started))
         words = f"process {listing.process.pid} on {listing.process.host} since {since}"
     elif waiting:
-        words = "its process isn't running"
+        from rnnlm_tui.store.queue import queue_log
+
+        words = f"its process isn't running; its log: {queue_log()}"
     elif listing.runs:
         words = "nothing waits"
     else:
         words = "empty; `rnnlm-tui queue add` adds a run"
-    stops = ", stops on a failure" if listing.stop_on_failure else ""
+    stops = ", pauses if a run fails" if listing.stop_on_failure else ""
     return f"queue: {words}{stops}"

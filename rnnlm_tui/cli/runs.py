@@ -105,10 +105,11 @@ def runs(
     if json:
         print_json([summary.model_dump(mode="json") for summary in found])
     elif found:
+        places = queue_places()
         colours = {status_text(summary): status_colour(summary) for summary in found}
         table(
             RUN_COLUMNS,
-            [run_cells(summary) for summary in found],
+            [run_cells(summary, places.get(summary.run)) for summary in found],
             right=RUN_COLUMNS_RIGHT,
             spare=RUN_COLUMNS_SPARE,
             colours={1: colours},
@@ -120,6 +121,17 @@ def runs(
         line(f'no run matches "{filters}" ({counted(listing.known, "run")})')
     else:
         line("no runs yet: `rnnlm-tui train` starts the demo")
+
+
+def queue_places() -> dict[str, int]:
+    """Return the places of the waiting runs; empty if the queue can't be read."""
+    from rnnlm_tui.errors import StorageError
+    from rnnlm_tui.store.queue import read_queue
+
+    try:
+        return {entry.run: place for place, entry in enumerate(read_queue().waiting, 1)}
+    except StorageError:
+        return {}  # `queue` reports it
 
 
 def show(

@@ -46,8 +46,12 @@ RUN_COLUMNS_SPARE: tuple[int, ...] = (9, 6, 3, 8, 5)
 """Preset, time, share done, model and speed: columns dropped on narrow terminals, in this order."""
 
 
-def run_cells(summary: RunSummary) -> tuple[str, ...]:
-    """Format a row of `runs`, in the order of RUN_COLUMNS."""
+def run_cells(summary: RunSummary, place: int | None = None) -> tuple[str, ...]:
+    """Format a row of `runs`, in the order of RUN_COLUMNS.
+
+    Args:
+        place: in the queue; None if it doesn't wait.
+    """
     if summary.unreadable:
         return (
             _name(summary),
@@ -57,7 +61,7 @@ def run_cells(summary: RunSummary) -> tuple[str, ...]:
         )
     return (
         _name(summary),
-        status_text(summary),
+        status_text(summary) if place is None else f"waiting {place}",
         f"{summary.step:,}",
         percent(share_done(summary)) if summary.max_steps else NOTHING,
         perplexity_text(summary.validation.best_perplexity or summary.validation.perplexity),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from rnnlm_tui.client.control import launch, summary_after_repair
+from rnnlm_tui.client.control import launch, summary_after_repair, wanted_niceness
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.queue import devices
 from rnnlm_tui.client.start import check_disk
@@ -177,6 +177,11 @@ class QueueRunner:
 
     def _begin(self, entry: QueueEntry, config: RunConfig, device: str) -> None:
         run = RunDirectory(runs_dir() / entry.run)
+        with suppress(RnnlmError):  # the start repairs a damaged database
+            summary = summarize(run)
+            if summary.status in ("finished", "lost"):  # resumed by hand, here or elsewhere
+                self._end(entry, summary.status, summary.message or "")
+                return
         try:
             check_disk(config)
         except StorageError as error:
@@ -305,6 +310,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing is lost: see the module
     lock = RunLock(queue_lock())
     try:
+        wanted_niceness()  # an invalid one would fail every run
         make_private_directory(queue_dir())
         try:
             lock.acquire(patience=0.5)

@@ -69,13 +69,13 @@ def read_queue() -> QueueFile:
             text = read_at_most(path, _MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return QueueFile()
+    if _is_newer(text):
+        raise StorageError(
+            f"{path} was written by a newer version of rnnlm-tui", hint="update rnnlm-tui"
+        )
     try:
         queue = QueueFile.model_validate_json(text)
     except ValidationError as error:
-        if _is_newer(text):
-            raise StorageError(
-                f"{path} was written by a newer version of rnnlm-tui", hint="update rnnlm-tui"
-            ) from error
         raise DamagedQueueError(
             f"{path} is damaged: it isn't a queue",
             hint="the next `rnnlm-tui queue` moves it aside; the waiting runs are still drafts",

@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from rnnlm_tui.schema.metrics import GpuRow
-from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, GpuProbe, OtherCards, gpu_count
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, GpuProbe, OtherCards, gpu_count, gpu_uuids
 from rnnlm_tui.system.machine import DRIVER_BYTES, free_training_memory, planned_device
 
 UUIDS = ("GPU-12ab-34", "GPU-12ff-56")
@@ -67,6 +67,14 @@ def test_the_temperature_falls_back_to_the_older_function(
     assert GpuProbe().sample().celsius == 58.0
     driver.delattr(pynvml, "nvmlDeviceGetTemperatureV")  # an older library
     assert GpuProbe().sample().celsius == 61.0
+
+
+def test_gpus_are_named_in_the_numbering_of_cuda(driver: pytest.MonkeyPatch) -> None:
+    assert gpu_uuids() == list(UUIDS)
+    driver.setenv(VISIBLE_VARIABLE, "1,0")
+    assert gpu_uuids() == [UUIDS[1], UUIDS[0]]
+    driver.setenv(VISIBLE_VARIABLE, "")
+    assert gpu_uuids() == []
 
 
 @pytest.mark.parametrize(
