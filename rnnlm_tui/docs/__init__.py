@@ -52,6 +52,11 @@ GUIDES: tuple[Guide, ...] = (
         "runs", "Runs and checkpoints", "Organize runs, keep checkpoints, where files are stored."
     ),
     Guide(
+        "exporting",
+        "Exporting and importing",
+        "Models for transformers, ONNX and the book; and back.",
+    ),
+    Guide(
         "reliability", "Reliability", "What a run guarantees, and what happens when things fail."
     ),
     Guide(

@@ -118,7 +118,7 @@ class ModelCache:
                 f" model with {model.vocab_size:,}"
             )
         lay_out_weights(model)
-        data_mode, context_length = _read_data_mode(path)
+        data_mode, context_length = read_data_mode(path)
         loaded = LoadedModel(
             key=key,
             model=model,
@@ -146,7 +146,7 @@ def written_at(path: Path) -> int:
         return 0
 
 
-def _read_data_mode(path: Path) -> tuple[DataMode, int | None]:
+def read_data_mode(path: Path) -> tuple[DataMode, int | None]:
     """The data mode and, for sentences, their longest length.
 
     Checkpoints of earlier versions don't have the length, which is then their run's.

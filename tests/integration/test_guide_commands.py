@@ -108,6 +108,6 @@ def test_commands_in_guides_run(guide: Guide, workshop: Path, home: Path) -> Non
 def test_other_commands_are_in_console_blocks_with_a_prompt() -> None:
     for guide in GUIDES:
         languages = re.findall(r"^```(\w+)$", guide.text(), re.MULTILINE)
-        assert set(languages) <= {"sh", "console", "text", "toml"}, guide.topic
+        assert set(languages) <= {"sh", "console", "text", "toml", "python"}, guide.topic
         for block in re.findall(r"^```console\n(.*?)^```$", guide.text(), re.MULTILINE | re.DOTALL):
             assert all(line.startswith("$ ") for line in block.splitlines()), guide.topic

@@ -1,0 +1,167 @@
+"""The verbs `export` and `import`: checkpoints in other programs' formats, and a foreign model as a
+run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.options import JsonOption, checkpoint_path, complete_address, split_address
+from rnnlm_tui.cli.output import ProgressLine, line, note, print_json
+from rnnlm_tui.errors import InputError, did_you_mean
+from rnnlm_tui.schema.formatting import counted, disk, user_path
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.export import Exported
+    from rnnlm_tui.schema.exports import ExportDone, ExportFormat, ExportProgress, ImportDone
+
+
+def export(
+    address: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN[@CHECKPOINT]",
+            help="A run and its checkpoint: @best (default), @last or @STEP.",
+            show_default=False,
+            autocompletion=complete_address,
+        ),
+    ],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The folder to write; must not exist.", show_default=False
+        ),
+    ],
+    format: Annotated[
+        str, typer.Option("--format", metavar="hf|onnx|book", help="What to write.")
+    ] = "hf",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an earlier export, but no other folder.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a checkpoint for transformers, onnxruntime or the book.
+
+    hf: a folder that transformers loads and generates with, on a machine without rnnlm-tui. onnx:
+    one step as a graph, with the state in and out. book: the state dict of the book's own model.
+    The result is loaded again and compared with the checkpoint before the folder gets its name.
+    """
+    from rnnlm_tui.client.export import export_checkpoint
+
+    chosen = _format(format)
+    run, which = split_address(address)
+    if which == "now":
+        raise InputError(
+            f"{run.name}@now can't be exported: the weights in memory have no checkpoint",
+            hint=f"`rnnlm-tui checkpoint {run.name}` saves one; then export {run.name}@last",
+        )
+    checkpoint = checkpoint_path(run, which)
+    target = user_path(str(folder))
+    with _progress(f"exporting {run.name}") as report:
+        exported = export_checkpoint(run, checkpoint, target, chosen, force=force, report=report)
+    if json:
+        print_json(_export_facts(exported))
+        return
+    line(
+        f"exported {run.name}@{exported.step} to {folder}:"
+        f" {counted(len(exported.files), 'file')}, {disk(exported.bytes)}"
+    )
+    line(f"loaded again and compared: {_compared(exported.done)}")
+    for words in exported.done.notes:
+        note(f"note: {words}")
+
+
+def import_model(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.pth", help="A state dict of the book's model.", show_default=False
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="The run's name (default: a random one).", show_default=False
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            metavar="DIR|NAME",
+            help="Its tokenizer: a folder or a Hugging Face name (default: the file's folder).",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a run of the book's state dict (.pth).
+
+    The run has one checkpoint, which can be sampled, scored and forked. Only tensors are read, in
+    a process with little memory: a file with code, wrong names or wrong shapes is refused.
+    """
+    from rnnlm_tui.client.export import import_book
+
+    path = user_path(str(file))
+    with _progress(f"importing {path.name}") as report:
+        imported = import_book(path, name, tokenizer=tokenizer, report=report)
+    run, done = imported.run, imported.done
+    if json:
+        print_json({"run": run.name, "path": str(run.path), "step": 0, **_import_facts(done)})
+        return
+    line(
+        f"imported {path.name} as {run.name}: elman, {done.num_layers} x {done.width},"
+        f" {counted(done.vocab_size, 'type')}, {counted(done.parameters, 'parameter')}"
+    )
+    note(f"`rnnlm-tui sample {run.name}` samples it, `rnnlm-tui train --from {run.name}` forks it")
+
+
+def _format(text: str) -> ExportFormat:
+    from rnnlm_tui.schema.exports import FORMATS
+
+    for known in FORMATS:
+        if text == known:
+            return known
+    raise InputError(
+        f'--format is "{text}", must be {", ".join(FORMATS[:-1])} or {FORMATS[-1]}',
+        hint=did_you_mean(text, FORMATS),
+    )
+
+
+def _compared(done: ExportDone) -> str:
+    return (
+        f"{counted(done.logits_compared, 'logit')}, largest difference"
+        f" {done.largest_difference:.1e}; {counted(done.greedy_tokens, 'token')} of greedy text"
+        " are equal"
+    )
+
+
+def _export_facts(exported: Exported) -> dict[str, object]:
+    return {
+        "run": exported.run,
+        "step": exported.step,
+        "format": exported.format,
+        "path": str(exported.folder),
+        "bytes": exported.bytes,
+        "files": list(exported.files),
+        **exported.done.model_dump(exclude={"kind", "step"}),
+    }
+
+
+def _import_facts(done: ImportDone) -> dict[str, object]:
+    return done.model_dump(exclude={"kind"})
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[ExportProgress], None]]:
+    """Show the phase, on a terminal."""
+    shown = ProgressLine()
+    try:
+        shown(f"{what}: starting")
+        yield lambda progress: shown(f"{what}: {progress.phase}")
+    finally:
+        shown.clear()

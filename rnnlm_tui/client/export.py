@@ -1,0 +1,411 @@
+"""Export checkpoints to other programs' formats, and import a foreign state dict as a run.
+
+A child process writes a temporary folder beside the target and compares what it wrote with the
+checkpoint; only then the folder gets its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from rnnlm_tui.errors import InputError, RnnlmError, StorageError, WorkerError, error_kind
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.exports import (
+    BOOK_NAME,
+    MARKER_NAME,
+    ExportDone,
+    ExportFailed,
+    ExportFormat,
+    ExportMarker,
+    ExportProgress,
+    ExportRequest,
+    ImportDone,
+    ImportRequest,
+)
+from rnnlm_tui.schema.formatting import counted, first_of, user_path
+from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.exports import Export, add_export
+from rnnlm_tui.store.manifest import read_manifest
+from rnnlm_tui.store.paths import RunDirectory, check_run_name
+from rnnlm_tui.store.runs import check_name_free, create_run
+from rnnlm_tui.store.trash import delete_run
+from rnnlm_tui.system.disk import ROOM_FOR_ROWS, require_space
+from rnnlm_tui.system.files import (
+    TEMPORARY_PREFIX,
+    fsync_directory,
+    read_at_most,
+    storage_errors,
+)
+from rnnlm_tui.system.locks import boot_id, host_name
+from rnnlm_tui.system.processes import dependent_environment, python_command
+
+LEAVE_SECONDS = 5.0
+"""How long an export may take to exit before it is killed."""
+KILLED = -9
+EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""One thread: a training run needs the other cores."""
+MEMORY_FACTOR, SPARE_MEMORY = 4, 512 * 2**20
+"""Reading a state dict may allocate this many times its size, and this much besides."""
+LARGEST_STATE_DICT = 16 * 2**30
+_MARKER_BYTES = 4 << 20
+
+Report = Callable[[ExportProgress], None]
+DoneT = TypeVar("DoneT", ExportDone, ImportDone)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A finished export."""
+
+    run: str
+    step: int
+    format: ExportFormat
+    folder: Path
+    bytes: int
+    files: tuple[str, ...]
+    done: ExportDone
+    """What the comparison found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A run made of a foreign state dict."""
+
+    run: RunDirectory
+    done: ImportDone
+
+
+def export_checkpoint(
+    run: RunDirectory,
+    checkpoint: Path,
+    target: Path,
+    format: ExportFormat,
+    *,
+    force: bool = False,
+    report: Report = lambda _: None,
+    command: list[str] | None = None,
+) -> Exported:
+    """Write a checkpoint to the folder `target` in another format, compared with the checkpoint.
+
+    Takes some seconds: call it in a thread. If it fails, nothing is left at or beside the target.
+
+    Args:
+        checkpoint: the checkpoint's folder in the run.
+        force: replace an existing export, but no other folder.
+        report: called with each phase; an exception ends the export.
+        command: another process with the same protocol.
+
+    Raises:
+        InputError: the target isn't empty, the format can't hold the model, or packages are
+            missing.
+        StorageError: the disk is full, or the checkpoint is damaged.
+        WorkerError: the process died, or the exported model differs.
+    """
+    target = user_path(str(target)).absolute()
+    check_target(target, force=force)
+    size = read_manifest(checkpoint).bytes
+    require_space(target.parent, size + ROOM_FOR_ROWS, "an export of this size")
+    folder = _temporary_folder(target)
+    try:
+        request = ExportRequest(
+            run=str(run.path),
+            checkpoint=str(checkpoint),
+            target=str(folder),
+            name=target.name,
+            format=format,
+        )
+        done = _answer_of(request, ExportDone, report, command)
+        marker = _read_marker(folder)
+        if marker is None:
+            raise WorkerError("the export ended without its list of files")
+        _put_in_place(folder, target, force=force)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    with suppress(StorageError):  # the export is complete; a read-only run can't be marked
+        add_export(run, Export(done.step, format, str(target), time.time()))
+    files = tuple(sorted((*marker.files, MARKER_NAME)))
+    with storage_errors("look into", target):
+        written = sum((target / name).stat().st_size for name in files)
+    return Exported(run.name, done.step, format, target, written, files, done)
+
+
+def check_target(target: Path, *, force: bool = False) -> None:
+    """Refuse a target that an export would overwrite.
+
+    Raises:
+        InputError: it is a file, a folder that isn't empty, or with `force` not an export.
+        StorageError: its parent folder is missing, or can't be read.
+    """
+    if not target.name:
+        raise InputError(f"{target} is not a folder that can be written", hint="name a new folder")
+    if not target.parent.is_dir():
+        raise StorageError(f"folder not found: {target.parent}", hint="create it first")
+    if target.is_symlink() or (os.path.lexists(target) and not target.is_dir()):
+        raise InputError(
+            f"{target} is {'a link' if target.is_symlink() else 'a file'}, not a folder",
+            hint="name a new folder",
+        )
+    if not target.is_dir():
+        return
+    with storage_errors("look into", target):
+        names = {path.name for path in target.iterdir()}
+    if not names:
+        return
+    marker = _read_marker(target)
+    if not force:
+        raise InputError(
+            f"the folder {target} is not empty",
+            hint="name a new folder"
+            + ("" if marker is None else f", or replace this export of {marker.run} with --force"),
+        )
+    if marker is None:
+        raise InputError(
+            f"the folder {target} is not an export (it has no {MARKER_NAME}), so --force doesn't"
+            " replace it",
+            hint="name a new folder",
+        )
+    others = sorted(names - marker.files.keys() - {MARKER_NAME})
+    if others:
+        raise InputError(
+            f"the export in {target} has {counted(len(others), 'file')} that"
+            f" {'was' if len(others) == 1 else 'were'} added later: {first_of(others, 5)}",
+            hint="move them elsewhere, or name a new folder",
+        )
+
+
+def import_book(
+    file: Path,
+    name: str | None = None,
+    *,
+    tokenizer: str | None = None,
+    report: Report = lambda _: None,
+    command: list[str] | None = None,
+) -> Imported:
+    """Make a run with one checkpoint of a state dict of the book's model (.pth).
+
+    Args:
+        name: of the run; generated if None.
+        tokenizer: a folder with tokenizer.json, or a name on the Hugging Face hub; None: the files
+            beside the state dict.
+        report: called with each phase; an exception ends the import.
+
+    Raises:
+        InputError: no tokenizer, or the run's name is taken.
+        CheckpointError: the file isn't a state dict of the book's model.
+        StorageError: the file can't be read, or the run can't be written.
+        WorkerError: the process died.
+    """
+    file = user_path(str(file)).absolute()
+    if name is not None:
+        check_run_name(name)
+        check_name_free(name)
+    if not file.is_file():
+        raise StorageError(
+            f"{file} is {'a folder' if file.is_dir() else 'missing'}, not a state dict",
+            hint=f"name the file: {file / BOOK_NAME}" if (file / BOOK_NAME).is_file() else "",
+        )
+    with storage_errors("read", file):
+        size = file.stat().st_size
+    if size > LARGEST_STATE_DICT:
+        raise InputError(f"{file} has {counted(size, 'byte')}: too large for the book's model")
+    vocabulary = tokenizer or _tokenizer_beside(file)
+    with tempfile.TemporaryDirectory() as place:
+        request = ImportRequest(
+            file=str(file),
+            tokenizer=vocabulary,
+            target=place,
+            memory=MEMORY_FACTOR * size + SPARE_MEMORY,
+        )
+        done = _answer_of(request, ImportDone, report, command)
+        return Imported(_make_run(Path(place), file, name, vocabulary, done), done)
+
+
+def _tokenizer_beside(file: Path) -> str:
+    if (file.parent / "tokenizer.json").is_file():
+        return str(file.parent)
+    raise InputError(
+        f"{file} holds weights alone, no tokenizer",
+        hint="name the one it was trained with: --tokenizer FOLDER, or for the book's own model"
+        " --tokenizer microsoft/Phi-3.5-mini-instruct (needs a network)",
+    )
+
+
+def _make_run(
+    files: Path, origin: Path, name: str | None, tokenizer: str, done: ImportDone
+) -> RunDirectory:
+    """A finished run whose only checkpoint, of step 0, has these model files."""
+    run = create_run(_config(tokenizer, done), name)
+    try:
+
+        def copy_files(folder: Path) -> None:
+            for path in files.iterdir():
+                shutil.copyfile(path, folder / path.name)
+
+        write_checkpoint(run, 0, copy_files, None, {"imported_from": origin.name, "step": 0})
+        (entry,) = list_checkpoints(run)
+        with RunDatabase(run.database_path) as database:
+            database.begin_attempt(
+                os.getpid(), host_name(), boot_id(), "cpu", 0, {"imported_from": str(origin)}
+            )
+            for key, value in {
+                "parameters": done.parameters,
+                "vocab_size": done.vocab_size,
+                "max_steps": 0,
+                "corpus_title": f"imported from {origin.name}",
+            }.items():
+                database.set_meta(key, str(value))
+            database.put_checkpoint(entry.row())
+            note = f"imported from {origin}: weights only, it can be sampled and forked"
+            for kind in ("note", "finished"):
+                database.add_event(EventRow(1, 0, kind, note, time.time()))
+    except BaseException:
+        with suppress(RnnlmError):
+            delete_run(run)
+        raise
+    return run
+
+
+def _config(tokenizer: str, done: ImportDone) -> RunConfig:
+    """The preset `book` with the shape and the tokenizer of the state dict."""
+    pretrained = done.tokenizer_kind == "pretrained"
+    return parse_config(
+        merge(
+            PRESETS["book"],
+            {
+                "preset": "book",
+                "model.embedding_dim": done.width,
+                "model.hidden_size": done.width,
+                "model.num_layers": done.num_layers,
+                "tokenizer.kind": done.tokenizer_kind,
+                "tokenizer.name": tokenizer if pretrained else None,
+                "tokenizer.vocab_size": done.vocab_size,
+            },
+        )
+    )
+
+
+def _temporary_folder(target: Path) -> Path:
+    folder = target.parent / f"{TEMPORARY_PREFIX}{target.name[:64]}-{secrets.token_hex(4)}"
+    with storage_errors("write to", target.parent):
+        folder.mkdir()
+    return folder
+
+
+def _put_in_place(folder: Path, target: Path, *, force: bool) -> None:
+    """Rename the complete folder to the target, which was checked before and may have changed."""
+    check_target(target, force=force)
+    aside = folder.with_name(f"{folder.name}-old")
+    with storage_errors("write", target):
+        if target.is_dir():
+            target.rename(aside)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if aside.is_dir():
+                aside.rename(target)
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                check_target(target)
+            raise
+        fsync_directory(target.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _read_marker(folder: Path) -> ExportMarker | None:
+    """What an exported folder says it is; None: it isn't an export."""
+    try:
+        return ExportMarker.model_validate_json(read_at_most(folder / MARKER_NAME, _MARKER_BYTES))
+    except (OSError, ValidationError):
+        return None
+
+
+def _answer_of(
+    request: BaseModel, kind: type[DoneT], report: Report, command: list[str] | None
+) -> DoneT:
+    """The result of an export process, which ends with this call.
+
+    Raises:
+        RnnlmError: the process refused or failed; WorkerError if it died.
+    """
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as log:
+        asked.write(encode_line(request))
+        asked.seek(0)
+        process = subprocess.Popen(
+            command or python_command("rnnlm_tui.worker.export"),
+            stdin=asked,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=dependent_environment(EXPORT_SETTINGS),
+        )
+        try:
+            answer = _read_answers(process, kind, report)
+        finally:
+            _end(process)
+        if isinstance(answer, kind):
+            return answer
+        raise _error(cast(ExportFailed | None, answer), process.returncode, log)
+
+
+def _read_answers(
+    process: subprocess.Popen[bytes], kind: type[DoneT], report: Report
+) -> DoneT | ExportFailed | None:
+    """The process's result; None if it exited without one."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            message = cast(
+                ExportProgress | ExportFailed | DoneT,
+                decode_line(line, cast(type[BaseModel], ExportProgress), ExportFailed, kind),
+            )
+        except InputError:
+            continue  # output of a library
+        if not isinstance(message, ExportProgress):
+            process.wait()
+            return message
+        report(message)
+    process.wait()
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _error(answer: ExportFailed | None, code: int, log: IO[bytes]) -> RnnlmError:
+    if answer is not None:
+        return error_kind(answer.exit_code)(answer.message, hint=answer.hint)
+    if code == KILLED:
+        return WorkerError(
+            "the process was killed, probably because memory ran out",
+            hint="close other programs and try again",
+        )
+    log.seek(0)
+    words = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return WorkerError(
+        f"the process failed (exit code {code})" + (f": {words[-1][:300]}" if words else "")
+    )

@@ -1,0 +1,268 @@
+"""The state dict of the book's model (.pth): write it, and read it without running its code.
+
+The book's names: `embedding.weight`, `rnn.rnn_units.N.Wh`, `.Uh` and `.b` of each layer,
+`fc.weight` and `fc.bias`; Wh and Uh are the transposed matrices of our Elman layers.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.errors import CheckpointError, InputError, StorageError
+from rnnlm_tui.schema.formatting import counted
+
+NUM_LAYERS = 2
+"""Layers of the book's model."""
+MOST_LAYERS = 64
+MOST_ENTRIES = 1_000
+"""A state dict of this model has few files in its zip."""
+MOST_PICKLE_BYTES = 1 << 20
+"""The pickle in the zip only names tensors."""
+_UNIT = re.compile(r"rnn\.rnn_units\.(\d{1,3})\.(Wh|Uh|b)")
+_OTHERS = frozenset({"embedding.weight", "fc.weight", "fc.bias"})
+_KNOWN = "the names are embedding.weight, rnn.rnn_units.N.Wh, .Uh and .b, fc.weight and fc.bias"
+
+
+def check_book_shape(model: RecurrentLanguageModel) -> None:
+    """Refuse a model that the book's code can't hold.
+
+    Raises:
+        InputError: says which parts differ.
+    """
+    reasons = []
+    if model.cell_type != "elman":
+        reasons.append(f"its cell is {model.cell_type}, not elman")
+    if model.num_layers != NUM_LAYERS:
+        reasons.append(f"it has {counted(model.num_layers, 'layer')}, not {NUM_LAYERS}")
+    if model.embedding_dim != model.hidden_size:
+        reasons.append(
+            f"its embedding has {model.embedding_dim} dimensions and its layers"
+            f" {model.hidden_size}, the book's one width for both"
+        )
+    if model.tie_weights:
+        reasons.append("its output weights are those of the embedding, the book's are separate")
+    if reasons:
+        raise InputError(
+            f"this model can't be written as the book's state dict: {'; '.join(reasons)}",
+            hint="use --format hf or --format onnx, which hold every model",
+        )
+
+
+def write_state_dict(path: Path, model: RecurrentLanguageModel) -> None:
+    """Write the state dict under the book's names. Call `check_book_shape` first.
+
+    Raises:
+        OSError, StorageError: the file can't be written.
+    """
+    weights = {name: part.detach().cpu() for name, part in model.named_parameters()}
+    tensors = {"embedding.weight": weights["embedding.weight"]}
+    for index in range(model.num_layers):
+        tensors |= {
+            f"rnn.rnn_units.{index}.Uh": weights[f"layers.{index}.weight_hh_l0"].t(),
+            f"rnn.rnn_units.{index}.Wh": weights[f"layers.{index}.weight_ih_l0"].t(),
+            f"rnn.rnn_units.{index}.b": weights[f"layers.{index}.bias_ih_l0"],
+        }
+    tensors |= {"fc.weight": weights["output.weight"], "fc.bias": weights["output.bias"]}
+    plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        torch.save(plain, path)  # a state dict of tensors: the format that the book reads
+    except RuntimeError as error:  # torch's own writer reports a full disk so
+        raise StorageError(f"can't write {path}: {str(error).splitlines()[0]}") from error
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that is no zip of stored tensors, before torch reads it.
+
+    A compressed zip could unpack to any size; torch never compresses.
+
+    Raises:
+        CheckpointError: with what the file is instead.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] != b"PK":
+        raise CheckpointError(
+            f"{path} is not a state dict: a .pth file of torch 1.6 or later is a zip file, this one"
+            f" starts with {start.hex(' ') or 'nothing'}",
+            hint="a plain pickle can run code and is never opened",
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or cut off: {error}", hint="copy or download it again"
+        ) from error
+    compressed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+    if compressed or sum(entry.file_size for entry in entries) > size:
+        raise CheckpointError(
+            f"{path} is not a file that torch wrote: it is a compressed zip, which could unpack to"
+            " any size"
+        )
+    pickles = [entry for entry in entries if entry.filename.endswith(".pkl")]
+    if len(pickles) != 1 or len(entries) > MOST_ENTRIES or pickles[0].file_size > MOST_PICKLE_BYTES:
+        raise CheckpointError(
+            f"{path} is not a state dict of this model: its zip has"
+            f" {counted(len(entries), 'file')}, {len(pickles)} of them .pkl"
+        )
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state dict under the book's names; only tensors are unpickled, never code.
+
+    Raises:
+        CheckpointError: it holds anything but the tensors of this model, or wrong shapes.
+    """
+    check_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: object = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError as error:
+        raise CheckpointError(f"{path} needs more memory than a file of its size may") from error
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError and others
+        reason = " ".join(str(error).split())
+        if "memory" in reason.lower() and "alloc" in reason.lower():
+            raise CheckpointError(
+                f"{path} needs more memory than a file of its size may"
+            ) from error
+        refused = re.search(r"(?:GLOBAL|global) ([\w.]+)", reason)
+        raise CheckpointError(
+            f"refused to read {path}: "
+            + (
+                f"it asks for {refused[1]}, which only code needs"
+                if refused
+                else f"it is damaged or holds more than tensors ({reason[:160]})"
+            ),
+            hint="save the weights alone: torch.save(model.state_dict(), FILE)",
+        ) from error
+    if isinstance(found, Mapping) and len(found) <= MOST_ENTRIES:
+        for key in ("model_state_dict", "state_dict", "model"):
+            if isinstance(found.get(key), Mapping):
+                found = found[key]
+                break
+    return _checked(path, found)
+
+
+def _checked(path: Path, found: object) -> dict[str, Tensor]:
+    """The tensors as float32, if they are those of the book's model."""
+    if not isinstance(found, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(found).__name__}, not a state dict (names and tensors)",
+            hint="save the weights alone: torch.save(model.state_dict(), FILE)",
+        )
+    names = {str(name)[:80] for name in found}
+    odd = sorted(n for n in names if n not in _OTHERS and _UNIT.fullmatch(n) is None)
+    layers = {int(match[1]) for match in map(_UNIT.fullmatch, names) if match}
+    wanted = _OTHERS | {
+        f"rnn.rnn_units.{index}.{part}" for index in layers for part in ("Wh", "Uh", "b")
+    }
+    missing = sorted(wanted - names)
+    if (
+        odd
+        or missing
+        or not layers
+        or len(layers) > MOST_LAYERS
+        or layers != set(range(len(layers)))
+    ):
+        what = f"unknown name {odd[0]!r}" if odd else f"no {(missing or ['layers'])[0]}"
+        raise CheckpointError(f"{path} is not the book's model: {what}", hint=_KNOWN)
+    size = path.stat().st_size
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(names):
+        tensor = found[name]
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise CheckpointError(f"{path} is not the book's model: {name} is no float tensor")
+        if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > size:
+            raise CheckpointError(f"{path} is damaged: {name} is larger than the file")
+        tensors[name] = tensor
+    _check_shapes(path, tensors, len(layers))
+    plain = {
+        name: tensor.to(torch.float32).contiguous().clone() for name, tensor in tensors.items()
+    }
+    for name, tensor in plain.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: {name} has values that are not finite")
+    return plain
+
+
+def _check_shapes(path: Path, tensors: Mapping[str, Tensor], layers: int) -> None:
+    embedding = tensors["embedding.weight"]
+    if embedding.dim() != 2 or 0 in embedding.shape:
+        raise CheckpointError(
+            f"{path} is not the book's model: embedding.weight has shape {tuple(embedding.shape)},"
+            " must be (types, width)"
+        )
+    vocab_size, width = embedding.shape
+    shapes: dict[str, tuple[int, ...]] = {
+        "fc.weight": (vocab_size, width),
+        "fc.bias": (vocab_size,),
+    }
+    for index in range(layers):
+        prefix = f"rnn.rnn_units.{index}."
+        shapes |= {prefix + "Wh": (width, width), prefix + "Uh": (width, width)}
+        shapes[prefix + "b"] = (width,)
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != shape:
+            raise CheckpointError(
+                f"{path} is not the book's model: {name} has shape {tuple(tensors[name].shape)},"
+                f" must be {shape} with an embedding of {vocab_size:,} x {width:,}"
+            )
+
+
+def book_model(tensors: Mapping[str, Tensor], pad_id: int | None) -> RecurrentLanguageModel:
+    """Our model with the weights of a state dict, in evaluation mode.
+
+    Args:
+        tensors: from `read_state_dict`.
+    """
+    vocab_size, width = tensors["embedding.weight"].shape
+    layers = sum(name.endswith(".b") for name in tensors)
+    model = RecurrentLanguageModel(
+        vocab_size=vocab_size,
+        embedding_dim=width,
+        hidden_size=width,
+        num_layers=layers,
+        initialization="book",
+        pad_id=pad_id,
+    )
+    weights = {
+        "embedding.weight": tensors["embedding.weight"],
+        "output.weight": tensors["fc.weight"],
+        "output.bias": tensors["fc.bias"],
+    }
+    for index in range(layers):
+        weights |= {
+            f"layers.{index}.weight_ih_l0": tensors[f"rnn.rnn_units.{index}.Wh"].t(),
+            f"layers.{index}.weight_hh_l0": tensors[f"rnn.rnn_units.{index}.Uh"].t(),
+            f"layers.{index}.bias_ih_l0": tensors[f"rnn.rnn_units.{index}.b"],
+        }
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+    return model.eval()
+
+
+def plain_logits(tensors: Mapping[str, Tensor], ids: list[int]) -> Tensor:
+    """The logits (T, V) that the book's formula gives, in a plain loop: what its own code
+    computes with this state dict."""
+    embedding = tensors["embedding.weight"]
+    layers = sum(name.endswith(".b") for name in tensors)
+    states = [embedding.new_zeros(embedding.shape[1]) for _ in range(layers)]
+    outputs = []
+    for token in ids:
+        x = embedding[token]
+        for index in range(layers):
+            w, u, b = (tensors[f"rnn.rnn_units.{index}.{part}"] for part in ("Wh", "Uh", "b"))
+            x = states[index] = torch.tanh(x @ w + states[index] @ u + b)
+        outputs.append(x)
+    return torch.stack(outputs) @ tensors["fc.weight"].T + tensors["fc.bias"]

@@ -1,0 +1,124 @@
+"""Messages of an export: the request to its process, progress, result, and the record in a run."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ExportFormat = Literal["hf", "onnx", "book"]
+FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+FORMAT_TITLES: dict[ExportFormat, str] = {
+    "hf": "Hugging Face transformers",
+    "onnx": "ONNX, one step with the state in and out",
+    "book": "the book's state dict (.pth)",
+}
+MARKER_NAME = "rnnlm_export.json"
+"""In every exported folder: what it is and its files, so that `--force` replaces only exports."""
+BOOK_NAME = "model.pth"
+"""The state dict in a folder of the format `book`."""
+LOGIT_TOLERANCE = 1e-5
+"""Largest allowed difference of a logit, relative to the largest where that is above 1."""
+CHECKED_TOKENS, GREEDY_TOKENS = 64, 50
+"""Tokens of validation text whose logits are compared, and tokens that are continued greedily."""
+ExportPhase = Literal["loading", "writing", "checking"]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ExportRequest(_Message):
+    """Write a checkpoint in another format and compare the result with it."""
+
+    kind: Literal["export"] = "export"
+    run: str
+    """The run's folder."""
+    checkpoint: str
+    """The checkpoint's folder."""
+    target: str
+    """An empty folder, renamed by the requesting process when the export is complete."""
+    name: str
+    """The name that the folder gets, for the model card."""
+    format: ExportFormat
+
+
+class ImportRequest(_Message):
+    """Read a state dict of the book's model and write it as a checkpoint's model files."""
+
+    kind: Literal["import"] = "import"
+    file: str
+    tokenizer: str
+    """A folder with tokenizer.json, or the name of a tokenizer on the Hugging Face hub."""
+    target: str
+    """An empty folder for the files."""
+    memory: int = Field(gt=0)
+    """Bytes that the process may allocate."""
+
+
+class ExportProgress(_Message):
+    """The phase that has begun."""
+
+    kind: Literal["progress"] = "progress"
+    phase: ExportPhase
+
+
+class ExportDone(_Message):
+    """The last line of a successful export: what the comparison found."""
+
+    kind: Literal["done"] = "done"
+    step: int
+    logits_compared: int
+    largest_difference: float
+    """Of a logit, absolute."""
+    greedy_tokens: int
+    """Tokens of greedy text that are equal."""
+    notes: tuple[str, ...] = ()
+    """What the format can't express, in sentences."""
+
+
+class ImportDone(_Message):
+    """The last line of a successful reading of a state dict."""
+
+    kind: Literal["imported"] = "imported"
+    vocab_size: int
+    width: int
+    """Of the embedding and of both layers."""
+    num_layers: int
+    parameters: int
+    tokenizer_kind: str
+    logits_compared: int
+    largest_difference: float
+
+
+class ExportFailed(_Message):
+    """The last line of a failed process."""
+
+    kind: Literal["failed"] = "failed"
+    message: str
+    hint: str = ""
+    exit_code: int
+
+
+class ExportedFile(_Message):
+    """A file of an exported folder."""
+
+    size: int
+    sha256: str
+
+
+class ExportMarker(BaseModel):
+    """`rnnlm_export.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    rnnlm_export: Literal[1] = 1
+    format: ExportFormat
+    run: str
+    step: int
+    created: float
+    """Unix seconds."""
+    rnnlm_version: str
+    notes: tuple[str, ...] = ()
+    files: dict[str, ExportedFile]
+    """All files except this one."""

@@ -1,0 +1,125 @@
+"""Read the book's state dict (.pth) and write it as the model files of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, build_tokenizer
+from rnnlm_tui.engine.book import book_model, plain_logits, read_state_dict
+from rnnlm_tui.engine.checkpoint import load_model, write_model
+from rnnlm_tui.errors import TokenizerError, WorkerError
+from rnnlm_tui.schema.config import TokenizerConfig
+from rnnlm_tui.schema.exports import (
+    CHECKED_TOKENS,
+    GREEDY_TOKENS,
+    LOGIT_TOLERANCE,
+    ExportPhase,
+    ImportDone,
+    ImportRequest,
+)
+from rnnlm_tui.schema.formatting import user_path
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.worker.checkpointing import CONTEXT_LENGTH_KEY, DATA_MODE_KEY
+
+Report = Callable[[ExportPhase], None]
+
+
+def import_state_dict(request: ImportRequest, report: Report) -> ImportDone:
+    """Write the model and tokenizer files of a state dict into the request's folder.
+
+    Raises:
+        CheckpointError: the file isn't a state dict of the book's model.
+        TokenizerError: the tokenizer can't be loaded, or has another size.
+    """
+    report("loading")
+    file, folder = Path(request.file), Path(request.target)
+    with storage_errors("read", file), limited_memory(request.memory):
+        tensors = read_state_dict(file)
+    report("writing")
+    vocab_size, width = tensors["embedding.weight"].shape
+    with storage_errors("write", folder), tempfile.TemporaryDirectory() as place:
+        kind = _tokenizer_files(request.tokenizer, vocab_size, Path(place))
+        codec = TextCodec(Path(place))
+        model = book_model(tensors, codec.pad_id)
+        generation = {
+            "do_sample": False,
+            "max_new_tokens": GREEDY_TOKENS,
+            DATA_MODE_KEY: "sentences",
+            CONTEXT_LENGTH_KEY: PRESETS["book"].training.context_length,
+        }
+        write_model(folder, model, Path(place), generation=generation)
+    report("checking")
+    ids = torch.randint(vocab_size, (CHECKED_TOKENS,), generator=torch.Generator().manual_seed(1))
+    loaded = load_model(folder)
+    with torch.no_grad():
+        ours, _ = loaded(ids[None], loaded.initial_state(1))
+    difference = float((plain_logits(tensors, ids.tolist()) - ours[0]).abs().max())
+    if not difference <= LOGIT_TOLERANCE * max(1.0, float(ours.abs().max())):
+        raise WorkerError(f"the imported model differs from the file, a logit by {difference:.1e}")
+    return ImportDone(
+        vocab_size=vocab_size,
+        width=width,
+        num_layers=model.num_layers,
+        parameters=model.num_parameters(),
+        tokenizer_kind=kind,
+        logits_compared=ours.numel(),
+        largest_difference=difference,
+    )
+
+
+def _tokenizer_files(name: str, vocab_size: int, folder: Path) -> str:
+    """Write the tokenizer as for the book's text (digits masked), or copy ours; returns its kind.
+
+    Raises:
+        TokenizerError: it can't be loaded, or its size isn't `vocab_size`.
+    """
+    own = user_path(name)
+    if (own / TOKENIZER_CONFIG_NAME).is_file() and "rnnlm_kind" in json.loads(
+        (own / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8")
+    ):
+        codec = TextCodec(own)
+        if codec.vocab_size != vocab_size:
+            raise TokenizerError(
+                f"the tokenizer in {own} has {codec.vocab_size:,} types, the model {vocab_size:,}",
+                hint="use the tokenizer that the model was trained with",
+            )
+        for part in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME):
+            shutil.copyfile(own / part, folder / part)
+        return codec.kind
+    config = TokenizerConfig(
+        kind="pretrained", name=name, vocab_size=vocab_size, end_of_sentence=False
+    )
+    corpus = PRESETS["book"].corpus
+    built = build_tokenizer(config, corpus, lambda: iter(()), size=0, tokenized=None)
+    built.save(folder, "\n")
+    return "pretrained"
+
+
+class limited_memory:  # noqa: N801 - a context manager, used like a function
+    """Let this process allocate at most so many more bytes inside the block, where the operating
+    system supports it."""
+
+    def __init__(self, more: int) -> None:
+        self._more = more
+
+    def __enter__(self) -> None:
+        self._before = resource.getrlimit(resource.RLIMIT_AS)
+        used = psutil.Process().memory_info().vms
+        soft, hard = self._before
+        wanted = used + self._more
+        if sys.platform == "linux" and (soft == resource.RLIM_INFINITY or wanted < soft):
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+
+    def __exit__(self, *_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, self._before)

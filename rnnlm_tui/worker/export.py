@@ -1,0 +1,270 @@
+"""The export process: `python -m rnnlm_tui.worker.export` writes a checkpoint in another format,
+or reads a foreign state dict, and compares the result with our model.
+
+It reads a request from the file on stdin, writes messages on stdout and leaves files only in the
+folder that the request names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from pydantic import BaseModel
+
+from rnnlm_tui import __version__
+from rnnlm_tui.schema.exports import (
+    BOOK_NAME,
+    MARKER_NAME,
+    ExportDone,
+    ExportedFile,
+    ExportFailed,
+    ExportMarker,
+    ExportPhase,
+    ExportProgress,
+    ExportRequest,
+    ImportRequest,
+)
+from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.system.files import fsync_directory, fsync_file, storage_errors
+from rnnlm_tui.system.processes import end_with_parent
+
+if TYPE_CHECKING:
+    from rnnlm_tui.corpus.autotokenizer import AutoTokenizerFiles
+    from rnnlm_tui.worker.export_comparison import Source
+
+Report = Callable[[ExportPhase], None]
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: it was requested
+    """Raised by SIGTERM, wherever the export is."""
+
+
+def export(request: ExportRequest, report: Report) -> ExportDone:
+    """Write the request's folder and compare it with the checkpoint.
+
+    Raises:
+        InputError: the format can't hold this model, or its packages are missing.
+        CheckpointError: the checkpoint is damaged.
+        StorageError: the disk is full.
+        WorkerError: the exported model differs.
+    """
+    from rnnlm_tui.corpus.autotokenizer import autotokenizer_files
+    from rnnlm_tui.engine.book import check_book_shape
+    from rnnlm_tui.engine.onnx_graph import require_onnx
+    from rnnlm_tui.worker.export_comparison import (
+        check_book,
+        check_equal,
+        check_onnx,
+        check_transformers,
+        compute,
+        load_source,
+    )
+
+    if request.format == "onnx":
+        require_onnx()
+    report("loading")
+    source, folder = load_source(request), Path(request.target)
+    if request.format == "book":
+        check_book_shape(source.model)
+    tokenizer = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
+    report("writing")
+    with storage_errors("write the export to", folder):
+        _WRITERS[request.format](source, tokenizer, folder)
+    report("checking")
+    ours, notes = compute(source), list(tokenizer.notes if request.format != "book" else ())
+    if request.format == "hf":
+        theirs, differences = check_transformers(source, tokenizer, folder)
+        notes += differences
+    elif request.format == "onnx":
+        theirs = check_onnx(source, folder)
+    else:
+        theirs = check_book(source, folder)
+    compared, difference = check_equal(source, ours, theirs)
+    with storage_errors("write the export to", folder):
+        _write_card(request, source, notes, folder)
+        _write_marker(request, source.manifest.step, notes, folder)
+    return ExportDone(
+        step=source.manifest.step,
+        logits_compared=compared,
+        largest_difference=difference,
+        greedy_tokens=len(ours.greedy),
+        notes=tuple(notes),
+    )
+
+
+def _write_hf(source: Source, tokenizer: AutoTokenizerFiles, folder: Path) -> None:
+    from rnnlm_tui.engine.huggingface import write_transformers_files
+
+    tokenizer.write(folder)
+    settings = json.loads((source.path / "generation_config.json").read_text(encoding="utf-8"))
+    write_transformers_files(
+        folder,
+        source.path,
+        start_id=tokenizer.start_id,
+        excluded=source.excluded,
+        pad_id=source.codec.pad_id,
+        generation=settings,
+    )
+
+
+def _write_onnx(source: Source, tokenizer: AutoTokenizerFiles, folder: Path) -> None:
+    from tokenizers import Tokenizer
+
+    from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
+    from rnnlm_tui.engine.onnx_graph import BATCH, IDS, LOGITS, OPSET, onnx_model, state_tensors
+
+    model, codec = source.model, source.codec
+    (folder / "model.onnx").write_bytes(onnx_model(model, __version__).SerializeToString())
+    tokenizer.write(folder)
+    names = {
+        index: name
+        for name, index in Tokenizer.from_file(str(source.path / TOKENIZER_NAME))
+        .get_vocab(with_added_tokens=True)
+        .items()
+    }
+    facts = {
+        "opset": OPSET,
+        "cell_type": model.cell_type,
+        "ids": {"input": IDS, "shape": [BATCH], "type": "int64"},
+        "logits": {"output": LOGITS, "shape": [BATCH, model.vocab_size], "type": "float32"},
+        "states": [
+            {
+                "input": one.input,
+                "output": one.output,
+                "shape": [BATCH, *one.shape],
+                "type": "float32",
+            }
+            for one in state_tensors(model)
+        ],
+        "initial_state": "zeros",
+        "start_ids": [] if tokenizer.start_id is None else [tokenizer.start_id],
+        "end_id": codec.eos_id,
+        "pad_id": codec.pad_id,
+        "unknown_id": codec.unk_id,
+        "excluded_ids": list(source.excluded),
+        "tokenizer": "tokenizer.json",
+        "vocabulary": [names.get(index) for index in range(model.vocab_size)],
+    }
+    text = json.dumps(facts, indent=1, ensure_ascii=False)
+    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _write_book(source: Source, _: AutoTokenizerFiles, folder: Path) -> None:
+    from rnnlm_tui.engine.book import write_state_dict
+    from rnnlm_tui.engine.checkpoint import TOKENIZER_FILES
+
+    write_state_dict(folder / BOOK_NAME, source.model)
+    for name in TOKENIZER_FILES:  # as they are, for an import
+        shutil.copyfile(source.path / name, folder / name)
+
+
+_WRITERS = {"hf": _write_hf, "onnx": _write_onnx, "book": _write_book}
+
+
+def _write_card(request: ExportRequest, source: Source, notes: Sequence[str], folder: Path) -> None:
+    from rnnlm_tui.worker.model_card import card_facts, model_card, write_card
+
+    starts = source.after_end and source.codec.eos_id is not None and source.codec.layout != "raw"
+    text = model_card(
+        card_facts(source.run, source.manifest),
+        source.model,
+        source.codec,
+        request.format,
+        name=request.name,
+        start=starts,
+        notes=tuple(notes),
+    )
+    write_card(folder, text)
+
+
+def _write_marker(request: ExportRequest, step: int, notes: Sequence[str], folder: Path) -> None:
+    """Write the list of files and wait until everything is on the disk."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files[path.name] = ExportedFile(size=path.stat().st_size, sha256=digest)
+    marker = ExportMarker(
+        format=request.format,
+        run=Path(request.run).name,
+        step=step,
+        created=time.time(),
+        rnnlm_version=__version__,
+        notes=tuple(notes),
+        files=files,
+    )
+    (folder / MARKER_NAME).write_text(marker.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    for path in folder.iterdir():
+        fsync_file(path)
+    fsync_directory(folder)
+
+
+def main() -> int:
+    """Answer the request on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
+    end_with_parent()
+    # Ctrl-C is for the parent process, which sends SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    answers = sys.stdout.buffer
+
+    def report(phase: ExportPhase) -> None:
+        _write_line(answers, ExportProgress(phase=phase))
+
+    try:
+        request = _request(sys.stdin.buffer.read())
+        import torch
+
+        torch.set_num_threads(1)
+        if isinstance(request, ExportRequest):
+            _write_line(answers, export(request, report))
+        else:
+            from rnnlm_tui.worker.book_import import import_state_dict
+
+            _write_line(answers, import_state_dict(request, report))
+    except Interrupted:
+        return 128 + signal.SIGTERM
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from rnnlm_tui.worker.probe import failure_of
+
+        traceback.print_exc()  # to stderr, the log of the parent process
+        found = failure_of(error)
+        _write_line(
+            answers,
+            ExportFailed(message=found.message, hint=found.hint, exit_code=found.exit_code),
+        )
+        return found.exit_code
+    return 0
+
+
+def _request(line: bytes) -> ExportRequest | ImportRequest:
+    return cast(
+        ExportRequest | ImportRequest,
+        decode_line(line, cast(type[BaseModel], ExportRequest), ImportRequest),
+    )
+
+
+def _write_line(stream: BinaryIO, message: BaseModel) -> None:
+    stream.write(encode_line(message))
+    stream.flush()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
