@@ -48,13 +48,16 @@ def estimate(
 
     Without --probe, nothing is measured and only the first lines of the text are read.
     """
-    from rnnlm_tui.cli.config import build_config, runnable_config
+    from rnnlm_tui.cli.config import resolve, runnable_config
     from rnnlm_tui.client.estimate import estimate as estimate_config
     from rnnlm_tui.client.start import check_device, check_precision, check_tokenizer
     from rnnlm_tui.schema.estimates import check_warmup
 
-    build = runnable_config if probe else build_config
-    wanted = build(preset, config, assignments)
+    wanted = (
+        runnable_config(preset, config, assignments)
+        if probe
+        else resolve(preset, config, assignments).config
+    )
     check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)

@@ -1,9 +1,8 @@
-"""The verbs that label, pin, rename and delete runs: `tag` to `purge`."""
+"""The verbs that label, pin and rename runs: `tag` to `rename`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from time import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,19 +11,19 @@ from rnnlm_tui.cli import output
 from rnnlm_tui.cli.options import (
     JsonOption,
     RunArgument,
-    check_exclusive,
     complete_address,
-    complete_run,
     split_address,
 )
-from rnnlm_tui.cli.output import act_on_each, encodable, line, print_json, table
-from rnnlm_tui.errors import InputError, StorageError, UnknownCheckpointError, UnknownRunError
-from rnnlm_tui.schema.formatting import age, counted, disk, safe
+from rnnlm_tui.cli.output import act_on_each, encodable, line, print_json
+from rnnlm_tui.errors import (
+    InputError,
+    UnknownCheckpointError,
+)
+from rnnlm_tui.schema.formatting import safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.labels import RunLabels
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.trash import TrashedRun
 
 
 def usable_labels(run: RunDirectory) -> RunLabels:
@@ -41,6 +40,28 @@ def usable_labels(run: RunDirectory) -> RunLabels:
             f"cannot read the tags and note of {run.name}: the damaged file was moved to {kept}"
         )
     return labels
+
+
+AddressesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN[@CHECKPOINT]...",
+        help="Runs, or their checkpoints: @best, @last or @STEP.",
+        show_default=False,
+        autocompletion=complete_address,
+    ),
+]
+
+
+AddressArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN[@CHECKPOINT]",
+        help="A run, or its checkpoint: @best, @last or @STEP.",
+        show_default=False,
+        autocompletion=complete_address,
+    ),
+]
 
 
 def tag(
@@ -88,21 +109,23 @@ def tag(
 
 
 def note(
-    run: RunArgument,
+    run: AddressArgument,
     text: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help='The note; "" removes it.', show_default=False),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Write a one-line note on a run.
+    """Write a one-line note on a run or a checkpoint.
 
     Without a text, print the note.
     """
     from rnnlm_tui.store.labels import change_labels
-    from rnnlm_tui.store.runs import find_run
 
-    directory = find_run(run)
+    directory, which = split_address(run)
+    if which is not None:
+        _note_checkpoint(directory, which, text, json=json)
+        return
     before = usable_labels(directory)
     labels = before
     if text:
@@ -115,6 +138,21 @@ def note(
         line(labels.note if not text else f"{directory.name}: {labels.note}")
     else:
         line(f"{directory.name} has no note")
+
+
+def _note_checkpoint(run: RunDirectory, which: str, text: list[str] | None, *, json: bool) -> None:
+    from rnnlm_tui.store.labels import checkpoint_notes, note_checkpoint
+
+    step = _step_of(run, which, pins=False)
+    before = checkpoint_notes(run).get(step, "")
+    found = note_checkpoint(run, step, " ".join(text)) if text else before
+    name = f"{run.name}@{step}"
+    if json:
+        print_json({"run": run.name, "step": step, "note": found, "changed": found != before})
+    elif found:
+        line(found if not text else f"{name}: {found}")
+    else:
+        line(f"{name} has no note")
 
 
 def rename(
@@ -133,17 +171,6 @@ def rename(
     else:
         same = renamed == before
         line(f"already named {before.name}" if same else f"{before.name} renamed to {renamed.name}")
-
-
-AddressesArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUN[@CHECKPOINT]...",
-        help="Runs, or their checkpoints: @best, @last or @STEP.",
-        show_default=False,
-        autocompletion=complete_address,
-    ),
-]
 
 
 def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:
@@ -202,184 +229,16 @@ def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
 def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
     """Return a checkpoint's step; with `pins`, also of a deleted one that is still pinned."""
     from rnnlm_tui.store.retention import pinned_steps
-    from rnnlm_tui.store.verify import resolve_checkpoint
+    from rnnlm_tui.store.verify import resolve_folder
 
     try:
-        return int(resolve_checkpoint(run, which).name.rpartition("-")[2])
+        return int(resolve_folder(run, which).name.rpartition("-")[2])
     except UnknownCheckpointError:
         wanted = which.replace(",", "")
         left = next((step for step in pinned_steps(run) if pins and str(step) == wanted), None)
         if left is None:
             raise
         return left
-
-
-def complete_trashed(incomplete: str) -> list[str]:
-    """Complete the name of a deleted run for the shell."""
-    from rnnlm_tui.store.runs import trashed_names
-
-    return sorted(name for name in set(trashed_names()) if name.startswith(incomplete))
-
-
-def delete(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN...",
-            help="Full names of runs.",
-            show_default=False,
-            autocompletion=complete_run,
-        ),
-    ],
-    json: JsonOption = False,
-) -> None:
-    """Move runs that aren't running to the trash."""
-    from rnnlm_tui.store.runs import find_run
-    from rnnlm_tui.store.trash import delete_run
-
-    directories = [find_run(run) for run in runs]
-    for run, directory in zip(runs, directories, strict=True):
-        if directory.name != run:
-            raise UnknownRunError(
-                f'no run named "{run}"', hint=f'to delete "{directory.name}", use its full name'
-            )
-
-    def act(run: RunDirectory) -> tuple[object, str]:
-        trashed = delete_run(run)
-        words = f"moved to the trash ({disk(trashed.bytes)})"
-        return _as_json(trashed), f"{run.name} {words}: `rnnlm-tui restore {run.name}` restores it"
-
-    act_on_each(directories, act, json=json)
-
-
-def trash(json: JsonOption = False) -> None:
-    """List deleted runs and the disk space they use."""
-    from rnnlm_tui.store.trash import list_trash
-
-    found = list_trash()
-    if json:
-        print_json([_as_json(run) for run in found])
-        return
-    if not found:
-        line("the trash is empty")
-        return
-    table(
-        ("name", "deleted", "size", "folder"),
-        [
-            (run.name, _ago(age(time() - run.deleted)), disk(run.bytes), run.path.name)
-            for run in found
-        ],
-        right=(2,),
-    )
-    line(
-        f"{counted(len(found), 'deleted run')}, {disk(sum(run.bytes for run in found))}: `rnnlm-tui"
-        " restore NAME` restores one, `rnnlm-tui purge NAME` removes it permanently"
-    )
-
-
-def restore(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME...",
-            help="Names of deleted runs, or of their folders.",
-            show_default=False,
-            autocompletion=complete_trashed,
-        ),
-    ],
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--as", metavar="NAME", help="Restore one run under this name.", show_default=False
-        ),
-    ] = None,
-    json: JsonOption = False,
-) -> None:
-    """Restore runs from the trash.
-
-    If several deleted runs have the same name, the most recently deleted one is restored.
-    """
-    from rnnlm_tui.store.trash import find_trashed, list_trash, restore_run
-
-    found = list(dict.fromkeys(find_trashed(run) for run in runs))
-    if name is not None and len(found) > 1:
-        raise InputError(f"--as takes one run, got {len(found)}", hint="restore them one by one")
-
-    def act(trashed: TrashedRun) -> tuple[object, str]:
-        restored = restore_run(trashed, name)
-        others = sum(left.name == trashed.name for left in list_trash())
-        remain = "remains" if others == 1 else "remain"
-        more = f"; {counted(others, 'other')} of that name {remain} in the trash" if others else ""
-        value = {"run": restored.name, "before": trashed.name, "path": str(restored.path)}
-        return value, f"{restored.name} restored: `rnnlm-tui show {restored.name}`{more}"
-
-    act_on_each(found, act, json=json)
-
-
-def purge(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME]...",
-            help="Names of deleted runs, or of their folders.",
-            show_default=False,
-            autocompletion=complete_trashed,
-        ),
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all deleted runs.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """Permanently remove deleted runs; asks for confirmation."""
-    from rnnlm_tui.store.trash import purge as purge_one
-
-    found = _chosen(runs or [], everything=everything)
-    size = sum(run.bytes for run in found)
-    question = f"permanently remove {_named(found)}, {disk(size)}?"
-    if found and not yes and not confirmed(question, "purge removes runs permanently"):
-        output.note("nothing was removed")
-        raise typer.Exit(1)
-    freed = 0
-    for done, run in enumerate(found):
-        try:
-            freed += purge_one(run)
-        except StorageError:
-            if done:
-                output.note(_purged_text(found[:done], disk(freed)))
-            raise
-    if json:
-        print_json({"purged": [_as_json(run) for run in found], "freed": freed})
-    elif found:
-        line(_purged_text(found, disk(freed)))
-    else:
-        line("the trash is empty")
-
-
-def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
-    """Return the chosen deleted runs, each once.
-
-    Raises:
-        InputError: no name, or an ambiguous one.
-        UnknownRunError: no deleted run has that name.
-    """
-    from rnnlm_tui.store.trash import find_trashed, list_trash
-
-    known = list_trash()
-    check_exclusive(NAME=bool(names), all=everything)
-    if everything:
-        return known
-    if not names:
-        raise InputError(
-            "no run given", hint="name a deleted run, or use --all; `rnnlm-tui trash` lists them"
-        )
-    for name in names:
-        same = [run.path.name for run in known if run.name == name]
-        if len(same) > 1:
-            raise InputError(
-                f"{counted(len(same), 'deleted run')} are named {name}: {', '.join(same)}",
-                hint="use the folder names instead",
-            )
-    return list(dict.fromkeys(find_trashed(name) for name in names))
 
 
 def confirmed(question: str, what: str) -> bool:
@@ -397,19 +256,3 @@ def confirmed(question: str, what: str) -> bool:
         )
     print(encodable(safe(f"{question} [y/N] "), sys.stderr), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _purged_text(runs: list[TrashedRun], freed: str) -> str:
-    return f"{_named(runs)} permanently removed, {freed} freed"
-
-
-def _named(runs: list[TrashedRun]) -> str:
-    return runs[0].name if len(runs) == 1 else counted(len(runs), "deleted run")
-
-
-def _ago(words: str) -> str:
-    return words if words == "now" else f"{words} ago"
-
-
-def _as_json(run: TrashedRun) -> dict[str, object]:
-    return {"run": run.name, "deleted": run.deleted, "bytes": run.bytes, "path": str(run.path)}

@@ -1,12 +1,11 @@
-"""The verbs `open`, `runs`, `show`, `metrics`, `checkpoints` and `compare`."""
+"""The verbs `open`, `runs`, `show`, `metrics` and `compare`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime
-from time import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,8 +42,8 @@ from rnnlm_tui.cli.summaries import (
     status_text,
     summary_lines,
 )
-from rnnlm_tui.schema.formatting import NOTHING, age, counted, disk, figure
-from rnnlm_tui.schema.metrics import EvaluationRow, StepRow, perplexity
+from rnnlm_tui.schema.formatting import NOTHING, counted, figure
+from rnnlm_tui.schema.metrics import EvaluationRow, StepRow
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.comparison import Comparison, FigureRow
@@ -274,61 +273,6 @@ def _cell(name: str, value: Cell) -> str:
             value, 1 if name in ("tokens_per_second", "perplexity", "active_seconds") else 3
         )
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def checkpoints(run: RunArgument, json: JsonOption = False) -> None:
-    """List a run's checkpoints; marks best, last and pinned ones."""
-    from rnnlm_tui.store.reader import RunReader
-    from rnnlm_tui.store.retention import pinned_steps
-    from rnnlm_tui.store.runs import find_run
-
-    directory = find_run(run)
-    pinned = pinned_steps(directory)
-    with RunReader(directory) as reader:
-        rows = sorted(reader.checkpoints(), key=lambda row: row.step, reverse=True)
-    if json:
-        figures = (
-            {
-                "validation_perplexity": (
-                    None if row.validation_loss is None else perplexity(row.validation_loss)
-                ),
-                "pinned": row.step in pinned,
-            }
-            for row in rows
-        )
-        print_json(
-            [
-                {**asdict(row), **more, "path": str(directory.path / row.path)}
-                for row, more in zip(rows, figures, strict=True)
-            ]
-        )
-        return
-    if not rows:
-        line(
-            f"{directory.name} has no checkpoints yet: `rnnlm-tui checkpoint {directory.name}`"
-            " saves one now"
-        )
-        return
-    cells = [
-        (
-            f"{row.step:,}",
-            f"{row.epoch:.1f}",
-            NOTHING if row.validation_loss is None else figure(perplexity(row.validation_loss)),
-            disk(row.bytes),
-            age(time() - row.time),
-            " ".join(
-                mark
-                for mark, marked in (
-                    ("★ best", row.best),
-                    ("▸ last", row.last),
-                    ("⚑ pinned", row.step in pinned),
-                )
-                if marked
-            ),
-        )
-        for row in rows
-    ]
-    table(("step", "epoch", "val ppl", "size", "age", "mark"), cells, right=range(5))
 
 
 MOST_CELL, LEAST_CELL = 32, 10

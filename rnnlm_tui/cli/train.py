@@ -118,7 +118,7 @@ def wanted_run(
         CheckpointError: the checkpoint is damaged.
         ConfigError: the config doesn't fit the parent.
     """
-    from rnnlm_tui.cli.config import build_config, runnable_config
+    from rnnlm_tui.cli.config import resolve, runnable_config
     from rnnlm_tui.store.lineage import check_fits
 
     check_exclusive(
@@ -132,7 +132,8 @@ def wanted_run(
     fork = find_parent(parent, start)
     if "@" not in parent:
         note(f"starting from {fork.address} (default: @best, or @last if nothing was evaluated)")
-    wanted = build_config(None, config, assignments, base=fork.run.read_config())
+    base = (fork.run.name, fork.run.read_config())
+    wanted = resolve(None, config, assignments, run=base).config
     check_fits(wanted, fork)
     return wanted, fork
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.cli.options import JsonOption, RunArgument
+from rnnlm_tui.cli.manage import AddressArgument
+from rnnlm_tui.cli.options import JsonOption, split_address
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.errors import CheckpointError, DatabaseError, RunStateError, StorageError
 from rnnlm_tui.schema.formatting import NOTHING, counted, disk
@@ -15,22 +16,23 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.verify import CheckpointCheck
 
 
-def verify(run: RunArgument, json: JsonOption = False) -> None:
+def verify(run: AddressArgument, json: JsonOption = False) -> None:
     """Check a run's checkpoints and database, byte by byte.
 
-    A damaged database is rebuilt unless a worker is using it; a damaged checkpoint is moved aside
-    when the run is resumed. Exits with 5 if anything is damaged.
+    With @CHECKPOINT, check only that one. A damaged database is rebuilt unless a worker is using
+    it; a damaged checkpoint is moved aside when the run is resumed. Exits with 5 if anything is
+    damaged.
     """
-    from rnnlm_tui.store.runs import find_run
-    from rnnlm_tui.store.verify import check_checkpoints, damaged_folders
+    from rnnlm_tui.store.verify import check_checkpoints, damaged_folders, resolve_folder
 
-    directory = find_run(run)
+    directory, which = split_address(run)
+    only = None if which is None else resolve_folder(directory, which)
     checks = [
         replace(check, problem=check.problem.replace(f"{directory.path}/", ""))
-        for check in check_checkpoints(directory)
+        for check in check_checkpoints(directory, only)
     ]
-    aside = damaged_folders(directory)
-    database, verdict, advice = _check_database(directory)
+    aside = damaged_folders(directory) if only is None else []
+    database, verdict, advice = _check_database(directory) if only is None else ("", "", "")
     damaged = damage_error(directory, checks, verdict, advice)
     if json:
         found = [
@@ -50,7 +52,8 @@ def verify(run: RunArgument, json: JsonOption = False) -> None:
         _write(checks)
         for path in aside:
             line(f"damaged, moved aside: {path}")
-        line(f"database: {database or 'ok'}")
+        if only is None:
+            line(f"database: {database or 'ok'}")
     if damaged is not None:
         raise damaged
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,10 +32,10 @@ from rnnlm_tui.schema.status import (
     failure_prefix,
 )
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
-from rnnlm_tui.store.labels import RunLabels, labels_path, read_labels
+from rnnlm_tui.store.labels import RunLabels, checkpoint_notes, labels_path, read_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import pinned_steps
+from rnnlm_tui.store.retention import pinned_steps, steps_on_disk
 from rnnlm_tui.store.schema import damage_hint
 from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTable, empty_machine
 from rnnlm_tui.system.locks import LockState, host_name, read_lock
@@ -111,6 +111,8 @@ class RunSnapshot:
     """Margin of error of `summary.eta_seconds` in seconds; None without an ETA."""
     machine: MachineTable = field(default_factory=empty_machine)
     """Machine readings of the whole run."""
+    checkpoint_notes: Mapping[int, str] = field(default_factory=dict)
+    """By step."""
     detail: SeriesTable | None = None
     """The visible steps, and some around them, in finer buckets; None if `series` is as fine."""
 
@@ -136,6 +138,8 @@ class RunMonitor:
         self._events = Cached[tuple[EventRow, ...]]()
         self._evaluations, self._log = Cached[Evaluations](), Cached[tuple[str, ...]]()
         self._pins, self._labels = Cached[frozenset[int]](), Cached[RunLabels]()
+        self._checkpoints = Cached[list[CheckpointRow]]()
+        self._notes = Cached[dict[int, str]]()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
         """Include these steps (first, last) in `detail` from the next `poll` on; None: no
@@ -232,6 +236,9 @@ class RunMonitor:
             ),
             eta_margin=None if eta is None else eta.margin,
             machine=self._reader.machine(MACHINE_BUCKETS),
+            checkpoint_notes=self._notes.of(
+                settled(self.run.checkpoints_path), lambda: checkpoint_notes(self.run)
+            ),
             detail=self._detail(series),
         )
 
@@ -260,6 +267,16 @@ class RunMonitor:
             self._config = self.run.read_config()
         reader, split = self._reader, self._config.evaluation.split
         attempts, evaluations = reader.attempts(), reader.evaluations()
+        indexed, folder = reader.checkpoints(), settled(self.run.checkpoints_path)
+
+        def on_disk() -> list[CheckpointRow]:
+            if {row.step for row in indexed} == steps_on_disk(self.run):
+                return indexed
+            from rnnlm_tui.store.checkpoints import match_to_disk
+
+            losses = {row.step: row.loss for row in evaluations if row.split == "validation"}
+            return match_to_disk(self.run, indexed, losses)
+
         facts = RunFacts(
             name=self.run.name,
             config=self._config,
@@ -274,10 +291,8 @@ class RunMonitor:
             evaluations=self._evaluations.of(
                 evaluations, lambda: read_evaluations(evaluations, split)
             ),
-            checkpoints=reader.checkpoints(),
-            pinned=self._pins.of(
-                settled(self.run.checkpoints_path), lambda: pinned_steps(self.run)
-            ),
+            checkpoints=self._checkpoints.of((folder, tuple(indexed)), on_disk),
+            pinned=self._pins.of(folder, lambda: pinned_steps(self.run)),
             last_state=reader.last_state(),
             progress=reader.progress(),
             hardware=reader.hardware(readings),
@@ -288,9 +303,9 @@ class RunMonitor:
             return replace(facts, status=status)
         from rnnlm_tui.store.checkpoints import checkpoint_folders
 
-        on_disk = max((step for step, _ in checkpoint_folders(self.run)), default=None)
+        newest = max((step for step, _ in checkpoint_folders(self.run)), default=None)
         return replace(
-            facts, status=status, last_words=self._last_words(facts.attempt), newest_on_disk=on_disk
+            facts, status=status, last_words=self._last_words(facts.attempt), newest_on_disk=newest
         )
 
     def _last_words(self, attempt: int) -> str:

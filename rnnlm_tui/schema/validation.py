@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Literal, cast, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -244,14 +245,25 @@ def _list_as_toml(text: str) -> object:
     )
 
 
+_SIMILAR_WORDS = 0.7
+
+
 def did_you_mean_key(path: str, known: Iterable[str]) -> str:
     """`did you mean "training.seed"?` for a misspelled key or another program's name for it.
 
     Empty if no known key is similar.
     """
     names = list(known)
-    meant = OTHER_NAMES.get(path.rpartition(".")[2].lower().replace("-", "_"))
-    return f'did you mean "{meant}"?' if meant in names else did_you_mean(path, names)
+    section, _, word = path.rpartition(".")
+    meant = OTHER_NAMES.get(word.lower().replace("-", "_"))
+    if meant in names:
+        return f'did you mean "{meant}"?'
+    # Within a section the last word decides: the section makes any two of its keys similar.
+    words = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == section]
+    near = get_close_matches(word, words, n=2, cutoff=_SIMILAR_WORDS)
+    if section and near:
+        return "did you mean " + " or ".join(f'"{section}.{found}"' for found in near) + "?"
+    return did_you_mean(path, names)
 
 
 def _by_last_word(path: str, known: Iterable[str]) -> str:

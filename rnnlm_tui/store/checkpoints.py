@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -17,9 +17,10 @@ from pydantic import JsonValue
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.store.labels import note_path
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, MANIFEST_NAME, describe_files, read_manifest
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.retention import pinned_steps
+from rnnlm_tui.store.retention import best_step, pinned_steps
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
     fsync_directory,
@@ -95,17 +96,44 @@ def checkpoint_folders(run: RunDirectory) -> Iterator[tuple[int, Path]]:
 
 def list_checkpoints(run: RunDirectory) -> list[CheckpointEntry]:
     """The finished checkpoints by step; folders with a missing or damaged manifest are skipped."""
-    found = []
-    for step, path in checkpoint_folders(run):
-        try:
-            manifest = read_manifest(path)
-            size = manifest.bytes + (path / MANIFEST_NAME).stat().st_size
-        except (StorageError, FileNotFoundError):
-            continue  # damaged (newest_valid reports it), or just removed
-        found.append(
-            CheckpointEntry(step, path, manifest.facts, size, manifest.created, manifest.parent)
-        )
-    return found
+    entries = (_entry(step, path) for step, path in checkpoint_folders(run))
+    return [entry for entry in entries if entry is not None]
+
+
+def match_to_disk(
+    run: RunDirectory, rows: Sequence[CheckpointRow], losses: Mapping[int, float]
+) -> list[CheckpointRow]:
+    """The rows of the index without deleted checkpoints, and with restored ones, by step.
+
+    Only the worker writes the index, so it may name checkpoints that were deleted since, and lack
+    those that were restored. Without the folder `checkpoints` nothing can be compared.
+
+    Args:
+        losses: validation loss by step, for rows that are not in the index.
+    """
+    folders = dict(checkpoint_folders(run))
+    if not folders and not run.checkpoints_path.is_dir():
+        return list(rows)
+    found = {row.step: row for row in rows if row.step in folders}
+    for step in folders.keys() - found.keys():
+        entry = _entry(step, folders[step])
+        if entry is not None:
+            found[step] = entry.row(losses.get(step))
+    if found.keys() == {row.step for row in rows}:
+        return list(rows)
+    best = best_step((row.step, row.validation_loss) for row in found.values())
+    return [
+        replace(found[step], best=step == best, last=step == max(found)) for step in sorted(found)
+    ]
+
+
+def _entry(step: int, path: Path) -> CheckpointEntry | None:
+    try:
+        manifest = read_manifest(path)
+        size = manifest.bytes + (path / MANIFEST_NAME).stat().st_size
+    except (StorageError, FileNotFoundError):
+        return None  # damaged (newest_valid reports it), or just removed
+    return CheckpointEntry(step, path, manifest.facts, size, manifest.created, manifest.parent)
 
 
 def write_checkpoint(
@@ -171,6 +199,7 @@ def remove_checkpoint(run: RunDirectory, step: int) -> bool:
             doomed.rename(path)
             return False
         shutil.rmtree(doomed)
+        note_path(run, step).unlink(missing_ok=True)
     return True
 
 

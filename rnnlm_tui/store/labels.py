@@ -1,23 +1,35 @@
-"""A run's labels: tags, note, pin and former names, in a file of its own beside the database."""
+"""A run's labels (tags, note, pin, former names) and the notes on its checkpoints.
+
+The labels are a file of their own beside the database. A note on a checkpoint is a file beside it,
+as a pin is, so that neither needs a worker or the database.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import InputError, UnknownCheckpointError
 from rnnlm_tui.schema.formatting import UNSAFE, counted, safe
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.files import move_aside, storage_errors, write_text_atomically
+from rnnlm_tui.system.files import (
+    fsync_directory,
+    move_aside,
+    storage_errors,
+    write_text_atomically,
+)
 from rnnlm_tui.system.locks import folder_lock
 
 MOST_TAGS = 16
 MOST_TAG_CHARACTERS = 32
 MOST_NOTE_CHARACTERS = 500
+_CHECKPOINT_NOTE = re.compile(r"note-(\d{9,12})")
 _NOT_IN_TAGS = frozenset(" ,\"'<>=!")
 """Characters with a meaning in filters."""
 _MOST_BYTES = 64 * 1024
@@ -151,6 +163,52 @@ def check_note(note: str) -> str:
             hint="shorten it",
         )
     return line
+
+
+def note_path(run: RunDirectory, step: int) -> Path:
+    """The file of the note on a checkpoint."""
+    return run.checkpoints_path / f"note-{step:09d}"
+
+
+def checkpoint_notes(run: RunDirectory) -> dict[int, str]:
+    """The notes on a run's checkpoints by step; files that can't be read are skipped."""
+    found: dict[int, str] = {}
+    with suppress(OSError):
+        for path in run.checkpoints_path.iterdir():
+            match = _CHECKPOINT_NOTE.fullmatch(path.name)
+            if match is not None:
+                with suppress(OSError):
+                    text = _read(path).decode("utf-8", "replace")
+                    line = safe(" ".join(text.split()), keep="")[:MOST_NOTE_CHARACTERS]
+                    if line:
+                        found[int(match[1])] = line
+    return found
+
+
+def note_checkpoint(run: RunDirectory, step: int, note: str) -> str:
+    """Write the note on a checkpoint; an empty one removes it. Returns it as it was written.
+
+    Raises:
+        InputError: the note is too long.
+        UnknownCheckpointError: no such checkpoint, or it was just removed.
+        StorageError: the note can't be written.
+    """
+    line, path = check_note(note), note_path(run, step)
+    folder = run.checkpoints_path / f"step-{step:09d}"
+    with storage_errors("write the note on", folder):
+        if line and folder.is_dir():
+            write_text_atomically(path, line + "\n")
+        else:
+            path.unlink(missing_ok=True)
+            if run.checkpoints_path.is_dir():
+                fsync_directory(run.checkpoints_path)
+        if folder.is_dir():
+            return line
+        path.unlink(missing_ok=True)
+    raise UnknownCheckpointError(
+        f"{run.name} has no checkpoint of step {step:,}",
+        hint=f"`rnnlm-tui checkpoints {run.name}` lists them",
+    )
 
 
 def _found_labels(run: RunDirectory) -> RunLabels:

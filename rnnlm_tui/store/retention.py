@@ -21,6 +21,7 @@ VALID_AT_LEAST = 2
 from."""
 
 _PIN = re.compile(r"pinned-(\d{9,12})")
+_CHECKPOINT = re.compile(r"step-(\d{9,12})")
 
 
 def best_step(losses: Iterable[tuple[int, float | None]]) -> int | None:
@@ -55,23 +56,20 @@ def removable_steps(
 def spare_valid(
     doomed: Sequence[int], kept: Sequence[int], is_valid: Callable[[int], bool]
 ) -> list[int]:
-    """Those of the `doomed` steps that can be removed while `VALID_AT_LEAST` valid checkpoints are
-    left.
+    """Those of the `doomed` steps that can be removed: all but the newest `VALID_AT_LEAST` valid
+    checkpoints.
 
     Args:
         kept: steps that are kept anyway.
         is_valid: verifies a checkpoint; called for the newest first, and only as often as needed.
     """
-    whole = 0
-    for step in sorted(kept, reverse=True):
-        whole += is_valid(step)
+    whole, spared = 0, set[int]()
+    for step in sorted({*doomed, *kept}, reverse=True):
         if whole >= VALID_AT_LEAST:
-            return list(doomed)
-    spared: set[int] = set()
-    for step in sorted(doomed, reverse=True):
-        if whole < VALID_AT_LEAST and is_valid(step):
-            spared.add(step)
+            break
+        if is_valid(step):
             whole += 1
+            spared.add(step)
     return [step for step in doomed if step not in spared]
 
 
@@ -81,12 +79,25 @@ def pinned_steps(run: RunDirectory) -> frozenset[int]:
     Raises:
         StorageError: the folder can't be read.
     """
+    return _steps_named(run, _PIN)
+
+
+def steps_on_disk(run: RunDirectory) -> frozenset[int]:
+    """Steps with a folder or file named like a checkpoint's, without opening any.
+
+    Raises:
+        StorageError: the folder can't be read.
+    """
+    return _steps_named(run, _CHECKPOINT)
+
+
+def _steps_named(run: RunDirectory, name: re.Pattern[str]) -> frozenset[int]:
     with storage_errors("look into", run.checkpoints_path):
         try:
             names = [entry.name for entry in run.checkpoints_path.iterdir()]
         except FileNotFoundError:
             return frozenset()
-    return frozenset(int(match[1]) for match in map(_PIN.fullmatch, names) if match)
+    return frozenset(int(match[1]) for match in map(name.fullmatch, names) if match)
 
 
 def pin_checkpoint(run: RunDirectory, step: int) -> bool:

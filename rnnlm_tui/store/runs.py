@@ -362,14 +362,13 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def _fill(run: RunDirectory, config: RunConfig, parent: ParentCheckpoint | None) -> None:
-    import tomli_w
-
+    from rnnlm_tui.schema.toml import toml_text
     from rnnlm_tui.schema.validation import config_to_raw
     from rnnlm_tui.store.database import RunDatabase
     from rnnlm_tui.store.lineage import LINEAGE_KEY, take_parent
 
     record = None if parent is None else take_parent(run, parent, config)
-    write_text_atomically(run.config_path, tomli_w.dumps(config_to_raw(config)))
+    write_text_atomically(run.config_path, toml_text(config_to_raw(config)))
     with RunDatabase(run.database_path) as database:
         database.set_meta("created", repr(time.time()))
         if record is not None:

@@ -75,7 +75,7 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
         return entries[-1].path
     by_step = {entry.step: entry.path for entry in entries}
     if which == "best":
-        later = _losses_in_index(run)
+        later = indexed_losses(run)
         best = best_step(
             (entry.step, later.get(entry.step, entry.validation_loss)) for entry in entries
         )
@@ -104,6 +104,20 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
     )
 
 
+def resolve_folder(run: RunDirectory, which: str) -> Path:
+    """Like `resolve_checkpoint`, but a step is found even if its manifest is damaged.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint; lists the existing ones.
+    """
+    digits = which.replace(",", "")
+    if digits.isascii() and digits.isdecimal() and len(digits) <= 12:
+        folder = dict(checkpoint_folders(run)).get(int(digits))
+        if folder is not None:
+            return folder
+    return resolve_checkpoint(run, which)
+
+
 def move_damaged_aside(damaged: DamagedCheckpoint) -> Path:
     """Rename a damaged checkpoint to `damaged-step-…`, so that it no longer counts; returns its new
     path.
@@ -121,7 +135,7 @@ def move_damaged_aside(damaged: DamagedCheckpoint) -> Path:
     return target
 
 
-def _losses_in_index(run: RunDirectory) -> dict[int, float]:
+def indexed_losses(run: RunDirectory) -> dict[int, float]:
     """Validation losses from the index, which has later evaluations too; empty if it can't be
     read."""
     try:
@@ -156,8 +170,11 @@ class CheckpointCheck:
     """A newer version of rnnlm-tui wrote it: it can't be verified, and the run can't be resumed."""
 
 
-def check_checkpoints(run: RunDirectory) -> Iterator[CheckpointCheck]:
+def check_checkpoints(run: RunDirectory, only: Path | None = None) -> Iterator[CheckpointCheck]:
     """Verify each checkpoint by step; pins without a checkpoint come last.
+
+    Args:
+        only: the folder of the one to verify.
 
     Raises:
         StorageError: the folder can't be read.
@@ -165,10 +182,12 @@ def check_checkpoints(run: RunDirectory) -> Iterator[CheckpointCheck]:
     folders = dict(checkpoint_folders(run))
     pinned = pinned_steps(run)
     for step, path in folders.items():
+        if only is not None and path != only:
+            continue
         found = _check(step, path, pinned=step in pinned)
         if not found.problem or path.is_dir():  # a running worker may have removed it
             yield found
-    for step in sorted(pinned - folders.keys()):
+    for step in sorted(pinned - folders.keys()) if only is None else ():
         path = run.checkpoints_path / f"step-{step:09d}"
         yield CheckpointCheck(
             step,

@@ -149,6 +149,9 @@ ACTIONS: tuple[Action, ...] = (
         palette="Delete run", brief="to the trash, u undoes it"),
     Action("undo_delete", ("u",), "Reset", "restore what was deleted last", ("runs",), footer=False,
         palette="Undo delete"),
+    Action("show_queue", ("Q",), "Queue",
+        "the queue: reorder, remove, add and pause waiting runs", ("runs",), palette="Show queue",
+        brief="the queue of waiting runs"),
     Action("show_trash", ("T",), "Trash", "the trash: restore or purge runs", ("runs",),
         footer=False, palette="Show trash", brief="the trash: restore or purge"),
     # train

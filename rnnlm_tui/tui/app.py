@@ -52,6 +52,7 @@ from rnnlm_tui.tui.messages import (
     MachineChanged,
     Notice,
     NoticePosted,
+    QueueChanged,
     ReadingsChanged,
     RunsChanged,
     SnapshotChanged,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import Verb
+    from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
@@ -183,6 +185,7 @@ class RnnlmApp(App[int]):
         self.run_directory = run
         self.snapshot: RunSnapshot | None = None
         self.summaries: tuple[RunSummary, ...] | None = None
+        self.queue: QueueListing | None = None
         self.compared: tuple[RunSnapshot, ...] = ()
         self.machine: MachineFacts | None = None
         self.readings = Readings()
@@ -343,6 +346,11 @@ class RnnlmApp(App[int]):
             self.set_marks(self.marks.among(summary.run for summary in message.summaries))
         if self.pane_screen is not None and self.pane_screen.is_ready:
             self.pane_screen.show_runs(message.summaries)
+
+    def on_queue_changed(self, message: QueueChanged) -> None:
+        self.queue = message.queue
+        if self.summaries and self.pane_screen is not None and self.pane_screen.is_ready:
+            self.pane_screen.show_runs(self.summaries)
 
     def on_compared_changed(self, message: ComparedChanged) -> None:
         self.compared = message.snapshots

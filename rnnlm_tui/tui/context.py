@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.errors import InputError, RnnlmError
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import Verb
+    from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
@@ -35,6 +36,8 @@ class AppContext(Protocol):
     """The open run's current state; None until it has been read."""
     summaries: tuple[RunSummary, ...] | None
     """All runs, newest first; None until they have been read."""
+    queue: QueueListing | None
+    """The queue of runs; None until it has been read."""
     compared: tuple[RunSnapshot, ...]
     """The marked runs that have been read, in the order of their letters; updated only while a pane
     shows them."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import HardwareRow
     from rnnlm_tui.schema.protocol import CommandResult, Verb
+    from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.lineage import OptimizerStart
@@ -61,6 +62,15 @@ class RunsChanged(Message):
         self.complete = complete
         """Whether all runs have been read: of hundreds, the newest come first when the app
         starts."""
+
+
+class QueueChanged(Message):
+    """The queue of runs has changed, or the expected start of a run."""
+
+    def __init__(self, queue: QueueListing) -> None:
+        super().__init__()
+        self.queue = queue
+        """The queue, frozen."""
 
 
 class MachineChanged(Message):

@@ -21,6 +21,7 @@ from rnnlm_tui.tui.messages import (
     MachineChanged,
     Notice,
     NoticePosted,
+    QueueChanged,
     ReadingsChanged,
     RunsChanged,
     SnapshotChanged,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import HardwareRow
+    from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineReader
@@ -238,6 +240,8 @@ class Watcher:
         """CPU seconds of the last read of the list. The lower of the last two counts, because the
         first read is much slower."""
         self._summaries: tuple[RunSummary, ...] | None = None
+        self._queue: QueueListing | None = None
+        self._queue_restarted = False
         self._reported: dict[str, str] = {}
         self._removed: frozenset[str] = frozenset()
         """Runs that the app itself has deleted or renamed, or is about to: no error is reported
@@ -340,6 +344,7 @@ class Watcher:
                 self._list_took = thread_time() - began
                 if not self._services.list_complete:
                     continue  # read the rest at once
+                self._guarded("queue", self._poll_queue)
                 next_list = monotonic() + seconds_to_next_list(
                     min(before, self._list_took), shown=self._list_shown
                 )
@@ -393,6 +398,18 @@ class Watcher:
                 self._post(RunsChanged(summaries, complete=self._services.list_complete))
 
         self._guarded("list", poll)
+
+    def _poll_queue(self) -> None:
+        """Read the queue; the first time, start its process if a run waits."""
+        queue = self._services.queue
+        if not self._queue_restarted:
+            self._queue_restarted = True
+            if warning := queue.restart():
+                self._post(NoticePosted(Notice(warning, "trouble", stays=True)))
+        listing = queue.listing(self._summaries or ())
+        if listing != self._queue:
+            self._queue = listing
+            self._post(QueueChanged(listing))
 
     def _guarded(self, what: str, poll: Callable[[], object]) -> None:
         """Report an error once and continue.

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
     from rnnlm_tui.system.machine import MachineFacts, MachineReader
     from rnnlm_tui.system.processes import EndsAtLogout
+    from rnnlm_tui.tui.queue_services import QueueServices
     from rnnlm_tui.tui.views.form import DraftParent
 
 
@@ -78,6 +79,13 @@ class Services:
         from rnnlm_tui.client.listing import RunList
 
         return RunList()
+
+    @cached_property
+    def queue(self) -> QueueServices:
+        """The queue of runs."""
+        from rnnlm_tui.tui.queue_services import QueueServices
+
+        return QueueServices()
 
     def monitor(self, run: RunDirectory) -> Monitor:
         """Return a monitor of one run; it must stay in the thread that asked for it."""
@@ -513,18 +521,11 @@ class Services:
 
         Its problems are comments at the top. Return the file's path.
         """
-        import tomli_w
-
         from rnnlm_tui.schema.formatting import safe
+        from rnnlm_tui.schema.toml import toml_text
 
         comments = "".join(f"# {safe(str(problem), keep='')}\n" for problem in problems)
-        sections = {
-            key: {name: item for name, item in value.items() if item is not None}
-            if isinstance(value, dict)
-            else value
-            for key, value in raw.items()
-        }
-        return self.save_text(name, comments + tomli_w.dumps(sections), ".toml")
+        return self.save_text(name, comments + toml_text(raw), ".toml")
 
     def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         """Write text to a new file in the current directory, never over another.

@@ -17,6 +17,7 @@ from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.protocol import CHANGED_FACT
+from rnnlm_tui.store.checkpoint_trash import purge_old
 from rnnlm_tui.store.checkpoints import (
     checkpoint_folders,
     list_checkpoints,
@@ -315,7 +316,13 @@ class Checkpointer:
     def _require_space(self, size: int, what: str, *, last: bool = False) -> None:
         self._recorder.check()  # never recreate a run folder that was removed
         twice = SPACE_FACTOR * size
-        require_space(self._run.path, min(twice, size + ROOM_FOR_ROWS) if last else twice, what)
+        needed = min(twice, size + ROOM_FOR_ROWS) if last else twice
+        try:
+            require_space(self._run.path, needed, what)
+        except StorageError:
+            if not purge_old(self._run, days=0):  # deleted checkpoints make room for new ones
+                raise
+            require_space(self._run.path, needed, what)
 
     def _checkpoint_bytes(self) -> int:
         """Size of the largest checkpoint so far, or the estimate for weights, optimizer and
@@ -357,6 +364,7 @@ class Checkpointer:
         if self._has_leftovers:
             sweep_temporary(self._run)
             self._has_leftovers = False
+        purge_old(self._run)
         self._match_index_to_disk()
         retention = self._attempt.config.checkpoint
         doomed = removable_steps(

@@ -189,7 +189,7 @@ def test_the_first_frame_imports_nothing_that_it_does_not_show(pane: str) -> Non
         "psutil",
         "pynvml",
         "sqlite3",
-        "tomli_w",
+        "tomlkit",
         "email",
         "textual.widgets._markdown",
         "textual.widgets._data_table",

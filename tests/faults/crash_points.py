@@ -135,6 +135,10 @@ _CALLS = {
     ),
     "rebuild.written": _Call("os", "rename", False, _moves(target="run.db.rebuilt")),
     "rebuild.aside": _Call("os", "rename", False, _moves("run.db", "run.db.damaged-")),
+    "queue.written": _Call("os", "replace", False, _moves(target="queue.json")),
+    "worker.spawned": _Call(
+        "subprocess", "Popen", False, lambda command, **_: "rnnlm_tui.worker.train" in command
+    ),
 }
 
 _STATEMENTS = {
@@ -146,7 +150,9 @@ _STATEMENTS = {
 """Points in the database, by the statement that they are before, after or one commit after."""
 
 CHECKPOINT_POINTS = tuple(
-    point for point in (*_CALLS, *_STATEMENTS) if not point.startswith("rebuild")
+    point
+    for point in (*_CALLS, *_STATEMENTS)
+    if not point.startswith(("rebuild", "queue", "worker"))
 )
 """The points on a checkpoint's way: its files, their way to the disk, the manifest, the name
 (`aside`: that of an older one of the same step), the row in the index, and the removal of old ones.

@@ -168,6 +168,8 @@ def commands(text: str, file: Path) -> Iterator[list[str]]:
     for more in (["--csv", "--evaluations"], ["--evaluations"], ["--csv"]):
         yield ["metrics", "done-run", *more]
     yield ["config", "show", "done-run", "--explain"]
+    yield ["config", "show", "done-run", "--origin"]
+    yield ["config", "diff", "done-run", "demo"]
     for verb in ("pin", "unpin"):
         yield [verb, "done-run@20"]
         yield [verb, f"done-run@{argument}"]

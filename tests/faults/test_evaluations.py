@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 from rnnlm_tui.client.control import send
 from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw, merge
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
@@ -65,7 +65,7 @@ def test_a_run_with_an_invalid_temperature_of_an_earlier_version_trains_and_samp
 ) -> None:
     run = create_run(tiny_config(text), "cold")
     run.config_path.write_text(
-        tomli_w.dumps(
+        toml_text(
             merge(
                 config_to_raw(run.read_config()),
                 {"sampling.temperature": 1e-40, "sampling.repetition_penalty": 1e-38},

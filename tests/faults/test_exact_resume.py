@@ -18,7 +18,6 @@ from os import environ
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import parent_at
@@ -26,6 +25,7 @@ from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CellType, DataMode
 from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.manifest import verify_checkpoint
@@ -122,7 +122,7 @@ def run(template: Stopped, home: Path) -> Iterator[RunDirectory]:
 def edit(run: RunDirectory, changes: Mapping[str, object]) -> None:
     """Edit a frozen config by hand."""
     run.config_path.write_text(
-        tomli_w.dumps(config_to_raw(parse_config(merge(run.read_config(), changes)))),
+        toml_text(config_to_raw(parse_config(merge(run.read_config(), changes)))),
         encoding="utf-8",
     )
 

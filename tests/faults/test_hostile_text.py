@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.config import config_toml
+from rnnlm_tui.schema.toml import toml_text
+from rnnlm_tui.schema.validation import config_to_raw
 from tests.faults.hostile import TEXTS, copied, leaks, seen, without_copied
 from tests.integration.runs import tiny_config
 from tests.terminal import Terminal
@@ -189,7 +190,7 @@ def test_hostile_text_from_a_corpus_and_its_model_is_shown_literally(tmp_path: P
             "sampling.greedy": True,
         },
     )
-    file.write_text(config_toml(config), encoding="utf-8")
+    file.write_text(toml_text(config_to_raw(config)), encoding="utf-8")
     raw = bytearray()
     for arguments in (
         ["train", "--config", str(file), "--follow", "--name", "hostile"],

@@ -51,7 +51,10 @@ def test_all_problems_of_a_config_are_reported_with_field_range_and_suggestion(
     assert run(["train", "--draft", "--config", str(file)]) == ConfigError.exit_code
     out, err = capsys.readouterr()
     assert out == ""
-    reported = dict(re.findall(r"^  ([a-z_.]+): (.*)$", err, re.MULTILINE))
+    found = re.findall(r"^  (?:\S+wrong.toml:(\d+):\d+: )?([a-z_.]+): (.*)$", err, re.MULTILINE)
+    reported = {key: words for _, key, words in found}
+    for line, key, _ in found:
+        assert key.rpartition(".")[2] in FILE.splitlines()[int(line) - 1]
     assert reported.keys() == PROBLEMS.keys()
     for field, words in PROBLEMS.items():
         assert all(word in reported[field] for word in words), reported[field]

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from rnnlm_tui.cli.app import EXIT_CODES, VERBS, build, command_of
-from rnnlm_tui.cli.config import field_help
 from rnnlm_tui.docs import GUIDES
 from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES
+from rnnlm_tui.schema.toml import field_help
 from rnnlm_tui.schema.validation import section_model
 from rnnlm_tui.tui.actions import key_table
 

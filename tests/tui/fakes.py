@@ -65,10 +65,12 @@ from rnnlm_tui.store.states import DeletedState, StateInfo, check_state_name
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
+from rnnlm_tui.tui.queue_services import QueueServices
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.form import DraftParent
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
+from tests.tui.fake_queue import FakeQueue
 
 MOST, EPOCHS = 4_754, 8
 TEXTS = (
@@ -506,6 +508,7 @@ class FakeServices(Services):
     ) -> None:
         """Know these runs, the first one the newest; with `runs`, list those instead."""
         super().__init__()
+        self.queue: QueueServices = FakeQueue()
         self.runs = [snapshot.summary for snapshot in snapshots] if runs is None else list(runs)
         self.snapshots = {snapshot.summary.run: snapshot for snapshot in snapshots}
         self.fake_sampler = sampler or FakeSampler()

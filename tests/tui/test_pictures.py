@@ -11,6 +11,7 @@ import pytest
 
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.queue import QueuedRun, QueueProcess
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import Pane
@@ -18,6 +19,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.compare import Marks
 from tests.tui import fakes
 from tests.tui.book_run import book_run
+from tests.tui.fake_queue import FakeQueue, waiting
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
 from tests.tui.pictures import Mode, ascii_lines, assert_picture, each_view
 from tests.tui.support import running_app, text_of, until, with_runs
@@ -60,6 +62,8 @@ class State:
     """Runs marked for comparison."""
     before: str = ""
     """Text to wait for before the keys are pressed."""
+    queued: bool = False
+    """Whether runs wait in the queue."""
 
 
 RUN = make_snapshot()
@@ -68,11 +72,20 @@ TROUBLE = (
     " database or disk is full; free some space on this disk"
 )
 PROCESS = "no step since 14:31:07, the process (pid 41207) lives"
+QUEUE = (
+    [QueuedRun(run="plain-otter", state="running", status="running", device="cuda:0", added=NOW,
+        step=3_751, max_steps=4_754, seconds=24.0)],
+    [waiting("wise-owl", NOW + 24), waiting("tidy-lark", NOW + 7_260, stop_on_failure=True)],
+    [QueuedRun(run="amber-vole", state="ended", outcome="failed", status="failed", added=NOW,
+        message="the loss is not a number at step 150", ended=NOW - 4_000)],
+)  # fmt: skip
 STATES: dict[str, State] = {
     "runs-empty": State("runs"),
     "runs": State("runs", RUN),
     "runs-marked": State("runs", RUN, ("down",), marked=("plain-otter", "brisk-heron")),
     "runs-filter": State("runs", RUN, ("slash", *"running"), "1 of 6"),
+    "runs-queue": State("runs", RUN, (), "waiting 2", queued=True),
+    "queue": State("runs", RUN, ("Q", "down"), "remove", before="waiting 2", queued=True),
     "trash": State("runs", RUN, ("T",), "stern-heron", before="brisk-heron"),
     "tags": State("runs", RUN, ("t",), "Tags"),
     "compare": State("compare", RUN, (), "differs in", marked=("plain-otter", "brisk-heron")),
@@ -114,6 +127,11 @@ def services_for(state: State, folder: Path) -> FakeServices:
             TrashedRun(name, path, NOW - days * 86_400, size),
             make_summary(name, "finished", 4_754),
         )
+    if state.queued:
+        services.runs[1:1] = [make_summary(name, "draft", 0) for name in ("tidy-lark", "wise-owl")]
+        services.queue = FakeQueue(
+            *QUEUE, process=QueueProcess(pid=4_242, started=NOW, host="gpu1")
+        )
     for name in state.marked[1:]:
         services.snapshots[name] = make_snapshot("finished", 4_754, name=name, config=GRU)
     return services
@@ -122,9 +140,12 @@ def services_for(state: State, folder: Path) -> FakeServices:
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fixed clock and data home, so that ages and paths don't vary."""
-    for module in ("views.status", "views.runs", "screens.trash"):
+    for module in ("views.status", "views.runs", "views.queue", "screens.queue", "screens.trash"):
         monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: NOW)
     monkeypatch.setattr("rnnlm_tui.tui.views.status.strftime", lambda _form, _moment: "14:31")
+    monkeypatch.setattr(
+        "rnnlm_tui.tui.views.queue.strftime", lambda _form, _moment: "2026-11-25 13:01"
+    )
     monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
 
 

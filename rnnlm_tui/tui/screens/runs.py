@@ -27,11 +27,13 @@ from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.queue import QueueScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.charts import perplexity_data
 from rnnlm_tui.tui.views.compare import compared, validation_data
+from rnnlm_tui.tui.views.queue import waiting_runs
 from rnnlm_tui.tui.views.runs import ORDER_SETTING, RunFiltering, saved_order
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
@@ -168,6 +170,7 @@ class RunsScreen(PaneScreen):
             matching,
             among=fresh,
             marks=self.context.marks,
+            waiting=waiting_runs(self.context.queue),
             choose=self._expected,
             empty="no run matches: esc shows them all",
         )
@@ -252,6 +255,9 @@ class RunsScreen(PaneScreen):
         if running:
             glyph = status_glyph("running", ascii_only=self.context.ascii_only)
             parts.append(Content.assemble(glyph, (f" {running} running", f"bold {palette.TRAIN}")))
+        waiting = waiting_runs(self.context.queue)
+        if waiting:
+            parts.append(Content.styled(f"{len(waiting)} waiting", palette.DIM))
         if self.context.marked:
             parts.append(
                 Content.styled(f"{len(self.context.marked)} marked to compare", palette.DIM)
@@ -272,9 +278,10 @@ class RunsScreen(PaneScreen):
         verbs = (
             {"tag_run": f"Tag {several}", "delete_run": f"Delete {several}"} if several > 1 else {}
         )
-        return [
-            (entry, verbs.get(entry.id, "")) for entry in actions_for(self.PANE) if entry.footer
-        ]
+        entries = [entry for entry in actions_for(self.PANE) if entry.footer]
+        if waiting_runs(self.context.queue):  # there is no room for all of them
+            entries.sort(key=lambda entry: entry.id != "show_queue")
+        return [(entry, verbs.get(entry.id, "")) for entry in entries]
 
     def _show_first_launch(self) -> None:
         self.query_one(FirstLaunch).show(self.context.machine, self._demo, self._estimate, home())
@@ -715,6 +722,14 @@ class RunsScreen(PaneScreen):
         for name in [run.run for run in summaries if run.run in self._mark_again]:
             marks = marks.marked_at(name, self._mark_again.pop(name))
         self.context.set_marks(marks)
+
+    def action_show_queue(self) -> None:
+        """Show the queue."""
+        self.app.push_screen(QueueScreen(self.chosen), self._open_queued)
+
+    def _open_queued(self, name: str | None) -> None:
+        if name is not None:
+            self.context.in_thread(partial(self.context.services.find, name), self.context.open_run)
 
     def action_show_trash(self) -> None:
         """Show the trash."""

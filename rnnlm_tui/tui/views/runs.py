@@ -26,11 +26,18 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import amount, bar, safe_content
 from rnnlm_tui.tui.views.compare import Marks
-from rnnlm_tui.tui.views.status import corpus_name, model_name, progress_colour, run_status
+from rnnlm_tui.tui.views.status import (
+    corpus_name,
+    model_name,
+    progress_colour,
+    run_status,
+    status_glyph,
+)
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.tui.views.queue import Waiting
 
 
 SortKey = Literal[
@@ -169,6 +176,8 @@ class RowContext:
     best: Mapping[str, float] = field(default_factory=dict)
     """By run, the best perplexity among the runs it is comparable with."""
     ascii_only: bool = False
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    """By run, its place in the queue and its expected start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,10 +331,17 @@ def _name(run: RunSummary, room: int, beside: RowContext) -> Content:
 
 
 def _status(run: RunSummary, _room: int, beside: RowContext) -> Content:
+    waiting = beside.waiting.get(run.run)
+    if waiting is not None:
+        glyph = status_glyph(run.status, ascii_only=beside.ascii_only)
+        return Content.assemble(glyph, " ", (f"waiting {waiting.place}", palette.TEXT))
     return run_status(run, ascii_only=beside.ascii_only)
 
 
 def _progress(run: RunSummary, room: int, beside: RowContext) -> Content:
+    waiting = beside.waiting.get(run.run)
+    if waiting is not None and waiting.start:
+        return Content.styled(waiting.start, palette.TEXT)
     fraction = run.step / run.max_steps if run.max_steps else None
     trains = run.status in ("running", "stalled", "degraded")
     colour = progress_colour(run.status) if trains else palette.BASELINE

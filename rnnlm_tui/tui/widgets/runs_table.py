@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -43,9 +43,11 @@ from rnnlm_tui.tui.widgets.text_field import SafeInput
 if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.tui.views.compare import Marks
+    from rnnlm_tui.tui.views.queue import Waiting
 
-    RowKey = tuple[RunSummary, str, str, float | None, bool]
-    """What a drawn row depends on: run, letter, age, best comparable perplexity, cursor."""
+    RowKey = tuple[RunSummary, str, str, float | None, Waiting | None, bool]
+    """What a drawn row depends on: run, letter, age, best comparable perplexity, place in the
+    queue, cursor."""
 
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.schema.config import RunConfig
@@ -113,6 +115,7 @@ class RunsTable(Panel, can_focus=True):
         *,
         among: Sequence[RunSummary] | None = None,
         marks: Marks | None = None,
+        waiting: Mapping[str, Waiting] | None = None,
         choose: str | None = None,
         empty: str = "",
     ) -> None:
@@ -121,6 +124,7 @@ class RunsTable(Panel, can_focus=True):
         Args:
             among: all runs, to find the best ones; None means `runs`.
             marks: the marked runs; None keeps them.
+            waiting: the runs that wait in the queue; None keeps them.
             empty: text shown if there are no runs.
         """
         name = choose or (self.chosen.run if self.chosen else None)
@@ -128,7 +132,10 @@ class RunsTable(Panel, can_focus=True):
         best = best_of_comparable(everyone)
         self._words = text_widths(everyone)
         self._beside = RowContext(
-            self._beside.marks if marks is None else marks, best, self.ascii_only
+            self._beside.marks if marks is None else marks,
+            best,
+            self.ascii_only,
+            self._beside.waiting if waiting is None else waiting,
         )
         self._empty = empty
         self._put_in_order(runs, name)
@@ -194,6 +201,7 @@ class RunsTable(Panel, can_focus=True):
             self._beside.marks.letter(run.run),
             age_of(run),
             self._beside.best.get(run.run),
+            self._beside.waiting.get(run.run),
             index == self._row,
         )
         before = self._strips.get(run.run)

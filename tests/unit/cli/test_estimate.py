@@ -16,7 +16,7 @@ from rnnlm_tui.store.runs import list_runs
         (["training.device=cuda:63"], 'no device "cuda:63" on this machine'),
         (
             ["training.device=cpu", "training.precision=bf16"],
-            "training.precision is bf16, which needs a CUDA GPU with bf16; the device is cpu",
+            "training.precision: is bf16, which needs a CUDA GPU, but training.device is cpu",
         ),
     ],
 )

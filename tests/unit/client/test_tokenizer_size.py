@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from rnnlm_tui.cli.config import build_config
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.client.estimate import tokenizer_size
 from rnnlm_tui.client.start import check_tokenizer
@@ -17,6 +16,7 @@ from rnnlm_tui.schema.config import TokenizerConfig
 from rnnlm_tui.schema.presets import BOOK
 from rnnlm_tui.store.runs import list_runs
 from tests.fakes.llama_tokenizer import write_tokenizer
+from tests.unit.cli.test_config import build_config
 
 
 @pytest.fixture

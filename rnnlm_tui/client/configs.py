@@ -1,0 +1,166 @@
+"""Configs by name, file and layer: built for a verb or the form, compared, and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from rnnlm_tui.client.estimate import planned_steps, with_tokenizer_size
+from rnnlm_tui.errors import ConfigError, InputError, UnknownRunError, did_you_mean
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import WARMUP, warmup_problem
+from rnnlm_tui.schema.formatting import user_path
+from rnnlm_tui.schema.precedence import Origin, ResolvedConfig, located, resolve_config
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.toml import ConfigText, read_toml, toml_text, updated_toml
+from rnnlm_tui.schema.validation import field_paths
+from rnnlm_tui.store.runs import find_run, list_runs
+from rnnlm_tui.system.files import storage_errors, write_text_atomically
+
+SIZE_PATH = "tokenizer.vocab_size"
+ENDING = ".toml"
+Kind = Literal["preset", "file", "run"]
+
+
+def layered_config(
+    *,
+    preset: str | None = None,
+    run: tuple[str, RunConfig] | None = None,
+    file: ConfigText | None = None,
+    environment: Mapping[str, str] | None = None,
+    assignments: Sequence[str] = (),
+) -> ResolvedConfig:
+    """Merge a config's layers as `resolve_config` does, and check it with what this machine knows.
+
+    A pretrained tokenizer sets its own vocabulary size. A warm-up that the user chose is checked
+    against the steps of a prepared corpus.
+
+    Raises:
+        InputError: unknown preset.
+        TokenizerError: the tokenizer can't be downloaded to read its size.
+        ConfigError: all problems, each with its place.
+    """
+    found = resolve_config(
+        preset=preset, run=run, file=file, environment=environment, assignments=assignments
+    )
+    config = found.config
+    steps = planned_steps(config) if WARMUP in found.chosen else None
+    if steps is not None:
+        # A chosen warm-up is an error even if it equals the preset's: no preset is passed.
+        problem = warmup_problem(config.schedule.warmup_steps, "", steps)
+        if problem is not None:
+            raise ConfigError(located([problem], found.origins, file))
+    sized = with_tokenizer_size(config, found.chosen, found.base)
+    if sized is config:
+        return found
+    return found.with_config(sized, SIZE_PATH, Origin("tokenizer"))
+
+
+@dataclass(frozen=True, slots=True)
+class NamedConfig:
+    """A preset's, a file's or a run's config."""
+
+    kind: Kind
+    name: str
+    config: RunConfig
+
+    def __str__(self) -> str:
+        return self.name if self.kind == "file" else f"{self.kind} {self.name}"
+
+
+def named_config(name: str) -> NamedConfig:
+    """Find a config by a preset's name, a path or a run's name.
+
+    `preset:NAME`, `file:PATH` and `run:NAME` choose between equal names.
+
+    Raises:
+        InputError: nothing has this name, or a preset and a run have it.
+        ConfigError: the file has problems.
+        StorageError: the run's config can't be read.
+    """
+    kind, colon, rest = name.partition(":")
+    if colon and kind in ("preset", "file", "run"):
+        return _of_kind(cast(Kind, kind), rest)
+    if "/" in name or name.endswith(ENDING):
+        return _of_kind("file", name)
+    runs = [run.name for run in list_runs()]
+    if name in PRESETS and name in runs:
+        raise InputError(f'"{name}" is a preset and a run', hint=f"use preset:{name} or run:{name}")
+    if name in PRESETS:
+        return _of_kind("preset", name)
+    try:
+        return _of_kind("run", name)
+    except UnknownRunError as error:
+        if user_path(name).is_file():
+            return _of_kind("file", name)
+        near = did_you_mean(name, [*PRESETS, *runs])
+        raise InputError(
+            f'no preset, run or file named "{name}"',
+            hint=near or error.hint or f"presets: {', '.join(PRESETS)}; a path ends in {ENDING}",
+        ) from None
+
+
+def _of_kind(kind: Kind, name: str) -> NamedConfig:
+    if kind == "file":
+        path = user_path(name)
+        return NamedConfig(kind, str(path), resolve_config(file=read_toml(path)).config)
+    if kind == "preset":
+        return NamedConfig(kind, name, resolve_config(preset=name).config)
+    run = find_run(name)
+    return NamedConfig(kind, run.name, run.read_config())
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A key whose value differs between two configs."""
+
+    path: str
+    first: object
+    second: object
+
+
+def config_differences(first: RunConfig, second: RunConfig) -> tuple[Difference, ...]:
+    """The keys whose values differ, in the order of the form."""
+    return tuple(
+        Difference(path, one, other)
+        for path in ("preset", *field_paths())
+        if (one := config_value(first, path)) != (other := config_value(second, path))
+    )
+
+
+def config_value(config: RunConfig, path: str) -> object:
+    """The value at a dotted path."""
+    section, _, name = path.partition(".")
+    value: object = getattr(config, section)
+    return cast(object, getattr(value, name)) if name else value
+
+
+def save_config_file(path: Path, raw: Mapping[str, object]) -> bool:
+    """Write a config as TOML, atomically. The comments of an existing config file are kept.
+
+    Args:
+        raw: all values, as `config_to_raw` returns them; None is left out.
+
+    Returns:
+        Whether a file was updated, not created.
+
+    Raises:
+        InputError: the path is a folder, or an existing file isn't UTF-8 or TOML.
+        StorageError: it can't be read or written.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder", hint="add a file name that ends in .toml")
+    path = path.resolve()  # a link stays one
+    before, mode = None, 0o600
+    with storage_errors("read", path):
+        if path.exists():
+            read_toml(path)  # a file that isn't a config isn't replaced
+            before, mode = path.read_bytes().decode("utf-8-sig"), path.stat().st_mode & 0o777
+    text = toml_text(raw) if before is None else updated_toml(before, raw)
+    if text != before:
+        with storage_errors("write", path):
+            write_text_atomically(path, text)
+            path.chmod(mode)
+    return before is not None

@@ -1,0 +1,97 @@
+"""What the app needs of the queue; its methods block, as those of `Services` do."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rnnlm_tui.client.queue import Direction, QueueEstimates
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.queue import QueuedRun, QueueListing
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.lineage import ParentCheckpoint
+    from rnnlm_tui.store.paths import RunDirectory
+
+
+class QueueServices:
+    """The real queue. Imports wait for the first paint."""
+
+    def __init__(self) -> None:
+        self._turn = Lock()
+
+    @cached_property
+    def _estimates(self) -> QueueEstimates:
+        from rnnlm_tui.client.queue import QueueEstimates
+
+        return QueueEstimates()
+
+    def listing(self, runs: Iterable[RunSummary]) -> QueueListing:
+        """Return the queue with expected starts.
+
+        Args:
+            runs: the summaries of all runs.
+        """
+        from rnnlm_tui.client.queue import list_queue
+
+        with self._turn:
+            return list_queue(runs, self._estimates)
+
+    def restart(self) -> str:
+        """Start the queue's process if a run waits.
+
+        Return a warning about a damaged queue that was moved aside, empty if there was none.
+        """
+        from rnnlm_tui.client.queue import repair_and_restart
+
+        return repair_and_restart()
+
+    def add(
+        self, config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
+    ) -> QueuedRun:
+        """Create a run that waits at the end of the queue.
+
+        If the config can't run here, raises InputError and creates nothing.
+        """
+        from rnnlm_tui.client.queue import add
+
+        return add(config, name, parent)
+
+    def add_run(self, run: RunDirectory) -> QueuedRun:
+        """Put a draft, or a run to resume, at the end; raises RunStateError for another."""
+        from rnnlm_tui.client.queue import add_run
+
+        return add_run(run)
+
+    def move(self, run: str, to: int | Direction) -> int:
+        """Move a waiting run and return its place.
+
+        Raises RunStateError if it isn't waiting, InputError beyond the ends.
+        """
+        from rnnlm_tui.client.queue import move
+
+        return move(run, to)
+
+    def remove(self, run: str) -> None:
+        """Remove a waiting run; raises RunStateError if it isn't waiting."""
+        from rnnlm_tui.client.queue import remove
+
+        remove(run)
+
+    def pause(self, paused: bool) -> None:
+        """Pause or resume the queue."""
+        from rnnlm_tui.client.queue import pause, resume
+
+        if paused:
+            pause()
+        else:
+            resume()
+
+    def stop_on_failure(self, stop: bool) -> None:
+        """Set whether any failed run pauses the queue."""
+        from rnnlm_tui.client.queue import set_stop_on_failure
+
+        set_stop_on_failure(stop)

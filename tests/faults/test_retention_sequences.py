@@ -1,0 +1,355 @@
+"""Which checkpoints survive random sequences of saves, evaluations, pins, crashes and deletions.
+
+The worker's checkpointer and the store are real; only the files are tiny and the index is a
+dictionary, which outlives a crash as the database does.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from rnnlm_tui.errors import RunStateError, StorageError, UnknownCheckpointError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.store import verify
+from rnnlm_tui.store.checkpoint_trash import (
+    TrashedCheckpoint,
+    delete_checkpoints,
+    last_deleted,
+    list_trashed,
+    plan_prune,
+    purge_checkpoints,
+    restore_checkpoints,
+    trash_path,
+    why_kept,
+)
+from rnnlm_tui.store.checkpoints import checkpoint_folders, list_checkpoints, sweep_temporary
+from rnnlm_tui.store.labels import checkpoint_notes, note_checkpoint
+from rnnlm_tui.store.manifest import verify_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.retention import best_step, pin_checkpoint, pinned_steps, unpin_checkpoint
+from rnnlm_tui.worker import checkpointing
+from rnnlm_tui.worker.checkpointing import Checkpointer
+from tests.unit.store.rows import new_run
+
+SEQUENCES, OPERATIONS = 1_000, 14
+PARTS = 4
+"""Parts of the sequences, so that several processes can share them."""
+
+
+class Killed(BaseException):
+    """The process ended: nothing after it happens, not even what cleans up."""
+
+
+@dataclass
+class Disk:
+    """Ends the process at one of its next changes of the disk."""
+
+    left: int = -1
+    """Changes until it ends; -1: it doesn't."""
+
+    def change(self) -> None:
+        if self.left == 0:
+            raise Killed
+        self.left -= self.left > 0
+
+    def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            self.change()
+            return call(*arguments, **named)
+
+        return wrapped
+
+
+@dataclass
+class Index:
+    """The index of checkpoints, in place of the database."""
+
+    disk: Disk
+    rows: dict[int, CheckpointRow] = field(default_factory=dict)
+
+    def __call__(self, _run: RunDirectory) -> Any:
+        listed = list(self.rows.values())
+        return nullcontext(
+            SimpleNamespace(
+                checkpoints=lambda: listed, evaluations=list, meta=dict, last_state=lambda: None
+            )
+        )
+
+    def put_checkpoint(self, row: CheckpointRow) -> None:
+        self.disk.change()
+        self.rows[row.step] = row
+
+    def remove_checkpoint(self, step: int) -> None:
+        self.disk.change()
+        self.rows.pop(step, None)
+
+    def check(self) -> None:
+        """The run's folder is there."""
+
+    def saved(self, step: int) -> None:
+        """A save went well."""
+
+    def store_all(self) -> None:
+        """Nothing waits."""
+
+
+class Life:
+    """A run, its worker and somebody who deletes."""
+
+    def __init__(self, run: RunDirectory, index: Index, disk: Disk, draw: random.Random) -> None:
+        self.run, self.index, self.disk, self.draw = run, index, disk, draw
+        self.step = 0
+        self.keep = draw.choice((2, 2, 3))
+        self.every = draw.choice((0, 0, 3))
+        self.start()
+
+    def start(self) -> None:
+        """Start a worker from the newest valid checkpoint."""
+        sweep_temporary(self.run)
+        newest, damaged = verify.newest_valid(self.run)
+        for one in damaged:
+            verify.move_damaged_aside(one)
+        self.step = 0 if newest is None else int(newest.name.rpartition("-")[2])
+        config = RunConfig().model_copy(
+            update={
+                "checkpoint": RunConfig().checkpoint.model_copy(
+                    update={"keep_last": self.keep, "keep_every": self.every}
+                )
+            }
+        )
+        attempt = SimpleNamespace(
+            run=self.run,
+            recorder=self.index,
+            checkpoint=newest,
+            config=config,
+            number=1,
+            activity=lambda _what: nullcontext(),
+            event=lambda *_: None,
+            note=lambda *_: None,
+        )
+        model = SimpleNamespace(vocab_size=9, num_parameters=lambda: 1)
+        self.trainer = SimpleNamespace(
+            step=self.step, model=model, weights_are_finite=lambda: True, epochs_done=0.0,
+            tokens_seen=0, active_seconds=0.0,
+        )  # fmt: skip
+        metrics = SimpleNamespace(flush=lambda: None, active_seconds=0.0, train_loss=1.0)
+        self.worker = Checkpointer(
+            cast(Any, attempt),
+            cast(Any, self.trainer),
+            cast(Any, metrics),
+            tokenizer_files=self.run.path,
+            facts={},
+            parent=None,
+        )
+
+    def loss(self, step: int) -> float:
+        """The validation loss of a step, always the same."""
+        return random.Random(step * 7 + 1).choice((1.0, 2.0, 2.0, 3.0, 4.0, math.inf))
+
+    @property
+    def steps(self) -> list[int]:
+        return [step for step, _ in checkpoint_folders(self.run)]
+
+    def weights(self, step: int) -> pathlib.Path:
+        return self.run.checkpoints_path / f"step-{step:09d}" / "model.safetensors"
+
+    def is_valid(self, step: int) -> bool:
+        return self.weights(step).read_bytes() != b"?"
+
+    def some(self) -> int:
+        return self.draw.choice(self.steps or [1])
+
+    # what may happen
+
+    def save(self) -> None:
+        self.step = self.trainer.step = self.step + 1
+        self.worker.save(self.draw.choice((None, self.loss(self.step))))
+
+    def evaluate(self) -> None:
+        self.worker.label(self.loss(self.step))
+
+    def pin(self) -> None:
+        with suppress(StorageError, UnknownCheckpointError):  # it is damaged, or there is none
+            pin_checkpoint(self.run, self.some())
+
+    def unpin(self) -> None:
+        unpin_checkpoint(self.run, self.some())
+
+    def note(self) -> None:
+        step = self.some()
+        if step in self.steps:
+            note_checkpoint(self.run, step, f"about {step}")
+
+    def delete(self) -> None:
+        steps = self.steps
+        chosen = self.draw.sample(steps, min(len(steps), self.draw.choice((1, 1, 2))))
+        refused = why_kept(self.run, chosen)
+        notes = checkpoint_notes(self.run)
+        try:
+            done = delete_checkpoints(self.run, chosen)
+        except RunStateError:
+            assert refused
+            assert self.steps == steps
+            return
+        assert not refused
+        assert set(self.steps) == set(steps) - set(chosen)
+        assert {one.step for one in done} <= {one.step for one in list_trashed(self.run)}
+        assert checkpoint_notes(self.run).keys() == notes.keys() - set(chosen)
+
+    def prune(self) -> None:
+        plan = plan_prune(self.run, self.draw.choice((2, 3)), self.draw.choice((0, 2)))
+        goes = [entry.step for entry in plan.goes]
+        assert not plan.kept.keys() & set(goes)
+        done = delete_checkpoints(self.run, goes)
+        if self.draw.random() < 0.3:
+            purge_checkpoints(self.run, done)
+
+    def undo(self) -> None:
+        group, before = last_deleted(self.run), self.steps
+        with suppress(StorageError):  # the step was saved again
+            restore_checkpoints(self.run, group)
+            assert set(self.steps) == {*before, *(one.step for one in group)}
+
+    def damage(self) -> None:
+        step = self.some()
+        with suppress(FileNotFoundError):
+            self.weights(step).write_bytes(b"?")
+
+    def restart(self) -> None:
+        self.start()
+
+
+OPERATIONS_AND_WEIGHTS: Mapping[Callable[[Life], None], int] = {
+    Life.save: 30,
+    Life.evaluate: 12,
+    Life.pin: 8,
+    Life.unpin: 4,
+    Life.note: 4,
+    Life.delete: 16,
+    Life.prune: 8,
+    Life.undo: 12,
+    Life.damage: 2,
+    Life.restart: 2,
+}
+
+
+@contextmanager
+def tiny_files(index: Index, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Checkpoints of a few bytes, and a disk that can end the process."""
+
+    def write(folder: pathlib.Path, *_: object, **_named: object) -> None:
+        (folder / "model.safetensors").write_bytes(b"weights of " + folder.name.encode())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpointing, "write_model", write)
+        patch.setattr(checkpointing, "write_training_state", lambda *_: disk.change())
+        patch.setattr(checkpointing, "require_space", lambda *_: None)
+        patch.setattr(checkpointing, "RunReader", index)
+        patch.setattr(verify, "RunReader", index)
+        patch.setattr(os, "fsync", lambda _descriptor: disk.change())
+        for name in ("rename", "replace", "unlink", "mkdir"):
+            patch.setattr(pathlib.Path, name, disk.wrap(getattr(pathlib.Path, name)))
+        patch.setattr(shutil, "rmtree", disk.wrap(shutil.rmtree))
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What must not be lost."""
+
+    newest: tuple[int, ...]
+    """The newest two valid checkpoints."""
+    best: float
+    """The validation loss of the best checkpoint; infinite if it is damaged, which the next
+    verification finds out."""
+    lowest: float
+    """The lowest known validation loss of a valid checkpoint."""
+    pinned: frozenset[int]
+    trashed: tuple[TrashedCheckpoint, ...]
+
+    @classmethod
+    def of(cls, life: Life) -> State:
+        entries = list_checkpoints(life.run)
+        valid = [entry.step for entry in entries if life.is_valid(entry.step)]
+        losses = verify.indexed_losses(life.run)
+        known = {entry.step: losses.get(entry.step, entry.validation_loss) for entry in entries}
+        best = best_step(known.items())
+        return cls(
+            tuple(valid[-2:]),
+            math.inf if best not in valid else known[best] or math.inf,
+            min((loss for step in valid if (loss := known[step]) is not None), default=math.inf),
+            frozenset(pinned_steps(life.run) & set(valid)),
+            tuple(list_trashed(life.run)),
+        )
+
+
+def happens(life: Life, operation: Callable[[Life], None]) -> None:
+    """Do something, after which the process may have to start again; check what is left."""
+    before = State.of(life)
+    crashed = False
+    if operation in (Life.save, Life.evaluate, Life.delete, Life.prune, Life.undo, Life.note):
+        life.disk.left = life.draw.choice((-1, -1, -1, life.draw.randrange(25)))
+    try:
+        operation(life)
+    except Killed:
+        crashed = True
+    life.disk.left = -1
+    if crashed:
+        life.start()
+    after = State.of(life)
+    if operation is Life.damage:
+        return
+    present = set(life.steps)
+    newest = sorted({*before.newest, *after.newest} if operation is Life.save else before.newest)
+    assert set(newest[-2:]) <= present
+    assert after.lowest <= before.best
+    assert operation not in (Life.delete, Life.prune) or after.lowest == before.lowest
+    assert operation is Life.unpin or before.pinned <= present
+    if operation in (Life.save, Life.evaluate, Life.pin, Life.note):
+        assert set(before.trashed) == set(after.trashed)
+    if not crashed and operation is Life.save:
+        assert life.step in present
+
+
+@pytest.fixture(autouse=True)
+def home_in_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A data home that needs no disk, where there is such a folder: the sequences write a lot."""
+    memory = pathlib.Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        monkeypatch.setenv("RNNLM_TUI_HOME", folder)
+        yield
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_best_pinned_and_the_newest_two_valid_survive_every_sequence(
+    part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, weights = zip(*OPERATIONS_AND_WEIGHTS.items(), strict=True)
+    run = new_run()
+    for seed in range(part, SEQUENCES, PARTS):
+        draw, disk = random.Random(seed), Disk()
+        index = Index(disk)
+        with tiny_files(index, disk, monkeypatch):
+            life = Life(run, index, disk, draw)
+            for operation in draw.choices(names, weights, k=OPERATIONS):
+                happens(life, operation)
+            life.restart()
+            for step, path in checkpoint_folders(run):
+                if life.is_valid(step):
+                    verify_checkpoint(path)
+            assert set(index.rows) == set(life.steps)
+        for folder in (run.checkpoints_path, trash_path(run)):
+            shutil.rmtree(folder, ignore_errors=True)

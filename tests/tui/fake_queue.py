@@ -1,0 +1,100 @@
+"""The app's queue in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rnnlm_tui.client.queue import Direction
+from rnnlm_tui.errors import InputError, RunStateError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.queue import QueuedRun, QueueListing, QueueProcess
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.lineage import ParentCheckpoint
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.tui.queue_services import QueueServices
+
+
+def waiting(name: str, starts: float | None = None, **values: object) -> QueuedRun:
+    """A waiting run; its place follows from the order."""
+    facts = {
+        "run": name,
+        "state": "waiting",
+        "status": "draft",
+        "added": 1.0,
+        "max_steps": 4_754,
+        "starts": starts,
+    }
+    return QueuedRun.model_validate({**facts, **values})
+
+
+class FakeQueue(QueueServices):
+    """A queue that changes at once; `refuse` is raised by every change."""
+
+    def __init__(
+        self,
+        running: Sequence[QueuedRun] = (),
+        waits: Sequence[QueuedRun] = (),
+        ended: Sequence[QueuedRun] = (),
+        *,
+        process: QueueProcess | None = None,
+    ) -> None:
+        super().__init__()
+        self.running, self.waits, self.ended = list(running), list(waits), tuple(ended)
+        self.process = process
+        self.paused = self.stops = False
+        self.reason = ""
+        self.restarts = 0
+        self.warning = ""
+        """Returned by `restart`."""
+
+    def listing(self, runs: Iterable[RunSummary]) -> QueueListing:
+        placed = [
+            run.model_copy(update={"place": place, **({"starts": None} if self.paused else {})})
+            for place, run in enumerate(self.waits, 1)
+        ]
+        return QueueListing(
+            paused=self.paused,
+            reason=self.reason,
+            stop_on_failure=self.stops,
+            process=self.process,
+            runs=(*self.running, *placed),
+            ended=self.ended,
+        )
+
+    def restart(self) -> str:
+        self.restarts += 1
+        return self.warning
+
+    def add(
+        self, config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
+    ) -> QueuedRun:
+        self.waits.append(waiting(name or "quiet-vole"))
+        return self.waits[-1].model_copy(update={"place": len(self.waits)})
+
+    def add_run(self, run: RunDirectory) -> QueuedRun:
+        return self.add(RunConfig(), run.name)
+
+    def move(self, run: str, to: int | Direction) -> int:
+        place = self._place(run)
+        new = place + (1 if to == "down" else -1)
+        if not 0 <= new < len(self.waits):
+            raise InputError(f"{run} is {'last' if new else 'first'} in the queue already")
+        self.waits.insert(new, self.waits.pop(place))
+        return new + 1
+
+    def remove(self, run: str) -> None:
+        del self.waits[self._place(run)]
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+
+    def stop_on_failure(self, stop: bool) -> None:
+        self.stops = stop
+
+    def _place(self, run: str) -> int:
+        names = [one.run for one in self.waits]
+        if run not in names:
+            raise RunStateError(
+                f"{run} has started: it can't be moved", hint=f"`rnnlm-tui stop {run}` stops it"
+            )
+        return names.index(run)

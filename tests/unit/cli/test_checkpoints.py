@@ -1,0 +1,187 @@
+"""The verbs on checkpoints: list, note, delete, restore, prune, purge and verify."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.store.checkpoint_trash import list_trashed, trash_path
+from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.labels import checkpoint_notes, note_path
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.retention import pin_checkpoint
+from tests.unit.cli.test_trash import Answer
+from tests.unit.store.rows import checkpoint_row, new_run, write_model
+
+LOSSES = {100: 5.0, 200: 3.0, 300: 4.0, 400: None, 500: 3.5, 600: None}
+
+
+@pytest.fixture
+def otter() -> RunDirectory:
+    """A run with six checkpoints, the best at step 200; 100 is pinned."""
+    otter = new_run()
+    with RunDatabase(otter.database_path) as database:
+        for step, loss in LOSSES.items():
+            write_checkpoint(otter, step, write_model, None, {"validation_loss": loss})
+            database.put_checkpoint(checkpoint_row(step, validation_loss=loss))
+    pin_checkpoint(otter, 100)
+    return otter
+
+
+def steps(run: RunDirectory) -> list[int]:
+    return [entry.step for entry in list_checkpoints(run)]
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_checkpoints_are_listed_with_marks_notes_and_damage(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["note", "plain-otter@300", "good", "rhythm"]) == 0
+    (otter.checkpoints_path / "step-000000400" / "model.safetensors").write_bytes(b"cut")
+    capsys.readouterr()
+    assert run(["checkpoints", "plain-otter"]) == 0
+    listed = lines(capsys)
+    assert [line.split()[0] for line in listed[1:]] == ["600", "500", "400", "300", "200", "100"]
+    assert "▸ last" in listed[1]
+    assert "✗ damaged" in listed[3]
+    assert "model.safetensors is damaged: it has 3 bytes" in listed[3]
+    assert "good rhythm" in listed[4]
+    assert "★ best" in listed[5]
+    assert " 0.0 " in listed[5]
+    assert "⚑ pinned" in listed[6]
+
+
+def test_checkpoints_are_sorted_by_any_column(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for column, expected in (("ppl", [200, 500, 300, 100, 600, 400]), ("-step", None)):
+        assert run(["checkpoints", otter.name, "--sort", column, "--json"]) == 0
+        found = [row["step"] for row in json.loads(capsys.readouterr().out)]
+        assert found == (expected or sorted(LOSSES, reverse=True))
+    assert run(["checkpoints", otter.name, "--sort", "step", "--json"]) == 0
+    assert [row["step"] for row in json.loads(capsys.readouterr().out)] == sorted(LOSSES)
+    assert run(["checkpoints", otter.name, "--sort", "pll"]) == 2
+    assert "ppl" in capsys.readouterr().err
+
+
+def test_a_note_is_one_safe_line_and_is_removed_by_an_empty_one(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["note", "plain-otter@300", "\x1b[2J one\n two\u202e"]) == 0
+    assert checkpoint_notes(otter) == {300: "␛[2J one two‹202e›"}
+    assert run(["note", "plain-otter@300", "x" * 501]) == 2
+    assert run(["note", "plain-otter@300", ""]) == 0
+    assert checkpoint_notes(otter) == {}
+    assert run(["note", "plain-otter@301", "x"]) == 2
+    note_path(otter, 400).mkdir()  # a foreign folder named like one
+    note_path(otter, 500).write_bytes(b"\xff\xfe odd\x07")
+    assert checkpoint_notes(otter)[500].endswith("odd␇")
+    capsys.readouterr()
+    assert run(["checkpoints", otter.name]) == 0
+
+
+def test_what_must_be_kept_is_refused_with_the_reason(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step, why in (
+        (100, "it is pinned: unpin it first"),
+        (200, "it is the best: no other has a lower validation loss"),
+        (500, "a resume needs it: the newest two valid ones are kept"),
+        (600, "a resume needs it: the newest two valid ones are kept"),
+    ):
+        assert run(["delete", f"plain-otter@{step}"]) == 3
+        assert f"plain-otter@{step} can't be deleted: {why}" in capsys.readouterr().err
+    assert run(["delete", "plain-otter@700"]) == 2
+    assert run(["delete", "plain@300"]) == 2
+    assert steps(otter) == list(LOSSES)
+    # of the newest, valid ones count
+    (otter.checkpoints_path / "step-000000600" / "model.safetensors").write_bytes(b"cut")
+    assert run(["delete", "plain-otter@400"]) == 3
+    assert run(["delete", "plain-otter@600"]) == 0
+    assert steps(otter) == [100, 200, 300, 400, 500]
+
+
+def test_a_deleted_checkpoint_returns_with_its_note(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["note", "plain-otter@300", "good"])
+    assert run(["delete", "plain-otter@300", "plain-otter@400"]) == 0
+    assert steps(otter) == [100, 200, 500, 600]
+    assert checkpoint_notes(otter) == {}
+    capsys.readouterr()
+    assert run(["checkpoints", otter.name, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 4
+    assert run(["trash", otter.name]) == 0
+    assert {line.split()[0] for line in lines(capsys)[1:3]} == {"300", "400"}
+    assert run(["trash"]) == 0
+    assert "2 deleted checkpoints of plain-otter" in capsys.readouterr().err
+    assert run(["restore", "plain-otter@300"]) == 0
+    assert checkpoint_notes(otter) == {300: "good"}
+    assert run(["restore", "plain-otter@all"]) == 0
+    assert steps(otter) == list(LOSSES)
+    assert run(["restore", "plain-otter@all"]) == 2
+    capsys.readouterr()
+    assert run(["checkpoints", otter.name, "--json"]) == 0
+    assert [row["best"] for row in json.loads(capsys.readouterr().out)][4]
+
+
+def test_a_step_that_was_saved_again_is_not_overwritten_by_a_restore(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["delete", "plain-otter@300"])
+    write_checkpoint(otter, 300, write_model, None, {})
+    assert run(["restore", "plain-otter@300"]) == 5
+    assert "plain-otter has saved that step again" in capsys.readouterr().err
+
+
+def test_prune_says_what_goes_and_asks(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["prune", "plain-otter", "--keep-last", "1"]) == 2
+    assert run(["prune", "plain-otter", "--keep-last", "2", "--keep-every", "-1"]) == 2
+    capsys.readouterr()
+    assert run(["prune", "plain-otter", "--keep-last", "2", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "deletes 2 checkpoints" in shown
+    assert "keeps 100 (pinned); 200 (best); 500 (newest); 600 (newest)" in shown
+    monkeypatch.setattr("sys.stdin", Answer("n\n"))
+    assert run(["prune", "plain-otter", "--keep-last", "2"]) == 1
+    assert steps(otter) == list(LOSSES)
+    assert run(["prune", "plain-otter", "--keep-every", "300", "--yes", "--json"]) == 0
+    capsys.readouterr()
+    assert steps(otter) == [100, 200, 300, 500, 600]
+    assert run(["restore", "plain-otter@all"]) == 0
+    assert run(["prune", "plain-otter", "--yes", "--purge"]) == 0
+    assert steps(otter) == [100, 200, 500, 600]
+    assert list_trashed(otter) == []
+    assert run(["prune", "plain-otter", "--yes"]) == 0
+    assert "nothing to delete" in capsys.readouterr().out
+
+
+def test_purge_removes_deleted_checkpoints_and_leaves_foreign_folders(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["delete", "plain-otter@300", "plain-otter@400"])
+    (trash_path(otter) / "mine").mkdir()
+    assert run(["purge", "plain-otter@300", "--yes"]) == 0
+    assert "plain-otter@300 permanently removed" in capsys.readouterr().out
+    assert [one.step for one in list_trashed(otter)] == [400]
+    assert run(["purge", "plain-otter@all", "--yes"]) == 0
+    assert [path.name for path in trash_path(otter).iterdir()] == ["mine"]
+    assert run(["purge", "plain-otter@all", "--yes"]) == 2
+
+
+def test_verify_checks_one_checkpoint(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = otter.checkpoints_path / "step-000000300" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert run(["verify", "plain-otter@200"]) == 0
+    assert len(lines(capsys)) == 2
+    assert run(["verify", "plain-otter@300"]) == 5

@@ -1,0 +1,242 @@
+"""Configs as TOML: places of keys and values, errors with line and column, comments that stay."""
+
+from __future__ import annotations
+
+import random
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.errors import Problem
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.toml import (
+    TomlError,
+    explained_toml,
+    parse_toml,
+    read_toml,
+    toml_text,
+    updated_toml,
+)
+from rnnlm_tui.schema.validation import Raw, config_to_raw, field_paths, merge, parse_config
+
+ODD = '''# a comment with [brackets] = and "quotes"
+preset = "demo"
+
+[ corpus ]  # section
+source = 'C:\\path # no comment'
+"text_field" = """
+a ""quoted"" \\""" text = [1]
+"""
+
+[evaluation]
+prompts = [ # three
+    "one, ] two", # a comment, with ] and "
+    'three',
+    \'\'\'fo
+ur\'\'\', ]
+every = 1_000
+
+[sampling]
+stop = []
+greedy = true
+model.nested = {a = 1, "b c" = [{d = "}"}, 2]}
+'''
+
+
+def character_at(text: str, line: int | None, column: int | None) -> str:
+    assert line is not None
+    assert column is not None
+    return text.splitlines()[line - 1][column - 1 :]
+
+
+def test_keys_and_values_are_found_in_any_notation() -> None:
+    found = parse_toml(ODD, "odd.toml")
+    expected = {
+        "preset": '"demo"',
+        "corpus.source": "'C:",
+        "corpus.text_field": '"""',
+        "evaluation.prompts": "[ # three",
+        "evaluation.prompts.0": '"one, ] two"',
+        "evaluation.prompts.1": "'three'",
+        "evaluation.prompts.2": "'''fo",
+        "evaluation.every": "1_000",
+        "sampling.stop": "[]",
+        "sampling.greedy": "true",
+        "sampling.model.nested.b c": "[{d",
+        "sampling.model.nested.b c.0.d": '"}"',
+        "sampling.model.nested.b c.1": "2]",
+    }
+    for path, start in expected.items():
+        place = found.values[path]
+        assert character_at(ODD, place.line, place.column).startswith(start), path
+    key = found.keys["sampling.model.nested"]
+    assert character_at(ODD, key.line, key.column).startswith("model.nested")
+    section = found.keys["corpus"]
+    assert (section.line, section.column, str(section)) == (4, 1, "odd.toml:4:1")
+
+
+def test_a_bad_value_is_located_at_the_value_and_an_unknown_key_at_the_key() -> None:
+    found = parse_toml("[training]\n  sed = 1\n  epochs = 0\n", "c.toml")
+    unknown = found.located(Problem("training.sed", "unknown config key"))
+    wrong = found.located(Problem("training.epochs", "is 0, must be at least 1"))
+    assert str(unknown.place) == "c.toml:2:3"
+    assert str(wrong.place) == "c.toml:3:12"
+    assert found.located(Problem("model.num_layers", "is 0")).place is None
+    assert str(found.located(Problem("training.epochs.3", "is 0")).place) == "c.toml:3:12"
+
+
+def values(chosen: random.Random, depth: int = 0) -> object:
+    kinds = ["text", "number", "switch", "list", "table"][: 5 if depth < 2 else 3]
+    match chosen.choice(kinds):
+        case "text":
+            signs = "ab \"'\\#[]{}=,.\n\t\u202e\x1b…\r"
+            return "".join(chosen.choices(signs, k=chosen.randint(0, 9)))
+        case "number":
+            return chosen.choice([0, -3, 10**9, 1.5, 1e-8, -2.0])
+        case "switch":
+            return chosen.random() < 0.5
+        case "list":
+            return ["".join(chosen.choices("x\"'],#", k=2)) for _ in range(chosen.randint(0, 3))]
+    return {
+        chosen.choice(["a", "b.c", "d e", 'f"', "g-1"]): values(chosen, depth + 1)
+        for _ in range(chosen.randint(0, 3))
+    }
+
+
+def random_raw(chosen: random.Random) -> Raw:
+    return {name: values(chosen) for name in chosen.sample(["model", "x", "y z", "training"], 3)}
+
+
+def test_any_values_are_written_readably_and_every_one_has_a_place() -> None:
+    chosen = random.Random(11)
+    for _ in range(150):
+        raw = random_raw(chosen)
+        text = toml_text(raw)
+        assert tomllib.loads(text) == raw
+        assert not set(text) & set("\u202e\x1b\r")
+        found = parse_toml(text, "a.toml")
+        assert set(found.values) >= {
+            name for name, value in raw.items() if not isinstance(value, dict)
+        }
+        for place in found.values.values():
+            assert character_at(text, place.line, place.column)
+
+
+def test_changed_texts_have_the_wanted_values_and_keep_their_comments() -> None:
+    chosen = random.Random(12)
+    for _ in range(150):
+        before, after = random_raw(chosen), random_raw(chosen)
+        text = "# kept\n" + toml_text(before)
+        assert tomllib.loads(updated_toml(text, after)) == after
+        assert updated_toml(text, before) == text
+
+
+def test_comments_order_and_notation_stay_when_a_value_changes() -> None:
+    text = (
+        "# my run\npreset = 'demo'\n\n[training]  # the loop\nbatch_size = 1_0  # small\n"
+        "epochs = 3\n\n# the model\n[model]\nnum_layers = 2 # two\n"
+    )
+    raw = tomllib.loads(text)
+    changed = updated_toml(
+        text,
+        {
+            **raw,
+            "training": {"batch_size": 10, "epochs": 4, "seed": 5},
+            "model": {"num_layers": 3},
+            "schedule": {"kind": "constant"},
+        },
+    )
+    assert (
+        changed
+        == text.replace("epochs = 3\n", "epochs = 4\nseed = 5\n").replace(
+            "num_layers = 2", "num_layers = 3"
+        )
+        + '\n[schedule]\nkind = "constant"\n'
+    )
+    assert updated_toml(text, raw) == text
+    without = updated_toml(text, {**raw, "training": {"epochs": None, "batch_size": 10}})
+    assert without == text.replace("epochs = 3\n", "")
+
+
+def test_windows_line_ends_and_invisible_characters_stay() -> None:
+    text = "preset = 'demo' # \u00ad\r\n[training]\r\nseed = 1\r\n"
+    changed = updated_toml(text, {"preset": "demo", "training": {"seed": 2}})
+    assert changed == text.replace("seed = 1", "seed = 2")
+
+
+def test_a_text_without_a_last_line_end_and_with_dotted_keys_keeps_its_comments() -> None:
+    text = "training.seed = 1 # one\n# end\nmodel.num_layers = 2"
+    changed = updated_toml(text, {"training": {"seed": 2}, "model": {"num_layers": 2}})
+    assert changed == f"{text.replace('seed = 1', 'seed = 2')}\n"
+    more = updated_toml(text, {"training": {"seed": 1, "epochs": 2}, "model": {"num_layers": 2}})
+    assert tomllib.loads(more)["training"] == {"seed": 1, "epochs": 2}
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_is_read_back_from_its_text(name: str) -> None:
+    for text in (toml_text(config_to_raw(PRESETS[name])), explained_toml(PRESETS[name])):
+        found = parse_toml(text, "x")
+        assert parse_config(found.raw) == PRESETS[name]
+        for path in field_paths():
+            place = found.place_of(path)
+            assert place is not None
+            leaf = path.rpartition(".")[2]
+            if path in found.values:
+                assert f"{leaf} = " in text.splitlines()[(place.line or 0) - 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "reason"),
+    [
+        ("a = 1\nb 2\n", (2, 3), "expected '=' after a key"),
+        ("[a]\nx = 1\n[a]\n", (3, 3), "cannot declare"),
+        ("a = [1,\n", (1, 8), "end of the file"),
+        ("a = [1,", (1, 8), "end of the file"),
+        ('[m]\nx = "abc\ny = 1', (2, 9), "illegal character"),
+        ("a = 1\na = 2\n", (2, 6), "cannot overwrite"),
+        ("a = 1\nb = " + "9" * 5_000, (2, 1), "4300 digits"),
+        ("a = " + "[" * 5_000, (1, 1), "nested too deeply"),
+        ("", None, ""),
+    ],
+)
+def test_a_syntax_error_has_its_line_and_column(
+    text: str, place: tuple[int, int] | None, reason: str
+) -> None:
+    if place is None:
+        assert parse_toml(text, "x").raw == {}
+        return
+    with pytest.raises(TomlError) as caught:
+        parse_toml(text, "my.toml")
+    assert (caught.value.place.line, caught.value.place.column) == place
+    assert reason in caught.value.reason
+    assert caught.value.message.startswith(f"my.toml:{place[0]}:{place[1]}: not valid TOML: ")
+
+
+def test_a_syntax_error_shows_the_line_and_marks_the_column() -> None:
+    with pytest.raises(TomlError) as caught:
+        parse_toml("[training]\n\tseed 1\n", "c")
+    assert caught.value.message.splitlines()[1:] == ["   seed 1", "        ^"]
+    with pytest.raises(TomlError) as caught:
+        parse_toml(f'x = "{"y" * 500}" z', "c")
+    assert all(len(line) < 80 for line in caught.value.message.splitlines())
+
+
+def test_every_truncation_of_a_config_is_read_or_has_a_place() -> None:
+    text = explained_toml(RunConfig())
+    for end in range(0, len(text), 37):
+        place = None
+        try:
+            parse_toml(text[:end], "x")
+        except TomlError as error:
+            place = error.place
+        if place is not None:
+            assert 1 <= (place.line or 0) <= text[:end].count("\n") + 1
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"\xef\xbb\xbf[training]\r\nseed = 4\r\n")
+    assert read_toml(path).raw == {"training": {"seed": 4}}
+    assert merge(RunConfig(), {"training.seed": 4})
