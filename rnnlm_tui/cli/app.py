@@ -68,7 +68,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("stop", "Train", "train.stop"),
     Verb("checkpoint", "Train", "train.checkpoint"),
     Verb("evaluate", "Train", "train.evaluate"),
-    Verb("set", "Train", "train.change"),
+    Verb("set", "Train", "steer.change"),
     Verb("queue", "Train", "queue.queue"),
     Verb("queue list", "Train", "queue.queue_list"),
     Verb("queue add", "Train", "queue.queue_add"),

@@ -1,4 +1,4 @@
-"""The verbs `train`, `follow`, `pause`, `resume`, `stop`, `checkpoint`, `evaluate` and `set`."""
+"""The verbs `train`, `follow`, `pause`, `resume`, `stop`, `checkpoint` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from rnnlm_tui.cli.options import (
     split_address,
 )
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, warn_of_logout
-from rnnlm_tui.errors import ConfigError, InputError, Problem, did_you_mean
-from rnnlm_tui.schema.formatting import scientific
+from rnnlm_tui.cli.steer import complete_mark, plan_stops
+from rnnlm_tui.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,13 +198,6 @@ def follow(run: RunArgument, json: JsonOption = False) -> None:
     raise typer.Exit(follow_run(find_run(run), json=json))
 
 
-def complete_settable(incomplete: str) -> list[str]:
-    """Complete, for the shell, a setting that can change while a run trains."""
-    from rnnlm_tui.schema.protocol import SETTABLE
-
-    return [f"{path}=" for path in SETTABLE if path.startswith(incomplete)]
-
-
 def pause(runs: RunsArgument, json: JsonOption = False) -> None:
     """Pause runs between two steps."""
     _send_to_each(
@@ -274,8 +267,28 @@ def resume(
         note(aside)
 
 
-def stop(runs: RunsArgument, json: JsonOption = False) -> None:
+def stop(
+    runs: RunsArgument,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after",
+            metavar="MARK",
+            help="Stop after this `epoch`, or after the next `evaluation`; returns at once.",
+            show_default=False,
+            autocompletion=complete_mark,
+        ),
+    ] = None,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Cancel a stop planned with --after.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Stop runs; returns when their checkpoints are on disk."""
+    check_exclusive(after=after is not None, cancel=cancel)
+    if after is not None or cancel:
+        plan_stops(runs, after, json=json)
+        return
     _send_to_each(
         runs,
         "stop",
@@ -294,87 +307,6 @@ def checkpoint(runs: RunsArgument, json: JsonOption = False) -> None:
 def evaluate(runs: RunsArgument, json: JsonOption = False) -> None:
     """Evaluate runs now and print the results."""
     _send_to_each(runs, "evaluate", json, "{run} at step {step:,}: {text}")
-
-
-def change(
-    run: RunArgument,
-    assignments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="KEY=VALUE...",
-            help="optimizer.learning_rate=1e-3, evaluation.every=…, checkpoint.every=…",
-            show_default=False,
-            autocompletion=complete_settable,
-        ),
-    ],
-    json: JsonOption = False,
-) -> None:
-    """Change the learning rate or an interval while a run trains."""
-    from rnnlm_tui.client.control import send
-    from rnnlm_tui.store.runs import find_run
-
-    directory = find_run(run)
-    changes = parse_settings(directory.read_config(), assignments)
-    results = [send(directory, "set", path=path, value=value) for path, value in changes.items()]
-    if json:
-        print_json(
-            [
-                {"run": directory.name, "path": path, "value": value, "step": result.step}
-                for (path, value), result in zip(changes.items(), results, strict=True)
-            ]
-        )
-    else:
-        for (path, value), result in zip(changes.items(), results, strict=True):
-            line(
-                f"{directory.name}: {path} is {value:g} from step"
-                f" {result.step + 1:,}{_schedule_note(directory, path, value, result.step + 1)}"
-            )
-
-
-def _schedule_note(run: RunDirectory, path: str, value: float, step: int) -> str:
-    """Describe the scheduled learning rate for a new peak; empty if equal or for other settings."""
-    from rnnlm_tui.client.monitor import summarize
-    from rnnlm_tui.schema.estimates import planned_warmup, schedule_of
-
-    config, summary = run.read_config(), summarize(run)
-    if path != "optimizer.learning_rate" or not summary.max_steps:
-        return ""
-    warmup, steps = planned_warmup(config, summary.max_steps), summary.max_steps
-    schedule = schedule_of(config, warmup_steps=warmup, peak=value)
-    epoch_steps = max(1, round(steps / summary.epochs)) if summary.epochs else steps
-    rate = schedule.rate(step, total_steps=steps, steps_per_epoch=epoch_steps)
-    if rate == value:
-        return ""
-    shape = "warm-up" if step <= warmup else f"{schedule.kind} schedule"
-    return f" (peak; the {shape} makes it {scientific(rate)} now)"
-
-
-def parse_settings(config: RunConfig, assignments: list[str]) -> dict[str, float]:
-    """Parse and validate changes for a run that is training.
-
-    Raises:
-        ConfigError: every assignment that is malformed, out of range or to a fixed field.
-    """
-    from rnnlm_tui.schema.protocol import SETTABLE
-    from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
-
-    changes = parse_assignments(assignments)
-    fixed = [
-        Problem(path, "can't change during a run", f"can change: {', '.join(SETTABLE)}")
-        for path in changes
-        if path not in SETTABLE
-    ]
-    if fixed:
-        raise ConfigError(fixed)
-    parse_config(merge(config, changes))
-    empty = [
-        Problem(path, "has no value", "write it as key=value")
-        for path, value in changes.items()
-        if not isinstance(value, int | float)
-    ]
-    if empty:
-        raise ConfigError(empty)
-    return {path: float(value) for path, value in changes.items() if isinstance(value, int | float)}
 
 
 def _send_to_each(
@@ -396,7 +328,9 @@ def _send_to_each(
         summary = summarize(run)
         answer = {
             "run": run.name,
-            **result.model_dump(mode="json", exclude={"id", "ok", "error", "hint"}),
+            **result.model_dump(
+                mode="json", exclude={"id", "ok", "error", "hint", "change", "problems"}
+            ),
             "status": summary.status,
         }
         figures = (

@@ -23,7 +23,7 @@ from rnnlm_tui.schema.formatting import (
     short,
 )
 from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE, EventRow
-from rnnlm_tui.schema.protocol import SETTABLE
+from rnnlm_tui.schema.steering import STEERABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.paths import RunDirectory
@@ -164,8 +164,9 @@ def changed_settings(events: Iterable[EventRow]) -> dict[str, list[Change]]:
     changes: dict[str, list[Change]] = {}
     for event in events:
         path, _, words = event.text.partition(" ")
-        value = number(words.rpartition("→ ")[2])
-        if event.kind == "setting" and path in SETTABLE and value is not None:
+        new = words.rpartition("→ ")[2].partition(" (")[0]
+        value = number(new.replace(",", ""))
+        if event.kind == "setting" and path in STEERABLE and value is not None:
             changes.setdefault(path, []).insert(0, Change(event.step + 1, value))
     return changes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import math
 import os
 import socket
@@ -9,15 +10,21 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from pydantic import JsonValue
+
 from rnnlm_tui.client.monitor import stamp, summarize
 from rnnlm_tui.errors import (
+    ConfigError,
     DatabaseError,
     InputError,
     NewerDatabaseError,
+    Problem,
     RunStateError,
     StorageError,
     WorkerError,
@@ -25,16 +32,14 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.schema.protocol import (
     MAX_REQUEST_BYTES,
-    SETTABLE,
     Command,
     CommandResult,
+    StopMark,
     Verb,
     decode_line,
     encode_line,
-    setting_value,
 )
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.schema.validation import did_you_mean_key, merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import repair_database
@@ -287,8 +292,8 @@ def send(
     verb: Verb,
     *,
     timeout: float | None = None,
-    path: str | None = None,
-    value: float | None = None,
+    changes: Mapping[str, JsonValue] | None = None,
+    after: StopMark | None = None,
     prompt: str | None = None,
 ) -> CommandResult:
     """Send a command and wait for its answer. `stop` is answered once its checkpoint is saved and
@@ -296,26 +301,49 @@ def send(
 
     Args:
         timeout: seconds to wait for the answer; None: depends on the verb.
-        path: the setting for `set`; `value` is its new value.
+        changes: new values for `set`, by dotted path; `client.steering` checks them first.
+        after: for `stop_after`; None cancels a planned stop.
         prompt: the text for `sample`.
 
     Raises:
         RunStateError: the run isn't running, or the worker rejected the command.
-        InputError: the value or prompt is invalid.
+        InputError: a value or the prompt is invalid.
         WorkerError: no answer in time, or the worker died.
     """
-    if verb == "set":
-        _check_setting(run, path, value)
-    command = Command(id=uuid4().hex, verb=verb, path=path, value=value, prompt=prompt)
+    command = Command(
+        id=uuid4().hex,
+        verb=verb,
+        changes=None if changes is None else dict(changes),
+        after=after,
+        prompt=prompt,
+        who=asker(),
+    )
     line = encode_line(command)
     if len(line) > MAX_REQUEST_BYTES:
-        raise InputError(f"the prompt is longer than {MAX_REQUEST_BYTES:,} bytes")
+        what = "prompt is" if verb == "sample" else "values are"
+        raise InputError(f"the {what} longer than {MAX_REQUEST_BYTES:,} bytes")
     seconds = ANSWER_SECONDS.get(verb, ANSWER_SECONDS_OTHERWISE) if timeout is None else timeout
     with _connect(run) as connection:
         result = _ask(connection, line, run, verb, seconds)
+    if result.problems:
+        raise ConfigError(Problem(one.path, one.message, one.hint) for one in result.problems)
     if not result.ok:
         raise RunStateError(result.error, hint=result.hint)
     return result
+
+
+def asker() -> str:
+    """Who asks, for the run's journal: `alex, pts/3`, or `alex, no terminal`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    terminal = "no terminal"
+    for descriptor in (0, 1, 2):
+        with suppress(OSError):
+            terminal = os.ttyname(descriptor).removeprefix("/dev/")
+            break
+    return safe(f"{user}, {terminal}", keep="")[:100]
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,15 +370,6 @@ def take_snapshot(run: RunDirectory) -> LiveWeights:
 def live_weights(run: RunDirectory, result: CommandResult) -> LiveWeights:
     """The weights in a worker's answer to `snapshot`."""
     return LiveWeights(run.path / result.checkpoint, result.step, time.time())
-
-
-def _check_setting(run: RunDirectory, path: str | None, value: float | None) -> None:
-    if path not in SETTABLE or value is None:
-        raise InputError(
-            f'"{path}" can\'t be changed while a run trains',
-            hint=did_you_mean_key(path or "", SETTABLE) or f"these can: {', '.join(SETTABLE)}",
-        )
-    parse_config(merge(run.read_config(), {path: setting_value(path, float(value))}))
 
 
 def _connect(run: RunDirectory) -> socket.socket:

@@ -23,6 +23,7 @@ from rnnlm_tui.client.summary import (
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
+from rnnlm_tui.schema.protocol import SETTINGS_KEY
 from rnnlm_tui.schema.status import (
     ACTIVITY_KEY,
     STALE_SECONDS,
@@ -31,6 +32,7 @@ from rnnlm_tui.schema.status import (
     derive_status,
     failure_prefix,
 )
+from rnnlm_tui.schema.steering import config_in_effect, stored_settings
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
 from rnnlm_tui.store.labels import RunLabels, checkpoint_notes, labels_path, read_labels
 from rnnlm_tui.store.paths import RunDirectory
@@ -93,6 +95,7 @@ class RunSnapshot:
 
     summary: RunSummary
     config: RunConfig
+    """The config in effect: with the settings changed while the run trained."""
     series: SeriesTable
     evaluations: tuple[EvaluationRow, ...]
     """In order."""
@@ -136,6 +139,7 @@ class RunMonitor:
         self._looked_at: tuple[int, int] | None = None
         self._shown_steps: tuple[int, int] | None = None
         self._events = Cached[tuple[EventRow, ...]]()
+        self._changed_config = Cached[RunConfig]()
         self._evaluations, self._log = Cached[Evaluations](), Cached[tuple[str, ...]]()
         self._pins, self._labels = Cached[frozenset[int]](), Cached[RunLabels]()
         self._checkpoints = Cached[list[CheckpointRow]]()
@@ -191,10 +195,14 @@ class RunMonitor:
 
     def summary(self) -> RunSummary:
         """The run's summary, without curves and logs."""
+        return self.summary_and_config()[0]
+
+    def summary_and_config(self) -> tuple[RunSummary, RunConfig]:
+        """The run's summary, and its config in effect."""
         with self._detect_damage(), self._reader.read_transaction():
             facts = self._read_facts(self._look_at_lock())
             eta = estimate_remaining(facts)
-            return summarize_facts(facts, None if eta is None else eta.seconds)
+            return summarize_facts(facts, None if eta is None else eta.seconds), facts.config
 
     def close(self) -> None:
         """Close the database's file."""
@@ -265,7 +273,8 @@ class RunMonitor:
     def _read_facts(self, lock: LockState, readings: int = LOAD_READINGS) -> RunFacts:
         if self._config is None:
             self._config = self.run.read_config()
-        reader, split = self._reader, self._config.evaluation.split
+        reader, meta = self._reader, self._reader.meta()
+        config, split = self._in_effect(self._config, meta), self._config.evaluation.split
         attempts, evaluations = reader.attempts(), reader.evaluations()
         indexed, folder = reader.checkpoints(), settled(self.run.checkpoints_path)
 
@@ -279,10 +288,10 @@ class RunMonitor:
 
         facts = RunFacts(
             name=self.run.name,
-            config=self._config,
+            config=config,
             config_path=str(self.run.config_path),
             status="draft",
-            meta=reader.meta(),
+            meta=meta,
             attempt=attempts[-1].attempt if attempts else 0,
             started=attempts[0].started if attempts else None,
             pid=lock.pid if lock.held else None,
@@ -306,6 +315,14 @@ class RunMonitor:
         newest = max((step for step, _ in checkpoint_folders(self.run)), default=None)
         return replace(
             facts, status=status, last_words=self._last_words(facts.attempt), newest_on_disk=newest
+        )
+
+    def _in_effect(self, config: RunConfig, meta: Mapping[str, str]) -> RunConfig:
+        """The config with the settings that were changed while the run trained."""
+        changed = meta.get(SETTINGS_KEY, "")
+        return self._changed_config.of(
+            (config, changed),
+            lambda: config_in_effect(config, stored_settings(changed)),
         )
 
     def _last_words(self, attempt: int) -> str:

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean, median
 
+from pydantic import TypeAdapter, ValidationError
+
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import (
@@ -31,7 +33,7 @@ from rnnlm_tui.schema.metrics import (
     evaluations_without_improvement,
     perplexity,
 )
-from rnnlm_tui.schema.protocol import SETTINGS_KEY
+from rnnlm_tui.schema.protocol import SETTINGS_KEY, StopMark
 from rnnlm_tui.schema.reference import (
     first_pass_sentences,
     follows_reference,
@@ -46,6 +48,8 @@ from rnnlm_tui.schema.status import (
     MEMORY_BATCH_KEY,
     MEMORY_KEY,
     REHEARSED_KEY,
+    REQUESTS_KEY,
+    STOP_AFTER_KEY,
     RunStatus,
 )
 from rnnlm_tui.schema.summary import (
@@ -56,6 +60,7 @@ from rnnlm_tui.schema.summary import (
     PatienceFigures,
     PreparingFigures,
     ReferenceFigures,
+    RequestFigures,
     RunSummary,
     SourceFigures,
     TrainFigures,
@@ -66,6 +71,7 @@ RECENT_STEPS = 400
 """Rates and the ETA are computed from at most this many newest steps."""
 
 _NONE = EvaluationFigures()
+_REQUESTS = TypeAdapter(tuple[RequestFigures, ...])
 TIMED_EVALUATIONS = 10
 """Number of newest evaluations in the mean duration."""
 LOAD_READINGS = 10
@@ -350,6 +356,8 @@ def summarize_facts(facts: RunFacts, eta_seconds: float | None = None) -> RunSum
             )
         ),
         patience=_patience(facts),
+        requests=_requests(meta) if living else (),
+        stop_after=_stop_mark(meta) if living else None,
         parent=meta.get("parent"),
         database=meta.get(DATABASE_KEY),
         message=_message(facts),
@@ -360,6 +368,19 @@ def summarize_facts(facts: RunFacts, eta_seconds: float | None = None) -> RunSum
         labels_damaged=not facts.labels.usable,
         diverged=_diverged(facts),
     )
+
+
+def _requests(meta: Mapping[str, str]) -> tuple[RequestFigures, ...]:
+    """The commands that wait; none if the fact is damaged."""
+    try:
+        return _REQUESTS.validate_json(meta.get(REQUESTS_KEY) or "[]")
+    except ValidationError:
+        return ()
+
+
+def _stop_mark(meta: Mapping[str, str]) -> StopMark | None:
+    found = meta.get(STOP_AFTER_KEY)
+    return "epoch" if found == "epoch" else "evaluation" if found == "evaluation" else None
 
 
 def _corpus_notes(facts: RunFacts) -> tuple[str, ...]:

@@ -102,7 +102,8 @@ class Trainer:
         if self.device.type == "cuda":
             batches.reside_on(self.device)
         self._graph: GraphedUpdate | None = None
-        self._tries_graph = cuda_graphs and self.device.type == "cuda"
+        self._may_graph = cuda_graphs and self.device.type == "cuda"
+        self._tries_graph = self._may_graph
         self.graph_note = ""
         """What the first step measured about CUDA graphs; empty: nothing yet."""
         self.step, self.tokens_seen, self.active_seconds = 0, 0, 0.0
@@ -131,6 +132,25 @@ class Trainer:
     def set_peak_learning_rate(self, peak: float) -> None:
         """Change the peak from the next update on; the schedule's shape stays."""
         self.schedule = replace(self.schedule, peak=peak)
+
+    def set_max_steps(self, max_steps: int) -> None:
+        """Change the number of updates of the whole run; the schedule stretches or shrinks with
+        it."""
+        self.max_steps = max_steps
+
+    def set_max_grad_norm(self, max_grad_norm: float) -> None:
+        """Change the clipping from the next update on; 0: none."""
+        self.update = replace(self.update, max_grad_norm=max_grad_norm)
+        self._record_again()
+
+    def set_dropout(self, dropout: float) -> None:
+        """Change the dropout between layers from the next update on."""
+        self.model.dropout = dropout
+        self._record_again()
+
+    def _record_again(self) -> None:
+        """A recorded step has the old clipping and dropout in it: measure and record another."""
+        self._graph, self._tries_graph = None, self._may_graph
 
     def train_step(self) -> StepResult:
         """Do one update, without waiting for a GPU.

@@ -9,20 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from rnnlm_tui.errors import InputError
 
 Verb = Literal[
-    "status", "pause", "resume", "stop", "checkpoint", "evaluate", "sample", "set", "snapshot"
+    "status",
+    "pause",
+    "resume",
+    "stop",
+    "stop_after",
+    "checkpoint",
+    "evaluate",
+    "sample",
+    "set",
+    "undo",
+    "snapshot",
 ]
-
-SETTABLE: tuple[str, ...] = ("optimizer.learning_rate", "evaluation.every", "checkpoint.every")
-"""Config fields that `set` can change during a run; each change is recorded as an event."""
+StopMark = Literal["epoch", "evaluation"]
+"""What a run may still complete before it stops."""
 
 SETTINGS_KEY = "settings"
-"""Meta key of the values changed by `set`, as JSON (dotted path to value), for later attempts."""
+"""Meta key of the values changed by `set` that are in effect, as JSON (dotted path to value)."""
 
 CHANGED_FACT = "changed"
 """The same in a checkpoint's manifest, for rebuilding a lost database."""
@@ -50,15 +59,53 @@ class Command(_Message):
         ),
     )
     verb: Verb
-    path: str | None = Field(
-        default=None, description="set: the field's dotted path, one of SETTABLE."
+    changes: dict[str, JsonValue] | None = Field(
+        default=None,
+        max_length=64,
+        description="set: dotted path to new value; null clears a field. Applied all or none.",
     )
-    value: float | None = Field(default=None, description="set: the new value.")
+    after: StopMark | None = Field(
+        default=None, description="stop_after: when to stop; null cancels the request."
+    )
+    who: str = Field(
+        default="", max_length=100, description="The user and terminal that ask, for the journal."
+    )
     prompt: str | None = Field(
         default=None,
         max_length=20_000,
         description="sample: the prompt; default: the configured prompts.",
     )
+
+
+class Setting(_Message):
+    """A changed field."""
+
+    path: str
+    old: JsonValue
+    new: JsonValue
+
+
+class SettingsChange(_Message):
+    """What a `set` or `undo` changed: this is the run's journal of changes."""
+
+    number: int
+    """Counted from 1 in the run."""
+    step: int
+    """Updates that were done: the change acts from the next step on."""
+    settings: tuple[Setting, ...]
+    undoes: int = 0
+    """Number of the change that it undoes; 0: none."""
+    discards: tuple[int, ...] = ()
+    """Numbers of changes at later steps that no longer count, after a resume from an earlier
+    checkpoint."""
+
+
+class SettingProblem(_Message):
+    """A problem with a field of a `set`."""
+
+    path: str
+    message: str
+    hint: str = ""
 
 
 class CommandResult(_Message):
@@ -73,17 +120,17 @@ class CommandResult(_Message):
     """The worker's state after the command: running, paused, preparing or stopping."""
     step: int = 0
     checkpoint: str = ""
-    """checkpoint, snapshot: the directory written; stop: the newest checkpoint, if any.
+    """checkpoint, snapshot: the directory written; stop: the newest checkpoint, if any; set, undo:
+    the one saved before the change.
 
     Relative to the run directory.
     """
     text: str = ""
-    """sample: the continuation; evaluate: the results as text."""
-
-
-def setting_value(path: str, value: float) -> float | int:
-    """The number of a `set` command as the field's type: int for intervals."""
-    return int(value) if path.endswith(".every") and value.is_integer() else value
+    """sample: the continuation; evaluate: the results; stop_after: when it stops, as text."""
+    change: SettingsChange | None = None
+    """set, undo: what was changed."""
+    problems: tuple[SettingProblem, ...] = ()
+    """set, undo: all problems with the values, by field."""
 
 
 MessageT = TypeVar("MessageT", bound=BaseModel)

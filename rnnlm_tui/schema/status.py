@@ -45,6 +45,11 @@ ACTIVITY_KEY = "activity"
 Activity = Literal["evaluating", "sampling", "saving"]
 """Values of ACTIVITY_KEY, which is empty during training."""
 
+REQUESTS_KEY = "requests"
+"""Meta key of the commands that the worker has received and not yet carried out, as a JSON list."""
+STOP_AFTER_KEY = "stop_after"
+"""Meta key of what the run may still complete before it stops; empty: no stop is planned."""
+
 CORPUS_HASH_KEY, CORPUS_NOTES_KEY, CORPUS_LAYOUT_KEY = (
     "corpus_hash",
     "corpus_notes",

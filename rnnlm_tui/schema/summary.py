@@ -105,6 +105,17 @@ class PatienceFigures(Figures):
     limit: int
 
 
+class RequestFigures(Figures):
+    """A command that the run's worker has received and not yet carried out."""
+
+    words: str
+    """`learning_rate 0.001`, `stop after this epoch`, `evaluate`."""
+    who: str = ""
+    """The user and terminal that sent it."""
+    time: float | None = None
+    """Unix seconds when it arrived."""
+
+
 class RunSummary(Figures):
     """A run's summary, as printed by `show`, `runs` and `train --follow` with `--json`."""
 
@@ -163,6 +174,10 @@ class RunSummary(Figures):
     preparing: PreparingFigures | None = None
     patience: PatienceFigures | None = None
     """None without early stopping."""
+    requests: tuple[RequestFigures, ...] = ()
+    """Commands that wait for the end of the current step or evaluation, in their order."""
+    stop_after: Literal["epoch", "evaluation"] | None = None
+    """The run stops after this epoch, or the next evaluation."""
     parent: str | None = None
     """The `run@step` that this run started from."""
     database: str | None = None

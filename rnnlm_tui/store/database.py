@@ -30,7 +30,7 @@ from rnnlm_tui.schema.metrics import (
     SampleRow,
     StepRow,
 )
-from rnnlm_tui.schema.status import ACTIVITY_KEY
+from rnnlm_tui.schema.status import ACTIVITY_KEY, REQUESTS_KEY
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.store.schema import (
     BUCKETS_OF_READINGS,
@@ -59,7 +59,7 @@ AFTER = "after"
 Entry = tuple[str, Sequence[Sequence[object]]]
 """A table's name and rows, with values in column order."""
 
-UNLOGGED_META = ("heartbeat", ACTIVITY_KEY)
+UNLOGGED_META = ("heartbeat", ACTIVITY_KEY, REQUESTS_KEY)
 """Momentary facts, which the metrics logs leave out."""
 
 
@@ -320,7 +320,9 @@ class RunDatabase:
             self._log.close()
         self._log = log
         meta = all_rows(
-            self._connection, "SELECT key, value FROM meta WHERE key NOT IN (?, ?)", UNLOGGED_META
+            self._connection,
+            f"SELECT key, value FROM meta WHERE key NOT IN ({', '.join('?' * len(UNLOGGED_META))})",
+            UNLOGGED_META,
         )
         self._entries += [("meta", meta), ("attempts", [attempt]), (AFTER, [(start_step,)])]
 

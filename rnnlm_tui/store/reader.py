@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import (
@@ -50,6 +50,9 @@ from rnnlm_tui.store.series import (
     hardware_row,
 )
 from rnnlm_tui.system.files import storage_errors
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.steering import JournalledChange
 
 STEP_COLUMNS = (
     "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second,"
@@ -307,6 +310,19 @@ class RunReader:
             f"SELECT {EVENT_COLUMNS} FROM events WHERE state = 1 ORDER BY id DESC LIMIT 1"
         )
         return EventRow(*rows[0]) if rows else None
+
+    def changes(self) -> list[JournalledChange]:
+        """Changes of settings while the run trained, in order."""
+        from rnnlm_tui.schema.steering import journalled_change  # not before the first paint
+
+        rows = self._rows(
+            "SELECT arguments, result, time FROM commands WHERE verb IN ('set', 'undo') ORDER BY"
+            " time"
+        )
+        found = [journalled_change(*row) for row in rows]
+        return sorted(
+            (change for change in found if change is not None), key=lambda change: change.number
+        )
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest machine readings in order."""

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from rnnlm_tui.engine.checkpoint import write_model, write_training_state
 from rnnlm_tui.engine.device import is_out_of_memory
 from rnnlm_tui.engine.trainer import Trainer
@@ -75,7 +77,7 @@ class Checkpointer:
         """The newest checkpoint, relative to the run directory; empty: none yet."""
         self.step = trainer.step if self.path else 0
         """Step of the newest checkpoint, from which a resume continues; 0: none yet."""
-        self.changed: dict[str, float] = {}
+        self.changed: dict[str, JsonValue] = {}
         """What `set` changed, dotted path to value, for the manifests."""
         self._saved_step = trainer.step if self.path else -1
         self._retry_at = math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -9,7 +10,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Lock
@@ -17,9 +18,19 @@ from types import FrameType
 from typing import Protocol
 from uuid import uuid4
 
-from rnnlm_tui.errors import InputError, RnnlmError, StorageError
-from rnnlm_tui.schema.protocol import SETTABLE, Command, CommandResult, Verb
-from rnnlm_tui.schema.validation import did_you_mean_key
+from pydantic import JsonValue
+
+from rnnlm_tui.errors import ConfigError, InputError, RnnlmError, StorageError
+from rnnlm_tui.schema.protocol import (
+    Command,
+    CommandResult,
+    SettingProblem,
+    SettingsChange,
+    StopMark,
+    Verb,
+)
+from rnnlm_tui.schema.status import REQUESTS_KEY
+from rnnlm_tui.schema.steering import value_text
 from rnnlm_tui.worker.control import PendingCommand
 
 EXIT_KILLED = 128 + signal.SIGTERM
@@ -60,7 +71,14 @@ class CommandTarget(Protocol):
     def sample(self, prompt: str | None) -> str:
         """Continue `prompt`, or all configured prompts."""
 
-    def set(self, path: str, value: float) -> None: ...
+    def set(self, changes: Mapping[str, JsonValue]) -> SettingsChange:
+        """Save, then change all of these settings from the next step on, or none."""
+
+    def undo(self) -> SettingsChange:
+        """Save, then restore the values from before the newest change that isn't undone."""
+
+    def stop_after(self, mark: StopMark | None) -> str:
+        """Stop when the mark is reached, None: no longer; returns when that is, in words."""
 
     def snapshot(self) -> str:
         """Write the weights alone; returns the directory relative to the run's."""
@@ -224,6 +242,8 @@ class CommandHandler:
 
     def _result(self, command: Command) -> CommandResult:
         checkpoint = text = error = hint = ""
+        change: SettingsChange | None = None
+        problems: tuple[SettingProblem, ...] = ()
         try:
             match command.verb:
                 case "status":
@@ -242,8 +262,24 @@ class CommandHandler:
                     text = self.target.evaluate()
                 case "sample":
                     text = self.target.sample(command.prompt)
+                case "stop_after":
+                    text = self.target.stop_after(command.after)
                 case "set":
-                    self._set(command)
+                    if not command.changes:
+                        raise InputError(
+                            "set needs changes", hint="changes are key and value, at least one"
+                        )
+                    change = self.target.set(command.changes)
+                case "undo":
+                    change = self.target.undo()
+            if change is not None:
+                checkpoint = self.target.saved
+        except ConfigError as failure:
+            error, hint = failure.message, failure.hint
+            problems = tuple(
+                SettingProblem(path=one.path, message=one.message, hint=one.hint)
+                for one in failure.problems
+            )
         except RnnlmError as failure:
             error, hint = failure.message, failure.hint
         except Exception as failure:
@@ -263,20 +299,69 @@ class CommandHandler:
             step=self.target.step,
             checkpoint=checkpoint,
             text=text,
+            change=change,
+            problems=problems,
         )
 
-    def _set(self, command: Command) -> None:
-        if command.path is None or command.value is None:
-            raise InputError(
-                "set needs a path and a value", hint=f"paths are {', '.join(SETTABLE)}"
-            )
-        if command.path not in SETTABLE:
-            hint = (
-                did_you_mean_key(command.path, SETTABLE)
-                or f"these can change: {', '.join(SETTABLE)}"
-            )
-            raise InputError(f'"{command.path}" can\'t change during a run', hint=hint)
-        self.target.set(command.path, command.value)
+
+SHOWN_REQUESTS = 8
+"""The newest commands that wait and are shown."""
+
+
+class Requests:
+    """Shows every reader of the run which commands wait for the training thread.
+
+    Args:
+        set_meta: stores a fact of the run; safe to call from two threads.
+    """
+
+    def __init__(self, set_meta: Callable[[str, str], None]) -> None:
+        self._set_meta = set_meta
+        self._lock = threading.Lock()
+        self._waiting: dict[int, dict[str, JsonValue]] = {}
+
+    def shown(self, pending: PendingCommand) -> PendingCommand:
+        """The same command, shown from now until it is answered."""
+        command = pending.command
+        words = request_words(command)
+        if not words:
+            return pending
+        self._update(
+            id(pending), {"words": words, "who": command.who, "time": round(time.time(), 3)}
+        )
+
+        def answer(result: CommandResult) -> None:
+            self._update(id(pending), None)
+            pending.answer(result)
+
+        return PendingCommand(command, answer)
+
+    def _update(self, key: int, request: dict[str, JsonValue] | None) -> None:
+        with self._lock:
+            if request is None:
+                self._waiting.pop(key, None)
+            else:
+                self._waiting[key] = request
+            newest = list(self._waiting.values())[-SHOWN_REQUESTS:]
+            with suppress(RnnlmError):  # the run has ended: nothing waits any more
+                self._set_meta(REQUESTS_KEY, json.dumps(newest) if newest else "")
+
+
+def request_words(command: Command) -> str:
+    """A command that takes a while, in words: `learning_rate 0.001`; empty: it isn't shown."""
+    match command.verb:
+        case "set":
+            return ", ".join(
+                f"{path.rpartition('.')[2]} {value_text(path, value)}"
+                for path, value in (command.changes or {}).items()
+            )[:200]
+        case "stop_after":
+            marks = {"epoch": "stop after this epoch", "evaluation": "stop after evaluation"}
+            return marks.get(command.after or "", "no planned stop")
+        case "undo" | "stop" | "pause" | "checkpoint" | "evaluate":
+            return command.verb
+        case _:
+            return ""
 
 
 class StopRequested(Exception):  # noqa: N818 - not an error: it was requested

@@ -14,6 +14,7 @@ from rnnlm_tui.engine.device import explained_aside, is_out_of_memory, out_of_me
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import Split
 from rnnlm_tui.schema.formatting import bits_per_byte_text, counted
 from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow, bits_per_byte, evaluations_during_run
@@ -88,6 +89,11 @@ class Evaluator:
         """The current weights have the lowest validation loss so far; among equals the earliest
         counts."""
         return self.is_current and self._best == self._step
+
+    def use(self, config: RunConfig) -> None:
+        """Evaluate with these prompts and this patience from now on."""
+        self._config = config
+        self._early_stopping.patience = config.training.patience
 
     def evaluate(self) -> str:
         """Evaluate, then continue the configured prompts; returns the losses in words.

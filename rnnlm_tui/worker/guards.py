@@ -138,12 +138,12 @@ class EarlyStopping:
     """Counts consecutive evaluations without a better validation loss, earlier attempts included.
 
     Args:
-        patience: evaluations that end the run; 0: off.
         evaluations: of earlier attempts, up to the step that this one starts from.
     """
 
     def __init__(self, patience: int, evaluations: Sequence[EvaluationRow]) -> None:
-        self._patience = patience
+        self.patience = patience
+        """Evaluations that end the run; 0: off."""
         self._rows = list(evaluations)
         self._waited = evaluations_without_improvement(self._rows)
 
@@ -156,7 +156,7 @@ class EarlyStopping:
     @property
     def is_exhausted(self) -> bool:
         """The run should end."""
-        return 0 < self._patience <= self._waited
+        return 0 < self.patience <= self._waited
 
 
 def is_finite(row: StepRow) -> bool:

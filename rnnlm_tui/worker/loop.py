@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal
+
+from pydantic import JsonValue
 
 from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError, StorageError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import EventKind
-from rnnlm_tui.schema.protocol import SETTINGS_KEY, setting_value
-from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.worker.checkpointing import Checkpointer
+from rnnlm_tui.schema.protocol import SettingsChange, StopMark
+from rnnlm_tui.schema.status import STOP_AFTER_KEY
+from rnnlm_tui.worker.checkpointing import RETRY_SECONDS, Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import LossGuard, too_many_bad_steps
 from rnnlm_tui.worker.memory import MemoryBudget
 from rnnlm_tui.worker.recorder import Attempt
+from rnnlm_tui.worker.steering import Steering
 from rnnlm_tui.worker.step_metrics import StepMetrics
 
 PAUSE_SECONDS = 0.5
@@ -29,11 +32,7 @@ Ending = Literal["finished", "stopped"]
 
 
 class TrainingRun:
-    """Trains until the last step or a stop. Commands act through it, between two steps.
-
-    Args:
-        settings: what `set` changed in earlier attempts, dotted path to value.
-    """
+    """Trains until the last step or a stop. Commands act through it, between two steps."""
 
     def __init__(
         self,
@@ -44,17 +43,15 @@ class TrainingRun:
         evaluator: Evaluator,
         guard: LossGuard,
         budget: MemoryBudget,
-        *,
-        settings: Mapping[str, float],
+        steering: Steering,
     ) -> None:
-        self._attempt, self._config, self._recorder = attempt, attempt.config, attempt.recorder
+        self._attempt, self._recorder = attempt, attempt.recorder
         self._trainer, self._metrics = trainer, metrics
         self._checkpointer, self._evaluator = checkpointer, evaluator
-        self._guard, self._budget = guard, budget
+        self._guard, self._budget, self._steering = guard, budget, steering
         self._status: Literal["running", "paused", "stopping"] = "running"
-        self._settings: dict[str, float] = {}
-        for path, value in settings.items():
-            self._apply(path, value)
+        self._stop_mark: StopMark | None = None
+        self._mark_reached, self._stop_again_at = False, 0.0
 
     @property
     def status(self) -> str:
@@ -87,37 +84,50 @@ class TrainingRun:
     def _train(self) -> Ending:
         self._event("running", f"from step {self.step:,} of {self._trainer.max_steps:,}")
         self._repeat_interrupted_evaluation()
+        while (ending := self._train_steps() or self._finish()) is None:
+            pass  # a change made the run longer while it was about to finish
+        return ending
+
+    def _train_steps(self) -> Ending | None:
+        """Train up to the last step (None) or a stop."""
         while self._trainer.should_continue and not self._evaluator.is_exhausted:
             self._handle_commands()
+            self._stop_if_due()
             if self._status == "stopping":
                 return "stopped"
+            if not self._trainer.should_continue or self._evaluator.is_exhausted:
+                break
 
+            self._steering.repeat_due()
             self._metrics.add(self._train_step())
             self._report_cuda_graph()
             self._check_losses()
 
-            if self._is_due(self._config.evaluation.every):
+            if self._is_due(self._steering.config.evaluation.every):
                 self._evaluator.evaluate_unless_stopped()
             if (
-                self._is_due(self._config.checkpoint.every)
+                self._is_due(self._steering.config.checkpoint.every)
                 or self._evaluator.is_best
                 or self._checkpointer.is_retry_due
             ):
                 self._checkpointer.save_if_possible(self._evaluator.current_loss)
-        return self._finish()
+            self._notice_mark()
+        return None
 
-    def _finish(self) -> Ending:
-        """The last evaluation, the last checkpoint, the test set."""
+    def _finish(self) -> Ending | None:
+        """The last evaluation, the last checkpoint, the test set; None: there are more steps."""
         if self._evaluator.is_exhausted and self._trainer.should_continue:
             self._event(
                 "note",
                 "stopping early: no better validation loss in"
-                f" {counted(self._config.training.patience, 'evaluation')}",
+                f" {counted(self._steering.config.training.patience, 'evaluation')}",
             )
         while True:
             self._handle_commands()
             if self._status == "stopping":
                 return "stopped"
+            if self._trainer.should_continue and not self._evaluator.is_exhausted:
+                return None
             try:
                 self._metrics.flush()
                 self._check_losses()  # a GPU's last steps have only just arrived
@@ -171,7 +181,53 @@ class TrainingRun:
         except BaseException:
             self._status = before
             raise
+        self._recorder.set_meta(STOP_AFTER_KEY, "")
         return saved
+
+    def stop_after(self, mark: StopMark | None) -> str:
+        """Stop once the mark is reached, None: no longer; returns when that is, in words.
+
+        Raises:
+            RunStateError: no evaluation is planned.
+        """
+        every = self._steering.config.evaluation.every
+        if mark == "evaluation" and not every:
+            raise RunStateError(
+                "no evaluation is planned: evaluation.every is 0",
+                hint="stop after the epoch, or set evaluation.every first",
+            )
+        if mark is None and self._stop_mark is None:
+            return "no stop was planned"
+        self._stop_mark, self._mark_reached = mark, False
+        self._recorder.set_meta(STOP_AFTER_KEY, mark or "")
+        if mark is None:
+            words = "keeps training: no stop is planned any more"
+        else:
+            batches, trainer = self._trainer.batches, self._trainer
+            left = batches.steps_per_epoch - trainer.index if mark == "epoch" else 0
+            at = self.step + left if mark == "epoch" else (self.step // every + 1) * every
+            what = "this epoch" if mark == "epoch" else "the next evaluation"
+            words = f"stops after {what}, at step {min(at, trainer.max_steps):,}"
+        self._event("note", words)
+        return words
+
+    def _notice_mark(self) -> None:
+        """Note that a planned stop is due: the epoch or an evaluation has just ended."""
+        if self._stop_mark == "epoch" and self._trainer.index == 0:
+            self._mark_reached = True
+        if self._stop_mark == "evaluation" and self._evaluator.is_current:
+            self._mark_reached = True
+
+    def _stop_if_due(self) -> None:
+        """Stop as planned. If nothing can be saved, training continues and it is tried again in a
+        minute."""
+        if not self._mark_reached or time.monotonic() < self._stop_again_at:
+            return
+        try:
+            self.stop()
+        except StorageError as error:
+            self._stop_again_at = time.monotonic() + RETRY_SECONDS
+            self._event("note", error.message)
 
     def checkpoint(self) -> str:
         """Save now; returns the checkpoint, relative to the run directory."""
@@ -196,6 +252,7 @@ class TrainingRun:
         except StopRequested:
             raise RunStateError("evaluation interrupted by stop") from None
         self._save_if_best()
+        self._mark_reached = self._mark_reached or self._stop_mark == "evaluation"
         return losses
 
     def sample(self, prompt: str | None) -> str:
@@ -212,24 +269,13 @@ class TrainingRun:
         self._event("sample", f"{counted(len(rows), 'continuation')}")
         return "\n".join(row.prompt + row.text for row in rows)
 
-    def set(self, path: str, value: float) -> None:
-        """Change a setting from the next step on, and for later attempts.
+    def set(self, changes: Mapping[str, JsonValue]) -> SettingsChange:
+        """As `Steering.change`; later attempts keep the values."""
+        return self._steering.change(changes)
 
-        Raises:
-            ConfigError: a value out of its range; nothing changed.
-        """
-        section, _, name = path.partition(".")
-        before = getattr(getattr(self._config, section), name)
-        self._apply(path, value)
-        self._recorder.set_meta(SETTINGS_KEY, json.dumps(self._settings))
-        self._event("setting", f"{path} {before:g} → {value:g}")
-
-    def _apply(self, path: str, value: float) -> None:
-        self._config = parse_config(merge(self._config, {path: setting_value(path, value)}))
-        self._settings[path] = self._checkpointer.changed[path] = value
-        if path == "optimizer.learning_rate":
-            self._trainer.set_peak_learning_rate(value)
-        self._checkpointer.outdate()
+    def undo(self) -> SettingsChange:
+        """As `Steering.undo`."""
+        return self._steering.undo()
 
     def _handle_commands(self) -> None:
         """Handle the commands that wait; while paused, or while training waits for a full disk,
@@ -248,7 +294,7 @@ class TrainingRun:
         if (
             self.step
             and not self._evaluator.is_current
-            and self._is_due(self._config.evaluation.every)
+            and self._is_due(self._steering.config.evaluation.every)
         ):
             self._evaluator.evaluate_unless_stopped()
             self._save_if_best()
@@ -267,7 +313,7 @@ class TrainingRun:
             kept = self._checkpointer.save_last_finite(self.step - self._guard.bad_steps)
             raise too_many_bad_steps(
                 self._guard.failed_at,
-                self._config,
+                self._steering.config,
                 self._attempt.run.name,
                 kept=kept,
                 best=self._checkpointer.best,

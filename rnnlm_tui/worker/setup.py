@@ -21,7 +21,9 @@ from rnnlm_tui.schema.status import (
     MEMORY_BATCH_KEY,
     MEMORY_KEY,
     REHEARSED_KEY,
+    STOP_AFTER_KEY,
 )
+from rnnlm_tui.schema.steering import stored_settings
 from rnnlm_tui.store.manifest import Manifest, read_manifest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.machine import MachineReader, usable_cores
@@ -40,6 +42,7 @@ from rnnlm_tui.worker.resuming import (
     environment,
     resume_facts,
 )
+from rnnlm_tui.worker.steering import Steering
 from rnnlm_tui.worker.step_metrics import DeviceProbe, StepMetrics
 
 WARMUP_FACT = "warmup_steps"
@@ -71,6 +74,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     with RunReader(attempt.run) as reader:
         meta = reader.meta()
         evaluations = reader.evaluations()
+        changes = reader.changes()
         newest = reader.recent_steps(KNOWN_STEPS)
     parent = meta.get("parent")
     attempt.enter("building")
@@ -130,10 +134,16 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         codec=TextCodec(corpus.path),
         before=evaluations,
     )
-    settings = json.loads(meta.get(SETTINGS_KEY, "{}"))
-    return TrainingRun(
-        attempt, trainer, metrics, checkpointer, evaluator, guard, budget, settings=settings
+    steering = Steering(
+        attempt,
+        trainer,
+        checkpointer,
+        evaluator,
+        journal=changes,
+        settings=stored_settings(meta.get(SETTINGS_KEY)),
     )
+    recorder.set_meta(STOP_AFTER_KEY, "")
+    return TrainingRun(attempt, trainer, metrics, checkpointer, evaluator, guard, budget, steering)
 
 
 def _memory_budget(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> MemoryBudget:
@@ -188,6 +198,7 @@ def _describe(
         "max_steps": trainer.max_steps,
         "steps_per_epoch": trainer.batches.steps_per_epoch,
         "epochs": trainer.max_steps / trainer.batches.steps_per_epoch,
+        WARMUP_FACT: trainer.schedule.warmup_steps,
         "parameters": trainer.model.num_parameters(),
         "vocab_size": corpus.vocab_size,
         "corpus_title": manifest.title,

@@ -10,13 +10,24 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
+
+from pydantic import JsonValue
 
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.schema.metrics import EventKind, EventRow, Progress
-from rnnlm_tui.schema.status import CORPUS_HASH_KEY, DATABASE_KEY, MEMORY_KEY, failure_prefix
+from rnnlm_tui.schema.protocol import SettingsChange, StopMark
+from rnnlm_tui.schema.status import (
+    CORPUS_HASH_KEY,
+    DATABASE_KEY,
+    MEMORY_KEY,
+    REQUESTS_KEY,
+    STOP_AFTER_KEY,
+    failure_prefix,
+)
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import read_manifest
@@ -27,7 +38,7 @@ from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
 from rnnlm_tui.system.files import keep_private, storage_errors
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from rnnlm_tui.system.machine import MachineReader
-from rnnlm_tui.worker.commands import CommandHandler, Inbox, StopRequested
+from rnnlm_tui.worker.commands import CommandHandler, Inbox, Requests, StopRequested
 from rnnlm_tui.worker.control import ControlServer, PendingCommand
 from rnnlm_tui.worker.recorder import Attempt, Heartbeat, Recorder, versions
 
@@ -86,27 +97,36 @@ class PreparingRun:
 
     def checkpoint(self) -> str:
         """Refused."""
-        return self._refuse()
+        self._refuse()
 
     def evaluate(self) -> str:
         """Refused."""
-        return self._refuse()
+        self._refuse()
 
     def sample(self, prompt: str | None) -> str:
         """Refused."""
         del prompt
-        return self._refuse()
+        self._refuse()
 
-    def set(self, path: str, value: float) -> None:
+    def set(self, changes: Mapping[str, JsonValue]) -> SettingsChange:
         """Refused."""
-        del path, value
+        del changes
+        self._refuse()
+
+    def undo(self) -> SettingsChange:
+        """Refused."""
+        self._refuse()
+
+    def stop_after(self, mark: StopMark | None) -> str:
+        """Refused."""
+        del mark
         self._refuse()
 
     def snapshot(self) -> str:
         """Refused."""
-        return self._refuse()
+        self._refuse()
 
-    def _refuse(self) -> str:
+    def _refuse(self) -> NoReturn:
         raise RunStateError("the run is still preparing", hint="try again when it is training")
 
 
@@ -173,6 +193,7 @@ class Worker:
             PreparingRun(self._step, self._relative(newest[0].path) if newest else ""),
             self._recorder,
         )
+        self._requests = Requests(self._recorder.set_meta)
         self._heartbeat: Heartbeat | None = None
         self._server: ControlServer | None = None
         self._failure: RnnlmError | None = None
@@ -275,7 +296,8 @@ class Worker:
     def _announce(self) -> MachineReader:
         """Write the first events, then start the heartbeat and the control socket."""
         self._store_failure("", "", 0)
-        self._recorder.set_meta(MEMORY_KEY, "")  # of the attempt before
+        for key in (MEMORY_KEY, REQUESTS_KEY, STOP_AFTER_KEY):
+            self._recorder.set_meta(key, "")  # of the attempt before
         self._event(
             self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}"
         )
@@ -323,9 +345,9 @@ class Worker:
 
     def _receive(self, pending: PendingCommand) -> None:
         """In the control thread: answer a stop that was carried out before, queue everything
-        else."""
+        else, for all terminals to see."""
         if not self._commands.replay(pending):
-            self._inbox.deliver(pending)
+            self._inbox.deliver(self._requests.shown(pending))
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self._run.path))

@@ -75,7 +75,7 @@ def rows(run: RunDirectory) -> dict[str, object]:
             "meta": {
                 key: value
                 for key, value in reader.meta().items()
-                if key not in ("heartbeat", "created", "activity")
+                if key not in ("heartbeat", "created", "activity", "requests")
             },
         }
 
@@ -140,7 +140,7 @@ def test_a_run_resumes_on_another_host_with_every_row(
         "moving",
     )
     wait_for_step(run, 45)
-    send(run, "set", path="evaluation.every", value=25)
+    send(run, "set", changes={"evaluation.every": 25})
     step = send(run, "stop").step
     assert run.database_path.is_relative_to(local_disk)
     assert not (run.path / "run.db").exists()

@@ -195,7 +195,7 @@ def test_an_evaluation_or_a_sample_out_of_memory_is_told_and_training_goes_on(
     with pytest.raises(RnnlmError, match=r"out of memory in an evaluation of 128 x 512 tokens"):
         send(run, "evaluate")
     every = paused + 50
-    send(run, "set", path="evaluation.every", value=every)
+    send(run, "set", changes={"evaluation.every": every})
     send(run, "resume")
     assert workers.wait() == 0  # with as little memory to its end: nothing here depends on timing
     told = [(step, words) for step, words in notes(run) if words.startswith("no evaluation")]

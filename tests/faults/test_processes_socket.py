@@ -41,11 +41,15 @@ REFUSED = {
     "no UTF-8": b"\xff\xfe\x00\x1b]52;c;aGk=\x07\n",
     "a line of 1 MB": b"x" * 1_000_000 + b"\n",
     "1 MB without a line": b"x" * 1_000_000,
-    "a path that leads out": (
-        b'{"id": "a", "verb": "set", "path": "../../config.toml", "value": 1}\n'
-    ),
+    "a path that leads out": (b'{"id": "a", "verb": "set", "changes": {"../../config.toml": 1}}\n'),
     "a value that is no number": (
-        b'{"id": "a", "verb": "set", "path": "optimizer.learning_rate", "value": NaN}\n'
+        b'{"id": "a", "verb": "set", "changes": {"optimizer.learning_rate": NaN}}\n'
+    ),
+    "a change as earlier versions sent it": (
+        b'{"id": "a", "verb": "set", "path": "optimizer.learning_rate", "value": 0.1}\n'
+    ),
+    "a deep value": (
+        b'{"id": "a", "verb": "set", "changes": {"evaluation.prompts": ' + b"[" * 20_000 + b"\n"
     ),
 }
 

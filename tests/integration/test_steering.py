@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.control import launch, resume, send
 from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.steering import steer, stop_after, undo
 from rnnlm_tui.errors import ConfigError, InputError, RunStateError
+from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.runs import create_run
 from tests.integration.runs import (
     ENDLESS,
     kill,
@@ -72,7 +77,7 @@ def test_every_command_is_recorded(text: Path) -> None:
         assert reader.samples(1)[0].prompt == "The dog"
         assert reader.checkpoints()[-1].validation_loss == reader.evaluations()[-1].loss
 
-    assert send(run, "set", path="optimizer.learning_rate", value=0.001).ok
+    assert send(run, "set", changes={"optimizer.learning_rate": 0.001}).ok
     assert resume(run) == summarize(run).pid
     wait_for_step(run, paused.step + 50)
     assert summarize(run).status == "running"
@@ -108,8 +113,8 @@ def test_a_changed_setting_is_kept_in_the_next_attempt(text: Path) -> None:
         )
     )
     wait_for_step(run, 10)
-    send(run, "set", path="optimizer.learning_rate", value=0.0005)
-    send(run, "set", path="checkpoint.every", value=25.0)
+    send(run, "set", changes={"optimizer.learning_rate": 0.0005})
+    send(run, "set", changes={"checkpoint.every": 25.0})
     stopped = send(run, "stop")
     resume(run)
     wait_for_step(run, stopped.step + 60)
@@ -123,14 +128,102 @@ def test_a_changed_setting_is_kept_in_the_next_attempt(text: Path) -> None:
 
 def test_invalid_commands_are_refused_with_the_reason(text: Path) -> None:
     run = start(
-        tiny_config(text, {"training.max_steps": 40, "evaluation.every": 0, "checkpoint.every": 0})
+        tiny_config(
+            text, {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 0}
+        )
     )
-    with pytest.raises(InputError, match="can't be changed while a run trains"):
-        send(run, "set", path="model.hidden_size", value=9)
+    wait_for_step(run, 5)
+    with pytest.raises(ConfigError, match="can't change while the run trains"):
+        send(run, "set", changes={"model.hidden_size": 9})
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
-        send(run, "set", path="optimizer.learning_rate", value=-1.0)
+        send(run, "set", changes={"optimizer.learning_rate": -1.0})
     with pytest.raises(ConfigError, match=r"checkpoint\.every"):
-        send(run, "set", path="checkpoint.every", value=2.5)
-    wait_until_ended(run)
-    with pytest.raises(RunStateError, match=r"is not running \(status finished\)"):
+        send(run, "set", changes={"checkpoint.every": 2.5})
+    with pytest.raises(ConfigError, match=r"training\.max_steps: is 2, must be above step"):
+        steer(run, {"training.max_steps": 2})
+    with pytest.raises(InputError, match=r"evaluation\.every is already 0"):
+        steer(run, {"evaluation.every": 0})
+    with pytest.raises(RunStateError, match="nothing to undo: no setting was changed"):
+        undo(run)
+    with pytest.raises(RunStateError, match=r"evaluation\.every is 0"):
+        stop_after(run, "evaluation")
+    send(run, "stop")
+    with pytest.raises(RunStateError, match=r"is not running \(status stopped\)"):
         send(run, "pause")
+    with pytest.raises(RunStateError, match="can't be steered: it is stopped"):
+        steer(run, {"evaluation.every": 9})
+    assert [verb for verb, result in journal(run) if json.loads(result)["ok"]] == ["stop"]
+
+
+def commands_of(run: RunDirectory) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
+        return connection.execute(
+            "SELECT * FROM commands WHERE verb IN ('set', 'undo') ORDER BY time"
+        ).fetchall()
+
+
+def weights(run: RunDirectory) -> bytes:
+    with RunReader(run) as reader:
+        path = reader.checkpoints()[-1].path
+    return (run.path / path / "model.safetensors").read_bytes()
+
+
+def test_the_same_changes_at_the_same_steps_give_the_same_weights(text: Path) -> None:
+    """Changes from two terminals, an undo, a kill in between; then a run that repeats them."""
+    config = tiny_config(text, {"training.max_steps": 900, "evaluation.every": 0})
+    run = start(config, "steered")
+    wait_for_step(run, 20)
+    send(run, "pause")
+    steer(run, {"model.dropout": 0.4, "optimizer.max_grad_norm": 0.3, "training.max_steps": 320})
+    with ThreadPoolExecutor(2) as terminals:  # two terminals at once
+        answers = list(
+            terminals.map(
+                lambda changes: steer(run, changes),
+                [{"optimizer.learning_rate": 0.001}, {"evaluation.prompts": ["A dog", "She"]}],
+            )
+        )
+    assert sorted(one.change.number for one in answers if one.change is not None) == [2, 3]
+    resume(run)
+    wait_for_step(run, 60)
+    steer(run, {"optimizer.learning_rate": 0.02, "checkpoint.every": 7})
+    undone = undo(run).change
+    assert undone is not None
+    assert (undone.number, undone.undoes) == (5, 4)
+    kill(run)
+    resume(run)
+    summary = wait_until_ended(run)
+    assert (summary.status, summary.step, summary.max_steps) == ("finished", 320, 320)
+    with RunReader(run) as reader:
+        changes = reader.changes()
+        assert {row.prompt for row in reader.samples() if row.step == 320} == {"A dog", "She"}
+        rates = {row.step: row.learning_rate for row in reader.steps_since()}
+    assert [change.number for change in changes] == [1, 2, 3, 4, 5]
+    assert all(change.who for change in changes)
+    assert max(rates[step] for step in range(changes[-1].step + 1, 321)) <= 0.001
+
+    again = create_run(config, "repeated")
+    with RunDatabase(again.database_path) as database:
+        for id, verb, arguments, result, _ in commands_of(run):
+            database.journal_command(str(id), str(verb), str(arguments), str(result))
+    launch(again)
+    assert wait_until_ended(again).step == 320
+    assert weights(again) == weights(run)
+
+
+def test_a_run_stops_after_its_epoch_unless_that_is_cancelled(text: Path) -> None:
+    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "evaluation.every": 0}))
+    wait_for_step(run, 5)
+    planned = stop_after(run, "epoch")
+    assert planned.text.startswith("stops after this epoch, at step ")
+    assert summarize(run).stop_after in ("epoch", None)
+    ended = wait_until_ended(run)
+    assert ended.status == "stopped"
+    assert ended.epoch == int(ended.epoch)
+    resume(run)
+    wait_for_step(run, ended.step + 1)
+    send(run, "pause")
+    stop_after(run, "epoch")
+    assert summarize(run).stop_after == "epoch"
+    stop_after(run, None)
+    assert summarize(run).stop_after is None
+    kill(run)

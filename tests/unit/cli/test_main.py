@@ -192,7 +192,7 @@ def test_help_names_every_preset(verb: str, capsys: pytest.CaptureFixture[str]) 
             "rnnlm-tui estimate --set model.",
             {f"{path}=" for path in field_paths() if path.startswith("model.")},
         ),
-        ("rnnlm-tui set brisk-heron op", {"optimizer.learning_rate="}),
+        ("rnnlm-tui set brisk-heron optimizer.l", {"optimizer.learning_rate="}),
         (
             "rnnlm-tui pin brisk-heron@",
             {"brisk-heron@best", "brisk-heron@last", "brisk-heron@20", "brisk-heron@40"},

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
 
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.train import check_optimizer_start, parse_settings
-from rnnlm_tui.errors import ConfigError, InputError
-from rnnlm_tui.schema.config import RunConfig, ScheduleConfig
+from rnnlm_tui.cli.train import check_optimizer_start
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.protocol import CommandResult
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 
@@ -42,38 +40,6 @@ def test_stop_reports_the_saved_checkpoint(
     )
     assert run(["stop", "brisk-heron"]) == 0
     assert capsys.readouterr().out == f"brisk-heron {words}\n"
-
-
-@pytest.mark.parametrize(
-    ("kind", "step", "said"),
-    [
-        ("cosine", 99, " (peak; the cosine schedule makes it 5.1e-4 now)"),
-        ("cosine", 4, " (peak; the warm-up makes it 1e-4 now)"),
-        ("constant", 99, ""),
-    ],
-)
-def test_set_reports_the_scheduled_rate_for_a_new_peak(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    kind: Literal["cosine", "constant"],
-    step: int,
-    said: str,
-) -> None:
-    directory = create_run(
-        RunConfig(schedule=ScheduleConfig(kind=kind, warmup_steps=50)), "brisk-heron"
-    )
-    with RunDatabase(directory.database_path) as database:
-        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
-        database.set_meta("max_steps", "150")
-    monkeypatch.setattr(
-        "rnnlm_tui.client.control.send",
-        lambda run, verb, **changes: CommandResult(id="a", ok=True, step=step),
-    )
-    assert run(["set", "brisk-heron", "optimizer.learning_rate=0.001"]) == 0
-    assert (
-        capsys.readouterr().out
-        == f"brisk-heron: optimizer.learning_rate is 0.001 from step {step + 1:,}{said}\n"
-    )
 
 
 @pytest.mark.parametrize("verb", ["pause", "stop", "checkpoint", "evaluate"])
@@ -114,18 +80,3 @@ def test_an_optimizer_state_is_kept_only_of_a_parent_and_only_by_its_two_words()
     with pytest.raises(InputError, match='is "keeep", must be fresh or keep') as caught:
         check_optimizer_start("keeep", given=True)
     assert caught.value.hint == 'did you mean "keep"?'
-
-
-def test_only_settings_that_can_change_during_a_run_can_be_set() -> None:
-    assert parse_settings(
-        RunConfig(), ["optimizer.learning_rate=1e-3", "checkpoint.every=200"]
-    ) == {"optimizer.learning_rate": 1e-3, "checkpoint.every": 200.0}
-    for assignment in (
-        "training.seed=3",
-        "optimizer.learning_rate=0",
-        "optimizer.learning_rate=",
-        "optimizer.lerning_rate=1",
-        "checkpoint.every=a",
-    ):
-        with pytest.raises(ConfigError):
-            parse_settings(RunConfig(), [assignment])

@@ -9,7 +9,7 @@ import pytest
 
 from rnnlm_tui.client.control import launch, resume, send
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.errors import ConfigError, InputError, RunStateError, WorkerError
+from rnnlm_tui.errors import InputError, RunStateError, WorkerError
 from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
@@ -67,16 +67,6 @@ def test_a_run_without_a_worker_is_reported_with_its_status(
     ) as caught:
         send(run, "pause")
     assert caught.value.hint == hint
-
-
-def test_a_setting_out_of_range_is_not_sent(run: RunDirectory) -> None:
-    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
-        send(run, "set", path="optimizer.learning_rate", value=2.0)
-    with pytest.raises(InputError, match="can't be changed while a run trains") as caught:
-        send(run, "set", path="evaluation.evry", value=3)
-    assert '"evaluation.every"' in caught.value.hint
-    with pytest.raises(InputError, match="can't be changed while a run trains"):
-        send(run, "set")
 
 
 def test_a_prompt_too_long_for_a_line_is_refused(run: RunDirectory) -> None:

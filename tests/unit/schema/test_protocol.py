@@ -21,7 +21,7 @@ from rnnlm_tui.schema.sampling import (
 @pytest.mark.parametrize(
     "message",
     [
-        Command(id="1", verb="set", path="optimizer.learning_rate", value=1e-3),
+        Command(id="1", verb="set", changes={"optimizer.learning_rate": 1e-3}),
         CommandResult(id="1", ok=False, error="no", hint="yes"),
         SampleRequest(
             id="a",

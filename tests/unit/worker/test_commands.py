@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
-from rnnlm_tui.errors import RnnlmError, RunStateError, StorageError
-from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
+from rnnlm_tui.errors import ConfigError, Problem, RnnlmError, RunStateError, StorageError
+from rnnlm_tui.schema.protocol import (
+    Command,
+    CommandResult,
+    Setting,
+    SettingsChange,
+    StopMark,
+    Verb,
+)
+from rnnlm_tui.schema.steering import JournalledChange, journalled_change
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.worker.commands import CommandHandler
+from rnnlm_tui.worker.commands import CommandHandler, Requests
 from rnnlm_tui.worker.control import PendingCommand
 
 
@@ -46,8 +57,19 @@ class Run:
         self.done.append(f"sample {prompt}")
         return "and so on"
 
-    def set(self, path: str, value: float) -> None:
-        self.done.append(f"set {path} {value}")
+    def set(self, changes: Mapping[str, JsonValue]) -> SettingsChange:
+        if "model.hidden_size" in changes:
+            raise ConfigError([Problem("model.hidden_size", "can't change", "these can: …")])
+        self.done.append(f"set {dict(changes)}")
+        settings = tuple(Setting(path=path, old=None, new=value) for path, value in changes.items())
+        return SettingsChange(number=1, step=self.step, settings=settings)
+
+    def undo(self) -> SettingsChange:
+        raise RunStateError("nothing to undo")
+
+    def stop_after(self, mark: StopMark | None) -> str:
+        self.done.append(f"stop after {mark}")
+        return "stops after this epoch, at step 20"
 
     def snapshot(self) -> str:
         raise RunStateError("not now")
@@ -116,31 +138,70 @@ def test_a_stop_is_answered_only_by_answer_stops(database: RunDatabase) -> None:
     assert [answer.checkpoint for answer in answers] == ["checkpoints/step-000000012"]
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "problem"),
-    [
-        (None, 1.0, "needs a path"),
-        ("optimizer.learning_rate", None, "needs a path"),
-        ("model.hidden_size", 3.0, "can't change"),
-    ],
-)
-def test_set_refuses_fixed_settings(
-    database: RunDatabase, path: str | None, value: float | None, problem: str
-) -> None:
+def test_a_change_is_journalled_with_who_asked_and_what_it_replaced(database: RunDatabase) -> None:
     run = Run()
-    answer = ask(CommandHandler(run, database), "set", path=path, value=value)
-    assert not answer.ok
-    assert problem in answer.error
-    assert run.done == []
-
-
-def test_set_suggests_a_similar_setting(database: RunDatabase) -> None:
-    assert (
-        '"optimizer.learning_rate"'
-        in ask(
-            CommandHandler(Run(), database), "set", path="optimizer.learning_rat", value=0.1
-        ).hint
+    answer = ask(
+        CommandHandler(run, database), "set", changes={"training.patience": 3}, who="alex, pts/3"
     )
+    assert run.done == ["set {'training.patience': 3}"]
+    assert (answer.ok, answer.checkpoint) == (True, run.saved)
+    with sqlite3.connect(database.path) as connection:
+        ((arguments, result, moment),) = connection.execute(
+            "SELECT arguments, result, time FROM commands"
+        ).fetchall()
+    change = journalled_change(arguments, result, moment)
+    assert change == JournalledChange(
+        1, 12, moment, "alex, pts/3", (Setting(path="training.patience", old=None, new=3),)
+    )
+
+
+def test_problems_of_a_change_are_answered_by_field(database: RunDatabase) -> None:
+    answer = ask(CommandHandler(Run(), database), "set", changes={"model.hidden_size": 3})
+    assert not answer.ok
+    assert [(one.path, one.message) for one in answer.problems] == [
+        ("model.hidden_size", "can't change")
+    ]
+
+
+@pytest.mark.parametrize("changes", [None, {}])
+def test_a_change_of_nothing_is_refused(
+    database: RunDatabase, changes: dict[str, JsonValue] | None
+) -> None:
+    assert "needs changes" in ask(CommandHandler(Run(), database), "set", changes=changes).error
+
+
+def test_a_planned_stop_is_answered_at_once(database: RunDatabase) -> None:
+    run = Run()
+    answer = ask(CommandHandler(run, database), "stop_after", after="epoch")
+    assert (answer.ok, answer.text) == (True, "stops after this epoch, at step 20")
+    assert run.done == ["stop after epoch"]
+
+
+def test_requests_are_shown_until_they_are_answered() -> None:
+    shown: list[list[dict[str, str]]] = []
+    requests = Requests(lambda key, value: shown.append(json.loads(value) if value else []))
+    answers: list[CommandResult] = []
+    change = Command(id="a", verb="set", who="alex", changes={"optimizer.learning_rate": 0.001})
+    first = requests.shown(PendingCommand(change, answers.append))
+    second = requests.shown(PendingCommand(Command(id="b", verb="stop"), answers.append))
+    first.answer(CommandResult(id="a", ok=True))
+    second.answer(CommandResult(id="b", ok=True))
+    words = [[one["words"] for one in entry] for entry in shown]
+    assert words == [
+        ["learning_rate 0.001"],
+        ["learning_rate 0.001", "stop"],
+        ["stop"],
+        [],
+    ]
+    assert [answer.id for answer in answers] == ["a", "b"]
+
+
+def test_commands_without_a_wait_are_not_shown() -> None:
+    def fail(key: str, value: str) -> None:
+        raise AssertionError((key, value))
+
+    pending = PendingCommand(Command(id="a", verb="snapshot"), lambda _: None)
+    assert Requests(fail).shown(pending) is pending
 
 
 def stop(commands: CommandHandler, id: str = "a") -> list[CommandResult]:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from rnnlm_tui.schema.config import CheckpointConfig, EvaluationConfig, RunConfi
 from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventKind, SampleRow
 from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
+from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
@@ -36,6 +38,7 @@ from rnnlm_tui.worker.guards import LossGuard
 from rnnlm_tui.worker.loop import TrainingRun
 from rnnlm_tui.worker.memory import MemoryBudget
 from rnnlm_tui.worker.recorder import Attempt
+from rnnlm_tui.worker.steering import Steering
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
 from tests.unit.worker.stores import recorder_of
@@ -113,6 +116,7 @@ class Bench:
         saved_every: int | None = None,
         training: TrainingConfig | None = None,
         evaluations: Sequence[EvaluationRow] = (),
+        journal: Sequence[JournalledChange] = (),
     ) -> None:
         """`every`: steps between evaluations and, unless `saved_every` is given, between
         checkpoints."""
@@ -163,14 +167,14 @@ class Bench:
             self.evaluator,
             guard,
             budget,
-            settings={},
+            Steering(attempt, self.trainer, self.checkpointer, self.evaluator, journal=journal),
         )
         self.commands.target = self.training
 
     def ask(self, verb: Verb, **arguments: object) -> None:
         command = Command.model_validate(
             {
-                "id": f"{verb}-{len(self.inbox_answers)}-{threading.get_ident()}",
+                "id": uuid4().hex,
                 "verb": verb,
                 **arguments,
             }
@@ -531,7 +535,7 @@ def test_a_pause_lasts_until_resume(tmp_path: Path, database: RunDatabase) -> No
     thread = threading.Thread(target=bench.training.train)
     thread.start()
     bench.ask("checkpoint")
-    bench.ask("set", path="optimizer.learning_rate", value=0.5)
+    bench.ask("set", changes={"optimizer.learning_rate": 0.5})
     bench.ask("resume")
     thread.join(timeout=60)
     assert not thread.is_alive()

@@ -1,0 +1,149 @@
+"""Steer a live run: what can change and its journal, changes, undo, a planned stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from rnnlm_tui.client.control import send
+from rnnlm_tui.client.monitor import RunMonitor
+from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import planned_warmup, schedule_of, total_steps
+from rnnlm_tui.schema.protocol import CommandResult, StopMark
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.steering import (
+    JournalledChange,
+    Position,
+    changed_config,
+    check_keys,
+    nothing_changed,
+    settings_of,
+)
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+
+WARMUP_META, EPOCH_META = "warmup_steps", "steps_per_epoch"
+"""Meta keys of the warm-up steps that the run started with, and of the steps of an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringState:
+    """A run at one moment, as far as steering is concerned."""
+
+    summary: RunSummary
+    config: RunConfig
+    """The config in effect."""
+    position: Position
+    journal: tuple[JournalledChange, ...]
+    """All changes, in order."""
+
+    def changed(self, changes: Mapping[str, JsonValue]) -> RunConfig:
+        """The config after a change; raises ConfigError with the problems by field."""
+        return changed_config(self.config, changes, self.position)
+
+    def steps(self, config: RunConfig) -> int | None:
+        """Steps of the whole run with this config; None: not known yet."""
+        per_epoch = self.position.steps_per_epoch
+        if config.training.max_steps is None and per_epoch is None:
+            return None
+        return total_steps(config, per_epoch or 1)
+
+    def rates(self, config: RunConfig, steps: Sequence[int]) -> list[float]:
+        """The planned learning rate at each of these steps with this config."""
+        total = self.steps(config) or max(steps, default=1)
+        schedule = schedule_of(config, warmup_steps=self.position.warmup_steps)
+        per_epoch = self.position.steps_per_epoch or total
+        return [
+            schedule.rate(min(step, total), total_steps=total, steps_per_epoch=per_epoch)
+            for step in steps
+        ]
+
+
+def read_steering(run: RunDirectory) -> SteeringState:
+    """Read what can be steered of a run, live or ended.
+
+    Raises:
+        RnnlmError: the config or the database can't be read.
+    """
+    monitor = RunMonitor(run)
+    try:
+        summary, config = monitor.summary_and_config()
+    finally:
+        monitor.close()
+    with RunReader(run) as reader:
+        meta, journal = reader.meta(), reader.changes()
+    known = {key: int(text) for key, text in meta.items() if text.isdecimal()}
+    warmup = known.get(WARMUP_META, planned_warmup(config, summary.max_steps or 1))
+    position = Position(summary.step, known.get(EPOCH_META), warmup)
+    return SteeringState(summary, config, position, tuple(journal))
+
+
+def check_live(summary: RunSummary) -> None:
+    """Check that a run can be steered.
+
+    Raises:
+        RunStateError: it isn't training; the hint says what to do instead.
+    """
+    name, status = summary.run, summary.status
+    if status in LIVING:
+        return
+    fork = (
+        f"`rnnlm-tui train --from {name}@last --set KEY=VALUE` starts a new run from its weights"
+        " with changes"
+    )
+    if status == "finished":
+        hint = fork
+    elif status == "draft":
+        hint = f"`rnnlm-tui resume {name} --detach` starts it"
+    elif status == "lost":
+        hint = "steer it on the machine where it trains"
+    elif summary.diverged:
+        hint = summary.hint or fork
+    else:
+        hint = (
+            f"resume it first: `rnnlm-tui resume {name} --detach`, then `rnnlm-tui set {name}"
+            f" KEY=VALUE`; or {fork}"
+        )
+    raise RunStateError(f"{name} can't be steered: it is {status}", hint=hint)
+
+
+def steer(run: RunDirectory, changes: Mapping[str, JsonValue]) -> CommandResult:
+    """Change settings of a live run, all or none, from the next step on.
+
+    Raises:
+        ConfigError: all problems, by field; nothing was changed.
+        InputError: the values are in effect already.
+        RunStateError: the run isn't training, or the worker refused.
+        WorkerError: no answer.
+    """
+    check_keys(changes)
+    state = read_steering(run)
+    check_live(state.summary)
+    after = state.changed(changes)
+    if not settings_of(state.config, after) and not state.summary.requests:
+        raise nothing_changed(state.config, changes)
+    return send(run, "set", changes=changes)
+
+
+def undo(run: RunDirectory) -> CommandResult:
+    """Undo the newest change that isn't undone, as a new change.
+
+    Raises:
+        RunStateError: there is none, or as `steer`.
+    """
+    check_live(read_steering(run).summary)
+    return send(run, "undo")
+
+
+def stop_after(run: RunDirectory, mark: StopMark | None) -> CommandResult:
+    """Stop a live run after this epoch or the next evaluation; None cancels that.
+
+    Raises:
+        RunStateError: the run isn't training, or no evaluation is planned.
+    """
+    check_live(read_steering(run).summary)
+    return send(run, "stop_after", after=mark)

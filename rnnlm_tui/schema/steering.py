@@ -1,0 +1,278 @@
+"""Steering: which settings can change while a run trains, checks of a change, and its journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from rnnlm_tui.errors import ConfigError, InputError, Problem
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import WARMUP, total_steps
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.protocol import CommandResult, Setting
+from rnnlm_tui.schema.validation import did_you_mean_key, field_paths, merge, parse_config
+
+STEERABLE: tuple[str, ...] = (
+    "optimizer.learning_rate",
+    "optimizer.max_grad_norm",
+    "model.dropout",
+    "training.max_steps",
+    "training.epochs",
+    "training.patience",
+    "evaluation.every",
+    "evaluation.prompts",
+    "checkpoint.every",
+)
+"""Config fields that can change while a run trains."""
+LENGTH_KEYS = ("training.max_steps", "training.epochs")
+"""Fields that decide how many steps the run has."""
+_VALUES = TypeAdapter(dict[str, JsonValue])
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a run is."""
+
+    step: int
+    """Optimizer updates done."""
+    steps_per_epoch: int | None
+    """None: not known yet."""
+    warmup_steps: int = 0
+    """Those that the run started with."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalledChange:
+    """A change of settings as the run's journal has it: one or several keys at once."""
+
+    number: int
+    """Counted from 1; 0: made by an earlier version, without the old values."""
+    step: int
+    """Updates that were done when it was made: it acts from the next step on."""
+    time: float
+    """Unix seconds."""
+    who: str
+    """The user and terminal that asked for it; empty: unknown."""
+    settings: tuple[Setting, ...]
+    undoes: int = 0
+    """Number of the change that this one undoes; 0: none."""
+    discards: tuple[int, ...] = ()
+    """Numbers of changes at later steps, made before a resume from an earlier checkpoint."""
+
+
+def value_of(config: RunConfig, path: str) -> JsonValue:
+    """A field's value as JSON."""
+    section, _, name = path.partition(".")
+    value = getattr(getattr(config, section), name)
+    found: JsonValue = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def value_text(path: str, value: JsonValue) -> str:
+    """A value for people: `0.001`, `2,000`, `by epochs`, `3 prompts`."""
+    if isinstance(value, list):
+        return counted(len(value), "prompt")
+    if value is None:
+        return "by epochs" if path == "training.max_steps" else "unknown"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings_text(settings: Iterable[Setting]) -> str:
+    """`optimizer.learning_rate 0.003 → 0.001, training.patience 0 → 5`."""
+    return ", ".join(
+        f"{one.path} {value_text(one.path, one.old)} → {value_text(one.path, one.new)}"
+        for one in settings
+    )
+
+
+def check_keys(paths: Iterable[str]) -> None:
+    """Check that all keys can be steered.
+
+    Raises:
+        ConfigError: all that can't, each with a similar key or the list of those that can.
+    """
+    known = field_paths()
+    problems = [
+        Problem(
+            path,
+            "can't change while the run trains" if path in known else "unknown config key",
+            did_you_mean_key(path, STEERABLE) or f"these can change: {', '.join(STEERABLE)}",
+        )
+        for path in paths
+        if path not in STEERABLE
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def changed_config(
+    config: RunConfig, changes: Mapping[str, JsonValue], position: Position
+) -> RunConfig:
+    """The whole config after a change, validated as a new run's is.
+
+    Args:
+        config: the one in effect.
+        changes: dotted path to value; None clears `training.max_steps`.
+
+    Raises:
+        ConfigError: all problems: keys that can't be steered, values out of range, a run that would
+            end before its current step or its warm-up.
+    """
+    check_keys(changes)
+    whole = {path: _whole(value) for path, value in changes.items()}
+    try:
+        changed = parse_config(merge(config, whole))
+    except ConfigError as error:
+        raise ConfigError(
+            _too_short("training.max_steps", whole["training.max_steps"], position)
+            or replace(problem, path="training.max_steps")
+            if problem.path == WARMUP and isinstance(whole.get("training.max_steps"), int)
+            else problem
+            for problem in error.problems
+        ) from error
+    if problem := _length_problem(changed, changes, position):
+        raise ConfigError([problem])
+    return changed
+
+
+def settings_of(before: RunConfig, after: RunConfig) -> tuple[Setting, ...]:
+    """The steerable fields that differ."""
+    return tuple(
+        Setting(path=path, old=value_of(before, path), new=value_of(after, path))
+        for path in STEERABLE
+        if value_of(before, path) != value_of(after, path)
+    )
+
+
+def nothing_changed(config: RunConfig, changes: Mapping[str, JsonValue]) -> InputError:
+    """The error for a change to the values that are in effect."""
+    words = ", ".join(
+        f"{path} is already {value_text(path, value_of(config, path))}" for path in changes
+    )
+    return InputError(f"nothing to change: {words or 'no key was given'}")
+
+
+def _whole(value: JsonValue) -> JsonValue:
+    """JSON from some programs writes 25 as 25.0; a float field takes both."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _length_key(changes: Mapping[str, JsonValue]) -> str:
+    return next((path for path in LENGTH_KEYS if path in changes), LENGTH_KEYS[0])
+
+
+def _length_problem(
+    config: RunConfig, changes: Mapping[str, JsonValue], position: Position
+) -> Problem | None:
+    """The problem with the run's new length, at the field that was changed."""
+    if not any(path in changes for path in LENGTH_KEYS):
+        return None
+    most = config.training.max_steps
+    if "training.max_steps" not in changes and most is not None:
+        return Problem(
+            "training.epochs",
+            f"has no effect: training.max_steps is {most:,}",
+            "change training.max_steps, or clear it: training.max_steps=",
+        )
+    if most is None and position.steps_per_epoch is None:
+        return None
+    path = _length_key(changes)
+    return _too_short(
+        path, value_of(config, path), position, total_steps(config, position.steps_per_epoch or 1)
+    )
+
+
+def _too_short(
+    path: str, value: JsonValue, position: Position, steps: int | None = None
+) -> Problem | None:
+    """The problem with a run that would end before its step or its warm-up; None: it is longer.
+
+    Args:
+        steps: of the whole run; None: the value itself.
+    """
+    shown = f"is {value_text(path, value)}"
+    if steps is None:
+        steps = int(str(value))
+    elif steps != value:
+        shown += f", which makes {counted(steps, 'step')}"
+    if steps <= position.step:
+        return Problem(
+            path,
+            f"{shown}, must be above step {position.step:,}, where the run is",
+            "or stop the run",
+        )
+    if steps <= position.warmup_steps:
+        warmup = counted(position.warmup_steps, "step")
+        return Problem(path, f"{shown}, must be above the warm-up's {warmup}")
+    return None
+
+
+def stored_settings(text: str | None) -> dict[str, JsonValue]:
+    """The changed settings in effect, from the meta value `SETTINGS_KEY`; none if damaged."""
+    try:
+        found = _VALUES.validate_json(text or "{}")
+    except ValidationError:
+        return {}
+    return {path: value for path, value in found.items() if path in STEERABLE}
+
+
+def config_in_effect(config: RunConfig, settings: Mapping[str, JsonValue]) -> RunConfig:
+    """The config with what was changed since the start; unchanged if the settings are damaged."""
+    if not settings:
+        return config
+    whole = {path: _whole(value) for path, value in settings.items()}
+    try:
+        return parse_config(merge(config, whole))
+    except ConfigError:
+        return config
+
+
+def journalled_change(arguments: str, result: str, time: float) -> JournalledChange | None:
+    """A row of the table `commands` as a change; None: it was refused, or isn't one."""
+    try:
+        asked, answer = json.loads(arguments), CommandResult.model_validate_json(result)
+    except ValueError:
+        return None
+    if not answer.ok or not isinstance(asked, dict):
+        return None
+    if (change := answer.change) is not None:
+        return JournalledChange(
+            change.number,
+            change.step,
+            time,
+            str(asked.get("who", "")),
+            change.settings,
+            change.undoes,
+            change.discards,
+        )
+    path, value = asked.get("path"), asked.get("value")  # as an earlier version sent it
+    if path not in STEERABLE:
+        return None
+    return JournalledChange(0, answer.step, time, "", (Setting(path=path, old=None, new=value),))
+
+
+def kept_changes(changes: Sequence[JournalledChange]) -> list[JournalledChange]:
+    """The changes that count, in their order: without those that a later one discards."""
+    discarded = {number for change in changes for number in change.discards}
+    return sorted(
+        (change for change in changes if not change.number or change.number not in discarded),
+        key=lambda change: (change.number, change.time),
+    )
+
+
+def next_to_undo(changes: Sequence[JournalledChange]) -> JournalledChange | None:
+    """The newest change that is neither undone nor an undo itself; None: there is none."""
+    undone = {change.undoes for change in changes}
+    return next(
+        (
+            change
+            for change in reversed(kept_changes(changes))
+            if change.number and not change.undoes and change.number not in undone
+        ),
+        None,
+    )

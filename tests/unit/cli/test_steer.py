@@ -1,0 +1,157 @@
+"""`set` and `stop --after`: what they print, and what they refuse before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+import pytest
+from pydantic import JsonValue
+
+from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.steer import parse_settings
+from rnnlm_tui.errors import ConfigError
+from rnnlm_tui.schema.config import RunConfig, ScheduleConfig
+from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.schema.protocol import SETTINGS_KEY, CommandResult, Setting, SettingsChange
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.runs import create_run
+
+RATE = "optimizer.learning_rate"
+
+
+def changed(*settings: Setting, step: int = 99, undoes: int = 0) -> CommandResult:
+    return CommandResult(
+        id="a",
+        ok=True,
+        step=step,
+        checkpoint=f"checkpoints/step-{step:09d}",
+        change=SettingsChange(number=2, step=step, settings=settings, undoes=undoes),
+    )
+
+
+def prepared(kind: Literal["cosine", "constant"] = "cosine", state: str = "finished") -> None:
+    config = RunConfig(schedule=ScheduleConfig(kind=kind, warmup_steps=50))
+    directory = create_run(config, "brisk-heron")
+    answer = changed(Setting(path=RATE, old=3e-3, new=1e-3), step=90)
+    with RunDatabase(directory.database_path) as database:
+        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
+        for key in ("max_steps", "150"), ("steps_per_epoch", "30"), ("warmup_steps", "50"):
+            database.set_meta(*key)
+        database.set_meta(SETTINGS_KEY, json.dumps({RATE: 1e-3}))
+        arguments = json.dumps({"changes": {RATE: 1e-3}, "who": "alex, pts/3"})
+        database.journal_command("a", "set", arguments, answer.model_dump_json())
+        database.add_event(EventRow(1, 0, state, "", 0.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "said"),
+    [
+        ("cosine", 99, " (peak; the cosine schedule makes it 5.1e-4 now)"),
+        ("cosine", 4, " (peak; the warm-up makes it 1e-4 now)"),
+        ("constant", 99, ""),
+    ],
+)
+def test_set_reports_the_scheduled_rate_for_a_new_peak(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: Literal["cosine", "constant"],
+    step: int,
+    said: str,
+) -> None:
+    prepared(kind)
+    sent: list[object] = []
+
+    def steer(run: object, changes: dict[str, JsonValue]) -> CommandResult:
+        sent.append(changes)
+        return changed(Setting(path=RATE, old=3e-3, new=1e-3), step=step)
+
+    monkeypatch.setattr("rnnlm_tui.client.steering.steer", steer)
+    assert run(["set", "brisk-heron", f"{RATE}=0.001"]) == 0
+    printed = capsys.readouterr()
+    assert sent == [{RATE: 0.001}]
+    assert printed.out == f"brisk-heron: {RATE} 0.003 → 0.001 from step {step + 1:,}{said}\n"
+    assert "`rnnlm-tui set brisk-heron --undo` undoes it" in printed.err
+
+
+def test_undo_says_which_change(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared()
+    monkeypatch.setattr(
+        "rnnlm_tui.client.steering.undo",
+        lambda run: changed(Setting(path="training.max_steps", old=150, new=None), undoes=1),
+    )
+    assert run(["set", "brisk-heron", "--undo"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == (
+        "brisk-heron: training.max_steps 150 → by epochs from step 100 (the run has 150 steps)\n"
+    )
+    assert "change 1 is undone" in printed.err
+    assert run(["set", "brisk-heron", "--undo", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["undoes"] == 1
+
+
+def test_set_alone_lists_values_and_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    prepared()
+    assert run(["set", "brisk-heron"]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    (row,) = [line for line in lines if line.startswith(RATE)]
+    assert row.split()[:3] == [RATE, "0.001", "0.003"]
+    assert "optimizer.learning_rate 0.003 → 0.001" in lines[-1]
+    assert lines[-1].endswith("alex, pts/3")
+    assert "brisk-heron is finished" in printed.err
+    assert run(["set", "brisk-heron", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"path": RATE, "value": 0.001, "start": 0.003} in found["settings"]
+    assert [change["who"] for change in found["changes"]] == ["alex, pts/3"]
+
+
+@pytest.mark.parametrize(
+    ("state", "hint"),
+    [
+        ("finished", "`rnnlm-tui train --from brisk-heron@last --set KEY=VALUE`"),
+        ("stopped", "resume it first: `rnnlm-tui resume brisk-heron --detach`"),
+    ],
+)
+def test_an_ended_run_is_not_steered(
+    state: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared(state=state)
+    for words in (["set", "brisk-heron", f"{RATE}=0.002"], ["set", "brisk-heron", "--undo"]):
+        assert run(words) == 3
+        printed = capsys.readouterr()
+        assert f"brisk-heron can't be steered: it is {state}" in printed.err
+        assert hint in printed.err
+    assert run(["stop", "brisk-heron", "--after", "epoch"]) == 3
+
+
+def test_a_wrong_mark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    prepared()
+    assert run(["stop", "brisk-heron", "--after", "epok"]) == 2
+    assert 'did you mean "epoch"?' in capsys.readouterr().err
+    assert run(["stop", "brisk-heron", "--after", "epoch", "--cancel"]) == 2
+
+
+def test_values_are_read_like_those_of_a_config() -> None:
+    assert parse_settings(
+        [f"{RATE}=1e-3", "evaluation.every=200", "training.max_steps=", 'evaluation.prompts=["a"]']
+    ) == {
+        RATE: 1e-3,
+        "evaluation.every": 200,
+        "training.max_steps": None,
+        "evaluation.prompts": ["a"],
+    }
+
+
+def test_all_keys_that_can_not_be_set_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(["training.seed=3", "lr=1e-3", f"{RATE}=", "nothing"])
+    assert [(problem.path, problem.message) for problem in caught.value.problems] == [
+        ("training.seed", "can't change while the run trains"),
+        ("lr", "unknown config key"),
+        (RATE, "has no value"),
+        ("nothing", "has no value"),
+    ]
+    assert caught.value.problems[1].hint == 'did you mean "optimizer.learning_rate"?'
