@@ -59,7 +59,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("show", "Watch", "runs.show"),
     Verb("compare", "Watch", "runs.compare"),
     Verb("follow", "Watch", "train.follow"),
-    Verb("metrics", "Watch", "runs.metrics"),
+    Verb("metrics", "Watch", "metrics.metrics"),
     Verb("checkpoints", "Watch", "checkpoints.checkpoints"),
     Verb("verify", "Watch", "verify.verify"),
     Verb("train", "Train", "train.train"),

@@ -1,11 +1,9 @@
-"""The verbs `open`, `runs`, `show`, `metrics` and `compare`."""
+"""The verbs `open`, `runs`, `show` and `compare`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,11 +23,9 @@ from rnnlm_tui.cli.output import (
     facts,
     fits,
     has_block_characters,
-    json_text,
     line,
     note,
     print_json,
-    shown,
     table,
 )
 from rnnlm_tui.cli.start import FPS, THEME, check_fps
@@ -42,12 +38,10 @@ from rnnlm_tui.cli.summaries import (
     status_text,
     summary_lines,
 )
-from rnnlm_tui.schema.formatting import NOTHING, counted, figure
-from rnnlm_tui.schema.metrics import EvaluationRow, StepRow
+from rnnlm_tui.schema.formatting import counted
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.comparison import Comparison, FigureRow
-    from rnnlm_tui.store.reader import RunReader
 
 
 def open_run(
@@ -177,102 +171,6 @@ def show(
         print_json(summary.model_dump(mode="json"))
     else:
         facts(summary_lines(summary), colours={"status": status_colour(summary)})
-
-
-def metrics(
-    run: RunArgument,
-    csv: Annotated[bool, typer.Option("--csv", help="Print all steps as CSV.")] = False,
-    evaluations: Annotated[
-        bool, typer.Option("--evaluations", help="Print evaluations instead of steps.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
-    """Print metrics: the latest, or all as CSV or JSON."""
-    from rnnlm_tui.store.reader import RunReader
-    from rnnlm_tui.store.runs import find_run
-
-    check_exclusive(csv=csv, json=json)
-    with RunReader(find_run(run)) as reader:
-        if evaluations:
-            columns, rows = EVALUATION_COLUMNS, evaluation_rows(reader)
-        else:
-            columns, rows = STEP_COLUMNS, step_rows(reader, newest=None if csv or json else 20)
-        if csv:
-            write_csv(columns, rows)
-        elif json:
-            write_json(columns, rows)
-        else:
-            write_table(columns, rows)
-
-
-Cell = int | float | str | None
-STEP_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(StepRow))
-EVALUATION_COLUMNS: tuple[str, ...] = (
-    *(field.name for field in fields(EvaluationRow)),
-    "perplexity",
-)
-
-
-def step_rows(reader: RunReader, newest: int | None) -> Iterator[tuple[Cell, ...]]:
-    """Read the `newest` steps in order, or all if None."""
-    rows = reader.recent_steps(newest) if newest is not None else reader.steps_since(0)
-    for row in rows:
-        yield tuple(getattr(row, name) for name in STEP_COLUMNS)
-
-
-def evaluation_rows(reader: RunReader) -> Iterator[tuple[Cell, ...]]:
-    """Read the evaluations in order, with their perplexities."""
-    for row in sorted(reader.evaluations(), key=lambda row: (row.step, row.time)):
-        yield tuple(getattr(row, name) for name in EVALUATION_COLUMNS)
-
-
-def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Write a header and one line per row to stdout."""
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(
-        [shown(cell, keep="") if isinstance(cell, str) else cell for cell in row] for row in rows
-    )
-    sys.stdout.flush()
-
-
-def write_json(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Write a JSON list of objects to stdout, row by row."""
-    lead = "["
-    for row in rows:
-        sys.stdout.write(f"{lead}\n{json_text(dict(zip(columns, row, strict=True)))}")
-        lead = ","
-    sys.stdout.write("[]\n" if lead == "[" else "\n]\n")
-    sys.stdout.flush()
-
-
-def write_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Write a table to stdout; Unix times become times of day."""
-    shown = [
-        tuple(_cell(name, value) for name, value in zip(columns, row, strict=True)) for row in rows
-    ]
-    if not shown:
-        line("no metrics yet")
-        return
-    table(
-        columns,
-        shown,
-        right=[index for index, name in enumerate(columns) if name not in ("split", "name")],
-    )
-
-
-def _cell(name: str, value: Cell) -> str:
-    if value is None:
-        return NOTHING
-    if name == "time" and isinstance(value, float):
-        return datetime.fromtimestamp(value).strftime("%H:%M:%S")
-    if isinstance(value, float):
-        return figure(
-            value, 1 if name in ("tokens_per_second", "perplexity", "active_seconds") else 3
-        )
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 MOST_CELL, LEAST_CELL = 32, 10

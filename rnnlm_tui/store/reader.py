@@ -83,6 +83,23 @@ class AttemptRow:
     """Unix seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a run's series go at one moment. A row up to here doesn't change while `attempts` and
+    `evaluations` don't."""
+
+    attempts: tuple[tuple[int, int], ...]
+    """Number and start step of each attempt; a new one supersedes the rows after its start."""
+    step: int
+    """The newest step; 0 if there is none."""
+    sample: int
+    event: int
+    reading: int
+    """The newest ids of samples, events and machine readings; 0 if there is none."""
+    evaluations: tuple[EvaluationRow, ...]
+    """All of them, by step."""
+
+
 def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
     """A row of `attempts`, its columns in the order of the fields."""
     attempt, pid, host, boot, device, start_step, environment, started = row
@@ -254,6 +271,46 @@ class RunReader:
         ):
             yield from map(step_row, rows)
             step = rows[-1][1]
+
+    def extent(self) -> Extent:
+        """How far the run's series go now, for readers that follow them row by row."""
+        with self.read_transaction():
+            ends = self._rows(
+                "SELECT (SELECT coalesce(max(id), 0) FROM samples WHERE superseded = 0), (SELECT"
+                " coalesce(max(id), 0) FROM events), (SELECT coalesce(max(id), 0) FROM hardware)"
+            )
+            sample, event, reading = ends[0] if ends else (0, 0, 0)
+            newest = self.recent_steps(1)
+            return Extent(
+                tuple((row.attempt, row.start_step) for row in self.attempts()),
+                newest[-1].step if newest else 0,
+                sample,
+                event,
+                reading,
+                tuple(self.evaluations()),
+            )
+
+    def samples_after(self, id: int, *, chunk: int = 256) -> Iterator[tuple[int, SampleRow]]:
+        """Samples with their ids after `id` in order, read in chunks."""
+        query = f"SELECT id, {SAMPLE_COLUMNS} FROM samples WHERE superseded = 0 AND"
+        return self._after(query, lambda row: SampleRow(*row), id, chunk)
+
+    def events_after(self, id: int, *, chunk: int = 4_096) -> Iterator[tuple[int, EventRow]]:
+        """Events with their ids after `id` in order, read in chunks."""
+        query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE"
+        return self._after(query, lambda row: EventRow(*row), id, chunk)
+
+    def hardware_after(self, id: int, *, chunk: int = 4_096) -> Iterator[tuple[int, HardwareRow]]:
+        """Machine readings with their ids after `id` in order, read in chunks."""
+        return self._after("SELECT * FROM hardware WHERE", hardware_row, id, chunk)
+
+    def _after(
+        self, query: str, make: Callable[[tuple[Any, ...]], RowT], id: int, chunk: int
+    ) -> Iterator[tuple[int, RowT]]:
+        """Rows of a query that selects the id first; no transaction stays open between chunks."""
+        while rows := self._rows(f"{query} id > ? ORDER BY id LIMIT ?", (id, chunk)):
+            yield from ((row[0], make(row[1:])) for row in rows)
+            id = rows[-1][0]
 
     def evaluations(self) -> list[EvaluationRow]:
         """All evaluations by step."""

@@ -194,6 +194,32 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold a folder as its only writer, without waiting. Locks the folder itself.
+
+    Raises:
+        RunStateError: another process holds it.
+        StorageError: the folder can't be opened or locked.
+    """
+    with storage_errors("lock", folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RunStateError(
+                f"another process is writing to {folder}", hint="wait for it, or end it first"
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _write_info(descriptor: int, info: LockInfo) -> None:
     """Write one line of JSON, padded with spaces, in one call: a reader sees the old or the new
     one."""

@@ -1,0 +1,215 @@
+"""The verb `metrics`: print a run's metrics, or export all of them as files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive
+from rnnlm_tui.cli.output import ProgressLine, json_text, line, note, print_json, shown, table
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.formatting import NOTHING, counted, figure, first_of, user_path
+from rnnlm_tui.schema.metrics import EvaluationRow, StepRow
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.reader import RunReader
+
+Cell = int | float | str | None
+
+
+def metrics(
+    run: RunArgument,
+    csv: Annotated[bool, typer.Option("--csv", help="Print all steps as CSV.")] = False,
+    evaluations: Annotated[
+        bool, typer.Option("--evaluations", help="Print evaluations instead of steps.")
+    ] = False,
+    format: Annotated[
+        Literal["csv", "parquet", "tensorboard", "wandb"] | None,
+        typer.Option(
+            "--format",
+            metavar="csv|parquet|tensorboard|wandb",
+            help="Export everything as files of this format, into the folder --to.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            metavar="FOLDER",
+            help="A new folder, or an earlier export of the run, which is continued.",
+            show_default=False,
+        ),
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="With --format: export until the run ends; Ctrl-C stops, and the run continues.",
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Print metrics, or export them as files.
+
+    Prints the latest steps, or all as CSV or JSON. With --format, steps, evaluations, samples,
+    events, machine readings and the config are exported, read back and compared.
+    """
+    from rnnlm_tui.store.reader import RunReader
+    from rnnlm_tui.store.runs import find_run
+
+    check_exclusive(csv=csv, json=json)
+    directory = find_run(run)
+    if format is not None or to is not None or follow:
+        check_exclusive(csv=csv, format=True)
+        check_exclusive(evaluations=evaluations, format=True)
+        if format is None or to is None:
+            raise InputError(
+                f"--{'format' if format is None else 'to'} is missing",
+                hint=f"rnnlm-tui metrics {directory.name} --format csv --to FOLDER",
+            )
+        export(directory, format, user_path(str(to)).absolute(), follow=follow, json=json)
+        return
+    with RunReader(directory) as reader:
+        if evaluations:
+            columns, rows = EVALUATION_COLUMNS, evaluation_rows(reader)
+        else:
+            columns, rows = STEP_COLUMNS, step_rows(reader, newest=None if csv or json else 20)
+        if csv:
+            write_csv(columns, rows)
+        elif json:
+            write_json(columns, rows)
+        else:
+            write_table(columns, rows)
+
+
+def export(
+    directory: RunDirectory,
+    format: Literal["csv", "parquet", "tensorboard", "wandb"],
+    folder: Path,
+    *,
+    follow: bool,
+    json: bool,
+) -> None:
+    """Export a run's metrics, and report what is in the folder."""
+    from rnnlm_tui.client.metrics_export import export_metrics
+
+    shown_step = ProgressLine()
+    try:
+        found = export_metrics(
+            directory,
+            format,
+            folder,
+            follow=follow,
+            report=lambda step: shown_step(f"exporting {directory.name}: step {step:,}"),
+        )
+    except KeyboardInterrupt:
+        shown_step.clear()
+        note("the same command continues this export")
+        raise
+    finally:
+        shown_step.clear()
+    if json:
+        print_json(
+            {
+                "run": directory.name,
+                "format": format,
+                "folder": str(folder),
+                "rows": found.rows,
+                "step": found.step,
+                "ended": found.ended,
+                "files": found.files,
+            }
+        )
+        return
+    parts = [counted(number, *_NOUNS[name]) for name, number in found.rows.items() if number] or [
+        "no rows"
+    ]
+    line(f"{folder}: {first_of(parts, len(parts))}, all read back and compared")
+    if not found.ended:
+        note(f"{directory.name} is running: the same command adds what is new, --follow goes on")
+
+
+_NOUNS: dict[str, tuple[str, str]] = {
+    "steps": ("step", ""),
+    "evaluations": ("evaluation", ""),
+    "samples": ("sample", ""),
+    "events": ("event", ""),
+    "machine": ("machine reading", ""),
+}
+
+
+STEP_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(StepRow))
+EVALUATION_COLUMNS: tuple[str, ...] = (
+    *(field.name for field in fields(EvaluationRow)),
+    "perplexity",
+)
+
+
+def step_rows(reader: RunReader, newest: int | None) -> Iterator[tuple[Cell, ...]]:
+    """Read the `newest` steps in order, or all if None."""
+    rows = reader.recent_steps(newest) if newest is not None else reader.steps_since(0)
+    for row in rows:
+        yield tuple(getattr(row, name) for name in STEP_COLUMNS)
+
+
+def evaluation_rows(reader: RunReader) -> Iterator[tuple[Cell, ...]]:
+    """Read the evaluations in order, with their perplexities."""
+    for row in sorted(reader.evaluations(), key=lambda row: (row.step, row.time)):
+        yield tuple(getattr(row, name) for name in EVALUATION_COLUMNS)
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a header and one line per row to stdout."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(
+        [shown(cell, keep="") if isinstance(cell, str) else cell for cell in row] for row in rows
+    )
+    sys.stdout.flush()
+
+
+def write_json(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a JSON list of objects to stdout, row by row."""
+    lead = "["
+    for row in rows:
+        sys.stdout.write(f"{lead}\n{json_text(dict(zip(columns, row, strict=True)))}")
+        lead = ","
+    sys.stdout.write("[]\n" if lead == "[" else "\n]\n")
+    sys.stdout.flush()
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a table to stdout; Unix times become times of day."""
+    shown = [
+        tuple(_cell(name, value) for name, value in zip(columns, row, strict=True)) for row in rows
+    ]
+    if not shown:
+        line("no metrics yet")
+        return
+    table(
+        columns,
+        shown,
+        right=[index for index, name in enumerate(columns) if name not in ("split", "name")],
+    )
+
+
+def _cell(name: str, value: Cell) -> str:
+    if value is None:
+        return NOTHING
+    if name == "time" and isinstance(value, float):
+        return datetime.fromtimestamp(value).strftime("%H:%M:%S")
+    if isinstance(value, float):
+        return figure(
+            value, 1 if name in ("tokens_per_second", "perplexity", "active_seconds") else 3
+        )
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,57 @@
+"""The verb `metrics` with --format: its output, and what it asks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.cli.main import run as run_command
+from rnnlm_tui.store.database import RunDatabase
+from tests.unit.store.rows import begin, evaluation_row, new_run, step_row
+
+
+@pytest.fixture(autouse=True)
+def otter() -> None:
+    run = new_run()
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_steps([step_row(step) for step in range(1, 4)])
+        database.add_evaluation(evaluation_row(3))
+
+
+def test_what_is_in_the_folder_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run_command(["metrics", "plain", "--format", "csv", "--to", str(out)]) == 0
+    assert capsys.readouterr().out == (
+        f"{out}: 3 steps, 1 evaluation, all read back and compared\n"
+    )
+    arguments = ["metrics", "plain", "--format", "csv", "--to", str(out), "--follow", "--json"]
+    assert run_command(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == {
+        "steps": 3, "evaluations": 1, "samples": 0, "events": 0, "machine": 0
+    }  # fmt: skip
+    assert (found["step"], found["ended"]) == (3, True)
+    assert "steps.csv" in found["files"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--format", "csv"], "--to is missing"),
+        (["--to", "x"], "--format is missing"),
+        (["--follow"], "--format is missing"),
+        (["--format", "csv", "--to", "x", "--csv"], "mutually exclusive"),
+        (["--format", "csv", "--to", "x", "--evaluations"], "mutually exclusive"),
+        (["--format", "xml", "--to", "x"], "xml"),
+    ],
+)
+def test_incomplete_requests_are_refused(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["metrics", "plain", *arguments]) == 2
+    assert words in capsys.readouterr().err

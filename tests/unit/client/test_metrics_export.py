@@ -1,0 +1,449 @@
+"""Exported metrics have every row once: after resumes, interruptions, and of a live run."""
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rnnlm_tui.client import metrics_export
+from rnnlm_tui.client.metric_files import write_tables
+from rnnlm_tui.client.metrics_export import ExportedMetrics, export_metrics
+from rnnlm_tui.errors import InputError, RunStateError, StorageError
+from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.locks import RunLock, sole_writer
+from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row
+
+ODD_TEXT = 'a,"b"\r\n\0\x1b[31m\u2028ü\r'
+
+
+@pytest.fixture
+def run() -> RunDirectory:
+    return new_run()
+
+
+@pytest.fixture
+def database(run: RunDirectory) -> Iterator[RunDatabase]:
+    with RunDatabase(run.database_path) as opened:
+        yield opened
+
+
+def reading(number: int) -> HardwareRow:
+    """A machine reading; every second one has GPUs."""
+    gpus = (GpuRow(1, "B", 3.0),) if number % 2 else ()
+    return HardwareRow(
+        1e9 + number, 50.0, 25.0, 1, 2, 3, 4, "A" if number % 2 else None, other_gpus=gpus
+    )
+
+
+def fill(database: RunDatabase, first: int = 1, last: int = 30, attempt: int = 1) -> None:
+    """Steps, an evaluation and two samples every ten steps, machine readings."""
+    database.add_steps(
+        [
+            step_row(step, attempt, loss=math.nan if step == 7 else 5.0 - step / 97)
+            for step in range(first, last + 1)
+        ]
+    )
+    for step in range(first, last + 1):
+        if step % 10 == 0:
+            database.add_evaluation(evaluation_row(step, attempt, loss=4.0 - step / 101))
+            database.add_sample(sample_row(step, attempt, text=ODD_TEXT))
+            database.add_sample(sample_row(step, attempt, text=f"{attempt}"))
+        if step % 4 == 0:
+            database.add_hardware(reading(step))
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every scalar that TensorBoard itself finds in a folder."""
+    from tensorboard.backend.event_processing import event_accumulator
+
+    found = event_accumulator.EventAccumulator(
+        str(folder), size_guidance={"scalars": 0, "tensors": 0}
+    )
+    found.Reload()
+    return {
+        tag: [(event.step, event.value) for event in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
+    }
+
+
+def texts(folder: Path) -> dict[str, list[tuple[int, str]]]:
+    """Every text that TensorBoard's frontend shows of a folder."""
+    from tensorboard.backend.event_processing import plugin_event_accumulator
+
+    found = plugin_event_accumulator.EventAccumulator(
+        str(folder), tensor_size_guidance={"text": 0, "scalars": 0}
+    )
+    found.Reload()
+    return {
+        tag: [
+            (event.step, event.tensor_proto.string_val[0].decode()) for event in found.Tensors(tag)
+        ]
+        for tag in found.PluginTagToContent("text")
+    }
+
+
+def rows_of(folder: Path, kind: str, table: str) -> list[dict[str, Any]]:
+    """The rows of a CSV or Parquet file."""
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        found: list[dict[str, Any]] = pq.read_table(folder / f"{table}.parquet").to_pylist()
+        return found
+    with (folder / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_files_have_every_row(
+    run: RunDirectory, database: RunDatabase, tmp_path: Path, kind: Any
+) -> None:
+    begin(database)
+    database.add_event(event_row("started"))
+    fill(database)
+    found = export_metrics(run, kind, tmp_path / "out")
+    assert found.rows == {
+        "steps": 30, "evaluations": 3, "samples": 6, "events": 1, "machine": 7
+    }  # fmt: skip
+    assert found.ended
+    steps = rows_of(tmp_path / "out", kind, "steps")
+    assert [int(row["step"]) for row in steps] == list(range(1, 31))
+    assert float(steps[0]["loss"]) == 5.0 - 1 / 97
+    assert math.isnan(float(steps[6]["loss"]))
+    assert rows_of(tmp_path / "out", kind, "samples")[0]["text"] == ODD_TEXT
+    machine = rows_of(tmp_path / "out", kind, "machine")
+    assert machine[1]["gpu_name"] in ("", None)
+    assert (tmp_path / "out" / "config.toml").read_bytes() == run.config_path.read_bytes()
+    begin(database, 20)
+    fill(database, 21, 40, attempt=2)
+    found = export_metrics(run, kind, tmp_path / "out")
+    steps = rows_of(tmp_path / "out", kind, "steps")
+    assert [(int(row["attempt"]), int(row["step"])) for row in steps] == [
+        (1 if step <= 20 else 2, step) for step in range(1, 41)
+    ]
+    assert not list((tmp_path / "out").glob(".tmp*"))
+
+
+def check_events(folder: Path, last: int, attempts: dict[int, int]) -> None:
+    """Check all that TensorBoard finds against the rows of `fill`.
+
+    Args:
+        attempts: of the steps after each key.
+    """
+    found = scalars(folder)
+    loss = found["train/loss"]
+    assert [step for step, _ in loss] == list(range(1, last + 1))
+    assert all(
+        math.isnan(value) if step == 7 else value == pytest.approx(5.0 - step / 97)
+        for step, value in loss
+    )
+    assert [step for step, _ in found["train/grad_norm"]] == list(range(1, last + 1))
+    tens = list(range(10, last + 1, 10))
+    assert [step for step, _ in found["validation/loss"]] == tens
+    assert all(value == pytest.approx(4.0 - step / 101) for step, value in found["validation/loss"])
+    written = texts(folder)
+    assert [step for step, _ in written["samples/1"]] == tens
+    assert written["samples/2"] == [
+        (step, f"    The state of the Union│{attempts[max(a for a in attempts if a < step)]}\n")
+        for step in tens
+    ]
+    assert [step for step, _ in written["config"]] == [0]
+
+
+def test_tensorboard_finds_every_step(
+    run: RunDirectory, database: RunDatabase, tmp_path: Path
+) -> None:
+    begin(database)
+    fill(database)
+    out = tmp_path / "out"
+    found = export_metrics(run, "tensorboard", out)
+    assert found.rows == {"steps": 30, "evaluations": 3, "samples": 6, "machine": 7}
+    check_events(out, 30, {0: 1})
+    assert [step for step, _ in scalars(out / "machine")["machine/cpu_percent"]] == list(
+        range(1, 8)
+    )
+    export_metrics(run, "tensorboard", out)  # nothing is new
+    check_events(out, 30, {0: 1})
+    fill(database, 31, 40)
+    export_metrics(run, "tensorboard", out)
+    check_events(out, 40, {0: 1})
+    begin(database, 20)  # resumed from an earlier checkpoint
+    fill(database, 21, 30, attempt=2)
+    export_metrics(run, "tensorboard", out)
+    check_events(out, 30, {0: 1, 20: 2})
+    begin(database, 0)  # and from the start
+    fill(database, 1, 50, attempt=3)
+    found = export_metrics(run, "tensorboard", out)
+    check_events(out, 50, {0: 3})
+    assert found.rows["steps"] == 50
+
+
+def test_an_export_cut_anywhere_is_continued_without_a_lost_or_doubled_row(
+    run: RunDirectory, database: RunDatabase, tmp_path: Path
+) -> None:
+    begin(database)
+    fill(database, 1, 20)
+    whole = tmp_path / "whole"
+    export_metrics(run, "tensorboard", whole)
+    begin(database, 10)
+    fill(database, 11, 40, attempt=2)
+    export_metrics(run, "tensorboard", whole)
+    draw = random.Random(3)
+    out = tmp_path / "out"
+    for trial in range(12):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(whole, out)
+        for folder in (out, out / "machine"):
+            *_, newest = sorted(folder.glob("*tfevents*"))
+            size = newest.stat().st_size
+            with newest.open("r+b") as file:
+                file.truncate(draw.randrange(size))
+                if trial % 3 == 0:  # a machine that crashed may leave zeros
+                    file.truncate(size)
+        export_metrics(run, "tensorboard", out)
+        check_events(out, 40, {0: 1, 10: 2})
+
+
+class Following:
+    """An export that follows a run, in a thread."""
+
+    def __init__(self, run: RunDirectory, kind: Any, folder: Path) -> None:
+        self.steps = 0
+        self.reported = threading.Condition()
+        self.result: ExportedMetrics | BaseException | None = None
+
+        def work() -> None:
+            try:
+                self.result = export_metrics(run, kind, folder, follow=True, report=self._report)
+            except BaseException as error:
+                self.result = error
+
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def _report(self, step: int) -> None:
+        with self.reported:
+            self.steps = step
+            self.reported.notify_all()
+
+    def wait_for(self, step: int) -> None:
+        with self.reported:
+            assert self.reported.wait_for(lambda: self.steps >= step, 60)
+
+    def end(self) -> ExportedMetrics:
+        self._thread.join(60)
+        assert isinstance(self.result, ExportedMetrics), self.result
+        return self.result
+
+
+@pytest.mark.parametrize("kind", ["csv", "tensorboard"])
+def test_a_live_run_is_followed_to_its_end(
+    run: RunDirectory,
+    database: RunDatabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any,
+) -> None:
+    monkeypatch.setattr(metrics_export, "POLL_SECONDS", 0.005)
+    monkeypatch.setattr(metrics_export, "BUSY_SHARE", 1e9)
+    out = tmp_path / "out"
+    begin(database)
+    fill(database, 1, 10)
+    with RunLock(run.lock_path):
+        following = Following(run, kind, out)
+        following.wait_for(10)
+        with pytest.raises(RunStateError, match="another process is writing"):
+            export_metrics(run, kind, out)
+        fill(database, 11, 25)
+        following.wait_for(25)
+        if kind == "tensorboard":
+            check_events(out, 25, {0: 1})
+        begin(database, 10)
+        fill(database, 11, 30, attempt=2)
+        following.wait_for(30)
+        fill(database, 31, 40, attempt=2)
+    found = following.end()
+    assert (found.rows["steps"], found.step, found.ended) == (40, 40, True)
+    if kind == "tensorboard":
+        check_events(out, 40, {0: 1, 10: 2})
+    else:
+        assert [int(row["step"]) for row in rows_of(out, "csv", "steps")] == list(range(1, 41))
+
+
+def test_a_run_that_is_resumed_while_it_is_read_is_read_again(
+    run: RunDirectory, database: RunDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(database)
+    fill(database)
+    calls = 0
+
+    def write(*arguments: Any) -> dict[str, int]:
+        nonlocal calls
+        calls += 1
+        counts = write_tables(*arguments)
+        if calls == 1:
+            begin(database, 10)
+            fill(database, 11, 15, attempt=2)
+        return counts
+
+    monkeypatch.setattr(metrics_export, "write_tables", write)
+    assert export_metrics(run, "csv", tmp_path / "out").rows["steps"] == 15
+    assert calls == 2
+
+
+def test_only_an_earlier_export_of_the_run_is_written_over(
+    run: RunDirectory, database: RunDatabase, tmp_path: Path
+) -> None:
+    begin(database)
+    fill(database)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="isn't empty"):
+        export_metrics(run, "csv", out)
+    with pytest.raises(InputError, match="is a file"):
+        export_metrics(run, "csv", out / "notes.txt")
+    export_metrics(run, "csv", tmp_path / "second")
+    with pytest.raises(InputError, match="export of plain-otter as csv"):
+        export_metrics(run, "tensorboard", tmp_path / "second")
+    assert sorted(path.name for path in out.iterdir()) == ["notes.txt"]
+    with sole_writer(tmp_path / "second"), pytest.raises(RunStateError):
+        export_metrics(run, "csv", tmp_path / "second")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "tensorboard"])
+def test_a_difference_after_writing_is_an_error(
+    run: RunDirectory,
+    database: RunDatabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any,
+) -> None:
+    begin(database)
+    fill(database)
+    if kind == "tensorboard":
+        from rnnlm_tui.client import event_files
+
+        monkeypatch.setattr(event_files, "sample_text", lambda row: str(random.random()))
+    else:
+        from rnnlm_tui.client import metric_files
+
+        real = getattr(metric_files, f"_write_{kind}")
+
+        def write(path: Path, table: Any, rows: Iterator[Any]) -> None:
+            real(path, table, (row for number, row in enumerate(rows) if number != 3))
+
+        monkeypatch.setattr(metric_files, f"_write_{kind}", write)
+    with pytest.raises(StorageError, match="differ"):
+        export_metrics(run, kind, tmp_path / "out")
+    left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == {"config.toml", "export.json"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "library", "command"),
+    [
+        ("parquet", "pyarrow", "rnnlm-tui[export]"),
+        ("tensorboard", "tensorboard", "rnnlm-tui[export]"),
+        ("wandb", "wandb", "pip install wandb"),
+    ],
+)
+def test_a_missing_library_is_named_with_the_command_that_installs_it(
+    run: RunDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any,
+    library: str,
+    command: str,
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(InputError, match=f"needs the library {library}") as raised:
+        export_metrics(run, kind, tmp_path / "out")
+    assert command in raised.value.hint
+
+
+def test_a_run_without_rows_is_exported_too(run: RunDirectory, tmp_path: Path) -> None:
+    kinds: tuple[Any, ...] = ("csv", "parquet", "tensorboard")
+    for kind in kinds:
+        found = export_metrics(run, kind, tmp_path / kind)
+        assert found.rows["steps"] == 0
+
+
+def test_an_offline_run_of_wandb_has_every_row(
+    run: RunDirectory, database: RunDatabase, tmp_path: Path
+) -> None:
+    pytest.importorskip("wandb")
+    from rnnlm_tui.client.wandb_run import logged
+
+    begin(database)
+    fill(database)
+    out = tmp_path / "out"
+    for last in (30, 40):
+        found = export_metrics(run, "wandb", out)  # which compares every row
+        assert found.rows["steps"] == last
+        (folder,) = out.glob("offline-run-*")
+        (file,) = folder.glob("*.wandb")
+        steps = [step for step, values in logged(file) if "train/loss" in values]
+        assert steps == list(range(1, last + 1))
+        fill(database, 31, 40)
+
+
+def test_the_history_of_wandb_joins_steps_and_evaluations(
+    run: RunDirectory, database: RunDatabase
+) -> None:
+    from rnnlm_tui.client.wandb_run import history
+    from rnnlm_tui.store.reader import RunReader
+
+    begin(database)
+    fill(database)
+    database.add_evaluation(evaluation_row(35, loss=1.0))
+    with RunReader(run) as reader:
+        found = dict(history(reader, reader.extent()))
+    assert list(found) == [*range(1, 31), 35]
+    assert found[20]["validation/loss"] == 4.0 - 20 / 101
+    assert found[20]["train/loss"] == 5.0 - 20 / 97
+    assert "validation/loss" not in found[21]
+    assert found[35]["validation/perplexity"] == pytest.approx(math.e)
+
+
+def test_records_of_a_wandb_file_are_read_across_blocks(tmp_path: Path) -> None:
+    import struct
+    import zlib
+
+    from rnnlm_tui.client.wandb_run import _BLOCK, _records
+
+    records = [b"a" * 10, b"b" * 100_000, b"", b"c" * 32_700, b"d"]
+    out = bytearray(b":W&B" + struct.pack("<HB", 0xBEE1, 0))
+    for record in records:
+        begun, rest = False, record
+        while True:
+            left = _BLOCK - len(out) % _BLOCK
+            if left < 7:
+                out += bytes(left)
+                continue
+            part, rest = rest[: left - 7], rest[left - 7 :]
+            kind = (4 if begun else 1) if not rest else (3 if begun else 2)
+            check = zlib.crc32(bytes([kind]) + part)
+            out += struct.pack("<IHB", check, len(part), kind) + part
+            begun = True
+            if not rest:
+                break
+    path = tmp_path / "run.wandb"
+    path.write_bytes(out)
+    assert list(_records(path)) == records
+    out[40_000] ^= 1
+    path.write_bytes(out)
+    with pytest.raises(StorageError, match="damaged"):
+        list(_records(path))
