@@ -9,8 +9,8 @@ import typer
 
 from rnnlm_tui.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
 from rnnlm_tui.cli.output import facts, note, print_json
-from rnnlm_tui.errors import CorpusError
-from rnnlm_tui.schema.formatting import counted, disk, duration, figure, percent, short
+from rnnlm_tui.errors import ConfigError, CorpusError
+from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
@@ -46,7 +46,8 @@ def estimate(
 ) -> None:
     """Estimate a run's parameters, steps, memory, disk and time.
 
-    Without --probe, nothing is measured and only the first lines of the text are read.
+    Without --probe, nothing is measured. Steps are counted in a prepared corpus, or in a text of up
+    to 8 MB for a tokenizer that needn't be learned.
     """
     from rnnlm_tui.cli.config import resolve, runnable_config
     from rnnlm_tui.client.estimate import estimate as estimate_config
@@ -63,6 +64,8 @@ def estimate(
     check_precision(wanted.training)
     measured = _measure(wanted) if probe else None
     found, text_start = estimate_config(wanted), _preview(wanted)
+    if found.problems:
+        raise ConfigError(found.problems)
     check_warmup(wanted, found.steps)
     if json:
         print_json(estimate_json(wanted, found, measured, text_start))
@@ -93,9 +96,17 @@ def estimate_json(
         },
         "vocab_size": found.vocab_size,
         "vocab_exact": found.vocab_exact,
+        "vocabulary_share": found.vocabulary_share,
         "train_tokens": found.train_tokens,
+        "train_sentences": found.train_sentences,
+        "text_known": found.text_known,
+        "tokens_seen": found.tokens_seen,
+        "tokens_per_parameter": found.tokens_per_parameter,
+        "unique_tokens_per_parameter": found.unique_tokens_per_parameter,
         "steps_per_epoch": found.steps_per_epoch,
         "steps": found.steps,
+        "step_flops": found.step_flops,
+        "run_flops": found.run_flops,
         "memory_bytes": found.memory_bytes,
         "memory_measured": found.memory_measured,
         "memory_parts": {name: getattr(parts, name) for name in MEMORY_PARTS},
@@ -104,6 +115,7 @@ def estimate_json(
         "checkpoint_bytes": found.checkpoint_bytes,
         "disk_bytes": found.disk_bytes,
         "seconds": found.seconds,
+        "evaluation_seconds": found.evaluation_seconds,
         "calibrated_by": found.calibrated_by,
         "calibrated_run": found.calibrated_run,
         "start_loss": found.start_loss,
@@ -164,9 +176,18 @@ def _estimate_lines(
     layers = " + ".join(f"{layer:,}" for layer in count.layers)
     parts = f"embedding {count.embedding:,}, layers {layers}, output {count.output:,}"
     vocabulary = "" if found.vocab_exact else " at most, depends on the text"
+    vocabulary += f", {percent(found.vocabulary_share)} of the parameters"
     tokens = steps = time = "known after the first start, which prepares the corpus"
+    how = " (counted)" if found.text_known == "counted" else ""
     if found.train_tokens is not None:
-        tokens = f"{found.train_tokens:,} for training"
+        tokens = f"{found.train_tokens:,} for training{how}"
+    elif found.train_sentences is not None:
+        tokens = f"of {found.train_sentences:,} sentences for training{how}"
+    per_parameter = ""
+    if found.tokens_per_parameter is not None:
+        per_parameter = f"{figure(found.tokens_per_parameter)} tokens"
+        if found.unique_tokens_per_parameter is not None:
+            per_parameter += f", {figure(found.unique_tokens_per_parameter)} of them different"
     if found.steps is not None:
         steps = f"{found.steps:,}"
         if found.steps_per_epoch:
@@ -174,6 +195,8 @@ def _estimate_lines(
         time = "known after a run of similar size on this machine, or with --probe"
     if found.seconds is not None:
         time = f"≈ {duration(found.seconds)}, at the speed of {found.calibrated_run or 'the probe'}"
+        if found.evaluation_seconds:
+            time += f", and {duration(found.evaluation_seconds)} for evaluations"
     speed = baseline = ""
     if measured is not None:
         speed = (
@@ -188,7 +211,9 @@ def _estimate_lines(
         ("parameters", f"{count.total:,}  ({parts})"),
         ("vocabulary", f"{found.vocab_size:,}{vocabulary}"),
         ("tokens", tokens),
+        ("per parameter", per_parameter),
         ("steps", steps),
+        ("work", _work(found)),
         ("time", time),
         ("speed", speed),
         ("memory", _memory_text(found)),
@@ -198,6 +223,12 @@ def _estimate_lines(
         *(("" if number else "text", remark) for number, remark in enumerate(found.notes)),
         *(("warning", words) for words in _warnings(config, found)),
     ]
+
+
+def _work(found: Estimate) -> str:
+    """Floating-point operations of a step and of the run."""
+    step = f"{flops(found.step_flops)} per step"
+    return step if found.run_flops is None else f"{step}, {flops(found.run_flops)} for the run"
 
 
 def _preview(config: RunConfig) -> Preview | None:

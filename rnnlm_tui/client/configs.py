@@ -35,7 +35,7 @@ def layered_config(
     """Merge a config's layers as `resolve_config` does, and check it with what this machine knows.
 
     A pretrained tokenizer sets its own vocabulary size. A warm-up that the user chose is checked
-    against the steps of a prepared corpus.
+    against the steps of a text whose length is known.
 
     Raises:
         InputError: unknown preset.

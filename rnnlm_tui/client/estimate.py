@@ -1,6 +1,7 @@
 """Estimate a config's parameters, steps, memory, disk and time.
 
-The time is based on the speed of earlier runs and probes on this machine. The vocabulary of a
+Steps are counted in the prepared corpus or in a small text, never guessed. The time is based on the
+speed of earlier runs and probes on this machine. The vocabulary of a
 pretrained tokenizer is counted in its files, without importing transformers.
 """
 
@@ -9,28 +10,32 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 from rnnlm_tui import __version__
 from rnnlm_tui.client.summary import number
+from rnnlm_tui.corpus.count import changed_after, count_text
 from rnnlm_tui.corpus.news import NEWS
-from rnnlm_tui.errors import RnnlmError, TokenizerError
-from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
-from rnnlm_tui.schema.corpora import CorpusManifest, baseline_key
+from rnnlm_tui.errors import Problem, RnnlmError, TokenizerError
+from rnnlm_tui.schema.config import RunConfig, TokenizerConfig, TokenizerKind
+from rnnlm_tui.schema.corpora import EVALUATED, CorpusManifest, baseline_key
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
     RESIDENT_SHARE,
+    WORKER_BYTES,
     MemoryParts,
     ParameterCount,
     checkpoint_bytes,
-    flops_per_token,
+    config_flops_per_token,
     kept_checkpoints,
     largest_fitting_batch,
     memory_parts,
     memory_shape,
     parameter_count,
+    positions_per_step,
     steps_per_epoch,
     total_steps,
 )
@@ -38,8 +43,9 @@ from rnnlm_tui.schema.formatting import memory, user_path
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.protocol import Calibration, Fact
 from rnnlm_tui.schema.reference import SENTENCES
+from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.store.corpora import find_corpus, load_calibrations
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.system.locks import host_name
@@ -55,6 +61,12 @@ OTHER_CELL = 2.0
 """A reference with another cell type counts as this factor away."""
 METRICS_BYTES_PER_STEP = 150
 """Measured size of a step in the database, with roll-ups."""
+
+TextKnown = Literal["prepared", "counted", "known", "unknown"]
+"""How the length of a text is known: from its prepared corpus, counted in its files, published
+(news), or not before it is prepared."""
+COUNTABLE_TOKENIZERS: tuple[TokenizerKind, ...] = ("byte", "character", "word")
+"""Tokenizers that needn't be learned to count their tokens."""
 
 SIZE_PATH = "tokenizer.vocab_size"
 FOLDER_STARTS = ("/", "./", "../", "~")
@@ -81,6 +93,7 @@ class Estimate:
     vocab_exact: bool
     """False: an upper bound, the corpus may have fewer types."""
     train_tokens: int | None
+    """Tokens of the training set."""
     steps_per_epoch: int | None
     steps: int | None
     memory: MemoryParts
@@ -107,6 +120,17 @@ class Estimate:
     """Name of the run that `seconds` is based on, if it is one."""
     baseline_perplexity: float | None
     """The bigram model's, on the test set."""
+    step_flops: float
+    """Floating-point operations of a step, from `flops_per_token`."""
+    text_known: TextKnown = "unknown"
+    """How tokens, sentences and steps are known."""
+    train_sentences: int | None = None
+    evaluation_seconds: float | None = None
+    """Time of all evaluations of the run, besides `seconds`."""
+    tokens_seen: float | None = None
+    """Training tokens of the whole run; each epoch counts its tokens again."""
+    problems: tuple[Problem, ...] = ()
+    """What doesn't fit the length of the text: a batch or a warm-up, with adjustments."""
     notes: tuple[str, ...] = ()
     """Notes on the prepared text: lines cut, files left out, sentences in two splits."""
 
@@ -114,6 +138,33 @@ class Estimate:
     def start_loss(self) -> float:
         """ln V: the loss of a uniform prediction."""
         return math.log(self.vocab_size)
+
+    @property
+    def run_flops(self) -> float | None:
+        """Floating-point operations of all training steps."""
+        return None if self.steps is None else self.steps * self.step_flops
+
+    @property
+    def vocabulary_share(self) -> float:
+        """Fraction of the parameters in the embedding and the output layer, which grow with the
+        vocabulary."""
+        count = self.parameters
+        return (count.embedding + count.output) / count.total
+
+    @property
+    def tokens_per_parameter(self) -> float | None:
+        """Training tokens of the whole run for each parameter."""
+        return None if self.tokens_seen is None else self.tokens_seen / self.parameters.total
+
+    @property
+    def unique_tokens_per_parameter(self) -> float | None:
+        """Tokens of the training set for each parameter: what can be learned without repetition."""
+        return None if self.train_tokens is None else self.train_tokens / self.parameters.total
+
+    @property
+    def total_seconds(self) -> float | None:
+        """Training and evaluations."""
+        return None if self.seconds is None else self.seconds + (self.evaluation_seconds or 0.0)
 
     @property
     def too_large(self) -> bool:
@@ -140,15 +191,60 @@ class _Speed:
     time: float
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingText:
+    """What is known of the training set before the start."""
+
+    known: TextKnown
+    manifest: CorpusManifest | None
+    """The prepared corpus, unless its text changed since."""
+    sentences: int | None
+    tokens: int | None
+    vocab_size: int
+    vocab_exact: bool
+    """False: an upper bound, the corpus may have fewer types."""
+
+
+def training_text(config: RunConfig) -> TrainingText:
+    """What is known of the training set: of a prepared corpus, or else counted if that takes a
+    moment."""
+    corpus, tokenizer = config.corpus, config.tokenizer
+    manifest = find_corpus(corpus, tokenizer)
+    if manifest is not None and changed_after(corpus, manifest.created):
+        manifest = None
+    vocab_size, exact = expected_vocabulary(tokenizer, manifest)
+    if manifest is not None:
+        train = manifest.splits["train"]
+        return TrainingText("prepared", manifest, train.sentences, train.tokens, vocab_size, exact)
+    # In stream mode, steps follow from tokens alone, which a learned tokenizer doesn't have yet.
+    countable = config.training.data_mode == "sentences" or tokenizer.kind in COUNTABLE_TOKENIZERS
+    found = None
+    if countable:
+        with suppress(OSError):
+            found = count_text(corpus, tokenizer, corpora_dir())
+    if found is not None:
+        return TrainingText(
+            "counted",
+            None,
+            found.sentences,
+            found.tokens,
+            vocab_size if found.vocab_size is None else found.vocab_size,
+            exact or found.vocab_size is not None,
+        )
+    if corpus.source == NEWS:
+        sentences = round(SENTENCES * (1 - corpus.validation_fraction))
+        return TrainingText("known", None, sentences, None, vocab_size, exact)
+    return TrainingText("unknown", None, None, None, vocab_size, exact)
+
+
 def estimate(config: RunConfig) -> Estimate:
-    """Estimate a config from existing files: nothing is prepared, no text is read."""
-    manifest = find_corpus(config.corpus, config.tokenizer)
-    vocab_size, exact = expected_vocabulary(config.tokenizer, manifest)
-    sentences, tokens = _training_text(config.corpus, manifest)
+    """Estimate a config from existing files: nothing is prepared, and only small texts are read."""
+    text = training_text(config)
+    vocab_size, sentences, tokens = text.vocab_size, text.sentences, text.tokens
     per_epoch, steps = _planned(config, sentences, tokens)
-    step_flops = _tokens_per_step(config, manifest, per_epoch) * flops_per_token(
-        config.model, vocab_size
-    )
+    token_flops = config_flops_per_token(config, vocab_size)
+    step_tokens = _tokens_per_step(config, text, per_epoch)
+    step_flops = step_tokens * token_flops
     device = planned_device(config.training.device)
     probes = [
         entry
@@ -158,9 +254,12 @@ def estimate(config: RunConfig) -> Estimate:
     speed = (
         None if steps is None else _calibration(step_flops, config.model.cell_type, device, probes)
     )
-    seconds = (
-        None if steps is None or speed is None else steps * step_flops / speed.flops_per_second
-    )
+    seconds = evaluating = None
+    if steps is not None and speed is not None:
+        seconds = steps * step_flops / speed.flops_per_second
+        evaluated = _evaluated_tokens(config, text, steps)
+        # An evaluation is the forward pass alone, a third of a step's work.
+        evaluating = evaluated * token_flops / 3 / speed.flops_per_second
     free = free_training_memory(config.training.device)
     resident = (
         tokens
@@ -174,6 +273,8 @@ def estimate(config: RunConfig) -> Estimate:
     measured = _measured_step(
         memory_shape(config, vocab_size, indexed), config.training.threads or usable_cores(), probes
     )
+    if measured is not None and device == "cpu":
+        measured += WORKER_BYTES
     memory_bytes = parts.total if measured is None else max(measured, parts.between_steps)
     one, kept = (
         checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm),
@@ -182,7 +283,7 @@ def estimate(config: RunConfig) -> Estimate:
     return Estimate(
         parameters=parameter_count(config.model, vocab_size),
         vocab_size=vocab_size,
-        vocab_exact=exact,
+        vocab_exact=text.vocab_exact,
         train_tokens=tokens,
         steps_per_epoch=per_epoch,
         steps=steps,
@@ -208,17 +309,26 @@ def estimate(config: RunConfig) -> Estimate:
         seconds=seconds,
         calibrated_by=None if seconds is None or speed is None else speed.kind,
         calibrated_run=None if seconds is None or speed is None else speed.run,
-        baseline_perplexity=_baseline(config, manifest),
-        notes=() if manifest is None else manifest.all_notes,
+        baseline_perplexity=_baseline(config, text.manifest),
+        step_flops=step_flops,
+        text_known=text.known,
+        train_sentences=sentences,
+        evaluation_seconds=evaluating,
+        tokens_seen=None if steps is None else steps * step_tokens,
+        problems=(
+            text_problems(config, tokens=tokens, sentences=sentences)
+            if text.known in ("prepared", "counted")
+            else ()
+        ),
+        notes=() if text.manifest is None else text.manifest.all_notes,
     )
 
 
 def planned_steps(config: RunConfig) -> int | None:
-    """Total steps of a run before it starts: known if `max_steps` is set or the text is prepared,
-    else None."""
-    return _planned(
-        config, *_training_text(config.corpus, find_corpus(config.corpus, config.tokenizer))
-    )[1]
+    """Total steps of a run before it starts: known if `max_steps` is set or the text is prepared or
+    can be counted, else None."""
+    text = training_text(config)
+    return _planned(config, text.sentences, text.tokens)[1]
 
 
 def memory_warning(found: Estimate) -> str | None:
@@ -263,18 +373,6 @@ def expected_vocabulary(
     return tokenizer.vocab_size, tokenizer.kind in ("bpe", "pretrained")
 
 
-def _training_text(
-    corpus: CorpusConfig, manifest: CorpusManifest | None
-) -> tuple[int | None, int | None]:
-    """Sentences and tokens of the training set: counted in a prepared corpus; known sentences for
-    the news corpus."""
-    if manifest is not None:
-        return manifest.splits["train"].sentences, manifest.splits["train"].tokens
-    return (
-        round(SENTENCES * (1 - corpus.validation_fraction)) if corpus.source == NEWS else None
-    ), None
-
-
 def _planned(
     config: RunConfig, sentences: int | None, tokens: int | None
 ) -> tuple[int | None, int | None]:
@@ -286,21 +384,26 @@ def _planned(
     )
 
 
-def _tokens_per_step(
-    config: RunConfig, manifest: CorpusManifest | None, per_epoch: int | None
-) -> float:
+def _tokens_per_step(config: RunConfig, text: TrainingText, per_epoch: int | None) -> float:
     training = config.training
-    if manifest is not None and per_epoch:
-        facts = manifest.splits["train"]
-        whole = (
-            facts.tokens
-            if training.data_mode == "stream"
-            else min(facts.tokens, facts.sentences * (training.context_length - 1))
-        )
+    whole = text.tokens
+    if whole is not None and per_epoch:
+        if training.data_mode == "sentences" and text.sentences is not None:
+            whole = min(whole, text.sentences * (training.context_length - 1))
         return whole / per_epoch
-    return training.batch_size * (
-        training.bptt if training.data_mode == "stream" else training.context_length - 1
-    )
+    return positions_per_step(config)
+
+
+def _evaluated_tokens(config: RunConfig, text: TrainingText, steps: int) -> float:
+    """Tokens of all evaluations of a run: of the one split when due, of both sets at the end."""
+    if text.manifest is None or text.tokens is None or not text.sentences:
+        return 0.0
+    splits, every = text.manifest.splits, config.evaluation.every
+    most = config.evaluation.max_sentences
+    due = splits[config.evaluation.split]
+    share = 1.0 if not most or not due.sentences else min(1.0, most / due.sentences)
+    during = (steps // every if every else 0) * share * due.tokens
+    return during + sum(splits[split].tokens for split in EVALUATED)
 
 
 def _baseline(config: RunConfig, manifest: CorpusManifest | None) -> float | None:
@@ -354,12 +457,12 @@ def _speed(run: RunDirectory, device: Device) -> _Speed | None:
         or rows[0].active_seconds <= 0
     ):
         return None
-    model = run.read_config().model
-    done = rows[0].tokens_seen * flops_per_token(model, int(vocab_size))
+    config = run.read_config()
+    done = rows[0].tokens_seen * config_flops_per_token(config, int(vocab_size))
     return _Speed(
         "run",
         run.name,
-        model.cell_type,
+        config.model.cell_type,
         done / rows[0].active_seconds,
         done / rows[0].step,
         rows[0].time,

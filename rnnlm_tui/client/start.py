@@ -31,12 +31,14 @@ from rnnlm_tui.client.estimate import (
     check_tokenizer_size,
     expected_vocabulary,
     planned_steps,
+    training_text,
     warning_before_start,
 )
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.corpus.sources import missing_splits, open_source, source_path
 from rnnlm_tui.errors import (
+    ConfigError,
     CorpusError,
     DeviceError,
     InputError,
@@ -62,6 +64,7 @@ from rnnlm_tui.schema.protocol import (
     ProbeProgress,
     decode_line,
 )
+from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.corpora import add_calibration, find_corpus
@@ -103,17 +106,28 @@ def check_before_start(config: RunConfig) -> None:
         CorpusError: the source is missing, empty, not text, or shorter than one batch; or files of
             the Penn Treebank are missing for its preset.
         TokenizerError: the tokenizer's folder is missing, or its size differs from the config's.
-        ConfigError: a warm-up set by the user is as long as the whole run, if its steps are known.
+        ConfigError: the text's length is known, and the batch is larger, or a warm-up set by the
+            user is as long as the whole run.
         InputError: RNNLM_TUI_NICENESS is invalid.
     """
     wanted_niceness()
     check_device(config.training.device)
     check_precision(config.training)
     check_tokenizer(config.tokenizer)
+    check_text(config)
     check_corpus(config.corpus, config.training)
     if config.preset.startswith("ptb-"):
         check_treebank(config.corpus)
-    check_warmup(config, planned_steps(config))
+
+
+def check_text(config: RunConfig) -> None:
+    """Raise ConfigError for a batch or a warm-up that doesn't fit a text of known length."""
+    text = training_text(config)
+    if text.known in ("prepared", "counted"):
+        problems = text_problems(config, tokens=text.tokens, sentences=text.sentences)
+        if problems:
+            raise ConfigError(problems)
+    check_warmup(config, config.training.max_steps)
 
 
 def check_device(device: str) -> None:

@@ -38,7 +38,7 @@ from rnnlm_tui.corpus.encode import (
     write_state,
 )
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
-from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, EVALUATED, Tokens, baseline_losses
+from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, Tokens, baseline_losses
 from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.corpus.splits import (
     Piece,
@@ -65,6 +65,7 @@ from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import (
     CORPUS_FORMAT,
+    EVALUATED,
     FOLDER_DIGITS,
     MANIFEST_NAME,
     PREVIEWED_CHARACTERS,

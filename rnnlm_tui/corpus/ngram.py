@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rnnlm_tui.corpus.sources import Advance
 from rnnlm_tui.schema.config import TrainingConfig
-from rnnlm_tui.schema.corpora import Split, baseline_key
+from rnnlm_tui.schema.corpora import EVALUATED, Split, baseline_key
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -144,8 +144,6 @@ COUNTED_TOKENS = 1 << 25
 That is about 1/18 of the news corpus. On random text with 32,011 types it took 300 MB and 20 s on
 one core. More tokens hardly improve a bigram model, because frequent pairs dominate its loss.
 """
-
-EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 Load = Callable[[Split], tuple[Tokens, NDArray[np.uint64]]]
 """Returns the tokens and sentence offsets of a split."""

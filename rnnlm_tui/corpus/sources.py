@@ -107,6 +107,16 @@ def layout_of(text: str) -> ChosenLayout:
     return ChosenLayout("raw", f"{percent(ended)} of its lines end like a sentence and {shape}")
 
 
+def looks_tokenized(lines: Iterable[str]) -> bool:
+    """Whether punctuation in the first 10,000 sentences is separated (as in PTB) or missing."""
+    count = ended = commas = 0
+    for line in islice(lines, 10_000):
+        count += 1
+        ended += re.search(r"\w[.!?;:\"')]+$", line) is not None
+        commas += re.search(r"\w,(?:\s|$)", line) is not None
+    return max(ended, commas) < 0.1 * count
+
+
 def beginning(path: Path, text_field: str, characters: int) -> str:
     """The first characters of a file, or of the texts in its records."""
     reader = LineReader(path, lambda _: None)

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from rnnlm_tui.corpus.ngram import EVALUATED
 from rnnlm_tui.corpus.sources import Advance, Source
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import CorpusConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import SPLITS, CorpusManifest, Split, TextLayout
+from rnnlm_tui.schema.corpora import EVALUATED, SPLITS, CorpusManifest, Split, TextLayout
 from rnnlm_tui.schema.estimates import smallest_training_split
 from rnnlm_tui.schema.formatting import counted
 

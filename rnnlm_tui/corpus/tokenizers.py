@@ -21,6 +21,7 @@ from tokenizers import (
     trainers,
 )
 
+from rnnlm_tui.corpus.sources import looks_tokenized
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TokenizerKind
 from rnnlm_tui.schema.corpora import EosText, TextLayout
@@ -184,7 +185,13 @@ def build_tokenizer(
     elif layout != "sentences":
         built = _word_and_space(config, lines)
     else:
-        built = _word(config, lines, looks_tokenized(lines) if tokenized is None else tokenized)
+        built = _word(
+            config,
+            lines,
+            looks_tokenized(line for batch in lines() for line in batch)
+            if tokenized is None
+            else tokenized,
+        )
     _fold_prompts_too(built.tokenizer, corpus)
     return built
 
@@ -216,19 +223,6 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
     """The vocabulary size for a model: `len(tokenizer)`, or the highest id + 1 if ids have gaps."""
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     return max(len(vocabulary), max(vocabulary.values(), default=-1) + 1)
-
-
-def looks_tokenized(lines: Lines) -> bool:
-    """Whether punctuation in the first 10,000 sentences is separated (as in PTB) or missing."""
-    count = ended = commas = 0
-    for batch in lines():
-        for line in batch:
-            count += 1
-            ended += re.search(r"\w[.!?;:\"')]+$", line) is not None
-            commas += re.search(r"\w,(?:\s|$)", line) is not None
-        if count >= 10_000:
-            break
-    return max(ended, commas) < 0.1 * count
 
 
 def _specials(config: TokenizerConfig, *, unk: bool = False) -> list[str]:

@@ -45,6 +45,7 @@ PREVIEWED_LINES, PREVIEWED_CHARACTERS = 8, 200
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 
 class SplitFacts(BaseModel):

@@ -34,6 +34,8 @@ class LayerSize:
     """Biases and others whose cost is negligible."""
     other_products: int = 0
     """Multiply-adds per token without parameters: updating and reading a matrix memory."""
+    window_products: int = 0
+    """Multiply-adds per token and token of the window that it is compared with."""
 
     @property
     def parameters(self) -> int:
@@ -76,10 +78,11 @@ def _slstm(inputs: int, hidden: int, heads: int) -> LayerSize:
 def _mlstm(inputs: int, hidden: int, heads: int) -> LayerSize:
     """Query, key, value and output gate with H units each, and two gates per head.
 
-    Each head's memory of (H/heads)² numbers is written and read once per token.
+    Each head's memory of (H/heads)² numbers is written and read once per token. In training, a
+    window's queries are multiplied with all its keys, and the result with all its values.
     """
     gates = 4 * hidden + 2 * heads
-    return LayerSize(gates * inputs, gates, 2 * hidden * (hidden // heads))
+    return LayerSize(gates * inputs, gates, 2 * hidden * (hidden // heads), 2 * hidden)
 
 
 CELL_SIZES: Mapping[str, Callable[[int, int, int], LayerSize]] = MappingProxyType(
@@ -132,10 +135,32 @@ def parameter_count(model: ModelConfig, vocab_size: int) -> ParameterCount:
     )
 
 
-def flops_per_token(model: ModelConfig, vocab_size: int) -> int:
-    """FLOPs per training token: 6 for each multiply-add in a matmul (2 forward, 4 backward)."""
-    recurrent = sum(size.weights + size.other_products for size in layer_sizes(model))
+def flops_per_token(model: ModelConfig, vocab_size: int, length: int = 0) -> int:
+    """FLOPs per training token: 6 for each multiply-add in a matmul (2 forward, 4 backward).
+
+    Counted are the matmuls of layers and output. Everything else (gates, softmax, the optimizer)
+    takes time, but few FLOPs. The embedding is looked up, not multiplied.
+
+    Args:
+        length: tokens of a stream or a sentence in a step. Only mLSTM depends on it: it compares
+            each token with all others of its window.
+    """
+    sizes = layer_sizes(model)
+    window = looked_back(length)
+    recurrent = sum(
+        size.weights + size.other_products + window * size.window_products for size in sizes
+    )
     return 6 * (recurrent + model.hidden_size * vocab_size)
+
+
+def config_flops_per_token(config: RunConfig, vocab_size: int) -> int:
+    """FLOPs per token of a training step of this config."""
+    return flops_per_token(config.model, vocab_size, step_length(config))
+
+
+def looked_back(length: int) -> int:
+    """Tokens of a window that mLSTM compares each of its tokens with."""
+    return length if length < LONGEST_WHOLE_WINDOW else WINDOW_CHUNK
 
 
 def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) -> int:
@@ -283,6 +308,9 @@ MIB = 2**20
 PROCESS_BYTES = 335 * MIB
 """Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on Linux).
 """
+WORKER_BYTES = 28 * MIB
+"""What a worker holds beside the model on a CPU: database, control socket, recorder, tokenizer
+(measured: a run's peak above that of a probe)."""
 LIVE_CHUNKS = 2
 """The chunk of logits, and a copy in another memory layout for its matmul."""
 LIVE_MATRICES = 3
@@ -370,7 +398,7 @@ class MemoryParts:
 def positions_per_step(config: RunConfig) -> int:
     """Tokens of a full step, including padding."""
     training = config.training
-    return training.batch_size * _length(config)
+    return training.batch_size * step_length(config)
 
 
 def memory_parts(
@@ -393,10 +421,11 @@ def memory_parts(
     moments = 2 * weights if config.optimizer.algorithm == "adamw" else 0
     matrix = FLOAT_BYTES * vocab_size * model.hidden_size
     positions = positions_per_step(config)
+    kept = positions * _numbers_per_position(model, step_length(config))
     evaluated = (
         EVALUATED_STREAMS * EVALUATED_WINDOW
         if training.data_mode == "stream"
-        else EVALUATED_SENTENCES * _length(config)
+        else EVALUATED_SENTENCES * step_length(config)
     )
     rows = chunk_rows(vocab_size, GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES)
     logits = FLOAT_BYTES * vocab_size * min(positions, rows)
@@ -406,10 +435,10 @@ def memory_parts(
         else sentences * (SENTENCE_BYTES + ORDER_BYTES * training.shuffle)
     )
     return MemoryParts(
-        process=0 if on_gpu else PROCESS_BYTES,
+        process=0 if on_gpu else PROCESS_BYTES + WORKER_BYTES,
         weights=weights,
         moments=moments,
-        activations=FLOAT_BYTES * round(positions * _numbers_per_position(model, _length(config))),
+        activations=FLOAT_BYTES * round(kept),
         head=round(SLACK * (LIVE_CHUNKS * logits + LIVE_MATRICES * matrix)),
         # A tied matrix has two gradients before they are added; word dropout copies the embedding.
         gradients=weights
@@ -482,7 +511,8 @@ def largest_fitting_batch(
     return low
 
 
-def _length(config: RunConfig) -> int:
+def step_length(config: RunConfig) -> int:
+    """Tokens of a stream or a sentence in a step."""
     training = config.training
     return training.bptt if training.data_mode == "stream" else training.context_length - 1
 
@@ -495,10 +525,9 @@ def _numbers_per_position(model: ModelConfig, length: int) -> float:
     dropped = DROPPED if model.dropout else 0.0
     cell = CELL_MEMORY[model.cell_type]
     numbers = (1 + dropped) * model.embedding_dim
-    looked_back = length if length < LONGEST_WHOLE_WINDOW else WINDOW_CHUNK
     numbers += model.num_layers * (
         (cell.per_unit + dropped) * model.hidden_size
-        + cell.per_pair * looked_back * model.num_heads
+        + cell.per_pair * looked_back(length) * model.num_heads
     )
     return numbers + model.hidden_size
 

@@ -69,6 +69,13 @@ def short(value: float | None) -> str:
     return (text.rstrip("0").rstrip(".") if letter else text) + letter
 
 
+def flops(value: float) -> str:
+    """Floating-point operations in three significant digits: `2.3 GFLOP`, `1.2 PFLOP`."""
+    letters = "MGTPE"
+    power = next((power for power in range(5) if value < 999.5 * 1000 ** (power + 2)), 4)
+    return f"{figure(value / 1000 ** (power + 2))} {letters[power]}FLOP"
+
+
 def figure(value: float | None, digits: int | None = None) -> str:
     """A measured number such as a loss: `2,003`, `443`, `58.1`, `3.93`, `8.1e-4`, `1.2e36`.
 

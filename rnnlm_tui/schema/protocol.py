@@ -192,6 +192,8 @@ class Calibration(BaseModel):
     """From `flops_per_token` and the non-padding tokens."""
     step_seconds: float
     """Mean duration of a step."""
+    processor_seconds: float = 0.0
+    """Mean processor time of a step, over all threads; 0 in measurements of earlier versions."""
     tokens_per_second: float
     """Non-padding tokens per second."""
     memory_bytes: int

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from rnnlm_tui import __version__
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import flops_per_token, memory_shape
+from rnnlm_tui.schema.estimates import config_flops_per_token, memory_shape
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.protocol import (
     Calibration,
@@ -108,14 +108,14 @@ def measure(
         report("warm-up", done, warm_up)
         float(trainer.train_step().loss)
     tokens = trainer.tokens_seen
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     loss = None
     for done in range(steps):
         report("steps", done, steps)
         loss = trainer.train_step().loss
     if loss is not None:
         float(loss)  # waits for a GPU
-    seconds = time.perf_counter() - began
+    seconds, work = time.perf_counter() - began, time.process_time() - worked
     tokens = trainer.tokens_seen - tokens
     validation = evaluation_batches(
         corpus.tokens("validation"),
@@ -134,8 +134,9 @@ def measure(
         threads=torch.get_num_threads(),
         shape=memory_shape(config, corpus.vocab_size, corpus.manifest.splits["train"].sentences),
         steps=steps,
-        flops_per_step=tokens / steps * flops_per_token(config.model, corpus.vocab_size),
+        flops_per_step=tokens / steps * config_flops_per_token(config, corpus.vocab_size),
         step_seconds=seconds / steps,
+        processor_seconds=work / steps,
         tokens_per_second=tokens / seconds,
         memory_bytes=peak_bytes(device),
         process_bytes=process,

@@ -23,7 +23,7 @@ from rnnlm_tui.client.sampler import AnswerT, SamplerClient
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, RunNameError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
-from rnnlm_tui.schema.estimates import memory_parts, parameter_count
+from rnnlm_tui.schema.estimates import config_flops_per_token, memory_parts, parameter_count
 from rnnlm_tui.schema.metrics import (
     MACHINE_COLUMNS,
     METRIC_COLUMNS,
@@ -379,6 +379,7 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
         calibrated_by="run",
         calibrated_run="plain-otter",
         baseline_perplexity=73.0,
+        step_flops=640 * config_flops_per_token(config, vocabulary),
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from rnnlm_tui.cli.config import resolve
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.client.configs import save_config_file
+from rnnlm_tui.corpus.count import TextSize
 from rnnlm_tui.errors import ConfigError, InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
@@ -134,16 +135,19 @@ def test_a_warmup_from_the_file_is_checked_like_one_from_set(
         build_config(None, file, None if steps_in_file else ["training.max_steps=30"])
 
 
-def test_a_chosen_warmup_is_checked_against_the_steps_of_a_prepared_corpus(
+def test_a_chosen_warmup_is_checked_against_the_steps_of_a_counted_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "rnnlm_tui.client.estimate._training_text", lambda _corpus, _manifest: (100, 4_522)
+        "rnnlm_tui.client.estimate.count_text",
+        lambda *_: TextSize(sentences=100, tokens=4_522, vocab_size=300),
     )
     file = written(tmp_path, "[schedule]\nwarmup_steps = 100\n")
-    for chosen in ((file, None), (None, ["schedule.warmup_steps=100"])):
+    byte = "tokenizer.kind=byte"
+    for chosen in ((file, [byte]), (None, [byte, "schedule.warmup_steps=100"])):
         with pytest.raises(ConfigError, match="must be below the run's"):
             build_config(None, *chosen)
+    assert build_config(None, None, [byte]).schedule.warmup_steps == 100
     assert build_config(None, None, None).schedule.warmup_steps == 100
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.corpus.count import TextSize
 from rnnlm_tui.store.runs import list_runs
 
 
@@ -62,18 +63,20 @@ def test_a_chosen_warmup_as_long_as_the_run_is_rejected_and_a_presets_is_shorten
     )
 
 
-def test_a_warmup_is_checked_against_the_steps_of_a_prepared_corpus(
+def test_a_warmup_is_checked_against_the_steps_of_a_counted_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "rnnlm_tui.client.estimate._training_text", lambda _corpus, _manifest: (10_000, 452_200)
+        "rnnlm_tui.client.estimate.count_text",
+        lambda *_: TextSize(sentences=10_000, tokens=452_200, vocab_size=300),
     )
-    assert run(["estimate", "--set", "schedule.warmup_steps=60000"]) == 2
+    byte = ["--set", "tokenizer.kind=byte"]
+    assert run(["estimate", "--set", "schedule.warmup_steps=60000", *byte]) == 2
     assert (
         "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps"
         in capsys.readouterr().err
     )
-    assert run(["train", "--detach", "--set", "schedule.warmup_steps=60000"]) == 2
+    assert run(["train", "--detach", "--set", "schedule.warmup_steps=60000", *byte]) == 2
     assert (
         "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps"
         in capsys.readouterr().err

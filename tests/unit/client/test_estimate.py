@@ -13,7 +13,12 @@ from rnnlm_tui import __version__
 from rnnlm_tui.client.estimate import estimate, memory_warning, smaller_batch_words
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
-from rnnlm_tui.schema.estimates import flops_per_token, memory_parts, memory_shape
+from rnnlm_tui.schema.estimates import (
+    WORKER_BYTES,
+    flops_per_token,
+    memory_parts,
+    memory_shape,
+)
 from rnnlm_tui.schema.metrics import StepRow
 from rnnlm_tui.schema.presets import PRESETS, preset
 from rnnlm_tui.schema.protocol import Calibration
@@ -59,7 +64,10 @@ def test_the_books_model_has_the_published_number_of_parameters() -> None:
 def test_every_preset_can_be_estimated_without_its_text(name: str) -> None:
     config = PRESETS[name]
     found = estimate(config)
-    assert found.vocab_size == config.tokenizer.vocab_size
+    if name == "elman":  # generated, so its types are counted
+        assert (found.vocab_size, found.vocab_exact, found.text_known) == (36, True, "counted")
+    else:
+        assert found.vocab_size == config.tokenizer.vocab_size
     assert (
         found.memory_bytes > found.checkpoint_bytes >= 4 * found.parameters.total
     )  # SGD has no moments to save
@@ -255,7 +263,7 @@ def test_a_probe_of_the_same_shape_gives_time_and_memory(home: Path) -> None:
     assert found.seconds == pytest.approx(300 * 0.1)
     assert (found.memory_measured, found.memory_bytes, found.memory.total) == (
         True,
-        probe.memory_bytes,
+        probe.memory_bytes + WORKER_BYTES,
         probe.memory_bytes - 5_000_000,
     )
     wider = estimate(RunConfig(training=TrainingConfig(max_steps=300, device="cpu", batch_size=30)))
@@ -331,3 +339,65 @@ def test_a_model_that_fits_with_no_batch_gets_another_hint(
     found = estimate(RunConfig())
     assert (found.too_large, found.largest_fitting_batch) == (True, None)
     assert "a smaller model or vocabulary" in str(memory_warning(found))
+
+
+def test_the_figures_of_a_counted_text_follow_from_its_length(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The cat sat.\n" * 4_000, encoding="utf-8")
+    config = RunConfig(
+        corpus=CorpusConfig(source=str(text)),
+        tokenizer=TokenizerConfig(kind="byte"),
+        training=TrainingConfig(epochs=3, batch_size=8, bptt=10),
+    )
+    found = estimate(config)
+    assert (found.text_known, found.vocab_size, found.vocab_exact) == ("counted", 258, True)
+    assert found.train_tokens is not None
+    assert found.train_tokens == 13 * (found.train_sentences or 0)
+    assert found.steps_per_epoch == math.ceil((found.train_tokens - 1) // 8 / 10)
+    assert found.steps == 3 * found.steps_per_epoch
+    assert found.tokens_seen == pytest.approx(3 * found.train_tokens)
+    assert found.run_flops == pytest.approx(
+        3 * found.train_tokens * flops_per_token(config.model, 258, 10)
+    )
+    assert found.unique_tokens_per_parameter == pytest.approx(
+        found.train_tokens / found.parameters.total
+    )
+    assert found.tokens_per_parameter == pytest.approx(3 * (found.unique_tokens_per_parameter or 0))
+    count = found.parameters
+    assert found.vocabulary_share == (count.embedding + count.output) / count.total
+    assert found.problems == ()
+    large = config.model_copy(
+        update={"training": TrainingConfig(epochs=3, batch_size=60_000, bptt=10)}
+    )
+    (problem,) = estimate(large).problems
+    assert problem.path == "training.batch_size"
+
+
+def test_a_prepared_text_that_changed_is_counted_again(home: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The cat sat.\n" * 400, encoding="utf-8")
+    os.utime(text, (1_000.0, 1_000.0))
+    config = RunConfig(
+        corpus=CorpusConfig(source=str(text)), tokenizer=TokenizerConfig(kind="character")
+    )
+    prepare(home, config, tokens=7_777, vocab_size=99)
+    found = estimate(config)
+    assert (found.text_known, found.train_tokens, found.vocab_size) == ("prepared", 7_777, 99)
+    text.write_text("The cat sat.\n" * 500, encoding="utf-8")
+    os.utime(text, (time.time() + 60, time.time() + 60))
+    again = estimate(config)
+    assert again.text_known == "counted"
+    assert again.train_tokens not in (None, 7_777)
+
+
+def test_evaluations_take_a_third_of_a_steps_work_for_each_token(home: Path) -> None:
+    config = RunConfig(training=TrainingConfig(max_steps=1_000, device="cpu"))
+    prepare(home, config, tokens=70_000, vocab_size=2_048)
+    keep_probe(config)
+    found = estimate(config)
+    assert found.seconds is not None
+    # Two evaluations on the way, and both sets at the end.
+    assert found.evaluation_seconds == pytest.approx(
+        found.seconds * 4 * 70_000 / 3 / (found.tokens_seen or 0)
+    )
+    assert found.total_seconds == pytest.approx(found.seconds + (found.evaluation_seconds or 0))

@@ -13,6 +13,7 @@ from tokenizers import pre_tokenizers
 from rnnlm_tui.corpus import encoders, tokenizers
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.encoders import line_encoder
+from rnnlm_tui.corpus.sources import looks_tokenized
 from rnnlm_tui.corpus.tokenizers import (
     EOS,
     PAD,
@@ -20,7 +21,6 @@ from rnnlm_tui.corpus.tokenizers import (
     BuiltTokenizer,
     build_tokenizer,
     byte_names,
-    looks_tokenized,
 )
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
@@ -106,7 +106,7 @@ def test_words_are_split_from_punctuation_in_ordinary_text_only(build: Builder) 
     ],
 )
 def test_tokenized_text_is_recognised(lines: tuple[str, ...], expected: bool) -> None:
-    assert looks_tokenized(lambda: iter([list(lines)])) is expected
+    assert looks_tokenized(lines) is expected
 
 
 @pytest.mark.parametrize("kind", ["byte", "character", "bpe", "word"])

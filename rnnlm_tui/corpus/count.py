@@ -1,0 +1,213 @@
+"""Count the training set of a text before it is prepared, exactly and in pure Python.
+
+Only texts that are read in a moment are counted. They are split as the preparation splits them.
+Sentences are counted for every tokenizer. Tokens are counted for tokenizers that aren't learned
+from the text's statistics: bytes, characters, and words that are separated by white space.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from rnnlm_tui.corpus.news import NEWS
+from rnnlm_tui.corpus.sources import Source, looks_tokenized, open_source
+from rnnlm_tui.corpus.splits import Piece, read_lines, split_pools, split_shares, stage, units_of
+from rnnlm_tui.corpus.text_files import is_pattern, matching_files, text_files
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.formatting import user_path
+
+MOST_BYTES = 8_000_000
+"""Texts up to this size are counted, which takes up to half a second."""
+MOST_FILES = 500
+"""Folders with more files aren't searched."""
+_COMPRESSED = (".gz", ".xz", ".bz2")
+
+Signature = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextSize:
+    """The training set of a text, as the preparation will split it."""
+
+    sentences: int
+    """Sentences, or other units of the layout."""
+    tokens: int | None
+    """With end tokens; None: the tokenizer has to be learned first."""
+    vocab_size: int | None
+    """The vocabulary that the tokenizer will have; None if it can't be counted."""
+
+
+def count_text(corpus: CorpusConfig, tokenizer: TokenizerConfig, root: Path) -> TextSize | None:
+    """Count a text's training set; None if the text is large, compressed, or not on this machine.
+
+    The count is kept until a file of the text changes.
+
+    Args:
+        root: the folder of prepared corpora.
+
+    Raises:
+        OSError: a file vanished while it was read.
+    """
+    signature = _signature(corpus)
+    if signature is None:
+        return None
+    # The settings as JSON, so that equal ones share a count.
+    return _counted(corpus.model_dump_json(), tokenizer.model_dump_json(), str(root), signature)
+
+
+def changed_after(corpus: CorpusConfig, moment: float) -> bool:
+    """Whether a file of the text was written after a moment in Unix seconds.
+
+    False for built-in texts, and for folders with too many files to look at.
+    """
+    return any(written > moment * 1e9 for _, _, written in _files(corpus) or ())
+
+
+@lru_cache(maxsize=8)
+def _counted(corpus_json: str, tokenizer_json: str, root: str, _: Signature) -> TextSize | None:
+    corpus = CorpusConfig.model_validate_json(corpus_json)
+    tokenizer = TokenizerConfig.model_validate_json(tokenizer_json)
+    try:
+        source = open_source(corpus, Path(root))
+        with tempfile.TemporaryDirectory(prefix="rnnlm-tui-count-") as folder:
+            return _count(source, corpus, tokenizer, Path(folder))
+    except RnnlmError:  # the start of a run reports it
+        return None
+
+
+def _count(
+    source: Source, corpus: CorpusConfig, tokenizer: TokenizerConfig, folder: Path
+) -> TextSize:
+    pools = stage(source, corpus, folder, lambda _: None)
+    pieces = split_pools(pools, split_shares(pools, corpus))["train"]
+    counter = _counter(tokenizer, source, pieces)
+    units = tokens = 0
+    for staged in read_lines(pieces):
+        lines, ends = units_of(staged, source.layout)
+        for index, line in enumerate(lines):
+            size = 1 if counter is None else counter.add(line.decode())
+            if size == 0 and source.layout == "sentences":
+                continue
+            if tokenizer.end_of_sentence and (ends is None or ends[index]):
+                size += 1
+            units += size > 0
+            tokens += size
+    if counter is None:
+        return TextSize(units, None, None)
+    return TextSize(units, tokens, counter.vocab_size(tokenizer))
+
+
+class _Counter:
+    """Counts a text's tokens and types."""
+
+    def __init__(self) -> None:
+        self._types: set[str] = set()
+
+    def add(self, text: str) -> int:
+        """The number of tokens of a unit."""
+        found = self._split(text)
+        self._types.update(found)
+        return len(found)
+
+    def vocab_size(self, tokenizer: TokenizerConfig) -> int:
+        """Types with padding, <unk> and perhaps <eos>, up to the configured number."""
+        specials = 2 + tokenizer.end_of_sentence
+        own = len(self._types - {"<pad>", "<unk>", "<eos>"})
+        return min(tokenizer.vocab_size, own + specials)
+
+    def _split(self, text: str) -> Sequence[str]:
+        return text
+
+
+class _Words(_Counter):
+    """Words between white space, as in a text whose punctuation is separated."""
+
+    def _split(self, text: str) -> Sequence[str]:
+        return text.split()
+
+
+class _Bytes(_Counter):
+    def add(self, text: str) -> int:
+        return len(text.encode())
+
+    def vocab_size(self, tokenizer: TokenizerConfig) -> int:
+        return 256 + 1 + tokenizer.end_of_sentence
+
+
+def _counter(
+    tokenizer: TokenizerConfig, source: Source, pieces: Sequence[Piece]
+) -> _Counter | None:
+    """The counter of a tokenizer's tokens; None if they can't be counted here."""
+    if tokenizer.kind == "byte":
+        return _Bytes()
+    if tokenizer.kind == "character":
+        return _Counter()
+    if tokenizer.kind != "word" or source.layout != "sentences":
+        return None
+    lines = (line.decode() for batch in read_lines(pieces) for line in batch)
+    tokenized = looks_tokenized(lines) if source.tokenized is None else source.tokenized
+    return _Words() if tokenized else None
+
+
+def _signature(corpus: CorpusConfig) -> Signature | None:
+    """The files of a text that is counted; None if it isn't."""
+    if NEWS in (corpus.source, corpus.test_source):
+        return None
+    files = _files(corpus)
+    if files is None or sum(size for _, size, _ in files) > MOST_BYTES:
+        return None
+    return files
+
+
+def _files(corpus: CorpusConfig) -> Signature | None:
+    """Path, size and time of each file of a text; None if there are too many or none."""
+    found: list[tuple[str, int, int]] = []
+    for name in (corpus.source, corpus.test_source):
+        if name is None or name in BUILT_IN_SOURCES:
+            continue
+        try:
+            paths = _paths(name)
+            if paths is None or not paths:
+                return None
+            for path in paths:
+                facts = path.stat()
+                found.append((str(path), facts.st_size, facts.st_mtime_ns))
+        except (OSError, RnnlmError, ValueError):
+            return None
+    return tuple(found)
+
+
+def _paths(name: str) -> list[Path] | None:
+    path = user_path(name)
+    if path.is_file():
+        return None if path.suffix in _COMPRESSED else [path]
+    if is_pattern(name) and not path.exists():
+        return _few(matching_files(name)) if _is_small(_fixed_part(path)) else None
+    if path.is_dir() and _is_small(path):
+        return _few(text_files(path)[0])
+    return None
+
+
+def _few(paths: list[Path]) -> list[Path] | None:
+    return None if any(path.suffix in _COMPRESSED for path in paths) else paths
+
+
+def _fixed_part(pattern: Path) -> Path:
+    return next((parent for parent in pattern.parents if parent.is_dir()), Path("/"))
+
+
+def _is_small(folder: Path) -> bool:
+    seen = 0
+    for _, folders, names in os.walk(folder):
+        folders[:] = [inner for inner in folders if not inner.startswith(".")]
+        seen += len(names) + len(folders)
+        if seen > MOST_FILES:
+            return False
+    return True
