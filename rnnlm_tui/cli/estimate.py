@@ -182,7 +182,7 @@ def _estimate_lines(
     if found.train_tokens is not None:
         tokens = f"{found.train_tokens:,} for training{how}"
     elif found.train_sentences is not None:
-        tokens = f"of {found.train_sentences:,} sentences for training{how}"
+        tokens = f"of {counted(found.train_sentences, 'sentence')} for training{how}"
     per_parameter = ""
     if found.tokens_per_parameter is not None:
         per_parameter = f"{figure(found.tokens_per_parameter)} tokens"
