@@ -314,7 +314,7 @@ def _state(listing: QueueListing) -> str:
         since = strftime("%Y-%m-%d %H:%M:%S", localtime(listing.process.started))
         words = f"process {listing.process.pid} on {listing.process.host} since {since}"
     elif waiting:
-        from rnnlm_tui.store.queue import queue_log
+        from rnnlm_tui.store.paths import queue_log
 
         words = f"its process isn't running; its log: {queue_log()}"
     elif listing.runs:

@@ -25,16 +25,13 @@ from rnnlm_tui.schema.queue import (
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.lineage import ParentCheckpoint
-from rnnlm_tui.store.paths import RunDirectory, home, runs_dir
+from rnnlm_tui.store.paths import RunDirectory, home, queue_dir, queue_lock, queue_log, runs_dir
 from rnnlm_tui.store.queue import (
     DamagedQueueError,
     append,
     change_queue,
     move_damaged_aside,
     moved,
-    queue_dir,
-    queue_lock,
-    queue_log,
     read_queue,
     removed,
     waiting_entry,

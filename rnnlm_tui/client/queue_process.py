@@ -29,15 +29,12 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.schema.queue import FAILURES, Outcome, QueueEntry, QueueFile
-from rnnlm_tui.store.paths import RunDirectory, runs_dir
+from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_lock, queue_log, runs_dir
 from rnnlm_tui.store.queue import (
     DamagedQueueError,
     change_queue,
     locked_queue,
     moved,
-    queue_dir,
-    queue_lock,
-    queue_log,
     read_queue,
     replace_entry,
 )

@@ -78,6 +78,26 @@ def state_file() -> Path:
     return home() / "app-state.json"
 
 
+def queue_dir() -> Path:
+    """The folder of the queue's file, lock and log."""
+    return home() / "queue"
+
+
+def queue_file() -> Path:
+    """The runs that wait."""
+    return queue_dir() / "queue.json"
+
+
+def queue_lock() -> Path:
+    """Held by the queue's process."""
+    return queue_dir() / "queue.lock"
+
+
+def queue_log() -> Path:
+    """The output of the queue's process."""
+    return queue_dir() / "queue.log"
+
+
 def keymap_file() -> Path:
     """The user's key bindings for the app."""
     return home() / "keymap.toml"

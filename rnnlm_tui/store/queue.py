@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, did_you_mean
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.queue import FORMAT, QueueEntry, QueueFile
-from rnnlm_tui.store.paths import home
+from rnnlm_tui.store.paths import queue_dir, queue_file
 from rnnlm_tui.system.files import (
     make_private_directory,
     move_aside,
@@ -30,26 +29,6 @@ KEPT_ENDED = 20
 """Number of ended entries that are kept for the listing."""
 _MOST_BYTES = 4 * 1024 * 1024
 """A longer file is not a queue."""
-
-
-def queue_dir() -> Path:
-    """The folder of the queue's file, lock and log."""
-    return home() / "queue"
-
-
-def queue_file() -> Path:
-    """The queue."""
-    return queue_dir() / "queue.json"
-
-
-def queue_lock() -> Path:
-    """Held by the queue's process."""
-    return queue_dir() / "queue.lock"
-
-
-def queue_log() -> Path:
-    """The output of the queue's process."""
-    return queue_dir() / "queue.log"
 
 
 class DamagedQueueError(StorageError):

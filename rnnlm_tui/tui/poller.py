@@ -402,6 +402,8 @@ class Watcher:
     def _poll_queue(self) -> None:
         """Read the queue; the first time, start its process if a run waits."""
         queue = self._services.queue
+        if not queue.is_used():
+            return
         if not self._queue_restarted:
             self._queue_restarted = True
             if warning := queue.restart():

@@ -29,6 +29,12 @@ class QueueServices:
 
         return QueueEstimates()
 
+    def is_used(self) -> bool:
+        """Whether a run was ever queued; cheap, so that the app's start waits for nothing else."""
+        from rnnlm_tui.store.paths import queue_file
+
+        return queue_file().exists()
+
     def listing(self, runs: Iterable[RunSummary]) -> QueueListing:
         """Return the queue with expected starts.
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.store.paths import RunDirectory, runs_dir
-from rnnlm_tui.store.queue import change_queue, queue_lock, queue_log, read_queue
+from rnnlm_tui.store.paths import RunDirectory, queue_lock, queue_log, runs_dir
+from rnnlm_tui.store.queue import change_queue, read_queue
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
 from tests.faults.crash_points import crash_environment

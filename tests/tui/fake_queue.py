@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rnnlm_tui.client.queue import Direction
-from rnnlm_tui.errors import InputError, RunStateError
+from rnnlm_tui.errors import InputError, RunStateError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.queue import QueuedRun, QueueListing, QueueProcess
 from rnnlm_tui.schema.summary import RunSummary
@@ -43,11 +43,18 @@ class FakeQueue(QueueServices):
         self.process = process
         self.paused = self.stops = False
         self.reason = ""
+        self.unreadable: StorageError | None = None
+        """Raised when the queue is read."""
         self.restarts = 0
         self.warning = ""
         """Returned by `restart`."""
 
+    def is_used(self) -> bool:
+        return True
+
     def listing(self, runs: Iterable[RunSummary]) -> QueueListing:
+        if self.unreadable is not None:
+            raise self.unreadable
         placed = [
             run.model_copy(update={"place": place, **({"starts": None} if self.paused else {})})
             for place, run in enumerate(self.waits, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import time
 
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.queue import QueuedRun, QueueProcess
 from rnnlm_tui.tui.screens.queue import QueueScreen
 from tests.tui.fake_queue import FakeQueue, waiting
@@ -141,6 +142,18 @@ async def test_an_empty_queue_says_so_and_q_closes_it() -> None:
         assert isinstance(app.screen, QueueScreen)
         await pilot.press("q")
         await until(pilot, lambda: not isinstance(app.screen, QueueScreen))
+
+
+async def test_a_queue_that_cannot_be_read_is_reported_and_read_again() -> None:
+    services, queue = queued()
+    async with running_app(services, pane="runs") as (app, pilot):
+        queue.unreadable = StorageError("can't read queue.json: permission denied")
+        await pilot.press("Q")
+        await until(pilot, lambda: shows(app, "✗ can't read queue.json: permission denied"))
+        assert shows(app, "esc close")
+        queue.unreadable = None
+        await until(pilot, lambda: shows(app, "running on cpu"))
+        assert not shows(app, "permission denied")
 
 
 async def test_a_damaged_queue_is_reported_when_the_app_starts() -> None:

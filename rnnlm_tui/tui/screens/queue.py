@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import age, counted
+from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
@@ -25,7 +26,7 @@ from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.queue import Direction
-    from rnnlm_tui.schema.queue import QueuedRun, QueueListing
+    from rnnlm_tui.schema.queue import QueuedRun
     from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
 
@@ -74,6 +75,8 @@ class QueueScreen(Overlay[str]):
         self._rows: tuple[QueuedRun, ...] = ()
         self._shown: tuple[object, ...] = ()
         self._outcome, self._trouble = "", False
+        self._unreadable = False
+        """Whether the last read failed."""
 
     def compose(self) -> ComposeResult:
         with TitledContainer(title="Queue", classes="-highlighted"):
@@ -97,7 +100,7 @@ class QueueScreen(Overlay[str]):
             self.context.in_thread(
                 lambda: services.queue.listing(summaries or ()),
                 partial(self._take, then=then),
-                self._failed,
+                self._read_failed,
             )
 
     def _take(self, listing: QueueListing, *, then: str = "") -> None:
@@ -105,6 +108,8 @@ class QueueScreen(Overlay[str]):
         if not self.is_attached:
             return
         chosen = then or (self._chosen.run if self._chosen is not None else "")
+        if self._unreadable:
+            self._unreadable, self._outcome = False, ""
         self._listing = listing
         self._rows = (*listing.runs, *listing.ended[:SHOWN_ENDED])
         self._list(chosen)
@@ -163,8 +168,8 @@ class QueueScreen(Overlay[str]):
 
     def _show_keys(self) -> None:
         """Show the queue's state and the keys, below what just happened."""
-        listing = self._listing
-        if listing is None or not self.is_attached:
+        listing = self._listing or QueueListing()
+        if not self.is_attached:
             return
         box = self.query_one(TitledContainer)
         waiting = len(listing.waiting)
@@ -190,7 +195,7 @@ class QueueScreen(Overlay[str]):
         state = queue_state(listing)
         if chosen is not None and chosen.state != "ended" and chosen.stop_on_failure:
             state = f"{chosen.run} pauses the queue if it fails; {state}"
-        lines = [safe_content(state, newlines="space").stylize(TEXT)]
+        lines = [safe_content(state, newlines="space").stylize(TEXT)] if self._listing else []
         if self._outcome:
             result = safe_content(self._outcome, newlines="space")
             lines.append(
@@ -279,9 +284,17 @@ class QueueScreen(Overlay[str]):
         self.context.in_thread(work, changed, self._failed)
 
     def _failed(self, error: RnnlmError | OSError) -> None:
+        """Show why a change failed, and what the queue is now."""
+        self._report(error)
+        self._read()
+
+    def _read_failed(self, error: RnnlmError | OSError) -> None:
+        self._unreadable = True
+        self._report(error)
+
+    def _report(self, error: RnnlmError | OSError) -> None:
         self._outcome, self._trouble = in_one_sentence(error), True
-        if self.is_attached:
-            self._read()
+        self._show_keys()
 
 
 def _glyph_status(run: QueuedRun) -> RunStatus:

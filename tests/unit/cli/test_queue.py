@@ -10,8 +10,8 @@ import pytest
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.errors import InputError, RunStateError, StorageError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.store.paths import RunDirectory, runs_dir
-from rnnlm_tui.store.queue import change_queue, queue_file, read_queue, replace_entry
+from rnnlm_tui.store.paths import RunDirectory, queue_file, runs_dir
+from rnnlm_tui.store.queue import change_queue, read_queue, replace_entry
 from rnnlm_tui.store.runs import create_run
 from tests.integration.runs import write_text
 

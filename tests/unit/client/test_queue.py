@@ -19,14 +19,8 @@ from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.schema.queue import QueueFile
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.paths import RunDirectory, runs_dir
-from rnnlm_tui.store.queue import (
-    change_queue,
-    queue_file,
-    queue_lock,
-    read_queue,
-    replace_entry,
-)
+from rnnlm_tui.store.paths import RunDirectory, queue_file, queue_lock, runs_dir
+from rnnlm_tui.store.queue import change_queue, read_queue, replace_entry
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, rename_run
 from rnnlm_tui.store.trash import delete_run

@@ -10,6 +10,7 @@ import pytest
 from rnnlm_tui.errors import InputError, RunStateError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.queue import QueueEntry, QueueFile
+from rnnlm_tui.store.paths import queue_file
 from rnnlm_tui.store.queue import (
     KEPT_ENDED,
     DamagedQueueError,
@@ -17,7 +18,6 @@ from rnnlm_tui.store.queue import (
     change_queue,
     move_damaged_aside,
     moved,
-    queue_file,
     read_queue,
     removed,
     replace_entry,
