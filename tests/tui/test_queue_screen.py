@@ -161,3 +161,11 @@ async def test_a_damaged_queue_is_reported_when_the_app_starts() -> None:
     queue.warning = "the queue's file was damaged and is kept as queue.json.unusable"
     async with running_app(services, pane="runs", size=(120, 40)) as (app, pilot):
         await until(pilot, lambda: "is kept as queue.json.unusable" in lines_of(app)[-1])
+
+
+async def test_the_train_pane_lists_waiting_runs_with_their_places() -> None:
+    services, _ = queued()
+    async with running_app(services, size=(120, 40)) as (app, pilot):
+        await until(pilot, lambda: shows(app, "waiting 2"))
+        line = next(line for line in lines_of(app) if "waiting 1" in line)
+        assert "in 2 min" in line[:25]

@@ -34,6 +34,7 @@ from rnnlm_tui.tui.views.charts import (
 )
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.machine import machine_view
+from rnnlm_tui.tui.views.queue import waiting_runs
 from rnnlm_tui.tui.views.runs import saved_order, sorted_runs
 from rnnlm_tui.tui.views.train import event_lines, event_within
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
@@ -298,7 +299,12 @@ class TrainScreen(ChartedScreen):
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         if "other-runs" in self._placed.places:
             fresh = self.snapshot.summary.run if self.snapshot else ""
-            self.query_one(OtherRuns).show(self._in_order(summaries), fresh, self.context.marks)
+            self.query_one(OtherRuns).show(
+                self._in_order(summaries),
+                fresh,
+                self.context.marks,
+                waiting_runs(self.context.queue),
+            )
 
     def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:
         """Return the runs in the order of the list, the open one with its newest state."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from rnnlm_tui.tui.widgets.panel import Label, Line, Panel, padded, segments_of
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.tui.views.queue import Waiting
 
 
 class KeyFigures(Vertical):
@@ -83,13 +84,21 @@ class OtherRuns(Panel):
         self._shown: tuple[object, ...] = ()
         self._best: dict[str, float] = {}
         self._marks = Marks()
+        self._waiting: Mapping[str, Waiting] = {}
 
-    def show(self, runs: Sequence[RunSummary], open_run: str, marks: Marks) -> None:
+    def show(
+        self,
+        runs: Sequence[RunSummary],
+        open_run: str,
+        marks: Marks,
+        waiting: Mapping[str, Waiting],
+    ) -> None:
         """Show the runs in the given order; the open one is bright."""
-        key = (tuple(map(_content_key, runs)), open_run, marks)
+        key = (tuple(map(_content_key, runs)), open_run, marks, tuple(waiting.items()))
         if key != self._shown:  # a training run changes at each poll, but rarely what is shown here
             self._shown = key
             self._runs, self._open, self._marks = tuple(runs), open_run, marks
+            self._waiting = waiting
             self._best = best_of_comparable(runs)
             self.redraw()
 
@@ -117,10 +126,13 @@ class OtherRuns(Panel):
         return spread(left, Content.styled(value, style), width, least=1)
 
     def _second(self, run: RunSummary, width: int) -> Content:
-        share = _share(run) + " "
+        waiting = self._waiting.get(run.run)
+        share = (waiting.start if waiting is not None and waiting.start else _share(run)) + " "
         word = Content.styled(run.unreadable or palette.STATUS_WORDS[run.status], palette.DIM)
         if run.status in ("failed", "crashed", "stalled", "degraded"):
             word = status_word(run.status)
+        if waiting is not None:
+            word = Content.styled(f"waiting {waiting.place}", palette.DIM)
         style = f"bold {self._marks.colour(run.run) or palette.DIM}"
         left = Content.assemble((self._marks.letter(run.run) or " ", style), " ", word)
         return spread(left, Content.styled(share, palette.DIM), width, least=1)
