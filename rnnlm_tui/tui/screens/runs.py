@@ -27,7 +27,6 @@ from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.queue import QueueScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.text import safe_text
@@ -724,7 +723,9 @@ class RunsScreen(PaneScreen):
         self.context.set_marks(marks)
 
     def action_show_queue(self) -> None:
-        """Show the queue."""
+        """Show the queue; its screen is imported only here, because it needs pydantic."""
+        from rnnlm_tui.tui.screens.queue import QueueScreen
+
         self.app.push_screen(QueueScreen(self.chosen), self._open_queued)
 
     def _open_queued(self, name: str | None) -> None:
