@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from rnnlm_tui.client.config_files import ReadConfig
     from rnnlm_tui.client.control import LiveWeights, LogFollower
     from rnnlm_tui.client.corpora import Preview
     from rnnlm_tui.client.estimate import Estimate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.corpora import CorpusManifest
     from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
     from rnnlm_tui.schema.protocol import CommandResult, Verb
+    from rnnlm_tui.schema.queue import QueuedRun
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.kept_samples import KeptSample, SampleExport
     from rnnlm_tui.store.labels import RunLabels
@@ -345,6 +347,26 @@ class Services:
             config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
         )
 
+    def queue(
+        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
+    ) -> QueuedRun:
+        """Create a run and add it to the queue, which is started if it doesn't run.
+
+        If the config can't run here, raises InputError and creates nothing.
+        """
+        from rnnlm_tui.client.queue import add
+        from rnnlm_tui.client.start import parent_at
+
+        return add(
+            config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
+        )
+
+    def queue_saved(self, run: RunDirectory) -> QueuedRun:
+        """Add a draft to the queue; raises RunStateError if it waits there already."""
+        from rnnlm_tui.client.queue import add_run
+
+        return add_run(run)
+
     def suggest_name(self) -> str:
         """Return a free name for a new run."""
         from rnnlm_tui.store.runs import suggest_name
@@ -526,6 +548,21 @@ class Services:
 
         comments = "".join(f"# {safe(str(problem), keep='')}\n" for problem in problems)
         return self.save_text(name, comments + toml_text(raw), ".toml")
+
+    def read_config_file(self, path: Path) -> ReadConfig:
+        """Read a config file with all its problems.
+
+        Raises InputError if it can't be read, or isn't TOML (with the line).
+        """
+        from rnnlm_tui.client.config_files import parse_config_text, read_config_text
+
+        return parse_config_text(read_config_text(path), path.name)
+
+    def write_config_file(self, path: Path, text: str) -> None:
+        """Write a config file; raises InputError or StorageError if it can't be written."""
+        from rnnlm_tui.client.config_files import write_config_text
+
+        write_config_text(path, text)
 
     def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         """Write text to a new file in the current directory, never over another.

@@ -54,6 +54,9 @@ FIRST: dict[str, tuple[str, ...]] = {
     "reset_field": ("tab", "tab", "right"),
     "previous_field": ("down",),
     "next_choice": ("tab", "tab"),
+    "toggle_field": ("slash", *"lower case", "enter"),
+    "undo_edit": ("tab", "tab", "right"),
+    "redo_edit": ("tab", "tab", "right", "f6"),
     "previous_choice": ("tab", "tab"),
     "leave_field": ("left",),
     "continue_text": (*"We", "enter"),
@@ -101,6 +104,16 @@ DRAFTED = (
     "choose_preset",
     "save_draft",
     "next_problem",
+    "adjust_field",
+    "queue_draft",
+    "toggle_field",
+    "undo_edit",
+    "redo_edit",
+    "edit_toml",
+    "open_config",
+    "write_config",
+    "find_field",
+    "next_comparison",
 )
 """Actions of a config that is being edited."""
 

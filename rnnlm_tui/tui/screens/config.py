@@ -1,13 +1,13 @@
 """ConfigScreen: the form of a new run, or the frozen config of an existing one.
 
-The draft is kept for the next start until it is started, saved or replaced. `DraftCheck` finds its
-problems: invalid values, and what this machine lacks for it.
+The draft is kept for the next start until it is started, saved or replaced. Every edit can be
+undone: a field, a whole preset, or a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,34 +18,36 @@ from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.events import Resize, ScreenResume
 
-from rnnlm_tui.errors import (
-    ConfigError,
-    CorpusError,
-    DeviceError,
-    InputError,
-    Problem,
-    RnnlmError,
-    TokenizerError,
-)
-from rnnlm_tui.schema import formatting
+from rnnlm_tui.errors import Adjustment, ConfigError, InputError, Problem, RnnlmError
 from rnnlm_tui.schema.config import CELL_SUMMARIES, RunConfig
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, SET_SOURCE
-from rnnlm_tui.schema.estimates import WARMUP, planned_warmup, warmup_note
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.presets import DEMO, PRESET_SUMMARIES, PRESETS
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.schema.validation import merge
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
-from rnnlm_tui.tui.screens.overlay import ConfirmScreen
+from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
+from rnnlm_tui.tui.screens.config_files import ConfigFiles
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.services import to_thread
 from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.views.editing import (
+    Comparison,
+    ComparisonCycle,
+    EditHistory,
+    changed_fields,
+    edit_text,
+)
 from rnnlm_tui.tui.views.form import (
+    FORM_FIELDS,
+    TITLES,
     Draft,
     DraftParent,
+    adjustment_text,
+    by_field,
     draft_from_json,
     draft_of,
     draft_to_json,
@@ -55,192 +57,16 @@ from rnnlm_tui.tui.views.form import (
     read_value,
     section_title,
 )
-from rnnlm_tui.tui.widgets.estimate_panel import TITLES, EstimatePanel, machine_capacity
+from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel, machine_capacity
 from rnnlm_tui.tui.widgets.form import ConfigForm, SectionList, form_legend
 from rnnlm_tui.tui.widgets.form_row import FieldRow
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.corpora import Preview
-    from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.queue import QueuedRun
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
-    from rnnlm_tui.tui.services import Services
-
-
-ERROR_FIELDS: tuple[tuple[type[InputError], str], ...] = (
-    (CorpusError, "corpus.source"),
-    (TokenizerError, "tokenizer.name"),
-    (DeviceError, "training.device"),
-)
-"""The fields beside which errors about this machine are shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What the disk says about a config."""
-
-    config: RunConfig
-    estimate: Estimate
-    facts: Mapping[str, str]
-    """Facts to show beside fields, by path."""
-    missing: InputError | None = None
-    """Why its text or tokenizer can't be used; None if both can."""
-    missing_at: str = "corpus.source"
-    """The field that names the missing file."""
-    preview: Preview | None = None
-    """The first lines of its text."""
-    tokenizer_size: int | None = None
-    """Vocabulary size of its pretrained tokenizer; None if unknown."""
-
-
-def look_up(services: Services, config: RunConfig) -> Findings:
-    """Look for a config's text and estimate it; blocks while the disk is read.
-
-    Raises:
-        RnnlmError, OSError: something on the disk can't be read.
-    """
-    estimate = services.estimate(config)
-    corpus = services.corpus(config)
-    facts: dict[str, str] = {}
-    if corpus is not None:
-        size = formatting.disk(sum(split.bytes for split in corpus.splits.values()))
-        facts["corpus.source"] = "; ".join((f"{corpus.title}, {size}", *corpus.all_notes))
-    if estimate.steps is not None and warmup_note(config, estimate.steps):
-        facts[WARMUP] = (
-            f"shortened to {planned_warmup(config, estimate.steps):,} of {estimate.steps:,}"
-        )
-    found = Findings(config, estimate, facts, tokenizer_size=services.tokenizer_size(config))
-    missing = services.missing_source(config)
-    if missing is not None:
-        at_test = (
-            config.corpus.test_source is not None
-            and services.missing_source(_without_test_source(config)) is None
-        )
-        return replace(
-            found, missing=missing, missing_at="corpus.test_source" if at_test else "corpus.source"
-        )
-    try:
-        preview = services.preview(config)
-    except CorpusError as error:  # training would fail too
-        return replace(
-            found,
-            missing=error,
-            missing_at=(
-                "corpus.text_field" if "corpus.text_field" in error.hint else "corpus.source"
-            ),
-        )
-    if (
-        preview is not None
-        and config.corpus.layout == "auto"
-        and config.corpus.source not in BUILT_IN_SOURCES
-    ):
-        facts["corpus.layout"] = (
-            f"{preview.layout}: {preview.reason}" if preview.reason else preview.layout
-        )
-    found, refused = replace(found, preview=preview), services.tokenizer_problem(config)
-    return (
-        found if refused is None else replace(found, missing=refused, missing_at="tokenizer.name")
-    )
-
-
-class DraftCheck:
-    """The problems of the shown draft, from the newest findings and the last failed start."""
-
-    def __init__(self) -> None:
-        self.blocking: tuple[Problem, ...] = ()
-        """Problems of the draft itself, to fix before it can start."""
-        self.problems: tuple[Problem, ...] = ()
-        """The same with what this machine lacks: a start may be tried again, because that may have
-        been fixed."""
-        self._asked: RunConfig | None = None
-        self._found: Findings | None = None
-        self._failure: tuple[RunConfig, Problem] | None = None
-
-    @property
-    def estimate(self) -> Estimate | None:
-        """The newest estimate; until the disk has been read, that of the config before."""
-        return self._found.estimate if self._found is not None else None
-
-    @property
-    def preview(self) -> Preview | None:
-        """The first lines of the text, as old as `estimate`."""
-        return self._found.preview if self._found is not None else None
-
-    @property
-    def facts(self) -> Mapping[str, str]:
-        """Facts to show beside fields, as old as `estimate`."""
-        return self._found.facts if self._found is not None else {}
-
-    def check(self, draft: Draft, *, locked: bool) -> None:
-        """Find the problems of a draft; a run's config (`locked`) has none."""
-        config, found, refused = draft.nearest_config(), self._found, self._failure
-        if locked:
-            self.blocking = self.problems = ()
-            return
-        self.blocking = draft.problems_within(
-            found.estimate.steps if found is not None and found.config == config else None
-        )
-        self.problems = (
-            (*self.blocking, refused[1])
-            if refused is not None and refused[0] == config
-            else self.blocking
-        )
-
-    def needs_estimate(self, config: RunConfig) -> bool:
-        """Whether the disk has to be read for this config; asks only once."""
-        asked, self._asked = self._asked, config
-        return asked != config
-
-    def update(self, found: Findings) -> None:
-        """Take new findings.
-
-        A missing text counts as a failed start, unless this config failed for another reason.
-        """
-        self._found = found
-        if found.missing is not None and (
-            self._failure is None or self._failure[0] != found.config
-        ):
-            self._failure = found.config, _problem(found.missing_at, found.missing)
-
-    def start_failed(self, config: RunConfig, error: InputError) -> str | None:
-        """Note that a start of this config failed.
-
-        Return the path of the field that caused it, None if none did.
-        """
-        if isinstance(error, ConfigError):  # the fields that don't fit the parent's weights
-            self._failure = config, error.problems[0]
-            return error.problems[0].path
-        path = next((path for kind, path in ERROR_FIELDS if isinstance(error, kind)), None)
-        found = self._found
-        if (
-            found is not None
-            and found.config == config
-            and found.missing is not None
-            and found.missing.message == error.message
-        ):
-            path = found.missing_at
-        if path is not None:
-            self._failure = config, _problem(path, error)
-        return path
-
-    def forget_failure(self) -> None:
-        """Forget the failed start: it is tried again."""
-        self._failure = None
-
-
-def _without_test_source(config: RunConfig) -> RunConfig:
-    return config.model_copy(
-        update={"corpus": config.corpus.model_copy(update={"test_source": None})}
-    )
-
-
-def _problem(path: str, error: InputError) -> Problem:
-    """Return an error as a problem of a field."""
-    return Problem(
-        path, error.message, error.hint.replace(SET_SOURCE, "set the field source to the folder")
-    )
 
 
 class ConfigScreen(PaneScreen):
@@ -260,6 +86,7 @@ class ConfigScreen(PaneScreen):
     ConfigScreen.-wide #sections { display: none; }
     ConfigScreen.-wide #gives { width: 40; height: 100%; }
     ConfigScreen.-short #gives { display: none; }
+    ConfigScreen.-compared #sections { display: none; }
     """
 
     def __init__(self) -> None:
@@ -271,6 +98,11 @@ class ConfigScreen(PaneScreen):
         self._run_name = ""
         """The name for its run; empty until one has been suggested."""
         self._check = DraftCheck()
+        self._history = EditHistory()
+        self._cycle = ComparisonCycle()
+        self._files = ConfigFiles(self)
+        self._adjusted: tuple[Draft, Draft, tuple[Adjustment, ...]] | None = None
+        """The draft before and after the last adjustment, and those that are left to try."""
         self._taken_size: int | None = None
         """Vocabulary size of the pretrained tokenizer at the last check."""
 
@@ -298,6 +130,17 @@ class ConfigScreen(PaneScreen):
             else Draft(snapshot.config, safe_text(snapshot.summary.run, limit=40))
         )
 
+    @property
+    def run_name(self) -> str:
+        """The name of the draft's run, or of the open run."""
+        run = self.context.run_directory
+        return self._run_name if not self.locked or run is None else run.name
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The problems of the shown draft."""
+        return self._check.blocking
+
     def on_screen_resume(self, _event: ScreenResume) -> None:
         self._load_draft()
 
@@ -305,7 +148,7 @@ class ConfigScreen(PaneScreen):
         wide = event.size.width >= WIDE_FROM
         self.set_class(wide, "-wide")
         self.set_class(not wide and event.size.height < 20, "-short")
-        self.form.set_wide(wide)
+        self.form.set_wide(wide or self._cycle.current is not None)
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the pane's)
         """Show the draft, or the open run's frozen config."""
@@ -335,7 +178,6 @@ class ConfigScreen(PaneScreen):
             if from_preset
             else ("   from ", safe_text(draft.base_name, limit=40))
         )
-
         more = Content.assemble(line, (origin[0], DIM), (origin[1], TEXT))
         return (
             more
@@ -361,11 +203,15 @@ class ConfigScreen(PaneScreen):
                 "next_field",
                 "next_section",
                 "new_from_run",
+                "next_comparison",
+                "find_field",
                 *(["start_draft"] if self._run_status == "draft" else []),
                 "leave",
             ]
         else:
             fix = ["next_problem"] if self._check.problems else []
+            if any(problem.adjustments for problem in self._check.problems):
+                fix.append("adjust_field")
             names = [
                 "next_field",
                 "next_section",
@@ -374,6 +220,8 @@ class ConfigScreen(PaneScreen):
                 "choose_preset",
                 *fix,
                 "save_draft",
+                "next_comparison",
+                "find_field",
                 "start_draft",
             ]
         return [(action(name), "") for name in names]
@@ -393,8 +241,14 @@ class ConfigScreen(PaneScreen):
             return
         config, check = draft.nearest_config(), self._check
         check.check(draft, locked=self.locked)
+        self._lay_out()
         self.form.show(
-            draft, check.problems, locked=self.locked, facts=check.facts, preview=check.preview
+            draft,
+            check.problems,
+            locked=self.locked,
+            facts=check.facts,
+            preview=check.preview,
+            comparison=self._cycle.current,
         )
         self._show_titles()
         if check.needs_estimate(config):
@@ -415,14 +269,30 @@ class ConfigScreen(PaneScreen):
         )
         self.refresh_frame()
 
+    def _lay_out(self) -> None:
+        """Show all sections in one column if there is room, or in a comparison."""
+        compared = self._cycle.current is not None
+        self.set_class(compared, "-compared")
+        self.form.set_wide(compared or self.has_class("-wide"))
+
     def _show_titles(self) -> None:
         draft, section, wide = self.shown, self.form.section, self.has_class("-wide")
         if draft is None:
             return
         box = self.query_one("#form-box", TitledContainer)
-        box.panel_title = "Configuration" if wide else section_title(section)
+        compared = self._cycle.current
+        box.panel_title = (
+            f"Only what differs from {safe_text(compared.name, newlines='space', limit=28)}"
+            if compared is not None
+            else "Configuration"
+            if wide
+            else section_title(section)
+        )
         box.legend = form_legend(
-            draft, self._check.problems, None if wide else section, locked=self.locked
+            draft,
+            self._check.problems,
+            None if wide or compared is not None else section,
+            locked=self.locked,
         )
         self.query_one(SectionList).show(draft, self._check.problems, section)
 
@@ -446,6 +316,7 @@ class ConfigScreen(PaneScreen):
         draft = self._editing
         if draft is None or found.config != draft.nearest_config():
             return False
+        # not an edit of the user: it is undone with the one before
         followed = followed_tokenizer(draft, found.tokenizer_size, self._taken_size)
         self._taken_size = found.tokenizer_size
         if followed is draft:
@@ -487,6 +358,9 @@ class ConfigScreen(PaneScreen):
 
     def _begin(self, draft: Draft, name: str = "") -> None:
         self._editing, self._run_name = draft, name
+        self._history.clear()
+        self._cycle.reset()
+        self._files.forget_path()
         self._share_draft()
         if not name:
             self.context.in_thread(self.context.services.suggest_name, self._set_name)
@@ -525,9 +399,27 @@ class ConfigScreen(PaneScreen):
 
     def on_config_form_changed(self, event: ConfigForm.Changed) -> None:
         if not self.locked:
-            self._editing = event.draft
+            self.edit(event.draft, event.group)
+
+    def edit(self, draft: Draft, group: str = "") -> None:
+        """Replace the draft, which can be undone.
+
+        Edits of one group in a row are undone together.
+        """
+        if self._editing is not None:
+            self._history.record(self._editing, draft, group)
+            self._replace(draft)
+
+    def keep_document(self, draft: Draft, text: str) -> None:
+        """Keep the TOML text that a draft was saved as, unless it has changed meanwhile."""
+        if self._editing == draft and draft.document != text:
+            self._editing = replace(draft, document=text)
             self._share_draft()
-            self._show()
+
+    def _replace(self, draft: Draft) -> None:
+        self._editing = draft
+        self._share_draft()
+        self._show()
 
     def on_config_form_focus_moved(self, _event: ConfigForm.FocusMoved) -> None:
         self._show_titles()
@@ -603,42 +495,170 @@ class ConfigScreen(PaneScreen):
         else:
             self.context.report("no problems")
 
-    def action_choose_preset(self) -> None:
-        """Start again from a preset."""
-        draft = self._editing
-        changes = len(draft.changes) if draft is not None else 0
-        lost = counted(changes, "change")
+    def action_undo_edit(self) -> None:
+        """Undo the last edit."""
+        self._travel(-1)
+
+    def action_redo_edit(self) -> None:
+        """Redo the edit that was undone last."""
+        self._travel(1)
+
+    def _travel(self, direction: int) -> None:
+        """Undo (-1) or redo (1) an edit, go to its field and say what has changed."""
+        before = self._editing
+        if before is None:
+            self.context.report("a run's config never changes: n makes a new run from it")
+            return
+        draft = self._history.undo(before) if direction < 0 else self._history.redo(before)
+        word = "undone" if direction < 0 else "redone"
+        if draft is None:
+            self.context.report(f"nothing to be {word}")
+            return
+        if draft.base_name != before.base_name:
+            self._files.forget_path()
+        self._replace(draft)
+        changed = changed_fields(before, draft)
+        if len(changed) == 1:
+            self.form.go_to(changed[0])
+        self.context.report(f"{word}: {safe_text(edit_text(before, draft), newlines='space')}")
+
+    def action_toggle_field(self) -> None:
+        """Switch a field on or off."""
+        if not self.form.toggle():
+            self.context.report("space switches yes and no: enter edits this field")
+
+    def action_find_field(self) -> None:
+        """Search for a field by its name, its key or its help."""
+        items = [
+            PickItem(
+                field.path,
+                field.title,
+                f"{field.path}  {field.help}",
+                section_title(field.section),
+                field.path,
+            )
+            for field in FORM_FIELDS
+        ]
+        row = self.form.current
+
+        def found(path: str | None) -> None:
+            if path:
+                self._cycle.show_if_differing(path, self.shown)
+                self._show()
+                self.form.go_to(path)
+
+        current = row.field.path if row is not None else ""
+        self.app.push_screen(
+            PickScreen("Find a field", items, current=current, verb="go to it"), found
+        )
+
+    def action_next_comparison(self) -> None:
+        """Show only fields that differ from the next config: base, preset, defaults, a run; then
+        all."""
+        draft = self.shown
+        if draft is None:
+            return
+        if not self._cycle.advance(draft):
+            self._choose_compared()
+        self._show()
+        self._show_titles()
+
+    def _choose_compared(self) -> None:
+        """Ask for the run to compare with; without one, all fields are shown."""
+        own = self.context.run_directory.name if self.context.run_directory and self.locked else ""
+        items = [
+            PickItem(summary.run, summary.run, f"{summary.status}, {summary.preset}")
+            for summary in self.context.summaries or ()
+            if summary.run != own
+        ]
 
         def chosen(name: str | None) -> None:
-            if not name:
-                return
-            if changes:
-                question = ConfirmScreen(
-                    f"Discard {lost}?",
-                    f"The preset {name} replaces them.",
-                    "This can't be undone.",
-                    "keep them",
-                    "discard them",
+            if name:
+                self.context.in_thread(
+                    partial(self.context.services.configs, [name]), partial(compare, name)
                 )
-                self.app.push_screen(question, partial(begin, name))
-            else:
-                begin(name, True)
 
-        def begin(name: str, agreed: bool | None) -> None:
-            if agreed:
-                self._editing = Draft(PRESETS[name], f"preset {name}")
-                self._share_draft()
-                if not self._run_name:
-                    self.context.in_thread(self.context.services.suggest_name, self._set_name)
+        def compare(name: str, configs: dict[str, RunConfig]) -> None:
+            if name in configs:
+                self._cycle.show(Comparison(name, configs[name]))
                 self._show()
+            else:
+                self.context.report(f"the config of {name} can't be read", trouble=True)
 
-        current = draft.base.preset if draft is not None else ""
-        self.app.push_screen(
-            ChooseScreen(
-                "Preset", [(name, PRESET_SUMMARIES.get(name, "")) for name in PRESETS], current
-            ),
-            chosen,
-        )
+        if items:
+            self.app.push_screen(
+                PickScreen("Show what differs from the run", items, verb="compare"), chosen
+            )
+        else:
+            self.context.report("all fields: there is no other run to compare with")
+
+    def action_adjust_field(self) -> None:
+        """Solve the selected field's problem, or the first one; again: in another way."""
+        draft = self._editing
+        if draft is None:
+            self.context.report("a run's config never changes: n makes a new run from it")
+            return
+        before = draft
+        left: tuple[Adjustment, ...] = ()
+        if self._adjusted is not None and self._adjusted[1] == draft:
+            before, _, left = self._adjusted
+        else:
+            problems, row = by_field(self._check.problems), self.form.current
+            chosen = problems.get(row.field.path) if row is not None else None
+            if chosen is None or not chosen.adjustments:
+                chosen = next((it for it in problems.values() if it.adjustments), chosen)
+            left = chosen.adjustments if chosen is not None else ()
+        if not left:
+            self.context.report(
+                "no suggestion for this problem" if self._check.problems else "no problems"
+            )
+            return
+        after = before
+        for path, value in left[0].changes:
+            after = after.with_value(path, value)
+        if before != draft:  # another way in place of the last one
+            self._history.undo(draft)
+            self._editing = before
+        self.edit(after)
+        rest = left[1:]
+        self._adjusted = (before, after, rest)
+        self.form.go_to(left[0].changes[0][0])
+        more = ", A: another way" if rest else ""
+        self.context.report(f"set {adjustment_text(left[0])}; F6 undoes it{more}")
+
+    def begin_from(self, draft: Draft) -> None:
+        """Begin again from a preset, a run or a file; F6 brings the former draft back."""
+        before = self._editing
+        if before is None:
+            self.context.draft, self.context.draft_from = None, ""
+            self.context.draft_parent = None
+            self._begin(draft)
+            self._show()
+            return
+        self.edit(draft)
+        self._cycle.reset()
+        self._show()
+        if not self._run_name:
+            self.context.in_thread(self.context.services.suggest_name, self._set_name)
+        lost = len(before.changes)
+        undo = f": F6 brings back {counted(lost, 'change')}" if lost else ""
+        self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
+
+    def action_choose_preset(self) -> None:
+        """Begin again from a preset, a file used lately, or a run."""
+        self._files.begin()
+
+    def action_open_config(self) -> None:
+        """Open a TOML file."""
+        self._files.open()
+
+    def action_write_config(self) -> None:
+        """Save as a TOML file."""
+        self._files.save()
+
+    def action_edit_toml(self) -> None:
+        """Edit the TOML in your editor."""
+        self._files.edit()
 
     def action_new_from_run(self) -> None:
         """Configure a new run based on the shown one."""
@@ -700,6 +720,36 @@ class ConfigScreen(PaneScreen):
             self.context.start_run(
                 config, self._run_name or None, partial(self._refuse, config), self._draft_parent
             )
+
+    def action_queue_draft(self) -> None:
+        """Add the draft to the queue, or a saved run that was never started."""
+        services, run = self.context.services, self.context.run_directory
+        if self.locked:
+            if self._run_status == "draft" and run is not None:
+                self.context.in_thread(partial(services.queue_saved, run), self._queued)
+            else:
+                self.context.report("this run has started: n makes a new run from it")
+            return
+        config = self._ready()
+        if config is not None:
+            self._check.forget_failure()
+            self.context.report("adding it to the queue…")
+            self.context.in_thread(
+                partial(services.queue, config, self._run_name or None, self._draft_parent),
+                self._queued,
+                partial(self._not_queued, config),
+            )
+
+    def _queued(self, queued: QueuedRun) -> None:
+        """Show the waiting run; the draft is done with."""
+        self.context.open_run(self.context.services.find(queued.run), "config")
+        self.context.report(f"{queued.run} waits in the queue, place {queued.place}")
+
+    def _not_queued(self, config: RunConfig, error: RnnlmError | OSError) -> None:
+        if isinstance(error, InputError):
+            self._refuse(config, error)
+        else:
+            self.context.report_error(error)
 
     def _refuse(self, config: RunConfig, error: InputError) -> None:
         """Show why no run was created, beside the field that caused it."""

@@ -22,6 +22,7 @@ from rnnlm_tui.tui.palette import BACKGROUND, BAD, DIM, GREY, TEXT, ink
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from rnnlm_tui.tui.widgets.panel import TitledContainer
+from rnnlm_tui.tui.widgets.path_field import PathInput
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 ResultT = TypeVar("ResultT")
@@ -152,7 +153,14 @@ class AskScreen(Overlay[str]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
 
     def __init__(
-        self, title: str, text: str, check: Callable[[str], object], *, about: str, most: int = 0
+        self,
+        title: str,
+        text: str,
+        check: Callable[[str], object],
+        *,
+        about: str,
+        most: int = 0,
+        completes: bool = False,
     ) -> None:
         """Ask.
 
@@ -162,8 +170,10 @@ class AskScreen(Overlay[str]):
             check: raises an RnnlmError for an invalid answer.
             about: one dim line below, about what is expected.
             most: the most characters; 0: no limit.
+            completes: it is a path, which tab completes.
         """
         super().__init__()
+        self._input = PathInput if completes else SafeInput
         self._title, self._text, self._check, self._about, self._most = (
             title,
             text,
@@ -177,7 +187,9 @@ class AskScreen(Overlay[str]):
             ("enter", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM)
         )
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
-            yield SafeInput(self._text, max_length=self._most, select_on_focus=False, compact=True)
+            yield self._input(
+                self._text, max_length=self._most, select_on_focus=False, compact=True
+            )
             yield OverlayText(id="ask-about")
 
     def on_mount(self) -> None:
@@ -198,6 +210,13 @@ class AskScreen(Overlay[str]):
             self._show_problem(problem)
         else:
             self.dismiss(event.value)
+
+    def on_path_input_candidates(self, event: PathInput.Candidates) -> None:
+        """Show the names that complete the path."""
+        event.stop()
+        if event.names:
+            names = safe_content(event.names, newlines="space").stylize(TEXT)
+            self.query_one("#ask-about", OverlayText).update(names)
 
     def action_leave(self) -> None:
         """Close without an answer."""

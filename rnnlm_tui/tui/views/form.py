@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from rnnlm_tui.errors import ConfigError, Problem
+from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, SECTIONS, RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.estimates import WARMUP, warmup_problem
@@ -37,6 +37,13 @@ FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
 
 SEED_NAMES = ("seed",)
 """Integers that are identifiers, shown without thousands separators."""
+
+PATH_FIELDS: dict[str, tuple[str, ...]] = {
+    "corpus.source": BUILT_IN_SOURCES,
+    "corpus.test_source": BUILT_IN_SOURCES,
+    "tokenizer.name": (),
+}
+"""Fields that take a path, and other words that may stand there."""
 
 EMPTY_WORDS: dict[str, str] = {
     "training.max_steps": "by epochs",
@@ -175,6 +182,8 @@ FORM_FIELDS: tuple[FormField, ...] = tuple(
     for name, info in section_model(section).model_fields.items()
 )
 """Every field of a RunConfig except the preset's name, in the order of form and file."""
+TITLES: Mapping[str, str] = {form_field.path: form_field.title for form_field in FORM_FIELDS}
+"""The label of each field by its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +208,8 @@ class Draft:
     """Raw values by dotted path that differ from the base; None clears an optional field."""
     parent: DraftParent | None = None
     """The checkpoint whose weights the run starts from; None: initial weights."""
+    document: str = ""
+    """TOML text that it was read from, with the user's comments; empty if there is none."""
 
     def value(self, path: str) -> object:
         """Return a field's current raw value."""
@@ -211,7 +222,7 @@ class Draft:
     def with_value(self, path: str, value: object) -> Draft:
         """Return the draft with one field set; the base's own value is no change."""
         changes = {key: kept for key, kept in self.changes.items() if key != path}
-        if not _same(value, value_at(self.base, path)):
+        if not is_same(value, value_at(self.base, path)):
             changes[path] = value
         return replace(self, changes=changes)
 
@@ -298,6 +309,22 @@ def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
     return found
 
 
+def advice_of(problem: Problem | None) -> str:
+    """Describe the first adjustment that solves a problem: `hidden size 256, embedding 256`."""
+    if problem is None or not problem.adjustments:
+        return ""
+    return adjustment_text(problem.adjustments[0])
+
+
+def adjustment_text(adjustment: Adjustment) -> str:
+    """Describe an adjustment: `warm-up 475`."""
+    fields = {form_field.path: form_field for form_field in FORM_FIELDS}
+    return ", ".join(
+        f"{fields[path].title} {shown_value(fields[path], value) or 'empty'}"
+        for path, value in adjustment.changes
+    )
+
+
 def short_message(problem: Problem) -> str:
     """Return what is allowed, without the value shown beside it: `must be below 4,754 steps`."""
     if problem.message.startswith("requires embedding_dim = hidden_size"):
@@ -306,7 +333,8 @@ def short_message(problem: Problem) -> str:
     return match[1] if match else problem.message
 
 
-def _same(value: object, base: object) -> bool:
+def is_same(value: object, base: object) -> bool:
+    """Whether a raw value means the same as a config's; true and 1 differ."""
     if isinstance(base, tuple) and isinstance(value, list):
         return list(base) == value
     if isinstance(value, bool) != isinstance(base, bool):
@@ -317,12 +345,13 @@ def _same(value: object, base: object) -> bool:
 def draft_to_json(draft: Draft, name: str) -> dict[str, object] | None:
     """Return a draft and its run's name as JSON values for the next start.
 
-    None without changes, unless its run starts from a checkpoint.
+    None without changes, unless its run starts from a checkpoint, or it has comments.
     """
-    if not draft.changes and draft.parent is None:
+    if not (draft.changes or draft.parent or draft.document):
         return None
     return {
         **({} if draft.parent is None else {"parent": asdict(draft.parent)}),
+        **({"document": draft.document} if draft.document else {}),
         "name": name,
         "base_name": draft.base_name,
         "base": config_to_raw(draft.base),
@@ -351,11 +380,12 @@ def draft_from_json(kept: object) -> tuple[Draft, str] | None:
                         if path in paths and _is_raw(value)
                     },
                     _parent_from_json(rest.get("parent")),
+                    document if isinstance(document := rest.get("document"), str) else "",
                 )
                 draft.nearest_config()
             except ConfigError:
                 return None
-            return (draft, name) if draft.changes or draft.parent is not None else None
+            return (draft, name) if draft_to_json(draft, name) is not None else None
     return None
 
 

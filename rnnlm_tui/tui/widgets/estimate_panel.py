@@ -15,15 +15,13 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.summary import CheckpointFigures
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import amount, bar, safe_text, spread
-from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, field_of, shown_value, value_at
+from rnnlm_tui.tui.views.form import FORM_FIELDS, TITLES, Draft, field_of, shown_value, value_at
 from rnnlm_tui.tui.widgets.panel import Panel
 from rnnlm_tui.tui.widgets.run_detail import remark_lines
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.system.machine import MachineFacts
-
-TITLES = {field.path: field.title for field in FORM_FIELDS}
 
 
 @dataclass(frozen=True, slots=True)

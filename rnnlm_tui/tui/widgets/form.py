@@ -5,7 +5,7 @@ The form has a row per field, in sections, and is edited with the keyboard.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -21,15 +21,18 @@ from textual.widgets import Static
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema.config import SECTIONS
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.rules import RATE
+from rnnlm_tui.schema.rules import RATE, dependent_fields
 from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, SELECTED, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.views.editing import Comparison
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
+    TITLES,
     Draft,
     FormField,
+    advice_of,
     by_field,
     edited_value,
     field_of,
@@ -46,7 +49,11 @@ if TYPE_CHECKING:
 
 
 def form_legend(
-    draft: Draft, problems: Sequence[Problem], section: str | None, *, locked: bool
+    draft: Draft,
+    problems: Sequence[Problem],
+    section: str | None,
+    *,
+    locked: bool,
 ) -> Content:
     """Return `● 2 changed  ✗ 1 problem` of a section, or of all (None), and a hint if locked."""
     begins = "" if section is None else f"{section}."
@@ -217,15 +224,20 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     ConfigForm FormSection.-current { display: block; }
     ConfigForm.-wide FormSection { display: block; margin: 0 0 1 0; }
     ConfigForm.-wide #section-tokenizer TextPreview { display: none; }
+    ConfigForm.-compared FormSection { display: block; margin: 0; }
+    ConfigForm.-compared TextPreview { display: none; }
+    ConfigForm #nothing { height: auto; color: #808080; display: none; }
     """
 
     class Changed(Message):
         """A field's value changed."""
 
-        def __init__(self, draft: Draft) -> None:
+        def __init__(self, draft: Draft, group: str = "") -> None:
             super().__init__()
             self.draft = draft
             """The changed draft."""
+            self.group = group
+            """The same for all keys typed into a field's editor while it is open; else empty."""
 
     class FocusMoved(Message):
         """Another field or section got the focus."""
@@ -252,9 +264,14 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self._facts: Mapping[str, str] = {}
         self._unfolded: set[str] = set()
         """Sections whose fields without effect are shown."""
+        self._comparison: Comparison | None = None
+        """Only fields that differ from this config are shown; None: all fields."""
+        self._editors = 0
+        """Editors opened so far."""
 
     def compose(self) -> ComposeResult:
         states = self._states({})
+        yield Static(id="nothing", markup=False)
         for section in SECTIONS:
             with FormSection(
                 id=f"section-{section}", classes="-current" if section == self.section else None
@@ -311,28 +328,64 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         locked: bool = False,
         facts: Mapping[str, str] | None = None,
         preview: Preview | None = None,
+        comparison: Comparison | None = None,
     ) -> None:
-        """Show a draft, its problems, `facts` by path and a `preview` of its text."""
+        """Show a draft, its problems, `facts` by path and a `preview` of its text.
+
+        Args:
+            comparison: show only the fields that differ from this config.
+        """
         self.draft, self.problems, self._locked, self._facts = draft, problems, locked, facts or {}
+        self._compare(comparison)
         self._refresh_rows()
         for shown in self.query(TextPreview):
             shown.show(preview)
 
+    def _compare(self, comparison: Comparison | None) -> None:
+        """Show all fields, or those that differ; the focus goes to one that is shown."""
+        if comparison == self._comparison:
+            return
+        self._comparison = comparison
+        self.set_class(comparison is not None, "-compared")
+        row = self.current
+        if comparison is None or row is None:
+            return
+        differing = comparison.differing(self.draft)
+        if row.field.path not in differing:
+            first = next((field.path for field in FORM_FIELDS if field.path in differing), None)
+            if first is None:
+                self.screen.set_focus(None)
+            else:
+                self.go_to(first)
+
     def _refresh_rows(self) -> None:
-        """Update every row, and fold the fields without effect into one row."""
+        """Update every row, and fold the fields without effect into one row.
+
+        In a comparison, only fields that differ are shown.
+        """
         states = self._states(self._facts)
+        only = None if self._comparison is None else self._comparison.differing(self.draft)
         for section in SECTIONS:
             fields = fields_of(section)
             folded = [
-                states[field.path].idle for field in fields if self._folds(states[field.path])
+                states[field.path].idle
+                for field in fields
+                if only is None and self._folds(states[field.path])
             ]
             is_open, heads = section in self._unfolded, True
             for field in fields:
                 row, state = self.row(field.path), states[field.path]
-                row.display = is_open or row is self.current or not self._folds(state)
+                row.display = row is self.current or (
+                    field.path in only if only is not None else is_open or not self._folds(state)
+                )
                 row.show(replace(state, heads=heads and row.display))
                 heads = heads and not row.display
             self.query_one(f"#fold-{section}", FoldRow).show(folded, is_open=is_open)
+        nothing = self.query_one("#nothing", Static)
+        nothing.display = only is not None and not only
+        if nothing.display and self._comparison is not None:
+            name = safe_text(self._comparison.name, newlines="space", limit=40)
+            nothing.update(Content(f"   No field differs from {name}: v shows other comparisons."))
 
     @staticmethod
     def _folds(state: FieldState) -> bool:
@@ -347,6 +400,8 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def set_wide(self, wide: bool) -> None:
         """Show all sections in one column, or one at a time."""
+        if wide == self.has_class("-wide"):
+            return
         self.set_class(wide, "-wide")
         for row in (*self.query(FieldRow), *self.query(FoldRow)):
             row.set_class(wide, "-lead")
@@ -354,8 +409,9 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def open_section(self, section: str, *, focus: str | None = "first") -> None:
         """Open a section and focus its first or last field."""
         self._show_section(section)
-        if focus is not None:
-            self.screen.set_focus(self._stops(section)[0 if focus == "first" else -1])
+        stops = self._stops(section)
+        if focus is not None and stops:
+            self.screen.set_focus(stops[0 if focus == "first" else -1])
         self.post_message(self.FocusMoved(section))
 
     def _show_section(self, section: str) -> None:
@@ -373,7 +429,9 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         """Move to the field below (1) or above (-1), across sections."""
         stops, here = self._stops(), self._stop
         if here is None or here not in stops:
-            self.screen.set_focus(self._stops(self.section)[0])
+            first = self._stops(self.section) or stops
+            if first:
+                self._focus(first[0])
             return
         target = stops.index(here) + direction
         if 0 <= target < len(stops):
@@ -386,10 +444,14 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def move_section(self, direction: int) -> None:
         """Move to the next (1) or previous (-1) section, wrapping around."""
-        here = SECTIONS.index(self.section)
-        self.open_section(
-            SECTIONS[(here + direction) % len(SECTIONS)] if self._stop is not None else self.section
-        )
+        sections = [section for section in SECTIONS if self._stops(section)]
+        if not sections:
+            return
+        if self._stop is None or self.section not in sections:
+            self.open_section(self.section if self.section in sections else sections[0])
+        else:
+            here = sections.index(self.section)
+            self.open_section(sections[(here + direction) % len(sections)])
 
     def edit(self) -> None:
         """Handle enter: toggle a switch, edit, request a dialog, or unfold folded fields."""
@@ -410,7 +472,16 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         elif kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
             self.post_message(self.EditRequested(row))
         elif kind != "choice":
+            self._editors += 1
             row.open_editor()
+
+    def toggle(self) -> bool:
+        """Switch a field on or off; return whether the focused field is a switch."""
+        row = self.current
+        if row is None or row.field.kind != "switch":
+            return False
+        self.edit()
+        return True
 
     def turn(self, direction: int) -> None:
         """Select the next (1) or previous (-1) value of a choice or switch."""
@@ -450,14 +521,24 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         """Set a value chosen in a dialog."""
         self._take(self.draft.with_value(path, value))
 
+    def set_values(self, values: Iterable[tuple[str, object]]) -> None:
+        """Set several values in one edit."""
+        draft = self.draft
+        for path, value in values:
+            draft = draft.with_value(path, value)
+        self._take(draft)
+
     def take_text(self, field: FormField, text: str) -> None:
         """Take the text of a row's editor, unless it still means the old value."""
         if text != edited_value(field, self.draft.value(field.path)):
-            self._take(self.draft.with_text(field, text))
+            self._take(self.draft.with_text(field, text), self._editor_group(field))
 
     def restore(self, field: FormField, value: object) -> None:
         """Restore a value after its editor was cancelled."""
-        self._take(self.draft.with_value(field.path, value))
+        self._take(self.draft.with_value(field.path, value), self._editor_group(field))
+
+    def _editor_group(self, field: FormField) -> str:
+        return f"{field.path} {self._editors}"
 
     def on_descendant_focus(self) -> None:
         stop = self._stop
@@ -481,14 +562,15 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             ):
                 preview.scroll_visible(animate=False)
 
-    def _take(self, draft: Draft) -> None:
+    def _take(self, draft: Draft, group: str = "") -> None:
         if draft != self.draft:
             self.draft = draft
-            self.post_message(self.Changed(draft))
+            self.post_message(self.Changed(draft, group))
 
     def _states(self, facts: Mapping[str, str]) -> dict[str, FieldState]:
         wrong = by_field(self.problems)
         idle = idle_fields(self.draft.nearest_config())
+        other = self._comparison
         return {
             field.path: FieldState(
                 value=self.draft.value(field.path),
@@ -503,6 +585,9 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
                 )
                 if field.path == RATE
                 else field.allowed,
+                other=None if other is None else (other.label, value_at(other.config, field.path)),
+                related=tuple(TITLES[path] for path in dependent_fields(field.path)),
+                advice=advice_of(wrong.get(field.path)),
             )
             for field in FORM_FIELDS
         }

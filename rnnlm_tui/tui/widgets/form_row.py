@@ -19,6 +19,7 @@ from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.views.form import (
     EMPTY_WORDS,
+    PATH_FIELDS,
     FormField,
     edited_value,
     fold_words,
@@ -26,10 +27,14 @@ from rnnlm_tui.tui.views.form import (
     short_message,
     shown_value,
 )
+from rnnlm_tui.tui.widgets.path_field import completed
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
 """Widths of a row's parts: section (wide form only), change mark, label, `›`, value."""
+KEY_COLUMN, KEY_GAP = 60, 2
+"""A row with as many cells, without the section, may have its key name at the right edge, so many
+cells behind its notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,12 @@ class FieldState:
     """A number's bounds, given the rest of the config."""
     heads: bool = False
     """Whether it is its section's first visible field, which shows the section's name."""
+    other: tuple[str, object] | None = None
+    """Name and value of the config that the draft is compared with; None: it isn't."""
+    related: tuple[str, ...] = ()
+    """Titles of the fields that this one depends on, or that depend on it."""
+    advice: str = ""
+    """What the key for adjustments would change: `hidden size 256`; empty: nothing."""
 
 
 class FieldHost(Protocol):
@@ -78,7 +89,7 @@ class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
         Binding("enter", "keep", show=False, id="edit_field"),
         Binding("up", "keep('up')", show=False),
         Binding("down", "keep('down')", show=False),
-        Binding("tab", "keep('next')", show=False),
+        Binding("tab", "complete", show=False),
         Binding("shift+tab", "keep('previous')", show=False),
         Binding("escape", "give_up", show=False, id="leave_field"),
     ]
@@ -96,6 +107,21 @@ class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
             host.move(-1 if then == "up" else 1)
         elif then:
             host.move_section(1 if then == "next" else -1)
+
+    async def action_complete(self) -> None:
+        """Complete a path. Elsewhere, and with nothing to complete, keep the text and move on."""
+        words = PATH_FIELDS.get(self._row.field.path)
+        if words is None or not self.value or self.cursor_position < len(self.value):
+            self.action_keep("next")
+            return
+        typed = self.value
+        text, names = await completed(typed, words)
+        if text == typed and not names:
+            self.action_keep("next")
+        elif self.value == typed:  # not typed on meanwhile
+            self.value = text
+            self.cursor_position = len(text)
+            self._row.show_candidates(names)
 
     def action_give_up(self) -> None:
         """Close without keeping the text."""
@@ -127,6 +153,8 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         self._editor: FieldEditor | None = None
         self._before: object = None
         """The value when the editor opened."""
+        self._candidates = ""
+        """Names that complete the path in the editor."""
 
     @property
     def editing(self) -> bool:
@@ -153,6 +181,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         if self._editor is None:
             return
         editor, self._editor = self._editor, None
+        self._candidates = ""
         if self.screen.focused is editor:
             self.screen.set_focus(self)
         editor.remove()
@@ -163,9 +192,17 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         self._fit()
         self.refresh()
 
+    def show_candidates(self, names: str) -> None:
+        """Show the names that complete the path, below the editor; empty: none."""
+        if names != self._candidates:
+            self._candidates = names
+            self._fit()
+            self.refresh()
+
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         if event.input is self._editor:
+            self._candidates = ""
             self.host.take_text(self.field, event.value)
 
     def watch_has_focus(self, has_focus: bool) -> None:
@@ -229,12 +266,28 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             if len(field.choices) > 1 and not all(choice in field.help for choice in field.choices)
             else bounds
         )
-        whole = f"{field.help} {allowed}".strip()
-        words = [whole] if len(whole) <= width else [field.help, allowed]
+        facts = [allowed] if self._key_fits else [allowed, field.path]
+        tail = "  ".join(filter(None, facts))
+        whole = f"{field.help} {tail}".strip()
+        words = [whole] if len(whole) <= width else [field.help, tail]
         lines = [Content.styled(text, palette.DIM) for text in words if text]
+        if self.state.related:
+            related = f"depends on {', '.join(self.state.related)}"
+            lines.append(Content.styled(related, palette.DIM))
         if problem is not None:
-            hint = f"; {problem.hint}" if problem.hint and problem.hint != bounds else ""
-            lines.insert(0, _wrong(problem.message + hint))
+            said = self.state.advice or not problem.hint or problem.hint == bounds
+            hint = "" if said else f"; {problem.hint}"
+            wrong = [_wrong(problem.message + hint)]
+            if self.state.advice:
+                wrong.append(
+                    Content.assemble(
+                        ("A", f"bold {palette.BRIGHT}"),
+                        (f" sets {self.state.advice}", palette.TEXT),
+                    )
+                )
+            lines = wrong + lines
+        if self._candidates:
+            lines.insert(0, safe_content(self._candidates).stylize(palette.TEXT))
         return [wrapped for line in lines for wrapped in line.wrap(width)]
 
     def render(self) -> RenderResult:
@@ -262,12 +315,25 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         )
         mark = Content.styled("● ", palette.WARN) if state.changed else Content("  ")
         cursor = Content.styled("›", f"bold {palette.TRAIN}") if active else Content(" ")
-        return (
+        line = (
             mark
             + Content.styled(self.field.title[:LABEL].ljust(LABEL), label_style)
             + cursor
             + self._box()
             + self._notes()
+        )
+        if not self._key_fits:
+            return line
+        gap = self.size.width - self._lead - line.cell_length - len(self.field.path) - 1
+        colour = palette.DIM if active else palette.FAINT
+        return line + Content(" " * gap) + Content.styled(self.field.path, colour)
+
+    @property
+    def _key_fits(self) -> bool:
+        """Whether the key name of the command line has room at the row's right edge."""
+        return (
+            self.size.width - self._lead >= KEY_COLUMN
+            and self._notes().cell_length + len(self.field.path) + KEY_GAP <= self._room
         )
 
     def _box(self) -> Content:
@@ -329,6 +395,10 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
                 if not self._active and self._fits_beside(state.problem)
                 else Content("")
             )
+        elif state.other is not None:
+            name, value = state.other
+            there = shown_value(self.field, value) or EMPTY_WORDS.get(self.field.path, "empty")
+            note = safe_content(f"{name} {there}", newlines="space").stylize(palette.DIM)
         elif state.changed:
             was = shown_value(self.field, state.base) or EMPTY_WORDS.get(self.field.path, "empty")
             note = Content.styled("was ", palette.DIM) + safe_content(was).stylize(palette.DIM)

@@ -47,6 +47,13 @@ class OneLine(Mixed):
     line_break: str = ""
     """Replaces pasted line breaks; empty: lines are stripped and joined with a space."""
 
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """Take every key that types a character, before the screen's bindings (Textual's hook).
+
+        Textual asks with `character` None for keys that it doesn't name as Unicode does.
+        """
+        return key in ("slash", "minus", "plus") or super().check_consume_key(key, character)
+
     def validate_value(self, value: str) -> str:
         """Sanitize every change of the value (Textual's hook)."""
         return without_controls(value, keep="")

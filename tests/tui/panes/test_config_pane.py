@@ -87,21 +87,18 @@ async def test_all_problems_are_counted_and_g_goes_to_the_next() -> None:
         await until(pilot, lambda: pane(app).form.section == "model")
 
 
-async def test_a_preset_asks_before_it_discards_changes() -> None:
+async def test_a_preset_replaces_changes_and_undo_brings_them_back() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.seed", "43")
         await pilot.press("P")
         await until_shown(pilot, *(f"{name}  " for name in PRESETS), *PRESET_SUMMARIES.values())
         await pilot.press(*["down"] * list(PRESETS).index("elman"), "enter")
-        await until_shown(pilot, "Discard 1 change?")
-        await pilot.press("enter")
-        assert app.draft is not None
-        assert app.draft.training.seed == 43
-        await pilot.press("P", *["down"] * list(PRESETS).index("elman"), "enter")
-        await until_shown(pilot, "Discard 1 change?")
-        await pilot.press("D")
+        await until_shown(pilot, "preset elman: F6 brings back 1 change")
+        assert app.draft == PRESETS["elman"]
+        await pilot.press("f6")
+        await until(pilot, lambda: app.draft is not None and app.draft.training.seed == 43)
+        await pilot.press("shift+f6")
         await until(pilot, lambda: app.draft == PRESETS["elman"])
-        await until_shown(pilot, "preset elman")
 
 
 async def test_a_preset_replaces_an_unchanged_draft_at_once() -> None:

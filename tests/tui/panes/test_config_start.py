@@ -100,7 +100,7 @@ async def test_a_preset_with_a_missing_text_is_reported_before_the_start(
 
     async with opened(RealCheck(), "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
-        await pilot.press("P", "end", "up", "enter")
+        await pilot.press("P", *"ptb-large", "enter")
         await until(pilot, lambda: app.draft == PRESETS["ptb-large"])
         await until_shown(pilot, "Penn Treebank not found", "✗ 1 problem")
         await go(pilot, "corpus.source")

@@ -131,7 +131,7 @@ async def test_a_draft_with_problems_is_saved_as_a_file_with_comments(
     ("key", "words"),
     [
         ("s", "s is a key of Train: 2, then s: sample now"),
-        ("v", "v is a key of Checkpoints"),
+        ("C", "C is a key of Checkpoints"),
         ("d", "d is a key of Runs: r, then d"),
     ],
 )

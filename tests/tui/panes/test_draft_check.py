@@ -9,7 +9,7 @@ from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.tui.screens.config import DraftCheck, Findings, look_up
+from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.form import Draft
 from tests.tui.fakes import FakeServices

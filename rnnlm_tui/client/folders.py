@@ -1,0 +1,130 @@
+"""Look through folders for a text, a tokenizer or a config, and complete paths as a shell does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.formatting import UNSAFE, user_path
+
+MOST_ENTRIES = 10_000
+"""Entries of a folder that are read: a folder with more would hold up the app."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+"""A folder with one of these files may hold a tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or folder."""
+
+    name: str
+    path: Path
+    is_folder: bool
+    bytes: int | None = None
+    """Size of a file; None for a folder, and if it can't be read."""
+    is_tokenizer: bool = False
+    """Whether it is a folder with the files of a tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is in a folder."""
+
+    folder: Path
+    entries: tuple[Entry, ...]
+    """Folders first, then files, by name; hidden ones at the end."""
+    more: bool = False
+    """Whether the folder has more than MOST_ENTRIES entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A path completed as far as it is unambiguous."""
+
+    text: str
+    candidates: tuple[str, ...] = ()
+    """Names that would fit, if there are several; folders end with a slash."""
+
+
+def list_folder(folder: Path, *, tokenizers: bool = False) -> Listing:
+    """List a folder.
+
+    Names that can't be typed or shown (control characters, not UTF-8) are left out.
+
+    Args:
+        tokenizers: look into its folders for tokenizers.
+
+    Raises:
+        InputError: it isn't a folder, or can't be read.
+    """
+    try:
+        with os.scandir(folder) as scan:
+            found = list(islice(scan, MOST_ENTRIES + 1))
+    except OSError as error:
+        raise InputError(
+            f"can't list {folder}: {error.strerror or error}", hint="choose another folder"
+        ) from error
+    entries = [
+        _entry(item, tokenizers=tokenizers)
+        for item in found[:MOST_ENTRIES]
+        if not UNSAFE.search(item.name)
+    ]
+    entries.sort(key=lambda entry: (entry.name.startswith("."), not entry.is_folder, entry.name))
+    return Listing(folder, tuple(entries), more=len(found) > MOST_ENTRIES)
+
+
+def _entry(item: os.DirEntry[str], *, tokenizers: bool) -> Entry:
+    path = Path(item.path)
+    try:
+        if item.is_dir():
+            known = tokenizers and any((path / name).is_file() for name in TOKENIZER_FILES)
+            return Entry(item.name, path, True, is_tokenizer=known)
+        return Entry(item.name, path, False, item.stat().st_size)
+    except OSError:  # a dangling link, or not permitted
+        return Entry(item.name, path, False)
+
+
+def complete_path(text: str, words: Sequence[str] = ()) -> Completion:
+    """Complete the last part of a path that the user types; never raises.
+
+    Args:
+        text: as typed, also with `~`; kept as it is apart from what is added at the end.
+        words: other completions, such as the names of built-in corpora.
+    """
+    before, slash, part = text.rpartition("/")
+    folder = user_path(before + slash) if slash else Path()
+    if text == "~":
+        return Completion("~/")
+    try:
+        entries = list_folder(folder).entries
+    except (InputError, ValueError):  # a null byte, for example
+        entries = ()
+    names = [
+        entry.name + ("/" if entry.is_folder else "")
+        for entry in entries
+        if entry.name.startswith(part) and (part or not entry.name.startswith("."))
+    ]
+    if not slash:
+        names += [word for word in words if word.startswith(part) and word not in names]
+    if not names:
+        return Completion(text)
+    return Completion(before + slash + _common_start(names), tuple(names) if len(names) > 1 else ())
+
+
+def _common_start(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    same = (at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return first[: next(same, min(len(first), len(last)))]
+
+
+def start_folder(text: str) -> Path:
+    """The folder in which browsing begins: that of a path, or the nearest one that exists."""
+    path = user_path(text).absolute() if text else Path.cwd()
+    for folder in (path, *path.parents):
+        if folder.is_dir():
+            return folder
+    return Path.cwd()

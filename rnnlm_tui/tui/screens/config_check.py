@@ -1,0 +1,200 @@
+"""The problems of the shown draft: invalid values, and what this machine lacks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.errors import (
+    ConfigError,
+    CorpusError,
+    DeviceError,
+    InputError,
+    Problem,
+    TokenizerError,
+)
+from rnnlm_tui.schema import formatting
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, SET_SOURCE
+from rnnlm_tui.schema.estimates import WARMUP, planned_warmup, warmup_note
+from rnnlm_tui.tui.views.form import Draft
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.corpora import Preview
+    from rnnlm_tui.client.estimate import Estimate
+    from rnnlm_tui.tui.services import Services
+
+
+ERROR_FIELDS: tuple[tuple[type[InputError], str], ...] = (
+    (CorpusError, "corpus.source"),
+    (TokenizerError, "tokenizer.name"),
+    (DeviceError, "training.device"),
+)
+"""The fields beside which errors about this machine are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the disk says about a config."""
+
+    config: RunConfig
+    estimate: Estimate
+    facts: Mapping[str, str]
+    """Facts to show beside fields, by path."""
+    missing: InputError | None = None
+    """Why its text or tokenizer can't be used; None if both can."""
+    missing_at: str = "corpus.source"
+    """The field that names the missing file."""
+    preview: Preview | None = None
+    """The first lines of its text."""
+    tokenizer_size: int | None = None
+    """Vocabulary size of its pretrained tokenizer; None if unknown."""
+
+
+def look_up(services: Services, config: RunConfig) -> Findings:
+    """Look for a config's text and estimate it; blocks while the disk is read.
+
+    Raises:
+        RnnlmError, OSError: something on the disk can't be read.
+    """
+    estimate = services.estimate(config)
+    corpus = services.corpus(config)
+    facts: dict[str, str] = {}
+    if corpus is not None:
+        size = formatting.disk(sum(split.bytes for split in corpus.splits.values()))
+        facts["corpus.source"] = "; ".join((f"{corpus.title}, {size}", *corpus.all_notes))
+    if estimate.steps is not None and warmup_note(config, estimate.steps):
+        facts[WARMUP] = (
+            f"shortened to {planned_warmup(config, estimate.steps):,} of {estimate.steps:,}"
+        )
+    found = Findings(config, estimate, facts, tokenizer_size=services.tokenizer_size(config))
+    missing = services.missing_source(config)
+    if missing is not None:
+        at_test = (
+            config.corpus.test_source is not None
+            and services.missing_source(_without_test_source(config)) is None
+        )
+        return replace(
+            found, missing=missing, missing_at="corpus.test_source" if at_test else "corpus.source"
+        )
+    try:
+        preview = services.preview(config)
+    except CorpusError as error:  # training would fail too
+        return replace(
+            found,
+            missing=error,
+            missing_at=(
+                "corpus.text_field" if "corpus.text_field" in error.hint else "corpus.source"
+            ),
+        )
+    if (
+        preview is not None
+        and config.corpus.layout == "auto"
+        and config.corpus.source not in BUILT_IN_SOURCES
+    ):
+        facts["corpus.layout"] = (
+            f"{preview.layout}: {preview.reason}" if preview.reason else preview.layout
+        )
+    found, refused = replace(found, preview=preview), services.tokenizer_problem(config)
+    return (
+        found if refused is None else replace(found, missing=refused, missing_at="tokenizer.name")
+    )
+
+
+class DraftCheck:
+    """The problems of the shown draft, from the newest findings and the last failed start."""
+
+    def __init__(self) -> None:
+        self.blocking: tuple[Problem, ...] = ()
+        """Problems of the draft itself, to fix before it can start."""
+        self.problems: tuple[Problem, ...] = ()
+        """The same with what this machine lacks: a start may be tried again, because that may have
+        been fixed."""
+        self._asked: RunConfig | None = None
+        self._found: Findings | None = None
+        self._failure: tuple[RunConfig, Problem] | None = None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The newest estimate; until the disk has been read, that of the config before."""
+        return self._found.estimate if self._found is not None else None
+
+    @property
+    def preview(self) -> Preview | None:
+        """The first lines of the text, as old as `estimate`."""
+        return self._found.preview if self._found is not None else None
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Facts to show beside fields, as old as `estimate`."""
+        return self._found.facts if self._found is not None else {}
+
+    def check(self, draft: Draft, *, locked: bool) -> None:
+        """Find the problems of a draft; a run's config (`locked`) has none."""
+        config, found, refused = draft.nearest_config(), self._found, self._failure
+        if locked:
+            self.blocking = self.problems = ()
+            return
+        self.blocking = draft.problems_within(
+            found.estimate.steps if found is not None and found.config == config else None
+        )
+        self.problems = (
+            (*self.blocking, refused[1])
+            if refused is not None and refused[0] == config
+            else self.blocking
+        )
+
+    def needs_estimate(self, config: RunConfig) -> bool:
+        """Whether the disk has to be read for this config; asks only once."""
+        asked, self._asked = self._asked, config
+        return asked != config
+
+    def update(self, found: Findings) -> None:
+        """Take new findings.
+
+        A missing text counts as a failed start, unless this config failed for another reason.
+        """
+        self._found = found
+        if found.missing is not None and (
+            self._failure is None or self._failure[0] != found.config
+        ):
+            self._failure = found.config, _problem(found.missing_at, found.missing)
+
+    def start_failed(self, config: RunConfig, error: InputError) -> str | None:
+        """Note that a start of this config failed.
+
+        Return the path of the field that caused it, None if none did.
+        """
+        if isinstance(error, ConfigError):  # the fields that don't fit the parent's weights
+            self._failure = config, error.problems[0]
+            return error.problems[0].path
+        path = next((path for kind, path in ERROR_FIELDS if isinstance(error, kind)), None)
+        found = self._found
+        if (
+            found is not None
+            and found.config == config
+            and found.missing is not None
+            and found.missing.message == error.message
+        ):
+            path = found.missing_at
+        if path is not None:
+            self._failure = config, _problem(path, error)
+        return path
+
+    def forget_failure(self) -> None:
+        """Forget the failed start: it is tried again."""
+        self._failure = None
+
+
+def _without_test_source(config: RunConfig) -> RunConfig:
+    return config.model_copy(
+        update={"corpus": config.corpus.model_copy(update={"test_source": None})}
+    )
+
+
+def _problem(path: str, error: InputError) -> Problem:
+    """Return an error as a problem of a field."""
+    return Problem(
+        path, error.message, error.hint.replace(SET_SOURCE, "set the field source to the folder")
+    )

@@ -1,0 +1,417 @@
+"""Where a draft comes from and goes to: presets, runs, TOML files, and the user's editor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+
+from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.formatting import counted, user_path
+from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
+from rnnlm_tui.schema.validation import merge
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, TEXT
+from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Overlay, OverlayText
+from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
+from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, value_at
+from rnnlm_tui.tui.widgets.panel import TitledContainer
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.config_files import EditedFile, ReadConfig
+    from rnnlm_tui.tui.screens.config import ConfigScreen
+
+RECENT_SETTING = "recent_configs"
+"""Where the app's settings have the paths of config files, the last used first."""
+MOST_RECENT = 10
+MOST_RUNS = 100
+MOST_PROBLEMS = 12
+"""Problems of an edited text that are listed."""
+
+
+def recent_files(settings: Mapping[str, object]) -> list[str]:
+    """Return the paths of the config files used last."""
+    saved = settings.get(RECENT_SETTING)
+    return (
+        [path for path in saved if isinstance(path, str) and path.isprintable()][:MOST_RECENT]
+        if isinstance(saved, list)
+        else []
+    )
+
+
+def with_recent(settings: Mapping[str, object], path: Path) -> list[str]:
+    """Return the recent files with this one at the front."""
+    name = str(path)
+    return [name, *(other for other in recent_files(settings) if other != name)][:MOST_RECENT]
+
+
+def draft_of_text(read: ReadConfig, name: str) -> Draft:
+    """Return a draft of a TOML text: its own base if it is valid, else changes to its preset."""
+    if read.config is not None:
+        return Draft(read.config, name, document=read.text)
+    return with_values(Draft(read.preset, name, document=read.text), read.raw)
+
+
+def with_values(draft: Draft, raw: Mapping[str, object]) -> Draft:
+    """Return the draft with the values of a whole config, valid or not."""
+    for field in FORM_FIELDS:
+        section, _, name = field.path.partition(".")
+        values = raw.get(section)
+        value = (
+            values.get(name) if isinstance(values, Mapping) else value_at(draft.base, field.path)
+        )
+        draft = draft.with_value(field.path, value)
+    return draft
+
+
+def draft_toml(draft: Draft) -> str:
+    """Return the draft as TOML, also if it is invalid.
+
+    With a document of the user, its comments are kept, and fields that it doesn't have are added
+    only if they differ from the preset. Without one, each field has its description.
+    """
+    from rnnlm_tui.schema.toml import explained_toml, updated_toml
+
+    raw = merge(draft.base, draft.changes)
+    if not draft.document:
+        return updated_toml(explained_toml(draft.nearest_config()), raw)
+    from rnnlm_tui.schema.toml import parse_toml
+
+    written = parse_toml(draft.document, "config").raw
+    preset = PRESETS.get(draft.base.preset)
+    kept: dict[str, object] = {"preset": draft.base.preset}
+    for field in FORM_FIELDS:
+        section, _, name = field.path.partition(".")
+        there = written.get(section)
+        is_written = isinstance(there, Mapping) and name in there
+        value = draft.value(field.path)
+        if is_written or preset is None or value != value_at(preset, field.path):
+            kept.setdefault(section, {})
+            values = kept[section]
+            if isinstance(values, dict):
+                values[name] = value
+    return updated_toml(draft.document, kept)
+
+
+class ConfigFiles:
+    """Opens, saves and edits the draft of the config pane."""
+
+    def __init__(self, screen: ConfigScreen) -> None:
+        self._screen = screen
+        self._path: Path | None = None
+        """The file that the draft was opened from or saved to."""
+
+    # beginning
+
+    def begin(self) -> None:
+        """Offer presets, files used lately and runs to begin from."""
+        screen, context = self._screen, self._screen.context
+        items = [
+            PickItem(f"preset:{name}", name, PRESET_SUMMARIES.get(name, ""), "Presets")
+            for name in PRESETS
+        ]
+        items += [
+            PickItem(f"file:{path}", Path(path).name, str(Path(path).parent), "Recent files", path)
+            for path in recent_files(context.settings)
+        ]
+        items += [
+            PickItem(
+                f"run:{summary.run}", summary.run, f"{summary.status}, {summary.preset}", "Runs"
+            )
+            for summary in (context.summaries or ())[:MOST_RUNS]
+        ]
+        shown = screen.shown
+        current = f"preset:{shown.base.preset}" if shown is not None else ""
+        screen.app.push_screen(
+            PickScreen("Begin from", items, current=current, verb="begin"), self._begin_from
+        )
+
+    def _begin_from(self, chosen: str | None) -> None:
+        kind, _, name = (chosen or "").partition(":")
+        if kind == "preset":
+            self._take(Draft(PRESETS[name], f"preset {name}"))
+        elif kind == "file":
+            self._read(name)
+        elif kind == "run":
+            services = self._screen.context.services
+            self._screen.context.in_thread(
+                partial(services.configs, [name]), partial(self._begin_from_run, name)
+            )
+
+    def _begin_from_run(self, name: str, configs: Mapping[str, RunConfig]) -> None:
+        if name in configs:
+            self._take(Draft(configs[name], safe_text(name, limit=40)))
+        else:
+            self._screen.context.report(f"the config of {name} can't be read", trouble=True)
+
+    def _take(self, draft: Draft, path: Path | None = None) -> None:
+        self._screen.begin_from(draft)
+        self._path = path
+
+    def forget_path(self) -> None:
+        """Another draft is edited: it isn't saved over the file of this one."""
+        self._path = None
+
+    # files
+
+    def open(self) -> None:
+        """Ask for a file and open it."""
+        self._screen.app.push_screen(
+            AskScreen(
+                "Open a config file",
+                "",
+                check_config_path,
+                about="a TOML file; tab completes the path",
+                completes=True,
+            ),
+            lambda path: self._read(path) if path else None,
+        )
+
+    def _read(self, name: str) -> None:
+        path = user_path(name.strip()).absolute()
+        screen, context = self._screen, self._screen.context
+
+        def read(found: ReadConfig) -> None:
+            unknown = [problem for problem in found.problems if not _in_the_form(problem)]
+            if unknown:  # the form can't show them
+                context.report_error(ConfigError(unknown))
+                return
+            self._take(draft_of_text(found, path.name), path)
+            self._remember(path)
+            if found.problems:
+                context.report(
+                    f"{path.name} has {counted(len(found.problems), 'problem')}: g shows them",
+                    trouble=True,
+                )
+
+        context.in_thread(partial(screen.context.services.read_config_file, path), read)
+
+    def save(self) -> None:
+        """Ask for a path and save the draft as TOML, with its comments."""
+        screen = self._screen
+        shown = screen.shown
+        if shown is None:
+            return
+        proposed = self._path or Path.cwd() / f"{screen.run_name or 'config'}.toml"
+
+        def answered(name: str | None) -> None:
+            if not name:
+                return
+            path = user_path(name.strip()).absolute()
+            if path.exists() and path != self._path:
+                question = ConfirmScreen(
+                    "Overwrite the file?",
+                    f"{path.name} exists already.",
+                    str(path.parent),
+                    "keep it",
+                    "overwrite it",
+                )
+                screen.app.push_screen(question, lambda agreed: write(path) if agreed else None)
+            else:
+                write(path)
+
+        def write(path: Path) -> None:
+            screen.context.in_thread(partial(self._write, shown, path), partial(saved, path))
+
+        def saved(path: Path, text: str) -> None:
+            self._path = None if screen.locked else path
+            self._remember(path)
+            wrong = len(screen.problems)
+            with_problems = f" with {counted(wrong, 'problem')}" if wrong else ""
+            screen.context.report(
+                f"saved{with_problems} as {safe_text(str(path), newlines='space')}"
+            )
+            screen.keep_document(shown, text)
+
+        screen.app.push_screen(
+            AskScreen(
+                "Save the config as",
+                str(proposed),
+                check_new_path,
+                about="a TOML file for train --config; tab completes the path",
+                completes=True,
+            ),
+            answered,
+        )
+
+    def _write(self, draft: Draft, path: Path) -> str:
+        text = draft_toml(draft)
+        self._screen.context.services.write_config_file(path, text)
+        return text
+
+    def _remember(self, path: Path) -> None:
+        context = self._screen.context
+        context.settings[RECENT_SETTING] = with_recent(context.settings, path)
+        context.save_settings()
+
+    # the editor
+
+    def edit(self) -> None:
+        """Open the draft's TOML in the user's editor, and take the result."""
+        screen = self._screen
+        shown = screen.shown
+        if shown is None or screen.locked:
+            screen.context.report("a run's config never changes: n makes a new run from it")
+            return
+        from rnnlm_tui.client.config_files import EditedFile
+
+        try:
+            edited = EditedFile(draft_toml(shown), screen.run_name or "config")
+        except RnnlmError as error:
+            screen.context.report_error(error)
+            return
+        self._open_editor(edited, shown)
+
+    def _open_editor(self, edited: EditedFile, draft: Draft, line: int | None = None) -> None:
+        from rnnlm_tui.client.config_files import parse_config_text
+        from rnnlm_tui.schema.toml import TomlError
+
+        screen = self._screen
+        try:
+            with self._terminal_given_away():
+                edited.open_editor(line)
+            text = edited.read()
+        except RnnlmError as error:
+            if edited.unchanged:  # nothing can be lost: there is no editor, for example
+                edited.discard()
+                screen.context.report_error(error)
+            else:
+                self._ask_again(edited, draft, [error.message], None)
+            return
+        try:
+            found = parse_config_text(text, edited.path.name)
+        except TomlError as error:
+            place = error.place
+            message = f"line {place.line}, column {place.column}: {error.reason}"
+            self._ask_again(edited, draft, [message], place.line)
+            return
+        if found.problems:
+            lines = [problem_line(problem) for problem in found.problems]
+            places = [problem.place.line for problem in found.problems if problem.place]
+            self._ask_again(edited, draft, lines, min(filter(None, places), default=None))
+            return
+        edited.discard()
+        base = (
+            draft
+            if found.preset.preset == draft.base.preset
+            else Draft(found.preset, f"preset {found.preset.preset}", parent=draft.parent)
+        )
+        changed = with_values(base, found.raw)
+        kept = changed == draft or text == draft_toml(draft)
+        if kept:
+            screen.context.report("nothing changed in the editor")
+            return
+        screen.edit(Draft(base.base, base.base_name, changed.changes, base.parent, text))
+        screen.context.report("taken from the editor; F6 undoes it")
+
+    def _ask_again(
+        self, edited: EditedFile, draft: Draft, problems: Sequence[str], line: int | None
+    ) -> None:
+        """Show what is wrong with the text, which is kept until the user discards it."""
+
+        def answered(again: bool | None) -> None:
+            if again:
+                self._open_editor(edited, draft, line)
+            else:
+                edited.discard()
+                self._screen.context.report("the edited text was discarded")
+
+        self._screen.app.push_screen(EditedProblemsScreen(problems, str(edited.path)), answered)
+
+    @contextmanager
+    def _terminal_given_away(self) -> Iterator[None]:
+        """Leave the terminal to another program; an app without one has nothing to leave."""
+        app = self._screen.app
+        if app.is_headless:
+            yield
+        else:
+            with app.batch_update(), app.suspend():  # without the batch, repainting deadlocks
+                yield
+
+
+def problem_line(problem: Problem) -> str:
+    """Return `line 12, column 3: model.dropout: is 1.5, must be at most 0.99 (…)`."""
+    place = problem.place
+    where = f"line {place.line}, column {place.column}: " if place and place.line else ""
+    hint = f" ({problem.hint})" if problem.hint else ""
+    return f"{where}{problem.path}: {problem.message}{hint}"
+
+
+def _in_the_form(problem: Problem) -> bool:
+    return any(
+        problem.path == field.path or problem.path.startswith(f"{field.path}.")
+        for field in FORM_FIELDS
+    )
+
+
+def check_config_path(text: str) -> None:
+    """Raise InputError unless this is a file."""
+    path = user_path(text.strip())
+    if path.is_dir():
+        raise InputError("this is a folder: go on typing")
+    if not path.is_file():
+        raise InputError("there is no such file")
+
+
+def check_new_path(text: str) -> None:
+    """Raise InputError unless a file can be written here."""
+    path = user_path(text.strip())
+    if path.is_dir():
+        raise InputError("this is a folder: add the name of a file")
+    if not path.parent.is_dir():
+        raise InputError("its folder doesn't exist")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError("permission denied")
+
+
+class EditedProblemsScreen(Overlay[bool]):
+    """Returns True to open the editor again, False to discard the text."""
+
+    DEFAULT_CSS = """
+    EditedProblemsScreen TitledContainer { width: 90; max-width: 100%; height: auto;
+        max-height: 94%; background: #121212; }
+    EditedProblemsScreen OverlayText { height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,escape,q", "answer(True)", show=False),
+        Binding("D", "answer(False)", show=False),
+    ]
+
+    def __init__(self, problems: Sequence[str], path: str) -> None:
+        super().__init__()
+        self._problems, self._path = tuple(problems), path
+
+    def compose(self) -> ComposeResult:
+        with TitledContainer(title="The edited text can't be used", classes="-highlighted"):
+            yield OverlayText(self._text())
+
+    def action_answer(self, again: bool) -> None:
+        """Close with this answer."""
+        self.dismiss(again)
+
+    def _text(self) -> Content:
+        lines = [
+            Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(TEXT))
+            for text in self._problems[:MOST_PROBLEMS]
+        ]
+        more = len(self._problems) - MOST_PROBLEMS
+        if more > 0:
+            lines.append(Content.styled(f"  and {more:,} more", DIM))
+        lines += [
+            Content(""),
+            safe_content(f"The text is kept in {self._path}", newlines="space").stylize(DIM),
+            Content(""),
+            Content.assemble(
+                ("› ", FOCUS), ("enter  ", f"bold {FOCUS}"), ("edit it again", f"bold {BRIGHT}")
+            ),
+            Content.assemble(("  D      ", f"bold {TEXT}"), ("discard the text", TEXT)),
+        ]
+        return Content("\n").join(lines)
