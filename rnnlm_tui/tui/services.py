@@ -347,25 +347,19 @@ class Services:
             config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
         )
 
-    def queue(
+    def add_to_queue(
         self, config: RunConfig, name: str | None, parent: DraftParent | None = None
     ) -> QueuedRun:
-        """Create a run and add it to the queue, which is started if it doesn't run.
+        """Create a run that waits at the end of the queue.
 
-        If the config can't run here, raises InputError and creates nothing.
+        If the config can't run here, or its parent is gone or doesn't fit, raises InputError and
+        creates nothing.
         """
-        from rnnlm_tui.client.queue import add
         from rnnlm_tui.client.start import parent_at
 
-        return add(
+        return self.queue.add(
             config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
         )
-
-    def queue_saved(self, run: RunDirectory) -> QueuedRun:
-        """Add a draft to the queue; raises RunStateError if it waits there already."""
-        from rnnlm_tui.client.queue import add_run
-
-        return add_run(run)
 
     def suggest_name(self) -> str:
         """Return a free name for a new run."""

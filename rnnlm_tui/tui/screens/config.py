@@ -726,7 +726,7 @@ class ConfigScreen(PaneScreen):
         services, run = self.context.services, self.context.run_directory
         if self.locked:
             if self._run_status == "draft" and run is not None:
-                self.context.in_thread(partial(services.queue_saved, run), self._queued)
+                self.context.in_thread(partial(services.queue.add_run, run), self._queued)
             else:
                 self.context.report("this run has started: n makes a new run from it")
             return
@@ -735,7 +735,7 @@ class ConfigScreen(PaneScreen):
             self._check.forget_failure()
             self.context.report("adding it to the queue…")
             self.context.in_thread(
-                partial(services.queue, config, self._run_name or None, self._draft_parent),
+                partial(services.add_to_queue, config, self._run_name or None, self._draft_parent),
                 self._queued,
                 partial(self._not_queued, config),
             )

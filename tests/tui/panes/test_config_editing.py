@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from rnnlm_tui.errors import DeviceError, RunStateError
+from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.queue import QueuedRun
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config_files import EditedProblemsScreen
 from rnnlm_tui.tui.screens.pick import PickScreen
-from rnnlm_tui.tui.views.form import DraftParent
+from tests.tui.fake_queue import FakeQueue
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import edit, focused, go, pane, write
@@ -402,46 +402,46 @@ async def test_a_path_is_completed_in_its_field(
         await until(pilot, lambda: focused(app) == "tokenizer.kind")
 
 
-class Queueing(FakeServices):
-    """Services with a queue."""
+class BusyQueue(FakeQueue):
+    """A queue that refuses what it is told to."""
 
-    def queue(
-        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
+    refuse: RnnlmError | None = None
+
+    def add(
+        self, config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
     ) -> QueuedRun:
         if self.refuse is not None:
             raise self.refuse
-        run = self.start(config, name)
-        return QueuedRun(
-            run=run.name, place=2, state="waiting", status="draft", step=0, preset="demo", added=0.0
-        )
-
-    def queue_saved(self, run: RunDirectory) -> QueuedRun:
-        raise RunStateError(f"{run.name} is in the queue already")
+        return super().add(config, name, parent)
 
 
 async def test_a_draft_is_added_to_the_queue() -> None:
-    services = Queueing()
+    services = FakeServices(make_snapshot("draft", name="calm-badger"))
+    services.queue = queue = BusyQueue()
     async with opened(services, "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
         await write(pilot, "training.seed", "43")
-        services.refuse = DeviceError('no device "cuda" on this machine')
+        queue.refuse = DeviceError('no device "cuda" on this machine')
         await pilot.press("Q")
         await until_shown(pilot, "not started: see device")
-        services.refuse = None
+        queue.refuse = None
         await pilot.press("Q")
-        await until_shown(pilot, "calm-badger waits in the queue, place 2")
-        assert services.started[0][0].training.seed == 43
+        await until_shown(pilot, "calm-badger waits in the queue, place 1")
+        assert [run.run for run in queue.waits] == ["calm-badger"]
         assert app.draft is None
         assert app.current_mode == "config"
 
 
 async def test_a_draft_with_problems_is_not_queued_and_a_saved_one_only_once() -> None:
-    services = Queueing(make_snapshot("draft"))
+    services = FakeServices(make_snapshot("draft"))
+    services.queue = queue = BusyQueue()
+    queue.refuse = RunStateError("plain-otter is in the queue already")
     async with opened(services, "config") as (app, pilot):
         await until_shown(pilot, "frozen")
         await pilot.press("Q")
         await until_shown(pilot, "plain-otter is in the queue already")
         await pilot.press("n")
+        await until_shown(pilot, "draft, not started")
         await write(pilot, "training.epochs", "0")
         await pilot.press("Q")
         await until_shown(pilot, "Fix 1 problem before starting")
