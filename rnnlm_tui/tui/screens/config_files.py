@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -26,8 +26,10 @@ from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, value_at
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
+    from textual.app import App
+
     from rnnlm_tui.client.config_files import EditedFile, ReadConfig
-    from rnnlm_tui.tui.screens.config import ConfigScreen
+    from rnnlm_tui.tui.context import AppContext
 
 RECENT_SETTING = "recent_configs"
 """Where the app's settings have the paths of config files, the last used first."""
@@ -101,10 +103,47 @@ def draft_toml(draft: Draft) -> str:
     return updated_toml(draft.document, kept)
 
 
+class DraftHost(Protocol):
+    """The config pane, as its files see it."""
+
+    @property
+    def app(self) -> App[object]:
+        """The app."""
+
+    @property
+    def context(self) -> AppContext:
+        """The app's interface."""
+
+    @property
+    def shown(self) -> Draft | None:
+        """The draft, or the open run's config."""
+
+    @property
+    def locked(self) -> bool:
+        """Whether a run's frozen config is shown."""
+
+    @property
+    def run_name(self) -> str:
+        """The name of the draft's run, or of the open run."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The problems of the shown draft."""
+
+    def edit(self, draft: Draft) -> None:
+        """Replace the draft, which can be undone."""
+
+    def begin_from(self, draft: Draft) -> None:
+        """Begin again from a preset, a run or a file."""
+
+    def keep_document(self, draft: Draft, text: str) -> None:
+        """Keep the TOML text that a draft was saved as."""
+
+
 class ConfigFiles:
     """Opens, saves and edits the draft of the config pane."""
 
-    def __init__(self, screen: ConfigScreen) -> None:
+    def __init__(self, screen: DraftHost) -> None:
         self._screen = screen
         self._path: Path | None = None
         """The file that the draft was opened from or saved to."""
