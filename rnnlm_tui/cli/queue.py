@@ -17,8 +17,16 @@ from rnnlm_tui.cli.options import (
     check_exclusive,
     complete_run,
 )
-from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table, warn_of_logout
-from rnnlm_tui.errors import InputError, RunStateError
+from rnnlm_tui.cli.output import (
+    act_on_each,
+    line,
+    note,
+    print_error,
+    print_json,
+    table,
+    warn_of_logout,
+)
+from rnnlm_tui.errors import InputError, RnnlmError, RunStateError
 from rnnlm_tui.schema.formatting import NOTHING, about, counted, duration
 
 if TYPE_CHECKING:
@@ -74,11 +82,22 @@ def queue_list(json: JsonOption = False) -> None:
     """List the queue, as `queue` does."""
     from rnnlm_tui.client.queue import entries
 
-    _repair()
+    failure: RnnlmError | None = None
+    try:
+        _repair()
+    except RnnlmError as error:
+        failure = error
     listing = entries()
     if json:
         print_json(listing.model_dump(mode="json"))
-        return
+    else:
+        _print(listing)
+    if failure is not None:
+        print_error(failure)
+        raise typer.Exit(failure.exit_code)
+
+
+def _print(listing: QueueListing) -> None:
     if listing.runs:
         rows = [_row(run) for run in listing.runs]
         table(_COLUMNS, rows, right=(0,), spare=_SPARE)

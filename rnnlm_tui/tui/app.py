@@ -348,7 +348,9 @@ class RnnlmApp(App[int]):
             self.pane_screen.show_runs(message.summaries)
 
     def on_queue_changed(self, message: QueueChanged) -> None:
-        self.queue = message.queue
+        before, self.queue = self.queue, message.queue
+        if self.queue.reason and (before is None or not before.reason):
+            self.show_notice(Notice(f"queue paused: {self.queue.reason}", "trouble", "Q shows it"))
         if self.summaries and self.pane_screen is not None and self.pane_screen.is_ready:
             self.pane_screen.show_runs(self.summaries)
 

@@ -163,6 +163,15 @@ async def test_a_damaged_queue_is_reported_when_the_app_starts() -> None:
         await until(pilot, lambda: "is kept as queue.json.unusable" in lines_of(app)[-1])
 
 
+async def test_a_queue_that_pauses_itself_is_announced() -> None:
+    services, queue = queued()
+    async with running_app(services, pane="runs") as (app, pilot):
+        await until(pilot, lambda: shows(app, "waiting 1"))
+        queue.paused, queue.reason = True, "amber-vole failed"
+        app.watcher.poll_now()
+        await until(pilot, lambda: "queue paused: amber-vole failed" in lines_of(app)[-1])
+
+
 async def test_the_train_pane_lists_waiting_runs_with_their_places() -> None:
     services, _ = queued()
     async with running_app(services, size=(120, 40)) as (app, pilot):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.errors import InputError, RunStateError, StorageError
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.paths import RunDirectory, queue_file, runs_dir
 from rnnlm_tui.store.queue import change_queue, read_queue, replace_entry
@@ -103,6 +103,20 @@ def test_the_list_has_places_results_and_the_state_of_the_queue(
     assert [found["run"] for found in listing["runs"]] == ["heron"]
     assert [found["outcome"] for found in listing["ended"]] == ["failed"]
     assert listing["process"] is None
+
+
+@pytest.mark.usefixtures("two")
+def test_the_list_is_printed_though_the_process_cannot_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise WorkerError("the queue's process failed to start: no space left")
+
+    monkeypatch.setattr("rnnlm_tui.client.queue.ensure_running", fail)
+    assert run(["queue"]) == WorkerError.exit_code
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].split()[:3] == ["1", "otter", "waiting"]
+    assert "failed to start: no space left" in err
 
 
 @pytest.mark.usefixtures("two")
