@@ -182,6 +182,7 @@ def list_run(run: RunDirectory) -> list[ListedCheckpoint]:
         StorageError: the database or a folder can't be read.
     """
     from rnnlm_tui.store.checkpoints import match_to_disk
+    from rnnlm_tui.store.exports import exported_steps
     from rnnlm_tui.store.labels import checkpoint_notes
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.retention import pinned_steps
@@ -194,6 +195,7 @@ def list_run(run: RunDirectory) -> list[ListedCheckpoint]:
         pinned=pinned_steps(run),
         notes=checkpoint_notes(run),
         problems=quick_problems(run, rows),
+        exported=exported_steps(run),
     )
     return list(sorted_checkpoints(items, "step"))
 

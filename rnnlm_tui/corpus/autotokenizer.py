@@ -63,8 +63,12 @@ def autotokenizer_files(
     state["padding"] = state["truncation"] = None
     notes: list[str] = []
     if codec.layout == "lines" and names["eos"] is not None:
-        if _rename_end(state, names["eos"]):
-            names = {k: LINE_BREAK if v == names["eos"] else v for k, v in names.items()}
+        end, renamed = (
+            names["eos"],
+            names["eos"] != names["pad"] and _rename_end(state, names["eos"]),
+        )
+        if renamed:  # AutoTokenizer would make it a special token if it were declared
+            names = {name: None if token == end else token for name, token in names.items()}
         else:
             notes.append(
                 "a line break in a text isn't an end token for AutoTokenizer: give it one line at"
@@ -76,7 +80,10 @@ def autotokenizer_files(
         else:
             state["normalizer"] = _first_strip(state["normalizer"])
     starts = after_end and codec.eos_id is not None and codec.layout != "raw"
-    state["post_processor"] = _template(codec.eos_id, names["eos"]) if starts else None
+    state["post_processor"] = (
+        _template(codec.eos_id, names["eos"] or LINE_BREAK) if starts else None
+    )
+    start = names["eos"] if starts else None
     return AutoTokenizerFiles(
         tokenizer=state,
         config={
@@ -85,7 +92,7 @@ def autotokenizer_files(
             "padding_side": "left",
             "split_special_tokens": True,
             "model_input_names": ["input_ids", "attention_mask"],
-            **({"bos_token": names["eos"]} if starts else {}),
+            **({} if start is None else {"bos_token": start}),
             **{f"{name}_token": token for name, token in names.items() if token is not None},
         },
         start_id=_start_id(codec, after_end=after_end),

@@ -390,7 +390,8 @@ class RnnlmForCausalLM(PreTrainedModel, GenerationMixin):
         updated: dict[str, Any] = super()._update_model_kwargs_for_generation(
             outputs, model_kwargs, *rest, **others
         )
-        updated["state"] = outputs.state
+        if outputs.state is not None:
+            updated["state"] = outputs.state
         return updated
 
     @staticmethod

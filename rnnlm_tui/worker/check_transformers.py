@@ -31,7 +31,8 @@ def examine(folder: str, request: dict[str, Any], out: Path) -> dict[str, Any]:
         out: a safetensors file that is written.
 
     Returns:
-        `greedy` ids, their `text`, and the ids of the `texts`.
+        `greedy` ids, their `text`, whether a shorter prompt padded in the same batch was continued
+        as it is alone (`batched`), and the ids of the `texts`.
     """
     import torch
     from safetensors.torch import save_file
@@ -40,19 +41,22 @@ def examine(folder: str, request: dict[str, Any], out: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    prompts = [request["prompt"], request["prompt"][2:]]
+    padded = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")  # on the left
+    settings = {
+        "do_sample": False,
+        "repetition_penalty": 1.0,
+        "max_new_tokens": request["tokens"],
+    }
     with torch.no_grad():
         logits = model(torch.tensor([request["ids"]])).logits[0]
-        greedy = model.generate(
-            torch.tensor([request["prompt"]]),
-            attention_mask=torch.ones(1, len(request["prompt"]), dtype=torch.long),
-            do_sample=False,
-            repetition_penalty=1.0,
-            max_new_tokens=request["tokens"],
-        )[0, len(request["prompt"]) :].tolist()
+        rows = model.generate(**padded, **settings)[:, len(prompts[0]) :].tolist()
+        alone = model.generate(torch.tensor(prompts[1:]), **settings)[0, len(prompts[1]) :].tolist()
     save_file({"logits": logits.contiguous()}, out)
     return {
-        "greedy": greedy,
-        "text": tokenizer.decode(greedy),
+        "greedy": rows[0],
+        "batched": rows[1] == alone,
+        "text": tokenizer.decode(rows[0]),
         "texts": [tokenizer(text)["input_ids"] for text in request["texts"]],
     }
 

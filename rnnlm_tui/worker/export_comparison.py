@@ -185,19 +185,46 @@ def check_transformers(
     Raises:
         WorkerError: it can't be loaded.
     """
-    texts = _texts(source)
     with tempfile.TemporaryDirectory() as place:
-        out = Path(place, "logits.safetensors")
-        request: dict[str, object] = {
-            "folder": str(folder),
-            "ids": source.ids,
-            "prompt": source.prompt,
-            "tokens": GREEDY_TOKENS,
-            "texts": texts,
-            "out": str(out),
-        }
+        request = question(source, folder, Path(place, "logits.safetensors"))
         (answer,) = examine_in_child([request], Path(place))
-        theirs = Computed(load_file(out)["logits"].clone(), list(answer["greedy"]))
+        return judge(source, tokenizer, request, answer)
+
+
+def question(source: Source, folder: Path, out: Path) -> dict[str, Any]:
+    """The request to `check_transformers.py` about an exported folder.
+
+    Args:
+        out: the file that it writes.
+    """
+    return {
+        "folder": str(folder),
+        "ids": source.ids,
+        "prompt": source.prompt,
+        "tokens": GREEDY_TOKENS,
+        "texts": _texts(source),
+        "out": str(out),
+    }
+
+
+def judge(
+    source: Source,
+    tokenizer: AutoTokenizerFiles,
+    request: dict[str, Any],
+    answer: dict[str, Any],
+) -> tuple[Computed, list[str]]:
+    """What the exported model computes, and what its tokenizer does differently, in sentences.
+
+    Raises:
+        WorkerError: it differs in what must be equal.
+    """
+    texts: list[str] = request["texts"]
+    theirs = Computed(load_file(request["out"])["logits"].clone(), list(answer["greedy"]))
+    if not answer["batched"]:
+        raise WorkerError(
+            "the exported model continues a padded prompt differently",
+            hint="please report this with the run's config",
+        )
     different = [
         text
         for text, ids in zip(texts, answer["texts"], strict=True)
@@ -216,7 +243,7 @@ def check_transformers(
     ]
 
 
-def examine_in_child(requests: Sequence[dict[str, object]], place: Path) -> list[dict[str, Any]]:
+def examine_in_child(requests: Sequence[dict[str, Any]], place: Path) -> list[dict[str, Any]]:
     """Let `check_transformers.py` examine exported folders in a process of its own.
 
     Args:

@@ -1,0 +1,347 @@
+"""Exports of tiny trained models, loaded back where rnnlm_tui can't be imported, and imports."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from rnnlm_tui.cli.main import run as run_command
+from rnnlm_tui.client.checkpoints import list_run
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.corpus.autotokenizer import autotokenizer_files
+from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.corpus import prepare_corpus
+from rnnlm_tui.engine import onnx_graph
+from rnnlm_tui.engine.checkpoint import load_model, write_model
+from rnnlm_tui.engine.modeling_rnnlm import RnnlmForCausalLM
+from rnnlm_tui.errors import CheckpointError, InputError, StorageError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.exports import BOOK_NAME, GREEDY_TOKENS, LOGIT_TOLERANCE, ExportRequest
+from rnnlm_tui.schema.metrics import EvaluationRow
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.exports import read_exports
+from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory, corpora_dir
+from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.store.verify import resolve_checkpoint
+from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
+from rnnlm_tui.worker.export import _write_hf, _write_onnx
+from rnnlm_tui.worker.export import export as write_export
+from rnnlm_tui.worker.export_comparison import (
+    Source,
+    check_equal,
+    check_onnx,
+    compute,
+    examine_in_child,
+    judge,
+    load_source,
+    question,
+)
+from rnnlm_tui.worker.models import ModelCache
+from tests.fakes.llama_tokenizer import write_tokenizer
+from tests.integration.runs import tiny_config, write_text
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+STEPS = 12
+VARIANTS: Mapping[str, Mapping[str, object]] = {
+    "elman": {
+        "tokenizer.kind": "word",
+        "tokenizer.vocab_size": 40,
+        "model.tie_weights": False,
+    },
+    "lstm": {"tokenizer.kind": "bpe", "tokenizer.vocab_size": 300, "corpus.lowercase": True},
+    "gru": {"tokenizer.kind": "byte", "model.tie_weights": True},
+    "mingru": {"tokenizer.kind": "character", "corpus.layout": "raw"},
+    "minlstm": {"tokenizer.kind": "word", "corpus.layout": "lines"},
+    "slstm": {
+        "tokenizer.kind": "bpe",
+        "tokenizer.vocab_size": 300,
+        "corpus.layout": "lines",
+        "model.num_heads": 2,
+    },
+    "mlstm": {
+        "tokenizer.kind": "pretrained",
+        "corpus.mask_digits": True,
+        "training.data_mode": "sentences",
+        "training.context_length": 12,
+    },
+}
+"""Each cell with another tokenizer, layout or data mode, so that all are exported once."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run with one checkpoint, trained in this process."""
+
+    run: RunDirectory
+    checkpoint: Path
+
+
+def train(config: RunConfig, name: str) -> Trained:
+    """Train some steps and save a checkpoint with an evaluation, without a worker."""
+    corpus = prepare_corpus(
+        config.corpus, config.tokenizer, config.training, corpora_dir(), lambda _: None
+    )
+    model = build_model(config, corpus)
+    trainer = build_trainer(config, model, build_batches(config, corpus))
+    for _ in range(STEPS):
+        trainer.train_step()
+    run = create_run(config, name)
+    generation = {
+        "do_sample": True,
+        "temperature": 0.8,
+        "top_p": 0.95,
+        "max_new_tokens": 20,
+        "stop_strings": ["!"],
+        "rnnlm_data_mode": config.training.data_mode,
+        "rnnlm_context_length": config.training.context_length,
+    }
+    facts = {
+        "corpus_hash": corpus.manifest.hash,
+        "step": STEPS,
+        "tokens_seen": trainer.tokens_seen,
+        "validation_loss": 2.5,
+    }
+    path = write_checkpoint(
+        run,
+        STEPS,
+        lambda folder: write_model(folder, model, corpus.path, generation=generation),
+        None,
+        facts,
+    )
+    with RunDatabase(run.database_path) as database:
+        row = EvaluationRow(
+            1, STEPS, "validation", "validation", 2.5, 100, 1.2345, 0.1, time.time(), 0
+        )
+        database.add_evaluation(row)
+    return Trained(run, path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    """A trained model for each cell."""
+    folder = tmp_path_factory.mktemp("trained")
+    text = write_text(folder / "text.txt")
+    size = write_tokenizer(folder / "llama", text.read_text().splitlines(), 320)
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(folder / "home"))
+        for cell, changes in VARIANTS.items():
+            own = (
+                {"tokenizer.name": str(folder / "llama"), "tokenizer.vocab_size": size}
+                if changes["tokenizer.kind"] == "pretrained"
+                else {}
+            )
+            config = tiny_config(text, {"model.cell_type": cell, **changes, **own})
+            found[cell] = train(config, f"small-{cell}")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def own_home(trained: dict[str, Trained], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data home with the trained runs."""
+    monkeypatch.setenv(HOME_VARIABLE, str(trained["elman"].run.path.parents[1]))
+
+
+def source_of(one: Trained, folder: Path) -> Source:
+    """The checkpoint, loaded for an export."""
+    return load_source(
+        ExportRequest(
+            run=str(one.run.path),
+            checkpoint=str(one.checkpoint),
+            target=str(folder),
+            name="model",
+            format="hf",
+        )
+    )
+
+
+def test_transformers_compute_the_same_for_every_cell_without_rnnlm_tui(
+    trained: dict[str, Trained], tmp_path: Path
+) -> None:
+    """One child process for all: importing transformers takes seconds."""
+    asked = []
+    for cell, one in trained.items():
+        folder = tmp_path / cell
+        folder.mkdir()
+        source = source_of(one, folder)
+        files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
+        _write_hf(source, files, folder)
+        asked.append((source, files, question(source, folder, tmp_path / f"{cell}.safetensors")))
+    place = tmp_path / "place"
+    place.mkdir()
+    answers = examine_in_child([request for _, _, request in asked], place)
+    for (source, files, request), answer in zip(asked, answers, strict=True):
+        ours = compute(source)
+        theirs, notes = judge(source, files, request, answer)
+        _, difference = check_equal(source, ours, theirs)
+        assert difference <= LOGIT_TOLERANCE
+        assert theirs.greedy == ours.greedy
+        assert len(theirs.greedy) == GREEDY_TOKENS
+        assert not notes, source.codec.kind
+        text = source.codec.decode(ours.greedy)
+        if source.codec.layout != "sentences":
+            assert answer["text"].replace("<eos>", "").replace("<pad>", "") == text
+        elif source.codec.eos_id not in ours.greedy:
+            assert answer["text"] == text
+
+
+def test_onnxruntime_computes_the_same_for_every_cell(
+    trained: dict[str, Trained], tmp_path: Path
+) -> None:
+    for cell, one in trained.items():
+        folder = tmp_path / cell
+        folder.mkdir()
+        source = source_of(one, folder)
+        files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
+        _write_onnx(source, files, folder)
+        ours = compute(source)
+        theirs = check_onnx(source, folder)
+        _, difference = check_equal(source, ours, theirs)
+        assert difference <= LOGIT_TOLERANCE
+        assert theirs.greedy == ours.greedy
+        facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        shapes = [
+            tuple(part.shape[1:]) for layer in source.model.initial_state(1) for part in layer
+        ]
+        assert [tuple(state["shape"][1:]) for state in facts["states"]] == shapes
+        assert len(facts["vocabulary"]) == source.model.vocab_size
+        assert facts["vocabulary"][source.codec.pad_id] is not None
+
+
+@pytest.mark.parametrize("cell", ["lstm", "mlstm"])
+def test_generation_in_transformers_goes_on_from_a_state_and_searches_with_beams(
+    cell: str, trained: dict[str, Trained], tmp_path: Path
+) -> None:
+    source = source_of(trained[cell], tmp_path)
+    files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
+    _write_hf(source, files, tmp_path)
+    model = RnnlmForCausalLM.from_pretrained(tmp_path)
+    ids = torch.tensor([source.ids[:20], source.ids[20:40]])
+    greedy = {"do_sample": False, "max_new_tokens": 8}
+    whole = model.generate(ids, **greedy)
+    assert torch.equal(whole, model.generate(ids, use_cache=False, **greedy))
+    beams = {**greedy, "num_beams": 3}
+    assert torch.equal(model.generate(ids, **beams), model.generate(ids, use_cache=False, **beams))
+    state = model(ids[:, :12]).state
+    assert torch.equal(whole, model.generate(ids, state=state, **greedy))
+    parts = [model(ids[:, :12]), model(ids[:, 12:], state=state)]
+    together = torch.cat([part.logits for part in parts], dim=1)
+    assert torch.allclose(together, model(ids).logits, atol=1e-6)
+    loss = model(ids, labels=ids).loss
+    expected = torch.nn.functional.cross_entropy(
+        model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    )
+    assert torch.allclose(loss, expected)
+    loss.backward()
+    with pytest.raises(ValueError, match="pad on the left"):
+        model.generate(ids, attention_mask=torch.tensor([[1] * 20, [1] * 19 + [0]]), **greedy)
+    with pytest.raises(ValueError, match="pass the whole text"):
+        model.generate(ids[:, 12:], state=model(ids).state, **greedy)
+
+
+def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_run(
+    trained: dict[str, Trained], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way by commands, with their processes."""
+    one, target = trained["elman"], tmp_path / "out"
+    assert run_command(["export", f"{one.run.name}@best", str(target), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["greedy_tokens"] == GREEDY_TOKENS
+    assert facts["largest_difference"] <= LOGIT_TOLERANCE
+    assert facts["files"] == sorted(path.name for path in target.iterdir())
+    check_card(target)
+    generation = json.loads((target / "generation_config.json").read_text(encoding="utf-8"))
+    assert "stop_strings" not in generation
+    assert generation["suppress_tokens"] == [2], "the sampler never takes <unk> either"
+    (export,) = read_exports(one.run)
+    assert (export.step, export.format, export.folder) == (STEPS, "hf", str(target))
+    (item,) = list_run(one.run)
+    assert "exported" in item.marks
+    ours = load_model(one.checkpoint)
+    assert load_model(target).num_parameters() == ours.num_parameters()
+
+    again = ["export", one.run.name, str(target), "--format", "book"]
+    assert run_command(again) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert run_command([*again, "--force"]) == 0
+    assert "to out" in capsys.readouterr().out.replace(str(tmp_path) + "/", "")
+    assert not (target / "config.json").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    weights = torch.load(target / BOOK_NAME, weights_only=True)
+    units = [f"rnn.rnn_units.{layer}.{part}" for layer in (0, 1) for part in ("Uh", "Wh", "b")]
+    assert list(weights) == ["embedding.weight", *units, "fc.weight", "fc.bias"]
+
+    assert run_command(["import", str(target / BOOK_NAME), "from-the-book", "--json"]) == 0
+    imported = find_run(json.loads(capsys.readouterr().out)["run"])
+    summary = summarize(imported)
+    assert (summary.status, summary.step) == ("finished", 0)
+    assert summary.model.parameters == ours.num_parameters()
+    loaded = ModelCache().get(str(resolve_checkpoint(imported, "last")))
+    assert not loaded.after_end
+    mine = dict(ours.named_parameters())
+    assert all(
+        torch.equal(mine[name], parameter)
+        for name, parameter in load_model(loaded.path).named_parameters()
+    )
+    assert loaded.codec.encode("the cat") == TextCodec(one.checkpoint).encode("the cat")
+    assert run_command(["verify", imported.name]) == 0
+    assert run_command(["resume", imported.name]) == 3
+    source = ["--set", f"corpus.source={one.run.read_config().corpus.source}"]
+    assert run_command(["train", "--from", imported.name, "--draft", *source]) == 0
+
+
+def check_card(folder: Path) -> None:
+    """The model card has the run's figures and no path of this machine."""
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for words in ("elman, 2 x 24", "text.txt", "perplexity 12.18, 1.2345 bits per byte"):
+        assert words in card
+    assert str(folder.parent.parent) not in card
+
+
+@pytest.mark.faults
+def test_a_full_disk_and_a_damaged_checkpoint_end_an_export_with_their_reason(
+    trained: dict[str, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = trained["lstm"]
+    request = ExportRequest(
+        run=str(one.run.path),
+        checkpoint=str(one.checkpoint),
+        target=str(tmp_path),
+        name="model",
+        format="hf",
+    )
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(StorageError, match="No space left on device") as refusal:
+        write_export(request, lambda _: None)
+    assert "free some space" in refusal.value.hint
+    weights = one.checkpoint / "model.safetensors"
+    content = weights.read_bytes()
+    try:
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(CheckpointError, match="is damaged"):
+            write_export(request, lambda _: None)
+    finally:
+        weights.write_bytes(content)
+
+
+def test_onnx_without_its_packages_names_the_command_that_installs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnx_graph, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match="needs onnx and onnxruntime") as refusal:
+        onnx_graph.require_onnx()
+    assert refusal.value.hint == "pip install 'rnnlm-tui[export]'"
