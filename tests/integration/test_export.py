@@ -20,7 +20,8 @@ from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.autotokenizer import autotokenizer_files
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import prepare_corpus
-from rnnlm_tui.engine import onnx_graph
+from rnnlm_tui.engine import modeling_rnnlm, onnx_graph
+from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_model, write_model
 from rnnlm_tui.engine.modeling_rnnlm import RnnlmForCausalLM
 from rnnlm_tui.errors import CheckpointError, InputError, StorageError
@@ -163,6 +164,11 @@ def source_of(one: Trained, folder: Path) -> Source:
             format="hf",
         )
     )
+
+
+def test_every_cell_can_be_exported() -> None:
+    known = set(CELLS)
+    assert known == set(VARIANTS) == set(modeling_rnnlm.CELLS) == set(onnx_graph.STATE_NAMES)
 
 
 def test_transformers_compute_the_same_for_every_cell_without_rnnlm_tui(
