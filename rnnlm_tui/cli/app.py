@@ -86,6 +86,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("trash", "Keep", "trash.trash"),
     Verb("restore", "Keep", "trash.restore"),
     Verb("purge", "Keep", "trash.purge"),
+    Verb("average", "Keep", "average.average"),
     Verb("archive", "Keep", "archive.archive"),
     Verb("unarchive", "Keep", "archive.unarchive"),
     Verb("export", "Keep", "export.export"),

@@ -129,6 +129,15 @@ def weights_step(path: str) -> int:
     return int(path.rpartition("step-")[2].partition("-")[0])
 
 
+def weights_name(path: str) -> str:
+    """Return how an address names a checkpoint's or a snapshot's folder: `1500`, `average-1500`."""
+    name = path.rpartition("/")[2]
+    if not name.startswith("average-"):
+        return str(weights_step(path))
+    _, _, number = name.removeprefix("average-step-").partition("-")
+    return f"average-{weights_step(path)}{f'-{number}' if number else ''}"
+
+
 def complete_run(incomplete: str) -> list[str]:
     """Complete a run's name for the shell."""
     from rnnlm_tui.store.runs import list_runs
@@ -138,6 +147,7 @@ def complete_run(incomplete: str) -> list[str]:
 
 def complete_address(incomplete: str) -> list[str]:
     """Complete a run's name for the shell; after an @, its checkpoints."""
+    from rnnlm_tui.store.averages import average_folders
     from rnnlm_tui.store.checkpoints import list_checkpoints
     from rnnlm_tui.store.runs import find_run
 
@@ -145,7 +155,9 @@ def complete_address(incomplete: str) -> list[str]:
     if not at:
         return complete_run(incomplete)
     try:
-        steps = [str(entry.step) for entry in list_checkpoints(find_run(name))]
+        run = find_run(name)
+        steps = [str(entry.step) for entry in list_checkpoints(run)]
+        steps += [average for average, _ in average_folders(run)]
     except RnnlmError:
         return []
     return [

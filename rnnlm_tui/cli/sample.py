@@ -16,6 +16,7 @@ from rnnlm_tui.cli.options import (
     complete_state,
     sampler_for,
     split_address,
+    weights_name,
     weights_path,
     weights_step,
 )
@@ -260,8 +261,10 @@ def sample(
                 f"{counted(len(report.results), 'sample')} of"
                 f" {counted(len(given), 'prompt')}, {figures}"
             )
-        step = weights_step(batches[0].request.checkpoint)
-        weights = f"@now, step {step:,}" if which == "now" else f"@{step}"
+        path = batches[0].request.checkpoint
+        weights = (
+            f"@now, step {weights_step(path):,}" if which == "now" else f"@{weights_name(path)}"
+        )
         note(f"{figures}, from {directory.name}{weights}" + (f", state {state}" if state else ""))
 
 

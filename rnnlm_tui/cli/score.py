@@ -20,6 +20,7 @@ from rnnlm_tui.cli.options import (
     SamplerDeviceOption,
     sampler_for,
     split_address,
+    weights_name,
     weights_path,
     weights_step,
 )
@@ -77,7 +78,8 @@ def score(
     directory, which = split_address(run)
     checkpoint = str(weights_path(directory, which))
     step = weights_step(checkpoint)
-    label = f"{directory.name}@now, step {step:,}" if which == "now" else f"{directory.name}@{step}"
+    label = f"@now, step {step:,}" if which == "now" else f"@{weights_name(checkpoint)}"
+    label = f"{directory.name}{label}"
     lines = _TokenLines(json=json, named=len(files) > 1, on=tokens)
     scores, failures = asyncio.run(_score_all(checkpoint, files, lines, device))
     if len(files) == 1 and failures:

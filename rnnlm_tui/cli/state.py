@@ -15,8 +15,8 @@ from rnnlm_tui.cli.options import (
     complete_state,
     sampler_for,
     split_address,
+    weights_name,
     weights_path,
-    weights_step,
 )
 from rnnlm_tui.cli.output import act_on_each, facts, line, note, print_json, table
 from rnnlm_tui.cli.prompts import read_prompt
@@ -151,7 +151,7 @@ def state_keep(
         return
     line(
         f"{info.name} kept: {counted(info.tokens, 'token')} read by"
-        f" {directory.name}@{weights_step(checkpoint)}, {info.shape}, {disk(info.bytes)}"
+        f" {directory.name}@{weights_name(checkpoint)}, {info.shape}, {disk(info.bytes)}"
     )
     note(f"`rnnlm-tui sample {directory.name} '' --state {info.name}` continues from it")
 

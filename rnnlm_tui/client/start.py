@@ -9,16 +9,14 @@ measurement is stored for later estimates.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, cast
 
+from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.control import (
     WORKER_SETTINGS,
     launch,
@@ -42,7 +40,6 @@ from rnnlm_tui.errors import (
     CorpusError,
     DeviceError,
     InputError,
-    RnnlmError,
     StorageError,
     TokenizerError,
     WorkerError,
@@ -57,13 +54,7 @@ from rnnlm_tui.schema.estimates import (
     warmup_note,
 )
 from rnnlm_tui.schema.formatting import counted, unsupported_precision, user_path
-from rnnlm_tui.schema.protocol import (
-    Calibration,
-    ProbeDone,
-    ProbeFailed,
-    ProbeProgress,
-    decode_line,
-)
+from rnnlm_tui.schema.protocol import Calibration, ProbeDone, ProbeProgress
 from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -77,16 +68,10 @@ from rnnlm_tui.store.verify import damaged_folders, resolve_checkpoint
 from rnnlm_tui.system.disk import BALLAST_BYTES, ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count
 from rnnlm_tui.system.locks import read_lock
-from rnnlm_tui.system.processes import dependent_environment, python_command
+from rnnlm_tui.system.processes import python_command
 
 MAX_READ_BYTES = 8_000_000
 """How much of a user's text is read, which takes a tenth of a second. The worker reads the rest."""
-
-LEAVE_SECONDS = 5.0
-"""How long a probe may take to exit before it is killed; the next preparation removes its
-unfinished files."""
-KILLED = -9
-"""Exit code of a process killed by the system, which also happens when memory runs out."""
 
 
 def with_available_corpus(config: RunConfig) -> RunConfig:
@@ -294,73 +279,17 @@ def run_probe(
         StorageError: the corpus or the calibration can't be written.
     """
     check_before_start(config)
-    with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as log:
-        request.write(config.model_dump_json().encode())
-        request.seek(0)
-        process = subprocess.Popen(
-            command or python_command("rnnlm_tui.worker.probe"),
-            stdin=request,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=dependent_environment(WORKER_SETTINGS),
-        )
-        try:
-            answer = _answer(process, report)
-        finally:
-            _end(process)
-        if isinstance(answer, ProbeDone):
-            add_calibration(answer.calibration)
-            return answer.calibration
-        raise _error(answer, process.returncode, log, hint_for_memory)
-
-
-def _answer(
-    process: subprocess.Popen[bytes], report: Callable[[ProbeProgress], None]
-) -> ProbeDone | ProbeFailed | None:
-    """The probe's result; None if it exited without one."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        try:
-            message = cast(
-                ProbeProgress | ProbeDone | ProbeFailed,
-                decode_line(line, ProbeProgress, ProbeDone, ProbeFailed),
-            )
-        except InputError:
-            continue  # output of a library
-        if not isinstance(message, ProbeProgress):
-            process.wait()
-            return message
-        report(message)
-    process.wait()
-    return None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(LEAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-
-
-def _error(
-    answer: ProbeFailed | None, code: int, log: IO[bytes], hint_for_memory: Callable[[], str]
-) -> RnnlmError:
-    if answer is not None and answer.out_of_memory:
-        return DeviceError(answer.message, hint=hint_for_memory())
-    if answer is not None:
-        return error_kind(answer.exit_code)(answer.message, hint=answer.hint)
-    if code == KILLED:
-        return DeviceError(
-            "the probe was killed, probably because memory ran out", hint=hint_for_memory()
-        )
-    log.seek(0)
-    words = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return WorkerError(f"the probe failed (exit code {code})" + (f": {words[-1]}" if words else ""))
+    answer = run_child(
+        command or python_command("rnnlm_tui.worker.probe"),
+        config,
+        ProbeDone,
+        report,
+        what="the probe",
+        hint_for_memory=hint_for_memory,
+        settings=WORKER_SETTINGS,
+    )
+    add_calibration(answer.calibration)
+    return answer.calibration
 
 
 _LOOK_SECONDS = 0.1

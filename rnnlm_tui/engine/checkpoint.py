@@ -176,6 +176,15 @@ def load_weights(directory: Path, model: RecurrentLanguageModel, *, separate: bo
             parameter.copy_(tensors[name])
 
 
+def read_weights(directory: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint directory by name, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    return _read_tensors(directory, "model.safetensors")
+
+
 def load_optimizer_state(directory: Path, trainer: Trainer) -> None:
     """Load only the optimizer's state (AdamW's averages and their step counts) into a new trainer.
 

@@ -44,8 +44,10 @@ from rnnlm_tui.store.archive_file import (
     read_head,
     verify_archive,
 )
+from rnnlm_tui.store.averages import average_folders
 from rnnlm_tui.store.checkpoints import checkpoint_folders
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.lineage import PARENT_FOLDER
 from rnnlm_tui.store.manifest import (
     CHECKPOINT_FOLDER,
     MANIFEST_NAME,
@@ -220,7 +222,7 @@ def _stage(run: RunDirectory, staging: Path) -> ArchiveManifest:
             shutil.copyfile(run.path / name, staging / name, follow_symlinks=False)
             files.append(name)
     for folder in _stage_checkpoints(run, staging):
-        files += [f"checkpoints/{folder.name}/{path.name}" for path in sorted(folder.iterdir())]
+        files += [str(path.relative_to(staging)) for path in sorted(folder.iterdir())]
     steps = [int(found[1]) for name in files if (found := _step_of(name))]
     step = max(steps, default=0)
     meta = _stage_database(run, staging, step)
@@ -253,9 +255,9 @@ def _step_of(name: str) -> re.Match[str] | None:
 
 
 def _stage_checkpoints(run: RunDirectory, staging: Path) -> Iterator[Path]:
-    """Link the finished checkpoints, verify them, and yield their folders."""
-    for _, source in list(checkpoint_folders(run)):
-        folder = staging / "checkpoints" / source.name
+    """Link all weights of the run, verify them, and yield their folders."""
+    for source in _weights_of(run):
+        folder = staging / source.relative_to(run.path)
         make_private_directory(folder)
         try:
             for path in sorted(source.iterdir()):
@@ -277,6 +279,16 @@ def _stage_checkpoints(run: RunDirectory, staging: Path) -> Iterator[Path]:
             if path.name not in manifest.files and path.name != MANIFEST_NAME:
                 path.unlink()  # not part of the checkpoint
         yield folder
+
+
+def _weights_of(run: RunDirectory) -> list[Path]:
+    """The folders of the finished checkpoints, of averages, and of the parent's weights."""
+    parent = run.path / PARENT_FOLDER
+    return [
+        *(path for _, path in checkpoint_folders(run)),
+        *(path for _, path in average_folders(run)),
+        *([parent] if parent.is_dir() and not parent.is_symlink() else []),
+    ]
 
 
 def _link(source: Path, copy: Path) -> None:
@@ -388,7 +400,7 @@ def _check_usable(run: RunDirectory, manifest: ArchiveManifest, path: Path) -> N
             ):
                 check_version(int(one_row(found, "PRAGMA user_version")[0]), database)
                 one_row(found, "SELECT count(*) FROM attempts")
-        for _, folder in checkpoint_folders(run):
+        for folder in _weights_of(run):
             check_sizes(folder)
     except NewerDatabaseError as error:
         raise ArchiveError(

@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rnnlm_tui.errors import ArchiveError, RunNameError, StorageError
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.store.averages import AVERAGE_FOLDER
+from rnnlm_tui.store.lineage import PARENT_FOLDER
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, FILE_NAME, PICKLE_SUFFIXES, ManifestFile
 from rnnlm_tui.store.paths import DATABASE_NAME, POINTER_NAME, check_run_name
 from rnnlm_tui.system.files import storage_errors
@@ -277,12 +279,20 @@ def _check_names(manifest: ArchiveManifest, path: Path) -> None:
     for name in manifest.files:
         if name == DATABASE_NAME or ("/" not in name and is_archived(name)):
             continue
-        parts = name.split("/")
+        folder, _, file = name.rpartition("/")
+        place, _, checkpoint = folder.partition("/")
         if (
-            len(parts) != 3
-            or parts[0] != "checkpoints"
-            or not CHECKPOINT_FOLDER.fullmatch(parts[1])
-            or not FILE_NAME.fullmatch(parts[2])
+            not (
+                folder == PARENT_FOLDER
+                or (
+                    place == "checkpoints"
+                    and (
+                        CHECKPOINT_FOLDER.fullmatch(checkpoint)
+                        or AVERAGE_FOLDER.fullmatch(checkpoint)
+                    )
+                )
+            )
+            or not FILE_NAME.fullmatch(file)
             or Path(name).suffix.lower() in PICKLE_SUFFIXES
         ):
             raise _refused(path, f"a run has no file {name[:80]!r}")

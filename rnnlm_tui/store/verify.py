@@ -14,6 +14,7 @@ from rnnlm_tui.errors import (
     UnknownCheckpointError,
     did_you_mean,
 )
+from rnnlm_tui.store.averages import average_folders, find_average, is_average
 from rnnlm_tui.store.checkpoints import checkpoint_folders, list_checkpoints
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
@@ -61,10 +62,14 @@ def newest_valid(run: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint
 def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
     """The folder of `best`, `last` or a step (`1500`), not verified. Doesn't need the database.
 
+    `average-1500` is an average: see `averages`.
+
     Raises:
         UnknownCheckpointError: no such checkpoint; lists the existing ones.
         CheckpointError: the manifest of this step is damaged.
     """
+    if is_average(which) and (average := find_average(run, which)) is not None:
+        return average
     entries = list_checkpoints(run)
     if not entries:
         raise UnknownCheckpointError(
@@ -96,11 +101,13 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
     ):
         read_manifest(folders[int(digits)])  # raises: its manifest is damaged
     steps = [str(step) for step in by_step]
+    averages = [name for name, _ in average_folders(run)]
     listed = ("… " if len(steps) > _SHOWN_STEPS else "") + ", ".join(steps[-_SHOWN_STEPS:])
     shown = f'"{which}"' if which.isprintable() and len(which) <= 40 else repr(which[:40])
     raise UnknownCheckpointError(
-        f"{run.name} has no checkpoint {shown}: it has best, last and {listed}",
-        hint=did_you_mean(which[:40], ["best", "last", *steps]),
+        f"{run.name} has no checkpoint {shown}: it has best, last and"
+        f" {', '.join([listed, *averages])}",
+        hint=did_you_mean(which[:40], ["best", "last", *steps, *averages]),
     )
 
 

@@ -47,6 +47,7 @@ from rnnlm_tui.tui.messages import (
     PROGRESS,
     RESUMED_BY_SPACE,
     WOULD_DIVERGE,
+    AverageRequested,
     ComparedChanged,
     ForkRequested,
     MachineChanged,
@@ -484,6 +485,11 @@ class RnnlmApp(App[int]):
         self.new_draft_from(
             message.run, DraftParent(f"{message.run}@{message.checkpoint}", message.optimizer)
         )
+
+    def on_average_requested(self, message: AverageRequested) -> None:
+        from rnnlm_tui.tui.averaging import average
+
+        average(self, message, self.push_screen)
 
     def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
         def begin(config: RunConfig, agreed: bool | None) -> None:

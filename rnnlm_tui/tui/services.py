@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from rnnlm_tui.client.average import StagedAverage
     from rnnlm_tui.client.config_files import ReadConfig
     from rnnlm_tui.client.control import LiveWeights, LogFollower
     from rnnlm_tui.client.corpora import Preview
@@ -360,6 +361,15 @@ class Services:
         return self.queue.add(
             config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
         )
+
+    def average(self, addresses: Sequence[str]) -> StagedAverage:
+        """Average the checkpoints and evaluate the mean; it then waits to be kept or discarded.
+
+        Raises InputError if they don't fit together.
+        """
+        from rnnlm_tui.client.average import average_checkpoints, parts_at
+
+        return average_checkpoints(parts_at(addresses), lambda _progress: None)
 
     def suggest_name(self) -> str:
         """Return a free name for a new run."""

@@ -21,6 +21,8 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.archive import read_archive, write_archive
+from rnnlm_tui.store.averages import keep_average, list_averages, stage_average
 from rnnlm_tui.store.checkpoints import remove_checkpoint, write_checkpoint
 from rnnlm_tui.store.lineage import (
     LINEAGE_KEY,
@@ -214,6 +216,23 @@ def test_a_parent_that_was_deleted_pruned_or_damaged_after_it_was_chosen_creates
     with pytest.raises(UnknownRunError) as caught:
         parent_at("plain-otter@500")
     assert "`rnnlm-tui restore plain-otter`" in caught.value.hint
+
+
+def test_an_archive_carries_the_parents_weights_and_averages(
+    parent: RunDirectory, tmp_path: Path
+) -> None:
+    child = create_run(PRESETS["demo"], "child", checkpoint(parent))
+    own = checkpoint(child)
+    keep_average(child, stage_average(child, 500, lambda folder: copy(own.path, folder), {}))
+    archived = write_archive(child, tmp_path / "child.tar.zst")
+    again, _ = read_archive(archived.path, "again")
+    assert verify_checkpoint(again.path / PARENT_FOLDER).run == "plain-otter"
+    assert read_parent(again) == read_parent(child)
+    assert [entry.name for entry in list_averages(again)] == ["average-500"]
+
+
+def copy(source: Path, folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
 
 
 def test_a_damaged_record_is_reported(parent: RunDirectory) -> None:

@@ -1,0 +1,205 @@
+"""The verb `average`: the mean of several checkpoints, evaluated beside them before it is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnnlm_tui.cli.options import (
+    JsonOption,
+    check_exclusive,
+    checkpoint_path,
+    complete_address,
+    split_address,
+)
+from rnnlm_tui.cli.output import ProgressLine, interactive, line, note, print_json, table
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.formatting import counted, disk
+from rnnlm_tui.schema.metrics import perplexity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rnnlm_tui.client.average import StagedAverage
+    from rnnlm_tui.schema.protocol import ProbeProgress
+    from rnnlm_tui.store.averages import AverageEntry
+    from rnnlm_tui.store.lineage import ParentCheckpoint
+
+
+def average(
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN@CHECKPOINT...",
+            help="Checkpoints of one architecture and tokenizer; a run alone with --last.",
+            show_default=False,
+            autocompletion=complete_address,
+        ),
+    ],
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "--last",
+            metavar="N",
+            help="Average the run's newest N checkpoints.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the average without a question.")
+    ] = False,
+    if_better: Annotated[
+        bool,
+        typer.Option("--if-better", help="Keep it if its loss is lower than that of each part."),
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Permanently remove averages: RUN@average-STEP.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --remove: don't ask for confirmation.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Average the weights of checkpoints, and keep the result.
+
+    The average and its parts are evaluated on the run's validation set before you decide. It is
+    kept beside the first checkpoint's run as RUN@average-STEP, with weights only: it can be
+    sampled, scored, exported and forked from, but not resumed.
+    """
+    check_exclusive("", keep=keep, **{"if-better": if_better, "remove": remove})
+    check_exclusive(remove=remove, last=last is not None)
+    if remove:
+        _remove(checkpoints, yes=yes, json=json)
+        return
+    parts = _parts(checkpoints, last)
+    if not (keep or if_better or interactive()):
+        raise InputError(
+            "average: cannot ask for confirmation, this is not a terminal",
+            hint="add --keep, or --if-better to keep it if it is better than its parts",
+        )
+    staged = _averaged(parts)
+    try:
+        kept = _decide(staged, keep=keep, if_better=if_better, json=json)
+    except BaseException:
+        staged.discard()
+        raise
+    if kept is None:
+        staged.discard()
+    if json:
+        print_json(_as_json(staged, kept))
+    elif kept is not None:
+        line(f"{staged.run.name}@{kept.name}")
+        note(
+            f"kept, {disk(kept.bytes)}: `rnnlm-tui sample {staged.run.name}@{kept.name}` samples"
+            f" from it, `rnnlm-tui train --from {staged.run.name}@{kept.name}` trains on"
+        )
+    if kept is None and not json:
+        note("not kept")
+
+
+def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]:
+    """Return the checkpoints that are averaged.
+
+    Raises:
+        InputError: a run without a checkpoint, or `--last` with several runs or a checkpoint.
+    """
+    from rnnlm_tui.client.average import newest_parts
+    from rnnlm_tui.store.lineage import ParentCheckpoint
+
+    if last is not None:
+        if len(addresses) != 1 or "@" in addresses[0]:
+            raise InputError(
+                "--last takes one run, without a checkpoint",
+                hint="`rnnlm-tui average RUN --last 3` averages its newest three",
+            )
+        run, _ = split_address(addresses[0])
+        return newest_parts(run, last)
+    parts = []
+    for address in addresses:
+        run, which = split_address(address)
+        if which is None:
+            raise InputError(
+                f'"{address}" names no checkpoint',
+                hint=f"use {run.name}@STEP for each, or --last N with one run",
+            )
+        parts.append(ParentCheckpoint(run, checkpoint_path(run, which)))
+    return parts
+
+
+def _averaged(parts: Sequence[ParentCheckpoint]) -> StagedAverage:
+    from rnnlm_tui.client.average import average_checkpoints
+
+    progress = ProgressLine()
+    try:
+        return average_checkpoints(parts, lambda at: progress(progress_text(at)))
+    finally:
+        progress.clear()
+
+
+def progress_text(at: ProbeProgress) -> str:
+    """Return `evaluating 2 of 4`, or how much of the text has been prepared."""
+    if at.phase in ("verifying", "evaluating"):
+        return f"{at.phase} {at.done + 1} of {at.total}"
+    return f"{at.phase} {at.done / at.total:.0%}" if at.total > 1 else at.phase
+
+
+def _decide(
+    staged: StagedAverage, *, keep: bool, if_better: bool, json: bool
+) -> AverageEntry | None:
+    """Print the losses, and keep the average as the options or the user say."""
+    from rnnlm_tui.cli.manage import confirmed
+
+    if not json:
+        table(("checkpoint", "val ppl", "to the best part"), staged.lines(), right=(1, 2))
+        note(f"on {counted(staged.result.tokens, 'token')} of the validation set")
+    if if_better and not staged.is_better:
+        note("the average is not better than its best part")
+        return None
+    if not (keep or if_better):
+        better = "" if staged.is_better else ", which is not better than its best part"
+        if not confirmed(f"keep the average{better}?", "average"):
+            return None
+    return staged.keep()
+
+
+def _remove(addresses: Sequence[str], *, yes: bool, json: bool) -> None:
+    from rnnlm_tui.cli.manage import confirmed
+    from rnnlm_tui.client.average import remove
+
+    question = f"permanently remove {', '.join(addresses)}?"
+    if not yes and not confirmed(question, "average --remove removes averages permanently"):
+        note("nothing was removed")
+        raise typer.Exit(1)
+    removed = []
+    for address in addresses:
+        run, which = split_address(address)
+        entry = remove(run, which or "")
+        removed.append({"run": run.name, "average": entry.name, "bytes": entry.bytes})
+        if not json:
+            line(f"{run.name}@{entry.name} removed, {disk(entry.bytes)} freed")
+    if json:
+        print_json({"removed": removed})
+
+
+def _as_json(staged: StagedAverage, kept: AverageEntry | None) -> dict[str, object]:
+    result = staged.result
+    return {
+        "run": staged.run.name,
+        "kept": kept is not None,
+        "average": None if kept is None else f"{staged.run.name}@{kept.name}",
+        "path": None if kept is None else str(kept.path),
+        "step": result.step,
+        "validation_loss": result.loss,
+        "validation_perplexity": perplexity(result.loss),
+        "better": staged.is_better,
+        "tokens": result.tokens,
+        "parts": [
+            {
+                "checkpoint": part.address,
+                "validation_loss": part.loss,
+                "validation_perplexity": perplexity(part.loss),
+            }
+            for part in result.parts
+        ],
+    }

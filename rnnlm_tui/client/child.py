@@ -1,0 +1,119 @@
+"""Run a child process for one request: JSON on its stdin, progress and a result on its stdout."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, TypeVar, cast
+
+from pydantic import BaseModel
+
+from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, WorkerError, error_kind
+from rnnlm_tui.schema.protocol import ProbeFailed, ProbeProgress, decode_line
+from rnnlm_tui.system.processes import dependent_environment
+
+DoneT = TypeVar("DoneT", bound=BaseModel)
+
+LEAVE_SECONDS = 5.0
+"""How long a child may take to exit before it is killed; the next preparation removes its
+unfinished files."""
+KILLED = -9
+"""Exit code of a process killed by the system, which also happens when memory runs out."""
+
+
+def run_child(
+    command: Sequence[str],
+    request: BaseModel,
+    done: type[DoneT],
+    report: Callable[[ProbeProgress], None],
+    *,
+    what: str,
+    hint_for_memory: Callable[[], str],
+    settings: Mapping[str, str],
+) -> DoneT:
+    """Send a request to a child process and return its result. The child ends with this call.
+
+    Args:
+        done: the model of the result, with the `kind` done.
+        report: called with each progress message.
+        what: the child's name in errors, such as `the probe`.
+        hint_for_memory: returns a hint if the child ran out of memory.
+        settings: environment variables that it gets unless the user has set them.
+
+    Raises:
+        InputError, StorageError: as the child reports.
+        DeviceError: it ran out of memory.
+        WorkerError: it died.
+    """
+    with tempfile.TemporaryFile() as sent, tempfile.TemporaryFile() as log:
+        sent.write(request.model_dump_json().encode())
+        sent.seek(0)
+        process = subprocess.Popen(
+            command,
+            stdin=sent,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=dependent_environment(settings),
+        )
+        try:
+            answer = _answer(process, done, report)
+        finally:
+            _end(process)
+        if isinstance(answer, done):
+            return answer
+        failed = answer if isinstance(answer, ProbeFailed) else None
+        raise _error(failed, process.returncode, log, what, hint_for_memory)
+
+
+def _answer(
+    process: subprocess.Popen[bytes], done: type[DoneT], report: Callable[[ProbeProgress], None]
+) -> DoneT | ProbeFailed | None:
+    """The child's result; None if it exited without one."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            message = cast(
+                ProbeProgress | DoneT | ProbeFailed,
+                decode_line(line, ProbeProgress, done, ProbeFailed),
+            )
+        except InputError:
+            continue  # output of a library
+        if not isinstance(message, ProbeProgress):
+            process.wait()
+            return message
+        report(message)
+    process.wait()
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _error(
+    answer: ProbeFailed | None,
+    code: int,
+    log: IO[bytes],
+    what: str,
+    hint_for_memory: Callable[[], str],
+) -> RnnlmError:
+    if answer is not None and answer.out_of_memory:
+        return DeviceError(answer.message, hint=hint_for_memory())
+    if answer is not None:
+        return error_kind(answer.exit_code)(answer.message, hint=answer.hint)
+    if code == KILLED:
+        return DeviceError(
+            f"{what} was killed, probably because memory ran out", hint=hint_for_memory()
+        )
+    log.seek(0)
+    words = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return WorkerError(f"{what} failed (exit code {code})" + (f": {words[-1]}" if words else ""))

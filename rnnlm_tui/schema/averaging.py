@@ -1,0 +1,51 @@
+"""Messages between the client and the process that averages checkpoints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AveragePart(_Message):
+    """One of the checkpoints whose mean is taken."""
+
+    address: str
+    """`plain-otter@1500`."""
+    path: str
+    """Its folder."""
+
+
+class AverageRequest(_Message):
+    """Average the weights of some checkpoints and evaluate the mean."""
+
+    run: str
+    """Folder of the run that gets the average, and on whose validation set all are evaluated."""
+    parts: tuple[AveragePart, ...] = Field(min_length=2)
+
+
+class EvaluatedPart(_Message):
+    """A part with its loss, measured in the same way as the average's."""
+
+    address: str
+    loss: float
+    """On the validation set, in nats per token."""
+
+
+class AverageDone(_Message):
+    """The last line of a successful process."""
+
+    kind: Literal["done"] = "done"
+    staged: str
+    """The hidden folder with the average."""
+    step: int
+    """Of the newest part."""
+    loss: float
+    """Of the average on the validation set, in nats per token."""
+    tokens: int
+    """Tokens of the validation set that count."""
+    parts: tuple[EvaluatedPart, ...]

@@ -1,0 +1,286 @@
+"""Average checkpoints: `python -m rnnlm_tui.worker.average` writes the mean of their weights.
+
+It reads an AverageRequest from stdin and writes messages on stdout. All parts and the mean are
+evaluated on the whole validation set of the run, in the same way, so that their losses compare. The
+mean waits in a hidden folder: the caller keeps or removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from pydantic import BaseModel, ValidationError
+
+from rnnlm_tui.errors import CheckpointError, InputError
+from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest, EvaluatedPart
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.metrics import Progress
+from rnnlm_tui.schema.protocol import ProbeFailed, ProbeProgress, encode_line
+from rnnlm_tui.store.averages import AVERAGED_FACT, stage_average
+from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir
+from rnnlm_tui.system.files import keep_private
+from rnnlm_tui.system.processes import end_with_parent
+from rnnlm_tui.worker.probe import Interrupted, failure_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rnnlm_tui.corpus.corpus import PreparedCorpus
+    from rnnlm_tui.engine.model import RecurrentLanguageModel
+    from rnnlm_tui.schema.config import RunConfig
+
+Report = Callable[[str, int, int], None]
+"""Called with the phase, how much of it is done, and the total."""
+
+SHAPE_KEYS: tuple[str, ...] = (
+    "model_type",
+    "cell_type",
+    "vocab_size",
+    "embedding_dim",
+    "hidden_size",
+    "num_layers",
+    "num_heads",
+    "tie_word_embeddings",
+)
+"""Keys of config.json that must be equal in all parts."""
+KEPT_FACTS: tuple[str, ...] = ("preset", "epoch", "tokens_seen", "corpus_hash", "tokenizer_hash")
+"""Facts of the newest part that hold for the average too."""
+
+
+def check_alike(parts: Sequence[AveragePart]) -> None:
+    """Check that the parts have the same architecture and vocabulary.
+
+    Raises:
+        InputError: two parts differ; names both.
+        CheckpointError: a part's config.json or tokenizer can't be read.
+    """
+    from rnnlm_tui.worker.parent import vocabulary
+
+    first = parts[0]
+    shape, tokens = _shape(first), vocabulary(Path(first.path))
+    for part in parts[1:]:
+        other = _shape(part)
+        different = [
+            f"{key} {shape.get(key)} and {other.get(key)}"
+            for key in SHAPE_KEYS
+            if shape.get(key) != other.get(key)
+        ]
+        if different:
+            raise InputError(
+                f"{first.address} and {part.address} have different shapes: {', '.join(different)}",
+                hint="only checkpoints of the same architecture can be averaged",
+            )
+        theirs = vocabulary(Path(part.path))
+        if theirs != tokens:
+            raise InputError(
+                f"{first.address} and {part.address} have different vocabularies"
+                f" ({counted(len(tokens), 'type')} and {len(theirs):,})",
+                hint="only checkpoints with the same tokenizer can be averaged",
+            )
+
+
+def mean_of_weights(folders: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the weights of checkpoints with the same shapes: summed in float64, as float32.
+
+    Raises:
+        CheckpointError: a file can't be read, a name or shape differs, or a weight isn't finite.
+    """
+    import torch
+
+    from rnnlm_tui.engine.checkpoint import read_weights
+
+    sums: dict[str, Tensor] = {}
+    for folder in folders:
+        weights = read_weights(folder)
+        if sums and {name: tensor.shape for name, tensor in weights.items()} != {
+            name: tensor.shape for name, tensor in sums.items()
+        }:
+            raise CheckpointError(
+                f"{folder / 'model.safetensors'} has other tensors than"
+                f" {folders[0] / 'model.safetensors'}"
+            )
+        for name, tensor in weights.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise CheckpointError(
+                    f"{folder / 'model.safetensors'}: {name} has weights that are not finite",
+                    hint="leave out this checkpoint",
+                )
+            sums[name] = tensor.double() if name not in sums else sums[name].add_(tensor)
+    return {name: total.div_(len(folders)).float() for name, total in sums.items()}
+
+
+def average(request: AverageRequest, report: Report) -> AverageDone:
+    """Average the parts, evaluate them and the mean, and stage the mean.
+
+    Raises:
+        RnnlmError: a part is damaged or of another kind, the corpus can't be prepared, the device
+            is missing, or the disk is full.
+    """
+    from rnnlm_tui.engine.checkpoint import load_model, write_model
+    from rnnlm_tui.worker.build import set_up_torch
+
+    run = RunDirectory(Path(request.run))
+    folders = [Path(part.path) for part in request.parts]
+    manifests = []
+    for index, folder in enumerate(folders):
+        report("verifying", index, len(folders))
+        manifests.append(verify_checkpoint(folder))
+    check_alike(request.parts)
+    config = run.read_config()
+    device = set_up_torch(config)
+    corpus = _prepare(run, config, report)
+    model = load_model(folders[0], device)
+    scored: list[EvaluatedPart] = []
+    total = len(folders) + 1
+    for index, (part, folder) in enumerate(zip(request.parts, folders, strict=True)):
+        report("evaluating", index, total)
+        _put(model, mean_of_weights([folder]))
+        scored.append(EvaluatedPart(address=part.address, loss=_loss(model, config, corpus)[0]))
+    report("averaging", 0, 1)
+    _put(model, mean_of_weights(folders))
+    report("evaluating", len(folders), total)
+    loss, tokens = _loss(model, config, corpus)
+    newest = max(range(len(manifests)), key=lambda index: manifests[index].step)
+    facts = {
+        **_kept_facts(manifests[newest]),
+        AVERAGED_FACT: [part.address for part in request.parts],
+        "averaged_hashes": [manifest.checksum or manifest.digest() for manifest in manifests],
+        "validation_loss": loss,
+    }
+    report("saving", 0, 1)
+    staged = stage_average(
+        run,
+        manifests[newest].step,
+        lambda folder: write_model(
+            folder, model, folders[newest], generation=_generation(folders[newest])
+        ),
+        facts,
+    )
+    return AverageDone(
+        staged=str(staged),
+        step=manifests[newest].step,
+        loss=loss,
+        tokens=tokens,
+        parts=tuple(scored),
+    )
+
+
+def main() -> int:
+    """Average as asked on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
+    end_with_parent()
+    keep_private()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which sends SIGTERM
+    signal.signal(signal.SIGTERM, _leave)
+    answers = sys.stdout.buffer
+
+    def report(phase: str, done: int, total: int) -> None:
+        _write(answers, ProbeProgress(phase=phase, done=done, total=total))
+
+    try:
+        request = AverageRequest.model_validate_json(sys.stdin.buffer.read())
+        _write(answers, average(request, report))
+    except Interrupted:
+        return 128 + signal.SIGTERM
+    except Exception as error:
+        traceback.print_exc()  # to stderr, the log of the parent process
+        failure = failure_of(
+            InputError("no valid request on standard input")
+            if isinstance(error, ValidationError)
+            else error
+        )
+        _write(
+            answers,
+            ProbeFailed(
+                message=failure.message,
+                hint=failure.hint,
+                exit_code=failure.exit_code,
+                out_of_memory=failure.out_of_memory,
+            ),
+        )
+        return failure.exit_code
+    return 0
+
+
+def _prepare(run: RunDirectory, config: RunConfig, report: Report) -> PreparedCorpus:
+    from rnnlm_tui.corpus.corpus import prepare_corpus
+    from rnnlm_tui.worker.parent import prepare_for_start
+
+    def advance(progress: Progress) -> None:
+        report(progress.phase, progress.done, progress.total)
+
+    return prepare_for_start(
+        run,
+        config,
+        lambda tokenizer: prepare_corpus(
+            config.corpus, tokenizer, config.training, corpora_dir(), advance
+        ),
+    )
+
+
+def _put(model: RecurrentLanguageModel, weights: Mapping[str, Tensor]) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+
+
+def _loss(
+    model: RecurrentLanguageModel, config: RunConfig, corpus: PreparedCorpus
+) -> tuple[float, int]:
+    """Loss on the whole validation set in nats per token, and its number of tokens."""
+    from rnnlm_tui.engine.batches import evaluation_batches
+    from rnnlm_tui.engine.evaluate import evaluate
+
+    batches = evaluation_batches(
+        corpus.tokens("validation"),
+        corpus.offsets("validation"),
+        data_mode=config.training.data_mode,
+        context_length=config.training.context_length,
+        pad_id=corpus.pad_id,
+        max_sentences=0,
+    )
+    score = evaluate(model, batches)
+    return score.loss, score.tokens
+
+
+def _shape(part: AveragePart) -> Mapping[str, object]:
+    path = Path(part.path) / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read: {error}") from error
+    return values if isinstance(values, dict) else {}
+
+
+def _generation(folder: Path) -> dict[str, object]:
+    """The sampling defaults of a checkpoint."""
+    try:
+        values = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _kept_facts(manifest: Manifest) -> dict[str, object]:
+    return {name: manifest.facts[name] for name in KEPT_FACTS if name in manifest.facts}
+
+
+def _write(stream: BinaryIO, message: BaseModel) -> None:
+    stream.write(encode_line(message))
+    stream.flush()
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise Interrupted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
