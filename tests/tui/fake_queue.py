@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rnnlm_tui.client.queue import Direction
 from rnnlm_tui.errors import InputError, RunStateError, StorageError
@@ -45,6 +45,8 @@ class FakeQueue(QueueServices):
         self.reason = ""
         self.unreadable: StorageError | None = None
         """Raised when the queue is read."""
+        self.create: Callable[[str], object] = lambda _name: None
+        """Called with the name of each run that is added."""
         self.restarts = 0
         self.warning = ""
         """Returned by `restart`."""
@@ -76,6 +78,7 @@ class FakeQueue(QueueServices):
         self, config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
     ) -> QueuedRun:
         self.waits.append(waiting(name or "quiet-vole"))
+        self.create(self.waits[-1].run)
         return self.waits[-1].model_copy(update={"place": len(self.waits)})
 
     def add_run(self, run: RunDirectory) -> QueuedRun:

@@ -509,7 +509,9 @@ class FakeServices(Services):
     ) -> None:
         """Know these runs, the first one the newest; with `runs`, list those instead."""
         super().__init__()
-        self.queue: QueueServices = FakeQueue()
+        queue = FakeQueue()
+        queue.create = self._create_draft
+        self.queue: QueueServices = queue
         self.runs = [snapshot.summary for snapshot in snapshots] if runs is None else list(runs)
         self.snapshots = {snapshot.summary.run: snapshot for snapshot in snapshots}
         self.fake_sampler = sampler or FakeSampler()
@@ -572,6 +574,12 @@ class FakeServices(Services):
 
     def sampler(self) -> SamplerClient:
         return cast(SamplerClient, self.fake_sampler)
+
+    def _create_draft(self, name: str) -> None:
+        if name not in {run.run for run in self.runs}:
+            snapshot = make_snapshot("draft", 0, name=name)
+            self.runs.insert(0, snapshot.summary)
+            self.snapshots[name] = snapshot
 
     def find(self, name: str) -> RunDirectory:
         if name not in {run.run for run in self.runs}:

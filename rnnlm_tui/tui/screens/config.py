@@ -742,8 +742,12 @@ class ConfigScreen(PaneScreen):
 
     def _queued(self, queued: QueuedRun) -> None:
         """Show the waiting run; the draft is done with."""
-        self.context.open_run(self.context.services.find(queued.run), "config")
-        self.context.report(f"{queued.run} waits in the queue, place {queued.place}")
+
+        def found(run: RunDirectory) -> None:
+            self.context.open_run(run, "config")
+            self.context.report(f"{queued.run} waits in the queue, place {queued.place}")
+
+        self.context.in_thread(partial(self.context.services.find, queued.run), found)
 
     def _not_queued(self, config: RunConfig, error: RnnlmError | OSError) -> None:
         if isinstance(error, InputError):
