@@ -320,6 +320,9 @@ A transposed copy, the gradient, and a chunk's part of it.
 """
 SLACK = 1.15
 """Factor for memory fragmentation (measured)."""
+LSTM_COPIES = 2
+"""Copies of a layer's size in oneDNN's LSTM on a CPU: its weights and their gradient in its own
+layout (measured with 1,500 units)."""
 DROPPED = 1.5
 """Numbers per unit that dropout keeps (measured)."""
 SENTENCE_BYTES, ORDER_BYTES = 12, 8
@@ -360,7 +363,8 @@ class MemoryParts:
     moments: int
     """AdamW's two moments."""
     activations: int
-    """Activations of embedding, layers and dropout that the backward pass needs."""
+    """Activations of embedding, layers and dropout that the backward pass needs, and the copies of
+    an LSTM layer's weights."""
     head: int
     """Chunks of logits, copies of the output matrix and its gradient during the loss."""
     gradients: int
@@ -422,6 +426,8 @@ def memory_parts(
     matrix = FLOAT_BYTES * vocab_size * model.hidden_size
     positions = positions_per_step(config)
     kept = positions * _numbers_per_position(model, step_length(config))
+    if model.cell_type == "lstm" and not on_gpu:
+        kept += LSTM_COPIES * max(size.weights for size in layer_sizes(model))
     evaluated = (
         EVALUATED_STREAMS * EVALUATED_WINDOW
         if training.data_mode == "stream"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.toml import parse_toml, toml_text
 from rnnlm_tui.schema.validation import field_paths, merge, parse_config
 
+ROOT = Path(__file__).parents[3]
 VALUES: dict[str, tuple[object, ...]] = {
     "training.seed": (1, 2, 3),
     "training.batch_size": (11, 12, 13),
@@ -83,6 +86,19 @@ def test_a_run_as_base_keeps_the_origins_of_its_preset() -> None:
     assert str(found.origins["model.dropout"]) == "default"
     assert str(found.origins["training.epochs"]) == "--set"
     assert found.config == parse_config(merge(trained, {"training.epochs": 2}))
+
+
+def test_the_variables_that_set_no_key_are_all_known() -> None:
+    named = re.compile(r'"(RNNLM_TUI_[A-Z_]+)"')
+    files = [path for folder in ("rnnlm_tui", "tests") for path in (ROOT / folder).rglob("*.py")]
+    found = {
+        name
+        for path in files
+        if path.name != "test_precedence.py"
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if "__" not in name and not name.endswith("_")
+    }
+    assert found - {"RNNLM_TUI_LEARNING_RATE"} <= {*OTHER_VARIABLES}
 
 
 def test_every_key_has_a_variable_that_no_other_has() -> None:
