@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.start import COMPLETING, THEME
-from rnnlm_tui.errors import InputError, RnnlmError, UnknownCheckpointError
+from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
+from rnnlm_tui.store.addresses import split_address as split_address
+from rnnlm_tui.store.addresses import weights_step as weights_step
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.sampler import SamplerClient
@@ -57,42 +60,6 @@ def check_exclusive(hint: str = "", **given: bool) -> None:
         )
 
 
-def split_address(address: str) -> tuple[RunDirectory, str | None]:
-    """Split `RUN@WHICH` into the run and WHICH, which is None without an @.
-
-    Raises:
-        UnknownRunError: no such run.
-        InputError: no checkpoint after the @.
-    """
-    from rnnlm_tui.store.runs import find_run
-
-    name, at, which = address.rpartition("@")
-    run = find_run(name if at else address)
-    if at and not which:
-        raise InputError(
-            f'"{address}" has no checkpoint after the @',
-            hint=f"use {run.name}@best, @last or @STEP;"
-            f" `rnnlm-tui checkpoints {run.name}` lists them",
-        )
-    return run, (which if at else None)
-
-
-def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
-    """Return a checkpoint's folder: by default the best one, or the last if none was evaluated.
-
-    Raises:
-        UnknownCheckpointError: no such checkpoint; lists the available ones.
-    """
-    from rnnlm_tui.store.verify import resolve_checkpoint
-
-    try:
-        return resolve_checkpoint(directory, "best" if which is None else which)
-    except UnknownCheckpointError:
-        if which is not None:
-            raise
-        return resolve_checkpoint(directory, "last")
-
-
 def weights_path(directory: RunDirectory, which: str | None) -> Path:
     """Return the folder of the weights to sample: a checkpoint's as `checkpoint_path` does, or for
     `now` that of a snapshot, which the run's worker saves between two steps.
@@ -122,11 +89,6 @@ def sampler_for(path: str, device: str) -> SamplerClient:
         threads = 1 if planned_device(training.device) != "cpu" else training.threads or cores
         yields = threads >= cores
     return SamplerClient(device=device, yields="always" if yields else "never")
-
-
-def weights_step(path: str) -> int:
-    """Return the step of a checkpoint's or a snapshot's folder."""
-    return int(path.rpartition("step-")[2].partition("-")[0])
 
 
 def weights_name(path: str) -> str:

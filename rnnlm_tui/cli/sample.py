@@ -22,9 +22,10 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import note
 from rnnlm_tui.cli.prompts import read_prompt, read_prompts
-from rnnlm_tui.cli.sample_report import SEEDS, Report, SampleBatch, in_order, outcome
+from rnnlm_tui.cli.sample_report import Report, SampleBatch, in_order, outcome
 from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.formatting import counted, read_number, unescaped
+from rnnlm_tui.schema.metrics import SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

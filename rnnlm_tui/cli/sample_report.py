@@ -11,6 +11,7 @@ from rnnlm_tui.cli.options import weights_step
 from rnnlm_tui.cli.output import TextStream, line, note, print_json
 from rnnlm_tui.errors import StorageError, WorkerError
 from rnnlm_tui.schema.formatting import counted, escaped, first_of
+from rnnlm_tui.schema.metrics import SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -29,7 +30,6 @@ SHOWN_LETTERS = 40
 """Characters shown of an unknown word."""
 MOST_UNKNOWN = 10
 """Maximum number of unknown words listed."""
-SEEDS = 2**63
 
 
 @dataclass(frozen=True, slots=True)

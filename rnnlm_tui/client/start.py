@@ -46,7 +46,7 @@ from rnnlm_tui.errors import (
     error_kind,
 )
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, PYTHON_SOURCE, DatasetName
 from rnnlm_tui.schema.estimates import (
     check_warmup,
     checkpoint_bytes,
@@ -197,7 +197,11 @@ def check_source(corpus: CorpusConfig) -> None:
     """Raise CorpusError if a source is neither built in nor an existing file or folder. Reads
     nothing."""
     for name in (corpus.source, corpus.test_source):
-        if name is not None and name not in BUILT_IN_SOURCES:
+        if name is None or name in BUILT_IN_SOURCES:
+            continue
+        if name.startswith(PYTHON_SOURCE):
+            DatasetName.parse(name)  # only the worker imports it: that runs the user's code
+        else:
             source_path(name)
 
 
@@ -205,6 +209,9 @@ def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
     """Raise CorpusError if the source can't be opened, isn't text, or is too short for a batch."""
     if NEWS in (corpus.source, corpus.test_source) and news_files(corpora_dir()) is None:
         return  # the worker downloads it
+    if any(name and name.startswith(PYTHON_SOURCE) for name in (corpus.source, corpus.test_source)):
+        check_source(corpus)
+        return
     source = open_source(corpus, corpora_dir())
     if corpus.source in BUILT_IN_SOURCES and corpus.test_source is None:
         return
@@ -247,7 +254,7 @@ def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
 def check_treebank(corpus: CorpusConfig) -> None:
     """Raise CorpusError if a folder has a training set but lacks the standard validation or test
     set."""
-    if corpus.source in BUILT_IN_SOURCES:
+    if corpus.source in BUILT_IN_SOURCES or corpus.source.startswith(PYTHON_SOURCE):
         return
     folder = source_path(corpus.source)
     train, missing = missing_splits(folder) if folder.is_dir() else ("", {})

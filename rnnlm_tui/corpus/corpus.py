@@ -60,6 +60,7 @@ from rnnlm_tui.corpus.tokenizers import (
     build_tokenizer,
     check_pretrained,
     load_built,
+    pretrained_codec,
 )
 from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
@@ -251,7 +252,7 @@ def prepare_corpus(
     if NEWS in (corpus.source, corpus.test_source) and news_files(root) is None:
         check_pretrained(tokenizer)
         ensure_news(root, corpus.url, progress)
-    source = open_source(corpus, root)
+    source = open_source(corpus, root, partial(pretrained_codec, tokenizer))
     meter = Meter("checking", source.size, progress)
     source_hash = source.fingerprint(meter.advance)
     meter.done()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from rnnlm_tui.corpus import builtin
 from rnnlm_tui.corpus.builtin import Grammar, elman_grammar
+from rnnlm_tui.corpus.datasets import PythonDataset, TokenCodec, item_units
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
 from rnnlm_tui.corpus.records import read_records
 from rnnlm_tui.corpus.text_files import (
@@ -32,7 +33,14 @@ from rnnlm_tui.corpus.text_files import (
 )
 from rnnlm_tui.errors import CorpusError, did_you_mean
 from rnnlm_tui.schema.config import CorpusConfig
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, SET_SOURCE, EosText, Split, TextLayout
+from rnnlm_tui.schema.corpora import (
+    BUILT_IN_SOURCES,
+    PYTHON_SOURCE,
+    SET_SOURCE,
+    EosText,
+    Split,
+    TextLayout,
+)
 from rnnlm_tui.schema.formatting import counted, percent, share, user_path
 
 SAMPLED_FILES = 16
@@ -174,27 +182,37 @@ class Source:
     """Notes for the user, complete once the documents have been read."""
 
 
-def open_source(corpus: CorpusConfig, root: Path) -> Source:
+def open_source(
+    corpus: CorpusConfig, root: Path, codec: Callable[[], TokenCodec | None] | None = None
+) -> Source:
     """Open the config's source, reading only the beginning to choose the layout.
 
     Args:
         root: the corpora folder, which contains `news` once it is downloaded.
+        codec: loads the run's pretrained tokenizer, for datasets of token ids.
 
     Raises:
         CorpusError: the source doesn't exist, isn't text, or is `news` before it is downloaded.
     """
     test = corpus.test_source
     if test is None:
-        return _open(corpus.source, corpus, root)
+        return _open(corpus.source, corpus, root, codec)
     if corpus.layout == "auto" and test in BUILT_IN_SOURCES:
         corpus = corpus.model_copy(update={"layout": "sentences"})
-    source = _open(corpus.source, corpus, root)
+    source = _open(corpus.source, corpus, root, codec)
     return _with_test(
-        source, _open(test, corpus.model_copy(update={"layout": source.layout}), root)
+        source, _open(test, corpus.model_copy(update={"layout": source.layout}), root, codec)
     )
 
 
-def _open(name: str, corpus: CorpusConfig, root: Path) -> Source:
+def _open(
+    name: str,
+    corpus: CorpusConfig,
+    root: Path,
+    codec: Callable[[], TokenCodec | None] | None = None,
+) -> Source:
+    if name.startswith(PYTHON_SOURCE):
+        return _dataset(name, corpus, codec)
     if name == "presidents":
         return _presidents()
     if name == "python-docs":
@@ -317,6 +335,36 @@ def _news(root: Path) -> Source:
         fingerprint=partial(news_fingerprint, root, paths),
         reading=(NEWS,),
         tokenized=True,
+    )
+
+
+def _dataset(
+    name: str, corpus: CorpusConfig, codec: Callable[[], TokenCodec | None] | None
+) -> Source:
+    data = PythonDataset(name, codec)
+    layout = "sentences" if corpus.layout == "auto" else corpus.layout
+    notes: list[str] = []
+
+    def documents(advance: Advance) -> Iterator[Document]:
+        reader = LineReader(Path(data.name.module), advance)
+        for split, text in data.texts():
+            yield Document(split, item_units(text, layout, reader))
+            advance(len(text.encode()))
+        if reader.cut_lines:
+            notes.append(
+                f"{counted(reader.cut_lines, 'line')} longer than {MAX_LINE_BYTES:,} bytes split"
+                f" into several {layout}"
+            )
+
+    return Source(
+        title=f"{counted(data.items, 'item')} of {data.name}",
+        eos_text="" if layout == "raw" else "\n",
+        layout=layout,
+        size=0,
+        fingerprint=data.fingerprint,
+        documents=documents,
+        reading=("python",),
+        notes=notes,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -423,6 +423,27 @@ def _most_frequent(counts: Counter[str], limit: int) -> list[str]:
     return sorted(sorted(counts), key=counts.__getitem__, reverse=True)[
         :limit
     ]  # ties are sorted by name
+
+
+def pretrained_codec(
+    config: TokenizerConfig,
+) -> tuple[Callable[[str], Sequence[int]], Callable[[Sequence[int]], str]] | None:
+    """A pretrained tokenizer as two functions, a text to token ids and back; None for other kinds.
+
+    Raises:
+        TokenizerError: it can't be loaded.
+    """
+    if config.kind != "pretrained":
+        return None
+    tokenizer = _pretrained(config).tokenizer
+
+    def encode(text: str) -> Sequence[int]:
+        return cast(Sequence[int], tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(ids: Sequence[int]) -> str:
+        return tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    return encode, decode
 
 
 def _pretrained(config: TokenizerConfig) -> BuiltTokenizer:

@@ -56,6 +56,7 @@ GUIDES: tuple[Guide, ...] = (
         "Exporting and importing",
         "Models for transformers, ONNX and the book; and back.",
     ),
+    Guide("python", "From Python", "Runs, metrics and models in notebooks; datasets of your own."),
     Guide(
         "reliability", "Reliability", "What a run guarantees, and what happens when things fail."
     ),

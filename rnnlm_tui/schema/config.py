@@ -44,8 +44,8 @@ class CorpusConfig(Section):
         title="source",
         description=(
             "A built-in corpus (presidents, python-docs, elman; news is downloaded), or a path:"
-            " text or code (also .gz, .xz, .bz2), records (.jsonl, .csv, .tsv, .json), a folder or"
-            " a pattern (src/**/*.py)."
+            " text or code (also .gz, .xz, .bz2), records (.jsonl, .csv, .tsv, .json), a folder, a"
+            " pattern (src/**/*.py), or a Python dataset (python:module:name)."
         ),
     )
     url: str = Field(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.formatting import counted, user_path
 
 MANIFEST_NAME = "manifest.json"
 CORPUS_FORMAT = 1
@@ -21,6 +25,11 @@ With 2,000 tokens, the standard error of the mean loss is about 0.05 nats.
 
 BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news")
 """Values of `corpus.source` that aren't paths; `news` is downloaded on first use."""
+
+PYTHON_SOURCE = "python:"
+"""Begins a `corpus.source` that names a dataset of Python: `python:module:attribute@folder`."""
+_DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+_DATASET = re.compile(rf"{PYTHON_SOURCE}({_DOTTED}):({_DOTTED})(?:@(.+))?")
 
 SET_SOURCE = "--set corpus.source=PATH"
 """How hints name another text; the app replaces it with its own words."""
@@ -46,6 +55,46 @@ PREVIEWED_LINES, PREVIEWED_CHARACTERS = 8, 200
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 EVALUATED: tuple[Split, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetName:
+    """A dataset of Python."""
+
+    module: str
+    attribute: str
+    folder: Path | None
+    """From which the module is imported; None: found on Python's path."""
+
+    @classmethod
+    def parse(cls, source: str) -> DatasetName:
+        """
+        Raises:
+            CorpusError: it isn't written like this.
+        """
+        match = _DATASET.fullmatch(source)
+        if match is None:
+            raise CorpusError(
+                f'"{source}" doesn\'t name a dataset',
+                hint=f"write {PYTHON_SOURCE}package.module:attribute",
+            )
+        folder = user_path(match[3]).absolute() if match[3] else None
+        return cls(match[1], match[2], folder)
+
+    def found_from(self, here: Path) -> DatasetName:
+        """The same with the folder `here`, if it has none and the module is there."""
+        first = here / self.module.partition(".")[0]
+        is_here = first.is_dir() or first.with_name(f"{first.name}.py").is_file()
+        return replace(self, folder=here) if self.folder is None and is_here else self
+
+    @property
+    def source(self) -> str:
+        """As written in `corpus.source`."""
+        end = "" if self.folder is None else f"@{self.folder}"
+        return f"{PYTHON_SOURCE}{self.module}:{self.attribute}{end}"
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.attribute}"
 
 
 class SplitFacts(BaseModel):

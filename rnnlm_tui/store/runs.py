@@ -340,7 +340,7 @@ def check_name_free(name: str, *, but: RunDirectory | None = None) -> None:
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """The config with absolute paths and patterns, so that the run can be resumed from any
     folder."""
-    from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+    from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, PYTHON_SOURCE, DatasetName
     from rnnlm_tui.schema.validation import merge, parse_config
 
     given = {
@@ -348,17 +348,22 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         "corpus.test_source": config.corpus.test_source,
         "tokenizer.name": config.tokenizer.name,
     }
-    paths = {field: user_path(text) for field, text in given.items() if text is not None}
-    return parse_config(
-        merge(
-            config,
-            {
-                field: str(path.absolute())
-                for field, path in paths.items()
-                if path.exists() or (field != "tokenizer.name" and glob.has_magic(str(path)))
-            },
-        )
-    )
+    datasets = {
+        field: DatasetName.parse(text).found_from(Path.cwd()).source
+        for field, text in given.items()
+        if text is not None and text.startswith(PYTHON_SOURCE)
+    }
+    paths = {
+        field: user_path(text)
+        for field, text in given.items()
+        if text is not None and field not in datasets
+    }
+    absolute = {
+        field: str(path.absolute())
+        for field, path in paths.items()
+        if path.exists() or (field != "tokenizer.name" and glob.has_magic(str(path)))
+    }
+    return parse_config(merge(config, {**datasets, **absolute}))
 
 
 def _fill(run: RunDirectory, config: RunConfig, parent: ParentCheckpoint | None) -> None:

@@ -1,0 +1,549 @@
+"""The interface for notebooks and scripts: `runs()`, `run()` and `load()`.
+
+    import rnnlm_tui
+
+    otter = rnnlm_tui.run("plain-otter")
+    otter.metrics["loss"]                     # an array, one value for each step
+    model = rnnlm_tui.load("plain-otter@best")
+    print(model.generate("The state of the Union", seed=1))
+
+Everything here reads: a run is started, steered and deleted by the app and the verbs. Each property
+reads its run anew, so a live run's figures are current. Errors are `rnnlm_tui.errors.RnnlmError`,
+with a message and a hint. Only `load` imports torch.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.formatting import counted
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    from numpy.typing import NDArray
+
+    from rnnlm_tui.client.metric_tables import MetricTable
+    from rnnlm_tui.schema.config import RunConfig, SamplingConfig
+    from rnnlm_tui.schema.metrics import SampleRow
+    from rnnlm_tui.schema.status import RunStatus
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.worker.answers import Answers
+
+__all__ = ["Checkpoint", "Generation", "Model", "Run", "Score", "Table", "load", "run", "runs"]
+
+_CHUNK = 65_536
+
+
+def runs(filter: str = "") -> list[Run]:
+    """All runs, newest first.
+
+    Args:
+        filter: as of `rnnlm-tui runs --filter`, such as `"ppl<80 !draft"`; pinned runs are then
+            first.
+
+    Raises:
+        InputError: the filter is invalid.
+        StorageError: the data home can't be read.
+    """
+    from rnnlm_tui.store.paths import RunDirectory, runs_dir
+    from rnnlm_tui.store.runs import list_runs
+
+    if not filter:
+        return [Run(directory) for directory in list_runs()]
+    from rnnlm_tui.client.listing import listed_runs
+
+    return [Run(RunDirectory(runs_dir() / summary.run)) for summary in listed_runs(filter).runs]
+
+
+def run(name: str) -> Run:
+    """The run of this name, or the only one whose name begins with it.
+
+    Raises:
+        UnknownRunError: there is none, or several.
+    """
+    from rnnlm_tui.store.runs import find_run
+
+    return Run(find_run(name))
+
+
+def load(address: str, *, device: str = "cpu") -> Model:
+    """Load a checkpoint's model.
+
+    Args:
+        address: `name@best`, `name@last`, `name@1500`; `name` means the best one, or the last if
+            none was evaluated; `name@now` the weights of a run that trains.
+        device: `cpu`, `cuda`, `cuda:N`, `mps` or `auto`.
+
+    Raises:
+        UnknownRunError, UnknownCheckpointError: there is no such one.
+        CheckpointError: its files are damaged.
+        DeviceError: this machine has no such device.
+    """
+    from rnnlm_tui.store.addresses import checkpoint_path, split_address
+
+    directory, which = split_address(address)
+    if which == "now":
+        from rnnlm_tui.client.control import take_snapshot
+
+        path = take_snapshot(directory).path
+    else:
+        path = checkpoint_path(directory, which)
+    return Model(directory, path, device)
+
+
+class Table(Mapping[str, "NDArray[Any]"]):
+    """A series of a run: an array for each column, all of one length.
+
+    Whole numbers are int64, or float64 with NaN if some are missing; figures are float64; texts are
+    objects.
+    """
+
+    def __init__(self, columns: dict[str, NDArray[Any]]) -> None:
+        self._columns = columns
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        try:
+            return self._columns[name]
+        except KeyError:
+            raise KeyError(f"{name!r}; the columns are {', '.join(self._columns)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        """The number of columns, as for every mapping; `rows` is the length."""
+        return len(self._columns)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(next(iter(self._columns.values()), ()))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(self._columns)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The table as a DataFrame of pandas.
+
+        Raises:
+            InputError: pandas isn't installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise _missing("pandas") from None
+        return pandas.DataFrame(self._columns)
+
+    def to_polars(self) -> polars.DataFrame:
+        """The table as a DataFrame of polars.
+
+        Raises:
+            InputError: polars isn't installed.
+        """
+        try:
+            import polars
+        except ImportError:
+            raise _missing("polars") from None
+        return polars.DataFrame(
+            {
+                name: values.tolist() if values.dtype == object else values
+                for name, values in self._columns.items()
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"<Table of {counted(self.rows, 'row')}: {', '.join(self._columns)}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A saved state of a run's model."""
+
+    run: str
+    step: int
+    epoch: float
+    tokens_seen: int
+    train_loss: float
+    """Mean of the newest steps, in nats per token."""
+    validation_loss: float | None
+    """None if there was no evaluation at its step."""
+    bytes: int
+    best: bool
+    last: bool
+    pinned: bool
+    time: float
+    """When it was written, in Unix seconds."""
+    path: Path
+    """A model folder in the Hugging Face layout."""
+
+    @property
+    def perplexity(self) -> float | None:
+        """Of the validation set; None if there was no evaluation at its step."""
+        from rnnlm_tui.schema.metrics import perplexity
+
+        return None if self.validation_loss is None else perplexity(self.validation_loss)
+
+    def load(self, *, device: str = "cpu") -> Model:
+        """Load its model, as `rnnlm_tui.load` does."""
+        return load(f"{self.run}@{self.step}", device=device)
+
+
+class Run:
+    """A run, read from its folder."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._directory.name
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._directory.path
+
+    @property
+    def config(self) -> RunConfig:
+        """Its frozen config: `run.config.model.hidden_size`, or `run.config.model_dump()`."""
+        return self._directory.read_config()
+
+    @property
+    def summary(self) -> RunSummary:
+        """Status and newest figures, as `rnnlm-tui show --json` prints them."""
+        from rnnlm_tui.client.monitor import summarize
+
+        return summarize(self._directory)
+
+    @property
+    def status(self) -> RunStatus:
+        """`running`, `finished` and so on."""
+        return self.summary.status
+
+    @property
+    def metrics(self) -> Table:
+        """Every step: loss, grad_norm, learning_rate, tokens_per_second and so on."""
+        from rnnlm_tui.client.metric_tables import STEPS
+
+        return self._table(STEPS)
+
+    @property
+    def evaluations(self) -> Table:
+        """Every evaluation: step, split, name, loss, perplexity, bits_per_byte and so on."""
+        from rnnlm_tui.client.metric_tables import EVALUATIONS
+
+        return self._table(EVALUATIONS)
+
+    @property
+    def machine(self) -> Table:
+        """The machine's readings, about one a second."""
+        from rnnlm_tui.client.metric_tables import MACHINE
+
+        return self._table(MACHINE)
+
+    @property
+    def events(self) -> Table:
+        """Its log: started, resumed, checkpoint, setting and so on."""
+        from rnnlm_tui.client.metric_tables import EVENTS
+
+        return self._table(EVENTS)
+
+    @property
+    def samples(self) -> list[SampleRow]:
+        """The samples of its evaluations, oldest first."""
+        from rnnlm_tui.store.reader import RunReader
+
+        with RunReader(self._directory) as reader:
+            return reader.samples()[::-1]
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Its checkpoints, by step."""
+        from rnnlm_tui.store.reader import RunReader
+        from rnnlm_tui.store.retention import pinned_steps
+
+        pinned = pinned_steps(self._directory)
+        with RunReader(self._directory) as reader:
+            rows = sorted(reader.checkpoints(), key=lambda row: row.step)
+        return [
+            Checkpoint(
+                run=self.name,
+                step=row.step,
+                epoch=row.epoch,
+                tokens_seen=row.tokens_seen,
+                train_loss=row.train_loss,
+                validation_loss=row.validation_loss,
+                bytes=row.bytes,
+                best=row.best,
+                last=row.last,
+                pinned=row.step in pinned,
+                time=row.time,
+                path=self.path / row.path,
+            )
+            for row in rows
+        ]
+
+    def load(self, which: str | None = None, *, device: str = "cpu") -> Model:
+        """Load one of its models: `best`, `last`, `now` or a step; None: the best, or the last."""
+        return load(self.name if which is None else f"{self.name}@{which}", device=device)
+
+    def _table(self, table: MetricTable) -> Table:
+        from rnnlm_tui.store.reader import RunReader
+
+        with RunReader(self._directory) as reader:
+            return _as_arrays(table, table.rows(reader, reader.extent()))
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A sampled text. `str()` of it is the text."""
+
+    prompt: str
+    text: str
+    """The continuation, without the prompt."""
+    seed: int
+    ids: tuple[int, ...]
+    """The new tokens."""
+    reason: str
+    """`length`, or `stop` if a stop text ended it."""
+    bits_per_token: float
+    """Mean of -log2 p of the new tokens at temperature 1."""
+    unknown: tuple[str, ...]
+    """Words or characters of the prompt outside the vocabulary."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well a model predicts a text."""
+
+    loss: float
+    """Nats per predicted token."""
+    perplexity: float
+    bits_per_byte: float | None
+    """None if more than 0.1 % of the tokens are unknown."""
+    tokens: int
+    """Predicted tokens."""
+    bytes: int
+    """UTF-8 bytes of the text."""
+    unknown: int
+    """Tokens outside the vocabulary."""
+
+
+class Model:
+    """A checkpoint's model and tokenizer. It computes on one CPU thread, or on a GPU."""
+
+    def __init__(self, directory: RunDirectory, path: Path, device: str) -> None:
+        from rnnlm_tui.schema.sampling import LoadRequest
+        from rnnlm_tui.store.addresses import weights_step
+
+        self._directory, self._device = directory, device
+        self.path = path
+        """The checkpoint's folder."""
+        self.step = weights_step(str(path))
+        """The checkpoint's step."""
+        self._answers: Answers | None = None
+        with self._answering() as answers:
+            for _ in answers.of(LoadRequest(id="load", checkpoint=str(path)), _never):
+                continue
+
+    @property
+    def run(self) -> Run:
+        """The run that it comes from."""
+        return Run(self._directory)
+
+    def generate(self, prompt: str = "", *, state: str = "", **settings: Any) -> Generation:
+        """Continue a prompt.
+
+        The same seed gives the same text as `rnnlm-tui sample`.
+
+        Args:
+            state: name of a kept state that the prompt follows.
+            settings: fields of the config's section `sampling`, such as `temperature`, `top_p`,
+                `max_new_tokens`, `seed`, `stop`; by default the run's.
+
+        Raises:
+            ConfigError: a setting is unknown or invalid.
+            InputError: the prompt can't be encoded; no such state.
+        """
+        return self.generate_many([prompt], state=state, **settings)[0]
+
+    def generate_many(
+        self, prompts: Sequence[str], n: int = 1, *, state: str = "", **settings: Any
+    ) -> list[Generation]:
+        """Continue each prompt `n` times, with consecutive seeds, in the order of the prompts.
+
+        Args and errors: as `generate`.
+        """
+        if isinstance(prompts, str):
+            raise InputError("prompts is a text, must be a list of texts", hint="use generate")
+        if n < 1:
+            raise InputError(f"n is {n}, must be at least 1")
+        chosen = self.settings(**settings)
+        if n > 1 and chosen.is_greedy:
+            raise InputError(
+                f"n={n} would give the same text {n} times: greedy sampling always takes the most"
+                " likely token",
+                hint="leave out n, or sample with a temperature above 0",
+            )
+        return [one for prompt in prompts for one in self._continue(prompt, n, state, chosen)]
+
+    def settings(self, **changes: Any) -> SamplingConfig:
+        """The run's sampling settings with changes.
+
+        Raises:
+            ConfigError: a setting is unknown or invalid.
+        """
+        from rnnlm_tui.schema.validation import merge, parse_config
+
+        wanted = {f"sampling.{name}": value for name, value in changes.items()}
+        return parse_config(merge(self._directory.read_config(), wanted)).sampling
+
+    def score(self, text: str) -> Score:
+        """Score a text, as `rnnlm-tui score` scores a file with it.
+
+        Raises:
+            CorpusError: it has fewer than two tokens.
+        """
+        with tempfile.NamedTemporaryFile(prefix="rnnlm-tui-", suffix=".txt") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            return self.score_file(file.name)
+
+    def score_file(self, path: str | Path) -> Score:
+        """Score a UTF-8 file of any length, as `rnnlm-tui score` does.
+
+        Raises:
+            CorpusError: it can't be read, isn't text, or has fewer than two tokens.
+        """
+        from rnnlm_tui.schema.metrics import perplexity
+        from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
+
+        request = ScoreRequest(
+            id="score", checkpoint=str(self.path), path=str(Path(path).absolute())
+        )
+        with self._answering() as answers:
+            for part in answers.of(request, _never):
+                if isinstance(part, ScoreDone):
+                    return Score(
+                        part.loss,
+                        perplexity(part.loss),
+                        part.bits_per_byte,
+                        part.tokens,
+                        part.bytes,
+                        part.unknown,
+                    )
+        raise InputError(f"{path} has no text")
+
+    def _continue(
+        self, prompt: str, n: int, state: str, settings: SamplingConfig
+    ) -> Iterator[Generation]:
+        from rnnlm_tui.schema.metrics import SEEDS
+        from rnnlm_tui.schema.sampling import (
+            MAX_PROMPT_CHARACTERS,
+            MAX_SAMPLES,
+            SampleDone,
+            SampleRequest,
+        )
+        from rnnlm_tui.store.states import find_state
+
+        if len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise InputError(
+                f"the prompt has {counted(len(prompt), 'character')}, at most"
+                f" {MAX_PROMPT_CHARACTERS:,} are allowed"
+            )
+        start, done = str(find_state(state).path) if state else "", 0
+        while done < n:
+            seed = (settings.seed + done) % SEEDS
+            request = SampleRequest(
+                id="sample",
+                checkpoint=str(self.path),
+                prompt=prompt,
+                state=start,
+                settings=settings.model_copy(update={"seed": seed}),
+                count=min(MAX_SAMPLES, n - done, SEEDS - seed),
+            )
+            with self._answering() as answers:
+                parts = list(answers.of(request, _never))
+            for part in parts:
+                if isinstance(part, SampleDone):
+                    yield Generation(
+                        prompt,
+                        part.text,
+                        seed + part.sample,
+                        part.ids,
+                        part.reason,
+                        part.bits_per_token,
+                        part.unknown,
+                    )
+            done += request.count
+
+    @contextmanager
+    def _answering(self) -> Iterator[Answers]:
+        """What answers requests, on one thread like a sampler; the caller's number is restored."""
+        import torch
+
+        from rnnlm_tui.worker.answers import Answers
+
+        before = torch.get_num_threads()
+        try:
+            if self._answers is None:
+                self._answers = Answers(self._device)
+            torch.set_num_threads(1)
+            yield self._answers
+        finally:
+            torch.set_num_threads(before)
+
+    def __repr__(self) -> str:
+        return f"<Model {self._directory.name}@{self.step}>"
+
+
+def _never() -> bool:
+    return False
+
+
+def _missing(library: str) -> InputError:
+    return InputError(f"{library} isn't installed", hint=f"pip install {library}")
+
+
+def _as_arrays(table: MetricTable, rows: Iterator[tuple[Any, ...]]) -> Table:
+    import numpy as np
+
+    kinds = list(table.columns.values())
+    parts: list[list[NDArray[Any]]] = [[] for _ in kinds]
+    while chunk := list(islice(rows, _CHUNK)):
+        for held, kind, values in zip(parts, kinds, zip(*chunk, strict=True), strict=True):
+            if kind == "text":
+                array: NDArray[Any] = np.empty(len(values), dtype=object)
+                array[:] = values
+            elif kind == "int" and None not in values:
+                array = np.array(values, dtype=np.int64)
+            else:
+                array = np.array(
+                    [np.nan if value is None else value for value in values], dtype=np.float64
+                )
+            held.append(array)
+    empty = {"text": object, "int": np.int64, "float": np.float64}
+    return Table(
+        {
+            name: np.concatenate(held) if held else np.empty(0, dtype=empty[kind])
+            for (name, kind), held in zip(table.columns.items(), parts, strict=True)
+        }
+    )
