@@ -81,8 +81,8 @@ def write_table(items: Sequence[ListedCheckpoint]) -> None:
     cells = [
         (
             f"{item.row.step:,}",
-            f"{item.row.epoch:.1f}",
-            short(item.row.tokens_seen),
+            figure(item.row.epoch, 1),
+            short(item.row.tokens_seen or None),
             figure(item.perplexity),
             "0.0" if item.delta == 0 else change(item.delta),
             figure(item.row.train_loss, 2),
@@ -113,15 +113,9 @@ def _as_json(item: ListedCheckpoint, run: RunDirectory) -> dict[str, object]:
 def prune(
     run: RunArgument,
     keep_last: Annotated[
-        int | None,
-        typer.Option(
-            "--keep-last",
-            metavar="N",
-            help="Keep this many of the newest, at least 2 (default: the run's"
-            " checkpoint.keep_last).",
-            show_default=False,
-        ),
-    ] = None,
+        int,
+        typer.Option("--keep-last", metavar="N", help="Keep this many of the newest, at least 2."),
+    ] = 2,
     keep_every: Annotated[
         int,
         typer.Option(
@@ -155,8 +149,7 @@ def prune(
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)
-    newest = directory.read_config().checkpoint.keep_last if keep_last is None else keep_last
-    plan = plan_prune(directory, newest, keep_every)
+    plan = plan_prune(directory, keep_last, keep_every)
     goes = [entry.step for entry in plan.goes]
     count = counted(len(goes), "checkpoint")
     if not json:

@@ -31,6 +31,16 @@ MARK_SIGNS: Mapping[Mark, str] = {
 _MOST_FIRST: frozenset[CheckpointKey] = frozenset({"step", "epoch", "tokens", "size"})
 
 
+_BRIEF_PROBLEMS: Mapping[str, str] = {
+    "SHA-256": "hash differs",
+    "the manifest says": "size differs",
+    " is missing": "file missing",
+    "has no manifest": "no manifest",
+    "header": "bad header",
+}
+"""What is wrong with a checkpoint, by a part of the message."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListedCheckpoint:
     """A checkpoint in a list."""
@@ -44,10 +54,63 @@ class ListedCheckpoint:
     """Its validation perplexity minus that of the best; None if it wasn't evaluated."""
 
     @property
+    def name(self) -> str:
+        """As in an address: `1500`, or `average-1500`."""
+        folder = self.row.path.rpartition("/")[2]
+        kind, _, rest = folder.rpartition("step-")
+        step, dash, again = rest.partition("-")
+        return f"{kind}{int(step)}{dash}{again}" if step.isdecimal() else str(self.row.step)
+
+    @property
+    def is_average(self) -> bool:
+        """Whether these are averaged weights, which have no state to resume from."""
+        return is_average_path(self.row.path)
+
+    @property
+    def brief_problem(self) -> str:
+        """What is wrong, in a few words where that is possible."""
+        for part, words in _BRIEF_PROBLEMS.items():
+            if part in self.problem:
+                return words
+        return self.problem
+
+    @property
     def perplexity(self) -> float | None:
         """Validation perplexity at this step; None if there was no evaluation."""
         loss = self.row.validation_loss
         return None if loss is None else perplexity(loss)
+
+
+def is_average_path(path: str) -> bool:
+    """Whether a row's path is that of an average."""
+    return path.rpartition("/")[2].startswith("average-")
+
+
+def average_rows(run: RunDirectory, rows: Iterable[CheckpointRow]) -> list[CheckpointRow]:
+    """The kept averages of a run as rows, by step.
+
+    Args:
+        rows: the run's checkpoints, of which an average of the same step takes its epoch.
+    """
+    from rnnlm_tui.store.averages import list_averages
+
+    same = {row.step: row for row in rows}
+    return [
+        CheckpointRow(
+            attempt=0,
+            step=entry.step,
+            epoch=same[entry.step].epoch if entry.step in same else math.nan,
+            tokens_seen=same[entry.step].tokens_seen if entry.step in same else 0,
+            train_loss=math.nan,
+            validation_loss=entry.validation_loss,
+            bytes=entry.bytes,
+            path=f"{entry.path.parent.name}/{entry.path.name}",
+            best=False,
+            last=False,
+            time=entry.created,
+        )
+        for entry in list_averages(run)
+    ]
 
 
 def listed(
@@ -55,37 +118,42 @@ def listed(
     *,
     pinned: Collection[int] = (),
     notes: Mapping[int, str] | None = None,
-    problems: Mapping[int, str] | None = None,
-    averaged: Collection[int] = (),
+    problems: Mapping[str, str] | None = None,
     exported: Collection[int] = (),
 ) -> list[ListedCheckpoint]:
-    """Add to each row its marks, its note, what is wrong with it, and its distance to the best.
+    """Add to each row its marks, its note, what is wrong with it, and its distance to the best
+    checkpoint, which an average may be better than.
 
     Args:
-        problems: by step, what is wrong; empty texts count as none.
+        problems: what is wrong, by the row's path; empty texts count as none.
     """
     found = list(rows)
     notes, problems = notes or {}, problems or {}
-    losses = [row.validation_loss for row in found if row.validation_loss is not None]
+    losses = [
+        row.validation_loss
+        for row in found
+        if row.validation_loss is not None and not is_average_path(row.path)
+    ]
     finite = [loss for loss in losses if math.isfinite(loss)]
     best = perplexity(min(finite)) if finite else None
     items = []
     for row in found:
+        average = is_average_path(row.path)
         applies: dict[Mark, bool] = {
-            "damaged": bool(problems.get(row.step)),
+            "damaged": bool(problems.get(row.path)),
             "best": row.best,
             "last": row.last,
-            "pinned": row.step in pinned,
-            "averaged": row.step in averaged,
-            "exported": row.step in exported,
+            "pinned": row.step in pinned and not average,
+            "averaged": average,
+            "exported": row.step in exported and not average,
         }
         value = row.validation_loss
         items.append(
             ListedCheckpoint(
                 row,
                 tuple(mark for mark in MARK_SIGNS if applies[mark]),
-                notes.get(row.step, ""),
-                problems.get(row.step, ""),
+                "" if average else notes.get(row.step, ""),
+                problems.get(row.path, ""),
                 None if value is None or best is None else perplexity(value) - best,
             )
         )
@@ -152,12 +220,12 @@ def checkpoint_key(word: str) -> tuple[CheckpointKey, bool]:
     )
 
 
-def quick_problems(run: RunDirectory, rows: Iterable[CheckpointRow]) -> dict[int, str]:
-    """What is wrong with checkpoints by names and sizes of their files, which costs little and
-    misses flipped bits; empty if nothing is."""
+def quick_problems(run: RunDirectory, rows: Iterable[CheckpointRow]) -> dict[str, str]:
+    """What is wrong with checkpoints by names and sizes of their files, by the row's path; costs
+    little and misses flipped bits."""
     from rnnlm_tui.store.manifest import check_sizes
 
-    found: dict[int, str] = {}
+    found: dict[str, str] = {}
     for row in rows:
         folder = run.path / row.path
         try:
@@ -166,7 +234,7 @@ def quick_problems(run: RunDirectory, rows: Iterable[CheckpointRow]) -> dict[int
             continue
         except CheckpointError as error:
             if folder.is_dir():  # a running worker may have removed it
-                found[row.step] = short_problem(error.message, folder)
+                found[row.path] = short_problem(error.message, folder)
     return found
 
 
@@ -190,6 +258,7 @@ def list_run(run: RunDirectory) -> list[ListedCheckpoint]:
     with RunReader(run) as reader:
         losses = {row.step: row.loss for row in reader.evaluations() if row.split == "validation"}
         rows = match_to_disk(run, reader.checkpoints(), losses)
+    rows += average_rows(run, rows)
     items = listed(
         rows,
         pinned=pinned_steps(run),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -116,6 +116,8 @@ class RunSnapshot:
     """Machine readings of the whole run."""
     checkpoint_notes: Mapping[int, str] = field(default_factory=dict)
     """By step."""
+    averages: tuple[CheckpointRow, ...] = ()
+    """Kept averages of checkpoints, by step."""
     detail: SeriesTable | None = None
     """The visible steps, and some around them, in finer buckets; None if `series` is as fine."""
 
@@ -144,6 +146,7 @@ class RunMonitor:
         self._pins, self._labels = Cached[frozenset[int]](), Cached[RunLabels]()
         self._checkpoints = Cached[list[CheckpointRow]]()
         self._notes = Cached[dict[int, str]]()
+        self._averages = Cached[tuple[CheckpointRow, ...]]()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
         """Include these steps (first, last) in `detail` from the next `poll` on; None: no
@@ -247,8 +250,18 @@ class RunMonitor:
             checkpoint_notes=self._notes.of(
                 settled(self.run.checkpoints_path), lambda: checkpoint_notes(self.run)
             ),
+            averages=self._averages.of(
+                settled(self.run.checkpoints_path), lambda: self._read_averages(facts.checkpoints)
+            ),
             detail=self._detail(series),
         )
+
+    def _read_averages(self, rows: Sequence[CheckpointRow]) -> tuple[CheckpointRow, ...]:
+        if not any(self.run.checkpoints_path.glob("average-step-*")):
+            return ()
+        from rnnlm_tui.client.checkpoints import average_rows
+
+        return tuple(average_rows(self.run, rows))
 
     def _read_events(self) -> tuple[EventRow, ...]:
         """The newest events, and older ones that charts mark."""

@@ -128,6 +128,17 @@ class ScoreRequest(_SamplerMessage):
     """Report every token, in `ScorePiece`."""
 
 
+class WeightChangeRequest(_SamplerMessage):
+    """How much the weights changed between two checkpoints of a run."""
+
+    kind: Literal["weight_change"] = "weight_change"
+    id: str
+    checkpoint: str
+    """Absolute path of the later checkpoint."""
+    before: str
+    """Absolute path of the earlier one."""
+
+
 SamplerRequest = (
     SampleRequest
     | InspectRequest
@@ -137,6 +148,7 @@ SamplerRequest = (
     | KeepStateRequest
     | ScoreRequest
     | LoadRequest
+    | WeightChangeRequest
 )
 """Requests that the sampler answers in order; `CancelRequest` takes effect at once."""
 REQUESTS: tuple[type[SamplerRequest], ...] = get_args(SamplerRequest)
@@ -354,6 +366,25 @@ class ScoreDone(_SamplerMessage):
     seconds: float
 
 
+class TensorChange(_SamplerMessage):
+    """How much one tensor changed."""
+
+    name: str
+    change: float
+    """L2 norm of the difference."""
+    norm: float
+    """L2 norm of the later tensor."""
+
+
+class WeightChange(_SamplerMessage):
+    """The answer to a weight change request."""
+
+    kind: Literal["weight_changes"] = "weight_changes"
+    id: str
+    tensors: tuple[TensorChange, ...]
+    """By name."""
+
+
 SamplerAnswer = (
     SamplePiece
     | SampleDone
@@ -366,5 +397,6 @@ SamplerAnswer = (
     | StateKept
     | ScorePiece
     | ScoreDone
+    | WeightChange
 )
 ANSWERS: tuple[type[SamplerAnswer], ...] = get_args(SamplerAnswer)

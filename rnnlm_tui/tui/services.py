@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.trash import TrashedRun
     from rnnlm_tui.system.machine import MachineFacts, MachineReader
     from rnnlm_tui.system.processes import EndsAtLogout
+    from rnnlm_tui.tui.checkpoint_services import CheckpointServices
     from rnnlm_tui.tui.queue_services import QueueServices
     from rnnlm_tui.tui.views.form import DraftParent
 
@@ -82,6 +83,13 @@ class Services:
         from rnnlm_tui.client.listing import RunList
 
         return RunList()
+
+    @cached_property
+    def checkpoint_files(self) -> CheckpointServices:
+        """The files of checkpoints: details, notes, the trash, exports."""
+        from rnnlm_tui.tui.checkpoint_services import CheckpointServices
+
+        return CheckpointServices()
 
     @cached_property
     def queue(self) -> QueueServices:

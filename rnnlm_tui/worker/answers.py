@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from rnnlm_tui.engine.device import is_out_of_memory, set_threads
+from rnnlm_tui.engine.weight_change import changed_tensors
 from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError
 from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.sampling import (
@@ -25,6 +26,9 @@ from rnnlm_tui.schema.sampling import (
     ScoreRequest,
     StateKept,
     StatesRequest,
+    TensorChange,
+    WeightChange,
+    WeightChangeRequest,
 )
 from rnnlm_tui.system.machine import memory_available
 from rnnlm_tui.worker.generation import continue_text
@@ -80,6 +84,9 @@ class Answers:
             if is_cancelled():
                 raise RunStateError(CANCELLED)
 
+        if isinstance(request, WeightChangeRequest):
+            yield weight_change(request, check)
+            return
         loaded = self._models.get(request.checkpoint)
         if isinstance(request, LoadRequest):
             yield SamplerReady(id=request.id, device=str(self._models.device))
@@ -128,6 +135,22 @@ class Answers:
         )
 
 
+def weight_change(request: WeightChangeRequest, check: Callable[[], None]) -> WeightChange:
+    """How much each tensor changed between two checkpoints.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the two are of different models.
+    """
+    found = changed_tensors(Path(request.checkpoint), Path(request.before), check)
+    return WeightChange(
+        id=request.id,
+        tensors=tuple(
+            TensorChange(name=tensor.name, change=tensor.change, norm=tensor.norm)
+            for tensor in found
+        ),
+    )
+
+
 def _doing(request: SamplerRequest) -> str:
     """What a request is for, with its size."""
     match request:
@@ -135,6 +158,8 @@ def _doing(request: SamplerRequest) -> str:
             return "preparing to sample"
         case ScoreRequest():
             return "scoring a file"
+        case WeightChangeRequest():
+            return "comparing two checkpoints"
         case SampleRequest():
             return f"sampling {counted(request.count, 'text')} after {_size(request)}"
         case _:

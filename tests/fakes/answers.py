@@ -37,7 +37,10 @@ from rnnlm_tui.schema.sampling import (
     StateKept,
     StateMap,
     StatesRequest,
+    TensorChange,
     TokenChoice,
+    WeightChange,
+    WeightChangeRequest,
 )
 
 VOCAB_SIZE, NUM_LAYERS, HIDDEN_SIZE = 2_048, 2, 24
@@ -283,6 +286,25 @@ def score_answers(request: ScoreRequest) -> Iterator[ScorePiece | ScoreDone]:
     )
 
 
+CHANGES = (
+    ("embedding.weight", 0.84),
+    ("layers.0.input_weight", 0.62),
+    ("layers.1.input_weight", 0.91),
+    ("output.bias", 0.38),
+)
+"""The tensors of the model, and how much each changed relative to its norm."""
+
+
+def weight_change(request: WeightChangeRequest) -> WeightChange:
+    """Large changes, as early in a training."""
+    return WeightChange(
+        id=request.id,
+        tensors=tuple(
+            TensorChange(name=name, change=3.0 * ratio, norm=3.0) for name, ratio in CHANGES
+        ),
+    )
+
+
 def answer(request: SamplerRequest) -> SamplerAnswer:
     """The answer to a request that has one."""
     match request:
@@ -300,4 +322,6 @@ def answer(request: SamplerRequest) -> SamplerAnswer:
             return StateKept(
                 id=request.id, name=request.name, path=request.path, tokens=request.position + 1
             )
+        case WeightChangeRequest():
+            return weight_change(request)
     raise AssertionError(f"a {request.kind} request has several answers")

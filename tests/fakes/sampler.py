@@ -30,7 +30,9 @@ def write(message: BaseModel) -> None:
 
 def respond(request: SamplerRequest, cancelled: threading.Event) -> None:
     """Fail, die or wait if the prompt or path says so; answer anything else."""
-    asks = request.checkpoint if isinstance(request, LoadRequest | ScoreRequest) else request.prompt
+    asks = getattr(request, "prompt", "") or (
+        request.checkpoint if isinstance(request, LoadRequest | ScoreRequest) else ""
+    )
     if "fail" in asks:
         write(
             SampleFailed(

@@ -70,6 +70,7 @@ from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.form import DraftParent
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
+from tests.tui.fake_checkpoints import FakeCheckpoints
 from tests.tui.fake_queue import FakeQueue
 
 MOST, EPOCHS = 4_754, 8
@@ -509,6 +510,7 @@ class FakeServices(Services):
     ) -> None:
         """Know these runs, the first one the newest; with `runs`, list those instead."""
         super().__init__()
+        self.checkpoint_files: FakeCheckpoints = FakeCheckpoints(self)
         queue = FakeQueue()
         queue.create = self._create_draft
         self.queue: QueueServices = queue

@@ -34,6 +34,8 @@ FIRST: dict[str, tuple[str, ...]] = {
     "open_selected": ("down",),
     "undo_delete": ("down", "d"),
     "delete_run": ("down",),
+    "undo_delete_checkpoint": ("end", "d"),
+    "delete_checkpoint": ("end",),
     "open_nearest": ("left",),
     "rougher": ("0", "plus"),
     "raw": ("plus",),

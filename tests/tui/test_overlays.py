@@ -18,7 +18,7 @@ from rnnlm_tui.tui.commands import ActionCommands, description
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.quit import QuitScreen
-from rnnlm_tui.tui.screens.trash import TrashScreen
+from rnnlm_tui.tui.screens.trash import trash_of_runs
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
@@ -332,7 +332,9 @@ LISTS: dict[str, tuple[Callable[[RnnlmApp], object], str]] = {
     ),
     "trash": (
         lambda app: app.push_screen(
-            TrashScreen([TrashedRun("old-otter", Path("/trash/old-otter"), 0.0, 4_096)])
+            trash_of_runs(
+                app.services, [TrashedRun("old-otter", Path("/trash/old-otter"), 0.0, 4_096)]
+            )
         ),
         "old-otter",
     ),
@@ -503,7 +505,7 @@ async def test_a_choice_and_a_run_of_the_trash_take_one_line_each(size: tuple[in
             TrashedRun(name, Path(f"/trash/{name}"), 0.0, 4_096_000_000)
             for name in ("old-otter", "a-run-with-a-name-of-forty-characters-or")
         ]
-        app.push_screen(TrashScreen(runs))
+        app.push_screen(trash_of_runs(app.services, runs))
         await until(pilot, lambda: "old-otter" in text_of(app))
         rows = [line for line in lines_of(app) if "4.1 GB" in line and "ago" in line]
         assert len(rows) == 2

@@ -3,134 +3,274 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
-from textual import work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.events import Resize
 
-from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, FoundSamples
+from rnnlm_tui.client.checkpoints import ListedCheckpoint, listed
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.status import RESUMABLE
-from rnnlm_tui.tui import WIDE_FROM
+from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note
 from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.checkpoint_facts import CheckpointFacts
+from rnnlm_tui.tui.messages import AverageRequested, ForkRequested
 from rnnlm_tui.tui.palette import DIM, TEXT
+from rnnlm_tui.tui.screens.log import TensorsScreen
+from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.services import to_thread
-from rnnlm_tui.tui.widgets.checkpoints import (
-    CheckpointDetail,
-    CheckpointFile,
-    CheckpointPanel,
-    CheckpointSamples,
-    CheckpointTable,
-    samples_at,
-)
-from rnnlm_tui.tui.widgets.panel import TitledContainer
+from rnnlm_tui.tui.screens.prune import PruneChoice, PruneScreen
+from rnnlm_tui.tui.screens.trash import trash_of_checkpoints
+from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, saved_order
+from rnnlm_tui.tui.widgets.checkpoints import CheckpointPanel, CheckpointSamples, CheckpointTable
 from rnnlm_tui.tui.widgets.samples import newlines_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.store.manifest import Manifest
+    from rnnlm_tui.store.checkpoint_trash import TrashedCheckpoint
+    from rnnlm_tui.store.paths import RunDirectory
 
 AGE_SECONDS = 10.0
-"""Seconds between updates of the ages."""
+"""Seconds between updates of the ages, and between looks at the files."""
+LEAST_TABLE, TABLE_FRAME = 5, 3
+"""The fewest rows of the table, and its rows around the checkpoints, heads included."""
+SHOWN_STEPS = 4
+"""Steps that a message about several checkpoints names."""
 
 
 class CheckpointsScreen(PaneScreen):
-    """A run's checkpoints, to sample from, pin and verify."""
+    """A run's checkpoints, to sample from, compare, keep and delete."""
 
     PANE = "checkpoints"
     BINDINGS = bindings_for("checkpoints")
     FIRST_FOCUS = "#checkpoints"
     DEFAULT_CSS = """
-    #checkpoint-box { height: 9; padding: 0; }
+    #checkpoints { height: 9; }
     #checkpoint-below { height: 1fr; }
-    CheckpointsScreen.-wide #checkpoint-box { height: 32%; }
-    CheckpointsScreen.-short #checkpoint-box { height: 1fr; }
+    CheckpointsScreen.-short #checkpoints { height: 1fr; }
     CheckpointsScreen.-short #checkpoint-below { display: none; }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._details: dict[str, CheckpointDetail] = {}
-        """The details of the open run's checkpoints, by directory."""
-        self._of: Path | None = None
+        self._facts = CheckpointFacts(self, self.refresh_all)
+        self._chosen: set[str] = set()
+        """Directories of the checkpoints marked for the next action."""
+        self._checking = ""
+        """The progress of a verification."""
 
     def compose_body(self) -> ComposeResult:
-        with TitledContainer(title="Checkpoints", id="checkpoint-box"):
-            yield CheckpointTable(id="checkpoints")
+        yield CheckpointTable(id="checkpoints")
         with Horizontal(id="checkpoint-below"):
             yield CheckpointPanel(id="detail")
             yield CheckpointSamples(id="samples")
 
     def on_mount(self) -> None:
-        self.set_interval(AGE_SECONDS, self._show_ages)
+        order, backwards = saved_order(self.context.settings)
+        self._table.sort_by(order, backwards=backwards)
+        self.set_interval(AGE_SECONDS, self._look_again)
 
     def on_resize(self, event: Resize) -> None:
-        wide = event.size.width >= WIDE_FROM
-        self.set_class(wide, "-wide")
         self.set_class(event.size.height < 20, "-short")
-        self.query_one(CheckpointTable).set_wide(wide)
+        self._fit_rows()
 
-    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
-        """Show the run's checkpoints, newest first."""
-        if self.run_path != self._of:
-            self._of, self._details = self.run_path, {}
-        rows = snapshot.checkpoints if snapshot is not None else ()
+    # what is shown
+
+    @property
+    def _table(self) -> CheckpointTable:
+        return self.query_one(CheckpointTable)
+
+    @property
+    def _rows(self) -> tuple[CheckpointRow, ...]:
+        """The checkpoints and the averages."""
+        snapshot = self.snapshot
+        return () if snapshot is None else (*snapshot.checkpoints, *snapshot.averages)
+
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the pane's)
+        """Show the run's checkpoints."""
+        if self._facts.take_run(self.context.run_directory):
+            self._checking = ""
+            self._chosen.clear()
+        rows = self._rows
+        self._chosen &= {row.path for row in rows}
+        self._facts.take_rows(rows)
         self._show_table()
-        box = self.query_one("#checkpoint-box", TitledContainer)
-        if rows and snapshot is not None:
-            keep, every = (
-                snapshot.config.checkpoint.keep_last,
-                snapshot.config.checkpoint.keep_every,
-            )
-            kept = (
-                f" kept, newest {keep}, every {every:,} and the best · "
-                if every
-                else f" kept, newest {keep} and the best · "
-            )
-            size, unit = formatting.disk(sum(row.bytes for row in rows)).split(" ")
-            box.legend = Content.assemble(
-                (f"{len(rows)}", TEXT), (kept, DIM), (size, TEXT), (f" {unit}", DIM)
-            )
-        else:
-            box.legend = ""
         self._show_detail()
+
+    def _look_again(self) -> None:
+        if self.is_current and self.snapshot is not None:
+            self._facts.look_at(self._rows)
+            self._show_table()
+
+    def _show_table(self) -> None:
+        snapshot = self.snapshot
+        items = listed(
+            self._rows,
+            pinned=self._pinned(),
+            notes=snapshot.checkpoint_notes if snapshot is not None else {},
+            problems={row.path: self._facts.damage(row) for row in self._rows},
+            exported=self._facts.exported,
+        )
+        self._fit_rows()
+        self._table.legend = self._legend()
+        self._table.show(items, time(), self._chosen)
+
+    def _fit_rows(self) -> None:
+        """Give the table the rows that all checkpoints need, at most a bit less than half."""
+        room = self.app.size.height - 3
+        most = max(LEAST_TABLE, room * 9 // 20)
+        rows = min(max(LEAST_TABLE, len(self._rows) + TABLE_FRAME), most)
+        height = self._table.styles.height
+        if self.has_class("-short"):
+            self._table.styles.height = "1fr"
+        elif height is None or height.value != rows:
+            self._table.styles.height = rows
+
+    def _legend(self) -> Content:
+        snapshot = self.snapshot
+        rows = snapshot.checkpoints if snapshot is not None else ()
+        if not rows or snapshot is None:
+            return Content("")
+        retention = snapshot.config.checkpoint
+        every = f", every {retention.keep_every:,}" if retention.keep_every else ""
+        kept = f" kept, newest {retention.keep_last}{every} and the best · "
+        size, unit = formatting.disk(sum(row.bytes for row in rows)).split(" ")
+        marked = f"{len(self._chosen)} marked · " if self._chosen else ""
+        return Content.assemble(
+            (f"{self._checking} · " if self._checking else "", TEXT),
+            (marked, TEXT),
+            (f"{len(rows)}", TEXT),
+            (" kept · " if marked or self._checking else kept, DIM),
+            (size, TEXT),
+            (f" {unit}", DIM),
+        )
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions for a checkpoint, if there is one."""
-        some = bool(self.snapshot and self.snapshot.checkpoints)
+        some = bool(self._rows)
         living = self.snapshot is not None and self.snapshot.summary.status in ("running", "paused")
         names = [
-            *(["choose_checkpoint", "pin_checkpoint", "verify_checkpoint"] if some else []),
-            *(["checkpoint"] if living else []),
-            "leave",
-        ]
-        row = self.chosen
+            "choose_checkpoint", "fork_checkpoint", "pin_checkpoint", "delete_checkpoint",
+            "undo_delete_checkpoint", "verify_checkpoint", "export_checkpoint", "note_checkpoint",
+            *(["average_checkpoints"] if len(self._chosen) > 1 else []), "prune_checkpoints",
+        ] if some else ["undo_delete_checkpoint"]  # fmt: skip
+        names += [*(["checkpoint"] if living else []), "leave"]
+        row, several = self.chosen, len(self._chosen)
         words = {
-            "pin_checkpoint": "Unpin" if row is not None and row.step in self._pinned() else ""
+            "pin_checkpoint": "Unpin" if row is not None and row.step in self._pinned() else "",
+            "undo_delete_checkpoint": "Undo",
+            "export_checkpoint": "Export",
+            **(
+                {
+                    "delete_checkpoint": f"Delete {several}",
+                    "verify_checkpoint": f"Verify {several}",
+                }
+                if several
+                else {}
+            ),
         }
         return [(action(name), words.get(name, "")) for name in names]
 
-    # the checkpoint under the cursor
+    def _show_detail(self) -> None:
+        row, run, snapshot = self.chosen, self.context.run_directory, self.snapshot
+        panel, samples = self.query_one(CheckpointPanel), self.query_one(CheckpointSamples)
+        if row is None or run is None or snapshot is None:
+            panel.show(None, time())
+            samples.show(FoundSamples(), "")
+            return
+        detail = self._facts.detail(row, snapshot)
+        if detail is None:
+            detail = CheckpointDetail(
+                row.step, str(run.path / row.path), damage=self._facts.damage(row)
+            )
+        panel.show(detail, time(), self._facts.layers(detail))
+        found = self._facts.samples(row.step)
+        if found is None:
+            return
+        note = "" if found.step == row.step else f"at step {found.step:,}"
+        if not found.samples:
+            note = "no samples up to this step"
+        sampling = snapshot.config.sampling
+        how = (
+            Content.styled("greedy", DIM)
+            if sampling.is_greedy
+            else Content.assemble(
+                ("T ", DIM),
+                (f"{sampling.temperature:g}", TEXT),
+                (" · seed ", DIM),
+                (str(sampling.seed), TEXT),
+            )
+        )
+        layout = newlines_of(snapshot.summary.corpus_layout)
+        samples.show(found, note, how if found.samples else "", layout)
+
+    def _pinned(self) -> tuple[int, ...]:
+        return self.snapshot.summary.checkpoints.pinned if self.snapshot is not None else ()
+
+    # the cursor and the marks
 
     @property
     def chosen(self) -> CheckpointRow | None:
         """The checkpoint under the cursor."""
-        step = self.query_one(CheckpointTable).step
-        rows = self.snapshot.checkpoints if self.snapshot is not None else ()
-        return next((row for row in rows if row.step == step), None)
+        item = self._table.item
+        return item.row if item is not None else None
 
-    def on_checkpoint_table_highlighted(self, _event: CheckpointTable.Highlighted) -> None:
+    @property
+    def targets(self) -> list[ListedCheckpoint]:
+        """The checkpoints that a key acts on: all marked ones, or the one under the cursor."""
+        table = self._table
+        if self._chosen:
+            marked = [item for item in table.items if item.row.path in self._chosen]
+            return sorted(marked, key=lambda item: item.row.step)
+        return [table.item] if table.item is not None else []
+
+    def on_checkpoint_table_highlighted(self) -> None:
         self._show_detail()
         self.refresh_footer()
+
+    def on_checkpoint_table_opened(self) -> None:
+        self.action_choose_checkpoint()
+
+    def on_checkpoint_table_sorted(self) -> None:
+        table = self._table
+        if self.context.settings.get(ORDER_SETTING) != [table.order, table.backwards]:
+            self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
+            self.context.save_settings()
+        self._show_detail()
+
+    def action_sort_checkpoints(self) -> None:
+        """Sort by the next column."""
+        self._table.next_sort()
+
+    def action_reverse_checkpoints(self) -> None:
+        """Reverse the order."""
+        self._table.turn_around()
+
+    def action_mark_checkpoint(self) -> None:
+        """Mark or unmark the checkpoint, and go to the next."""
+        row = self.chosen
+        if row is None:
+            self.context.report("no checkpoint yet")
+            return
+        self._chosen ^= {row.path}
+        self._table.action_move(1)
+        self._show_table()
+        self.refresh_footer()
+
+    def action_mark_all(self) -> None:
+        """Mark all checkpoints, or none if all are marked."""
+        paths = {row.path for row in self._rows}
+        self._chosen = set() if self._chosen == paths else paths
+        self._show_table()
+        self.refresh_footer()
+
+    # actions
 
     def action_choose_checkpoint(self) -> None:
         """Sample from the checkpoint."""
@@ -141,11 +281,44 @@ class CheckpointsScreen(PaneScreen):
         self.context.selected_checkpoint = row.path
         self.context.open_pane("prompt")
 
+    def action_fork_checkpoint(self) -> None:
+        """Configure a new run that starts from the checkpoint's weights."""
+        item, run = self._table.item, self.context.run_directory
+        if item is None or run is None:
+            self.context.report("no checkpoint yet")
+            return
+        self.app.post_message(ForkRequested(run.name, item.name))
+
+    def action_export_checkpoint(self) -> None:
+        """Write the checkpoint in another program's format."""
+        item, run = self._table.item, self.context.run_directory
+        if item is None or run is None:
+            self.context.report("no checkpoint yet")
+            return
+        from rnnlm_tui.tui.screens.export import ExportScreen
+
+        self.app.push_screen(
+            ExportScreen(run, run.path / item.row.path, item.name),
+            lambda _exported: self._look_again(),
+        )
+
+    def action_average_checkpoints(self) -> None:
+        """Average the marked checkpoints, evaluate the result and ask whether to keep it."""
+        run, parts = self.context.run_directory, self.targets
+        if run is None or len(parts) < 2 or len(self._chosen) < 2:
+            self.context.report("mark at least two checkpoints to average: space marks one")
+            return
+        self._chosen.clear()
+        self.refresh_all()
+        self.app.post_message(AverageRequested(run.name, [item.name for item in parts]))
+
     def action_pin_checkpoint(self) -> None:
         """Pin or unpin the checkpoint."""
         row, run = self.chosen, self.context.run_directory
         if row is None or run is None:
             self.context.report("no checkpoint yet")
+            return
+        if self._is_average("is kept until you delete it"):
             return
         pinned = row.step not in self._pinned()
         message = (
@@ -162,163 +335,246 @@ class CheckpointsScreen(PaneScreen):
             partial(self.context.services.pin, run, row.step, pinned=pinned), done
         )
 
-    def action_verify_checkpoint(self) -> None:
-        """Check all of its files against their hashes."""
-        row, run = self.chosen, self.run_path
-        if row is None or run is None:
+    def _is_average(self, words: str) -> bool:
+        """Whether an average is under the cursor, which is then reported."""
+        item = self._table.item
+        if item is not None and item.is_average:
+            self.context.report(f"{item.name} {words}")
+            return True
+        return False
+
+    def action_note_checkpoint(self) -> None:
+        """Edit the checkpoint's note."""
+        row, run, snapshot = self.chosen, self.context.run_directory, self.snapshot
+        if row is None or run is None or snapshot is None:
             self.context.report("no checkpoint yet")
             return
-        self.context.report(f"checking step {row.step:,} …")
-        self.run_worker(self._verify(row, run), group="verify", exclusive=True)
 
-    async def _verify(self, row: CheckpointRow, run: Path) -> None:
-        try:
-            manifest = await to_thread(self.context.services.verify, run / row.path)
-        except (StorageError, OSError) as error:
-            await self._damage_found(row, run, error)
+        if self._is_average("can't have a note"):
             return
-        self._keep(row.path, run, _detail_of(row, run / row.path, manifest, verified=time()))
-        self.context.report(
-            f"step {row.step:,}: all {formatting.counted(len(manifest.files), 'file')} verified"
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                files = self.context.services.checkpoint_files
+                self.context.in_thread(
+                    partial(files.note, run, row.step, text),
+                    lambda _note: self.context.watcher.poll_now(),
+                )
+
+        question = AskScreen(
+            f"Note on step {row.step:,}",
+            snapshot.checkpoint_notes.get(row.step, ""),
+            check_note,
+            about="one line; leave empty to remove it",
+            most=MOST_NOTE_CHARACTERS,
+        )
+        self.app.push_screen(question, answered)
+
+    def action_delete_checkpoint(self) -> None:
+        """Move the checkpoint, or all marked ones, to the run's trash.
+
+        There is no question, since it can be undone.
+        """
+        items, run = self.targets, self.context.run_directory
+        if not items or run is None:
+            self.context.report("no checkpoint yet")
+            return
+        averages = [item for item in items if item.is_average]
+        if averages:
+            self._remove_averages(run, averages)
+        steps = [item.row.step for item in items if not item.is_average]
+        if steps:
+            self.context.report(f"{_named(steps)}: checking what must be kept …")
+            files = self.context.services.checkpoint_files
+            self.context.in_thread(partial(files.delete, run, steps), self._deleted)
+
+    def _remove_averages(self, run: RunDirectory, items: Sequence[ListedCheckpoint]) -> None:
+        """Remove averages after a question: they don't go to the trash."""
+        files = self.context.services.checkpoint_files
+        names = [item.name for item in items]
+        size = formatting.disk(sum(item.row.bytes for item in items))
+
+        def remove() -> None:
+            for name in names:
+                files.remove_average(run, name)
+
+        def removed(_nothing: None) -> None:
+            self._chosen.clear()
+            self.context.watcher.poll_now()
+            self.context.report(f"{', '.join(names)} removed")
+
+        def answered(agreed: bool | None) -> None:
+            if agreed:
+                self.context.in_thread(remove, removed)
+
+        many = len(names) > 1
+        self.app.push_screen(
+            ConfirmScreen(
+                "Remove these averages?" if many else "Remove this average?",
+                f"{', '.join(names)}: {size}",
+                "This can't be undone.",
+                "keep them" if many else "keep it",
+                f"remove, free {size}",
+            ),
+            answered,
         )
 
-    async def _damage_found(
-        self, row: CheckpointRow, run: Path, error: RnnlmError | OSError
-    ) -> None:
-        try:
-            manifest = await to_thread(self.context.services.manifest, run / row.path)
-        except (StorageError, OSError):
-            manifest = None
-        damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(
-            f"{run / row.path}/", ""
+    def _deleted(self, outcome: tuple[list[TrashedCheckpoint], dict[int, str]]) -> None:
+        done, kept = outcome
+        self._chosen.clear()
+        self.context.watcher.poll_now()
+        words = []
+        if done:
+            freed = formatting.disk(sum(one.bytes for one in done))
+            words.append(
+                f"{_named([one.step for one in done])} moved to the trash ({freed}), u undoes it"
+            )
+        if kept:
+            step, why = next(iter(kept.items()))
+            more = f"; {len(kept) - 1} more refused" if len(kept) > 1 else ""
+            words.append(f"step {step:,} is kept: {why}{more}")
+        self.context.report("; ".join(words), trouble=bool(kept) and not done)
+        self._show_table()
+
+    def action_undo_delete_checkpoint(self) -> None:
+        """Restore what was deleted last, also by another app or by a command."""
+        self._restore(None)
+
+    def _restore(self, trashed: Sequence[TrashedCheckpoint] | None) -> None:
+        run = self.context.run_directory
+        if run is None:
+            return
+
+        def restored(found: list[TrashedCheckpoint]) -> None:
+            if not found:
+                self.context.report("nothing to undo: the run's trash is empty")
+                return
+            self.context.watcher.poll_now()
+            self.context.report(f"{_named([one.step for one in found])} restored")
+
+        self.context.in_thread(
+            partial(self.context.services.checkpoint_files.restore, run, trashed), restored
         )
-        self._keep(row.path, run, _detail_of(row, run / row.path, manifest, damage=damage))
-        intact = await to_thread(self._newest_intact, row, run)
+
+    def action_show_checkpoint_trash(self) -> None:
+        """Show the deleted checkpoints."""
+        run = self.context.run_directory
+        if run is None:
+            return
+
+        def answered(wanted: TrashedCheckpoint | None) -> None:
+            if wanted is not None:
+                self._restore([wanted])
+
+        files = self.context.services.checkpoint_files
+
+        def show(trashed: list[TrashedCheckpoint]) -> None:
+            if self.app.screen is self:
+                self.app.push_screen(trash_of_checkpoints(files, run, trashed), answered)
+
+        self.context.in_thread(partial(self.context.services.checkpoint_files.trashed, run), show)
+
+    def action_prune_checkpoints(self) -> None:
+        """Choose which checkpoints to keep."""
+        run, snapshot = self.context.run_directory, self.snapshot
+        if run is None or snapshot is None or not self._rows:
+            self.context.report("no checkpoint yet")
+            return
+        retention = snapshot.config.checkpoint
+
+        def answered(choice: PruneChoice | None) -> None:
+            if choice is not None:
+                self.context.in_thread(partial(self._prune, run, choice), self._pruned)
+
+        self.app.push_screen(
+            PruneScreen(
+                run,
+                every=retention.keep_every,
+                interval=retention.every or snapshot.config.evaluation.every,
+            ),
+            answered,
+        )
+
+    def _prune(
+        self, run: RunDirectory, choice: PruneChoice
+    ) -> tuple[list[TrashedCheckpoint], dict[int, str], int | None]:
+        """Delete what was chosen, in a thread. Return the freed bytes if it was purged."""
+        files = self.context.services.checkpoint_files
+        done, kept = files.delete(run, choice.steps)
+        return done, kept, files.purge(run, done) if choice.purge else None
+
+    def _pruned(self, outcome: tuple[list[TrashedCheckpoint], dict[int, str], int | None]) -> None:
+        done, kept, freed = outcome
+        if freed is None or not done:
+            self._deleted((done, kept))
+            return
+        self._chosen.clear()
+        self.context.watcher.poll_now()
+        self.context.report(
+            f"{formatting.counted(len(done), 'checkpoint')} removed, {formatting.disk(freed)} freed"
+        )
+
+    def action_tensors(self) -> None:
+        """Show all tensors with their shapes, sizes and changes."""
+        row, snapshot = self.chosen, self.snapshot
+        detail = self._facts.detail(row, snapshot) if row and snapshot else None
+        if detail is None or not detail.tensors:
+            problem = detail.tensor_problem or detail.damage if detail is not None else ""
+            self.context.report(problem or "no tensors to show yet")
+            return
+        self.app.push_screen(TensorsScreen(detail, self._facts.tensors(detail)))
+
+    def action_verify_checkpoint(self) -> None:
+        """Check all files of the checkpoint, or of all marked ones, against their hashes."""
+        rows = [item.row for item in self.targets]
+        if not rows:
+            self.context.report("no checkpoint yet")
+            return
+        if len(rows) == 1:
+            self.context.report(f"checking step {rows[0].step:,} …")
+        self.run_worker(self._verify(rows), group="verify", exclusive=True)
+
+    async def _verify(self, rows: Sequence[CheckpointRow]) -> None:
+        """Verify checkpoints one after the other, with the progress in the table's edge."""
+        run = self.run_path
+
+        def progress(words: str) -> None:
+            self._checking = words
+            self._table.legend = self._legend()
+
+        damaged, files = await self._facts.verify(rows, progress, time)
+        self._checking = ""
+        if run != self.run_path:
+            return
+        words = formatting.counted(files, "file")
+        if damaged:
+            await self._report_damage(damaged)
+        elif len(rows) == 1:
+            self.context.report(f"step {rows[0].step:,}: all {words} verified")
+        else:
+            self._chosen.clear()
+            count = formatting.counted(len(rows), "checkpoint")
+            self.context.report(f"{count} verified: all {words} are as they were written")
+        self.refresh_all()
+
+    async def _report_damage(self, damaged: Sequence[CheckpointRow]) -> None:
+        rows = self.snapshot.checkpoints if self.snapshot is not None else ()
+        intact = await self._facts.newest_intact(rows, damaged)
         if intact is None:
             instead = "no other checkpoint is intact"
         elif self.snapshot is not None and self.snapshot.summary.status in RESUMABLE:
             instead = f"space on Train resumes at step {intact:,}"
         else:
             instead = f"step {intact:,} is intact: enter samples from it"
-        self.context.report(f"step {row.step:,} is damaged; {instead}", trouble=True)
-
-    def _newest_intact(self, damaged: CheckpointRow, run: Path) -> int | None:
-        """Return the step of the newest other checkpoint whose files all match their hashes."""
-        for row in sorted(
-            self.snapshot.checkpoints if self.snapshot is not None else (),
-            key=lambda row: row.step,
-            reverse=True,
-        ):
-            if row.step != damaged.step:
-                with suppress(StorageError, OSError):
-                    self.context.services.verify(run / row.path)
-                    return row.step
-        return None
-
-    def _keep(self, path: str, run: Path, detail: CheckpointDetail) -> None:
-        if run == self._of:
-            self._details[path] = detail
-            self.refresh_all()
-
-    def _pinned(self) -> tuple[int, ...]:
-        return self.snapshot.summary.checkpoints.pinned if self.snapshot is not None else ()
-
-    def _damaged(self, rows: Sequence[CheckpointRow]) -> list[int]:
-        return [
-            row.step for row in rows if row.path in self._details and self._details[row.path].damage
-        ]
-
-    def _show_detail(self) -> None:
-        row, run = self.chosen, self.run_path
-        panel = self.query_one(CheckpointPanel)
-        samples = self.query_one(CheckpointSamples)
-        if row is None or run is None:
-            panel.show(None, time())
-            samples.show((), "")
-            return
-        detail = self._details.get(row.path)
-        panel.show(detail or CheckpointDetail(row.step, str(run / row.path)), time())
-        if detail is None:
-            self._read(row, run)
-        snapshot = self.snapshot
-        if snapshot is not None:
-            found, note = samples_at(snapshot.samples, row.step)
-            sampling = snapshot.config.sampling
-            how = (
-                Content.styled("greedy", DIM)
-                if sampling.is_greedy
-                else Content.assemble(
-                    ("T ", DIM),
-                    (f"{sampling.temperature:g}", TEXT),
-                    (" · seed ", DIM),
-                    (str(sampling.seed), TEXT),
-                )
-            )
-            samples.show(
-                found, note, how if found else "", newlines_of(snapshot.summary.corpus_layout)
-            )
-
-    @work(group="manifest", exclusive=True)
-    async def _read(self, row: CheckpointRow, run: Path) -> None:
-        try:
-            manifest = await to_thread(self.context.services.manifest, run / row.path)
-        except (StorageError, OSError) as error:
-            damage = (error.message if isinstance(error, RnnlmError) else str(error)).replace(
-                f"{run / row.path}/", ""
-            )
-            detail = _detail_of(row, run / row.path, None, damage=damage)
-        else:
-            detail = _detail_of(row, run / row.path, manifest)
-        if row.path not in self._details:  # a check of all files came first, and knows more
-            self._keep(row.path, run, detail)
-
-    def _show_ages(self) -> None:
-        if self.is_current and self.snapshot is not None:
-            self._show_table()
-
-    def _show_table(self) -> None:
-        rows = self.snapshot.checkpoints if self.snapshot is not None else ()
-        self.query_one(CheckpointTable).show(
-            rows, time(), dict.fromkeys(self._damaged(rows), "damaged"), self._pinned()
-        )
+        steps = sorted({row.step for row in damaged})
+        verb = "is" if len(steps) == 1 else "are"
+        self.context.report(f"{_named(steps)} {verb} damaged; {instead}", trouble=True)
 
 
-def _detail_of(
-    row: CheckpointRow,
-    path: Path,
-    manifest: Manifest | None,
-    *,
-    verified: float | None = None,
-    damage: str = "",
-) -> CheckpointDetail:
-    if manifest is None:
-        return CheckpointDetail(row.step, str(path), damage=damage)
-    order = ("model.safetensors", "training_state.safetensors", "training_state.json")
-    names = sorted(
-        manifest.files, key=lambda name: (order.index(name) if name in order else len(order), name)
-    )
-    environment = manifest.facts.get("environment")
-    versions = manifest.versions | (
-        {name: str(environment[name]) for name in ("torch", "device") if name in environment}
-        if isinstance(environment, dict)
-        else {}
-    )
-    written = [f"rnnlm-tui {versions['rnnlm_tui']}"] if "rnnlm_tui" in versions else []
-    written += [f"torch {versions['torch']}"] if "torch" in versions else []
-    written += [versions["device"]] if "device" in versions else []
-    return CheckpointDetail(
-        step=row.step,
-        path=str(path),
-        files=tuple(
-            CheckpointFile(name, manifest.files[name].size, manifest.files[name].sha256)
-            for name in names
-        ),
-        position=(
-            f"step {row.step:,}, epoch {row.epoch:.1f}, after {formatting.short(row.tokens_seen)}"
-            " tokens"
-        ),
-        written_by=", ".join(written),
-        parent=manifest.parent if manifest.parent and "@" in manifest.parent else "",
-        verified=verified,
-        damage=damage,
-    )
+def _named(steps: Sequence[int]) -> str:
+    """`step 3,000`, or `5 checkpoints (100, 200, 300, 400 …)`."""
+    if len(steps) == 1:
+        return f"step {steps[0]:,}"
+    shown = ", ".join(f"{step:,}" for step in steps[:SHOWN_STEPS])
+    more = " …" if len(steps) > SHOWN_STEPS else ""
+    return f"{formatting.counted(len(steps), 'checkpoint')} ({shown}{more})"

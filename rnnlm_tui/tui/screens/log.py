@@ -1,8 +1,8 @@
-"""The worker's output while it is printed, and a run's events: lines with scrolling and search."""
+"""Lines with scrolling and search: a worker's output, a run's events, a model's tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -10,13 +10,16 @@ from textual.binding import Binding
 from textual.content import Content
 from textual.events import Key
 
-from rnnlm_tui.schema.formatting import is_joiner
+from rnnlm_tui.schema.formatting import counted, is_joiner
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.views.checkpoints import tensor_table
 from rnnlm_tui.tui.widgets.log_panel import LogPanel
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
     from rnnlm_tui.client.control import LogFollower
+    from rnnlm_tui.schema.sampling import TensorChange
     from rnnlm_tui.store.paths import RunDirectory
 
 
@@ -181,3 +184,21 @@ class EventsScreen(LinesOverlay):
 
     def on_mount(self) -> None:
         self.panel.show(self._events)
+
+
+class TensorsScreen(LinesOverlay):
+    """All tensors of a checkpoint: shape, type, size, and how much each changed."""
+
+    BINDINGS = [Binding("z", "close", show=False)]  # noqa: RUF012 (declared so by Textual)
+
+    def __init__(self, detail: CheckpointDetail, changes: Mapping[str, TensorChange]) -> None:
+        super().__init__(f"Tensors of step {detail.step:,}")
+        self._detail, self._changes = detail, changes
+
+    def on_mount(self) -> None:
+        lines = tensor_table(self._detail, self._changes, self.app.size.width - 6)
+        parts = [f"{counted(len(lines), 'tensor')}, read from the header"]
+        if self._changes and self._detail.before_name:
+            parts.append(f"last column: change since {self._detail.before_name}, relative")
+        self.panel.show([line.plain for line in lines], "; ".join(parts))
+        self.panel.to_start()

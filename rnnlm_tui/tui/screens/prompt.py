@@ -143,7 +143,7 @@ class PromptScreen(PaneScreen):
             return None
         return CheckpointChoice.of(
             snapshot.summary.run,
-            snapshot.checkpoints,
+            (*snapshot.checkpoints, *snapshot.averages),
             self._wanted,
             living=snapshot.summary.status in LIVING,
         )

@@ -27,7 +27,7 @@ from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.trash import TrashScreen
+from rnnlm_tui.tui.screens.trash import trash_of_runs
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.charts import perplexity_data
@@ -737,7 +737,9 @@ class RunsScreen(PaneScreen):
 
         def show(trashed: list[TrashedRun]) -> None:
             if self.app.screen is self:
-                self.app.push_screen(TrashScreen(trashed), self._answered_trash)
+                self.app.push_screen(
+                    trash_of_runs(self.context.services, trashed), self._answered_trash
+                )
 
         self.context.in_thread(self.context.services.trash, show)
 

@@ -1,11 +1,11 @@
-"""TrashScreen: deleted runs, to restore or purge."""
+"""The trash of runs and the trash of a run's checkpoints: what was deleted, to restore or purge."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,14 +21,35 @@ from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
+    from rnnlm_tui.store.checkpoint_trash import TrashedCheckpoint
+    from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.trash import TrashedRun
+    from rnnlm_tui.tui.checkpoint_services import CheckpointServices
+    from rnnlm_tui.tui.services import Services
 
 NAME, BESIDE = 40, 36
-"""The most columns of a run's name, and the columns of the rest of a row."""
+"""The most columns of a name, and the columns of the rest of a row."""
 
 
-class TrashScreen(Overlay["TrashedRun"]):
-    """Returns the run to restore, None for none. Purging happens here, after a question."""
+class Trashed(Protocol):
+    """Something deleted."""
+
+    @property
+    def deleted(self) -> float:
+        """When, in Unix seconds."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """What a purge frees."""
+        ...
+
+
+TrashedT = TypeVar("TrashedT", bound=Trashed)
+
+
+class TrashScreen(Overlay[TrashedT]):
+    """Returns what to restore, None for nothing. Purging happens here, after a question."""
 
     DEFAULT_CSS = """
     TrashScreen TitledContainer { width: 76; max-width: 100%; height: auto; max-height: 90%;
@@ -45,9 +66,26 @@ class TrashScreen(Overlay["TrashedRun"]):
         Binding("D", "purge", show=False), Binding("P", "purge_all", show=False),
     ]  # fmt: skip
 
-    def __init__(self, trashed: Sequence[TrashedRun]) -> None:
+    def __init__(
+        self,
+        trashed: Sequence[TrashedT],
+        noun: str,
+        name_of: Callable[[TrashedT], str],
+        listed: Callable[[], Sequence[TrashedT]],
+        purge: Callable[[TrashedT], int],
+    ) -> None:
+        """Show what is in the trash.
+
+        Args:
+            noun: what it is: `run`.
+            name_of: returns the name of one.
+            listed: returns what is in the trash now; called in a thread.
+            purge: purges one and returns the freed bytes; called in a thread.
+        """
         super().__init__()
         self._trashed = list(trashed)
+        self._noun, self._name_of = noun, name_of
+        self._listed, self._purge_one = listed, purge
 
     def compose(self) -> ComposeResult:
         with TitledContainer(title="Trash", classes="-highlighted"):
@@ -62,7 +100,7 @@ class TrashScreen(Overlay["TrashedRun"]):
         self._list()
 
     @property
-    def _chosen(self) -> TrashedRun | None:
+    def _chosen(self) -> TrashedT | None:
         at = self.query_one(OptionList).highlighted
         return self._trashed[at] if at is not None and at < len(self._trashed) else None
 
@@ -82,46 +120,47 @@ class TrashScreen(Overlay["TrashedRun"]):
         """Purge the run under the cursor, after a question."""
         chosen = self._chosen
         if chosen is not None:
-            self._ask("Purge this run?", safe_text(chosen.name, limit=32), [chosen])
+            self._ask(
+                f"Purge this {self._noun}?", safe_text(self._name_of(chosen), limit=32), [chosen]
+            )
 
     def action_purge_all(self) -> None:
         """Purge all runs, after a question."""
         if self._trashed:
-            self._ask("Empty the trash?", counted(len(self._trashed), "run"), list(self._trashed))
+            self._ask(
+                "Empty the trash?", counted(len(self._trashed), self._noun), list(self._trashed)
+            )
 
-    def _ask(self, title: str, what: str, runs: list[TrashedRun]) -> None:
-        size = disk(sum(run.bytes for run in runs))
+    def _ask(self, title: str, what: str, items: list[TrashedT]) -> None:
+        size = disk(sum(item.bytes for item in items))
         question = ConfirmScreen(
             title,
             f"{what}: {size} on disk",
             "This can't be undone.",
-            "keep it" if len(runs) == 1 else "keep them",
+            "keep it" if len(items) == 1 else "keep them",
             f"purge, free {size}",
         )
 
         def answered(purge: bool | None) -> None:
             if purge:
-                self.context.in_thread(partial(self._purge, runs), self._purged, self._failed)
+                self.context.in_thread(partial(self._purge, items), self._purged, self._failed)
 
         self.app.push_screen(question, answered)
 
-    def _purge(self, runs: list[TrashedRun]) -> tuple[int, list[TrashedRun]]:
-        """Purge runs, in a thread. Return the freed bytes, and what is in the trash now."""
-        services = self.context.services
-        return sum(services.purge(run) for run in runs), services.trash()
+    def _purge(self, items: list[TrashedT]) -> tuple[int, Sequence[TrashedT]]:
+        """Purge these, in a thread. Return the freed bytes, and what is in the trash now."""
+        return sum(self._purge_one(item) for item in items), self._listed()
 
-    def _purged(self, outcome: tuple[int, list[TrashedRun]]) -> None:
+    def _purged(self, outcome: tuple[int, Sequence[TrashedT]]) -> None:
         freed, left = outcome
         self._show(left, f"{disk(freed)} freed")
 
     def _failed(self, error: RnnlmError | OSError) -> None:
-        """Show what is left, and why not all runs could be purged."""
+        """Show what is left, and why not all could be purged."""
         problem = error.message if isinstance(error, RnnlmError) else str(error)
-        self.context.in_thread(
-            self.context.services.trash, lambda left: self._show(left, problem=problem)
-        )
+        self.context.in_thread(self._listed, lambda left: self._show(left, problem=problem))
 
-    def _show(self, trashed: Sequence[TrashedRun], outcome: str = "", problem: str = "") -> None:
+    def _show(self, trashed: Sequence[TrashedT], outcome: str = "", problem: str = "") -> None:
         if not self.is_attached:
             return
         self._trashed = list(trashed)
@@ -129,7 +168,7 @@ class TrashScreen(Overlay["TrashedRun"]):
         self._show_keys(outcome, problem)
 
     def _list(self) -> None:
-        """List one line for each run; the cursor keeps its place."""
+        """List one line for each; the cursor keeps its place."""
         options = self.query_one(OptionList)
         at = options.highlighted or 0
         options.clear_options()
@@ -138,9 +177,9 @@ class TrashScreen(Overlay["TrashedRun"]):
 
     def _show_keys(self, outcome: str = "", problem: str = "") -> None:
         """Show the keys, below what just happened."""
-        size = disk(sum(run.bytes for run in self._trashed))
+        size = disk(sum(item.bytes for item in self._trashed))
         self.query_one(TitledContainer).legend = Content.styled(
-            f"{counted(len(self._trashed), 'run')}, {size}" if self._trashed else "empty", DIM
+            f"{counted(len(self._trashed), self._noun)}, {size}" if self._trashed else "empty", DIM
         )
         keys = (
             [("enter", "restore"), ("D", "purge"), ("P", "purge all"), ("esc", "close")]
@@ -159,16 +198,34 @@ class TrashScreen(Overlay["TrashedRun"]):
             Content("\n").join([result, line]) if result.plain else line
         )
 
-    def _option(self, run: TrashedRun) -> Option:
+    def _option(self, trashed: TrashedT) -> Option:
         room = max(8, min(NAME, self.app.size.width - BESIDE))
-        name = safe_content(run.name, newlines="show", limit=room)
-        gone = age(max(0.0, time() - run.deleted))
+        name = safe_content(self._name_of(trashed), newlines="show", limit=room)
+        gone = age(max(0.0, time() - trashed.deleted))
         when = "deleted just now" if gone == "now" else f"deleted {gone} ago"
         return Option(
             Content.assemble(
                 name,
                 " " * (room - name.cell_length),
                 (when.ljust(20), DIM),
-                (disk(run.bytes).rjust(10), DIM),
+                (disk(trashed.bytes).rjust(10), DIM),
             )
         )
+
+
+def trash_of_runs(services: Services, trashed: Sequence[TrashedRun]) -> TrashScreen[TrashedRun]:
+    """Return the screen of deleted runs."""
+    return TrashScreen(trashed, "run", lambda one: one.name, services.trash, services.purge)
+
+
+def trash_of_checkpoints(
+    files: CheckpointServices, run: RunDirectory, trashed: Sequence[TrashedCheckpoint]
+) -> TrashScreen[TrashedCheckpoint]:
+    """Return the screen of a run's deleted checkpoints."""
+    return TrashScreen(
+        trashed,
+        "checkpoint",
+        lambda one: f"step {one.step:,}",
+        lambda: files.trashed(run),
+        lambda one: files.purge(run, [one]),
+    )

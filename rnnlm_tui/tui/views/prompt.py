@@ -8,6 +8,7 @@ from time import monotonic
 
 from textual.content import Content
 
+from rnnlm_tui.client.checkpoints import is_average_path
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted, escaped
@@ -179,7 +180,7 @@ class CheckpointChoice:
         return Content.assemble(
             name,
             mark,
-            (" step ", DIM),
+            (" average of step " if is_average_path(row.path) else " step ", DIM),
             (f"{row.step:,}", TEXT),
             (", val " if value else "", DIM),
             (value, TEXT),
@@ -212,7 +213,8 @@ class CheckpointChoice:
                 )
             )
         if row is not None and row not in self.rows[:2]:
-            parts.append(Content.styled(f"step {row.step:,}", f"bold underline {TEXT}"))
+            kind = "average of step" if is_average_path(row.path) else "step"
+            parts.append(Content.styled(f"{kind} {row.step:,}", f"bold underline {TEXT}"))
         elif len(self.rows) > 2:
             parts.append(Content.styled("older…", DIM))
         if self.living:

@@ -1,52 +1,43 @@
-"""A run's checkpoints: their table, and panels for one checkpoint's files, facts and samples."""
+"""A run's checkpoints: their table, and panels for one checkpoint's facts and samples."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from pathlib import PurePath
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-from rich.text import Text
-from textual.binding import Binding, BindingType
+from rich.segment import Segment
+from textual.binding import Binding
 from textual.content import Content
+from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
-from textual.widgets import DataTable
+from textual.strip import Strip
 
+from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, FoundSamples
+from rnnlm_tui.client.checkpoints import (
+    CHECKPOINT_KEYS,
+    CheckpointKey,
+    ListedCheckpoint,
+    is_average_path,
+    rises,
+    sorted_checkpoints,
+)
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow, perplexity
-from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN, VALIDATION
+from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT
 from rnnlm_tui.tui.text import Newlines, safe_content, safe_text
-from rnnlm_tui.tui.widgets.panel import Panel
+from rnnlm_tui.tui.views.checkpoints import (
+    CheckpointColumn,
+    LayerChange,
+    columns_for,
+    detail_lines,
+    row_of,
+)
+from rnnlm_tui.tui.views.runs import fitted
+from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import cut_lines
 
-
-@dataclass(frozen=True, slots=True)
-class CheckpointFile:
-    """A checkpoint's file, as listed in its manifest."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointDetail:
-    """What the panel shows of a checkpoint."""
-
-    step: int
-    path: str
-    files: tuple[CheckpointFile, ...] = ()
-    position: str = ""
-    """Where a run resumes: `step 3,700, epoch 6.2, 2,590,000 tokens seen`."""
-    written_by: str = ""
-    """`rnnlm-tui 0.1, torch 2.13, gpu1`."""
-    parent: str = ""
-    verified: float | None = None
-    """Unix seconds when all hashes were last checked; None if not checked in this session."""
-    damage: str = ""
-    """What is wrong with the checkpoint, in one sentence."""
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.metrics import SampleRow
 
 
 class CheckpointPanel(Panel):
@@ -55,11 +46,22 @@ class CheckpointPanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Step", id=id)
         self._detail: CheckpointDetail | None = None
+        self._layers: Sequence[LayerChange] | str = ""
 
-    def show(self, detail: CheckpointDetail | None, now: float) -> None:
-        """Show a checkpoint, or new facts about it."""
-        self._detail = detail
-        self.panel_title = "Step" if detail is None else f"Step {detail.step:,}"
+    def show(
+        self,
+        detail: CheckpointDetail | None,
+        now: float,
+        layers: Sequence[LayerChange] | str = "",
+    ) -> None:
+        """Show a checkpoint, or new facts about it.
+
+        Args:
+            layers: how much the weights changed, or why that isn't known.
+        """
+        self._detail, self._layers = detail, layers
+        kind = "Average of step" if detail and is_average_path(detail.path) else "Step"
+        self.panel_title = "Step" if detail is None else f"{kind} {detail.step:,}"
         if detail is None:
             self.legend = ""
         elif detail.damage:
@@ -74,123 +76,62 @@ class CheckpointPanel(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out all lines."""
-        detail = self._detail
-        if detail is None:
-            self.lines = [Content.styled("no checkpoint yet", DIM)]
-            return
-        good = "✓" if detail.verified is not None and not detail.damage else " "
-        rows = []
-        for file in detail.files:
-            mark = "✗" if file.name in detail.damage else good
-            rows.append(_file_row(file, width, mark, wide=width >= 50))
-        if detail.damage:
-            rows += [
-                Content.assemble(("✗ ", BAD), (line.plain, TEXT))
-                for line in safe_content(detail.damage, newlines="space").wrap(max(10, width - 2))
-            ]
-        if height > 14:
-            rows.append(Content(""))
-        facts = (
-            ("resumes from", detail.position),
-            ("started from", detail.parent),
-            ("written by", detail.written_by),
-            ("path", detail.path),
+        self.lines = (
+            [Content.styled("no checkpoint yet", DIM)]
+            if self._detail is None
+            else detail_lines(self._detail, self._layers, width, height, ascii_only=self.ascii_only)
         )
-        label = 14
-        for name, value in facts:
-            if value:
-                text = (_tail if name == "path" else _head)(value, width - label)
-                rows.append(Content.assemble((name.ljust(label), DIM), (text, TEXT)))
-        self.lines = rows
 
 
 class CheckpointSamples(Panel):
-    """The samples written at one step, as many as fit."""
+    """The samples written at one step, as many as fit, and an earlier one for contrast."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Samples", id=id)
-        self._samples: tuple[SampleRow, ...] = ()
+        self._found = FoundSamples()
         self._newlines: Newlines = "space"
         self._note = ""
 
     def show(
         self,
-        samples: Sequence[SampleRow],
+        found: FoundSamples,
         note: str,
         legend: Content | str = "",
         newlines: Newlines = "space",
     ) -> None:
         """Show the samples of one step below `note`, with their line breaks as `newlines` says."""
-        self._samples, self._note, self._newlines = tuple(samples), note, newlines
+        self._found, self._note, self._newlines = found, note, newlines
         self.legend = legend
         self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
-        """Give each prompt an equal share of the lines."""
+        """Give each prompt an equal share of the lines; the contrast comes if there is room."""
         rows = [Content.styled(safe_text(self._note, limit=width), DIM)] if self._note else []
-        count = len(self._samples)
+        samples, earlier = self._found.samples, self._found.earlier
         roomy = height > 14
-        for index, sample in enumerate(self._samples):
+        contrast: list[Content] = []
+        if earlier is not None and roomy and samples:
+            old = self._text(earlier, width)
+            head = Content.styled(f"the same prompt at step {earlier.step:,}", DIM)
+            contrast = [Content(""), head.truncate(width, ellipsis=True)]
+            contrast += [
+                Content.styled(line.plain, DIM)
+                for line in cut_lines(old, width, max(2, height // 5))
+            ]
+        count = len(samples)
+        for index, sample in enumerate(samples):
             gap = 1 if roomy and index < count - 1 else 0
-            left = height - len(rows)
+            left = height - len(rows) - len(contrast)
             share = max(1, left // (count - index)) - gap
             if left <= 0:
                 break
-            prompt = safe_content(sample.prompt, newlines=self._newlines, limit=2_000)
-            text = safe_content(sample.text, newlines=self._newlines, limit=4_000)
-            lines = (prompt.stylize(f"bold {BRIGHT}") + text.stylize(TEXT)).wrap(width)
-            rows += [*cut_lines(lines, width, share), *[Content("")] * gap]
-        self.lines = rows
+            rows += [*cut_lines(self._text(sample, width), width, share), *[Content("")] * gap]
+        self.lines = [*rows, *contrast]
 
-
-def samples_at(samples: Sequence[SampleRow], step: int) -> tuple[tuple[SampleRow, ...], str]:
-    """Return the samples of a step, or of the nearest earlier one with a note that says so."""
-    steps = sorted({sample.step for sample in samples if sample.step <= step})
-    if not steps:
-        return (), "no samples up to this step"
-    chosen: dict[str, SampleRow] = {}
-    for sample in sorted(samples, key=lambda sample: sample.time):
-        if sample.step == steps[-1]:
-            chosen[sample.prompt] = sample
-    return tuple(chosen.values()), "" if steps[-1] == step else f"at step {steps[-1]:,}"
-
-
-def _file_row(file: CheckpointFile, width: int, mark: str, *, wide: bool) -> Content:
-    name = file.name if wide else file.name.removesuffix(".safetensors").removeprefix("training_")
-    size = formatting.disk(file.size).rjust(8)
-    digest = f"{file.sha256[:4]}…{file.sha256[-4:]}" if file.sha256 else ""
-    room = max(4, width - 2 - len(size) - len(digest) - 3)
-    name = safe_text(name, limit=room)
-    colour = {"✓": GOOD, "✗": BAD}.get(mark, DIM)
-    return Content.assemble(
-        (f"{mark} ", colour),
-        (name + " " * (room - cell_len(name)), TEXT),
-        (size, DIM),
-        "   ",
-        (digest, DIM),
-    )
-
-
-def _head(facts: str, room: int) -> str:
-    """Drop facts from the end of a comma-separated list until it fits."""
-    parts = safe_text(facts, newlines="show").split(", ")
-    while len(parts) > 1 and cell_len(", ".join(parts)) > room:
-        parts.pop()
-    return safe_text(", ".join(parts), limit=room)
-
-
-def _tail(path: str, room: int) -> str:
-    """Cut a path at its start: the end says more."""
-    text = safe_text(path, newlines="show")
-    if cell_len(text) <= room:
-        return text
-    parts = PurePath(text).parts
-    shown = parts[-1]
-    for part in reversed(parts[:-1]):
-        if cell_len(shown) + cell_len(part) + 3 > room:
-            break
-        shown = f"{part}/{shown}"
-    return safe_text(f"…/{shown}", limit=max(1, room))
+    def _text(self, sample: SampleRow, width: int) -> list[Content]:
+        prompt = safe_content(sample.prompt, newlines=self._newlines, limit=2_000)
+        text = safe_content(sample.text, newlines=self._newlines, limit=4_000)
+        return list((prompt.stylize(f"bold {BRIGHT}") + text.stylize(TEXT)).wrap(width))
 
 
 def _ago(seconds: float) -> str:
@@ -198,227 +139,212 @@ def _ago(seconds: float) -> str:
     return "just now" if word == "now" else f"{word} ago"
 
 
-Cell = tuple[tuple[str, str], ...]
-"""Texts, each with its style."""
+class CheckpointTable(Panel, can_focus=True):
+    """A run's checkpoints with a cursor: enter opens one for sampling, a click on a heading
+    sorts."""
 
-
-@dataclass(frozen=True, slots=True)
-class CheckpointColumn:
-    """A column's heading, widths and alignment."""
-
-    key: str
-    head: str
-    width: int
-    wide: int
-    """Cells on a wide terminal; 0 hides the column there."""
-    left: bool = False
-
-
-COLUMNS: tuple[CheckpointColumn, ...] = (
-    CheckpointColumn("cursor", "", 2, 3, left=True),
-    CheckpointColumn("step", "step", 10, 10),
-    CheckpointColumn("epoch", "epoch", 7, 9),
-    CheckpointColumn("val", "val ppl", 8, 11),
-    CheckpointColumn("delta", "Δ best", 7, 10),
-    CheckpointColumn("train", "train loss", 11, 12),
-    CheckpointColumn("size", "MB", 6, 11),
-    CheckpointColumn("age", "age", 6, 11),
-    CheckpointColumn("mark", "   mark", 21, 34, left=True),
-)
-
-
-class CheckpointTable(DataTable[Text]):
-    """A run's checkpoints, newest first; enter opens one for sampling."""
-
-    DEFAULT_CSS = """
-    CheckpointTable {
-        height: 1fr; background: #121212; color: #d0d0d0;
-        overflow-x: hidden; scrollbar-size-vertical: 1;
-    }
-    CheckpointTable:focus { background-tint: #121212 0%; }
-    CheckpointTable > .datatable--header { background: #121212; color: #808080; text-style: none; }
-    CheckpointTable > .datatable--cursor { background: #303030; text-style: bold; }
-    CheckpointTable > .datatable--header-hover { background: #121212; }
-    CheckpointTable > .datatable--hover { background: #121212; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "screen.choose_checkpoint", show=False, id="choose_checkpoint"),
-        Binding("home", "scroll_top", show=False),
-        Binding("end", "scroll_bottom", show=False),
+    LEFT_PADDING = 0
+    BINDINGS = [  # noqa: RUF012 (Textual declares it so)
+        Binding("up,k", "move(-1)", show=False),
+        Binding("down,j", "move(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+        Binding("home", "end(0)", show=False),
+        Binding("end", "end(1)", show=False),
     ]
 
     class Highlighted(Message):
-        """The cursor moved to another checkpoint."""
+        """The cursor moved to another checkpoint, or the table became empty."""
 
-        def __init__(self, step: int | None) -> None:
-            super().__init__()
-            self.step = step
-            """The checkpoint's step; None if the table is empty."""
+    class Opened(Message):
+        """The checkpoint under the cursor was double-clicked."""
+
+    class Sorted(Message):
+        """The order changed."""
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(
-            id=id,
-            cursor_type="row",
-            zebra_stripes=False,
-            cell_padding=0,
-            cursor_foreground_priority="renderable",
-        )
-        self._rows: tuple[CheckpointRow, ...] = ()
-        self._shown: dict[int, tuple[Cell, ...]] = {}
-        self._damaged: dict[int, str] = {}
-        self._pinned: frozenset[int] = frozenset()
-        self._wide = False
-        self._marked: int | None = None
+        super().__init__(title="Checkpoints", id=id)
+        self._items: tuple[ListedCheckpoint, ...] = ()
+        self._chosen: frozenset[str] = frozenset()
+        self._row = 0
+        self._top = 0
+        self._now = 0.0
+        self.order: CheckpointKey = "step"
+        """The column that the checkpoints are sorted by."""
+        self.backwards = False
+        """Whether the order is reversed."""
+        self._columns: list[CheckpointColumn] = []
 
-    def on_mount(self) -> None:
-        self._make_columns()
+    @property
+    def items(self) -> Sequence[ListedCheckpoint]:
+        """The listed checkpoints in order."""
+        return self._items
+
+    @property
+    def item(self) -> ListedCheckpoint | None:
+        """The checkpoint under the cursor."""
+        return self._items[self._row] if self._row < len(self._items) else None
+
+    @property
+    def path(self) -> str:
+        """Directory of the checkpoint under the cursor; empty if there is none."""
+        return "" if self.item is None else self.item.row.path
 
     @property
     def step(self) -> int | None:
         """Step of the checkpoint under the cursor."""
-        return self._rows[self.cursor_row].step if 0 <= self.cursor_row < len(self._rows) else None
-
-    def set_wide(self, wide: bool) -> None:
-        """Switch between the narrow and the wide columns."""
-        if wide != self._wide:
-            self._wide = wide
-            step = self.step
-            self.clear(columns=True)
-            self._shown = {}
-            self._make_columns()
-            rows, self._rows = self._rows, ()
-            self.show(rows, self._now, self._damaged, self._pinned)
-            self.go_to(step)
+        return None if self.item is None else self.item.row.step
 
     def show(
-        self,
-        rows: Sequence[CheckpointRow],
-        now: float,
-        damaged: dict[int, str] | None = None,
-        pinned: Collection[int] = (),
+        self, items: Sequence[ListedCheckpoint], now: float, chosen: Collection[str] = ()
     ) -> None:
-        """Show these checkpoints and redraw only the cells that changed.
+        """Show these checkpoints.
 
-        The cursor stays on its checkpoint, or on the newest if it was there.
+        The cursor stays on its checkpoint, or at the top if it was there.
+
+        Args:
+            chosen: directories of those marked for the next action.
         """
-        self._now = now
-        self._damaged, self._pinned = damaged or {}, frozenset(pinned)
-        newest_first = tuple(sorted(rows, key=lambda row: row.step, reverse=True))
-        best = min(
-            (row.validation_loss for row in newest_first if row.validation_loss is not None),
-            default=None,
+        before, at_top = self.path, self._row == 0 and self.order == "step"
+        self._now, self._chosen = now, frozenset(chosen)
+        self._put_in_order(items, "" if at_top else before)
+        if self.path != before:
+            self.post_message(self.Highlighted())
+
+    def _put_in_order(self, items: Sequence[ListedCheckpoint], path: str) -> None:
+        self._items = sorted_checkpoints(items, self.order, backwards=self.backwards)
+        found = (index for index, item in enumerate(self._items) if item.row.path == path)
+        self._row = next(found, 0)
+        self._scroll()
+        self.redraw()
+
+    def sort_by(self, order: CheckpointKey, *, backwards: bool = False) -> None:
+        """Sort by a column; the cursor stays on its checkpoint."""
+        self.order, self.backwards = order, backwards
+        self._put_in_order(self._items, self.path)
+        self.post_message(self.Sorted())
+
+    def next_sort(self) -> None:
+        """Sort by the next visible column."""
+        shown = {column.key for column in self._columns}
+        keys = [key for key in CHECKPOINT_KEYS if key in shown or key == self.order]
+        self.sort_by(keys[(keys.index(self.order) + 1) % len(keys)])
+
+    def turn_around(self) -> None:
+        """Reverse the order."""
+        self.sort_by(self.order, backwards=not self.backwards)
+
+    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
+        """Choose the columns for this width."""
+        self._columns = columns_for(width, self._items)
+
+    def legend_within(self, room: int) -> Label:
+        """Return the order if no visible heading shows it."""
+        if all(column.key != self.order for column in self._columns):
+            order = f"sorted by {self.order} {self._arrow}"
+            if len(order) <= room:
+                return Content.styled(order, DIM)
+        return super().legend_within(room)
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return the headings, or a checkpoint's row."""
+        if y == 0:
+            heads = Content("").join(self._head(column) for column in self._columns)
+            return padded(segments_of(heads, DIM), width)
+        index = self._top + y - 1
+        if index >= len(self._items):
+            words = "    no checkpoint yet" if y == 1 and not self._items else ""
+            return padded(segments_of(words, DIM), width)
+        item = self._items[index]
+        line = row_of(self._columns, item, self._now)
+        under_cursor = index == self._row
+        cursor = (">" if self.ascii_only else "›") if under_cursor else " "
+        mark = "+" if item.row.path in self._chosen else " "
+        line = Content.assemble(
+            (cursor, f"bold {palette.FOCUS}"), (mark, f"bold {palette.THIRD}"), line[2:]
         )
-        texts = {row.step: self._cells(row, best, now) for row in newest_first}
-        if [row.step for row in newest_first] != [row.step for row in self._rows]:
-            step, at_top = self.step, self.cursor_row == 0
-            self._rows, self._shown = newest_first, texts
-            self._marked = None
-            with self.prevent(DataTable.RowHighlighted):
-                self.clear()
-                for row in newest_first:
-                    self.add_row(
-                        *(
-                            self._text(column, cell)
-                            for column, cell in zip(COLUMNS, texts[row.step], strict=True)
-                        ),
-                        key=str(row.step),
-                    )
-            self.go_to(None if at_top else step)
-            return
-        self._rows = newest_first
-        for index, (step, cells) in enumerate(texts.items()):
-            for column, (column_spec, cell) in enumerate(zip(COLUMNS, cells, strict=True)):
-                if column and cell != self._shown[step][column]:
-                    self.update_cell_at((index, column), self._text(column_spec, cell))  # type: ignore[arg-type]
-        self._shown = texts
-
-    def go_to(self, step: int | None) -> None:
-        """Move the cursor to this checkpoint, or to the newest if it is gone."""
-        index = next((index for index, row in enumerate(self._rows) if row.step == step), 0)
-        if self._rows:
-            self.move_cursor(row=index, animate=False)
-            self._mark(index)
-        else:
-            self.post_message(self.Highlighted(None))
-
-    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        event.stop()
-        self._mark(event.cursor_row)
-
-    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        event.stop()
-
-    def _mark(self, index: int) -> None:
-        """Put `›` in front of the row under the cursor, and only there."""
-        if not 0 <= index < len(self._rows):
-            return
-        if self._marked is not None and self._marked != index and self._marked < self.row_count:
-            self.update_cell_at((self._marked, 0), Text(" "))  # type: ignore[arg-type]
-        if self._marked != index:
-            self.update_cell_at((index, 0), Text(" ›", style=f"bold {TRAIN}"))  # type: ignore[arg-type]
-            self._marked = index
-            self.post_message(self.Highlighted(self._rows[index].step))
-
-    def _make_columns(self) -> None:
-        for column in COLUMNS:
-            width = column.wide if self._wide else column.width
-            self.add_column(
-                Text(column.head.rjust(width) if not column.left else column.head),
-                width=width,
-                key=column.key,
+        if under_cursor:
+            line = line.pad_right(max(0, width - line.cell_length)).stylize_before(
+                f"bold on {palette.SELECTED}"
             )
+        return padded(segments_of(line, TEXT), width)
 
-    def _text(self, column: CheckpointColumn, cell: Cell) -> Text:
-        return Text.assemble(
-            *cell, justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis"
-        )
+    def _head(self, column: CheckpointColumn) -> Content:
+        if column.key != self.order:
+            return fitted(Content.styled(column.head, DIM), column.width, left=column.left)
+        arrow, head = self._arrow, column.head
+        if column.left:
+            name = f"{head} {arrow}"
+        else:
+            name = f"{arrow} {head}" if len(head) + 2 < column.width else f"{arrow}{head}"
+        return fitted(Content.styled(name, TEXT), column.width, left=column.left)
 
-    def _cells(self, row: CheckpointRow, best: float | None, now: float) -> tuple[Cell, ...]:
-        value = None if row.validation_loss is None else perplexity(row.validation_loss)
-        delta = (
-            formatting.NOTHING
-            if value is None or best is None
-            else _difference(value - perplexity(best))
-        )
-        damaged = row.step in self._damaged
-        known = (
-            ("✗", "damaged", BAD, damaged),
-            ("★", "best", VALIDATION, row.best),
-            ("▸", "last", TRAIN, row.last),
-            ("⚑", "pinned", BRIGHT, row.step in self._pinned),
-        )
-        column = COLUMNS[-1]
-        marks = _marks(
-            [(glyph, word, colour) for glyph, word, colour, applies in known if applies],
-            column.wide if self._wide else column.width,
-        )
-        return (
-            ((" ", TEXT),),
-            ((f"{row.step:,}", DIM if damaged else TEXT),),
-            ((f"{row.epoch:.1f}", DIM),),
-            ((formatting.figure(value), VALIDATION if row.best else DIM if damaged else TEXT),),
-            ((delta, DIM),),
-            ((f"{row.train_loss:.2f}", DIM if damaged else TEXT),),
-            ((f"{row.bytes / 1e6:,.{0 if row.bytes >= 1e9 else 1}f}", DIM),),
-            ((formatting.age(now - row.time), DIM),),
-            marks or ((" ", DIM),),
-        )
+    @property
+    def _arrow(self) -> str:
+        """The arrow points up if values increase from row to row."""
+        up = rises(self.order, backwards=self.backwards)
+        return ("^" if up else "v") if self.ascii_only else ("▴" if up else "▾")
 
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
+        """Return how many checkpoints are hidden above and below."""
+        return self.hidden_labels(self._top, len(self._items) - self._top - self._visible)
 
-def _marks(marks: Sequence[tuple[str, str, str]], width: int) -> Cell:
-    """Return the marks with as many of their words as fit, first marks first."""
-    fits: Cell = ()
-    for words in range(len(marks) + 1):
-        for gap in (2, 3):
-            parts: list[tuple[str, str]] = []
-            for index, (glyph, word, colour) in enumerate(marks):
-                parts.append((" " * (gap if index else 3) + glyph, colour))
-                if index < words:
-                    parts.append((f" {word}", BAD if word == "damaged" else TEXT))
-            if sum(len(text) for text, _ in parts) <= width:
-                fits = tuple(parts)
-    return fits
+    def action_move(self, by: int) -> None:
+        """Move one checkpoint up or down."""
+        self._go(self._row + by)
 
+    def action_page(self, by: int) -> None:
+        """Move a page up or down."""
+        self._go(self._row + by * max(1, self._visible - 1))
 
-def _difference(value: float) -> str:
-    return "0.0" if value == 0 else f"+{value:,.1f}" if value < 1e6 else formatting.change(value)
+    def action_end(self, last: int) -> None:
+        """Move to the first or the last checkpoint."""
+        self._go(len(self._items) - 1 if last else 0)
+
+    def on_click(self, event: Click) -> None:
+        """Choose the clicked checkpoint; a double click opens it."""
+        index = self._top + event.y - 2
+        if event.y == 1:
+            self._sort_by_head(event.x - 1)
+        elif event.y >= 2 and index < len(self._items):
+            if index == self._row and event.chain > 1:
+                self.post_message(self.Opened())
+            self._go(index)
+
+    def _sort_by_head(self, at: int) -> None:
+        """Sort by the clicked heading; reverse if it is already the order."""
+        end = 0
+        for column in self._columns:
+            end += column.width
+            if at < end:
+                again = column.key == self.order
+                self.sort_by(column.key, backwards=again and not self.backwards)
+                return
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        event.stop()
+        self._go(self._row + 1)
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        event.stop()
+        self._go(self._row - 1)
+
+    def on_resize(self) -> None:
+        self._scroll()
+        self.redraw()
+
+    @property
+    def _visible(self) -> int:
+        return max(1, self.inner_size.height - 1)
+
+    def _go(self, row: int) -> None:
+        row = min(max(row, 0), len(self._items) - 1)
+        if row != self._row and row >= 0:
+            self._row = row
+            self._scroll()
+            self.redraw()
+            self.post_message(self.Highlighted())
+
+    def _scroll(self) -> None:
+        most = max(0, len(self._items) - self._visible)
+        self._top = max(min(self._top, self._row, most), self._row - self._visible + 1, 0)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.client.average import StagedAverage
+from rnnlm_tui.client.checkpoint_detail import (
+    ChangedSetting,
+    FoundSamples,
+    find_samples,
+    sample_steps_for,
+)
+from rnnlm_tui.client.checkpoints import steps_of
+from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.metrics import SampleRow
+from rnnlm_tui.schema.sampling import WeightChangeRequest
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import SnapshotChanged
 from rnnlm_tui.tui.screens import checkpoints
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.prompt import PromptScreen
-from rnnlm_tui.tui.widgets.checkpoints import CheckpointTable, samples_at
+from rnnlm_tui.tui.widgets.checkpoints import CheckpointTable
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES, checkpoint, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
@@ -36,51 +48,11 @@ def pane(app: RnnlmApp) -> CheckpointsScreen:
 async def test_checkpoints_are_listed_newest_first_with_marks_and_distance_to_the_best() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         await until_shown(pilot, "▸ last", "★ best")
-        rows = [line.split() for line in screen_text(app).splitlines()[3:9]]
-        assert rows[0] == [
-            "│",
-            "step",
-            "epoch",
-            "val",
-            "ppl",
-            "Δ",
-            "best",
-            "train",
-            "loss",
-            "MB",
-            "age",
-            "mark",
-            "│",
-        ]
-        assert rows[1] == [
-            "│",
-            "›",
-            "3,750",
-            "6.3",
-            "–",
-            "–",
-            "3.93",
-            "6.5",
-            "now",
-            "▸",
-            "last",
-            "│",
-        ]
-        assert rows[2] == [
-            "│",
-            "3,700",
-            "6.2",
-            "58.1",
-            "0.0",
-            "3.93",
-            "6.5",
-            "12",
-            "s",
-            "★",
-            "best",
-            "│",
-        ]
-        assert rows[5] == ["│", "1,000", "1.7", "87.1", "+29.0", "3.93", "6.5", "2", "min", "│"]
+        rows = [" ".join(line.split()) for line in screen_text(app).splitlines()[3:9]]
+        assert rows[0] == "│ ▾ step epoch val ppl Δ best train age mark note │"
+        assert rows[1] == "│› 3,750 6.3 – – 3.93 now ▸ last │"
+        assert rows[2] == "│ 3,700 6.2 58.1 0.0 3.93 12 s ★ best │"
+        assert rows[5] == "│ 1,000 1.7 87.1 +29.0 3.93 2 min │"
 
 
 async def test_the_cursor_shows_files_hashes_and_where_a_run_resumes() -> None:
@@ -96,7 +68,8 @@ async def test_the_cursor_shows_files_hashes_and_where_a_run_resumes() -> None:
             "2.2 MB",
             "9f3c…a71e",
             "resumes from",
-            "step 3,700, epoch 6.2",
+            "step 3,700, token 104,960 of epoch 7",
+            "random state  saved, continues bit for bit",
             "rnnlm-tui 0.1.0, torch 2.13",
             "checkpoints/step-000003700",
         )
@@ -199,9 +172,9 @@ async def test_every_mark_is_shown_even_without_room_for_its_word() -> None:
                 )
             )
         )
-        await until_shown(pilot, "★ best  ▸ last  ⚑")
+        await until_shown(pilot, "★ best  ▸ last  ⚑ pinned")
         await pilot.press("C")
-        await until_shown(pilot, "✗ damaged  ★  ▸  ⚑")
+        await until_shown(pilot, "✗ damaged ★ ▸ ⚑")
 
 
 async def test_the_cursor_keeps_its_checkpoint_and_at_the_top_follows_the_newest() -> None:
@@ -231,15 +204,14 @@ async def test_without_its_checkpoint_the_cursor_moves_to_the_newest() -> None:
         await until(pilot, lambda: table.step == 3750)
 
 
-async def test_nothing_is_redrawn_when_nothing_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_redrawn_when_nothing_changed() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         table = pane(app).query_one(CheckpointTable)
-        await until_shown(pilot, "9f3c…a71e")
-        changed: list[object] = []
-        monkeypatch.setattr(table, "update_cell_at", lambda *cell, **_: changed.append(cell))
+        await until_shown(pilot, "9f3c…a71e", "0.91")
+        before = table.repainted
         app.post_message(SnapshotChanged(make_snapshot()))
         await pilot.pause()
-        assert changed == []
+        assert table.repainted == before
 
 
 async def test_a_run_without_checkpoints_is_labelled_and_enter_is_harmless() -> None:
@@ -289,12 +261,287 @@ async def test_columns_align_with_their_heads_when_the_terminal_grows() -> None:
 
 
 def test_samples_come_from_the_step_or_the_nearest_before_it() -> None:
-    at, note = samples_at(SAMPLES, 3700)
-    assert [sample.prompt for sample in at] == [
+    steps = [1000, 2000, 3700]
+    assert sample_steps_for(steps, 3700) == [3700, 1000, 2000]
+    assert sample_steps_for(steps, 2500) == [2000, 1000]
+    assert sample_steps_for(steps, 10) == []
+    found = find_samples(
+        [1000, 3700], 3700, {step: [row for row in SAMPLES if row.step == step] for step in steps}
+    )
+    assert [sample.prompt for sample in found.samples] == [
         "The state of the Union",
         "My fellow Americans,",
         "We must",
     ]
-    assert note == ""
-    assert samples_at(SAMPLES, 2000)[1] == "at step 1,000"
-    assert samples_at(SAMPLES, 10) == ((), "no samples up to this step")
+    assert (found.step, found.earlier) == (3700, SAMPLES[3])
+    assert find_samples([], 10, {}) == FoundSamples()
+
+
+async def test_the_same_prompt_at_an_earlier_step_is_shown_for_contrast() -> None:
+    async with opened(FakeServices(make_snapshot()), "checkpoints", size=(120, 40)) as (_, pilot):
+        await pilot.press("down")
+        await until_shown(pilot, "the same prompt at step 1,000", "of the the people of the world")
+
+
+async def test_the_change_of_the_weights_is_shown_by_layer_once_the_cursor_rests() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "checkpoints", size=(120, 40)) as (_, pilot):
+        await until_shown(pilot, "weights since step 3,700", "embedding", "0.84", "out bias")
+        await pilot.press("end")
+        await until_shown(pilot, "weights: no earlier checkpoint to compare with")
+        await pilot.press("up")
+        await until_shown(pilot, "weights since step 1,000, ")
+    requests = [one for one in services.fake_sampler.asked if isinstance(one, WeightChangeRequest)]
+    assert [Path(one.before).name for one in requests] == ["step-000003700", "step-000001000"]
+
+
+async def test_why_the_weights_can_not_be_compared_is_said() -> None:
+    services = FakeServices(make_snapshot())
+    services.fake_sampler.answers[WeightChangeRequest] = CheckpointError("w has shape (1,)")
+    async with opened(services, "checkpoints") as (_, pilot):
+        await until_shown(pilot, "weights not compared: w has shape")
+
+
+async def test_changed_settings_and_the_parent_are_in_the_detail() -> None:
+    services = FakeServices(make_snapshot())
+    services.checkpoint_files.changed = (ChangedSetting("model.dropout", 0.1, 0.15, 1512),)
+    services.checkpoint_files.parent_address = "old-otter@900"
+    async with opened(services, "checkpoints", size=(120, 40)) as (_, pilot):
+        await until_shown(
+            pilot,
+            "changed since the run started",
+            "dropout  0.1 → 0.15  @1,512",
+            "parent        old-otter@900",
+        )
+
+
+async def test_the_order_is_changed_and_reversed_by_keys() -> None:
+    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
+        table = pane(app).query_one(CheckpointTable)
+        await pilot.press("down", "o", "o")
+        await until_shown(pilot, "▴val ppl")
+        assert steps_of(table.items) == [3700, 3000, 2000, 1000, 3750]
+        assert table.step == 3700
+        await pilot.press("O")
+        await until_shown(pilot, "▾val ppl")
+        assert steps_of(table.items) == [1000, 2000, 3000, 3700, 3750]
+        assert app.settings["checkpoints order"] == ["ppl", True]
+
+
+async def test_d_deletes_what_may_go_and_u_restores_it() -> None:
+    services = FakeServices(make_snapshot())
+    services.checkpoint_files.kept[3700] = "it is the best: no other has a lower validation loss"
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await pilot.press("down", "d")
+        await until_shown(pilot, "step 3,700 is kept: it is the best")
+        await pilot.press("space", "space", "space")
+        await until_shown(pilot, "3 marked", "d Delete 3")
+        await pilot.press("d")
+        await until_shown(pilot, "2 checkpoints (2,000, 3,000) moved to the trash")
+        await pilot.press("T")
+        await until_shown(pilot, "2 checkpoints, 13 MB", "step 3,000", "step 2,000")
+        await pilot.press("escape", "u")
+        await until_shown(pilot, "2 checkpoints (2,000, 3,000) restored")
+        await pilot.press("u")
+        await until_shown(pilot, "nothing to undo: the run's trash is empty")
+    assert ("delete", "plain-otter", 2000, 3000) in services.calls
+
+
+async def test_deleted_checkpoints_are_purged_after_a_question() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await pilot.press("end", "d")
+        await until_shown(pilot, "step 1,000 moved to the trash")
+        await pilot.press("T")
+        await until_shown(pilot, "step 1,000", "deleted")
+        await pilot.press("D")
+        await until_shown(pilot, "Purge this checkpoint?")
+        await pilot.press("D")
+        await until_shown(pilot, "6.5 MB freed", "empty")
+    assert ("purge", "plain-otter", 1000) in services.calls
+
+
+async def test_prune_shows_what_goes_and_only_a_capital_d_deletes() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await pilot.press("X")
+        await until_shown(pilot, "deletes 3 checkpoints and frees 20 MB", "keeps 2")
+        await pilot.press("right")
+        await until_shown(pilot, "deletes 2 checkpoints and frees 13 MB", "newest")
+        await pilot.press("down", "right")
+        await until_shown(pilot, "keep multiples of  ← 500 →", "nothing to delete")
+        await pilot.press("left", "enter")
+        await until_shown(pilot, "p Pin")
+        assert not any(call[0] == "delete" for call in services.calls)
+        await pilot.press("X")
+        await until_shown(pilot, "deletes 3 checkpoints")
+        await pilot.press("up", "right", "D")
+        await until_shown(pilot, "3 checkpoints removed, 20 MB freed")
+    assert ("purge", "plain-otter", 1000, 2000, 3000) in services.calls
+
+
+async def test_m_writes_a_note() -> None:
+    services = FakeServices(make_snapshot())
+    async with opened(services, "checkpoints") as (app, pilot):
+        await pilot.press("m")
+        await until_shown(pilot, "Note on step 3,750")
+        await pilot.press(*"good", "enter")
+        await until(pilot, lambda: ("note", "plain-otter", 3750, "good") in services.calls)
+        app.post_message(
+            SnapshotChanged(
+                replace(make_snapshot(), checkpoint_notes={3750: "good [b]\x1b[2J", 9: "x"})
+            )
+        )
+        await until_shown(pilot, "good [b]␛[2J")
+
+
+async def test_all_are_verified_with_their_progress() -> None:
+    services = FakeServices(make_snapshot())
+    services.damaged["step-000002000"] = "model.safetensors is damaged: sha256 differs"
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await pilot.press("a", "C")
+        await until_shown(pilot, "step 2,000 is damaged; step 3,750 is intact")
+        await until_shown(pilot, "✗ damaged")
+        services.damaged.clear()
+        await pilot.press("C")
+        await until_shown(pilot, "5 checkpoints verified: all 15 files")
+
+
+async def test_files_that_are_cut_or_gone_are_seen_without_a_verification() -> None:
+    services = FakeServices(make_snapshot())
+    services.checkpoint_files.cut[2000] = "model.safetensors is missing"
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await until_shown(pilot, "✗ damaged")
+        await pilot.press("down", "down", "down")
+        await until_shown(pilot, "✗ model.safetensors is missing")
+
+
+async def test_z_lists_all_tensors() -> None:
+    async with opened(FakeServices(make_snapshot()), "checkpoints") as (_app, pilot):
+        await until_shown(pilot, "0.91")
+        await pilot.press("z")
+        await until_shown(
+            pilot, "Tensors of step 3,750", "embedding.weight", "2,048 × 192  F32", "0.8400"
+        )
+        await pilot.press("escape")
+        await until_shown(pilot, "9f3c…a71e")
+
+
+async def test_a_fork_begins_with_the_runs_config() -> None:
+    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
+        await pilot.press("down", "F")
+        await until(pilot, lambda: app.current_mode == "config")
+        await until_shown(pilot, "plain-otter@3700")
+
+
+async def test_a_checkpoint_that_is_deleted_elsewhere_disappears() -> None:
+    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
+        await pilot.press("down", "space", "up")
+        await until_shown(pilot, "1 marked")
+        app.post_message(
+            SnapshotChanged(make_snapshot(checkpoints=(*CHECKPOINTS[:3], CHECKPOINTS[4])))
+        )
+        await until(pilot, lambda: "3,700" not in screen_text(app).replace("step 3,700", ""))
+        await until_shown(pilot, "4 kept")
+        assert "marked" not in screen_text(app)
+
+
+AVERAGE = replace(
+    checkpoint(3700, 4.0551, age=5), path="checkpoints/average-step-000003700", train_loss=math.nan
+)
+
+
+async def test_averages_are_listed_with_what_they_are_better() -> None:
+    services = FakeServices(replace(make_snapshot(), averages=(AVERAGE,)))
+    async with opened(services, "checkpoints") as (app, pilot):
+        await until_shown(pilot, "∑ averaged", "57.7    -0.4")
+        table = pane(app).query_one(CheckpointTable)
+        await pilot.press("down", "down")
+        await until(pilot, lambda: table.path == AVERAGE.path)
+        await pilot.press("p")
+        await until_shown(pilot, "average-3700 is kept until you delete it")
+        await pilot.press("m")
+        await until_shown(pilot, "average-3700 can't have a note")
+        await pilot.press("d")
+        await until_shown(pilot, "Remove this average?", "This can't be undone.")
+        await pilot.press("enter")
+        await until_shown(pilot, "p Pin")
+        await pilot.press("d")
+        await until_shown(pilot, "Remove this average?")
+        await pilot.press("D")
+        await until_shown(pilot, "average-3700 removed")
+        assert ("remove average", "plain-otter", "average-3700") in services.calls
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, PromptScreen))
+        await until_shown(pilot, "average of step 3,700")
+
+
+async def test_marked_checkpoints_are_averaged() -> None:
+    services = FakeServices(make_snapshot())
+    asked: list[tuple[str, ...]] = []
+
+    def average(addresses: Sequence[str]) -> StagedAverage:
+        asked.append(tuple(addresses))
+        raise CheckpointError("their shapes differ")
+
+    services.average = average  # type: ignore[method-assign]
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await pilot.press("M")
+        await until_shown(pilot, "mark at least two checkpoints to average")
+        await pilot.press("space", "space")
+        await until_shown(pilot, "2 marked")
+        await pilot.press("M")
+        await until_shown(pilot, "their shapes differ")
+    assert asked == [("plain-otter@3700", "plain-otter@3750")]
+
+
+async def test_w_exports_with_progress_and_the_outcome_of_the_comparison() -> None:
+    services = FakeServices(make_snapshot())
+    files = services.checkpoint_files
+    files.export_gate = threading.Event()
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await pilot.press("down", "w")
+        await until_shown(pilot, "Export plain-otter@3700", "/home/me/plain-otter-3700-hf")
+        await pilot.press("down", "down")
+        await until_shown(pilot, "the book's state dict", "/home/me/plain-otter-3700-book")
+        await pilot.press(*"-2", "up")
+        await until_shown(pilot, "ONNX, one step", "/home/me/plain-otter-3700-book-2")
+        await pilot.press("enter")
+        await until_shown(pilot, "writing the files …")
+        files.export_gate.set()
+        await until_shown(
+            pilot, "1 file, 2.3 MB written", "131,072 logits differ by at most 2.0e-06"
+        )
+        files.exported_before = frozenset({3700})
+        await pilot.press("enter")
+        await until_shown(pilot, "→ exported")
+    folder = "/home/me/plain-otter-3700-book-2"
+    assert ("export", "plain-otter", 3700, "onnx", folder) in services.calls
+
+
+async def test_a_refused_export_says_why_and_another_folder_can_be_named() -> None:
+    services = FakeServices(make_snapshot())
+    services.checkpoint_files.export_failure = InputError("the folder /home/me/x is not empty")
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await pilot.press("w")
+        await until_shown(pilot, "Export plain-otter@3750")
+        await pilot.press("ctrl+u", "enter")
+        await until_shown(pilot, "name a folder to write")
+        await pilot.press(*"x", "enter")
+        await until_shown(pilot, "the folder /home/me/x is not empty", "esc cancel")
+        await pilot.press("escape")
+        await until_shown(pilot, "p Pin")
+
+
+async def test_an_export_goes_on_when_its_box_is_closed() -> None:
+    services = FakeServices(make_snapshot())
+    services.checkpoint_files.export_gate = threading.Event()
+    async with opened(services, "checkpoints") as (_app, pilot):
+        await pilot.press("w")
+        await until_shown(pilot, "Export plain-otter@3750")
+        await pilot.press("enter")
+        await until_shown(pilot, "writing the files …")
+        await pilot.press("escape")
+        await until_shown(pilot, "the export goes on")
+        services.checkpoint_files.export_gate.set()
+        await until_shown(pilot, "plain-otter@3750 exported to /home/me/plain-otter-3750-hf")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import tzset
 
 import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui.client.checkpoint_detail import ChangedSetting
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
@@ -129,11 +131,42 @@ async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> 
 @each_view("checkpoints")
 async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
     mark = "~" if mode == "ascii" else "…"
+    snapshot = make_snapshot()
+    figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3000,)})
+    services = FakeServices(
+        replace(
+            snapshot,
+            summary=snapshot.summary.model_copy(update={"checkpoints": figures}),
+            checkpoint_notes={3000: "good rhythm"},
+        )
+    )
+    services.checkpoint_files.changed = (ChangedSetting("model.dropout", 0.1, 0.15, 1512),)
+    services.checkpoint_files.cut = {
+        1000: "model.safetensors is damaged: it has 3 bytes, the manifest says 9"
+    }
+    async with opened(services, "checkpoints", size=size, ascii_only=mode == "ascii") as (
+        app,
+        pilot,
+    ):
+        await until_shown(pilot, "size differs")
+        await pilot.press("down", "C")
+        await until_shown(pilot, "Step 3,700", f"9f3c{mark}a71e", "verified just now", "0.91")
+        await until_shown(pilot, "all 3 files verified")
+        screen = app.pane_screen
+        assert screen is not None
+        screen.end_notice()
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_view("checkpoints-prune")
+async def test_pruning_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
     async with opened(
         FakeServices(make_snapshot()), "checkpoints", size=size, ascii_only=mode == "ascii"
     ) as (app, pilot):
-        await pilot.press("down")
-        await until_shown(pilot, "Step 3,700", f"9f3c{mark}a71e")
+        await until_shown(pilot, "0.91")
+        await pilot.press("X")
+        await until_shown(pilot, "deletes 3 checkpoints")
         await settled(pilot)
         assert_picture(app, SNAPSHOTS, name, size, mode)
 

@@ -1,0 +1,274 @@
+"""One checkpoint in detail: its files, its place in the training, its settings and its tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.client.checkpoints import short_problem
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.system.files import read_at_most
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.metrics import CheckpointRow, EventRow, SampleRow
+    from rnnlm_tui.store.manifest import Manifest
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.tensors import TensorInfo
+
+MODEL_NAME = "model.safetensors"
+STATE_NAME = "training_state.json"
+FIRST_FILES = (MODEL_NAME, "training_state.safetensors", STATE_NAME)
+"""The files that matter most, in the order in which they are listed."""
+_MOST_STATE_BYTES = 4_000_000
+"""A longer training state isn't read for the detail."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFile:
+    """A checkpoint's file, as listed in its manifest."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedSetting:
+    """A setting that differs from the run's config, or from that of its parent."""
+
+    path: str
+    before: JsonValue
+    after: JsonValue
+    step: int | None = None
+    """When it was changed; None if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointDetail:
+    """What is known about a checkpoint beside its row in the list."""
+
+    step: int
+    path: str
+    files: tuple[CheckpointFile, ...] = ()
+    """Of its manifest, the most important first."""
+    changes: tuple[ChangedSetting, ...] = ()
+    """What `set` had changed since the run started."""
+    parent: str = ""
+    """`plain-otter@1500` if the run is a fork."""
+    parent_changes: tuple[ChangedSetting, ...] = ()
+    """What the fork changed in its parent's config."""
+    position: str = ""
+    """Where a run resumes: `step 3,700, token 104,960 of epoch 7`."""
+    random_state: str = ""
+    """`saved, continues bit for bit`."""
+    written_by: str = ""
+    """`rnnlm-tui 0.1, torch 2.13, gpu1`."""
+    tensors: tuple[TensorInfo, ...] = ()
+    """Of the model, in the order of the file."""
+    tensor_problem: str = ""
+    """Why the header of the weights can't be read."""
+    before: str = ""
+    """Folder of the checkpoint with which the weights are compared; empty: there is none."""
+    before_name: str = ""
+    """`step 3,500`, or the parent's address."""
+    verified: float | None = None
+    """Unix seconds when all hashes were last checked; None if not checked in this session."""
+    damage: str = ""
+    """What is wrong with the checkpoint, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSamples:
+    """The samples of a step, and one of an earlier step for contrast."""
+
+    samples: tuple[SampleRow, ...] = ()
+    """In the order in which they were written."""
+    step: int = 0
+    """The step of the samples: the checkpoint's, or the nearest before it."""
+    earlier: SampleRow | None = None
+    """The first sample's prompt, continued much earlier."""
+
+
+def read_detail(
+    run: RunDirectory,
+    row: CheckpointRow,
+    config: RunConfig,
+    *,
+    others: Iterable[CheckpointRow] = (),
+    events: Sequence[EventRow] = (),
+) -> CheckpointDetail:
+    """Read a checkpoint's manifest, training state and header; a damaged one says so in `damage`.
+
+    Args:
+        others: the run's checkpoints, to compare with the one before.
+        events: changes of settings among them say at which step they were made.
+    """
+    # after the app's first paint
+    from rnnlm_tui.schema.protocol import CHANGED_FACT
+    from rnnlm_tui.store.manifest import read_manifest
+    from rnnlm_tui.store.tensors import read_tensors
+
+    folder = run.path / row.path
+    try:
+        manifest = read_manifest(folder)
+    except (StorageError, OSError) as error:
+        message = error.message if isinstance(error, StorageError) else str(error)
+        return CheckpointDetail(row.step, str(folder), damage=short_problem(message, folder))
+    names = sorted(
+        manifest.files,
+        key=lambda name: (FIRST_FILES.index(name) if name in FIRST_FILES else 9, name),
+    )
+    try:
+        tensors, problem = read_tensors(folder / MODEL_NAME), ""
+    except StorageError as error:
+        tensors, problem = (), short_problem(error.message, folder)
+    parent, parent_changes = _parent(run)
+    before, before_name = _before(run, row, others, parent)
+    return CheckpointDetail(
+        step=row.step,
+        path=str(folder),
+        files=tuple(
+            CheckpointFile(name, manifest.files[name].size, manifest.files[name].sha256)
+            for name in names
+        ),
+        changes=tuple(_changes(manifest.facts.get(CHANGED_FACT), config, row.step, events)),
+        parent=parent,
+        parent_changes=parent_changes,
+        position=_position(folder, row),
+        random_state=_random_state(manifest),
+        written_by=_written_by(manifest),
+        tensors=tensors,
+        tensor_problem=problem,
+        before=before,
+        before_name=before_name,
+        damage=problem,
+    )
+
+
+def find_samples(
+    steps: Sequence[int], step: int, samples_at: Mapping[int, Sequence[SampleRow]]
+) -> FoundSamples:
+    """The samples of a step or of the nearest before it, and one of a much earlier step.
+
+    Args:
+        steps: those with samples.
+        samples_at: the samples of the steps that `sample_steps_for` names.
+    """
+    wanted = sample_steps_for(steps, step)
+    if not wanted:
+        return FoundSamples()
+    chosen: dict[str, SampleRow] = {}
+    for sample in sorted(samples_at.get(wanted[0], ()), key=lambda sample: sample.time):
+        chosen[sample.prompt] = sample
+    first = next(iter(chosen.values()), None)
+    earlier = next(
+        (
+            sample
+            for other in wanted[1:]
+            for sample in samples_at.get(other, ())
+            if first is not None and sample.prompt == first.prompt
+        ),
+        None,
+    )
+    return FoundSamples(tuple(chosen.values()), wanted[0], earlier)
+
+
+def sample_steps_for(steps: Sequence[int], step: int) -> list[int]:
+    """The step whose samples belong to a checkpoint, then those to contrast it with.
+
+    The best contrast is near a quarter of its step: the text is readable and still much worse.
+    """
+    known = sorted({other for other in steps if other <= step})
+    if not known:
+        return []
+    earlier = sorted(known[:-1], key=lambda other: abs(other - known[-1] / 4))
+    return [known[-1], *earlier[:3]]
+
+
+def _changes(
+    changed: JsonValue, config: RunConfig, step: int, events: Sequence[EventRow]
+) -> Iterable[ChangedSetting]:
+    if not isinstance(changed, dict):
+        return
+    values = config.model_dump(mode="json")
+    for path, after in changed.items():
+        section, _, name = path.partition(".")
+        before = (
+            values.get(section, {}).get(name) if isinstance(values.get(section), dict) else None
+        )
+        when = [
+            event.step
+            for event in events
+            if event.kind == "setting" and event.step <= step and path in event.text
+        ]
+        if before != after or when:
+            yield ChangedSetting(path, before, after, max(when, default=None))
+
+
+def _parent(run: RunDirectory) -> tuple[str, tuple[ChangedSetting, ...]]:
+    from rnnlm_tui.store.lineage import read_parent
+
+    try:
+        parent = read_parent(run)
+    except StorageError:
+        return "", ()
+    if parent is None:
+        return "", ()
+    return parent.address, tuple(
+        ChangedSetting(path, before, after) for path, (before, after) in parent.changed.items()
+    )
+
+
+def _before(
+    run: RunDirectory, row: CheckpointRow, others: Iterable[CheckpointRow], parent: str
+) -> tuple[str, str]:
+    earlier = [other for other in others if other.step < row.step]
+    if earlier:
+        nearest = max(earlier, key=lambda other: other.step)
+        return str(run.path / nearest.path), f"step {nearest.step:,}"
+    from rnnlm_tui.store.lineage import PARENT_FOLDER
+
+    weights = run.path / PARENT_FOLDER / MODEL_NAME
+    return (str(weights.parent), parent) if parent and weights.is_file() else ("", "")
+
+
+def _position(folder: Path, row: CheckpointRow) -> str:
+    """Where training continues; without a readable state, what the index knows."""
+    place = f"epoch {row.epoch:.1f}"
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        state = json.loads(read_at_most(folder / STATE_NAME, _MOST_STATE_BYTES))
+        epoch, index, data = int(state["epoch"]), int(state["index"]), state["data"]
+        batch = int(data["batch_size"])
+        if data["data_mode"] == "stream":
+            place = f"token {index * batch * int(data['bptt']):,} of epoch {epoch + 1:,}"
+        else:
+            place = f"sentence {index * batch:,} of epoch {epoch + 1:,}"
+    return f"step {row.step:,}, {place}"
+
+
+def _random_state(manifest: Manifest) -> str:
+    if STATE_NAME not in manifest.files:
+        return "not saved: weights only"
+    environment = manifest.facts.get("environment")
+    exact = isinstance(environment, dict) and environment.get("deterministic") is True
+    return "saved, continues bit for bit" if exact else "saved, continues within rounding"
+
+
+def _written_by(manifest: Manifest) -> str:
+    environment = manifest.facts.get("environment")
+    known: dict[str, str] = dict(manifest.versions)
+    if isinstance(environment, dict):
+        known |= {name: str(value) for name, value in environment.items() if value}
+    parts = [
+        f"{label}{known[name].partition('+')[0]}"
+        for name, label in (("rnnlm_tui", "rnnlm-tui "), ("torch", "torch "))
+        if name in known
+    ]
+    return ", ".join([*parts, *(known[name] for name in ("device", "host") if name in known)])

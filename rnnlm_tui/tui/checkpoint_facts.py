@@ -1,0 +1,241 @@
+"""What the checkpoints pane has read of a run: details, samples, weights' changes and damage.
+
+Reading and verifying take place in threads and in the sampler; the pane shows what is known so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from textual.timer import Timer
+
+from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, FoundSamples
+from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.tui.screens.asking import Questions
+from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.views.checkpoints import LayerChange, layer_changes
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.metrics import CheckpointRow
+    from rnnlm_tui.schema.sampling import TensorChange
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.tui.screens.pane import PaneScreen
+
+SETTLE_SECONDS = 0.3
+"""How long the cursor rests on a checkpoint before its weights are compared."""
+
+
+class CheckpointFacts:
+    """The facts of one run's checkpoints; `refresh` of the pane is called when one is new."""
+
+    def __init__(self, screen: PaneScreen, refresh: Callable[[], None]) -> None:
+        self._screen, self._refresh = screen, refresh
+        self._run: RunDirectory | None = None
+        self._details: dict[str, CheckpointDetail] = {}
+        """By the checkpoint's directory."""
+        self._samples: dict[int, FoundSamples] = {}
+        """By step of the checkpoint."""
+        self._tensors: dict[tuple[str, str], tuple[TensorChange, ...] | str] = {}
+        """How much the tensors changed, or why that isn't known, by the paths of a checkpoint and
+        of the one before."""
+        self._problems: dict[str, str] = {}
+        """What names and sizes of its files show to be wrong, by the checkpoint's directory."""
+        self.exported: frozenset[int] = frozenset()
+        """Steps that were exported."""
+        self._known: tuple[str, ...] = ()
+        """The checkpoints whose files were looked at."""
+        self._questions = Questions(screen)
+        self._settle: Timer | None = None
+        self._wanted: CheckpointDetail | None = None
+        """The checkpoint whose weights are compared next."""
+
+    def take_run(self, run: RunDirectory | None) -> bool:
+        """Forget everything if another run is open; returns whether it is another."""
+        if run == self._run:
+            return False
+        self._run = run
+        self._details, self._samples, self._tensors, self._problems = {}, {}, {}, {}
+        self.exported, self._known, self._wanted = frozenset(), (), None
+        self._questions.forget()
+        return True
+
+    def take_rows(self, rows: Sequence[CheckpointRow]) -> None:
+        """Look at the files if there are other checkpoints than before."""
+        paths = tuple(row.path for row in rows)
+        if paths == self._known:
+            return
+        # the samples that belong to a step, and the checkpoint before, may be others now
+        self._samples.clear()
+        self._details = {path: found for path, found in self._details.items() if path in paths}
+        self.look_at(rows)
+
+    def look_at(self, rows: Sequence[CheckpointRow]) -> None:
+        """Look for missing and cut files, and for exports, in a thread."""
+        run, files = self._run, self._screen.context.services.checkpoint_files
+        if run is None:
+            return
+        self._known = tuple(row.path for row in rows)
+
+        def look() -> tuple[dict[str, str], frozenset[int]]:
+            return files.problems(run, rows), files.exported(run)
+
+        def found(outcome: tuple[dict[str, str], frozenset[int]]) -> None:
+            problems, exported = outcome
+            if run != self._run or (problems, exported) == (self._problems, self.exported):
+                return
+            for path in problems.keys() ^ self._problems.keys():
+                self._details.pop(path, None)
+            self._problems, self.exported = problems, exported
+            self._refresh()
+
+        self._screen.context.in_thread(look, found, lambda _error: None)
+
+    def damage(self, row: CheckpointRow) -> str:
+        """What is wrong with a checkpoint; empty if nothing is known to be."""
+        detail = self._details.get(row.path)
+        return (detail.damage if detail is not None else "") or self._problems.get(row.path, "")
+
+    def detail(self, row: CheckpointRow, snapshot: RunSnapshot) -> CheckpointDetail | None:
+        """What is known about a checkpoint; None while it is read."""
+        found, run = self._details.get(row.path), self._run
+        if run is None:
+            return None
+        if found is not None:
+            damage = self.damage(row)
+            return found if found.damage == damage else replace(found, damage=damage)
+
+        async def read() -> None:
+            files = self._screen.context.services.checkpoint_files
+            detail = await to_thread(files.detail, run, row, snapshot)
+            if row.path not in self._details:  # a verification came first, and knows more
+                self._keep(run, row, detail)
+
+        self._questions.start("detail", (run.path, row.path), read)
+        return None
+
+    def samples(self, step: int) -> FoundSamples | None:
+        """The samples of a step or of the nearest before; None while they are read."""
+        found, run = self._samples.get(step), self._run
+        if found is not None or run is None:
+            return found
+
+        async def read() -> None:
+            files = self._screen.context.services.checkpoint_files
+            try:
+                samples = await to_thread(files.samples, run, step)
+            except (RnnlmError, OSError):
+                samples = FoundSamples()
+            if run == self._run:
+                self._samples[step] = samples
+                self._refresh()
+
+        self._questions.start("samples", (run.path, step), read)
+        return None
+
+    def tensors(self, detail: CheckpointDetail) -> dict[str, TensorChange]:
+        """How much each tensor changed, by name; empty if that isn't known."""
+        known = self._tensors.get((detail.path, detail.before), "")
+        return {} if isinstance(known, str) else {tensor.name: tensor for tensor in known}
+
+    def layers(self, detail: CheckpointDetail) -> tuple[LayerChange, ...] | str:
+        """How much each layer changed, or why that isn't known; asks the sampler once the cursor
+        rests."""
+        if not detail.files or detail.damage:
+            return ""
+        if not detail.before:
+            return "weights: no earlier checkpoint to compare with"
+        known = self._tensors.get((detail.path, detail.before))
+        if known is None:
+            self._wanted = detail
+            if self._settle is None:
+                self._settle = self._screen.set_timer(SETTLE_SECONDS, self._compare)
+            return f"weights since {detail.before_name}: comparing …"
+        return known if isinstance(known, str) else layer_changes(known)
+
+    def _compare(self) -> None:
+        """Ask how much the weights of the checkpoint under the cursor changed."""
+        detail, self._settle, run = self._wanted, None, self._run
+        if detail is None or run is None or not self._screen.is_current:
+            return
+        place = (detail.path, detail.before)
+
+        async def compare() -> None:
+            from rnnlm_tui.schema.sampling import WeightChange, WeightChangeRequest
+
+            request = WeightChangeRequest(id=uuid4().hex, checkpoint=place[0], before=place[1])
+            answer: tuple[TensorChange, ...] | str
+            try:
+                found = await self._questions.ask(request, WeightChange, lambda _words: None)
+                answer = found.tensors
+            except RnnlmError as error:
+                answer = f"weights not compared: {error.message}"
+            if run == self._run:
+                self._tensors[place] = answer
+                self._refresh()
+
+        if place not in self._tensors:
+            self._questions.start("weights", place, compare)
+
+    async def verify(
+        self,
+        rows: Sequence[CheckpointRow],
+        progress: Callable[[str], None],
+        now: Callable[[], float],
+    ) -> tuple[list[CheckpointRow], int]:
+        """Check all files of checkpoints against their hashes, one checkpoint after the other.
+
+        Args:
+            progress: called with `verifying 3 of 6 …`.
+
+        Returns:
+            The damaged checkpoints, and the number of files that are as they were written.
+        """
+        run, snapshot = self._run, self._screen.snapshot
+        damaged: list[CheckpointRow] = []
+        files = 0
+        if run is None or snapshot is None:
+            return damaged, files
+        services = self._screen.context.services
+        for number, row in enumerate(rows, 1):
+            if len(rows) > 1:
+                progress(f"verifying {number} of {len(rows)} …")
+            folder, damage = run.path / row.path, ""
+            try:
+                files += len((await to_thread(services.verify, folder)).files)
+            except (StorageError, OSError) as error:
+                message = error.message if isinstance(error, RnnlmError) else str(error)
+                damage = message.replace(f"{folder}/", "")
+                damaged.append(row)
+            if run != self._run:
+                break
+            detail = self._details.get(row.path)
+            if detail is None:
+                detail = await to_thread(services.checkpoint_files.detail, run, row, snapshot)
+            verified = None if damage else now()
+            self._keep(run, row, replace(detail, verified=verified, damage=damage))
+        return damaged, files
+
+    async def newest_intact(
+        self, rows: Sequence[CheckpointRow], damaged: Sequence[CheckpointRow]
+    ) -> int | None:
+        """The step of the newest other checkpoint whose files all match their hashes."""
+        run, services = self._run, self._screen.context.services
+        if run is None:
+            return None
+        for row in sorted(rows, key=lambda row: row.step, reverse=True):
+            if row not in damaged:
+                try:
+                    await to_thread(services.verify, run.path / row.path)
+                except (StorageError, OSError):
+                    continue
+                return row.step
+        return None
+
+    def _keep(self, run: RunDirectory, row: CheckpointRow, detail: CheckpointDetail) -> None:
+        if run == self._run:
+            self._details[row.path] = detail
+            self._refresh()

@@ -1,0 +1,472 @@
+"""The checkpoints pane's data: the table's columns and rows, and the lines of the detail."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from textual.content import Content
+
+from rnnlm_tui.client.checkpoints import (
+    CHECKPOINT_KEYS,
+    MARK_SIGNS,
+    CheckpointKey,
+    ListedCheckpoint,
+    Mark,
+)
+from rnnlm_tui.schema import formatting
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN, VALIDATION
+from rnnlm_tui.tui.text import bar, safe_content, safe_text
+from rnnlm_tui.tui.views.runs import fitted
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.checkpoint_detail import (
+        ChangedSetting,
+        CheckpointDetail,
+        CheckpointFile,
+    )
+    from rnnlm_tui.schema.sampling import TensorChange
+
+ORDER_SETTING = "checkpoints order"
+"""Name of the saved setting."""
+LEAD = 4
+"""The cursor's sign and the mark's, each with a blank."""
+WIDE, LEAST_NOTE = 100, 8
+"""Table width from which it has all columns, and the fewest cells of a note."""
+MARK_COLOURS: Mapping[Mark, str] = {
+    "damaged": BAD,
+    "best": VALIDATION,
+    "last": TRAIN,
+    "pinned": BRIGHT,
+    "averaged": GOOD,
+    "exported": DIM,
+}
+LABEL = 14
+"""Cells of the labels in the detail."""
+
+
+def saved_order(settings: Mapping[str, object]) -> tuple[CheckpointKey, bool]:
+    """Return the saved order and whether it is reversed; newest first if there is none."""
+    match settings.get(ORDER_SETTING):
+        case [str() as word, bool() as backwards]:
+            for key in CHECKPOINT_KEYS:
+                if key == word:
+                    return key, backwards
+    return "step", False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointColumn:
+    """A column of the table."""
+
+    key: CheckpointKey
+    head: str
+    width: int
+    cell: Callable[[ListedCheckpoint, int, float], Content]
+    """Return a checkpoint's content for this many cells, at this time."""
+    left: bool = False
+
+
+def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[CheckpointColumn]:
+    """Return the columns that fit into `width` cells, in order; the note gets what is left."""
+    wide = width >= WIDE
+    large = any(item.row.bytes >= 1e9 for item in items)
+    size = CheckpointColumn("size", "GB" if large else "MB", 9, _size_cell(large=large))
+    columns = [
+        CheckpointColumn("step", "step", 12 if wide else 10, _step),
+        CheckpointColumn("epoch", "epoch", 8 if wide else 7, _epoch),
+        CheckpointColumn("ppl", "val ppl", 10 if wide else 9, _perplexity),
+        CheckpointColumn("Δ best", "Δ best", 10 if wide else 8, _delta),
+        CheckpointColumn("train", "train", 9 if wide else 7, _train),
+        CheckpointColumn("age", "age", 9 if wide else 7, _age),
+    ]
+    if wide:
+        columns.insert(2, CheckpointColumn("tokens", "tokens", 9, _tokens))
+        columns.insert(6, size)
+    words = max((_marks_width(item.marks) for item in items), default=0)
+    room = width - sum(column.width for column in columns)
+    most = max(12, min(words, room - LEAST_NOTE - 3, 30 if wide else 15)) + 3
+    note = max((cell_len(item.note or item.brief_problem) for item in items), default=0)
+    if not note:
+        most = max(most, min(words + 3, room))
+    columns.append(CheckpointColumn("mark", "   mark", min(most, room), _marks, left=True))
+    room -= min(most, room)
+    if room >= LEAST_NOTE:
+        columns.append(CheckpointColumn("note", "  note", room, _note, left=True))
+    return columns
+
+
+def row_of(columns: Sequence[CheckpointColumn], item: ListedCheckpoint, now: float) -> Content:
+    """Join a checkpoint's cells into a row."""
+    return Content("").join(
+        fitted(column.cell(item, column.width, now), column.width, left=column.left)
+        for column in columns
+    )
+
+
+def _faded(item: ListedCheckpoint) -> str:
+    return DIM if "damaged" in item.marks else TEXT
+
+
+def _step(item: ListedCheckpoint, _room: int, _now: float) -> Content:
+    return Content.styled(f"{item.row.step:,}", _faded(item))
+
+
+def _epoch(item: ListedCheckpoint, _room: int, _now: float) -> Content:
+    epoch = item.row.epoch
+    return Content.styled(f"{epoch:.1f}" if math.isfinite(epoch) else formatting.NOTHING, DIM)
+
+
+def _tokens(item: ListedCheckpoint, _room: int, _now: float) -> Content:
+    return Content.styled(formatting.short(item.row.tokens_seen or None), DIM)
+
+
+def _perplexity(item: ListedCheckpoint, _room: int, _now: float) -> Content:
+    colour = VALIDATION if item.row.best else _faded(item)
+    return Content.styled(formatting.figure(item.perplexity), colour)
+
+
+def _delta(item: ListedCheckpoint, _room: int, _now: float) -> Content:
+    value = item.delta
+    if value is None or not math.isfinite(value):
+        return Content.styled(formatting.NOTHING, DIM)
+    words = "0.0" if value == 0 else f"{value:+,.1f}" if value < 1e6 else formatting.change(value)
+    return Content.styled(words, DIM)
+
+
+def _train(item: ListedCheckpoint, _room: int, _now: float) -> Content:
+    loss = item.row.train_loss
+    words = f"{loss:.2f}" if math.isfinite(loss) else formatting.NOTHING
+    return Content.styled(words, _faded(item))
+
+
+def _size_cell(*, large: bool) -> Callable[[ListedCheckpoint, int, float], Content]:
+    unit = 1e9 if large else 1e6
+
+    def cell(item: ListedCheckpoint, _room: int, _now: float) -> Content:
+        return Content.styled(f"{item.row.bytes / unit:,.1f}", DIM)
+
+    return cell
+
+
+def _age(item: ListedCheckpoint, _room: int, now: float) -> Content:
+    return Content.styled(formatting.age(now - item.row.time), DIM)
+
+
+def _note(item: ListedCheckpoint, room: int, _now: float) -> Content:
+    shown = safe_content(item.note or item.brief_problem, newlines="space", limit=max(0, room - 2))
+    return Content.assemble("  ", shown.stylize(DIM))
+
+
+def _marks_width(marks: Sequence[Mark]) -> int:
+    """Cells of all marks with their words."""
+    return sum(len(mark) + 2 for mark in marks) + 2 * max(0, len(marks) - 1)
+
+
+def _marks(item: ListedCheckpoint, room: int, _now: float) -> Content:
+    """Return the marks with as many of their words as fit, first marks first."""
+    fits = Content("")
+    for words in range(len(item.marks) + 1):
+        for gap in (1, 2):
+            parts: list[tuple[str, str]] = []
+            for index, mark in enumerate(item.marks):
+                space = " " * (gap if index else 3)
+                parts.append((space + MARK_SIGNS[mark], MARK_COLOURS[mark]))
+                if index < words:
+                    parts.append((f" {mark}", BAD if mark == "damaged" else TEXT))
+            if sum(len(text) for text, _ in parts) <= room:
+                fits = Content.assemble(*parts)
+    return fits
+
+
+# the detail
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """How much the weights of one layer changed."""
+
+    name: str
+    """`embedding`, `layer 1`, `output`."""
+    ratio: float
+    """L2 norm of the difference over the L2 norm of the weights."""
+
+
+_LAYER = re.compile(r"layers\.(\d+)\.")
+
+
+def layer_changes(tensors: Sequence[TensorChange]) -> tuple[LayerChange, ...]:
+    """Join the tensors of each layer, from the embedding to the output."""
+    sums: dict[tuple[int, str], tuple[float, float, set[str]]] = {}
+    for tensor in tensors:
+        layer = _LAYER.match(tensor.name)
+        first = tensor.name.partition(".")[0]
+        place = (
+            (int(layer[1]) + 1, f"layer {int(layer[1]) + 1}")
+            if layer
+            else (0, first)
+            if first == "embedding"
+            else (1 << 30, first)
+        )
+        change, norm, names = sums.get(place, (0.0, 0.0, set()))
+        sums[place] = (
+            change + tensor.change**2,
+            norm + tensor.norm**2,
+            {*names, tensor.name.rpartition(".")[2]},
+        )
+    found = []
+    for (_, name), (change, norm, names) in sorted(sums.items()):
+        label = "out bias" if name == "output" and names == {"bias"} else name
+        ratio = math.sqrt(change / norm) if norm > 0 else 0.0 if change == 0 else math.inf
+        found.append(LayerChange(label, ratio))
+    return tuple(found)
+
+
+def full_bar(layers: Sequence[LayerChange]) -> float:
+    """The change that fills a bar: 1, or less if all changes are small."""
+    largest = max((layer.ratio for layer in layers if math.isfinite(layer.ratio)), default=0.0)
+    steps = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    return next((step for step in steps if largest <= step), 1.0)
+
+
+def detail_lines(
+    detail: CheckpointDetail,
+    layers: Sequence[LayerChange] | str,
+    width: int,
+    height: int,
+    *,
+    ascii_only: bool,
+) -> list[Content]:
+    """Return the lines of the detail, the least important left out if there is no room.
+
+    Args:
+        layers: how much the weights changed, or why that isn't known.
+    """
+    damage = [
+        Content.assemble(("✗ ", BAD), (line.plain, TEXT))
+        for line in safe_content(detail.damage, newlines="space").wrap(max(10, width - 2))
+        if detail.damage
+    ]
+    wide = width >= 50
+    facts = {
+        "resumes from": detail.position,
+        "random state": detail.random_state,
+        "parent": detail.parent,
+        "written by": detail.written_by,
+        "path": detail.path,
+    }
+    blocks = [
+        [*_file_lines(detail, width, wide=wide), *damage],
+        _change_lines("changed since the run started", detail.changes, width),
+        _weight_lines(detail, layers, width, ascii_only=ascii_only),
+        _change_lines("changed from the parent's config", detail.parent_changes, width),
+        _fact_lines(facts, ("parent", "resumes from", "random state"), width),
+        _tensor_lines(detail, width),
+        _fact_lines(facts, ("written by", "path"), width),
+    ]
+    blocks = [block for block in blocks if block]
+    used = sum(map(len, blocks))
+    roomy = used + len(blocks) - 1 <= height
+    lines: list[Content] = []
+    for index, block in enumerate(blocks):
+        if index and roomy:
+            lines.append(Content(""))
+        lines += block
+    return lines
+
+
+def _file_lines(detail: CheckpointDetail, width: int, *, wide: bool) -> list[Content]:
+    good = "✓" if detail.verified is not None and not detail.damage else " "
+    main = [file for file in detail.files if file.name in _MAIN_FILES or file.name in detail.damage]
+    rest = [file for file in detail.files if file not in main]
+    lines = [
+        _file_line(file, width, "✗" if file.name in detail.damage else good, wide=wide)
+        for file in main
+    ]
+    if rest and wide:
+        size = formatting.disk(sum(file.size for file in rest)).rjust(8)
+        words = f"{good} {formatting.counted(len(rest), 'other file')}"
+        room = max(0, width - cell_len(words) - len(size) - 12)
+        lines.append(
+            Content.assemble(
+                (words[:1], GOOD if good == "✓" else DIM), (words[1:], DIM), " " * room, (size, DIM)
+            )
+        )
+    return lines
+
+
+_MAIN_FILES = ("model.safetensors", "training_state.safetensors", "training_state.json")
+
+
+def _file_line(file: CheckpointFile, width: int, mark: str, *, wide: bool) -> Content:
+    name = file.name if wide else file.name.removesuffix(".safetensors").removeprefix("training_")
+    size = formatting.disk(file.size).rjust(8)
+    digest = f"{file.sha256[:4]}…{file.sha256[-4:]}" if file.sha256 else ""
+    room = max(4, width - 2 - len(size) - len(digest) - 3)
+    name = safe_text(name, limit=room)
+    colour = {"✓": GOOD, "✗": BAD}.get(mark, DIM)
+    return Content.assemble(
+        (f"{mark} ", colour),
+        (name + " " * (room - cell_len(name)), TEXT),
+        (size, DIM),
+        "   ",
+        (digest, DIM),
+    )
+
+
+def _change_lines(head: str, changes: Sequence[ChangedSetting], width: int) -> list[Content]:
+    """`dropout  0.10 → 0.15  @1,512`, below a heading."""
+    if not changes:
+        return []
+    lines = [Content.styled(head, DIM).truncate(width, ellipsis=True)]
+    names = [change.path.rpartition(".")[2] for change in changes]
+    longest = max(map(len, names))
+    for change, name in zip(changes, names, strict=True):
+        before, after = (
+            safe_text(_value(value), limit=24, newlines="space")
+            for value in (change.before, change.after)
+        )
+        line = Content.assemble(
+            ("  ", TEXT),
+            (name.ljust(longest), TEXT),
+            (f"  {before} → ", DIM),
+            (after, BRIGHT),
+            (f"  @{change.step:,}" if change.step is not None else "", DIM),
+        )
+        lines.append(line.truncate(width, ellipsis=True))
+    return lines
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    return "none" if value is None else str(value)
+
+
+def _weight_lines(
+    detail: CheckpointDetail,
+    layers: Sequence[LayerChange] | str,
+    width: int,
+    *,
+    ascii_only: bool,
+) -> list[Content]:
+    """The change of each layer's weights, as bars with their values."""
+    if isinstance(layers, str):
+        if not layers:
+            return []
+        return [Content.styled(safe_text(layers, limit=width, newlines="space"), DIM)]
+    full = full_bar(layers)
+    norm = "|dW| / |W|" if ascii_only else "|ΔW| / |W|"
+    scale = f", full bar {full:g}" if full < 1 else ""
+    since = f"weights since {detail.before_name}, "
+    heads = (
+        f"{since}change per layer {norm}{scale}",
+        f"{since}{norm}{scale}",
+        f"weights, change per layer {norm}{scale}",
+        f"weights {norm}{scale}",
+    )
+    head = next((head for head in heads if cell_len(head) <= width), heads[-1])
+    lines = [Content.styled(head, DIM)]
+    longest = max((cell_len(layer.name) for layer in layers), default=0)
+    for layer in layers:
+        number = f"{layer.ratio:.2f}" if layer.ratio >= 0.1 or layer.ratio == 0 else ""
+        number = number or f"{layer.ratio:.4f}"
+        number = number.rjust(6)
+        room = max(1, width - longest - len(number) - 6)
+        share = min(1.0, layer.ratio / full) if math.isfinite(layer.ratio) else 1.0
+        lines.append(
+            Content.assemble(
+                (f"  {layer.name.ljust(longest)}  ", DIM),
+                bar(room, share, colour=TRAIN, ascii=ascii_only),
+                (f"  {number}", TEXT),
+            )
+        )
+    return lines
+
+
+def _tensor_lines(detail: CheckpointDetail, width: int) -> list[Content]:
+    if not detail.tensors:
+        return []
+    largest = max(detail.tensors, key=lambda tensor: tensor.bytes)
+    size = formatting.disk(sum(tensor.bytes for tensor in detail.tensors))
+    types = "/".join(sorted({tensor.dtype for tensor in detail.tensors}))
+    facts = (
+        f"{len(detail.tensors):,} of {types}, {size},"
+        f" largest {largest.name} {shape_text(largest.shape)}"
+    )
+    return [_fact("tensors", _head(facts, width - LABEL))]
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """`2,048 × 192`; a scalar has no dimensions."""
+    return " × ".join(f"{size:,}" for size in shape) or "scalar"
+
+
+def tensor_table(
+    detail: CheckpointDetail, changes: Mapping[str, TensorChange], width: int
+) -> list[Content]:
+    """Return one line for each tensor: name, shape, type, size, and how much it changed."""
+    names = [safe_text(tensor.name, newlines="show") for tensor in detail.tensors]
+    shapes = [shape_text(tensor.shape) for tensor in detail.tensors]
+    name_width = max((cell_len(name) for name in names), default=0)
+    shape_width = max((cell_len(shape) for shape in shapes), default=0)
+    lines = []
+    for tensor, name, shape in zip(detail.tensors, names, shapes, strict=True):
+        known = changes.get(tensor.name)
+        ratio = (
+            f"{known.change / known.norm:10.4f}"
+            if known is not None and known.norm > 0
+            else " " * 10
+        )
+        room = max(8, min(name_width, width - shape_width - 32))
+        shown = safe_text(name, limit=room)
+        lines.append(
+            Content.assemble(
+                (shown + " " * (room - cell_len(shown)), TEXT),
+                (f"  {shape.rjust(shape_width)}  {tensor.dtype.ljust(4)}", DIM),
+                (formatting.disk(tensor.bytes).rjust(9), DIM),
+                (ratio, TEXT),
+            )
+        )
+    return lines
+
+
+def _fact_lines(facts: Mapping[str, str], names: Collection[str], width: int) -> list[Content]:
+    return [
+        _fact(name, (_tail if name == "path" else _head)(facts[name], width - LABEL))
+        for name in names
+        if facts[name]
+    ]
+
+
+def _fact(name: str, text: str) -> Content:
+    return Content.assemble((name.ljust(LABEL), DIM), (text, TEXT))
+
+
+def _head(facts: str, room: int) -> str:
+    """Drop facts from the end of a comma-separated list until it fits."""
+    parts = safe_text(facts, newlines="show").split(", ")
+    while len(parts) > 1 and cell_len(", ".join(parts)) > room:
+        parts.pop()
+    return safe_text(", ".join(parts), limit=room)
+
+
+def _tail(path: str, room: int) -> str:
+    """Cut a path at its start: the end says more."""
+    text = safe_text(path, newlines="show")
+    if cell_len(text) <= room:
+        return text
+    parts = PurePath(text).parts
+    shown = parts[-1]
+    for part in reversed(parts[:-1]):
+        if cell_len(shown) + cell_len(part) + 3 > room:
+            break
+        shown = f"{part}/{shown}"
+    return safe_text(f"…/{shown}", limit=max(1, room))

@@ -1,0 +1,180 @@
+"""The files of checkpoints, invented: nothing is on disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnnlm_tui.client.checkpoint_detail import (
+    ChangedSetting,
+    CheckpointDetail,
+    CheckpointFile,
+    FoundSamples,
+    find_samples,
+)
+from rnnlm_tui.client.export import Exported
+from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.exports import ExportDone, ExportFormat, ExportProgress
+from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.store.checkpoint_trash import PrunePlan, TrashedCheckpoint
+from rnnlm_tui.store.checkpoints import CheckpointEntry
+from rnnlm_tui.store.labels import check_note
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.retention import removable_steps
+from rnnlm_tui.store.tensors import TensorInfo
+from rnnlm_tui.tui.checkpoint_services import CheckpointServices
+
+if TYPE_CHECKING:
+    from tests.tui.fakes import FakeServices
+
+DELETED = 1_760_000_000.0
+"""Unix seconds at which checkpoints were deleted."""
+
+
+class FakeCheckpoints(CheckpointServices):
+    """Records what is asked of it in the `calls` of the services."""
+
+    def __init__(self, services: FakeServices) -> None:
+        self._fake = services
+        self.cut: dict[int, str] = {}
+        """What names and sizes of a checkpoint's files show to be wrong, by step."""
+        self.kept: dict[int, str] = {}
+        """Checkpoints that can't be deleted, with the reason."""
+        self.groups: list[list[TrashedCheckpoint]] = []
+        """Those deleted together, oldest first."""
+        self.changed: tuple[ChangedSetting, ...] = ()
+        """What was changed since the run started, in the detail of every checkpoint."""
+        self.parent_address = ""
+        """The parent of every run."""
+        self.export_gate: threading.Event | None = None
+        """Exports end only after it is set."""
+        self.export_failure: RnnlmError | None = None
+        self.exported_before: frozenset[int] = frozenset()
+
+    def problems(self, run: RunDirectory, rows: Sequence[CheckpointRow]) -> dict[str, str]:
+        return {row.path: self.cut[row.step] for row in rows if row.step in self.cut}
+
+    def detail(
+        self, run: RunDirectory, row: CheckpointRow, snapshot: RunSnapshot
+    ) -> CheckpointDetail:
+        manifest = self._fake.manifest(run.path / "checkpoints" / f"step-{row.step:09d}")
+        earlier = [other for other in snapshot.checkpoints if other.step < row.step]
+        versions = manifest.versions
+        return CheckpointDetail(
+            step=row.step,
+            path=str(run.path / row.path),
+            files=tuple(
+                CheckpointFile(name, file.size, file.sha256)
+                for name, file in manifest.files.items()
+            ),
+            changes=self.changed,
+            position=f"step {row.step:,}, token 104,960 of epoch 7",
+            random_state="saved, continues bit for bit",
+            written_by=f"rnnlm-tui {versions['rnnlm_tui']}, torch 2.13, cpu, gpu1",
+            parent=self.parent_address,
+            tensors=(
+                TensorInfo("embedding.weight", "F32", (2_048, 192), 1_572_864),
+                TensorInfo("layers.0.input_weight", "F32", (192, 192), 147_456),
+                TensorInfo("layers.1.input_weight", "F32", (192, 192), 147_456),
+                TensorInfo("output.bias", "F32", (2_048,), 8_192),
+            ),
+            before=str(run.path / earlier[-1].path) if earlier else "",
+            before_name=f"step {earlier[-1].step:,}" if earlier else "",
+        )
+
+    def samples(self, run: RunDirectory, step: int) -> FoundSamples:
+        steps = self._fake.sample_steps(run)
+        found = {other: self._fake.samples_at(run, other) for other in steps}
+        return find_samples(steps, step, found)
+
+    def note(self, run: RunDirectory, step: int, note: str) -> str:
+        line = check_note(note)
+        self._fake.calls.append(("note", run.name, step, line))
+        return line
+
+    def delete(
+        self, run: RunDirectory, steps: Sequence[int]
+    ) -> tuple[list[TrashedCheckpoint], dict[int, str]]:
+        kept = {step: self.kept[step] for step in steps if step in self.kept}
+        done = [
+            TrashedCheckpoint(
+                step, run.path / "trash" / f"step-{step:09d}", "1", DELETED, 6_500_000
+            )
+            for step in steps
+            if step not in kept
+        ]
+        self.groups += [done] if done else []
+        self._fake.calls.append(("delete", run.name, *(one.step for one in done)))
+        return done, kept
+
+    def restore(
+        self, run: RunDirectory, trashed: Sequence[TrashedCheckpoint] | None = None
+    ) -> list[TrashedCheckpoint]:
+        if trashed is None:
+            found = self.groups.pop() if self.groups else []
+        else:
+            found = list(trashed)
+            self.groups = [[one for one in group if one not in found] for group in self.groups]
+        self._fake.calls.append(("restore", run.name, *(one.step for one in found)))
+        return found
+
+    def trashed(self, run: RunDirectory) -> list[TrashedCheckpoint]:
+        return [one for group in reversed(self.groups) for one in group]
+
+    def purge(self, run: RunDirectory, trashed: Sequence[TrashedCheckpoint]) -> int:
+        self.groups = [[one for one in group if one not in trashed] for group in self.groups]
+        self._fake.calls.append(("purge", run.name, *(one.step for one in trashed)))
+        return sum(one.bytes for one in trashed)
+
+    def plan_prune(self, run: RunDirectory, keep_last: int, keep_every: int) -> PrunePlan:
+        rows = self._fake.snapshots[run.name].checkpoints
+        goes = removable_steps(rows, keep_last, keep_every=keep_every)
+        return PrunePlan(
+            tuple(
+                CheckpointEntry(
+                    row.step,
+                    run.path / row.path,
+                    {"validation_loss": row.validation_loss},
+                    row.bytes,
+                    row.time,
+                    None,
+                )
+                for row in rows
+                if row.step in goes
+            ),
+            {row.step: "best" if row.best else "newest" for row in rows if row.step not in goes},
+        )
+
+    def exported(self, run: RunDirectory) -> frozenset[int]:
+        return self.exported_before
+
+    def export(
+        self,
+        run: RunDirectory,
+        checkpoint: Path,
+        target: Path,
+        format: ExportFormat,
+        report: Callable[[ExportProgress], None],
+    ) -> Exported:
+        report(ExportProgress(phase="writing"))
+        if self.export_gate is not None:
+            self.export_gate.wait(30)
+        report(ExportProgress(phase="checking"))
+        if self.export_failure is not None:
+            raise self.export_failure
+        step = int(checkpoint.name.rpartition("-")[2])
+        self._fake.calls.append(("export", run.name, step, format, str(target)))
+        done = ExportDone(
+            step=step, logits_compared=131_072, largest_difference=2e-6, greedy_tokens=50,
+            notes=("the tokenizer is not part of it",) if format == "book" else (),
+        )  # fmt: skip
+        return Exported(run.name, step, format, target, 2_300_000, ("config.json",), done)
+
+    def export_folder(self, name: str) -> Path:
+        return Path("/home/me") / name
+
+    def remove_average(self, run: RunDirectory, name: str) -> None:
+        self._fake.calls.append(("remove average", run.name, name))

@@ -1,0 +1,89 @@
+"""One checkpoint in detail, read from its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.client.checkpoint_detail import ChangedSetting, CheckpointDetail, read_detail
+from rnnlm_tui.client.checkpoints import list_run, quick_problems
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import CheckpointRow, EventRow
+from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
+from tests.unit.store.rows import new_run
+
+HEADER = json.dumps(
+    {"output.bias": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+).encode()
+STATE = {"epoch": 6, "index": 149, "data": {"data_mode": "stream", "batch_size": 20, "bptt": 35}}
+
+
+@pytest.fixture
+def otter() -> RunDirectory:
+    """A run with two checkpoints, the second with a changed learning rate."""
+    run = new_run()
+
+    def write_files(folder: Path) -> None:
+        (folder / "config.json").write_text("{}", encoding="utf-8")
+        (folder / "model.safetensors").write_bytes(
+            len(HEADER).to_bytes(8, "little") + HEADER + bytes(8)
+        )
+        (folder / "training_state.json").write_text(json.dumps(STATE), encoding="utf-8")
+
+    facts = {"environment": {"torch": "2.13.0+cpu", "deterministic": True, "host": "gpu1"}}
+    write_checkpoint(run, 3_000, write_files, None, facts)
+    changed = {"changed": {"optimizer.learning_rate": 1e-4}}
+    write_checkpoint(run, 3_700, write_files, None, {**facts, **changed})
+    return run
+
+
+def rows(run: RunDirectory) -> list[CheckpointRow]:
+    return [entry.row() for entry in list_checkpoints(run)]
+
+
+def detail(run: RunDirectory, *events: EventRow) -> CheckpointDetail:
+    found = rows(run)
+    return read_detail(run, found[-1], RunConfig(), others=found, events=events)
+
+
+def test_files_position_settings_and_tensors_are_read(otter: RunDirectory) -> None:
+    setting = "optimizer.learning_rate 0.001 → 0.0001"
+    found = detail(
+        otter,
+        EventRow(1, 1_512, "setting", setting, 0.0),
+        EventRow(1, 3_800, "setting", setting, 0.0),
+        EventRow(1, 1_600, "note", setting, 0.0),
+    )
+    assert [file.name for file in found.files] == [
+        "model.safetensors",
+        "training_state.json",
+        "config.json",
+    ]
+    assert found.position == "step 3,700, token 104,300 of epoch 7"
+    assert found.random_state == "saved, continues bit for bit"
+    assert found.written_by.endswith("torch 2.13.0, gpu1")
+    before = RunConfig().optimizer.learning_rate
+    assert found.changes == (ChangedSetting("optimizer.learning_rate", before, 1e-4, 1_512),)
+    assert [(tensor.name, tensor.shape) for tensor in found.tensors] == [("output.bias", (2,))]
+    assert (Path(found.before).name, found.before_name) == ("step-000003000", "step 3,000")
+    assert found.damage == ""
+
+
+def test_damaged_files_are_said_and_the_rest_is_still_read(otter: RunDirectory) -> None:
+    folder = otter.checkpoints_path / "step-000003700"
+    (folder / "training_state.json").write_text("[", encoding="utf-8")
+    assert detail(otter).position == "step 3,700, epoch 0.0"
+    (folder / "model.safetensors").write_bytes(b"\xff" * 20)
+    found = detail(otter)
+    assert found.damage.startswith("model.safetensors is not a safetensors file")
+    assert found.tensors == ()
+    assert len(found.files) == 3
+    assert set(quick_problems(otter, rows(otter))) == {"checkpoints/step-000003700"}
+    before = rows(otter)
+    (folder / "manifest.json").unlink()
+    gone = read_detail(otter, before[-1], RunConfig())
+    assert "no manifest.json" in gone.damage
+    assert [item.row.step for item in list_run(otter)] == [3_000]

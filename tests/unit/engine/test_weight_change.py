@@ -1,0 +1,99 @@
+"""How much each tensor changed between two checkpoints."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rnnlm_tui.engine.weight_change import WEIGHTS_NAME, changed_tensors
+from rnnlm_tui.errors import CheckpointError, RunStateError
+from rnnlm_tui.schema.sampling import TensorChange, WeightChangeRequest
+from rnnlm_tui.tui.views.checkpoints import LayerChange, full_bar, layer_changes
+from rnnlm_tui.worker.answers import weight_change
+
+
+def saved(folder: Path, **tensors: torch.Tensor) -> Path:
+    folder.mkdir(exist_ok=True)
+    save_file(
+        {name.replace("__", "."): value for name, value in tensors.items()}, folder / WEIGHTS_NAME
+    )
+    return folder
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    after = saved(
+        tmp_path / "after",
+        embedding__weight=torch.tensor([[3.0, 0.0], [0.0, 4.0]]),
+        layers__0__bias=torch.full((4,), 2.0, dtype=torch.bfloat16),
+        output__bias=torch.zeros(3),
+    )
+    before = saved(
+        tmp_path / "before",
+        embedding__weight=torch.tensor([[0.0, 0.0], [0.0, 4.0]]),
+        layers__0__bias=torch.full((4,), 1.0, dtype=torch.bfloat16),
+        output__bias=torch.zeros(3),
+    )
+    return after, before
+
+
+def test_norms_are_those_of_the_difference_and_of_the_later_weights(
+    two: tuple[Path, Path],
+) -> None:
+    found = {tensor.name: (tensor.change, tensor.norm) for tensor in changed_tensors(*two)}
+    assert found == {
+        "embedding.weight": (3.0, 5.0),
+        "layers.0.bias": (2.0, 4.0),
+        "output.bias": (0.0, 0.0),
+    }
+    request = WeightChangeRequest(id="1", checkpoint=str(two[0]), before=str(two[1]))
+    answer = weight_change(request, lambda: None)
+    assert layer_changes(answer.tensors) == (
+        LayerChange("embedding", 0.6),
+        LayerChange("layer 1", 0.5),
+        LayerChange("out bias", 0.0),
+    )
+
+
+def test_other_models_and_damaged_files_are_refused(two: tuple[Path, Path]) -> None:
+    after, before = two
+    saved(before, embedding__weight=torch.zeros(2, 2))
+    with pytest.raises(CheckpointError, match="different models"):
+        list(changed_tensors(after, before))
+    saved(before, embedding__weight=torch.zeros(1), layers__0__bias=torch.zeros(4),
+          output__bias=torch.zeros(3))  # fmt: skip
+    with pytest.raises(
+        CheckpointError, match=r"embedding.weight has shape \(2, 2\), before \(1,\)"
+    ):
+        list(changed_tensors(after, before))
+    (before / WEIGHTS_NAME).write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match="can't be compared"):
+        list(changed_tensors(after, before))
+    (before / WEIGHTS_NAME).unlink()
+    with pytest.raises(CheckpointError, match="can't be compared"):
+        list(changed_tensors(after, before))
+
+
+def test_a_comparison_is_cancelled_between_two_tensors(two: tuple[Path, Path]) -> None:
+    def cancelled() -> None:
+        raise RunStateError("cancelled")
+
+    with pytest.raises(RunStateError):
+        list(changed_tensors(*two, cancelled))
+
+
+def test_bars_are_scaled_to_the_largest_change() -> None:
+    def changes(*ratios: float) -> list[LayerChange]:
+        return [LayerChange("layer", ratio) for ratio in ratios]
+
+    assert full_bar(changes(0.9, 0.1)) == 1.0
+    assert full_bar(changes(7.0)) == 1.0
+    assert full_bar(changes(0.013, 0.004)) == 0.02
+    assert full_bar(changes(0.0)) == 0.001
+    assert full_bar(changes(math.inf, 0.3)) == 0.5
+    tensors = [TensorChange(name="output.weight", change=1.0, norm=0.0)]
+    assert layer_changes(tensors) == (LayerChange("output", math.inf),)

@@ -1,0 +1,103 @@
+"""The header of a safetensors file, read without its data."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rnnlm_tui.errors import CheckpointError, StorageError
+from rnnlm_tui.store.tensors import TensorInfo, read_tensors
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_file(
+        {
+            "embedding.weight": torch.zeros(5, 3),
+            "steps": torch.zeros((), dtype=torch.int64),
+            "output.bias": torch.zeros(5, dtype=torch.bfloat16),
+        },
+        path,
+        metadata={"format": "pt"},
+    )
+    return path
+
+
+def with_header(path: Path, header: object, data: bytes = b"") -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+def test_names_types_and_shapes_are_those_that_were_written(weights: Path) -> None:
+    found = read_tensors(weights)
+    assert set(found) == {
+        TensorInfo("embedding.weight", "F32", (5, 3), 60),
+        TensorInfo("steps", "I64", (), 8),
+        TensorInfo("output.bias", "BF16", (5,), 10),
+    }
+    assert sum(tensor.size for tensor in found) == 21
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "words"),
+    [
+        (b"[1]", b"", "damaged header: it is not an object"),
+        (b"{{", b"", "damaged header"),
+        (b"[" * 50_000, b"", "damaged header"),
+        ({"w": 3}, b"", "'w' is not an object"),
+        ({"w": {"dtype": "F32"}}, b"", "damaged header"),
+        ({"w": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}}, b"1234", "unknown type 'X'"),
+        ({"w": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"1234", "no valid shape"),
+        ({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234", "has 8 bytes by"),
+        ({"w": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"12345678", "4 to 8 by"),
+        ({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"12", "it holds 2"),
+        ({"w": {"dtype": "F32", "shape": [1 << 50, 1 << 50], "data_offsets": [0, 4]}}, b"", "by"),
+        ({}, b"more", "describes 0 bytes, it holds 4"),
+    ],
+)
+def test_a_header_that_lies_is_refused(
+    tmp_path: Path, header: object, data: bytes, words: str
+) -> None:
+    with pytest.raises(CheckpointError, match="safetensors") as caught:
+        read_tensors(with_header(tmp_path / "model.safetensors", header, data))
+    assert words in caught.value.message
+
+
+def test_a_length_beyond_the_file_is_refused_without_reading(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for start in (b"", b"\0" * 8, b"\xff" * 8, (100).to_bytes(8, "little") + b"{}"):
+        path.write_bytes(start)
+        with pytest.raises(CheckpointError, match="not a safetensors file"):
+            read_tensors(path)
+    with path.open("wb") as file:
+        file.write((30_000_000).to_bytes(8, "little"))
+        file.truncate(40_000_000)
+    with pytest.raises(CheckpointError, match="at most 25,000,000"):
+        read_tensors(path)
+
+
+def test_any_changed_byte_gives_tensors_or_an_error_of_ours(weights: Path) -> None:
+    draw, whole = random.Random(1), weights.read_bytes()
+    for _ in range(400):
+        changed = bytearray(whole)
+        changed[draw.randrange(len(whole))] = draw.randrange(256)
+        weights.write_bytes(bytes(changed[: draw.choice((len(whole), draw.randrange(len(whole))))]))
+        try:
+            read_tensors(weights)
+        except CheckpointError:
+            continue
+
+
+def test_links_folders_and_missing_files_are_refused(tmp_path: Path, weights: Path) -> None:
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(weights)
+    for path in (link, tmp_path, tmp_path / "none"):
+        with pytest.raises(StorageError):
+            read_tensors(path)
