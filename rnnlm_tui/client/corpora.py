@@ -7,15 +7,27 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 from rnnlm_tui.client.listing import RunList
 from rnnlm_tui.corpus.build import is_held, move_aside_unheld, root_lock
 from rnnlm_tui.corpus.sources import open_source
-from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, StorageError, did_you_mean
+from rnnlm_tui.errors import (
+    InputError,
+    RnnlmError,
+    RunStateError,
+    StorageError,
+    WorkerError,
+    did_you_mean,
+    error_kind,
+)
 from rnnlm_tui.schema.config import RunConfig, TokenizerKind
 from rnnlm_tui.schema.corpora import (
     BUILT_IN_SOURCES,
@@ -28,9 +40,11 @@ from rnnlm_tui.schema.corpora import (
     TextLayout,
 )
 from rnnlm_tui.schema.formatting import first_of, user_path
+from rnnlm_tui.schema.protocol import ProbeFailed, TokensDone, decode_line
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
+from rnnlm_tui.system.processes import dependent_environment, python_command
 
 _SHOWN_RUNS = 8
 
@@ -254,6 +268,8 @@ class Preview:
     exact: bool
     """Whether the pieces are the tokens; otherwise they are words, which the tokenizer, once
     trained, may split or not know."""
+    trained_on: str = ""
+    """The part of the text that the tokenizer was trained on; empty: all of it, or no tokenizer."""
 
 
 def preview(config: RunConfig) -> Preview | None:
@@ -289,6 +305,73 @@ def preview(config: RunConfig) -> Preview | None:
         source.layout_reason,
         lines,
         exact=kind == "character" or (kind == "byte" and "".join(units).isascii()),
+    )
+
+
+PREVIEW_SECONDS = 60.0
+"""A pretrained tokenizer takes seconds to load; more means that something hangs."""
+POLL_SECONDS = 0.05
+
+
+def token_preview(
+    config: RunConfig, cancelled: Callable[[], bool] = lambda: False
+) -> Preview | None:
+    """The start of the text as tokens. A child process splits it: the app imports no tokenizer.
+
+    The tokenizer is built from the beginning of the text. Nothing is written.
+
+    Args:
+        cancelled: asked while it runs; the child is then killed.
+
+    Returns:
+        None if cancelled.
+
+    Raises:
+        CorpusError, TokenizerError: the text or the tokenizer can't be used.
+        WorkerError: the child died or didn't answer.
+    """
+    with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as answer:
+        request.write(config.model_dump_json().encode())
+        request.seek(0)
+        with tempfile.TemporaryFile() as log:
+            process = subprocess.Popen(
+                python_command("rnnlm_tui.worker.token_preview"),
+                stdin=request,
+                stdout=answer,
+                stderr=log,
+                env=dependent_environment({}),
+            )
+            deadline = time.monotonic() + PREVIEW_SECONDS
+            try:
+                while process.poll() is None:
+                    if cancelled():
+                        return None
+                    if time.monotonic() > deadline:
+                        raise WorkerError("the token preview didn't answer")
+                    time.sleep(POLL_SECONDS)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+        answer.seek(0)
+        lines = answer.read().splitlines()
+    return _token_preview(lines[-1] if lines else b"", process.returncode)
+
+
+def _token_preview(line: bytes, code: int) -> Preview:
+    try:
+        message = cast(TokensDone | ProbeFailed, decode_line(line, TokensDone, ProbeFailed))
+    except InputError:
+        raise WorkerError(f"the token preview failed (exit code {code})") from None
+    if isinstance(message, ProbeFailed):
+        raise error_kind(message.exit_code)(message.message, hint=message.hint)
+    part = f"the first {message.read_characters:,} characters"
+    return Preview(
+        message.layout,
+        message.layout_reason,
+        message.lines,
+        exact=message.whole,
+        trained_on="" if message.whole else part,
     )
 
 

@@ -540,20 +540,9 @@ def _tokenizer(
 def _first_lines(
     built: BuiltTokenizer, pieces: list[Piece], layout: TextLayout
 ) -> tuple[tuple[str, ...], ...]:
-    """The first units of the training split as token texts.
-
-    A character of several tokens is in the first one.
-    """
+    """The first units of the training split as token texts."""
     units, _ = units_of(next(read_lines(pieces), [])[:PREVIEWED_LINES], layout)
-    lines: list[tuple[str, ...]] = []
-    for unit in (unit.decode()[:PREVIEWED_CHARACTERS] for unit in units):
-        end, texts = 0, []
-        for first, last in built.tokenizer.encode(unit, add_special_tokens=False).offsets:
-            if last > end:
-                texts.append(unit[max(first, end) : last])
-                end = last
-        lines.append(tuple(texts))
-    return tuple(lines)
+    return tuple(built.token_texts(unit.decode()[:PREVIEWED_CHARACTERS]) for unit in units)
 
 
 def _source_loss(

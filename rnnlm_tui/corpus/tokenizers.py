@@ -119,6 +119,15 @@ class BuiltTokenizer:
             for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ]
 
+    def token_texts(self, text: str) -> tuple[str, ...]:
+        """A text in pieces, one for each token; a character of several tokens is in the first."""
+        end, texts = 0, []
+        for first, last in self.tokenizer.encode(text, add_special_tokens=False).offsets:
+            if last > end:
+                texts.append(text[max(first, end) : last])
+                end = last
+        return tuple(texts)
+
     def save(
         self,
         folder: Path,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.corpora import TextLayout
 
 Verb = Literal[
     "status",
@@ -229,6 +230,20 @@ class ProbeDone(_Message):
 
     kind: Literal["done"] = "done"
     calibration: Calibration
+
+
+class TokensDone(_Message):
+    """The first lines of a text as tokens: the only line of a successful token preview."""
+
+    kind: Literal["tokens"] = "tokens"
+    layout: TextLayout
+    layout_reason: str = ""
+    lines: tuple[tuple[str, ...], ...]
+    vocab_size: int
+    read_characters: int
+    """Characters of the text that the tokenizer was built from."""
+    whole: bool
+    """Whether that is the whole training text, so that a run's tokenizer splits it equally."""
 
 
 class ProbeFailed(_Message):

@@ -169,6 +169,15 @@ class Services:
 
         return preview(config)
 
+    def token_preview(self, config: RunConfig, cancelled: Callable[[], bool]) -> Preview | None:
+        """Return the first lines of a config's text, split by its tokenizer in a child process.
+
+        None if cancelled. Raises CorpusError or TokenizerError if they can't be used.
+        """
+        from rnnlm_tui.client.corpora import token_preview
+
+        return token_preview(config, cancelled)
+
     def warning_before_start(self, config: RunConfig) -> str | None:
         """Return a warning if this machine's memory is too small for the config, by estimate."""
         from rnnlm_tui.client.estimate import warning_before_start

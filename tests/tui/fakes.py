@@ -381,6 +381,7 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
         calibrated_run="plain-otter",
         baseline_perplexity=73.0,
         step_flops=640 * config_flops_per_token(config, vocabulary),
+        tokens_seen=None if steps is None else 640.0 * steps,
     )
 
 

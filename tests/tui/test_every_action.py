@@ -112,6 +112,7 @@ DRAFTED = (
     "undo_edit",
     "redo_edit",
     "edit_toml",
+    "browse_files",
     "open_config",
     "write_config",
     "find_field",

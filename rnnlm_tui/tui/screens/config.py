@@ -18,48 +18,43 @@ from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.events import Resize, ScreenResume
 
-from rnnlm_tui.errors import Adjustment, ConfigError, InputError, Problem, RnnlmError
-from rnnlm_tui.schema.config import CELL_SUMMARIES, RunConfig
+from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.schema.validation import merge
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT
-from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.screens.config_files import ConfigFiles
+from rnnlm_tui.tui.screens.config_questions import ask_field, ask_run, ask_value, browse
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.services import to_thread
-from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.editing import (
+    AdjustmentCycle,
     Comparison,
     ComparisonCycle,
     EditHistory,
     changed_fields,
+    draft_identity,
     edit_text,
 )
 from rnnlm_tui.tui.views.form import (
-    FORM_FIELDS,
     TITLES,
     Draft,
     DraftParent,
     adjustment_text,
-    by_field,
     draft_from_json,
     draft_of,
     draft_to_json,
-    edited_value,
     field_of,
     followed_tokenizer,
-    read_value,
     section_title,
 )
 from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel, machine_capacity
 from rnnlm_tui.tui.widgets.form import ConfigForm, SectionList, form_legend
-from rnnlm_tui.tui.widgets.form_row import FieldRow
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
@@ -67,6 +62,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.queue import QueuedRun
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
+
+
+FROZEN = "a run's config never changes: n makes a new run from it"
 
 
 class ConfigScreen(PaneScreen):
@@ -80,7 +78,7 @@ class ConfigScreen(PaneScreen):
     #config-top { height: 1fr; }
     #sections { width: 17; }
     #form-box { width: 1fr; height: 100%; padding: 0; }
-    #gives { height: 6; }
+    #gives { height: 7; }
     ConfigScreen.-wide #config-body { layout: horizontal; }
     ConfigScreen.-wide #config-top { height: 100%; width: 2fr; }
     ConfigScreen.-wide #sections { display: none; }
@@ -101,8 +99,7 @@ class ConfigScreen(PaneScreen):
         self._history = EditHistory()
         self._cycle = ComparisonCycle()
         self._files = ConfigFiles(self)
-        self._adjusted: tuple[Draft, Draft, tuple[Adjustment, ...]] | None = None
-        """The draft before and after the last adjustment, and those that are left to try."""
+        self._adjusting = AdjustmentCycle()
         self._taken_size: int | None = None
         """Vocabulary size of the pretrained tokenizer at the last check."""
 
@@ -165,25 +162,7 @@ class ConfigScreen(PaneScreen):
         draft = self._editing
         if draft is None:
             return super().identity(width)
-        name = safe_content(self._run_name or "new run").stylize(f"bold {BRIGHT}")
-        if draft.parent is not None:
-            wide = self.has_class("-wide")
-            kept = ", optimizer kept" if draft.parent.optimizer == "keep" and wide else ""
-            fork = f"draft, fork of {safe_text(draft.parent.address, limit=70)}{kept}"
-            return Content.assemble(name, (" ○ ", DIM), (fork, TEXT))
-        line = Content.assemble(name, (" ○ ", DIM), ("draft, not started", TEXT))
-        from_preset = draft.base_name.startswith("preset ")
-        origin = (
-            ("   preset ", safe_text(draft.base.preset, limit=24))
-            if from_preset
-            else ("   from ", safe_text(draft.base_name, limit=40))
-        )
-        more = Content.assemble(line, (origin[0], DIM), (origin[1], TEXT))
-        return (
-            more
-            if more.cell_length <= width and (self.has_class("-wide") or not from_preset)
-            else line
-        )
+        return draft_identity(draft, self._run_name, width, wide=self.has_class("-wide"))
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions for a draft or an existing run.
@@ -430,9 +409,9 @@ class ConfigScreen(PaneScreen):
 
     def on_config_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
         if self.locked:
-            self.context.report("a run's config never changes: n makes a new run from it")
+            self.context.report(FROZEN)
         else:
-            self.edit_in_overlay(event.row)
+            ask_value(self.app, self.form, event.row)
 
     def action_next_field(self) -> None:
         """Go to the next field."""
@@ -454,22 +433,12 @@ class ConfigScreen(PaneScreen):
         """Edit the field, switch it, or choose a value."""
         self.form.edit()
 
-    def edit_in_overlay(self, row: FieldRow) -> None:
-        """Edit a field that needs more than one line, in a list of choices or a box for texts."""
-        field, value = row.field, row.state.value
-
-        def chosen(answer: str | None) -> None:
-            if answer is not None and (answer or field.kind == "list"):
-                self.form.set_value(field.path, read_value(field, answer))
-
-        if field.kind == "list":
-            self.app.push_screen(TextsScreen(field.title, edited_value(field, value)), chosen)
+    def action_browse_files(self) -> None:
+        """Browse for a text, or in the section of the tokenizer for a tokenizer."""
+        if self._editing is None:
+            self.context.report(FROZEN)
         else:
-            choices = [
-                (choice, CELL_SUMMARIES.get(choice, "") if field.path == "model.cell_type" else "")
-                for choice in field.choices
-            ]
-            self.app.push_screen(ChooseScreen(field.title, choices, str(value), field.help), chosen)
+            browse(self.app, self.form, self._editing)
 
     def action_next_choice(self) -> None:
         """Select the next value of a choice or switch."""
@@ -507,7 +476,7 @@ class ConfigScreen(PaneScreen):
         """Undo (-1) or redo (1) an edit, go to its field and say what has changed."""
         before = self._editing
         if before is None:
-            self.context.report("a run's config never changes: n makes a new run from it")
+            self.context.report(FROZEN)
             return
         draft = self._history.undo(before) if direction < 0 else self._history.redo(before)
         word = "undone" if direction < 0 else "redone"
@@ -529,102 +498,51 @@ class ConfigScreen(PaneScreen):
 
     def action_find_field(self) -> None:
         """Search for a field by its name, its key or its help."""
-        items = [
-            PickItem(
-                field.path,
-                field.title,
-                f"{field.path}  {field.help}",
-                section_title(field.section),
-                field.path,
-            )
-            for field in FORM_FIELDS
-        ]
-        row = self.form.current
 
-        def found(path: str | None) -> None:
-            if path:
-                self._cycle.show_if_differing(path, self.shown)
-                self._show()
-                self.form.go_to(path)
+        def found(path: str) -> None:
+            self._cycle.show_if_differing(path, self.shown)
+            self._show()
+            self.form.go_to(path)
 
-        current = row.field.path if row is not None else ""
-        self.app.push_screen(
-            PickScreen("Find a field", items, current=current, verb="go to it"), found
-        )
+        ask_field(self.app, self.form, found)
 
     def action_next_comparison(self) -> None:
         """Show only fields that differ from the next config: base, preset, defaults, a run; then
         all."""
-        draft = self.shown
+        draft, run = self.shown, self.context.run_directory
         if draft is None:
             return
+
+        def compare(comparison: Comparison) -> None:
+            self._cycle.show(comparison)
+            self._show()
+
         if not self._cycle.advance(draft):
-            self._choose_compared()
+            ask_run(self.app, self.context, run.name if run and self.locked else "", compare)
         self._show()
-        self._show_titles()
-
-    def _choose_compared(self) -> None:
-        """Ask for the run to compare with; without one, all fields are shown."""
-        own = self.context.run_directory.name if self.context.run_directory and self.locked else ""
-        items = [
-            PickItem(summary.run, summary.run, f"{summary.status}, {summary.preset}")
-            for summary in self.context.summaries or ()
-            if summary.run != own
-        ]
-
-        def chosen(name: str | None) -> None:
-            if name:
-                self.context.in_thread(
-                    partial(self.context.services.configs, [name]), partial(compare, name)
-                )
-
-        def compare(name: str, configs: dict[str, RunConfig]) -> None:
-            if name in configs:
-                self._cycle.show(Comparison(name, configs[name]))
-                self._show()
-            else:
-                self.context.report(f"the config of {name} can't be read", trouble=True)
-
-        if items:
-            self.app.push_screen(
-                PickScreen("Show what differs from the run", items, verb="compare"), chosen
-            )
-        else:
-            self.context.report("all fields: there is no other run to compare with")
 
     def action_adjust_field(self) -> None:
         """Solve the selected field's problem, or the first one; again: in another way."""
         draft = self._editing
         if draft is None:
-            self.context.report("a run's config never changes: n makes a new run from it")
+            self.context.report(FROZEN)
             return
-        before = draft
-        left: tuple[Adjustment, ...] = ()
-        if self._adjusted is not None and self._adjusted[1] == draft:
-            before, _, left = self._adjusted
-        else:
-            problems, row = by_field(self._check.problems), self.form.current
-            chosen = problems.get(row.field.path) if row is not None else None
-            if chosen is None or not chosen.adjustments:
-                chosen = next((it for it in problems.values() if it.adjustments), chosen)
-            left = chosen.adjustments if chosen is not None else ()
-        if not left:
+        row = self.form.current
+        path = row.field.path if row is not None else ""
+        found = self._adjusting.next(draft, self._check.problems, path)
+        if found is None:
             self.context.report(
                 "no suggestion for this problem" if self._check.problems else "no problems"
             )
             return
-        after = before
-        for path, value in left[0].changes:
-            after = after.with_value(path, value)
-        if before != draft:  # another way in place of the last one
+        if found.before != draft:  # another way in place of the last one
             self._history.undo(draft)
-            self._editing = before
-        self.edit(after)
-        rest = left[1:]
-        self._adjusted = (before, after, rest)
-        self.form.go_to(left[0].changes[0][0])
-        more = ", A: another way" if rest else ""
-        self.context.report(f"set {adjustment_text(left[0])}; F6 undoes it{more}")
+            self._editing = found.before
+        self.edit(found.after)
+        self.form.go_to(found.adjustment.changes[0][0])
+        more = ", A: another way" if found.others else ""
+        words = adjustment_text(found.adjustment)
+        self.context.report(f"set {words}; F6 undoes it{more}")
 
     def begin_from(self, draft: Draft) -> None:
         """Begin again from a preset, a run or a file; F6 brings the former draft back."""

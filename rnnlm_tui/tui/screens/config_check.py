@@ -18,7 +18,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, SET_SOURCE
 from rnnlm_tui.schema.estimates import WARMUP, planned_warmup, warmup_note
-from rnnlm_tui.tui.views.form import Draft
+from rnnlm_tui.tui.views.form import Draft, by_field, field_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
@@ -139,6 +139,11 @@ class DraftCheck:
         self.blocking = draft.problems_within(
             found.estimate.steps if found is not None and found.config == config else None
         )
+        if found is not None and found.config == config:
+            wrong = by_field(self.blocking)
+            self.blocking += tuple(
+                problem for problem in found.estimate.problems if field_of(problem) not in wrong
+            )
         self.problems = (
             (*self.blocking, refused[1])
             if refused is not None and refused[0] == config

@@ -8,9 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from textual.content import Content
+
+from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, is_same, shown_value, value_at
+from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT
+from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.views.form import (
+    FORM_FIELDS,
+    Draft,
+    by_field,
+    is_same,
+    shown_value,
+    value_at,
+)
 
 MOST_EDITS = 500
 """Edits that can be undone; older ones are forgotten."""
@@ -161,3 +173,61 @@ class ComparisonCycle:
             draft is None or path not in self.current.differing(draft)
         ):
             self.reset()
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustedDraft:
+    """A draft with a problem solved."""
+
+    before: Draft
+    after: Draft
+    adjustment: Adjustment
+    others: tuple[Adjustment, ...] = ()
+    """Other adjustments, which weren't tried yet."""
+
+
+class AdjustmentCycle:
+    """Solves a problem as it suggests, and when asked again at once, as its next suggestion."""
+
+    def __init__(self) -> None:
+        self._last: AdjustedDraft | None = None
+
+    def next(self, draft: Draft, problems: Sequence[Problem], path: str) -> AdjustedDraft | None:
+        """Solve the problem of the field `path`, or the first with a suggestion; None without one.
+
+        Asked again for its own result, it begins from the draft before.
+        """
+        last = self._last
+        if last is not None and last.after == draft:
+            before, left = last.before, last.others
+        else:
+            wrong = by_field(problems)
+            chosen = wrong.get(path)
+            if chosen is None or not chosen.adjustments:
+                chosen = next((problem for problem in wrong.values() if problem.adjustments), None)
+            before, left = draft, chosen.adjustments if chosen is not None else ()
+        if not left:
+            return None
+        after = before
+        for changed, value in left[0].changes:
+            after = after.with_value(changed, value)
+        self._last = AdjustedDraft(before, after, left[0], left[1:])
+        return self._last
+
+
+def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Content:
+    """Return line 1 of a draft: its name, and what it is based on; a draft has no status yet."""
+    shown = safe_content(name or "new run").stylize(f"bold {BRIGHT}")
+    if draft.parent is not None:
+        kept = ", optimizer kept" if draft.parent.optimizer == "keep" and wide else ""
+        fork = f"draft, fork of {safe_text(draft.parent.address, limit=70)}{kept}"
+        return Content.assemble(shown, (" ○ ", DIM), (fork, TEXT))
+    line = Content.assemble(shown, (" ○ ", DIM), ("draft, not started", TEXT))
+    from_preset = draft.base_name.startswith("preset ")
+    origin = (
+        ("   preset ", safe_text(draft.base.preset, limit=24))
+        if from_preset
+        else ("   from ", safe_text(draft.base_name, limit=40))
+    )
+    more = Content.assemble(line, (origin[0], DIM), (origin[1], TEXT))
+    return more if more.cell_length <= width and (wide or not from_preset) else line

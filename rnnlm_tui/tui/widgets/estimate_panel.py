@@ -99,7 +99,7 @@ class EstimatePanel(Panel):
         return Content.styled(" · ", DIM).join(parts)
 
     def _four_lines(self, estimate: Estimate) -> list[Content]:
-        """Return four lines of 76 columns."""
+        """Return five lines of 76 columns."""
         count = estimate.parameters
         shares = (count.embedding / count.total, (sum(count.layers) + count.output) / count.total)
         layers = sum(count.layers) / count.total
@@ -125,7 +125,8 @@ class EstimatePanel(Panel):
         elif estimate.baseline_perplexity:
             bigram = formatting.figure(estimate.baseline_perplexity)
             beat = Content.assemble(("test bigram to beat ", DIM), (bigram, TEXT))
-        return [first, time, _columns(memory, disk), _columns(start, beat)]
+        rest = _columns(_work(estimate), _per_parameter(estimate))
+        return [first, time, _columns(memory, disk), rest, _columns(start, beat)]
 
     def _memory(self, estimate: Estimate) -> Content:
         total, need = self._room.memory_total, estimate.memory_bytes
@@ -175,11 +176,21 @@ class EstimatePanel(Panel):
         rows += [
             _row(name, Content.styled(formatting.count(value), TEXT), width)
             for name, value in (
-                ("tokens", estimate.train_tokens),
+                (
+                    "tokens, counted" if estimate.text_known == "counted" else "tokens",
+                    estimate.train_tokens,
+                ),
                 ("steps/epoch", estimate.steps_per_epoch),
                 ("steps", estimate.steps),
             )
         ]
+        rows.append(Content(""))
+        rows.append(_row("work", _flops(estimate.run_flops), width))
+        rows.append(_row("work per step", _flops(estimate.step_flops), width))
+        share = Content.styled(formatting.percent(estimate.vocabulary_share), TEXT)
+        rows.append(_row("parameters in the vocabulary", share, width))
+        each = Content.styled(formatting.figure(estimate.tokens_per_parameter), TEXT)
+        rows.append(_row("tokens per parameter", each, width))
         rows += [Content("")] if estimate.notes else []
         rows += remark_lines(estimate.notes, width)
         rows.append(Content(""))
@@ -256,6 +267,27 @@ def _time(estimate: Estimate) -> Content:
     if estimate.seconds is None:
         return Content.styled(_calibration(estimate), DIM)
     return Content.assemble(_time_figure(estimate), "   ", (_calibration(estimate), DIM))
+
+
+def _flops(value: float | None) -> Content:
+    if value is None:
+        return Content.styled(formatting.NOTHING, DIM)
+    return amount(formatting.flops(value))
+
+
+def _work(estimate: Estimate) -> Content:
+    """Return the floating-point operations of the run, or of a step while its steps are unknown."""
+    if estimate.run_flops is None:
+        return Content.assemble(("work   ", DIM), _flops(estimate.step_flops), (" per step", DIM))
+    return Content.assemble(("work   ", DIM), _flops(estimate.run_flops))
+
+
+def _per_parameter(estimate: Estimate) -> Content:
+    share = f"vocabulary {formatting.percent(estimate.vocabulary_share)}"
+    if estimate.tokens_per_parameter is None:
+        return Content.styled(share, DIM)
+    each = formatting.figure(estimate.tokens_per_parameter)
+    return Content.assemble((each, TEXT), (f" tokens/parameter, {share}", DIM))
 
 
 def _steps(estimate: Estimate) -> Content:

@@ -184,6 +184,8 @@ def preview_lines(preview: Preview, width: int, *, apart: bool = False) -> list[
             head, (f": {safe_text(preview.reason, newlines='space')}", palette.DIM)
         )
     unit = "tokens" if preview.exact else "words, until the tokenizer is built"
+    if preview.trained_on:
+        unit = f"tokens of a tokenizer trained on {preview.trained_on}"
     lines = [head, Content.styled(f"{' ' * INDENT}first lines as {unit}", palette.DIM)]
     lines += [
         Content.assemble(" " * INDENT, _line(pieces, width - INDENT, apart=apart))

@@ -13,10 +13,12 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.client.checkpoint_detail import ChangedSetting
 from rnnlm_tui.client.corpora import Preview
+from rnnlm_tui.client.folders import Entry, Listing
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
 from rnnlm_tui.tui.screens.config import ConfigScreen
+from rnnlm_tui.tui.screens.config_files import EditedProblemsScreen
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import NOW, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
@@ -112,6 +114,57 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
             "first lines as tokens",
             "def.push(heap" if mode == "ascii" else "→heap.append(item)··↵",
         )
+        await settled(pilot)
+        assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_view("config-find", "config-begin", "config-compared", "config-browse", "config-errors")
+async def test_overlays_of_the_config(
+    name: str, size: tuple[int, int], mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = FakeServices(make_snapshot())
+    services.preview_found = CODE
+    folder = Path("/tmp/rnnlm-tui-pictures")
+    monkeypatch.setattr("rnnlm_tui.client.folders.start_folder", lambda _path: folder)
+    entries = (
+        Entry("src", folder / "src", True),
+        Entry("heap.py", folder / "heap.py", False, 4_096),
+        Entry("notes.txt", folder / "notes.txt", False, 120_000),
+    )
+    monkeypatch.setattr(
+        "rnnlm_tui.client.folders.list_folder",
+        lambda path, tokenizers: Listing(path, entries),
+    )
+    async with opened(services, "config", size=size) as (app, pilot):
+        app.settings["recent_configs"] = ["/home/me/configs/wide.toml"]
+        await until_shown(pilot, "frozen")
+        await pilot.press("n")
+        await until_shown(pilot, "calm-badger", "543,104")
+        screen = app.pane_screen
+        assert isinstance(screen, ConfigScreen)
+        if name == "config-find":
+            await pilot.press("slash", *"rate")
+            await until_shown(pilot, "Find a field", " of 74")
+        elif name == "config-begin":
+            await pilot.press("P")
+            await until_shown(pilot, "Begin from", "Presets")
+        elif name == "config-compared":
+            screen.form.set_value("optimizer.learning_rate", 5e-3)
+            screen.form.set_value("model.dropout", 0.25)
+            await pilot.press("v", "v")
+            await until_shown(pilot, "Only what differs from preset demo")
+        elif name == "config-browse":
+            screen.form.go_to("corpus.source")
+            await pilot.press("b")
+            await until_shown(pilot, "Choose a text", "first lines as tokens")
+        else:
+            problems = (
+                "line 3, column 10: model.dropout: is 1.5, must be at most 0.99 (0 … 0.99)",
+                "line 9, column 1: training.epoch: unknown config key (did you mean"
+                ' "training.epochs"?)',
+            )
+            app.push_screen(EditedProblemsScreen(problems, "/tmp/rnnlm-tui-x/calm-badger.toml"))
+            await until_shown(pilot, "The edited text can't be used")
         await settled(pilot)
         assert_picture(app, SNAPSHOTS, name, size, mode)
 

@@ -1,0 +1,359 @@
+"""BrowseScreen: choose a text or a tokenizer in a list of files, with a look at its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.events import Resize
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from rnnlm_tui.errors import RnnlmError, in_one_sentence
+from rnnlm_tui.schema import formatting
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.tui import WIDE_FROM
+from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
+from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.widgets.form import preview_lines
+from rnnlm_tui.tui.widgets.panel import TitledContainer
+from rnnlm_tui.tui.widgets.text_field import SafeInput
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.corpora import Preview
+    from rnnlm_tui.client.folders import Listing
+    from rnnlm_tui.tui.services import Services
+
+Purpose = Literal["text", "tokenizer"]
+"""What is looked for: a text to train on, or a folder with a tokenizer."""
+
+MOST_SHOWN = 500
+"""Entries in the list at once; typing more finds the others."""
+PAUSE_SECONDS = 0.25
+"""The cursor rests this long before the text is read and split, so that moving stays quick."""
+UP, HERE = "../", "./"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of the list."""
+
+    name: str
+    target: str
+    """What choosing it returns, or the folder that it opens."""
+    opens: bool = False
+    """Whether enter opens it as a folder."""
+    detail: str = ""
+
+
+def lines_of(listing: Listing, purpose: Purpose, typed: str) -> list[_Line]:
+    """Return the list's lines: the way up, the folder itself, folders, files, built-in texts.
+
+    Args:
+        typed: only names with this text; hidden files only if it starts with a dot.
+    """
+    word = typed.lower()
+    lines = []
+    if not typed:
+        lines.append(_Line(UP, str(listing.folder.parent), opens=True))
+        if purpose == "text":
+            lines.append(_Line(HERE, str(listing.folder), detail="all texts of this folder"))
+    for entry in listing.entries:
+        if word not in entry.name.lower() or (
+            entry.name.startswith(".") and not typed.startswith(".")
+        ):
+            continue
+        if entry.is_folder:
+            detail = "tokenizer" if entry.is_tokenizer else ""
+            opens = not (purpose == "tokenizer" and entry.is_tokenizer)
+            lines.append(_Line(f"{entry.name}/", str(entry.path), opens=opens, detail=detail))
+        elif purpose == "text":
+            size = "" if entry.bytes is None else formatting.disk(entry.bytes)
+            lines.append(_Line(entry.name, str(entry.path), detail=size))
+    if purpose == "text":
+        lines += [_Line(name, name, detail="built in") for name in BUILT_IN_SOURCES if word in name]
+    return lines
+
+
+def with_choice(services: Services, config: RunConfig, purpose: Purpose, target: str) -> RunConfig:
+    """Return the config with another text or tokenizer; blocks while the disk is read.
+
+    Raises:
+        ConfigError: another setting doesn't fit the choice.
+    """
+    changes: dict[str, object] = {"corpus.source": target}
+    if purpose == "tokenizer":
+        changes = {"tokenizer.kind": "pretrained", "tokenizer.name": target}
+        size = services.tokenizer_size(parse_config(merge(config, changes)))
+        changes |= {} if size is None else {"tokenizer.vocab_size": size}
+    elif target in BUILT_IN_SOURCES:
+        changes["corpus.layout"] = "auto"
+    return parse_config(merge(config, changes))
+
+
+class BrowseScreen(Overlay[str]):
+    """Returns the path of a text or tokenizer, or a built-in corpus; None for none."""
+
+    DEFAULT_CSS = """
+    BrowseScreen TitledContainer { width: 116; max-width: 100%; height: 96%; background: #121212; }
+    BrowseScreen SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
+        color: #ffffff; }
+    BrowseScreen SafeInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
+    BrowseScreen SafeInput > .input--cursor { background: #5fd7ff; color: #121212;
+        text-style: none; }
+    BrowseScreen SafeInput > .input--placeholder { color: #808080; }
+    BrowseScreen #browse-both { layout: vertical; height: 1fr; }
+    BrowseScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: 1fr;
+        border: none; padding: 0; background: #121212; color: #d0d0d0; }
+    BrowseScreen OptionList > .option-list--option-highlighted { background: #303030;
+        color: #ffffff; text-style: bold; }
+    BrowseScreen #browse-folder { height: 1; }
+    BrowseScreen #browse-look { height: 8; padding: 1 0 0 0; }
+    BrowseScreen.-wide #browse-both { layout: horizontal; }
+    BrowseScreen.-wide OptionList { width: 44; height: 100%; }
+    BrowseScreen.-wide #browse-look { width: 1fr; height: 100%; padding: 0 0 0 2; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", show=False, priority=True),
+        Binding("up", "move(-1)", show=False, priority=True),
+        Binding("down", "move(1)", show=False, priority=True),
+        Binding("pageup", "move(-10)", show=False, priority=True),
+        Binding("pagedown", "move(10)", show=False, priority=True),
+        Binding("enter", "choose", show=False, priority=True),
+        Binding("tab,right", "open", show=False, priority=True),
+        Binding("left,backspace", "up", show=False, priority=True),
+    ]
+
+    def __init__(self, purpose: Purpose, config: RunConfig, start: str = "") -> None:
+        """Browse.
+
+        Args:
+            config: its tokenizer splits the texts, or its text is split by the tokenizers.
+            start: the current path; browsing begins in its folder.
+        """
+        super().__init__()
+        self._purpose: Purpose = purpose
+        self._config, self._start = config, start
+        self._listing: Listing | None = None
+        self._lines: list[_Line] = []
+        self._came_from = ""
+        """The entry to highlight: the folder that was left, or the current text."""
+        self._looked_at = ""
+        self._cancel = Event()
+
+    def compose(self) -> ComposeResult:
+        title = "Choose a text" if self._purpose == "text" else "Choose a tokenizer"
+        keys = [("↑ ↓", "move"), ("enter", "choose"), ("→ ←", "folder"), ("esc", "cancel")]
+        with TitledContainer(title=title, legend=key_line(keys, 70), classes="-highlighted"):
+            yield Static(id="browse-folder", markup=False)
+            yield SafeInput(placeholder="type to filter", compact=True)
+            with Container(id="browse-both"):
+                yield OptionList(markup=False)
+                yield Static(id="browse-look", markup=False)
+
+    def on_mount(self) -> None:
+        from rnnlm_tui.client.folders import start_folder
+
+        box = self.query_one(SafeInput)
+        box.cursor_blink = False
+        box.focus()
+        self.query_one(OptionList).can_focus = False
+        built_in = self._start in BUILT_IN_SOURCES
+        self._came_from = self._start if built_in else Path(self._start).name
+        self._go(start_folder("" if built_in else self._start))
+
+    def on_resize(self, event: Resize) -> None:
+        self.set_class(event.size.width >= WIDE_FROM, "-wide")
+        self._show_folder()
+        self._look(again=True)
+
+    def on_unmount(self) -> None:
+        self._cancel.set()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._list()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        self._look()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.action_choose()
+
+    @property
+    def _current(self) -> _Line | None:
+        at = self.query_one(OptionList).highlighted
+        return self._lines[at] if at is not None and at < len(self._lines) else None
+
+    # moving
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        options = self.query_one(OptionList)
+        if self._lines:
+            options.highlighted = max(0, min(len(self._lines) - 1, (options.highlighted or 0) + by))
+
+    def action_choose(self) -> None:
+        """Open the folder, or close with the text or tokenizer."""
+        line = self._current
+        if line is None:
+            return
+        if line.opens:
+            self._open(line)
+        else:
+            self.dismiss(line.target)
+
+    def action_open(self) -> None:
+        """Open the folder under the cursor, also one that can be chosen."""
+        line = self._current
+        if line is not None and line.name.endswith("/") and line.name != HERE:
+            self._open(line)
+
+    def action_up(self) -> None:
+        """Go to the folder above; in a filter, delete the last letter first."""
+        box = self.query_one(SafeInput)
+        if box.value:
+            box.action_delete_left()
+        elif self._listing is not None:
+            self._came_from = self._listing.folder.name
+            self._go(self._listing.folder.parent)
+
+    def action_leave(self) -> None:
+        """Close without a choice."""
+        self.dismiss(None)
+
+    def _open(self, line: _Line) -> None:
+        up = line.name == UP and self._listing is not None
+        self._came_from = self._listing.folder.name if up and self._listing is not None else ""
+        self._go(Path(line.target))
+
+    @work(group="list", exclusive=True)
+    async def _go(self, folder: Path) -> None:
+        """List a folder in a thread; one that can't be listed changes nothing."""
+        from rnnlm_tui.client.folders import list_folder
+
+        try:
+            listing = await to_thread(
+                partial(list_folder, folder, tokenizers=self._purpose == "tokenizer")
+            )
+        except RnnlmError as error:
+            self._say(in_one_sentence(error))
+            return
+        self._listing = listing
+        self._show_folder()
+        box = self.query_one(SafeInput)
+        with self.prevent(Input.Changed):
+            box.value = ""
+        self._list()
+
+    def _show_folder(self) -> None:
+        """Show the folder's path; its end, if it is too long."""
+        if self._listing is None:
+            return
+        line = self.query_one("#browse-folder", Static)
+        path = safe_text(f"{self._listing.folder}/".replace("//", "/"), newlines="space")
+        room = max(10, line.size.width or self.size.width - 6)
+        shown = path if len(path) <= room else f"…{path[len(path) - room + 1 :]}"
+        line.update(Content.styled(shown, DIM))
+
+    def _list(self) -> None:
+        if self._listing is None:
+            return
+        typed = self.query_one(SafeInput).value
+        lines = lines_of(self._listing, self._purpose, typed)
+        self._lines = lines[:MOST_SHOWN]
+        options = self.query_one(OptionList)
+        options.clear_options()
+        options.add_options(Option(self._shown(line)) for line in self._lines)
+        names = [line.name.rstrip("/") for line in self._lines]
+        first = next((at for at, line in enumerate(self._lines) if line.name not in (UP, HERE)), 0)
+        at = names.index(self._came_from) if self._came_from in names and not typed else first
+        options.highlighted = min(at, len(names) - 1) if names else None
+        if not names:
+            self._say("nothing here has this name" if typed else "nothing to choose here")
+        self._look()
+
+    def _shown(self, line: _Line) -> Content:
+        colour = TRAIN if line.name.endswith("/") else TEXT
+        name = safe_text(line.name, newlines="space", limit=60)
+        return Content.assemble((name.ljust(26), colour), (f"  {line.detail}", DIM))
+
+    # the look at the text
+
+    def _look(self, *, again: bool = False) -> None:
+        """Show the first lines of the entry under the cursor, as tokens once they are known."""
+        line = self._current
+        wanted = line.target if line is not None and self._is_readable(line) else ""
+        if wanted == self._looked_at and not again:
+            return
+        self._looked_at = wanted
+        self._cancel.set()
+        self._cancel = Event()
+        if wanted:
+            self._read(wanted, self._cancel)
+        elif line is not None:
+            self._show_lines([Content.styled("enter opens the folder", DIM)])
+
+    def _is_readable(self, line: _Line) -> bool:
+        if line.name == UP:
+            return False
+        return (
+            not line.opens
+            if self._purpose == "tokenizer"
+            else not line.name.endswith("/") or (line.name == HERE)
+        )
+
+    @work(group="look", exclusive=True)
+    async def _read(self, target: str, cancel: Event) -> None:
+        await to_thread(cancel.wait, PAUSE_SECONDS)
+        if cancel.is_set():
+            return
+        self._say("reading …", colour=DIM)
+        services = self.context.services
+        try:
+            config = await to_thread(
+                partial(with_choice, services, self._config, self._purpose, target)
+            )
+            words = await to_thread(services.preview, config)
+            if cancel.is_set():
+                return
+            if words is not None and self._purpose == "text":
+                self._show(words, note=not words.exact)
+            if words is None or not words.exact:
+                tokens = await to_thread(services.token_preview, config, cancel.is_set)
+                if tokens is not None and not cancel.is_set():
+                    self._show(tokens)
+        except (RnnlmError, OSError) as error:
+            if not cancel.is_set():
+                self._say(in_one_sentence(error))
+
+    def _show(self, preview: Preview, *, note: bool = False) -> None:
+        """Show the first lines, their layout, and whether they are tokens yet."""
+        width = max(20, self.query_one("#browse-look", Static).size.width - 1)
+        apart = bool(getattr(self.app, "no_color", False))
+        lines = preview_lines(preview, width, apart=apart)
+        if note:
+            lines.append(Content.styled("   splitting into tokens …", DIM))
+        self._show_lines(lines)
+
+    def _say(self, text: str, *, colour: str = BAD) -> None:
+        self._show_lines([safe_content(text, newlines="space").stylize(colour)])
+
+    def _show_lines(self, lines: Sequence[Content]) -> None:
+        if self.is_mounted:
+            self.query_one("#browse-look", Static).update(Content("\n").join(lines))

@@ -1,0 +1,130 @@
+"""The token preview: `python -m rnnlm_tui.worker.token_preview` splits a text's beginning.
+
+It reads a config from stdin, builds its tokenizer from the beginning of its text, writes one
+message on stdout, and leaves no files. It needs the tokenizers library: the app never imports it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from itertools import islice
+
+from pydantic import BaseModel, ValidationError
+
+from rnnlm_tui.errors import CorpusError, InputError, RnnlmError
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig
+from rnnlm_tui.schema.corpora import PREVIEWED_CHARACTERS, PREVIEWED_LINES, TextLayout
+from rnnlm_tui.schema.protocol import ProbeFailed, TokensDone, encode_line
+from rnnlm_tui.store.paths import corpora_dir
+from rnnlm_tui.system.files import keep_private
+from rnnlm_tui.system.processes import end_with_parent, lower_own_priority
+
+MOST_CHARACTERS = 2_000_000
+"""Characters of the text that a tokenizer is trained on: a fraction of a second."""
+BATCH = 1_000
+NICENESS = 5
+
+
+def preview_tokens(config: RunConfig) -> TokensDone:
+    """Split the first lines of a config's text into tokens.
+
+    Raises:
+        CorpusError: the text is missing or isn't text.
+        TokenizerError: the tokenizer can't be loaded, or can't be trained on the text.
+    """
+    from rnnlm_tui.corpus.sources import open_source
+    from rnnlm_tui.corpus.tokenizers import build_tokenizer
+
+    source = open_source(config.corpus, corpora_dir())
+    units, whole = _beginning(
+        unit
+        for document in source.documents(lambda _: None)
+        if document.split == "train"
+        for unit in document.sentences
+    )
+    units = [_cleaned(unit, config.corpus, source.layout) for unit in units]
+    if not any(unit.strip() for unit in units):
+        raise CorpusError(f"{source.title} has no text")
+
+    def lines() -> Iterator[list[str]]:
+        for start in range(0, len(units), BATCH):
+            yield units[start : start + BATCH]
+
+    built = build_tokenizer(
+        config.tokenizer,
+        config.corpus,
+        lines,
+        size=sum(map(len, units)),
+        tokenized=source.tokenized,
+        layout=source.layout,
+    )
+    return TokensDone(
+        layout=source.layout,
+        layout_reason=source.layout_reason,
+        lines=tuple(
+            built.token_texts(unit[:PREVIEWED_CHARACTERS]) for unit in units[:PREVIEWED_LINES]
+        ),
+        vocab_size=built.vocab_size,
+        read_characters=sum(map(len, units)),
+        whole=whole,
+    )
+
+
+def _beginning(units: Iterator[str]) -> tuple[list[str], bool]:
+    """The first units of a text, and whether these are all."""
+    taken: list[str] = []
+    characters = 0
+    for unit in units:
+        taken.append(unit)
+        characters += len(unit)
+        if characters >= MOST_CHARACTERS:
+            return taken, next(islice(units, 1), None) is None
+    return taken, True
+
+
+def _cleaned(unit: str, corpus: CorpusConfig, layout: TextLayout) -> str:
+    from rnnlm_tui.corpus.splits import clean
+
+    if layout == "sentences":
+        return clean(unit, corpus)
+    return "\n".join(clean(line, corpus) for line in unit.split("\n"))
+
+
+def main() -> int:
+    """Answer the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
+    end_with_parent()
+    keep_private()
+    lower_own_priority(NICENESS)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        _write(preview_tokens(RunConfig.model_validate_json(sys.stdin.buffer.read())))
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        traceback.print_exc()  # to stderr, which the parent reads if this was the last word
+        failed = _failed(error)
+        _write(failed)
+        return failed.exit_code
+    return 0
+
+
+def _failed(error: Exception) -> ProbeFailed:
+    if isinstance(error, ValidationError):
+        error = InputError("no valid config on standard input")
+    if isinstance(error, RnnlmError):
+        return ProbeFailed(message=error.message, hint=error.hint, exit_code=error.exit_code)
+    return ProbeFailed(message=f"{type(error).__name__}: {error}", exit_code=RnnlmError.exit_code)
+
+
+def _write(message: BaseModel) -> None:
+    sys.stdout.buffer.write(encode_line(message))
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Folders are listed and paths completed, whatever their names are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.client import folders
+from rnnlm_tui.client.folders import complete_path, list_folder, start_folder
+from rnnlm_tui.errors import InputError
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a few files."""
+    for name in ("novels", "notes"):
+        (tmp_path / name).mkdir()
+    for name in ("novel.txt", "über.txt", ".secret", "a\tb.txt", "a\x1b.txt"):
+        (tmp_path / name).write_text("x" * 10)
+    (tmp_path / "notes" / "tokenizer.json").write_text("{}")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_folders_come_first_and_names_that_cannot_be_typed_are_left_out(here: Path) -> None:
+    listing = list_folder(here, tokenizers=True)
+    assert [(entry.name, entry.is_folder, entry.is_tokenizer) for entry in listing.entries] == [
+        ("notes", True, True),
+        ("novels", True, False),
+        ("gone", False, False),
+        ("novel.txt", False, False),
+        ("über.txt", False, False),
+        (".secret", False, False),
+    ]
+    assert listing.entries[3].bytes == 10
+    assert not listing.more
+
+
+def test_a_large_folder_is_cut(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "MOST_ENTRIES", 2)
+    assert list_folder(here).more
+
+
+@pytest.mark.parametrize("name", ["novel.txt", "nowhere", "gone"])
+def test_what_is_no_folder_is_an_error(here: Path, name: str) -> None:
+    with pytest.raises(InputError, match="can't list"):
+        list_folder(here / name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "text", "candidates"),
+    [
+        ("no", "no", ("notes/", "novels/", "novel.txt")),
+        ("nov", "novel", ("novels/", "novel.txt")),
+        ("novel.", "novel.txt", ()),
+        ("notes", "notes/", ()),
+        ("notes/", "notes/tokenizer.json", ()),
+        ("ü", "über.txt", ()),
+        (".s", ".secret", ()),
+        ("zzz", "zzz", ()),
+        ("pre", "presidents", ()),
+        ("~", "~/", ()),
+        ("~/not", "~/notes/", ()),
+        ("nowhere/x", "nowhere/x", ()),
+        ("a\0b/x", "a\0b/x", ()),
+    ],
+)
+def test_a_path_is_completed_as_far_as_it_is_unambiguous(
+    here: Path, typed: str, text: str, candidates: tuple[str, ...]
+) -> None:
+    found = complete_path(typed, ("presidents",))
+    assert (found.text, found.candidates) == (text, candidates)
+
+
+def test_browsing_begins_in_the_nearest_folder(here: Path) -> None:
+    assert start_folder("notes/x/y.txt") == here / "notes"
+    assert start_folder("") == here
+    assert start_folder("/nowhere-at-all/x") == Path("/")
