@@ -39,7 +39,7 @@ from rnnlm_tui.schema.corpora import (
     CorpusManifest,
     TextLayout,
 )
-from rnnlm_tui.schema.formatting import first_of, user_path
+from rnnlm_tui.schema.formatting import counted, first_of, user_path
 from rnnlm_tui.schema.protocol import ProbeFailed, TokensDone, decode_line
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
@@ -365,7 +365,7 @@ def _token_preview(line: bytes, code: int) -> Preview:
         raise WorkerError(f"the token preview failed (exit code {code})") from None
     if isinstance(message, ProbeFailed):
         raise error_kind(message.exit_code)(message.message, hint=message.hint)
-    part = f"the first {message.read_characters:,} characters"
+    part = f"the first {counted(message.read_characters, 'character')}"
     return Preview(
         message.layout,
         message.layout_reason,

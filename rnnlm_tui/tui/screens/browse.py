@@ -333,22 +333,31 @@ class BrowseScreen(Overlay[str]):
             if cancel.is_set():
                 return
             if words is not None and self._purpose == "text":
-                self._show(words, note=not words.exact)
-            if words is None or not words.exact:
-                tokens = await to_thread(services.token_preview, config, cancel.is_set)
-                if tokens is not None and not cancel.is_set():
-                    self._show(tokens)
+                self._show(words, note="" if words.exact else "splitting into tokens …")
         except (RnnlmError, OSError) as error:
             if not cancel.is_set():
                 self._say(in_one_sentence(error))
+            return
+        if words is not None and words.exact and self._purpose == "text":
+            return
+        try:
+            tokens = await to_thread(services.token_preview, config, cancel.is_set)
+        except (RnnlmError, OSError) as error:
+            if not cancel.is_set():
+                self._show(words, problem=in_one_sentence(error))
+            return
+        if tokens is not None and not cancel.is_set():
+            self._show(tokens)
 
-    def _show(self, preview: Preview, *, note: bool = False) -> None:
-        """Show the first lines, their layout, and whether they are tokens yet."""
+    def _show(self, preview: Preview | None, *, note: str = "", problem: str = "") -> None:
+        """Show the first lines and their layout, and what is to come or why there are no tokens."""
         width = max(20, self.query_one("#browse-look", Static).size.width - 1)
         apart = bool(getattr(self.app, "no_color", False))
-        lines = preview_lines(preview, width, apart=apart)
+        lines = [safe_content(problem, newlines="space").stylize(BAD)] if problem else []
+        if preview is not None and (self._purpose == "text" or not problem):
+            lines += preview_lines(preview, width, apart=apart)
         if note:
-            lines.append(Content.styled("   splitting into tokens …", DIM))
+            lines.append(Content.styled(f"   {note}", DIM))
         self._show_lines(lines)
 
     def _say(self, text: str, *, colour: str = BAD) -> None:

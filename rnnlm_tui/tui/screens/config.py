@@ -455,7 +455,7 @@ class ConfigScreen(PaneScreen):
     # actions
 
     def action_leave_field(self) -> None:
-        """Keep the focus on `esc` in a field that isn't edited: the next key still acts on it."""
+        """Keep the focus on `esc` in a field that isn't edited."""
 
     def action_next_problem(self) -> None:
         """Go to the next invalid field."""
@@ -615,6 +615,7 @@ class ConfigScreen(PaneScreen):
             )
 
     def _written(self, path: Path) -> None:
+        self._files.remember(path)
         self.context.report(
             f"saved with {counted(len(self._check.blocking), 'problem')} as {path.name}, to use"
             " with train --config"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -224,7 +224,7 @@ class ConfigFiles:
                 context.report_error(ConfigError(unknown))
                 return
             self._take(draft_of_text(found, path.name), path)
-            self._remember(path)
+            self.remember(path)
             if found.problems:
                 context.report(
                     f"{path.name} has {counted(len(found.problems), 'problem')}: g shows them",
@@ -262,7 +262,7 @@ class ConfigFiles:
 
         def saved(path: Path, text: str) -> None:
             self._path = None if screen.locked else path
-            self._remember(path)
+            self.remember(path)
             wrong = len(screen.problems)
             with_problems = f" with {counted(wrong, 'problem')}" if wrong else ""
             screen.context.report(
@@ -286,7 +286,8 @@ class ConfigFiles:
         self._screen.context.services.write_config_file(path, text)
         return text
 
-    def _remember(self, path: Path) -> None:
+    def remember(self, path: Path) -> None:
+        """List a file among those used lately."""
         context = self._screen.context
         context.settings[RECENT_SETTING] = with_recent(context.settings, path)
         context.save_settings()
@@ -335,8 +336,15 @@ class ConfigFiles:
         if found.problems:
             lines = [problem_line(problem) for problem in found.problems]
             places = [problem.place.line for problem in found.problems if problem.place]
-            self._ask_again(edited, draft, lines, min(filter(None, places), default=None))
-            return
+            line = min(filter(None, places), default=None)
+            known = all(_in_the_form(problem) for problem in found.problems)
+            self._ask_again(edited, draft, lines, line, found if known else None)
+        else:
+            self._take_edited(edited, draft, found)
+
+    def _take_edited(self, edited: EditedFile, draft: Draft, found: ReadConfig) -> None:
+        """Take the values of the edited text, valid or not, and forget the file."""
+        screen = self._screen
         edited.discard()
         base = (
             draft
@@ -344,26 +352,39 @@ class ConfigFiles:
             else Draft(found.preset, f"preset {found.preset.preset}", parent=draft.parent)
         )
         changed = with_values(base, found.raw)
-        kept = changed == draft or text == draft_toml(draft)
-        if kept:
+        if changed == draft or found.text == draft_toml(draft):
             screen.context.report("nothing changed in the editor")
             return
-        screen.edit(Draft(base.base, base.base_name, changed.changes, base.parent, text))
+        screen.edit(Draft(base.base, base.base_name, changed.changes, base.parent, found.text))
         screen.context.report("taken from the editor; F6 undoes it")
 
     def _ask_again(
-        self, edited: EditedFile, draft: Draft, problems: Sequence[str], line: int | None
+        self,
+        edited: EditedFile,
+        draft: Draft,
+        problems: Sequence[str],
+        line: int | None,
+        found: ReadConfig | None = None,
     ) -> None:
-        """Show what is wrong with the text, which is kept until the user discards it."""
+        """Show what is wrong with the text, which is kept until the user discards it.
 
-        def answered(again: bool | None) -> None:
-            if again:
-                self._open_editor(edited, draft, line)
-            else:
+        Args:
+            line: where the editor begins, if it is opened again.
+            found: the text's values, if the form can show all problems.
+        """
+
+        def answered(answer: EditedAnswer | None) -> None:
+            if answer == "discard":
                 edited.discard()
                 self._screen.context.report("the edited text was discarded")
+            elif answer == "take" and found is not None:
+                self._take_edited(edited, draft, found)
+            else:
+                self._open_editor(edited, draft, line)
 
-        self._screen.app.push_screen(EditedProblemsScreen(problems, str(edited.path)), answered)
+        self._screen.app.push_screen(
+            EditedProblemsScreen(problems, str(edited.path), takes=found is not None), answered
+        )
 
     @contextmanager
     def _terminal_given_away(self) -> Iterator[None]:
@@ -411,8 +432,11 @@ def check_new_path(text: str) -> None:
         raise InputError("permission denied")
 
 
-class EditedProblemsScreen(Overlay[bool]):
-    """Returns True to open the editor again, False to discard the text."""
+EditedAnswer = Literal["again", "take", "discard"]
+
+
+class EditedProblemsScreen(Overlay[EditedAnswer]):
+    """Returns whether to open the editor again, take the text with its problems, or discard it."""
 
     DEFAULT_CSS = """
     EditedProblemsScreen TitledContainer { width: 90; max-width: 100%; height: auto;
@@ -420,21 +444,23 @@ class EditedProblemsScreen(Overlay[bool]):
     EditedProblemsScreen OverlayText { height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,escape,q", "answer(True)", show=False),
-        Binding("D", "answer(False)", show=False),
+        Binding("enter,escape,q", "answer('again')", show=False),
+        Binding("t", "answer('take')", show=False),
+        Binding("D", "answer('discard')", show=False),
     ]
 
-    def __init__(self, problems: Sequence[str], path: str) -> None:
+    def __init__(self, problems: Sequence[str], path: str, *, takes: bool = False) -> None:
         super().__init__()
-        self._problems, self._path = tuple(problems), path
+        self._problems, self._path, self._takes = tuple(problems), path, takes
 
     def compose(self) -> ComposeResult:
         with TitledContainer(title="The edited text can't be used", classes="-highlighted"):
             yield OverlayText(self._text())
 
-    def action_answer(self, again: bool) -> None:
+    def action_answer(self, answer: EditedAnswer) -> None:
         """Close with this answer."""
-        self.dismiss(again)
+        if answer != "take" or self._takes:
+            self.dismiss(answer)
 
     def _text(self) -> Content:
         lines = [
@@ -451,6 +477,12 @@ class EditedProblemsScreen(Overlay[bool]):
             Content.assemble(
                 ("› ", FOCUS), ("enter  ", f"bold {FOCUS}"), ("edit it again", f"bold {BRIGHT}")
             ),
-            Content.assemble(("  D      ", f"bold {TEXT}"), ("discard the text", TEXT)),
         ]
+        if self._takes:
+            lines.append(
+                Content.assemble(
+                    ("  t      ", f"bold {TEXT}"), ("take it: the form shows the problems", TEXT)
+                )
+            )
+        lines.append(Content.assemble(("  D      ", f"bold {TEXT}"), ("discard the text", TEXT)))
         return Content("\n").join(lines)

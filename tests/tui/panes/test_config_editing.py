@@ -316,6 +316,7 @@ async def test_the_editor_changes_the_draft_and_its_comments_are_kept(
         monkeypatch,
         "sed -i 's/^seed = 42/seed = 44  # mine/' \"$1\"",
         'cp "$1" seen',
+        "sed -i 's/^epochs = .*/epochs = 0/' \"$1\"",
     )
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.epochs", "9")
@@ -327,7 +328,11 @@ async def test_the_editor_changes_the_draft_and_its_comments_are_kept(
         seen = (tmp_path / "seen").read_text()
         assert "seed = 44  # mine" in seen
         assert "dropout = 0.25" in seen
-        await pilot.press("f6", "f6")
+        await pilot.press("f4")
+        await until_shown(pilot, "training.epochs: is 0", "take it: the form shows the problems")
+        await pilot.press("t")
+        await until_shown(pilot, "✗ 1 problem")
+        await pilot.press("f6", "f6", "f6")
         await until(pilot, lambda: changes(app) == {"training.epochs": 9})
 
 
@@ -353,6 +358,7 @@ async def test_errors_of_the_editor_are_shown_at_their_line_and_the_text_is_kept
         )
         assert (tmp_path / "kept").read_text() == "[training]\nseed = = 3\n"
         assert changes(app) == {}
+        await pilot.press("t")  # the form can't show an unknown key
         await pilot.press("enter")
         await until(pilot, lambda: changes(app) == {"training.seed": 3} and overlay_closed(app))
         await pilot.press("f4")

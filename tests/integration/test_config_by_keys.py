@@ -1,0 +1,116 @@
+"""A config is filled in by keys alone, on the real services, and its run is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.system.locks import read_lock
+from rnnlm_tui.tui.app import RnnlmApp
+from tests.integration.runs import wait_for_step
+from tests.tui.panes.filling import focused
+from tests.tui.panes.seeing import screen_text, until, until_shown
+
+pytestmark = pytest.mark.usefixtures("warm")
+
+
+async def find(pilot: Pilot[int], key: str) -> None:
+    """Go to a field by its key, as the search does."""
+    assert isinstance(pilot.app, RnnlmApp)
+    app = pilot.app
+    await pilot.press("slash")
+    await until_shown(pilot, "Find a field")
+    await pilot.press(*key, "enter")
+    await until(pilot, lambda: app.screen is app.pane_screen and focused(app) == key)
+
+
+async def fill(pilot: Pilot[int], key: str, text: str) -> None:
+    """Find a field and type its value."""
+    await find(pilot, key)
+    await pilot.press("enter", *text, "enter")
+    await until(pilot, lambda: getattr(pilot.app.focused, "id", "") == f"field-{dashed(key)}")
+
+
+def dashed(key: str) -> str:
+    return key.replace(".", "-")
+
+
+async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:
+    """Fill in a small config, meet an error, compare with the preset, and start the run."""
+    app = pilot.app
+    assert isinstance(app, RnnlmApp)
+    await until_shown(pilot, "draft, not started")
+    # the text, by browsing
+    await find(pilot, "corpus.source")
+    await pilot.press("b")
+    await until_shown(pilot, "Choose a text", text.name)
+    await pilot.press(*text.name[:4])
+    await until_shown(pilot, "first lines as")
+    await pilot.press("enter")
+    await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == str(text))
+    # a choice, by its list
+    await find(pilot, "tokenizer.kind")
+    await pilot.press("enter")
+    await until_shown(pilot, "enter choose")
+    await pilot.press("up", "up", "enter")
+    await until(pilot, lambda: app.draft is not None and app.draft.tokenizer.kind == "character")
+    await until_shown(pilot, "first lines as tokens")
+    # an error appears, and the suggestion lets it go
+    await fill(pilot, "model.hidden_size", "24")
+    await until_shown(pilot, "✗ 1 problem", "requires embedding = hidden")
+    await pilot.press("f5")
+    await until_shown(pilot, "Fix 1 problem before starting")
+    await pilot.press("A")
+    await until(pilot, lambda: "✗ 1 problem" not in screen_text(app))
+    assert app.draft is not None
+    assert (app.draft.model.embedding_dim, app.draft.model.hidden_size) == (24, 24)
+    # switches by space, and an edit that is undone
+    await find(pilot, "training.deterministic")
+    await pilot.press("space")
+    await until(pilot, lambda: app.draft is not None and app.draft.training.deterministic)
+    for key, value in (
+        ("training.max_steps", "100000"),
+        ("training.batch_size", "4"),
+        ("training.bptt", "16"),
+        ("training.threads", "1"),
+        ("schedule.warmup_steps", "7"),
+        ("evaluation.every", "20"),
+        ("checkpoint.every", "20"),
+    ):
+        await fill(pilot, key, value)
+    await fill(pilot, "training.seed", "123")
+    await pilot.press("f6")
+    await until(pilot, lambda: app.draft is not None and app.draft.training.seed == 42)
+    # only what differs from the preset
+    await pilot.press("v")
+    await until_shown(pilot, "Only what differs from preset demo", "demo 192", "demo bpe")
+    assert "weight decay" not in screen_text(app)
+    await pilot.press("f5")
+    await until(pilot, lambda: app.current_mode == "train" and app.run_directory is not None)
+    assert app.run_directory is not None
+    return app.run_directory
+
+
+async def test_a_config_is_filled_in_by_keys_and_its_run_started(
+    home: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(text.parent)
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        run = await fill_in_and_start(pilot, text)
+        wait_for_step(run, 21)
+        await until_shown(pilot, "running")
+        assert [found.name for found in list_runs()] == [run.name]
+        config = run.read_config()
+        assert (config.preset, config.corpus.source) == ("demo", str(text))
+        assert config.tokenizer.kind == "character"
+        assert (config.model.embedding_dim, config.model.hidden_size) == (24, 24)
+        assert config.training.deterministic
+        assert (config.training.max_steps, config.training.batch_size) == (100_000, 4)
+        assert config.training.seed == 42
+        await pilot.press("S")
+        await until(pilot, lambda: not read_lock(run.lock_path).held)

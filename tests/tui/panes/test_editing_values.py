@@ -1,0 +1,241 @@
+"""The parts of the config editor with any values: history, comparisons, suggestions, TOML."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from rnnlm_tui.client.config_files import editor_command, parse_config_text
+from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.toml import TomlError, parse_toml
+from rnnlm_tui.tui.screens.config_files import draft_of_text, draft_toml, with_values
+from rnnlm_tui.tui.views.editing import (
+    AdjustmentCycle,
+    Comparison,
+    ComparisonCycle,
+    EditHistory,
+    changed_fields,
+    comparisons,
+    edit_text,
+)
+from rnnlm_tui.tui.views.form import (
+    FORM_FIELDS,
+    Draft,
+    DraftParent,
+    by_field,
+    draft_from_json,
+    draft_to_json,
+    read_value,
+)
+
+TEXTS = (
+    "", "0", "1", "-1", "2.5", "1e-3", "1e400", "nan", "inf", "yes", "no", "true", "[]", '["a"]',
+    "auto", "raw", "elman", "lstm", "adamw", "sgd", "bpe", "cpu", "999999999999999999999",
+    '"quoted"', "'", '"""', "\\", "\\n", "a\nb", "# no comment", "[model]", "é…漢", "x" * 300,
+)  # fmt: skip
+"""What a user may type into any field."""
+
+
+def random_drafts(seed: int, count: int) -> list[Draft]:
+    """Drafts of random edits, one after another."""
+    draw = random.Random(seed)
+    draft = Draft(draw.choice(list(PRESETS.values())), "preset x")
+    drafts = [draft]
+    for _ in range(count):
+        field = draw.choice(FORM_FIELDS)
+        draft = draft.with_text(field, draw.choice((*TEXTS, *field.choices)))
+        if draw.random() < 0.1:
+            draft = Draft(draw.choice(list(PRESETS.values())), "preset y")
+        drafts.append(draft)
+    return drafts
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_undo_goes_back_through_every_edit_and_redo_forth(seed: int) -> None:
+    history, drafts = EditHistory(), random_drafts(seed, 60)
+    edits = [drafts[0]]
+    for before, after in pairwise(drafts):
+        history.record(before, after)
+        edits += [after] if after != before else []
+    current = edits[-1]
+    for expected in reversed(edits[:-1]):
+        undone = history.undo(current)
+        assert undone == expected
+        assert edit_text(current, undone)
+        current = undone
+    assert history.undo(current) is None
+    for expected in edits[1:]:
+        redone = history.redo(current)
+        assert redone == expected
+        current = redone
+    assert history.redo(current) is None
+
+
+def test_edits_of_a_group_are_undone_together_and_a_new_edit_ends_redo() -> None:
+    one, two, three = (Draft(DEMO, "preset demo", {"training.seed": seed}) for seed in (1, 2, 3))
+    history = EditHistory()
+    history.record(one, two, "typed")
+    history.record(two, three, "typed")
+    assert history.undo(three) == one
+    history.record(one, two)
+    assert history.redo(two) is None
+    history.record(two, three, "other")
+    history.record(three, two, "other")  # typed and taken back
+    assert history.undo(two) == one
+    assert history.undo(one) is None
+    history.record(one, two)
+    history.clear()
+    assert history.undo(two) is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_draft_is_the_same_after_toml_and_json_valid_or_not(seed: int) -> None:
+    for draft in random_drafts(seed, 40)[1::5]:
+        text = draft_toml(draft)
+        again = with_values(replace(draft, changes={}), parse_toml(text, "x").raw)
+        assert changed_fields(draft, again) == ()
+        documented = replace(draft, document=text)
+        assert parse_toml(draft_toml(documented), "x").raw == parse_toml(text, "x").raw
+        kept = draft_to_json(documented, "name")
+        assert kept is not None
+        assert draft_from_json(kept) == (documented, "name")
+
+
+@pytest.mark.parametrize("field", FORM_FIELDS, ids=lambda field: field.path)
+def test_a_files_wrong_values_are_problems_with_a_place_or_accepted(field: object) -> None:
+    assert field in FORM_FIELDS
+    known = next(found for found in FORM_FIELDS if found == field)
+    section, _, name = known.path.partition(".")
+    for value in ("-1", "1e400", "nan", "true", '"x"', "[]", "[1]", "{ a = 1 }", "1979-05-27"):
+        read = parse_config_text(f"# mine\n[{section}]\n{name} = {value}\n", "x.toml")
+        assert (read.config is None) == bool(read.problems)
+        for problem in read.problems:
+            assert problem.message
+            assert problem.place is None or problem.place.line in (2, 3)
+        if read.config is not None:
+            assert draft_of_text(read, "x.toml").changes == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_toml_has_a_line_or_problems_and_never_another_error(seed: int) -> None:
+    draw = random.Random(seed)
+    text = draft_toml(Draft(DEMO, "preset demo"))
+    lines: list[int | None] = []
+    for _ in range(25):
+        at = draw.randrange(len(text))
+        damaged = text[:at] + draw.choice('="[]{}#\n\\x0é') + text[at + draw.randrange(3) :]
+        try:
+            read = parse_config_text(damaged, "x.toml")
+        except TomlError as error:
+            lines.append(error.place.line)
+            continue
+        draft = draft_of_text(read, "x.toml")
+        assert read.problems or draft.config() == read.config
+    assert all(lines)
+
+
+def test_a_presets_name_is_checked() -> None:
+    read = parse_config_text('preset = "lstn"\n', "x.toml")
+    assert [(problem.path, problem.hint) for problem in read.problems] == [
+        ("preset", 'did you mean "lstm"?')
+    ]
+    assert parse_config_text('preset = "lstm"\n', "x.toml").config == PRESETS["lstm"]
+
+
+DEPENDENT: dict[str, tuple[object, ...]] = {
+    "model.hidden_size": (10, 24, 200),
+    "model.num_heads": (3, 4, 7),
+    "model.cell_type": ("slstm", "elman", "mingru"),
+    "model.weight_dropout": (0.0, 0.2),
+    "training.data_mode": ("stream", "sentences"),
+    "optimizer.learning_rate": (0.1, 5.0),
+    "training.matmul": ("auto", "medium"),
+    "training.deterministic": (True, False),
+    "tokenizer.vocab_size": (100, 300),
+    "training.max_steps": (None, 20),
+    "schedule.warmup_steps": (10, 50),
+}
+"""Values that contradict each other in some combinations."""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_suggestion_solves_its_problem(seed: int) -> None:
+    draw = random.Random(seed)
+    solved = 0
+    for _ in range(30):
+        draft = Draft(DEMO, "preset demo")
+        for path, values in DEPENDENT.items():
+            draft = draft.with_value(path, draw.choice(values))
+        cycle = AdjustmentCycle()
+        wrong = by_field(draft.problems())
+        for path in wrong:
+            current, tried = draft, []
+            while (found := cycle.next(current, current.problems(), path)) is not None:
+                assert found.before == draft
+                assert (path, wrong[path].message) not in {
+                    (problem.path, problem.message) for problem in found.after.problems()
+                }
+                tried.append(found.adjustment)
+                current = found.after
+                solved += 1
+                if not found.others:
+                    break
+            assert tuple(tried) == wrong[path].adjustments
+            cycle = AdjustmentCycle()
+    assert solved > 30
+
+
+def test_comparisons_go_around_and_name_the_parent() -> None:
+    fork = Draft(PRESETS["lstm"], "plain-otter", parent=DraftParent("plain-otter@100"))
+    assert [found.name for found in comparisons(fork)] == [
+        "plain-otter@100", "preset lstm", "the defaults"
+    ]  # fmt: skip
+    assert [found.name for found in comparisons(Draft(DEMO, "preset demo"))] == [
+        "preset demo", "the defaults"
+    ]  # fmt: skip
+    cycle = ComparisonCycle()
+    shown = []
+    for _ in range(3):
+        assert cycle.advance(fork)
+        shown.append(cycle.current)
+    assert not cycle.advance(fork)
+    assert cycle.current is None
+    cycle.show(Comparison("other", RunConfig()))
+    cycle.show_if_differing("model.cell_type", fork)
+    assert cycle.current is not None
+    assert cycle.advance(fork)
+    assert cycle.current is None
+
+
+def test_typed_texts_never_fail_in_any_field() -> None:
+    for field in FORM_FIELDS:
+        for text in TEXTS:
+            read_value(field, text)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"VISUAL": "sh -c 'x y'", "EDITOR": "no"}, ["sh", "-c", "x y"]),
+        ({"VISUAL": " ", "EDITOR": "sh"}, ["sh"]),
+        ({"EDITOR": "no-such-editor"}, None),
+        ({"EDITOR": "'unclosed"}, None),
+        ({}, None),
+    ],
+)
+def test_the_editor_is_the_users(
+    environment: dict[str, str], expected: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/bin:/usr/bin" if expected else "/nowhere"
+    if expected is None:
+        with pytest.raises(InputError) as caught:
+            editor_command({**environment, "PATH": path})
+        assert isinstance(caught.value, RnnlmError)
+        assert "editor" in str(caught.value).lower()
+    else:
+        assert editor_command({**environment, "PATH": path}) == expected
