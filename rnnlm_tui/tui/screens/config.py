@@ -207,7 +207,6 @@ class ConfigScreen(PaneScreen):
 
     @property
     def _draft_parent(self) -> DraftParent | None:
-        """The checkpoint that the draft's run starts from."""
         return self._editing.parent if self._editing is not None else None
 
     @property
