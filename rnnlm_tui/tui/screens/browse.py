@@ -180,6 +180,11 @@ class BrowseScreen(Overlay[str]):
         self._show_folder()
         self._look(again=True)
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether there is a list to show something in: threads may answer after the end."""
+        return self.is_attached and bool(self.query(OptionList))
+
     def on_unmount(self) -> None:
         self._cancel.set()
 
@@ -216,6 +221,7 @@ class BrowseScreen(Overlay[str]):
         if line.opens:
             self._open(line)
         else:
+            self._cancel.set()
             self.dismiss(line.target)
 
     def action_open(self) -> None:
@@ -235,6 +241,7 @@ class BrowseScreen(Overlay[str]):
 
     def action_leave(self) -> None:
         """Close without a choice."""
+        self._cancel.set()
         self.dismiss(None)
 
     def _open(self, line: _Line) -> None:
@@ -253,6 +260,8 @@ class BrowseScreen(Overlay[str]):
             )
         except RnnlmError as error:
             self._say(in_one_sentence(error))
+            return
+        if not self._is_open:
             return
         self._listing = listing
         self._show_folder()
@@ -351,11 +360,15 @@ class BrowseScreen(Overlay[str]):
 
     def _show(self, preview: Preview | None, *, note: str = "", problem: str = "") -> None:
         """Show the first lines and their layout, and what is to come or why there are no tokens."""
+        if not self._is_open:
+            return
         width = max(20, self.query_one("#browse-look", Static).size.width - 1)
         apart = bool(getattr(self.app, "no_color", False))
         lines = [safe_content(problem, newlines="space").stylize(BAD)] if problem else []
         if preview is not None and (self._purpose == "text" or not problem):
-            lines += preview_lines(preview, width, apart=apart)
+            room = self.query_one("#browse-look", Static).size.height - 2 * len(lines) - bool(note)
+            rows = room if self.has_class("-wide") else 0
+            lines += preview_lines(preview, width, apart=apart, height=max(0, rows))
         if note:
             lines.append(Content.styled(f"   {note}", DIM))
         self._show_lines(lines)
@@ -364,5 +377,5 @@ class BrowseScreen(Overlay[str]):
         self._show_lines([safe_content(text, newlines="space").stylize(colour)])
 
     def _show_lines(self, lines: Sequence[Content]) -> None:
-        if self.is_mounted:
+        if self._is_open:
             self.query_one("#browse-look", Static).update(Content("\n").join(lines))

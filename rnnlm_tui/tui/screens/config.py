@@ -39,6 +39,7 @@ from rnnlm_tui.tui.views.editing import (
     EditHistory,
     changed_fields,
     draft_identity,
+    draft_keys,
     edit_text,
 )
 from rnnlm_tui.tui.views.form import (
@@ -188,21 +189,10 @@ class ConfigScreen(PaneScreen):
                 "leave",
             ]
         else:
-            fix = ["next_problem"] if self._check.problems else []
-            if any(problem.adjustments for problem in self._check.problems):
-                fix.append("adjust_field")
-            names = [
-                "next_field",
-                "next_section",
-                "edit_field",
-                "reset_field",
-                "choose_preset",
-                *fix,
-                "save_draft",
-                "next_comparison",
-                "find_field",
-                "start_draft",
-            ]
+            rows = [form.current for form in self.query(ConfigForm)]
+            names = draft_keys(
+                self._check.problems, next((row.field.path for row in rows if row is not None), "")
+            )
         return [(action(name), "") for name in names]
 
     @property

@@ -17,6 +17,7 @@ from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
+    PATH_FIELDS,
     Draft,
     by_field,
     is_same,
@@ -213,6 +214,24 @@ class AdjustmentCycle:
             after = after.with_value(changed, value)
         self._last = AdjustedDraft(before, after, left[0], left[1:])
         return self._last
+
+
+def draft_keys(problems: Sequence[Problem], path: str) -> list[str]:
+    """Return the actions in the footer of a draft, in order of use, with the focus on a field."""
+    return [
+        "next_field",
+        "next_section",
+        "edit_field",
+        *(["browse_files"] if path in PATH_FIELDS else []),
+        "reset_field",
+        "choose_preset",
+        *(["next_problem"] if problems else []),
+        *(["adjust_field"] if any(problem.adjustments for problem in problems) else []),
+        "save_draft",
+        "next_comparison",
+        "find_field",
+        "start_draft",
+    ]
 
 
 def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Content:

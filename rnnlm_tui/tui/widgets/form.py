@@ -170,11 +170,14 @@ class TextPreview(Static):
             )
 
 
-def preview_lines(preview: Preview, width: int, *, apart: bool = False) -> list[Content]:
+def preview_lines(
+    preview: Preview, width: int, *, apart: bool = False, height: int = 0
+) -> list[Content]:
     """Return two lines about the text, then its first lines, cut to `width`.
 
     Args:
         apart: put a bar between tokens, for terminals without colours.
+        height: show all lines in full, wrapped, in at most as many rows; 0: each in one row.
     """
     head = Content.assemble(
         (" " * INDENT, ""), ("layout ", palette.DIM), (preview.layout, f"bold {palette.BRIGHT}")
@@ -187,6 +190,12 @@ def preview_lines(preview: Preview, width: int, *, apart: bool = False) -> list[
     if preview.trained_on:
         unit = f"tokens of a tokenizer trained on {preview.trained_on}"
     lines = [head, Content.styled(f"{' ' * INDENT}first lines as {unit}", palette.DIM)]
+    if height:
+        indent = Content(" " * INDENT)
+        for pieces in preview.lines:
+            whole = _line(pieces, width * height, apart=apart)
+            lines += [indent + row for row in whole.wrap(width - INDENT)]
+        return [line.truncate(width, ellipsis=True) for line in lines[:height]]
     lines += [
         Content.assemble(" " * INDENT, _line(pieces, width - INDENT, apart=apart))
         for pieces in preview.lines[:MOST_LINES]
