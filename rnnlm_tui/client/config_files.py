@@ -168,7 +168,7 @@ class EditedFile:
             raise StorageError(f"can't start {command[0]}: {error.strerror}") from error
         if code:
             raise StorageError(
-                f"{command[0]} exited with code {code}", hint="the config is unchanged"
+                f"{Path(command[0]).name} exited with code {code}", hint="the config is unchanged"
             )
 
     @property
