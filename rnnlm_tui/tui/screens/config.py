@@ -467,6 +467,8 @@ class ConfigScreen(PaneScreen):
         if before is None:
             self.context.report(FROZEN)
             return
+        if self._is_typing():
+            return
         draft = self._history.undo(before) if direction < 0 else self._history.redo(before)
         word = "undone" if direction < 0 else "redone"
         if draft is None:
@@ -479,6 +481,12 @@ class ConfigScreen(PaneScreen):
         if len(changed) == 1:
             self.form.go_to(changed[0])
         self.context.report(f"{word}: {safe_text(edit_text(before, draft), newlines='space')}")
+
+    def _is_typing(self) -> bool:
+        """Whether a field's editor is open, whose text would replace what an action changes."""
+        if self.form.editing:
+            self.context.report("enter keeps what you typed, esc cancels it: then press the key")
+        return self.form.editing
 
     def action_toggle_field(self) -> None:
         """Switch a field on or off."""
@@ -496,8 +504,7 @@ class ConfigScreen(PaneScreen):
         ask_field(self.app, self.form, found)
 
     def action_next_comparison(self) -> None:
-        """Show only fields that differ from the next config: base, preset, defaults, a run; then
-        all."""
+        """Show only what differs from the next config: base, preset, defaults, a run; then all."""
         draft, run = self.shown, self.context.run_directory
         if draft is None:
             return
@@ -520,25 +527,23 @@ class ConfigScreen(PaneScreen):
         path = row.field.path if row is not None else ""
         found = self._adjusting.next(draft, self._check.problems, path)
         if found is None:
-            self.context.report(
-                "no suggestion for this problem" if self._check.problems else "no problems"
-            )
+            wrong = self._check.problems
+            self.context.report("no suggestion for this problem" if wrong else "no problems")
             return
         if found.before != draft:  # another way in place of the last one
             self._history.undo(draft)
             self._editing = found.before
         self.edit(found.after)
         self.form.go_to(found.adjustment.changes[0][0])
-        more = ", A: another way" if found.others else ""
-        words = adjustment_text(found.adjustment)
-        self.context.report(f"set {words}; F6 undoes it{more}")
+        words = f"set {adjustment_text(found.adjustment)}; F6 undoes it"
+        self.context.report(f"{words}, A: another way" if found.others else words)
 
     def begin_from(self, draft: Draft) -> None:
         """Begin again from a preset, a run or a file; F6 brings the former draft back."""
         before = self._editing
         if before is None:
-            self.context.draft, self.context.draft_from = None, ""
-            self.context.draft_parent = None
+            context = self.context
+            context.draft, context.draft_from, context.draft_parent = None, "", None
             self._begin(draft)
             self._show()
             return
@@ -557,7 +562,8 @@ class ConfigScreen(PaneScreen):
 
     def action_open_config(self) -> None:
         """Open a TOML file."""
-        self._files.open()
+        if not self._is_typing():
+            self._files.open()
 
     def action_write_config(self) -> None:
         """Save as a TOML file."""
@@ -565,7 +571,8 @@ class ConfigScreen(PaneScreen):
 
     def action_edit_toml(self) -> None:
         """Edit the TOML in your editor."""
-        self._files.edit()
+        if not self._is_typing():
+            self._files.edit()
 
     def action_new_from_run(self) -> None:
         """Configure a new run based on the shown one."""

@@ -56,7 +56,11 @@ async def test_what_was_typed_into_a_field_is_one_edit_and_a_cancelled_one_is_no
         await write(pilot, "training.seed", "431")
         await write(pilot, "training.seed", "9")
         await edit(pilot, "training.epochs")
-        await pilot.press(*"77", "escape")
+        await pilot.press(*"77")
+        for key in ("f6", "f4", "ctrl+o"):  # the text would replace what they change
+            await pilot.press(key)
+            await until_shown(pilot, "enter keeps what you typed")
+        await pilot.press("escape")
         await until(pilot, lambda: not pane(app).form.editing)
         for expected in ({"training.seed": 431}, {}, {}):
             await pilot.press("f6")
