@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.protocol import Verb
+    from rnnlm_tui.schema.protocol import StopMark, Verb
     from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
@@ -852,7 +852,27 @@ class RnnlmApp(App[int]):
         self._send_if_alive("evaluate")
 
     def action_stop(self) -> None:
-        self._send_if_alive("stop")
+        """Ask whether to stop now or later; a run before its first step stops at once."""
+        from rnnlm_tui.tui.screens.stop import StopScreen
+
+        snapshot = self.snapshot
+        if snapshot is None or snapshot.summary.status not in LIVING - {"preparing"}:
+            self._send_if_alive("stop")
+        else:
+            every = snapshot.config.evaluation.every
+            self.push_screen(StopScreen(snapshot.summary, every), self._answered_stop)
+
+    def _answered_stop(self, answer: str | None) -> None:
+        run = self.run_directory
+        if answer == "now":
+            self.send("stop")
+        elif answer and run is not None:
+            mark: StopMark | None = {"epoch": "epoch", "evaluation": "evaluation"}.get(answer)  # type: ignore[assignment]
+            self.report("requested: stop later …" if mark else "requested: keep training …")
+            self.in_thread(
+                partial(self.services.stop_after, run, mark),
+                lambda result: self._show_outcome(Notice(f"confirmed: {result.text}", "done")),
+            )
 
     def _send_if_alive(self, verb: Verb) -> None:
         """Send a command, or report at once why no worker would receive it."""

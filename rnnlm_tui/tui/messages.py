@@ -135,8 +135,8 @@ class NoticePosted(Message):
 
 PROGRESS: dict[str, str] = {
     "pause": "pausing after this step…", "resume": "resuming…",
-    "stop": "saving a checkpoint, then stopping…", "checkpoint": "saving a checkpoint…",
-    "evaluate": "evaluating…", "sample": "sampling…", "set": "changing…",
+    "stop": "stop requested: saving a checkpoint first…", "checkpoint": "saving a checkpoint…",
+    "evaluate": "evaluating…", "sample": "sampling…",
     "snapshot": "taking a snapshot…",
 }  # fmt: skip
 """Shown at once, because some answers take seconds."""
@@ -194,6 +194,5 @@ def outcome(verb: Verb, result: CommandResult) -> Notice:
         "checkpoint": f"checkpoint saved at {at}",
         "evaluate": f"{at}: {result.text}" if result.text else f"evaluated at {at}",
         "sample": f"sampled at {at}",
-        "set": f"changed at {at}",
     }.get(verb, f"{verb}: done at {at}")
     return Notice(text, "done")

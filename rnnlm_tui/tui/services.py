@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from pydantic import JsonValue
+
     from rnnlm_tui.client.average import StagedAverage
     from rnnlm_tui.client.config_files import ReadConfig
     from rnnlm_tui.client.control import LiveWeights, LogFollower
@@ -29,11 +31,12 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.listing import RunList
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.client.sampler import SamplerClient
+    from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.errors import InputError, Problem
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.corpora import CorpusManifest
     from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
-    from rnnlm_tui.schema.protocol import CommandResult, Verb
+    from rnnlm_tui.schema.protocol import CommandResult, StopMark, Verb
     from rnnlm_tui.schema.queue import QueuedRun
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.kept_samples import KeptSample, SampleExport
@@ -198,6 +201,41 @@ class Services:
         from rnnlm_tui.client.control import send
 
         return send(run, verb, **arguments)
+
+    def steering(self, run: RunDirectory) -> SteeringState:
+        """Return what can be steered of a run, live or ended."""
+        from rnnlm_tui.client.steering import read_steering
+
+        return read_steering(run)
+
+    def check_steering(self, run: RunDirectory) -> SteeringState:
+        """Return what can be steered of a live run; raises RunStateError for another."""
+        from rnnlm_tui.client.steering import check_live
+
+        state = self.steering(run)
+        check_live(state.summary)
+        return state
+
+    def steer(self, run: RunDirectory, changes: Mapping[str, JsonValue]) -> CommandResult:
+        """Change settings of a live run, all or none.
+
+        Raises ConfigError with the problems by field, or RunStateError if refused.
+        """
+        from rnnlm_tui.client.steering import steer
+
+        return steer(run, changes)
+
+    def undo_setting(self, run: RunDirectory) -> CommandResult:
+        """Undo a live run's newest change of settings; raises RunStateError if there is none."""
+        from rnnlm_tui.client.steering import undo
+
+        return undo(run)
+
+    def stop_after(self, run: RunDirectory, mark: StopMark | None) -> CommandResult:
+        """Stop a live run after this epoch or the next evaluation; None cancels that."""
+        from rnnlm_tui.client.steering import stop_after
+
+        return stop_after(run, mark)
 
     def snapshot(self, run: RunDirectory) -> LiveWeights:
         """Make a running run's worker save its weights for sampling.

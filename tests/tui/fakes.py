@@ -72,6 +72,7 @@ from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
 from tests.tui.fake_checkpoints import FakeCheckpoints
 from tests.tui.fake_queue import FakeQueue
+from tests.tui.fake_steering import FakeSteering
 
 MOST, EPOCHS = 4_754, 8
 TEXTS = (
@@ -495,7 +496,7 @@ class FakeReader:
         pass
 
 
-class FakeServices(Services):
+class FakeServices(FakeSteering, Services):
     """The app's services in memory; `calls` and further lists record what was asked of them."""
 
     def __init__(
@@ -544,6 +545,7 @@ class FakeServices(Services):
         self.resumed: list[str] = []
         self.deleted: list[str] = []
         self.in_trash: dict[Path, tuple[TrashedRun, RunSummary]] = {}
+        self.changes, self.planned = [], []
         self.configs_read: list[tuple[str, ...]] = []
         self.closed_monitors: list[str] = []
         self.looked_at: list[tuple[int, int] | None] = []

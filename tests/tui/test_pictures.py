@@ -62,6 +62,8 @@ class State:
     """Runs marked for comparison."""
     before: str = ""
     """Text to wait for before the keys are pressed."""
+    first: tuple[str, ...] = ()
+    """Keys to press before `before` is waited for."""
     queued: bool = False
     """Whether runs wait in the queue."""
 
@@ -111,6 +113,15 @@ STATES: dict[str, State] = {
     "palette": State("train", RUN, ("ctrl+p",), "Sample now"),
     "palette-search": State("train", RUN, ("ctrl+p", *"learn"), "see it learn"),
     "quit": State("train", RUN, ("q",)),
+    "stop": State("train", RUN, ("S",), "keep training"),
+    "steer": State(
+        "train",
+        RUN,
+        ("enter", "ctrl+u", *"1e-3", "enter", *["down"] * 3, "enter", *"9000", "enter"),
+        "9,000 steps",
+        before="confirm",
+        first=("E",),
+    ),
 }
 
 
@@ -175,6 +186,7 @@ async def drawn(
         if state.marked:
             app.set_marks(Marks(state.marked))
             app.open_pane(state.pane)
+        await pilot.press(*state.first)
         await until(pilot, lambda: state.before in text_of(app))
         await pilot.press(*state.keys)
         await until(pilot, lambda: state.shows in text_of(app))

@@ -17,6 +17,7 @@ from rnnlm_tui.schema.summary import (
     EvaluationFigures,
     PatienceFigures,
     PreparingFigures,
+    RequestFigures,
     SourceFigures,
     TrainFigures,
 )
@@ -32,7 +33,7 @@ from tests.tui.support import lines_of, running_app, text_of, three_runs, until,
 
 @pytest.mark.parametrize(
     ("key", "verb"),
-    [("space", "pause"), ("s", "sample"), ("c", "checkpoint"), ("e", "evaluate"), ("S", "stop")],
+    [("space", "pause"), ("s", "sample"), ("c", "checkpoint"), ("e", "evaluate")],
 )
 async def test_a_letter_sends_its_command_to_the_worker(key: str, verb: str) -> None:
     services = with_runs(make_snapshot())
@@ -41,6 +42,52 @@ async def test_a_letter_sends_its_command_to_the_worker(key: str, verb: str) -> 
         await until(pilot, lambda: services.sent)
         assert services.sent == [("plain-otter", verb, {})]
         await until(pilot, lambda: "3,752" in lines_of(app)[-1])
+
+
+@pytest.mark.parametrize("key", ["S", "enter"])
+async def test_stop_asks_when(key: str) -> None:
+    services = with_runs(make_snapshot())
+    async with running_app(services) as (app, pilot):
+        await pilot.press("S")
+        await until(pilot, lambda: "after the evaluation at step 4,000" in text_of(app))
+        await pilot.press(key)
+        await until(pilot, lambda: services.sent == [("plain-otter", "stop", {})])
+        await until(pilot, lambda: "3,752" in lines_of(app)[-1])
+
+
+@pytest.mark.parametrize(("key", "mark"), [("p", "epoch"), ("e", "evaluation")])
+async def test_a_stop_can_wait_for_the_epoch_or_the_evaluation(key: str, mark: str) -> None:
+    services = with_runs(make_snapshot())
+    async with running_app(services) as (app, pilot):
+        await pilot.press("S", "u")  # nothing is planned yet
+        assert "keep training" in text_of(app)
+        await pilot.press(key)
+        await until(pilot, lambda: services.planned == [mark])
+        await until(pilot, lambda: "confirmed: stops after this epoch" in lines_of(app)[-1])
+        assert services.sent == []
+
+
+async def test_a_planned_stop_is_shown_and_can_be_cancelled() -> None:
+    snapshot = make_snapshot()
+    summary = snapshot.summary.model_copy(update={"stop_after": "epoch"})
+    services = with_runs(replace(snapshot, summary=summary))
+    async with running_app(services) as (app, pilot):
+        assert "stops after this epoch" in lines_of(app)[0]
+        await pilot.press("S")
+        await until(pilot, lambda: "don't stop after this epoch" in text_of(app))
+        await pilot.press("u")
+        await until(pilot, lambda: services.planned == [None])
+
+
+async def test_what_was_asked_is_in_the_first_line_until_the_worker_confirms() -> None:
+    snapshot = make_snapshot()
+    asked = (RequestFigures(words="learning_rate 0.001\x1b[31m", who="alex, pts/3"),)
+    summary = snapshot.summary.model_copy(update={"requests": asked})
+    for width, words in ((120, "learning_rate 0.001␛[31m requested"), (60, "requested…")):
+        services = with_runs(replace(snapshot, summary=summary))
+        async with running_app(services, size=(width, 24)) as (app, _):
+            assert words in lines_of(app)[0]
+            assert "plain-otter" in lines_of(app)[0]
 
 
 async def test_every_chart_is_drawn_once_for_the_first_paint_and_not_again_for_the_machine(

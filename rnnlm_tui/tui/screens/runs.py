@@ -29,6 +29,7 @@ from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.trash import trash_of_runs
 from rnnlm_tui.tui.settings import rename_view
+from rnnlm_tui.tui.steering import SteersRuns
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.charts import perplexity_data
 from rnnlm_tui.tui.views.compare import compared, validation_data
@@ -65,7 +66,7 @@ LEAST_TABLE = 5
 """The fewest rows of the table."""
 
 
-class RunsScreen(PaneScreen):
+class RunsScreen(PaneScreen, SteersRuns):
     """All runs, or the first launch."""
 
     PANE = "runs"
@@ -448,6 +449,10 @@ class RunsScreen(PaneScreen):
 
     def on_runs_table_opened(self) -> None:
         self.action_open_selected()
+
+    def steered_run(self) -> str | None:
+        chosen = self.query_one(RunsTable).chosen
+        return chosen.run if chosen is not None else None
 
     def action_open_selected(self) -> None:
         chosen = self.query_one(RunsTable).chosen

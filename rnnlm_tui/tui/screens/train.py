@@ -18,6 +18,7 @@ from rnnlm_tui.tui import WIDE_FROM, messages
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import OlderSamples, SampleHistoryScreen
+from rnnlm_tui.tui.steering import SteersRuns
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, step_of_x, x_of_step, x_values
 from rnnlm_tui.tui.views.charts import (
     adjacent_evaluation,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.machine import MachineFacts
 
 
-FROM_TRAINING = ("sample", "checkpoint", "evaluate")
+FROM_TRAINING = ("sample", "checkpoint", "evaluate", "steer")
 """Actions that need training."""
 FROM_WORKER = (*FROM_TRAINING, "stop")
 """Actions that need a worker."""
@@ -71,8 +72,9 @@ FROM_POINTS = (
 )
 """Actions that need a first step."""
 USUAL = (
-    "pause", "sample", "checkpoint", "evaluate", "cursor_right", "zoom_in", "sample_history",
-    "log_scale", "stop", "next_run", "next_axis", "smoother", "next_chart", "leave",
+    "pause", "sample", "checkpoint", "evaluate", "steer", "cursor_right", "zoom_in",
+    "sample_history", "log_scale", "stop", "next_run", "next_axis", "smoother", "next_chart",
+    "leave",
 )  # fmt: skip
 """Most important first; the last one is always shown."""
 ZOOMED = (
@@ -206,7 +208,7 @@ DATA: dict[str, Callable[[RunSnapshot, Axis], ChartData]] = {
 """The charts' data by chart id, in the order of tab."""
 
 
-class TrainScreen(ChartedScreen):
+class TrainScreen(ChartedScreen, SteersRuns):
     """A run, while it trains and after."""
 
     PANE = "train"

@@ -89,6 +89,12 @@ def run_identity(
     state = Content.assemble(status, (how_long(summary), palette.TEXT))
     if len(name) + state.cell_length > width:
         state = Content.assemble(status, (how_long(summary).partition(", ended")[0], palette.TEXT))
+    asked = [words.stylize(palette.WARN) for words in request_words(summary)]
+    for before, words in ((before, words) for before in (state, status) for words in asked):
+        waiting = Content.assemble(before, (", ", palette.DIM), words)
+        if len(name) + waiting.cell_length <= width:
+            state = waiting
+            break
     shown = safe_content(name, newlines="show", limit=max(4, width - state.cell_length))
     start = shown.stylize(f"bold {palette.BRIGHT}") + state
     for gap, what in _what_it_is(summary, snapshot.config):
@@ -96,6 +102,20 @@ def run_identity(
         if whole.cell_length <= width:
             return whole
     return start
+
+
+def request_words(summary: RunSummary) -> Iterator[Content]:
+    """Yield what the worker was asked and hasn't confirmed yet, or a planned stop; the shorter
+    words last."""
+    if summary.requests:
+        first, more = summary.requests[0], len(summary.requests) - 1
+        words = safe_content(first.words, newlines="space", limit=40)
+        yield words + Content(f" requested{f' and {more} more' if more else ''}")
+        yield Content("requested…")
+    elif summary.stop_after is not None:
+        mark = "this epoch" if summary.stop_after == "epoch" else "the next evaluation"
+        yield Content(f"stops after {mark}")
+        yield Content("stops soon")
 
 
 def how_long(summary: RunSummary) -> str:

@@ -1,0 +1,66 @@
+"""SteersRuns: the actions of panes that change a live run and undo its last change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.screen import Screen
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.steering import SteeringState
+    from rnnlm_tui.schema.protocol import CommandResult
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.tui.context import AppContext
+
+    Base = Screen[None]
+else:
+    Base = object
+
+
+class SteersRuns(Base):
+    """Mixin for the panes that show a live run."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def context(self) -> AppContext: ...
+
+    def steered_run(self) -> str | None:
+        """Return the run that a change is for; None: none is open or selected."""
+        run = self.context.run_directory
+        return None if run is None else run.name
+
+    def action_steer(self) -> None:
+        """Open the form that changes the run while it trains."""
+        name, services = self.steered_run(), self.context.services
+        if name is None:
+            self.context.report("no run open")
+            return
+
+        def read() -> tuple[RunDirectory, SteeringState]:
+            run = services.find(name)
+            return run, services.check_steering(run)
+
+        self.context.in_thread(read, self._open_form)
+
+    def _open_form(self, found: tuple[RunDirectory, SteeringState]) -> None:
+        from rnnlm_tui.tui.screens.steer import SteerScreen
+
+        if self.is_current:
+            self.app.push_screen(SteerScreen(*found))
+
+    def action_undo_setting(self) -> None:
+        """Undo the run's newest change of settings."""
+        name, services = self.steered_run(), self.context.services
+        if name is None:
+            self.context.report("no run open")
+            return
+        self.context.report("requested: undo the last change …")
+
+        def undone(result: CommandResult) -> None:
+            from rnnlm_tui.tui.views.steer import confirmed_text
+
+            self.context.watcher.poll_now()
+            self.context.report(confirmed_text(result))
+
+        self.context.in_thread(lambda: services.undo_setting(services.find(name)), undone)
