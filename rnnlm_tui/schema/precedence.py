@@ -157,8 +157,16 @@ def resolve_config(
     except ConfigError as error:
         problems.extend(located(error.problems, origins, file))
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(sorted(problems, key=_reading_order))
     return ResolvedConfig(config, base, origins, variables.notes)
+
+
+def _reading_order(problem: Problem) -> tuple[bool, int, int]:
+    """First those of the file, by line; the order of the others stays."""
+    place = problem.place
+    if place is None or place.line is None:
+        return True, 0, 0
+    return False, place.line, place.column or 0
 
 
 def base_origins(base: RunConfig, below: Origin) -> dict[str, Origin]:

@@ -301,11 +301,17 @@ def updated_toml(text: str, raw: Mapping[str, object]) -> str:
     wanted = _without_none(raw)
     if parse_toml(text, "config").raw == wanted:
         return text
-    document = tomlkit.parse(text if text.endswith("\n") else f"{text}\n")
-    _update(document, raw)
-    updated = tomlkit.dumps(document)
-    # tomlkit can't change some tables that are written in several parts.
-    return updated if _readable(updated) == wanted else toml_text(raw)
+    try:
+        document = tomlkit.parse(text if text.endswith("\n") else f"{text}\n")
+        _update(document, raw)
+        updated = tomlkit.dumps(document)
+    except (AttributeError, LookupError, ValueError):
+        updated = ""
+    if _readable(updated) == wanted:
+        return updated
+    # tomlkit can't change a table that is written in several parts. Its comments come first.
+    comments = re.findall(r"^[ \t]*#[^\r\n]*", text, re.MULTILINE)
+    return "".join(f"{comment.strip()}\n" for comment in comments) + toml_text(raw)
 
 
 def _without_none(raw: Mapping[str, object]) -> Raw:

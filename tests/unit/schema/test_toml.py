@@ -160,6 +160,39 @@ def test_comments_order_and_notation_stay_when_a_value_changes() -> None:
     assert without == text.replace("epochs = 3\n", "")
 
 
+SECTION_PARTS = (
+    "[{section}]  # c\n{key} = 1 # x\n",
+    "[{section}.{key}]\nz = 1\n",
+    "[{section}]\nin = {{x = 1, y = [1, 2]}}\n# tail\n",
+    "[[{section}]]\n{key} = 1\n",
+)
+
+
+def test_sections_written_in_several_parts_keep_their_comments_and_get_the_values() -> None:
+    chosen = random.Random(1)
+    changed = 0
+    while changed < 60:
+        parts = [
+            chosen.choice(SECTION_PARTS).format(
+                section=chosen.choice("mt"), key=chosen.choice("ab")
+            )
+            for _ in range(chosen.randint(1, 5))
+        ]
+        text = "\n".join(["# head", *parts])
+        after = {
+            section: {key: chosen.choice([1, True, ["a", "b"], {"z": 2}]) for key in "ab"}
+            for section in chosen.sample("mto", 2)
+        }
+        try:
+            tomllib.loads(text)
+        except ValueError:
+            continue
+        found = updated_toml(text, after)
+        assert tomllib.loads(found) == after
+        assert "# head" in found
+        changed += 1
+
+
 def test_windows_line_ends_and_invisible_characters_stay() -> None:
     text = "preset = 'demo' # \u00ad\r\n[training]\r\nseed = 1\r\n"
     changed = updated_toml(text, {"preset": "demo", "training": {"seed": 2}})
