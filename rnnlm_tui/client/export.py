@@ -297,6 +297,8 @@ def _config(tokenizer: str, done: ImportDone) -> RunConfig:
                 "tokenizer.kind": done.tokenizer_kind,
                 "tokenizer.name": tokenizer if pretrained else None,
                 "tokenizer.vocab_size": done.vocab_size,
+                "tokenizer.end_of_sentence": done.end_of_sentence,
+                **({} if done.layout == "sentences" else {"corpus.layout": done.layout}),
             },
         )
     )
@@ -304,8 +306,13 @@ def _config(tokenizer: str, done: ImportDone) -> RunConfig:
 
 def _temporary_folder(target: Path) -> Path:
     folder = target.parent / f"{TEMPORARY_PREFIX}{target.name[:64]}-{secrets.token_hex(4)}"
-    with storage_errors("write to", target.parent):
+    try:
         folder.mkdir()
+    except OSError as error:
+        raise StorageError(
+            f"can't write to {target.parent}: {error.strerror or error}",
+            hint="choose a folder that you may write to, on a disk with free space",
+        ) from error
     return folder
 
 

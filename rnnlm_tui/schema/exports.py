@@ -87,6 +87,10 @@ class ImportDone(_Message):
     num_layers: int
     parameters: int
     tokenizer_kind: str
+    end_of_sentence: bool
+    """Sentences end with a token."""
+    layout: str
+    """How the tokenizer reads text: `sentences`, `lines` or `raw`."""
     logits_compared: int
     largest_difference: float
 

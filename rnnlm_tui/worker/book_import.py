@@ -73,6 +73,8 @@ def import_state_dict(request: ImportRequest, report: Report) -> ImportDone:
         num_layers=model.num_layers,
         parameters=model.num_parameters(),
         tokenizer_kind=kind,
+        end_of_sentence=codec.eos_id is not None,
+        layout=codec.layout,
         logits_compared=ours.numel(),
         largest_difference=difference,
     )

@@ -26,7 +26,13 @@ from rnnlm_tui.engine.checkpoint import load_model, write_model
 from rnnlm_tui.engine.modeling_rnnlm import RnnlmForCausalLM
 from rnnlm_tui.errors import CheckpointError, InputError, StorageError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.exports import BOOK_NAME, GREEDY_TOKENS, LOGIT_TOLERANCE, ExportRequest
+from rnnlm_tui.schema.exports import (
+    BOOK_NAME,
+    GREEDY_TOKENS,
+    LOGIT_TOLERANCE,
+    ExportFormat,
+    ExportRequest,
+)
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
@@ -35,12 +41,11 @@ from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory, corpora_dir
 from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
-from rnnlm_tui.worker.export import _write_hf, _write_onnx
+from rnnlm_tui.worker.export import _write_hf
 from rnnlm_tui.worker.export import export as write_export
 from rnnlm_tui.worker.export_comparison import (
     Source,
     check_equal,
-    check_onnx,
     compute,
     examine_in_child,
     judge,
@@ -153,17 +158,20 @@ def own_home(trained: dict[str, Trained], home: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv(HOME_VARIABLE, str(trained["elman"].run.path.parents[1]))
 
 
+def request_of(one: Trained, folder: Path, format: ExportFormat = "hf") -> ExportRequest:
+    """The request to export the checkpoint to an empty folder."""
+    return ExportRequest(
+        run=str(one.run.path),
+        checkpoint=str(one.checkpoint),
+        target=str(folder),
+        name="model",
+        format=format,
+    )
+
+
 def source_of(one: Trained, folder: Path) -> Source:
     """The checkpoint, loaded for an export."""
-    return load_source(
-        ExportRequest(
-            run=str(one.run.path),
-            checkpoint=str(one.checkpoint),
-            target=str(folder),
-            name="model",
-            format="hf",
-        )
-    )
+    return load_source(request_of(one, folder))
 
 
 def test_every_cell_can_be_exported() -> None:
@@ -207,21 +215,18 @@ def test_onnxruntime_computes_the_same_for_every_cell(
     for cell, one in trained.items():
         folder = tmp_path / cell
         folder.mkdir()
-        source = source_of(one, folder)
-        files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
-        _write_onnx(source, files, folder)
-        ours = compute(source)
-        theirs = check_onnx(source, folder)
-        _, difference = check_equal(source, ours, theirs)
-        assert difference <= LOGIT_TOLERANCE
-        assert theirs.greedy == ours.greedy
+        phases: list[str] = []
+        done = write_export(request_of(one, folder, "onnx"), phases.append)
+        assert phases == ["loading", "writing", "checking"]
+        assert done.largest_difference <= LOGIT_TOLERANCE
+        assert done.greedy_tokens == GREEDY_TOKENS
         facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        shapes = [
-            tuple(part.shape[1:]) for layer in source.model.initial_state(1) for part in layer
-        ]
+        model = load_model(one.checkpoint)
+        shapes = [tuple(part.shape[1:]) for layer in model.initial_state(1) for part in layer]
         assert [tuple(state["shape"][1:]) for state in facts["states"]] == shapes
-        assert len(facts["vocabulary"]) == source.model.vocab_size
-        assert facts["vocabulary"][source.codec.pad_id] is not None
+        assert len(facts["vocabulary"]) == model.vocab_size
+        assert facts["vocabulary"][facts["pad_id"]] is not None
+        assert "onnxruntime" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("cell", ["lstm", "mlstm"])
@@ -292,6 +297,7 @@ def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_
     summary = summarize(imported)
     assert (summary.status, summary.step) == ("finished", 0)
     assert summary.model.parameters == ours.num_parameters()
+    assert imported.read_config().tokenizer == one.run.read_config().tokenizer
     loaded = ModelCache().get(str(resolve_checkpoint(imported, "last")))
     assert not loaded.after_end
     mine = dict(ours.named_parameters())
@@ -319,13 +325,7 @@ def test_a_full_disk_and_a_damaged_checkpoint_end_an_export_with_their_reason(
     trained: dict[str, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = trained["lstm"]
-    request = ExportRequest(
-        run=str(one.run.path),
-        checkpoint=str(one.checkpoint),
-        target=str(tmp_path),
-        name="model",
-        format="hf",
-    )
+    request = request_of(one, tmp_path)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
