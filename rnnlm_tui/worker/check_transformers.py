@@ -31,8 +31,8 @@ def examine(folder: str, request: dict[str, Any], out: Path) -> dict[str, Any]:
         out: a safetensors file that is written.
 
     Returns:
-        `greedy` ids, their `text`, whether a shorter prompt padded in the same batch was continued
-        as it is alone (`batched`), and the ids of the `texts`.
+        `greedy` ids and their `text`; by how much the logits of a shorter prompt that is padded in
+        a batch differ from those of the prompt alone (`padded`); and the ids of the `texts`.
     """
     import torch
     from safetensors.torch import save_file
@@ -43,20 +43,22 @@ def examine(folder: str, request: dict[str, Any], out: Path) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     prompts = [request["prompt"], request["prompt"][2:]]
     padded = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")  # on the left
-    settings = {
-        "do_sample": False,
-        "repetition_penalty": 1.0,
-        "max_new_tokens": request["tokens"],
-    }
     with torch.no_grad():
         logits = model(torch.tensor([request["ids"]])).logits[0]
-        rows = model.generate(**padded, **settings)[:, len(prompts[0]) :].tolist()
-        alone = model.generate(torch.tensor(prompts[1:]), **settings)[0, len(prompts[1]) :].tolist()
+        greedy = model.generate(
+            torch.tensor(prompts[:1]),
+            attention_mask=torch.ones(1, len(prompts[0]), dtype=torch.long),
+            do_sample=False,
+            repetition_penalty=1.0,
+            max_new_tokens=request["tokens"],
+        )[0, len(prompts[0]) :].tolist()
+        together = model(**padded).logits[1, -1]
+        alone = model(torch.tensor(prompts[1:])).logits[0, -1]
     save_file({"logits": logits.contiguous()}, out)
     return {
-        "greedy": rows[0],
-        "batched": rows[1] == alone,
-        "text": tokenizer.decode(rows[0]),
+        "greedy": greedy,
+        "padded": float((together - alone).abs().max()),
+        "text": tokenizer.decode(greedy),
         "texts": [tokenizer(text)["input_ids"] for text in request["texts"]],
     }
 
