@@ -10,6 +10,7 @@ import typer
 
 from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table
+from rnnlm_tui.cli.summaries import STOPS
 from rnnlm_tui.errors import ConfigError, InputError, Problem, did_you_mean
 from rnnlm_tui.schema.formatting import counted, scientific
 
@@ -155,7 +156,7 @@ def _list(run: RunDirectory, *, json: bool) -> None:
         line()
         table(("change", "step", "time", "what", "who"), _journal_rows(state.journal), right=(0, 1))
     if summary.stop_after:
-        line(f"\nstops after {'this epoch' if summary.stop_after == 'epoch' else 'the evaluation'}")
+        line(f"\nstops {STOPS[summary.stop_after]}")
     if summary.status not in LIVING:
         note(f"{run.name} is {summary.status}: only a run that trains can be steered")
 

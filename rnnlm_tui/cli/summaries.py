@@ -97,6 +97,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "pinned", "at the top of the list" if summary.pinned else ""
     yield "step", progress_text(summary)
     yield "time left", f"≈ {duration(summary.eta_seconds)}" if running else ""
+    yield "requested", "; ".join(request.words for request in summary.requests)
+    yield "stops", STOPS.get(summary.stop_after or "", "")
     yield "patience", patience_text(summary)
     yield "trained for", trained
     yield "model", model
@@ -176,6 +178,10 @@ def status_text(summary: RunSummary) -> str:
         )
         return f"preparing, {summary.preparing.phase}{part}"
     return summary.status
+
+
+STOPS = {"epoch": "after this epoch", "evaluation": "after the next evaluation"}
+"""When a planned stop is due."""
 
 
 def patience_text(summary: RunSummary) -> str:

@@ -17,6 +17,7 @@ from rnnlm_tui.schema.summary import (
     ModelFigures,
     PatienceFigures,
     ReferenceFigures,
+    RequestFigures,
     RunSummary,
 )
 from rnnlm_tui.store.database import RunDatabase
@@ -233,3 +234,12 @@ def test_show_and_metrics_have_the_share_of_unknown_tokens(
     assert run(["metrics", "few-words", "--evaluations", "--csv"]) == 0
     head, first, _ = capsys.readouterr().out.splitlines()
     assert dict(zip(head.split(","), first.split(","), strict=True))["unknown"] == "7300"
+
+
+def test_what_the_worker_was_asked_and_a_planned_stop_are_shown() -> None:
+    asked = (RequestFigures(words="learning_rate 0.001"), RequestFigures(words="evaluate"))
+    update = {"requests": asked, "stop_after": "epoch"}
+    lines = dict(summary_lines(SUMMARY.model_copy(update=update)))
+    assert lines["requested"] == "learning_rate 0.001; evaluate"
+    assert lines["stops"] == "after this epoch"
+    assert dict(summary_lines(SUMMARY))["stops"] == ""
