@@ -86,17 +86,42 @@ def runs(
         ),
     ] = "",
     reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Forks below their parents, what changed and gained.")
+    ] = False,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            "--group-by",
+            metavar="KEY[,KEY]",
+            help="Group by figures or config keys, such as hidden_size,cell; the best first.",
+            autocompletion=complete_key,
+            show_default=False,
+        ),
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """List runs: newest first, filtered, sorted.
 
     Pinned runs come first.
     """
+    from rnnlm_tui.client.arrangement import parse_group_keys
     from rnnlm_tui.client.listing import listed_runs
 
-    listing = listed_runs(filters, sort, reverse=reverse)
+    check_exclusive("", tree=tree, **{"group-by": bool(group_by)})
+    keys = parse_group_keys(group_by) if group_by else ()
+    listing = listed_runs(
+        filters, sort, reverse=reverse, with_configs=any(key.needs_config for key in keys)
+    )
     found = listing.runs
-    if json:
+    if (tree or keys) and (found or json):
+        from rnnlm_tui.cli.run_layouts import print_groups, print_tree
+
+        if tree:
+            print_tree(found, json=json)
+        else:
+            print_groups(found, keys, listing.configs, json=json)
+    elif json:
         print_json([summary.model_dump(mode="json") for summary in found])
     elif found:
         places = queue_places()

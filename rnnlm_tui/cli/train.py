@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.lineage import OptimizerStart
     from rnnlm_tui.schema.protocol import CommandResult, Verb
-    from rnnlm_tui.store.lineage import OptimizerStart, ParentCheckpoint
+    from rnnlm_tui.store.lineage import ParentCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
 
 

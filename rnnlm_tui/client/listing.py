@@ -7,9 +7,9 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic, time
 
 from rnnlm_tui import __version__
@@ -35,7 +35,7 @@ KEPT = ENDED - {"crashed"}
 it."""
 SETTLED_SECONDS = 2.0
 """A file changed this recently may change again with the same timestamp: its run is read again."""
-FORMAT = 1
+FORMAT = 2
 _MOST_BYTES = 256 * 1024 * 1024
 """A larger file is not read."""
 
@@ -154,14 +154,19 @@ class Listing:
     runs: tuple[RunSummary, ...]
     known: int
     """Number of all runs."""
+    configs: Mapping[str, RunConfig] = field(default_factory=dict)
+    """Of these runs by name, if they were asked for."""
 
 
-def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> Listing:
+def listed_runs(
+    wanted: str = "", order: str = "", *, reverse: bool = False, with_configs: bool = False
+) -> Listing:
     """The runs that match a filter, pinned ones first, by default newest first.
 
     Args:
         wanted: a filter for `parse_filter`.
         order: an order for `parse_order`.
+        with_configs: read the configs of all runs.
 
     Raises:
         InputError: the filter or the order is invalid.
@@ -173,7 +178,9 @@ def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> 
         summaries = known.look()
     finally:
         known.close()
-    needs_config = filtered.needs_config or (sorting is not None and sorting.needs_config)
+    needs_config = (
+        with_configs or filtered.needs_config or (sorting is not None and sorting.needs_config)
+    )
     configs = known.configs(run.run for run in summaries) if needs_config else {}
     runs = [(run, configs.get(run.run)) for run in summaries]
     runs = [run for run in runs if filtered.matches(*run)]
@@ -181,7 +188,7 @@ def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> 
         runs = sorting.turned().sorted(runs) if reverse else sorting.sorted(runs)
     elif reverse:
         runs.reverse()
-    return Listing(tuple(pinned_first(summary for summary, _ in runs)), len(summaries))
+    return Listing(tuple(pinned_first(summary for summary, _ in runs)), len(summaries), configs)
 
 
 def pinned_first(runs: Iterable[RunSummary]) -> list[RunSummary]:

@@ -54,12 +54,13 @@ from rnnlm_tui.schema.estimates import (
     warmup_note,
 )
 from rnnlm_tui.schema.formatting import counted, unsupported_precision, user_path
+from rnnlm_tui.schema.lineage import OptimizerStart
 from rnnlm_tui.schema.protocol import Calibration, ProbeDone, ProbeProgress
 from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.corpora import add_calibration, find_corpus
-from rnnlm_tui.store.lineage import OptimizerStart, ParentCheckpoint
+from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, run_named

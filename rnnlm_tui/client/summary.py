@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean, median
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.lineage import LINEAGE_KEY, parse_parent
 from rnnlm_tui.schema.metrics import (
     SMOOTHED_STEPS,
     CheckpointRow,
@@ -54,8 +55,10 @@ from rnnlm_tui.schema.status import (
 )
 from rnnlm_tui.schema.summary import (
     BaselineFigures,
+    ChangedField,
     CheckpointFigures,
     EvaluationFigures,
+    LineageFigures,
     ModelFigures,
     PatienceFigures,
     PreparingFigures,
@@ -359,6 +362,8 @@ def summarize_facts(facts: RunFacts, eta_seconds: float | None = None) -> RunSum
         requests=_requests(meta) if living else (),
         stop_after=_stop_mark(meta) if living else None,
         parent=meta.get("parent"),
+        lineage=_lineage(meta),
+        created=facts.number("created"),
         database=meta.get(DATABASE_KEY),
         message=_message(facts),
         hint=_hint(facts),
@@ -381,6 +386,31 @@ def _requests(meta: Mapping[str, str]) -> tuple[RequestFigures, ...]:
 def _stop_mark(meta: Mapping[str, str]) -> StopMark | None:
     found = meta.get(STOP_AFTER_KEY)
     return "epoch" if found == "epoch" else "evaluation" if found == "evaluation" else None
+
+
+def _lineage(meta: Mapping[str, str]) -> LineageFigures | None:
+    parent = parse_parent(meta.get(LINEAGE_KEY, ""))
+    if parent is None:
+        return None
+    return LineageFigures(
+        run=parent.run,
+        checkpoint=parent.checkpoint,
+        step=parent.step,
+        created=parent.created,
+        optimizer=parent.optimizer,
+        perplexity=None if parent.validation_loss is None else perplexity(parent.validation_loss),
+        corpus_hash=parent.corpus_hash,
+        changed=tuple(
+            ChangedField(key=key, before=_plain(before), after=_plain(after))
+            for key, (before, after) in parent.changed.items()
+        ),
+    )
+
+
+def _plain(value: JsonValue) -> str | bool | int | float | None:
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return str(value) if isinstance(value, dict) else value
 
 
 def _corpus_notes(facts: RunFacts) -> tuple[str, ...]:

@@ -116,6 +116,34 @@ class RequestFigures(Figures):
     """Unix seconds when it arrived."""
 
 
+class ChangedField(Figures):
+    """A config field in which a fork differs from its parent."""
+
+    key: str
+    before: str | bool | int | float | None
+    """The parent's value; several texts are joined by "; "."""
+    after: str | bool | int | float | None
+
+
+class LineageFigures(Figures):
+    """The checkpoint that a run started from, as it was then."""
+
+    run: str
+    """The parent run's name then."""
+    checkpoint: str
+    """The step, or `average-1500`."""
+    step: int
+    created: float
+    """When the parent run was created, in Unix seconds."""
+    optimizer: str
+    """fresh, or keep: the optimizer's state was kept."""
+    perplexity: float | None = None
+    """Of that checkpoint on the validation set."""
+    corpus_hash: str | None = None
+    """Of the corpus that it was trained on."""
+    changed: tuple[ChangedField, ...] = ()
+
+
 class RunSummary(Figures):
     """A run's summary, as printed by `show`, `runs` and `train --follow` with `--json`."""
 
@@ -180,6 +208,10 @@ class RunSummary(Figures):
     """The run stops after this epoch, or the next evaluation."""
     parent: str | None = None
     """The `run@step` that this run started from."""
+    lineage: LineageFigures | None = None
+    """More about it; None for runs that earlier versions started."""
+    created: float | None = None
+    """When the run was created, in Unix seconds."""
     database: str | None = None
     """Where the database is stored, and why; None if in the run's folder."""
     message: str | None = None

@@ -8,16 +8,15 @@ deleted.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from rnnlm_tui.errors import (
     CheckpointError,
@@ -29,6 +28,7 @@ from rnnlm_tui.errors import (
 )
 from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.lineage import OptimizerStart, Parent
 from rnnlm_tui.store.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -49,51 +49,12 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
 
 
-OptimizerStart = Literal["fresh", "keep"]
-"""Whether a new run begins with an empty optimizer state, or with that of the checkpoint."""
-
 PARENT_NAME = "parent.json"
 PARENT_FOLDER = "parent"
-LINEAGE_KEY = "lineage"
-"""Meta key of a copy of `parent.json`, so that a list of runs reads no further file."""
 STATE_FILES: tuple[str, ...] = ("training_state.json", "training_state.safetensors")
 """The files of a checkpoint that only a resume and a kept optimizer state need."""
 _MOST_BYTES = 1_000_000
 """Longer files are not read."""
-
-
-class Parent(BaseModel):
-    """What a run remembers of the checkpoint that it started from."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    run: str
-    """The parent run's name then. It may have been renamed since: `run_named` follows that."""
-    checkpoint: str
-    """The step, or `average-1500` for averaged weights."""
-    step: int = Field(ge=0)
-    hash: str
-    """SHA-256 of the checkpoint's manifest, which names the hashes of its files."""
-    created: float
-    """When the parent run was created, in Unix seconds: another run may have its name by now."""
-    config_hash: str
-    """SHA-256 of the parent's config.toml, for the same reason: a copied run has another time."""
-    optimizer: OptimizerStart = "fresh"
-    validation_loss: float | None = None
-    """Of that checkpoint, in nats per token."""
-    corpus_hash: str | None = None
-    """Of the corpus that the parent was trained on."""
-    changed: dict[str, tuple[JsonValue, JsonValue]] = {}
-    """The config fields that differ from the parent's: the parent's value and the run's own."""
-
-    @property
-    def address(self) -> str:
-        """`plain-otter@1500`, with the name that the parent had then."""
-        return f"{self.run}@{self.checkpoint}"
-
-    def is_run(self, run: RunDirectory) -> bool:
-        """Whether a run is the parent, and not a later one of the same name."""
-        return abs(run.created() - self.created) < 1 or config_hash(run) == self.config_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +79,6 @@ class ParentCheckpoint:
         return f"{self.run.name}@{self.checkpoint}"
 
 
-def config_hash(run: RunDirectory) -> str:
-    """SHA-256 of a run's config.toml; empty if it can't be read."""
-    try:
-        return hashlib.sha256(read_at_most(run.config_path, _MOST_BYTES)).hexdigest()
-    except OSError:
-        return ""
-
-
 def read_parent(run: RunDirectory) -> Parent | None:
     """A run's parent; None if it starts from initial weights.
 
@@ -145,14 +98,6 @@ def read_parent(run: RunDirectory) -> Parent | None:
             f"{path} is damaged, so the checkpoint that {run.name} starts from is unknown",
             hint="restore the file, or start a new run",
         ) from error
-
-
-def parse_parent(text: str) -> Parent | None:
-    """The parent in a database's `lineage`; None if the text is empty or damaged."""
-    try:
-        return Parent.model_validate_json(text)
-    except ValidationError:
-        return None
 
 
 def take_parent(target: RunDirectory, parent: ParentCheckpoint, config: RunConfig) -> Parent:
@@ -245,7 +190,6 @@ def _record(parent: ParentCheckpoint, manifest: Manifest, config: RunConfig) -> 
         step=manifest.step,
         hash=manifest.checksum or manifest.digest(),
         created=parent.run.created(),
-        config_hash=config_hash(parent.run),
         optimizer=parent.optimizer,
         validation_loss=float(loss) if isinstance(loss, int | float) else None,
         corpus_hash=corpus if isinstance(corpus, str) else None,

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError, StorageError
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.lineage import LINEAGE_KEY
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.protocol import CHANGED_FACT, SETTINGS_KEY
 from rnnlm_tui.store.checkpoints import CheckpointEntry, list_checkpoints
 from rnnlm_tui.store.database import AFTER, RunDatabase, logged_rows, logs_of
-from rnnlm_tui.store.lineage import LINEAGE_KEY, read_parent
+from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.paths import RunDirectory, make_folder, take_over_database
 from rnnlm_tui.store.salvage import DERIVED, Row, is_valid_row, padded, salvaged_rows, tables
 from rnnlm_tui.store.schema import (

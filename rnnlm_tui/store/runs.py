@@ -367,10 +367,11 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def _fill(run: RunDirectory, config: RunConfig, parent: ParentCheckpoint | None) -> None:
+    from rnnlm_tui.schema.lineage import LINEAGE_KEY
     from rnnlm_tui.schema.toml import toml_text
     from rnnlm_tui.schema.validation import config_to_raw
     from rnnlm_tui.store.database import RunDatabase
-    from rnnlm_tui.store.lineage import LINEAGE_KEY, take_parent
+    from rnnlm_tui.store.lineage import take_parent
 
     record = None if parent is None else take_parent(run, parent, config)
     write_text_atomically(run.config_path, toml_text(config_to_raw(config)))

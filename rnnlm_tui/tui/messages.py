@@ -10,12 +10,12 @@ from textual.message import Message
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.lineage import OptimizerStart
     from rnnlm_tui.schema.metrics import HardwareRow
     from rnnlm_tui.schema.protocol import CommandResult, Verb
     from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.store.lineage import OptimizerStart
     from rnnlm_tui.system.machine import MachineFacts
 
 

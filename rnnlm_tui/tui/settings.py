@@ -18,6 +18,7 @@ from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.alerts import ALERTS_SETTING
 from rnnlm_tui.tui.theme import COLOURS_SETTING, HINT_SETTING, colour_name
 from rnnlm_tui.tui.views.compare import Marks
+from rnnlm_tui.tui.views.run_layout import LAYOUT_SETTING, RunLayout
 from rnnlm_tui.tui.views.runs import ORDER_SETTING, saved_order
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ USABLE: Mapping[str, Callable[[object], object]] = {
     "smoothing": lambda value: value if value in SMOOTHINGS else None,
     "views": usable_views,
     ORDER_SETTING: _order,
+    LAYOUT_SETTING: lambda value: RunLayout.from_setting(value).setting(),
     COLOURS_SETTING: colour_name,
     HINT_SETTING: lambda value: value if isinstance(value, bool) else None,
     ALERTS_SETTING: lambda value: value if isinstance(value, bool) else None,

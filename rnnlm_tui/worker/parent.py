@@ -20,7 +20,8 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, UnknownCheckpointError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig, TokenizerConfig
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.store.lineage import PARENT_FOLDER, OptimizerStart, Parent, read_parent
+from rnnlm_tui.schema.lineage import OptimizerStart, Parent
+from rnnlm_tui.store.lineage import PARENT_FOLDER, read_parent
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import run_named

@@ -13,13 +13,14 @@ from rnnlm_tui.cli.main import run as run_verb
 from rnnlm_tui.cli.output import line
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import MANIFEST_NAME, CorpusManifest, SplitFacts
+from rnnlm_tui.schema.lineage import LINEAGE_KEY, Parent
 from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.kept_samples import append
 from rnnlm_tui.store.labels import labels_path
-from rnnlm_tui.store.lineage import LINEAGE_KEY, PARENT_NAME, Parent
+from rnnlm_tui.store.lineage import PARENT_NAME
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, states_dir
 from rnnlm_tui.store.runs import create_run
 from tests.faults.hostile import TEXTS, hostile
@@ -68,7 +69,7 @@ def fill(text: str) -> None:
     for name, end in ENDS.items():
         run = create_run(config, name)
         parent = Parent(
-            run=text, checkpoint="7", step=7, hash=text, created=0.0, config_hash=text,
+            run=text, checkpoint="7", step=7, hash=text, created=0.0,
             changed={"corpus.source": (text, text), text: (text, text)},
         )  # fmt: skip
         (run.path / PARENT_NAME).write_text(parent.model_dump_json())

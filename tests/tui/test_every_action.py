@@ -85,6 +85,8 @@ FIRST: dict[str, tuple[str, ...]] = {
     "differences": (*"We", "escape"),
     "grid": ("escape",),
     "add_side": ("escape",),
+    "fold_runs": ("f3", "f3"),
+    "unfold_runs": ("f3", "f3", "home", "left"),
     "remove_side": ("escape", "n"),
 }
 """Keys pressed before the action's key, so that it has something to do."""

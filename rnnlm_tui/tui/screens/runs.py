@@ -7,7 +7,7 @@ and the trash are edited here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags,
 from rnnlm_tui.store.paths import check_run_name, home
 from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
+from rnnlm_tui.tui.screens.layout_keys import LayoutKeys
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.trash import trash_of_runs
@@ -97,6 +98,10 @@ class RunsScreen(PaneScreen, SteersRuns):
         """The places of the marks of restored runs, until the list shows these runs."""
         self._restoring: set[Path] = set()
         """Runs being restored."""
+
+    @cached_property
+    def _layouts(self) -> LayoutKeys:
+        return LayoutKeys(self.context, lambda: self.query_one(RunsTable), self._show_layout)
 
     def compose_body(self) -> ComposeResult:
         yield FirstLaunch(id="first-launch")
@@ -173,13 +178,15 @@ class RunsScreen(PaneScreen, SteersRuns):
             waiting=waiting_runs(self.context.queue),
             choose=self._expected,
             empty="no run matches: esc shows them all",
+            layout=self._layouts.layout,
         )
         self.query_one(FilterLine).show_outcome(
             self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem
         )
 
     def _request_configs(self, summaries: Sequence[RunSummary]) -> None:
-        """Read the configs that a filter needs, in a thread."""
+        """Read the configs that a filter or a layout needs, in a thread."""
+        self._layouts.request_configs(summaries)
         if missing := self._filtering.wanted_configs(summaries):
             self.context.in_thread(
                 partial(self.context.services.configs, missing), self._take_configs
@@ -324,11 +331,11 @@ class RunsScreen(PaneScreen, SteersRuns):
 
         Hidden runs count too, so that a filter moves nothing.
         """
+        table = self.query_one(RunsTable)
         rows = min(
-            max(LEAST_TABLE, len(self.context.summaries or ()) + TABLE_FRAME),
+            max(LEAST_TABLE, max(len(self.context.summaries or ()), len(table.rows)) + TABLE_FRAME),
             max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2),
         )
-        table = self.query_one(RunsTable)
         if table.styles.height is None or table.styles.height.value != rows:
             table.styles.height = rows
 
@@ -473,6 +480,22 @@ class RunsScreen(PaneScreen, SteersRuns):
             self.context.new_draft()
         else:
             self.context.new_draft_from(chosen.run)
+
+    def _show_layout(self) -> None:
+        self.show_runs(self.context.summaries)
+        self._fit_rows(self.app.size)
+
+    def action_next_layout(self) -> None:
+        self._layouts.next_layout()
+
+    def action_group_runs(self) -> None:
+        self._layouts.ask_keys(self.app.push_screen)
+
+    def action_fold_runs(self) -> None:
+        self._layouts.fold()
+
+    def action_unfold_runs(self) -> None:
+        self._layouts.unfold()
 
     def action_sort_runs(self) -> None:
         self.query_one(RunsTable).next_sort()

@@ -31,7 +31,7 @@ from rnnlm_tui.schema.validation import (
 )
 
 if TYPE_CHECKING:
-    from rnnlm_tui.store.lineage import OptimizerStart
+    from rnnlm_tui.schema.lineage import OptimizerStart
 
 FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
 

@@ -35,6 +35,7 @@ from rnnlm_tui.tui.views.status import (
 )
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.arrangement import ArrangedRun
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.tui.views.queue import Waiting
@@ -178,6 +179,8 @@ class RowContext:
     ascii_only: bool = False
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     """By run, its place in the queue and its expected start."""
+    arranged: Mapping[str, ArrangedRun] = field(default_factory=dict)
+    """By run, its place in a tree or a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,9 +328,31 @@ def fitted(content: Content, width: int, *, left: bool) -> Content:
 def _name(run: RunSummary, room: int, beside: RowContext) -> Content:
     letter = beside.marks.letter(run.run)
     pin = " ⚑" if run.pinned else ""
-    name = safe_content(run.run, newlines="show", limit=room - LEAD - 1 - len(pin))
+    lead, more = lead_of(beside.arranged.get(run.run), room // 2, ascii_only=beside.ascii_only)
+    taken = LEAD + 1 + len(pin) + len(lead) + len(more)
+    name = safe_content(run.run, newlines="show", limit=max(1, room - taken))
     mark = (letter or " ", f"bold {beside.marks.colour(run.run) or palette.TEXT}")
-    return Content.assemble("  ", mark, " ", name, (pin, palette.VALIDATION))
+    return Content.assemble(
+        "  ", mark, " ", (lead, palette.DIM), name, (more, palette.DIM), (pin, palette.VALIDATION)
+    )
+
+
+_ASCII_LEADS = str.maketrans({"├": "|", "│": "|", "└": "`", "…": "~"})
+
+
+def lead_of(row: ArrangedRun | None, room: int, *, ascii_only: bool) -> tuple[str, str]:
+    """Return what stands before and after a run's name: the tree's lines, and what is folded.
+
+    Args:
+        room: most cells of the lines; of a deeper tree the outer ones are left out.
+    """
+    if row is None:
+        return "", ""
+    lead = row.lead if len(row.lead) <= room else f"…{row.lead[len(row.lead) - room + 1 :]}"
+    return (
+        lead.translate(_ASCII_LEADS) if ascii_only else lead,
+        f" +{row.hidden}" if row.hidden else "",
+    )
 
 
 def _status(run: RunSummary, _room: int, beside: RowContext) -> Content:

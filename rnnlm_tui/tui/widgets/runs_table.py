@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,6 +23,7 @@ from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.text import amount, safe_content
 from rnnlm_tui.tui.views.compare import best_of_comparable
+from rnnlm_tui.tui.views.run_layout import RunLayout, arranged_by_run, group_line
 from rnnlm_tui.tui.views.runs import (
     SORT_KEYS,
     STATUS_WIDTH,
@@ -30,7 +32,6 @@ from rnnlm_tui.tui.views.runs import (
     SortKey,
     TextWidths,
     age_of,
-    columns_for,
     fitted,
     rises,
     row_of,
@@ -41,13 +42,16 @@ from rnnlm_tui.tui.widgets.panel import Label, Line, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.tui.views.compare import Marks
     from rnnlm_tui.tui.views.queue import Waiting
 
-    RowKey = tuple[RunSummary, str, str, float | None, Waiting | None, bool]
+    Place = tuple[str, int, float | None, RunGroup | None]
+    """Of a row in a tree or a group: lead, folded rows, gain, group."""
+    RowKey = tuple[RunSummary, str, str, float | None, Waiting | None, bool, Place]
     """What a drawn row depends on: run, letter, age, best comparable perplexity, place in the
-    queue, cursor."""
+    queue, cursor, place in the layout."""
 
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.schema.config import RunConfig
@@ -84,6 +88,10 @@ class RunsTable(Panel, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", id=id)
         self._runs: tuple[RunSummary, ...] = ()
+        self._rows: Sequence[ArrangedRun] = ()
+        self._layout = RunLayout()
+        self._wanted_row = ""
+        """Id of the row that gets the cursor when the list is shown again."""
         self._row = 0
         self._top = 0
         self.order: SortKey = "age"
@@ -96,8 +104,9 @@ class RunsTable(Panel, can_focus=True):
         self._strips: dict[str, tuple[RowKey, Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
-        self._strips_for: tuple[int, int, TextWidths] = (0, 0, self._words)
-        """What the columns were chosen for: table width, status width, text widths."""
+        self._strips_for: tuple[int, int, TextWidths, str, int] = (0, 0, self._words, "", 0)
+        """What the columns were chosen for: table width, status width, text widths, layout and its
+        names' width."""
 
     @property
     def runs(self) -> Sequence[RunSummary]:
@@ -107,7 +116,21 @@ class RunsTable(Panel, can_focus=True):
     @property
     def chosen(self) -> RunSummary | None:
         """The run under the cursor."""
-        return self._runs[self._row] if self._row < len(self._runs) else None
+        return self.row.run if self.row is not None else None
+
+    @property
+    def rows(self) -> Sequence[ArrangedRun]:
+        """The rows in order: runs, and the heads of groups."""
+        return self._rows
+
+    @property
+    def row(self) -> ArrangedRun | None:
+        """The row under the cursor."""
+        return self._rows[self._row] if self._row < len(self._rows) else None
+
+    def choose_row(self, id: str) -> None:
+        """Move the cursor to this row when the list is shown again."""
+        self._wanted_row = id
 
     def show(
         self,
@@ -118,6 +141,7 @@ class RunsTable(Panel, can_focus=True):
         waiting: Mapping[str, Waiting] | None = None,
         choose: str | None = None,
         empty: str = "",
+        layout: RunLayout | None = None,
     ) -> None:
         """Show these runs; the cursor stays on its run, or moves to `choose`.
 
@@ -126,8 +150,11 @@ class RunsTable(Panel, can_focus=True):
             marks: the marked runs; None keeps them.
             waiting: the runs that wait in the queue; None keeps them.
             empty: text shown if there are no runs.
+            layout: how the runs are laid out; None keeps it.
         """
-        name = choose or (self.chosen.run if self.chosen else None)
+        self._layout = layout or self._layout
+        wanted, self._wanted_row = self._wanted_row, ""
+        name = choose or wanted or (self.row.id if self.row else None)
         everyone = runs if among is None else among
         best = best_of_comparable(everyone)
         self._words = text_widths(everyone)
@@ -142,17 +169,19 @@ class RunsTable(Panel, can_focus=True):
 
     def _put_in_order(self, runs: Sequence[RunSummary], name: str | None) -> None:
         self._runs = sorted_runs(runs, self.order, backwards=self.backwards, best=self._beside.best)
-        self._row = next(
-            (index for index, run in enumerate(self._runs) if run.run == name),
-            min(self._row, max(0, len(self._runs) - 1)),
-        )
+        self._rows = self._layout.rows(self._runs)
+        self._beside = replace(self._beside, arranged=arranged_by_run(self._rows))
+        places = {row.id: index for index, row in enumerate(self._rows)}
+        by_run = {row.run.run: index for index, row in reversed(list(enumerate(self._rows)))}
+        nearest = min(self._row, max(0, len(self._rows) - 1))
+        self._row = places.get(name or "", by_run.get(name or "", nearest))
         self._scroll()
         self.redraw()
 
     def sort_by(self, order: SortKey, *, backwards: bool = False) -> None:
         """Sort by a column; the cursor stays on its run."""
         self.order, self.backwards = order, backwards
-        self._put_in_order(self._runs, self.chosen.run if self.chosen else None)
+        self._put_in_order(self._runs, self.row.id if self.row else None)
         self.post_message(self.Sorted())
 
     def next_sort(self) -> None:
@@ -167,18 +196,19 @@ class RunsTable(Panel, can_focus=True):
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Choose the columns for this width."""
-        place = (width, self._status_width, self._words)
+        layout = self._layout
+        place = (width, self._status_width, self._words, layout.name, layout.name_width)
         if self._strips_for != place:
-            self._strips, self._strips_for, self._columns = {}, place, columns_for(*place)
+            self._strips, self._strips_for = {}, place
+            self._columns = self._layout.columns(*place[:3])
 
     def legend_within(self, room: int) -> Label:
         """Return the order if no visible heading shows it."""
         order = f"sorted by {self.order} {self._arrow}"
-        return (
-            Content.styled(order, palette.DIM)
-            if len(order) <= room and all(column.key != self.order for column in self._columns)
-            else ""
-        )
+        if any(column.key == self.order for column in self._columns):
+            order = ""
+        legend = ", ".join(filter(None, (self._layout.legend(), order)))
+        return Content.styled(legend, palette.DIM) if legend and len(legend) <= room else ""
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return the headings, or a run's row."""
@@ -190,12 +220,13 @@ class RunsTable(Panel, can_focus=True):
                 width,
             )
         index = self._top + y - 1
-        if index >= len(self._runs):
+        if index >= len(self._rows):
             return padded(
                 segments_of(f"    {self._empty}", palette.DIM) if self._empty and y == 1 else [],
                 width,
             )
-        run = self._runs[index]
+        row = self._rows[index]
+        run = row.run
         drawn = (
             run,
             self._beside.marks.letter(run.run),
@@ -203,16 +234,22 @@ class RunsTable(Panel, can_focus=True):
             self._beside.best.get(run.run),
             self._beside.waiting.get(run.run),
             index == self._row,
+            (row.lead, row.hidden, row.gain, row.group),
         )
-        before = self._strips.get(run.run)
+        before = self._strips.get(row.id)
         if before is not None and before[0][0] is run and before[0][1:] == drawn[1:]:
             return before[1]
-        strip = self._row_strip(run, width, under_cursor=index == self._row)
-        self._strips[run.run] = (drawn, strip)
+        strip = self._row_strip(row, width, under_cursor=index == self._row)
+        self._strips[row.id] = (drawn, strip)
         return strip
 
-    def _row_strip(self, run: RunSummary, width: int, *, under_cursor: bool) -> Strip:
-        line = row_of(self._columns, run, self._beside)
+    def _row_strip(self, row: ArrangedRun, width: int, *, under_cursor: bool) -> Strip:
+        if row.group is not None:
+            line = group_line(row, ascii_only=self.ascii_only)
+            if line.cell_length > width:
+                line = line.truncate(width, ellipsis=True)
+        else:
+            line = row_of(self._columns, row.run, self._beside)
         if not under_cursor:
             return padded(segments_of(line, palette.TEXT), width)
         cursor = Content.styled(">" if self.ascii_only else "›", f"bold {palette.FOCUS}")
@@ -242,7 +279,7 @@ class RunsTable(Panel, can_focus=True):
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """Return how many runs are hidden above and below."""
-        return self.hidden_labels(self._top, len(self._runs) - self._top - self._visible)
+        return self.hidden_labels(self._top, len(self._rows) - self._top - self._visible)
 
     def action_move(self, by: int) -> None:
         """Move one run up or down."""
@@ -254,14 +291,14 @@ class RunsTable(Panel, can_focus=True):
 
     def action_end(self, last: int) -> None:
         """Move to the first or the last run."""
-        self._go(len(self._runs) - 1 if last else 0)
+        self._go(len(self._rows) - 1 if last else 0)
 
     def on_click(self, event: Click) -> None:
         """Choose the clicked run; a double click opens it."""
         index = self._top + event.y - 2
         if event.y == 1:
             self._sort_by_head(event.x - 1)
-        elif event.y >= 2 and index < len(self._runs):
+        elif event.y >= 2 and index < len(self._rows):
             if index == self._row and event.chain > 1:
                 self.post_message(self.Opened())
             self._go(index)
@@ -301,15 +338,15 @@ class RunsTable(Panel, can_focus=True):
         )
 
     def _go(self, row: int) -> None:
-        row = min(max(row, 0), len(self._runs) - 1)
+        row = min(max(row, 0), len(self._rows) - 1)
         if row != self._row and row >= 0:
             self._row = row
             self._scroll()
             self.redraw()
-            self.post_message(self.Chosen(self._runs[row].run))
+            self.post_message(self.Chosen(self._rows[row].run.run))
 
     def _scroll(self) -> None:
-        most = max(0, len(self._runs) - self._visible)
+        most = max(0, len(self._rows) - self._visible)
         self._top = (
             min(max(self._top, self._row - self._visible + 1), self._row, most)
             if self._row >= self._top

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,17 @@ from rnnlm_tui.errors import (
     UnknownRunError,
 )
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.lineage import LINEAGE_KEY, OptimizerStart, parse_parent
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.archive import read_archive, write_archive
 from rnnlm_tui.store.averages import keep_average, list_averages, stage_average
 from rnnlm_tui.store.checkpoints import remove_checkpoint, write_checkpoint
 from rnnlm_tui.store.lineage import (
-    LINEAGE_KEY,
     PARENT_FOLDER,
     STATE_FILES,
-    OptimizerStart,
     ParentCheckpoint,
     check_fits,
-    parse_parent,
     read_parent,
 )
 from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
@@ -126,16 +123,6 @@ def test_a_rebuilt_database_still_knows_the_parent(parent: RunDirectory) -> None
         meta = reader.meta()
     assert meta["parent"] == "plain-otter@500"
     assert parse_parent(meta[LINEAGE_KEY]) == read_parent(child)
-
-
-def test_a_later_run_of_the_same_name_is_not_the_parent(parent: RunDirectory) -> None:
-    child = create_run(PRESETS["demo"], "child", checkpoint(parent))
-    found = read_parent(child)
-    assert found is not None
-    assert found.is_run(rename_run(parent, "other"))
-    again = create_run(changed(training__seed=3), "plain-otter-2")
-    os.utime(again.config_path, (1, 1))
-    assert not found.is_run(again)
 
 
 def test_everything_but_shapes_and_vocabulary_may_change(parent: RunDirectory) -> None:

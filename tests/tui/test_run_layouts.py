@@ -1,0 +1,158 @@
+"""The runs list as a tree of forks and in groups, by keys alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from textual.content import Content
+from textual.pilot import Pilot
+
+from rnnlm_tui.schema.summary import ChangedField, LineageFigures, RunSummary
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.views.run_layout import RunLayout
+from rnnlm_tui.tui.views.runs import RowContext, RunColumn, row_of
+from tests.tui import fakes
+from tests.tui.fakes import FakeServices, make_snapshot, make_summary
+from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.support import running_app, shown, text_of, until, with_runs
+
+PICTURES = Path(__file__).parent / "snapshots"
+HOUR = 3_600
+
+
+def family() -> FakeServices:
+    """A run, two forks of it, a fork of one of those, and a run by itself."""
+    services = with_runs(make_snapshot(name="plain-otter", created=10.0, corpus_hash="c"))
+    services.runs += [
+        fork(
+            "slow-otter", 40.0, ("plain-otter", 10.0), 2_000, "optimizer.learning_rate", 3e-3, 1e-4
+        ),
+        fork("wide-otter", 50.0, ("plain-otter", 10.0), 4_754, "model.dropout", 0.1, 0.3),
+        fork("last-otter", 60.0, ("slow-otter", 40.0), 900, "training.seed", 42, 7),
+        make_summary("brisk-heron", "stopped", 1_500, created=5.0, preset="lstm"),
+    ]
+    services.runs[1:] = [
+        run.model_copy(update={"updated": fakes.START - place * HOUR})
+        for place, run in enumerate(services.runs[1:], 1)
+    ]
+    return services
+
+
+def fork(
+    name: str, created: float, parent: tuple[str, float], step: int, key: str,
+    before: float, after: float,
+) -> RunSummary:  # fmt: skip
+    lineage = LineageFigures(
+        run=parent[0], checkpoint="1500", step=1_500, created=parent[1], optimizer="fresh",
+        corpus_hash="c", changed=(ChangedField(key=key, before=before, after=after),),
+    )  # fmt: skip
+    return make_summary(
+        name, "finished", step, created=created, corpus_hash="c",
+        parent=f"{parent[0]}@1500", lineage=lineage,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def laid_out(
+    services: FakeServices | None = None,
+    keys: tuple[str, ...] = ("f3",),
+    *,
+    size: tuple[int, int] = (120, 40),
+    mode: Mode = "",
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
+    """The runs pane after these keys."""
+    services = services or family()
+    async with running_app(services, pane="runs", size=size, ascii_only=mode == "ascii") as (
+        app,
+        pilot,
+    ):
+        await until(pilot, lambda: "plain-otter" in text_of(app) and "runs" in text_of(app))
+        for key in keys:
+            await pilot.press(key)
+        yield app, pilot
+
+
+async def test_f3_shows_forks_below_their_parents_and_arrows_fold_them() -> None:
+    async with laid_out() as (app, pilot):
+        await until(pilot, lambda: "├ slow-otter" in text_of(app))
+        assert [line[3:] for line in shown(app)] == [
+            "plain-otter", "├", "│", "└", "brisk-heron",
+        ]  # fmt: skip
+        assert "learning_rate 0.003 → 0.0001" in text_of(app)
+        await pilot.press("down", "down", "left")  # on last-otter: folds the run it belongs to
+        await until(pilot, lambda: "slow-otter +1" in text_of(app))
+        assert shown(app)[1].startswith("›")
+        await pilot.press("left")
+        await until(pilot, lambda: "plain-otter +3" in text_of(app))
+        assert [line[3:] for line in shown(app)] == ["plain-otter", "brisk-heron"]
+        await pilot.press("right")
+        await until(pilot, lambda: "slow-otter +1" in text_of(app))
+        await pilot.press("slash", *"wide", "enter")
+        await until(pilot, lambda: len(shown(app)) == 1)
+
+
+async def test_f4_groups_by_keys_of_the_config_with_the_best_first() -> None:
+    services = family()
+    services.snapshots |= {
+        run.run: make_snapshot("finished", run.step, name=run.run) for run in services.runs[1:]
+    }
+    async with laid_out(services, keys=("f4",)) as (app, pilot):
+        await until(pilot, lambda: "Group by" in text_of(app))
+        await pilot.press("ctrl+u", *"no_such_key")
+        await until(pilot, lambda: 'unknown key "no_such_key"' in text_of(app))
+        await pilot.press("ctrl+u", *"hidden_size,status", "enter")
+        await until(pilot, lambda: "▾ hidden_size 192, status finished   3 runs" in text_of(app))
+        assert app.settings["runs layout"] == ["groups", "hidden_size,status"]
+        await pilot.press("home", "left")
+        await until(pilot, lambda: "▸ hidden_size 192, status" in text_of(app))
+        await pilot.press("enter")  # opens the best run of the group
+        await until(pilot, lambda: app.current_mode == "train")
+        assert app.run_directory is not None
+        await pilot.press("r", "f4")
+        await until(pilot, lambda: "Group by" in text_of(app))
+        await pilot.press("ctrl+u", *"optimizer.learning_rate", "enter")
+        await until(pilot, lambda: "learning_rate 0.003" in text_of(app))
+        await pilot.press("f3")
+        await until(pilot, lambda: "learning_rate 0.003" not in text_of(app))
+
+
+def test_a_saved_layout_with_keys_that_no_longer_exist_is_the_list() -> None:
+    assert RunLayout.from_setting(["groups", "cell"]).setting() == ["groups", "cell"]
+    assert RunLayout.from_setting(["tree", ""]).setting() == ["tree", ""]
+    for kept in (["groups", "no_such_key"], ["groups"], None, 7, [{}, "cell"]):
+        assert RunLayout.from_setting(kept).setting()[0] == "list"
+
+
+async def test_three_hundred_runs_are_arranged_without_drawing_hidden_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services, drawn = family(), list[str]()
+    services.runs += [
+        fork(f"run-{place}", 100.0 + 9 * place, ("plain-otter", 10.0), 9, "training.seed", 1, 2)
+        for place in range(300)
+    ]
+
+    def counted(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
+        drawn.append(run.run)
+        return row_of(columns, run, beside)
+
+    monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.row_of", counted)
+    async with laid_out(services) as (app, pilot):
+        await until(pilot, lambda: "└ " in text_of(app) or "├ " in text_of(app))
+        drawn.clear()
+        await pilot.press("down", "down")
+        await until(pilot, lambda: shown(app)[2].startswith("›"))
+        assert len(drawn) <= 8  # the rows that the cursor left and reached, and a running one
+
+
+@each_view("runs-tree", "runs-groups")
+async def test_picture(name: str, size: tuple[int, int], mode: Mode) -> None:
+    keys = ("f3",) if name == "runs-tree" else ("f3", "f3")
+    async with laid_out(keys=keys, size=size, mode=mode) as (app, pilot):
+        await until(pilot, lambda: ("tree" if name == "runs-tree" else "▾ corpus") in text_of(app))
+        app.pane_screen.end_notice() if app.pane_screen is not None else None
+        await pilot.pause()
+        assert_picture(app, PICTURES, name, size, mode)
