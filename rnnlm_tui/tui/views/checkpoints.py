@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 
 ORDER_SETTING = "checkpoints order"
 """Name of the saved setting."""
-LEAD = 4
-"""The cursor's sign and the mark's, each with a blank."""
-WIDE, LEAST_NOTE = 100, 8
-"""Table width from which it has all columns, and the fewest cells of a note."""
+WIDE, LEAST_NOTE, LEAST_MARKS = 100, 8, 9
+"""Table width from which it has all columns, and the fewest cells of a note and of the marks."""
 MARK_COLOURS: Mapping[Mark, str] = {
     "damaged": BAD,
     "best": VALIDATION,
@@ -77,8 +75,9 @@ def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[Checkpoin
     wide = width >= WIDE
     large = any(item.row.bytes >= 1e9 for item in items)
     size = CheckpointColumn("size", "GB" if large else "MB", 9, _size_cell(large=large))
+    longest = max((len(f"{item.row.step:,}") for item in items), default=0)
     columns = [
-        CheckpointColumn("step", "step", 12 if wide else 10, _step),
+        CheckpointColumn("step", "step", max(12 if wide else 10, longest + 3), _step),
         CheckpointColumn("epoch", "epoch", 8 if wide else 7, _epoch),
         CheckpointColumn("ppl", "val ppl", 10 if wide else 9, _perplexity),
         CheckpointColumn("Δ best", "Δ best", 10 if wide else 8, _delta),
@@ -89,6 +88,9 @@ def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[Checkpoin
         columns.insert(2, CheckpointColumn("tokens", "tokens", 9, _tokens))
         columns.insert(6, size)
     words = max((_marks_width(item.marks) for item in items), default=0)
+    for spare in ("epoch", "Δ best", "age"):
+        if width - sum(column.width for column in columns) < LEAST_MARKS:
+            columns = [column for column in columns if column.key != spare]
     room = width - sum(column.width for column in columns)
     most = max(12, min(words, room - LEAST_NOTE - 3, 30 if wide else 15)) + 3
     note = max((cell_len(item.note or item.brief_problem) for item in items), default=0)
