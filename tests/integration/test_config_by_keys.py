@@ -113,4 +113,6 @@ async def test_a_config_is_filled_in_by_keys_and_its_run_started(
         assert (config.training.max_steps, config.training.batch_size) == (100_000, 4)
         assert config.training.seed == 42
         await pilot.press("S")
+        await until_shown(pilot, f"Stop {run.name}?")
+        await pilot.press("enter")
         await until(pilot, lambda: not read_lock(run.lock_path).held)
