@@ -8,7 +8,7 @@ when one of them is first used: importing this package imports nothing else.
 __version__ = "0.2.0"
 
 _INTERFACE = (
-    "Checkpoint", "Generation", "Model", "Run", "Score", "Table", "load", "run", "runs",
+    "Checkpoint", "GeneratedText", "Model", "Run", "ScoreSummary", "Table", "load", "run", "runs",
 )  # fmt: skip
 
 

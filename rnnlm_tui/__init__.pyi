@@ -1,8 +1,8 @@
 from rnnlm_tui.api import Checkpoint as Checkpoint
-from rnnlm_tui.api import Generation as Generation
+from rnnlm_tui.api import GeneratedText as GeneratedText
 from rnnlm_tui.api import Model as Model
 from rnnlm_tui.api import Run as Run
-from rnnlm_tui.api import Score as Score
+from rnnlm_tui.api import ScoreSummary as ScoreSummary
 from rnnlm_tui.api import Table as Table
 from rnnlm_tui.api import load as load
 from rnnlm_tui.api import run as run

@@ -38,7 +38,17 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.worker.answers import Answers
 
-__all__ = ["Checkpoint", "Generation", "Model", "Run", "Score", "Table", "load", "run", "runs"]
+__all__ = [
+    "Checkpoint",
+    "GeneratedText",
+    "Model",
+    "Run",
+    "ScoreSummary",
+    "Table",
+    "load",
+    "run",
+    "runs",
+]
 
 _CHUNK = 65_536
 
@@ -310,7 +320,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class GeneratedText:
     """A sampled text. `str()` of it is the text."""
 
     prompt: str
@@ -331,7 +341,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class ScoreSummary:
     """How well a model predicts a text."""
 
     loss: float
@@ -369,7 +379,7 @@ class Model:
         """The run that it comes from."""
         return Run(self._directory)
 
-    def generate(self, prompt: str = "", *, state: str = "", **settings: Any) -> Generation:
+    def generate(self, prompt: str = "", *, state: str = "", **settings: Any) -> GeneratedText:
         """Continue a prompt.
 
         The same seed gives the same text as `rnnlm-tui sample`.
@@ -387,7 +397,7 @@ class Model:
 
     def generate_many(
         self, prompts: Sequence[str], n: int = 1, *, state: str = "", **settings: Any
-    ) -> list[Generation]:
+    ) -> list[GeneratedText]:
         """Continue each prompt `n` times, with consecutive seeds, in the order of the prompts.
 
         Args and errors: as `generate`.
@@ -416,7 +426,7 @@ class Model:
         wanted = {f"sampling.{name}": value for name, value in changes.items()}
         return parse_config(merge(self._directory.read_config(), wanted)).sampling
 
-    def score(self, text: str) -> Score:
+    def score(self, text: str) -> ScoreSummary:
         """Score a text, as `rnnlm-tui score` scores a file with it.
 
         Raises:
@@ -427,7 +437,7 @@ class Model:
             file.flush()
             return self.score_file(file.name)
 
-    def score_file(self, path: str | Path) -> Score:
+    def score_file(self, path: str | Path) -> ScoreSummary:
         """Score a UTF-8 file of any length, as `rnnlm-tui score` does.
 
         Raises:
@@ -442,7 +452,7 @@ class Model:
         with self._answering() as answers:
             for part in answers.of(request, _never):
                 if isinstance(part, ScoreDone):
-                    return Score(
+                    return ScoreSummary(
                         part.loss,
                         perplexity(part.loss),
                         part.bits_per_byte,
@@ -454,7 +464,7 @@ class Model:
 
     def _continue(
         self, prompt: str, n: int, state: str, settings: SamplingConfig
-    ) -> Iterator[Generation]:
+    ) -> Iterator[GeneratedText]:
         from rnnlm_tui.schema.metrics import SEEDS
         from rnnlm_tui.schema.sampling import (
             MAX_PROMPT_CHARACTERS,
@@ -484,7 +494,7 @@ class Model:
                 parts = list(answers.of(request, _never))
             for part in parts:
                 if isinstance(part, SampleDone):
-                    yield Generation(
+                    yield GeneratedText(
                         prompt,
                         part.text,
                         seed + part.sample,

@@ -31,7 +31,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class FolderListing:
     """What is in a folder."""
 
     folder: Path
@@ -50,7 +50,7 @@ class Completion:
     """Names that would fit, if there are several; folders end with a slash."""
 
 
-def list_folder(folder: Path, *, tokenizers: bool = False) -> Listing:
+def list_folder(folder: Path, *, tokenizers: bool = False) -> FolderListing:
     """List a folder.
 
     Names that can't be typed or shown (control characters, not UTF-8) are left out.
@@ -74,7 +74,7 @@ def list_folder(folder: Path, *, tokenizers: bool = False) -> Listing:
         if not UNSAFE.search(item.name)
     ]
     entries.sort(key=lambda entry: (entry.name.startswith("."), not entry.is_folder, entry.name))
-    return Listing(folder, tuple(entries), more=len(found) > MOST_ENTRIES)
+    return FolderListing(folder, tuple(entries), more=len(found) > MOST_ENTRIES)
 
 
 def _entry(item: os.DirEntry[str], *, tokenizers: bool) -> Entry:

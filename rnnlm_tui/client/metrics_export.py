@@ -57,7 +57,7 @@ class ExportedMetrics:
     files: tuple[str, ...]
 
 
-class Writer(Protocol):
+class MetricsWriter(Protocol):
     """Writes one format."""
 
     def update(self, reader: RunReader, extent: Extent) -> None:
@@ -135,7 +135,7 @@ def export_metrics(
 def _write(
     run: RunDirectory,
     reader: RunReader,
-    writer: Writer,
+    writer: MetricsWriter,
     format: MetricFormat,
     report: Callable[[int], None] | None,
     *,
@@ -158,7 +158,7 @@ def _write(
         time.sleep(POLL_SECONDS)
 
 
-def _update(writer: Writer, reader: RunReader) -> Extent:
+def _update(writer: MetricsWriter, reader: RunReader) -> Extent:
     """Write up to the run's end as it is now; again, if the run is resumed meanwhile."""
     for _ in range(TRIES):
         extent = reader.extent()
@@ -172,7 +172,7 @@ def _update(writer: Writer, reader: RunReader) -> Extent:
     raise StorageError(f"{reader.run.name} was resumed again and again while it was read")
 
 
-def _writer(run: RunDirectory, format: MetricFormat, folder: Path, *, live: bool) -> Writer:
+def _writer(run: RunDirectory, format: MetricFormat, folder: Path, *, live: bool) -> MetricsWriter:
     if format == "tensorboard":
         from rnnlm_tui.client.event_files import EventFiles
 

@@ -126,7 +126,7 @@ class _Counter:
         return text
 
 
-class _Words(_Counter):
+class _WordCounter(_Counter):
     """Words between white space, as in a text whose punctuation is separated."""
 
     def _split(self, text: str) -> Sequence[str]:
@@ -153,7 +153,7 @@ def _counter(
         return None
     lines = (line.decode() for batch in read_lines(pieces) for line in batch)
     tokenized = looks_tokenized(lines) if source.tokenized is None else source.tokenized
-    return _Words() if tokenized else None
+    return _WordCounter() if tokenized else None
 
 
 def _signature(corpus: CorpusConfig) -> Signature | None:

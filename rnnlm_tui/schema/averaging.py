@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from rnnlm_tui.schema.protocol import Message
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AveragePart(_Message):
+class AveragePart(Message):
     """One of the checkpoints whose mean is taken."""
 
     address: str
@@ -20,7 +18,7 @@ class AveragePart(_Message):
     """Its folder."""
 
 
-class AverageRequest(_Message):
+class AverageRequest(Message):
     """Average the weights of some checkpoints and evaluate the mean."""
 
     run: str
@@ -28,7 +26,7 @@ class AverageRequest(_Message):
     parts: tuple[AveragePart, ...] = Field(min_length=2)
 
 
-class EvaluatedPart(_Message):
+class EvaluatedPart(Message):
     """A part with its loss, measured in the same way as the average's."""
 
     address: str
@@ -36,7 +34,7 @@ class EvaluatedPart(_Message):
     """On the validation set, in nats per token."""
 
 
-class AverageDone(_Message):
+class AverageDone(Message):
     """The last line of a successful process."""
 
     kind: Literal["done"] = "done"

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rnnlm_tui.schema.protocol import Message
+
 ExportFormat = Literal["hf", "onnx", "book"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 FORMAT_TITLES: dict[ExportFormat, str] = {
@@ -24,11 +26,7 @@ CHECKED_TOKENS, GREEDY_TOKENS = 64, 50
 ExportPhase = Literal["loading", "writing", "checking"]
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ExportRequest(_Message):
+class ExportRequest(Message):
     """Write a checkpoint in another format and compare the result with it."""
 
     kind: Literal["export"] = "export"
@@ -43,7 +41,7 @@ class ExportRequest(_Message):
     format: ExportFormat
 
 
-class ImportRequest(_Message):
+class ImportRequest(Message):
     """Read a state dict of the book's model and write it as a checkpoint's model files."""
 
     kind: Literal["import"] = "import"
@@ -56,14 +54,14 @@ class ImportRequest(_Message):
     """Bytes that the process may allocate."""
 
 
-class ExportProgress(_Message):
+class ExportProgress(Message):
     """The phase that has begun."""
 
     kind: Literal["progress"] = "progress"
     phase: ExportPhase
 
 
-class ExportDone(_Message):
+class ExportDone(Message):
     """The last line of a successful export: what the comparison found."""
 
     kind: Literal["done"] = "done"
@@ -77,7 +75,7 @@ class ExportDone(_Message):
     """What the format can't express, in sentences."""
 
 
-class ImportDone(_Message):
+class ImportDone(Message):
     """The last line of a successful reading of a state dict."""
 
     kind: Literal["imported"] = "imported"
@@ -95,7 +93,7 @@ class ImportDone(_Message):
     largest_difference: float
 
 
-class ExportFailed(_Message):
+class ExportFailed(Message):
     """The last line of a failed process."""
 
     kind: Literal["failed"] = "failed"
@@ -104,7 +102,7 @@ class ExportFailed(_Message):
     exit_code: int
 
 
-class ExportedFile(_Message):
+class ExportedFile(Message):
     """A file of an exported folder."""
 
     size: int

@@ -41,11 +41,13 @@ MAX_REQUEST_BYTES = 65_536
 """The connection is closed if a line is longer."""
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """One line of JSON between two processes of one installation."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Command(_Message):
+class Command(Message):
     """A request to a worker.
 
     It is executed between two steps and journalled before it is answered, except for `status`.
@@ -78,7 +80,7 @@ class Command(_Message):
     )
 
 
-class Setting(_Message):
+class Setting(Message):
     """A changed field."""
 
     path: str
@@ -86,7 +88,7 @@ class Setting(_Message):
     new: JsonValue
 
 
-class SettingsChange(_Message):
+class SettingsChange(Message):
     """What a `set` or `undo` changed: this is the run's journal of changes."""
 
     number: int
@@ -101,7 +103,7 @@ class SettingsChange(_Message):
     checkpoint."""
 
 
-class SettingProblem(_Message):
+class SettingProblem(Message):
     """A problem with a field of a `set`."""
 
     path: str
@@ -109,7 +111,7 @@ class SettingProblem(_Message):
     hint: str = ""
 
 
-class CommandResult(_Message):
+class CommandResult(Message):
     """The answer to a command."""
 
     id: str
@@ -214,7 +216,7 @@ class Calibration(BaseModel):
         return self.flops_per_step / self.step_seconds
 
 
-class ProbeProgress(_Message):
+class ProbeProgress(Message):
     """The progress of a probe."""
 
     kind: Literal["progress"] = "progress"
@@ -225,14 +227,14 @@ class ProbeProgress(_Message):
     """0 if unknown."""
 
 
-class ProbeDone(_Message):
+class ProbeDone(Message):
     """The last line of a successful probe."""
 
     kind: Literal["done"] = "done"
     calibration: Calibration
 
 
-class TokensDone(_Message):
+class TokensDone(Message):
     """The first lines of a text as tokens: the only line of a successful token preview."""
 
     kind: Literal["tokens"] = "tokens"
@@ -246,7 +248,7 @@ class TokensDone(_Message):
     """Whether that is the whole training text, so that a run's tokenizer splits it equally."""
 
 
-class ProbeFailed(_Message):
+class ProbeFailed(Message):
     """The last line of a failed probe."""
 
     kind: Literal["failed"] = "failed"

@@ -64,7 +64,7 @@ class _Check(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FieldRule:
     """One dependency between fields."""
 
     fields: tuple[str, ...]
@@ -312,18 +312,20 @@ def _precision(sections: Sections) -> Iterator[Problem]:
         )
 
 
-RULES: tuple[Rule, ...] = (
-    Rule(("model.tie_weights", "model.embedding_dim", "model.hidden_size"), _tied),
-    Rule(("model.num_heads", "model.hidden_size", "model.cell_type"), _heads),
-    Rule(("model.weight_dropout", "model.cell_type"), _weight_dropout),
-    Rule((*(f"model.{name}" for name in _STREAM_DROPOUTS), "training.data_mode"), _stream_dropout),
-    Rule((RATE, "optimizer.algorithm"), _rate),
-    Rule(("corpus.layout", "corpus.source", "corpus.test_source"), _layout),
-    Rule(("training.matmul", "training.deterministic"), _exact),
-    Rule((WARMUP, "training.max_steps"), _warmup),
-    Rule(("tokenizer.name", "tokenizer.kind"), _tokenizer_name),
-    Rule(("tokenizer.vocab_size", "tokenizer.kind"), _vocabulary),
-    Rule(("training.precision", "training.device"), _precision),
+RULES: tuple[FieldRule, ...] = (
+    FieldRule(("model.tie_weights", "model.embedding_dim", "model.hidden_size"), _tied),
+    FieldRule(("model.num_heads", "model.hidden_size", "model.cell_type"), _heads),
+    FieldRule(("model.weight_dropout", "model.cell_type"), _weight_dropout),
+    FieldRule(
+        (*(f"model.{name}" for name in _STREAM_DROPOUTS), "training.data_mode"), _stream_dropout
+    ),
+    FieldRule((RATE, "optimizer.algorithm"), _rate),
+    FieldRule(("corpus.layout", "corpus.source", "corpus.test_source"), _layout),
+    FieldRule(("training.matmul", "training.deterministic"), _exact),
+    FieldRule((WARMUP, "training.max_steps"), _warmup),
+    FieldRule(("tokenizer.name", "tokenizer.kind"), _tokenizer_name),
+    FieldRule(("tokenizer.vocab_size", "tokenizer.kind"), _vocabulary),
+    FieldRule(("training.precision", "training.device"), _precision),
 )
 """Rules that a config alone decides, in the order in which their problems are reported."""
 

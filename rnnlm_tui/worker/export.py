@@ -41,12 +41,12 @@ from rnnlm_tui.system.processes import end_with_parent
 
 if TYPE_CHECKING:
     from rnnlm_tui.corpus.autotokenizer import AutoTokenizerFiles
-    from rnnlm_tui.worker.export_comparison import Source
+    from rnnlm_tui.worker.export_comparison import ExportedCheckpoint
 
 Report = Callable[[ExportPhase], None]
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: it was requested
+class ExportInterrupted(Exception):  # noqa: N818 - not an error: it was requested
     """Raised by SIGTERM, wherever the export is."""
 
 
@@ -103,7 +103,7 @@ def export(request: ExportRequest, report: Report) -> ExportDone:
     )
 
 
-def _write_hf(source: Source, tokenizer: AutoTokenizerFiles, folder: Path) -> None:
+def _write_hf(source: ExportedCheckpoint, tokenizer: AutoTokenizerFiles, folder: Path) -> None:
     from rnnlm_tui.engine.huggingface import write_transformers_files
 
     tokenizer.write(folder)
@@ -118,7 +118,7 @@ def _write_hf(source: Source, tokenizer: AutoTokenizerFiles, folder: Path) -> No
     )
 
 
-def _write_onnx(source: Source, tokenizer: AutoTokenizerFiles, folder: Path) -> None:
+def _write_onnx(source: ExportedCheckpoint, tokenizer: AutoTokenizerFiles, folder: Path) -> None:
     from tokenizers import Tokenizer
 
     from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
@@ -160,7 +160,7 @@ def _write_onnx(source: Source, tokenizer: AutoTokenizerFiles, folder: Path) -> 
     (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _write_book(source: Source, _: AutoTokenizerFiles, folder: Path) -> None:
+def _write_book(source: ExportedCheckpoint, _: AutoTokenizerFiles, folder: Path) -> None:
     from rnnlm_tui.engine.book import write_state_dict
     from rnnlm_tui.engine.checkpoint import TOKENIZER_FILES
 
@@ -172,7 +172,9 @@ def _write_book(source: Source, _: AutoTokenizerFiles, folder: Path) -> None:
 _WRITERS = {"hf": _write_hf, "onnx": _write_onnx, "book": _write_book}
 
 
-def _write_card(request: ExportRequest, source: Source, notes: Sequence[str], folder: Path) -> None:
+def _write_card(
+    request: ExportRequest, source: ExportedCheckpoint, notes: Sequence[str], folder: Path
+) -> None:
     from rnnlm_tui.worker.model_card import card_facts, model_card, write_card
 
     starts = source.after_end and source.codec.eos_id is not None and source.codec.layout != "raw"
@@ -232,7 +234,7 @@ def main() -> int:
             from rnnlm_tui.worker.book_import import import_state_dict
 
             _write_line(answers, import_state_dict(request, report))
-    except Interrupted:
+    except ExportInterrupted:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -263,7 +265,7 @@ def _write_line(stream: BinaryIO, message: BaseModel) -> None:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise Interrupted
+    raise ExportInterrupted
 
 
 if __name__ == "__main__":

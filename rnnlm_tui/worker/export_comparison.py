@@ -47,7 +47,7 @@ OWN_TEXTS = ("The", " a  b ", "Hello, world!", "1,234 naïve cafés\n", "<eos> <
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ExportedCheckpoint:
     """A checkpoint to export, loaded on the CPU."""
 
     run: RunDirectory
@@ -76,7 +76,7 @@ class Computed:
     greedy: list[int]
 
 
-def load_source(request: ExportRequest) -> Source:
+def load_source(request: ExportRequest) -> ExportedCheckpoint:
     """Verify and load the checkpoint.
 
     Raises:
@@ -93,7 +93,7 @@ def load_source(request: ExportRequest) -> Source:
     after_end = read_data_mode(path)[0] == "stream"
     excluded = codec.excluded_ids(run.read_config().sampling.unknown)
     ids = _validation_ids(manifest, codec) or _written_ids(model, codec, after_end)
-    return Source(run, path, manifest, model, codec, after_end, ids, excluded)
+    return ExportedCheckpoint(run, path, manifest, model, codec, after_end, ids, excluded)
 
 
 def _validation_ids(manifest: Manifest, codec: TextCodec) -> tuple[int, ...]:
@@ -125,7 +125,7 @@ def _written_ids(
     return (*start, *written)
 
 
-def compute(source: Source) -> Computed:
+def compute(source: ExportedCheckpoint) -> Computed:
     """The logits of our own model at each of the source's tokens, and its greedy text."""
     model, state, logits = source.model, source.model.initial_state(1), []
     with torch.no_grad():
@@ -143,7 +143,7 @@ def allowed_difference(logits: Tensor) -> float:
     return LOGIT_TOLERANCE * max(1.0, float(logits.abs().max()))
 
 
-def check_equal(source: Source, ours: Computed, theirs: Computed) -> tuple[int, float]:
+def check_equal(source: ExportedCheckpoint, ours: Computed, theirs: Computed) -> tuple[int, float]:
     """Compare; returns the number of logits and their largest difference.
 
     Raises:
@@ -179,7 +179,7 @@ def check_equal(source: Source, ours: Computed, theirs: Computed) -> tuple[int, 
 
 
 def check_transformers(
-    source: Source, tokenizer: AutoTokenizerFiles, folder: Path
+    source: ExportedCheckpoint, tokenizer: AutoTokenizerFiles, folder: Path
 ) -> tuple[Computed, list[str]]:
     """Load the folder in a process without rnnlm_tui: what it computes, and what its tokenizer does
     differently, in sentences.
@@ -193,7 +193,7 @@ def check_transformers(
         return judge(source, tokenizer, request, answer)
 
 
-def question(source: Source, folder: Path, out: Path) -> dict[str, Any]:
+def question(source: ExportedCheckpoint, folder: Path, out: Path) -> dict[str, Any]:
     """The request to `check_transformers.py` about an exported folder.
 
     Args:
@@ -210,7 +210,7 @@ def question(source: Source, folder: Path, out: Path) -> dict[str, Any]:
 
 
 def judge(
-    source: Source,
+    source: ExportedCheckpoint,
     tokenizer: AutoTokenizerFiles,
     request: dict[str, Any],
     answer: dict[str, Any],
@@ -284,7 +284,7 @@ def examine_in_child(requests: Sequence[dict[str, Any]], place: Path) -> list[di
     return found
 
 
-def _texts(source: Source) -> list[str]:
+def _texts(source: ExportedCheckpoint) -> list[str]:
     """Texts to encode: the sentences of the compared tokens, and a few with everything that may be
     treated specially."""
     sentences: list[list[int]] = [[]]
@@ -296,7 +296,7 @@ def _texts(source: Source) -> list[str]:
     return [*(source.codec.decode(ids) for ids in sentences if ids), *OWN_TEXTS]
 
 
-def check_onnx(source: Source, folder: Path) -> Computed:
+def check_onnx(source: ExportedCheckpoint, folder: Path) -> Computed:
     """Run the graph in onnxruntime, with one text and with three at once.
 
     Raises:
@@ -348,7 +348,7 @@ def check_onnx(source: Source, folder: Path) -> Computed:
     return Computed(logits_1TV[0], greedy)
 
 
-def check_book(source: Source, folder: Path) -> Computed:
+def check_book(source: ExportedCheckpoint, folder: Path) -> Computed:
     """What the book's formula computes with the written state dict, read back."""
     tensors = read_state_dict(folder / BOOK_NAME)
     read = list(source.prompt)
@@ -359,7 +359,7 @@ def check_book(source: Source, folder: Path) -> Computed:
     return Computed(plain_logits(tensors, list(source.ids)), greedy)
 
 
-def _most_likely(source: Source, scores_V: Tensor) -> int:
+def _most_likely(source: ExportedCheckpoint, scores_V: Tensor) -> int:
     scores_V = scores_V.clone()
     scores_V[list(source.excluded)] = -torch.inf
     return int(scores_V.argmax())

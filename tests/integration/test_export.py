@@ -44,7 +44,7 @@ from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.export import _write_hf
 from rnnlm_tui.worker.export import export as write_export
 from rnnlm_tui.worker.export_comparison import (
-    Source,
+    ExportedCheckpoint,
     check_equal,
     compute,
     examine_in_child,
@@ -169,7 +169,7 @@ def request_of(one: Trained, folder: Path, format: ExportFormat = "hf") -> Expor
     )
 
 
-def source_of(one: Trained, folder: Path) -> Source:
+def source_of(one: Trained, folder: Path) -> ExportedCheckpoint:
     """The checkpoint, loaded for an export."""
     return load_source(request_of(one, folder))
 

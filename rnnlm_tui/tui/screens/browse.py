@@ -34,7 +34,7 @@ from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
-    from rnnlm_tui.client.folders import Listing
+    from rnnlm_tui.client.folders import FolderListing
     from rnnlm_tui.tui.services import Services
 
 Purpose = Literal["text", "tokenizer"]
@@ -59,7 +59,7 @@ class _Line:
     detail: str = ""
 
 
-def lines_of(listing: Listing, purpose: Purpose, typed: str) -> list[_Line]:
+def lines_of(listing: FolderListing, purpose: Purpose, typed: str) -> list[_Line]:
     """Return the list's lines: the way up, the folder itself, folders, files, built-in texts.
 
     Args:
@@ -147,7 +147,7 @@ class BrowseScreen(Overlay[str]):
         super().__init__()
         self._purpose: Purpose = purpose
         self._config, self._start = config, start
-        self._listing: Listing | None = None
+        self._listing: FolderListing | None = None
         self._lines: list[_Line] = []
         self._came_from = ""
         """The entry to highlight: the folder that was left, or the current text."""

@@ -34,8 +34,8 @@ from rnnlm_tui.tui.services import to_thread
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.editing import (
     AdjustmentCycle,
-    Comparison,
     ComparisonCycle,
+    DraftComparison,
     EditHistory,
     changed_fields,
     draft_identity,
@@ -509,7 +509,7 @@ class ConfigScreen(PaneScreen):
         if draft is None:
             return
 
-        def compare(comparison: Comparison) -> None:
+        def compare(comparison: DraftComparison) -> None:
             self._cycle.show(comparison)
             self._show()
 

@@ -10,7 +10,7 @@ from rnnlm_tui.schema.config import CELL_SUMMARIES, RunConfig
 from rnnlm_tui.tui.screens.browse import BrowseScreen, Purpose
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
-from rnnlm_tui.tui.views.editing import Comparison
+from rnnlm_tui.tui.views.editing import DraftComparison
 from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, edited_value, read_value, section_title
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def ask_field(app: App[int], form: ConfigForm, found: Callable[[str], None]) -> 
 
 
 def ask_run(
-    app: App[int], context: AppContext, but: str, compare: Callable[[Comparison], None]
+    app: App[int], context: AppContext, but: str, compare: Callable[[DraftComparison], None]
 ) -> None:
     """Ask for a run to compare with, other than the run `but`."""
     items = [
@@ -79,7 +79,7 @@ def ask_run(
 
     def read(name: str, configs: Mapping[str, RunConfig]) -> None:
         if name in configs:
-            compare(Comparison(name, configs[name]))
+            compare(DraftComparison(name, configs[name]))
         else:
             context.report(f"the config of {name} can't be read", trouble=True)
 

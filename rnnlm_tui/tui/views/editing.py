@@ -101,7 +101,7 @@ def edit_text(before: Draft, after: Draft) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class DraftComparison:
     """A config that the draft is compared with: only fields that differ are shown."""
 
     name: str
@@ -127,24 +127,24 @@ LAST_PLACE = 9
 """Place of the comparison with a run, behind all others."""
 
 
-def comparisons(draft: Draft) -> Sequence[Comparison]:
+def comparisons(draft: Draft) -> Sequence[DraftComparison]:
     """Return what a draft is compared with, one after another: base, preset, defaults."""
     preset = PRESETS.get(draft.base.preset)
     found = []
     if draft.parent is not None:
-        found.append(Comparison(draft.parent.address, draft.base))
+        found.append(DraftComparison(draft.parent.address, draft.base))
     elif not draft.base_name.startswith("preset "):
-        found.append(Comparison(draft.base_name, draft.base))
+        found.append(DraftComparison(draft.base_name, draft.base))
     if preset is not None:
-        found.append(Comparison(f"preset {draft.base.preset}", preset))
-    return (*found, Comparison(DEFAULTS, RunConfig()))
+        found.append(DraftComparison(f"preset {draft.base.preset}", preset))
+    return (*found, DraftComparison(DEFAULTS, RunConfig()))
 
 
 class ComparisonCycle:
     """The comparisons that are shown one after another, then all fields again."""
 
     def __init__(self) -> None:
-        self.current: Comparison | None = None
+        self.current: DraftComparison | None = None
         """The one that is shown; None: all fields."""
         self._place = -1
         """Place of the current one among `comparisons`; behind them: a run; -1: all fields."""
@@ -153,7 +153,7 @@ class ComparisonCycle:
         """Show all fields."""
         self.current, self._place = None, -1
 
-    def show(self, comparison: Comparison) -> None:
+    def show(self, comparison: DraftComparison) -> None:
         """Show the comparison with a run, the last one of the cycle."""
         self.current, self._place = comparison, LAST_PLACE
 

@@ -49,7 +49,7 @@ def token_label(text: str) -> str:
     return shown if shown.strip() else "·" * len(shown)
 
 
-class Run(NamedTuple):
+class TokenCells(NamedTuple):
     """Neighbouring cells of one token."""
 
     token: int
@@ -65,7 +65,7 @@ class TokenLines:
     """The lines of a text."""
 
     width: int
-    lines: list[list[Run]] = field(default_factory=lambda: [[]])
+    lines: list[list[TokenCells]] = field(default_factory=lambda: [[]])
     places: list[tuple[int, int]] = field(default_factory=list)
     """For each token: its line and the column of its first coloured cell."""
 
@@ -196,9 +196,9 @@ class _Layout:
         line = self.result.lines[-1]
         last = line[-1] if line else None
         if last is not None and last.token == token and last.blank == blank:
-            line[-1] = Run(token, last.column, last.width + cells, last.text + text, blank)
+            line[-1] = TokenCells(token, last.column, last.width + cells, last.text + text, blank)
         else:
-            line.append(Run(token, self._used, cells, text, blank))
+            line.append(TokenCells(token, self._used, cells, text, blank))
         if not blank and token == len(self.result.places):
             self.result.places.append((len(self.result.lines) - 1, self._used))
         self._used += cells

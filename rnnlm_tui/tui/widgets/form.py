@@ -26,7 +26,7 @@ from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, SELECTED, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import safe_text
-from rnnlm_tui.tui.views.editing import Comparison
+from rnnlm_tui.tui.views.editing import DraftComparison
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
     TITLES,
@@ -275,7 +275,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self._facts: Mapping[str, str] = {}
         self._unfolded: set[str] = set()
         """Sections whose fields without effect are shown."""
-        self._comparison: Comparison | None = None
+        self._comparison: DraftComparison | None = None
         """Only fields that differ from this config are shown; None: all fields."""
         self._editors = 0
         """Editors opened so far."""
@@ -339,7 +339,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         locked: bool = False,
         facts: Mapping[str, str] | None = None,
         preview: Preview | None = None,
-        comparison: Comparison | None = None,
+        comparison: DraftComparison | None = None,
     ) -> None:
         """Show a draft, its problems, `facts` by path and a `preview` of its text.
 
@@ -352,7 +352,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         for shown in self.query(TextPreview):
             shown.show(preview)
 
-    def _compare(self, comparison: Comparison | None) -> None:
+    def _compare(self, comparison: DraftComparison | None) -> None:
         """Show all fields, or those that differ; the focus goes to one that is shown."""
         if comparison == self._comparison:
             return

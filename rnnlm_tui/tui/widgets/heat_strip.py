@@ -16,7 +16,7 @@ from rnnlm_tui.tui import palette
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, FAINT, FOCUS, GREY, TEXT, ink
 from rnnlm_tui.tui.text import Label, padded, safe_text, segments_of, width_of
-from rnnlm_tui.tui.views.token_text import Run, TokenLines, lay_out
+from rnnlm_tui.tui.views.token_text import TokenCells, TokenLines, lay_out
 from rnnlm_tui.tui.widgets.panel import Panel
 
 HORIZON = 30
@@ -165,7 +165,7 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         here = any(run.token == self.cursor for run in self._runs(line))
         return (self._version, line, row, self.cursor if here else None, self._shaded)
 
-    def _runs(self, line: int) -> Sequence[Run]:
+    def _runs(self, line: int) -> Sequence[TokenCells]:
         return self._text.lines[line] if line < len(self._text.lines) else ()
 
     def _line_at(self, y: int) -> tuple[int | None, int]:
@@ -187,7 +187,7 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         cells = [] if row_of_line > 1 else [draw(run, line) for run in self._runs(line)]
         return padded([segment for segments in cells for segment in segments], width)
 
-    def _text_cells(self, run: Run, line: int) -> list[Segment]:
+    def _text_cells(self, run: TokenCells, line: int) -> list[Segment]:
         style = self._token_style(run)
         if not self._at_horizon(run, line):
             return [Segment(run.text, style)]
@@ -195,7 +195,7 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
             return [Segment(run.text[:-1], style), Segment("╎", ink(BRIGHT))]
         return [Segment(run.text[:1], style + Style(underline=True)), Segment(run.text[1:], style)]
 
-    def _at_horizon(self, run: Run, line: int) -> bool:
+    def _at_horizon(self, run: TokenCells, line: int) -> bool:
         """Whether the mark of the horizon is here: the space before its token, or its start."""
         if run.token != HORIZON:
             return False
@@ -205,7 +205,7 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         spaced = any(other.token == HORIZON and other.blank for other in before)
         return self._text.places[HORIZON] == (line, run.column) and not spaced
 
-    def _token_style(self, run: Run) -> Style:
+    def _token_style(self, run: TokenCells) -> Style:
         bold = run.token < self._prompt_tokens
         if run.token == self.tokens:
             return (
@@ -225,7 +225,7 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
             colour = BACKGROUND
         return ink(colour, bold=bold, background=shade.background)
 
-    def _bar_cells(self, run: Run, line: int) -> list[Segment]:
+    def _bar_cells(self, run: TokenCells, line: int) -> list[Segment]:
         if run.blank or run.token == self.tokens:
             blanks = " " * run.width
             if run.blank and self._at_horizon(run, line):

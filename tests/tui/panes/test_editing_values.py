@@ -16,8 +16,8 @@ from rnnlm_tui.schema.toml import TomlError, parse_toml
 from rnnlm_tui.tui.screens.config_files import draft_of_text, draft_toml, with_values
 from rnnlm_tui.tui.views.editing import (
     AdjustmentCycle,
-    Comparison,
     ComparisonCycle,
+    DraftComparison,
     EditHistory,
     changed_fields,
     comparisons,
@@ -205,7 +205,7 @@ def test_comparisons_go_around_and_name_the_parent() -> None:
         shown.append(cycle.current)
     assert not cycle.advance(fork)
     assert cycle.current is None
-    cycle.show(Comparison("other", RunConfig()))
+    cycle.show(DraftComparison("other", RunConfig()))
     cycle.show_if_differing("model.cell_type", fork)
     assert cycle.current is not None
     assert cycle.advance(fork)

@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.client.checkpoint_detail import ChangedSetting
 from rnnlm_tui.client.corpora import Preview
-from rnnlm_tui.client.folders import Entry, Listing
+from rnnlm_tui.client.folders import Entry, FolderListing
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
@@ -133,7 +133,7 @@ async def test_overlays_of_the_config(
     )
     monkeypatch.setattr(
         "rnnlm_tui.client.folders.list_folder",
-        lambda path, tokenizers: Listing(path, entries),
+        lambda path, tokenizers: FolderListing(path, entries),
     )
     async with opened(services, "config", size=size) as (app, pilot):
         app.settings["recent_configs"] = ["/home/me/configs/wide.toml"]
