@@ -1,4 +1,4 @@
-"""A config is filled in by keys alone, on the real services, and its run is started."""
+"""By keys alone, on the real services: a config is filled in, its run steered and forked."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.integration.runs import wait_for_step
+from tests.integration.test_fork_by_keys import fork_by_keys
+from tests.integration.test_steering_by_keys import (
+    RATE,
+    change_rate_by_keys,
+    journal_of,
+    undo_by_keys,
+)
 from tests.tui.panes.filling import focused
 from tests.tui.panes.seeing import screen_text, until, until_shown
 
@@ -95,7 +103,7 @@ async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:
     return app.run_directory
 
 
-async def test_a_config_is_filled_in_by_keys_and_its_run_started(
+async def test_a_run_is_configured_steered_and_forked_by_keys(
     home: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(text.parent)
@@ -112,7 +120,28 @@ async def test_a_config_is_filled_in_by_keys_and_its_run_started(
         assert config.training.deterministic
         assert (config.training.max_steps, config.training.batch_size) == (100_000, 4)
         assert config.training.seed == 42
-        await pilot.press("S")
-        await until_shown(pilot, f"Stop {run.name}?")
-        await pilot.press("enter")
-        await until(pilot, lambda: not read_lock(run.lock_path).held)
+        await change_rate_by_keys(app, pilot, run, "0.001")
+        await undo_by_keys(app, pilot)
+        rate = config.optimizer.learning_rate
+        assert [change[1:] for change in journal_of(run)] == [
+            (RATE, rate, 0.001, 0),
+            (RATE, 0.001, rate, 1),
+        ]
+        await stop_by_keys(pilot, run)
+        await pilot.press("3")
+        await until_shown(pilot, "★ best")
+        child = await fork_by_keys(pilot, run)
+        found = read_parent(child)
+        assert found is not None
+        assert (found.run, found.changed) == (run.name, {"training.seed": (42, 43)})
+        wait_for_step(child, 1)
+        await until_shown(pilot, "● running")
+        await stop_by_keys(pilot, child)
+
+
+async def stop_by_keys(pilot: Pilot[int], run: RunDirectory) -> None:
+    """Stop the run on the Train pane."""
+    await pilot.press("S")
+    await until_shown(pilot, f"Stop {run.name}?")
+    await pilot.press("enter")
+    await until(pilot, lambda: not read_lock(run.lock_path).held)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
 from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.manifest import read_manifest
-from rnnlm_tui.store.paths import runs_dir
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.tui.app import RnnlmApp
@@ -17,6 +18,23 @@ from tests.tui.panes.filling import focused
 from tests.tui.panes.seeing import until, until_shown
 
 pytestmark = pytest.mark.usefixtures("warm")
+
+
+async def fork_by_keys(pilot: Pilot[int], parent: RunDirectory) -> RunDirectory:
+    """Fork the selected checkpoint of the checkpoints pane with another seed; the new run."""
+    app = pilot.app
+    assert isinstance(app, RnnlmApp)
+    await pilot.press("F")
+    await until_shown(pilot, f"fork of {parent.name}@")
+    await pilot.press("slash", *"training.seed")
+    await until_shown(pilot, "training.seed")
+    await pilot.press("enter")
+    await until(pilot, lambda: focused(app) == "training.seed")
+    await pilot.press("enter", "ctrl+u", *"43", "enter")
+    await until_shown(pilot, "was 42")
+    await pilot.press("f5")
+    await until(pilot, lambda: app.current_mode == "train")
+    return next(run for run in list_runs() if run.name != parent.name)
 
 
 async def test_a_checkpoint_is_forked_with_a_changed_field_and_stands_below_its_parent(
@@ -28,17 +46,7 @@ async def test_a_checkpoint_is_forked_with_a_changed_field_and_stands_below_its_
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until_shown(pilot, "40", "20")
         await pilot.press("end")  # the older of the two checkpoints
-        await pilot.press("F")
-        await until_shown(pilot, "fork of plain-otter@")
-        await pilot.press("slash", *"training.seed")
-        await until_shown(pilot, "training.seed")
-        await pilot.press("enter")
-        await until(pilot, lambda: focused(app) == "training.seed")
-        await pilot.press("enter", "ctrl+u", *"43", "enter")
-        await until_shown(pilot, "was 42")
-        await pilot.press("f5")
-        await until(pilot, lambda: app.current_mode == "train")
-        child = next(run for run in list_runs() if run.name != "plain-otter")
+        child = await fork_by_keys(pilot, parent)
         assert wait_until_ended(child).status == "finished"
 
         found = read_parent(child)
