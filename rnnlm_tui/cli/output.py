@@ -65,13 +65,14 @@ class ProgressLine:
 
     def __call__(self, text: str) -> None:
         """Show a short text, at most ten times a second."""
+        from rnnlm_tui.schema.formatting import safe
+
         now = time.monotonic()
         if self._on and now >= self._next:
             self._next, self._written = now + 0.1, True
             room = (columns(sys.stderr) or 80) - 1
-            print(
-                f"\r{encodable(text, sys.stderr)[:room]}\x1b[K", end="", file=sys.stderr, flush=True
-            )
+            line = encodable(safe(text, keep=""), sys.stderr)[:room]
+            print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Erase the line."""

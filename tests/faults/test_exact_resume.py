@@ -158,7 +158,7 @@ def finishes_bit_equal(workers: Workers, run: RunDirectory, template: Stopped) -
             ["model.embedding_dim was 24, is 32", "model.hidden_size was 24, is 32"],
         ),
         ({"model.cell_type": "lstm"}, ["model.cell_type was gru, is lstm"]),
-        ({"training.precision": "bf16"}, ["training.precision was float32, is bf16"]),
+        ({"optimizer.algorithm": "sgd"}, ["optimizer.algorithm was adamw, is sgd"]),
         (
             {
                 "training.data_mode": "sentences",

@@ -44,6 +44,8 @@ from rnnlm_tui.worker import checkpointing
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from tests.unit.store.rows import new_run
 
+pytestmark = pytest.mark.faults
+
 SEQUENCES, OPERATIONS = 1_000, 14
 PARTS = 4
 """Parts of the sequences, so that several processes can share them."""
