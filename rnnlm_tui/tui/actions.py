@@ -138,7 +138,7 @@ ACTIONS: tuple[Action, ...] = (
         palette="Reverse sort"),
     Action("next_layout", ("f3",), "Layout", "list, tree of forks, or groups", ("runs",),
         footer=False, palette="Layout of runs"),
-    Action("group_runs", ("f4",), "Group", "group by figures or config keys", ("runs",),
+    Action("group_runs", ("f4",), "Group", "group by figures or settings", ("runs",),
         footer=False, palette="Group runs"),
     Action("fold_runs", ("left",), "Fold", "fold or unfold a branch, a group", ("runs",),
         footer=False, palette="Fold", shown="← →", brief="fold or unfold"),

@@ -59,7 +59,7 @@ async def test_contents_are_shown_beside_the_text_and_enter_goes_to_a_heading() 
         assert "Compare runs" in text_of(app)
         await pilot.press("tab")
         assert isinstance(app.focused, Tree)
-        await pilot.press(*["down"] * 6, "enter")
+        await pilot.press(*["down"] * 8, "enter")
         await until(pilot, lambda: isinstance(app.focused, Markdown))
         assert "^ is the control key" in text_of(app)
         place = screen.viewer.scroll_y
@@ -132,7 +132,7 @@ async def test_n_and_p_step_through_the_guides_and_g_chooses_one() -> None:
         await pilot.press("p")
         assert screen.guide.topic == "quick-start"
         await pilot.press("n")
-        await until(pilot, lambda: "2 of 12" in lines_of(app)[0])
+        await until(pilot, lambda: f"2 of {len(GUIDES)}" in lines_of(app)[0])
         await pilot.press("g")
         await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
         await pilot.press("end", "enter")

@@ -428,6 +428,8 @@ async def test_the_palette_has_one_line_a_command_with_its_key_at_the_right_edge
             "Sample now": "s",
             "Save checkpoint now": "c",
             "Evaluate now": "e",
+            "Edit settings of the live run": "E",
+            "Undo change of settings": "F6",
             "Stop training": "S",
             "Sample history": "h",
         }
@@ -443,7 +445,7 @@ async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(
     size: tuple[int, int],
 ) -> None:
     async with running_app(size=size) as (app, pilot):
-        await pilot.press("ctrl+p", *"learn")
+        await pilot.press("ctrl+p", *"it learn")
         await until(pilot, lambda: under_head(app, "Train", "Sample history"))
         assert "it learn" in text_of(app)
         await pilot.press("ctrl+u", *"charts zoom")
