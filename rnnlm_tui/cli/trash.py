@@ -184,7 +184,7 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Permanently remove deleted runs or checkpoints; asks for confirmation."""
+    """Permanently remove deleted runs or checkpoints; asks first."""
     from rnnlm_tui.store.checkpoint_trash import purge_checkpoints
     from rnnlm_tui.store.trash import purge as purge_run
 

@@ -433,7 +433,8 @@ async def test_the_palette_has_one_line_a_command_with_its_key_at_the_right_edge
             "Stop training": "S",
             "Sample history": "h",
         }
-        for number, (title, key) in enumerate(keys.items(), 1):
+        assert len(rows) > 5
+        for number, (title, key) in enumerate(list(keys.items())[: len(rows) - 1], 1):
             assert rows[number].startswith(f"  {title}")
             assert rows[number].endswith(f" {key} "), "at the right edge"
 
@@ -445,9 +446,9 @@ async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(
     size: tuple[int, int],
 ) -> None:
     async with running_app(size=size) as (app, pilot):
-        await pilot.press("ctrl+p", *"it learn")
+        await pilot.press("ctrl+p", *"see it")
         await until(pilot, lambda: under_head(app, "Train", "Sample history"))
-        assert "it learn" in text_of(app)
+        assert "see it learn" in text_of(app)
         await pilot.press("ctrl+u", *"charts zoom")
         await until(
             pilot, lambda: "Zoom in" in text_of(app) and "Sample history" not in text_of(app)

@@ -267,13 +267,12 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
             else bounds
         )
         facts = [allowed] if self._key_fits else [allowed, field.path]
+        if self.state.related:
+            facts.append(f"depends on {', '.join(self.state.related)}")
         tail = "  ".join(filter(None, facts))
         whole = f"{field.help} {tail}".strip()
         words = [whole] if len(whole) <= width else [field.help, tail]
         lines = [Content.styled(text, palette.DIM) for text in words if text]
-        if self.state.related:
-            related = f"depends on {', '.join(self.state.related)}"
-            lines.append(Content.styled(related, palette.DIM))
         if problem is not None:
             said = self.state.advice or not problem.hint or problem.hint == bounds
             hint = "" if said else f"; {problem.hint}"

@@ -150,7 +150,7 @@ async def test_a_letter_of_another_screen_is_explained(key: str, words: str) -> 
 
 
 async def test_fields_without_effect_are_folded_and_enter_shows_them() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+    async with opened(FakeServices(), "config", run=None, size=(120, 40)) as (app, pilot):
         form = pane(app).form
         idle = [path for path in idle_fields(DEMO) if path.startswith("corpus.")]
         await until_shown(pilot, f"{len(idle)} more for news")
@@ -174,7 +174,7 @@ async def to_the_fold(pilot: Pilot[int]) -> None:
 
 
 async def test_a_folded_field_is_shown_while_changed_invalid_or_focused() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+    async with opened(FakeServices(), "config", run=None, size=(120, 40)) as (app, pilot):
         form = pane(app).form
         await write(pilot, "corpus.sentences", "5")
         await go(pilot, "corpus.source")

@@ -198,7 +198,7 @@ def test_the_app_says_why_it_cannot_open(
 ) -> None:
     monkeypatch.setattr("sys.stdin", Stream(stdin))
     monkeypatch.setattr("sys.stdout", Stream(stdout))
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size(size))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size(size))
     monkeypatch.setenv("TERM", term)
     with pytest.raises(TerminalError, match=words) as caught:
         check_terminal()
@@ -209,7 +209,7 @@ def test_the_app_says_why_it_cannot_open(
 def test_a_terminal_of_the_smallest_size_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", Stream(True))
     monkeypatch.setattr("sys.stdout", Stream(True))
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 15)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size((60, 15)))
     monkeypatch.setenv("TERM", "xterm-256color")
     check_terminal()
     assert output.interactive()
