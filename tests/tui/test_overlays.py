@@ -446,7 +446,7 @@ async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(
     size: tuple[int, int],
 ) -> None:
     async with running_app(size=size) as (app, pilot):
-        await pilot.press("ctrl+p", *"see it")
+        await pilot.press("ctrl+p", *"samples step")
         await until(pilot, lambda: under_head(app, "Train", "Sample history"))
         assert "see it learn" in text_of(app)
         await pilot.press("ctrl+u", *"charts zoom")
