@@ -12,7 +12,7 @@ from rnnlm_tui.schema.filters import RunKey, Value, best_perplexity, find_key
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.summary import ChangedField, RunSummary
+    from rnnlm_tui.schema.summary import RunSummary
 
 SAME_SECONDS = 1.0
 """A parent is recognized by the time at which it was created, within this: it may be renamed, and
@@ -117,10 +117,22 @@ def gain_over(run: RunSummary, parent: RunSummary | None) -> float | None:
 
 
 def changed_words(run: RunSummary) -> str:
-    """`learning_rate 0.003 → 0.0001, seed 42 → 7`; empty without a known parent."""
+    """`learning_rate 0.003 → 0.0001, seed 42 → 7`; empty without a known parent.
+
+    Keys whose last parts are equal are whole.
+    """
     if run.lineage is None:
         return run.parent or ""
-    return ", ".join(map(_change_words, run.lineage.changed)) or "nothing changed"
+    changed = run.lineage.changed
+    ends = [field.key.rpartition(".")[2] for field in changed]
+    return (
+        ", ".join(
+            f"{end if ends.count(end) == 1 else field.key}"
+            f" {_words(field.before)} → {_words(field.after)}"
+            for field, end in zip(changed, ends, strict=True)
+        )
+        or "nothing changed"
+    )
 
 
 def parse_group_keys(text: str) -> tuple[RunKey, ...]:
@@ -221,10 +233,6 @@ def _descendants(name: str, children: Mapping[str, Sequence[RunSummary]]) -> int
 def _rank(run: RunSummary) -> float:
     found = best_perplexity(run)
     return float("inf") if found is None or found != found else found
-
-
-def _change_words(field: ChangedField) -> str:
-    return f"{field.key.rpartition('.')[2]} {_words(field.before)} → {_words(field.after)}"
 
 
 def _value_words(key: RunKey, value: Value) -> str:

@@ -448,7 +448,7 @@ async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(
     async with running_app(size=size) as (app, pilot):
         await pilot.press("ctrl+p", *"samples step")
         await until(pilot, lambda: under_head(app, "Train", "Sample history"))
-        assert "see it learn" in text_of(app)
+        assert "step by step" in text_of(app)
         await pilot.press("ctrl+u", *"charts zoom")
         await until(
             pilot, lambda: "Zoom in" in text_of(app) and "Sample history" not in text_of(app)
