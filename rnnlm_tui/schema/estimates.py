@@ -311,6 +311,10 @@ PROCESS_BYTES = 335 * MIB
 WORKER_BYTES = 28 * MIB
 """What a worker holds beside the model on a CPU: database, control socket, recorder, tokenizer
 (measured: a run's peak above that of a probe)."""
+COMPILED_BYTES = 177 * MIB
+"""Compiled matmuls of all sentence lengths on a CPU, where they are kept (measured)."""
+SMALL_HEAD = 2_000_000
+"""Up to this many numbers in the output matrix, a model on sentences keeps its compiled matmuls."""
 LIVE_CHUNKS = 2
 """The chunk of logits, and a copy in another memory layout for its matmul."""
 LIVE_MATRICES = 3
@@ -405,6 +409,14 @@ def positions_per_step(config: RunConfig) -> int:
     return training.batch_size * step_length(config)
 
 
+def keeps_compiled_matmuls(config: RunConfig) -> bool:
+    """Whether a run's worker keeps what was compiled for each length of a batch of sentences."""
+    return (
+        config.training.data_mode == "sentences"
+        and config.tokenizer.vocab_size * config.model.hidden_size <= SMALL_HEAD
+    )
+
+
 def memory_parts(
     config: RunConfig,
     vocab_size: int,
@@ -441,7 +453,9 @@ def memory_parts(
         else sentences * (SENTENCE_BYTES + ORDER_BYTES * training.shuffle)
     )
     return MemoryParts(
-        process=0 if on_gpu else PROCESS_BYTES + WORKER_BYTES,
+        process=0
+        if on_gpu
+        else PROCESS_BYTES + WORKER_BYTES + COMPILED_BYTES * keeps_compiled_matmuls(config),
         weights=weights,
         moments=moments,
         activations=FLOAT_BYTES * round(kept),

@@ -10,8 +10,23 @@ from typing import Any
 
 import pytest
 
-from rnnlm_tui.client.control import NICENESS, NICENESS_VARIABLE, launch
+from rnnlm_tui.client.control import (
+    MATMUL_CACHES,
+    NICENESS,
+    NICENESS_VARIABLE,
+    WORKER_SETTINGS,
+    launch,
+    training_settings,
+)
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import (
+    COMPILED_BYTES,
+    PROCESS_BYTES,
+    WORKER_BYTES,
+    memory_parts,
+)
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.trash import delete_run
@@ -89,6 +104,25 @@ def test_a_users_environment_variable_takes_precedence(
     launch(run)
     with RunReader(run) as reader:
         assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": "7"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"training.data_mode": "sentences"}, True),
+        ({"training.data_mode": "stream"}, False),
+        ({"training.data_mode": "sentences", "tokenizer.vocab_size": 32_000}, False),
+    ],
+)
+def test_only_small_models_on_sentences_keep_all_compiled_matmuls(
+    changes: dict[str, object], kept: bool
+) -> None:
+    config = parse_config(merge(RunConfig(), changes))
+    assert training_settings(config).keys() == WORKER_SETTINGS.keys() - set(
+        MATMUL_CACHES if kept else ()
+    )
+    more = memory_parts(config, 2_000).process - PROCESS_BYTES - WORKER_BYTES
+    assert more == (COMPILED_BYTES if kept else 0)
 
 
 def test_a_held_run_is_refused_with_pid_and_time(run: RunDirectory) -> None:
