@@ -134,7 +134,7 @@ def export(
     ]
     line(f"{folder}: {first_of(parts, len(parts))}, all read back and compared")
     if not found.ended:
-        note(f"{directory.name} is running: the same command adds what is new, --follow goes on")
+        note(f"{directory.name} is running: the same command adds what is new, --follow continues")
 
 
 _NOUNS: dict[str, tuple[str, str]] = {

@@ -416,7 +416,7 @@ def check_config_path(text: str) -> None:
     """Raise InputError unless this is a file."""
     path = user_path(text.strip())
     if path.is_dir():
-        raise InputError("this is a folder: go on typing")
+        raise InputError("this is a folder: type a file name too")
     if not path.is_file():
         raise InputError("there is no such file")
 

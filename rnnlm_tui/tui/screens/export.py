@@ -34,7 +34,7 @@ PHASES = {
 
 
 class ExportScreen(Overlay[bool]):
-    """Returns True if a checkpoint was exported. A running export goes on if the box is closed."""
+    """Returns True if a checkpoint was exported. Closing the box leaves it running."""
 
     DEFAULT_CSS = """
     ExportScreen TitledContainer { width: 76; max-width: 100%; height: auto; background: #121212; }
@@ -130,7 +130,7 @@ class ExportScreen(Overlay[bool]):
     def action_leave(self) -> None:
         """Close the box."""
         if self._exporting:
-            self.context.report("the export goes on; its end will be reported")
+            self.context.report("the export continues, and its end is reported")
         self.dismiss(self._result is not None)
 
     def _propose(self) -> None:
@@ -210,7 +210,7 @@ class ExportScreen(Overlay[bool]):
             keys = [("enter", "close")]
         elif self._exporting:
             lines.append(Content.styled(PHASES.get(self._export_phase, "…"), TEXT))
-            keys = [("esc", "close, and go on")]
+            keys = [("esc", "close: it continues")]
         else:
             if self._problem:
                 wrapped = safe_content(self._problem, newlines="space").wrap(68)

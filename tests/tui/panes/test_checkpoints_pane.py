@@ -542,6 +542,6 @@ async def test_an_export_goes_on_when_its_box_is_closed() -> None:
         await pilot.press("enter")
         await until_shown(pilot, "writing the files …")
         await pilot.press("escape")
-        await until_shown(pilot, "the export goes on")
+        await until_shown(pilot, "the export continues")
         services.checkpoint_files.export_gate.set()
         await until_shown(pilot, "plain-otter@3750 exported to /home/me/plain-otter-3750-hf")
