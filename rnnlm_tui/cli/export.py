@@ -44,7 +44,7 @@ def export(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a checkpoint for transformers, onnxruntime or the book.
+    """Write a checkpoint for transformers, ONNX or the book.
 
     hf: a folder that transformers loads and generates with, on a machine without rnnlm-tui. onnx:
     one step as a graph, with the state in and out. book: the state dict of the book's own model.

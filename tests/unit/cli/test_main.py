@@ -11,6 +11,7 @@ from rnnlm_tui import __version__
 from rnnlm_tui.cli import app
 from rnnlm_tui.cli.app import FAMILIES, GUARANTEES, GUARANTEES_TITLE, VERBS, Verb, build, command_of
 from rnnlm_tui.cli.main import main, run
+from rnnlm_tui.cli.options import BASH_SPLIT
 from rnnlm_tui.errors import (
     CheckpointError,
     ConfigError,
@@ -252,6 +253,8 @@ def test_bash_which_splits_words_at_an_at_sign_completes_checkpoints(
     monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(at))
+    monkeypatch.setenv(BASH_SPLIT, "1")
+    monkeypatch.delenv(BASH_SPLIT)  # and after the test, which may set it
     assert run([]) == 0
     assert set(capsys.readouterr().out.split()) == found
 
