@@ -59,7 +59,7 @@ def run_child(
         try:
             answer = _answer(process, done, report)
         finally:
-            _end(process)
+            end_process(process)
         if isinstance(answer, done):
             return answer
         failed = answer if isinstance(answer, ProbeFailed) else None
@@ -87,7 +87,8 @@ def _answer(
     return None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """End a child that still runs, and close its output."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -21,6 +21,7 @@ from typing import IO, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from rnnlm_tui.client.child import end_process
 from rnnlm_tui.errors import InputError, RnnlmError, StorageError, WorkerError, error_kind
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import (
@@ -57,8 +58,6 @@ from rnnlm_tui.system.files import (
 from rnnlm_tui.system.locks import boot_id, host_name
 from rnnlm_tui.system.processes import dependent_environment, python_command
 
-LEAVE_SECONDS = 5.0
-"""How long an export may take to exit before it is killed."""
 KILLED = -9
 EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training run needs the other cores."""
@@ -364,7 +363,7 @@ def _answer_of(
         try:
             answer = _read_answers(process, kind, report)
         finally:
-            _end(process)
+            end_process(process)
         if isinstance(answer, kind):
             return answer
         raise _error(cast(ExportFailed | None, answer), process.returncode, log)
@@ -389,18 +388,6 @@ def _read_answers(
         report(message)
     process.wait()
     return None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(LEAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def _error(answer: ExportFailed | None, code: int, log: IO[bytes]) -> RnnlmError:
