@@ -321,13 +321,13 @@ class EventFiles:
         return replace(position, sample=id, sample_step=row.step, samples=number)
 
     def _add_config(self, config: RunConfig, created: float) -> None:
-        import tomli_w
         from tensorboard.plugins.hparams import summary_v2
 
+        from rnnlm_tui.schema.toml import toml_text
         from rnnlm_tui.schema.validation import config_to_raw
 
         raw = config_to_raw(config)
-        text = "".join(f"    {line}\n" for line in tomli_w.dumps(raw).splitlines())
+        text = "".join(f"    {line}\n" for line in toml_text(raw).splitlines())
         self._main.add(0, created, self._text("config", text))
         flat = {
             f"{section}.{key}": value
