@@ -19,8 +19,9 @@ from rnnlm_tui.bench.report import Numbers
 from rnnlm_tui.engine.batches import Batches
 from rnnlm_tui.engine.cells import LayerState, RecurrentLayer
 from rnnlm_tui.engine.cells.elman import ElmanLayer
-from rnnlm_tui.engine.device import can_round, wait
+from rnnlm_tui.engine.device import wait
 from rnnlm_tui.engine.loss import IGNORED, product
+from rnnlm_tui.engine.matmul import can_round
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.errors import InputError
 

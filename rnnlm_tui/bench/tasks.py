@@ -43,16 +43,10 @@ from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpu
 from rnnlm_tui.corpus.download import ProgressCallback
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.engine.batches import Batches
-from rnnlm_tui.engine.device import (
-    Matmul,
-    choose_matmul,
-    describe,
-    seed_everything,
-    set_gpu_precision,
-    wait,
-)
+from rnnlm_tui.engine.device import describe, seed_everything, wait
 from rnnlm_tui.engine.generation import generate, lay_out_weights, read_text
 from rnnlm_tui.engine.loss import rows_per_chunk
+from rnnlm_tui.engine.matmul import Matmul, choose_matmul, set_gpu_precision
 from rnnlm_tui.engine.memory import peak_bytes
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch
-from rnnlm_tui.engine.device import set_gpu_precision
 from rnnlm_tui.engine.loss import token_losses
+from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 
 _MOST_SUMS = 1_024

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells import GateReportingLayer, RecurrentLayer
-from rnnlm_tui.engine.device import set_gpu_precision
 from rnnlm_tui.engine.generation import TextState, check_ids
+from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.errors import InputError
 

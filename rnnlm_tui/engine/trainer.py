@@ -12,11 +12,11 @@ from torch import Tensor
 from rnnlm_tui.engine.batches import Batch, Batches
 from rnnlm_tui.engine.device import (
     check_precision,
-    choose_matmul,
     explained,
     pack_random_state,
     unpack_random_state,
 )
+from rnnlm_tui.engine.matmul import choose_matmul
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.optim import OptimizerSettings, build_optimizer, set_learning_rate
 from rnnlm_tui.engine.step import GraphedUpdate, Update, faster_graph
@@ -77,7 +77,7 @@ class Trainer:
         Args:
             max_steps: exactly this many updates.
             optimizer: None: AdamW with its defaults.
-            matmul: `auto`, `float32` or `medium`; see `engine.device`.
+            matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
             precision: `float32`, or on a CUDA GPU `bf16` for the head's products; layers, weights,
                 loss and optimizer stay float32.
             cuda_graphs: replay the step as a CUDA graph if the first step measures that as faster.

@@ -12,8 +12,8 @@ import torch
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.engine.batches import evaluation_batches
-from rnnlm_tui.engine.device import can_round
 from rnnlm_tui.engine.evaluate import evaluate
+from rnnlm_tui.engine.matmul import can_round
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import Split
 from rnnlm_tui.schema.presets import BOOK

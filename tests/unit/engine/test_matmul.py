@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.engine import device
-from rnnlm_tui.engine.device import can_round, check_precision, choose_matmul
+from rnnlm_tui.engine import matmul
+from rnnlm_tui.engine.device import check_precision
+from rnnlm_tui.engine.matmul import can_round, choose_matmul
 from rnnlm_tui.errors import DeviceError
 
 CPU = torch.device("cpu")
@@ -22,7 +23,7 @@ def with_capabilities(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> 
 
 
 def with_times(monkeypatch: pytest.MonkeyPatch, float32: float, medium: float) -> None:
-    monkeypatch.setattr(device, "_seconds", lambda weight, rows: (float32, medium))
+    monkeypatch.setattr(matmul, "_seconds", lambda weight, rows: (float32, medium))
 
 
 def test_a_cpu_rounds_if_it_has_fast_bf16_matmul(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,13 +56,13 @@ def test_auto_chooses_the_mode_that_was_measured_faster(
 
 def test_auto_measures_nothing_on_a_cpu_that_cannot_round(monkeypatch: pytest.MonkeyPatch) -> None:
     with_capabilities(monkeypatch)
-    assert choose_matmul("auto", WEIGHT) == device.Matmul("float32", None)
+    assert choose_matmul("auto", WEIGHT) == matmul.Matmul("float32", None)
 
 
 def test_float32_is_used_even_if_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     with_capabilities(monkeypatch, avx512_bf16=True)
     with_times(monkeypatch, 9.0, 1.0)
-    assert choose_matmul("float32", WEIGHT) == device.Matmul("float32", None)
+    assert choose_matmul("float32", WEIGHT) == matmul.Matmul("float32", None)
 
 
 def test_unsupported_medium_is_refused_with_its_requirements(
@@ -76,7 +77,7 @@ def test_unsupported_medium_is_refused_with_its_requirements(
 def test_measuring_changes_no_weights_gradients_or_generators() -> None:
     weight = torch.nn.Parameter(torch.randn(300, 8))
     before, generator = weight.detach().clone(), torch.get_rng_state()
-    assert all(seconds > 0 for seconds in device._seconds(weight, 20))
+    assert all(seconds > 0 for seconds in matmul._seconds(weight, 20))
     assert torch.equal(weight, before)
     assert weight.grad is None
     assert torch.equal(torch.get_rng_state(), generator)

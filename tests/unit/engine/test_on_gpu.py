@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
-from rnnlm_tui.engine.device import choose_matmul, set_exactness, set_gpu_precision
+from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
+from rnnlm_tui.engine.matmul import choose_matmul, set_gpu_precision
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.token_sampling import SamplingRules, filtered, sampler_for
 from rnnlm_tui.engine.trainer import Trainer
