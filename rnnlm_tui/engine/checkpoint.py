@@ -138,7 +138,7 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
     # Only recorded, for the next checkpoint: the weights have been loaded.
     model.initialization = str(config.get("initialization", model.initialization))
     model.init_scale = float(str(config.get("init_scale", model.init_scale)))
-    return model.to(device).eval()
+    return model.eval().to(device)
 
 
 def load_weights(directory: Path, model: RecurrentLanguageModel, *, separate: bool = False) -> None:

@@ -110,6 +110,7 @@ class Trainer:
         self.epoch, self.index = 0, 0
         self.state: State = ()
         model.train()
+        model.lay_out()
 
     @property
     def should_continue(self) -> bool:
@@ -147,6 +148,7 @@ class Trainer:
         """Change the dropout between layers from the next update on."""
         self.model.dropout = dropout
         self._record_again()
+        self.model.lay_out()
 
     def _record_again(self) -> None:
         """A recorded step has the old clipping and dropout in it: measure and record another."""

@@ -196,6 +196,8 @@ class GatedLayer(Protocol):
     bias_ih_l0: nn.Parameter
     training: bool
     weight_dropout: float
+    joined: bool
+    """The weights are in one block of memory with those of other layers; see `cells.stacked`."""
 
     @property
     def bias_hh_l0(self) -> Tensor: ...
@@ -213,11 +215,12 @@ def kernel_weights(layer: GatedLayer, state_weights: Tensor, *, block: bool) -> 
 
     Args:
         block: for cuDNN, which reads one block of memory. The parameters are in one block since the
-            layer was moved to the GPU. With weight dropout all four are copied into a new block;
-            otherwise cuDNN would copy them and warn.
+            layer was moved to the GPU. With weight dropout, and where that block is shared with
+            other layers, all four are copied into a new block; otherwise cuDNN would copy them and
+            warn.
     """
     weights = [layer.weight_ih_l0, state_weights, layer.bias_ih_l0, layer.bias_hh_l0]
-    if not block or state_weights is layer.weight_hh_l0:
+    if not block or (state_weights is layer.weight_hh_l0 and not layer.joined):
         return weights
     joined = torch.cat([weight.flatten() for weight in weights])
     parts = joined.split_with_sizes([weight.numel() for weight in weights])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
 from rnnlm_tui.engine.matmul import choose_matmul, set_gpu_precision
+from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.token_sampling import SamplingRules, filtered, sampler_for
 from rnnlm_tui.engine.trainer import Trainer
@@ -204,3 +206,52 @@ def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
             ]
         )
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("widths", [(24, 24), (24, 16)])
+@pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
+def test_all_layers_in_one_call_equal_the_cpus(cell_type: str, widths: tuple[int, int]) -> None:
+    set_gpu_precision(GPU, rounded=False)
+    hidden_size, embedding_dim = widths
+    model = RecurrentLanguageModel(
+        vocab_size=23,
+        embedding_dim=embedding_dim,
+        hidden_size=hidden_size,
+        num_layers=3,
+        cell_type=cell_type,
+    )
+    tokens = torch.randint(23, (5, 12), generator=torch.Generator().manual_seed(1))
+    found = []
+    for device in (torch.device("cpu"), GPU):
+        model.to(device)
+        given = tokens.to(device)
+        _, state = model(given[:, :4], model.initial_state(5))
+        loss, state = model(given[:, 4:-1], state, given[:, 5:])
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        parts = [loss, *(part for layer in state for part in layer), *gradients]
+        found.append([part.detach().cpu() for part in parts])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        torch.testing.assert_close(on_cpu, on_gpu, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
+def test_cudnn_finds_the_weights_in_one_block(cell_type: str, dropout: float) -> None:
+    """In every mode, and for a single layer: it would copy them in each call and warn."""
+    trainer = trainer_on(GPU, "stream", cell_type=cell_type, dropout=dropout)
+    model = trainer.model
+    storages = {weight.untyped_storage().data_ptr() for weight in model.layers.parameters()}
+    assert len(storages) == (1 if dropout == 0 else model.num_layers)
+    tokens = torch.ones(2, 5, dtype=torch.int64, device=GPU)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.train_step()
+        trainer.set_dropout(0.1)
+        trainer.train_step()
+        trainer.set_dropout(0.0)
+        trainer.train_step()
+        model.eval()
+        model(tokens, model.initial_state(2))
+        for layer in model.layers:
+            hidden = torch.zeros(5, 2, model.hidden_size, device=GPU)
+            layer(hidden, layer.initial_state(2))  # type: ignore[operator]
