@@ -188,8 +188,12 @@ def project(inputs: Tensor, weight: Tensor, bias: Tensor, packed: PackedWeight |
     return F.linear(inputs, weight, bias) if packed is None else packed(inputs, bias)
 
 
-class GatedLayer(Protocol):
-    """The parameters of `ElmanLayer`, `LstmLayer` and `GruLayer`, by torch's names."""
+class GatedLayer(RecurrentLayer, Protocol):
+    """What `ElmanLayer`, `LstmLayer` and `GruLayer` have from torch's `RNNBase`, by its names."""
+
+    mode: str
+    input_size: int
+    hidden_size: int
 
     weight_ih_l0: nn.Parameter
     weight_hh_l0: nn.Parameter
@@ -201,6 +205,10 @@ class GatedLayer(Protocol):
 
     @property
     def bias_hh_l0(self) -> Tensor: ...
+
+    def flatten_parameters(self) -> None:
+        """Move the layer's weights into one block of memory in cuDNN's order."""
+        ...
 
 
 def state_weights(layer: GatedLayer) -> Tensor:

@@ -13,7 +13,7 @@ block of memory in cuDNN's order; gradients are views of a second one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,24 +23,12 @@ from torch.backends.cudnn.rnn import get_cudnn_mode
 from rnnlm_tui.engine.cells.base import GatedLayer, LayerState, RecurrentLayer
 
 
-class KernelLayer(RecurrentLayer, GatedLayer, Protocol):
-    """What `ElmanLayer`, `LstmLayer` and `GruLayer` have from torch's `RNNBase`."""
-
-    mode: str
-    input_size: int
-    hidden_size: int
-
-    def flatten_parameters(self) -> None:
-        """Move the layer's weights into one block of memory in cuDNN's order."""
-        ...
-
-
-def kernel_layers(layers: Iterable[RecurrentLayer]) -> tuple[KernelLayer, ...]:
+def kernel_layers(layers: Iterable[RecurrentLayer]) -> tuple[GatedLayer, ...]:
     """The layers, if there are several and one kernel runs them all; else empty."""
     found = tuple(layers)
     if len(found) < 2 or not all(isinstance(layer, nn.RNNBase) for layer in found):
         return ()
-    return tuple(cast(KernelLayer, layer) for layer in found)
+    return tuple(cast(GatedLayer, layer) for layer in found)
 
 
 def takes_stacks(device: torch.device) -> bool:
@@ -50,7 +38,7 @@ def takes_stacks(device: torch.device) -> bool:
 
 
 def run_stacked(
-    layers: Sequence[KernelLayer], inputs_TBE: Tensor, state: Sequence[LayerState]
+    layers: Sequence[GatedLayer], inputs_TBE: Tensor, state: Sequence[LayerState]
 ) -> tuple[Tensor, tuple[LayerState, ...]]:
     """Run all layers over T time steps, without dropout: the last one's hidden_TBH, and the state
     of each after the last step."""
@@ -67,7 +55,7 @@ def run_stacked(
 
 
 @torch.no_grad()
-def lay_out(layers: Sequence[KernelLayer], *, together: bool) -> None:
+def lay_out(layers: Sequence[GatedLayer], *, together: bool) -> None:
     """Move the weights on a GPU into one block for all layers, or one for each.
 
     cuDNN would otherwise copy them in every call and warn. The parameters stay the same objects
@@ -104,7 +92,7 @@ def on_cudnn(weights: Iterable[Tensor]) -> bool:
     )
 
 
-def _weights(layers: Sequence[KernelLayer]) -> list[Tensor]:
+def _weights(layers: Sequence[GatedLayer]) -> list[Tensor]:
     return [
         weight
         for layer in layers

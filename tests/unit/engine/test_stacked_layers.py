@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rnnlm_tui.engine.cells import CELLS, RecurrentLayer
-from rnnlm_tui.engine.cells.base import kernel_weights
-from rnnlm_tui.engine.cells.stacked import KernelLayer, kernel_layers, lay_out, run_stacked
+from rnnlm_tui.engine.cells.base import GatedLayer, kernel_weights
+from rnnlm_tui.engine.cells.stacked import kernel_layers, lay_out, run_stacked
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.optim import adamw, clip_gradients
 
@@ -101,9 +101,7 @@ def test_layers_with_something_dropped_between_them_are_called_one_by_one(
 ) -> None:
     calls: list[bool] = []
 
-    def counted(
-        layers: Sequence[KernelLayer], inputs: Tensor, state: State
-    ) -> tuple[Tensor, State]:
+    def counted(layers: Sequence[GatedLayer], inputs: Tensor, state: State) -> tuple[Tensor, State]:
         calls.append(layers[0].training)
         return run_stacked(layers, inputs, state)
 
@@ -213,7 +211,7 @@ def test_a_moved_models_layers_share_one_block_and_train_the_same(
 def test_layers_are_laid_out_for_how_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model(cell_type="gru", dropout=0.3)
     stacked = kernel_layers(cast(Sequence[RecurrentLayer], model.layers))
-    separated: list[KernelLayer] = []
+    separated: list[GatedLayer] = []
     monkeypatch.setattr(nn.RNNBase, "flatten_parameters", lambda layer: separated.append(layer))
     model.lay_out()
     assert not any(layer.joined for layer in stacked)
