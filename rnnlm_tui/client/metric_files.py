@@ -144,7 +144,7 @@ def _read_csv(path: Path, table: MetricTable) -> Iterator[Row]:
             )
 
 
-_NULL_TEXTS = ("gpu_name", "other_gpus")
+_NULL_TEXTS = ("gpu_name", "other_gpus", "gpu_throttle", "gpu_fault")
 """Text columns in which an empty cell is None; the others are never None."""
 
 

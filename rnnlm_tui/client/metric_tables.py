@@ -65,15 +65,16 @@ def _events(reader: RunReader, extent: Extent) -> Iterator[tuple[Cell, ...]]:
 
 
 def _machine(reader: RunReader, extent: Extent) -> Iterator[tuple[Cell, ...]]:
-    names = tuple(field.name for field in fields(HardwareRow) if field.name != "other_gpus")
+    names = tuple(field.name for field in fields(HardwareRow))
     for id, row in reader.hardware_after(0):
         if id > extent.reading:
             return
-        others = [asdict(gpu) for gpu in row.other_gpus]
-        yield (
-            *(getattr(row, name) for name in names),
-            json.dumps(others, sort_keys=True) if others else None,
-        )
+        yield tuple(_others(row) if name == "other_gpus" else getattr(row, name) for name in names)
+
+
+def _others(row: HardwareRow) -> str | None:
+    others = [asdict(gpu) for gpu in row.other_gpus]
+    return json.dumps(others, sort_keys=True) if others else None
 
 
 STEPS = MetricTable("steps", _kinds(StepRow), _steps)

@@ -140,7 +140,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class GpuRow:
-    """A GPU at one moment, in bytes, percent, watts and °C; None if not reported."""
+    """A GPU at one moment, in bytes, percent, watts, °C and MHz; None if not reported."""
 
     index: int | None = None
     """The driver's index of the card; None for the card that is read on its own."""
@@ -152,11 +152,19 @@ class GpuRow:
     memory_total: int | None = None
     watts: float | None = None
     celsius: float | None = None
+    watts_limit: float | None = None
+    clock_mhz: float | None = None
+    """Clock of the multiprocessors."""
+    clock_max_mhz: float | None = None
+    throttle: str | None = None
+    """What keeps the clock down: `power cap, thermal slowdown`; empty: nothing."""
+    fault: str | None = None
+    """What is wrong with the card: `card lost`, `Xid 79: off the bus`; None: nothing known."""
 
 
 @dataclass(frozen=True, slots=True)
 class HardwareRow:
-    """The machine at one moment, in bytes, percent, watts and °C; None if unknown."""
+    """The machine at one moment, in bytes, percent, watts, °C and MHz; None if unknown."""
 
     time: float
     cpu_percent: float
@@ -176,6 +184,11 @@ class HardwareRow:
     gpu_celsius: float | None = None
     other_gpus: tuple[GpuRow, ...] = ()
     """The machine's other GPUs; the `gpu_` fields describe the GPU used for training."""
+    gpu_watts_limit: float | None = None
+    gpu_clock_mhz: float | None = None
+    gpu_clock_max_mhz: float | None = None
+    gpu_throttle: str | None = None
+    gpu_fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventKind
 from rnnlm_tui.system.disk import free_bytes
 from rnnlm_tui.system.files import folder_advice
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Stored in `PRAGMA user_version`; 0 is a file without tables."""
 ROLLUP_STEPS = 1_024
 """Steps per roll-up: bucket b holds steps b·1,024 + 1 to (b + 1)·1,024."""
@@ -104,7 +104,14 @@ CREATE TABLE hardware_rollups (
 
 _THIRD = "ALTER TABLE evaluations ADD COLUMN unknown INTEGER;"
 
-_VERSIONS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = "".join(
+    f"ALTER TABLE hardware ADD COLUMN gpu_{column};"
+    for column in (
+        "watts_limit REAL", "clock_mhz REAL", "clock_max_mhz REAL", "throttle TEXT", "fault TEXT",
+    )
+)  # fmt: skip
+
+_VERSIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """What each version added to the one before."""
 
 _PARTS = [f"{name}_{part}" for name in METRIC_COLUMNS for part in ("n", "min", "max", "sum")]

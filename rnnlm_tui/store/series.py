@@ -13,7 +13,7 @@ import sqlite3
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, GpuRow, HardwareRow
@@ -56,8 +56,10 @@ _OF_ROLLUPS = (
 RAW_READINGS = 8_192
 """Up to this many readings (some two hours) are read one by one; beyond, from roll-ups."""
 HARDWARE_FIELDS = tuple(field.name for field in fields(HardwareRow))
-"""The hardware table's columns in order; the last one has the other GPUs as JSON."""
+"""The hardware table's columns in order; `other_gpus` has the other GPUs as JSON."""
+_OTHERS = HARDWARE_FIELDS.index("other_gpus")
 _GPU_FIELDS = tuple(field.name for field in fields(GpuRow) if field.name != "index")
+_GPU_TEXTS = ("name", "throttle", "fault")
 _FIGURES = ", ".join(
     f"whole.{name}_{part}" for name in MACHINE_COLUMNS for part in ("low", "high", "mean")
 )
@@ -386,20 +388,24 @@ def empty_machine() -> MachineTable:
 
 def hardware_values(row: HardwareRow) -> list[object]:
     """A reading as a row of the hardware table, without its id."""
-    *figures, _ = (getattr(row, name) for name in HARDWARE_FIELDS)
-    others = {
-        str(gpu.index): {name: getattr(gpu, name) for name in _GPU_FIELDS} for gpu in row.other_gpus
-    }
-    return [*figures, json.dumps(others) if others else None]
+    values = [getattr(row, name) for name in HARDWARE_FIELDS]
+    others = {str(gpu.index): _card_values(gpu) for gpu in row.other_gpus}
+    values[_OTHERS] = json.dumps(others, separators=(",", ":")) if others else None
+    return values
+
+
+def _card_values(gpu: GpuRow) -> dict[str, object]:
+    """What is known of a GPU: a reading a second of eight GPUs should stay short."""
+    values = ((name, getattr(gpu, name)) for name in _GPU_FIELDS)
+    return {name: value for name, value in values if value is not None}
 
 
 def hardware_row(values: Sequence[Any]) -> HardwareRow:
-    """The inverse of `hardware_values`; earlier versions have no column for other GPUs."""
-    row, others = (
-        HardwareRow(*values[: len(HARDWARE_FIELDS) - 1]),
-        values[len(HARDWARE_FIELDS) - 1 :],
-    )
-    return replace(row, other_gpus=_cards(others[0])) if others and others[0] is not None else row
+    """The inverse of `hardware_values`; rows of earlier versions lack the last columns."""
+    found = list(values)
+    if len(found) > _OTHERS:
+        found[_OTHERS] = () if found[_OTHERS] is None else _cards(found[_OTHERS])
+    return HardwareRow(*found)
 
 
 def _cards(text: str) -> tuple[GpuRow, ...]:
@@ -429,7 +435,7 @@ def _cards(text: str) -> tuple[GpuRow, ...]:
 def _is_figure(name: str, value: object) -> bool:
     return (
         isinstance(value, str)
-        if name == "name"
+        if name in _GPU_TEXTS
         else isinstance(value, (int, float))
         and not isinstance(value, bool)
         and math.isfinite(value)

@@ -1,9 +1,15 @@
-"""Read NVIDIA GPUs through NVML; without a GPU or driver there are none."""
+"""Read NVIDIA GPUs through NVML; without a GPU or driver there are none.
+
+`cards()` and `driver_version()` describe the machine once; `GpuProbe` and `OtherCards` read load,
+memory, power, temperature, clock, and what slows a card down or is wrong with it.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pynvml
@@ -16,133 +22,476 @@ VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 """Environment variable: GPUs that CUDA may use, by index or UUID, in its order; unset: all, empty:
 none."""
 
+CARD_LOST = "card lost"
+"""`GpuRow.fault` of a card that fell off the bus: only a reboot or a new machine brings it back."""
+
+_FAULTS = {
+    pynvml.NVML_ERROR_GPU_IS_LOST: CARD_LOST,
+    pynvml.NVML_ERROR_RESET_REQUIRED: "card needs a reset",
+}
+_DRIVER_PROBLEMS = {
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver isn't loaded",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
+        "the NVIDIA driver was updated: its library and its kernel module differ until a reboot"
+    ),
+    pynvml.NVML_ERROR_NO_PERMISSION: "no permission to use the NVIDIA driver",
+    pynvml.NVML_ERROR_IRQ_ISSUE: "the NVIDIA driver has a problem with the GPU's interrupts",
+}
+_UNREADABLE = (
+    pynvml.NVMLError,
+    pynvml.NVMLLibraryMismatchError,  # the driver is older than a function
+    AttributeError,  # the Python library is older than a function
+    TypeError,
+    ValueError,  # UnicodeDecodeError: a name that is not UTF-8
+)
+"""What a question can raise when this GPU, driver or library has no answer."""
+
+# nvml.h, "Clocks event reasons". That a GPU is idle (0x1) or runs at clocks someone has chosen
+# (0x2, 0x100) is not throttling. 0x8 also comes with 0x40 and 0x80, which say more.
+_THROTTLES = (
+    (0x4, "power cap"),
+    (0x20, "thermal slowdown"),
+    (0x40, "hardware thermal slowdown"),
+    (0x80, "hardware power brake"),
+    (0x10, "sync boost"),
+)
+_HARDWARE_SLOWDOWN, _ITS_CAUSES = 0x8, 0x40 | 0x80
+
+# Xids of a program's own errors, or only for the record (NVIDIA's Xid catalog): a page fault of
+# another program must not look like a broken card. NVIDIA's device plugin skips them too.
+_HARMLESS_XIDS = frozenset({13, 31, 43, 45, 63, 68, 92, 109})
+_XIDS = {
+    48: "memory error",
+    64: "memory error",
+    74: "NVLink error",
+    79: "off the bus",
+    94: "memory error",
+    95: "memory error",
+    119: "GSP timeout",
+    120: "GSP error",
+}
+_MOST_EVENTS = 64
+_NOT_AVAILABLE = 0xFFFFFFFF
+"""NVML_VALUE_NOT_AVAILABLE as unsigned int."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that computes on a GPU."""
+
+    pid: int
+    memory: int | None
+    """Bytes; None if the driver doesn't report it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDevice:
+    """A GPU of the machine, or a MIG instance of one. Sizes in bytes; None: not reported."""
+
+    index: int
+    """The driver's index (PCI order, as nvidia-smi shows it); of an instance: within its GPU."""
+    uuid: str | None
+    """`GPU-…`, of an instance `MIG-…`."""
+    name: str | None
+    compute_capability: tuple[int, int] | None
+    """As torch.cuda.get_device_capability: (9, 0) for an H100."""
+    memory_used: int | None
+    memory_total: int | None
+    processes: tuple[GpuProcess, ...]
+    """Empty if there are none or, in many containers, if they can't be seen."""
+    instances: tuple[GpuDevice, ...] = ()
+    """Its MIG instances; CUDA then computes on them only."""
+    fault: str | None = None
+    """As `GpuRow.fault`."""
+
+
+def driver_version() -> str | None:
+    """The NVIDIA driver's version, such as `550.54.15`; None without a working driver."""
+    if not _started():
+        return None
+    found = _ask(lambda _: pynvml.nvmlSystemGetDriverVersion(), None)
+    return None if found is None else _text(found)
+
+
+def driver_cuda_version() -> tuple[int, int] | None:
+    """The newest CUDA version that the driver can run, such as (12, 4); None if unknown."""
+    if not _started():
+        return None
+    for name in ("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion"):
+        found = _ask(lambda _, name=name: int(getattr(pynvml, name)()), None)  # type: ignore[misc]
+        if found:
+            return found // 1000, found % 1000 // 10
+    return None
+
+
+def driver_problem() -> str | None:
+    """Why an installed NVIDIA driver can't be used; None if it can, or if there is none."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        if error.value in (
+            pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
+            pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        ):
+            return None
+        return _DRIVER_PROBLEMS.get(error.value) or f"the NVIDIA driver answers: {error}"
+    return None
+
+
+def cards() -> list[GpuDevice]:
+    """Every NVIDIA GPU of the machine in the driver's order, whatever CUDA_VISIBLE_DEVICES says;
+    empty without a driver."""
+    found = []
+    for index in range(_count() if _started() else 0):
+        faults: list[str] = []
+        board = _ask(lambda place: pynvml.nvmlDeviceGetHandleByIndex(place), index, faults)
+        if board is None:
+            found.append(
+                GpuDevice(index, None, None, None, None, None, (), fault=next(iter(faults), None))
+            )
+            continue
+        device = _describe(board, board, index, faults)
+        instances = tuple(
+            _describe(instance, board, place, []) for place, instance in _instances(board)
+        )
+        found.append(replace(device, instances=instances))
+    return found
+
 
 def gpu_count() -> int:
     """Number of NVIDIA GPUs that CUDA can use, by CUDA_VISIBLE_DEVICES; 0 without a driver."""
-    try:
-        pynvml.nvmlInit()
-        return len(_visible())
-    except pynvml.NVMLError:
-        return 0
+    return len(_visible()) if _started() else 0
 
 
 def gpu_uuids() -> list[str]:
     """The UUIDs of these GPUs in CUDA's numbering, as CUDA_VISIBLE_DEVICES accepts them."""
+    if not _started():
+        return []
     try:
-        pynvml.nvmlInit()
         return [
             card
             if isinstance(card, str)
-            else str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(card)))
+            else _text(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(card)))
             for card in _visible()
         ]
     except pynvml.NVMLError:
         return []
 
 
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """A GPU or MIG instance to read, with what never changes."""
+
+    handle: Any
+    """NVML's handle of what computes: memory and processes are its own."""
+    board: Any
+    """The GPU as a whole: power, temperature and clock are its own. The same without MIG."""
+    index: int | None
+    """The driver's index of the GPU."""
+    name: str | None
+
+
 class GpuProbe:
-    """Reads one GPU, by its UUID (with or without `GPU-`) or by torch's index: 1 for `cuda:1`."""
+    """Reads one GPU, by torch's UUID (with or without `GPU-` or `MIG-`) or index: 1 for `cuda:1`.
+
+    In MIG mode, the instance on which CUDA computes is read: load isn't reported for it; power,
+    temperature and clock are those of the whole GPU.
+    """
 
     def __init__(self, uuid: str | None = None, *, index: int = 0) -> None:
-        self._handle: Any = None  # NVML's opaque handle; None: no GPU or no driver
-        try:
-            pynvml.nvmlInit()
-            card = (
-                _visible()[index]
-                if uuid is None
-                else uuid
-                if uuid.startswith(("GPU-", "MIG-"))
-                else f"GPU-{uuid}"
-            )
-            self._handle = (
-                pynvml.nvmlDeviceGetHandleByIndex(card)
-                if isinstance(card, int)
-                else pynvml.nvmlDeviceGetHandleByUUID(card)
-            )
-        except (pynvml.NVMLError, IndexError):
-            self._handle = None
+        self._card: _Card | None = None
+        self._errors: _ErrorWatch | None = None
+        self._fault: str | None = None
+        if not _started():
+            return
+        faults: list[str] = []
+        handle = _handle_at(index, faults) if uuid is None else _handle_of(uuid, faults)
+        self._fault = next(iter(faults), None)
+        if handle is not None:
+            self._card = _computing_card(handle)
+            self._errors = _ErrorWatch(self._card)
 
     @property
     def there(self) -> bool:
-        return self._handle is not None
+        return self._card is not None
 
     @property
     def driver_index(self) -> int | None:
-        """The driver's index of the GPU; None if there is none, or for a MIG instance."""
-        return None if self._handle is None else _ask(pynvml.nvmlDeviceGetIndex, self._handle)
+        """The driver's index of the GPU, also of the one that a MIG instance is part of; None if
+        there is none."""
+        return None if self._card is None else self._card.index
 
     def sample(self) -> GpuRow:
         """Read the GPU once; values that the driver doesn't report are None."""
-        return GpuRow() if self._handle is None else _read(self._handle)
+        if self._card is None:
+            return GpuRow(fault=self._fault)
+        row = _read(self._card)
+        found = self._errors.poll() if self._errors is not None else None
+        # An error stays until the run ends: the card needs a reset, and readings may go on.
+        self._fault = row.fault or found or self._fault
+        return replace(row, index=None, fault=self._fault)
 
     def close(self) -> None:
         """Release NVML; later readings are empty."""
-        if self._handle is not None:
-            self._handle = None
-            _ask(lambda _handle: pynvml.nvmlShutdown(), None)
+        if self._errors is not None:
+            self._errors.close()
+        if self._card is not None:
+            self._card = self._errors = self._fault = None
+            _ask(lambda _: pynvml.nvmlShutdown(), None)
 
 
 class OtherCards:
     """Reads all GPUs of the machine except one. Ignores CUDA_VISIBLE_DEVICES: all share power and
-    cooling.
+    cooling. A GPU in MIG mode is one card; the instances are not listed.
 
     Args:
         place: the driver's index of the GPU to leave out; None: none.
     """
 
     def __init__(self, place: int | None = None) -> None:
-        self._handles: dict[int, Any] = {}
-        try:
-            pynvml.nvmlInit()
-            others = [
-                number for number in range(int(pynvml.nvmlDeviceGetCount())) if number != place
-            ]
-        except pynvml.NVMLError:
-            return
-        found = ((number, _ask(pynvml.nvmlDeviceGetHandleByIndex, number)) for number in others)
-        self._handles = {number: handle for number, handle in found if handle is not None}
+        self._cards: dict[int, _Card | str] = {}
+        """By the driver's index; a text is the fault of a card that can't be reached."""
+        for index in range(_count() if _started() else 0):
+            if index == place:
+                continue
+            faults: list[str] = []
+            handle = _ask(lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), index, faults)
+            if handle is not None:
+                self._cards[index] = _Card(handle, handle, index, _ask(_name, handle))
+            elif faults:
+                self._cards[index] = faults[0]
 
     def sample(self) -> tuple[GpuRow, ...]:
         """Read each GPU once; values that the driver doesn't report are None."""
-        return tuple(_read(handle, number) for number, handle in self._handles.items())
+        return tuple(
+            GpuRow(index, fault=card) if isinstance(card, str) else _read(card)
+            for index, card in self._cards.items()
+        )
 
 
-def _read(handle: Any, index: int | None = None) -> GpuRow:
-    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    load = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    milliwatts = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
-    processes = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
-    own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
+class _ErrorWatch:
+    """Collects a GPU's Xid errors; none where the driver doesn't report them (not on Linux, or not
+    allowed)."""
+
+    def __init__(self, card: _Card) -> None:
+        self._events: Any = None
+        self._instance = (
+            None
+            if card.handle is card.board
+            else _ask(lambda mig: pynvml.nvmlDeviceGetGpuInstanceId(mig), card.handle)
+        )
+        with suppress(*_UNREADABLE):
+            events = pynvml.nvmlEventSetCreate()
+            try:
+                pynvml.nvmlDeviceRegisterEvents(
+                    card.board, pynvml.nvmlEventTypeXidCriticalError, events
+                )
+                self._events = events
+            finally:
+                if self._events is None:
+                    pynvml.nvmlEventSetFree(events)
+
+    def poll(self) -> str | None:
+        """The newest error since the previous call as words, without waiting."""
+        newest = None
+        for _ in range(_MOST_EVENTS if self._events is not None else 0):
+            try:
+                event = pynvml.nvmlEventSetWait_v2(self._events, 0)
+            except pynvml.NVMLError as error:  # a timeout: there are no more
+                return _FAULTS.get(error.value, newest)
+            except _UNREADABLE:
+                break
+            xid, instance = int(event.eventData), int(event.gpuInstanceId)
+            elsewhere = self._instance is not None and instance not in (
+                self._instance,
+                _NOT_AVAILABLE,
+            )
+            if xid not in _HARMLESS_XIDS and not elsewhere:
+                words = _XIDS.get(xid)
+                newest = f"Xid {xid}: {words}" if words else f"Xid {xid}"
+        return newest
+
+    def close(self) -> None:
+        """Stop collecting."""
+        if self._events is not None:
+            with suppress(*_UNREADABLE):
+                pynvml.nvmlEventSetFree(self._events)
+            self._events = None
+
+
+# one reading
+
+
+def _read(card: _Card) -> GpuRow:
+    faults: list[str] = []
+    handle, board = card.handle, card.board
+    memory = _ask(lambda at: pynvml.nvmlDeviceGetMemoryInfo(at), handle, faults)
+    load = _ask(lambda at: pynvml.nvmlDeviceGetUtilizationRates(at), handle, faults)
+    milliwatts = _figure(lambda at: pynvml.nvmlDeviceGetPowerUsage(at), board, faults)
+    own = [process.memory for process in _processes(handle, faults) if process.pid == os.getpid()]
+    known = [size for size in own if size is not None]
     return GpuRow(
-        index=index,
-        name=_ask(_name, handle),
+        index=card.index,
+        name=card.name,
         percent=None if load is None else float(load.gpu),
         memory_used=None if memory is None else int(memory.used),
-        memory_own=int(own[0]) if own and own[0] is not None else None,
+        memory_own=sum(known) if known else None,
         memory_total=None if memory is None else int(memory.total),
         watts=None if milliwatts is None else milliwatts / 1000,
-        celsius=_celsius(handle),
+        celsius=_celsius(board, faults),
+        watts_limit=_watts_limit(board, faults),
+        clock_mhz=_figure(
+            lambda at: pynvml.nvmlDeviceGetClockInfo(at, pynvml.NVML_CLOCK_SM), board, faults
+        ),
+        clock_max_mhz=_figure(
+            lambda at: pynvml.nvmlDeviceGetMaxClockInfo(at, pynvml.NVML_CLOCK_SM), board, faults
+        ),
+        throttle=_throttle(board, faults),
+        fault=next(iter(faults), None),
     )
 
 
-def _name(handle: Any) -> str:
-    name = pynvml.nvmlDeviceGetName(handle)
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+def _describe(handle: Any, board: Any, index: int, faults: list[str]) -> GpuDevice:
+    memory = _ask(lambda at: pynvml.nvmlDeviceGetMemoryInfo(at), handle, faults)
+    capability = _ask(lambda at: pynvml.nvmlDeviceGetCudaComputeCapability(at), board, faults)
+    return GpuDevice(
+        index=index,
+        uuid=_ask(lambda at: _text(pynvml.nvmlDeviceGetUUID(at)), handle, faults),
+        name=_ask(_name, handle, faults),
+        compute_capability=None if capability is None else (int(capability[0]), int(capability[1])),
+        memory_used=None if memory is None else int(memory.used),
+        memory_total=None if memory is None else int(memory.total),
+        processes=tuple(_processes(handle, faults)),
+        fault=next(iter(faults), None),
+    )
 
 
-def _celsius(handle: Any) -> float | None:
-    """Temperature, by the current NVML function or the one of older libraries."""
-    newer = getattr(pynvml, "nvmlDeviceGetTemperatureV", None)
-    found = (
-        None
-        if newer is None
-        else _ask(lambda card: newer(card, pynvml.NVML_TEMPERATURE_GPU), handle)
+def _processes(handle: Any, faults: list[str]) -> Iterator[GpuProcess]:
+    """The processes that compute on a GPU or MIG instance."""
+    found = None
+    # Drivers before 510 lack the function that the library calls by itself.
+    for name in (
+        "nvmlDeviceGetComputeRunningProcesses",
+        "nvmlDeviceGetComputeRunningProcesses_v2",
+    ):
+        found = _ask(lambda at, name=name: getattr(pynvml, name)(at), handle, faults)  # type: ignore[misc]
+        if found is not None:
+            break
+    for process in found or []:
+        size = process.usedGpuMemory
+        yield GpuProcess(int(process.pid), None if size is None else int(size))
+
+
+def _watts_limit(board: Any, faults: list[str]) -> float | None:
+    """The limit in force, or the one that was set."""
+    limit = _figure(lambda at: pynvml.nvmlDeviceGetEnforcedPowerLimit(at), board, faults)
+    if limit is None:
+        limit = _figure(lambda at: pynvml.nvmlDeviceGetPowerManagementLimit(at), board, faults)
+    return limit / 1000 if limit else None
+
+
+def _celsius(board: Any, faults: list[str]) -> float | None:
+    """Temperature, by the current NVML function or the one of older libraries and drivers."""
+    found = _figure(
+        lambda at: pynvml.nvmlDeviceGetTemperatureV(at, pynvml.NVML_TEMPERATURE_GPU), board, faults
     )
     if found is None:
-        found = _ask(
-            lambda card: pynvml.nvmlDeviceGetTemperature(card, pynvml.NVML_TEMPERATURE_GPU), handle
+        found = _figure(
+            lambda at: pynvml.nvmlDeviceGetTemperature(at, pynvml.NVML_TEMPERATURE_GPU),
+            board,
+            faults,
         )
-    return None if found is None else float(found)
+    return found
+
+
+def _throttle(board: Any, faults: list[str]) -> str | None:
+    """What keeps the clock down, in words; empty: nothing."""
+    reasons = None
+    for name in (
+        "nvmlDeviceGetCurrentClocksEventReasons",
+        "nvmlDeviceGetCurrentClocksThrottleReasons",  # drivers before 535
+    ):
+        reasons = _ask(lambda at, name=name: int(getattr(pynvml, name)(at)), board, faults)  # type: ignore[misc]
+        if reasons is not None:
+            break
+    if reasons is None:
+        return None
+    words = [word for bit, word in _THROTTLES if reasons & bit]
+    if reasons & _HARDWARE_SLOWDOWN and not reasons & _ITS_CAUSES:
+        words.append("hardware slowdown")
+    return ", ".join(words)
+
+
+# which cards there are
+
+
+def _started() -> bool:
+    """Whether there is a driver, which is then awake."""
+    try:
+        pynvml.nvmlInit()
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def _count() -> int:
+    return _ask(lambda _: int(pynvml.nvmlDeviceGetCount()), None) or 0
+
+
+def _handle_at(index: int, faults: list[str]) -> Any:
+    """The handle of a GPU by its place in CUDA's numbering."""
+    visible = _visible()
+    if index >= len(visible):
+        return None
+    card = visible[index]
+    if isinstance(card, str):
+        return _handle_of(card, faults)
+    return _ask(lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), card, faults)
+
+
+def _handle_of(uuid: str, faults: list[str]) -> Any:
+    """The handle of a GPU or MIG instance by its UUID, which torch gives without a prefix."""
+    names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
+    found = (
+        _ask(lambda name: pynvml.nvmlDeviceGetHandleByUUID(name), name, faults) for name in names
+    )
+    return next((handle for handle in found if handle is not None), None)
+
+
+def _computing_card(handle: Any) -> _Card:
+    """The card of a handle; for a GPU in MIG mode, the instance that CUDA takes.
+
+    It takes the first one that CUDA_VISIBLE_DEVICES names, or else the first one.
+    """
+    board = _ask(lambda mig: pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(mig), handle)
+    if board is None or not _is_instance(handle):
+        board = handle
+        instances = [instance for _, instance in _instances(board)]
+        if instances:
+            named = [name for name in _visible() if isinstance(name, str)]
+            uuids = [_ask(lambda at: _text(pynvml.nvmlDeviceGetUUID(at)), at) for at in instances]
+            chosen = next((uuids.index(name) for name in named if name in uuids), 0)
+            handle = instances[chosen]
+    index = _ask(lambda at: int(pynvml.nvmlDeviceGetIndex(at)), board)
+    name = _ask(_name, handle)
+    return _Card(handle, board, index, _ask(_name, board) if name is None else name)
+
+
+def _is_instance(handle: Any) -> bool:
+    return bool(_ask(lambda at: pynvml.nvmlDeviceIsMigDeviceHandle(at), handle))
+
+
+def _instances(board: Any) -> list[tuple[int, Any]]:
+    """The MIG instances of a GPU with their numbers; none outside MIG mode."""
+    mode = _ask(lambda at: pynvml.nvmlDeviceGetMigMode(at), board)
+    if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+        return []
+    most = _ask(lambda at: int(pynvml.nvmlDeviceGetMaxMigDeviceCount(at)), board) or 0
+    found = (
+        (place, _ask(lambda at: pynvml.nvmlDeviceGetMigDeviceHandleByIndex(board, at), place))
+        for place in range(most)
+    )
+    return [(place, instance) for place, instance in found if instance is not None]
 
 
 def _visible() -> list[int | str]:
@@ -150,9 +499,9 @@ def _visible() -> list[int | str]:
 
     Like CUDA: a UUID may be shortened if it stays unique, an unknown name ends the list, and a
     duplicate leaves no GPU. Different GPUs are in the driver's order, which CUDA_DEVICE_ORDER may
-    change.
+    change: what trains is found by its UUID.
     """
-    count = int(pynvml.nvmlDeviceGetCount())
+    count = _count()
     wanted = os.environ.get(VISIBLE_VARIABLE)
     if wanted is None:
         return list(range(count))
@@ -170,20 +519,45 @@ def _named(name: str, count: int) -> int | str | None:
     if name.startswith("MIG-"):
         return name
     if name.startswith("GPU-"):
-        alike = [
-            place
-            for place in range(count)
-            if str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(place))).startswith(
-                name
+        uuids = (
+            _ask(
+                lambda at: _text(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(at))),
+                place,
             )
-        ]
+            for place in range(count)
+        )
+        alike = [place for place, uuid in enumerate(uuids) if uuid and uuid.startswith(name)]
         return alike[0] if len(alike) == 1 else None
     return int(name) if name.isdecimal() and int(name) < count else None
 
 
-def _ask(question: Callable[[Any], ValueT], handle: Any) -> ValueT | None:
+# asking
+
+
+def _ask(
+    question: Callable[[Any], ValueT], handle: Any, faults: list[str] | None = None
+) -> ValueT | None:
+    """The answer to a question; None if there is none. A fault of the card is added to `faults`."""
     try:
         return question(handle)
-    # not supported by this GPU, the driver was unloaded, or its answer is invalid
-    except (pynvml.NVMLError, ValueError, TypeError):
+    except _UNREADABLE as error:
+        fault = _FAULTS.get(getattr(error, "value", None))
+        if fault is not None and faults is not None and fault not in faults:
+            faults.append(fault)
         return None
+
+
+def _figure(
+    question: Callable[[Any], Any], handle: Any, faults: list[str] | None = None
+) -> float | None:
+    """A number; None if there is no answer, or the one that means "not available"."""
+    found = _ask(lambda at: float(question(at)), handle, faults)
+    return None if found is None or found >= _NOT_AVAILABLE else found
+
+
+def _name(handle: Any) -> str:
+    return _text(pynvml.nvmlDeviceGetName(handle))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import os
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from types import SimpleNamespace
 
 import pynvml
 import pytest
 
 from rnnlm_tui.schema.metrics import GpuRow
-from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, GpuProbe, OtherCards, gpu_count, gpu_uuids
+from rnnlm_tui.system.gpu import (
+    CARD_LOST,
+    VISIBLE_VARIABLE,
+    GpuProbe,
+    GpuProcess,
+    OtherCards,
+    cards,
+    driver_cuda_version,
+    driver_problem,
+    driver_version,
+    gpu_count,
+    gpu_uuids,
+)
 from rnnlm_tui.system.machine import DRIVER_BYTES, free_training_memory, planned_device
 
 UUIDS = ("GPU-12ab-34", "GPU-12ff-56")
@@ -43,6 +55,9 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "nvmlDeviceGetTemperature": lambda handle, kind: 61,
         "nvmlDeviceGetIndex": lambda handle: int(handle.removeprefix("card ")),
         "nvmlDeviceGetComputeRunningProcesses": lambda handle: processes,
+        "nvmlDeviceGetCudaComputeCapability": lambda handle: (9, 0),
+        "nvmlSystemGetDriverVersion": lambda: "550.54.15",
+        "nvmlSystemGetCudaDriverVersion_v2": lambda: 12_040,
     }
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
@@ -96,11 +111,13 @@ def test_each_value_can_be_missing_alone(driver: pytest.MonkeyPatch, broken: str
 
     driver.setattr(pynvml, f"nvmlDeviceGet{broken}", refused)
     lost = GpuProbe().sample()
+    assert lost.fault == (None if broken == "Name" else CARD_LOST)
+    rest = replace(lost, fault=None)
     assert all(
         figure in (None, before)
-        for figure, before in zip(astuple(lost), astuple(whole), strict=True)
+        for figure, before in zip(astuple(rest), astuple(whole), strict=True)
     )
-    assert (lost == whole) == (broken == "PowerUsage")
+    assert (rest == whole) == (broken == "PowerUsage")
 
 
 def test_other_cards_are_all_but_the_training_one_whatever_cuda_sees(
@@ -178,3 +195,16 @@ def test_without_a_driver_there_are_no_gpus(driver: pytest.MonkeyPatch) -> None:
     assert not probe.there
     assert (probe.sample(), probe.driver_index, OtherCards().sample()) == (GpuRow(), None, ())
     probe.close()
+
+
+def test_every_card_of_the_machine_is_described_with_its_processes(
+    driver: pytest.MonkeyPatch,
+) -> None:
+    driver.setenv(VISIBLE_VARIABLE, "1")
+    first, second = cards()
+    assert (first.index, first.uuid, second.index, second.uuid) == (0, UUIDS[0], 1, UUIDS[1])
+    assert (first.name, first.compute_capability) == ("NVIDIA card 0", (9, 0))
+    assert (first.memory_used, first.memory_total) == (3_000, 80_000)
+    assert first.processes == (GpuProcess(1, 10), GpuProcess(os.getpid(), 2_000))
+    assert (driver_version(), driver_cuda_version()) == ("550.54.15", (12, 4))
+    assert driver_problem() is None
