@@ -23,8 +23,6 @@ from rnnlm_tui.errors import Problem, RnnlmError, TokenizerError
 from rnnlm_tui.schema.config import RunConfig, TokenizerConfig, TokenizerKind
 from rnnlm_tui.schema.corpora import EVALUATED, CorpusManifest, baseline_key
 from rnnlm_tui.schema.estimates import (
-    FLOAT_BYTES,
-    RESIDENT_SHARE,
     WORKER_BYTES,
     MemoryParts,
     ParameterCount,
@@ -37,6 +35,7 @@ from rnnlm_tui.schema.estimates import (
     parameter_count,
     positions_per_step,
     steps_per_epoch,
+    tokens_on_gpu,
     total_steps,
 )
 from rnnlm_tui.schema.formatting import memory, user_path
@@ -261,12 +260,12 @@ def estimate(config: RunConfig) -> Estimate:
         # An evaluation is the forward pass alone, a third of a step's work.
         evaluating = evaluated * token_flops / 3 / speed.flops_per_second
     free = free_training_memory(config.training.device)
-    resident = (
-        tokens
-        if tokens is not None and free is not None and FLOAT_BYTES * tokens <= RESIDENT_SHARE * free
-        else 0
-    )
     indexed = sentences or 0
+    resident = (
+        0
+        if tokens is None or free is None
+        else tokens_on_gpu(config, vocab_size, free, tokens=tokens, sentences=indexed)
+    )
     parts = memory_parts(
         config, vocab_size, sentences=indexed, on_gpu=device == "cuda", resident_tokens=resident
     )

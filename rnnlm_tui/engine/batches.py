@@ -15,19 +15,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.engine.loss import IGNORED
+from rnnlm_tui.engine.resident import (
+    ResidentBatches,
+    ResidentSentences,
+    ResidentStreams,
+    Tokens,
+    fits_in_memory,
+)
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.estimates import (
     EVALUATED_SENTENCES,
     EVALUATED_STREAMS,
     EVALUATED_WINDOW,
-    RESIDENT_SHARE,
 )
 from rnnlm_tui.schema.formatting import counted
 
 _BLOCK_SENTENCES = 1 << 20
-
-Tokens = NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.int64]
-"""Token ids as the corpus stores them; usually memory-mapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,9 @@ class Batches(Protocol):
 
     batch_size: int
     """Streams or sentences of a whole batch."""
+
+    resident: ResidentBatches | None
+    """The same batches put together on a GPU; None: they are built in main memory."""
 
     def reside_on(self, device: torch.device) -> None:
         """Keep the token ids on a GPU and build batches there, if they take little of its
@@ -129,11 +135,14 @@ class StreamBatches:
             tokens, (batch_size, width), (self._length * item, item), writeable=False
         )
         self._tokens = tokens
-        self._resident: Tensor | None = None
+        self.resident: ResidentBatches | None = None
 
     def reside_on(self, device: torch.device) -> None:
         """Keep the token ids on a GPU, if they take little of its memory."""
-        self._resident = _resident(self._tokens, device)
+        if fits_in_memory(self._tokens, 0, device):
+            self.resident = ResidentStreams(
+                self._tokens, self.batch_size, self.bptt, self._length, device
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -163,21 +172,18 @@ class StreamBatches:
     def batch(self, epoch: int, index: int) -> Batch:
         """Window `index` of every stream; each pass is the same, and its first window starts from a
         zero state."""
-        del epoch
-        start = index * self.bptt
-        if self._resident is None:
+        if self.resident is None:
+            start = index * self.bptt
             window = torch.from_numpy(
                 self._streams[:, start : start + self.bptt + 1].astype(np.int64)
             )
+            inputs_BT, targets_BT = window[:, :-1], window[:, 1:]
         else:
-            width = min(self.bptt, self._length - start) + 1
-            window = self._resident.as_strided(
-                (self.batch_size, width), (self._length, 1), start
-            ).long()
+            inputs_BT, targets_BT, _ = self.resident.batch(epoch, index)
         return Batch(
-            window[:, :-1],
-            window[:, 1:],
-            tokens=window[:, 1:].numel(),
+            inputs_BT,
+            targets_BT,
+            tokens=targets_BT.numel(),
             starts_epoch=index == 0,
             continues=index > 0,
         )
@@ -217,7 +223,7 @@ class SentenceBatches:
                 hint="use another text or tokenizer",
             )
         self._tokens, self._order, self._order_epoch = tokens, np.empty(0, dtype=np.int64), -1
-        self._resident: Tensor | None = None
+        self.resident: ResidentBatches | None = None
         self.batch_size = batch_size
         self.context_length = context_length
         self.pad_id = pad_id
@@ -226,7 +232,16 @@ class SentenceBatches:
 
     def reside_on(self, device: torch.device) -> None:
         """Keep the token ids on a GPU, if they take little of its memory."""
-        self._resident = _resident(self._tokens, device)
+        if fits_in_memory(self._tokens, len(self._starts), device):
+            self.resident = ResidentSentences(
+                self._tokens,
+                self._starts,
+                self._lengths,
+                lambda epoch: self._permutation(epoch) if self.shuffle else None,
+                batch_size=self.batch_size,
+                pad_id=self.pad_id,
+                device=device,
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -257,6 +272,10 @@ class SentenceBatches:
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Batch `index` of pass `epoch`."""
+        if self.resident is not None:
+            inputs_BT, targets_BT, rows_N = self.resident.batch(epoch, index)
+            count = self.resident.rows(epoch, index)
+            return Batch(inputs_BT, targets_BT, count, starts_epoch=index == 0, rows_N=rows_N)
         first = index * self.batch_size
         last = min(first + self.batch_size, len(self._starts))
         chosen = self._permutation(epoch)[first:last] if self.shuffle else np.arange(first, last)
@@ -270,11 +289,7 @@ class SentenceBatches:
         rows = np.flatnonzero(counted.T)
         rows_N = None if len(rows) == counted.size else torch.from_numpy(rows)
         counted_BT = torch.from_numpy(counted)
-        if self._resident is None:
-            block = torch.from_numpy(self._tokens[places].astype(np.int64))
-        else:
-            counted_BT = _sent(counted_BT, self._resident.device)
-            block = self._resident[_sent(torch.from_numpy(places), self._resident.device)].long()
+        block = torch.from_numpy(self._tokens[places].astype(np.int64))
         inputs_BT = torch.where(counted_BT, block[:, :-1], self.pad_id)
         targets_BT = torch.where(counted_BT, block[:, 1:], IGNORED)
         return Batch(
@@ -298,16 +313,6 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     if tensor.device.type == "cpu" and device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
-
-
-def _resident(tokens: Tokens, device: torch.device) -> Tensor | None:
-    """All token ids on the device as int32; None: they would take too much of its free memory."""
-    if (
-        device.type == "cuda"
-        and 4 * len(tokens) > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
-    ):
-        return None
-    return torch.from_numpy(tokens.astype(np.int32)).to(device)
 
 
 def _kept_sentences(

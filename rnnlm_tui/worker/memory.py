@@ -22,10 +22,10 @@ from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
-    RESIDENT_SHARE,
     largest_fitting_batch,
     memory_parts,
     parameter_count,
+    tokens_on_gpu,
 )
 from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.metrics import Phase
@@ -57,7 +57,9 @@ class MemoryBudget:
         self._sentences = sentences
         on_gpu = device.type == "cuda"
         self._resident = (
-            tokens if on_gpu and FLOAT_BYTES * tokens <= RESIDENT_SHARE * self.available() else 0
+            tokens_on_gpu(config, vocab_size, self.available(), tokens=tokens, sentences=sentences)
+            if on_gpu
+            else 0
         )
         self.needed = memory_parts(
             config, vocab_size, sentences=sentences, on_gpu=on_gpu, resident_tokens=self._resident

@@ -110,20 +110,6 @@ def test_batches_do_not_depend_on_the_order_of_requests(data_mode: str) -> None:
 
 
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
-def test_tokens_that_reside_on_a_device_give_the_same_batches(data_mode: str) -> None:
-    from_file, resident = batches_of(data_mode), batches_of(data_mode)
-    resident.reside_on(torch.device("cpu"))
-    for one, other in zip(one_pass(from_file, 1), one_pass(resident, 1), strict=True):
-        assert torch.equal(one.inputs_BT, other.inputs_BT)
-        assert torch.equal(one.targets_BT, other.targets_BT)
-        assert (one.tokens, one.continues, one.starts_epoch) == (
-            other.tokens,
-            other.continues,
-            other.starts_epoch,
-        )
-
-
-@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 def test_no_batch_is_longer_than_the_longest(data_mode: str) -> None:
     batches = batches_of(data_mode)
     lengths = [batch.inputs_BT.shape[1] for batch in one_pass(batches)]
