@@ -12,6 +12,7 @@
     │   └── TerminalError            no terminal, or terminal too small
     ├── RunStateError             3  not possible in the run's current state
     ├── WorkerError               4  worker or sampler failed, died or does not answer
+    │   └── LostDeviceError          a GPU failed while it computed
     └── StorageError              5  files can't be read or written, or are damaged
         ├── CheckpointError          checkpoint damaged or of the wrong kind
         │   └── NewerCheckpointError    checkpoint written by a newer version
@@ -168,6 +169,10 @@ class WorkerError(RnnlmError):
     """A worker or sampler failed, died or doesn't answer."""
 
     exit_code = 4
+
+
+class LostDeviceError(WorkerError):
+    """A GPU failed while it computed: nothing can be read from it any more, nor computed on it."""
 
 
 class StorageError(RnnlmError):

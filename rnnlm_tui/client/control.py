@@ -47,6 +47,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import repair_database
 from rnnlm_tui.store.verify import newest_valid
+from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
 from rnnlm_tui.system.files import open_private, storage_errors
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import LockState, held_message, read_lock
@@ -86,16 +87,22 @@ WORKER_SETTINGS = {
     # steps: without limits the book's worker grew by 190 MiB in 150 steps. With 32 of each, its
     # steps take as long (measured).
     **dict.fromkeys(MATMUL_CACHES, "32"),
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # must be set before CUDA starts for exact mode
     "PYTHONUNBUFFERED": "1",
 }
 
 
 def training_settings(config: RunConfig) -> dict[str, str]:
-    """The environment of a run's worker. A small model on sentences keeps all compiled matmuls:
-    its steps of a few milliseconds would take 40 % longer (measured)."""
+    """The environment of a run's worker.
+
+    A small model on sentences keeps all compiled matmuls: its steps of a few milliseconds would
+    take 40 % longer (measured). Exact mode sets cuBLAS's workspaces, which are read when CUDA
+    starts.
+    """
     left_out = MATMUL_CACHES if keeps_compiled_matmuls(config) else ()
-    return {name: value for name, value in WORKER_SETTINGS.items() if name not in left_out}
+    settings = {name: value for name, value in WORKER_SETTINGS.items() if name not in left_out}
+    if config.training.deterministic:
+        settings[WORKSPACE_VARIABLE] = EXACT_WORKSPACE
+    return settings
 
 
 CONNECT_SECONDS = 10.0

@@ -19,6 +19,7 @@ from rnnlm_tui.engine.device import (
     is_out_of_memory,
     out_of_memory,
     pack_random_state,
+    release_cache,
     unpack_random_state,
     wait,
 )
@@ -130,6 +131,8 @@ def fitting_rows(trainer: Trainer) -> int | None:
     rows, length = largest_step(trainer)
     while rows > 1:
         rows //= 2
+        # The failed step's blocks have other sizes, and other processes may have taken the rest.
+        release_cache(trainer.device)
         try:
             _step(trainer, rows, length)
         except (RuntimeError, MemoryError) as error:

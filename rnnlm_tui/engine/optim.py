@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 """Device types with fused kernels for both optimizers."""
+
+SKIPPING_DEVICES = frozenset({"cpu", "cuda"})
+"""Device types whose fused kernels skip an update that `found_inf` marks. Those of Apple GPUs
+ignored it before torch 2.13."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +104,60 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
 
 
 def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor, loss: Tensor) -> None:
-    """Update the weights, unless norm or loss is NaN or inf: then the device skips the update and
-    its count.
+    """Update the weights, unless norm or loss is NaN or inf: then the update and its count are
+    skipped, on a CUDA GPU without waiting for it.
 
     The norm alone isn't enough: a target of probability zero has an infinite loss and a finite
     gradient.
     """
-    # The fused kernels' switch for gradient scaling: nothing has to be read back from a GPU.
     is_bad = ~torch.isfinite(norm + loss)
-    optimizer.found_inf = is_bad.to(torch.float32)  # type: ignore[attr-defined]
-    optimizer.step()
+    if skips_bad_updates(optimizer):
+        # The fused kernels' switch for gradient scaling: nothing has to be read back from a GPU.
+        optimizer.found_inf = is_bad.to(torch.float32)  # type: ignore[attr-defined]
+        optimizer.step()
+    elif not is_bad.item():
+        optimizer.step()
 
 
 def allocate_update(optimizer: torch.optim.Optimizer) -> None:
     """Allocate everything that an update allocates, without changing a weight."""
-    device = optimizer.param_groups[0]["params"][0].device
-    optimizer.found_inf = torch.ones((), device=device)  # type: ignore[attr-defined]
-    optimizer.step()
+    if skips_bad_updates(optimizer):
+        device = optimizer.param_groups[0]["params"][0].device
+        optimizer.found_inf = torch.ones((), device=device)  # type: ignore[attr-defined]
+        optimizer.step()
+        return
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    try:
+        optimizer.step()
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+
+def skips_bad_updates(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the optimizer's kernel obeys `found_inf`; otherwise the host has to look before it
+    calls `step`."""
+    group = optimizer.param_groups[0]
+    if not group["fused"]:
+        return False
+    device = group["params"][0].device
+    return device.type in SKIPPING_DEVICES or _skips_a_trial(
+        type(optimizer),  # type: ignore[arg-type]
+        device,
+    )
+
+
+@cache
+def _skips_a_trial(kind: type[torch.optim.Optimizer], device: torch.device) -> bool:
+    """Whether a marked update of a single weight leaves it alone."""
+    weight = nn.Parameter(torch.ones(1, device=device))
+    weight.grad = torch.ones(1, device=device)
+    trial = kind([weight], lr=1.0, fused=True)  # type: ignore[call-arg]
+    trial.found_inf = torch.ones((), device=device)  # type: ignore[attr-defined]
+    trial.step()
+    return weight.item() == 1.0
 
 
 def _rate(learning_rate: float, parameters: list[nn.Parameter]) -> float | Tensor:

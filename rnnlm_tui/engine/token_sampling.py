@@ -394,7 +394,7 @@ def _stages(scores_BV: Tensor, rules: SamplingRules) -> Iterator[tuple[str, Tens
         yield "top-k", scores_BV
     if rules.top_p < 1:
         ordered_BV, places_BV = scores_BV.sort(stable=True)
-        is_out_BV = ordered_BV.softmax(1).cumsum(1) <= 1 - rules.top_p
+        is_out_BV = _running_sums(ordered_BV.softmax(1)) <= 1 - rules.top_p
         is_out_BV[:, -1] = False
         scores_BV = _without(scores_BV, is_out_BV, places_BV)
         yield "top-p", scores_BV
@@ -406,7 +406,7 @@ def _stages(scores_BV: Tensor, rules: SamplingRules) -> Iterator[tuple[str, Tens
     if rules.typical_p < 1:
         weights_BV = scores_BV.softmax(1)
         distances_BV, places_BV = _distances(weights_BV).sort(stable=True)
-        reached_BV = weights_BV.gather(1, places_BV).cumsum(1)
+        reached_BV = _running_sums(weights_BV.gather(1, places_BV))
         last_B1 = (reached_BV < rules.typical_p).sum(1, keepdim=True)
         last_B1 = last_B1.clamp_(max=scores_BV.shape[1] - 1)
         is_out_BV = distances_BV > distances_BV.gather(1, last_B1)
@@ -418,6 +418,20 @@ def _without(scores_BV: Tensor, is_out_BV: Tensor, places_BV: Tensor) -> Tensor:
     """Minus infinity at the places whose entry in `is_out_BV` is true."""
     removed_BV = torch.empty_like(is_out_BV).scatter_(1, places_BV, is_out_BV)
     return scores_BV.masked_fill(removed_BV, -math.inf)
+
+
+def _running_sums(numbers_BN: Tensor) -> Tensor:
+    """The sum of each row up to each place.
+
+    On a GPU in blocks: in exact mode, some versions of torch compute `cumsum` there from N x N
+    numbers for each row (8 GiB for N = 32 k).
+    """
+    count, size = numbers_BN.shape
+    if numbers_BN.device.type == "cpu" or size <= ROW:
+        return numbers_BN.cumsum(1)
+    within_BRW = F.pad(numbers_BN, (0, -size % ROW)).view(count, -1, ROW).cumsum(2)
+    before_BR = F.pad(_running_sums(within_BRW[:, :, -1])[:, :-1], (1, 0))
+    return (within_BRW + before_BR[:, :, None]).flatten(1)[:, :size]
 
 
 def _distances(probabilities: Tensor) -> Tensor:
@@ -472,7 +486,7 @@ def _places_at(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:
         weights_BN = F.pad(weights_BN, (0, -size % ROW))
     blocks_BRW = weights_BN.view(count, -1, ROW)
     blocks_BR = blocks_BRW.sum(2)
-    reached_BR = blocks_BR.cumsum(1, dtype=wide)
+    reached_BR = _running_sums(blocks_BR.to(wide))
     bound_B1 = parts_B1 * reached_BR[:, -1:]
     block_B1 = torch.searchsorted(reached_BR, bound_B1, right=True)
     block_B1.clamp_(max=blocks_BR.shape[1] - 1)  # NaN has no place

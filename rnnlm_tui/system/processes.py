@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rnnlm_tui
+from rnnlm_tui.system.cuda import DRIVER_ORDER, ORDER_VARIABLE
 
 PARENT = "RNNLM_TUI_PARENT"
 """Environment variable: pid of the process that a child must not outlive."""
@@ -30,9 +31,10 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 
 def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """A child's environment: ours, `settings` as defaults, and this package first on the path."""
+    """A child's environment: ours, `settings` as defaults, CUDA's GPUs in the driver's order unless
+    the user set another, and this package first on the path."""
     child = dict(os.environ)
-    for name, value in settings.items():
+    for name, value in {ORDER_VARIABLE: DRIVER_ORDER, **settings}.items():
         child.setdefault(name, value)
     root = str(Path(rnnlm_tui.__file__).parent.parent)
     # a checkout: the child must import the same one

@@ -6,7 +6,7 @@ import torch
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
-from rnnlm_tui.engine.device import resolve_device, set_exactness, set_threads
+from rnnlm_tui.engine.device import check_workspace, set_exactness, set_threads, use_device
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
@@ -15,14 +15,18 @@ from rnnlm_tui.schema.estimates import planned_warmup, schedule_of, total_steps
 
 
 def set_up_torch(config: RunConfig) -> torch.device:
-    """Set threads and exact mode of this process; returns the device.
+    """Set threads and exact mode of this process; returns the device, started.
 
     Raises:
-        DeviceError: no such device on this machine.
+        DeviceError: no such device on this machine, or it can't be used.
+        InputError: exact mode, and the environment prevents it.
     """
     set_threads(config.training.threads)
     set_exactness(config.training.deterministic)
-    return resolve_device(config.training.device)
+    device = use_device(config.training.device)
+    if config.training.deterministic:
+        check_workspace(device)
+    return device
 
 
 def build_model(config: RunConfig, corpus: PreparedCorpus) -> RecurrentLanguageModel:

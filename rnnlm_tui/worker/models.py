@@ -12,7 +12,7 @@ import torch
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.checkpoint import load_model
-from rnnlm_tui.engine.device import resolve_device
+from rnnlm_tui.engine.device import use_device
 from rnnlm_tui.engine.generation import lay_out_weights
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError, DeviceError, StorageError
@@ -82,7 +82,7 @@ class ModelCache:
         """
         if self._device is None:
             try:
-                self._device = resolve_device(self._name)
+                self._device = use_device(self._name)
             except DeviceError as error:
                 raise DeviceError(error.message, hint="sample on the CPU: --device cpu") from None
         return self._device

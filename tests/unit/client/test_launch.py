@@ -31,6 +31,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.system.locks import RunLock, read_lock
+from rnnlm_tui.system.processes import child_environment
 
 
 def test_launch_returns_once_the_attempt_is_recorded(run: RunDirectory) -> None:
@@ -123,6 +124,25 @@ def test_only_small_models_on_sentences_keep_all_compiled_matmuls(
     )
     more = memory_parts(config, 2_000).process - PROCESS_BYTES - WORKER_BYTES
     assert more == (COMPILED_BYTES if kept else 0)
+
+
+def test_children_number_gpus_as_the_driver_and_exact_mode_sets_the_workspaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    exact = parse_config(merge(RunConfig(), {"training.deterministic": True}))
+    child = child_environment(training_settings(exact))
+    assert child["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert child["CUBLAS_WORKSPACE_CONFIG"] == ":4096:2"
+    assert "CUBLAS_WORKSPACE_CONFIG" not in child_environment(training_settings(RunConfig()))
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    child = child_environment(training_settings(exact))
+    assert (child["CUDA_DEVICE_ORDER"], child["CUBLAS_WORKSPACE_CONFIG"]) == (
+        "FASTEST_FIRST",
+        ":16:8",
+    )
 
 
 def test_a_held_run_is_refused_with_pid_and_time(run: RunDirectory) -> None:

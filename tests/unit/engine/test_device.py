@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
+import pynvml
 import pytest
 import torch
 
 from rnnlm_tui.engine import device as device_module
 from rnnlm_tui.engine.device import (
+    check_workspace,
+    cpu_warning,
     describe,
     explained,
+    is_lost,
+    is_out_of_memory,
+    lost_device,
     resolve_device,
     seed_everything,
     set_exactness,
     set_threads,
+    use_device,
 )
-from rnnlm_tui.errors import DeviceError
+from rnnlm_tui.errors import DeviceError, InputError
 from rnnlm_tui.system.machine import usable_cores
+from tests.fakes.gpus import GIB, FakeCard, install_driver, install_torch
 
 
 @pytest.mark.parametrize(
@@ -76,6 +85,8 @@ def test_one_seed_sets_every_global_generator() -> None:
 def test_exact_mode_can_be_switched_on_and_off() -> None:
     set_exactness(True)
     assert torch.are_deterministic_algorithms_enabled()
+    # every number that is read was written before
+    assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     set_exactness(False)
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -102,3 +113,190 @@ def test_an_operation_without_a_deterministic_version_is_named() -> None:
     assert "cumsum_cuda_kernel" in named.message
     assert explained(RuntimeError("CUBLAS_WORKSPACE_CONFIG=:4096:8"), (1, 1)) is not None
     assert explained(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), (1, 1)) is None
+
+
+# GPUs
+
+
+H100, H200 = FakeCard(), FakeCard("NVIDIA H200", uuid="GPU-2b3c4d5e-0000")
+
+
+def test_a_gpu_becomes_the_current_one_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_driver(monkeypatch, [H100, H200])
+    current = install_torch(monkeypatch, [H100, H200])
+    assert use_device("cuda:1") == torch.device("cuda:1")
+    assert use_device("auto") == torch.device("cuda:0")
+    assert use_device("cpu") == torch.device("cpu")
+    assert current == [torch.device("cuda:1"), torch.device("cuda:0")]
+
+
+def test_a_missing_gpu_is_refused_with_the_names_of_those_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install_driver(monkeypatch, [H100, H200])
+    install_torch(monkeypatch, [H100, H200])
+    with pytest.raises(DeviceError, match='no device "cuda:3"') as caught:
+        resolve_device("cuda:3")
+    assert "cpu, cuda:1 (NVIDIA H200), cuda:0 (NVIDIA H100 PCIe)" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("build", "newest", "words", "fix"),
+    [
+        ({"built_for": None, "version": "2.13.0+cpu"}, 12040, "built without CUDA", "/cu126"),
+        (
+            {"built_for": "13.0", "refusal": "too old"},
+            12040,
+            "too old for torch 2.13.0 (CUDA 13.0)",
+            "580.65",
+        ),
+        ({"refusal": "CUDA initialization: error 804"}, 12040, "error 804", "nvidia-smi"),
+        ({"architectures": ("sm_100", "sm_120")}, 12040, "has no code for the NVIDIA H100", "pip"),
+    ],
+)
+def test_cuda_is_refused_and_auto_warns_where_torch_can_not_use_the_drivers_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    build: dict[str, object],
+    newest: int,
+    words: str,
+    fix: str,
+) -> None:
+    install_driver(monkeypatch, [H100], newest_cuda=newest)
+    install_torch(monkeypatch, [H100], **build)  # type: ignore[arg-type]
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(DeviceError, match=f'no device "{name}" on this machine') as caught:
+            resolve_device(name)
+        assert words in caught.value.message
+        assert fix in caught.value.hint
+    device = resolve_device("auto")
+    assert device == torch.device("cpu")
+    warning = cpu_warning("auto", device)
+    assert warning.startswith("trains on the cpu: ")
+    assert words in warning
+    assert fix in warning
+    assert cpu_warning("cpu", device) == ""
+
+
+def test_the_first_gpu_that_torch_has_code_for_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = FakeCard("Tesla P4", uuid="GPU-0000", capability=(6, 1))
+    install_driver(monkeypatch, [old, H100])
+    install_torch(monkeypatch, [old, H100])
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda:1")
+    assert cpu_warning("auto", torch.device("cuda:1")) == ""
+    with pytest.raises(DeviceError, match="no code for the Tesla P4"):
+        resolve_device("cuda:0")
+
+
+def test_a_machine_without_a_driver_has_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    assert cpu_warning("auto", resolve_device("auto")) == ""
+
+
+def test_hidden_gpus_are_no_reason_to_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_driver(monkeypatch, [H100])
+    install_torch(monkeypatch, [], built_for=None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert cpu_warning("auto", resolve_device("auto")) == ""
+
+
+def test_a_full_gpu_is_refused_with_the_process_that_holds_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = FakeCard(
+        free=20 * 2**20, processes=[(4711, 79 * GIB)], failure="CUDA error: out of memory"
+    )
+    install_driver(monkeypatch, [full, H200])
+    install_torch(monkeypatch, [full, H200])
+    with pytest.raises(DeviceError, match=r"memory of cuda:0 NVIDIA H100 PCIe is full") as caught:
+        use_device("cuda")
+    assert "pid 4711" in caught.value.message
+    assert "holds 79 GiB" in caught.value.message
+    assert "training.device = cpu or cuda:1" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        ("CUDA error: all CUDA-capable devices are busy or unavailable", "is reserved by another"),
+        ("CUDA error: uncorrectable ECC error encountered\nmore", "uncorrectable ECC error enc"),
+    ],
+)
+def test_a_gpu_that_does_not_start_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, failure: str, words: str
+) -> None:
+    broken = FakeCard(failure=failure)
+    install_driver(monkeypatch, [broken])
+    install_torch(monkeypatch, [broken])
+    with pytest.raises(DeviceError, match=words) as caught:
+        use_device("auto")
+    assert "training.device = cpu" in caught.value.hint
+
+
+# errors
+
+
+@pytest.mark.parametrize(
+    ("message", "free", "memory", "lost"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", GIB, True, False),
+        ("CUDA error: out of memory\nCompile with", GIB, True, False),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublas`", GIB, True, False),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", GIB, True, False),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", GIB, True, False),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR", 2**20, True, False),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR", GIB, False, False),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling", 2**20, True, False),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling", GIB, False, False),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling", GIB, False, True),
+        ("MPS backend out of memory (MPS allocated: 17.9 GiB)", GIB, True, False),
+        ("Insufficient Memory (kIOGPUCommandBufferCallbackErrorOutOfMemory)", GIB, True, False),
+        ("CUDA error: device-side assert triggered", GIB, False, True),
+        ("CUDA error: unspecified launch failure", GIB, False, True),
+        ("CUDA error: uncorrectable ECC error encountered", GIB, False, True),
+        ("CUDA error: an illegal memory access was encountered", GIB, False, True),
+        ("CUDA driver error: unknown error", GIB, False, True),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", GIB, False, True),
+        ("HIP error: hipErrorLaunchFailure", GIB, False, True),
+        ("CUDA error: operation not permitted when stream is capturing", GIB, False, False),
+        ("CUDA error: invalid argument", GIB, False, False),
+        ("mat1 and mat2 shapes cannot be multiplied", GIB, False, False),
+    ],
+)  # fmt: skip
+def test_errors_of_a_gpu_mean_too_little_memory_or_a_lost_card(
+    monkeypatch: pytest.MonkeyPatch, message: str, free: int, memory: bool, lost: bool
+) -> None:
+    install_torch(monkeypatch, [FakeCard(free=free)])
+    error = torch.AcceleratorError(message)
+    assert is_out_of_memory(error) is memory
+    assert is_lost(error) is lost
+
+
+def test_a_lost_gpu_is_named_with_the_reason() -> None:
+    error = torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors")
+    explanation = lost_device(error, "cuda:0 NVIDIA H100")
+    assert explanation.message == "cuda:0 NVIDIA H100 failed: unspecified launch failure"
+    assert "Xid" in explanation.hint
+
+
+# exact mode
+
+
+def test_exact_mode_sets_one_size_of_workspaces_and_keeps_the_users_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = torch.device("cuda:0")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        set_exactness(True)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:2"
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+        set_exactness(True)
+        check_workspace(gpu)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+        for wrong in (":4096:2:16:8", "4096", ""):
+            monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", wrong)
+            check_workspace(torch.device("cpu"))
+            with pytest.raises(InputError, match=f'CUBLAS_WORKSPACE_CONFIG is "{wrong}"'):
+                check_workspace(gpu)
+    finally:
+        set_exactness(False)

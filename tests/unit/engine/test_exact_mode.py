@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
@@ -55,3 +56,13 @@ def test_interrupted_runs_are_bit_equal_at_the_end(
     assert [part.tolist() for layer in second.state for part in layer] == [
         part.tolist() for layer in straight.state for part in layer
     ]
+
+
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+def test_unfilled_memory_changes_no_bit(cell_type: str) -> None:
+    found = []
+    for fills in (False, True):
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        trainer = trainer_of("sentences", cell_type=cell_type, all_dropouts=True)
+        found.append((train(trainer, 3), weights(trainer.model)))
+    assert found[0] == found[1]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from rnnlm_tui.engine.optim import adamw, clip_gradients, set_learning_rate, sgd, update_when_finite
+from rnnlm_tui.engine import optim
+from rnnlm_tui.engine.optim import (
+    adamw,
+    allocate_update,
+    clip_gradients,
+    set_learning_rate,
+    sgd,
+    skips_bad_updates,
+    update_when_finite,
+)
 
 NOT_FINITE = [(float("nan"), 1.0), (float("inf"), 1.0), (0.5, float("inf")), (0.5, float("nan"))]
 """A norm and a loss."""
@@ -84,3 +95,75 @@ def test_rate_of_the_next_update_can_be_set() -> None:
     set_learning_rate(optimizer, 0.0)
     update_when_finite(optimizer, torch.tensor(0.5), torch.tensor(1.0))
     assert only.item() == 1.0
+
+
+class DeafAdamW(torch.optim.AdamW):
+    """As on Apple GPUs before torch 2.13: the fused kernel ignores `found_inf`."""
+
+    found_inf: torch.Tensor | None = None
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        self.found_inf = None
+        super().step(closure)
+
+
+class DeafSGD(torch.optim.SGD):
+    """Likewise."""
+
+    found_inf: torch.Tensor | None = None
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        self.found_inf = None
+        super().step(closure)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("kind", "deaf"), [(adamw, DeafAdamW), (sgd, DeafSGD)])
+@pytest.mark.parametrize(("norm", "loss"), NOT_FINITE)
+def test_the_host_skips_bad_updates_where_the_kernel_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Callable[..., torch.optim.Optimizer],
+    deaf: type[torch.optim.Optimizer],
+    fused: bool,
+    norm: float,
+    loss: float,
+) -> None:
+    monkeypatch.setattr(torch.optim, deaf.__mro__[1].__name__, deaf)
+    monkeypatch.setattr(optim, "FUSED_DEVICES", {"cpu"} if fused else set())
+    monkeypatch.setattr(optim, "SKIPPING_DEVICES", set())
+    bad, fresh = parameter([1.0], [norm]), parameter([1.0], [0.5])
+    optimizer, other = kind([bad], learning_rate=0.1), kind([fresh], learning_rate=0.1)
+    assert type(optimizer) is deaf
+    assert not skips_bad_updates(optimizer)
+    update_when_finite(optimizer, torch.tensor(norm), torch.tensor(loss))
+    assert bad.item() == 1.0
+    bad.grad = torch.tensor([0.5])
+    update_when_finite(optimizer, torch.tensor(0.5), torch.tensor(1.0))
+    update_when_finite(other, torch.tensor(0.5), torch.tensor(1.0))
+    assert bad.item() == fresh.item() != 1.0
+
+
+@pytest.mark.parametrize("kind", [adamw, sgd, DeafAdamW])
+def test_allocating_an_update_changes_no_weight_and_no_rate(
+    monkeypatch: pytest.MonkeyPatch, kind: Callable[..., torch.optim.Optimizer]
+) -> None:
+    if kind is DeafAdamW:
+        monkeypatch.setattr(optim, "SKIPPING_DEVICES", set())
+    only = parameter([1.25], [0.0])
+    optimizer = (
+        DeafAdamW([only], lr=0.1, fused=True)
+        if kind is DeafAdamW
+        else kind([only], learning_rate=0.1, weight_decay=0.3)
+    )
+    allocate_update(optimizer)
+    assert only.item() == 1.25
+    assert bool(optimizer.state) == (kind is not sgd)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_torchs_own_cpu_kernels_skip_bad_updates() -> None:
+    for kind in (adamw, sgd):
+        only = parameter([1.0], [0.5])
+        optimizer = kind([only], learning_rate=0.1)
+        assert skips_bad_updates(optimizer)
+        assert optim._skips_a_trial(type(optimizer), torch.device("cpu"))  # type: ignore[arg-type]

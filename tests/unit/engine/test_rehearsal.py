@@ -76,3 +76,23 @@ def test_an_evaluation_out_of_memory_reports_its_shape(monkeypatch: pytest.Monke
     monkeypatch.setattr("rnnlm_tui.engine.evaluate.token_losses", lambda *_: torch.empty(2**60))
     with pytest.raises(DeviceError, match="out of memory in an evaluation of 16 x 128 tokens"):
         rehearse_evaluation(trainer_of("stream"))
+
+
+def test_torchs_cache_is_released_before_each_smaller_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = trainer_of("stream")
+    order: list[str] = []
+
+    def fails(_trainer: Trainer, rows: int, _length: int) -> float:
+        order.append(f"{rows} rows")
+        if rows > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 0.0
+
+    monkeypatch.setattr("rnnlm_tui.engine.memory._step", fails)
+    monkeypatch.setattr(
+        "rnnlm_tui.engine.memory.release_cache", lambda device: order.append(f"empty {device}")
+    )
+    assert fitting_rows(trainer) == 1
+    assert order == ["empty cpu", "2 rows", "empty cpu", "1 rows"]

@@ -6,11 +6,12 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 from transformers.generation.logits_process import (
     LogitsProcessorList,
@@ -488,3 +489,62 @@ def test_an_excluded_token_is_never_sampled_and_the_others_keep_their_ratios(
         ((token, logprob),) = sampler.sample(logits_V[None], position)
         assert token not in (4, 7)
         assert logprob == pytest.approx(float(logits_V.log_softmax(0)[token]), rel=1e-5)
+
+
+class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs `cumsum` of floating-point numbers as torch does on a CUDA GPU in exact mode, and
+    remembers the largest tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.elements = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: Any = (),
+        kwargs: Any = None,
+    ) -> Any:
+        given = kwargs or {}
+        if func is torch.ops.aten.cumsum.default and args[0].is_floating_point():
+            with self:
+                return torch._refs.cumsum(*args, **given)
+        made = func(*args, **given)
+        for tensor in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return made
+
+
+@pytest.mark.parametrize("rules", [{"top_p": 0.9}, {"typical_p": 0.9}])
+def test_exact_mode_on_a_gpu_needs_no_square_of_the_vocabulary(rules: dict[str, float]) -> None:
+    size, rows = 32_011, 2
+    scores_BV = torch.zeros(rows, size, dtype=torch.float64, device="meta")
+    with LargestTensor() as plain:
+        scores_BV.cumsum(1)
+    assert plain.elements == rows * size * size
+    with LargestTensor() as ours:
+        list(token_sampling._stages(scores_BV, SamplingRules(**rules)))  # type: ignore[arg-type]
+        token_sampling._places_at(scores_BV, torch.zeros(rows, 1, dtype=torch.float64).to("meta"))
+    assert rows * size < ours.elements <= 130 * rows * size
+
+
+@pytest.mark.parametrize("size", [1, 127, 128, 129, 1000, 32_011])
+def test_running_sums_in_blocks_equal_plain_ones(size: int) -> None:
+    numbers_BN = torch.rand(3, size, dtype=torch.float64)
+    found_BN = token_sampling._running_sums(OnGpu(numbers_BN))
+    assert found_BN.shape == numbers_BN.shape
+    torch.testing.assert_close(found_BN.as_subclass(Tensor), numbers_BN.cumsum(1))
+    assert torch.equal(token_sampling._running_sums(numbers_BN), numbers_BN.cumsum(1))
+
+
+class OnGpu(Tensor):
+    """A tensor that claims to be on a GPU."""
+
+    def __new__(cls, plain: Tensor) -> OnGpu:
+        return plain.as_subclass(cls)
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("cuda:0")

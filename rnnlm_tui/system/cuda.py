@@ -1,0 +1,352 @@
+"""Whether the installed torch can use the GPUs that the driver has, without importing torch.
+
+The environment that CUDA needs before it starts, and which processes hold a GPU's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+from rnnlm_tui.schema.formatting import first_of, memory
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_uuids
+
+ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
+"""Environment variable: how CUDA numbers the GPUs."""
+DRIVER_ORDER = "PCI_BUS_ID"
+"""CUDA numbers GPUs as the driver and nvidia-smi do; by default the fastest is the first."""
+WORKSPACE_VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
+"""Environment variable: number and sizes of cuBLAS's workspaces."""
+EXACT_WORKSPACE = ":4096:2"
+"""Two workspaces of 4 MiB. cuDNN's LSTM and GRU are only deterministic if all have one size: its
+release notes name this value and `:16:8`, which is slower."""
+
+WHEELS = "https://download.pytorch.org/whl"
+OLDEST_DRIVERS = {11: "450.80", 12: "525.60", 13: "580.65"}
+"""For each major version of CUDA, the oldest Linux driver that runs all its minor versions."""
+OLDEST_FOR_13, FIRST_AFTER_12_6 = (7, 5), (10, 0)
+"""Torch's builds for CUDA 13 begin with the first of these compute capabilities, those for CUDA
+12.6 end before the second."""
+
+Capability = tuple[int, int]
+"""A GPU's compute capability: (9, 0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProblem:
+    """Why torch can't use a GPU that the driver has, and what to do."""
+
+    fact: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.fact}\n{self.fix}"
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """The installed torch."""
+
+    version: str
+    cuda: str | None
+    """The CUDA that it was built for, `12.6`; None: built without."""
+    hip: bool = False
+    """Built for AMD GPUs."""
+
+    def __str__(self) -> str:
+        return f"torch {self.version}" + (f" (CUDA {self.cuda})" if self.cuda else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A GPU that CUDA may use."""
+
+    name: str
+    capability: Capability | None
+    """None: not reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """The NVIDIA driver and the GPUs that CUDA may use, in its numbering."""
+
+    version: str
+    cuda: tuple[int, int] | None
+    """The newest CUDA that it supports; None: not reported."""
+    cards: tuple[Card, ...]
+
+    def __str__(self) -> str:
+        newest = f", CUDA {self.cuda[0]}.{self.cuda[1]}" if self.cuda else ""
+        return f"driver {self.version}{newest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    user: str
+    """Empty: unknown."""
+    memory: int | None
+    """Bytes; None: not reported."""
+
+    def __str__(self) -> str:
+        who = f"pid {self.pid}" + (f" ({self.user})" if self.user else "")
+        return who if self.memory is None else f"{who} holds {memory(self.memory)}"
+
+
+def use_driver_order() -> None:
+    """Let CUDA number the GPUs as the driver does, unless the user set another order; call it
+    before CUDA starts. Our child processes have it in their environment."""
+    os.environ.setdefault(ORDER_VARIABLE, DRIVER_ORDER)
+
+
+def is_driver_order() -> bool:
+    """Whether our processes number the GPUs as the driver does."""
+    return os.environ.get(ORDER_VARIABLE, DRIVER_ORDER) == DRIVER_ORDER
+
+
+def is_exact_workspace(setting: str) -> bool:
+    """Whether cuBLAS is deterministic with this CUBLAS_WORKSPACE_CONFIG: workspaces of one size,
+    `:SIZE:COUNT`."""
+    return re.fullmatch(r":[1-9]\d*:[1-9]\d*", setting) is not None
+
+
+def installed_torch() -> TorchBuild | None:
+    """The installed torch, from its metadata and its version file; None: not installed."""
+    try:
+        installed = version("torch")
+    except PackageNotFoundError:
+        return None
+    text = ""
+    with suppress(OSError, ImportError, ValueError):
+        found = find_spec("torch")
+        if found is not None and found.origin is not None:
+            text = (Path(found.origin).parent / "version.py").read_text(encoding="utf-8")
+    cuda = re.search(r"^cuda\b[^=]*= *['\"]([\d.]+)", text, re.MULTILINE)
+    hip = re.search(r"^hip\b[^=]*= *['\"]", text, re.MULTILINE)
+    return TorchBuild(installed, cuda[1] if cuda else None, hip is not None)
+
+
+def driver() -> Driver | None:
+    """The driver, if it has a GPU that CUDA may use; None without one.
+
+    None as well if CUDA_VISIBLE_DEVICES hides all GPUs.
+    """
+    uuids = gpu_uuids()
+    if not uuids:
+        return None
+    number = _ask(pynvml.nvmlSystemGetCudaDriverVersion)
+    name = _ask(pynvml.nvmlSystemGetDriverVersion)
+    return Driver(
+        _text(name) or "of unknown version",
+        None if not number else (int(number) // 1000, int(number) % 1000 // 10),
+        tuple(_card(uuid) for uuid in uuids),
+    )
+
+
+def broken_driver() -> GpuProblem | None:
+    """Why the driver's own library doesn't work, such as after an update without a reboot; None if
+    it does, or there is no driver."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        reboot = {
+            pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "restart the machine, or reload the driver",
+            pynvml.NVML_ERROR_GPU_IS_LOST: "see `dmesg | grep Xid`; restart the machine",
+            pynvml.NVML_ERROR_RESET_REQUIRED: "reset it: nvidia-smi --gpu-reset",
+            pynvml.NVML_ERROR_NO_PERMISSION: "ask for access to /dev/nvidia* on this machine",
+        }
+        fix = reboot.get(error.value)
+        return None if fix is None else GpuProblem(f"the NVIDIA driver doesn't work: {error}", fix)
+    return None
+
+
+def gpu_problem() -> GpuProblem | None:
+    """Why torch can't use the GPUs that the driver has; None if it can, or there are none.
+
+    Only a process that imports torch sees whether it has code for a GPU's architecture.
+    """
+    known = driver()
+    if known is None:
+        return broken_driver() if os.environ.get(VISIBLE_VARIABLE) != "" else None
+    build = installed_torch()
+    return None if build is None else mismatch(build, known)
+
+
+def mismatch(build: TorchBuild, known: Driver) -> GpuProblem | None:
+    """Why this torch can't work with this driver; None: nothing is known against it."""
+    names = _names(known.cards)
+    if build.cuda is None:
+        kind = "for AMD GPUs" if build.hip else "without CUDA"
+        return GpuProblem(
+            f"torch {build.version} is built {kind} and can't use the {names} ({known})",
+            wheel_words(build, known),
+        )
+    needed = int(build.cuda.partition(".")[0])
+    if known.cuda is not None and known.cuda[0] < needed:
+        return GpuProblem(
+            f"the NVIDIA driver is too old for {build}, which can't use the {names} ({known})",
+            driver_words(build, known, needed),
+        )
+    return None
+
+
+def unsupported_card(
+    build: TorchBuild, known: Driver, card: Card, architectures: Iterable[str]
+) -> GpuProblem | None:
+    """The problem if torch has no code for a card; None if it has, or this isn't known.
+
+    Args:
+        architectures: those of `torch.cuda.get_arch_list()`.
+    """
+    built = tuple(architectures)
+    if not built or card.capability is None or supports(card.capability, built):
+        return None
+    major, minor = card.capability
+    return GpuProblem(
+        f"{build} has no code for the {card.name}, whose compute capability is {major}.{minor}: it"
+        f" was built for {', '.join(built)}",
+        wheel_words(build, known),
+    )
+
+
+def supports(capability: Capability, architectures: Iterable[str]) -> bool:
+    """Whether code of one of these architectures runs on a GPU.
+
+    Machine code (`sm_80`) runs on later minor versions of its major version, `sm_90a` on its own
+    only. PTX (`compute_80`) is compiled for every later GPU.
+    """
+    for name in architectures:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name)
+        if found is None:
+            continue
+        kind, built = found[1], (int(found[2]), int(found[3]))
+        if found[4] == "a":
+            runs = built == capability
+        elif kind == "compute" and not found[4]:
+            runs = built <= capability
+        else:
+            runs = built[0] == capability[0] and built[1] <= capability[1]
+        if runs:
+            return True
+    return False
+
+
+def wheel_words(build: TorchBuild, known: Driver) -> str:
+    """The command that installs a torch for this driver and its GPUs, or what prevents it."""
+    wheel = _wheel(known)
+    if wheel is None:
+        return driver_words(build, known, 12)
+    return f"install one with CUDA: {_install(build, wheel)}"
+
+
+def driver_words(build: TorchBuild, known: Driver, needed: int) -> str:
+    """Which driver to install, and which torch would do instead.
+
+    Args:
+        needed: the major version of CUDA of a torch that fits the GPUs.
+    """
+    wheel, newest = _wheel(known), 13 if _has_new_card(known) else 12
+    oldest = OLDEST_DRIVERS.get(max(needed, newest), "the newest")
+    words = f"update the driver to {oldest} or newer"
+    return (
+        words
+        if wheel is None
+        else f"{words}, or install a torch for this one: {_install(build, wheel)}"
+    )
+
+
+def _install(build: TorchBuild, wheel: str) -> str:
+    release = build.version.partition("+")[0]
+    return f"pip install --force-reinstall torch=={release} --index-url {WHEELS}/{wheel}"
+
+
+def _wheel(known: Driver) -> str | None:
+    """The folder of torch's wheels that fits the driver and its GPUs; None: there is none."""
+    newest = known.cuda or (12, 6)
+    if newest >= (13, 0):
+        return "cu130" if _has_new_card(known) or not _has_old_card(known) else "cu126"
+    return "cu126" if newest >= (12, 0) and not _has_new_card(known) else None
+
+
+def _has_old_card(known: Driver) -> bool:
+    return any(card.capability and card.capability < OLDEST_FOR_13 for card in known.cards)
+
+
+def _has_new_card(known: Driver) -> bool:
+    return any(card.capability and card.capability >= FIRST_AFTER_12_6 for card in known.cards)
+
+
+def holders(uuid: str) -> tuple[Holder, ...]:
+    """The other processes that hold memory of a GPU, the largest first; empty if the driver doesn't
+    say, as in containers.
+
+    Args:
+        uuid: with or without `GPU-`.
+    """
+    name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(name)
+        found = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except pynvml.NVMLError:
+        return ()
+    others = [process for process in found if process.pid != os.getpid()]
+    held = [
+        Holder(
+            int(process.pid),
+            _user(int(process.pid)),
+            None if process.usedGpuMemory is None else int(process.usedGpuMemory),
+        )
+        for process in others
+    ]
+    return tuple(sorted(held, key=lambda one: -(one.memory or 0)))
+
+
+def holder_words(uuid: str) -> str:
+    """`pid 4711 (alex) holds 70 GiB and 1 more`; empty if nobody is known to hold memory."""
+    return first_of([str(holder) for holder in holders(uuid)], 2)
+
+
+def _user(pid: int) -> str:
+    import psutil  # imported late: few processes ask for a GPU's holders
+
+    try:
+        return str(psutil.Process(pid).username())
+    except (psutil.Error, OSError, KeyError):
+        return ""  # another container's, or it has just ended
+
+
+def _card(uuid: str) -> Card:
+    handle = _ask(lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))
+    name = _ask(lambda: pynvml.nvmlDeviceGetName(handle))
+    found = _ask(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle))
+    return Card(_text(name) or "NVIDIA GPU", None if found is None else (found[0], found[1]))
+
+
+def _names(cards: tuple[Card, ...]) -> str:
+    return first_of(list(dict.fromkeys(card.name for card in cards)), 2)
+
+
+def _text(name: Any) -> str:
+    if name is None:
+        return ""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def _ask(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    # not supported, or an older library
+    except (pynvml.NVMLError, AttributeError, ValueError, TypeError):
+        return None

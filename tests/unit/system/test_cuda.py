@@ -1,0 +1,162 @@
+"""Whether torch and the driver fit together, found out without torch."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+import pynvml
+import pytest
+
+from rnnlm_tui.system import cuda
+from rnnlm_tui.system.cuda import (
+    TorchBuild,
+    gpu_problem,
+    holder_words,
+    installed_torch,
+    is_exact_workspace,
+    supports,
+)
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
+from tests.fakes.gpus import GIB, FakeCard, install_driver, install_torch_build
+
+V100 = FakeCard("Tesla V100", capability=(7, 0))
+B200 = FakeCard("NVIDIA B200", capability=(10, 0))
+
+
+@pytest.mark.parametrize(
+    ("version", "built_for", "newest", "card", "fact", "fix"),
+    [
+        ("2.13.0+cpu", None, 12040, FakeCard(), "built without CUDA", "torch==2.13.0 --index-url"),
+        ("2.13.0+cpu", None, 12040, FakeCard(), "driver 550.54.15, CUDA 12.4", "/cu126"),
+        ("2.13.0+cpu", None, 13000, FakeCard(), "NVIDIA H100 PCIe", "/cu130"),
+        ("2.13.0+cpu", None, 13000, V100, "Tesla V100", "/cu126"),
+        ("2.13.0+cpu", None, 13000, B200, "NVIDIA B200", "/cu130"),
+        ("2.13.0+cpu", None, 12040, B200, "NVIDIA B200", "update the driver to 580.65"),
+        ("2.13.0", "13.0", 12040, FakeCard(), "too old for torch 2.13.0 (CUDA 13.0)", "580.65"),
+        ("2.13.0", "13.0", 12040, FakeCard(), "driver 550.54.15", "or install a torch for this"),
+        ("2.13.0", "12.6", 11040, FakeCard(), "CUDA 11.4", "update the driver to 525.60 or newer"),
+    ],
+)
+def test_a_torch_that_does_not_fit_the_driver_comes_with_versions_and_the_fix(
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    built_for: str | None,
+    newest: int,
+    card: FakeCard,
+    fact: str,
+    fix: str,
+) -> None:
+    install_driver(monkeypatch, [card], newest_cuda=newest)
+    install_torch_build(monkeypatch, version, built_for)
+    problem = gpu_problem()
+    assert problem is not None
+    assert fact in problem.fact
+    assert fix in problem.fix
+
+
+@pytest.mark.parametrize(("built_for", "newest"), [("12.6", 12000), ("12.9", 12040), ("13.0", 0)])
+def test_later_minor_versions_run_on_a_driver_of_the_same_major_version(
+    monkeypatch: pytest.MonkeyPatch, built_for: str, newest: int
+) -> None:
+    install_driver(monkeypatch, [FakeCard()], newest_cuda=newest)
+    install_torch_build(monkeypatch, "2.13.0", built_for)
+    assert gpu_problem() is None
+
+
+def test_no_problem_is_reported_without_a_driver_or_with_hidden_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install_torch_build(monkeypatch, "2.13.0+cpu", None)
+    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    assert gpu_problem() is None
+    install_driver(monkeypatch, [FakeCard()])
+    assert gpu_problem() is not None
+    for hidden in ("", "-1"):
+        monkeypatch.setenv(VISIBLE_VARIABLE, hidden)
+        assert gpu_problem() is None
+
+
+def test_a_driver_that_was_updated_without_a_restart_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+    problem = gpu_problem()
+    assert problem is not None
+    assert "the NVIDIA driver doesn't work" in problem.fact
+    assert "restart" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "runs"),
+    [
+        ((9, 0), ["sm_80", "sm_90"], True),
+        ((8, 6), ["sm_80"], True),
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_80"], False),
+        ((9, 0), ["sm_80", "compute_80"], True),
+        ((7, 0), ["sm_75", "compute_90"], False),
+        ((10, 0), ["sm_90a"], False),
+        ((9, 0), ["sm_90a"], True),
+        ((12, 0), ["sm_100", "sm_120"], True),
+        ((10, 3), ["sm_100f"], True),
+    ],
+)
+def test_code_runs_on_later_minor_versions_and_ptx_on_all_later_gpus(
+    capability: tuple[int, int], architectures: list[str], runs: bool
+) -> None:
+    assert supports(capability, architectures) is runs
+
+
+def test_the_installed_torch_is_read_without_importing_it() -> None:
+    import torch
+
+    build = installed_torch()
+    assert build == TorchBuild(
+        str(torch.__version__), torch.version.cuda, hip=torch.version.hip is not None
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "exact"),
+    [
+        (":4096:2", True),
+        (":16:8", True),
+        (":4096:8", True),
+        (":4096:2:16:8", False),
+        ("4096:2", False),
+        (":0:0", False),
+        ("", False),
+    ],
+)
+def test_exact_mode_needs_workspaces_of_one_size(setting: str, exact: bool) -> None:
+    assert is_exact_workspace(setting) is exact
+
+
+def test_other_processes_on_a_gpu_are_named_with_their_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = FakeCard(processes=[(os.getpid(), 9 * GIB), (4711, 2 * GIB), (4712, 70 * GIB)])
+    install_driver(monkeypatch, [card])
+
+    def process(pid: int) -> object:
+        if pid == 4711:
+            raise psutil.NoSuchProcess(pid)
+        return type("Process", (), {"username": lambda _self: "alex"})()
+
+    monkeypatch.setattr(psutil, "Process", process)
+    words = "pid 4712 (alex) holds 70 GiB, pid 4711 holds 2.0 GiB"
+    assert holder_words(card.uuid) == holder_words(card.uuid.removeprefix("GPU-")) == words
+    assert holder_words("GPU-none") == ""
+
+
+def test_the_drivers_order_of_gpus_is_set_unless_the_user_chose_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(cuda.ORDER_VARIABLE, raising=False)
+    cuda.use_driver_order()
+    assert os.environ[cuda.ORDER_VARIABLE] == "PCI_BUS_ID"
+    assert cuda.is_driver_order()
+    monkeypatch.setenv(cuda.ORDER_VARIABLE, "FASTEST_FIRST")
+    cuda.use_driver_order()
+    assert not cuda.is_driver_order()
