@@ -28,7 +28,11 @@ from rnnlm_tui.errors import InputError
 LIBRARY_LAYERS: dict[str, type[nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 """Cells that torch has as a multi-layer module."""
 READ_BYTES = 256 * 2**20
-"""Size of the array that is read: more than the caches hold."""
+"""Size of the array that a CPU reads: more than its caches hold."""
+COPIED_BYTES = 2**30
+"""Size of the array that a GPU copies: twenty times its cache."""
+REPETITIONS = 4
+"""Runs between two events of a GPU, so that the gap before the first doesn't count much."""
 _PRECISIONS: dict[Numbers, str] = {
     "float32": "highest",
     "tf32": "high",
@@ -287,21 +291,48 @@ def _trials(
 
 
 @torch.inference_mode()
-def reading_speed(device: torch.device, seconds: float) -> float:
-    """Bytes per second when reading a large array once, with torch's current threads."""
-    array = torch.ones(READ_BYTES // 4, device=device)
-    return READ_BYTES / _shortest(array.sum, device, seconds)
+def memory_speed(device: torch.device, seconds: float) -> float:
+    """Bytes per second that memory moves, with torch's current threads.
+
+    A CPU reads a large array once. A GPU copies one, which counts twice: once read, once written.
+    """
+    if device.type != "cuda":
+        array = torch.ones(READ_BYTES // 4, device=device)
+        return READ_BYTES / _shortest(array.sum, device, seconds)
+    source = torch.randn(COPIED_BYTES // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * COPIED_BYTES / _shortest(lambda: target.copy_(source), device, seconds)
 
 
 def _shortest(work: Callable[[], Tensor], device: torch.device, seconds: float) -> float:
-    """Shortest of at least three repetitions, after a warm-up."""
+    """Shortest of at least three repetitions, after a warm-up.
+
+    On a GPU its own events measure, without the time that a launch takes the CPU.
+    """
+    measure = _seconds_by_events if device.type == "cuda" else _seconds_by_clock
     work()
     wait(device)
     times: list[float] = []
     until = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < until:
-        began = time.perf_counter()
-        work()
-        wait(device)
-        times.append(time.perf_counter() - began)
+        times.append(measure(work, device))
     return min(times)
+
+
+def _seconds_by_clock(work: Callable[[], Tensor], device: torch.device) -> float:
+    began = time.perf_counter()
+    work()
+    wait(device)
+    return time.perf_counter() - began
+
+
+def _seconds_by_events(work: Callable[[], Tensor], device: torch.device) -> float:
+    with torch.cuda.device(device):
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+        for _ in range(REPETITIONS):
+            work()
+        after.record()
+        after.synchronize()
+    milliseconds: float = before.elapsed_time(after)
+    return 1e-3 * milliseconds / REPETITIONS

@@ -24,7 +24,7 @@ from rnnlm_tui.bench.baselines import (
     PlainTraining,
     multiplication_speeds,
     naive_continuation,
-    reading_speed,
+    memory_speed,
     ways_to_multiply,
 )
 from rnnlm_tui.bench.report import (
@@ -66,6 +66,11 @@ in the book's corpus (measured).
 
 GENERATED_OR_CARRIED = ("python-docs", "elman")
 """Sources available on every machine."""
+
+
+UNWAITED_SECONDS = 0.1
+"""How far a turn's launches may run ahead of a GPU: otherwise a turn would launch many seconds of
+work before its time is up."""
 
 
 COUNTED_BATCHES = 200
@@ -296,6 +301,8 @@ class TrainingTask:
                 fused=task.role == "library training",
             )
         del model
+        self._unwaited = 1
+        """Steps that are launched before the turn waits for the device."""
         seed_everything(config.training.seed)
 
     def ready(self) -> TaskReady:
@@ -316,8 +323,11 @@ class TrainingTask:
                 counted, loss = self._training.train_step()
             first = loss if first is None else first
             steps, tokens = steps + 1, tokens + counted
+            if steps % self._unwaited == 0:
+                wait(self._device)
         wait(self._device)
         seconds = time.perf_counter() - began
+        self._unwaited = max(1, int(UNWAITED_SECONDS * steps / seconds))
         note = self._training.graph_note if isinstance(self._training, Trainer) else ""
         peak = peak_bytes(self._device)
         return TurnDone(
@@ -365,7 +375,7 @@ class MachineTask:
         self._width, self._vocab_size = task.config.model.hidden_size, task.vocab_size
         hidden, vocab_size = self._width, self._vocab_size
         head = (rows_per_chunk(vocab_size), vocab_size, hidden)
-        square = (4096, 4096, 4096) if self._device.type == "cuda" else (1024, 1024, 1024)
+        square = (8192, 8192, 8192) if self._device.type == "cuda" else (1024, 1024, 1024)
         # The head's forward product, the gradients of its input and of its weights, and a shape
         # that suits any device.
         self._shapes = (head, (head[0], head[2], head[1]), (head[1], head[2], head[0]), square)
@@ -396,10 +406,10 @@ class MachineTask:
         """Spend half of the time on matrix products, half on memory."""
         gflops = multiplication_speeds(self._device, self._shapes, request.seconds / 2)
         threads = torch.get_num_threads()
-        bandwidth = one = reading_speed(self._device, request.seconds / 4)
+        bandwidth = one = memory_speed(self._device, request.seconds / 4)
         if self._device.type == "cpu":
             torch.set_num_threads(1)
-            one = reading_speed(self._device, request.seconds / 4)
+            one = memory_speed(self._device, request.seconds / 4)
             torch.set_num_threads(threads)
         return MachineTurn(gflops=gflops, bandwidth=max(bandwidth, one), bandwidth_one=one)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rnnlm_tui.bench.baselines import multiplication_speeds, reading_speed, ways_to_multiply
+from rnnlm_tui.bench.baselines import multiplication_speeds, memory_speed, ways_to_multiply
 
 CPU = torch.device("cpu")
 
@@ -17,8 +17,8 @@ def test_every_number_format_gets_a_speed_and_torchs_precision_is_restored() -> 
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_memory_has_a_reading_speed() -> None:
-    assert reading_speed(CPU, 0.01) > 0
+def test_memory_has_a_memory_speed() -> None:
+    assert memory_speed(CPU, 0.01) > 0
 
 
 def test_exact_numbers_come_first() -> None:

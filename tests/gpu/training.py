@@ -1,0 +1,314 @@
+"""Parts that train in their own process: launches without waiting, losses against the CPU's, peak
+memory against the estimate, and the slowest kernels of a step."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from rnnlm_tui.corpus.corpus import PreparedCorpus
+from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.device import seed_everything, set_exactness, wait
+from rnnlm_tui.engine.matmul import set_gpu_precision
+from rnnlm_tui.engine.memory import peak_bytes, rehearse_evaluation, reset_peak
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import memory_parts
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
+from tests.fakes.random_corpus import random_corpus
+from tests.gpu.parts import Report
+from tests.tools.arithmetic import SHAPES, Shape
+
+MODES = ("sentences", "stream")
+WARM_UPS = 12
+"""Steps before the checked ones: graphs are measured, libraries choose their kernels."""
+CHECKED_STEPS = 50
+COMPARED_STEPS = 200
+TOLERANCE = 2e-3
+"""Largest mean difference of the losses of 200 steps in nats, and a tenth of the largest difference
+of one step. Rounding grows with the steps: float32 against float64 on a CPU differs by up to
+a fifth of this."""
+KERNELS = 15
+MOST_OF_ESTIMATE, LEAST_OF_ESTIMATE = 1.15, 0.5
+"""Measured memory over its estimate that is good enough: a run must not need much more than it was
+told, and shouldn't be refused for want of memory that it doesn't need."""
+
+SMALL: Mapping[str, object] = {
+    "model.embedding_dim": 64,
+    "model.hidden_size": 64,
+    "model.num_layers": 2,
+    "model.num_heads": 4,
+    "model.dropout": 0.0,
+    "model.tie_weights": False,
+    "training.batch_size": 16,
+    "training.bptt": 20,
+    "training.context_length": 21,
+    "training.deterministic": False,
+    "schedule.warmup_steps": 0,
+    "schedule.kind": "constant",
+    "optimizer.learning_rate": 1e-3,
+}
+SMALL_VOCABULARY = 1_000
+TINY: Mapping[str, object] = {
+    "model.embedding_dim": 8,
+    "model.hidden_size": 8,
+    "training.batch_size": 4,
+    "training.bptt": 6,
+    "training.context_length": 7,
+}
+"""For a dry run."""
+TINY_VOCABULARY = 50
+
+
+def small_config(report: Report, changes: Mapping[str, object]) -> tuple[RunConfig, int]:
+    """A config that trains a small model, and its vocabulary."""
+    sizes = {**SMALL, **(TINY if report.dry else {})}
+    config = parse_config(merge(RunConfig(), {**sizes, **changes}))
+    return config, TINY_VOCABULARY if report.dry else SMALL_VOCABULARY
+
+
+def trainer_of(
+    report: Report, config: RunConfig, vocab_size: int, device: str | None = None
+) -> Trainer:
+    """A trainer on random tokens, with the weights of the config's seed.
+
+    Args:
+        device: None: the one that is proven.
+    """
+    folder = report.folder / f"corpus-{vocab_size}"
+    if folder.exists():
+        corpus = PreparedCorpus(folder, _known(folder))
+    else:
+        folder.mkdir()
+        corpus = random_corpus(
+            folder, config, vocab_size, 400 if report.dry else 6_000, as_in_text=True
+        )
+        (folder / "manifest.json").write_text(corpus.manifest.model_dump_json(), encoding="utf-8")
+    seed_everything(config.training.seed)
+    model = build_model(config, corpus).to(device or report.setting.device)
+    return build_trainer(config, model, build_batches(config, corpus))
+
+
+def _known(folder: Path) -> Any:
+    from rnnlm_tui.schema.corpora import CorpusManifest
+
+    return CorpusManifest.model_validate_json((folder / "manifest.json").read_text("utf-8"))
+
+
+@contextlib.contextmanager
+def refused_waits(device: torch.device) -> Iterator[None]:
+    """Raise an error for each operation that waits for the GPU."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def prove_no_waiting(report: Report) -> None:
+    """Train each cell in both data modes, by launches and as a graph, with waiting refused."""
+    steps = 5 if report.dry else CHECKED_STEPS
+    ways = (False,) if report.dry else (False, True)
+    for cell in CELLS:
+        for mode in MODES:
+            for graphs in ways:
+                _no_waiting(report, cell, mode, graphs, steps)
+    report.did(f"{steps} steps of each of {len(CELLS)} cells in both data modes")
+    if report.dry:
+        report.skipped("the check itself and CUDA graphs: both need a GPU; the steps ran without")
+
+
+def _no_waiting(report: Report, cell: str, mode: str, graphs: bool, steps: int) -> None:
+    config, vocab_size = small_config(
+        report,
+        {
+            "model.cell_type": cell,
+            "training.data_mode": mode,
+            "training.cuda_graphs": graphs,
+            "training.matmul": "float32",
+        },
+    )
+    way = f"{cell}, {mode}, {'graph' if graphs else 'launches'}"
+    done = 0
+    try:
+        trainer = trainer_of(report, config, vocab_size)
+        for _ in range(2 if report.dry else WARM_UPS):
+            trainer.train_step()
+        wait(trainer.device)
+        with refused_waits(trainer.device):
+            for _ in range(steps):
+                result = trainer.train_step()
+                done += 1
+        finite = math.isfinite(float(result.loss))
+        report.row(way=way, steps=done, loss=float(result.loss), note=trainer.graph_note)
+        if not finite:
+            report.failed(f"{way}: the loss is {float(result.loss)}")
+    except RuntimeError as error:
+        frame = next(
+            (
+                f"{Path(one.filename).name}:{one.lineno}"
+                for one in reversed(traceback.extract_tb(error.__traceback__))
+                if "rnnlm_tui" in one.filename
+            ),
+            "",
+        )
+        report.failed(f"{way}: step {done + 1}: {str(error).splitlines()[0]} ({frame})")
+
+
+def prove_losses(report: Report) -> None:
+    """Train on the device and on the CPU in float32; compare the losses of all steps."""
+    steps = 20 if report.dry else COMPARED_STEPS
+    report.did(
+        f"{steps} steps in float32 on {report.setting.device} and on the CPU; at most"
+        f" {TOLERANCE:g} nats of difference on average, {10 * TOLERANCE:g} in one step"
+    )
+    if report.dry:
+        report.skipped("the comparison itself: the device is the CPU, so every difference is 0")
+    for cell in CELLS:
+        mode = "sentences" if cell in ("elman", "gru", "slstm") else "stream"
+        config, vocab_size = small_config(
+            report, {"model.cell_type": cell, "training.data_mode": mode}
+        )
+        _losses(report, f"{cell}, {mode}", config, vocab_size, steps)
+    book = SHAPES["book"]
+    changes: dict[str, object] = {"training.batch_size": 16}
+    vocab_size = book.vocab_size
+    if report.dry:
+        changes, vocab_size = {**changes, **TINY}, TINY_VOCABULARY
+    config = parse_config(merge(book.config, changes))
+    _losses(report, f"book, batch {config.training.batch_size}", config, vocab_size, steps)
+
+
+def _losses(report: Report, name: str, config: RunConfig, vocab_size: int, steps: int) -> None:
+    fixed = parse_config(
+        merge(config, {"training.matmul": "float32", "training.precision": "float32"})
+    )
+    ways = [("CPU", "cpu", False), ("launches", report.setting.device, False)]
+    if not report.dry:
+        ways.append(("graph", report.setting.device, True))
+    found: dict[str, Tensor] = {}
+    for way, device, graphs in ways:
+        own = parse_config(merge(fixed, {"training.cuda_graphs": graphs}))
+        trainer = trainer_of(report, own, vocab_size, device)
+        set_gpu_precision(trainer.device, rounded=False)
+        found[way] = torch.stack([trainer.train_step().loss for _ in range(steps)]).cpu().double()
+        note = trainer.graph_note
+    for way, _, _ in ways[1:]:
+        difference = (found[way] - found["CPU"]).abs()
+        mean, largest = float(difference.mean()), float(difference.max())
+        holds = mean <= TOLERANCE and largest <= 10 * TOLERANCE
+        report.row(
+            model=name,
+            way=way,
+            first=float(found[way][0]),
+            last=float(found[way][-1]),
+            mean_difference=mean,
+            largest=largest,
+            holds=holds,
+            note=note if way == "graph" else "",
+        )
+        if not holds:  # also if it is NaN
+            report.failed(f"{name}, {way}: losses differ by {mean:.2g}, at most {largest:.2g}")
+
+
+def prove_memory(report: Report) -> None:
+    """Compare the peak of the memory that torch reserves with the estimate."""
+    for shape in SHAPES.values():
+        for name, changes in MEMORY_WAYS.items():
+            if report.dry and name != "float32":
+                continue
+            _memory(report, shape, name, changes)
+    if report.dry:
+        report.skipped("the comparison itself: a CPU's memory is the process's, libraries included")
+    report.did("peak memory of a few steps and an evaluation of each shape")
+
+
+MEMORY_WAYS: Mapping[str, Mapping[str, object]] = {
+    "float32": {"training.cuda_graphs": False, "training.matmul": "float32"},
+    "bf16": {"training.cuda_graphs": False, "training.precision": "bf16"},
+    "bf16, graph": {"training.cuda_graphs": True, "training.precision": "bf16"},
+}
+
+
+def _memory(report: Report, shape: Shape, way: str, changes: Mapping[str, object]) -> None:
+    vocab_size = shape.vocab_size
+    more: Mapping[str, object] = {}
+    if report.dry:
+        more, vocab_size = TINY, TINY_VOCABULARY
+    config = parse_config(merge(shape.config, {**changes, **more}))
+    gc.collect()
+    device = torch.device(report.setting.device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    reset_peak(device)
+    before = torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
+    trainer = trainer_of(report, config, vocab_size)
+    for _ in range(2 if report.dry else WARM_UPS):
+        trainer.train_step()
+    rehearse_evaluation(trainer)
+    wait(device)
+    on_gpu = device.type == "cuda"
+    reserved = torch.cuda.max_memory_reserved(device) - before if on_gpu else peak_bytes(device)
+    parts = memory_parts(
+        config,
+        vocab_size,
+        sentences=400,
+        on_gpu=on_gpu,
+        resident_tokens=0,
+    )
+    share = reserved / parts.total
+    report.row(
+        shape=shape.name,
+        way=way,
+        reserved_mib=reserved / 2**20,
+        allocated_mib=peak_bytes(device) / 2**20,
+        estimated_mib=parts.total / 2**20,
+        share=share,
+        note=trainer.graph_note,
+    )
+    if on_gpu and not LEAST_OF_ESTIMATE <= share <= MOST_OF_ESTIMATE:
+        report.missed(
+            f"{shape.name}, {way}: {reserved / 2**20:,.0f} MiB are {share:.0%} of the estimate"
+        )
+
+
+def show_slowest_kernels(report: Report) -> None:
+    """Profile steps of both shapes in the engine's fastest way."""
+    for shape in SHAPES.values():
+        changes: dict[str, object] = {"training.precision": "bf16", "training.cuda_graphs": False}
+        vocab_size = shape.vocab_size
+        if report.dry:
+            changes, vocab_size = dict(TINY), TINY_VOCABULARY
+        trainer = trainer_of(report, parse_config(merge(shape.config, changes)), vocab_size)
+        steps = 2 if report.dry else 10
+        for _ in range(steps):
+            trainer.train_step()
+        wait(trainer.device)
+        on_gpu = trainer.device.type == "cuda"
+        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
+        with profile(activities=activities) as seen:
+            for _ in range(steps):
+                trainer.train_step()
+            wait(trainer.device)
+        by = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+        table = seen.key_averages().table(
+            sort_by=by, row_limit=KERNELS, max_name_column_width=60
+        )
+        report.detail(f"{shape.name}, {steps} steps, the slowest {KERNELS}:\n{table}")
+    report.did(f"the slowest {KERNELS} kernels of both shapes")
+    if report.dry:
+        report.skipped("kernels of a GPU: these are the CPU's operations")
+    set_exactness(False)
