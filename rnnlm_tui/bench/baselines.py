@@ -328,7 +328,10 @@ def _seconds_by_clock(work: Callable[[], Tensor], device: torch.device) -> float
 
 def _seconds_by_events(work: Callable[[], Tensor], device: torch.device) -> float:
     with torch.cuda.device(device):
-        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before, after = (
+            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            for _ in range(2)
+        )
         before.record()
         for _ in range(REPETITIONS):
             work()

@@ -22,9 +22,9 @@ from rnnlm_tui.bench.baselines import (
     LibraryModel,
     NaiveModel,
     PlainTraining,
+    memory_speed,
     multiplication_speeds,
     naive_continuation,
-    memory_speed,
     ways_to_multiply,
 )
 from rnnlm_tui.bench.report import (

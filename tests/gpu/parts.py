@@ -6,6 +6,7 @@ A part reports rows as it goes, so one that is cut or crashes keeps what it foun
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from rnnlm_tui.system.processes import last_lines
 
 Value = str | int | float | bool | None
 Row = dict[str, Value]
+FOUND = "found.jsonl"
+"""File in a part's folder with what it found."""
 LOG_LINES = 30
 """Lines of a failed part's log that are printed."""
 POLL_SECONDS = 0.05
@@ -77,7 +80,7 @@ class Report:
         self.folder = setting.folder / name
         """For the part's own files."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = (self.folder / "found.jsonl").open("a", encoding="utf-8")
+        self._file = (self.folder / FOUND).open("a", encoding="utf-8")
         self._until = time.monotonic() + seconds
 
     @property
@@ -109,6 +112,10 @@ class Report:
     def did(self, text: str) -> None:
         """One line on what was done."""
         self._write("did", text)
+
+    def note(self, text: str) -> None:
+        """A remark for the reader."""
+        self._write("note", text)
 
     def fact(self, name: str, value: object) -> None:
         """A value for other parts and for the JSON line."""
@@ -151,6 +158,7 @@ class Result:
     missed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     did: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
     log: tuple[str, ...] = ()
@@ -165,7 +173,7 @@ class Result:
             return "cut"
         if self.missed:
             return "missed"
-        return "skipped" if self.skipped and not (self.rows or self.did) else "passed"
+        return "skipped" if self.skipped and not self.did else "passed"
 
     @property
     def is_bad(self) -> bool:
@@ -185,17 +193,31 @@ def run_part(part: Part, setting: Setting, seconds: float, *, fork: bool) -> Res
     log = folder / "log.txt"
     began = time.monotonic()
     result = Result(part, seconds)
-    process = _forked(part, setting, seconds, log) if fork else _started(part, setting, seconds, log)
+    process: Process = (
+        Forked(lambda: serve_part(part, setting, seconds), log)
+        if fork
+        else _started(part, setting, seconds, log)
+    )
     while (code := process.poll()) is None and time.monotonic() - began < seconds:
         time.sleep(POLL_SECONDS)
     result.cut = code is None
     _end(process)
     result.code, result.seconds = 0 if result.cut else code or 0, time.monotonic() - began
-    _read(folder / "found.jsonl", result)
+    _read(folder / FOUND, result)
     if result.code and not result.failed:
         result.failed.append(f"its process ended with exit code {result.code}")
     if result.is_bad:
         result.log = last_lines(log, LOG_LINES)
+    return result
+
+
+def judge(part: Part, setting: Setting, work: Callable[[Report], None]) -> Result:
+    """A part that only compares what other parts found, in this process."""
+    began = time.monotonic()
+    result = Result(part, part.seconds)
+    work(Report(setting, part.name, part.seconds))
+    _read(setting.folder / part.name / FOUND, result)
+    result.seconds = time.monotonic() - began
     return result
 
 
@@ -212,14 +234,24 @@ def serve_part(part: Part, setting: Setting, seconds: float) -> int:
     return 0
 
 
-class _Forked:
-    """A forked process, with the two methods of a `Popen` that are needed."""
+class Forked:
+    """A forked process, with the methods of a `Popen` that are needed."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, work: Callable[[], int], log: Path) -> None:
+        """
+        Args:
+            work: what the process does; returns its exit code.
+            log: receives what it prints.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
         self._code: int | None = None
+        if self.pid == 0:
+            _work_and_exit(work, log)
 
     def poll(self) -> int | None:
+        """The exit code, negative for a signal; None: it still runs."""
         if self._code is None:
             ended, status = os.waitpid(self.pid, os.WNOHANG)
             if ended:
@@ -227,20 +259,23 @@ class _Forked:
         return self._code
 
     def wait(self, timeout: float | None = None) -> int:
-        del timeout
-        if self._code is None:
-            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self._code
+        """Wait for the end; the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs after `timeout` seconds.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if until is not None and timeout is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired("a forked process", timeout)
+            time.sleep(POLL_SECONDS / 5)
+        return code
 
 
-def _forked(part: Part, setting: Setting, seconds: float, log: Path) -> _Forked:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    return _Forked(child) if child else _be_part(part, setting, seconds, log)
+Process = Forked | subprocess.Popen[bytes]
 
 
-def _be_part(part: Part, setting: Setting, seconds: float, log: Path) -> NoReturn:
+def _work_and_exit(work: Callable[[], int], log: Path) -> NoReturn:
     code = 70
     try:
         os.setsid()
@@ -248,16 +283,15 @@ def _be_part(part: Part, setting: Setting, seconds: float, log: Path) -> NoRetur
         os.dup2(file, 1)
         os.dup2(file, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        code = serve_part(part, setting, seconds)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
+        code = work()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
-def _started(
-    part: Part, setting: Setting, seconds: float, log: Path
-) -> subprocess.Popen[bytes]:
+def _started(part: Part, setting: Setting, seconds: float, log: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.gpu", "--part", part.name, "--seconds", f"{seconds:g}"]
     with log.open("ab") as file:
         return subprocess.Popen(
@@ -269,7 +303,7 @@ def _started(
         )
 
 
-def _end(process: _Forked | subprocess.Popen[bytes]) -> None:
+def _end(process: Process) -> None:
     """Kill the process, if it still runs, and all that it started, workers included."""
     started: Sequence[psutil.Process] = ()
     with suppress(psutil.NoSuchProcess):
@@ -291,6 +325,7 @@ def _read(found: Path, result: Result) -> None:
         "missed": result.missed,
         "skipped": result.skipped,
         "did": result.did,
+        "note": result.notes,
         "detail": result.details,
     }
     for line in found.read_text(encoding="utf-8").splitlines():
@@ -305,6 +340,8 @@ def _read(found: Path, result: Result) -> None:
 
 
 def _short(value: Value) -> Value:
-    if not isinstance(value, float) or isinstance(value, bool):
+    if not isinstance(value, float):
         return value
+    if not math.isfinite(value):  # JSON has no such numbers
+        return str(value)
     return float(f"{value:.{SHOWN_DIGITS}g}")

@@ -22,8 +22,9 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.processes import child_environment, python_command
+from rnnlm_tui.worker import train
 from tests.benchmarks.exact_resume import exact_config, weights_hash
-from tests.gpu.parts import Report
+from tests.gpu.parts import Forked, Process, Report
 from tests.integration.runs import write_text
 
 if TYPE_CHECKING:
@@ -143,13 +144,17 @@ def prove_exact_resume(report: Report) -> None:
         report.skipped("the other cells: each needs three starts of a worker")
 
 
-def _worker(report: Report, run: RunDirectory) -> subprocess.Popen[bytes]:
-    with (report.folder / f"{run.name}.log").open("ab") as log:
+def _worker(report: Report, run: RunDirectory) -> Process:
+    """Start a worker; without a GPU as a fork, which saves the imports."""
+    log = report.folder / f"{run.name}.log"
+    if report.dry:
+        return Forked(lambda: train.main([str(run.path)]), log)
+    with log.open("ab") as file:
         return subprocess.Popen(
             python_command("rnnlm_tui.worker.train", str(run.path)),
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=file,
+            stderr=file,
             env=child_environment(WORKER_SETTINGS),
         )
 
@@ -168,7 +173,7 @@ def _kill_at(report: Report, run: RunDirectory, step: int) -> int | None:
             break
         time.sleep(POLL_SECONDS)
     for child in psutil.Process(os.getpid()).children(recursive=True):
-        child.kill()
+        child.kill()  # also the worker itself, if the time is up
     return _newest_step(run) if process.wait() == -signal.SIGKILL else None
 
 

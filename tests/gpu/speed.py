@@ -92,16 +92,23 @@ def _measure(report: Report, shape: Shape) -> None:
         only="training",
         child_command=report.setting.bench_command or None,
     )
-    found = run_bench(options, lambda text: print(text, flush=True))
+    found = run_bench(options, _say)
     for row in found.training:
         report.row(**_row(shape, found, row, dry=report.dry))
     for note in found.notes:
-        report.detail(f"{shape.name}: {note}")
+        report.note(note)
     names = [row.name for row in found.training]
-    report.did(f"{found.data.title}, {found.data.used:.0%} of the positions used: {', '.join(names)}")
+    report.did(
+        f"{found.data.title}, {found.data.used:.0%} of the positions used: {', '.join(names)}"
+    )
     if report.dry:
         report.skipped("CUDA graphs, TF32, the bf16 head and the shape itself: they need a GPU")
     report.fact(SPEED_FACT, _best(found))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def _row(
@@ -111,7 +118,6 @@ def _row(
     least = least_work(shape, row.numbers, used=found.data.used)
     bandwidth = least.bytes / seconds / found.machine.bandwidth
     return {
-        "shape": shape.name,
         "way": row.name,
         "ms": 1e3 * seconds,
         "tokens_per_second": row.tokens_per_second.median,

@@ -303,10 +303,8 @@ def show_slowest_kernels(report: Report) -> None:
             for _ in range(steps):
                 trainer.train_step()
             wait(trainer.device)
-        by = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
-        table = seen.key_averages().table(
-            sort_by=by, row_limit=KERNELS, max_name_column_width=60
-        )
+        by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        table = seen.key_averages().table(sort_by=by, row_limit=KERNELS, max_name_column_width=60)
         report.detail(f"{shape.name}, {steps} steps, the slowest {KERNELS}:\n{table}")
     report.did(f"the slowest {KERNELS} kernels of both shapes")
     if report.dry:

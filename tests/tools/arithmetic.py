@@ -1,14 +1,81 @@
-"""Worked out, not measured."""
+"""Work out, without measuring, what a training step costs on a GPU: `python -m
+tests.tools.arithmetic`.
+
+A step is a list of kernels, each with its operations and the bytes that it reads and writes, as the
+engine does them: padded vocabulary, chunks of logits, passes over them, the optimizer's bytes. A
+kernel takes as long as its operations or its bytes, whichever is slower; the steps of a recurrence
+and the gaps between kernels are added. The floor is that of any program: each weight, moment and
+kept activation moved as seldom as possible, no logits in memory, no gaps.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
-from collections.abc import Mapping
+from typing import Literal
 
+from rnnlm_tui.bench.report import Numbers
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.presets import BOOK, PTB_SMALL
+from rnnlm_tui.schema.estimates import (
+    FLOAT_BYTES,
+    GPU_CHUNK_BYTES,
+    chunk_rows,
+    layer_sizes,
+    parameter_count,
+    positions_per_step,
+    step_length,
+)
+from rnnlm_tui.schema.presets import BOOK, PTB_SMALL, PTB_TRAINING_TOKENS
+from rnnlm_tui.schema.reference import SENTENCES
 from rnnlm_tui.schema.validation import merge, parse_config
+
+Section = Literal["embedding", "layers", "head", "update"]
+SECTIONS: tuple[Section, ...] = ("embedding", "layers", "head", "update")
+GATES: Mapping[str, int] = MappingProxyType({"elman": 1, "lstm": 4, "gru": 3})
+"""Blocks of H numbers that a layer computes for each position, for the cells that cuDNN runs."""
+KEPT_GATES: Mapping[str, int] = MappingProxyType({"elman": 0, "lstm": 5, "gru": 4})
+"""Of these, kept for the backward pass, with the LSTM's cell and the GRU's inner product; the
+outputs are kept anyway."""
+
+PERSISTENT_WIDTH = 256
+"""Up to this width cuDNN runs all steps of an Elman layer in one kernel, forward and backward."""
+PERSISTENT_STEP_SECONDS = 3e-6
+"""A step of such a kernel: its blocks wait for each other."""
+SMALL_KERNEL_SECONDS = 5e-6
+"""A small kernel that waits for the one before: start, fill and drain."""
+KERNELS_PER_STEP = 2
+"""In other recurrences: the product with the state, and the gates."""
+CACHE_SPEEDUP = 2.0
+"""The second-level cache over memory; it holds the recurrent weights, which each step reads."""
+GRAPH_GAP_SECONDS = 1.2e-6
+"""Between two kernels of a CUDA graph."""
+LAUNCH_SECONDS = 6e-6
+"""What torch and Python take on the host for each kernel without a graph."""
+OF_BANDWIDTH, OF_MATRIX = 0.85, 0.6
+"""Shares of the data sheet's figures that large kernels reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Peak figures of a GPU."""
+
+    name: str
+    bandwidth: float
+    """Bytes per second."""
+    rates: Mapping[Numbers, float]
+    """Operations per second of dense matrix products."""
+
+
+CARDS = (
+    Card("H100 SXM", 3.35e12, {"float32": 66.9e12, "tf32": 494.7e12, "bf16": 989.4e12}),
+    Card("A100 80 GB", 2.039e12, {"float32": 19.5e12, "tf32": 156e12, "bf16": 312e12}),
+    Card("A100 40 GB", 1.555e12, {"float32": 19.5e12, "tf32": 156e12, "bf16": 312e12}),
+)
+"""NVIDIA, "H100 Tensor Core GPU" and "A100 Tensor Core GPU" (data sheets), SXM modules; the H100's
+figures are printed with sparsity there, which doubles them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +107,239 @@ def _shapes() -> dict[str, Shape]:
             },
         )
     )
+    sentences = math.ceil(SENTENCES / BOOK.training.batch_size)
+    windows = math.ceil((PTB_TRAINING_TOKENS - 1) // 64 / 70)
     shapes = (
-        Shape("book", BOOK, 32_011, 0.76, 172_148),
-        Shape("lstm 2x1024", lstm, 10_001, 1.0, 208),
+        Shape("book", BOOK, BOOK.tokenizer.vocab_size, 0.76, sentences),
+        Shape("lstm 2x1024", lstm, lstm.tokenizer.vocab_size, 1.0, windows),
     )
     return {shape.name: shape for shape in shapes}
 
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(_shapes())
+"""The book's model on its news sentences, and a large LSTM on the words of the Penn Treebank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel, or several alike."""
+
+    section: Section
+    name: str
+    bytes: float
+    """Read and written."""
+    operations: float = 0.0
+    """Of matrix products."""
+    numbers: Numbers = "float32"
+    """Their number format."""
+
+    def seconds(self, card: Card) -> float:
+        """On a card, at the shares of its peaks that large kernels reach."""
+        return max(
+            self.bytes / (OF_BANDWIDTH * card.bandwidth),
+            self.operations / (OF_MATRIX * card.rates[self.numbers]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a step has to do at least, in any program."""
+
+    bytes: float
+    operations: Mapping[Numbers, float]
+
+    def seconds(self, card: Card) -> float:
+        """The floor: bytes at the full bandwidth, or operations at the full rate."""
+        products = sum(count / card.rates[numbers] for numbers, count in self.operations.items())
+        return max(self.bytes / card.bandwidth, products)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    positions: int
+    rows: int
+    """Positions whose targets count."""
+    padded: int
+    """Vocabulary as the head multiplies it."""
+    parameters: int
+    chunks: int
+    """Of logits."""
+
+
+def _sizes(shape: Shape, numbers: Numbers, used: float | None = None) -> _Sizes:
+    positions = positions_per_step(shape.config)
+    rows = round(positions * (shape.used if used is None else used))
+    padded = padded_vocabulary(shape.vocab_size)
+    in_chunk = chunk_rows(padded, GPU_CHUNK_BYTES, number_bytes(numbers))
+    return _Sizes(
+        positions,
+        rows,
+        padded,
+        parameter_count(shape.config.model, shape.vocab_size).total,
+        math.ceil(rows / in_chunk),
+    )
+
+
+def padded_vocabulary(vocab_size: int) -> int:
+    """The vocabulary as the head multiplies it on a GPU."""
+    return vocab_size
+
+
+def number_bytes(numbers: Numbers) -> int:
+    """Bytes of one logit."""
+    return 2 if numbers == "bf16" else FLOAT_BYTES
+
+
+def kernels(shape: Shape, numbers: Numbers, used: float | None = None) -> list[Kernel]:
+    """The kernels of a step, the head's products in this number format.
+
+    Args:
+        used: share of the positions that count; None: the shape's.
+    """
+    sizes = _sizes(shape, numbers, used)
+    return [
+        *_embedding(shape, sizes),
+        *_layers(shape, sizes, "float32" if numbers == "float32" else "tf32"),
+        *_head(shape, sizes, numbers),
+        *_update(shape, sizes),
+    ]
+
+
+def _embedding(shape: Shape, sizes: _Sizes) -> Iterable[Kernel]:
+    vectors = FLOAT_BYTES * sizes.positions * shape.config.model.embedding_dim
+    matrix = FLOAT_BYTES * shape.vocab_size * shape.config.model.embedding_dim
+    yield Kernel("embedding", "look up", 2 * vectors)
+    yield Kernel("embedding", "zeros for the gradient", matrix)
+    yield Kernel("embedding", "add to the gradient", 3 * vectors)
+
+
+def _layers(shape: Shape, sizes: _Sizes, numbers: Numbers) -> Iterable[Kernel]:
+    model = shape.config.model
+    positions = sizes.positions
+    gates, kept = GATES[model.cell_type], KEPT_GATES[model.cell_type]
+    widths = [model.embedding_dim] + [model.hidden_size] * model.num_layers
+    for inputs, hidden in pairwise(widths):
+        read, states = FLOAT_BYTES * positions * inputs, FLOAT_BYTES * positions * hidden
+        gate_bytes, kept_bytes = gates * states, kept * states
+        of_input, of_state = gates * hidden * inputs, gates * hidden * hidden
+        yield Kernel(
+            "layers",
+            "product with the inputs",
+            read + FLOAT_BYTES * of_input + gate_bytes,
+            2 * positions * of_input,
+            numbers,
+        )
+        yield Kernel(
+            "layers",
+            "recurrence",
+            gate_bytes + FLOAT_BYTES * of_state + states + kept_bytes,
+            2 * positions * of_state,
+            numbers,
+        )
+        yield Kernel(
+            "layers",
+            "recurrence, backward",
+            2 * states + kept_bytes + FLOAT_BYTES * of_state + gate_bytes,
+            2 * positions * of_state,
+            numbers,
+        )
+        yield Kernel(
+            "layers",
+            "gradient of the inputs",
+            gate_bytes + FLOAT_BYTES * of_input + read,
+            2 * positions * of_input,
+            numbers,
+        )
+        yield Kernel(
+            "layers",
+            "gradient of the weights",
+            2 * gate_bytes + read + states + FLOAT_BYTES * (of_input + of_state),
+            2 * positions * (of_input + of_state),
+            numbers,
+        )
+
+
+def _head(shape: Shape, sizes: _Sizes, numbers: Numbers) -> Iterable[Kernel]:
+    model = shape.config.model
+    rows, hidden = sizes.rows, model.hidden_size
+    size = number_bytes(numbers)
+    logits = size * rows * sizes.padded
+    matrix = size * sizes.padded * hidden
+    full_matrix = FLOAT_BYTES * shape.vocab_size * hidden
+    features = FLOAT_BYTES * rows * hidden
+    operations = 2 * rows * sizes.padded * hidden
+    if rows < sizes.positions:
+        all_features = FLOAT_BYTES * sizes.positions * hidden
+        yield Kernel("head", "rows that count, and back", 5 * features + all_features)
+    yield Kernel("head", "weights in the head's format", full_matrix + matrix)
+    yield Kernel(
+        "head",
+        "logits",
+        size * rows * hidden + sizes.chunks * matrix + logits,
+        operations,
+        numbers,
+    )
+    yield Kernel("head", "softmax and its gradient", SOFTMAX_PASSES * logits)
+    yield Kernel(
+        "head",
+        "gradient of the features",
+        logits + sizes.chunks * matrix + features,
+        operations,
+        numbers,
+    )
+    yield Kernel(
+        "head",
+        "gradient of the weights",
+        logits + size * rows * hidden + sizes.chunks * matrix,
+        operations,
+        numbers,
+    )
+    yield Kernel("head", "gradient in float32, the targets' part", 2 * full_matrix + 3 * features)
+
+
+SOFTMAX_PASSES = 5
+"""Reads and writes of all logits between the products."""
+
+
+def _update(shape: Shape, sizes: _Sizes) -> Iterable[Kernel]:
+    weights = FLOAT_BYTES * sizes.parameters
+    yield Kernel("update", "norm of the gradient", weights)
+    if shape.config.optimizer.max_grad_norm:
+        yield Kernel("update", "clipping", 2 * weights)
+    yield Kernel("update", "new weights", _optimizer_passes(shape.config) * weights)
+
+
+def _optimizer_passes(config: RunConfig) -> int:
+    """AdamW reads weights, gradients and two moments and writes all but the gradients."""
+    return 7 if config.optimizer.algorithm == "adamw" else 3
+
+
+def least_work(shape: Shape, numbers: Numbers, used: float | None = None) -> Work:
+    """What any program has to do: products of the positions that count, each weight read twice and
+    its gradient written once, the update, and what the layers keep written and read once."""
+    sizes = _sizes(shape, numbers, used)
+    model = shape.config.model
+    states = FLOAT_BYTES * sizes.positions * model.hidden_size * model.num_layers
+    kept = states * (1 + KEPT_GATES[model.cell_type])
+    weights = FLOAT_BYTES * sizes.parameters
+    of_layers = sum(size.weights for size in layer_sizes(model))
+    in_layers: Numbers = "float32" if numbers == "float32" else "tf32"
+    operations: dict[Numbers, float] = {in_layers: 6.0 * sizes.positions * of_layers}
+    of_head = 6.0 * sizes.rows * shape.vocab_size * model.hidden_size
+    operations[numbers] = operations.get(numbers, 0.0) + of_head
+    return Work((3 + _optimizer_passes(shape.config)) * weights + 2 * kept, operations)
+
+
+def sequential_steps(config: RunConfig) -> int:
+    """Steps of the recurrences that wait for each other, forward and backward."""
+    return 2 * config.model.num_layers * step_length(config)
+
+
+def recurrence_seconds(config: RunConfig, card: Card) -> float:
+    """Time of these steps beyond their operations and bytes."""
+    model = config.model
+    if model.cell_type == "elman" and model.hidden_size <= PERSISTENT_WIDTH:
+        return sequential_steps(config) * PERSISTENT_STEP_SECONDS
+    weights = FLOAT_BYTES * GATES[model.cell_type] * model.hidden_size**2
+    each = KERNELS_PER_STEP * SMALL_KERNEL_SECONDS + weights / (CACHE_SPEEDUP * card.bandwidth)
+    return sequential_steps(config) * each

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rnnlm_tui.bench.baselines import multiplication_speeds, memory_speed, ways_to_multiply
+from rnnlm_tui.bench.baselines import memory_speed, multiplication_speeds, ways_to_multiply
 
 CPU = torch.device("cpu")
 
