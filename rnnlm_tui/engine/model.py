@@ -24,7 +24,8 @@ from rnnlm_tui.engine.cells import (
     WeightDroppingLayer,
 )
 from rnnlm_tui.engine.cells.base import drop, drop_units, drop_words
-from rnnlm_tui.engine.cells.stacked import kernel_layers, lay_out, run_stacked, takes_stacks
+from rnnlm_tui.engine.cells.stacked import kernel_layers, lay_out, run_stacked
+from rnnlm_tui.engine.device import takes_cuda_path
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError, did_you_mean
 
@@ -227,7 +228,8 @@ class RecurrentLanguageModel(nn.Module):
         # Time first, so that each step of the recurrence reads one block of memory.
         features_TBE = self._drop(self._embedded(tokens_BT.t()))
         stacked = () if self._drops_between else kernel_layers(self._cells)
-        if stacked and takes_stacks(features_TBE.device):
+        # A CPU's kernels go layer by layer, and ours are faster.
+        if stacked and takes_cuda_path(features_TBE.device):
             return run_stacked(stacked, features_TBE, state)
         after: list[LayerState] = []
         for layer, before in zip(self._cells, state, strict=True):
@@ -275,20 +277,21 @@ def look_up(tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
 class _LookUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
-        ctx.save_for_backward(tokens)
+        flat = tokens.flatten()
+        ctx.save_for_backward(flat)
         ctx.vocab_size, ctx.pad_id = weight_VE.shape[0], pad_id  # type: ignore[attr-defined]
-        return weight_VE.index_select(0, tokens.flatten()).view(*tokens.shape, weight_VE.shape[1])
+        return weight_VE.index_select(0, flat).view(*tokens.shape, weight_VE.shape[1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor, None]:
-        (tokens,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        (flat,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
         vocab_size = ctx.vocab_size  # type: ignore[attr-defined]
         weight_grad_VE = grad.new_zeros(vocab_size, grad.shape[-1])
-        weight_grad_VE.index_add_(0, tokens.flatten(), grad.flatten(0, -2))
+        weight_grad_VE.index_add_(0, flat, grad.flatten(0, -2))
         pad_id = ctx.pad_id  # type: ignore[attr-defined]
         if pad_id is not None:
-            weight_grad_VE[pad_id] = 0
+            weight_grad_VE[pad_id].zero_()
         return None, weight_grad_VE, None
 
 

@@ -9,6 +9,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from rnnlm_tui.engine.device import takes_cuda_path
+
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 """Device types with fused kernels for both optimizers."""
 
@@ -58,7 +60,7 @@ def adamw(
 ) -> torch.optim.AdamW:
     """AdamW with weight decay on all parameters; one kernel per step where the device has one."""
     kept = list(parameters)
-    on_gpu = all(parameter.is_cuda for parameter in kept)
+    on_gpu = all(takes_cuda_path(parameter.device) for parameter in kept)
     optimizer = torch.optim.AdamW(
         kept,
         lr=_rate(learning_rate, kept),
@@ -110,7 +112,8 @@ def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor, loss: Ten
     The norm alone isn't enough: a target of probability zero has an infinite loss and a finite
     gradient.
     """
-    is_bad = ~torch.isfinite(norm + loss)
+    # Zero times their sum is 0, or NaN, which becomes 1, in three kernels on a GPU.
+    is_bad = torch.add(norm, loss).mul_(0).nan_to_num_(nan=1.0)
     if skips_bad_updates(optimizer):
         # The fused kernels' switch for gradient scaling: nothing has to be read back from a GPU.
         optimizer.found_inf = is_bad.to(torch.float32)  # type: ignore[attr-defined]
@@ -164,7 +167,7 @@ def _rate(learning_rate: float, parameters: list[nn.Parameter]) -> float | Tenso
     """On a GPU a tensor, whose value a recorded step reads each time."""
     return (
         torch.tensor(learning_rate, device=parameters[0].device)
-        if parameters and parameters[0].is_cuda
+        if parameters and takes_cuda_path(parameters[0].device)
         else learning_rate
     )
 

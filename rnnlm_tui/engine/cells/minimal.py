@@ -81,7 +81,7 @@ def _recur(decay_TBH: Tensor, addend_TBH: Tensor, state_BH: Tensor, parallel: bo
 def _recur_backwards(decay_TBH: Tensor, grad_TBH: Tensor, parallel: bool) -> Tensor:
     """g_t = grad_t + a_(t+1) g_(t+1) for all t, from the last to the first."""
     if parallel:
-        return _scan(torch.cat([decay_TBH[:1], decay_TBH[1:].flip(0)]), grad_TBH.flip(0)).flip(0)
+        return _scan(decay_TBH, grad_TBH, backwards=True)
     total_TBH = torch.empty_like(decay_TBH)
     decays, grads, totals = decay_TBH.unbind(0), grad_TBH.unbind(0), total_TBH.unbind(0)
     totals[-1].copy_(grads[-1])
@@ -90,25 +90,45 @@ def _recur_backwards(decay_TBH: Tensor, grad_TBH: Tensor, parallel: bool) -> Ten
     return total_TBH
 
 
-def _scan(decay_TBH: Tensor, addend_TBH: Tensor) -> Tensor:
+def _scan(decay_TBH: Tensor, addend_TBH: Tensor, *, backwards: bool = False) -> Tensor:
     """h_t = a_t h_(t-1) + b_t from h_(-1) = 0 in log2(T) rounds; the first decay is not used.
 
     After the round of width w, an entry is the recurrence over its last 2w steps (Hillis and Steele
     1986). Products of decays are at most 1, so linear space is safe: only forgotten terms
     underflow.
+
+    A round takes two kernels, one for the sums and one for the decays, which go from one half of
+    their memory to the other. Steps outside of the window are zeros beside the sums, so no round
+    has to copy the steps that it leaves alone.
+
+    Args:
+        backwards: h_t = b_t + a_(t+1) h_(t+1) from h_T = 0 instead.
     """
-    width = 1
-    while width < len(addend_TBH):
-        addend_TBH = torch.cat(
-            [
-                addend_TBH[:width],
-                torch.addcmul(addend_TBH[width:], decay_TBH[width:], addend_TBH[:-width]),
-            ]
-        )
-        if 2 * width < len(addend_TBH):
-            decay_TBH = torch.cat([decay_TBH[:width], decay_TBH[width:] * decay_TBH[:-width]])
-        width *= 2
-    return addend_TBH
+    steps = len(addend_TBH)
+    rounds = (steps - 1).bit_length()
+    if rounds == 0:
+        return addend_TBH
+    widest = 2 ** (rounds - 1)
+    sums = addend_TBH.new_zeros(2, steps + widest, *addend_TBH.shape[1:])
+    decays = decay_TBH.new_zeros(2, *decay_TBH.shape)
+
+    def shifted(half: int, width: int) -> Tensor:
+        """The sums of `width` steps ago, or ahead if `backwards`."""
+        start = width if backwards else widest - width
+        return sums[half, start : start + steps]
+
+    shifted(0, 0).copy_(addend_TBH)
+    if backwards:
+        decay_TBH = torch.cat([decay_TBH[1:], decays[0, :1]])
+    for number in range(rounds):
+        width, old, new = 2**number, number % 2, (number + 1) % 2
+        result_TBH = shifted(new, 0) if number < rounds - 1 else torch.empty_like(addend_TBH)
+        torch.addcmul(shifted(old, 0), decay_TBH, shifted(old, width), out=result_TBH)
+        if number < rounds - 1:
+            products = decays[new, : steps - width] if backwards else decays[new, width:]
+            torch.mul(decay_TBH[:-width], decay_TBH[width:], out=products)
+            decay_TBH = decays[new]
+    return result_TBH
 
 
 class MinimalLayer(nn.Module):

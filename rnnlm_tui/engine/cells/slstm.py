@@ -53,6 +53,8 @@ class SlstmRecurrence(torch.autograd.Function):
         steps, batch, width = len(projected_TBG), len(cell_BH), cell_BH.shape[1] // heads
         weight_NDG = weight.view(heads, 4 * width, width).transpose(1, 2)
         gates = cell_BH.new_empty(steps, heads, batch, 4, width)
+        # The products add to it in place: otherwise each would copy its own step first.
+        gates.view(steps, heads, batch, 4 * width).copy_(_by_head(projected_TBG, heads))
         log_forget, cells, normalisers, stabilisers = (
             cell_BH.new_empty(steps, heads, batch, width) for _ in range(4)
         )
@@ -67,12 +69,11 @@ class SlstmRecurrence(torch.autograd.Function):
             normalisers,
             stabilisers,
             _by_head(hidden_TBH, heads),
-            _by_head(projected_TBG, heads),
         )
-        for gate, log_f, c_t, n_t, m_t, h_t, projected in zip(
+        for gate, log_f, c_t, n_t, m_t, h_t in zip(
             *(buffer.unbind(0) for buffer in buffers), strict=True
         ):
-            torch.baddbmm(projected, h, weight_NDG, out=gate.view(heads, batch, 4 * width))
+            gate.view(heads, batch, 4 * width).baddbmm_(h, weight_NDG)
             o, z, i, f = gate.unbind(2)
             z.tanh_()
             o.sigmoid_()
@@ -122,11 +123,14 @@ class SlstmRecurrence(torch.autograd.Function):
         )
 
         zeros = torch.zeros_like(memory[0])
-        grads = (
-            [zeros] * steps
-            if output_grads[0] is None
-            else list(_by_head(output_grads[0], heads).unbind(0))
-        )
+        # Gradients of h before the first step and after each: those from above, to which the
+        # products add in place.
+        hidden_grads = gates.new_empty(steps + 1, heads, batch, width)
+        if output_grads[0] is None:
+            hidden_grads.zero_()
+        else:
+            hidden_grads[0].zero_()
+            hidden_grads[1:].copy_(_by_head(output_grads[0], heads))
         cell_grad, normaliser_grad, stabiliser_grad = (
             zeros if grad is None else _by_head(grad, heads) for grad in output_grads[1:]
         )
@@ -139,10 +143,9 @@ class SlstmRecurrence(torch.autograd.Function):
             along_maxima, stabiliser_grad = _along_maxima(stabiliser_grad, forgets, log_forget)
 
         gates_grad = torch.empty_like(gates)
-        hidden_grad = grads[-1]
+        hidden_grad = hidden_grads[-1]
         parts = zip(
-            *(part.unbind(0) for part in (gates_grad, forgets, *factors)),
-            [zeros, *grads[:-1]],
+            *(part.unbind(0) for part in (gates_grad, forgets, *factors, hidden_grads[:-1])),
             strict=True,
         )
         for t, (
@@ -161,7 +164,7 @@ class SlstmRecurrence(torch.autograd.Function):
             if along_maxima is not None:
                 gate_grad[:, :, 2:].add_(along_maxima[t])
             memory_grad.mul_(f)
-            hidden_grad = torch.baddbmm(grad, gate_grad.view(heads, batch, 4 * width), weight_NGD)
+            hidden_grad = grad.baddbmm_(gate_grad.view(heads, batch, 4 * width), weight_NGD)
 
         stabiliser_grad = stabiliser_grad + (memory_grad * memory).sum(0)
         projected_grad_TBG = gates_grad.transpose(1, 2).reshape(steps, batch, 4 * heads * width)

@@ -31,12 +31,6 @@ def kernel_layers(layers: Iterable[RecurrentLayer]) -> tuple[GatedLayer, ...]:
     return tuple(cast(GatedLayer, layer) for layer in found)
 
 
-def takes_stacks(device: torch.device) -> bool:
-    """Whether all layers are run by one call there: not on a CPU, whose kernels go layer by layer
-    and where ours are faster, and not on Apple GPUs."""
-    return device.type not in ("cpu", "mps")
-
-
 def run_stacked(
     layers: Sequence[GatedLayer], inputs_TBE: Tensor, state: Sequence[LayerState]
 ) -> tuple[Tensor, tuple[LayerState, ...]]:

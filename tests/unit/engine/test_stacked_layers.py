@@ -87,7 +87,7 @@ def test_a_models_loss_gradients_and_state_are_the_same(
     tokens = torch.randint(1, 23, (4, 9), generator=torch.Generator().manual_seed(5))
     found = []
     for forced in (False, True):
-        monkeypatch.setattr("rnnlm_tui.engine.model.takes_stacks", lambda _, way=forced: way)
+        monkeypatch.setattr("rnnlm_tui.engine.model.takes_cuda_path", lambda _, way=forced: way)
         _, carried = model(tokens[:, :3], model.initial_state(4))
         loss, state = model(tokens[:, 3:-1], carried, tokens[:, 4:])
         gradients = torch.autograd.grad(loss, list(model.parameters()))
@@ -106,7 +106,7 @@ def test_layers_with_something_dropped_between_them_are_called_one_by_one(
         return run_stacked(layers, inputs, state)
 
     monkeypatch.setattr("rnnlm_tui.engine.model.run_stacked", counted)
-    monkeypatch.setattr("rnnlm_tui.engine.model.takes_stacks", lambda _: True)
+    monkeypatch.setattr("rnnlm_tui.engine.model.takes_cuda_path", lambda _: True)
 
     def run(model: RecurrentLanguageModel) -> None:
         model(torch.tensor([[1, 2, 3]]), model.initial_state(1))
@@ -156,7 +156,7 @@ def flattening(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     monkeypatch.setattr(torch, "_use_cudnn_rnn_flatten_weight", lambda: True)
     monkeypatch.setattr("rnnlm_tui.engine.cells.stacked.get_cudnn_mode", lambda mode: mode)
     monkeypatch.setattr("rnnlm_tui.engine.cells.stacked.on_cudnn", lambda _: True)
-    monkeypatch.setattr("rnnlm_tui.engine.model.takes_stacks", lambda _: True)
+    monkeypatch.setattr("rnnlm_tui.engine.model.takes_cuda_path", lambda _: True)
     return blocks
 
 
