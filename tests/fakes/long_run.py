@@ -33,6 +33,7 @@ from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.series import HARDWARE_FIELDS
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 
 STEPS_A_SECOND = 20
@@ -65,10 +66,11 @@ INSERT INTO steps SELECT
     CASE WHEN step % 400000 BETWEEN 350000 AND 350004 THEN '{{"loss": "nan"}}' END, 0
 FROM numbers
 """
+_FIRST_FIELDS = HARDWARE_FIELDS.index("other_gpus") + 1
 _READINGS = f"""
 WITH RECURSIVE numbers(second) AS (
     SELECT 0 UNION ALL SELECT second + 1 FROM numbers WHERE second < :seconds)
-INSERT INTO hardware SELECT
+INSERT INTO hardware ({", ".join(("id", *HARDWARE_FIELDS[:_FIRST_FIELDS]))}) SELECT
     NULL, :began + second, 30 + (second * 7919) % 23, 12 + (second * 104729) % 11,
     {9 * GIB} + (second * 31337) % {GIB}, {62 * GIB}, {GIB} + second * 1000,
     {212 * 10**9} - second * 100000, 'NVIDIA L4',
