@@ -9,11 +9,12 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import torch
 
-from rnnlm_tui.engine.batches import Batch, evaluation_shape
+from rnnlm_tui.engine.batches import Batch, Batches, evaluation_shape
 from rnnlm_tui.engine.device import (
     explained,
     is_out_of_memory,
@@ -24,13 +25,24 @@ from rnnlm_tui.engine.device import (
     wait,
 )
 from rnnlm_tui.engine.evaluate import evaluate
-from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.step import Update
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 SPARE_BYTES = 32 * 2**20
 """Extra memory during a rehearsed step: other shapes and the work between steps need a little
 more."""
+
+
+class Rehearsed(Protocol):
+    """What a rehearsal needs of a trainer."""
+
+    model: RecurrentLanguageModel
+    batches: Batches
+    update: Update
+    device: torch.device
+    epoch: int
 
 
 def reset_peak(device: torch.device) -> None:
@@ -46,10 +58,10 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory: of tensors on a GPU, without the driver's; else of this process, libraries
-    included."""
+    """Peak memory: on a GPU what torch reserved there, which includes CUDA graphs and gaps between
+    tensors, but not the driver's; else of this process, libraries included."""
     if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+        return int(torch.cuda.max_memory_reserved(device))
     return _of_process("VmHWM") or int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (
         1 if sys.platform == "darwin" else 1024
     )
@@ -58,7 +70,7 @@ def peak_bytes(device: torch.device) -> int:
 def held_bytes(device: torch.device) -> int:
     """The same for the current memory."""
     if device.type == "cuda":
-        return int(torch.cuda.memory_allocated(device))
+        return int(torch.cuda.memory_reserved(device))
     return _of_process("VmRSS") or int(psutil.Process().memory_info().rss)
 
 
@@ -83,7 +95,7 @@ def _of_process(name: str) -> int | None:
     )
 
 
-def rehearse_step(trainer: Trainer) -> float:
+def rehearse_step(trainer: Rehearsed) -> float:
     """Forward, backward and moments of the largest batch; returns the seconds that it took.
 
     Leaves weights, moments, counters, data position, carried state and random generators unchanged.
@@ -102,7 +114,7 @@ def rehearse_step(trainer: Trainer) -> float:
         raise explanation from error
 
 
-def rehearse_evaluation(trainer: Trainer) -> None:
+def rehearse_evaluation(trainer: Rehearsed) -> None:
     """Evaluate a batch of the largest shape.
 
     Raises:
@@ -120,12 +132,12 @@ def rehearse_evaluation(trainer: Trainer) -> None:
         raise out_of_memory("an evaluation", shape) from error
 
 
-def largest_step(trainer: Trainer) -> tuple[int, int]:
+def largest_step(trainer: Rehearsed) -> tuple[int, int]:
     """(B, T) of the largest batch of a step."""
     return trainer.batches.batch(trainer.epoch, 0).inputs_BT.shape[0], trainer.batches.longest
 
 
-def fitting_rows(trainer: Trainer) -> int | None:
+def fitting_rows(trainer: Rehearsed) -> int | None:
     """The first of half, a quarter ... of the largest batch's rows that fits in memory; None: not
     even one row."""
     rows, length = largest_step(trainer)
@@ -143,7 +155,7 @@ def fitting_rows(trainer: Trainer) -> int | None:
     return None
 
 
-def _step(trainer: Trainer, rows: int, length: int) -> float:
+def _step(trainer: Rehearsed, rows: int, length: int) -> float:
     tensors, values = pack_random_state(trainer.device)
     began = time.perf_counter()
     try:
@@ -157,7 +169,7 @@ def _step(trainer: Trainer, rows: int, length: int) -> float:
     return time.perf_counter() - began
 
 
-def _batch(trainer: Trainer, rows: int, length: int) -> Batch:
+def _batch(trainer: Rehearsed, rows: int, length: int) -> Batch:
     """Arbitrary tokens: memory depends on the shape alone."""
     tokens_BT = (torch.arange(rows * length) % trainer.model.vocab_size).view(rows, length)
     return Batch(tokens_BT, tokens_BT, rows * length, starts_epoch=True)

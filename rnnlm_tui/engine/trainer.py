@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from traceback import clear_frames
 
 import torch
 from torch import Tensor
@@ -13,18 +14,18 @@ from rnnlm_tui.engine.batches import Batch, Batches
 from rnnlm_tui.engine.device import (
     check_precision,
     explained,
+    is_out_of_memory,
     pack_random_state,
     unpack_random_state,
 )
+from rnnlm_tui.engine.graphs import StepGraphs, Trial, graphs_wanted
 from rnnlm_tui.engine.matmul import choose_matmul
+from rnnlm_tui.engine.memory import rehearse_evaluation, rehearse_step
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.optim import OptimizerSettings, build_optimizer, set_learning_rate
-from rnnlm_tui.engine.step import GraphedUpdate, Update, faster_graph
+from rnnlm_tui.engine.step import Update
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.estimates import Schedule
-
-GRAPH_BATCHES = 8
-"""Batches on which a CUDA graph is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Trainer:
         optimizer: OptimizerSettings | None = None,
         matmul: str = "float32",
         precision: str = "float32",
-        cuda_graphs: bool = False,
+        cuda_graphs: str = "off",
     ) -> None:
         """Move the model to its device first.
 
@@ -80,7 +81,8 @@ class Trainer:
             matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
             precision: `float32`, or on a CUDA GPU `bf16` for the head's products; layers, weights,
                 loss and optimizer stay float32.
-            cuda_graphs: replay the step as a CUDA graph if the first step measures that as faster.
+            cuda_graphs: `on`: replay steps as CUDA graphs if the first step measures that as
+                faster; `auto`: only with a torch that survives a failed recording; `off`: never.
 
         Raises:
             DeviceError: the device doesn't support the matmul mode or the precision.
@@ -101,11 +103,10 @@ class Trainer:
         self.update = Update(model, self.optimizer, settings.max_grad_norm, reduced=reduced)
         if self.device.type == "cuda":
             batches.reside_on(self.device)
-        self._graph: GraphedUpdate | None = None
-        self._may_graph = cuda_graphs and self.device.type == "cuda"
-        self._tries_graph = self._may_graph
-        self.graph_note = ""
-        """What the first step measured about CUDA graphs; empty: nothing yet."""
+        self._graphs: StepGraphs | None = None
+        self._may_graph, self.graph_note = graphs_wanted(cuda_graphs, self.device)
+        """News about CUDA graphs, for the log; the reader empties it."""
+        self._tries_graphs = self._may_graph
         self.step, self.tokens_seen, self.active_seconds = 0, 0, 0.0
         self.epoch, self.index = 0, 0
         self.state: State = ()
@@ -125,19 +126,23 @@ class Trainer:
     @property
     def next_learning_rate(self) -> float:
         """Learning rate of the next update."""
+        return self.learning_rate(self.step + 1)
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of an update, counted from 1."""
         epoch_steps = self.batches.steps_per_epoch
-        return self.schedule.rate(
-            self.step + 1, total_steps=self.max_steps, steps_per_epoch=epoch_steps
-        )
+        return self.schedule.rate(step, total_steps=self.max_steps, steps_per_epoch=epoch_steps)
 
     def set_peak_learning_rate(self, peak: float) -> None:
         """Change the peak from the next update on; the schedule's shape stays."""
         self.schedule = replace(self.schedule, peak=peak)
+        self._refill_rates()
 
     def set_max_steps(self, max_steps: int) -> None:
         """Change the number of updates of the whole run; the schedule stretches or shrinks with
         it."""
         self.max_steps = max_steps
+        self._refill_rates()
 
     def set_max_grad_norm(self, max_grad_norm: float) -> None:
         """Change the clipping from the next update on; 0: none."""
@@ -150,10 +155,6 @@ class Trainer:
         self._record_again()
         self.model.lay_out()
 
-    def _record_again(self) -> None:
-        """A recorded step has the old clipping and dropout in it: measure and record another."""
-        self._graph, self._tries_graph = None, self._may_graph
-
     def train_step(self) -> StepResult:
         """Do one update, without waiting for a GPU.
 
@@ -161,26 +162,34 @@ class Trainer:
             RnnlmError: out of memory, or exact mode and an operation without a deterministic
                 version. Nothing was updated.
         """
-        if self._tries_graph:
-            self._try_graph()
+        if self._tries_graphs:
+            self._try_graphs()
         began = time.perf_counter()
-        batch = self.batches.batch(self.epoch, self.index)
         rate = self.next_learning_rate
-        set_learning_rate(self.optimizer, rate)
-        loss, norm = self._update_or_explain(batch)
-        self._advance(batch)
+        loss, norm, tokens = self._replayed_step() or self._launched_step(rate)
+        self._advance(tokens)
         seconds = time.perf_counter() - began
         self.active_seconds += seconds
         return StepResult(
             step=self.step,
             epoch=self.epochs_done,
-            tokens=batch.tokens,
+            tokens=tokens,
             tokens_seen=self.tokens_seen,
             loss=loss,
             grad_norm=norm,
             learning_rate=rate,
             seconds=seconds,
         )
+
+    def free_graphs(self, doing: str) -> bool:
+        """Free the memory of the CUDA graphs after `doing` ran out of memory, and train without
+        them from now on; returns whether there were any."""
+        if self._graphs is None:
+            return False
+        self._graphs.release()
+        self._graphs, self._may_graph = None, False
+        self.graph_note = f"out of memory in {doing}: CUDA graphs were freed, steps run without"
+        return True
 
     def weights_are_finite(self) -> bool:
         """Whether no weight is NaN or inf; waits for a GPU."""
@@ -244,59 +253,109 @@ class Trainer:
         self._load_into_optimizer(self._optimizer_state(tensors))
 
     def _load_into_optimizer(self, state: dict[int, dict[str, Tensor]]) -> None:
-        self._graph = None  # it uses the tensors that are replaced here
+        self._record_again()  # graphs use the tensors that are replaced here
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
-    def _update_or_explain(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Update on a batch; torch's errors become ours where we know what they mean."""
+    def _launched_step(self, rate: float) -> tuple[Tensor, Tensor, int]:
+        """Update on the next batch, operation by operation: loss, norm and targets that count.
+        torch's errors become ours where we know what they mean."""
+        batch = self.batches.batch(self.epoch, self.index)
+        set_learning_rate(self.optimizer, rate)
         try:
-            return self._update(batch.to(self.device))
+            loss, norm, reached = self._gradients(batch)
+            self.update.apply(loss, norm)
         except (RuntimeError, MemoryError) as error:
-            # A partial gradient must not reach the next step.
-            self.optimizer.zero_grad(set_to_none=True)
+            self.update.forget_gradients()
             rows, length = batch.inputs_BT.shape
             explanation = explained(error, (rows, length))
             if explanation is None:
                 raise
             raise explanation from error
-
-    def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Update on a batch that is on the device; returns loss and norm."""
-        state = self.state if batch.continues and self.state else None
-        if self._graph is not None and self._graph.takes(batch):
-            loss, norm = self._graph(batch, state)
-            reached = self._graph.state
-        else:
-            if state is None:
-                state = self.model.initial_state(batch.inputs_BT.shape[0])
-            loss, norm, reached = self.update(
-                batch.inputs_BT, batch.targets_BT, batch.rows_N, state
-            )
         self.state = () if self.batches.pads else reached  # sentences start from zero
-        return loss, norm
+        return loss, norm, batch.tokens
 
-    def _advance(self, batch: Batch) -> None:
+    def _gradients(self, given: Batch) -> tuple[Tensor, Tensor, State]:
+        """Gradients of a batch. If memory runs out beside CUDA graphs, they are freed and it is
+        tried again."""
+        random = self._generator()
+        try:
+            return self._gradients_once(given)
+        except (RuntimeError, MemoryError) as error:
+            if not self._frees_graphs(error, random):
+                raise
+        return self._gradients_once(given)
+
+    def _gradients_once(self, given: Batch) -> tuple[Tensor, Tensor, State]:
+        batch = given.to(self.device)
+        state = self._carried or self.model.initial_state(batch.inputs_BT.shape[0])
+        return self.update.gradients(batch.inputs_BT, batch.targets_BT, batch.rows_N, state)
+
+    def _replayed_step(self) -> tuple[Tensor, Tensor, int] | None:
+        """The same as a CUDA graph; None: there is none for the next batch."""
+        if self._graphs is None:
+            return None
+        graphs, random = self._graphs, self._generator()
+        try:
+            done = graphs.step(self.step + 1, self.epoch, self.index, self._carried or None)
+        except (RuntimeError, MemoryError) as error:
+            if not self._frees_graphs(error, random):
+                raise
+            return None
+        if done is not None:
+            self.state = () if self.batches.pads else graphs.state
+        return done
+
+    @property
+    def _carried(self) -> State:
+        """The state that the next batch continues; empty: it starts from the initial one."""
+        return self.state if self.index else ()
+
+    def _generator(self) -> Tensor | None:
+        """State of the GPU's generator, if a step may have to be tried again."""
+        return None if self._graphs is None else torch.cuda.get_rng_state(self.device)
+
+    def _frees_graphs(self, error: BaseException, random: Tensor | None) -> bool:
+        """Whether a failed step, which hasn't updated anything yet, can be tried again without CUDA
+        graphs."""
+        self.update.forget_gradients()
+        if random is None or not is_out_of_memory(error):
+            return False
+        clear_frames(error.__traceback__)  # they keep the failed step's tensors alive
+        self.free_graphs("a step")
+        torch.cuda.set_rng_state(random, self.device)
+        return True
+
+    def _advance(self, tokens: int) -> None:
         """Count a step and move to the next batch."""
         self.step += 1
-        self.tokens_seen += batch.tokens
+        self.tokens_seen += tokens
         self.index += 1
         if self.index == self.batches.steps_per_epoch:
             self.epoch, self.index = self.epoch + 1, 0
 
-    def _try_graph(self) -> None:
-        """Before the first step, measure a CUDA graph on the coming batches."""
-        self._tries_graph = False
-        count = min(GRAPH_BATCHES, self.batches.steps_per_epoch)
-        coming = [self.batches.batch(self.epoch, index) for index in range(count)]
-        shape, pads = coming[0].inputs_BT.shape, self.batches.pads
-        usable = [
-            batch.to(self.device) for batch in coming if batch.inputs_BT.shape == shape or pads
-        ]
-        rows = max(len(batch.inputs_BT) for batch in usable)
-        full = [batch for batch in usable if len(batch.inputs_BT) == rows]
-        length = self.batches.longest
-        self._graph, self.graph_note = faster_graph(self.update, full, length=length, pads=pads)
+    def _try_graphs(self) -> None:
+        """Before the first step, measure CUDA graphs on the coming batches."""
+        self._tries_graphs = False
+        trial = Trial(
+            self.update, self.batches, self.learning_rate, self._rehearse, self.epoch, self.index
+        )
+        self._graphs, self.graph_note = trial.run()
+
+    def _rehearse(self) -> None:
+        """Try what runs beside CUDA graphs, the largest evaluation and a plain step."""
+        rehearse_evaluation(self)
+        rehearse_step(self)
+
+    def _record_again(self) -> None:
+        """A recorded step has the old settings or addresses in it: measure and record another."""
+        if self._graphs is not None:
+            self._graphs.release()
+        self._graphs, self._tries_graphs = None, self._may_graph
+
+    def _refill_rates(self) -> None:
+        if self._graphs is not None:
+            self._graphs.refill_rates()
 
     def _check_data(self, saved: object) -> None:
         facts = dict(self.batches.facts)

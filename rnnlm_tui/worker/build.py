@@ -98,5 +98,5 @@ def build_trainer(
         ),
         matmul="float32" if exact else config.training.matmul,
         precision=config.training.precision,
-        cuda_graphs=config.training.cuda_graphs and not exact,
+        cuda_graphs="off" if exact else config.training.cuda_graphs,
     )
