@@ -74,21 +74,15 @@ def graphs_wanted(choice: str, device: torch.device) -> tuple[bool, str]:
     )
 
 
-def bucket_sizes(
-    counts: NDArray[np.int64],
-    most: int,
-    *,
-    buckets: int = BUCKETS,
-    multiple: int = ROWS_MULTIPLE,
-) -> tuple[int, ...]:
+def bucket_sizes(counts: NDArray[np.int64], most: int, *, multiple: int) -> tuple[int, ...]:
     """Numbers of targets to record graphs for, ascending; every batch fits the last.
 
     Args:
         counts: targets of the batches of a pass.
         most: targets of a batch without padding, B x T.
     """
-    shares = np.arange(1, buckets) / max(1, buckets - 1)
-    found = np.quantile(counts, shares, method="higher") if buckets > 1 else np.empty(0)
+    shares = np.arange(1, BUCKETS) / (BUCKETS - 1)
+    found = np.quantile(counts, shares, method="higher")
     rounded = {-(-int(size) // multiple) * multiple for size in found}
     return (*sorted(size for size in rounded if size < most), most)
 
@@ -202,7 +196,6 @@ class StepGraphs:
         *,
         carries: bool,
         epoch: int = 0,
-        multiple: int = ROWS_MULTIPLE,
     ) -> None:
         """Allocate what lives outside of the graphs; `record` does the rest.
 
@@ -217,9 +210,12 @@ class StepGraphs:
         self.state: State = tuple(tuple(part.clone() for part in layer) for layer in self._start)
         """After the newest step."""
         self._counts, self._epoch = source.row_counts(epoch), epoch
-        self.buckets = bucket_sizes(self._counts, batch_size * length, multiple=multiple)
-        if carries:  # every window of this shape counts whole
-            self.buckets = self.buckets[-1:]
+        most = batch_size * length
+        self.buckets = (
+            (most,)  # every window of this shape counts whole
+            if carries
+            else bucket_sizes(self._counts, most, multiple=ROWS_MULTIPLE)
+        )
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._next: tuple[int, int] | None = None
         self._loss, self._norm = (torch.zeros((), device=self._device) for _ in range(2))
@@ -296,9 +292,7 @@ class StepGraphs:
         with suppress(RuntimeError):  # see RECOVERING_TORCH
             torch.cuda.empty_cache()
 
-    def _replay(
-        self, epoch: int, index: int, state: State | None
-    ) -> tuple[Tensor, Tensor, int]:
+    def _replay(self, epoch: int, index: int, state: State | None) -> tuple[Tensor, Tensor, int]:
         rows = self._source.rows(epoch, index)
         graph = self._graphs[next(size for size in self.buckets if size >= rows)]
         if self._next != (epoch, index) or isinstance(self._source, CopiedBatches):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from traceback import clear_frames
 from typing import TypeVar
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
-from rnnlm_tui.engine.batches import evaluation_batches, evaluation_shape
+from rnnlm_tui.engine.batches import Batch, evaluation_batches, evaluation_shape
 from rnnlm_tui.engine.device import explained_aside, is_out_of_memory, out_of_memory
-from rnnlm_tui.engine.evaluate import evaluate
+from rnnlm_tui.engine.evaluate import Score, evaluate
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
@@ -219,9 +220,7 @@ class Evaluator:
             max_sentences=max_sentences,
         )
         try:
-            score = evaluate(
-                self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id
-            )
+            score = self._score(batches)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -249,6 +248,23 @@ class Evaluator:
         )
         self._recorder.add_evaluation(row)
         return row
+
+    def _score(self, batches: Iterable[Batch]) -> Score:
+        """Evaluate. If memory runs out beside CUDA graphs, they are freed and it is tried again."""
+        try:
+            return self._score_once(batches)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            clear_frames(error.__traceback__)  # they keep the evaluation's tensors alive
+            if not self._trainer.free_graphs("an evaluation"):
+                raise
+        return self._score_once(batches)
+
+    def _score_once(self, batches: Iterable[Batch]) -> Score:
+        return evaluate(
+            self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id
+        )
 
     def _is_cut(self, split: Split, max_sentences: int) -> bool:
         return 0 < max_sentences < self._corpus.manifest.splits[split].sentences

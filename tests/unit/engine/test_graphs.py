@@ -1,120 +1,473 @@
-"""A step as a CUDA graph: the same training as by single launches."""
+"""CUDA graphs on a fake device: the same training as by single launches, also after failures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from rnnlm_tui.engine.model import RecurrentLanguageModel, State
-from rnnlm_tui.engine.optim import OptimizerSettings
-from rnnlm_tui.engine.step import GraphedUpdate, faster_graph
+from rnnlm_tui.engine import graphs
+from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.graphs import (
+    CopiedBatches,
+    RateTable,
+    StepGraphs,
+    bucket_sizes,
+    differ,
+    graphs_wanted,
+)
+from rnnlm_tui.engine.optim import set_learning_rate
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.estimates import Schedule
+from rnnlm_tui.errors import DeviceError
+from tests.fakes.cuda import FakeCuda, Phase, counted_operations
+from tests.fakes.cuda import Graph as FakeGraph
 
-from .builders import batches_of, small_model
+from .builders import trainer_of
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
-]
+CPU = torch.device("cpu")
+MODES = ["stream", "sentences"]
+PHASES: list[Phase] = ["keeping", "warm-up", "forward", "backward", "update", "replay"]
 
 
-def trainer_of(data_mode: str, *, cell_type: str = "elman", optimizer: str = "adamw") -> Trainer:
-    model = small_model(cell_type=cell_type, pad_id=0 if data_mode == "sentences" else None).to(
-        "cuda"
+def whole_loss(
+    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor, *, reduced: bool
+) -> Tensor:
+    """The loss without reading a value back, as on a GPU."""
+    assert not reduced
+    return F.cross_entropy(F.linear(hidden_NH, weight_VH, bias_V), targets_N)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    found = FakeCuda()
+    found.install(monkeypatch)
+    monkeypatch.setattr("rnnlm_tui.engine.model.mean_loss", whole_loss)
+    monkeypatch.setattr(graphs, "CLEARLY_FASTER", 0.0)
+    monkeypatch.setattr(graphs, "ROWS_MULTIPLE", 1)
+    monkeypatch.setattr(graphs, "TRIALS", 6)
+    # oneDNN's LSTM returns a workspace that is only good at its first address.
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    return found
+
+
+def plain_trainer(
+    data_mode: str,
+    *,
+    cell_type: str = "elman",
+    optimizer: str = "adamw",
+    dropout: float = 0.0,
+    resident: bool = True,
+) -> Trainer:
+    """A trainer as on a GPU: the rate in a tensor, batches put together by operations."""
+    trainer = trainer_of(
+        data_mode, cell_type=cell_type, optimizer=optimizer, dropout=dropout, max_steps=40
     )
-    return Trainer(
-        model,
-        batches_of(data_mode),
-        max_steps=100,
-        schedule=Schedule(1e-2),
-        optimizer=OptimizerSettings(algorithm=optimizer),
-    )
-
-
-def graphed(trainer: Trainer) -> Trainer:
-    """The same trainer with its graph, whatever is faster."""
-    batch = trainer.batches.batch(0, 0)
-    weights = [parameter.detach().clone() for parameter in trainer.model.parameters()]
-    trainer._graph = GraphedUpdate(
-        trainer.update, len(batch.inputs_BT), trainer.batches.longest, pads=trainer.batches.pads
-    )
-    with torch.no_grad():
-        for parameter, value in zip(trainer.model.parameters(), weights, strict=True):
-            parameter.copy_(value)
-        for own in trainer.optimizer.state.values():
-            for value in own.values():
-                value.zero_()
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = torch.tensor(group["lr"])
+    if resident:
+        trainer.batches.reside_on(CPU)
     return trainer
 
 
-def losses(trainer: Trainer, steps: int) -> Tensor:
-    return torch.stack([trainer.train_step().loss for _ in range(steps)]).cpu()
+def graphed(trainer: Trainer) -> Trainer:
+    """The same trainer; its first step tries graphs."""
+    vars(trainer).update(_may_graph=True, _tries_graphs=True)
+    return trainer
+
+
+def graphs_of(trainer: Trainer) -> StepGraphs | None:
+    return cast(StepGraphs | None, vars(trainer)["_graphs"])
+
+
+def train(trainer: Trainer, steps: int) -> Tensor:
+    return torch.tensor([trainer.train_step().loss.item() for _ in range(steps)])
+
+
+def everything(trainer: Trainer) -> dict[str, Tensor]:
+    """Copies of weights, moments, counts, carried state and generators."""
+    state = trainer.state_dict()
+    found = {**state.tensors, **dict(trainer.model.named_parameters())}
+    return {name: tensor.detach().clone() for name, tensor in found.items()}
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def assert_close(first: Tensor, second: Tensor) -> None:
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize(
-    "cell_type", ["elman", "lstm", "gru", "mingru", "minlstm", "slstm", "mlstm"]
-)
-@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
-def test_replayed_steps_train_as_launched_ones_do(
-    data_mode: str, cell_type: str, optimizer: str
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+def test_streams_train_to_the_last_bit_as_without_graphs(
+    card: FakeCuda, cell_type: str, optimizer: str
 ) -> None:
-    plain = trainer_of(data_mode, cell_type=cell_type, optimizer=optimizer)
-    replayed = graphed(trainer_of(data_mode, cell_type=cell_type, optimizer=optimizer))
-    torch.testing.assert_close(losses(plain, 12), losses(replayed, 12), rtol=1e-3, atol=1e-4)
-    assert plain.step == replayed.step == 12
-
-
-def test_measuring_restores_weights_optimizer_and_generators() -> None:
-    trainer = trainer_of("sentences")
-    losses(trainer, 3)
-    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
-    moments = [value.clone() for own in trainer.optimizer.state.values() for value in own.values()]
-    batch = trainer.batches.batch(0, 0).to(trainer.device)
-    _, found = faster_graph(trainer.update, [batch], length=trainer.batches.longest, pads=True)
-    assert "CUDA graph" in found
-    assert all(
-        torch.equal(parameter, value)
-        for parameter, value in zip(trainer.model.parameters(), before, strict=True)
+    """Dropout, carried state and short last windows included: 12 steps are 2.4 passes."""
+    plain = plain_trainer("stream", cell_type=cell_type, optimizer=optimizer, dropout=0.2)
+    expected = train(plain, 12)
+    trainer = graphed(
+        plain_trainer("stream", cell_type=cell_type, optimizer=optimizer, dropout=0.2)
     )
-    assert all(
-        torch.equal(value, kept)
-        for value, kept in zip(
-            (v for own in trainer.optimizer.state.values() for v in own.values()),
-            moments,
-            strict=True,
-        )
-    )
+    assert torch.equal(train(trainer, 12), expected)
+    assert_equal(everything(trainer), everything(plain))
+    assert card.captures == 1
 
 
-def test_a_step_that_cannot_be_recorded_runs_without_a_graph(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("cell_type", sorted(CELLS))
+def test_sentences_train_as_without_graphs_up_to_rounding(card: FakeCuda, cell_type: str) -> None:
+    """Each batch is padded to its bucket, and the last of a pass has fewer sentences."""
+    expected = train(plain_trainer("sentences", cell_type=cell_type), 12)
+    trainer = graphed(plain_trainer("sentences", cell_type=cell_type))
+    assert_close(train(trainer, 12), expected)
+    recorded = graphs_of(trainer)
+    assert recorded is not None
+    assert card.captures == len(recorded.buckets) > 3
+    assert card.replays == graphs.WARM_UPS + graphs.TRIALS + 12, "no step was launched"
+
+
+@pytest.mark.parametrize("data_mode", MODES)
+def test_a_text_too_large_for_the_device_is_copied_batch_by_batch(
+    card: FakeCuda, data_mode: str
 ) -> None:
-    trainer = trainer_of("stream")
-    trainer.model.dropout = 0.2
-    forward = type(trainer.model).forward
+    plain = plain_trainer(data_mode, resident=False)
+    expected = train(plain, 12)
+    trainer = graphed(plain_trainer(data_mode, resident=False))
+    assert_close(train(trainer, 12), expected)
+    assert trainer.tokens_seen == plain.tokens_seen
+    assert card.captures == 1
+    assert isinstance(vars(graphs_of(trainer))["_source"], CopiedBatches)
 
-    def asking(
-        model: RecurrentLanguageModel, *arguments: Tensor, **keywords: bool
-    ) -> tuple[Tensor, State]:
-        loss, state = forward(model, *arguments, **keywords)  # type: ignore[arg-type]
+
+@pytest.mark.parametrize("data_mode", MODES)
+@pytest.mark.parametrize("graphed_first", [True, False])
+@pytest.mark.parametrize("stop_at", [3, 5, 7])
+def test_a_run_resumes_with_or_without_graphs(
+    card: FakeCuda, data_mode: str, graphed_first: bool, stop_at: int
+) -> None:
+    dropout = 0.2 if data_mode == "stream" else 0.0
+    expected = train(plain_trainer(data_mode, dropout=dropout), 12)
+    first = plain_trainer(data_mode, dropout=dropout)
+    began = train(graphed(first) if graphed_first else first, stop_at)
+    state = first.state_dict()
+    second = plain_trainer(data_mode, dropout=dropout)
+    second.model.load_state_dict(first.model.state_dict())
+    second.load_state_dict(state)
+    ended = train(second if graphed_first else graphed(second), 12 - stop_at)
+    found = torch.cat([began, ended])
+    if data_mode == "stream":
+        assert torch.equal(found, expected)
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("data_mode", MODES)
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("steps_before", [0, 3])
+def test_a_failure_while_graphs_are_tried_changes_nothing(
+    card: FakeCuda, data_mode: str, phase: Phase, steps_before: int
+) -> None:
+    expected = train(plain_trainer(data_mode, dropout=0.2), steps_before + 4)[steps_before:]
+    trainer = plain_trainer(data_mode, dropout=0.2)
+    train(trainer, steps_before)
+    before, addresses = everything(trainer), [p.data_ptr() for p in trainer.model.parameters()]
+    card.fails_in = phase
+    with card.kept_copies():
+        graphed(trainer)._try_graphs()
+    assert card.fails_in is None, "it happened"
+    assert trainer.graph_note == "no CUDA graphs: CUDA out of memory. Tried to allocate 2.00 GiB."
+    assert graphs_of(trainer) is None
+    assert_equal(everything(trainer), before)
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+    assert [p.data_ptr() for p in trainer.model.parameters()] == addresses
+    assert not card.holds(vars(trainer.optimizer).get("found_inf"))
+    if phase != "keeping":
+        assert card.resets >= (phase not in ("warm-up",))
+        assert card.events[-1] == "empty_cache"
+    assert torch.equal(train(trainer, 4), expected)
+
+
+def test_a_recording_that_waits_for_the_device_is_refused_with_torchs_words(
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waiting(*arguments: Tensor, reduced: bool) -> Tensor:
+        loss = whole_loss(*arguments, reduced=reduced)
         loss.item()
-        return loss, state
+        return loss
 
-    monkeypatch.setattr(type(trainer.model), "forward", asking)
-    batch = trainer.batches.batch(0, 0).to(trainer.device)
-    graph, found = faster_graph(trainer.update, [batch], length=trainer.batches.longest, pads=False)
-    assert graph is None
-    assert found.startswith("no CUDA graph: ")
-    assert losses(trainer, 3).isfinite().all()
+    monkeypatch.setattr("rnnlm_tui.engine.model.mean_loss", waiting)
+    trainer = graphed(plain_trainer("stream"))
+    assert train(trainer, 3).isfinite().all()
+    assert trainer.graph_note == (
+        "no CUDA graphs: CUDA error: operation not permitted when stream is capturing"
+    )
 
 
-def test_a_changed_learning_rate_reaches_the_recorded_step() -> None:
-    trainer = graphed(trainer_of("stream"))
-    trainer.train_step()
-    trainer.set_peak_learning_rate(1e-30)
-    before = trainer.model.output.bias.detach().clone()
-    trainer.train_step()
-    assert torch.allclose(trainer.model.output.bias, before, atol=1e-12)
+@pytest.mark.parametrize("data_mode", MODES)
+def test_a_replay_out_of_memory_frees_the_graphs_and_the_step_is_launched(
+    card: FakeCuda, data_mode: str
+) -> None:
+    dropout = 0.2 if data_mode == "stream" else 0.0
+    plain = plain_trainer(data_mode, dropout=dropout)
+    expected = train(plain, 8)
+    trainer = graphed(plain_trainer(data_mode, dropout=dropout))
+    began = train(trainer, 3)
+    trainer.graph_note = ""
+    card.fails_in = "replay"
+    found = torch.cat([began, train(trainer, 5)])
+    assert graphs_of(trainer) is None
+    assert trainer.graph_note == (
+        "out of memory in a step: CUDA graphs were freed, steps run without"
+    )
+    assert card.resets == card.captures
+    assert_close(found, expected)
+    if data_mode == "stream":
+        assert_equal(everything(trainer), everything(plain))
+    replays = card.replays
+    trainer.set_dropout(0.1)
+    train(trainer, 2)
+    assert card.replays == replays, "they aren't recorded again"
+
+
+def test_another_error_in_a_replay_ends_the_step_and_updates_nothing(card: FakeCuda) -> None:
+    trainer = graphed(plain_trainer("stream"))
+    train(trainer, 2)
+    before = everything(trainer)
+    card.fails_in, card.error = "replay", RuntimeError("CUDA error: unspecified launch failure")
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        trainer.train_step()
+    assert_equal(everything(trainer), before)
+    assert trainer.step == 2
+    assert graphs_of(trainer) is not None
+
+
+def test_a_short_window_out_of_memory_beside_graphs_is_tried_again_without_them(
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = plain_trainer("stream", dropout=0.2)
+    expected = train(plain, 8)
+    trainer = graphed(plain_trainer("stream", dropout=0.2))
+    began = train(trainer, 4)
+    forward = type(trainer.model).forward
+    attempts = 0
+
+    def with_little_memory(*arguments: object, **settings: object) -> object:
+        nonlocal attempts
+        attempts += 1
+        done = forward(*arguments, **settings)  # type: ignore[arg-type]
+        if graphs_of(trainer) is not None:
+            raise card.error
+        return done
+
+    monkeypatch.setattr(type(trainer.model), "forward", with_little_memory)
+    fifth = train(trainer, 1)
+    assert attempts == 2
+    assert torch.equal(torch.cat([began, fifth, train(trainer, 3)]), expected)
+    assert_equal(everything(trainer), everything(plain))
+
+
+def test_out_of_memory_in_the_update_is_not_tried_again(
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have changed weights."""
+    trainer = graphed(plain_trainer("stream"))
+    train(trainer, 4)
+
+    def fail(*_: object) -> None:
+        raise card.error
+
+    monkeypatch.setattr("rnnlm_tui.engine.step.update_when_finite", fail)
+    with pytest.raises(DeviceError, match="out of memory in a step of 4 x 9 tokens"):
+        trainer.train_step()
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+    assert trainer.step == 4
+
+
+@pytest.mark.parametrize("rehearsal", ["rehearse_evaluation", "rehearse_step"])
+def test_graphs_beside_which_an_evaluation_or_step_runs_out_of_memory_are_freed(
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch, rehearsal: str
+) -> None:
+    def fail(_: object) -> None:
+        assert card.captures == 1
+        raise DeviceError("out of memory in an evaluation of 16 x 128 tokens")
+
+    expected = train(plain_trainer("stream", dropout=0.2), 4)
+    monkeypatch.setattr(f"rnnlm_tui.engine.trainer.{rehearsal}", fail)
+    trainer = graphed(plain_trainer("stream", dropout=0.2))
+    assert torch.equal(train(trainer, 4), expected)
+    assert graphs_of(trainer) is None
+    assert card.resets == 1
+    assert trainer.graph_note == (
+        "no CUDA graphs: out of memory in an evaluation of 16 x 128 tokens beside them"
+    )
+
+
+def test_graphs_that_are_not_faster_are_freed(
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "CLEARLY_FASTER", float("inf"))
+    trainer = graphed(plain_trainer("stream"))
+    before = everything(trainer)
+    trainer._try_graphs()
+    assert_equal(everything(trainer), before)
+    assert trainer.graph_note.startswith("CUDA graphs: a step was measured ")
+    assert (graphs_of(trainer), card.captures, card.resets) == (None, 1, 1)
+
+
+def test_trials_are_made_at_a_rate_of_zero(card: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step at the peak could blow up, and then the losses on trial would mean nothing."""
+    trainer = graphed(plain_trainer("sentences", optimizer="sgd"))
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    monkeypatch.setattr(graphs.KeptTraining, "restore", lambda *_, **__: None)
+    trainer._try_graphs()
+    assert card.replays == graphs.WARM_UPS + graphs.TRIALS
+    for parameter, value in zip(trainer.model.parameters(), before, strict=True):
+        assert torch.equal(parameter, value)
+
+
+def test_a_bad_step_in_a_graph_changes_no_weight_and_training_continues(card: FakeCuda) -> None:
+    trainer = graphed(plain_trainer("stream"))
+    train(trainer, 3)
+    before = everything(trainer)
+    for layer in trainer.state:
+        for part in layer:
+            part.fill_(float("nan"))
+    bad = trainer.train_step()
+    assert bad.loss.isnan()
+    after = everything(trainer)
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert all(name.startswith("carried.") for name in changed)
+    assert trainer.train_step().loss.isfinite()
+
+
+@pytest.mark.parametrize("data_mode", MODES)
+def test_steering_reaches_the_recorded_steps(card: FakeCuda, data_mode: str) -> None:
+    trainers = plain_trainer(data_mode), graphed(plain_trainer(data_mode))
+    changes: list[Callable[[Trainer], None]] = [
+        lambda trainer: trainer.set_peak_learning_rate(0.05),
+        lambda trainer: trainer.set_max_steps(25),
+        lambda trainer: trainer.set_max_grad_norm(0.01),
+        lambda trainer: trainer.set_dropout(0.0),
+    ]
+    found = []
+    for trainer in trainers:
+        losses = [train(trainer, 3)]
+        for change in changes:
+            change(trainer)
+            losses.append(train(trainer, 3))
+        found.append(torch.cat(losses))
+    assert_close(*found)
+    recorded = graphs_of(trainers[1])
+    assert recorded is not None
+    assert card.captures == 3 * len(recorded.buckets), "clipping and dropout are recorded again"
+
+
+def test_an_evaluation_and_a_jump_between_steps_change_nothing(card: FakeCuda) -> None:
+    trainer = graphed(plain_trainer("sentences"))
+    expected = train(plain_trainer("sentences"), 9)
+    found = []
+    for step in range(9):
+        found.append(trainer.train_step().loss.item())
+        trainer.batches.batch(0, step % 2)  # as an evaluation of the training set may
+        vars(graphs_of(trainer))["_next"] = None
+    assert_close(torch.tensor(found), expected)
+
+
+def test_rates_come_from_the_table_in_order_and_after_jumps() -> None:
+    asked: list[int] = []
+
+    def rate(step: int) -> float:
+        asked.append(step)
+        return step / 8
+
+    optimizer = torch.optim.SGD([torch.zeros(2, requires_grad=True)], lr=torch.tensor(9.0))
+    table = RateTable(optimizer, rate, CPU)
+    steps = [1, 2, 3, 7, 8, 3, 1024, 1025, 1026, 2048, 2049, 5]
+    for step in steps:
+        table.seek(step)
+        table.take()
+        assert optimizer.param_groups[0]["lr"].item() == step / 8
+    assert len(asked) == 4 * graphs.RATES
+    set_learning_rate(optimizer, 3.0)
+    table.stand_still()
+    table.take()
+    assert optimizer.param_groups[0]["lr"].item() == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_batch_fits_a_bucket_and_little_is_padded(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 30, 128 * 400)
+    counts = lengths.reshape(400, 128).sum(1)
+    buckets = bucket_sizes(counts, 128 * 29, multiple=64)
+    assert list(buckets) == sorted(set(buckets))
+    assert len(buckets) <= graphs.BUCKETS
+    assert buckets[-1] == 128 * 29
+    assert all(size % 64 == 0 for size in buckets)
+    used = np.array(buckets)[np.searchsorted(buckets, counts)]
+    assert (used >= counts).all()
+    assert used.sum() <= 1.03 * counts.sum()
+
+
+def test_equal_batches_need_one_bucket() -> None:
+    assert bucket_sizes(np.full(9, 40), 40, multiple=64) == (40,)
+    assert bucket_sizes(np.full(1, 3), 40, multiple=8) == (8, 40)
+
+
+def test_losses_differ_beyond_the_noise_of_dropout_only() -> None:
+    nan, inf = float("nan"), float("inf")
+    rng = torch.Generator().manual_seed(1)
+    losses = 4 + torch.rand(20, generator=rng)
+    noise = torch.randn(20, generator=rng)
+    assert not differ(losses, losses * 1.005)
+    assert not differ(losses, losses + 0.2 * noise)
+    assert differ(losses, losses * 1.05)
+    assert differ(losses, losses + 0.3 + 0.2 * noise)
+    bad = torch.full((20,), nan)
+    assert not differ(bad, bad)
+    assert not differ(torch.full((20,), inf), bad)
+    assert differ(losses, bad)
+    assert not differ(torch.tensor([1.0, nan]), torch.tensor([1.0, nan]))
+    assert differ(torch.tensor([1.0, nan]), torch.tensor([1.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("version", "choice", "wanted"),
+    [
+        ("2.11.0", "auto", False),
+        ("2.12.1+cu128", "auto", False),
+        ("2.12.1+cu128", "on", True),
+        ("2.13.0+cpu", "auto", True),
+        ("2.13.0a0+git123", "auto", True),
+        ("3.0", "auto", True),
+        ("2.13.0", "off", False),
+        ("2.11.0", "off", False),
+    ],
+)
+def test_versions_that_do_not_survive_a_failed_recording_have_no_graphs_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, version: str, choice: str, wanted: bool
+) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    found, note = graphs_wanted(choice, torch.device("cuda:0"))
+    assert found == wanted
+    assert note.startswith("no CUDA graphs: torch 2.1") == (choice == "auto" and not wanted)
+    assert graphs_wanted(choice, CPU) == (False, "")
+
+
+@pytest.mark.parametrize("data_mode", MODES)
+def test_a_replayed_step_costs_the_host_few_operations(card: FakeCuda, data_mode: str) -> None:
+    """A bucket is chosen, a replay is called, two results are copied: nothing grows with the
+    model."""
+    trainer = graphed(plain_trainer(data_mode, cell_type="slstm"))
+    train(trainer, 6)  # the first of a pass seeks
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FakeGraph, "replay", lambda _: None)
+        with counted_operations() as names:
+            for _ in range(3):
+                trainer.train_step()
+    assert names == 3 * ["aten::clone", "aten::clone"]

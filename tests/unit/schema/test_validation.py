@@ -93,6 +93,24 @@ def test_an_invalid_batch_size_is_rejected_by_name(value: object) -> None:
     assert "training.batch_size" in problems_of({"training.batch_size": value})
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [(True, "auto"), (False, "off"), ("auto", "auto"), ("on", "on"), ("off", "off")],
+)
+def test_cuda_graphs_of_earlier_configs_are_read(written: object, meant: str) -> None:
+    assert parse_config({"training": {"cuda_graphs": written}}).training.cuda_graphs == meant
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("true", "auto"), ("false", "off"), ("on", "on")])
+def test_cuda_graphs_are_typed_as_a_switch_or_a_choice(typed: str, meant: str) -> None:
+    changes = parse_assignments([f"training.cuda_graphs={typed}"])
+    assert parse_config(merge(RunConfig(), changes)).training.cuda_graphs == meant
+
+
+def test_an_unknown_choice_of_cuda_graphs_is_refused() -> None:
+    assert "auto" in problems_of({"training.cuda_graphs": "sometimes"})["training.cuda_graphs"]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_non_finite_numbers_are_rejected(value: float) -> None:
     assert "optimizer.learning_rate" in problems_of({"optimizer.learning_rate": value})

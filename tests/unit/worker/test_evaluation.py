@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.engine.batches import StreamBatches
+from rnnlm_tui.engine.evaluate import Score, evaluate
 from rnnlm_tui.engine.generation import GeneratedToken
 from rnnlm_tui.engine.generation import generate as whole_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import (
     CorpusConfig,
     EvaluationConfig,
@@ -219,3 +222,28 @@ def test_bits_per_byte_are_the_bits_of_all_scored_targets_over_the_bytes_of_the_
     assert row.bits_per_byte == pytest.approx(
         row.loss * (facts.tokens - 1) / math.log(2) / facts.bytes, rel=1e-12
     )
+
+
+@pytest.mark.parametrize("has_graphs", [True, False])
+def test_an_evaluation_out_of_memory_frees_cuda_graphs_and_is_repeated(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, has_graphs: bool
+) -> None:
+    freed: list[str] = []
+
+    def free(doing: str) -> bool:
+        freed.append(doing)
+        return has_graphs
+
+    def score(*arguments: object, **settings: object) -> Score:
+        if not freed:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return evaluate(*arguments, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluator._trainer, "free_graphs", free)
+    monkeypatch.setattr("rnnlm_tui.worker.evaluation.evaluate", score)
+    if has_graphs:
+        assert evaluator.evaluate().startswith("validation perplexity ")
+    else:
+        with pytest.raises(DeviceError, match="out of memory in an evaluation of"):
+            evaluator.evaluate()
+    assert freed == ["an evaluation"]

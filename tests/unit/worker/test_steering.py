@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from rnnlm_tui.engine.step import GraphedUpdate
 from rnnlm_tui.engine.trainer import StepResult
 from rnnlm_tui.errors import ConfigError, RunStateError, StorageError
 from rnnlm_tui.schema.config import TrainingConfig
@@ -118,19 +116,34 @@ def reader_events(bench: Bench) -> Sequence[EventRow]:
         return reader.events()
 
 
+class RecordedGraphs:
+    """Stands for the `StepGraphs` of a trainer."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def refill_rates(self) -> None:
+        self.calls.append("refill_rates")
+
+    def release(self) -> None:
+        self.calls.append("release")
+
+
 @pytest.mark.parametrize("change", [{"model.dropout": 0.4}, {"optimizer.max_grad_norm": 0.2}])
 def test_a_recorded_step_is_recorded_again_with_the_new_setting(
     tmp_path: Path, database: RunDatabase, change: Mapping[str, float]
 ) -> None:
     bench = Bench(tmp_path, database)
     trainer = bench.trainer
-    recorded = cast(GraphedUpdate, object())
-    vars(trainer).update(_may_graph=True, _graph=recorded)
+    recorded = RecordedGraphs()
+    vars(trainer).update(_may_graph=True, _graphs=recorded)
     bench.training.set({"optimizer.learning_rate": 0.5})
-    assert vars(trainer)["_graph"] is recorded, "it reads the rate each time"
+    assert vars(trainer)["_graphs"] is recorded
+    assert recorded.calls == ["refill_rates"]
     bench.training.set(change)
-    assert vars(trainer)["_graph"] is None
-    assert vars(trainer)["_tries_graph"]
+    assert recorded.calls[-1] == "release"
+    assert vars(trainer)["_graphs"] is None
+    assert vars(trainer)["_tries_graphs"]
 
 
 def test_a_longer_run_trains_on_even_while_it_is_about_to_finish(
