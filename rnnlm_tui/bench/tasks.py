@@ -318,10 +318,11 @@ class TrainingTask:
         while steps < request.least or time.perf_counter() - began < request.seconds:
             if isinstance(self._training, Trainer):
                 result = self._training.train_step()
-                counted, loss = result.tokens, result.loss
+                counted = result.tokens
+                first = result.loss if first is None else first
             else:
                 counted, loss = self._training.train_step()
-            first = loss if first is None else first
+                first = loss if first is None else first
             steps, tokens = steps + 1, tokens + counted
             if steps % self._unwaited == 0:
                 wait(self._device)

@@ -18,6 +18,7 @@ from rnnlm_tui.engine.device import (
     pack_random_state,
     unpack_random_state,
 )
+from rnnlm_tui.engine.figures import Figures
 from rnnlm_tui.engine.graphs import StepGraphs, Trial, graphs_wanted
 from rnnlm_tui.engine.matmul import choose_matmul
 from rnnlm_tui.engine.memory import rehearse_evaluation, rehearse_step
@@ -30,7 +31,7 @@ from rnnlm_tui.schema.estimates import Schedule
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """One optimizer update. Loss and norm are scalars on the device; reading them waits for it."""
+    """One optimizer update."""
 
     step: int
     """1-based."""
@@ -40,13 +41,24 @@ class StepResult:
     """Non-padding targets of this step."""
     tokens_seen: int
     """Of the whole run."""
-    loss: Tensor
-    """Mean over the targets, nats."""
-    grad_norm: Tensor
-    """L2 norm before clipping; if it isn't finite the update was skipped."""
     learning_rate: float
     seconds: float
-    """Training time of this step."""
+    """Training time of this step; on a GPU, the time to launch it."""
+    figures: Figures
+    """Where the device keeps loss and norm."""
+    number: int
+    """This step's number there."""
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean over the targets, nats: a scalar on the device, kept for some thousand steps.
+        Reading its value waits for the device."""
+        return self.figures.of(self.number)[0].clone()
+
+    @property
+    def grad_norm(self) -> Tensor:
+        """L2 norm before clipping, as `loss`; if it isn't finite the update was skipped."""
+        return self.figures.of(self.number)[1].clone()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,7 @@ class Trainer:
         rounds = self.matmul.mode == "medium" and self.device.type == "cpu"
         reduced = precision == "bf16" or rounds
         self.update = Update(model, self.optimizer, settings.max_grad_norm, reduced=reduced)
+        self.figures = Figures(self.device)
         if self.device.type == "cuda":
             batches.reside_on(self.device)
         self._graphs: StepGraphs | None = None
@@ -167,6 +180,8 @@ class Trainer:
         began = time.perf_counter()
         rate = self.next_learning_rate
         loss, norm, tokens = self._replayed_step() or self._launched_step(rate)
+        self.figures.write(loss, norm)
+        number = self.figures.count()
         self._advance(tokens)
         seconds = time.perf_counter() - began
         self.active_seconds += seconds
@@ -175,10 +190,10 @@ class Trainer:
             epoch=self.epochs_done,
             tokens=tokens,
             tokens_seen=self.tokens_seen,
-            loss=loss,
-            grad_norm=norm,
             learning_rate=rate,
             seconds=seconds,
+            figures=self.figures,
+            number=number,
         )
 
     def free_graphs(self, doing: str) -> bool:

@@ -129,7 +129,7 @@ class Checkpointer:
                 are untouched.
             RunStateError: a weight is not finite.
         """
-        self._metrics.flush()
+        self._metrics.flush(final=True)
         if not self._trainer.step:
             return ""
         if not self.is_current:

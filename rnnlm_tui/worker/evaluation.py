@@ -103,7 +103,7 @@ class Evaluator:
             DeviceError: out of memory.
         """
         with self._attempt.activity("evaluating"):
-            self._metrics.flush()
+            self._metrics.flush(final=True)
             rows = self._measure_during_run()
             for row in rows:
                 self._attempt.event("evaluation", self._trainer.step, in_words(row))

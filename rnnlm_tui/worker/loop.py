@@ -77,8 +77,8 @@ class TrainingRun:
         try:
             return self._train()
         except RnnlmError:
-            with suppress(StorageError):  # report the first error
-                self._metrics.flush()
+            with suppress(StorageError, RuntimeError):  # report the first error
+                self._metrics.flush(final=True)
             raise
 
     def _train(self) -> Ending:
@@ -129,7 +129,7 @@ class TrainingRun:
             if self._trainer.should_continue and not self._evaluator.is_exhausted:
                 return None
             try:
-                self._metrics.flush()
+                self._metrics.flush(final=True)
                 self._check_losses()  # a GPU's last steps have only just arrived
                 if not self._evaluator.is_current:
                     self._evaluator.evaluate_if_possible()
@@ -143,7 +143,7 @@ class TrainingRun:
     def pause(self) -> None:
         """Stop training until `resume`; commands are still handled."""
         if self._status == "running":
-            self._metrics.flush()
+            self._metrics.flush(final=True)
             self._event("paused", "")  # first: if the event can't be stored, the pause is refused
             self._status = "paused"
 
@@ -162,6 +162,7 @@ class TrainingRun:
         """
         before, self._status = self._status, "stopping"
         try:
+            self._metrics.flush(final=True)
             saved = (
                 self._checkpointer.save(self._evaluator.current_loss, last=True)
                 if self._trainer.weights_are_finite()
@@ -242,6 +243,7 @@ class TrainingRun:
         """
         if self._attempt.inbox.stop_waits:
             raise RunStateError("no snapshot: a stop is pending")
+        self._metrics.flush(final=True)
         return self._checkpointer.snapshot()
 
     def evaluate(self) -> str:
@@ -257,6 +259,7 @@ class TrainingRun:
 
     def sample(self, prompt: str | None) -> str:
         """Continue `prompt`, or the configured prompts, one a line."""
+        self._metrics.flush(final=True)
         try:
             with self._attempt.activity("sampling"):
                 if prompt is not None:
@@ -282,6 +285,8 @@ class TrainingRun:
         wait for more."""
         while self._status != "stopping":
             waits = self._status == "paused" or self._recorder.full or self._checkpointer.is_waiting
+            if waits:
+                self._metrics.flush(final=True)
             pending = self._attempt.inbox.take(wait=PAUSE_SECONDS if waits else 0.0)
             if pending is not None:
                 self._attempt.commands.handle(pending)
@@ -306,7 +311,12 @@ class TrainingRun:
             raise self._budget.explained(error, self._checkpointer.step) from error
 
     def _check_losses(self) -> None:
-        """Log skipped updates and loss spikes; end the run after too many non-finite steps."""
+        """Log skipped updates and loss spikes; end the run after too many non-finite steps.
+
+        On a GPU those steps ended some time ago, and later ones were done meanwhile.
+        """
+        if self._guard.failed_at is not None:
+            self._metrics.flush(final=True)  # counts the newest of them
         for found in self._guard.take_events():
             self._attempt.event(found.kind, found.step, found.text)
         if self._guard.failed_at is not None:

@@ -92,7 +92,7 @@ def measure(
     import torch
 
     from rnnlm_tui.engine.batches import evaluation_batches
-    from rnnlm_tui.engine.device import describe, seed_everything
+    from rnnlm_tui.engine.device import describe, seed_everything, wait
     from rnnlm_tui.engine.evaluate import evaluate
     from rnnlm_tui.engine.memory import held_bytes, peak_bytes, reset_peak
     from rnnlm_tui.worker.build import build_batches, build_model, build_trainer, set_up_torch
@@ -109,12 +109,10 @@ def measure(
         float(trainer.train_step().loss)
     tokens = trainer.tokens_seen
     began, worked = time.perf_counter(), time.process_time()
-    loss = None
     for done in range(steps):
         report("steps", done, steps)
-        loss = trainer.train_step().loss
-    if loss is not None:
-        float(loss)  # waits for a GPU
+        trainer.train_step()
+    wait(device)
     seconds, work = time.perf_counter() - began, time.process_time() - worked
     tokens = trainer.tokens_seen - tokens
     validation = evaluation_batches(

@@ -14,24 +14,28 @@ from typing import Any, TypeVar
 
 import torch
 
+from rnnlm_tui.engine.figures import Fetch, Figures
 from rnnlm_tui.engine.trainer import StepResult
 from rnnlm_tui.schema.metrics import SMOOTHED_STEPS, GpuRow, StepRow
 from rnnlm_tui.system.gpu import GpuProbe
 
 REPORT_SECONDS = 0.25
-"""Rows wait at most this long: losses are fetched from a GPU a few times a second, not at every
-step."""
+"""A block of rows is this long at most, unless one step takes longer: losses are fetched from a GPU
+a few times a second, not at every step."""
 
 
 class StepMetrics:
     """Collects step results and commits their rows.
 
+    Losses and norms come from the device in blocks of steps. A GPU trains the next block while one
+    is fetched, whose rows are committed once they are here; on a CPU they are here at once.
+
     Args:
         commit: stores the rows in one transaction, now or once the disk accepts them.
         active_seconds: training time of the run before this attempt.
         observe: called with every row, in order, before it is stored.
-        asynchronous: steps return before the device has finished them (CUDA, MPS). The time of a
-            batch of rows, fetch included, is then divided among its steps by tokens.
+        asynchronous: steps return before the device has finished them (CUDA, MPS). Then the time
+            between two arrivals is divided among the steps of a block by tokens.
     """
 
     def __init__(
@@ -50,7 +54,10 @@ class StepMetrics:
         self._asynchronous = asynchronous
         self._clock = clock
         self._waiting: list[tuple[StepResult, float]] = []
-        self._committed_at = -math.inf
+        self._coming: tuple[Fetch, list[tuple[StepResult, float]]] | None = None
+        self._block_steps = 1
+        self._flushed_at = -math.inf
+        self._measured_to: float | None = None  # by the clock; None: no step is unmeasured
         self._recent: deque[float] = deque(maxlen=SMOOTHED_STEPS)
         self.active_seconds = active_seconds
         """Training time of the run up to the newest committed row."""
@@ -61,30 +68,60 @@ class StepMetrics:
         return sum(self._recent) / len(self._recent) if self._recent else math.nan
 
     def add(self, result: StepResult) -> None:
-        """Add one step's result; commits if a row has waited long enough, or if a CPU's isn't
-        finite."""
+        """Add one step's result; flushes if a row has waited long enough, if a CPU's isn't finite,
+        or if a GPU has enough to do.
+
+        Raises:
+            RuntimeError: the device failed in one of the steps before.
+        """
         self._waiting.append((result, time.time()))
-        bad = not self._asynchronous and not (
-            math.isfinite(result.loss.item()) and math.isfinite(result.grad_norm.item())
-        )
-        if bad or self._clock() - self._committed_at >= REPORT_SECONDS:
+        now = self._clock()
+        if self._measured_to is None:
+            self._measured_to = now - result.seconds
+        if self._coming is not None and self._coming[0].arrived:
+            self._commit_coming()
+        if (
+            now - self._flushed_at >= REPORT_SECONDS
+            or len(self._waiting) >= self._most_waiting(result.figures)
+            or (not self._asynchronous and not _is_finite(result))
+        ):
             self.flush()
 
-    def flush(self) -> None:
-        """Commit all rows that wait."""
-        if not self._waiting:
+    def flush(self, *, final: bool = False) -> None:
+        """Commit the rows whose figures were being fetched, and start to fetch those since.
+
+        This waits for the former, so a GPU is never more than two blocks of steps behind.
+
+        Args:
+            final: wait for all steps and commit their rows, before anything that isn't training: an
+                evaluation, a checkpoint, a pause, the end.
+
+        Raises:
+            RuntimeError: the device failed in one of the steps.
+        """
+        self._commit_coming()
+        if self._waiting:
+            block, self._waiting = self._waiting, []
+            self._coming = block[0][0].figures.fetch(), block
+            self._flushed_at = self._clock()
+            if final or self._coming[0].arrived:
+                self._commit_coming()
+
+    def _most_waiting(self, figures: Figures) -> int:
+        """Steps of a block. Two blocks, one being fetched and one being launched, are at most half
+        of the ring."""
+        fits = figures.capacity // 4
+        return min(self._block_steps, fits) if self._asynchronous else fits
+
+    def _commit_coming(self) -> None:
+        if self._coming is None:
             return
-        results = [result for result, _ in self._waiting]
-        before = self._clock()
-        # One fetch for all.
-        figures = torch.stack(
-            [torch.stack([result.loss, result.grad_norm]) for result in results]
-        ).tolist()
-        seconds = self._seconds(results, fetch_seconds=self._clock() - before)
+        (fetch, block), self._coming = self._coming, None
+        results = [result for result, _ in block]
+        figures = fetch.read([result.number for result in results])
+        seconds = self._seconds(results)
         rows = []
-        for (result, ended), (loss, grad_norm), spent in zip(
-            self._waiting, figures, seconds, strict=True
-        ):
+        for (result, ended), (loss, grad_norm), spent in zip(block, figures, seconds, strict=True):
             self.active_seconds += spent
             if math.isfinite(loss) and math.isfinite(grad_norm):
                 self._recent.append(loss)
@@ -102,20 +139,30 @@ class StepMetrics:
                     time=ended,
                 )
             )
-        self._waiting.clear()
-        self._committed_at = self._clock()
         for row in rows:
             self._observe(row)
         self._commit(rows)
 
-    def _seconds(self, results: Sequence[StepResult], *, fetch_seconds: float) -> list[float]:
+    def _seconds(self, results: Sequence[StepResult]) -> list[float]:
+        """Training time of each step of a block that has just arrived."""
+        now = self._clock()
+        began = now if self._measured_to is None else self._measured_to
+        self._measured_to = now if self._waiting else None
         if not self._asynchronous:
             return [result.seconds for result in results]
-        total = sum(result.seconds for result in results) + fetch_seconds
+        total = now - began
+        # A device that isn't waited for would get steps for minutes ahead: launch as many as it
+        # does between two flushes. The first ones take longer, so the number only grows slowly.
+        fits = REPORT_SECONDS * len(results) / total if total > 0 else math.inf
+        self._block_steps = max(1, int(min(fits, 2 * len(results))))
         tokens = sum(result.tokens for result in results)
         return [
             total * result.tokens / tokens if tokens else total / len(results) for result in results
         ]
+
+
+def _is_finite(result: StepResult) -> bool:
+    return all(map(math.isfinite, result.figures.of(result.number).tolist()))
 
 
 ValueT = TypeVar("ValueT")

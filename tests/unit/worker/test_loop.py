@@ -19,8 +19,9 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.device import out_of_memory
+from rnnlm_tui.engine.figures import Figures
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.estimates import Schedule
@@ -104,6 +105,25 @@ def evaluation(step: int, loss: float) -> EvaluationRow:
     return EvaluationRow(1, step, "validation", "validation", loss, 10, 1.0, 0.1, 0.0)
 
 
+class Late:
+    """A copy that arrives when it is waited for, as from a GPU that is far behind."""
+
+    def __init__(self, arrive: Callable[[], object]) -> None:
+        self._arrive = arrive
+
+    def query(self) -> bool:
+        return False
+
+    def synchronize(self) -> None:
+        self._arrive()
+
+
+def send_late(ring: torch.Tensor, fetched: torch.Tensor) -> Late:
+    now = ring.clone()
+    fetched.fill_(math.inf)  # what would be read too early
+    return Late(lambda: fetched.copy_(now))
+
+
 class Bench:
     """A run to be trained in this thread, and commands from others."""
 
@@ -117,9 +137,10 @@ class Bench:
         training: TrainingConfig | None = None,
         evaluations: Sequence[EvaluationRow] = (),
         journal: Sequence[JournalledChange] = (),
+        late: bool = False,
     ) -> None:
         """`every`: steps between evaluations and, unless `saved_every` is given, between
-        checkpoints."""
+        checkpoints; `late`: losses arrive only when they are waited for."""
         self.directory = RunDirectory(directory)
         self.inbox = Inbox()
         self.inbox_answers: list[CommandResult] = []
@@ -128,6 +149,8 @@ class Bench:
         self.trainer = Trainer(
             model, StreamBatches(tokens, 4, 6), max_steps=STEPS, schedule=Schedule(0.01)
         )
+        if late:
+            self.trainer.figures = Figures(torch.device("cpu"), send=send_late)
         self.database, self.recorder = database, recorder_of(database)
         self.commands = CommandHandler(PreparingRun(0), self.recorder)
         training = training or TrainingConfig()
@@ -138,7 +161,7 @@ class Bench:
         run = RunDirectory(directory.parent / "plain-otter")
         attempt = Attempt(run, config, self.recorder, 1, None, self.inbox, self.commands)
         guard = LossGuard(training.max_bad_steps)
-        metrics = StepMetrics(self.recorder.add_steps, 1, observe=guard.add)
+        metrics = StepMetrics(self.recorder.add_steps, 1, observe=guard.add, asynchronous=late)
         budget = MemoryBudget(
             "plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10, tokens=500
         )
@@ -319,6 +342,78 @@ def lose_the_loss(bench: Bench, first: int, last: int = STEPS) -> None:
 
 def weights(bench: Bench) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in bench.trainer.model.parameters()]
+
+
+def test_late_non_finite_losses_end_the_run_with_the_same_weights_and_step_numbers(
+    tmp_path: Path, database: RunDatabase
+) -> None:
+    bench, good = (
+        Bench(tmp_path, database, training=TrainingConfig(max_bad_steps=5), late=True),
+        Bench(tmp_path, database),
+    )
+    lose_the_loss(bench, first=11)
+    with pytest.raises(RnnlmError, match=r"for 5 steps in a row up to step 15 ") as caught:
+        bench.training.train()
+    step = bench.trainer.step
+    assert 15 < step <= STEPS, "a block later"
+    assert f"no update was done after step 10, and the checkpoint of step {step}" in str(
+        caught.value.message
+    )
+    assert bench.checkpointer.saved == [(step, None)]
+    assert bench.steps() == list(range(1, step + 1))
+    assert bench.marks("skipped") == [(11, "update skipped: loss nan, gradient nan")]
+    for _ in range(10):
+        good.trainer.train_step()
+    assert all(map(torch.equal, weights(bench), weights(good)))
+
+
+def test_all_losses_are_here_before_an_evaluation_a_checkpoint_a_sample_and_a_pause(
+    tmp_path: Path, database: RunDatabase
+) -> None:
+    bench = Bench(tmp_path, database, every=10, saved_every=15, late=True)
+    seen: list[tuple[str, int]] = []
+
+    def note(what: str) -> None:
+        assert bench.steps()[-1:] == [bench.trainer.step]
+        seen.append((what, bench.trainer.step))
+
+    write, train_step = bench.checkpointer._write_checkpoint, bench.trainer.train_step
+
+    def write_checkpoint(validation_loss: float | None, *, last: bool) -> CheckpointRow:
+        note("checkpoint")
+        return write(validation_loss, last=last)
+
+    def step() -> StepResult:
+        result = train_step()
+        if result.step == 12:
+            bench.ask("pause")
+            bench.ask("sample")
+            bench.ask("resume")
+        if result.step == 37:
+            bench.ask("stop")
+        return result
+
+    bench.evaluator.during = lambda: note("evaluation")
+    bench.evaluator.continue_prompts = lambda: note("sample") or ()  # type: ignore[method-assign, func-returns-value]
+    bench.checkpointer._write_checkpoint = write_checkpoint  # type: ignore[method-assign]
+    bench.trainer.train_step = step  # type: ignore[method-assign]
+    assert bench.training.train() == "stopped"
+    assert [answer.ok for answer in bench.inbox_answers] == [True] * 3
+    bench.commands.answer_stops()
+    assert seen == [
+        ("evaluation", 10),
+        ("sample", 10),
+        ("checkpoint", 10),
+        ("sample", 12),
+        ("checkpoint", 15),
+        ("evaluation", 20),
+        ("sample", 20),
+        ("evaluation", 30),
+        ("sample", 30),
+        ("checkpoint", 30),
+        ("checkpoint", 37),
+    ]
+    assert bench.steps() == list(range(1, 38))
 
 
 def test_non_finite_losses_end_the_run_with_the_last_finite_weights_saved(
