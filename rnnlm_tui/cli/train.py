@@ -210,6 +210,15 @@ def resume(
     run: RunArgument,
     follow: FollowOption = False,
     detach: DetachOption = False,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Continue on another device from now on: cpu, cuda, cuda:N, mps or auto.",
+            show_default=False,
+        ),
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Resume a paused, stopped, crashed or failed run.
@@ -239,7 +248,7 @@ def resume(
             f"{directory.name} resumes with the weights and settings it diverged with, and will"
             f" probably fail again. {before.hint or ''}"
         )
-    pid = resuming.start()
+    pid = resuming.start(device)
     if before.status != "paused":  # a new worker, started in this login session
         warn_of_logout()
     if showing:

@@ -40,6 +40,7 @@ from rnnlm_tui.errors import (
     CorpusError,
     DeviceError,
     InputError,
+    RunStateError,
     StorageError,
     TokenizerError,
     WorkerError,
@@ -57,13 +58,14 @@ from rnnlm_tui.schema.formatting import counted, unsupported_precision, user_pat
 from rnnlm_tui.schema.lineage import OptimizerStart
 from rnnlm_tui.schema.protocol import Calibration, ProbeDone, ProbeProgress
 from rnnlm_tui.schema.rules import text_problems
+from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.corpora import add_calibration, find_corpus
 from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, runs_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import create_run, run_named
+from rnnlm_tui.store.runs import create_run, run_named, set_device
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.store.verify import damaged_folders, resolve_checkpoint
 from rnnlm_tui.system.disk import BALLAST_BYTES, ROOM_FOR_ROWS, SPACE_FACTOR, require_space
@@ -441,12 +443,32 @@ class PendingResume:
         known = _aside(run)
         return cls(run, summary_after_repair(run), known)
 
-    def start(self) -> int:
+    def start(self, device: str = "") -> int:
         """Resume the run; returns the worker's pid.
 
-        Raises: as `control_client.resume`.
+        Args:
+            device: trains there from now on; empty: where it trained before.
+
+        Raises: as `control.resume`, and
+            DeviceError: this machine lacks the device, or it doesn't support the run's precision.
+            RunStateError: the run has a worker, on another device.
         """
+        if device:
+            self._move_to(device)
         return resume(self.run)
+
+    def _move_to(self, device: str) -> None:
+        if self.before.status not in {"draft", *RESUMABLE}:
+            raise RunStateError(
+                f"{self.run.name} is {self.before.status}: its device can't change now",
+                hint=f"rnnlm-tui stop {self.run.name}, then resume it with --device {device}"
+                if self.before.status in LIVING
+                else "",
+            )
+        wanted = parse_config(merge(self.run.read_config(), {"training.device": device}))
+        check_device(wanted.training.device)
+        check_precision(wanted.training)
+        set_device(self.run, device)
 
     def wait(self, seconds: float = BEGIN_SECONDS) -> str:
         """Wait until it trains, at most `seconds`; returns `plain-otter resumed at step 600`.

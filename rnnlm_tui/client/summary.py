@@ -45,6 +45,7 @@ from rnnlm_tui.schema.status import (
     CORPUS_LAYOUT_KEY,
     CORPUS_NOTES_KEY,
     DATABASE_KEY,
+    DEVICE_KEY,
     LIVING,
     MEMORY_BATCH_KEY,
     MEMORY_KEY,
@@ -608,6 +609,8 @@ def _message(facts: RunFacts) -> str | None:
             if facts.status == "degraded"
             else f"{_durable(facts)}; {facts.degraded}"
         )
+    if facts.status in LIVING and facts.meta.get(DEVICE_KEY):
+        return facts.meta[DEVICE_KEY]
     patience = _ended_by_patience(facts)
     if patience is not None:
         best = facts.evaluations.best_step

@@ -354,7 +354,7 @@ def lost_device(error: BaseException, what: str) -> LostDeviceError:
     found = CUDA_ERROR.search(str(error))
     reason = first_line(error) if found is None else found[1] or found[2]
     return LostDeviceError(
-        f"{what} failed: {reason}", hint="`dmesg | grep Xid` and `nvidia-smi` say more"
+        f"{what} failed: {reason}", hint="see `nvidia-smi` and `dmesg | grep Xid`"
     )
 
 
@@ -365,6 +365,8 @@ def explained_aside(error: BaseException, doing: str) -> RnnlmError:
             f"{doing}: out of memory",
             hint="training continues; fewer tokens or a smaller model need less",
         )
+    if is_lost(error):
+        return RnnlmError(f"{doing}: the GPU failed: {first_line(error)}")
     return RnnlmError(
         f"{doing} failed: {type(error).__name__}: {error}",
         hint="training continues; the traceback is in the run's log",

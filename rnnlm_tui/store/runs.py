@@ -337,6 +337,26 @@ def check_name_free(name: str, *, but: RunDirectory | None = None) -> None:
         )
 
 
+def set_device(run: RunDirectory, device: str) -> None:
+    """Let a run that isn't running train on another device from its next attempt on.
+
+    Raises:
+        ConfigError: no device has this name.
+        StorageError: the config can't be read or written.
+    """
+    from rnnlm_tui.schema.toml import toml_text
+    from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config
+
+    before = run.read_config()
+    config = parse_config(merge(before, {"training.device": device}))
+    if config == before:
+        return
+    created = run.created()
+    write_text_atomically(run.config_path, toml_text(config_to_raw(config)))
+    with storage_errors("write", run.config_path):
+        os.utime(run.config_path, (created, created))  # the file's time is the run's creation
+
+
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """The config with absolute paths and patterns, so that the run can be resumed from any
     folder."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import Batch, evaluation_batches, evaluation_shape
-from rnnlm_tui.engine.device import explained_aside, is_out_of_memory, out_of_memory
+from rnnlm_tui.engine.device import explained_aside, is_lost, is_out_of_memory, out_of_memory
 from rnnlm_tui.engine.evaluate import Score, evaluate
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
@@ -156,6 +156,8 @@ class Evaluator:
             except RnnlmError as error:
                 self._note_no_sample(prompt, error)
             except Exception as error:
+                if is_lost(error):
+                    raise
                 traceback.print_exc()  # to the run's log
                 self._note_no_sample(
                     prompt,
@@ -284,6 +286,9 @@ class Evaluator:
         self._attempt.note(self._trainer.step, f'no continuation of "{prompt}": {error.message}')
 
     def _note_failure(self, what: str, error: Exception) -> None:
+        """Note a failure that training survives; one of the GPU is raised again."""
+        if is_lost(error):
+            raise error
         if isinstance(error, DeviceError):
             words = self._budget.explained(error, 0).message
         elif isinstance(error, RnnlmError):

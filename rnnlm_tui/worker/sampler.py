@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from pydantic import BaseModel
 
-from rnnlm_tui.errors import InputError, RnnlmError, RunStateError
+from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, WorkerError
 from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.schema.sampling import (
     REQUESTS,
@@ -129,6 +129,7 @@ def cancelled(request: SamplerRequest) -> list[BaseModel]:
 def serve(mailbox: Mailbox, write: Writer, device: str, niceness: int) -> None:
     """Answer requests one after the other, forever. torch is imported here, after the first line of
     output and before the priority is lowered."""
+    from rnnlm_tui.engine.device import is_lost, lost_device
     from rnnlm_tui.worker.answers import Answers
 
     lower_own_priority(niceness)
@@ -146,13 +147,22 @@ def serve(mailbox: Mailbox, write: Writer, device: str, niceness: int) -> None:
             )
         except Exception as error:
             traceback.print_exc()  # to stderr, the log of the parent process
+            lost = is_lost(error)
+            words = lost_device(error, "the GPU") if lost else None
             write(
                 SampleFailed(
                     id=request.id,
-                    message=f"the sampler failed: {type(error).__name__}: {error}",
-                    exit_code=4,
+                    message=(
+                        words.message
+                        if words
+                        else f"the sampler failed: {type(error).__name__}: {error}"
+                    ),
+                    hint=f"sample on the CPU: --device cpu; {words.hint}" if words else "",
+                    exit_code=WorkerError.exit_code,
                 )
             )
+            if lost:
+                os._exit(WorkerError.exit_code)  # nothing works on it any more in this process
         finally:
             mailbox.done()
 

@@ -17,12 +17,14 @@ from typing import NoReturn
 
 from pydantic import JsonValue
 
-from rnnlm_tui.errors import RnnlmError, RunStateError
+from rnnlm_tui.errors import LostDeviceError, RnnlmError, RunStateError
 from rnnlm_tui.schema.metrics import EventKind, EventRow, Progress
 from rnnlm_tui.schema.protocol import SettingsChange, StopMark
 from rnnlm_tui.schema.status import (
     CORPUS_HASH_KEY,
     DATABASE_KEY,
+    DEVICE_KEY,
+    GPU_KEY,
     MEMORY_KEY,
     REQUESTS_KEY,
     STOP_AFTER_KEY,
@@ -36,6 +38,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import open_database
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
 from rnnlm_tui.system.files import keep_private, storage_errors
+from rnnlm_tui.system.gpu import gpu_count
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker.commands import CommandHandler, Inbox, Requests, StopRequested
@@ -197,6 +200,7 @@ class Worker:
         self._heartbeat: Heartbeat | None = None
         self._server: ControlServer | None = None
         self._failure: RnnlmError | None = None
+        self._device = "the device"  # its name, once it is known
 
     def work(self) -> int:
         """Train until the run finishes, stops or fails; returns the exit code.
@@ -210,7 +214,7 @@ class Worker:
             except StopRequested:
                 pass  # before the first step: nothing new to save
             except Exception as error:
-                self._failure = _explained(error, self._run)
+                self._failure = self._explained(error)
                 code, ending = self._failed(self._failure), "failed"
             self._step = self._commands.target.step
             if ending != "failed":
@@ -219,6 +223,8 @@ class Worker:
                 )
         finally:
             self._close(ending)
+        if isinstance(self._failure, LostDeviceError):
+            os._exit(code)  # CUDA's clean-up at exit may wait forever for a GPU that failed
         return code
 
     def _train(self) -> str:
@@ -230,6 +236,7 @@ class Worker:
         # torch, numpy and tokenizers take seconds to import: the run's log should show a living
         # worker first.
         from rnnlm_tui.corpus.corpus import prepare_corpus
+        from rnnlm_tui.engine.device import cpu_warning, describe, uuid_of
         from rnnlm_tui.worker.build import set_up_torch
         from rnnlm_tui.worker.parent import prepare_for_start
         from rnnlm_tui.worker.resuming import trained_on
@@ -246,6 +253,12 @@ class Worker:
         )
         # First: a missing device should fail before a long preparation.
         device = set_up_torch(config)
+        self._device = describe(device)
+        warning = cpu_warning(config.training.device, device)
+        self._recorder.set_meta(DEVICE_KEY, warning)
+        self._recorder.set_meta(GPU_KEY, uuid_of(device) if device.type == "cuda" else "")
+        if warning:
+            attempt.note(self._step, warning)
         watch_gpu(device, probe)
         with storage_errors("build the corpus in", corpora_dir()):
             known = self._keep_corpus_hash if checkpoint is None else None
@@ -289,14 +302,14 @@ class Worker:
                 self._close("stopped")
         except Exception as error:
             traceback.print_exc()  # to stderr, the run's log
-            code = _explained(error, self._run).exit_code
+            code = self._explained(error).exit_code
         finally:
             os._exit(code)
 
     def _announce(self) -> MachineReader:
         """Write the first events, then start the heartbeat and the control socket."""
         self._store_failure("", "", 0)
-        for key in (MEMORY_KEY, REQUESTS_KEY, STOP_AFTER_KEY):
+        for key in (DEVICE_KEY, GPU_KEY, MEMORY_KEY, REQUESTS_KEY, STOP_AFTER_KEY):
             self._recorder.set_meta(key, "")  # of the attempt before
         self._event(
             self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}"
@@ -351,6 +364,43 @@ class Worker:
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self._run.path))
+
+    def _explained(self, error: Exception) -> RnnlmError:
+        """What any exception that ended the attempt means."""
+        lost = self._lost_device(error)
+        if lost is not None:
+            return lost
+        if isinstance(error, RnnlmError):
+            return error
+        if isinstance(error, MemoryError):
+            return RnnlmError(
+                "out of memory",
+                hint="a smaller training.batch_size, model or vocabulary needs less",
+            )
+        return RnnlmError(
+            f"{type(error).__name__}: {error}", hint=f"the traceback is in {self._run.log_path}"
+        )
+
+    def _lost_device(self, error: Exception) -> LostDeviceError | None:
+        """The error for a GPU that failed, with the saved step and how to resume; None: it wasn't
+        the GPU."""
+        if "torch" not in sys.modules:
+            return None
+        from rnnlm_tui.engine.device import is_lost, lost_device
+
+        cause = next((one for one in (error, error.__cause__) if is_lost(one)), None)
+        if cause is None:
+            return None
+        found, run = lost_device(cause, self._device), self._run.name
+        newest = list_checkpoints(self._run)[-1:]
+        saved = f"step {newest[0].step:,} is saved" if newest else "no checkpoint was saved yet"
+        names = [*(f"cuda:{index}" for index in range(gpu_count())), "cpu"]
+        other = next(name for name in names if not self._device.startswith(f"{name} "))
+        return LostDeviceError(
+            f"{found.message}; {saved}",
+            hint=f"`rnnlm-tui resume {run}` continues once the GPU works again ({found.hint});"
+            f" `rnnlm-tui resume {run} --device {other}` continues on another device",
+        )
 
     def _failed(self, error: RnnlmError) -> int:
         """Store the failure, print the traceback to the log, and return the exit code."""
@@ -410,18 +460,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     finally:
         lock.release()
-
-
-def _explained(error: Exception, run: RunDirectory) -> RnnlmError:
-    if isinstance(error, RnnlmError):
-        return error
-    if isinstance(error, MemoryError):
-        return RnnlmError(
-            "out of memory", hint="a smaller training.batch_size, model or vocabulary needs less"
-        )
-    return RnnlmError(
-        f"{type(error).__name__}: {error}", hint=f"the traceback is in {run.log_path}"
-    )
 
 
 def _log(what: object) -> None:

@@ -67,6 +67,10 @@ class _Crash:
             return
         if self._action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._action == "lost":
+            import torch
+
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
         if self._action == "raise":
             raise RuntimeError(f"broken at {self._point}, as a test asked")
         code = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}[self._action]
@@ -136,6 +140,9 @@ _CALLS = {
     "rebuild.written": _Call("os", "rename", False, _moves(target="run.db.rebuilt")),
     "rebuild.aside": _Call("os", "rename", False, _moves("run.db", "run.db.damaged-")),
     "queue.written": _Call("os", "replace", False, _moves(target="queue.json")),
+    "step.update": _Call("rnnlm_tui.engine.step", "update_when_finite", True),
+    "evaluation.inside": _Call("rnnlm_tui.worker.evaluation", "evaluate", True),
+    "sample.inside": _Call("rnnlm_tui.worker.evaluation", "continue_prompt", True),
     "worker.spawned": _Call(
         "subprocess", "Popen", False, lambda command, **_: "rnnlm_tui.worker.train" in command
     ),
@@ -152,7 +159,7 @@ _STATEMENTS = {
 CHECKPOINT_POINTS = tuple(
     point
     for point in (*_CALLS, *_STATEMENTS)
-    if not point.startswith(("rebuild", "queue", "worker"))
+    if not point.startswith(("rebuild", "queue", "worker", "step", "evaluation", "sample"))
 )
 """The points on a checkpoint's way: its files, their way to the disk, the manifest, the name
 (`aside`: that of an older one of the same step), the row in the index, and the removal of old ones.

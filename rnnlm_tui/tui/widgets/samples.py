@@ -32,6 +32,8 @@ INDENT = 7
 LONGEST = 2_000
 """Most characters of a sample that are shown."""
 TROUBLE_STATUSES = ("stalled", "degraded", "failed", "crashed", "lost")
+WARNING_STATUSES = ("preparing", "running", "paused")
+"""In which a run may have a warning: little memory, or a GPU that torch can't use."""
 SENTENCES = {
     "stalled": "The process is running but makes no progress.",
     "degraded": "Writing to disk fails: training continues and keeps its rows in memory.",
@@ -54,9 +56,8 @@ def lines_below(
 def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> list[Content]:
     """Return what is wrong, what to do and the last log line, in full; nothing if all is well."""
     summary = snapshot.summary
-    if summary.status not in TROUBLE_STATUSES and not (
-        summary.status == "preparing" and summary.message
-    ):
+    warns = summary.status in WARNING_STATUSES
+    if summary.status not in TROUBLE_STATUSES and not (warns and summary.message):
         return []
     fact = summary.message or SENTENCES[summary.status]
     if summary.status == "stalled" and summary.updated is not None and not summary.message:
@@ -65,9 +66,8 @@ def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> lis
             f"The process{pid} is running but has made no step since"
             f" {strftime('%H:%M:%S', localtime(summary.updated))}."
         )
-    colour = {"failed": palette.BAD, "crashed": palette.BAD, "preparing": palette.WARN}.get(
-        summary.status, palette.TEXT
-    )
+    bad = summary.status in ("failed", "crashed")
+    colour = palette.BAD if bad else palette.WARN if warns else palette.TEXT
     paragraphs = [
         Content.assemble(
             status_glyph(summary.status, ascii_only=ascii_only),
@@ -85,7 +85,7 @@ def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> lis
     last = next((line.strip() for line in reversed(snapshot.log_tail) if line.strip()), "")
     if (
         last
-        and summary.status not in ("degraded", "preparing")
+        and summary.status not in ("degraded", *WARNING_STATUSES)
         and last not in f"{fact}\n{summary.hint or ''}"
         and fact not in last
     ):
