@@ -283,6 +283,9 @@ CHUNK_BYTES = 24_000_000
 GPU_CHUNK_BYTES = 256_000_000
 """The chunk size on a GPU, whose matmuls need more rows (calculated, not measured)."""
 
+HEAD_ALIGNMENT = 64
+"""On a GPU, the vocabulary is padded to a multiple of this during the loss."""
+
 SMALLEST_CHUNK = 64
 """Fewest rows in a chunk, for any vocabulary."""
 

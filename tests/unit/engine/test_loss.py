@@ -101,45 +101,6 @@ def test_without_onednn_the_loss_is_the_same(
     torch.testing.assert_close(ours, theirs, rtol=1e-2 if reduced else 1e-5, atol=0)
 
 
-@pytest.mark.skipif(
-    not loss_module.HAS_TORCHS_LOSS, reason="this torch has no linear_cross_entropy"
-)
-@pytest.mark.parametrize("rows", [1, 64, 200])
-def test_torchs_chunked_loss_that_other_devices_use_equals_ours(
-    monkeypatch: pytest.MonkeyPatch, rows: int
-) -> None:
-    monkeypatch.setattr(loss_module, "CHUNK_BYTES", 50 * rows * 4)
-    hidden, weight, bias, targets = head(200, dtype=torch.float32)
-    theirs = loss_module.torchs_mean_loss(hidden, weight, bias, targets)
-    ours = mean_loss(hidden, weight, bias, targets)
-    torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=0)
-    for gradient, wanted in zip(
-        torch.autograd.grad(theirs, [hidden, weight, bias]),
-        torch.autograd.grad(ours, [hidden, weight, bias]),
-        strict=True,
-    ):
-        torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("scale", [1.0, 60.0])
-def test_probabilities_without_waiting_are_those_of_the_cpu_even_for_hopeless_targets(
-    dtype: torch.dtype, scale: float
-) -> None:
-    logits = (torch.randn(40, 50, generator=torch.Generator().manual_seed(2)) * scale).to(dtype)
-    targets = torch.arange(40).unsqueeze(1)
-    p, losses = loss_module.without_waiting(logits, targets)
-    torch.testing.assert_close(p, torch.softmax(logits, 1))
-    expected = F.cross_entropy(logits.float(), targets.squeeze(1), reduction="none")
-    torch.testing.assert_close(
-        losses,
-        expected,
-        rtol=1e-2 if dtype == torch.bfloat16 else 1e-5,
-        atol=1e-2 if dtype == torch.bfloat16 else 1e-5,
-    )
-    assert losses.dtype == torch.float32
-
-
 def test_token_losses_are_zero_at_padding_and_sum_to_the_mean(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
