@@ -37,7 +37,10 @@ RATES = 1_024
 WARM_UPS = 3
 """Steps each way before they are timed or recorded: libraries choose kernels and workspaces."""
 TRIALS = 20
-"""Steps that are timed each way."""
+"""Steps that are timed each way, at most."""
+LEAST_TRIALS = 4
+TRIAL_SECONDS = 2.0
+"""Time for them, launched, unless `LEAST_TRIALS` take longer."""
 TRIAL_BATCHES = 8
 """Different batches in them."""
 CLEARLY_FASTER = 1.05
@@ -52,7 +55,9 @@ RECOVERING_TORCH = (2, 13)
 
 Before it, `CUDAGraph::capture_end` threw before it told the allocator that the capture was over
 (pytorch/pytorch#180395). Then the next `empty_cache`, or the next allocation that has to free
-cached memory, failed with `captures_underway.empty() INTERNAL ASSERT FAILED`.
+cached memory, failed with `captures_underway.empty() INTERNAL ASSERT FAILED`. What a recording that
+failed because of an operation had allocated stays reserved in torch 2.13, too (#190348); after out
+of memory it is freed.
 """
 
 
@@ -370,20 +375,21 @@ class Trial:
             kept.restore_generators()
             graphs.record()
             kept.restore_generators()
-            replayed, *same = _timed(graphs.trial_step, places, device)
+            trials = len(found[0])
+            replayed, *same = _timed(graphs.trial_step, places, device, trials=trials)
             if any(differ(one, other) for one, other in zip(found, same, strict=True)):
                 note = "no CUDA graphs: their losses differ from those without"
             else:
                 note = f"CUDA graphs: a step was measured {plain / replayed:.2f} times as fast"
                 faster = plain / replayed > CLEARLY_FASTER
         except (RuntimeError, MemoryError) as error:
-            clear_frames(error.__traceback__)  # they keep the failed step's tensors alive
-            note = f"no CUDA graphs: {(str(error) or 'out of memory').splitlines()[0]}"
-        if graphs is not None and not faster:
-            graphs.release()
-        self.update.forget_gradients()
-        if kept is not None:
-            kept.restore(keep_addresses=faster)
+            note = f"no CUDA graphs: {_cause(error)}"
+        finally:
+            if graphs is not None and not faster:
+                graphs.release()
+            self.update.forget_gradients()
+            if kept is not None:
+                kept.restore(keep_addresses=faster)
         del kept  # the rehearsal needs the memory
         if graphs is None or not faster:
             return None, note
@@ -442,17 +448,42 @@ def _timed(
     step: Callable[[int, int], tuple[Tensor, Tensor]],
     places: Sequence[tuple[int, int]],
     device: torch.device,
+    *,
+    trials: int | None = None,
 ) -> tuple[float, Tensor, Tensor]:
-    """Seconds of the steps after the warm-up, and their losses and norms on the CPU."""
-    for place in places[:WARM_UPS]:
+    """Seconds of a step after the warm-up, and losses and norms of the timed steps on the CPU.
+
+    Args:
+        trials: timed steps; None: as many as fit into the time.
+    """
+    for place in places[: WARM_UPS - 1]:
         step(*place)
     torch.cuda.synchronize(device)
     began = time.perf_counter()
-    results = [step(*place) for place in places[WARM_UPS:]]
+    step(*places[WARM_UPS - 1])
     torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - began
+    if trials is None:
+        spent = max(time.perf_counter() - began, 1e-6)
+        trials = max(LEAST_TRIALS, int(TRIAL_SECONDS / spent))
+    timed = places[WARM_UPS:][:trials]
+    began = time.perf_counter()
+    results = [step(*place) for place in timed]
+    torch.cuda.synchronize(device)
+    seconds = (time.perf_counter() - began) / len(timed)
     losses, norms = zip(*results, strict=True)
     return seconds, torch.stack(losses).cpu(), torch.stack(norms).cpu()
+
+
+def _cause(error: BaseException) -> str:
+    """Why a trial failed, in torch's words. Lets go of the tensors of the failed step, which its
+    frames keep alive.
+
+    After an operation that can't be recorded, the end of the recording fails, too.
+    """
+    clear_frames(error.__traceback__)
+    if isinstance(error.__context__, RuntimeError):
+        return _cause(error.__context__)
+    return (str(error) or "out of memory").splitlines()[0]
 
 
 def _leave_recording(device: torch.device) -> None:

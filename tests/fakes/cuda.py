@@ -48,6 +48,7 @@ EMPTY = frozenset(
     }
 )
 """Operations that write nothing."""
+INVALID = "CUDA error: operation failed due to a previous error during capture"
 BATCH_OPERATIONS = 20
 """About as many put a batch together, before the model begins."""
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB."
@@ -70,6 +71,8 @@ class FakeCuda:
     fails_in: Phase | None = None
     """The next operation in this phase raises `error`; once."""
     error: Exception = field(default_factory=lambda: torch.OutOfMemoryError(OUT_OF_MEMORY))
+    recovers: bool = True
+    """The allocator survives a failed capture, as from torch 2.13 on."""
     reserved: int = 0
     peak: int = 0
     captures: int = 0
@@ -170,7 +173,10 @@ class FakeCuda:
             with Operations(partial(self._record, graph)):
                 yield
         finally:
-            self.capturing = None
+            if self.recovers or not graph.is_invalid:
+                self.capturing = None
+            if graph.is_invalid:
+                raise RuntimeError(INVALID)
         graph.is_whole = True
         self.captures += 1
 
@@ -186,6 +192,7 @@ class FakeCuda:
         """An operation in a capture."""
         name = func._schema.name
         if name in READING:
+            graph.is_invalid = True
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
         in_backward = torch._C._current_autograd_node() is not None
         phase: Phase = "update" if name in UPDATES else "backward" if in_backward else "forward"
@@ -235,7 +242,7 @@ class Graph:
         self._cuda = cuda
         self.operations: list[Operation] = []
         self.pool: list[Tensor] = []
-        self.is_whole = False
+        self.is_whole = self.is_invalid = False
 
     @torch.no_grad()
     def replay(self) -> None:

@@ -50,6 +50,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(graphs, "CLEARLY_FASTER", 0.0)
     monkeypatch.setattr(graphs, "ROWS_MULTIPLE", 1)
     monkeypatch.setattr(graphs, "TRIALS", 6)
+    monkeypatch.setattr(graphs, "TRIAL_SECONDS", float(2**20))
     # oneDNN's LSTM returns a workspace that is only good at its first address.
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     return found
@@ -192,20 +193,31 @@ def test_a_failure_while_graphs_are_tried_changes_nothing(
     assert torch.equal(train(trainer, 4), expected)
 
 
+@pytest.mark.parametrize("recovers", [True, False])
 def test_a_recording_that_waits_for_the_device_is_refused_with_torchs_words(
-    card: FakeCuda, monkeypatch: pytest.MonkeyPatch
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch, recovers: bool
 ) -> None:
     def waiting(*arguments: Tensor, reduced: bool) -> Tensor:
         loss = whole_loss(*arguments, reduced=reduced)
         loss.item()
         return loss
 
+    expected = train(plain_trainer("stream", dropout=0.2), 5)
     monkeypatch.setattr("rnnlm_tui.engine.model.mean_loss", waiting)
-    trainer = graphed(plain_trainer("stream"))
-    assert train(trainer, 3).isfinite().all()
+    card.recovers = recovers
+    trainer = graphed(plain_trainer("stream", dropout=0.2))
+    assert torch.equal(train(trainer, 5), expected)
     assert trainer.graph_note == (
         "no CUDA graphs: CUDA error: operation not permitted when stream is capturing"
     )
+
+
+def test_a_slow_step_is_tried_a_few_times_only(
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "TRIAL_SECONDS", 0.0)
+    train(graphed(plain_trainer("stream")), 1)
+    assert card.replays == graphs.WARM_UPS + graphs.LEAST_TRIALS + 1
 
 
 @pytest.mark.parametrize("data_mode", MODES)
