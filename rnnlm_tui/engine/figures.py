@@ -84,6 +84,12 @@ class Figures:
         _check_known(number, self._count, self.capacity)
         return self._ring_C2[number % self.capacity]
 
+    def uncounted(self, steps: int) -> Tensor:
+        """Loss and norm of the first steps that don't count, such as a trial's, since the last that
+        counts or since `align`: shape (steps, 2), on the device."""
+        places = torch.arange(self._count, self._count + steps, device=self._ring_C2.device)
+        return self._ring_C2[places % self.capacity]
+
     def fetch(self) -> Fetch:
         """Start a copy of the figures so far to main memory; the device continues.
 

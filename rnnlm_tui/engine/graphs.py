@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch, Batches
+from rnnlm_tui.engine.figures import Figures
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.engine.model import State
 from rnnlm_tui.engine.optim import set_learning_rate
@@ -99,7 +100,7 @@ class CopiedBatches:
     """
 
     def __init__(self, batches: Batches, device: torch.device) -> None:
-        self._batches = batches
+        self._batches, self.seeks = batches, 0
         self.shape = batches.batch(0, 0).inputs_BT.shape[0], batches.longest
         last = batches.batch(0, batches.steps_per_epoch - 1)
         self._fits_last = batches.pads or last.inputs_BT.shape == self.shape
@@ -109,6 +110,7 @@ class CopiedBatches:
 
     def seek(self, epoch: int, index: int) -> None:
         """Copy this batch to the device; needed before each step."""
+        self.seeks += 1
         batch = self._batch(epoch, index).to(self._inputs_BT.device)
         rows, length = batch.inputs_BT.shape
         if (rows, length) != self.shape:
@@ -198,6 +200,7 @@ class StepGraphs:
         update: Update,
         source: ResidentBatches | CopiedBatches,
         rates: RateTable,
+        figures: Figures,
         *,
         carries: bool,
         epoch: int = 0,
@@ -208,7 +211,8 @@ class StepGraphs:
             carries: the state is carried from one batch to the next.
             epoch: the pass whose batches determine the buckets.
         """
-        self._update, self._source, self._rates, self._carries = update, source, rates, carries
+        self._update, self._source, self._carries = update, source, carries
+        self._rates, self._figures = rates, figures
         self._device = update.model.output.weight.device
         batch_size, length = source.shape
         self._start = update.model.initial_state(batch_size)
@@ -222,8 +226,9 @@ class StepGraphs:
             else bucket_sizes(self._counts, most, multiple=ROWS_MULTIPLE)
         )
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._next: tuple[int, int] | None = None
-        self._loss, self._norm = (torch.zeros((), device=self._device) for _ in range(2))
+        self._next: tuple[int, int, int] | None = None
+        """Epoch and index of the batch that the device would assemble next, and how often it was
+        moved before."""
 
     def record(self) -> None:
         """Record all buckets. This takes a few steps at a rate of zero; the caller restores
@@ -258,28 +263,23 @@ class StepGraphs:
         self._next = None
         self._set_state(None)
 
-    def step(
-        self, step: int, epoch: int, index: int, state: State | None
-    ) -> tuple[Tensor, Tensor, int] | None:
-        """Replay the update number `step` (from 1) on a batch: loss, norm and targets that count,
-        or None if no graph fits the batch; the state after it is in `state`.
-
-        Args:
-            state: the state to start from; None: the initial one.
-        """
-        if not self.takes(index):
-            self._next = None  # a plain step moves the batches on the device
-            return None
-        self._rates.seek(step)
-        return self._replay(epoch, index, state)
-
     def takes(self, index: int) -> bool:
         """Whether a batch can be replayed."""
         return self._source.fits(index)
 
-    def trial_step(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """As `step`, at a rate of zero and from the state of the trial step before."""
-        return self._replay(epoch, index, self.state)[:2]
+    def step(self, step: int, epoch: int, index: int, state: State | None) -> int:
+        """Replay the update number `step` (from 1) on a batch that it takes; returns the targets
+        that count. The state after it is in `state`, loss and norm are among the figures.
+
+        Args:
+            state: the state to start from; None: the initial one.
+        """
+        self._rates.seek(step)
+        return self._replay(epoch, index, state)
+
+    def trial_step(self, epoch: int, index: int) -> None:
+        """As `step`, at a rate of zero and from the state of the one before, first from zero."""
+        self._replay(epoch, index, self.state)
 
     def refill_rates(self) -> None:
         """Take over a changed schedule from the next step on."""
@@ -297,16 +297,17 @@ class StepGraphs:
         with suppress(RuntimeError):  # see RECOVERING_TORCH
             torch.cuda.empty_cache()
 
-    def _replay(self, epoch: int, index: int, state: State | None) -> tuple[Tensor, Tensor, int]:
-        rows = self._source.rows(epoch, index)
+    def _replay(self, epoch: int, index: int, state: State | None) -> int:
+        source = self._source
+        rows = source.rows(epoch, index)
         graph = self._graphs[next(size for size in self.buckets if size >= rows)]
-        if self._next != (epoch, index) or isinstance(self._source, CopiedBatches):
-            self._source.seek(epoch, index)
+        if self._next != (epoch, index, source.seeks) or isinstance(source, CopiedBatches):
+            source.seek(epoch, index)
         self._set_state(state)
         self._next = None  # if the replay fails
         graph.replay()
-        self._next = epoch, index + 1
-        return self._loss.clone(), self._norm.clone(), rows  # the next replay overwrites them
+        self._next = epoch, index + 1, source.seeks
+        return rows
 
     def _set_state(self, state: State | None) -> None:
         if not self._carries:
@@ -322,8 +323,7 @@ class StepGraphs:
         self._rates.take()
         start = self.state if self._carries else self._start
         loss, norm, reached = self._update(inputs_BT, targets_BT, rows_N, start)
-        self._loss.copy_(loss)
-        self._norm.copy_(norm)
+        self._figures.write(loss, norm)
         if self._carries:
             for own, after in zip(self.state, reached, strict=True):
                 for tensor, value in zip(own, after, strict=True):
@@ -341,6 +341,7 @@ class Trial:
 
     update: Update
     batches: Batches
+    figures: Figures
     rate: Callable[[int], float]
     """Learning rate of a step, counted from 1."""
     rehearse: Callable[[], None]
@@ -366,18 +367,18 @@ class Trial:
                 self.update,
                 self.batches.resident or CopiedBatches(self.batches, device),
                 RateTable(self.update.optimizer, self.rate, device),
+                self.figures,
                 carries=not self.batches.pads,
                 epoch=self.epoch,
             )
             places = self._places(graphs)
             set_learning_rate(self.update.optimizer, 0.0)
-            plain, *found = _timed(self._plain_steps(), places, device)
+            plain, found_S2 = self._timed(self._plain_steps(), places)
             kept.restore_generators()
             graphs.record()
             kept.restore_generators()
-            trials = len(found[0])
-            replayed, *same = _timed(graphs.trial_step, places, device, trials=trials)
-            if any(differ(one, other) for one, other in zip(found, same, strict=True)):
+            replayed, same_S2 = self._timed(graphs.trial_step, places, trials=len(found_S2))
+            if any(differ(found_S2[:, part], same_S2[:, part]) for part in range(2)):
                 note = "no CUDA graphs: their losses differ from those without"
             else:
                 note = f"CUDA graphs: a step was measured {plain / replayed:.2f} times as fast"
@@ -390,6 +391,7 @@ class Trial:
             self.update.forget_gradients()
             if kept is not None:
                 kept.restore(keep_addresses=faster)
+            self.figures.align()
         del kept  # the rehearsal needs the memory
         if graphs is None or not faster:
             return None, note
@@ -414,19 +416,50 @@ class Trial:
             raise RuntimeError("no batch has the usual shape")
         return [(self.epoch, taken[trial % len(taken)]) for trial in range(WARM_UPS + TRIALS)]
 
-    def _plain_steps(self) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+    def _plain_steps(self) -> Callable[[int, int], None]:
         """Plain steps from a zero state."""
         model, carries = self.update.model, not self.batches.pads
         state: State = ()
 
-        def step(epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        def step(epoch: int, index: int) -> None:
             nonlocal state
             batch = self.batches.batch(epoch, index).to(model.output.weight.device)
             start = state if carries and state else model.initial_state(len(batch.inputs_BT))
             loss, norm, state = self.update(batch.inputs_BT, batch.targets_BT, batch.rows_N, start)
-            return loss, norm
+            self.figures.write(loss, norm)
 
         return step
+
+    def _timed(
+        self,
+        step: Callable[[int, int], None],
+        places: Sequence[tuple[int, int]],
+        *,
+        trials: int | None = None,
+    ) -> tuple[float, Tensor]:
+        """Seconds of a step after the warm-up, and losses and norms of the timed ones, on the CPU.
+
+        Args:
+            trials: timed steps; None: as many as fit into the time.
+        """
+        device = self.update.model.output.weight.device
+        self.figures.align()
+        for place in places[: WARM_UPS - 1]:
+            step(*place)
+        torch.cuda.synchronize(device)
+        began = time.perf_counter()
+        step(*places[WARM_UPS - 1])
+        torch.cuda.synchronize(device)
+        if trials is None:
+            spent = max(time.perf_counter() - began, 1e-6)
+            trials = max(LEAST_TRIALS, int(TRIAL_SECONDS / spent))
+        timed = places[WARM_UPS:][:trials]
+        began = time.perf_counter()
+        for place in timed:
+            step(*place)
+        torch.cuda.synchronize(device)
+        seconds = (time.perf_counter() - began) / len(timed)
+        return seconds, self.figures.uncounted(WARM_UPS + len(timed))[WARM_UPS:].cpu()
 
 
 def differ(plain: Tensor, replayed: Tensor) -> bool:
@@ -442,36 +475,6 @@ def differ(plain: Tensor, replayed: Tensor) -> bool:
     noise = difference.std(correction=0) / len(difference) ** 0.5
     allowed = SAME * plain[both].abs().double().mean() + NOISE * noise
     return bool(difference.mean().abs() > allowed)
-
-
-def _timed(
-    step: Callable[[int, int], tuple[Tensor, Tensor]],
-    places: Sequence[tuple[int, int]],
-    device: torch.device,
-    *,
-    trials: int | None = None,
-) -> tuple[float, Tensor, Tensor]:
-    """Seconds of a step after the warm-up, and losses and norms of the timed steps on the CPU.
-
-    Args:
-        trials: timed steps; None: as many as fit into the time.
-    """
-    for place in places[: WARM_UPS - 1]:
-        step(*place)
-    torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    step(*places[WARM_UPS - 1])
-    torch.cuda.synchronize(device)
-    if trials is None:
-        spent = max(time.perf_counter() - began, 1e-6)
-        trials = max(LEAST_TRIALS, int(TRIAL_SECONDS / spent))
-    timed = places[WARM_UPS:][:trials]
-    began = time.perf_counter()
-    results = [step(*place) for place in timed]
-    torch.cuda.synchronize(device)
-    seconds = (time.perf_counter() - began) / len(timed)
-    losses, norms = zip(*results, strict=True)
-    return seconds, torch.stack(losses).cpu(), torch.stack(norms).cpu()
 
 
 def _cause(error: BaseException) -> str:

@@ -33,6 +33,8 @@ class ResidentBatches(Protocol):
 
     shape: tuple[int, int]
     """(B, T): rows and positions of every assembled batch."""
+    seeks: int
+    """Calls of `seek` so far: if there were more than your own, the next batch isn't yours."""
 
     def seek(self, epoch: int, index: int) -> None:
         """Make batch `index` of pass `epoch` the next one, without waiting for the device.
@@ -88,7 +90,7 @@ class ResidentStreams:
         Args:
             length: targets of a stream.
         """
-        self.shape = batch_size, min(bptt, length)
+        self.shape, self.seeks = (batch_size, min(bptt, length)), 0
         self._steps, self._bptt, self._length = -(-length // bptt), bptt, length
         self._tokens = _TokensOnDevice(tokens, device)
         self._index_1 = torch.zeros(1, dtype=torch.int64, device=device)
@@ -98,6 +100,7 @@ class ResidentStreams:
     def seek(self, epoch: int, index: int) -> None:
         """As `ResidentBatches.seek`."""
         del epoch
+        self.seeks += 1
         self._index_1.fill_(index)
 
     def assemble(self, rows: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -158,7 +161,7 @@ class ResidentSentences:
             order: sentences of a pass, in order; None: the order of the file.
         """
         rows, longest = min(batch_size, len(starts)), int(lengths.max()) - 1
-        self.shape = rows, longest
+        self.shape, self.seeks = (rows, longest), 0
         self._starts, self._lengths, self._order = starts, lengths, order
         self._tokens = _TokensOnDevice(tokens, device)
         self._counted: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
@@ -177,6 +180,7 @@ class ResidentSentences:
 
     def seek(self, epoch: int, index: int) -> None:
         """As `ResidentBatches.seek`; copies the order of a new pass to the device, once."""
+        self.seeks += 1
         if self._on_device != epoch:
             table = torch.zeros_like(
                 self._pass_SB2, device="cpu", pin_memory=self._pass_SB2.device.type == "cuda"

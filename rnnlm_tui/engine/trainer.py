@@ -179,8 +179,7 @@ class Trainer:
             self._try_graphs()
         began = time.perf_counter()
         rate = self.next_learning_rate
-        loss, norm, tokens = self._replayed_step() or self._launched_step(rate)
-        self.figures.write(loss, norm)
+        tokens = self._replayed_step() or self._launched_step(rate)
         number = self.figures.count()
         self._advance(tokens)
         seconds = time.perf_counter() - began
@@ -272,14 +271,15 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
-    def _launched_step(self, rate: float) -> tuple[Tensor, Tensor, int]:
-        """Update on the next batch, operation by operation: loss, norm and targets that count.
-        torch's errors become ours where we know what they mean."""
+    def _launched_step(self, rate: float) -> int:
+        """Update on the next batch, operation by operation; returns its targets that count. torch's
+        errors become ours where we know what they mean."""
         batch = self.batches.batch(self.epoch, self.index)
         set_learning_rate(self.optimizer, rate)
         try:
             loss, norm, reached = self._gradients(batch)
             self.update.apply(loss, norm)
+            self.figures.write(loss, norm)
         except (RuntimeError, MemoryError) as error:
             self.update.forget_gradients()
             rows, length = batch.inputs_BT.shape
@@ -288,7 +288,7 @@ class Trainer:
                 raise
             raise explanation from error
         self.state = () if self.batches.pads else reached  # sentences start from zero
-        return loss, norm, batch.tokens
+        return batch.tokens
 
     def _gradients(self, given: Batch) -> tuple[Tensor, Tensor, State]:
         """Gradients of a batch. If memory runs out beside CUDA graphs, they are freed and it is
@@ -306,20 +306,19 @@ class Trainer:
         state = self._carried or self.model.initial_state(batch.inputs_BT.shape[0])
         return self.update.gradients(batch.inputs_BT, batch.targets_BT, batch.rows_N, state)
 
-    def _replayed_step(self) -> tuple[Tensor, Tensor, int] | None:
-        """The same as a CUDA graph; None: there is none for the next batch."""
-        if self._graphs is None:
-            return None
+    def _replayed_step(self) -> int:
+        """The same as a CUDA graph; 0: there is none for the next batch."""
+        if self._graphs is None or not self._graphs.takes(self.index):
+            return 0
         graphs, random = self._graphs, self._generator()
         try:
-            done = graphs.step(self.step + 1, self.epoch, self.index, self._carried or None)
+            tokens = graphs.step(self.step + 1, self.epoch, self.index, self._carried or None)
         except (RuntimeError, MemoryError) as error:
             if not self._frees_graphs(error, random):
                 raise
-            return None
-        if done is not None:
-            self.state = () if self.batches.pads else graphs.state
-        return done
+            return 0
+        self.state = () if self.batches.pads else graphs.state
+        return tokens
 
     @property
     def _carried(self) -> State:
@@ -353,7 +352,13 @@ class Trainer:
         """Before the first step, measure CUDA graphs on the coming batches."""
         self._tries_graphs = False
         trial = Trial(
-            self.update, self.batches, self.learning_rate, self._rehearse, self.epoch, self.index
+            self.update,
+            self.batches,
+            self.figures,
+            self.learning_rate,
+            self._rehearse,
+            self.epoch,
+            self.index,
         )
         self._graphs, self.graph_note = trial.run()
 
