@@ -28,7 +28,7 @@ from rnnlm_tui.schema.formatting import (
     short,
     time_left,
 )
-from rnnlm_tui.schema.metrics import GpuRow, evaluations_during_run, perplexity
+from rnnlm_tui.schema.metrics import CARD_LOST, GpuRow, evaluations_during_run, perplexity
 from rnnlm_tui.schema.status import LIVING, RunStatus
 
 if TYPE_CHECKING:
@@ -412,31 +412,31 @@ def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
         f" {gib(row.memory_used)} / {gib(row.memory_total)} GiB (own {gib(row.process_memory)}),"
         f" disk {disk(row.disk_free)} free{when}",
     )
-    gpu = GpuRow(
-        name=row.gpu_name,
-        percent=row.gpu_percent,
-        memory_used=row.gpu_memory_used,
-        memory_own=row.gpu_memory_own,
-        memory_total=row.gpu_memory_total,
-        watts=row.gpu_watts,
-        celsius=row.gpu_celsius,
-    )
-    if any(value is not None for value in (gpu.name, gpu.percent, gpu.memory_own)):
+    gpu = row.gpu
+    if any(value is not None for value in (gpu.name, gpu.percent, gpu.memory_own, gpu.fault)):
         yield "GPU", _gpu_text(gpu)
     for card in row.other_gpus:
         yield f"GPU {card.index}", _gpu_text(card)
 
 
 def _gpu_text(gpu: GpuRow) -> str:
-    """Format `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 W, 54 °C`, as far as known."""
+    """Format what is known of `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 / 700 W, 54 °C,
+    1,725 / 1,980 MHz, throttled: power cap`; a fault comes right after the name."""
+
+    def of(value: float, most: float | None) -> str:
+        return f"{value:,.0f}" if most is None else f"{value:,.0f} / {most:,.0f}"
+
     load = "" if gpu.percent is None else f"{gpu.percent:.0f} %"
     total = "" if gpu.memory_total is None else f" / {gib(gpu.memory_total)}"
     parts = [
         " ".join(filter(None, (gpu.name, load))),
+        gpu.fault,
         "" if gpu.memory_own is None else f"{gib(gpu.memory_own)} GiB own",
         "" if gpu.memory_used is None else f"{gib(gpu.memory_used)}{total} GiB used",
-        "" if gpu.watts is None else f"{gpu.watts:.0f} W",
+        "" if gpu.watts is None else f"{of(gpu.watts, gpu.watts_limit)} W",
         "" if gpu.celsius is None else f"{gpu.celsius:.0f} °C",
+        "" if gpu.clock_mhz is None else f"{of(gpu.clock_mhz, gpu.clock_max_mhz)} MHz",
+        f"throttled: {gpu.throttle}" if gpu.throttle else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -445,6 +445,8 @@ def _busy(snapshot: RunSnapshot) -> str:
     if not snapshot.hardware or snapshot.summary.status not in LIVING:
         return ""
     row = snapshot.hardware[-1]
+    if row.gpu_fault == CARD_LOST:
+        return "GPU lost"
     if row.gpu_percent is not None:
         return f"GPU {row.gpu_percent:.0f} %"
     return f"CPU {row.cpu_percent:.0f} %"

@@ -69,7 +69,12 @@ def _machine(reader: RunReader, extent: Extent) -> Iterator[tuple[Cell, ...]]:
     for id, row in reader.hardware_after(0):
         if id > extent.reading:
             return
-        yield tuple(_others(row) if name == "other_gpus" else getattr(row, name) for name in names)
+        cells = {
+            "other_gpus": _others(row),
+            # an empty cell of a CSV file means that the driver doesn't report it
+            "gpu_throttle": "none" if row.gpu_throttle == "" else row.gpu_throttle,
+        }
+        yield tuple(cells[name] if name in cells else getattr(row, name) for name in names)
 
 
 def _others(row: HardwareRow) -> str | None:

@@ -138,6 +138,10 @@ class EventRow:
     time: float
 
 
+CARD_LOST = "card lost"
+"""`GpuRow.fault` of a card that fell off the bus: only a reboot or another machine helps."""
+
+
 @dataclass(frozen=True, slots=True)
 class GpuRow:
     """A GPU at one moment, in bytes, percent, watts, °C and MHz; None if not reported."""
@@ -189,6 +193,25 @@ class HardwareRow:
     gpu_clock_max_mhz: float | None = None
     gpu_throttle: str | None = None
     gpu_fault: str | None = None
+
+    @property
+    def gpu(self) -> GpuRow:
+        """The GPU used for training."""
+        return GpuRow(
+            None,
+            self.gpu_name,
+            self.gpu_percent,
+            self.gpu_memory_used,
+            self.gpu_memory_own,
+            self.gpu_memory_total,
+            self.gpu_watts,
+            self.gpu_celsius,
+            self.gpu_watts_limit,
+            self.gpu_clock_mhz,
+            self.gpu_clock_max_mhz,
+            self.gpu_throttle,
+            self.gpu_fault,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pynvml
 
-from rnnlm_tui.schema.metrics import GpuRow
+from rnnlm_tui.schema.metrics import CARD_LOST, GpuRow
 
 ValueT = TypeVar("ValueT")
 
@@ -22,8 +22,7 @@ VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 """Environment variable: GPUs that CUDA may use, by index or UUID, in its order; unset: all, empty:
 none."""
 
-CARD_LOST = "card lost"
-"""`GpuRow.fault` of a card that fell off the bus: only a reboot or a new machine brings it back."""
+NO_ANSWER = "card doesn't answer"
 
 _FAULTS = {
     pynvml.NVML_ERROR_GPU_IS_LOST: CARD_LOST,
@@ -144,7 +143,7 @@ def cards() -> list[GpuDevice]:
     found = []
     for index in range(_count() if _started() else 0):
         faults: list[str] = []
-        board = _ask(lambda place: pynvml.nvmlDeviceGetHandleByIndex(place), index, faults)
+        board = _ask(lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), index, faults, always=True)
         if board is None:
             found.append(
                 GpuDevice(index, None, None, None, None, None, (), fault=next(iter(faults), None))
@@ -202,12 +201,15 @@ class GpuProbe:
         self._card: _Card | None = None
         self._errors: _ErrorWatch | None = None
         self._fault: str | None = None
+        self._lost_index: int | None = None
         if not _started():
             return
         faults: list[str] = []
         handle = _handle_at(index, faults) if uuid is None else _handle_of(uuid, faults)
-        self._fault = next(iter(faults), None)
-        if handle is not None:
+        if handle is None and faults:
+            self._fault = faults[0]
+            self._lost_index = _index_at(index) if uuid is None else None
+        elif handle is not None:
             self._card = _computing_card(handle)
             self._errors = _ErrorWatch(self._card)
 
@@ -217,9 +219,9 @@ class GpuProbe:
 
     @property
     def driver_index(self) -> int | None:
-        """The driver's index of the GPU, also of the one that a MIG instance is part of; None if
+        """The driver's index of the GPU, or of the one that a MIG instance is part of; None if
         there is none."""
-        return None if self._card is None else self._card.index
+        return self._lost_index if self._card is None else self._card.index
 
     def sample(self) -> GpuRow:
         """Read the GPU once; values that the driver doesn't report are None."""
@@ -227,9 +229,9 @@ class GpuProbe:
             return GpuRow(fault=self._fault)
         row = _read(self._card)
         found = self._errors.poll() if self._errors is not None else None
-        # An error stays until the run ends: the card needs a reset, and readings may go on.
-        self._fault = row.fault or found or self._fault
-        return replace(row, index=None, fault=self._fault)
+        # An Xid stays: the card may read as usual although what it computes is wrong.
+        self._fault = found or self._fault
+        return replace(row, index=None, fault=row.fault or self._fault)
 
     def close(self) -> None:
         """Release NVML; later readings are empty."""
@@ -255,7 +257,9 @@ class OtherCards:
             if index == place:
                 continue
             faults: list[str] = []
-            handle = _ask(lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), index, faults)
+            handle = _ask(
+                lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), index, faults, always=True
+            )
             if handle is not None:
                 self._cards[index] = _Card(handle, handle, index, _ask(_name, handle))
             elif faults:
@@ -325,7 +329,7 @@ class _ErrorWatch:
 def _read(card: _Card) -> GpuRow:
     faults: list[str] = []
     handle, board = card.handle, card.board
-    memory = _ask(lambda at: pynvml.nvmlDeviceGetMemoryInfo(at), handle, faults)
+    memory = _ask(lambda at: pynvml.nvmlDeviceGetMemoryInfo(at), handle, faults, always=True)
     load = _ask(lambda at: pynvml.nvmlDeviceGetUtilizationRates(at), handle, faults)
     milliwatts = _figure(lambda at: pynvml.nvmlDeviceGetPowerUsage(at), board, faults)
     own = [process.memory for process in _processes(handle, faults) if process.pid == os.getpid()]
@@ -352,7 +356,7 @@ def _read(card: _Card) -> GpuRow:
 
 
 def _describe(handle: Any, board: Any, index: int, faults: list[str]) -> GpuDevice:
-    memory = _ask(lambda at: pynvml.nvmlDeviceGetMemoryInfo(at), handle, faults)
+    memory = _ask(lambda at: pynvml.nvmlDeviceGetMemoryInfo(at), handle, faults, always=True)
     capability = _ask(lambda at: pynvml.nvmlDeviceGetCudaComputeCapability(at), board, faults)
     return GpuDevice(
         index=index,
@@ -446,14 +450,21 @@ def _handle_at(index: int, faults: list[str]) -> Any:
     card = visible[index]
     if isinstance(card, str):
         return _handle_of(card, faults)
-    return _ask(lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), card, faults)
+    return _ask(lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), card, faults, always=True)
+
+
+def _index_at(index: int) -> int | None:
+    """The driver's index of a GPU by its place in CUDA's numbering; None for a MIG instance."""
+    card = next(iter(_visible()[index:]), None)
+    return card if isinstance(card, int) else None
 
 
 def _handle_of(uuid: str, faults: list[str]) -> Any:
     """The handle of a GPU or MIG instance by its UUID, which torch gives without a prefix."""
     names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
     found = (
-        _ask(lambda name: pynvml.nvmlDeviceGetHandleByUUID(name), name, faults) for name in names
+        _ask(lambda name: pynvml.nvmlDeviceGetHandleByUUID(name), name, faults, always=True)
+        for name in names
     )
     return next((handle for handle in found if handle is not None), None)
 
@@ -535,13 +546,24 @@ def _named(name: str, count: int) -> int | str | None:
 
 
 def _ask(
-    question: Callable[[Any], ValueT], handle: Any, faults: list[str] | None = None
+    question: Callable[[Any], ValueT],
+    handle: Any,
+    faults: list[str] | None = None,
+    *,
+    always: bool = False,
 ) -> ValueT | None:
-    """The answer to a question; None if there is none. A fault of the card is added to `faults`."""
+    """The answer to a question; None if there is none. A fault of the card is added to `faults`.
+
+    Args:
+        always: a card that works answers this; some drivers say "unknown error" of a lost card.
+    """
     try:
         return question(handle)
     except _UNREADABLE as error:
-        fault = _FAULTS.get(getattr(error, "value", None))
+        code = getattr(error, "value", None)
+        fault = _FAULTS.get(code)
+        if always and code == pynvml.NVML_ERROR_UNKNOWN:
+            fault = NO_ANSWER
         if fault is not None and faults is not None and fault not in faults:
             faults.append(fault)
         return None

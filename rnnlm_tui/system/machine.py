@@ -209,6 +209,11 @@ class MachineReader:
             gpu_watts=gpu.watts,
             gpu_celsius=gpu.celsius,
             other_gpus=others.sample(),
+            gpu_watts_limit=gpu.watts_limit,
+            gpu_clock_mhz=gpu.clock_mhz,
+            gpu_clock_max_mhz=gpu.clock_max_mhz,
+            gpu_throttle=gpu.throttle,
+            gpu_fault=gpu.fault,
         )
 
     def close(self) -> None:

@@ -447,13 +447,23 @@ class Heartbeat:
 
     A heartbeat that can't be written (a full disk) or a reading that fails is skipped with a line
     in the log.
+
+    Args:
+        report: called with each new fault of the GPU that trains, from the heartbeat's thread.
     """
 
     def __init__(
-        self, store: HeartbeatStore, probe: HardwareReader, *, seconds: float = HEARTBEAT_SECONDS
+        self,
+        store: HeartbeatStore,
+        probe: HardwareReader,
+        *,
+        report: Callable[[str], None] = lambda _: None,
+        seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._store = store
         self._probe = probe
+        self._report = report
+        self._fault: str | None = None
         self._seconds = seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -473,7 +483,11 @@ class Heartbeat:
         while not self._stopping.wait(self._seconds):
             try:
                 self._store.heartbeat(time.time())
-                self._store.add_hardware(self._probe.sample())
+                row = self._probe.sample()
+                self._store.add_hardware(row)
+                if row.gpu_fault is not None and row.gpu_fault != self._fault:
+                    self._report(row.gpu_fault)
+                self._fault = row.gpu_fault
             except Exception as error:
                 # Any error is only printed, to the run's log: without heartbeats the run would look
                 # stalled, and rows that wait for disk space would never be stored.

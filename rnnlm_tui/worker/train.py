@@ -319,7 +319,7 @@ class Worker:
             self._event("note", f"its database is {place}")
             self._recorder.set_meta(DATABASE_KEY, str(place))
         probe = MachineReader(self._run.path, worker=True)
-        self._heartbeat = Heartbeat(self._recorder, probe)
+        self._heartbeat = Heartbeat(self._recorder, probe, report=self._report_gpu)
         self._heartbeat.start()
         socket_path = self._run.make_socket_directory()
         self._server = ControlServer(
@@ -355,6 +355,13 @@ class Worker:
                 f" to {aside}",
             )
         return checkpoint
+
+    def _report_gpu(self, fault: str) -> None:
+        """In the heartbeat's thread: note what is wrong with the GPU that trains."""
+        step = self._commands.target.step
+        self._recorder.add_event(
+            EventRow(self._attempt, step, "note", f"GPU: {fault}", time.time())
+        )
 
     def _receive(self, pending: PendingCommand) -> None:
         """In the control thread: answer a stop that was carried out before, queue everything

@@ -1,5 +1,5 @@
 """A run of a million steps, made in seconds without torch: `python -m tests.fakes.long_run HOME
-NAME [STEPS] [--live | --copies N]`.
+NAME [STEPS] [--live [--gpu MACHINE] | --copies N]`.
 
 Its database looks as after two attempts: steps with spikes, a gap and superseded ones, evaluations,
 checkpoints, samples, events,
@@ -16,8 +16,11 @@ import shutil
 import sqlite3
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import (
@@ -25,6 +28,7 @@ from rnnlm_tui.schema.metrics import (
     EvaluationRow,
     EventKind,
     EventRow,
+    GpuRow,
     HardwareRow,
     SampleRow,
     StepRow,
@@ -35,6 +39,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.series import HARDWARE_FIELDS
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+from tests.fakes import nvml
 
 STEPS_A_SECOND = 20
 TOKENS_A_STEP = 1_400
@@ -176,9 +181,13 @@ def make_older(run: RunDirectory, seconds: float = 60) -> None:
         os.utime(path, (found.st_atime - seconds, found.st_mtime - seconds))
 
 
-def train_on(run: RunDirectory, *, seconds: float = math.inf) -> None:
+def train_on(run: RunDirectory, *, seconds: float = math.inf, gpus: Sequence[GpuRow] = ()) -> None:
     """Act as the run's worker for a time: rows four times a second, a heartbeat and a reading every
-    second, evaluations when due."""
+    second, evaluations when due.
+
+    Args:
+        gpus: the GPU that trains and the others; empty: none.
+    """
     with (
         RunLock(run.lock_path),
         RunDatabase(run.database_path) as database,
@@ -212,8 +221,21 @@ def train_on(run: RunDirectory, *, seconds: float = math.inf) -> None:
                         62 * GIB,
                         GIB,
                         212 * 10**9,
+                        **_gpu_fields(gpus, beats),
                     )
                 )
+
+
+def _gpu_fields(gpus: Sequence[GpuRow], beats: int) -> dict[str, Any]:
+    """The GPUs of a reading; loads vary a little."""
+    if not gpus:
+        return {}
+    moved = [
+        gpu if gpu.percent is None else replace(gpu, percent=max(0.0, gpu.percent - beats // 4 % 5))
+        for gpu in gpus
+    ]
+    known = {f"gpu_{name}": value for name, value in asdict(moved[0]).items() if name != "index"}
+    return {**known, "other_gpus": tuple(moved[1:])}
 
 
 def _attempt(database: RunDatabase, start_step: int) -> None:
@@ -376,6 +398,9 @@ def main() -> int:
         help="instead of one run N finished ones, NAME-0000 and so on",
     )
     parser.add_argument("--live", action="store_true", help="go on training until ended")
+    parser.add_argument(
+        "--gpu", choices=sorted(nvml.MACHINES), help="with --live: the readings of these GPUs"
+    )
     chosen = parser.parse_args()
     os.environ["RNNLM_TUI_HOME"] = str(chosen.home)
     begun = time.monotonic()
@@ -386,7 +411,8 @@ def main() -> int:
     run = build(chosen.name, chosen.steps, ended=not chosen.live)
     print(f"{run.path}: {chosen.steps:,} steps in {time.monotonic() - begun:.1f} s", flush=True)  # noqa: T201
     if chosen.live:
-        train_on(run)
+        train, others = nvml.read_machine(chosen.gpu) if chosen.gpu else (None, ())
+        train_on(run, gpus=(train, *others) if train is not None else ())
     return 0
 
 

@@ -8,7 +8,7 @@ import random
 import threading
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import time
 from typing import Any, Literal, cast
@@ -31,6 +31,7 @@ from rnnlm_tui.schema.metrics import (
     EvaluationRow,
     EventKind,
     EventRow,
+    GpuRow,
     HardwareRow,
     SampleRow,
 )
@@ -234,6 +235,23 @@ def make_hardware(
             )
         )
     return tuple(rows)
+
+
+def with_cards(
+    rows: Sequence[HardwareRow], card: GpuRow, others: tuple[GpuRow, ...]
+) -> tuple[HardwareRow, ...]:
+    """The readings with other GPUs; loads vary as those of `rows`."""
+    known: dict[str, Any] = {
+        f"gpu_{name}": value for name, value in asdict(card).items() if name != "index"
+    }
+    levels = [
+        None if card.percent is None else min(100.0, card.percent + (row.gpu_percent or 0) - 71)
+        for row in rows
+    ]
+    return tuple(
+        replace(row, **{**known, "gpu_percent": level}, other_gpus=others)
+        for row, level in zip(rows, levels, strict=True)
+    )
 
 
 def make_history(rows: Sequence[HardwareRow]) -> MachineTable:

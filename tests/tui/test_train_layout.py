@@ -43,10 +43,11 @@ def test_charts_get_the_room_of_a_hidden_sidebar(size: Size, hidden: tuple[str, 
     assert places["perplexity"].area >= whole["perplexity"].area
 
 
+@pytest.mark.parametrize("cards", [0, 7])
 @pytest.mark.parametrize("below", [1, 5, 7, 12, 40])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_trouble_gets_the_rows_it_needs_beside_a_chart(size: Size, below: int) -> None:
-    usual, places = arrangement(size), arrangement(size, below=below)
+def test_trouble_gets_the_rows_it_needs_beside_a_chart(size: Size, below: int, cards: int) -> None:
+    usual, places = arrangement(size), arrangement(size, below=below, cards=cards)
     assert sum(region.area for region in places.values()) == size.area
     assert [
         pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])
@@ -75,6 +76,18 @@ def test_80_by_24_is_as_drawn() -> None:
         "sample-lines": 2,
     }
     assert places["speed"].width == places["machine"].width == 40
+
+
+@pytest.mark.parametrize(
+    ("cards", "machine", "perplexity"), [(0, 5, 11), (1, 6, 10), (3, 8, 8), (7, 8, 8)]
+)
+def test_other_gpus_get_rows_of_the_perplexity(cards: int, machine: int, perplexity: int) -> None:
+    places = arrangement(Size(80, 21), cards=cards)
+    assert places["machine"].height == places["speed"].height == machine
+    assert places["perplexity"].height == perplexity
+    assert sum(region.area for region in places.values()) == 80 * 21
+    assert arrangement(Size(120, 37), cards=cards) == arrangement(Size(120, 37))
+    assert "machine" not in arrangement(Size(60, 12), cards=cards)
 
 
 def test_120_by_40_is_as_drawn() -> None:

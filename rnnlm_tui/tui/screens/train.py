@@ -34,7 +34,7 @@ from rnnlm_tui.tui.views.charts import (
     speed_data,
 )
 from rnnlm_tui.tui.views.compare import best_of_comparable
-from rnnlm_tui.tui.views.machine import machine_view
+from rnnlm_tui.tui.views.machine import machine_view, other_cards
 from rnnlm_tui.tui.views.queue import waiting_runs
 from rnnlm_tui.tui.views.runs import saved_order, sorted_runs
 from rnnlm_tui.tui.views.train import event_lines, event_within
@@ -344,14 +344,15 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def _places(self, size: Size, alone: str | None = None) -> Places:
         """Return the panels' places for this size; a run in trouble gets room for its message."""
         body, hidden = body_size(size), self.view.hidden
-        places = arrangement(body, alone, hidden=hidden)
         if self.snapshot is None:
-            return places
+            return arrangement(body, alone, hidden=hidden)
+        cards = other_cards(self.snapshot)
+        places = arrangement(body, alone, hidden=hidden, cards=cards)
         panel = arrangement(body, hidden=hidden - {LOWER}).get("samples") if alone is None else None
         width, frame = (panel.width - 4, 2) if panel is not None else (size.width - 2, 0)
         trouble = trouble_lines(self.snapshot, width, ascii_only=self.context.ascii_only)
         return (
-            arrangement(body, alone, below=len(trouble) + frame, hidden=hidden)
+            arrangement(body, alone, below=len(trouble) + frame, hidden=hidden, cards=cards)
             if trouble
             else places
         )

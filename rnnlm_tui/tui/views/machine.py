@@ -19,7 +19,7 @@ from rnnlm_tui.tui.views.status import device_name, machine_label
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.metrics import HardwareRow
+    from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
     from rnnlm_tui.system.machine import MachineFacts
 
 
@@ -161,6 +161,12 @@ def machine_view(
     )
 
 
+def other_cards(snapshot: RunSnapshot) -> int:
+    """The number of GPUs besides the one that trains; 0 once the run has ended."""
+    living = snapshot.summary.status in LIVING
+    return len(snapshot.hardware[-1].other_gpus) if living and snapshot.hardware else 0
+
+
 STEADY_SECONDS = 5.0
 """Loads are averaged over this time, since those of single seconds fluctuate."""
 HISTORY_SECONDS = 6.0
@@ -175,12 +181,19 @@ def has_card(row: HardwareRow) -> bool:
     """Whether a GPU was measured, however little its driver reports."""
     return any(
         value is not None
-        for value in (row.gpu_percent, row.gpu_memory_total, row.gpu_memory_own, row.gpu_name)
+        for value in (
+            row.gpu_percent,
+            row.gpu_memory_total,
+            row.gpu_memory_own,
+            row.gpu_name,
+            row.gpu_fault,
+        )
     )
 
 
 def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
-    """Return the newest reading with loads and watts averaged; `rows` oldest first."""
+    """Return the newest reading with loads, watts and clock averaged, and only the throttling that
+    lasts; `rows` oldest first."""
     if not rows:
         return None
     newest = rows[-1]
@@ -195,12 +208,51 @@ def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
         process_cpu_percent=fmean(row.process_cpu_percent for row in recent),
         gpu_percent=_mean(newest.gpu_percent, [row.gpu_percent for row in recent]),
         gpu_watts=_mean(newest.gpu_watts, [row.gpu_watts for row in recent]),
+        gpu_clock_mhz=_mean(newest.gpu_clock_mhz, [row.gpu_clock_mhz for row in recent]),
+        gpu_throttle=_lasting([row.gpu_throttle for row in recent]),
+        other_gpus=_steady_cards(recent),
+    )
+
+
+def _lasting(throttles: Sequence[str | None]) -> str | None:
+    """The reasons in at least half of the readings, newest first: a GPU at its limit is slowed down
+    for a moment every second."""
+    known = [text.split(", ") if text else [] for text in throttles if text is not None]
+    if throttles[0] is None or not known:
+        return None
+    reasons = dict.fromkeys(reason for reading in known for reason in reading)
+    return ", ".join(
+        reason
+        for reason in reasons
+        if 2 * sum(reason in reading for reading in known) >= len(known)
+    )
+
+
+def _steady_cards(recent: Sequence[HardwareRow]) -> tuple[GpuRow, ...]:
+    """The other GPUs of the newest reading, which is the first, as `steady_reading`."""
+    if not recent[0].other_gpus:
+        return ()
+    history: dict[int | None, list[GpuRow]] = {}
+    for row in recent:
+        for card in row.other_gpus:
+            history.setdefault(card.index, []).append(card)
+    return tuple(
+        replace(
+            card,
+            percent=_mean(card.percent, [old.percent for old in history[card.index]]),
+            watts=_mean(card.watts, [old.watts for old in history[card.index]]),
+            throttle=_lasting([old.throttle for old in history[card.index]]),
+        )
+        for card in recent[0].other_gpus
     )
 
 
 def history(rows: Sequence[HardwareRow], columns: int) -> list[tuple[int, float]]:
-    """Return the load of the GPU or CPU as (dot column, percent), newest at the right."""
-    if not rows:
+    """Return the load of the GPU or CPU as (dot column, percent), newest at the right.
+
+    Nothing if there is a GPU whose load isn't reported.
+    """
+    if not rows or (has_card(rows[-1]) and rows[-1].gpu_percent is None):
         return []
     card = rows[-1].gpu_percent is not None
     newest = int(rows[-1].time // HISTORY_SECONDS)

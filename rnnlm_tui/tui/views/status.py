@@ -210,7 +210,10 @@ def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None)
     """Return the GPU's name, or `2 CPUs` without a GPU or if the run's `device` is the CPU."""
     if machine.gpu_name and not (device or "").startswith("cpu"):
         if wide:
-            return safe_text(machine.gpu_name, limit=28, newlines="show")
-        brief = machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ")
-        return safe_text(brief.partition(" ")[0], limit=12, newlines="show")
+            return safe_text(machine.gpu_name, limit=36, newlines="show")
+        first, *more = machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ").split(" ")
+        model = first.partition("-")[0]  # A100-SXM4-40GB
+        if model.isalpha() and more:  # RTX 4090, Tesla T4
+            model = f"{model} {more[0]}"
+        return safe_text(model, limit=14, newlines="show")
     return counted(machine.cpu_count, "CPU")

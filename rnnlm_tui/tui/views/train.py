@@ -25,6 +25,7 @@ from rnnlm_tui.schema.formatting import (
     time_left,
     unknown_share_text,
 )
+from rnnlm_tui.schema.metrics import CARD_LOST
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import amount, bar, spread
@@ -80,10 +81,12 @@ def trend(rows: Sequence[EvaluationRow]) -> Trend | None:
 
 
 def busy(rows: Sequence[HardwareRow], status: RunStatus) -> Content:
-    """Return `GPU 71 %`, or the CPU's without a GPU; `rows` oldest first."""
+    """Return `GPU 71 %`, `GPU lost`, or the CPU's without a GPU's; `rows` oldest first."""
     row = steady_reading(rows)
     if row is None or status not in LIVING:
         return Content("")
+    if row.gpu_fault == CARD_LOST:
+        return Content.assemble(("GPU ", palette.DIM), ("lost", f"bold {palette.BAD}"))
     name, value = "GPU ", row.gpu_percent
     if value is None:
         name, value = "CPU ", row.cpu_percent

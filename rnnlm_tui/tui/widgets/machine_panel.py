@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.segment import Segment
 from textual.content import Content
 
-from rnnlm_tui.schema.formatting import NOTHING, counted, disk, duration, gib, memory
+from rnnlm_tui.schema.formatting import NOTHING, disk, duration, gib, memory
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import OTHERS, OWN, amount, bar, spread
 from rnnlm_tui.tui.views.machine import (
@@ -23,12 +23,26 @@ from rnnlm_tui.tui.views.machine import (
     steady_reading,
 )
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
-from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of
+from rnnlm_tui.tui.widgets.gpu_lines import (
+    card_rows,
+    celsius_style,
+    edge,
+    fault,
+    lost,
+    other_cards,
+    power_line,
+    watts_style,
+)
+from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of, width_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
 
 
+LEFT_OUT = ("math", "disk", "shares", "RAM", "CPU", "power")
+"""Lines of the tall form in the order in which they are left out for a line per GPU."""
+FIRST_LINES = 3
+"""Lines before those of other GPUs: load, memory and power of the one that trains."""
 LEAST_HISTORY, MOST_HISTORY = 2, 11
 """Rows of the load curve."""
 TALL = 7
@@ -46,6 +60,7 @@ class MachinePanel(Panel):
         super().__init__(title="Machine", id=id)
         self._view = MachineView()
         self._shown: tuple[object, ...] = ()
+        self._reading: HardwareRow | None = None
 
     def show(self, view: MachineView) -> None:
         """Show readings; the worker reports them less often than steps."""
@@ -57,42 +72,52 @@ class MachinePanel(Panel):
         self.redraw()
 
     def legend_within(self, room: int) -> Label:
-        """Return the machine's name, or device and arithmetic if they have no line."""
+        """Return the machine's name, or device and arithmetic if they have no line; only the device
+        if the name is too long."""
         parts = (self._view.device, self._view.arithmetic)
         brief = " · ".join(parts)
         if all(parts) and self.inner_size.height < TALL and len(brief) <= room:
             return Content.styled(brief, DIM)
+        if width_of(segments_of(self.legend)) > room >= len(self._view.device):
+            return Content.styled(self._view.device, DIM)
         return super().legend_within(room)
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size."""
-        row = steady_reading(self._view.rows)
+        row = self._reading = steady_reading(self._view.rows)
         if self._view.totals is not None:
             self.lines = self._of_whole_run(self._view.totals, width, height)
         elif row is None:
             self.lines = [Content.styled("no readings yet", DIM)]
         elif height >= TALL:
             lines = self._tall(row, width, height)
-            loads = history(self._view.rows, self._dots(width)) if self._view.trains else None
-            self.lines = [*self._curve(loads, width, height - len(lines)), *lines]
+            loads = history(self._view.rows, self._dots(width)) if self._view.trains else []
+            self.lines = [*self._curve(loads or None, width, height - len(lines)), *lines]
         else:
             self.lines = self._short(row, width, height)
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return what others use if there is no line for it."""
+        """Return the GPU's clock, what slows it down or is wrong with it, and what others use if
+        there is no line for it."""
+        row = self._reading if self._view.totals is None else None
+        problem = Content("") if row is None else edge(row, width - 6)
+        labels: list[tuple[int, Sequence[Segment]]] = []
+        if problem.plain:
+            labels.append((3, segments_of(problem)))
         if self._view.others and self.inner_size.height < TALL:
-            return [(3, segments_of(self._view.others, WARN))]
-        return super().bottom_labels(width)
+            place = 3 + (problem.cell_length + 3 if labels else 0)
+            labels.append((place, segments_of(self._view.others, WARN)))
+        return labels or super().bottom_labels(width)
 
     # the short form: three lines, and more if there is room
 
     def _short(self, row: HardwareRow, width: int, height: int) -> list[Content]:
         room = max(6, width - 28)
         if has_card(row):
-            total, used = row.gpu_memory_total, row.gpu_memory_used
+            gpu, total, used = row.gpu, row.gpu_memory_total, row.gpu_memory_used
             watts = [
-                (_whole(row.gpu_watts).rjust(4), " W"),
-                (_whole(row.gpu_celsius).rjust(4), " °C"),
+                (_whole(gpu.watts).rjust(4), " W", watts_style(gpu)),
+                (_whole(gpu.celsius).rjust(4), " °C", celsius_style(gpu)),
             ]
             free = _free(total - used) if total is not None and used is not None else Content("")
             ram = f"{100 * _share(row.memory_used, row.memory_total):.0f}"
@@ -102,12 +127,15 @@ class MachinePanel(Panel):
             )  # fmt: skip
             little = little_disk(row, self._view.disk_total)
             lines = [
-                self._load_line("GPU", room, row.gpu_percent, watts, width),
-                self._card_memory(row, room, width),
+                self._lost_line(gpu, width)
+                or self._load_line("GPU", room, gpu.percent, watts, width),
+                self._card_memory(row, room, width)
+                if not lost(gpu) or gpu.memory_own is not None
+                else Content.styled("mem  –", DIM),
                 spread(self._disk_words(row) if little else free, loads, width),
             ]
         else:
-            own = [(f"{row.process_cpu_percent:.0f}".rjust(5), " % own")]
+            own = [(f"{row.process_cpu_percent:.0f}".rjust(5), " % own", TEXT)]
             sizes = row.process_memory, row.memory_used, row.memory_total
             free = _free(row.memory_total - row.memory_used)
             lines = [
@@ -117,17 +145,22 @@ class MachinePanel(Panel):
                 self._memory_line("RAM", room, *sizes, width),
                 spread(free, self._disk_words(row), width),
             ]
-        more = self._other_cards(row.other_gpus, width, height - len(lines))
+        more = self._others(row, width, height - len(lines))
         if has_card(row) and height - len(lines) - len(more) >= 1:
             more.append(self._disk_line(row, width))
         return [*lines, *more]
 
     def _load_line(
-        self, name: str, room: int, percent: float | None, tail: list[tuple[str, str]], width: int
+        self,
+        name: str,
+        room: int,
+        percent: float | None,
+        tail: list[tuple[str, str, str]],
+        width: int,
     ) -> Content:
         figures = Content.assemble((_whole(percent).rjust(4), self._busy_style()), (" %", DIM))
-        for value, unit in tail:
-            figures += Content.assemble((value, TEXT), (unit, DIM))
+        for value, unit, style in tail:
+            figures += Content.assemble((value, style), (unit, DIM))
         colour = WARN if self._view.alarm else TRAIN
         return self._bar_line(f"{name}  ", room, _part(percent), figures, width, colour=colour)
 
@@ -144,6 +177,12 @@ class MachinePanel(Panel):
     ) -> Content:
         shares = bar(room, fraction, others, colour=colour, ascii=self.ascii_only)
         return spread(Content.assemble((name, DIM), shares), figures, width)
+
+    def _lost_line(self, gpu: GpuRow, width: int) -> Content | None:
+        """Return `GPU  card lost`, if nothing can be read from it any more."""
+        if not lost(gpu):
+            return None
+        return spread(Content.styled("GPU  ", DIM), fault(gpu.fault, width - 5), width)
 
     def _card_memory(self, row: HardwareRow, room: int, width: int) -> Content:
         total, used = row.gpu_memory_total, row.gpu_memory_used
@@ -169,43 +208,53 @@ class MachinePanel(Panel):
     # the tall form: a line per resource
 
     def _tall(self, row: HardwareRow, width: int, height: int) -> list[Content]:
+        """Return a line per resource; with many GPUs, the less important ones are left out."""
         lines = self._with_card(row, width) if has_card(row) else self._without_card(row, width)
-        lines.append(self._disk_line(row, width))
-        if row.gpu_watts is not None or row.gpu_celsius is not None:
-            watts, celsius = _whole(row.gpu_watts), _whole(row.gpu_celsius)
-            lines.append(_figures(("pwr  ", watts), (" W   temp ", celsius), (" °C", "")))
-        lines += self._other_cards(row.other_gpus, width, height - len(lines))
-        if self._view.arithmetic and len(lines) < height:
+        lines["disk"] = self._disk_line(row, width)
+        if (power := power_line(row.gpu, width)) is not None:
+            lines["power"] = power
+        if self._view.arithmetic:
             arithmetic = Content.styled(self._view.arithmetic, TEXT)
-            lines.append(spread(Content.styled("math", DIM), arithmetic, width))
-        return lines
+            lines["math"] = spread(Content.styled("math", DIM), arithmetic, width)
+        kept = {"disk"} if little_disk(row, self._view.disk_total) else set()
+        cards = card_rows(len(row.other_gpus), width, max(1, height - FIRST_LINES - len(kept)))
+        for name in LEFT_OUT:
+            if len(lines) + cards > height and name not in kept:
+                lines.pop(name, None)
+        math = lines.pop("math", None)
+        others = self._others(row, width, height - len(lines))
+        return [*lines.values(), *others, *([math] if math is not None else [])]
 
-    def _with_card(self, row: HardwareRow, width: int) -> list[Content]:
+    def _with_card(self, row: HardwareRow, width: int) -> dict[str, Content]:
         room = max(6, width - 19)
         busy = Content.assemble((_whole(row.gpu_percent), self._busy_style()), (" % busy", DIM))
         colour = WARN if self._view.alarm else TRAIN
-        load = _part(row.gpu_percent) or 0.0
-        lines = [self._bar_line("GPU  ", room, load, busy, width, colour=colour)]
+        load = _part(row.gpu_percent)
+        lines = {
+            "GPU": self._lost_line(row.gpu, width)
+            or self._bar_line("GPU  ", room, load, busy, width, colour=colour)
+        }
         total, used = row.gpu_memory_total, row.gpu_memory_used
         if total is None or used is None:
-            lines.append(self._card_memory(row, room, width))
+            if not lost(row.gpu) or row.gpu_memory_own is not None:
+                lines["mem"] = self._card_memory(row, room, width)
         else:
             own = (row.gpu_memory_own or 0) if self._view.trains else 0
             others = max(0.0, _share(used - own, total))
             figures = _of(used, total)
-            lines.append(
-                self._bar_line("mem  ", room, _share(own, total), figures, width, others=others)
+            lines["mem"] = self._bar_line(
+                "mem  ", room, _share(own, total), figures, width, others=others
             )
-            lines += [self._shares(own, used, total, width)] if self._view.trains else []
+            if self._view.trains:
+                lines["shares"] = self._shares(own, used, total, width)
         ram = _share(row.memory_used, row.memory_total)
         sizes = _of(row.memory_used, row.memory_total)
-        return [
-            *lines,
-            self._bar_line("CPU  ", room, row.cpu_percent / 100, self._cpu_words(row), width),
-            self._bar_line("RAM  ", room, ram, sizes, width),
-        ]
+        cpu = row.cpu_percent / 100
+        lines["CPU"] = self._bar_line("CPU  ", room, cpu, self._cpu_words(row), width)
+        lines["RAM"] = self._bar_line("RAM  ", room, ram, sizes, width)
+        return lines
 
-    def _without_card(self, row: HardwareRow, width: int) -> list[Content]:
+    def _without_card(self, row: HardwareRow, width: int) -> dict[str, Content]:
         room, trains = max(6, width - 19), self._view.trains
         cpu, ram = row.cpu_percent / 100, _share(row.memory_used, row.memory_total)
         own_cpu = min(1.0, row.process_cpu_percent / 100) if trains else cpu
@@ -218,15 +267,15 @@ class MachinePanel(Panel):
             "RAM  ", room, own_ram, sizes, width, others=max(0.0, ram - own_ram)
         )
         if not trains:
-            return [cpu_line, ram_line]
+            return {"CPU": cpu_line, "RAM": ram_line}
         own, other = row.process_cpu_percent, row.cpu_percent - row.process_cpu_percent
         shares = self._own_and_other(f"{own:.0f}", f"{max(0.0, other):.0f}", " %", width)
-        return [
-            cpu_line,
-            self._others_line(width) if self._view.others else shares,
-            ram_line,
-            self._shares(row.process_memory, row.memory_used, row.memory_total, width),
-        ]
+        return {
+            "CPU": cpu_line,
+            "others": self._others_line(width) if self._view.others else shares,
+            "RAM": ram_line,
+            "own": self._shares(row.process_memory, row.memory_used, row.memory_total, width),
+        }
 
     def _dots(self, width: int) -> int:
         """Return the dot columns of a curve."""
@@ -325,28 +374,8 @@ class MachinePanel(Panel):
 
     # parts of lines
 
-    def _other_cards(self, cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
-        """Return a line per other GPU, or one for all if they don't fit."""
-        if not cards or height < 1:
-            return []
-        if len(cards) <= height:
-            return [self._other_card(card, width) for card in cards]
-        known = [card.percent for card in cards if card.percent is not None]
-        load = _whole(sum(known) / len(known) if known else None)
-        name = Content.styled(counted(len(cards), "more GPU"), DIM)
-        return [spread(name, Content.assemble((load, TEXT), (" % busy", DIM)), width)]
-
-    def _other_card(self, card: GpuRow, width: int) -> Content:
-        figures = Content.assemble((_whole(card.percent).rjust(3), TEXT), (" %", DIM))
-        if card.memory_total is not None:
-            sizes = f"  {gib(card.memory_used).rjust(4)} / {gib(card.memory_total)}"
-            figures += Content.assemble((sizes, TEXT), (" GiB", DIM))
-        name = f"gpu{card.index}".ljust(5)
-        room = width - len(name) - figures.cell_length - 1
-        if room < 3:
-            return spread(Content.styled(name, DIM), figures, width)
-        others = _part(card.percent) or 0.0
-        return self._bar_line(name, room, 0.0, figures, width, others=others)
+    def _others(self, row: HardwareRow, width: int, height: int) -> list[Content]:
+        return other_cards(row.other_gpus, width, height, ascii_only=self.ascii_only)
 
     def _busy_style(self) -> str:
         return f"bold {WARN if self._view.alarm else BRIGHT}"

@@ -25,6 +25,11 @@ FIGURES = 3
 CHART_LEAST = 6
 """Fewest rows of a useful chart."""
 
+CARD_ROWS = 3
+"""Most rows that a narrow terminal adds for other GPUs."""
+PERPLEXITY_WITH_CARDS = 8
+"""Fewest rows that the perplexity keeps then."""
+
 Places = Mapping[str, Region]
 """Widget id to its region in the body; widgets without one are hidden."""
 
@@ -42,13 +47,19 @@ class _Stack:
 
 
 def arrangement(
-    size: Size, alone: str | None = None, *, below: int = 0, hidden: Collection[str] = ()
+    size: Size,
+    alone: str | None = None,
+    *,
+    below: int = 0,
+    hidden: Collection[str] = (),
+    cards: int = 0,
 ) -> Places:
     """Return the regions for a body of this size.
 
     Args:
         alone: id of a chart that gets all the room below the figures.
         below: least rows for samples, when they show trouble.
+        cards: GPUs besides the one that trains, which need lines in a narrow terminal.
         hidden: `left` hides runs and events, `lower` machine and samples, except trouble.
     """
     if alone is not None:
@@ -58,7 +69,7 @@ def arrangement(
         return _full(size, left=left, lower=lower)
     if size.width >= WIDE.width and size.height >= WIDE.height:
         return _wide(size, below, left=left, lower=lower)
-    return _narrow(size, below, lower=lower)
+    return _narrow(size, below, cards, lower=lower)
 
 
 def _alone(size: Size, chart: str, below: int) -> Places:
@@ -74,8 +85,10 @@ def _alone(size: Size, chart: str, below: int) -> Places:
     )
 
 
-def _narrow(size: Size, below: int, *, lower: bool) -> Places:
+def _narrow(size: Size, below: int, cards: int, *, lower: bool) -> Places:
     """Lay out 80×21: figures 3, perplexity 11, tokens/s beside machine 5, sample 2.
+
+    With other GPUs, the machine gets up to three rows of the perplexity's.
 
     Smaller sizes lose parts from the bottom; larger sizes give all of them more.
     """
@@ -86,6 +99,8 @@ def _narrow(size: Size, below: int, *, lower: bool) -> Places:
     spare = max(0, height - FIGURES - samples - machine - second - 11)
     samples += spare * 2 // 5 if samples else 0
     machine += min(4, spare // 6) if machine else 0
+    room = height - FIGURES - samples - machine - second - PERPLEXITY_WITH_CARDS
+    machine += max(0, min(cards, CARD_ROWS, room)) if machine else 0
     if samples and below > samples:
         free = height - FIGURES - second
         if below > free - machine - CHART_LEAST - 2:

@@ -76,16 +76,45 @@ def test_each_other_card_has_a_line() -> None:
     rows = (replace(make_hardware()[-1], other_gpus=cards(3)),)
     shown = texts(rows, FULL)
     assert [line for line in shown if line.startswith("gpu")] == [
-        "gpu1 ╍╍╍───────────────────────  10 %   1.0 / 23 GiB",
-        "gpu2 ╍╍╍╍╍─────────────────────  20 %   2.0 / 23 GiB",
-        "gpu3 ╍╍╍╍╍╍╍╍──────────────────  30 %   3.0 / 23 GiB",
+        "gpu1 ╍──────────  10 %   1.0 / 23 GiB   40 W   50 °C",
+        "gpu2 ╍╍─────────  20 %   2.0 / 23 GiB   40 W   50 °C",
+        "gpu3 ╍╍╍────────  30 %   3.0 / 23 GiB   40 W   50 °C",
     ]
 
 
-@pytest.mark.parametrize(("height", "found"), [(7, []), (8, ["7 more GPUs        40 % busy"])])
-def test_more_cards_than_lines_share_one_line(height: int, found: list[str]) -> None:
-    rows = (replace(make_hardware()[-1], other_gpus=cards(7)),)
-    assert [line for line in texts(rows, (28, height)) if "more" in line] == found
+@pytest.mark.parametrize(
+    ("count", "size", "found"),
+    [
+        (7, WIDE, [f"gpu{index}     {10 * index} %   {index}.0 / 23 GiB" for index in range(1, 8)]),
+        (2, (36, 5), [
+            "gpu1 ╍─────────  10 %   1.0 / 23 GiB",
+            "gpu2 ╍╍────────  20 %   2.0 / 23 GiB",
+        ]),
+        (5, (36, 6), [
+            "gpu1  10 %  1.0 G gpu4  40 %  4.0 G",
+            "gpu2  20 %  2.0 G gpu5  50 %  5.0 G",
+            "gpu3  30 %  3.0 G",
+        ]),
+        (7, (36, 6), [
+            "gpu1  10 %  gpu4  40 %  gpu7  70 %",
+            "gpu2  20 %  gpu5  50 %",
+            "gpu3  30 %  gpu6  60 %",
+        ]),
+        (9, (28, 10), [
+            "gpu1  10 %    gpu6  60 %",
+            "gpu2  20 %    gpu7  70 %",
+            "gpu3  30 %    gpu8  80 %",
+            "gpu4  40 %    gpu9  90 %",
+            "gpu5  50 %",
+        ]),
+        (15, WIDE, ["15 more GPUs       80 % busy"]),
+    ],
+)  # fmt: skip
+def test_cards_without_a_line_of_their_own_share_lines(
+    count: int, size: tuple[int, int], found: list[str]
+) -> None:
+    rows = (replace(make_hardware()[-1], other_gpus=cards(count)),)
+    assert [line for line in texts(rows, size) if line.startswith("gpu") or "more" in line] == found
 
 
 def test_values_missing_from_the_driver_are_dashes() -> None:

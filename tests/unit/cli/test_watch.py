@@ -22,8 +22,9 @@ from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, GpuRow, SampleRow
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.store.runs import create_run
+from tests.fakes.nvml import read_machine
 from tests.fakes.scripted_monitor import play
-from tests.tui.fakes import make_snapshot, preparing
+from tests.tui.fakes import make_snapshot, preparing, with_cards
 from tests.unit.cli.test_runs import trained_run
 
 
@@ -144,12 +145,41 @@ def test_control_characters_in_run_data_are_escaped() -> None:
 def test_each_other_gpu_has_a_line() -> None:
     now = make_snapshot()
     others = (GpuRow(1, "NVIDIA L4", 12.0, 3 * 2**30, None, 24 * 2**30, 33.0, 41.0), GpuRow(2))
-    with_cards = replace(
+    other_gpus = replace(
         now, hardware=(*now.hardware[:-1], replace(now.hardware[-1], other_gpus=others))
     )
     assert " GPU 1   NVIDIA L4 12 %, 3.0 / 24 GiB used, 33 W, 41 °C" in frame_lines(
-        with_cards, None
+        other_gpus, None
     )
+
+
+@pytest.mark.parametrize(
+    ("machine", "text"),
+    [
+        (
+            "h100",
+            "NVIDIA H100 80GB HBM3 99 %, 41 GiB own, 42 / 80 GiB used, 698 / 700 W, 64 °C,"
+            " 1,725 / 1,980 MHz, throttled: power cap",
+        ),
+        (
+            "mig",
+            "NVIDIA A100-SXM4-40GB MIG 3g.20gb, 14 GiB own, 14 / 20 GiB used, 186 / 400 W, 47 °C,"
+            " 1,410 / 1,410 MHz",
+        ),
+        (
+            "gtx1650",
+            "NVIDIA GeForce GTX 1650 94 %, 2.2 GiB own, 2.6 / 4.0 GiB used, 71 °C,"
+            " 1,785 / 2,100 MHz",
+        ),
+        ("gpu-lost", "NVIDIA H100 80GB HBM3, card lost"),
+    ],
+)
+def test_a_gpu_is_described_as_far_as_its_driver_reports_it(machine: str, text: str) -> None:
+    now = make_snapshot()
+    rows = with_cards(now.hardware[-1:], *read_machine(machine))
+    lines = frame_lines(replace(now, hardware=rows), None, 400)
+    assert f" GPU     {text}" in [line.rstrip() for line in lines]
+    assert ("GPU lost" in one_line(replace(now, hardware=rows), None)) == (machine == "gpu-lost")
 
 
 def test_wide_and_joined_characters_are_measured_as_terminals_do() -> None:

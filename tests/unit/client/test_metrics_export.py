@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import random
 import shutil
@@ -40,9 +41,21 @@ def database(run: RunDirectory) -> Iterator[RunDatabase]:
 
 def reading(number: int) -> HardwareRow:
     """A machine reading; every second one has GPUs."""
-    gpus = (GpuRow(1, "B", 3.0),) if number % 2 else ()
+    if not number % 2:
+        return HardwareRow(1e9 + number, 50.0, 25.0, 1, 2, 3, 4)
     return HardwareRow(
-        1e9 + number, 50.0, 25.0, 1, 2, 3, 4, "A" if number % 2 else None, other_gpus=gpus
+        1e9 + number,
+        50.0,
+        25.0,
+        1,
+        2,
+        3,
+        4,
+        "A",
+        other_gpus=(GpuRow(1, "B", 3.0, clock_mhz=1_305.0, throttle="power cap"),),
+        gpu_watts_limit=700.0,
+        gpu_throttle="" if number % 8 == 1 else "thermal slowdown",
+        gpu_fault="Xid 48: memory error" if number % 8 == 3 else None,
     )
 
 
@@ -60,7 +73,7 @@ def fill(database: RunDatabase, first: int = 1, last: int = 30, attempt: int = 1
             database.add_sample(sample_row(step, attempt, text=ODD_TEXT))
             database.add_sample(sample_row(step, attempt, text=f"{attempt}"))
         if step % 4 == 0:
-            database.add_hardware(reading(step))
+            database.add_hardware(reading(step // 4))
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -123,6 +136,12 @@ def test_files_have_every_row(
     assert rows_of(tmp_path / "out", kind, "samples")[0]["text"] == ODD_TEXT
     machine = rows_of(tmp_path / "out", kind, "machine")
     assert machine[1]["gpu_name"] in ("", None)
+    assert [row["gpu_throttle"] or None for row in machine[:4]] == [
+        "none", None, "thermal slowdown", None
+    ]  # fmt: skip
+    assert machine[2]["gpu_fault"] == "Xid 48: memory error"
+    assert float(machine[2]["gpu_watts_limit"]) == 700.0
+    assert json.loads(machine[2]["other_gpus"])[0]["throttle"] == "power cap"
     assert (tmp_path / "out" / "config.toml").read_bytes() == run.config_path.read_bytes()
     begin(database, 20)
     fill(database, 21, 40, attempt=2)

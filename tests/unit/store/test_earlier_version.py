@@ -99,7 +99,16 @@ def test_the_next_worker_upgrades_it_while_a_reader_has_it_open(
     run: RunDirectory,
 ) -> None:
     new = HardwareRow(
-        STARTED + READINGS, 1.0, 1.0, 1, 2, 3, 4, other_gpus=(GpuRow(1, "H100", 12.0),)
+        STARTED + READINGS,
+        1.0,
+        1.0,
+        1,
+        2,
+        3,
+        4,
+        other_gpus=(GpuRow(1, "H100", 12.0),),
+        gpu_clock_mhz=1_725.0,
+        gpu_throttle="power cap",
     )
     counted = EvaluationRow(
         1, 2, "validation", "validation", 3.0, 1_000, None, 0.5, STARTED, unknown=40

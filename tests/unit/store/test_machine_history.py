@@ -135,11 +135,27 @@ def test_a_machine_without_a_gpu_has_gaps(run: RunDirectory, database: RunDataba
 
 
 def test_a_row_keeps_the_other_gpus(run: RunDirectory, database: RunDatabase) -> None:
-    cards = (GpuRow(0, "NVIDIA L4", 12.5, 5, None, 7, 48.0, 61.0), GpuRow(3))
-    row = replace(reading(1, random.Random(3)), other_gpus=cards)
+    cards = (
+        GpuRow(0, "NVIDIA L4", 12.5, 5, None, 7, 48.0, 61.0, 72.0, 1_800.0, 2_040.0, "", None),
+        GpuRow(3),
+        GpuRow(4, throttle="power cap", fault="card lost"),
+    )
+    row = replace(
+        reading(1, random.Random(3)),
+        other_gpus=cards,
+        gpu_watts_limit=700.0,
+        gpu_clock_mhz=1_725.0,
+        gpu_clock_max_mhz=1_980.0,
+        gpu_throttle="thermal slowdown",
+        gpu_fault="Xid 79: off the bus",
+    )
+    alone = replace(row, other_gpus=(), gpu_throttle="", gpu_fault=None)
     database.add_hardware(row)
+    database.add_hardware(alone)
     with RunReader(run) as reader:
-        assert reader.hardware() == [row]
+        assert reader.hardware() == [row, alone]
+    stored = database._connection.execute("SELECT other_gpus FROM hardware").fetchone()[0]
+    assert "null" not in stored, "what isn't known takes no room"
 
 
 @pytest.mark.parametrize(
@@ -199,7 +215,10 @@ def test_the_metrics_log_has_one_reading_per_roll_up(run: RunDirectory, tmp_path
         assert list(reader.machine().time) == [rows[0].time, rows[32].time, rows[64].time]
 
 
-def test_an_earlier_versions_log_keeps_its_readings(run: RunDirectory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("columns", [15, 16])  # without other GPUs; without clocks and faults
+def test_an_earlier_versions_log_keeps_its_readings(
+    run: RunDirectory, tmp_path: Path, columns: int
+) -> None:
     row = reading(0, random.Random(5))
     with RunDatabase(tmp_path / "elsewhere.db", logs=run.path) as database:
         begin(database)
@@ -208,9 +227,7 @@ def test_an_earlier_versions_log_keeps_its_readings(run: RunDirectory, tmp_path:
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     for entry in entries:
         if entry["table"] == "hardware":
-            entry["rows"] = [
-                values[:-1] for values in entry["rows"]
-            ]  # the column of other GPUs came later
+            entry["rows"] = [values[:columns] for values in entry["rows"]]
     log.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     with RunDatabase(tmp_path / "copy.db") as copy:
         refill(run, copy)

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from rnnlm_tui.schema.metrics import GpuRow
+from rnnlm_tui.schema.metrics import CARD_LOST, GpuRow
 from rnnlm_tui.system.gpu import (
-    CARD_LOST,
     VISIBLE_VARIABLE,
     GpuProbe,
     GpuProcess,

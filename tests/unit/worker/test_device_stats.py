@@ -14,6 +14,7 @@ from rnnlm_tui.system import machine as machine_module
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker import step_metrics
 from rnnlm_tui.worker.step_metrics import DeviceProbe
+from tests.fakes import nvml
 
 CUDA = torch.device("cuda:1")
 
@@ -67,6 +68,46 @@ def test_without_a_driver_torch_provides_name_own_memory_and_total(
 ) -> None:
     device = probe(monkeypatch, GpuRow(), memory_reserved=lambda device: 0)
     assert device.sample() == GpuRow(None, "NVIDIA L4", memory_own=0, memory_total=23_000)
+
+
+def test_a_rocm_card_has_no_driver_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml.replay(monkeypatch, nvml.NO_DRIVER)
+    properties = SimpleNamespace(name="AMD Instinct MI210", total_memory=68_000, uuid="31-0-0")
+    monkeypatch.setattr(
+        torch,
+        "cuda",
+        SimpleNamespace(
+            get_device_properties=lambda device: properties, memory_reserved=lambda device: 5_000
+        ),
+    )
+    device = DeviceProbe(CUDA)
+    assert device.sample() == GpuRow(None, "AMD Instinct MI210", None, None, 5_000, 68_000)
+    assert device.driver_index is None
+
+
+def test_the_mig_instance_that_torch_uses_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nvml.replay(monkeypatch, nvml.A100_MIG)
+    instance = nvml.A100_MIG.cards[0].instances[1]
+    properties = SimpleNamespace(
+        name="NVIDIA A100-SXM4-40GB MIG 3g.20gb",
+        total_memory=20_937_965_568,
+        uuid=instance.uuid.removeprefix("MIG-"),
+    )
+    monkeypatch.setattr(
+        torch, "cuda", SimpleNamespace(get_device_properties=lambda device: properties)
+    )
+    machine = MachineReader(tmp_path, worker=True)
+    before = machine.sample()
+    assert [card.name for card in before.other_gpus] == ["NVIDIA A100-SXM4-40GB"]
+    machine.watch_card(DeviceProbe(torch.device("cuda")))
+    row = machine.sample()
+    assert (row.gpu_memory_own, row.gpu_watts, row.other_gpus) == (
+        14_195 * nvml.MIB,
+        186.412,
+        (),
+    )
 
 
 def test_an_apple_gpu_is_read_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:

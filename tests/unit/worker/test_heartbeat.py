@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -92,3 +93,19 @@ def test_a_reading_is_of_this_machine(tmp_path: Path) -> None:
     assert row.disk_free > 0
     assert 0 <= row.cpu_percent <= 100
     assert row.gpu_name is None
+
+
+def test_each_fault_of_the_gpu_is_reported_once(tmp_path: Path) -> None:
+    faults = [None, "Xid 48: memory error", "Xid 48: memory error", "card lost", "card lost"]
+    usual = MachineReader(tmp_path, worker=True).sample()
+
+    class Failing:
+        def sample(self) -> HardwareRow:
+            return replace(usual, gpu_fault=faults.pop(0) if len(faults) > 1 else faults[0])
+
+    sink, reported = Sink(), list[str]()
+    heartbeat = Heartbeat(sink, Failing(), report=reported.append, seconds=0.01)
+    heartbeat.start()
+    sink.wait(beats=8, readings=7)
+    heartbeat.stop()
+    assert reported == ["Xid 48: memory error", "card lost"]
