@@ -7,7 +7,7 @@ can record `assemble` together with the step that uses the batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -108,8 +108,8 @@ class ResidentStreams:
         filled up with the tokens after it."""
         del rows
         # The last window may reach beyond the text.
-        places_BW = (self._places_BW + self._index_1 * self._bptt).clamp_(max=self._tokens.last)
-        block_BW = self._tokens.at(places_BW)
+        places_BW = torch.add(self._places_BW, self._index_1, alpha=self._bptt)
+        block_BW = self._tokens.at(places_BW.clamp_(max=self._tokens.last))
         self._index_1.add_(1).remainder_(self._steps)
         return block_BW[:, :-1], block_BW[:, 1:], None
 
@@ -140,8 +140,9 @@ class ResidentStreams:
 class ResidentSentences:
     """One sentence a row, right-padded to the longest of all.
 
-    The device holds the pass as a table: for each batch the start of every sentence and how many
-    targets it has. A last batch with fewer sentences is filled with sentences of no target.
+    The device holds the pass as a table of pairs: for each batch the start of every sentence and
+    how many targets it has, and as the last pair a position to ignore and the index of the next
+    batch. A last batch with fewer sentences is filled with sentences of no target.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class ResidentSentences:
         steps = -(-len(starts) // rows)
         # Half the memory, and the device's faster numbers, for all but the largest texts.
         number = torch.int32 if len(tokens) <= 2**31 - 1 else torch.int64
-        self._pass_SB2 = torch.zeros(steps, rows, 2, dtype=number, device=device)
+        self._pass_SR2 = torch.zeros(steps, rows + 1, 2, dtype=number, device=device)
         self._index_1 = torch.zeros(1, dtype=torch.int64, device=device)
         self._columns_W = torch.arange(longest + 1, dtype=number, device=device)
         # On the device, where `torch.where` would otherwise make a tensor of the number each time.
@@ -183,37 +184,45 @@ class ResidentSentences:
         self.seeks += 1
         if self._on_device != epoch:
             table = torch.zeros_like(
-                self._pass_SB2, device="cpu", pin_memory=self._pass_SB2.device.type == "cuda"
+                self._pass_SR2, device="cpu", pin_memory=self._pass_SR2.device.type == "cuda"
             )
-            pairs = table.view(-1, 2).numpy()[: len(self._starts)]
-            order = self._order(epoch)
-            pairs[:, 0] = self._starts if order is None else self._starts[order]
-            pairs[:, 1] = (self._lengths if order is None else self._lengths[order]) - 1
-            self._pass_SB2.copy_(table, non_blocking=True)
+            self._fill(table.numpy(), epoch)
+            self._pass_SR2.copy_(table, non_blocking=True)
             self._on_device = epoch
         self._index_1.fill_(index)
 
     def assemble(self, rows: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """As `ResidentBatches.assemble`."""
-        batch_B2 = self._pass_SB2.index_select(0, self._index_1).squeeze(0)
-        starts_B1, targets_B1 = batch_B2[:, :1], batch_B2[:, 1:]
-        columns_T = self._columns_W[:-1]
-        counted_BT = columns_T < targets_B1
+        batch_R2 = self._pass_SR2.index_select(0, self._index_1).squeeze(0)
+        starts_B, targets_B = batch_R2[:-1].unbind(1)
+        ignored, after = batch_R2[-1].unbind()
+        self._index_1.copy_(after)
+        counted_TB = self._columns_W[:-1].unsqueeze(1) < targets_B
         # Positions after the end repeat the last token, so that none is beyond the text.
-        block_BW = self._tokens.at(starts_B1 + torch.minimum(self._columns_W, targets_B1))
-        inputs_BT = torch.where(counted_BT, block_BW[:, :-1], self._pad_id)
-        targets_BT = torch.where(counted_BT, block_BW[:, 1:], self._ignored)
-        self._index_1.add_(1).remainder_(len(self._pass_SB2))
+        columns_BW = torch.minimum(self._columns_W, targets_B.unsqueeze(1))
+        block_BW = self._tokens.at(starts_B.unsqueeze(1) + columns_BW)
+        inputs_BT = torch.where(counted_TB.t(), block_BW[:, :-1], self._pad_id)
+        targets_BT = torch.where(counted_TB.t(), block_BW[:, 1:], self._ignored)
         whole = self._ranks_N.shape[0]
         if rows == whole:
             return inputs_BT, targets_BT, None
         # The k-th target that counts is where the running count reaches k: no sort, and no write
-        # whose order could matter.
-        reached_N = (columns_T.unsqueeze(1) < targets_B1.squeeze(1)).flatten().cumsum(0)
-        found_N = torch.searchsorted(reached_N, self._ranks_N[:rows])
-        # Beyond the count it finds nothing. Then the shortest sentence has no target at the end.
-        ignored = targets_B1.argmin() + (whole - self.shape[0])
+        # whose order could matter. Beyond the last one it finds nothing.
+        found_N = torch.searchsorted(counted_TB.flatten().cumsum(0), self._ranks_N[:rows])
         return inputs_BT, targets_BT, torch.where(found_N < whole, found_N, ignored)
+
+    def _fill(self, table_SR2: NDArray[np.integer[Any]], epoch: int) -> None:
+        """Write a pass into a table of zeros."""
+        steps, (rows, longest) = len(table_SR2), self.shape
+        order, count = self._order(epoch), len(self._starts)
+        pairs = np.zeros((steps * rows, 2), table_SR2.dtype)
+        pairs[:count, 0] = self._starts if order is None else self._starts[order]
+        pairs[:count, 1] = (self._lengths if order is None else self._lengths[order]) - 1
+        table_SR2[:, :-1] = pairs.reshape(steps, rows, 2)
+        # If any position is padding, then the last one of the shortest sentence.
+        shortest_S = table_SR2[:, :-1, 1].argmin(1)
+        table_SR2[:, -1, 0] = (longest - 1) * rows + shortest_S
+        table_SR2[:, -1, 1] = np.arange(1, steps + 1) % steps
 
     def fits(self, index: int) -> bool:
         """Every batch: sentences may be padded."""
