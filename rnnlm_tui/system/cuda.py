@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import pynvml
 
 from rnnlm_tui.schema.formatting import first_of, memory
-from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_uuids
+from rnnlm_tui.system.gpu import (
+    VISIBLE_VARIABLE,
+    cards,
+    driver_cuda_version,
+    driver_problem,
+    driver_version,
+    gpu_uuids,
+)
 
 ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
 """Environment variable: how CUDA numbers the GPUs."""
@@ -29,6 +33,11 @@ WORKSPACE_VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 EXACT_WORKSPACE = ":4096:2"
 """Two workspaces of 4 MiB. cuDNN's LSTM and GRU are only deterministic if all have one size: its
 release notes name this value and `:16:8`, which is slower."""
+
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+NOT_LOADED = "isn't loaded"
+"""In the problem of a driver of which only the library is there: usual on a machine without a
+GPU."""
 
 WHEELS = "https://download.pytorch.org/whl"
 OLDEST_DRIVERS = {11: "450.80", 12: "525.60", 13: "580.65"}
@@ -138,37 +147,52 @@ def installed_torch() -> TorchBuild | None:
 
 
 def driver() -> Driver | None:
-    """The driver, if it has a GPU that CUDA may use; None without one.
-
-    None as well if CUDA_VISIBLE_DEVICES hides all GPUs.
-    """
+    """The driver, if it has a GPU that CUDA may use; None without one, and if CUDA_VISIBLE_DEVICES
+    hides all GPUs."""
     uuids = gpu_uuids()
     if not uuids:
         return None
-    number = _ask(pynvml.nvmlSystemGetCudaDriverVersion)
-    name = _ask(pynvml.nvmlSystemGetDriverVersion)
+    found = {}
+    for board in cards():
+        for device in (board, *board.instances):
+            capability = device.compute_capability or board.compute_capability
+            found[device.uuid] = Card(device.name or "NVIDIA GPU", capability)
     return Driver(
-        _text(name) or "of unknown version",
-        None if not number else (int(number) // 1000, int(number) % 1000 // 10),
-        tuple(_card(uuid) for uuid in uuids),
+        driver_version() or "of unknown version",
+        driver_cuda_version(),
+        tuple(found.get(uuid, Card("NVIDIA GPU", None)) for uuid in uuids),
     )
 
 
-def broken_driver() -> GpuProblem | None:
-    """Why the driver's own library doesn't work, such as after an update without a reboot; None if
-    it does, or there is no driver."""
+def broken_driver(bus: Path = PCI_DEVICES) -> GpuProblem | None:
+    """Why the driver of a GPU doesn't work, such as after an update without a restart; None if it
+    does, or there is no GPU."""
+    problem = driver_problem()
+    if problem is None or (NOT_LOADED in problem and not pci_cards(bus)):
+        return None
+    return GpuProblem(
+        problem,
+        "ask for access to /dev/nvidia*"
+        if "permission" in problem
+        else "restart the machine; `nvidia-smi` and `dmesg` say more",
+    )
+
+
+def pci_cards(bus: Path = PCI_DEVICES) -> int:
+    """The NVIDIA GPUs on the PCI bus, with or without a driver; a container sees those of its host,
+    too."""
+    return sum(
+        _first_line(device / "vendor") == "0x10de"
+        and _first_line(device / "class").startswith(("0x0300", "0x0302"))
+        for device in (bus.iterdir() if bus.is_dir() else ())
+    )
+
+
+def _first_line(path: Path) -> str:
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        reboot = {
-            pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "restart the machine, or reload the driver",
-            pynvml.NVML_ERROR_GPU_IS_LOST: "see `dmesg | grep Xid`; restart the machine",
-            pynvml.NVML_ERROR_RESET_REQUIRED: "reset it: nvidia-smi --gpu-reset",
-            pynvml.NVML_ERROR_NO_PERMISSION: "ask for access to /dev/nvidia* on this machine",
-        }
-        fix = reboot.get(error.value)
-        return None if fix is None else GpuProblem(f"the NVIDIA driver doesn't work: {error}", fix)
-    return None
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def gpu_problem() -> GpuProblem | None:
@@ -292,23 +316,15 @@ def holders(uuid: str) -> tuple[Holder, ...]:
     say, as in containers.
 
     Args:
-        uuid: with or without `GPU-`.
+        uuid: with or without `GPU-` or `MIG-`.
     """
-    name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(name)
-        found = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    except pynvml.NVMLError:
-        return ()
-    others = [process for process in found if process.pid != os.getpid()]
     held = [
-        Holder(
-            int(process.pid),
-            _user(int(process.pid)),
-            None if process.usedGpuMemory is None else int(process.usedGpuMemory),
-        )
-        for process in others
+        Holder(process.pid, _user(process.pid), process.memory)
+        for board in cards()
+        for device in (board, *board.instances)
+        if device.uuid is not None and uuid and device.uuid.endswith(uuid)
+        for process in device.processes
+        if process.pid != os.getpid()
     ]
     return tuple(sorted(held, key=lambda one: -(one.memory or 0)))
 
@@ -327,26 +343,5 @@ def _user(pid: int) -> str:
         return ""  # another container's, or it has just ended
 
 
-def _card(uuid: str) -> Card:
-    handle = _ask(lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))
-    name = _ask(lambda: pynvml.nvmlDeviceGetName(handle))
-    found = _ask(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle))
-    return Card(_text(name) or "NVIDIA GPU", None if found is None else (found[0], found[1]))
-
-
 def _names(cards: tuple[Card, ...]) -> str:
     return first_of(list(dict.fromkeys(card.name for card in cards)), 2)
-
-
-def _text(name: Any) -> str:
-    if name is None:
-        return ""
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-
-
-def _ask(question: Callable[[], Any]) -> Any:
-    try:
-        return question()
-    # not supported, or an older library
-    except (pynvml.NVMLError, AttributeError, ValueError, TypeError):
-        return None

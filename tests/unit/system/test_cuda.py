@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import psutil
 import pynvml
@@ -11,6 +12,7 @@ import pytest
 from rnnlm_tui.system import cuda
 from rnnlm_tui.system.cuda import (
     TorchBuild,
+    broken_driver,
     gpu_problem,
     holder_words,
     installed_torch,
@@ -83,8 +85,24 @@ def test_a_driver_that_was_updated_without_a_restart_is_reported(
     install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
     problem = gpu_problem()
     assert problem is not None
-    assert "the NVIDIA driver doesn't work" in problem.fact
+    assert "the NVIDIA driver was updated" in problem.fact
     assert "restart" in problem.fix
+
+
+def test_a_driver_that_is_not_loaded_is_a_problem_if_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    for name, vendor, kind in (("a", "0x8086", "0x030000"), ("b", "0x10de", "0x040300")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / name / "class").write_text(f"{kind}\n")
+    assert broken_driver(tmp_path) is None  # an Intel GPU, and the sound of an NVIDIA one
+    (tmp_path / "b" / "class").write_text("0x030200\n")
+    problem = broken_driver(tmp_path)
+    assert problem is not None
+    assert "isn't loaded" in problem.fact
+    assert broken_driver(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize(
