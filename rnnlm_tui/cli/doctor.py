@@ -37,11 +37,20 @@ BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 
 TORCH_QUESTION = """
 import json, torch
-count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+from rnnlm_tui.engine.device import available_devices, unsupported, unusable_gpu
+gpus = [name for name in available_devices() if name.startswith("cuda")]
+problems = [unsupported(torch.device(name)) for name in gpus]
+whole = unusable_gpu()
 print(json.dumps({
     "version": torch.__version__, "threads": torch.get_num_threads(),
     "mps": torch.backends.mps.is_available(),
-    "cuda": [torch.cuda.get_device_name(index) for index in range(count)],
+    "cuda": {
+        name: torch.cuda.get_device_name(torch.device(name))
+        for name, problem in zip(gpus, problems) if problem is None
+    },
+    "problems": [
+        [one.fact, one.fix] for one in ([whole] if whole else problems) if one is not None
+    ],
 }))
 """
 
@@ -281,6 +290,8 @@ def check_corpora() -> CheckResult:
 
 def check_torch(python: str) -> CheckResult:
     """Check torch in a separate process: importing it costs seconds and memory."""
+    from rnnlm_tui.system.processes import child_environment
+
     hint = "pip install --force-reinstall torch; the worker's log has the full message"
     try:
         answer = subprocess.run(
@@ -289,6 +300,7 @@ def check_torch(python: str) -> CheckResult:
             text=True,
             timeout=TORCH_SECONDS,
             check=False,
+            env=child_environment({}),
         )
     except subprocess.TimeoutExpired:
         return CheckResult("torch", "bad", f"no response within {TORCH_SECONDS} s", hint)
@@ -300,17 +312,23 @@ def check_torch(python: str) -> CheckResult:
             hint,
         )
     known = cast(dict[str, object], json.loads(answer.stdout))
-    cuda = cast(list[str], known["cuda"])
+    cuda = cast(dict[str, str], known["cuda"])
     devices = (
-        [f"cuda:{index} ({name})" for index, name in enumerate(cuda)]
+        [f"{name} ({model})" for name, model in cuda.items()]
         + (["mps"] if known["mps"] else [])
         + [f"cpu, {counted(cast(int, known['threads']), 'thread')}"]
     )
-    return CheckResult("torch", "ok", f"{known['version']}, trains on {', '.join(devices)}")
+    words = f"{known['version']}, trains on {', '.join(devices)}"
+    problems = cast(list[tuple[str, str]], known["problems"])
+    if not problems:
+        return CheckResult("torch", "ok", words)
+    facts = "; ".join(fact for fact, _ in problems)
+    fixes = "; ".join(dict.fromkeys(fix for _, fix in problems))
+    return CheckResult("torch", "note" if cuda else "bad", f"{words}: {facts}", fixes)
 
 
 def check_machine() -> list[CheckResult]:
-    """Describe the machine and its GPU, as the app's first screen does."""
+    """Describe the machine and its GPUs."""
     from rnnlm_tui.store.paths import home
     from rnnlm_tui.system.machine import describe_machine
 
@@ -323,12 +341,47 @@ def check_machine() -> list[CheckResult]:
             f" of {memory(machine.memory_total)} free",
         )
     ]
-    if machine.gpu_name:
-        total = f", {memory(machine.gpu_memory_total)}" if machine.gpu_memory_total else ""
-        found.append(CheckResult("GPU", "ok", f"{machine.gpu_name}{total}"))
-    else:
-        found.append(CheckResult("GPU", "note", "no NVIDIA GPU found; training runs on the CPU"))
-    return found
+    return [*found, check_gpus()]
+
+
+def check_gpus() -> CheckResult:
+    """Check the NVIDIA GPUs, by their driver: whether the installed torch can use them."""
+    from rnnlm_tui.system.cuda import driver, gpu_problem, pci_cards
+    from rnnlm_tui.system.gpu import cards, gpu_count
+
+    here, problem, known = cards(), gpu_problem(), driver()
+    names = [
+        f"{card.name or 'unknown GPU'}"
+        + (f", {memory(card.memory_total)}" if card.memory_total else "")
+        + (f", {card.fault}" if card.fault else "")
+        for card in here
+    ]
+    words = "; ".join(f"{number} × {name}" if number > 1 else name for name, number in _runs(names))
+    if here and not gpu_count():
+        chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        return CheckResult(
+            "GPU", "note", f'{words}; hidden by CUDA_VISIBLE_DEVICES="{chosen}": the CPU trains'
+        )
+    if problem is not None and known is None:
+        return CheckResult("GPU", "bad", problem.fact, problem.fix)
+    if known is not None:
+        if problem is not None:  # the check of torch says why, and how to fix it
+            words += ", which torch can't use"
+        faulty = problem is not None or any(card.fault for card in here)
+        return CheckResult("GPU", "bad" if faulty else "ok", f"{words}, {known}")
+    if pci_cards():
+        return CheckResult(
+            "GPU",
+            "note",
+            "an NVIDIA GPU is there, but not its driver: training runs on the CPU",
+            "install the NVIDIA driver; in a container, start it with --gpus all",
+        )
+    return CheckResult("GPU", "note", "no NVIDIA GPU found; training runs on the CPU")
+
+
+def _runs(names: list[str]) -> list[tuple[str, int]]:
+    """Each name once, with how often it occurs."""
+    return [(name, names.count(name)) for name in dict.fromkeys(names)]
 
 
 def read_cpuinfo() -> str:

@@ -286,6 +286,13 @@ def _mebibytes(size: int) -> str:
 
 def _warnings(config: RunConfig, found: Estimate) -> list[str]:
     from rnnlm_tui.client.estimate import memory_warning
+    from rnnlm_tui.client.gpus import shared_gpu_warning, unused_gpu_warning
     from rnnlm_tui.schema.estimates import warmup_note
 
-    return [words for words in (memory_warning(found), warmup_note(config, found.steps)) if words]
+    every = (
+        unused_gpu_warning(config),
+        shared_gpu_warning(config),
+        memory_warning(found),
+        warmup_note(config, found.steps),
+    )
+    return [words for words in every if words]

@@ -231,6 +231,7 @@ def resume(
     from rnnlm_tui.client.estimate import warning_before_start
     from rnnlm_tui.client.start import PendingResume
     from rnnlm_tui.schema.status import RESUMABLE
+    from rnnlm_tui.schema.validation import merge, parse_config
     from rnnlm_tui.store.runs import find_run
 
     check_exclusive(follow=follow, detach=detach)
@@ -238,11 +239,12 @@ def resume(
     showing = should_open_app(follow, detach, json)
     resuming = PendingResume.of(directory)
     before = resuming.before
-    if (
-        before.status in {"draft", *RESUMABLE}
-        and (warning := warning_before_start(directory.read_config())) is not None
-    ):
-        note(f"warning: {warning}")
+    if before.status in {"draft", *RESUMABLE}:
+        config = directory.read_config()
+        if device:
+            config = parse_config(merge(config, {"training.device": device}))
+        if (warning := warning_before_start(config)) is not None:
+            note(f"warning: {warning}")
     if before.diverged:
         note(
             f"{directory.name} resumes with the weights and settings it diverged with, and will"

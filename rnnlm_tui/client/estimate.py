@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import Literal, cast
 
 from rnnlm_tui import __version__
+from rnnlm_tui.client.gpus import (
+    holders_warning,
+    shared_gpu_warning,
+    unused_gpu,
+    unused_gpu_warning,
+)
 from rnnlm_tui.client.summary import number
 from rnnlm_tui.corpus.count import changed_after, count_text
 from rnnlm_tui.corpus.news import NEWS
@@ -47,6 +53,7 @@ from rnnlm_tui.store.corpora import find_corpus, load_calibrations
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.system.cuda import GpuProblem
 from rnnlm_tui.system.locks import host_name
 from rnnlm_tui.system.machine import Device, free_training_memory, planned_device, usable_cores
 
@@ -132,6 +139,8 @@ class Estimate:
     """What doesn't fit the length of the text: a batch or a warm-up, with adjustments."""
     notes: tuple[str, ...] = ()
     """Notes on the prepared text: lines cut, files left out, sentences in two splits."""
+    unused_gpu: GpuProblem | None = None
+    """Why the run would not train on this machine's GPU."""
 
     @property
     def start_loss(self) -> float:
@@ -320,6 +329,7 @@ def estimate(config: RunConfig) -> Estimate:
             else ()
         ),
         notes=() if text.manifest is None else text.manifest.all_notes,
+        unused_gpu=unused_gpu(config),
     )
 
 
@@ -341,12 +351,16 @@ def memory_warning(found: Estimate) -> str | None:
 
 
 def warning_before_start(config: RunConfig) -> str | None:
-    """A warning that the device has too little free memory for this config; None if it fits or is
-    unknown."""
+    """Warnings about the device, a line each: torch can't use the GPU, another run trains on it, or
+    it has too little free memory for this config. None if there are none."""
     try:
-        return memory_warning(estimate(config))
+        short = memory_warning(estimate(config))
+        if short is not None and (who := holders_warning(config)):
+            short += f" ({who})"
+        found = (unused_gpu_warning(config), shared_gpu_warning(config), short)
     except RnnlmError:
         return None  # starting the run reports this error
+    return "\n".join(filter(None, found)) or None
 
 
 def smaller_batch_words(config: RunConfig, found: Estimate) -> str:

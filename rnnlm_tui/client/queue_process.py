@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rnnlm_tui.client.control import launch, summary_after_repair, wanted_niceness
+from rnnlm_tui.client.gpus import gpu_of
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.queue import devices
 from rnnlm_tui.client.start import check_disk
@@ -259,6 +260,10 @@ def _occupied_by_others(started: set[str]) -> set[str]:
 
 def _device(run: RunDirectory) -> str:
     """The device on which a run trains that was started by hand."""
+    own = gpu_of(run)
+    found = [at for at, uuid in enumerate(gpu_uuids()) if own and uuid.endswith(own)]
+    if found:
+        return f"cuda:{found[0]}"
     try:
         return devices(run.read_config().training.device)[0]
     except RnnlmError:
@@ -266,10 +271,12 @@ def _device(run: RunDirectory) -> str:
 
 
 def _gpu(config: RunConfig, device: str) -> str:
-    """The UUID of the GPU that the worker must take; empty if its config takes it anyway."""
-    index = int(device.partition(":")[2] or 0)
-    uuids = gpu_uuids() if index and ":" not in config.training.device else []
-    return uuids[index] if index < len(uuids) else ""
+    """The UUID of the GPU that the worker must take; empty if its config names one, or there is
+    only one."""
+    if not device.startswith("cuda:") or ":" in config.training.device:
+        return ""
+    uuids, index = gpu_uuids(), int(device.partition(":")[2])
+    return uuids[index] if index < len(uuids) > 1 else ""
 
 
 def report(words: str) -> None:

@@ -195,6 +195,19 @@ def _first_line(path: Path) -> str:
         return ""
 
 
+def torch_fits_driver() -> bool:
+    """Whether the installed torch can work with the driver of this machine's GPUs, as far as their
+    versions tell."""
+    build = installed_torch()
+    return build is None or _fits(build, driver_cuda_version())
+
+
+def _fits(build: TorchBuild, newest: tuple[int, int] | None) -> bool:
+    if build.cuda is None:
+        return False
+    return newest is None or int(build.cuda.partition(".")[0]) <= newest[0]
+
+
 def gpu_problem() -> GpuProblem | None:
     """Why torch can't use the GPUs that the driver has; None if it can, or there are none.
 
@@ -209,6 +222,8 @@ def gpu_problem() -> GpuProblem | None:
 
 def mismatch(build: TorchBuild, known: Driver) -> GpuProblem | None:
     """Why this torch can't work with this driver; None: nothing is known against it."""
+    if _fits(build, known.cuda):
+        return None
     names = _names(known.cards)
     if build.cuda is None:
         kind = "for AMD GPUs" if build.hip else "without CUDA"
@@ -216,13 +231,10 @@ def mismatch(build: TorchBuild, known: Driver) -> GpuProblem | None:
             f"torch {build.version} is built {kind} and can't use the {names} ({known})",
             wheel_words(build, known),
         )
-    needed = int(build.cuda.partition(".")[0])
-    if known.cuda is not None and known.cuda[0] < needed:
-        return GpuProblem(
-            f"the NVIDIA driver is too old for {build}, which can't use the {names} ({known})",
-            driver_words(build, known, needed),
-        )
-    return None
+    return GpuProblem(
+        f"the NVIDIA driver is too old for {build}, which can't use the {names} ({known})",
+        driver_words(build, known, int(build.cuda.partition(".")[0])),
+    )
 
 
 def unsupported_card(

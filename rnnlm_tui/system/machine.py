@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 import psutil
 
 from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
+from rnnlm_tui.system.cuda import is_driver_order, torch_fits_driver
 from rnnlm_tui.system.disk import free_bytes, total_bytes
 from rnnlm_tui.system.gpu import GpuProbe, OtherCards, gpu_count
 from rnnlm_tui.system.locks import host_name
@@ -122,10 +123,12 @@ def describe_machine(directory: Path) -> MachineFacts:
 
 
 def planned_device(name: str) -> Device:
-    """The kind of device that `training.device` selects here; `auto` takes a GPU that CUDA can
+    """The kind of device that `training.device` selects here; `auto` takes a GPU that torch can
     use."""
     if name == "auto":
-        return "cuda" if gpu_count() else "mps" if sys.platform == "darwin" else "cpu"
+        if gpu_count() and torch_fits_driver():
+            return "cuda"
+        return "mps" if sys.platform == "darwin" else "cpu"
     return "cuda" if name.startswith("cuda") else "mps" if name == "mps" else "cpu"
 
 
@@ -133,6 +136,8 @@ def free_training_memory(name: str) -> int | None:
     """Bytes available to a new training on the device `name`; None if unknown."""
     if planned_device(name) != "cuda":
         return memory_available()
+    if not is_driver_order() and gpu_count() > 1:
+        return None  # CUDA may give this number to another GPU
     probe = GpuProbe(index=int(name.partition(":")[2] or 0))
     gpu = probe.sample()
     probe.close()

@@ -120,7 +120,9 @@ class EstimatePanel(Panel):
             (f"{math.exp(estimate.start_loss):,.0f}", TEXT),
         )
         beat = Content("")
-        if estimate.too_large:
+        if estimate.unused_gpu is not None:
+            beat = Content.styled("torch can't use the GPU: see doctor", BAD)
+        elif estimate.too_large:
             beat = Content.styled(estimate.what_fits, BAD)
         elif estimate.baseline_perplexity:
             bigram = formatting.figure(estimate.baseline_perplexity)
@@ -191,6 +193,10 @@ class EstimatePanel(Panel):
         rows.append(_row("parameters in the vocabulary", share, width))
         each = Content.styled(formatting.figure(estimate.tokens_per_parameter), TEXT)
         rows.append(_row("tokens per parameter", each, width))
+        if estimate.unused_gpu is not None:
+            problem = estimate.unused_gpu
+            rows.append(Content(""))
+            rows += remark_lines((f"CPU, not GPU: {problem.fact}", problem.fix), width)
         rows += [Content("")] if estimate.notes else []
         rows += remark_lines(estimate.notes, width)
         rows.append(Content(""))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import termios
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from rnnlm_tui.cli.doctor import (
     CheckResult,
+    check_gpus,
     check_home,
     check_keymap,
     check_matmul,
@@ -19,6 +22,7 @@ from rnnlm_tui.cli.doctor import (
 )
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.system.disk import filesystem_of, is_network, nearest_existing
+from tests.fakes.gpus import FakeCard, install_driver, install_torch_build
 
 FOUND = [
     CheckResult("rnnlm-tui", "ok", "0.1.0 on Python 3.11, /usr/bin/python"),
@@ -213,3 +217,56 @@ def test_cpu_flags_determine_the_matmul_precisions(flags: str, words: str) -> No
 
 def test_a_system_without_cpuinfo_has_float32() -> None:
     assert check_matmul("").fact.startswith("float32; the CPU has neither")
+
+
+@pytest.mark.parametrize(
+    ("version", "built_for", "verdict", "words"),
+    [
+        ("2.13.0", "12.6", "ok", "2 × NVIDIA H100 PCIe, 80 GiB, driver 550.54.15, CUDA 12.4"),
+        ("2.13.0+cpu", None, "bad", "80 GiB, which torch can't use, driver 550.54.15"),
+        ("2.13.0", "13.0", "bad", "which torch can't use"),
+    ],
+)
+def test_gpus_that_torch_can_not_use_are_not_ok(
+    monkeypatch: pytest.MonkeyPatch, version: str, built_for: str | None, verdict: str, words: str
+) -> None:
+    install_driver(monkeypatch, [FakeCard(), FakeCard(uuid="GPU-2")])
+    install_torch_build(monkeypatch, version, built_for)
+    result = check_gpus()
+    assert result.verdict == verdict
+    assert words in result.fact
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    hidden = check_gpus()
+    assert (hidden.verdict, "hidden by CUDA_VISIBLE_DEVICES" in hidden.fact) == ("note", True)
+
+
+def test_a_broken_driver_is_bad_and_no_gpu_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.system.cuda.pci_cards", lambda: 0)
+    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+    assert (check_gpus().verdict, "restart" in check_gpus().hint) == ("bad", True)
+    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    assert check_gpus().fact == "no NVIDIA GPU found; training runs on the CPU"
+    monkeypatch.setattr("rnnlm_tui.system.cuda.pci_cards", lambda: 1)
+    assert "--gpus all" in check_gpus().hint
+
+
+@pytest.mark.parametrize(
+    ("gpus", "problems", "verdict", "words"),
+    [
+        ({}, [], "ok", "2.13.0, trains on cpu, 2 threads"),
+        ({"cuda:0": "H100"}, [], "ok", "trains on cuda:0 (H100), cpu"),
+        ({}, [["torch is built without CUDA", "pip install"]], "bad", "cpu, 2 threads: torch is"),
+        ({"cuda:1": "H100"}, [["no code for the P4", "use cu126"]], "note", "no code for the P4"),
+    ],
+)
+def test_torchs_own_answer_about_gpus_is_the_verdict(
+    tmp_path: Path, gpus: dict[str, str], problems: list[list[str]], verdict: str, words: str
+) -> None:
+    answer = {"version": "2.13.0", "threads": 2, "mps": False, "cuda": gpus, "problems": problems}
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ncat <<'end'\n{json.dumps(answer)}\nend\n")
+    python.chmod(0o755)
+    result = check_torch(str(python))
+    assert result.verdict == verdict
+    assert words in result.fact
+    assert result.hint == "; ".join(fix for _, fix in problems)

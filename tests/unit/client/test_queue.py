@@ -264,6 +264,7 @@ def test_each_gpu_gets_a_run(workers: Workers, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("rnnlm_tui.client.queue.gpu_count", lambda: 2)
     monkeypatch.setattr("rnnlm_tui.system.machine.gpu_count", lambda: 2)
     monkeypatch.setattr("rnnlm_tui.client.queue_process.gpu_uuids", lambda: ["GPU-a", "GPU-b"])
+    monkeypatch.setattr("rnnlm_tui.system.machine.torch_fits_driver", lambda: True)
     assert devices("auto") == devices("cuda") == ("cuda:0", "cuda:1")
     assert (devices("cuda:1"), devices("cpu")) == (("cuda:1",), ("cpu",))
     for name in ("one", "two", "three"):
@@ -272,7 +273,7 @@ def test_each_gpu_gets_a_run(workers: Workers, monkeypatch: pytest.MonkeyPatch) 
     workers.living |= {"one", "two", "three", "four"}
     runner = QueueRunner(workers)
     runner.look()
-    assert workers.started == [("one", ""), ("two", "GPU-b"), ("four", "")]
+    assert workers.started == [("one", "GPU-a"), ("two", "GPU-b"), ("four", "")]
     workers.end("two")
     runner.look()
     assert workers.started[-1] == ("three", "GPU-b")

@@ -61,6 +61,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
     monkeypatch.delenv(VISIBLE_VARIABLE, raising=False)
+    monkeypatch.setattr("rnnlm_tui.system.machine.torch_fits_driver", lambda: True)
     return monkeypatch
 
 

@@ -1,0 +1,115 @@
+"""Warnings about the GPU of a run that is about to start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rnnlm_tui.client.estimate import estimate, warning_before_start
+from rnnlm_tui.client.gpus import planned_gpu, runs_on, shared_gpu_warning, unused_gpu_warning
+from rnnlm_tui.client.start import check_device
+from rnnlm_tui.errors import DeviceError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.status import GPU_KEY
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.locks import RunLock
+from rnnlm_tui.system.machine import free_training_memory, planned_device
+from tests.fakes.gpus import GIB, FakeCard, install_driver, install_torch_build
+
+FIRST = FakeCard("NVIDIA H100 PCIe", uuid="GPU-11", free=12 * GIB, processes=[(4711, 67 * GIB)])
+SECOND = FakeCard("NVIDIA H200", uuid="GPU-22", total=140 * GIB, free=139 * GIB)
+
+
+def on(device: str, **changes: object) -> RunConfig:
+    named = {name.replace("__", "."): value for name, value in changes.items()}
+    return parse_config(merge(RunConfig(), {"training.device": device, **named}))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Two GPUs that torch can use."""
+    install_driver(monkeypatch, [FIRST, SECOND])
+    install_torch_build(monkeypatch)
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def other(home: object) -> Iterator[str]:
+    """A run that trains on the first GPU; its name."""
+    run = create_run(on("cuda"), "noble-heron")
+    with RunDatabase(run.database_path) as database:
+        database.set_meta(GPU_KEY, FIRST.uuid.removeprefix("GPU-"))
+    with RunLock(run.lock_path):
+        yield run.name
+
+
+def test_auto_beside_a_gpu_that_torch_can_not_use_warns_and_plans_for_the_cpu(
+    machine: pytest.MonkeyPatch,
+) -> None:
+    assert planned_device("auto") == "cuda"
+    assert unused_gpu_warning(on("auto")) == ""
+    install_torch_build(machine, "2.13.0+cpu", None)
+    assert planned_device("auto") == "cpu"
+    warning = unused_gpu_warning(on("auto"))
+    assert warning.startswith("trains on the cpu: torch 2.13.0+cpu is built without CUDA")
+    assert "NVIDIA H100 PCIe, NVIDIA H200 (driver 550.54.15, CUDA 12.4)" in warning
+    assert "pip install --force-reinstall torch==2.13.0 --index-url" in warning
+    assert warning in (warning_before_start(on("auto")) or "")
+    assert estimate(on("auto")).unused_gpu is not None
+    assert unused_gpu_warning(on("cpu")) == ""
+    assert estimate(on("cpu")).unused_gpu is None
+
+
+def test_cuda_is_refused_before_a_run_is_created(machine: pytest.MonkeyPatch) -> None:
+    for device in ("auto", "cuda", "cuda:1", "cpu"):
+        check_device(device)
+    with pytest.raises(DeviceError, match=r"it has 2 GPUs, cuda:0 \(NVIDIA H100 PCIe\), cuda:1"):
+        check_device("cuda:2")
+    install_torch_build(machine, "2.13.0", "13.0")
+    with pytest.raises(DeviceError, match="the NVIDIA driver is too old") as caught:
+        check_device("cuda")
+    assert "update the driver to 580.65" in caught.value.hint
+    check_device("auto")
+
+
+def test_a_second_run_on_a_gpu_is_warned_of_with_its_name_and_the_memory_left(
+    machine: pytest.MonkeyPatch, other: str
+) -> None:
+    assert [run.name for run in runs_on(FIRST.uuid)] == [other]
+    assert not runs_on(SECOND.uuid)
+    warning = shared_gpu_warning(on("auto"))
+    assert warning == (
+        "noble-heron already trains on the same GPU (NVIDIA H100 PCIe), 12 GiB of 80 GiB are"
+        " free: each slows the other down"
+    )
+    assert warning in (warning_before_start(on("cuda:0")) or "")
+    assert shared_gpu_warning(on("cuda:1")) == shared_gpu_warning(on("cpu")) == ""
+
+
+def test_too_little_memory_names_the_process_that_holds_it(machine: pytest.MonkeyPatch) -> None:
+    large = {
+        "model__hidden_size": 16_384,
+        "model__cell_type": "lstm",
+        "model__num_layers": 4,
+        "model__tie_weights": False,
+    }
+    warning = warning_before_start(on("cuda:0", **large)) or ""
+    assert "are free" in warning
+    assert "(pid 4711 holds 67 GiB)" in warning
+    assert warning_before_start(on("cuda:1", **large)) is None
+
+
+def test_cards_in_another_order_than_the_drivers_are_not_mixed_up(
+    machine: pytest.MonkeyPatch,
+) -> None:
+    assert planned_gpu("cuda:1") == SECOND.uuid
+    assert free_training_memory("cuda:0") != free_training_memory("cuda:1")
+    machine.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    assert planned_gpu("cuda:1") == FIRST.uuid
+    machine.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert planned_gpu("cuda:1") == ""
+    assert free_training_memory("cuda:1") is None
