@@ -354,18 +354,14 @@ class TrainingTask:
     def _numbers(self) -> Numbers:
         if not isinstance(self._training, Trainer):
             return "float32"
-        return (
-            "bf16"
-            if self._training.precision == "bf16"
-            else numbers_of(self._training.matmul, self._device)
-        )
+        return numbers_of(self._training.matmul, self._device)
 
 
 def numbers_of(matmul: Matmul, device: torch.device) -> Numbers:
-    """The number format of a matmul mode on a device."""
-    if matmul.mode == "float32":
-        return "float32"
-    return "tf32" if device.type == "cuda" else "medium"
+    """The number format of the head's products on a device, by the names of the report."""
+    if matmul.numbers == "bf16":
+        return "medium" if device.type == "cpu" else "bf16"
+    return "tf32" if matmul.numbers == "TF32" else "float32"
 
 
 class MachineTask:

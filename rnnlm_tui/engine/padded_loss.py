@@ -26,10 +26,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
-from rnnlm_tui.schema.estimates import GPU_CHUNK_BYTES, HEAD_ALIGNMENT, chunk_rows
-
-WIDTH_ALIGNMENT = 8
-"""The hidden size is padded to a multiple of this: 16 bytes in bf16."""
+from rnnlm_tui.schema.estimates import (
+    VOCAB_ALIGNMENT,
+    WIDTH_ALIGNMENT,
+    aligned,
+    gpu_chunk_rows,
+)
 
 
 def padded_mean_loss(
@@ -62,7 +64,7 @@ def padded_token_losses(
     inputs_NI, weight_WI, bias_W = _operands(hidden_NH, weight_VH, bias_V, weight_VH.dtype)
     losses = [
         softmax.losses(F.linear(inputs_NI[chunk], weight_WI, bias_W), targets_N[chunk], vocab_size)
-        for chunk in _chunks(inputs_NI, weight_WI)
+        for chunk in _chunks(inputs_NI, vocab_size)
     ]
     return torch.cat(losses)
 
@@ -86,7 +88,7 @@ class _PaddedCrossEntropy(torch.autograd.Function):
         losses: list[Tensor] = []
         hidden_grads: list[Tensor] = []
         weight_grad_WI = bias_grad_W = weight_VH.new_empty(0)
-        for chunk in _chunks(inputs_NI, weight_WI):
+        for chunk in _chunks(inputs_NI, vocab_size):
             gradient_RW, losses_R = softmax.gradient(
                 F.linear(inputs_NI[chunk], weight_WI, bias_W), targets_N[chunk], count, vocab_size
             )
@@ -176,7 +178,7 @@ def _tried(device: torch.device) -> tuple[Softmax, str]:
 
 def agrees(softmax: Softmax, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a way's losses and gradients are those of `PLAIN` for a few rows."""
-    vocab_size, padded = 70, HEAD_ALIGNMENT * 2
+    vocab_size, padded = 70, 2 * VOCAB_ALIGNMENT
     logits_RW = torch.linspace(-4, 4, 5 * padded, device=device).view(5, padded).to(dtype)
     logits_RW[:, vocab_size:] = -torch.inf
     targets_R = torch.tensor([0, 69, IGNORED, 7, 64], device=device)
@@ -201,8 +203,7 @@ def _operands(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """inputs_NI, weight_WI and bias_W of one dtype, padded, with I >= H and W >= V."""
     vocab_size, width = weight_VH.shape
-    inner = _aligned(width, WIDTH_ALIGNMENT)
-    outer = _aligned(vocab_size, HEAD_ALIGNMENT)
+    inner, outer = aligned(width, WIDTH_ALIGNMENT), aligned(vocab_size, VOCAB_ALIGNMENT)
     bias_W = F.pad(bias_V.to(dtype), (0, outer - vocab_size), value=-torch.inf)
     return (
         _padded(hidden_NH, hidden_NH.shape[0], inner, dtype),
@@ -225,17 +226,10 @@ def _padded(matrix: Tensor, rows: int, columns: int, dtype: torch.dtype) -> Tens
     return padded
 
 
-def _aligned(number: int, to: int) -> int:
-    return -(-number // to) * to
-
-
-def _chunks(inputs_NI: Tensor, weight_WI: Tensor) -> Iterator[slice]:
-    """Equal chunks of rows whose logits take at most `GPU_CHUNK_BYTES`; without rows, an empty
-    one."""
+def _chunks(inputs_NI: Tensor, vocab_size: int) -> Iterator[slice]:
+    """Equal chunks of rows; without rows, an empty one."""
     rows = inputs_NI.shape[0]
-    most = chunk_rows(weight_WI.shape[0], GPU_CHUNK_BYTES, inputs_NI.element_size())
-    parts = max(1, -(-rows // most))
-    size = max(1, _aligned(-(-rows // parts), WIDTH_ALIGNMENT))
+    size = max(1, gpu_chunk_rows(rows, vocab_size, inputs_NI.element_size()))
     return (slice(start, start + size) for start in range(0, max(1, rows), size))
 
 

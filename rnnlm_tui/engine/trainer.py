@@ -91,8 +91,8 @@ class Trainer:
             max_steps: exactly this many updates.
             optimizer: None: AdamW with its defaults.
             matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
-            precision: `float32`, or on a CUDA GPU `bf16` for the head's products; layers, weights,
-                loss and optimizer stay float32.
+            precision: `bf16`, on a CUDA GPU, decides that the head's products are in bf16, and
+                `matmul` concerns only the layers'; weights, loss and optimizer stay float32.
             cuda_graphs: `on`: replay steps as CUDA graphs if the first step measures that as
                 faster; `auto`: only with a torch that survives a failed recording; `off`: never.
 
@@ -107,11 +107,10 @@ class Trainer:
         check_precision(precision, self.device)
         self.precision = precision
         rows = batches.batch_size * batches.longest
-        self.matmul = choose_matmul(matmul, model.output.weight, rows)
+        self.matmul = choose_matmul(matmul, model.output.weight, rows, precision=precision)
         settings = optimizer or OptimizerSettings()
         self.optimizer = build_optimizer(model.parameters(), settings, schedule.peak)
-        rounds = self.matmul.mode == "medium" and self.device.type == "cpu"
-        reduced = precision == "bf16" or rounds
+        reduced = self.matmul.reduced
         self.update = Update(model, self.optimizer, settings.max_grad_norm, reduced=reduced)
         self.figures = Figures(self.device)
         if self.device.type == "cuda":

@@ -426,8 +426,8 @@ class TrainingConfig(Section):
         default="auto",
         title="matmul",
         description=(
-            "float32; medium: inputs rounded to bf16 (TF32 on a GPU); auto: the faster of the two,"
-            " measured at the start."
+            "float32; medium: inputs rounded to bf16 (TF32 on a GPU); auto: the fastest, measured"
+            " at the start, on a GPU also bf16 for the output layer."
         ),
     )
     cuda_graphs: CudaGraphs = Field(

@@ -283,8 +283,9 @@ CHUNK_BYTES = 24_000_000
 GPU_CHUNK_BYTES = 256_000_000
 """The chunk size on a GPU, whose matmuls need more rows (calculated, not measured)."""
 
-HEAD_ALIGNMENT = 64
-"""On a GPU, the vocabulary is padded to a multiple of this during the loss."""
+VOCAB_ALIGNMENT, WIDTH_ALIGNMENT = 64, 8
+"""On a GPU, vocabulary and hidden size are padded to multiples of these during the loss. 8 numbers
+of bf16 are the 16 bytes that a GPU loads at a time."""
 
 SMALLEST_CHUNK = 64
 """Fewest rows in a chunk, for any vocabulary."""
@@ -339,6 +340,17 @@ def _resident_bytes(config: RunConfig, vocab_size: int, tokens: int, sentences: 
 def chunk_rows(vocab_size: int, chunk_bytes: int = CHUNK_BYTES, number_bytes: int = 4) -> int:
     """Rows of a chunk for logits with `number_bytes` per number."""
     return max(SMALLEST_CHUNK, chunk_bytes // (vocab_size * number_bytes))
+
+
+def gpu_chunk_rows(rows: int, vocab_size: int, number_bytes: int) -> int:
+    """Rows of each chunk on a GPU, where all but the last are equal."""
+    most = chunk_rows(aligned(vocab_size, VOCAB_ALIGNMENT), GPU_CHUNK_BYTES, number_bytes)
+    return aligned(ceil(rows / max(1, ceil(rows / most))), WIDTH_ALIGNMENT)
+
+
+def aligned(number: int, to: int) -> int:
+    """The next multiple of `to`."""
+    return ceil(number / to) * to
 
 
 MIB = 2**20
@@ -482,8 +494,13 @@ def memory_parts(
         if training.data_mode == "stream"
         else EVALUATED_SENTENCES * step_length(config)
     )
-    rows = chunk_rows(vocab_size, GPU_CHUNK_BYTES if on_gpu else CHUNK_BYTES)
+    rows = chunk_rows(vocab_size)
     logits = FLOAT_BYTES * vocab_size * min(positions, rows)
+    head = round(SLACK * (LIVE_CHUNKS * logits + LIVE_MATRICES * matrix))
+    evaluation = FLOAT_BYTES * LIVE_CHUNKS * vocab_size * min(evaluated, rows)
+    if on_gpu:
+        head = _gpu_head(config, vocab_size, positions)
+        evaluation = _gpu_logits(evaluated, vocab_size, FLOAT_BYTES) + matrix
     index = (
         0
         if training.data_mode == "stream"
@@ -499,15 +516,39 @@ def memory_parts(
         weights=weights,
         moments=moments,
         activations=FLOAT_BYTES * round(kept),
-        head=round(SLACK * (LIVE_CHUNKS * logits + LIVE_MATRICES * matrix)),
+        head=head,
         # A tied matrix has two gradients before they are added; word dropout copies the embedding.
         gradients=weights
         + (matrix if model.tie_weights else 0)
         + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
         corpus=resident if on_gpu else index,
-        evaluation=FLOAT_BYTES * LIVE_CHUNKS * vocab_size * min(evaluated, rows),
+        evaluation=evaluation,
         saving=0 if on_gpu else max(weights, moments),
     )
+
+
+def _gpu_head(config: RunConfig, vocab_size: int, positions: int) -> int:
+    """Bytes during the loss on a GPU, with the kernel that overwrites the logits; without it, there
+    is a second chunk of them.
+
+    `training.matmul = auto` measures float32, too, so only `training.precision` promises bf16.
+    """
+    number_bytes = 2 if config.training.precision == "bf16" else FLOAT_BYTES
+    width = aligned(config.model.hidden_size, WIDTH_ALIGNMENT)
+    matrix = aligned(vocab_size, VOCAB_ALIGNMENT) * width
+    # The padded copy, the gradient, and of several chunks each one's part of it.
+    parts = 1 + (gpu_chunk_rows(positions, vocab_size, number_bytes) < positions)
+    matrices = number_bytes * matrix + FLOAT_BYTES * matrix * parts
+    # The head's inputs in bf16 or float32, and their gradient before and after it is scaled.
+    rows = positions * width * (number_bytes + 2 * FLOAT_BYTES)
+    logits = _gpu_logits(positions, vocab_size, number_bytes)
+    return round(SLACK * (logits + matrices + rows))
+
+
+def _gpu_logits(rows: int, vocab_size: int, number_bytes: int) -> int:
+    """Bytes of a chunk of logits on a GPU."""
+    chunk = min(rows, gpu_chunk_rows(rows, vocab_size, number_bytes))
+    return number_bytes * aligned(vocab_size, VOCAB_ALIGNMENT) * chunk
 
 
 def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str, Fact]:

@@ -341,12 +341,12 @@ CELL_NAMES: Mapping[str, str] = MappingProxyType(
 
 
 def arithmetic(summary: RunSummary) -> str:
-    """`float32`, `bf16 matmul`, `TF32 matmul` or `bf16 layers`; empty until it is known."""
+    """`float32`, `bf16 matmul` or `TF32 matmul`, of the output layer; empty until it is known."""
     if summary.matmul is None and summary.precision is None:
         return ""
+    if "bf16" in (summary.precision, summary.matmul):
+        return "bf16 matmul"
     rounded = "TF32" if (summary.device or "").startswith("cuda") else "bf16"
-    if summary.precision == "bf16":
-        return "bf16 layers"
     return f"{rounded} matmul" if summary.matmul == "medium" else "float32"
 
 

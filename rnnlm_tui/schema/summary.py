@@ -159,9 +159,10 @@ class RunSummary(Figures):
     host: str | None = None
     device: str | None = None
     precision: str | None = None
-    """Precision of the layers: float32 or bf16."""
+    """`training.precision`: bf16 if the output layer's matmul was set to it, else float32."""
     matmul: str | None = None
-    """The matmul mode in use: float32, or medium with inputs rounded to bf16 (TF32 on a GPU)."""
+    """The matmul mode in use: float32; medium with inputs rounded to bf16 (TF32 on a GPU); or bf16,
+    on a GPU bf16 for the output layer and TF32 for the others."""
     cores: int | None = None
     """Cores available to the worker."""
     others_cores: float | None = None

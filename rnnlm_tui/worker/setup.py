@@ -10,6 +10,7 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.checkpoint import load_training_state
 from rnnlm_tui.engine.device import describe, seed_everything
+from rnnlm_tui.engine.padded_loss import kernel_note
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.corpora import baseline_key
 from rnnlm_tui.schema.estimates import check_warmup, planned_warmup, total_steps, warmup_note
@@ -215,5 +216,7 @@ def _describe(
     for key, value in facts.items():
         if value is not None:
             attempt.recorder.set_meta(key, str(value))
-    if trainer.matmul.speedup is not None:
+    if trainer.matmul.speedups:
         attempt.note(trainer.step, str(trainer.matmul))
+    if words := kernel_note(device):
+        attempt.note(trainer.step, words)

@@ -15,7 +15,7 @@ from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
-from rnnlm_tui.engine.matmul import choose_matmul, set_gpu_precision
+from rnnlm_tui.engine.matmul import choose_matmul, roundings, set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.token_sampling import SamplingRules, filtered, sampler_for
@@ -162,9 +162,10 @@ def test_interrupted_runs_are_bit_equal_in_exact_mode(
         set_exactness(False)
 
 
-def test_auto_measures_and_leaves_the_chosen_precision_set() -> None:
+def test_auto_measures_all_formats_and_leaves_the_chosen_precision_set() -> None:
     chosen = choose_matmul("auto", torch.randn(2_000, 64, device=GPU))
-    assert torch.backends.cudnn.allow_tf32 == (chosen.mode == "medium")
+    assert [name for name, _ in chosen.speedups] == list(roundings(GPU)[1:])
+    assert torch.backends.cudnn.allow_tf32 == (chosen.mode != "float32")
 
 
 @pytest.mark.parametrize("exact", [False, True])

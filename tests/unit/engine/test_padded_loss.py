@@ -25,6 +25,7 @@ from rnnlm_tui.engine.padded_loss import (
     softmax_for,
 )
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax, without_waiting
+from rnnlm_tui.schema import estimates
 
 from .head_cases import Head, a_head, exact, found, relative_errors
 
@@ -69,8 +70,8 @@ def test_any_shape_in_any_number_of_chunks_equals_torch(
         ignored=draw.choice([0, 2, 7]),
         seed=seed,
     )
-    monkeypatch.setattr(padded_loss, "GPU_CHUNK_BYTES", draw.choice([1, 40_000, 10**9]))
-    monkeypatch.setattr("rnnlm_tui.schema.estimates.SMALLEST_CHUNK", 8)
+    monkeypatch.setattr(estimates, "GPU_CHUNK_BYTES", draw.choice([1, 40_000, 10**9]))
+    monkeypatch.setattr(estimates, "SMALLEST_CHUNK", 8)
     loss, gradients = found(head, plainly(reduced=False))
     wanted, wanted_gradients = exact(head)
     torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-6)
@@ -142,7 +143,7 @@ def test_the_gradient_from_above_counts_and_can_be_taken_once() -> None:
 @pytest.mark.parametrize("vocab_size", [100, 129])
 def test_token_losses_equal_torchs(vocab_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     head = a_head(150, vocab_size, width=13, spread=20.0)
-    monkeypatch.setattr(padded_loss, "GPU_CHUNK_BYTES", 1)
+    monkeypatch.setattr(estimates, "GPU_CHUNK_BYTES", 1)
     losses = padded_token_losses(head.hidden, head.weight, head.bias, head.targets, PLAIN)
     wanted = F.cross_entropy(
         F.linear(*(part.double() for part in head.parts)),

@@ -17,15 +17,18 @@ from rnnlm_tui.schema.config import (
 )
 from rnnlm_tui.schema.estimates import (
     CELL_MEMORY,
+    GPU_CHUNK_BYTES,
     check_warmup,
     checkpoint_bytes,
     flops_per_token,
+    gpu_chunk_rows,
     kept_checkpoints,
     largest_fitting_batch,
     memory_parts,
     memory_shape,
     parameter_count,
     planned_warmup,
+    positions_per_step,
     steps_per_epoch,
     tokens_on_gpu,
     total_steps,
@@ -188,6 +191,31 @@ def test_tokens_stay_on_a_gpu_up_to_a_quarter_of_its_free_memory(vocab_size: int
     needed = (2 if vocab_size == 32_011 else 4) * 10_000 + 8 * 500
     for free, kept in [(4 * needed, 10_000), (4 * needed - 1, 0)]:
         assert tokens_on_gpu(BOOK, vocab_size, free, tokens=10_000, sentences=500) == kept
+
+
+def test_a_gpu_needs_one_chunk_of_logits_and_its_part_of_the_output_matrix() -> None:
+    positions, matrix = positions_per_step(BOOK), 32_064 * 128
+    parts = memory_parts(BOOK, 32_011, on_gpu=True)
+    # In float32, two chunks of half the rows, a padded copy, the gradient and a chunk's part of it.
+    chunk, rows = 4 * 32_064 * positions // 2, positions * 128 * 12
+    assert gpu_chunk_rows(positions, 32_011, 4) == positions // 2
+    assert parts.head == round(1.15 * (chunk + 12 * matrix + rows))
+    assert parts.evaluation == 4 * 32_064 * positions // 2 + 4 * 32_011 * 128
+    # In bf16 all rows fit into one chunk.
+    rounded = memory_parts(changed(BOOK, training={"precision": "bf16"}), 32_011, on_gpu=True)
+    chunk, rows = 2 * 32_064 * positions, positions * 128 * 10
+    assert gpu_chunk_rows(positions, 32_011, 2) == positions
+    assert rounded.head == round(1.15 * (chunk + 6 * matrix + rows))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 2_000, 4_001, 100_000])
+def test_chunks_on_a_gpu_are_equal_and_small_enough(rows: int) -> None:
+    size = gpu_chunk_rows(rows, 32_011, 2)
+    assert size % 8 == 0
+    assert size * 32_064 * 2 <= GPU_CHUNK_BYTES + 8 * 32_064 * 2
+    assert not rows or (-(-rows // size) - 1) * size < rows <= -(-rows // size) * size
+    if rows > size:
+        assert rows / size > 0.99 * -(-rows // size)
 
 
 def test_the_largest_part_is_the_peak() -> None:
