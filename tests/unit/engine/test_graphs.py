@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rnnlm_tui.engine import graphs
 from rnnlm_tui.engine.cells import CELLS
@@ -22,6 +21,8 @@ from rnnlm_tui.engine.graphs import (
     graphs_wanted,
 )
 from rnnlm_tui.engine.optim import set_learning_rate
+from rnnlm_tui.engine.padded_loss import padded_mean_loss
+from rnnlm_tui.engine.softmax import PLAIN
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
 from tests.fakes.cuda import FakeCuda, Phase, counted_operations
@@ -34,19 +35,18 @@ MODES = ["stream", "sentences"]
 PHASES: list[Phase] = ["keeping", "warm-up", "forward", "backward", "update", "replay"]
 
 
-def whole_loss(
+def gpu_loss(
     hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, targets_N: Tensor, *, reduced: bool
 ) -> Tensor:
-    """The loss without reading a value back, as on a GPU."""
-    assert not reduced
-    return F.cross_entropy(F.linear(hidden_NH, weight_VH, bias_V), targets_N)
+    """The loss as GPUs compute it."""
+    return padded_mean_loss(hidden_NH, weight_VH, bias_V, targets_N, reduced=reduced, softmax=PLAIN)
 
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     found = FakeCuda()
     found.install(monkeypatch)
-    monkeypatch.setattr("rnnlm_tui.engine.model.mean_loss", whole_loss)
+    monkeypatch.setattr("rnnlm_tui.engine.model.mean_loss", gpu_loss)
     monkeypatch.setattr(graphs, "CLEARLY_FASTER", 0.0)
     monkeypatch.setattr(graphs, "ROWS_MULTIPLE", 1)
     monkeypatch.setattr(graphs, "TRIALS", 6)
@@ -198,7 +198,7 @@ def test_a_recording_that_waits_for_the_device_is_refused_with_torchs_words(
     card: FakeCuda, monkeypatch: pytest.MonkeyPatch, recovers: bool
 ) -> None:
     def waiting(*arguments: Tensor, reduced: bool) -> Tensor:
-        loss = whole_loss(*arguments, reduced=reduced)
+        loss = gpu_loss(*arguments, reduced=reduced)
         loss.item()
         return loss
 
@@ -237,6 +237,7 @@ def test_a_replay_out_of_memory_frees_the_graphs_and_the_step_is_launched(
         "out of memory in a step: CUDA graphs were freed, steps run without"
     )
     assert card.resets == card.captures
+    assert card.events[-1] == "empty_cache"
     assert_close(found, expected)
     if data_mode == "stream":
         assert_equal(everything(trainer), everything(plain))

@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.engine.memory import fitting_rows, largest_step, rehearse_evaluation, rehearse_step
+from rnnlm_tui.engine.memory import (
+    fitting_rows,
+    held_bytes,
+    largest_step,
+    peak_bytes,
+    rehearse_evaluation,
+    rehearse_step,
+)
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
+from tests.fakes.cuda import FakeCuda
 from tests.unit.engine.builders import trainer_of
 
 
@@ -96,3 +104,10 @@ def test_torchs_cache_is_released_before_each_smaller_batch(
     )
     assert fitting_rows(trainer) == 1
     assert order == ["empty cpu", "2 rows", "empty cpu", "1 rows"]
+
+
+def test_memory_of_a_gpu_is_what_torch_reserved_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA graphs and gaps between tensors are reserved, too, and can't be used otherwise."""
+    FakeCuda(reserved=3 * 2**20, peak=5 * 2**20).install(monkeypatch)
+    device = torch.device("cuda:0")
+    assert (held_bytes(device), peak_bytes(device)) == (3 * 2**20, 5 * 2**20)
