@@ -99,12 +99,16 @@ class CopiedBatches:
     Each is copied into the same tensors, padded to one shape; every position goes through the head.
     """
 
-    def __init__(self, batches: Batches, device: torch.device) -> None:
+    def __init__(self, batches: Batches, device: torch.device, epoch: int) -> None:
+        """
+        Args:
+            epoch: a pass, whose batches tell the shape.
+        """
         self._batches, self.seeks = batches, 0
-        self.shape = batches.batch(0, 0).inputs_BT.shape[0], batches.longest
-        last = batches.batch(0, batches.steps_per_epoch - 1)
-        self._fits_last = batches.pads or last.inputs_BT.shape == self.shape
         self._built: tuple[int, int, Batch] | None = None
+        last = batches.steps_per_epoch - 1
+        self.shape = self._batch(epoch, 0).inputs_BT.shape[0], batches.longest
+        self._fits_last = batches.pads or self._batch(epoch, last).inputs_BT.shape == self.shape
         self._inputs_BT = torch.zeros(self.shape, dtype=torch.int64, device=device)
         self._targets_BT = torch.full_like(self._inputs_BT, IGNORED)
 
@@ -169,8 +173,9 @@ class RateTable:
     def seek(self, step: int) -> None:
         """Make the rate of a step the next one. Does nothing on the device if it is already, except
         once in `RATES` steps."""
-        if self._next < 0 or not self._first <= step < self._first + RATES:
-            rates = torch.tensor([self._rate(step + later) for later in range(RATES)])
+        size = len(self._rates)
+        if self._next < 0 or not self._first <= step < self._first + size:
+            rates = torch.tensor([self._rate(step + later) for later in range(size)])
             if self._rates.device.type == "cuda":
                 rates = rates.pin_memory()
             self._rates.copy_(rates, non_blocking=True)
@@ -365,7 +370,7 @@ class Trial:
             kept = KeptTraining(self.update, device)
             graphs = StepGraphs(
                 self.update,
-                self.batches.resident or CopiedBatches(self.batches, device),
+                self.batches.resident or CopiedBatches(self.batches, device, self.epoch),
                 RateTable(self.update.optimizer, self.rate, device),
                 self.figures,
                 carries=not self.batches.pads,

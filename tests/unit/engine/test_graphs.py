@@ -130,6 +130,8 @@ def test_sentences_train_as_without_graphs_up_to_rounding(card: FakeCuda, cell_t
     recorded = graphs_of(trainer)
     assert recorded is not None
     assert card.captures == len(recorded.buckets) > 3
+    assert tuple(vars(recorded)["_graphs"]) == recorded.buckets[::-1], "the largest first"
+    assert len(card.pools) == 1
     assert card.replays == graphs.WARM_UPS + graphs.TRIALS + 12, "no step was launched"
 
 
@@ -388,6 +390,15 @@ def test_batches_that_others_take_between_steps_change_nothing(card: FakeCuda) -
         found.append(trainer.train_step().loss.item())
         trainer.batches.batch(0, step % 2)
     assert_close(torch.tensor(found), expected)
+
+
+@pytest.mark.parametrize("data_mode", MODES)
+def test_a_new_block_of_rates_comes_to_the_device_in_time(
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch, data_mode: str
+) -> None:
+    expected = train(plain_trainer(data_mode), 40)
+    monkeypatch.setattr(graphs, "RATES", 36)
+    assert_close(train(graphed(plain_trainer(data_mode)), 40), expected)
 
 
 def test_rates_come_from_the_table_in_order_and_after_jumps() -> None:

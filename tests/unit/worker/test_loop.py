@@ -599,6 +599,16 @@ def test_an_evaluation_out_of_memory_is_logged_with_its_shape_and_training_conti
     assert bench.checkpointer.saved == [(20, None), (40, 3.0)]
 
 
+def test_news_about_cuda_graphs_are_logged_once(tmp_path: Path, database: RunDatabase) -> None:
+    bench = Bench(tmp_path, database)
+    bench.trainer.graph_note = "CUDA graphs: a step was measured 2.10 times as fast"
+    assert bench.training.train() == "finished"
+    assert (
+        bench.events().count(("note", "CUDA graphs: a step was measured 2.10 times as fast")) == 1
+    )
+    assert bench.trainer.graph_note == ""
+
+
 def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_a_hint(
     tmp_path: Path, database: RunDatabase
 ) -> None:
