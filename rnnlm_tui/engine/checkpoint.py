@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from rnnlm_tui import __version__
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.tensor_file import HostBytes, tensor_file
 from rnnlm_tui.engine.trainer import Trainer, TrainingState
-from rnnlm_tui.errors import CheckpointError, InputError, StorageError
+from rnnlm_tui.errors import CheckpointError, InputError
+from rnnlm_tui.system.files import run_to_end
 
 MODEL_TYPE = "rnnlm"
+WEIGHTS_NAME, STATE_NAME = "model.safetensors", "training_state.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 """Suffixes of files that may run code when loaded; they are never opened."""
@@ -27,25 +30,9 @@ _EMBEDDING, _OUTPUT = "embedding.weight", "output.weight"
 """Names of the two matrices that are one if the weights are tied."""
 
 
-def write_model(
-    directory: Path,
-    model: RecurrentLanguageModel,
-    codec_files: Path,
-    *,
-    generation: Mapping[str, object] | None = None,
-) -> None:
-    """Write config.json, model.safetensors and generation_config.json, and copy the tokenizer files
-    of the folder `codec_files`.
-
-    Args:
-        generation: default settings for sampling (temperature, top_k, top_p, max_new_tokens,
-            do_sample).
-
-    Raises:
-        OSError, StorageError: the disk is full or a file can't be written. The caller removes what
-            was written.
-    """
-    config: dict[str, object] = {
+def model_config(model: RecurrentLanguageModel) -> dict[str, object]:
+    """What config.json says of a model."""
+    return {
         "architectures": [type(model).__name__],
         "model_type": MODEL_TYPE,
         "cell_type": model.cell_type,
@@ -65,30 +52,88 @@ def write_model(
         "dtype": "float32",
         "rnnlm_version": __version__,
     }
+
+
+def write_model(
+    directory: Path,
+    model: RecurrentLanguageModel,
+    codec_files: Path,
+    *,
+    generation: Mapping[str, object] | None = None,
+) -> None:
+    """Write config.json, model.safetensors and generation_config.json, and copy the tokenizer files
+    of the folder `codec_files`.
+
+    Args:
+        generation: default settings for sampling (temperature, top_k, top_p, max_new_tokens,
+            do_sample).
+
+    Raises:
+        OSError: the disk is full or a file can't be written. The caller removes what was written.
+    """
+    run_to_end(
+        model_files(
+            directory,
+            model_config(model),
+            plain_weights(model),
+            codec_files,
+            HostBytes(),
+            generation=generation,
+        )
+    )
+
+
+def model_files(
+    directory: Path,
+    config: Mapping[str, object],
+    weights: Mapping[str, Tensor],
+    codec_files: Path,
+    host: HostBytes,
+    *,
+    generation: Mapping[str, object] | None = None,
+) -> Generator[None, None, dict[str, str]]:
+    """As `write_model`, but yields between two pieces.
+
+    Returns:
+        The SHA-256 of model.safetensors.
+    """
     _write_json(directory / "config.json", config)
     _write_json(
-        directory / "generation_config.json", {"pad_token_id": model.pad_id, **(generation or {})}
+        directory / "generation_config.json",
+        {"pad_token_id": config["pad_token_id"], **(generation or {})},
     )
-    _write_tensors(
-        directory / "model.safetensors",
-        {name: _plain(parameter) for name, parameter in model.named_parameters()},
-    )
+    hashed = yield from tensor_file(directory / WEIGHTS_NAME, weights, host)
     for name in TOKENIZER_FILES:
         shutil.copyfile(codec_files / name, directory / name)
+    return {WEIGHTS_NAME: hashed}
 
 
 def write_training_state(directory: Path, trainer: Trainer) -> None:
     """Write training_state.safetensors and training_state.json, which hold all but the weights.
 
     Raises:
-        OSError, StorageError: the disk is full or a file can't be written.
+        OSError: the disk is full or a file can't be written.
     """
-    state = trainer.state_dict()
-    _write_tensors(
-        directory / "training_state.safetensors",
-        {name: _plain(tensor) for name, tensor in state.tensors.items()},
-    )
+    run_to_end(training_state_files(directory, trainer.state_dict(), HostBytes()))
+
+
+def training_state_files(
+    directory: Path, state: TrainingState, host: HostBytes
+) -> Generator[None, None, dict[str, str]]:
+    """As `write_training_state`, but yields between two pieces.
+
+    Returns:
+        The SHA-256 of training_state.safetensors.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    hashed = yield from tensor_file(directory / STATE_NAME, tensors, host)
     _write_json(directory / "training_state.json", state.values)
+    return {STATE_NAME: hashed}
+
+
+def plain_weights(model: RecurrentLanguageModel) -> dict[str, Tensor]:
+    """The model's own weights by name, contiguous; a tied matrix once."""
+    return {name: one.detach().contiguous() for name, one in model.named_parameters()}
 
 
 def load_model(directory: Path, device: torch.device | str = "cpu") -> RecurrentLanguageModel:
@@ -152,7 +197,7 @@ def load_weights(directory: Path, model: RecurrentLanguageModel, *, separate: bo
         CheckpointError: a file is missing or damaged, or a name or shape differs; the model is
             unchanged.
     """
-    tensors = _read_tensors(directory, "model.safetensors")
+    tensors = _read_tensors(directory, WEIGHTS_NAME)
     parameters = dict(model.named_parameters())
     if separate and _OUTPUT in parameters and _OUTPUT not in tensors and _EMBEDDING in tensors:
         tensors[_OUTPUT] = tensors[_EMBEDDING]
@@ -182,7 +227,7 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing or damaged.
     """
-    return _read_tensors(directory, "model.safetensors")
+    return _read_tensors(directory, WEIGHTS_NAME)
 
 
 def load_optimizer_state(directory: Path, trainer: Trainer) -> None:
@@ -191,7 +236,7 @@ def load_optimizer_state(directory: Path, trainer: Trainer) -> None:
     Raises:
         CheckpointError: a file is missing or damaged, or belongs to another model.
     """
-    trainer.load_optimizer_state(_read_tensors(directory, "training_state.safetensors"))
+    trainer.load_optimizer_state(_read_tensors(directory, STATE_NAME))
 
 
 def load_training_state(directory: Path, trainer: Trainer) -> None:
@@ -202,7 +247,7 @@ def load_training_state(directory: Path, trainer: Trainer) -> None:
         CheckpointError: a file is missing or damaged, or belongs to another model or other data.
     """
     values = _read_json(directory, "training_state.json")
-    tensors = _read_tensors(directory, "training_state.safetensors")
+    tensors = _read_tensors(directory, STATE_NAME)
     load_weights(directory, trainer.model)
     try:
         trainer.load_state_dict(TrainingState(tensors, values))
@@ -212,26 +257,10 @@ def load_training_state(directory: Path, trainer: Trainer) -> None:
         ) from error
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """A copy on the CPU: safetensors refuses tensors that share memory."""
-    return tensor.detach().to("cpu", copy=True).contiguous()
-
-
 def _whole_number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{value!r} is not a whole number")
     return value
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    try:
-        save_file(dict(tensors), path, metadata={"format": "pt"})
-    except SafetensorError as error:  # what other libraries raise as OSError
-        full = "no space" in str(error).lower() or "quota" in str(error).lower()
-        raise StorageError(
-            f"can't write {path}: {error}",
-            hint="free some space on this disk and try again" if full else "",
-        ) from error
 
 
 def _write_json(path: Path, values: Mapping[str, object]) -> None:

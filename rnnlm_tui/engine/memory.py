@@ -27,9 +27,12 @@ from rnnlm_tui.engine.device import (
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.step import Update
+from rnnlm_tui.system.machine import memory_available
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
+COPY_RESERVE_BYTES = 64 * 2**20
+"""Memory that stays free beside a copy of weights and state."""
 SPARE_BYTES = 32 * 2**20
 """Extra memory during a rehearsed step: other shapes and the work between steps need a little
 more."""
@@ -82,6 +85,20 @@ def limit_left() -> int | None:
         if limit == resource.RLIM_INFINITY
         else max(0, limit - int(psutil.Process().memory_info().vms))
     )
+
+
+def spare_bytes(device: torch.device) -> int:
+    """Bytes that are free beside training at its peak so far, less a reserve for other work.
+
+    A GPU's memory that torch keeps for later steps isn't free.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        growth = torch.cuda.max_memory_reserved(device) - torch.cuda.memory_reserved(device)
+        return int(free - max(0, growth)) - COPY_RESERVE_BYTES
+    left = limit_left()
+    free = memory_available() if left is None else min(left, memory_available())
+    return free - max(0, peak_bytes(device) - held_bytes(device)) - COPY_RESERVE_BYTES
 
 
 def _of_process(name: str) -> int | None:

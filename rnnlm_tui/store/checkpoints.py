@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -26,10 +26,14 @@ from rnnlm_tui.system.files import (
     fsync_directory,
     fsync_file,
     make_private_directory,
+    run_to_end,
     storage_errors,
     write_text_atomically,
 )
 
+WriteInPieces = Callable[[Path], Generator[None, None, Mapping[str, str]]]
+"""Writes a checkpoint's files into a folder, yields between two pieces, and returns the SHA-256 of
+the files that it hashed on the way."""
 KEPT_SNAPSHOTS = 2
 """The newest, and the one before it, which a sampler may still be reading."""
 _ASIDE_PREFIX = ".old-"
@@ -154,6 +158,20 @@ def write_checkpoint(
         CheckpointError: `write_files` created a pickle, a folder or a link.
         StorageError: the disk is full or not writable; older checkpoints are unchanged.
     """
+    return run_to_end(write_checkpoint_in_pieces(run, step, _in_one(write_files), parent, facts))
+
+
+def write_checkpoint_in_pieces(
+    run: RunDirectory,
+    step: int,
+    write_files: WriteInPieces,
+    parent: str | None,
+    facts: Mapping[str, object],
+) -> Generator[None, None, Path]:
+    """As `write_checkpoint`, but yields between two pieces of the work.
+
+    If it is closed early, nothing of the checkpoint is visible.
+    """
     target = run.checkpoints_path / f"step-{step:09d}"
     return _write(run, "checkpoint", target, step, write_files, parent, facts)
 
@@ -164,7 +182,7 @@ def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], N
     Raises: as `write_checkpoint`.
     """
     target = run.snapshots_path / f"step-{step:09d}-{secrets.token_hex(4)}"
-    path = _write(run, "snapshot", target, step, write_files, None, {})
+    path = run_to_end(_write(run, "snapshot", target, step, _in_one(write_files), None, {}))
     with storage_errors("tidy", run.snapshots_path):
         finished = sorted(
             (entry for entry in run.snapshots_path.iterdir() if entry.name.startswith("step-")),
@@ -224,27 +242,43 @@ def sweep_temporary(run: RunDirectory) -> None:
             fsync_directory(folder)
 
 
+def _in_one(write_files: Callable[[Path], None]) -> WriteInPieces:
+    def write(folder: Path) -> Generator[None, None, Mapping[str, str]]:
+        write_files(folder)
+        yield from ()
+        return {}
+
+    return write
+
+
 def _write(
     run: RunDirectory,
     kind: Literal["checkpoint", "snapshot"],
     target: Path,
     step: int,
-    write_files: Callable[[Path], None],
+    write_files: WriteInPieces,
     parent: str | None,
     facts: Mapping[str, object],
-) -> Path:
+) -> Generator[None, None, Path]:
     make_private_directory(target.parent, parents=False)
     temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{secrets.token_hex(4)}"
     try:
         make_private_directory(temporary, parents=False)
         with storage_errors("write the checkpoint", target):
-            write_files(temporary)
+            hashes = yield from write_files(temporary)
             manifest = describe_files(
-                temporary, kind, run.name, step, parent, cast(dict[str, JsonValue], dict(facts))
+                temporary,
+                kind,
+                run.name,
+                step,
+                parent,
+                cast(dict[str, JsonValue], dict(facts)),
+                hashes,
             )
             for name in manifest.files:
                 (temporary / name).chmod(0o600)
                 fsync_file(temporary / name)
+                yield
             write_text_atomically(temporary / MANIFEST_NAME, manifest.text())
             _put_in_place(temporary, target)
     except BaseException:

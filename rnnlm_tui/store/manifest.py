@@ -8,9 +8,10 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -101,14 +102,20 @@ def describe_files(
     step: int,
     parent: str | None,
     facts: dict[str, JsonValue],
+    hashes: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
     """The manifest of the files in `folder`.
+
+    Args:
+        hashes: SHA-256 of files that were hashed while they were written; the others are read.
 
     Raises:
         CheckpointError: one is a pickle, a folder or a link, or has an invalid name.
     """
     files = {
-        path.name: ManifestFile(size=_size_of_regular(path), sha256=_sha256(path))
+        path.name: ManifestFile(
+            size=_size_of_regular(path), sha256=hashes.get(path.name) or _sha256(path)
+        )
         for path in sorted(folder.iterdir())
     }
     versions = {"rnnlm_tui": __version__, "python": platform.python_version()}

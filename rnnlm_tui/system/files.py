@@ -6,9 +6,10 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from rnnlm_tui.errors import StorageError
 
@@ -16,6 +17,8 @@ PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 TEMPORARY_PREFIX = ".tmp-"
 """Prefix of unfinished files and folders; no run, checkpoint or corpus may have such a name."""
+
+ResultT = TypeVar("ResultT")
 
 _HINTS = {
     errno.ENOSPC: "free some space on this disk and try again",
@@ -176,7 +179,17 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
-def write_whole(descriptor: int, data: bytes) -> None:
+def run_to_end(pieces: Generator[None, None, ResultT]) -> ResultT:
+    """Do work that is written in pieces in one go, and return its result."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            result: ResultT = end.value
+            return result
+
+
+def write_whole(descriptor: int, data: bytes | memoryview) -> None:
     """Write all bytes, in as many calls as it takes.
 
     Raises:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from rnnlm_tui.engine.checkpoint import write_model, write_training_state
+from rnnlm_tui.engine.checkpoint import model_files, training_state_files, write_model
 from rnnlm_tui.engine.device import is_out_of_memory
+from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, RunStateError, StorageError
 from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.checkpoint_trash import purge_old
@@ -25,15 +26,19 @@ from rnnlm_tui.store.checkpoints import (
     list_checkpoints,
     remove_checkpoint,
     sweep_temporary,
-    write_checkpoint,
+    write_checkpoint_in_pieces,
     write_snapshot,
 )
-from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import best_step, pinned_steps, removable_steps, spare_valid
-from rnnlm_tui.store.verify import DamagedCheckpoint, move_damaged_aside
+from rnnlm_tui.store.verify import (
+    DamagedCheckpoint,
+    RecentVerifications,
+    move_damaged_aside,
+)
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
-from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.files import run_to_end, storage_errors
+from rnnlm_tui.worker.checkpoint_writer import BackgroundWriter
 from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 
@@ -47,8 +52,25 @@ FINAL_RETRY_SECONDS = 2.0
 """The last checkpoint is retried more often: nothing else is left to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a checkpoint holds, as of its step."""
+
+    snapshot: Snapshot
+    step: int
+    epoch: float
+    tokens_seen: int
+    train_loss: float
+    validation_loss: float | None
+    facts: Mapping[str, object]
+    generation: Mapping[str, object]
+
+
 class Checkpointer:
-    """Saves a trainer's state, at most once a step.
+    """Saves a trainer's state, at most once a step, one checkpoint after the other.
+
+    While training goes on, a checkpoint is written from a copy by a thread, which then also indexes
+    it and removes old ones: until `finish`, the index belongs to that thread.
 
     Args:
         tokenizer_files: folder of the prepared corpus, whose tokenizer goes into each checkpoint.
@@ -83,6 +105,11 @@ class Checkpointer:
         self._retry_at = math.inf
         self._wait_until = -math.inf
         self._has_leftovers = False  # a removal failed halfway
+        self._verified = RecentVerifications()
+        self._copies = SnapshotCopies()
+        self._copies_fit = True
+        self._writing: BackgroundWriter | None = None
+        self._writing_step = -1
         with RunReader(self._run) as reader:
             self._rows = {row.step: row for row in reader.checkpoints()}
             self._losses = {
@@ -108,7 +135,8 @@ class Checkpointer:
     @property
     def best(self) -> int | None:
         """Step of the checkpoint with the lowest validation loss; None: no loss measured."""
-        return best_step((row.step, row.validation_loss) for row in self._rows.values())
+        self.finish()
+        return self._best()
 
     def outdate(self) -> None:
         """Save again although the step is saved: a setting has changed since."""
@@ -132,33 +160,66 @@ class Checkpointer:
         self._metrics.flush(final=True)
         if not self._trainer.step:
             return ""
+        self.finish()
         if not self.is_current:
-            # A resume from this checkpoint should find the rows before it.
-            with suppress(StorageError):
-                self._recorder.store_all()
-            if not self._trainer.weights_are_finite():
-                raise RunStateError(
-                    "not saved: the weights are not finite", hint="earlier checkpoints are kept"
-                )
-            self._trainer.active_seconds = self._metrics.active_seconds
+            moment = self._moment(validation_loss)
             with self._attempt.activity("saving"):
-                row = self._write(validation_loss, last=last)
-            self._saved_step = self.step = self._trainer.step
-            self.path = row.path
-            self._retry_at = math.inf
-            self._recorder.saved(self.step)
+                run_to_end(self._save(moment, last=last))
         return self.path
 
-    def save_if_possible(self, validation_loss: float | None) -> None:
-        """Save. On failure the run is degraded, training continues and the save is retried in a
-        minute."""
+    def save_beside_training(self, validation_loss: float | None) -> None:
+        """Begin to save the current step unless it is saved. The copy is made now; a thread writes
+        it while training goes on, unless there is no memory for a copy.
+
+        A checkpoint that is still being written is finished first: each has the step at which it is
+        due. If one fails the run is degraded, training continues and the save is retried in a
+        minute.
+        """
+        self._metrics.flush()
+        self.finish()
+        if self.is_current or not self._trainer.step:
+            return
+        moment = self._moment(validation_loss)
+        self._writing_step = moment.step
+        copy = self._copies.copy(moment.snapshot, self._trainer.device)
+        if copy is not None:
+            moment = replace(moment, snapshot=copy)
+            self._writing = BackgroundWriter(self._save(moment, last=False))
+            return
+        if self._copies_fit:
+            self._copies_fit = False
+            self._note(
+                "no memory for a copy of weights and training state"
+                f" ({memory(moment.snapshot.bytes)}): training waits while a checkpoint is written"
+            )
+        with self._failure_reported(), self._attempt.activity("saving"):
+            run_to_end(self._save(moment, last=False))
+
+    def collect(self) -> None:
+        """Between two steps: report how a checkpoint that was written beside training ended."""
+        if self._writing is not None and self._writing.is_done:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until the checkpoint that is being written, if any, is on disk; one that fails is
+        retried later."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        waits = nullcontext() if writing.is_done else self._attempt.activity("saving")
+        with self._failure_reported(), waits:
+            writing.finish()
+
+    @contextmanager
+    def _failure_reported(self) -> Iterator[None]:
+        """A checkpoint that fails ends no run: it is retried in a minute."""
         try:
-            self.save(validation_loss)
+            yield
         except RunStateError as error:
             self._note(f"no checkpoint: {error.message}")
         except StorageError as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
-            self._recorder.saving_failed(error, self._trainer.step)
+            self._recorder.saving_failed(error, self._writing_step)
 
     def save_at_end(self, validation_loss: float | None) -> bool:
         """Save, and store the rows that wait for a full disk; False: not possible yet.
@@ -199,9 +260,11 @@ class Checkpointer:
     def label(self, validation_loss: float) -> None:
         """Give the checkpoint of the current step, if any, the loss that was measured after the
         save."""
+        step = self._trainer.step
+        if self._writing_step == step:
+            self.finish()
         if not self.is_current:
             return
-        step = self._trainer.step
         self._losses[step] = (
             validation_loss  # survives a moment in which the checkpoint can't be listed
         )
@@ -215,6 +278,7 @@ class Checkpointer:
             StorageError: not enough space, or a write failed.
         """
         model = self._trainer.model
+        self.finish()
         self._require_space(FLOAT_BYTES * model.num_parameters(), "a snapshot")
         with self._attempt.activity("saving"):
             path = write_snapshot(
@@ -231,30 +295,14 @@ class Checkpointer:
         disk."""
         self._require_space(self._checkpoint_bytes(), "a checkpoint")
 
-    def _write(self, validation_loss: float | None, *, last: bool) -> CheckpointRow:
-        try:
-            return self._write_checkpoint(validation_loss, last=last)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise StorageError(
-                "out of memory while writing a checkpoint", hint="earlier checkpoints are kept"
-            ) from error
-
-    def _write_checkpoint(self, validation_loss: float | None, *, last: bool) -> CheckpointRow:
-        """Write the files, index them, then remove the checkpoints that retention doesn't keep."""
+    def _moment(self, validation_loss: float | None) -> Moment:
+        """The current step, from the trainer's own tensors."""
+        # A resume from this checkpoint should find the rows before it.
+        with suppress(StorageError):
+            self._recorder.store_all()
         trainer, train_loss = self._trainer, self._metrics.train_loss
-        self._require_space(self._checkpoint_bytes(), "a checkpoint", last=last)
-
-        def write_files(directory: Path) -> None:
-            write_model(
-                directory,
-                trainer.model,
-                self._tokenizer_files,
-                generation=self._generation_settings(),
-            )
-            write_training_state(directory, trainer)
-
+        trainer.active_seconds = self._metrics.active_seconds
+        known = validation_loss is not None and math.isfinite(validation_loss)
         facts = {
             **self._facts,
             "attempt": self._attempt.number,
@@ -263,22 +311,67 @@ class Checkpointer:
             "epoch": trainer.epochs_done,
             "tokens_seen": trainer.tokens_seen,
             "train_loss": train_loss if math.isfinite(train_loss) else None,
-            "validation_loss": (
-                validation_loss
-                if validation_loss is not None and math.isfinite(validation_loss)
-                else None
-            ),
+            "validation_loss": validation_loss if known else None,
         }
-        path = write_checkpoint(self._run, trainer.step, write_files, self._parent, facts)
+        return Moment(
+            snapshot_of(trainer),
+            trainer.step,
+            trainer.epochs_done,
+            trainer.tokens_seen,
+            train_loss,
+            validation_loss,
+            facts,
+            self._generation_settings(),
+        )
+
+    def _save(self, moment: Moment, *, last: bool) -> Generator[None, None, None]:
+        """Write a checkpoint, index it and remove old ones; yields between two pieces."""
+        try:
+            if not (yield from weights_are_finite(moment.snapshot)):
+                raise RunStateError(
+                    "not saved: the weights are not finite", hint="earlier checkpoints are kept"
+                )
+            row = yield from self._write(moment, last=last)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise StorageError(
+                "out of memory while writing a checkpoint", hint="earlier checkpoints are kept"
+            ) from error
+        self._saved_step = self.step = row.step
+        self.path = row.path
+        self._retry_at = math.inf
+        self._recorder.saved(row.step)
+
+    def _write(self, moment: Moment, *, last: bool) -> Generator[None, None, CheckpointRow]:
+        """Write the files, index them, then remove the checkpoints that retention doesn't keep."""
+        self._require_space(self._checkpoint_bytes(), "a checkpoint", last=last)
+        host = moment.snapshot.bytes_in_memory()
+
+        def write_files(directory: Path) -> Generator[None, None, Mapping[str, str]]:
+            hashes = yield from model_files(
+                directory,
+                moment.snapshot.config,
+                moment.snapshot.weights,
+                self._tokenizer_files,
+                host,
+                generation=moment.generation,
+            )
+            hashes |= yield from training_state_files(directory, moment.snapshot.state, host)
+            return hashes
+
+        path = yield from write_checkpoint_in_pieces(
+            self._run, moment.step, write_files, self._parent, moment.facts
+        )
         with storage_errors("look into", path):
             size = sum(file.stat().st_size for file in path.iterdir())
         row = CheckpointRow(
             attempt=self._attempt.number,
-            step=trainer.step,
-            epoch=trainer.epochs_done,
-            tokens_seen=trainer.tokens_seen,
-            train_loss=train_loss,
-            validation_loss=validation_loss,
+            step=moment.step,
+            epoch=moment.epoch,
+            tokens_seen=moment.tokens_seen,
+            train_loss=moment.train_loss,
+            validation_loss=moment.validation_loss,
             bytes=size,
             path=str(path.relative_to(self._run.path)),
             best=False,
@@ -286,8 +379,10 @@ class Checkpointer:
             time=time.time(),
         )
         self._parent = path.name
+        self._verified.add(path)
         self._attempt.event("checkpoint", row.step, f"{row.path}, {counted(row.bytes, 'byte')}")
         self._index(row)
+        yield
         try:
             self._prune(written=row.step)
         except StorageError as error:  # the new one is saved; old ones are removed with the next
@@ -339,13 +434,16 @@ class Checkpointer:
         )
 
     def _index(self, row: CheckpointRow) -> None:
-        best_before = self.best
+        best_before = self._best()
         self._rows[row.step] = row
         self._recorder.put_checkpoint(row)
-        if self.best == row.step != best_before and row.validation_loss is not None:
+        if self._best() == row.step != best_before and row.validation_loss is not None:
             self._attempt.event(
                 "best", row.step, f"validation perplexity {perplexity(row.validation_loss):,.2f}"
             )
+
+    def _best(self) -> int | None:
+        return best_step((row.step, row.validation_loss) for row in self._rows.values())
 
     def _match_index_to_disk(self) -> None:
         """Index checkpoints that a killed worker did not get to index, and forget those that are
@@ -392,7 +490,7 @@ class Checkpointer:
         reported."""
         path = self._run.checkpoints_path / f"step-{step:09d}"
         try:
-            verify_checkpoint(path)
+            self._verified.verify(path)
         except NewerCheckpointError:
             return True
         except CheckpointError as error:

@@ -80,6 +80,9 @@ class TrainingRun:
             with suppress(StorageError, RuntimeError):  # report the first error
                 self._metrics.flush(final=True)
             raise
+        finally:
+            with suppress(RnnlmError):
+                self._checkpointer.finish()
 
     def _train(self) -> Ending:
         self._event("running", f"from step {self.step:,} of {self._trainer.max_steps:,}")
@@ -110,7 +113,7 @@ class TrainingRun:
                 or self._evaluator.is_best
                 or self._checkpointer.is_retry_due
             ):
-                self._checkpointer.save_if_possible(self._evaluator.current_loss)
+                self._checkpointer.save_beside_training(self._evaluator.current_loss)
             self._notice_mark()
         return None
 
@@ -144,6 +147,7 @@ class TrainingRun:
         """Stop training until `resume`; commands are still handled."""
         if self._status == "running":
             self._metrics.flush(final=True)
+            self._checkpointer.finish()
             self._event("paused", "")  # first: if the event can't be stored, the pause is refused
             self._status = "paused"
 
@@ -284,6 +288,7 @@ class TrainingRun:
         """Handle the commands that wait; while paused, or while training waits for a full disk,
         wait for more."""
         while self._status != "stopping":
+            self._checkpointer.collect()
             waits = self._status == "paused" or self._recorder.full or self._checkpointer.is_waiting
             if waits:
                 self._metrics.flush(final=True)
@@ -308,6 +313,8 @@ class TrainingRun:
         try:
             return self._trainer.train_step()
         except DeviceError as error:
+            with suppress(RnnlmError):  # report the first error
+                self._checkpointer.finish()
             raise self._budget.explained(error, self._checkpointer.step) from error
 
     def _check_losses(self) -> None:
@@ -337,7 +344,7 @@ class TrainingRun:
 
     def _save_if_best(self) -> None:
         if self._evaluator.is_best:
-            self._checkpointer.save_if_possible(self._evaluator.current_loss)
+            self._checkpointer.save_beside_training(self._evaluator.current_loss)
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0

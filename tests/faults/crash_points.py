@@ -113,7 +113,7 @@ def _moves(source: str = "", target: str = "") -> Callable[[Path, Path], bool]:
 
 _CALLS = {
     "files.before": _Call("os", "mkdir", False, lambda path, *_: _is_unfinished(Path(path))),
-    "files.inside": _Call("rnnlm_tui.worker.checkpointing", "write_training_state", True),
+    "files.inside": _Call("rnnlm_tui.worker.checkpointing", "training_state_files", True),
     "files.after": _Call("rnnlm_tui.store.checkpoints", "describe_files", True),
     "fsync.inside": _Call("os", "fsync", False, _is_checkpoint_file),
     "fsync.after": _Call(

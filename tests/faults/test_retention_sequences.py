@@ -12,7 +12,7 @@ import pathlib
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -49,6 +49,9 @@ pytestmark = pytest.mark.faults
 SEQUENCES, OPERATIONS = 1_000, 14
 PARTS = 4
 """Parts of the sequences, so that several processes can share them."""
+
+
+Files = Generator[None, None, dict[str, str]]
 
 
 class Killed(BaseException):
@@ -144,8 +147,7 @@ class Life:
         )
         model = SimpleNamespace(vocab_size=9, num_parameters=lambda: 1)
         self.trainer = SimpleNamespace(
-            step=self.step, model=model, weights_are_finite=lambda: True, epochs_done=0.0,
-            tokens_seen=0, active_seconds=0.0,
+            step=self.step, model=model, epochs_done=0.0, tokens_seen=0, active_seconds=0.0,
         )  # fmt: skip
         metrics = SimpleNamespace(flush=lambda: None, active_seconds=0.0, train_loss=1.0)
         self.worker = Checkpointer(
@@ -252,12 +254,26 @@ OPERATIONS_AND_WEIGHTS: Mapping[Callable[[Life], None], int] = {
 def tiny_files(index: Index, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Checkpoints of a few bytes, and a disk that can end the process."""
 
-    def write(folder: pathlib.Path, *_: object, **_named: object) -> None:
+    def model_files(folder: pathlib.Path, *_: object, **_named: object) -> Files:
         (folder / "model.safetensors").write_bytes(b"weights of " + folder.name.encode())
+        yield
+        return {}
 
+    def state_files(*_: object) -> Files:
+        disk.change()
+        yield
+        return {}
+
+    def are_finite(_snapshot: object) -> Generator[None, None, bool]:
+        yield
+        return True
+
+    snapshot = SimpleNamespace(bytes_in_memory=lambda: None, config={}, weights={}, state=None)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpointing, "write_model", write)
-        patch.setattr(checkpointing, "write_training_state", lambda *_: disk.change())
+        patch.setattr(checkpointing, "snapshot_of", lambda _trainer: snapshot)
+        patch.setattr(checkpointing, "weights_are_finite", are_finite)
+        patch.setattr(checkpointing, "model_files", model_files)
+        patch.setattr(checkpointing, "training_state_files", state_files)
         patch.setattr(checkpointing, "require_space", lambda *_: None)
         patch.setattr(checkpointing, "RunReader", index)
         patch.setattr(verify, "RunReader", index)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from rnnlm_tui.engine.cells import CELLS
@@ -24,7 +23,7 @@ from rnnlm_tui.engine.device import pack_random_state, seed_everything, unpack_r
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.token_sampling import SamplingRules
-from rnnlm_tui.errors import CheckpointError, StorageError
+from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
 
 from .builders import small_model, tokenizer_folder, trainer_of
@@ -196,22 +195,6 @@ def test_weights_of_other_names_or_shapes_are_refused_and_change_nothing(checkpo
         with pytest.raises(CheckpointError, match=message):
             load_weights(checkpoint, model)
         assert torch.equal(model.embedding.weight, before)
-
-
-def test_a_safetensors_write_error_is_a_storage_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*arguments: object, **named: object) -> None:
-        raise SafetensorError(
-            "Error while serializing: I/O error: No space left on device (os error 28)"
-        )
-
-    monkeypatch.setattr("rnnlm_tui.engine.checkpoint.save_file", full)
-    with pytest.raises(
-        StorageError, match=r"can't write .*training_state\.safetensors: .*No space left"
-    ) as caught:
-        write_training_state(tmp_path, trainer_of("stream"))
-    assert "free some space" in caught.value.hint
 
 
 def test_loaded_tensors_are_aligned_so_that_products_round_as_before(checkpoint: Path) -> None:

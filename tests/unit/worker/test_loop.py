@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -31,7 +31,7 @@ from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.worker.checkpointing import Checkpointer
+from rnnlm_tui.worker.checkpointing import Checkpointer, Moment
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.control import PendingCommand
 from rnnlm_tui.worker.evaluation import Evaluator
@@ -76,19 +76,19 @@ class FakeCheckpointer(Checkpointer):
     labelled: list[tuple[int, float]]
     disk_full = False
 
-    def _write_checkpoint(self, validation_loss: float | None, *, last: bool) -> CheckpointRow:
+    def _write(self, moment: Moment, *, last: bool) -> Generator[None, None, CheckpointRow]:
+        yield
         if self.disk_full:
             raise StorageError("can't write the checkpoint: no space left", hint="free some space")
-        trainer = self._trainer
-        self.saved.append((trainer.step, validation_loss))
-        path = f"checkpoints/step-{trainer.step:09d}"
+        self.saved.append((moment.step, moment.validation_loss))
+        path = f"checkpoints/step-{moment.step:09d}"
         return CheckpointRow(
             1,
-            trainer.step,
+            moment.step,
             0.0,
-            trainer.tokens_seen,
-            self._metrics.train_loss,
-            validation_loss,
+            moment.tokens_seen,
+            moment.train_loss,
+            moment.validation_loss,
             1,
             path,
             False,
@@ -97,6 +97,7 @@ class FakeCheckpointer(Checkpointer):
         )
 
     def label(self, validation_loss: float) -> None:
+        self.finish()
         if self.is_current:
             self.labelled.append((self._trainer.step, validation_loss))
 

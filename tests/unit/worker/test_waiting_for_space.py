@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker import checkpointing, loop
+from rnnlm_tui.worker.checkpointing import Moment
 from tests.unit.worker import test_loop
 from tests.unit.worker.stores import recorder_of
 from tests.unit.worker.test_loop import STEPS, Bench
@@ -103,14 +104,16 @@ def test_a_periodic_checkpoint_is_retried_before_the_next_is_due(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpointing, "RETRY_SECONDS", 0.0)
-    write, tried = bench.checkpointer._write_checkpoint, list[int]()
+    write, tried = bench.checkpointer._write, list[int]()
 
-    def third_time(validation_loss: float | None, *, last: bool) -> CheckpointRow:
-        tried.append(bench.trainer.step)
+    def third_time(moment: Moment, *, last: bool) -> Generator[None, None, CheckpointRow]:
+        tried.append(moment.step)
         bench.checkpointer.disk_full = len(tried) < 3
-        return write(validation_loss, last=last)
+        return write(moment, last=last)
 
-    monkeypatch.setattr(bench.checkpointer, "_write_checkpoint", third_time)
+    monkeypatch.setattr(bench.checkpointer, "_write", third_time)
+    # As if each checkpoint took less than a step.
+    monkeypatch.setattr(bench.checkpointer, "collect", bench.checkpointer.finish)
     assert bench.training.train() == "finished"
     assert tried == [20, 21, 22, 40]
     assert [step for step, _ in bench.checkpointer.saved] == [22, 40]

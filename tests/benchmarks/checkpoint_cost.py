@@ -1,0 +1,220 @@
+"""What a checkpoint costs a run: `python -m tests.benchmarks.checkpoint_cost [--shape book lstm]
+[--rounds 6] [--steps N] [--against CHECKOUT]`.
+
+Blocks of steps alternate: one without a checkpoint, and one at whose first step a checkpoint is
+begun, which includes its end, its row in the index and the removal of an old one. The difference is
+the cost of a checkpoint, as wall time, processor time (which other programs disturb less) and
+stalls: what steps, and the waits between them, take beyond the median of the blocks without one.
+The last column is the share of a run that saves every 30 seconds, by the wall time.
+
+With `--against`, the same is measured with the code of another checkout, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SAVED_EVERY = 30.0
+"""Seconds between two checkpoints of the run whose share is printed."""
+WARM_SAVES = 3
+"""Saves before the measured ones: the first ones remove no old checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A model and its step."""
+
+    cell: str
+    vocabulary: int
+    width: int
+    layers: int
+    batch: int
+    bptt: int
+    steps: int
+    """Steps of a block; it should take some seconds, longer than a checkpoint."""
+
+
+SHAPES = {
+    "book": Shape("elman", 32_011, 128, 2, 32, 34, 12),
+    "lstm": Shape("lstm", 8_192, 1_024, 2, 16, 16, 12),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some steps, with a checkpoint beside them or without."""
+
+    saves: bool
+    wall: float
+    processor: float
+    begin: float
+    """Seconds until training went on after the checkpoint was begun."""
+    steps: list[float]
+    """Wall time of each step, and of what lies between it and the one before."""
+
+
+def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, Any]:
+    """Blocks in turns, in this process."""
+    import numpy as np
+    import torch
+
+    from rnnlm_tui.engine.batches import StreamBatches
+    from rnnlm_tui.engine.device import set_threads
+    from rnnlm_tui.engine.model import RecurrentLanguageModel
+    from rnnlm_tui.engine.trainer import Trainer
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.estimates import Schedule
+    from rnnlm_tui.store.database import RunDatabase
+    from rnnlm_tui.store.runs import create_run
+    from rnnlm_tui.system.locks import RunLock
+    from rnnlm_tui.worker.checkpointing import Checkpointer
+    from rnnlm_tui.worker.commands import CommandHandler, Inbox
+    from rnnlm_tui.worker.recorder import Attempt, Recorder
+    from rnnlm_tui.worker.step_metrics import StepMetrics
+    from rnnlm_tui.worker.train import PreparingRun
+
+    set_threads(threads)
+    torch.manual_seed(1)
+    model = RecurrentLanguageModel(
+        vocab_size=shape.vocabulary, embedding_dim=shape.width, hidden_size=shape.width,
+        num_layers=shape.layers, cell_type=shape.cell,
+    )  # fmt: skip
+    length = shape.batch * shape.bptt * 64
+    tokens = np.random.default_rng(1).integers(0, shape.vocabulary, length).astype(np.uint16)
+    batches = StreamBatches(tokens, shape.batch, shape.bptt)
+    trainer = Trainer(model, batches, max_steps=10**9, schedule=Schedule(1e-4))
+    config = RunConfig()
+    run = create_run(config, "otter")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (run.path / name).write_text("{}", encoding="utf-8")
+    blocks: list[Block] = []
+    with RunDatabase(run.database_path) as database:
+        recorder = Recorder(run, RunLock(run.lock_path), database)
+        commands = CommandHandler(PreparingRun(0), recorder)
+        attempt = Attempt(run, config, recorder, 1, None, Inbox(), commands)
+        metrics = StepMetrics(recorder.add_steps, 1)
+        keeper: Any = Checkpointer(
+            attempt, trainer, metrics, tokenizer_files=run.path, facts={}, parent=None
+        )
+        begin = getattr(keeper, "save_beside_training", None) or keeper.save_if_possible
+        collect = getattr(keeper, "collect", lambda: None)
+        finish = getattr(keeper, "finish", lambda: None)
+
+        def block(saves: bool) -> Block:
+            used, began, times, blocked = os.times(), time.perf_counter(), [], 0.0
+            last = began
+            for number in range(steps):
+                collect()
+                metrics.add(trainer.train_step())
+                if saves and number == 0:
+                    start = time.perf_counter()
+                    begin(None)
+                    blocked = time.perf_counter() - start
+                now = time.perf_counter()
+                times.append(now - last)
+                last = now
+            finish()
+            wall, end = time.perf_counter() - began, os.times()
+            processor = end.user + end.system - used.user - used.system
+            return Block(saves, wall, processor, blocked, times)
+
+        for _ in range(WARM_SAVES):
+            block(True)
+        for turn in range(rounds):
+            order = (True, False) if turn % 2 else (False, True)
+            blocks.extend([block(saves) for saves in order])
+        size = sum(file.stat().st_size for file in (run.path / keeper.path).iterdir())
+    return {"bytes": size, "blocks": [block_json(one) for one in blocks]}
+
+
+def block_json(one: Block) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in Block.__slots__}
+
+
+def in_child(code: Path, shape: str, rounds: int, steps: int, threads: int) -> dict[str, Any]:
+    """Measure in a process that imports rnnlm_tui from a checkout, set up as a worker is."""
+    from rnnlm_tui.client.control import WORKER_SETTINGS
+
+    with tempfile.TemporaryDirectory(prefix="checkpoint-cost-") as home:
+        environment = {**WORKER_SETTINGS, **os.environ, "PYTHONPATH": str(code)}
+        environment["RNNLM_TUI_HOME"] = f"{home}/home"
+        ended = subprocess.run(
+            [sys.executable, __file__, "--child", shape, "--rounds", str(rounds), "--steps",
+             str(steps), "--threads", str(threads)],
+            check=True, capture_output=True, text=True, env=environment, cwd=code,
+        )  # fmt: skip
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def row(name: str, bytes_: int, blocks: list[Block]) -> str:
+    """One line of the table: medians over the rounds."""
+    quiet = [one for one in blocks if not one.saves]
+    busy = [one for one in blocks if one.saves]
+    middle = statistics.median(step for one in quiet for step in one.steps)
+
+    def stall(one: Block) -> float:
+        return sum(max(0.0, step - middle) for step in one.steps)
+
+    pairs = list(zip(busy, quiet, strict=True))
+    stalled = statistics.median(stall(on) - stall(off) for on, off in pairs)
+    wall = statistics.median(on.wall - off.wall for on, off in pairs)
+    processor = statistics.median(on.processor - off.processor for on, off in pairs)
+    begin = statistics.median(one.begin for one in busy)
+    return (
+        f"{name:18}{bytes_ / 1e6:>7.0f}{1e3 * middle:>9.0f}{1e3 * wall:>10.0f}"
+        f"{1e3 * processor:>11.0f}{1e3 * begin:>9.0f}{1e3 * stalled:>9.0f}"
+        f"{wall / (SAVED_EVERY + wall):>10.2%}"
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--shape", nargs="*", choices=sorted(SHAPES), default=list(SHAPES))
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=0, help="of a block (default: by shape)")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--against", type=Path, help="another checkout of this repository")
+    parser.add_argument("--child", choices=sorted(SHAPES), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        shape = SHAPES[given.child]
+        say(json.dumps(measure(shape, given.rounds, given.steps or shape.steps, given.threads)))
+        return
+    codes = {"this checkout": Path(__file__).parents[2]}
+    if given.against:
+        codes[given.against.name] = given.against.absolute()
+    say(
+        f"{'ms a checkpoint':18}{'MB':>7}{'a step':>9}{'wall':>10}{'processor':>11}{'begin':>9}"
+        f"{'stalls':>9}{'every 30 s':>11}"
+    )
+    for shape in given.shape:
+        found: dict[str, dict[str, Any]] = {}
+        rounds = 2 if given.against else given.rounds
+        for _ in range(given.rounds // rounds):
+            for name, code in codes.items():
+                new = in_child(code, shape, rounds, given.steps, given.threads)
+                known = found.setdefault(name, {"bytes": new["bytes"], "blocks": []})
+                known["blocks"] += [Block(**one) for one in new["blocks"]]
+        for name, facts in found.items():
+            say(f"{shape}\n" + row(name, facts["bytes"], facts["blocks"]))
+
+
+def say(text: str) -> None:
+    """Print and flush."""
+    print(text, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Snapshots: what a checkpoint is written from while training goes on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rnnlm_tui.engine import snapshot as module
+from rnnlm_tui.engine.checkpoint import (
+    load_training_state,
+    model_files,
+    training_state_files,
+    write_model,
+    write_training_state,
+)
+from rnnlm_tui.engine.device import seed_everything
+from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.system.files import run_to_end
+
+from .builders import tokenizer_folder, trainer_of
+
+CPU = torch.device("cpu")
+
+
+def write(snapshot: Snapshot, folder: Path, codec: Path) -> dict[str, bytes]:
+    """All files of a snapshot, by name."""
+    folder.mkdir()
+    host = snapshot.bytes_in_memory()
+    run_to_end(model_files(folder, snapshot.config, snapshot.weights, codec, host))
+    run_to_end(training_state_files(folder, snapshot.state, host))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def places(snapshot: Snapshot) -> list[int]:
+    """Where the tensors are in memory."""
+    tensors = [*snapshot.weights.values(), *snapshot.state.tensors.values()]
+    return [one.data_ptr() for one in tensors]
+
+
+def train(trainer: Trainer, steps: int) -> None:
+    for _ in range(steps):
+        trainer.train_step()
+
+
+@pytest.mark.parametrize(
+    ("mode", "optimizer", "cell"), [("stream", "adamw", "lstm"), ("sentences", "sgd", "gru")]
+)
+def test_a_copy_written_while_training_goes_on_has_the_bytes_of_its_step(
+    mode: str, optimizer: str, cell: str, tmp_path: Path
+) -> None:
+    def at_step_7() -> Trainer:
+        seed_everything(5)
+        trainer = trainer_of(mode, optimizer=optimizer, cell_type=cell)
+        train(trainer, 7)
+        trainer.active_seconds = 1.5  # the only figure that two trainers don't share
+        return trainer
+
+    codec = tokenizer_folder(tmp_path / "codec")
+    trainer, copies = at_step_7(), SnapshotCopies()
+    copy = copies.copy(snapshot_of(trainer), CPU)
+    assert copy is not None
+    train(trainer, 4)
+    beside = write(copy, tmp_path / "beside", codec)
+    waiting = at_step_7()
+    (tmp_path / "waiting").mkdir()
+    write_model(tmp_path / "waiting", waiting.model, codec)
+    write_training_state(tmp_path / "waiting", waiting)
+    assert beside == {path.name: path.read_bytes() for path in (tmp_path / "waiting").iterdir()}
+
+    resumed = trainer_of(mode, optimizer=optimizer, cell_type=cell, seed=8)
+    load_training_state(tmp_path / "beside", resumed)
+    train(resumed, 4)
+    seen = resumed.step, {name: one.clone() for name, one in resumed.state_dict().tensors.items()}
+    load_training_state(tmp_path / "beside", trainer)
+    train(trainer, 4)
+    assert seen[0] == trainer.step == 11
+    for name, tensor in trainer.state_dict().tensors.items():
+        assert torch.equal(tensor, seen[1][name]), name
+    for ours, theirs in zip(trainer.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_next_copy_takes_no_new_memory() -> None:
+    trainer, copies = trainer_of("stream"), SnapshotCopies()
+    train(trainer, 1)
+    first = copies.copy(snapshot_of(trainer), CPU)
+    train(trainer, 1)
+    second = copies.copy(snapshot_of(trainer), CPU)
+    assert first is not None
+    assert second is not None
+    assert first.bytes == second.bytes == snapshot_of(trainer).bytes
+    assert places(first) == places(second)
+
+
+def test_without_memory_for_a_copy_there_is_none_and_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer, copies = trainer_of("stream"), SnapshotCopies()
+    train(trainer, 1)
+    live, empty_like, made = snapshot_of(trainer), torch.empty_like, list[object]()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "spare_bytes", lambda _device: live.bytes - 1)
+        assert copies.copy(live, CPU) is None
+
+    def fails(*given: Any, **named: Any) -> torch.Tensor:
+        made.append(given)
+        if len(made) == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return empty_like(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty_like", fails)
+        assert copies.copy(live, CPU) is None
+        assert copies._kept == {}
+    assert copies.copy(live, CPU) is not None, "memory that is free again is used"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_weight_that_is_not_finite_is_found(value: float) -> None:
+    trainer = trainer_of("stream")
+    assert run_to_end(weights_are_finite(snapshot_of(trainer)))
+    with torch.no_grad():
+        list(trainer.model.parameters())[-1].view(-1)[-1] = value
+    assert not run_to_end(weights_are_finite(snapshot_of(trainer)))
