@@ -81,9 +81,9 @@ def estimate_json(
 ) -> dict[str, object]:
     """Return the JSON output of `estimate`; unknown values are null, `parameters` is the total.
 
-    `memory_bytes` is the peak, measured by a probe if `memory_measured`. Otherwise it is the sum of
-    process, corpus, weights and moments in `memory_parts`, and the largest of a step (activations
-    with head or gradients), an evaluation and a checkpoint.
+    `memory_bytes` is the peak: the sum of process, corpus, weights, moments and saving (the copy
+    for checkpoints) in `memory_parts`, and the larger of a step (activations with head or
+    gradients) and an evaluation. If `memory_measured`, a probe measured all but saving.
     """
     count, parts = found.parameters, found.memory
     return {
@@ -133,7 +133,7 @@ def estimate_json(
             if measured is None
             else {
                 **measured.model_dump(mode="json", exclude={"shape"}),
-                "estimated_memory_bytes": parts.total,
+                "estimated_memory_bytes": parts.training,
             }
         ),
     }
@@ -264,15 +264,13 @@ def _memory_text(found: Estimate) -> str:
         "weights": parts.weights,
         "optimizer": parts.moments,
     }
-    largest = max(parts.step, parts.evaluation, parts.saving)
-    if largest == parts.step:
+    if parts.step >= parts.evaluation:
         named["activations"] = parts.activations
         name = "head" if parts.head > parts.gradients else "gradients"
         named[name] = max(parts.head, parts.gradients)
-    elif largest == parts.evaluation:
-        named["evaluation"] = parts.evaluation
     else:
-        named["copies while saving a checkpoint"] = parts.saving
+        named["evaluation"] = parts.evaluation
+    named["copy for checkpoints"] = parts.saving
     details = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named.items() if size)
     total = _mebibytes(parts.total)
     if found.memory_measured:

@@ -177,7 +177,12 @@ class Estimate:
     @property
     def too_large(self) -> bool:
         """Whether it needs more memory than is free."""
-        return self.memory_free is not None and self.memory_bytes > self.memory_free
+        return self.memory_free is not None and self.memory_needed > self.memory_free
+
+    @property
+    def memory_needed(self) -> int:
+        """The peak in bytes without the copy for checkpoints, which a run can do without."""
+        return self.memory_bytes - self.memory.saving
 
     @property
     def what_fits(self) -> str:
@@ -283,7 +288,7 @@ def estimate(config: RunConfig) -> Estimate:
     )
     if measured is not None and device == "cpu":
         measured += WORKER_BYTES
-    memory_bytes = parts.total if measured is None else max(measured, parts.between_steps)
+    needed = parts.training if measured is None else measured
     one, kept = (
         checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm),
         kept_checkpoints(config, steps),
@@ -296,16 +301,16 @@ def estimate(config: RunConfig) -> Estimate:
         steps_per_epoch=per_epoch,
         steps=steps,
         memory=parts,
-        memory_bytes=memory_bytes,
+        memory_bytes=needed + parts.saving,
         memory_measured=measured is not None,
         memory_free=free,
         largest_fitting_batch=(
             None
-            if free is None or memory_bytes <= free
+            if free is None or needed <= free
             else _fitting_batch(
                 config,
                 vocab_size,
-                int(free * min(1.0, parts.total / memory_bytes)),
+                int(free * min(1.0, parts.training / needed)),
                 indexed,
                 resident,
                 on_gpu=device == "cuda",
@@ -345,8 +350,8 @@ def memory_warning(found: Estimate) -> str | None:
     if found.memory_free is None or not found.too_large:
         return None
     return (
-        f"it needs {memory(found.memory_bytes)} of memory and {memory(found.memory_free)} are free:"
-        f" {found.what_fits}"
+        f"it needs {memory(found.memory_needed)} of memory and"
+        f" {memory(found.memory_free)} are free: {found.what_fits}"
     )
 
 

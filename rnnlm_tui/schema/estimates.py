@@ -408,7 +408,7 @@ CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Memory in bytes by part: permanent, and during a step, an evaluation or a checkpoint."""
+    """Memory in bytes by part: permanent, during a step or an evaluation, and for checkpoints."""
 
     process: int
     """The process without a model; 0 on a GPU, where only tensors count."""
@@ -430,26 +430,23 @@ class MemoryParts:
     evaluation: int
     """Logits during an evaluation."""
     saving: int
-    """Copies during a checkpoint; on a GPU run they are in CPU memory."""
+    """The copy of weights and moments from which checkpoints are written while training goes on."""
 
     @property
     def step(self) -> int:
         return self.activations + max(self.head, self.gradients)
 
     @property
-    def total(self) -> int:
-        return (
-            self.process
-            + self.corpus
-            + self.weights
-            + self.moments
-            + max(self.step, self.evaluation, self.saving)
-        )
+    def training(self) -> int:
+        """What a run can't do without. If there is no memory for `saving`, training waits while a
+        checkpoint is written."""
+        permanent = self.process + self.corpus + self.weights + self.moments
+        return permanent + max(self.step, self.evaluation)
 
     @property
-    def between_steps(self) -> int:
-        """Memory while a checkpoint is written."""
-        return self.process + self.corpus + self.weights + self.moments + self.saving
+    def total(self) -> int:
+        """The peak."""
+        return self.training + self.saving
 
 
 def positions_per_step(config: RunConfig) -> int:
@@ -523,7 +520,8 @@ def memory_parts(
         + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
         corpus=resident if on_gpu else index,
         evaluation=evaluation,
-        saving=0 if on_gpu else max(weights, moments),
+        # The last checkpoint is written without a copy.
+        saving=weights + moments if config.checkpoint.every or config.evaluation.every else 0,
     )
 
 
@@ -599,7 +597,7 @@ def largest_fitting_batch(
                 sentences=sentences,
                 on_gpu=on_gpu,
                 resident_tokens=resident_tokens,
-            ).total
+            ).training
             <= available
         )
 

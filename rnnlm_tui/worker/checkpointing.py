@@ -175,7 +175,7 @@ class Checkpointer:
         due. If one fails the run is degraded, training continues and the save is retried in a
         minute.
         """
-        self._metrics.flush()
+        self._metrics.flush(final=True)
         self.finish()
         if self.is_current or not self._trainer.step:
             return

@@ -63,8 +63,8 @@ class MemoryBudget:
         )
         self.needed = memory_parts(
             config, vocab_size, sentences=sentences, on_gpu=on_gpu, resident_tokens=self._resident
-        ).total
-        """Estimated bytes."""
+        ).training
+        """Estimated bytes, without the copy for checkpoints."""
 
     def available(self) -> int:
         """Bytes that this process holds or could allocate, on the GPU that trains or else in main

@@ -211,7 +211,13 @@ def compare(preset: str, folder: Path, steps: int, threads: int) -> None:
     whole = parse_config(merge(PRESETS[preset], {**replaced, "training.threads": threads}))
     short = parse_config(
         merge(
-            whole, {"training.max_steps": steps, "schedule.warmup_steps": 0, "evaluation.every": 0}
+            whole,
+            {
+                "training.max_steps": steps,
+                "schedule.warmup_steps": 0,
+                "evaluation.every": 0,
+                "checkpoint.every": max(1, steps // 2),  # whose copy belongs to the peak
+            },
         )
     )
     probe = run_probe(whole, lambda _: None, lambda: "")

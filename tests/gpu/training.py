@@ -269,13 +269,13 @@ def _memory(report: Report, shape: Shape, way: str, changes: Mapping[str, object
         on_gpu=on_gpu,
         resident_tokens=0,
     )
-    share = reserved / parts.total
+    share = reserved / parts.training
     report.row(
         shape=shape.name,
         way=way,
         reserved_mib=reserved / 2**20,
         allocated_mib=peak_bytes(device) / 2**20,
-        estimated_mib=parts.total / 2**20,
+        estimated_mib=parts.training / 2**20,
         share=share,
         note=trainer.graph_note,
     )

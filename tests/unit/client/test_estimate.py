@@ -245,7 +245,7 @@ def keep_probe(config: RunConfig, **changes: object) -> Calibration:
         * flops_per_token(config.model, 2_048),
         "step_seconds": 0.1,
         "tokens_per_second": 7_000.0,
-        "memory_bytes": parts.total + 5_000_000,
+        "memory_bytes": parts.training + 5_000_000,
         "process_bytes": parts.process,
         "versions": {"rnnlm_tui": __version__},
         "time": 1.0,
@@ -261,7 +261,7 @@ def test_a_probe_of_the_same_shape_gives_time_and_memory(home: Path) -> None:
     found = estimate(config)
     assert (found.calibrated_by, found.calibrated_run) == ("probe", None)
     assert found.seconds == pytest.approx(300 * 0.1)
-    assert (found.memory_measured, found.memory_bytes, found.memory.total) == (
+    assert (found.memory_measured, found.memory_needed, found.memory.training) == (
         True,
         probe.memory_bytes + WORKER_BYTES,
         probe.memory_bytes - 5_000_000,
@@ -321,7 +321,7 @@ def test_the_warning_names_a_batch_size_that_fits(
     config = RunConfig(training=TrainingConfig(device="cpu", batch_size=1_000))
     room = memory_parts(
         RunConfig(training=TrainingConfig(device="cpu", batch_size=300)), 2_048
-    ).total
+    ).training
     monkeypatch.setattr("rnnlm_tui.client.estimate.free_training_memory", lambda _device: room)
     found = estimate(config)
     assert (found.too_large, found.largest_fitting_batch) == (True, 300)

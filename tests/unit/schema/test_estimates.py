@@ -176,10 +176,10 @@ def test_memory_parts_depend_on_the_config() -> None:
     assert memory_parts(DEMO, 2_048, sentences=22_034_911).corpus == 0
 
 
-def test_a_gpu_holds_neither_the_process_nor_checkpoint_copies() -> None:
+def test_a_gpu_does_not_hold_the_process() -> None:
     parts = memory_parts(BOOK, 32_011, sentences=1_000, on_gpu=True)
-    assert (parts.process, parts.corpus, parts.saving) == (0, 0, 0)
-    assert parts.total == parts.weights + parts.moments + max(parts.step, parts.evaluation)
+    assert (parts.process, parts.corpus) == (0, 0)
+    assert parts.training == parts.weights + parts.moments + max(parts.step, parts.evaluation)
     for vocab_size, bytes_each in [(32_011, 2), (65_536, 2), (65_537, 4)]:
         held = memory_parts(BOOK, vocab_size, sentences=50, on_gpu=True, resident_tokens=1_000)
         assert held.corpus == bytes_each * 1_000 + 8 * 50
@@ -218,16 +218,18 @@ def test_chunks_on_a_gpu_are_equal_and_small_enough(rows: int) -> None:
         assert rows / size > 0.99 * -(-rows // size)
 
 
-def test_the_largest_part_is_the_peak() -> None:
-    parts = memory_parts(
-        changed(DEMO, model={"embedding_dim": 2_048, "hidden_size": 2_048, "num_layers": 16}), 300
+def test_a_copy_for_checkpoints_is_held_beside_a_step_unless_only_the_end_is_saved() -> None:
+    parts = memory_parts(BOOK, 32_011)
+    assert parts.saving == parts.weights + parts.moments
+    assert parts.total == parts.training + parts.saving
+    never = BOOK.model_copy(
+        update={"checkpoint": CheckpointConfig(every=0), "evaluation": EvaluationConfig(every=0)}
     )
-    assert parts.saving > parts.step > parts.evaluation
-    assert parts.total == parts.between_steps
+    assert memory_parts(never, 32_011).total == parts.training
 
 
 def test_the_largest_fitting_batch_is_found() -> None:
-    room = memory_parts(changed(BOOK, training={"batch_size": 77}), 32_011).total
+    room = memory_parts(changed(BOOK, training={"batch_size": 77}), 32_011).training
     assert largest_fitting_batch(changed(BOOK, training={"batch_size": 1_000}), 32_011, room) == 77
     assert largest_fitting_batch(changed(BOOK, training={"batch_size": 50}), 32_011, room) == 50
     assert largest_fitting_batch(BOOK, 32_011, 1_000_000) is None

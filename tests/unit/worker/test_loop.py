@@ -378,11 +378,11 @@ def test_all_losses_are_here_before_an_evaluation_a_checkpoint_a_sample_and_a_pa
         assert bench.steps()[-1:] == [bench.trainer.step]
         seen.append((what, bench.trainer.step))
 
-    write, train_step = bench.checkpointer._write_checkpoint, bench.trainer.train_step
+    take, train_step = bench.checkpointer._moment, bench.trainer.train_step
 
-    def write_checkpoint(validation_loss: float | None, *, last: bool) -> CheckpointRow:
+    def moment(validation_loss: float | None) -> Moment:
         note("checkpoint")
-        return write(validation_loss, last=last)
+        return take(validation_loss)
 
     def step() -> StepResult:
         result = train_step()
@@ -396,7 +396,7 @@ def test_all_losses_are_here_before_an_evaluation_a_checkpoint_a_sample_and_a_pa
 
     bench.evaluator.during = lambda: note("evaluation")
     bench.evaluator.continue_prompts = lambda: note("sample") or ()  # type: ignore[method-assign, func-returns-value]
-    bench.checkpointer._write_checkpoint = write_checkpoint  # type: ignore[method-assign]
+    bench.checkpointer._moment = moment  # type: ignore[method-assign]
     bench.trainer.train_step = step  # type: ignore[method-assign]
     assert bench.training.train() == "stopped"
     assert [answer.ok for answer in bench.inbox_answers] == [True] * 3
