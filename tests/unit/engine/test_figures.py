@@ -10,11 +10,18 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.figures import Figures
+from rnnlm_tui.schema.metrics import StepRow
+from rnnlm_tui.worker.step_metrics import StepMetrics
+from tests.fakes.cuda import FakeCuda
 
 from .builders import trainer_of
+from .test_graphs import card as graphs_card
+from .test_graphs import graphed, plain_trainer
 from .test_resident import VIEWS, WAITING, Operations
 
 CPU = torch.device("cpu")
+card = graphs_card
+"""The fixture: CUDA graphs without CUDA."""
 
 
 def write(figures: Figures, *losses: float) -> list[int]:
@@ -84,30 +91,12 @@ def test_writing_waits_for_nothing_and_launches_little() -> None:
 
 
 def test_a_copy_on_its_way_is_waited_for() -> None:
-    waits: list[str] = []
-
-    class Arriving:
-        def __init__(self, arrive: Callable[[], object]) -> None:
-            self.arrive = arrive
-
-        def query(self) -> bool:
-            return False
-
-        def synchronize(self) -> None:
-            waits.append("waited")
-            self.arrive()
-
-    def send(ring: Tensor, fetched: Tensor) -> Arriving:
-        now = ring.clone()
-        return Arriving(lambda: fetched.copy_(now))
-
-    figures = Figures(CPU, capacity=4, send=send)
+    figures = Figures(CPU, capacity=4, send=send_late)
     numbers = write(figures, 1.0, 2.0)
     fetch = figures.fetch()
     write(figures, 3.0, 4.0, 5.0)
     assert not fetch.arrived
     assert fetch.read(numbers) == pairs(1.0, 2.0)
-    assert waits == ["waited"]
     assert Figures(CPU).fetch().arrived
 
 
@@ -119,3 +108,51 @@ def test_a_steps_result_has_its_own_loss_while_later_steps_run() -> None:
     assert [result.grad_norm.item() > 0 for result in results] == [True] * 4
     numbers = [result.number for result in results]
     assert [loss for loss, _ in trainer.figures.fetch().read(numbers)] == losses
+
+
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_rows_of_replayed_steps_arrive_late_and_are_those_without_graphs(
+    card: FakeCuda, data_mode: str
+) -> None:
+    """Also when graphs are recorded again while losses are on their way: their trial writes to the
+    ring, too."""
+    found: dict[bool, list[StepRow]] = {}
+    for late in (False, True):
+        trainer = plain_trainer(data_mode, optimizer="sgd")
+        if late:
+            trainer = graphed(trainer)
+            trainer.figures = Figures(CPU, capacity=128, send=send_late)
+        rows: list[StepRow] = []
+        metrics = StepMetrics(rows.extend, 1, asynchronous=late, clock=lambda: 0.0)
+        for step in range(23):
+            if step == 12:
+                trainer.set_max_grad_norm(0.25)
+            metrics.add(trainer.train_step())
+        assert len(rows) < 23
+        metrics.flush(final=True)
+        found[late] = rows
+    assert card.replays
+    for plain, replayed in zip(found[False], found[True], strict=True):
+        assert (plain.step, plain.tokens_seen) == (replayed.step, replayed.tokens_seen)
+        assert (plain.loss, plain.grad_norm) == pytest.approx(
+            (replayed.loss, replayed.grad_norm), rel=1e-4
+        )
+
+
+class Late:
+    """A copy that arrives when it is waited for."""
+
+    def __init__(self, arrive: Callable[[], object]) -> None:
+        self._arrive = arrive
+
+    def query(self) -> bool:
+        return False
+
+    def synchronize(self) -> None:
+        self._arrive()
+
+
+def send_late(ring: Tensor, fetched: Tensor) -> Late:
+    now = ring.clone()
+    fetched.fill_(math.nan)  # what would be read too early
+    return Late(lambda: fetched.copy_(now))
