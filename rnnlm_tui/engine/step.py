@@ -21,12 +21,14 @@ class Update:
     """Gradients are scaled down to this L2 norm; 0 clips nothing."""
     reduced: bool
     """Round the inputs of the head's products to bf16."""
+    carries: bool = True
+    """The next batch may continue from the state after this one."""
 
     def __call__(
         self, inputs_BT: Tensor, targets_BT: Tensor, rows_N: Tensor | None, state: State
     ) -> tuple[Tensor, Tensor, State]:
         """Returns loss and gradient norm before clipping, scalars on the device, and the state
-        after the batch."""
+        after the batch: empty if it isn't carried."""
         loss, norm, reached = self.gradients(inputs_BT, targets_BT, rows_N, state)
         self.apply(loss, norm)
         return loss, norm, reached
@@ -39,7 +41,7 @@ class Update:
         loss, reached = self.model(inputs_BT, state, targets_BT, rows_N, reduced=self.reduced)
         loss.backward()
         norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
-        return loss.detach(), norm, detached(reached)
+        return loss.detach(), norm, detached(reached) if self.carries else ()
 
     def apply(self, loss: Tensor, norm: Tensor) -> None:
         """Update the weights with the gradients, unless loss or norm isn't finite."""

@@ -110,8 +110,13 @@ class Trainer:
         self.matmul = choose_matmul(matmul, model.output.weight, rows, precision=precision)
         settings = optimizer or OptimizerSettings()
         self.optimizer = build_optimizer(model.parameters(), settings, schedule.peak)
-        reduced = self.matmul.reduced
-        self.update = Update(model, self.optimizer, settings.max_grad_norm, reduced=reduced)
+        self.update = Update(
+            model,
+            self.optimizer,
+            settings.max_grad_norm,
+            reduced=self.matmul.reduced,
+            carries=not batches.pads,  # sentences start from zero
+        )
         self.figures = Figures(self.device)
         if self.device.type == "cuda":
             batches.reside_on(self.device)
@@ -286,7 +291,7 @@ class Trainer:
             if explanation is None:
                 raise
             raise explanation from error
-        self.state = () if self.batches.pads else reached  # sentences start from zero
+        self.state = reached
         return batch.tokens
 
     def _gradients(self, given: Batch) -> tuple[Tensor, Tensor, State]:

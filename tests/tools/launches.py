@@ -1,8 +1,9 @@
 """Count the kernels that one training step launches on a CUDA GPU, without a GPU.
 
-The step runs on torch's meta device, where every operation happens but nothing is computed, and
-each operation that reaches a kernel is counted. What only cuDNN or a fused kernel can do is
-replaced by an operation of a known number of launches.
+The step that a CUDA graph would record, from the batch to the new weights, runs on torch's meta
+device, where every operation happens but nothing is computed. Each operation that reaches a kernel
+is counted. What only cuDNN or a Triton kernel can do is replaced by an operation of a known number
+of launches.
 
 `python -m tests.tools.launches` prints a table.
 """
@@ -14,10 +15,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -25,11 +28,19 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.cells.base import LayerState
+from rnnlm_tui.engine.cells.slstm import WIDEST_HEAD
+from rnnlm_tui.engine.cells.slstm_recurrence import Kernel, Passed
+from rnnlm_tui.engine.figures import Figures
+from rnnlm_tui.engine.graphs import RateTable, StepGraphs
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings, build_optimizer
+from rnnlm_tui.engine.resident import ResidentBatches, ResidentSentences, ResidentStreams
+from rnnlm_tui.engine.softmax import PLAIN, Softmax
 from rnnlm_tui.engine.step import Update
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
 
+META = torch.device("meta")
 CUDNN_MODES = {"rnn_tanh": 1, "lstm": 2, "gru": 3}
 """torch's functions, and cuDNN's numbers for them."""
 FREE = frozenset(
@@ -51,6 +62,20 @@ WAITING = frozenset(
     {"_local_scalar_dense", "nonzero", "nonzero_static", "masked_select", "equal", "_unique2"}
 )
 """Operations whose result, or whose result's shape, the host has to wait for."""
+TWO_KERNELS = frozenset(
+    {
+        "constant_pad_nd",
+        "index_add",
+        "index_fill",
+        "masked_fill",
+        "masked_scatter",
+        "scatter",
+        "scatter_add",
+        "select_backward",
+        "slice_backward",
+    }
+)
+"""Operations that copy or fill their result before they change a part of it."""
 TENSORS_AT_ONCE = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
 """By the number of tensor lists: how many tensors one multi-tensor kernel takes
 (`aten/src/ATen/native/cuda/MultiTensorApply.cuh`)."""
@@ -69,14 +94,18 @@ class Shape:
     num_heads: int = 4
     batch_size: int = 128
     steps: int = 29
-    rows: int | None = None
-    """Targets that count; None: all positions."""
+    rows: int | None = 2_880
+    """Targets that count in a batch of sentences; None: all positions, windows of a stream."""
 
 
 BOOK = Shape()
-"""The book's model and batch; its sentences have at most 30 tokens."""
-LARGE = Shape(10_000, 1_024, 1_024, batch_size=64, steps=70)
+"""The book's model and batch: sentences of at most 30 tokens, about three quarters of the positions
+used."""
+LARGE = Shape(10_000, 1_024, 1_024, batch_size=64, steps=70, rows=None)
 """Two layers of 1,024 on a stream."""
+PHASES = "batch", "forward", "backward", "update"
+"""Putting the batch together and taking the learning rate; the forward pass with the loss; the
+backward pass; clipping, optimizer, state, loss and norm for the host."""
 
 
 @dataclass(slots=True)
@@ -84,8 +113,7 @@ class Count:
     """What one training step did."""
 
     by_phase: Counter[str] = field(default_factory=Counter)
-    """Launches in the forward pass, the backward pass and the update (clipping, optimizer, state
-    and everything else after the backward pass)."""
+    """Launches in each of `PHASES`."""
     operations: Counter[str] = field(default_factory=Counter)
     """Launches by phase and operation."""
     cudnn_calls: int = 0
@@ -101,19 +129,19 @@ class Count:
 
 
 def launches(cell: str, shape: Shape = BOOK, **options: Any) -> dict[str, int]:
-    """Launches of one training step with AdamW and clipping.
+    """Launches of one recorded training step with AdamW and clipping.
 
     Args:
         options: those of `count_step`.
 
     Returns:
-        `forward`, `backward`, `update` and their sum `total`; `cudnn calls`, of which each counts
+        Those of each of `PHASES`, and their sum `total`; `cudnn calls`, of which each counts
         in the other figures as many launches as `cudnn_launches` says; `waits`, operations for
         which the host waits; and `host copies` between host and device.
     """
     count = count_step(cell, shape, **options)
     return {
-        **{phase: count.by_phase[phase] for phase in ("forward", "backward", "update")},
+        **{phase: count.by_phase[phase] for phase in PHASES},
         "total": count.launches,
         "cudnn calls": count.cudnn_calls,
         "waits": count.waits.total(),
@@ -131,10 +159,12 @@ def count_step(
     max_grad_norm: float = 1.0,
     tie_weights: bool = False,
     reduced: bool = False,
+    triton: bool = True,
 ) -> Count:
     """Run one training step on the meta device, not the first one, whose moments are new.
 
     Args:
+        triton: with our Triton kernels; otherwise the single operations in their place.
         all_dropouts: the same units at every time step, whole words and state-to-state weights
             (where the cell has any) as well.
         reduced: bf16 products in the head.
@@ -153,26 +183,47 @@ def count_step(
         tie_weights=tie_weights,
         pad_id=0,
     ).to("meta")
-    tokens_BT = torch.zeros(shape.batch_size, shape.steps, dtype=torch.int64, device="meta")
-    rows_N = None
-    if shape.rows is not None:
-        rows_N = torch.zeros(shape.rows, dtype=torch.int64, device="meta")
-    with as_on_cuda():
+    model.train()
+    carries = shape.rows is None
+    with as_on_cuda(triton=triton):
         settings = OptimizerSettings(algorithm=algorithm, max_grad_norm=max_grad_norm)
         # torch reads a tensor's value once, which the meta device doesn't have.
         with mock.patch("rnnlm_tui.engine.optim._rate", side_effect=lambda rate, _: rate):
             optimizer = build_optimizer(model.parameters(), settings, 1e-3)
         for group in optimizer.param_groups:
             group["lr"] = torch.full((), 1e-3, device="meta")
-        update = Update(model, optimizer, max_grad_norm, reduced=reduced)
-        for counter in (Counting(), Counting()):
+        steps = StepGraphs(
+            Update(model, optimizer, max_grad_norm, reduced=reduced, carries=carries),
+            _batches(shape),
+            RateTable(optimizer, lambda _: 1e-3, META),
+            Figures(META),
+            carries=carries,
+        )
+        rows = shape.batch_size * shape.steps if shape.rows is None else shape.rows
+        for counter in (Counting(model), Counting(model)):
             with counter:
-                update(tokens_BT, tokens_BT, rows_N, model.initial_state(shape.batch_size))
+                steps._run(rows)
     return counter.count
 
 
+def _batches(shape: Shape) -> ResidentBatches:
+    if shape.rows is None:
+        tokens = np.zeros(shape.batch_size * shape.steps * 2 + 1, np.uint16)
+        return ResidentStreams(tokens, shape.batch_size, shape.steps, shape.steps * 2, META)
+    sentences, length = shape.batch_size * 2, shape.steps + 1
+    return ResidentSentences(
+        np.zeros(sentences * length, np.uint16),
+        np.arange(sentences, dtype=np.int64) * length,
+        np.full(sentences, length, np.int32),
+        lambda _: None,
+        batch_size=shape.batch_size,
+        pad_id=0,
+        device=META,
+    )
+
+
 @contextmanager
-def as_on_cuda() -> Iterator[None]:
+def as_on_cuda(*, triton: bool = True) -> Iterator[None]:
     """Let torch's and our code take the ways of a CUDA GPU for tensors on the meta device."""
     fused = _foreach_utils._get_fused_kernels_supported_devices()
     many = _foreach_utils._get_foreach_kernels_supported_devices()
@@ -186,9 +237,63 @@ def as_on_cuda() -> Iterator[None]:
         ),
         mock.patch("rnnlm_tui.engine.optim.FUSED_DEVICES", frozenset({"cuda", "meta"})),
         mock.patch("rnnlm_tui.engine.optim.SKIPPING_DEVICES", frozenset({"cuda", "meta"})),
+        mock.patch("rnnlm_tui.engine.loss.softmax_for", return_value=LOSS if triton else PLAIN),
+        mock.patch(
+            "rnnlm_tui.engine.cells.slstm.kernel_for",
+            side_effect=lambda *given: SLSTM if triton and given[2] <= WIDEST_HEAD else None,
+        ),
         _CudaFunctions(),
     ):
         yield
+
+
+def _softmax_gradient(
+    logits_RW: Tensor, _targets_R: Tensor, _count: Tensor, _vocab_size: int
+) -> tuple[Tensor, Tensor]:
+    return logits_RW, _softmax_losses(logits_RW, _targets_R, _vocab_size)
+
+
+def _softmax_losses(logits_RW: Tensor, _targets_R: Tensor, _vocab_size: int) -> Tensor:
+    _launch("loss kernel")
+    return torch.empty(len(logits_RW), device=META)
+
+
+def _scaled(values: Tensor, _factor: Tensor) -> Tensor:
+    _launch("scale kernel")
+    return values
+
+
+LOSS = Softmax(_softmax_gradient, _softmax_losses, _scaled)
+"""The loss's Triton kernels as empty launches."""
+
+
+def _slstm_forward(
+    projected_TBG: Tensor, state: LayerState, _weight: Tensor, heads: int
+) -> tuple[Passed, Tensor]:
+    _launch("slstm kernel")
+    steps, batch, width = len(projected_TBG), len(state[0]), state[0].shape[1] // heads
+    in_memory = torch.empty(steps, heads, batch, width, device=META)
+    passed = Passed(
+        gates=torch.empty(steps, heads, batch, 4, width, device=META),
+        log_forget=in_memory,
+        cells=in_memory,
+        normalisers=in_memory,
+        hidden_TBH=torch.empty(steps, *state[0].shape, device=META),
+    )
+    return passed, in_memory[-1]
+
+
+def _slstm_backward(
+    _grad_TBH: Tensor, passed: Passed, state: LayerState, _weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _launch("slstm kernel")
+    steps, batch, width = passed.hidden_TBH.shape
+    cell, normaliser, hidden = (torch.empty_like(part) for part in state[:3])
+    return torch.empty(steps, batch, 4 * width, device=META), cell, normaliser, hidden
+
+
+SLSTM = Kernel(_slstm_forward, _slstm_backward)
+"""sLSTM's Triton kernels as empty launches."""
 
 
 class _CudaFunctions(TorchFunctionMode):
@@ -250,10 +355,41 @@ def _cudnn(
 class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts launches while it is active."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: RecurrentLanguageModel | None = None) -> None:
+        """
+        Args:
+            model: with one, launches before its forward pass are those of the batch.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.count = Count()
-        self._went_back = False
+        self._model, self._phase = model, "forward" if model is None else "batch"
+        self._undo: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Self:
+        super().__enter__()  # type: ignore[no-untyped-call]
+        token = _counting.set(self)
+        self._undo = [lambda: _counting.reset(token)]
+        if self._model is not None:
+            hook = self._model.register_forward_pre_hook(self._goes_forward)
+            self._undo.append(hook.remove)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for undo in self._undo:
+            undo()
+        super().__exit__(*failure)  # type: ignore[no-untyped-call]
+
+    def launch(self, name: str, count: int = 1) -> None:
+        """Count launches by an operation."""
+        if torch._C._current_graph_task_id() != -1:
+            self._phase = "backward"
+        elif self._phase == "backward":
+            self._phase = "update"
+        self.count.by_phase[self._phase] += count
+        self.count.operations[f"{self._phase} {name}"] += count
+
+    def _goes_forward(self, *_: object) -> None:
+        self._phase = "forward"
 
     def __torch_dispatch__(
         self,
@@ -269,9 +405,7 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if _crosses(name, args, given):
             self.count.host_copies[name] += 1
         elif not func.is_view and name not in FREE and _on_device(func, args, given):
-            cost = launches_of(name, args)
-            self.count.by_phase[self._phase()] += cost
-            self.count.operations[f"{self._phase()} {name}"] += cost
+            self.launch(name, launches_of(name, args))
         if name.startswith("_cudnn_rnn"):
             self.count.cudnn_calls += 1
         if name == "_local_scalar_dense":
@@ -284,11 +418,14 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return torch.empty(args[0].shape, dtype=given.get("dtype") or args[0].dtype)
         return func(*args, **given)
 
-    def _phase(self) -> str:
-        if torch._C._current_graph_task_id() != -1:
-            self._went_back = True
-            return "backward"
-        return "update" if self._went_back else "forward"
+
+_counting: ContextVar[Counting] = ContextVar("counting")
+
+
+def _launch(name: str) -> None:
+    """Count a kernel that isn't an operation of torch, while something counts."""
+    if counting := _counting.get(None):
+        counting.launch(name)
 
 
 def launches_of(name: str, args: Sequence[Any]) -> int:
@@ -304,6 +441,10 @@ def launches_of(name: str, args: Sequence[Any]) -> int:
     if name in ("addmm", "baddbmm", "addmv", "addbmm"):
         # The addend is copied first, unless it is a bias, which cuBLASLt adds, or the result.
         return 1 if args[0].dim() == 1 and name == "addmm" else 2
+    if name in TWO_KERNELS:
+        return 2
+    if name == "cumsum" and args[0].dim() == 1:
+        return 2  # CUB's
     if name == "_foreach_norm":
         return 2 + many_tensors(args[:1])  # zeros before, the sums of the blocks' sums after
     if name.startswith("_foreach"):
@@ -385,7 +526,7 @@ def _all_devices(tensors: Sequence[Tensor]) -> set[str]:
     return {tensor.device.type for tensor in tensors}
 
 
-COLUMNS = "forward", "backward", "update", "total", "cudnn calls", "waits", "host copies"
+COLUMNS = *PHASES, "total", "cudnn calls", "waits", "host copies"
 
 
 def table(shape: Shape, cells: Iterable[str] = tuple(CELLS)) -> Iterator[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +21,19 @@ from rnnlm_tui.engine.cells.base import (
     project,
     stabilised_input,
 )
+from rnnlm_tui.engine.cells.slstm_recurrence import (
+    SINGLE_OPERATIONS,
+    Kernel,
+    Passed,
+    by_head,
+    walk,
+    walk_back,
+    whole,
+)
 from rnnlm_tui.engine.packed import PackedWeight
 
+WIDEST_HEAD = 64
+"""Units of a head up to which the Triton kernels keep a head's weights in a multiprocessor."""
 EMPTY = -1e9
 """The stabiliser of an empty memory: so low that the first input gate sets the scale, which keeps
 the normaliser at 1 or above from then on.
@@ -28,9 +42,6 @@ the normaliser at 1 or above from then on.
 
 class SlstmRecurrence(torch.autograd.Function):
     """Equations 8 to 17 of the paper for T steps, with the paper's names: z, o, i', f', c, n, m.
-
-    Shapes inside: N heads of D units, H = N·D. A step is (N, B, D) and its four pre-activations are
-    adjacent, (N, B, 4D), so that one batched product over the heads mixes the memory.
 
     h doesn't depend on the stabilisers m, so its gradient treats them as constants. The state after
     the last step does, c' = c exp(-m): the gradient with respect to the last m propagates back
@@ -47,203 +58,117 @@ class SlstmRecurrence(torch.autograd.Function):
         stabiliser_BH: Tensor,
         weight: Tensor,
         heads: int,
+        kernel: Kernel | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """hidden_TBH and c', n' and m after the last step, (B, H), from (T, B, N·4D) of W x + b and
         R as (N·4D, D)."""
-        steps, batch, width = len(projected_TBG), len(cell_BH), cell_BH.shape[1] // heads
-        weight_NDG = weight.view(heads, 4 * width, width).transpose(1, 2)
-        gates = cell_BH.new_empty(steps, heads, batch, 4, width)
-        # The products add to it in place: otherwise each would copy its own step first.
-        gates.view(steps, heads, batch, 4 * width).copy_(_by_head(projected_TBG, heads))
-        log_forget, cells, normalisers, stabilisers = (
-            cell_BH.new_empty(steps, heads, batch, width) for _ in range(4)
-        )
-        hidden_TBH = cell_BH.new_empty(steps, *cell_BH.shape)
-        c, n, m, h = (
-            _by_head(part, heads) for part in (cell_BH, normaliser_BH, stabiliser_BH, hidden_BH)
-        )
-        buffers = (
-            gates,
-            log_forget,
-            cells,
-            normalisers,
-            stabilisers,
-            _by_head(hidden_TBH, heads),
-        )
-        for gate, log_f, c_t, n_t, m_t, h_t in zip(
-            *(buffer.unbind(0) for buffer in buffers), strict=True
-        ):
-            gate.view(heads, batch, 4 * width).baddbmm_(h, weight_NDG)
-            o, z, i, f = gate.unbind(2)
-            z.tanh_()
-            o.sigmoid_()
-            torch.ops.aten.log_sigmoid.out(f, out=log_f)
-            torch.add(log_f, m, out=f)
-            torch.maximum(i, f, out=m_t)
-            gate[:, :, 2:].sub_(m_t.unsqueeze(2)).exp_()
-            torch.mul(f, c, out=c_t).addcmul_(i, z)
-            torch.addcmul(i, f, n, out=n_t)
-            torch.div(c_t, n_t, out=h_t).mul_(o)
-            c, n, m, h = c_t, n_t, m_t, h_t
+        state = cell_BH, normaliser_BH, hidden_BH, stabiliser_BH
+        forward = walk if kernel is None else kernel.forward
+        passed, last = forward(projected_TBG, state, weight, heads)
         ctx.save_for_backward(
-            gates,
-            log_forget,
-            cells,
-            normalisers,
-            hidden_TBH,
-            cell_BH,
-            normaliser_BH,
-            hidden_BH,
+            passed.gates,
+            passed.log_forget,
+            passed.cells,
+            passed.normalisers,
+            passed.hidden_TBH,
+            *state,
             weight,
         )
+        ctx.kernel = kernel  # type: ignore[attr-defined]
         ctx.set_materialize_grads(False)
-        return hidden_TBH, _whole(c), _whole(n), _whole(m)
+        cells, normalisers = passed.cells, passed.normalisers
+        return passed.hidden_TBH, whole(cells[-1]), whole(normalisers[-1]), whole(last)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *output_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
-        (
-            gates,
-            log_forget,
-            cells,
-            normalisers,
-            hidden_TBH,
-            cell_BH,
-            normaliser_BH,
-            hidden_BH,
-            weight,
-        ) = saved
-        steps, heads, batch, _, width = gates.shape
-        weight_NGD = weight.view(heads, 4 * width, width)
-        memory = torch.stack([_by_head(cell_BH, heads), _by_head(normaliser_BH, heads)])
-        forgets = gates[:, :, :, 3]
-        factors = _factors(
-            gates, log_forget, cells, normalisers, _by_head(hidden_TBH, heads), memory
-        )
-
-        zeros = torch.zeros_like(memory[0])
-        # Gradients of h before the first step and after each: those from above, to which the
-        # products add in place.
-        hidden_grads = gates.new_empty(steps + 1, heads, batch, width)
-        if output_grads[0] is None:
-            hidden_grads.zero_()
-        else:
-            hidden_grads[0].zero_()
-            hidden_grads[1:].copy_(_by_head(output_grads[0], heads))
-        cell_grad, normaliser_grad, stabiliser_grad = (
-            zeros if grad is None else _by_head(grad, heads) for grad in output_grads[1:]
-        )
-        memory_grad = torch.stack([cell_grad, normaliser_grad])
-        along_maxima = None
-        if any(grad is not None for grad in output_grads[1:]):
-            stabiliser_grad = (
-                stabiliser_grad - cell_grad * cells[-1] - normaliser_grad * normalisers[-1]
+        passed, (*state, weight) = Passed(*saved[:5]), saved[5:]
+        kernel = cast(Kernel | None, ctx.kernel)  # type: ignore[attr-defined]
+        from_hidden, *from_state = output_grads
+        stabiliser_grad: Tensor | None = None
+        if kernel is not None and from_hidden is not None and from_state == [None] * 3:
+            projected_grad_TBG, *state_grads = kernel.backward(
+                from_hidden, passed, tuple(state), weight
             )
-            along_maxima, stabiliser_grad = _along_maxima(stabiliser_grad, forgets, log_forget)
-
-        gates_grad = torch.empty_like(gates)
-        hidden_grad = hidden_grads[-1]
-        parts = zip(
-            *(part.unbind(0) for part in (gates_grad, forgets, *factors, hidden_grads[:-1])),
-            strict=True,
-        )
-        for t, (
-            gate_grad,
-            f,
-            through_output,
-            through_memory,
-            through_cell,
-            through_normaliser,
-            grad,
-        ) in reversed(list(enumerate(parts))):
-            memory_grad.addcmul_(through_memory, hidden_grad)
-            torch.mul(through_output, hidden_grad, out=gate_grad[:, :, 0])
-            torch.mul(through_cell, memory_grad[0].unsqueeze(2), out=gate_grad[:, :, 1:])
-            gate_grad[:, :, 2:].addcmul_(through_normaliser, memory_grad[1].unsqueeze(2))
-            if along_maxima is not None:
-                gate_grad[:, :, 2:].add_(along_maxima[t])
-            memory_grad.mul_(f)
-            hidden_grad = grad.baddbmm_(gate_grad.view(heads, batch, 4 * width), weight_NGD)
-
-        stabiliser_grad = stabiliser_grad + (memory_grad * memory).sum(0)
-        projected_grad_TBG = gates_grad.transpose(1, 2).reshape(steps, batch, 4 * heads * width)
+        else:
+            projected_grad_TBG, *state_grads, stabiliser_grad = walk_back(
+                output_grads, passed, tuple(state), weight
+            )
+        needed = cast(tuple[bool, ...], ctx.needs_input_grad)  # type: ignore[attr-defined]
+        if stabiliser_grad is None and needed[4]:
+            stabiliser_grad = state_grads[0] * state[0] + state_grads[1] * state[1]
+        heads = passed.gates.shape[1]
         weight_grad = torch.bmm(
-            _by_head(projected_grad_TBG[0], heads).transpose(1, 2), _by_head(hidden_BH, heads)
+            by_head(projected_grad_TBG[0], heads).transpose(1, 2), by_head(state[2], heads)
         )
-        if steps > 1:
+        if len(projected_grad_TBG) > 1:
             later, before = (
-                _by_head(rows.flatten(0, 1), heads)
-                for rows in (projected_grad_TBG[1:], hidden_TBH[:-1])
+                by_head(rows.flatten(0, 1), heads)
+                for rows in (projected_grad_TBG[1:], passed.hidden_TBH[:-1])
             )
             weight_grad.baddbmm_(later.transpose(1, 2), before)
-        states = (*memory_grad.unbind(0), hidden_grad, stabiliser_grad)
         return (
             projected_grad_TBG,
-            *(_whole(grad) for grad in states),
+            *state_grads,
+            stabiliser_grad,
             weight_grad.view_as(weight),
+            None,
             None,
         )
 
 
-def _by_head(rows: Tensor, heads: int) -> Tensor:
-    """(..., B, N·X) as (..., N, B, X), without a copy."""
-    return torch.unflatten(rows, -1, (heads, -1)).transpose(-3, -2)
+@functools.cache
+def kernel_for(device: torch.device, dtype: torch.dtype, head_width: int) -> Kernel | None:
+    """The Triton kernels, two launches for all time steps, if they work on this device for heads of
+    this width; else None.
 
-
-def _whole(parts: Tensor) -> Tensor:
-    """(N, B, D) as (B, H)."""
-    return parts.transpose(0, 1).flatten(1)
-
-
-def _factors(
-    gates: Tensor,
-    log_forget: Tensor,
-    cells: Tensor,
-    normalisers: Tensor,
-    hidden: Tensor,
-    start: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The derivatives of one step, m held constant, for all steps at once.
-
-    Returns:
-        Factors that turn the gradient of h into that of o~ (T, N, B, D) and those of c and n (T, 2,
-        N, B, D); that of c into those of z~, i~ and f~ (T, N, B, 3, D); and that of n into those of
-        i~ and f~ (T, N, B, 2, D).
+    The first call compiles and runs them and waits for the device, so it must not be inside the
+    recording of a CUDA graph; moving a layer makes it.
     """
-    o, z, i, f = gates.unbind(3)
-    through_output = hidden - hidden * o
-    through_memory = gates.new_empty(len(gates), 2, *normalisers.shape[1:])
-    torch.div(o, normalisers, out=through_memory[:, 0])
-    torch.div(hidden, normalisers, out=through_memory[:, 1]).neg_()
-    forget_slope = torch.expm1(log_forget).mul_(f).neg_()
-    through_cell = torch.empty_like(gates[:, :, :, 1:])
-    through_normaliser = torch.empty_like(gates[:, :, :, 2:])
-    torch.addcmul(i, i * z, z, value=-1, out=through_cell[:, :, :, 0])
-    torch.mul(i, z, out=through_cell[:, :, :, 1])
-    through_normaliser[:, :, :, 0] = i
-    for factor, before, first in (
-        (through_cell[:, :, :, 2], cells, start[0]),
-        (through_normaliser[:, :, :, 1], normalisers, start[1]),
-    ):
-        torch.mul(forget_slope[0], first, out=factor[0])
-        torch.mul(forget_slope[1:], before[:-1], out=factor[1:])
-    return through_output, through_memory, through_cell, through_normaliser
+    if device.type != "cuda" or torch.version.hip or dtype != torch.float32:
+        return None
+    if head_width > WIDEST_HEAD or torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    try:
+        from rnnlm_tui.engine.cells import slstm_kernel
+
+        kernel = Kernel(slstm_kernel.forward, slstm_kernel.backward)
+        if agrees(kernel, device, head_width):
+            return kernel
+        problem = "its results are wrong here"
+    except ModuleNotFoundError:
+        problem = "Triton isn't installed"
+    # Triton has no base class for its errors: no C compiler, no space for its cache, no support.
+    except Exception as error:
+        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    warnings.warn(f"slstm is slower without its kernel: {problem}", stacklevel=2)
+    return None
 
 
-def _along_maxima(last: Tensor, forgets: Tensor, log_forget: Tensor) -> tuple[Tensor, Tensor]:
-    """Contribution of the last stabiliser's gradient to those of i~ and f~ (T, N, B, 2, D) and the
-    first stabiliser.
+@torch.no_grad()
+def agrees(kernel: Kernel, device: torch.device, head_width: int) -> bool:
+    """Whether a kernel computes what single operations do, for a few steps of two heads."""
+    generator = torch.Generator().manual_seed(1)
+    steps, batch, heads = 3, 5, 2
+    width = heads * head_width
 
-    Where the forget gate won the maximum, f' is exactly 1 and the gradient passes to the stabiliser
-    before; otherwise it ends in i~.
-    """
-    kept = (forgets == 1).to(last.dtype)
-    # Products of steps t to the last.
-    through = torch.cat([kept.flip(0).cumprod(0).flip(0), torch.ones_like(kept[:1])])
-    reached = through[1:] * last
-    forget = -torch.expm1(log_forget)
-    return torch.stack([reached * (1 - kept), reached * kept * forget], dim=3), through[0] * last
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device)
+
+    projected, weight = drawn(steps, batch, 4 * width), drawn(4 * width, head_width) / 8
+    cell, hidden, stabiliser = (drawn(batch, width) for _ in range(3))
+    state = cell, drawn(batch, width).abs() + 1, hidden, stabiliser
+    from_hidden = drawn(steps, batch, width)
+    found = []
+    for way in (SINGLE_OPERATIONS, kernel):
+        passed, last = way.forward(projected, state, weight, heads)
+        gradients = way.backward(from_hidden, passed, state, weight)
+        found.append((passed.hidden_TBH, passed.cells, passed.normalisers, last, *gradients))
+    return all(
+        torch.allclose(one, other, rtol=2e-2, atol=2e-2)  # TF32 may round, as in `F.linear`
+        for one, other in zip(*found, strict=True)
+    )
 
 
 class SlstmLayer(nn.Module):
@@ -280,6 +205,12 @@ class SlstmLayer(nn.Module):
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, self.head_size))
         self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """torch calls this for every move and change of type."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        kernel_for(self.weight_ih.device, self.weight_ih.dtype, self.head_size)
+        return self
 
     @torch.no_grad()
     def set_start(self) -> None:
@@ -357,6 +288,7 @@ class SlstmLayer(nn.Module):
                 stabiliser_BH,
                 weight,
                 self.num_heads,
+                kernel_for(cell_BH.device, cell_BH.dtype, self.head_size),
             ),  # type: ignore[no-untyped-call]
         )
         cell_BH, normaliser_BH, stabiliser_BH = after

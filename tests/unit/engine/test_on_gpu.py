@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.cells.slstm import kernel_for
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.generation import generate, read_text
@@ -256,3 +258,18 @@ def test_cudnn_finds_the_weights_in_one_block(cell_type: str, dropout: float) ->
         for layer in model.layers:
             hidden = torch.zeros(5, 2, model.hidden_size, device=GPU)
             layer(hidden, layer.initial_state(2))  # type: ignore[operator]
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton isn't installed")
+@pytest.mark.parametrize("precision", ["highest", "high"])
+@pytest.mark.parametrize("width", [8, 32, 64])
+def test_slstms_kernel_works_here(
+    monkeypatch: pytest.MonkeyPatch, width: int, precision: str
+) -> None:
+    if torch.cuda.get_device_capability(GPU) < (8, 0):
+        pytest.skip("needs compute capability 8.0")
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    kernel_for.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kernel_for(GPU, torch.float32, width) is not None

@@ -1,0 +1,119 @@
+"""Cases for sLSTM's Triton kernels: `test_slstm_kernel.py` runs them interpreted, on the CPU.
+
+Triton decides at import whether it interprets, so they have a process of their own:
+`TRITON_INTERPRET=1 python -m pytest -n 0 tests/unit/engine/slstm_kernel_cases.py`.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from rnnlm_tui.engine.cells import slstm_kernel
+from rnnlm_tui.engine.cells.base import LayerState
+from rnnlm_tui.engine.cells.slstm import EMPTY, SlstmLayer, SlstmRecurrence, agrees
+from rnnlm_tui.engine.cells.slstm_recurrence import Kernel, Passed
+
+KERNEL = Kernel(slstm_kernel.forward, slstm_kernel.backward)
+
+
+def drawn(steps: int, batch: int, heads: int, width: int, spread: float) -> list[Tensor]:
+    """W x + b, the state c', n', h and m, and R, in float64."""
+    generator = torch.Generator().manual_seed(steps)
+    hidden = heads * width
+    shapes = (steps, batch, 4 * hidden), *[(batch, hidden)] * 4, (4 * hidden, width)
+    found = [
+        torch.randn(*shape, dtype=torch.float64, generator=generator).float().double()
+        for shape in shapes
+    ]
+    found[0] *= spread
+    found[2] = found[2].abs() + 1
+    found[5] /= width**0.5
+    return found
+
+
+def results(given: list[Tensor], heads: int, kernel: Kernel | None) -> list[Tensor]:
+    """Outputs, and the gradients of all inputs by a weighted sum of h."""
+    leaves = [part.clone().requires_grad_() for part in given]
+    hidden, *after = cast(
+        tuple[Tensor, ...],
+        SlstmRecurrence.apply(*leaves, heads, kernel),  # type: ignore[no-untyped-call]
+    )
+    weights = torch.randn(
+        hidden.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
+    gradients = torch.autograd.grad((hidden * weights.to(hidden.dtype)).sum(), leaves)
+    return [hidden.detach(), *(part.detach() for part in after), *gradients]
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 4), (2, 16, 2, 16), (7, 19, 3, 12), (5, 33, 2, 40), (3, 4, 1, 64)]
+)
+def test_results_and_gradients_equal_single_operations_in_float64(
+    shape: tuple[int, int, int, int], spread: float
+) -> None:
+    given = drawn(*shape, spread)
+    wanted = results(given, shape[2], None)
+    found = results([part.float() for part in given], shape[2], KERNEL)
+    for ours, exact in zip(found, wanted, strict=True):
+        error = (ours.double() - exact).norm() / exact.norm().clamp(min=1e-3)
+        assert error < 3e-5
+
+
+def test_an_empty_memory_is_the_state_before_the_first_token() -> None:
+    given = drawn(4, 3, 2, 8, 1.0)
+    given[1:5] = [torch.zeros_like(part) for part in given[1:5]]
+    given[4].fill_(EMPTY)
+    wanted = results(given, 2, None)
+    found = results([part.float() for part in given], 2, KERNEL)
+    for ours, exact in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gradient_of_the_state_after_the_last_step_is_right_too() -> None:
+    given = [part.float() for part in drawn(4, 3, 2, 8, 1.0)]
+    found = []
+    for kernel in (None, KERNEL):
+        leaves = [part.clone().requires_grad_() for part in given]
+        parts = SlstmRecurrence.apply(*leaves, 2, kernel)  # type: ignore[no-untyped-call]
+        total = sum((part**2).sum() for part in cast(tuple[Tensor, ...], parts))
+        found.append(torch.autograd.grad(cast(Tensor, total), leaves))
+    for plain, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_trains_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = SlstmLayer(6, 12, 3)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(-0.5, 0.5, generator=generator)
+    inputs = torch.randn(5, 2, 6, generator=generator)
+    found = []
+    for kernel in (None, KERNEL):
+        monkeypatch.setattr("rnnlm_tui.engine.cells.slstm.kernel_for", lambda *_, way=kernel: way)
+        _, state = layer(inputs, layer.initial_state(2))
+        hidden, _ = layer(inputs, tuple(part.detach() for part in state))
+        step, _ = layer.step(inputs[0], state)
+        gradients = torch.autograd.grad(hidden.square().sum(), list(layer.parameters()))
+        found.append([hidden, step, *gradients])
+    for plain, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_kernel_with_wrong_results_is_found() -> None:
+    cpu = torch.device("cpu")
+
+    def wrong(
+        gradient: Tensor, passed: Passed, state: LayerState, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        projected, *rest = slstm_kernel.backward(gradient, passed, state, weight)
+        return projected * 1.1, rest[0], rest[1], rest[2]
+
+    for width in (4, 16, 64):
+        assert agrees(KERNEL, cpu, width)
+        assert not agrees(Kernel(slstm_kernel.forward, wrong), cpu, width)

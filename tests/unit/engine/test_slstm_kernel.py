@@ -1,0 +1,64 @@
+"""sLSTM's Triton kernels, interpreted on the CPU, and compiled for GPUs that aren't here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+triton = pytest.importorskip("triton", reason="Triton isn't installed")
+
+CASES = Path(__file__).with_name("slstm_kernel_cases.py")
+VERSION = tuple(int(part) for part in triton.__version__.split(".")[:2])
+CAN_INTERPRET = VERSION >= (3, 7) or np.lib.NumpyVersion(np.__version__) < "2.4.0"
+
+
+@pytest.mark.skipif(not CAN_INTERPRET, reason="Triton 3.6 can't interpret with NumPy 2.4 or newer")
+def test_all_cases_pass_interpreted_on_the_cpu() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(CASES)],
+        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize(("capability", "precision"), [(80, "tf32x3"), (90, "tf32")])
+def test_the_kernels_compile_for_gpus_and_use_their_tensor_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: int, precision: str
+) -> None:
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from rnnlm_tui.engine.cells import slstm_kernel
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    given = slstm_kernel.settings(4, 32) | {"PRECISION": precision}
+    warps = given.pop("num_warps")
+    for kernel in (slstm_kernel._forward_kernel, slstm_kernel._backward_kernel):
+        numbers = ["steps", "batch"]
+        pointers = [name for name in kernel.arg_names if name not in {*numbers, *given}]
+        compiled = triton.compile(
+            ASTSource(
+                kernel,
+                signature={
+                    **dict.fromkeys(pointers, "*fp32"),
+                    **dict.fromkeys(numbers, "i32"),
+                    **dict.fromkeys(given, "constexpr"),
+                },
+                constexprs=given,
+                attrs={(place,): [["tt.divisibility", 16]] for place in range(len(pointers))},
+            ),
+            target=GPUTarget("cuda", capability, 32),
+            options={"num_warps": warps},
+        )
+        assert compiled.metadata.shared <= 99 * 2**10  # the least of these GPUs
+        assert "mma.sync" in compiled.asm["ptx"]  # tensor cores
