@@ -36,7 +36,8 @@ ROWS_MULTIPLE = 64
 RATES = 1_024
 """Learning rates on the device."""
 WARM_UPS = 3
-"""Steps each way before they are timed or recorded: libraries choose kernels and workspaces."""
+"""Steps each way before they are timed or first recorded: libraries choose kernels and
+workspaces."""
 TRIALS = 20
 """Steps that are timed each way, at most."""
 LEAST_TRIALS = 4
@@ -251,7 +252,7 @@ class StepGraphs:
             # The largest first: the others then find room in what it has freed in the pool.
             for rows in reversed(self.buckets):
                 smallest = int(np.argmin(self._counts))
-                for _ in range(WARM_UPS):
+                for _ in range(WARM_UPS if rows == self.buckets[-1] else 1):
                     self._source.seek(self._epoch, smallest)
                     self._run(rows)
                 self._graphs[rows] = torch.cuda.CUDAGraph()
@@ -383,6 +384,9 @@ class Trial:
             graphs.record()
             kept.restore_generators()
             replayed, same_S2 = self._timed(graphs.trial_step, places, trials=len(found_S2))
+            # Once more: the GPU's clock may have been low at first.
+            again, _ = self._timed(self._plain_steps(), places, trials=len(found_S2))
+            plain = min(plain, again)
             if any(differ(found_S2[:, part], same_S2[:, part]) for part in range(2)):
                 note = "no CUDA graphs: their losses differ from those without"
             else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, lcm
 from types import MappingProxyType
@@ -431,6 +431,9 @@ class MemoryParts:
     """Logits during an evaluation."""
     saving: int
     """The copy of weights and moments from which checkpoints are written while training goes on."""
+    graphs: int = 0
+    """What CUDA graphs keep, about as much as a step. It isn't part of the total: if memory runs
+    out, they are freed."""
 
     @property
     def step(self) -> int:
@@ -506,7 +509,7 @@ def memory_parts(
     resident = (
         _resident_bytes(config, vocab_size, resident_tokens, sentences) if resident_tokens else 0
     )
-    return MemoryParts(
+    parts = MemoryParts(
         process=0
         if on_gpu
         else PROCESS_BYTES + WORKER_BYTES + COMPILED_BYTES * keeps_compiled_matmuls(config),
@@ -523,6 +526,8 @@ def memory_parts(
         # The last checkpoint is written without a copy.
         saving=weights + moments if config.checkpoint.every or config.evaluation.every else 0,
     )
+    graphed = on_gpu and training.cuda_graphs != "off" and not training.deterministic
+    return replace(parts, graphs=parts.step if graphed else 0)
 
 
 def _gpu_head(config: RunConfig, vocab_size: int, positions: int) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.corpus.count import TextSize
+from rnnlm_tui.schema.estimates import memory_parts
 from rnnlm_tui.store.runs import list_runs
 
 
@@ -61,6 +62,22 @@ def test_a_chosen_warmup_as_long_as_the_run_is_rejected_and_a_presets_is_shorten
         "warm-up shortened to 3 steps, a tenth of the run" in words
         for words in json.loads(capsys.readouterr().out)["warnings"]
     )
+
+
+def test_memory_of_cuda_graphs_is_named_beside_the_peak(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "rnnlm_tui.client.estimate.memory_parts",
+        lambda *arguments, **settings: memory_parts(*arguments, **{**settings, "on_gpu": True}),
+    )
+    for choice, named in (("auto", True), ("off", False)):
+        chosen = ["--set", f"training.cuda_graphs={choice}"]
+        assert run(["estimate", *chosen]) == 0
+        assert ("; CUDA graphs take up to " in capsys.readouterr().out) == named
+        assert run(["estimate", "--json", *chosen]) == 0
+        parts = json.loads(capsys.readouterr().out)["memory_parts"]
+        assert (parts["graphs"] > 0) == named
 
 
 def test_a_warmup_is_checked_against_the_steps_of_a_counted_text(

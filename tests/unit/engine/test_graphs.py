@@ -62,11 +62,17 @@ def plain_trainer(
     cell_type: str = "elman",
     optimizer: str = "adamw",
     dropout: float = 0.0,
+    all_dropouts: bool = False,
     resident: bool = True,
 ) -> Trainer:
     """A trainer as on a GPU: the rate in a tensor, batches put together by operations."""
     trainer = trainer_of(
-        data_mode, cell_type=cell_type, optimizer=optimizer, dropout=dropout, max_steps=40
+        data_mode,
+        cell_type=cell_type,
+        optimizer=optimizer,
+        dropout=0.2 if all_dropouts else dropout,
+        all_dropouts=all_dropouts,
+        max_steps=40,
     )
     for group in trainer.optimizer.param_groups:
         group["lr"] = torch.tensor(group["lr"])
@@ -118,6 +124,14 @@ def test_streams_train_to_the_last_bit_as_without_graphs(
     )
     assert torch.equal(train(trainer, 12), expected)
     assert_equal(everything(trainer), everything(plain))
+    assert card.captures == 1
+
+
+@pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
+def test_all_kinds_of_dropout_draw_the_same_in_streams(card: FakeCuda, cell_type: str) -> None:
+    expected = train(plain_trainer("stream", cell_type=cell_type, all_dropouts=True), 7)
+    trainer = graphed(plain_trainer("stream", cell_type=cell_type, all_dropouts=True))
+    assert torch.equal(train(trainer, 7), expected)
     assert card.captures == 1
 
 
