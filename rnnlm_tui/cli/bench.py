@@ -55,6 +55,7 @@ def bench(
     """
     from rnnlm_tui.bench.plan import bench_config
     from rnnlm_tui.bench.runner import BenchOptions, run_bench
+    from rnnlm_tui.client.gpus import unused_gpu_warning
 
     options = BenchOptions(
         bench_config(preset, device, assignments or ()),
@@ -62,6 +63,8 @@ def bench(
         neighbour=neighbour,
         only=only,
     )
+    if warning := unused_gpu_warning(options.config.training.device, "measures"):
+        note(f"warning: {warning}")
     report = run_bench(options, note)
     if json:
         print_json(report.model_dump(mode="json"))

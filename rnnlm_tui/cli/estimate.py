@@ -290,7 +290,7 @@ def _warnings(config: RunConfig, found: Estimate) -> list[str]:
     from rnnlm_tui.schema.estimates import warmup_note
 
     every = (
-        unused_gpu_warning(config),
+        unused_gpu_warning(config.training.device),
         shared_gpu_warning(config),
         memory_warning(found),
         warmup_note(config, found.steps),

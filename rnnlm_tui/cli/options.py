@@ -78,6 +78,8 @@ def weights_path(directory: RunDirectory, which: str | None) -> Path:
 def sampler_for(path: str, device: str) -> SamplerClient:
     """Return a client for a folder of weights; with those of a running run that takes all cores,
     its training goes first."""
+    from rnnlm_tui.cli.output import note
+    from rnnlm_tui.client.gpus import unused_gpu_warning
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.store.paths import SNAPSHOTS_NAME, RunDirectory
     from rnnlm_tui.system.machine import planned_device, usable_cores
@@ -88,6 +90,8 @@ def sampler_for(path: str, device: str) -> SamplerClient:
         cores = usable_cores()
         threads = 1 if planned_device(training.device) != "cpu" else training.threads or cores
         yields = threads >= cores
+    if warning := unused_gpu_warning(device, "computes"):
+        note(f"warning: {warning}")
     return SamplerClient(device=device, yields="always" if yields else "never")
 
 

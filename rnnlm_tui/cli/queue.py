@@ -138,6 +138,7 @@ def queue_add(
     terminal, and after a crash or a reboot with the next `rnnlm-tui queue`.
     """
     from rnnlm_tui.cli.train import wanted_run
+    from rnnlm_tui.client.gpus import unused_gpu_warning
     from rnnlm_tui.client.queue import add, add_run
     from rnnlm_tui.store.runs import find_run
 
@@ -149,6 +150,8 @@ def queue_add(
         queued = add_run(find_run(run), stop_on_failure=stop_on_failure)
     else:
         wanted, fork = wanted_run(preset, config, assignments, parent, optimizer)
+        if warning := unused_gpu_warning(wanted.training.device):
+            note(f"warning: {warning}")
         queued = add(wanted, name, fork, stop_on_failure=stop_on_failure)
     warn_of_logout()
     if json:

@@ -334,7 +334,7 @@ def estimate(config: RunConfig) -> Estimate:
             else ()
         ),
         notes=() if text.manifest is None else text.manifest.all_notes,
-        unused_gpu=unused_gpu(config),
+        unused_gpu=unused_gpu(config.training.device),
     )
 
 
@@ -362,7 +362,11 @@ def warning_before_start(config: RunConfig) -> str | None:
         short = memory_warning(estimate(config))
         if short is not None and (who := holders_warning(config)):
             short += f" ({who})"
-        found = (unused_gpu_warning(config), shared_gpu_warning(config), short)
+        found = (
+            unused_gpu_warning(config.training.device),
+            shared_gpu_warning(config),
+            short,
+        )
     except RnnlmError:
         return None  # starting the run reports this error
     return "\n".join(filter(None, found)) or None

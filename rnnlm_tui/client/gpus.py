@@ -18,17 +18,17 @@ from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import planned_device
 
 
-def unused_gpu(config: RunConfig) -> GpuProblem | None:
-    """Why a run of this config would not train on the GPU that this machine has; None if it would,
-    or should not."""
-    return gpu_problem() if config.training.device == "auto" else None
+def unused_gpu(device: str) -> GpuProblem | None:
+    """Why the device `auto` is not the GPU that this machine has; None if it is, there is none, or
+    another device is asked for."""
+    return gpu_problem() if device == "auto" else None
 
 
-def unused_gpu_warning(config: RunConfig) -> str:
-    """The same as a warning; empty: nothing is wrong."""
-    problem = unused_gpu(config)
-    where = planned_device(config.training.device)
-    return "" if problem is None else f"trains on the {where}: {problem.fact}; {problem.fix}"
+def unused_gpu_warning(device: str, verb: str = "trains") -> str:
+    """The same as a warning, `trains on the cpu: …`; empty: nothing is wrong."""
+    problem = unused_gpu(device)
+    where = planned_device(device)
+    return "" if problem is None else f"{verb} on the {where}: {problem.fact}; {problem.fix}"
 
 
 def shared_gpu_warning(config: RunConfig) -> str:

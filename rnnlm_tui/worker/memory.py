@@ -9,7 +9,7 @@ from traceback import clear_frames
 
 import torch
 
-from rnnlm_tui.engine.device import NO_PRIMITIVE, is_out_of_memory
+from rnnlm_tui.engine.device import NO_PRIMITIVE, is_out_of_memory, uuid_of
 from rnnlm_tui.engine.memory import (
     fitting_rows,
     held_bytes,
@@ -29,6 +29,7 @@ from rnnlm_tui.schema.estimates import (
 )
 from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.metrics import Phase
+from rnnlm_tui.system.cuda import holder_words
 from rnnlm_tui.system.machine import memory_available
 
 
@@ -84,8 +85,8 @@ class MemoryBudget:
         if self.needed <= have:
             return ""
         return (
-            f"needs an estimated {memory(self.needed)} of memory, {memory(have)} free:"
-            f" {self._batch_words(self._fitting(have))}"
+            f"needs an estimated {memory(self.needed)} of memory, {memory(have)} free"
+            f"{self._holders()}: {self._batch_words(self._fitting(have))}"
         )
 
     def largest_fitting_batch(self) -> int | None:
@@ -109,6 +110,7 @@ class MemoryBudget:
             message = (
                 f"out of memory while building the model: {self._model_words()},"
                 f" {counted(count, 'parameter')} are {memory(FLOAT_BYTES * count)} of weights"
+                f"{self._holders()}"
             )
             raise DeviceError(message, hint=self._hint(self.largest_fitting_batch(), 0)) from error
 
@@ -152,7 +154,10 @@ class MemoryBudget:
         """
         if not is_out_of_memory(error.__cause__ or error):
             return error
-        free = f", {memory(self.needed)} estimated, {memory(self.available())} available"
+        free = (
+            f", {memory(self.needed)} estimated, {memory(self.available())} available"
+            f"{self._holders()}"
+        )
         if not tried:
             # The full batch worked before, whatever the estimate says.
             half = self._config.training.batch_size // 2
@@ -161,6 +166,11 @@ class MemoryBudget:
             f"{error.message} ({self._model_words()}{free})",
             hint=self._hint(batch, step, tried=tried),
         )
+
+    def _holders(self) -> str:
+        """`, pid 4711 (alex) holds 70 GiB` of the GPU; empty if the driver names none."""
+        who = holder_words(uuid_of(self._device)) if self._device.type == "cuda" else ""
+        return f", {who}" if who else ""
 
     def _fitting(self, have: int) -> int | None:
         on_gpu = self._device.type == "cuda"

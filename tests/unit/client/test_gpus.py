@@ -51,16 +51,16 @@ def test_auto_beside_a_gpu_that_torch_can_not_use_warns_and_plans_for_the_cpu(
     machine: pytest.MonkeyPatch,
 ) -> None:
     assert planned_device("auto") == "cuda"
-    assert unused_gpu_warning(on("auto")) == ""
+    assert unused_gpu_warning("auto") == ""
     install_torch_build(machine, "2.13.0+cpu", None)
     assert planned_device("auto") == "cpu"
-    warning = unused_gpu_warning(on("auto"))
+    warning = unused_gpu_warning("auto")
     assert warning.startswith("trains on the cpu: torch 2.13.0+cpu is built without CUDA")
     assert "NVIDIA H100 PCIe, NVIDIA H200 (driver 550.54.15, CUDA 12.4)" in warning
     assert "pip install --force-reinstall torch==2.13.0 --index-url" in warning
     assert warning in (warning_before_start(on("auto")) or "")
     assert estimate(on("auto")).unused_gpu is not None
-    assert unused_gpu_warning(on("cpu")) == ""
+    assert unused_gpu_warning("cpu") == ""
     assert estimate(on("cpu")).unused_gpu is None
 
 

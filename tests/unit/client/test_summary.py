@@ -9,10 +9,12 @@ from itertools import pairwise
 
 import pytest
 
+from rnnlm_tui.client import summary
 from rnnlm_tui.client.remaining import Eta, SteadyEta, estimate_remaining
 from rnnlm_tui.client.summary import Evaluations, RunFacts, read_evaluations, summarize_facts
 from rnnlm_tui.schema.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, StepRow
+from rnnlm_tui.schema.status import DEVICE_KEY, MEMORY_KEY
 from rnnlm_tui.store.labels import RunLabels
 
 
@@ -341,3 +343,14 @@ def test_a_hint_stored_under_a_former_name_shows_the_current_name() -> None:
     assert hint is not None
     assert "--from plain-otter@best" in hint
     assert "hot-lr@3" in hint
+
+
+def test_a_run_on_the_cpu_beside_an_unused_gpu_says_so_as_long_as_it_lives() -> None:
+    warning = "trains on the cpu: torch 2.13.0+cpu is built without CUDA; pip install torch"
+    meta = {"max_steps": "200", DEVICE_KEY: warning}
+    for status in ("preparing", "running", "paused"):
+        assert summary._message(facts(meta=meta, status=status)) == warning
+    assert summary._message(facts(meta=meta, status="finished")) is None
+    assert summary._message(facts(meta={**meta, DEVICE_KEY: ""})) is None
+    short = {**meta, MEMORY_KEY: "needs more"}
+    assert summary._message(facts(meta=short, status="preparing")) == "needs more"

@@ -9,6 +9,7 @@ from rnnlm_tui.engine.device import NO_PRIMITIVE, out_of_memory
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.worker.memory import MemoryBudget
+from tests.fakes.gpus import GIB, FakeCard, install_driver, install_torch
 from tests.unit.engine.builders import trainer_of
 
 CONFIG = RunConfig(
@@ -80,3 +81,21 @@ def test_a_matmul_that_fails_at_any_size_is_not_out_of_memory(
     with pytest.raises(RuntimeError, match=NO_PRIMITIVE) as caught:
         budget(monkeypatch, free=2**40).rehearse(trainer, lambda _phase: None)
     assert not isinstance(caught.value, DeviceError)
+
+
+def test_a_gpu_without_room_names_the_process_that_holds_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = FakeCard(free=GIB // 4, processes=[(4711, 79 * GIB)])
+    install_driver(monkeypatch, [card])
+    install_torch(monkeypatch, [card])
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
+    full = MemoryBudget(
+        "plain-otter", CONFIG, torch.device("cuda:0"), vocab_size=5_000, sentences=9, tokens=99
+    )
+    assert "0.2 GiB free, pid 4711 holds 79 GiB: " in full.warning()
+    short = out_of_memory("a step", (256, 64))
+    short.__cause__ = torch.OutOfMemoryError("CUDA out of memory")
+    assert "0.2 GiB available, pid 4711 holds 79 GiB)" in full.explained(short, 500).message
+    with pytest.raises(DeviceError, match="of weights, pid 4711 holds 79 GiB"), full.building():
+        raise torch.OutOfMemoryError("CUDA out of memory")

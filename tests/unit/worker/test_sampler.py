@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.schema.sampling import (
     ANSWERS,
@@ -18,7 +21,7 @@ from rnnlm_tui.schema.sampling import (
     SampleFailed,
     SampleRequest,
 )
-from rnnlm_tui.worker.sampler import Mailbox, Writer, read_requests
+from rnnlm_tui.worker.sampler import Mailbox, Writer, read_requests, serve
 
 
 def read(*lines: bytes) -> tuple[Mailbox, list[SampleFailed]]:
@@ -92,3 +95,34 @@ def test_a_sampler_that_cannot_serve_exits_with_the_reason(tmp_path: Path) -> No
         assert sampler.wait(60) == 1
         assert sampler.stderr is not None
         assert b"libtorch is broken" in sampler.stderr.read()
+
+
+def test_a_sampler_whose_gpu_failed_answers_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request starts another process, in which the GPU may work again."""
+
+    class Broken:
+        def __init__(self, device: str) -> None:
+            assert device == "cuda"
+
+        def of(self, *_arguments: object) -> object:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
+
+    class Left(Exception):  # noqa: N818 - not an error
+        pass
+
+    def leave(code: int) -> None:
+        raise Left(code)
+
+    monkeypatch.setattr("rnnlm_tui.worker.answers.Answers", Broken)
+    monkeypatch.setattr(os, "_exit", leave)
+    mailbox, _ = read(sample("a"))
+    output = io.BytesIO()
+    with pytest.raises(Left, match="4"):
+        serve(mailbox, Writer(output), "cuda", 0)
+    failed = decode_line(output.getvalue(), SampleFailed)
+    assert (failed.id, failed.message, failed.exit_code) == (
+        "a",
+        "the GPU failed: unspecified launch failure",
+        4,
+    )
+    assert "--device cpu" in failed.hint
