@@ -25,10 +25,9 @@ def unused_gpu(device: str) -> GpuProblem | None:
 
 
 def unused_gpu_warning(device: str, verb: str = "trains") -> str:
-    """The same as a warning, `trains on the cpu: …`; empty: nothing is wrong."""
+    """The same as a warning, `trains on the CPU: …`; empty: nothing is wrong."""
     problem = unused_gpu(device)
-    where = planned_device(device)
-    return "" if problem is None else f"{verb} on the {where}: {problem.fact}; {problem.fix}"
+    return "" if problem is None else f"{verb} on the CPU: {problem.fact}; {problem.fix}"
 
 
 def shared_gpu_warning(config: RunConfig) -> str:

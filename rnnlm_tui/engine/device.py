@@ -125,7 +125,7 @@ def cpu_warning(name: str, device: torch.device) -> str:
     if name != "auto" or device.type == "cuda":
         return ""
     problem = unusable_gpu()
-    return "" if problem is None else f"trains on the {device.type}: {problem.fact}; {problem.fix}"
+    return "" if problem is None else f"trains on the CPU: {problem.fact}; {problem.fix}"
 
 
 def unusable_gpu() -> GpuProblem | None:

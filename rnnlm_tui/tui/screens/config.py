@@ -231,7 +231,7 @@ class ConfigScreen(PaneScreen):
             check.estimate,
             draft,
             check.blocking,
-            machine_capacity(self.context.machine),
+            machine_capacity(self.context.machine, config.training.device, check.estimate),
             started=self.locked,
             kept=kept,
         )

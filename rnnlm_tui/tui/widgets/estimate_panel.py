@@ -230,12 +230,16 @@ class EstimatePanel(Panel):
         return rows
 
 
-def machine_capacity(machine: MachineFacts | None) -> MachineCapacity:
-    """Return the GPU's memory if there is a GPU, otherwise the machine's."""
+def machine_capacity(
+    machine: MachineFacts | None, device: str, estimate: Estimate | None
+) -> MachineCapacity:
+    """Return the GPU's memory if a run with this `training.device` trains on one, otherwise the
+    machine's."""
     if machine is None:
         return MachineCapacity()
     total, used = machine.gpu_memory_total, machine.gpu_memory_used
-    if total:
+    unused = estimate is not None and estimate.unused_gpu is not None
+    if total and device not in ("cpu", "mps") and not unused:
         return MachineCapacity(total, used, on_gpu=True, disk_free=machine.disk_free)
     total = machine.memory_total
     return MachineCapacity(total, total - machine.memory_free, disk_free=machine.disk_free)

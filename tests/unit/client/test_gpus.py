@@ -55,7 +55,7 @@ def test_auto_beside_a_gpu_that_torch_can_not_use_warns_and_plans_for_the_cpu(
     install_torch_build(machine, "2.13.0+cpu", None)
     assert planned_device("auto") == "cpu"
     warning = unused_gpu_warning("auto")
-    assert warning.startswith("trains on the cpu: torch 2.13.0+cpu is built without CUDA")
+    assert warning.startswith("trains on the CPU: torch 2.13.0+cpu is built without CUDA")
     assert "NVIDIA H100 PCIe, NVIDIA H200 (driver 550.54.15, CUDA 12.4)" in warning
     assert "pip install --force-reinstall torch==2.13.0 --index-url" in warning
     assert warning in (warning_before_start(on("auto")) or "")

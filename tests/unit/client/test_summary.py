@@ -346,7 +346,7 @@ def test_a_hint_stored_under_a_former_name_shows_the_current_name() -> None:
 
 
 def test_a_run_on_the_cpu_beside_an_unused_gpu_says_so_as_long_as_it_lives() -> None:
-    warning = "trains on the cpu: torch 2.13.0+cpu is built without CUDA; pip install torch"
+    warning = "trains on the CPU: torch 2.13.0+cpu is built without CUDA; pip install torch"
     meta = {"max_steps": "200", DEVICE_KEY: warning}
     for status in ("preparing", "running", "paused"):
         assert summary._message(facts(meta=meta, status=status)) == warning

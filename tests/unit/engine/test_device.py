@@ -171,7 +171,7 @@ def test_cuda_is_refused_and_auto_warns_where_torch_can_not_use_the_drivers_gpu(
     device = resolve_device("auto")
     assert device == torch.device("cpu")
     warning = cpu_warning("auto", device)
-    assert warning.startswith("trains on the cpu: ")
+    assert warning.startswith("trains on the CPU: ")
     assert words in warning
     assert fix in warning
     assert cpu_warning("cpu", device) == ""

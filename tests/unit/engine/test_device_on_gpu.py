@@ -1,0 +1,102 @@
+"""Start, exact mode and failures of a CUDA GPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from rnnlm_tui.engine.device import (
+    is_lost,
+    is_out_of_memory,
+    release_cache,
+    set_exactness,
+    use_device,
+    uuid_of,
+)
+from rnnlm_tui.engine.optim import (
+    OptimizerSettings,
+    _skips_a_trial,
+    build_optimizer,
+    skips_bad_updates,
+    update_when_finite,
+)
+from rnnlm_tui.engine.token_sampling import SamplingRules, sampler_for
+from rnnlm_tui.system.gpu import gpu_uuids
+from rnnlm_tui.system.processes import child_environment
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+GPU = torch.device("cuda:0")
+
+
+def test_the_chosen_gpu_is_torchs_current_one() -> None:
+    last = torch.device("cuda", torch.cuda.device_count() - 1)
+    try:
+        assert use_device(str(last)) == last
+        assert torch.cuda.current_device() == last.index
+        assert uuid_of(last)
+        assert gpu_uuids()[last.index or 0].endswith(uuid_of(last))
+    finally:
+        use_device("cuda:0")
+
+
+@pytest.mark.parametrize("algorithm", ["adamw", "sgd"])
+def test_a_bad_update_changes_no_weight(algorithm: str) -> None:
+    weight = nn.Parameter(torch.ones(1000, device=GPU))
+    optimizer = build_optimizer([weight], OptimizerSettings(algorithm), 0.1)
+    assert skips_bad_updates(optimizer)
+    assert _skips_a_trial(type(optimizer), GPU)  # type: ignore[arg-type]
+    for norm, changes in ((float("nan"), False), (1.0, True)):
+        weight.grad = torch.full_like(weight, norm)
+        update_when_finite(optimizer, torch.tensor(norm, device=GPU), torch.ones((), device=GPU))
+        assert bool((weight != 1).any()) is changes
+
+
+@pytest.mark.parametrize("rules", [SamplingRules(top_p=0.9), SamplingRules(typical_p=0.9)])
+def test_sampling_in_exact_mode_needs_little_memory(rules: SamplingRules) -> None:
+    logits_BV = torch.randn(1, 32_011, device=GPU)
+    set_exactness(True)
+    try:
+        found = []
+        for _ in range(2):
+            torch.cuda.reset_peak_memory_stats(GPU)
+            held = torch.cuda.memory_allocated(GPU)
+            found.append(sampler_for(GPU, rules).sample(logits_BV, 1))
+            assert torch.cuda.max_memory_allocated(GPU) - held < 256 * 2**20
+        assert found[0] == found[1]
+    finally:
+        set_exactness(False)
+
+
+def test_out_of_memory_is_recognized_and_the_cache_returned() -> None:
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(total * 2, dtype=torch.uint8, device=GPU)
+    assert is_out_of_memory(caught.value)
+    assert not is_lost(caught.value)
+    release_cache(GPU)
+    before = torch.cuda.memory_reserved(GPU)
+    held = torch.empty(2**28, dtype=torch.uint8, device=GPU)
+    del held
+    assert torch.cuda.memory_reserved(GPU) >= before + 2**28
+    release_cache(GPU)
+    assert torch.cuda.memory_reserved(GPU) == before
+
+
+def test_an_assert_on_the_device_is_a_lost_gpu_in_a_process_of_its_own() -> None:
+    program = (
+        "import torch, sys\n"
+        "from rnnlm_tui.engine.device import is_lost\n"
+        "try:\n"
+        "    torch.zeros(4, device='cuda')[torch.tensor([9], device='cuda')].tolist()\n"
+        "except RuntimeError as error:\n"
+        "    sys.exit(0 if is_lost(error) else 3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=child_environment({}), check=False)
+    assert done.returncode == 0
