@@ -122,7 +122,7 @@ def _engine_ways(
     name = f"engine {numbers}"
     if device_type != "cuda":
         return [(name, parse_config(merge(config, changes)))]
-    with_graphs, without = ({**changes, "training.cuda_graphs": on} for on in (True, False))
+    with_graphs, without = ({**changes, "training.cuda_graphs": on} for on in ("on", "off"))
     return [
         (f"{name}, CUDA graphs", parse_config(merge(config, with_graphs))),
         (name, parse_config(merge(config, without))),

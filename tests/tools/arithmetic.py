@@ -10,6 +10,7 @@ kept activation moved as seldom as possible, no logits in memory, no gaps.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from rnnlm_tui.bench.report import Numbers
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
-    GPU_CHUNK_BYTES,
-    chunk_rows,
+    VOCAB_ALIGNMENT,
+    aligned,
+    gpu_chunk_rows,
     layer_sizes,
     parameter_count,
     positions_per_step,
@@ -50,9 +52,9 @@ KERNELS_PER_STEP = 2
 """In other recurrences: the product with the state, and the gates."""
 CACHE_SPEEDUP = 2.0
 """The second-level cache over memory; it holds the recurrent weights, which each step reads."""
-GRAPH_GAP_SECONDS = 1.2e-6
-"""Between two kernels of a CUDA graph."""
-LAUNCH_SECONDS = 6e-6
+KERNEL_SECONDS = 2e-6
+"""Start and drain of a kernel of a CUDA graph, and the gap to the next."""
+LAUNCH_SECONDS = 8e-6
 """What torch and Python take on the host for each kernel without a graph."""
 OF_BANDWIDTH, OF_MATRIX = 0.85, 0.6
 """Shares of the data sheet's figures that large kernels reach."""
@@ -170,7 +172,7 @@ def _sizes(shape: Shape, numbers: Numbers, used: float | None = None) -> _Sizes:
     positions = positions_per_step(shape.config)
     rows = round(positions * (shape.used if used is None else used))
     padded = padded_vocabulary(shape.vocab_size)
-    in_chunk = chunk_rows(padded, GPU_CHUNK_BYTES, number_bytes(numbers))
+    in_chunk = gpu_chunk_rows(rows, shape.vocab_size, number_bytes(numbers))
     return _Sizes(
         positions,
         rows,
@@ -182,7 +184,7 @@ def _sizes(shape: Shape, numbers: Numbers, used: float | None = None) -> _Sizes:
 
 def padded_vocabulary(vocab_size: int) -> int:
     """The vocabulary as the head multiplies it on a GPU."""
-    return vocab_size
+    return aligned(vocab_size, VOCAB_ALIGNMENT)
 
 
 def number_bytes(numbers: Numbers) -> int:
@@ -260,45 +262,46 @@ def _layers(shape: Shape, sizes: _Sizes, numbers: Numbers) -> Iterable[Kernel]:
 
 
 def _head(shape: Shape, sizes: _Sizes, numbers: Numbers) -> Iterable[Kernel]:
-    model = shape.config.model
-    rows, hidden = sizes.rows, model.hidden_size
+    """As `engine.padded_loss` computes it with its Triton kernel."""
+    rows, hidden = sizes.rows, shape.config.model.hidden_size
     size = number_bytes(numbers)
     logits = size * rows * sizes.padded
     matrix = size * sizes.padded * hidden
-    full_matrix = FLOAT_BYTES * shape.vocab_size * hidden
-    features = FLOAT_BYTES * rows * hidden
-    operations = 2 * rows * sizes.padded * hidden
+    weights = FLOAT_BYTES * shape.vocab_size * hidden
+    gradient = FLOAT_BYTES * sizes.padded * hidden
+    features, inputs = FLOAT_BYTES * rows * hidden, size * rows * hidden
+    operations = 2.0 * rows * sizes.padded * hidden
     if rows < sizes.positions:
         all_features = FLOAT_BYTES * sizes.positions * hidden
         yield Kernel("head", "rows that count, and back", 5 * features + all_features)
-    yield Kernel("head", "weights in the head's format", full_matrix + matrix)
-    yield Kernel(
-        "head",
-        "logits",
-        size * rows * hidden + sizes.chunks * matrix + logits,
-        operations,
-        numbers,
-    )
-    yield Kernel("head", "softmax and its gradient", SOFTMAX_PASSES * logits)
+    copied = features + inputs if numbers == "bf16" else 0  # float32 inputs are used as they are
+    yield Kernel("head", "padded weights and inputs", weights + matrix + copied)
+    read = inputs + sizes.chunks * matrix
+    yield Kernel("head", "logits", read + logits, operations, numbers)
+    yield Kernel("head", "softmax, loss and gradient", LOGITS_PASSES["kernel"] * logits)
     yield Kernel(
         "head",
         "gradient of the features",
-        logits + sizes.chunks * matrix + features,
+        logits + sizes.chunks * matrix + 3 * features,
         operations,
         numbers,
     )
     yield Kernel(
         "head",
         "gradient of the weights",
-        logits + size * rows * hidden + sizes.chunks * matrix,
+        logits + inputs + (3 * sizes.chunks - 2) * gradient,
         operations,
         numbers,
     )
-    yield Kernel("head", "gradient in float32, the targets' part", 2 * full_matrix + 3 * features)
+    yield Kernel("head", "gradient of the bias", LOGITS_PASSES["bias"] * logits)
 
 
-SOFTMAX_PASSES = 5
-"""Reads and writes of all logits between the products."""
+LOGITS_PASSES: Mapping[str, int] = MappingProxyType(
+    {"product": 1, "kernel": 2, "products": 2, "bias": 1}
+)
+"""How often a step passes over all logits in memory, by what does it: the product that writes them,
+the kernel, whose second read comes from the cache, the two products with their gradient, and the
+sum for the bias."""
 
 
 def _update(shape: Shape, sizes: _Sizes) -> Iterable[Kernel]:
@@ -343,3 +346,154 @@ def recurrence_seconds(config: RunConfig, card: Card) -> float:
     weights = FLOAT_BYTES * GATES[model.cell_type] * model.hidden_size**2
     each = KERNELS_PER_STEP * SMALL_KERNEL_SECONDS + weights / (CACHE_SPEEDUP * card.bandwidth)
     return sequential_steps(config) * each
+
+
+def recurrence_launches(config: RunConfig) -> int:
+    """Kernels that are counted by the steps of the recurrences, not by their number."""
+    model = config.model
+    if model.cell_type == "elman" and model.hidden_size <= PERSISTENT_WIDTH:
+        return 0
+    return KERNELS_PER_STEP * sequential_steps(config)
+
+
+def launch_count(shape: Shape, numbers: Numbers) -> int:
+    """Kernels of a step, from its operations on torch's meta device."""
+    return _launch_count(shape.name, numbers)
+
+
+@functools.cache
+def _launch_count(name: str, numbers: Numbers) -> int:
+    shape = SHAPES[name]
+    from tests.tools import launches  # here: it imports torch
+
+    model, training = shape.config.model, shape.config.training
+    sizes = _sizes(shape, numbers)
+    found = launches.launches(
+        model.cell_type,
+        launches.Shape(
+            shape.vocab_size,
+            model.embedding_dim,
+            model.hidden_size,
+            model.num_layers,
+            batch_size=training.batch_size,
+            steps=step_length(shape.config),
+            rows=sizes.rows if sizes.rows < sizes.positions else None,
+        ),
+        algorithm=shape.config.optimizer.algorithm,
+        max_grad_norm=shape.config.optimizer.max_grad_norm,
+        tie_weights=model.tie_weights,
+        reduced=numbers == "bf16",
+    )
+    return found["total"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a step should take on a card, in seconds."""
+
+    floor: float
+    """No program takes less."""
+    graph: float
+    """As a CUDA graph."""
+    launched: float
+    """With each kernel launched by the host."""
+    epoch: float
+    """All steps of an epoch, as graphs."""
+    launches: int
+    """Kernels of a step."""
+
+
+def expected(shape: Shape, numbers: Numbers, card: Card) -> Expected:
+    """Work out a step on a card."""
+    count = launch_count(shape, numbers)
+    busy = sum(kernel.seconds(card) for kernel in kernels(shape, numbers))
+    busy += recurrence_seconds(shape.config, card)
+    graph = busy + (count - recurrence_launches(shape.config)) * KERNEL_SECONDS
+    return Expected(
+        floor=least_work(shape, numbers).seconds(card),
+        graph=graph,
+        launched=max(graph, count * LAUNCH_SECONDS),
+        epoch=shape.steps_per_epoch * graph,
+        launches=count,
+    )
+
+
+NAMES: Mapping[Numbers, str] = MappingProxyType({"tf32": "TF32", "bf16": "bf16"})
+HEAD = (
+    *("model", "head in", "GB", "TFLOP", "kernels", "steps in turn", "card", "floor"),
+    *("expected", "without graph", "epoch"),
+)
+PART_HEAD = ("model", "part", "GB", "TFLOP", "ms")
+
+
+def rows() -> list[tuple[str, ...]]:
+    """A row for each model, number format and card."""
+    found: list[tuple[str, ...]] = []
+    for shape in SHAPES.values():
+        for numbers, name in NAMES.items():
+            steps = kernels(shape, numbers)
+            for card in CARDS:
+                figures = expected(shape, numbers, card)
+                found.append(
+                    (
+                        shape.name,
+                        name,
+                        f"{sum(kernel.bytes for kernel in steps) / 1e9:.2f}",
+                        f"{sum(kernel.operations for kernel in steps) / 1e12:.3f}",
+                        f"{figures.launches:,}",
+                        f"{sequential_steps(shape.config):,}",
+                        card.name,
+                        f"{1e3 * figures.floor:.2f} ms",
+                        f"{1e3 * figures.graph:.2f} ms",
+                        f"{1e3 * figures.launched:.2f} ms",
+                        _duration(figures.epoch),
+                    )
+                )
+    return found
+
+
+def part_rows() -> list[tuple[str, ...]]:
+    """Where a step's time goes on the first card, with a bf16 head."""
+    card = CARDS[0]
+    numbers: Numbers = "bf16"
+    found: list[tuple[str, ...]] = []
+    for shape in SHAPES.values():
+        steps = kernels(shape, numbers)
+        for section in SECTIONS:
+            own = [kernel for kernel in steps if kernel.section == section]
+            found.append(
+                (
+                    shape.name,
+                    section,
+                    f"{sum(kernel.bytes for kernel in own) / 1e9:.3f}",
+                    f"{sum(kernel.operations for kernel in own) / 1e12:.3f}",
+                    f"{1e3 * sum(kernel.seconds(card) for kernel in own):.2f}",
+                )
+            )
+        starts = launch_count(shape, numbers) - recurrence_launches(shape.config)
+        for name, seconds in (
+            ("steps of the recurrence", recurrence_seconds(shape.config, card)),
+            ("starts of kernels", starts * KERNEL_SECONDS),
+        ):
+            found.append((shape.name, name, "", "", f"{1e3 * seconds:.2f}"))
+    return found
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def main() -> None:
+    """Print both tables."""
+    for head, lines in ((HEAD, rows()), (PART_HEAD, part_rows())):
+        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+        for line in (head, *lines):
+            print(  # noqa: T201
+                "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            )
+        print()  # noqa: T201
+    print("worked out, not measured")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
