@@ -22,7 +22,7 @@ from typing import NoReturn
 import psutil
 
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.system.processes import last_lines
+from rnnlm_tui.system.processes import child_environment, last_lines
 
 Value = str | int | float | bool | None
 Row = dict[str, Value]
@@ -299,6 +299,7 @@ def _started(part: Part, setting: Setting, seconds: float, log: Path) -> subproc
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
+            env=child_environment({}),
             start_new_session=True,
         )
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from rnnlm_tui.client.control import WORKER_SETTINGS
+from rnnlm_tui.client.control import training_settings
 from rnnlm_tui.schema.config import CellType, DataMode
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
 from rnnlm_tui.system.processes import child_environment, python_command
 from rnnlm_tui.worker import train
 from tests.benchmarks.exact_resume import exact_config, weights_hash
@@ -73,8 +74,13 @@ def run_marked_tests(report: Report) -> None:
         *("-W", "ignore::pytest.PytestConfigWarning"),
         *(f"--basetemp={report.folder / 'pytest'}", *map(str, files)),
     ]
-    variables = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", OUTCOMES_VARIABLE: str(outcomes)}
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables})
+    # The tests of exact mode need cuBLAS's workspaces as it wants them, which are read only once.
+    variables = {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        OUTCOMES_VARIABLE: str(outcomes),
+        WORKSPACE_VARIABLE: EXACT_WORKSPACE,
+    }
+    process = subprocess.Popen(command, cwd=ROOT, env={**child_environment({}), **variables})
     seen = 0
     counts = Counter({"passed": 0, "failed": 0, "skipped": 0})
     reported: set[str] = set()
@@ -155,7 +161,7 @@ def _worker(report: Report, run: RunDirectory) -> Process:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env=child_environment(WORKER_SETTINGS),
+            env=child_environment(training_settings(run.read_config())),
         )
 
 

@@ -13,6 +13,7 @@ from rnnlm_tui.bench.report import BenchReport, TrainingFigures
 from rnnlm_tui.bench.runner import BenchOptions, run_bench
 from rnnlm_tui.engine.device import cuda_versions, describe
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.system.gpu import driver_version
 from tests.gpu.parts import Report, Result
 from tests.tools.arithmetic import SHAPES, Shape, least_work
 
@@ -53,6 +54,7 @@ def survey_machine(report: Report) -> None:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         free, total = torch.cuda.mem_get_info(device)
+        facts["driver"] = driver_version()
         facts["capability"] = f"{properties.major}.{properties.minor}"
         facts["multiprocessors"] = properties.multi_processor_count
         facts["memory_free_gib"] = round(free / 2**30, 1)

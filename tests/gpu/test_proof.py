@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 import torch
 
 from tests.gpu.__main__ import install
-from tests.gpu.parts import Part, Report, Result, Row, Setting, run_part, serve_part
+from tests.gpu.parts import Part, Report, Result, Row, Setting, judge, run_part, serve_part
 from tests.gpu.processes import ROOT, gpu_test_files
-from tests.gpu.proof import PARTS, columns, summary, table
+from tests.gpu.proof import BOOK, PARTS, columns, summary, table
+from tests.gpu.speed import SPEED_FACT, judge_epoch, measure_book
+from tests.tools.arithmetic import SHAPES, least_work
 
 MISSING = ("textual", "rich", "typer", "zstandard", "transformers", "pytest_asyncio", "xdist")
 """Packages that a rented machine may lack."""
@@ -32,7 +35,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 """
-FAKE_BENCH = shlex.join([sys.executable, "-m", "tests.fakes.bench_child", "plain"])
+FAKE = (sys.executable, "-m", "tests.fakes.bench_child", "plain")
 
 
 def proof(*arguments: str, blocked: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -53,7 +56,7 @@ def proof(*arguments: str, blocked: Path | None = None) -> subprocess.CompletedP
 
 
 def test_dry_run_walks_every_part_without_the_packages_of_the_app(tmp_path: Path) -> None:
-    answer = proof("--dry-run", "--bench-command", FAKE_BENCH, blocked=tmp_path)
+    answer = proof("--dry-run", "--bench-command", shlex.join(FAKE), blocked=tmp_path)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     *table, line = answer.stdout.splitlines()
     found: dict[str, Any] = json.loads(line)
@@ -152,6 +155,64 @@ def test_a_missed_goal_is_listed_and_the_proof_holds() -> None:
     found = summary([result], dry=False, seconds=1.0)
     assert found["goals_missed"] == ["too slow"]
     assert found["ok"] is True
+
+
+def found_in(folder: Path, work: Callable[[Report], None], *, dry: bool = False) -> Result:
+    return judge(Part("part", "", 1, work), Setting("cuda:0", dry, folder, FAKE), work)
+
+
+def test_speed_has_milliseconds_ratios_shares_and_the_epoch(tmp_path: Path) -> None:
+    result = found_in(tmp_path, measure_book)
+    naive, library, *engine = result.rows
+    assert [naive["way"], library["way"]] == ["naive", "nn.RNN"]
+    assert naive["ms"] == 400  # 40 tokens at 100 tokens a second
+    assert [row["x_naive"] for row in engine] == [5.0, 5.0]
+    assert all(row["x_library"] == pytest.approx(10 / 3, rel=1e-3) for row in engine)
+    for row in result.rows:
+        least = least_work(SHAPES["book"], "float32", used=0.8).bytes
+        assert isinstance(row["ms"], float | int)
+        assert row["of_bandwidth"] == pytest.approx(least / (1e-3 * row["ms"]) / 1e9, rel=1e-3)
+    assert engine[0]["of_matrix"] is not None
+    # 22 million sentences in batches of 128, 40 tokens each, at 500 tokens a second
+    assert result.facts[SPEED_FACT] == {
+        "way": engine[0]["way"],
+        "times_naive": 5.0,
+        "epoch_seconds": 172_148 * 40 / 500,
+        "naive_epoch_seconds": 172_148 * 40 / 100,
+        "steps_per_epoch": 172_148,
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "epoch", "times", "missed"),
+    [
+        ("cuda:0 NVIDIA H100 80GB HBM3", 179.0, 5.1, []),
+        ("cuda:0 NVIDIA H100 80GB HBM3", 181.0, 5.1, ["an epoch takes 181 s"]),
+        ("cuda:0 NVIDIA A100-SXM4-80GB", 400.0, 5.1, []),
+        ("cuda:0 NVIDIA A100-SXM4-80GB", 400.0, 4.9, ["4.9 times as fast"]),
+    ],
+)
+def test_goals_are_judged_on_the_card_that_they_are_for(
+    tmp_path: Path, device: str, epoch: float, times: float, missed: list[str]
+) -> None:
+    figures = {
+        "way": "engine bf16",
+        "times_naive": times,
+        "epoch_seconds": epoch,
+        "naive_epoch_seconds": epoch * times,
+        "steps_per_epoch": 172_148,
+    }
+    book = Result(BOOK, 1.0, facts={SPEED_FACT: figures})
+    result = found_in(tmp_path, lambda report: judge_epoch(report, book, device))
+    assert len(result.missed) == len(missed)
+    assert all(text.startswith(start) for text, start in zip(result.missed, missed, strict=True))
+    assert bool(result.skipped) == ("H100" not in device)
+    assert result.rows[0]["epoch_minutes"] == pytest.approx(epoch / 60, rel=1e-3)
+
+
+def test_an_epoch_without_a_measured_speed_is_skipped(tmp_path: Path) -> None:
+    result = found_in(tmp_path, lambda report: judge_epoch(report, None, "cuda:0 NVIDIA H100"))
+    assert result.status == "skipped"
 
 
 def test_tables_leave_out_empty_columns() -> None:

@@ -18,7 +18,7 @@ from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.device import seed_everything, wait
 from rnnlm_tui.engine.matmul import set_gpu_precision
-from rnnlm_tui.engine.memory import peak_bytes, rehearse_evaluation, reset_peak
+from rnnlm_tui.engine.memory import held_bytes, peak_bytes, rehearse_evaluation, reset_peak
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
@@ -282,14 +282,14 @@ def _memory(report: Report, shape: Shape, way: str, changes: Mapping[str, object
     if device.type == "cuda":
         torch.cuda.empty_cache()
     reset_peak(device)
-    before = torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
+    on_gpu = device.type == "cuda"
+    before = held_bytes(device) if on_gpu else 0
     trainer = trainer_of(report, config, vocab_size)
     for _ in range(2 if report.dry else WARM_UPS):
         trainer.train_step()
     rehearse_evaluation(trainer)
     wait(device)
-    on_gpu = device.type == "cuda"
-    reserved = torch.cuda.max_memory_reserved(device) - before if on_gpu else peak_bytes(device)
+    reserved = peak_bytes(device) - before
     known = _known(_corpus_folder(report, vocab_size)).splits["train"]
     parts = memory_parts(
         config,
@@ -303,7 +303,7 @@ def _memory(report: Report, shape: Shape, way: str, changes: Mapping[str, object
         shape=shape.name,
         way=way,
         reserved_mib=reserved / 2**20,
-        allocated_mib=peak_bytes(device) / 2**20,
+        allocated_mib=torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else None,
         estimated_mib=parts.training / 2**20,
         share=share,
         note=trainer.graph_note,
