@@ -307,7 +307,7 @@ class MachinePanel(Panel):
         """Return the run's means, peaks and duration; as a table if there is room."""
         if height < TALL:
             return self._short_totals(totals, width)[:height]
-        lines = self._totals_table(totals, width)
+        lines = self._totals_table(totals, width, height)
         curve = self._curve(_averaged(totals.loads, self._dots(width)), width, height - len(lines))
         return [*curve, *lines[:height]]
 
@@ -338,7 +338,7 @@ class MachinePanel(Panel):
             lines.append(spread(_figures(("CPU  mean ", cpu)), _figures(("RAM own ", ram)), width))
         return lines
 
-    def _totals_table(self, totals: RunTotals, width: int) -> list[Content]:
+    def _totals_table(self, totals: RunTotals, width: int, height: int) -> list[Content]:
         """Return lines of a name with a mean and a peak."""
         mean, peak, card, strong = totals.mean, totals.peak, totals.has_card, f"bold {BRIGHT}"
         store, own = ("mem", "gpu_memory_own") if card else ("RAM", "process_memory")
@@ -363,6 +363,10 @@ class MachinePanel(Panel):
             lines.append(_columned("start to end", "", duration(totals.whole_seconds), width))
         if self._view.arithmetic:
             lines.append(_columned("math", "", self._view.arithmetic, width))
+        if not isnan(peak["gpu_celsius"]) and len(lines) + LEAST_HISTORY < height:
+            degrees = f"{_whole(mean['gpu_celsius'])} °C", f"{_whole(peak['gpu_celsius'])} °C"
+            place = next(at for at, line in enumerate(lines) if line.plain.startswith("training"))
+            lines.insert(place, _columned("temp", *degrees, width))
         return lines
 
     def _most_used(self, totals: RunTotals) -> Content:
