@@ -165,7 +165,7 @@ class RecurrentLanguageModel(nn.Module):
             return F.linear(hidden_TBH.transpose(0, 1), self.output.weight, self.output.bias), state
         hidden_NH, targets_N = hidden_TBH.flatten(0, 1), targets_BT.t().flatten()
         if rows_N is not None:
-            hidden_NH = hidden_NH.index_select(0, rows_N)
+            hidden_NH = look_up(rows_N, hidden_NH, None)
             targets_N = targets_N.index_select(0, rows_N)
         return (
             mean_loss(hidden_NH, self.output.weight, self.output.bias, targets_N, reduced=reduced),
@@ -266,10 +266,12 @@ def detached(state: State) -> State:
 
 
 def look_up(tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
-    """Vectors of the tokens, shape (..., E); the padding token's gets no gradient.
+    """Vectors of the tokens, shape (..., E), or any rows of a matrix; the padding token's gets no
+    gradient.
 
     Equal to `F.embedding`, whose gradient sorts more than 3,072 tokens on a GPU, which a graph
-    can't record, and takes longer on a CPU.
+    can't record, and takes longer on a CPU; and to `index_select`, whose gradient is copied once
+    more.
     """
     return cast(Tensor, _LookUp.apply(tokens, weight_VE, pad_id))  # type: ignore[no-untyped-call]
 

@@ -240,7 +240,7 @@ def as_on_cuda(*, triton: bool = True) -> Iterator[None]:
         mock.patch("rnnlm_tui.engine.loss.softmax_for", return_value=LOSS if triton else PLAIN),
         mock.patch(
             "rnnlm_tui.engine.cells.slstm.kernel_for",
-            side_effect=lambda *given: SLSTM if triton and given[2] <= WIDEST_HEAD else None,
+            side_effect=lambda _, width: SLSTM if triton and width <= WIDEST_HEAD else None,
         ),
         _CudaFunctions(),
     ):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
-from typing import Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -118,17 +117,26 @@ class SlstmRecurrence(torch.autograd.Function):
         )
 
 
-@functools.cache
-def kernel_for(device: torch.device, dtype: torch.dtype, head_width: int) -> Kernel | None:
-    """The Triton kernels, two launches for all time steps, if they work on this device for heads of
-    this width; else None.
-
-    The first call compiles and runs them and waits for the device, so it must not be inside the
-    recording of a CUDA graph; moving a layer makes it.
-    """
-    if device.type != "cuda" or torch.version.hip or dtype != torch.float32:
+def kernel_for(cell_BH: Tensor, head_width: int) -> Kernel | None:
+    """The Triton kernels, two launches for all time steps, if they work on the device of a state
+    for heads of this width; else None."""
+    if cell_BH.device.type != "cuda":
         return None
-    if head_width > WIDEST_HEAD or torch.cuda.get_device_capability(device) < (8, 0):
+    return _tried(cell_BH.device, cell_BH.dtype, head_width, torch.get_float32_matmul_precision())
+
+
+@functools.cache
+def _tried(
+    device: torch.device, dtype: torch.dtype, head_width: int, _precision: str
+) -> Kernel | None:
+    """As `kernel_for`.
+
+    The first call compiles and runs the kernels and waits for the device, so it must not be inside
+    the recording of a CUDA graph, which comes after the first steps.
+    """
+    if torch.version.hip or dtype != torch.float32 or head_width > WIDEST_HEAD:
+        return None
+    if torch.cuda.get_device_capability(device) < (8, 0):
         return None
     try:
         from rnnlm_tui.engine.cells import slstm_kernel
@@ -206,12 +214,6 @@ class SlstmLayer(nn.Module):
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, self.head_size))
         self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """torch calls this for every move and change of type."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        kernel_for(self.weight_ih.device, self.weight_ih.dtype, self.head_size)
-        return self
-
     @torch.no_grad()
     def set_start(self) -> None:
         """Start with gates that react to inputs and a short memory: doubled weights, forget gates
@@ -288,7 +290,7 @@ class SlstmLayer(nn.Module):
                 stabiliser_BH,
                 weight,
                 self.num_heads,
-                kernel_for(cell_BH.device, cell_BH.dtype, self.head_size),
+                kernel_for(cell_BH, self.head_size),
             ),  # type: ignore[no-untyped-call]
         )
         cell_BH, normaliser_BH, stabiliser_BH = after

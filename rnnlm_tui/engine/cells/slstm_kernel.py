@@ -44,7 +44,7 @@ def _one_minus_exp(x):  # type: ignore[no-untyped-def]
     return -tl.where(y == 1.0, x, tl.where(y < 0.5, y - 1.0, near))
 
 
-@triton.jit(do_not_specialize=("steps", "batch"))  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=("steps", "batch", "heads"))  # type: ignore[untyped-decorator]
 def _forward_kernel(  # type: ignore[no-untyped-def]
     projected,
     cell,
@@ -60,7 +60,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
     stabiliser_after,
     steps,
     batch,
-    HEADS: tl.constexpr,
+    heads,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -70,11 +70,11 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)[:, None]
     columns = tl.arange(0, BLOCK)[None, :]
     inside = (rows < batch) & (columns < WIDTH)
-    whole = HEADS * WIDTH
+    whole = heads * WIDTH
     in_state = rows * whole + head * WIDTH + columns  # (B, N·D)
     in_memory = (head * batch + rows) * WIDTH + columns  # (N, B, D)
     in_gates = (head * batch + rows) * 4 * WIDTH + columns  # (N, B, 4, D)
-    in_projected = (rows * HEADS + head) * 4 * WIDTH + columns  # (B, N·4D)
+    in_projected = (rows * heads + head) * 4 * WIDTH + columns  # (B, N·4D)
 
     c = tl.load(cell + in_state, mask=inside, other=0.0)
     n = tl.load(normaliser + in_state, mask=inside, other=1.0)  # no 0 / 0 outside
@@ -123,7 +123,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
     tl.store(stabiliser_after + in_memory, m, mask=inside)
 
 
-@triton.jit(do_not_specialize=("steps", "batch"))  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=("steps", "batch", "heads"))  # type: ignore[untyped-decorator]
 def _backward_kernel(  # type: ignore[no-untyped-def]
     hidden_grads,
     gates,
@@ -140,7 +140,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     hidden_grad,
     steps,
     batch,
-    HEADS: tl.constexpr,
+    heads,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -150,11 +150,11 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)[:, None]
     columns = tl.arange(0, BLOCK)[None, :]
     inside = (rows < batch) & (columns < WIDTH)
-    whole = HEADS * WIDTH
+    whole = heads * WIDTH
     in_state = rows * whole + head * WIDTH + columns
     in_memory = (head * batch + rows) * WIDTH + columns
     in_gates = (head * batch + rows) * 4 * WIDTH + columns
-    in_projected = (rows * HEADS + head) * 4 * WIDTH + columns
+    in_projected = (rows * heads + head) * 4 * WIDTH + columns
 
     first_c = tl.load(cell + in_state, mask=inside, other=0.0)
     first_n = tl.load(normaliser + in_state, mask=inside, other=1.0)
@@ -252,7 +252,8 @@ def forward(
             last,
             steps,
             batch,
-            **settings(heads, width),
+            heads,
+            **settings(width),
         )
     return passed, last
 
@@ -282,12 +283,13 @@ def backward(
             hidden_grad,
             steps,
             batch,
-            **settings(heads, width),
+            heads,
+            **settings(width),
         )
     return projected_grad_TBG, cell_grad, normaliser_grad, hidden_grad
 
 
-def settings(heads: int, width: int) -> dict[str, int | str]:
+def settings(width: int) -> dict[str, int | str]:
     """What the kernels are compiled for.
 
     Where torch's products may not round, the kernels' are three products of TF32, whose error is
@@ -295,7 +297,6 @@ def settings(heads: int, width: int) -> dict[str, int | str]:
     """
     exact = torch.get_float32_matmul_precision() == "highest"
     return {
-        "HEADS": heads,
         "WIDTH": width,
         "ROWS": ROWS_AT_ONCE,
         "BLOCK": max(16, triton.next_power_of_2(width)),

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from rnnlm_tui.engine.cells import slstm
 
 triton = pytest.importorskip("triton", reason="Triton isn't installed")
 
@@ -41,10 +45,10 @@ def test_the_kernels_compile_for_gpus_and_use_their_tensor_cores(
     from rnnlm_tui.engine.cells import slstm_kernel
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    given = slstm_kernel.settings(4, 32) | {"PRECISION": precision}
+    given = slstm_kernel.settings(32) | {"PRECISION": precision}
     warps = given.pop("num_warps")
     for kernel in (slstm_kernel._forward_kernel, slstm_kernel._backward_kernel):
-        numbers = ["steps", "batch"]
+        numbers = ["steps", "batch", "heads"]
         pointers = [name for name in kernel.arg_names if name not in {*numbers, *given}]
         compiled = triton.compile(
             ASTSource(
@@ -62,3 +66,31 @@ def test_the_kernels_compile_for_gpus_and_use_their_tensor_cores(
         )
         assert compiled.metadata.shared <= 99 * 2**10  # the least of these GPUs
         assert "mma.sync" in compiled.asm["ptx"]  # tensor cores
+
+
+def test_a_gpu_that_the_kernels_fail_on_uses_single_operations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = torch.device("cuda:0")
+    capability = [(7, 5)]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
+    slstm._tried.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert slstm._tried(gpu, torch.float32, 32, "highest") is None
+        capability[0] = (9, 0)
+        assert slstm._tried(gpu, torch.float64, 32, "highest") is None
+        assert slstm._tried(gpu, torch.float32, 65, "highest") is None
+        assert slstm.kernel_for(torch.zeros(2, 8), 4) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(slstm, "agrees", lambda *_: False)
+        with pytest.warns(UserWarning, match="slower without its kernel: its results are wrong"):
+            assert slstm._tried(gpu, torch.float32, 16, "highest") is None
+
+    def fail(*_: object) -> bool:
+        raise RuntimeError("out of resources: shared memory\nmore")
+
+    monkeypatch.setattr(slstm, "agrees", fail)
+    with pytest.warns(UserWarning, match="out of resources: shared memory$"):
+        assert slstm._tried(gpu, torch.float32, 32, "high") is None
+    slstm._tried.cache_clear()
