@@ -19,7 +19,7 @@ FEW_WARPS, MANY_WARPS = 16, 32
 """Warps of a program for rows up to `SHORT_ROW` bytes, and for longer ones.
 
 Each program reads its row twice. The second time it comes from the L2 cache, if the rows of all
-running programs fit there: with 16 warps and 40 to 52 registers, two or three programs run on a
+running programs fit there: with 16 warps and 40 to 60 registers, two or three programs run on a
 multiprocessor, on an H100 at most 396 rows of 64 KB, 25 MB of its 50. (Worked out, not measured.)
 """
 

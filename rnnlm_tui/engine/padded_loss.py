@@ -7,9 +7,10 @@ In it, and nowhere else, the vocabulary is padded to a multiple of 64: rows of w
 A step passes over the logits in memory six times: the product writes them (with the bias, which
 cuBLASLt adds on the way), the kernel reads them and overwrites them with their gradient, two
 products read that, and a sum over rows gives the bias's gradient. The kernel's second read comes
-from the cache. An extra column of ones in the last product would save the sum, but widen the
-product from 128 to 136 columns, which cost as much as 192 or 256. Single operations of torch
-without the kernel make ten passes, torch's own chunked loss about fourteen.
+from the cache. An extra column of ones in the last product would save the sum, but the product
+would be 136 columns wide instead of 128, which many kernels compute as 192 or 256, and the weight's
+gradient had to be copied out of it. Single operations of torch without the kernel make ten passes,
+torch's own chunked loss about fourteen.
 
 Nothing is read back from the device, and no shape depends on a value, so CUDA graphs can record it.
 """
@@ -17,6 +18,7 @@ Nothing is read back from the device, and no shape depends on a value, so CUDA g
 from __future__ import annotations
 
 import functools
+import subprocess
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -167,13 +169,21 @@ def _tried(device: torch.device) -> tuple[Softmax, str]:
         if all(agrees(KERNEL, device, dtype) for dtype in dtypes):
             return KERNEL, ""
         problem = "its results are wrong here"
-    except ModuleNotFoundError:
-        problem = "Triton isn't installed"
-    # Triton has no base class for its errors: no C compiler, no space for its cache, no support.
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        problem = lines[0]
+    except Exception as error:  # Triton's errors have no base class
+        problem = _problem(error)
     return PLAIN, f"training is slower without the loss kernel: {problem}"
+
+
+def _problem(error: Exception) -> str:
+    """What keeps Triton from working, in one line."""
+    if isinstance(error, ModuleNotFoundError):
+        return "Triton isn't installed"
+    text = str(error).strip()
+    if "find C compiler" in text:
+        return "Triton needs a C compiler (install gcc)"
+    if isinstance(error, subprocess.CalledProcessError):
+        return "Triton's C compiler failed (are Python's headers installed, python3-dev?)"
+    return (text or type(error).__name__).splitlines()[0]
 
 
 def agrees(softmax: Softmax, device: torch.device, dtype: torch.dtype) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -256,14 +257,18 @@ def test_without_triton_training_goes_on_with_a_note(
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
-        (RuntimeError("Failed to find C compiler. Please specify\nmore"), "Failed to find C compi"),
+        (RuntimeError("Failed to find C compiler. Please specify via CC"), "(install gcc)"),
+        (subprocess.CalledProcessError(1, ["/usr/bin/gcc", "/tmp/main.c"]), "python3-dev?"),
+        (PermissionError(13, "Permission denied", "/home/me/.triton"), "/home/me/.triton"),
+        (ValueError("one\ntwo"), "loss kernel: one"),
+        (AssertionError(), "AssertionError"),
         (False, "its results are wrong here"),
     ],
 )
 def test_a_kernel_that_fails_or_is_wrong_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
     first_gpu: torch.device,
-    outcome: RuntimeError | bool,
+    outcome: Exception | bool,
     words: str,
 ) -> None:
     kernel = Softmax(PLAIN.gradient, PLAIN.losses, PLAIN.scale)
@@ -272,7 +277,7 @@ def test_a_kernel_that_fails_or_is_wrong_is_not_used(
     )
 
     def tried(_softmax: Softmax, _device: torch.device, _dtype: torch.dtype) -> bool:
-        if isinstance(outcome, RuntimeError):
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
