@@ -62,6 +62,12 @@ def _losses(report: Report) -> None:
     prove_losses(report)
 
 
+def _head(report: Report) -> None:
+    from tests.gpu.head import measure_head
+
+    measure_head(report)
+
+
 def _book(report: Report) -> None:
     from tests.gpu.speed import measure_book
 
@@ -106,6 +112,7 @@ PARTS = (
     Part("waits", "steps of each cell with every wait for the GPU refused", 45, _waits),
     Part("launches", "kernels of a step of each cell", 15, _launches),
     Part("losses", "losses of 200 steps against the CPU's", 60, _losses),
+    Part("head", "the output layer: the kernel, torch's operations, torch's loss", 15, _head),
     BOOK,
     Part("lstm", "speed of a 2x1,024 LSTM: naive, nn.LSTM, engine", 70, _lstm),
     Part("memory", "peak memory against the estimate", 35, _memory),
