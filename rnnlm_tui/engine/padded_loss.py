@@ -4,13 +4,12 @@ In it, and nowhere else, the vocabulary is padded to a multiple of 64: rows of w
 -inf, whose probability is zero. Tensor cores want rows that begin at multiples of 16 bytes; with
 32,011 numbers a row, most rows don't, and the products fall back to slow kernels.
 
-A step passes over the logits in memory six times: the product writes them (with the bias, which
-cuBLASLt adds on the way), the kernel reads them and overwrites them with their gradient, two
-products read that, and a sum over rows gives the bias's gradient. The kernel's second read comes
-from the cache. An extra column of ones in the last product would save the sum, but the product
-would be 136 columns wide instead of 128, which many kernels compute as 192 or 256, and the weight's
-gradient had to be copied out of it. Single operations of torch without the kernel make ten passes,
-torch's own chunked loss about fourteen.
+A step passes over the logits in memory five times: the product writes them (with the bias, which
+cuBLASLt adds on the way), the kernel reads them and overwrites them with their gradient, and two
+products read that. The kernel's second read comes from the cache. The bias's gradient, the sum of
+the rows, is an extra column of the last product, whose inputs have a one there; see
+`adds_ones` for when a sixth pass is cheaper. Single operations of torch without the kernel make
+nine passes, torch's own chunked loss about fourteen.
 
 Nothing is read back from the device, and no shape depends on a value, so CUDA graphs can record it.
 """
@@ -29,6 +28,7 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
 from rnnlm_tui.schema.estimates import (
+    FLOAT_BYTES,
     VOCAB_ALIGNMENT,
     WIDTH_ALIGNMENT,
     aligned,
@@ -63,7 +63,8 @@ def padded_token_losses(
 ) -> Tensor:
     """`token_losses` for GPUs, on any device: in the precision of the weights."""
     vocab_size = weight_VH.shape[0]
-    inputs_NI, weight_WI, bias_W = _operands(hidden_NH, weight_VH, bias_V, weight_VH.dtype)
+    dtype = weight_VH.dtype
+    inputs_NI, weight_WI, bias_W = _operands(hidden_NH, weight_VH, bias_V, dtype, ones=False)
     losses = [
         softmax.losses(F.linear(inputs_NI[chunk], weight_WI, bias_W), targets_N[chunk], vocab_size)
         for chunk in _chunks(inputs_NI, vocab_size)
@@ -83,32 +84,33 @@ class _PaddedCrossEntropy(torch.autograd.Function):
         softmax: Softmax,
     ) -> Tensor:
         vocab_size, width = weight_VH.shape
-        inputs_NI, weight_WI, bias_W = _operands(
-            hidden_NH, weight_VH, bias_V, torch.bfloat16 if reduced else weight_VH.dtype
-        )
+        dtype = torch.bfloat16 if reduced else weight_VH.dtype
+        ones = adds_ones(hidden_NH.shape[0], width, dtype)
+        inputs_NJ, weight_WI, bias_W = _operands(hidden_NH, weight_VH, bias_V, dtype, ones=ones)
+        inputs_NI = inputs_NJ[:, : weight_WI.shape[1]]
         count = (targets_N != IGNORED).sum()
         losses: list[Tensor] = []
         hidden_grads: list[Tensor] = []
-        weight_grad_WI = bias_grad_W = weight_VH.new_empty(0)
+        grads: list[Tensor] = []
         for chunk in _chunks(inputs_NI, vocab_size):
             gradient_RW, losses_R = softmax.gradient(
                 F.linear(inputs_NI[chunk], weight_WI, bias_W), targets_N[chunk], count, vocab_size
             )
             losses.append(losses_R)
             hidden_grads.append(wide_product(gradient_RW, weight_WI)[:, :width])
-            part_WI = wide_product(gradient_RW.t(), inputs_NI[chunk])
-            part_W = gradient_RW.sum(0, dtype=part_WI.dtype)
-            if chunk.start == 0:
-                weight_grad_WI, bias_grad_W = part_WI, part_W
+            parts = [wide_product(gradient_RW.t(), inputs_NJ[chunk])]
+            if not ones:
+                parts.append(gradient_RW.sum(0, dtype=parts[0].dtype))
+            del gradient_RW  # or it would overlap with the next chunk's in memory
+            if grads:
+                for grad, part in zip(grads, parts, strict=True):
+                    grad.add_(part)
             else:
-                weight_grad_WI.add_(part_WI)
-                bias_grad_W.add_(part_W)
-            del gradient_RW, part_WI  # or they would overlap with the next chunk's in memory
-        ctx.save_for_backward(
-            _joined(hidden_grads).contiguous(),
-            weight_grad_WI[:vocab_size, :width].contiguous(),  # copies nothing at usual widths
-            bias_grad_W[:vocab_size],
-        )
+                grads = parts
+            del parts
+        weight_grad_VH = grads[0][:vocab_size, :width].contiguous()
+        bias_grad_V = grads[0][:vocab_size, -1].contiguous() if ones else grads[1][:vocab_size]
+        ctx.save_for_backward(_joined(hidden_grads).contiguous(), weight_grad_VH, bias_grad_V)
         ctx.softmax, ctx.is_taken = softmax, False
         return _joined(losses).sum() / count
 
@@ -128,6 +130,16 @@ class _PaddedCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
+
+
+def adds_ones(rows: int, width: int, dtype: torch.dtype) -> bool:
+    """Whether a column of ones in the last product is cheaper than a sum over the logits' rows.
+
+    It saves reading the logits, but then the weight's gradient has to be copied out of the wider
+    product: V x H numbers read and written. Ones are added if they save twice as many bytes as they
+    cost. (Worked out, not measured.)
+    """
+    return rows * dtype.itemsize > 2 * 2 * FLOAT_BYTES * width
 
 
 def wide_product(left_NK: Tensor, right_KM: Tensor) -> Tensor:
@@ -209,17 +221,17 @@ def agrees(softmax: Softmax, device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _operands(
-    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, dtype: torch.dtype
+    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, dtype: torch.dtype, *, ones: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """inputs_NI, weight_WI and bias_W of one dtype, padded, with I >= H and W >= V."""
+    """inputs_NJ, weight_WI and bias_W of one dtype, padded, with I >= H and W >= V; J = I, or with
+    `ones`, I + 8, the last 8 of which are 1."""
     vocab_size, width = weight_VH.shape
     inner, outer = aligned(width, WIDTH_ALIGNMENT), aligned(vocab_size, VOCAB_ALIGNMENT)
+    inputs_NJ = _padded(hidden_NH, hidden_NH.shape[0], inner + ones * WIDTH_ALIGNMENT, dtype)
+    if ones:
+        inputs_NJ[:, inner:].fill_(1)
     bias_W = F.pad(bias_V.to(dtype), (0, outer - vocab_size), value=-torch.inf)
-    return (
-        _padded(hidden_NH, hidden_NH.shape[0], inner, dtype),
-        _padded(weight_VH, outer, inner, dtype),
-        bias_W,
-    )
+    return inputs_NJ, _padded(weight_VH, outer, inner, dtype), bias_W
 
 
 def _padded(matrix: Tensor, rows: int, columns: int, dtype: torch.dtype) -> Tensor:

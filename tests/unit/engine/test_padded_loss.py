@@ -19,6 +19,7 @@ from rnnlm_tui.engine import padded_loss
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.engine.optim import adamw, clip_gradients, update_when_finite
 from rnnlm_tui.engine.padded_loss import (
+    adds_ones,
     agrees,
     kernel_note,
     padded_mean_loss,
@@ -78,6 +79,29 @@ def test_any_shape_in_any_number_of_chunks_equals_torch(
     torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-6)
     for one, other in zip(gradients, wanted_gradients, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_column_of_ones_is_added_where_it_saves_more_than_it_costs() -> None:
+    assert adds_ones(2_900, 128, torch.bfloat16)  # the book's model
+    assert adds_ones(2_900, 128, torch.float32)
+    assert not adds_ones(4_480, 1_024, torch.bfloat16)
+    assert not adds_ones(64, 128, torch.bfloat16)
+    assert not adds_ones(0, 1, torch.float32)
+
+
+@pytest.mark.parametrize("ones", [False, True])
+@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize("chunk", [1, 10**9])
+def test_the_biass_gradient_is_the_same_with_and_without_a_column_of_ones(
+    chunk: int, reduced: bool, ones: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = a_head(200, 129, 13)
+    monkeypatch.setattr(padded_loss, "adds_ones", lambda *_: ones)
+    monkeypatch.setattr(estimates, "GPU_CHUNK_BYTES", chunk)
+    _, gradients = found(head, plainly(reduced))
+    errors = relative_errors(gradients, exact(head)[1])
+    assert max(errors) < (0.01 if reduced else 1e-5)
+    assert all(gradient.is_contiguous() for gradient in gradients)
 
 
 def test_ignored_rows_leave_exactly_the_mean_over_the_others() -> None:
@@ -202,10 +226,15 @@ def test_nothing_waits_for_the_device_and_few_operations_are_launched(
 
 
 @pytest.mark.parametrize("reduced", [False, True])
-@pytest.mark.parametrize("width", [127, 128, 650])
+@pytest.mark.parametrize(("width", "ones"), [(127, True), (128, False), (128, True), (650, False)])
 def test_every_row_of_every_product_begins_at_a_multiple_of_16_bytes(
-    recorder: tuple[Recorder, str], width: int, reduced: bool
+    recorder: tuple[Recorder, str],
+    width: int,
+    ones: bool,
+    reduced: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(padded_loss, "adds_ones", lambda *_: ones)
     matrices = recorded(*recorder, a_head(24, 129, width), reduced=reduced).matrices
     assert len(matrices) >= 9
     for matrix in matrices:
