@@ -7,8 +7,8 @@ In it, and nowhere else, the vocabulary is padded to a multiple of 64: rows of w
 A step passes over the logits in memory five times: the product writes them (with the bias, which
 cuBLASLt adds on the way), the kernel reads them and overwrites them with their gradient, and two
 products read that. The kernel's second read comes from the cache. The bias's gradient, the sum of
-the rows, is an extra column of the last product, whose inputs have a one there; see
-`adds_ones` for when a sixth pass is cheaper. Single operations of torch without the kernel make
+the rows, is an extra column of the last product, whose inputs have a one there; `adds_ones` says
+when a sixth pass is cheaper. Single operations of torch without the kernel make
 nine passes, torch's own chunked loss about fourteen.
 
 Nothing is read back from the device, and no shape depends on a value, so CUDA graphs can record it.
@@ -28,9 +28,9 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
 from rnnlm_tui.schema.estimates import (
-    FLOAT_BYTES,
     VOCAB_ALIGNMENT,
     WIDTH_ALIGNMENT,
+    adds_ones,
     aligned,
     gpu_chunk_rows,
 )
@@ -85,7 +85,7 @@ class _PaddedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         vocab_size, width = weight_VH.shape
         dtype = torch.bfloat16 if reduced else weight_VH.dtype
-        ones = adds_ones(hidden_NH.shape[0], width, dtype)
+        ones = adds_ones(hidden_NH.shape[0], width, dtype.itemsize)
         inputs_NJ, weight_WI, bias_W = _operands(hidden_NH, weight_VH, bias_V, dtype, ones=ones)
         inputs_NI = inputs_NJ[:, : weight_WI.shape[1]]
         count = (targets_N != IGNORED).sum()
@@ -130,16 +130,6 @@ class _PaddedCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
-
-
-def adds_ones(rows: int, width: int, dtype: torch.dtype) -> bool:
-    """Whether a column of ones in the last product is cheaper than a sum over the logits' rows.
-
-    It saves reading the logits, but then the weight's gradient has to be copied out of the wider
-    product: V x H numbers read and written. Ones are added if they save twice as many bytes as they
-    cost. (Worked out, not measured.)
-    """
-    return rows * dtype.itemsize > 2 * 2 * FLOAT_BYTES * width
 
 
 def wide_product(left_NK: Tensor, right_KM: Tensor) -> Tensor:
@@ -227,24 +217,31 @@ def _operands(
     `ones`, I + 8, the last 8 of which are 1."""
     vocab_size, width = weight_VH.shape
     inner, outer = aligned(width, WIDTH_ALIGNMENT), aligned(vocab_size, VOCAB_ALIGNMENT)
-    inputs_NJ = _padded(hidden_NH, hidden_NH.shape[0], inner + ones * WIDTH_ALIGNMENT, dtype)
-    if ones:
-        inputs_NJ[:, inner:].fill_(1)
-    bias_W = F.pad(bias_V.to(dtype), (0, outer - vocab_size), value=-torch.inf)
-    return inputs_NJ, _padded(weight_VH, outer, inner, dtype), bias_W
+    bias_W = bias_V.new_full((outer,), -torch.inf, dtype=dtype)
+    bias_W[:vocab_size].copy_(bias_V)
+    return (
+        _padded(hidden_NH, hidden_NH.shape[0], inner, dtype, ones=ones * WIDTH_ALIGNMENT),
+        _padded(weight_VH, outer, inner, dtype),
+        bias_W,
+    )
 
 
-def _padded(matrix: Tensor, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    """A copy with zeros behind the last row and column; the matrix itself if nothing changes."""
+def _padded(
+    matrix: Tensor, rows: int, columns: int, dtype: torch.dtype, *, ones: int = 0
+) -> Tensor:
+    """A copy with zeros behind the last row and column, and columns of ones behind these; the
+    matrix itself if nothing changes."""
     given_rows, given_columns = matrix.shape
-    if (rows, columns, dtype) == (given_rows, given_columns, matrix.dtype):
+    if (rows, columns, dtype, ones) == (given_rows, given_columns, matrix.dtype, 0):
         return matrix.contiguous()
-    padded = matrix.new_empty(rows, columns, dtype=dtype)
+    padded = matrix.new_empty(rows, columns + ones, dtype=dtype)
     padded[:given_rows, :given_columns].copy_(matrix)
     if rows > given_rows:
         padded[given_rows:].zero_()
     if columns > given_columns:
-        padded[:, given_columns:].zero_()
+        padded[:, given_columns:columns].zero_()
+    if ones:
+        padded[:, columns:].fill_(1)
     return padded
 
 

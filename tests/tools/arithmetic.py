@@ -23,6 +23,8 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
     VOCAB_ALIGNMENT,
+    WIDTH_ALIGNMENT,
+    adds_ones,
     aligned,
     gpu_chunk_rows,
     layer_sizes,
@@ -265,20 +267,24 @@ def _head(shape: Shape, sizes: _Sizes, numbers: Numbers) -> Iterable[Kernel]:
     """As `engine.padded_loss` computes it with its Triton kernel."""
     rows, hidden = sizes.rows, shape.config.model.hidden_size
     size = number_bytes(numbers)
+    ones = adds_ones(rows, hidden, size)
     logits = size * rows * sizes.padded
     matrix = size * sizes.padded * hidden
     weights = FLOAT_BYTES * shape.vocab_size * hidden
-    gradient = FLOAT_BYTES * sizes.padded * hidden
+    gradient = FLOAT_BYTES * sizes.padded * (hidden + ones * WIDTH_ALIGNMENT)
     features, inputs = FLOAT_BYTES * rows * hidden, size * rows * hidden
     operations = 2.0 * rows * sizes.padded * hidden
     if rows < sizes.positions:
         all_features = FLOAT_BYTES * sizes.positions * hidden
         yield Kernel("head", "rows that count, and back", 5 * features + all_features)
-    copied = features + inputs if numbers == "bf16" else 0  # float32 inputs are used as they are
+    wider = inputs + ones * size * rows * WIDTH_ALIGNMENT
+    # float32 inputs without ones are used as they are
+    copied = features + wider if numbers == "bf16" or ones else 0
     yield Kernel("head", "padded weights and inputs", weights + matrix + copied)
     read = inputs + sizes.chunks * matrix
     yield Kernel("head", "logits", read + logits, operations, numbers)
-    yield Kernel("head", "softmax, loss and gradient", LOGITS_PASSES["kernel"] * logits)
+    passes = logits_passes(ones=ones)
+    yield Kernel("head", "softmax, loss and gradient", passes["kernel"] * logits)
     yield Kernel(
         "head",
         "gradient of the features",
@@ -289,19 +295,18 @@ def _head(shape: Shape, sizes: _Sizes, numbers: Numbers) -> Iterable[Kernel]:
     yield Kernel(
         "head",
         "gradient of the weights",
-        logits + inputs + (3 * sizes.chunks - 2) * gradient,
+        logits + wider + (3 * sizes.chunks - 2) * gradient,
         operations,
         numbers,
     )
-    yield Kernel("head", "gradient of the bias", LOGITS_PASSES["bias"] * logits)
+    yield Kernel("head", "gradient of the bias", 2 * weights if ones else passes["bias"] * logits)
 
 
-LOGITS_PASSES: Mapping[str, int] = MappingProxyType(
-    {"product": 1, "kernel": 2, "products": 2, "bias": 1}
-)
-"""How often a step passes over all logits in memory, by what does it: the product that writes them,
-the kernel, whose second read comes from the cache, the two products with their gradient, and the
-sum for the bias."""
+def logits_passes(*, ones: bool) -> Mapping[str, int]:
+    """How often a step passes over all logits in memory, by what does it: the product that writes
+    them, the kernel, whose second read comes from the cache, the two products with their gradient,
+    and without a column of ones in the last, the sum for the bias."""
+    return {"product": 1, "kernel": 2, "products": 2, "bias": 0 if ones else 1}
 
 
 def _update(shape: Shape, sizes: _Sizes) -> Iterable[Kernel]:

@@ -20,7 +20,7 @@ from rnnlm_tui.schema.estimates import (
     positions_per_step,
 )
 from tests.tools import arithmetic
-from tests.tools.arithmetic import CARDS, LOGITS_PASSES, SHAPES, Shape, expected, kernels
+from tests.tools.arithmetic import CARDS, SHAPES, Shape, expected, kernels
 
 BOOK = SHAPES["book"]
 FREE = ("empty", "new_empty", "_reshape_alias", "_unsafe_view", "detach", "lift_fresh")
@@ -67,8 +67,10 @@ def overwrite(
     return logits_RW, torch.zeros(len(targets_R))
 
 
-def test_the_head_moves_the_bytes_that_are_worked_out() -> None:
-    rows, vocab_size, width = 640, 2_000, 64
+@pytest.mark.parametrize("rows", [640, 200])
+def test_the_head_moves_the_bytes_that_are_worked_out(rows: int) -> None:
+    vocab_size, width = 2_000, 64
+    passes = arithmetic.logits_passes(ones=rows == 640)
     hidden_NH, weight_VH, bias_V = (
         torch.randn(*size).requires_grad_()
         for size in ((rows, width), (vocab_size, width), (vocab_size,))
@@ -82,7 +84,7 @@ def test_the_head_moves_the_bytes_that_are_worked_out() -> None:
         )
         torch.autograd.grad(loss, [hidden_NH, weight_VH, bias_V])
     logits = FLOAT_BYTES * rows * padded
-    assert found.logits_bytes == (sum(LOGITS_PASSES.values()) - LOGITS_PASSES["kernel"]) * logits
+    assert found.logits_bytes == (sum(passes.values()) - passes["kernel"]) * logits
     shape = Shape(
         "small",
         BOOK.config.model_copy(
@@ -98,7 +100,7 @@ def test_the_head_moves_the_bytes_that_are_worked_out() -> None:
         1,
     )
     head = [kernel for kernel in kernels(shape, "tf32") if kernel.section == "head"]
-    worked_out = sum(kernel.bytes for kernel in head) - LOGITS_PASSES["kernel"] * logits
+    worked_out = sum(kernel.bytes for kernel in head) - passes["kernel"] * logits
     assert worked_out == pytest.approx(found.bytes, rel=0.05)
 
 

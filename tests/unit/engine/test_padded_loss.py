@@ -19,7 +19,6 @@ from rnnlm_tui.engine import padded_loss
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.engine.optim import adamw, clip_gradients, update_when_finite
 from rnnlm_tui.engine.padded_loss import (
-    adds_ones,
     agrees,
     kernel_note,
     padded_mean_loss,
@@ -79,14 +78,6 @@ def test_any_shape_in_any_number_of_chunks_equals_torch(
     torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-6)
     for one, other in zip(gradients, wanted_gradients, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)
-
-
-def test_a_column_of_ones_is_added_where_it_saves_more_than_it_costs() -> None:
-    assert adds_ones(2_900, 128, torch.bfloat16)  # the book's model
-    assert adds_ones(2_900, 128, torch.float32)
-    assert not adds_ones(4_480, 1_024, torch.bfloat16)
-    assert not adds_ones(64, 128, torch.bfloat16)
-    assert not adds_ones(0, 1, torch.float32)
 
 
 @pytest.mark.parametrize("ones", [False, True])
