@@ -207,28 +207,26 @@ class StepGraphs:
         source: ResidentBatches | CopiedBatches,
         rates: RateTable,
         figures: Figures,
-        *,
-        carries: bool,
-        epoch: int = 0,
+        epoch: int,
     ) -> None:
         """Allocate what lives outside of the graphs; `record` does the rest.
 
         Args:
-            carries: the state is carried from one batch to the next.
             epoch: the pass whose batches determine the buckets.
         """
-        self._update, self._source, self._carries = update, source, carries
-        self._rates, self._figures = rates, figures
+        self._update, self._source, self._rates, self._figures = update, source, rates, figures
         self._device = update.model.output.weight.device
         batch_size, length = source.shape
         self._start = update.model.initial_state(batch_size)
-        self.state: State = tuple(tuple(part.clone() for part in layer) for layer in self._start)
-        """After the newest step."""
+        self.state: State = ()
+        """After the newest step; empty: it isn't carried."""
+        if update.carries:
+            self.state = tuple(tuple(part.clone() for part in layer) for layer in self._start)
         self._counts, self._epoch = source.row_counts(epoch), epoch
         most = batch_size * length
         self.buckets = (
             (most,)  # every window of this shape counts whole
-            if carries
+            if update.carries
             else bucket_sizes(self._counts, most, multiple=ROWS_MULTIPLE)
         )
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
@@ -316,24 +314,17 @@ class StepGraphs:
         return rows
 
     def _set_state(self, state: State | None) -> None:
-        if not self._carries:
-            return
-        for own, given in zip(self.state, self._start if state is None else state, strict=True):
-            for tensor, value in zip(own, given, strict=True):
-                if value is not tensor:
-                    tensor.copy_(value)
+        if self._update.carries:
+            _copy(self._start if state is None else state, self.state)
 
     def _run(self, rows: int) -> None:
         """A step as it is recorded; all its results go to tensors from outside of the pool."""
         inputs_BT, targets_BT, rows_N = self._source.assemble(rows)
         self._rates.take()
-        start = self.state if self._carries else self._start
+        start = self.state or self._start
         loss, norm, reached = self._update(inputs_BT, targets_BT, rows_N, start)
         self._figures.write(loss, norm)
-        if self._carries:
-            for own, after in zip(self.state, reached, strict=True):
-                for tensor, value in zip(own, after, strict=True):
-                    tensor.copy_(value)
+        _copy(reached, self.state)
 
     def _let_go(self) -> None:
         """Drop every reference to memory of the pool, which a failed recording leaves, too."""
@@ -374,8 +365,7 @@ class Trial:
                 self.batches.resident or CopiedBatches(self.batches, device, self.epoch),
                 RateTable(self.update.optimizer, self.rate, device),
                 self.figures,
-                carries=not self.batches.pads,
-                epoch=self.epoch,
+                self.epoch,
             )
             places = self._places(graphs)
             set_learning_rate(self.update.optimizer, 0.0)
@@ -427,13 +417,13 @@ class Trial:
 
     def _plain_steps(self) -> Callable[[int, int], None]:
         """Plain steps from a zero state."""
-        model, carries = self.update.model, not self.batches.pads
+        model = self.update.model
         state: State = ()
 
         def step(epoch: int, index: int) -> None:
             nonlocal state
             batch = self.batches.batch(epoch, index).to(model.output.weight.device)
-            start = state if carries and state else model.initial_state(len(batch.inputs_BT))
+            start = state or model.initial_state(len(batch.inputs_BT))
             loss, norm, state = self.update(batch.inputs_BT, batch.targets_BT, batch.rows_N, start)
             self.figures.write(loss, norm)
 
@@ -469,6 +459,14 @@ class Trial:
         torch.cuda.synchronize(device)
         seconds = (time.perf_counter() - began) / len(timed)
         return seconds, self.figures.uncounted(WARM_UPS + len(timed))[WARM_UPS:].cpu()
+
+
+def _copy(source: State, target: State) -> None:
+    """Copy a state into another's tensors."""
+    for given, own in zip(source, target, strict=True):
+        for value, tensor in zip(given, own, strict=True):
+            if value is not tensor:
+                tensor.copy_(value)
 
 
 def differ(plain: Tensor, replayed: Tensor) -> bool:

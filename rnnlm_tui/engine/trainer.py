@@ -321,7 +321,7 @@ class Trainer:
             if not self._frees_graphs(error, random):
                 raise
             return 0
-        self.state = () if self.batches.pads else graphs.state
+        self.state = graphs.state
         return tokens
 
     @property

@@ -197,7 +197,7 @@ def count_step(
             _batches(shape),
             RateTable(optimizer, lambda _: 1e-3, META),
             Figures(META),
-            carries=carries,
+            epoch=0,
         )
         rows = shape.batch_size * shape.steps if shape.rows is None else shape.rows
         for counter in (Counting(model), Counting(model)):

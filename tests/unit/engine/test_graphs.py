@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnlm_tui.engine import graphs
 from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.graphs import (
     CopiedBatches,
     RateTable,
@@ -20,8 +21,10 @@ from rnnlm_tui.engine.graphs import (
     differ,
     graphs_wanted,
 )
+from rnnlm_tui.engine.memory import rehearse_evaluation
 from rnnlm_tui.engine.optim import set_learning_rate
 from rnnlm_tui.engine.padded_loss import padded_mean_loss
+from rnnlm_tui.engine.snapshot import SnapshotCopies, snapshot_of
 from rnnlm_tui.engine.softmax import PLAIN
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
@@ -404,6 +407,27 @@ def test_batches_that_others_take_between_steps_change_nothing(card: FakeCuda) -
         found.append(trainer.train_step().loss.item())
         trainer.batches.batch(0, step % 2)
     assert_close(torch.tensor(found), expected)
+
+
+@pytest.mark.parametrize("data_mode", MODES)
+def test_evaluations_and_checkpoints_between_steps_see_and_change_the_same(
+    card: FakeCuda, data_mode: str
+) -> None:
+    found = []
+    for trainer in (plain_trainer(data_mode), graphed(plain_trainer(data_mode))):
+        copies = SnapshotCopies()
+        for step in range(1, 13):
+            trainer.train_step()
+            if step % 4 == 0:
+                rehearse_evaluation(trainer)
+                batches = [trainer.batches.batch(0, index) for index in range(3)]
+                found.append(evaluate(trainer.model, batches).loss)
+                copy = copies.copy(snapshot_of(trainer), CPU)
+                assert copy is not None
+                found += [float(one.double().sum()) for one in copy.state.tensors.values()]
+    assert card.replays > 12
+    first, second = np.array_split(np.array(found), 2)
+    np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("data_mode", MODES)
