@@ -47,6 +47,7 @@ from rnnlm_tui.bench.report import (
     naive_memory_bytes,
 )
 from rnnlm_tui.client.control import WORKER_SETTINGS
+from rnnlm_tui.client.gpus import unused_gpu_warning
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import parameter_count, positions_per_step
@@ -116,6 +117,9 @@ def run_bench(options: BenchOptions, say: Report) -> BenchReport:
         raise InputError(
             f"--seconds must be above 0 and at most {MAX_SECONDS:,.0f}, not {options.seconds:g}"
         )
+    unused = unused_gpu_warning(options.config.training.device, "measures")
+    if unused:
+        say(f"warning: {unused}")
     others = OtherProcesses()
     with (
         _terminable(),
@@ -131,7 +135,11 @@ def run_bench(options: BenchOptions, say: Report) -> BenchReport:
     return report.model_copy(
         update={
             "others_cores": cores,
-            "notes": report.notes + ((crowded,) if cores > NOTICEABLE_CORES else ()),
+            "notes": (
+                *((unused,) if unused else ()),
+                *report.notes,
+                *((crowded,) if cores > NOTICEABLE_CORES else ()),
+            ),
         }
     )
 

@@ -55,7 +55,6 @@ def bench(
     """
     from rnnlm_tui.bench.plan import bench_config
     from rnnlm_tui.bench.runner import BenchOptions, run_bench
-    from rnnlm_tui.client.gpus import unused_gpu_warning
 
     options = BenchOptions(
         bench_config(preset, device, assignments or ()),
@@ -63,8 +62,6 @@ def bench(
         neighbour=neighbour,
         only=only,
     )
-    if warning := unused_gpu_warning(options.config.training.device, "measures"):
-        note(f"warning: {warning}")
     report = run_bench(options, note)
     if json:
         print_json(report.model_dump(mode="json"))

@@ -473,13 +473,13 @@ class PendingResume:
         return resume(self.run)
 
     def _move_to(self, device: str) -> None:
-        if self.before.status not in {"draft", *RESUMABLE}:
+        if self.before.status in LIVING or read_lock(self.run.lock_path).held:
             raise RunStateError(
-                f"{self.run.name} is {self.before.status}: its device can't change now",
-                hint=f"rnnlm-tui stop {self.run.name}, then resume it with --device {device}"
-                if self.before.status in LIVING
-                else "",
+                f"{self.run.name} has a worker: its device can't change now",
+                hint=f"rnnlm-tui stop {self.run.name}, then resume it with --device {device}",
             )
+        if self.before.status not in {"draft", *RESUMABLE}:
+            return  # resuming reports why it isn't possible
         wanted = parse_config(merge(self.run.read_config(), {"training.device": device}))
         check_device(wanted.training.device)
         check_precision(wanted.training)

@@ -45,10 +45,10 @@ MAYBE_OUT_OF_MEMORY = (
 )
 """Messages of a library that also mean other failures."""
 CUDA_ERROR = re.compile(
-    r"(?:CUDA|HIP)(?: driver)? error: (?!\w+_STATUS_)(.+)"
+    r"(?:(?:CUDA|HIP)(?: driver)? error|Triton Error \[(?:CUDA|HIP)\]): (?!\w+_STATUS_)(.+)"
     r"|(CU(?:BLAS|DNN)_STATUS_EXECUTION_FAILED\w*)"
 )
-OUR_FAULT = ("captur", "invalid argument", "invalid device ordinal", "no kernel image")
+OUR_FAULT = ("captur", "invalid argument", "invalid device ordinal", "kernel image")
 """In CUDA errors after which the GPU still works."""
 
 

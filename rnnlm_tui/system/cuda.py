@@ -131,19 +131,22 @@ def is_exact_workspace(setting: str) -> bool:
 
 
 def installed_torch() -> TorchBuild | None:
-    """The installed torch, from its metadata and its version file; None: not installed."""
-    try:
-        installed = version("torch")
-    except PackageNotFoundError:
-        return None
+    """The installed torch, from its metadata and its version file; None: not installed, or these
+    don't say what it was built for."""
     text = ""
     with suppress(OSError, ImportError, ValueError):
         found = find_spec("torch")
         if found is not None and found.origin is not None:
             text = (Path(found.origin).parent / "version.py").read_text(encoding="utf-8")
-    cuda = re.search(r"^cuda\b[^=]*= *['\"]([\d.]+)", text, re.MULTILINE)
-    hip = re.search(r"^hip\b[^=]*= *['\"]", text, re.MULTILINE)
-    return TorchBuild(installed, cuda[1] if cuda else None, hip is not None)
+    built = dict(re.findall(r"^(cuda|hip)\b[^=\n]*= *(\S+)", text, re.MULTILINE))
+    try:
+        installed = version("torch")
+    except PackageNotFoundError:
+        return None
+    if "cuda" not in built:
+        return None
+    cuda = re.fullmatch(r"['\"]([\d.]+)['\"]", built["cuda"])
+    return TorchBuild(installed, cuda[1] if cuda else None, built.get("hip", "None") != "None")
 
 
 def driver() -> Driver | None:

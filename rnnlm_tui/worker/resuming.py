@@ -194,12 +194,18 @@ def check_environment(
         if "threads" in names and "threads" in then
         else ""
     )
+    device = (
+        f" (rnnlm-tui resume {run.name} --device {then['device']})"
+        if "device" in names and "device" in then
+        else ""
+    )
     raise InputError(
         f"exact mode: the environment differs: {'; '.join(found)}; {run.name} is at step"
         f" {manifest.step:,}",
         hint=(
-            f"restore {', '.join(names)}{threads}; or accept rounding differences: deterministic ="
-            f" false under [training] in {run.config_path}; then rnnlm-tui resume {run.name}"
+            f"restore {', '.join(names)}{threads}{device}; or accept rounding differences:"
+            f" deterministic = false under [training] in {run.config_path};"
+            f" then rnnlm-tui resume {run.name}"
         ),
     )
 

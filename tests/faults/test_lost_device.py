@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import PendingResume
-from rnnlm_tui.errors import DeviceError, LostDeviceError
+from rnnlm_tui.errors import DeviceError, LostDeviceError, RunStateError
 from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.locks import RunLock
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import tiny_config, wait_until_ended
 
@@ -63,6 +64,8 @@ def test_a_run_resumes_on_another_device_and_ends_as_if_nothing_had_happened(
     assert workers.work(run, "step.update:lost:25") == LostDeviceError.exit_code
     with pytest.raises(DeviceError, match='no device "cuda:9"'):
         PendingResume.of(run).start("cuda:9")
+    with RunLock(run.lock_path), pytest.raises(RunStateError, match="its device can't change"):
+        PendingResume.of(run).start("cpu")
     assert run.read_config().training.device == "auto"
     with warm_starts(workers):
         PendingResume.of(run).start("cpu")

@@ -96,6 +96,8 @@ def test_every_difference_in_the_environment_is_refused_in_exact_mode(
             check_environment(RUN, saved(environment={**here, name: 7}), here)
         assert refused.value.message.count(" was ") == 1
         assert f"restore {name}" in refused.value.hint
+        moved = "(rnnlm-tui resume plain-otter --device 7)" in refused.value.hint
+        assert moved is (name == "device")
         assert (
             "deterministic = false under [training] in /home/runs/plain-otter/config.toml"
             in refused.value.hint
