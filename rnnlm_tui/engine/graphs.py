@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch, Batches
+from rnnlm_tui.engine.device import is_out_of_memory
 from rnnlm_tui.engine.figures import Figures
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.engine.model import State
@@ -485,15 +486,15 @@ def differ(plain: Tensor, replayed: Tensor) -> bool:
 
 
 def _cause(error: BaseException) -> str:
-    """Why a trial failed, in torch's words. Lets go of the tensors of the failed step, which its
-    frames keep alive.
+    """Why a trial failed, mostly in torch's words. Lets go of the tensors of the failed step, which
+    its frames keep alive.
 
     After an operation that can't be recorded, the end of the recording fails, too.
     """
     clear_frames(error.__traceback__)
     if isinstance(error.__context__, RuntimeError):
         return _cause(error.__context__)
-    return (str(error) or "out of memory").splitlines()[0]
+    return "out of memory" if is_out_of_memory(error) else str(error).split("\n")[0]
 
 
 def _leave_recording(device: torch.device) -> None:

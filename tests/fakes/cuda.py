@@ -35,9 +35,11 @@ READING = frozenset(
         "aten::is_nonzero",
         "aten::masked_select",
         "aten::_unique2",
+        "aten::lift_fresh",
+        "aten::pin_memory",
     }
 )
-"""Operations that wait for the device."""
+"""Operations that wait for the device, or make a tensor of Python's numbers, whose copy waits."""
 EMPTY = frozenset(
     {
         "aten::empty",
