@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -341,7 +343,7 @@ def check_machine() -> list[CheckResult]:
             f" of {memory(machine.memory_total)} free",
         )
     ]
-    return [*found, check_gpus()]
+    return [*found, check_gpus(), *check_loss_kernel()]
 
 
 def check_gpus() -> CheckResult:
@@ -377,6 +379,25 @@ def check_gpus() -> CheckResult:
             "install the NVIDIA driver; in a container, start it with --gpus all",
         )
     return CheckResult("GPU", "note", "no NVIDIA GPU found; training runs on the CPU")
+
+
+def check_loss_kernel() -> Iterator[CheckResult]:
+    """Check what the fast loss on NVIDIA GPUs needs: Triton, a C compiler, Python's headers."""
+    from rnnlm_tui.system.gpu import gpu_count
+
+    if not gpu_count():
+        return
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    if find_spec("triton") is None:
+        missing, fix = "Triton isn't installed", "pip install triton, in the version of your torch"
+    elif not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        missing, fix = "Triton finds no C compiler", "install gcc"
+    elif not headers.is_file():
+        missing, fix = f"{headers} is missing", "install Python's headers (python3-dev)"
+    else:
+        yield CheckResult("loss kernel", "ok", "Triton, a C compiler and Python's headers are here")
+        return
+    yield CheckResult("loss kernel", "note", f"{missing}: training on a GPU is slower", fix)
 
 
 def _runs(names: list[str]) -> list[tuple[str, int]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import sysconfig
 import termios
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from rnnlm_tui.cli.doctor import (
     check_gpus,
     check_home,
     check_keymap,
+    check_loss_kernel,
     check_matmul,
     check_terminal,
     check_torch,
@@ -238,6 +241,34 @@ def test_gpus_that_torch_can_not_use_are_not_ok(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     hidden = check_gpus()
     assert (hidden.verdict, "hidden by CUDA_VISIBLE_DEVICES" in hidden.fact) == ("note", True)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "verdict", "words"),
+    [
+        ("", "ok", "Triton, a C compiler and Python's headers are here"),
+        ("triton", "note", "Triton isn't installed: training on a GPU is slower"),
+        ("compiler", "note", "Triton finds no C compiler: training on a GPU is slower"),
+        ("headers", "note", "Python.h is missing: training on a GPU is slower"),
+    ],
+)
+def test_what_the_loss_kernel_lacks_is_named_where_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lacking: str, verdict: str, words: str
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(
+        "rnnlm_tui.cli.doctor.find_spec", lambda name: None if lacking == "triton" else name
+    )
+    monkeypatch.setattr(shutil, "which", lambda name: None if lacking == "compiler" else name)
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    if lacking != "headers":
+        (tmp_path / "Python.h").touch()
+    install_driver(monkeypatch, [])
+    assert not list(check_loss_kernel())
+    install_driver(monkeypatch, [FakeCard()])
+    (result,) = check_loss_kernel()
+    assert (result.verdict, bool(result.hint)) == (verdict, bool(lacking))
+    assert words in result.fact
 
 
 def test_a_broken_driver_is_bad_and_no_gpu_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
