@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.cells import CELLS, minimal
 from rnnlm_tui.engine.cells.base import LayerState
 from rnnlm_tui.engine.cells.slstm import WIDEST_HEAD
 from rnnlm_tui.engine.cells.slstm_recurrence import Kernel, Passed
@@ -239,6 +239,9 @@ def as_on_cuda(*, triton: bool = True) -> Iterator[None]:
         mock.patch("rnnlm_tui.engine.optim.SKIPPING_DEVICES", frozenset({"cuda", "meta"})),
         mock.patch("rnnlm_tui.engine.loss.softmax_for", return_value=LOSS if triton else PLAIN),
         mock.patch(
+            "rnnlm_tui.engine.cells.minimal.kernel_for", return_value=AVERAGE if triton else None
+        ),
+        mock.patch(
             "rnnlm_tui.engine.cells.slstm.kernel_for",
             side_effect=lambda _, width: SLSTM if triton and width <= WIDEST_HEAD else None,
         ),
@@ -265,6 +268,22 @@ def _scaled(values: Tensor, _factor: Tensor) -> Tensor:
 
 LOSS = Softmax(_softmax_gradient, _softmax_losses, _scaled)
 """The loss's Triton kernels as empty launches."""
+
+
+def _average_forward(gate_TBH: Tensor, _candidate_TBH: Tensor, _state_BH: Tensor) -> Tensor:
+    _launch("gated average kernel")
+    return torch.empty_like(gate_TBH)
+
+
+def _average_backward(
+    _grad_TBH: Tensor, gate_TBH: Tensor, _candidate: Tensor, state_BH: Tensor, _hidden: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    _launch("gated average kernel")
+    return torch.empty_like(gate_TBH), torch.empty_like(gate_TBH), torch.empty_like(state_BH)
+
+
+AVERAGE = minimal.Kernel(_average_forward, _average_backward)
+"""The Triton kernels of minGRU and minLSTM as empty launches."""
 
 
 def _slstm_forward(

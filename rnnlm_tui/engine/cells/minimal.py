@@ -1,20 +1,35 @@
 """minGRU and minLSTM: gates depend only on the input, the state is a moving average.
 
-A CPU loops over time, a GPU runs a parallel scan.
+A CPU loops over time, a GPU runs a Triton kernel or a parallel scan.
 """
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
-from typing import cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import LayerState, pack_large, project
+from rnnlm_tui.engine.cells.kernel_trial import working
 from rnnlm_tui.engine.packed import PackedWeight
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A way to compute a gated average in a few launches."""
+
+    forward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """From z_TBH, c_TBH and the state: hidden_TBH."""
+    backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    """From the gradient of hidden_TBH, z, c, the state and hidden_TBH: the gradients of the first
+    three of these."""
 
 
 def gated_average(
@@ -24,11 +39,12 @@ def gated_average(
 
     Args:
         gate_TBH: z, between 0 and 1.
-        parallel: scan instead of loop; None: by device.
+        parallel: scan instead of loop; None: a kernel if the device has one, else by device.
     """
+    kernel = None
     if parallel is None:
-        parallel = gate_TBH.device.type != "cpu"
-    arguments = gate_TBH, candidate_TBH, state_BH, parallel
+        kernel, parallel = kernel_for(gate_TBH), gate_TBH.device.type != "cpu"
+    arguments = gate_TBH, candidate_TBH, state_BH, parallel, kernel
     return cast(Tensor, _GatedAverage.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
@@ -37,23 +53,32 @@ class _GatedAverage(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, gate_TBH: Tensor, candidate_TBH: Tensor, state_BH: Tensor, parallel: bool
+        ctx: Any,
+        gate_TBH: Tensor,
+        candidate_TBH: Tensor,
+        state_BH: Tensor,
+        parallel: bool,
+        kernel: Kernel | None,
     ) -> Tensor:
+        ctx.parallel, ctx.kernel = parallel, kernel
+        if kernel is not None:
+            hidden_TBH = kernel.forward(gate_TBH, candidate_TBH, state_BH)
+            ctx.save_for_backward(gate_TBH, candidate_TBH, state_BH, hidden_TBH)
+            return hidden_TBH
         decay_TBH = 1 - gate_TBH
         hidden_TBH = _recur(decay_TBH, gate_TBH * candidate_TBH, state_BH, parallel)
-        ctx.save_for_backward(gate_TBH, candidate_TBH, state_BH, decay_TBH, hidden_TBH)
-        ctx.parallel = parallel  # type: ignore[attr-defined]
+        ctx.save_for_backward(gate_TBH, candidate_TBH, state_BH, hidden_TBH, decay_TBH)
         return hidden_TBH
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_TBH: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        gate_TBH, candidate_TBH, state_BH, decay_TBH, hidden_TBH = cast(
-            tuple[Tensor, ...],
-            ctx.saved_tensors,  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad_TBH: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.kernel is not None:
+            return *cast(Kernel, ctx.kernel).backward(grad_TBH, *ctx.saved_tensors), None, None
+        gate_TBH, candidate_TBH, state_BH, hidden_TBH, decay_TBH = cast(
+            tuple[Tensor, ...], ctx.saved_tensors
         )
-        parallel = ctx.parallel  # type: ignore[attr-defined]
-        total_TBH = _recur_backwards(decay_TBH, grad_TBH, parallel)
+        total_TBH = _recur_backwards(decay_TBH, grad_TBH, ctx.parallel)
         gate_grad_TBH = torch.empty_like(total_TBH)
         torch.sub(candidate_TBH[0], state_BH, out=gate_grad_TBH[0])
         torch.sub(candidate_TBH[1:], hidden_TBH[:-1], out=gate_grad_TBH[1:])
@@ -62,7 +87,47 @@ class _GatedAverage(torch.autograd.Function):
             gate_TBH * total_TBH,
             decay_TBH[0] * total_TBH[0],
             None,
+            None,
         )
+
+
+def kernel_for(gate_TBH: Tensor) -> Kernel | None:
+    """The Triton kernels, if they work on the device of the gate; else None."""
+    if gate_TBH.device.type != "cuda" or gate_TBH.dtype != torch.float32:
+        return None
+    return _tried(gate_TBH.device)
+
+
+@functools.cache
+def _tried(device: torch.device) -> Kernel | None:
+    return working(device, "minGRU or minLSTM", _load, functools.partial(agrees, device=device))
+
+
+def _load() -> Kernel:
+    from rnnlm_tui.engine.cells import minimal_kernel
+
+    return Kernel(minimal_kernel.forward, minimal_kernel.backward)
+
+
+@torch.no_grad()
+def agrees(kernel: Kernel, device: torch.device) -> bool:
+    """Whether a kernel computes what the loop does, for a few steps."""
+    generator = torch.Generator().manual_seed(1)
+    gate_TBH, both_TBG, state_BH, grad_TBH = (
+        torch.rand(*shape, generator=generator).to(device)
+        for shape in ((5, 3, 50), (5, 3, 100), (3, 50), (5, 3, 50))
+    )
+    candidate_TBH = both_TBG[:, :, 50:]
+    hidden_TBH = kernel.forward(gate_TBH, candidate_TBH, state_BH)
+    found = hidden_TBH, *kernel.backward(grad_TBH, gate_TBH, candidate_TBH, state_BH, hidden_TBH)
+    leaves = [part.requires_grad_() for part in (gate_TBH, candidate_TBH.clone(), state_BH)]
+    with torch.enable_grad():
+        wanted_TBH = gated_average(leaves[0], leaves[1], leaves[2], parallel=False)
+        gradients = torch.autograd.grad(wanted_TBH, leaves, grad_TBH)
+    return all(
+        torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+        for one, other in zip(found, (wanted_TBH, *gradients), strict=True)
+    )
 
 
 def _recur(decay_TBH: Tensor, addend_TBH: Tensor, state_BH: Tensor, parallel: bool) -> Tensor:

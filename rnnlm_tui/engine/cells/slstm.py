@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import cast
 
 import torch
@@ -20,6 +19,7 @@ from rnnlm_tui.engine.cells.base import (
     project,
     stabilised_input,
 )
+from rnnlm_tui.engine.cells.kernel_trial import working
 from rnnlm_tui.engine.cells.slstm_recurrence import (
     SINGLE_OPERATIONS,
     Kernel,
@@ -129,29 +129,20 @@ def kernel_for(cell_BH: Tensor, head_width: int) -> Kernel | None:
 def _tried(
     device: torch.device, dtype: torch.dtype, head_width: int, _precision: str
 ) -> Kernel | None:
-    """As `kernel_for`.
-
-    The first call compiles and runs the kernels and waits for the device, so it must not be inside
-    the recording of a CUDA graph, which comes after the first steps.
-    """
-    if torch.version.hip or dtype != torch.float32 or head_width > WIDEST_HEAD:
+    if dtype != torch.float32 or head_width > WIDEST_HEAD:
         return None
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return None
-    try:
-        from rnnlm_tui.engine.cells import slstm_kernel
+    return working(
+        device,
+        "sLSTM",
+        _load,
+        functools.partial(agrees, device=device, head_width=head_width),
+    )
 
-        kernel = Kernel(slstm_kernel.forward, slstm_kernel.backward)
-        if agrees(kernel, device, head_width):
-            return kernel
-        problem = "its results are wrong here"
-    except ModuleNotFoundError:
-        problem = "Triton isn't installed"
-    # Triton has no base class for its errors: no C compiler, no space for its cache, no support.
-    except Exception as error:
-        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    warnings.warn(f"slstm is slower without its kernel: {problem}", stacklevel=2)
-    return None
+
+def _load() -> Kernel:
+    from rnnlm_tui.engine.cells import slstm_kernel
+
+    return Kernel(slstm_kernel.forward, slstm_kernel.backward)
 
 
 @torch.no_grad()

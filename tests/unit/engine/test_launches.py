@@ -27,8 +27,8 @@ CAPS = {
     "elman": 90,
     "gru": 90,
     "lstm": 92,
-    "mingru": 153,
-    "minlstm": 173,
+    "mingru": 91,
+    "minlstm": 111,
     "mlstm": 355,
     "slstm": 101,
 }

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.cells import CELLS, minimal
 from rnnlm_tui.engine.cells.slstm import kernel_for
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
@@ -273,3 +273,12 @@ def test_slstms_kernel_works_here(width: int, rounded: bool) -> None:
             assert kernel_for(torch.zeros(2, 4 * width, device=GPU), width) is not None
     finally:
         set_gpu_precision(GPU, rounded=False)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton isn't installed")
+def test_the_minimal_cells_kernel_works_here() -> None:
+    if torch.cuda.get_device_capability(GPU) < (8, 0):
+        pytest.skip("needs compute capability 8.0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert minimal.kernel_for(torch.zeros(2, 3, 4, device=GPU)) is not None

@@ -1,7 +1,7 @@
-"""Cases for sLSTM's Triton kernels: `test_slstm_kernel.py` runs them interpreted, on the CPU.
+"""Cases for the cells' Triton kernels: `test_cell_kernels.py` runs them interpreted, on the CPU.
 
 Triton decides at import whether it interprets, so they have a process of their own:
-`TRITON_INTERPRET=1 python -m pytest -n 0 tests/unit/engine/slstm_kernel_cases.py`.
+`TRITON_INTERPRET=1 python -m pytest -n 0 tests/unit/engine/cell_kernel_cases.py`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.cells import slstm_kernel
+from rnnlm_tui.engine.cells import minimal, minimal_kernel, slstm_kernel
 from rnnlm_tui.engine.cells.base import LayerState
 from rnnlm_tui.engine.cells.slstm import EMPTY, SlstmLayer, SlstmRecurrence, agrees
 from rnnlm_tui.engine.cells.slstm_recurrence import Kernel, Passed
 
 KERNEL = Kernel(slstm_kernel.forward, slstm_kernel.backward)
+AVERAGE = minimal.Kernel(minimal_kernel.forward, minimal_kernel.backward)
 
 
 def drawn(steps: int, batch: int, heads: int, width: int, spread: float) -> list[Tensor]:
@@ -53,7 +54,7 @@ def results(given: list[Tensor], heads: int, kernel: Kernel | None) -> list[Tens
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 4), (2, 16, 2, 16), (7, 19, 3, 12), (5, 33, 2, 40), (3, 4, 1, 64)]
 )
-def test_results_and_gradients_equal_single_operations_in_float64(
+def test_slstm_equals_single_operations_in_float64(
     shape: tuple[int, int, int, int], spread: float
 ) -> None:
     given = drawn(*shape, spread)
@@ -86,7 +87,7 @@ def test_a_gradient_of_the_state_after_the_last_step_is_right_too() -> None:
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_a_layer_trains_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_slstm_layer_trains_with_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = SlstmLayer(6, 12, 3)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -117,3 +118,50 @@ def test_a_kernel_with_wrong_results_is_found() -> None:
     for width in (4, 16, 64):
         assert agrees(KERNEL, cpu, width)
         assert not agrees(Kernel(slstm_kernel.forward, wrong), cpu, width)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 50), (29, 5, 33)])
+def test_a_gated_average_equals_the_loop_in_float64(shape: tuple[int, int, int]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    steps, batch, width = shape
+    gate, weights = (torch.rand(shape, generator=generator) for _ in range(2))
+    both = torch.randn(steps, batch, 2 * width, generator=generator)
+    state = torch.randn(batch, width, generator=generator)
+    found = []
+    for kernel, dtype in ((None, torch.float64), (AVERAGE, torch.float32)):
+        leaves = [part.to(dtype).requires_grad_() for part in (gate, both, state)]
+        parts = leaves[0], leaves[1][:, :, width:], leaves[2]  # not in one piece
+        hidden = minimal._GatedAverage.apply(*parts, False, kernel)  # type: ignore[no-untyped-call]
+        found.append([hidden, *torch.autograd.grad(hidden, leaves, weights.to(dtype))])
+    for exact, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [minimal.MinGruLayer, minimal.MinLstmLayer])
+def test_a_minimal_layer_trains_with_its_kernel(
+    monkeypatch: pytest.MonkeyPatch, kind: type[minimal.MinGruLayer | minimal.MinLstmLayer]
+) -> None:
+    layer = kind(6, 12)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(-0.5, 0.5, generator=generator)
+    inputs = torch.randn(5, 2, 6, generator=generator)
+    found = []
+    for kernel in (None, AVERAGE):
+        monkeypatch.setattr("rnnlm_tui.engine.cells.minimal.kernel_for", lambda _, way=kernel: way)
+        _, state = layer(inputs, layer.initial_state(2))
+        hidden, _ = layer(inputs, tuple(part.detach() for part in state))
+        gradients = torch.autograd.grad(hidden.square().sum(), list(layer.parameters()))
+        found.append([hidden, *gradients])
+    for plain, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_wrong_gated_average_is_found() -> None:
+    def wrong(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gate, candidate, state = minimal_kernel.backward(*given)
+        return gate, candidate, 1.1 * state
+
+    assert minimal.agrees(AVERAGE, torch.device("cpu"))
+    assert not minimal.agrees(minimal.Kernel(minimal_kernel.forward, wrong), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""sLSTM's Triton kernels, interpreted on the CPU, and compiled for GPUs that aren't here."""
+"""The cells' Triton kernels, interpreted on the CPU, and compiled for GPUs that aren't here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from rnnlm_tui.engine.cells import slstm
 
 triton = pytest.importorskip("triton", reason="Triton isn't installed")
 
-CASES = Path(__file__).with_name("slstm_kernel_cases.py")
+CASES = Path(__file__).with_name("cell_kernel_cases.py")
 VERSION = tuple(int(part) for part in triton.__version__.split(".")[:2])
 CAN_INTERPRET = VERSION >= (3, 7) or np.lib.NumpyVersion(np.__version__) < "2.4.0"
 
@@ -35,37 +36,54 @@ def test_all_cases_pass_interpreted_on_the_cpu() -> None:
     assert " passed" in done.stdout
 
 
-@pytest.mark.parametrize(("capability", "precision"), [(80, "tf32x3"), (90, "tf32")])
-def test_the_kernels_compile_for_gpus_and_use_their_tensor_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: int, precision: str
-) -> None:
+def compiled(kernel: Any, constants: dict[str, object], capability: int, warps: int) -> Any:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    numbers = ["steps", "batch", "heads", "size", "width", "candidate_time", "candidate_row"]
+    numbers = [name for name in kernel.arg_names if name in numbers]
+    pointers = [name for name in kernel.arg_names if name not in {*numbers, *constants}]
+    return triton.compile(
+        ASTSource(
+            kernel,
+            signature={
+                **dict.fromkeys(pointers, "*fp32"),
+                **dict.fromkeys(numbers, "i32"),
+                **dict.fromkeys(constants, "constexpr"),
+            },
+            constexprs=constants,
+            attrs={(place,): [["tt.divisibility", 16]] for place in range(len(pointers))},
+        ),
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": warps},
+    )
+
+
+@pytest.mark.parametrize(("capability", "precision"), [(80, "tf32x3"), (90, "tf32")])
+def test_slstms_kernels_compile_for_gpus_and_use_their_tensor_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: int, precision: str
+) -> None:
     from rnnlm_tui.engine.cells import slstm_kernel
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     given = slstm_kernel.settings(32) | {"PRECISION": precision}
-    warps = given.pop("num_warps")
+    warps = int(given.pop("num_warps"))
     for kernel in (slstm_kernel._forward_kernel, slstm_kernel._backward_kernel):
-        numbers = ["steps", "batch", "heads"]
-        pointers = [name for name in kernel.arg_names if name not in {*numbers, *given}]
-        compiled = triton.compile(
-            ASTSource(
-                kernel,
-                signature={
-                    **dict.fromkeys(pointers, "*fp32"),
-                    **dict.fromkeys(numbers, "i32"),
-                    **dict.fromkeys(given, "constexpr"),
-                },
-                constexprs=given,
-                attrs={(place,): [["tt.divisibility", 16]] for place in range(len(pointers))},
-            ),
-            target=GPUTarget("cuda", capability, 32),
-            options={"num_warps": warps},
-        )
-        assert compiled.metadata.shared <= 99 * 2**10  # the least of these GPUs
-        assert "mma.sync" in compiled.asm["ptx"]  # tensor cores
+        found = compiled(kernel, dict(given), capability, warps)
+        assert found.metadata.shared <= 99 * 2**10  # the least of these GPUs
+        assert "mma.sync" in found.asm["ptx"]  # tensor cores
+
+
+def test_the_gated_averages_kernels_compile_for_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rnnlm_tui.engine.cells import minimal_kernel
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    for kernel in (minimal_kernel._forward_kernel, minimal_kernel._backward_kernel):
+        found = compiled(kernel, {"BLOCK": minimal_kernel.BLOCK}, 90, 4)
+        assert found.metadata.shared == 0
+        assert ".local" not in found.asm["ptx"]
 
 
 def test_a_gpu_that_the_kernels_fail_on_uses_single_operations(
@@ -83,11 +101,11 @@ def test_a_gpu_that_the_kernels_fail_on_uses_single_operations(
         assert slstm._tried(gpu, torch.float32, 65, "highest") is None
         assert slstm.kernel_for(torch.zeros(2, 8), 4) is None
     with monkeypatch.context() as patch:
-        patch.setattr(slstm, "agrees", lambda *_: False)
+        patch.setattr(slstm, "agrees", lambda *_, **__: False)
         with pytest.warns(UserWarning, match="slower without its kernel: its results are wrong"):
             assert slstm._tried(gpu, torch.float32, 16, "highest") is None
 
-    def fail(*_: object) -> bool:
+    def fail(*_: object, **__: object) -> bool:
         raise RuntimeError("out of resources: shared memory\nmore")
 
     monkeypatch.setattr(slstm, "agrees", fail)
