@@ -261,6 +261,8 @@ class Evaluator:
             clear_frames(error.__traceback__)  # they keep the evaluation's tensors alive
             if not self._trainer.free_graphs("an evaluation"):
                 raise
+            self._attempt.note(self._trainer.step, self._trainer.graph_note)
+            self._trainer.graph_note = ""
         return self._score_once(batches)
 
     def _score_once(self, batches: Iterable[Batch]) -> Score:

@@ -226,12 +226,13 @@ def test_bits_per_byte_are_the_bits_of_all_scored_targets_over_the_bytes_of_the_
 
 @pytest.mark.parametrize("has_graphs", [True, False])
 def test_an_evaluation_out_of_memory_frees_cuda_graphs_and_is_repeated(
-    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, has_graphs: bool
+    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_graphs: bool
 ) -> None:
     freed: list[str] = []
 
     def free(doing: str) -> bool:
         freed.append(doing)
+        evaluator._trainer.graph_note = f"out of memory in {doing}"
         return has_graphs
 
     def score(*arguments: object, **settings: object) -> Score:
@@ -243,6 +244,8 @@ def test_an_evaluation_out_of_memory_frees_cuda_graphs_and_is_repeated(
     monkeypatch.setattr("rnnlm_tui.worker.evaluation.evaluate", score)
     if has_graphs:
         assert evaluator.evaluate().startswith("validation perplexity ")
+        assert "out of memory in an evaluation" in notes(tmp_path)
+        assert evaluator._trainer.graph_note == ""
     else:
         with pytest.raises(DeviceError, match="out of memory in an evaluation of"):
             evaluator.evaluate()
