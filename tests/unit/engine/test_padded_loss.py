@@ -17,7 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnnlm_tui.engine import padded_loss
 from rnnlm_tui.engine.loss import mean_loss
-from rnnlm_tui.engine.optim import adamw, clip_gradients, update_when_finite
+from rnnlm_tui.engine.optim import (
+    OptimizerSettings,
+    adamw,
+    clip_gradients,
+    update_when_finite,
+)
 from rnnlm_tui.engine.padded_loss import (
     agrees,
     kernel_note,
@@ -26,8 +31,11 @@ from rnnlm_tui.engine.padded_loss import (
     softmax_for,
 )
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax, without_waiting
+from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema import estimates
+from rnnlm_tui.schema.estimates import Schedule
 
+from .builders import batches_of, small_model
 from .head_cases import Head, a_head, exact, found, relative_errors
 
 CPU = torch.device("cpu")
@@ -169,6 +177,31 @@ def test_token_losses_equal_torchs(vocab_size: int, monkeypatch: pytest.MonkeyPa
     )
     torch.testing.assert_close(losses.double(), wanted, rtol=1e-5, atol=1e-5)
     assert not losses[::3].any()
+
+
+@pytest.mark.parametrize(("reduced", "tolerance"), [(False, 1e-4), (True, 2e-2)])
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_training_this_way_follows_the_way_of_cpus(
+    data_mode: str, reduced: bool, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses() -> Tensor:
+        model = small_model(pad_id=0 if data_mode == "sentences" else None)
+        trainer = Trainer(
+            model,
+            batches_of(data_mode),
+            max_steps=100,
+            schedule=Schedule(1e-2),
+            optimizer=OptimizerSettings(max_grad_norm=1.0),
+        )
+        return torch.stack([trainer.train_step().loss for _ in range(20)])
+
+    wanted = losses()
+    monkeypatch.setattr(
+        "rnnlm_tui.engine.model.mean_loss",
+        lambda *arguments, **_: plainly(reduced)(*arguments),
+    )
+    torch.testing.assert_close(losses(), wanted, rtol=tolerance, atol=0)
+    assert wanted[-1] < wanted[0]
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
