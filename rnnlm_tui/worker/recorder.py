@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Protocol
@@ -421,12 +421,13 @@ class Attempt:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, this program and its numeric packages, by name."""
-    return {
-        "python": platform.python_version(),
-        "rnnlm_tui": __version__,
-        **{name: version(name) for name in PACKAGES},
-    }
+    """Versions of Python, this program and its numeric packages, by name; without those that a run
+    can do without and that aren't installed."""
+    found = {"python": platform.python_version(), "rnnlm_tui": __version__}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 class HeartbeatStore(Protocol):

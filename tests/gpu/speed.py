@@ -22,7 +22,7 @@ EPOCH_SECONDS = 180.0
 TIMES_NAIVE = 5.0
 """Goal for the engine over the naive loop on the same card."""
 GOAL_CARD = "H100"
-WAY_SECONDS = 4.5
+WAY_SECONDS = 4.0
 """Computing time of each way to train, in three turns."""
 SPEED_FACT = "figures"
 DRY_RUN = {

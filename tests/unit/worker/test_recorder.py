@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import RunLock, read_lock
-from rnnlm_tui.worker.recorder import Recorder
+from rnnlm_tui.worker.recorder import Recorder, versions
 
 
 class Run:
@@ -373,3 +374,17 @@ def test_a_run_starts_only_if_its_ballast_fits(
         Run(tmp_path)
     assert "free some space" in caught.value.hint
     assert not (tmp_path / "run.db.ballast").exists()
+
+
+def test_versions_leave_out_packages_that_are_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def installed(name: str) -> str:
+        if name == "transformers":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("rnnlm_tui.worker.recorder.version", installed)
+    found = versions()
+    assert "transformers" not in found
+    assert found["torch"] == "1.0"
