@@ -334,15 +334,17 @@ class Trainer:
         return None if self._graphs is None else torch.cuda.get_rng_state(self.device)
 
     def _frees_graphs(self, error: BaseException, random: Tensor | None) -> bool:
-        """Whether a failed step, which hasn't updated anything yet, can be tried again without CUDA
-        graphs."""
+        """Undo a failed step, which hasn't updated anything yet; returns whether it can be tried
+        again without CUDA graphs, which were freed."""
         self.update.forget_gradients()
-        if random is None or not is_out_of_memory(error):
+        if random is None:
             return False
-        clear_frames(error.__traceback__)  # they keep the failed step's tensors alive
-        self.free_graphs("a step")
+        lacks_memory = is_out_of_memory(error)
+        if lacks_memory:
+            clear_frames(error.__traceback__)  # they keep the failed step's tensors alive
+            self.free_graphs("a step")
         torch.cuda.set_rng_state(random, self.device)
-        return True
+        return lacks_memory
 
     def _advance(self, tokens: int) -> None:
         """Count a step and move to the next batch."""

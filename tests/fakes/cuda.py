@@ -251,6 +251,8 @@ class Graph:
         """Carry the operations out again."""
         if not self.is_whole:
             raise RuntimeError("replay without a preceding successful capture")
+        if self._cuda.fails_in == "replay":
+            torch.rand(1)  # the generator is told of a replay before the launch
         self._cuda.fail("replay")
         self._cuda.replays += 1
         self._spoil()

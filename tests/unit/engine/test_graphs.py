@@ -149,6 +149,8 @@ def test_sentences_train_as_without_graphs_up_to_rounding(card: FakeCuda, cell_t
     assert card.captures == len(recorded.buckets) > 3
     assert tuple(vars(recorded)["_graphs"]) == recorded.buckets[::-1], "the largest first"
     assert len(card.pools) == 1
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+    assert not card.holds(vars(trainer.optimizer).get("found_inf"))
     assert card.replays == graphs.WARM_UPS + graphs.TRIALS + 12, "no step was launched"
 
 
