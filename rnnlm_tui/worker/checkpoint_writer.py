@@ -31,7 +31,10 @@ class BackgroundWriter:
         self._error: BaseException | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="checkpoint", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system allows no more threads
+            self._do_pieces()
 
     @property
     def is_done(self) -> bool:
@@ -41,7 +44,8 @@ class BackgroundWriter:
     def finish(self) -> None:
         """Wait for the end of the work, and do what is left of it; raises its error."""
         self._leave = True
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         if not self.is_done:
             self._do_pieces()
         if self._error is not None:

@@ -101,6 +101,11 @@ def _is_checkpoint_file(descriptor: int) -> bool:
     return _is_unfinished(path.parent) and not path.name.startswith(".tmp-")
 
 
+def _is_tensor_file(descriptor: int, *_: object) -> bool:
+    path = _open_file(descriptor)
+    return _is_unfinished(path.parent) and path.suffix == ".safetensors"
+
+
 def _is_manifest(descriptor: int) -> bool:
     path = _open_file(descriptor)
     return _is_unfinished(path.parent) and path.name.endswith("-manifest.json")
@@ -113,6 +118,9 @@ def _moves(source: str = "", target: str = "") -> Callable[[Path, Path], bool]:
 
 _CALLS = {
     "files.before": _Call("os", "mkdir", False, lambda path, *_: _is_unfinished(Path(path))),
+    "copy.before": _Call("rnnlm_tui.worker.checkpointing", "BackgroundWriter", True),
+    "copy.after": _Call("rnnlm_tui.worker.checkpointing", "BackgroundWriter", False),
+    "tensors.inside": _Call("os", "write", True, _is_tensor_file),
     "files.inside": _Call("rnnlm_tui.worker.checkpointing", "training_state_files", True),
     "files.after": _Call("rnnlm_tui.store.checkpoints", "describe_files", True),
     "fsync.inside": _Call("os", "fsync", False, _is_checkpoint_file),
@@ -161,8 +169,9 @@ CHECKPOINT_POINTS = tuple(
     for point in (*_CALLS, *_STATEMENTS)
     if not point.startswith(("rebuild", "queue", "worker", "step", "evaluation", "sample"))
 )
-"""The points on a checkpoint's way: its files, their way to the disk, the manifest, the name
-(`aside`: that of an older one of the same step), the row in the index, and the removal of old ones.
+"""The points on a checkpoint's way: the copy, before and after its thread starts, its files, their
+way to the disk, the manifest, the name (`aside`: that of an older one of the same step), the row in
+the index, and the removal of old ones.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rnnlm_tui.engine import tensor_file
 from rnnlm_tui.engine.cells import CELLS, minimal
 from rnnlm_tui.engine.cells.slstm import kernel_for
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
@@ -20,9 +23,12 @@ from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
 from rnnlm_tui.engine.matmul import choose_matmul, roundings, set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
+from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
+from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.token_sampling import SamplingRules, filtered, sampler_for
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.estimates import Schedule
+from rnnlm_tui.system.files import run_to_end
 
 from .builders import batches_of, small_model, tokenizer_folder
 from .chi_square import chi_square
@@ -54,6 +60,7 @@ def trainer_on(
     cell_type: str = "elman",
     precision: str = "float32",
     dropout: float = 0.0,
+    cuda_graphs: str = "off",
 ) -> Trainer:
     model = small_model(
         cell_type=cell_type, dropout=dropout, pad_id=0 if data_mode == "sentences" else None
@@ -65,6 +72,7 @@ def trainer_on(
         schedule=Schedule(1e-2),
         optimizer=OptimizerSettings(max_grad_norm=1.0),
         precision=precision,
+        cuda_graphs=cuda_graphs,
     )
 
 
@@ -162,6 +170,40 @@ def test_interrupted_runs_are_bit_equal_in_exact_mode(
         assert torch.equal(torch.cat([began, losses(second, 5)]), whole)
     finally:
         set_exactness(False)
+
+
+@pytest.mark.parametrize("cuda_graphs", ["off", "on"])
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_a_copy_is_read_from_the_gpu_by_a_thread_while_training_goes_on(
+    tmp_path: Path, data_mode: str, cuda_graphs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensor_file, "PIECE_BYTES", 1_024)  # several pieces a tensor
+    trainer = trainer_on(GPU, data_mode, cell_type="lstm", dropout=0.2, cuda_graphs=cuda_graphs)
+    copies = SnapshotCopies()
+    for number in range(2):  # the second copy takes the memory of the first
+        losses(trainer, 5)
+        live = snapshot_of(trainer)
+        weights = {name: one.cpu() for name, one in live.weights.items()}
+        state = {name: one.cpu() for name, one in live.state.tensors.items()}
+        copy = copies.copy(live, GPU)
+        assert copy is not None
+        host, folder = copy.bytes_in_memory(), tmp_path / str(number)
+        folder.mkdir()
+
+        def write(copy: Snapshot = copy, host: HostBytes = host, folder: Path = folder) -> None:
+            run_to_end(tensor_file.tensor_file(folder / "weights", copy.weights, host))
+            run_to_end(tensor_file.tensor_file(folder / "state", copy.state.tensors, host))
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        losses(trainer, 5)
+        thread.join()
+        assert run_to_end(weights_are_finite(copy))
+        for name, expected in (("weights", weights), ("state", state)):
+            written = load_file(folder / name)
+            assert written.keys() == expected.keys()
+            for key, tensor in expected.items():
+                assert torch.equal(written[key], tensor), key
 
 
 def test_auto_measures_all_formats_and_leaves_the_chosen_precision_set() -> None:

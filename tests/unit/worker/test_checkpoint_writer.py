@@ -46,6 +46,24 @@ def test_an_error_is_raised_where_it_is_waited_for() -> None:
         writer.finish()
 
 
+def test_without_another_thread_the_work_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    done = list[str]()
+
+    def pieces() -> Iterator[None]:
+        done.append(threading.current_thread().name)
+        yield
+        done.append(threading.current_thread().name)
+
+    monkeypatch.setattr(threading.Thread, "start", refuses)
+    writer = BackgroundWriter(pieces())
+    assert writer.is_done
+    writer.finish()
+    assert done == [threading.current_thread().name] * 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
 def test_the_thread_has_a_lower_priority_than_training() -> None:
     seen = list[int]()
