@@ -177,7 +177,8 @@ def work(run: RunDirectory, steps: int) -> int:
         return result
 
     with (
-        mock.patch("rnnlm_tui.engine.step.Update.__call__", costless),
+        mock.patch("rnnlm_tui.engine.step.Update.gradients", costless),
+        mock.patch("rnnlm_tui.engine.step.Update.apply"),
         mock.patch.object(Trainer, "train_step", watched_step),
         mock.patch.object(
             step_metrics, "REPORT_SECONDS", step_metrics.REPORT_SECONDS / ACCELERATED

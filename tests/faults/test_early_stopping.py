@@ -61,10 +61,11 @@ def test_a_run_killed_while_patience_counts_ends_at_the_step_of_an_undisturbed_o
     killed = create_run(tiny_config(text, LEARNS_NOTHING), "killed")
     assert (
         workers.work(killed, "rename.before:kill:3") == -signal.SIGKILL
-    )  # the evaluation of step 15 is stored, its checkpoint isn't
+    )  # the evaluation of step 15 is stored, its checkpoint isn't; perhaps that of step 20, too
     crashed = summarize(killed)
     assert crashed.patience is not None
-    assert (crashed.status, crashed.patience.waited, crashed.patience.limit) == ("crashed", 2, 3)
+    assert (crashed.status, crashed.patience.limit) == ("crashed", 3)
+    assert crashed.patience.waited in (2, 3)
     assert workers.work(killed, "rename.after:kill") == -signal.SIGKILL  # at step 15 again
     assert workers.work(killed) == 0
     assert evaluated(killed) == [5, 10, 15, 20]
