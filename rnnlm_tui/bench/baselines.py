@@ -30,7 +30,7 @@ LIBRARY_LAYERS: dict[str, type[nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM,
 READ_BYTES = 256 * 2**20
 """Size of the array that a CPU reads: more than its caches hold."""
 COPIED_BYTES = 2**30
-"""Size of the array that a GPU copies: twenty times its cache."""
+"""Size of the array that a GPU copies, twenty times its cache, if that much is free."""
 REPETITIONS = 4
 """Runs between two events of a GPU, so that the gap before the first doesn't count much."""
 _PRECISIONS: dict[Numbers, str] = {
@@ -299,9 +299,17 @@ def memory_speed(device: torch.device, seconds: float) -> float:
     if device.type != "cuda":
         array = torch.ones(READ_BYTES // 4, device=device)
         return READ_BYTES / _shortest(array.sum, device, seconds)
-    source = torch.randn(COPIED_BYTES // 4, device=device)
+    speed = _copying_speed(device, seconds)
+    torch.cuda.empty_cache()  # programs that are measured in turns may need it
+    return speed
+
+
+def _copying_speed(device: torch.device, seconds: float) -> float:
+    free = int(torch.cuda.mem_get_info(device)[0])
+    source = torch.randn(min(COPIED_BYTES, free // 8) // 4, device=device)
     target = torch.empty_like(source)
-    return 2 * COPIED_BYTES / _shortest(lambda: target.copy_(source), device, seconds)
+    copied = source.numel() * source.element_size()
+    return 2 * copied / _shortest(lambda: target.copy_(source), device, seconds)
 
 
 def _shortest(work: Callable[[], Tensor], device: torch.device, seconds: float) -> float:

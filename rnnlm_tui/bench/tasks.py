@@ -270,6 +270,25 @@ class SamplingTask:
         return ids, seconds
 
 
+class _Pace:
+    """Waits for the device now and then, so that launches don't run far ahead of it."""
+
+    def __init__(self) -> None:
+        self._block, self._launched, self._waited = 1, 0, time.perf_counter()
+
+    def launched(self, device: torch.device) -> None:
+        """A step was launched; waits after a block of steps, which doubles until it is long
+        enough not to cost any speed."""
+        self._launched += 1
+        if self._launched < self._block:
+            return
+        wait(device)
+        now = time.perf_counter()
+        if now - self._waited < UNWAITED_SECONDS / 2:
+            self._block *= 2
+        self._launched, self._waited = 0, now
+
+
 class TrainingTask:
     """Each turn continues training where the last one ended."""
 
@@ -301,8 +320,6 @@ class TrainingTask:
                 fused=task.role == "library training",
             )
         del model
-        self._unwaited = 1
-        """Steps that are launched before the turn waits for the device."""
         seed_everything(config.training.seed)
 
     def ready(self) -> TaskReady:
@@ -315,6 +332,7 @@ class TrainingTask:
         first: torch.Tensor | None = None
         wait(self._device)
         began = time.perf_counter()
+        pace = _Pace()
         while steps < request.least or time.perf_counter() - began < request.seconds:
             if isinstance(self._training, Trainer):
                 result = self._training.train_step()
@@ -324,11 +342,9 @@ class TrainingTask:
                 counted, loss = self._training.train_step()
                 first = loss if first is None else first
             steps, tokens = steps + 1, tokens + counted
-            if steps % self._unwaited == 0:
-                wait(self._device)
+            pace.launched(self._device)
         wait(self._device)
         seconds = time.perf_counter() - began
-        self._unwaited = max(1, int(UNWAITED_SECONDS * steps / seconds))
         note = self._training.graph_note if isinstance(self._training, Trainer) else ""
         peak = peak_bytes(self._device)
         return TurnDone(

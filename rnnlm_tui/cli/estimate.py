@@ -143,10 +143,18 @@ def estimate_json(
 def _measure(config: RunConfig) -> Calibration:
     from rnnlm_tui.client.estimate import estimate as estimate_config
     from rnnlm_tui.client.estimate import smaller_batch_words
+    from rnnlm_tui.client.gpus import unused_gpu_warning
     from rnnlm_tui.client.start import run_probe
 
+    def warn(words: str) -> None:
+        if not unused_gpu_warning(config.training.device):  # the estimate has it otherwise
+            note(f"warning: {words}")
+
     return run_probe(
-        config, _ProbeProgress(), lambda: smaller_batch_words(config, estimate_config(config))
+        config,
+        _ProbeProgress(),
+        lambda: smaller_batch_words(config, estimate_config(config)),
+        warn=warn,
     )
 
 

@@ -290,6 +290,8 @@ def run_probe(
     report: Callable[[ProbeProgress], None],
     hint_for_memory: Callable[[], str],
     command: list[str] | None = None,
+    *,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Calibration:
     """Measure a config in a child process and store the calibration. The child ends with this call.
 
@@ -297,6 +299,7 @@ def run_probe(
         report: called with each progress message.
         hint_for_memory: returns a hint if the probe ran out of memory.
         command: another process with the same protocol.
+        warn: called if it measured the CPU beside a GPU that torch can't use.
 
     Raises:
         InputError: the config can't run here, or a step doesn't fit into memory.
@@ -313,6 +316,8 @@ def run_probe(
         hint_for_memory=hint_for_memory,
         settings=WORKER_SETTINGS,
     )
+    if answer.warning:
+        warn(answer.warning)
     add_calibration(answer.calibration)
     return answer.calibration
 

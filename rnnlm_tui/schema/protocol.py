@@ -232,6 +232,8 @@ class ProbeDone(Message):
 
     kind: Literal["done"] = "done"
     calibration: Calibration
+    warning: str = ""
+    """Why it did not measure this machine's GPU; empty: it did, or should not."""
 
 
 class TokensDone(Message):

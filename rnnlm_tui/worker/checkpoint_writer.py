@@ -51,6 +51,10 @@ class BackgroundWriter:
         if self._error is not None:
             raise self._error
 
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of the work, at most this long, and leave it to the thread."""
+        self._done.wait(seconds)
+
     def _work(self) -> None:
         _yield_to_training()
         self._do_pieces(stoppable=True)

@@ -50,6 +50,8 @@ RETRY_SECONDS = 60.0
 """A periodic checkpoint that failed is retried after this time, or when the next one is due."""
 FINAL_RETRY_SECONDS = 2.0
 """The last checkpoint is retried more often: nothing else is left to do."""
+ABANDON_SECONDS = 10.0
+"""Longest wait for a checkpoint that is being written when the GPU fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,16 @@ class Checkpointer:
         waits = nullcontext() if writing.is_done else self._attempt.activity("saving")
         with self._failure_reported(), waits:
             writing.finish()
+
+    def abandon(self) -> None:
+        """As `finish`, after the GPU failed: a copy that it holds may never arrive, so this waits
+        only a moment, and never asks the GPU itself."""
+        if self._writing is not None:
+            self._writing.wait(ABANDON_SECONDS)
+            if self._writing.is_done:
+                with suppress(RuntimeError):  # the GPU's error again
+                    self.finish()
+            self._writing = None
 
     @contextmanager
     def _failure_reported(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from rnnlm_tui.engine.device import is_lost
 from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError, StorageError
 from rnnlm_tui.schema.formatting import counted
@@ -79,6 +80,10 @@ class TrainingRun:
         except RnnlmError:
             with suppress(StorageError, RuntimeError):  # report the first error
                 self._metrics.flush(final=True)
+            raise
+        except RuntimeError as error:
+            if is_lost(error):
+                self._checkpointer.abandon()
             raise
         finally:
             with suppress(RnnlmError):

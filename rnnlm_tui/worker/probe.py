@@ -147,6 +147,12 @@ def measure(
     )
 
 
+def _device_warning(config: RunConfig) -> str:
+    from rnnlm_tui.engine.device import cpu_warning, resolve_device
+
+    return cpu_warning(config.training.device, resolve_device(config.training.device))
+
+
 def main() -> int:
     """Measure the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
     end_with_parent()
@@ -165,7 +171,8 @@ def main() -> int:
         if built and PREPARED not in sys.argv:
             os.lseek(sys.stdin.fileno(), 0, os.SEEK_SET)
             os.execv(sys.executable, [*sys.orig_argv, PREPARED])
-        _write(answers, ProbeDone(calibration=measure(config, corpus, report)))
+        calibration = measure(config, corpus, report)
+        _write(answers, ProbeDone(calibration=calibration, warning=_device_warning(config)))
     except Interrupted:
         return 128 + signal.SIGTERM
     except BrokenPipeError:

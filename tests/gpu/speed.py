@@ -11,7 +11,7 @@ import torch
 from rnnlm_tui.bench.baselines import memory_speed, multiplication_speeds
 from rnnlm_tui.bench.report import BenchReport, TrainingFigures
 from rnnlm_tui.bench.runner import BenchOptions, run_bench
-from rnnlm_tui.engine.device import cuda_versions, describe
+from rnnlm_tui.engine.device import cuda_versions, describe, use_device
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.system.gpu import driver_version
 from tests.gpu.parts import Report, Result
@@ -42,7 +42,7 @@ DRY_RUN = {
 
 def survey_machine(report: Report) -> None:
     """Name the device and its software; measure how fast it moves and multiplies numbers."""
-    device = torch.device(report.setting.device)
+    device = use_device(report.setting.device)
     facts: dict[str, object] = {
         "device": describe(device),
         "torch": torch.__version__,

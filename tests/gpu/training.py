@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.device import seed_everything, wait
+from rnnlm_tui.engine.device import seed_everything, use_device, wait
 from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.memory import held_bytes, peak_bytes, rehearse_evaluation, reset_peak
 from rnnlm_tui.engine.trainer import Trainer
@@ -97,8 +97,9 @@ def trainer_of(
         count = SENTENCES if vocab_size <= SMALL_VOCABULARY else MANY_SENTENCES
         corpus = random_corpus(folder, config, vocab_size, count, as_in_text=True)
         (folder / "manifest.json").write_text(corpus.manifest.model_dump_json(), encoding="utf-8")
+    where = use_device(device or report.setting.device)
     seed_everything(config.training.seed)
-    model = build_model(config, corpus).to(device or report.setting.device)
+    model = build_model(config, corpus).to(where)
     return build_trainer(config, model, build_batches(config, corpus))
 
 

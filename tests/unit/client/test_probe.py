@@ -56,6 +56,14 @@ def test_a_probes_result_is_stored(home: Path) -> None:
     assert load_calibrations() == [calibration(20)]
 
 
+def test_a_probe_of_the_cpu_beside_an_unused_gpu_warns(home: Path) -> None:
+    warnings: list[str] = []
+    for words in ("trains on the CPU: no code for the P4", ""):
+        command = saying(ProbeDone(calibration=calibration(20), warning=words))
+        run_probe(CONFIG, lambda _: None, str, command, warn=warnings.append)
+    assert warnings == ["trains on the CPU: no code for the P4"]
+
+
 def test_output_of_libraries_is_ignored(home: Path) -> None:
     done = encode_line(ProbeDone(calibration=calibration(20)))
     noisy = child(f"print('hello', flush=True)\nsys.stdout.buffer.write({done!r})")

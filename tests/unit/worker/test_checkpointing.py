@@ -27,6 +27,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.worker import checkpointing
+from rnnlm_tui.worker.checkpoint_writer import BackgroundWriter
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.recorder import Attempt
@@ -256,3 +257,36 @@ def test_weights_that_are_not_finite_are_not_saved_beside_training(tmp_path: Pat
         assert (checkpointer.path, checkpointer.is_retry_due) == ("", False)
     assert noted(run) == [("note", 1, "no checkpoint: not saved: the weights are not finite")]
     assert not run.checkpoints_path.exists()
+
+
+def test_a_checkpoint_that_waits_for_a_lost_gpu_is_left_after_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A copy that a failed GPU holds may never arrive."""
+    arrives = threading.Event()
+
+    def pieces() -> Iterator[None]:
+        arrives.wait()
+        yield
+
+    monkeypatch.setattr("rnnlm_tui.worker.checkpointing.ABANDON_SECONDS", 0.01)
+    checkpointer = object.__new__(Checkpointer)
+    checkpointer._writing = BackgroundWriter(pieces())
+    try:
+        checkpointer.abandon()
+        assert checkpointer._writing is None
+        checkpointer.abandon()
+    finally:
+        arrives.set()
+
+
+def test_a_checkpoint_that_fails_with_the_gpu_hides_no_error() -> None:
+    def pieces() -> Iterator[None]:
+        yield
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    checkpointer = object.__new__(Checkpointer)
+    checkpointer._writing = BackgroundWriter(pieces())
+    checkpointer._writing.wait(60.0)
+    checkpointer.abandon()
+    assert checkpointer._writing is None
