@@ -73,8 +73,8 @@ def _softmax_kernel(  # type: ignore[no-untyped-def]
         base = tl.where(higher == float("-inf"), 0.0, higher)  # -inf - -inf is NaN
         total = total * tl.exp(largest - base) + tl.sum(tl.exp(block - base), 0)
         largest = higher
-    normalizer = base + tl.log(total)
-    tl.store(losses + row, normalizer - of_target)
+    # The largest logit is subtracted first: the sum of both would round off what is left.
+    tl.store(losses + row, (base - of_target) + tl.log(total))
 
     if GRADIENT:
         share = 1.0 / tl.load(count).to(tl.float32)
@@ -82,8 +82,8 @@ def _softmax_kernel(  # type: ignore[no-untyped-def]
             columns = start + tl.arange(0, BLOCK)
             block = tl.load(logits + columns, mask=columns < width, other=float("-inf"))
             block = tl.where(columns < vocab_size, block.to(tl.float32), float("-inf"))
-            p = tl.exp(block - normalizer)
-            gradient = tl.where(columns == target, p - 1.0, p) * share
+            gradient = tl.exp(block - base) * (share / total)  # all but the target's part
+            gradient = tl.where(columns == target, gradient - share, gradient)
             tl.store(logits + columns, gradient, mask=columns < width)
 
 
