@@ -326,27 +326,32 @@ def _has_new_card(known: Driver) -> bool:
     return any(card.capability and card.capability >= FIRST_AFTER_12_6 for card in known.cards)
 
 
-def holders(uuid: str) -> tuple[Holder, ...]:
+def holders(uuid: str, *, computes: bool = False) -> tuple[Holder, ...]:
     """The other processes that hold memory of a GPU, the largest first; empty if the driver doesn't
     say, as in containers.
 
     Args:
         uuid: with or without `GPU-` or `MIG-`.
+        computes: this process holds memory of it, too. If the driver doesn't list it, its process
+            ids are those outside of our container, and one of them is ours.
     """
-    held = [
-        Holder(process.pid, _user(process.pid), process.memory)
+    found = [
+        process
         for board in cards()
         for device in (board, *board.instances)
         if device.uuid is not None and uuid and device.uuid.endswith(uuid)
         for process in device.processes
-        if process.pid != os.getpid()
     ]
+    others = [process for process in found if process.pid != os.getpid()]
+    if computes and len(others) == len(found):
+        return ()
+    held = [Holder(process.pid, _user(process.pid), process.memory) for process in others]
     return tuple(sorted(held, key=lambda one: -(one.memory or 0)))
 
 
-def holder_words(uuid: str) -> str:
-    """`pid 4711 (alex) holds 70 GiB and 1 more`; empty if nobody is known to hold memory."""
-    return first_of([str(holder) for holder in holders(uuid)], 2)
+def holder_words(uuid: str, *, computes: bool = False) -> str:
+    """`pid 4711 (alex) holds 70 GiB and 1 more`; empty if no process is known to hold memory."""
+    return first_of([str(holder) for holder in holders(uuid, computes=computes)], 2)
 
 
 def _user(pid: int) -> str:

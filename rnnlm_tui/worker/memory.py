@@ -169,7 +169,9 @@ class MemoryBudget:
 
     def _holders(self) -> str:
         """`, pid 4711 (alex) holds 70 GiB` of the GPU; empty if the driver names none."""
-        who = holder_words(uuid_of(self._device)) if self._device.type == "cuda" else ""
+        if self._device.type != "cuda":
+            return ""
+        who = holder_words(uuid_of(self._device), computes=True)
         return f", {who}" if who else ""
 
     def _fitting(self, have: int) -> int | None:
