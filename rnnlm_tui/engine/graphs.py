@@ -371,9 +371,8 @@ class Trial:
             places = self._places(graphs)
             set_learning_rate(self.update.optimizer, 0.0)
             plain, found_S2 = self._timed(self._plain_steps(), places)
-            kept.restore_generators()
             graphs.record()
-            kept.restore_generators()
+            kept.restore_generators()  # the same draws as in the plain steps
             replayed, same_S2 = self._timed(graphs.trial_step, places, trials=len(found_S2))
             # Once more: the GPU's clock may have been low at first.
             again, _ = self._timed(self._plain_steps(), places, trials=len(found_S2))
