@@ -8,12 +8,12 @@ It needs torch 2.11 or later, Python 3.11 or later and pytest; of pytest's plugi
 packages (textual, rich, typer) none but those in `NEEDED`. A rented machine without
 a network gets missing packages as wheels: download them where there is one,
 
-    python -m pip download --no-deps --only-binary=:all: --python-version 3.12 \\
-        --platform manylinux_2_17_x86_64 -d wheels pydantic pydantic-core annotated-types \\
-        typing-inspection platformdirs tomlkit
+    python -m pip download --only-binary=:all: --python-version 3.12 \\
+        --platform manylinux_2_17_x86_64 -d wheels pydantic platformdirs tomlkit
 
-copy the folder (4 MB) beside the clone, and run `python -m tests.gpu --wheels wheels`, or set
-RNNLM_TUI_WHEELS to it. pydantic-core has to be the version that this pydantic asks for.
+copy the folder (3 MB) beside the clone, and run `python -m tests.gpu --wheels wheels`, or set
+RNNLM_TUI_WHEELS to it. They are installed to a temporary folder. What is printed may be long: with
+`--out FOLDER`, logs and the JSON stay there.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ OUTCOMES_VARIABLE = "RNNLM_TUI_GPU_OUTCOMES"
 """Environment variable: the file in which the pytest plugin below writes one JSON line a test."""
 SHOWN_FAILURES = 12
 RESUMED: tuple[tuple[CellType, DataMode], ...] = (("elman", "sentences"), ("lstm", "stream"))
-RESUMED_STEPS = 600
+RESUMED_STEPS = 480
 """Some seconds: rows of steps are stored a quarter of a second late, and the worker is to be killed
 well before its end."""
 TRIES = 3

@@ -108,15 +108,15 @@ EPOCH = Part("epoch", "the book's epoch worked out, and the goals", 1, _epoch)
 PROFILE = Part("profile", "the slowest kernels of a step", 20, _profile)
 PARTS = (
     MACHINE,
-    Part("tests", "pytest -m gpu", 120, _tests),
+    Part("tests", "pytest -m gpu", 110, _tests),
     Part("waits", "steps of each cell with every wait for the GPU refused", 40, _waits),
     Part("launches", "kernels of a step of each cell", 10, _launches),
     Part("losses", "losses of 200 steps against the CPU's", 55, _losses),
     Part("head", "the output layer: the kernel, torch's operations, torch's loss", 15, _head),
     BOOK,
     Part("lstm", "speed of a 2x1,024 LSTM: naive, nn.LSTM, engine", 85, _lstm),
-    Part("memory", "peak memory against the estimate", 35, _memory),
-    Part("resume", "kill -9 and an exact resume", 40, _resume),
+    Part("memory", "peak memory against the estimate", 30, _memory),
+    Part("resume", "kill -9 and an exact resume", 65, _resume),
     EPOCH,
     PROFILE,
 )
