@@ -17,7 +17,6 @@ Nothing is read back from the device, and no shape depends on a value, so CUDA g
 from __future__ import annotations
 
 import functools
-import subprocess
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from rnnlm_tui.engine.kernel_trial import tried
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
 from rnnlm_tui.schema.estimates import (
     VOCAB_ALIGNMENT,
@@ -162,30 +162,23 @@ def _tried(device: torch.device) -> tuple[Softmax, str]:
     """
     if device.type != "cuda":
         return PLAIN, ""
-    try:
-        from rnnlm_tui.engine.loss_kernel import KERNEL
-
-        dtypes = [torch.float32]
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            dtypes.append(torch.bfloat16)
-        if all(agrees(KERNEL, device, dtype) for dtype in dtypes):
-            return KERNEL, ""
-        problem = "its results are wrong here"
-    except Exception as error:  # Triton's errors have no base class
-        problem = _problem(error)
+    kernel, problem = tried(_load, functools.partial(_agrees_in_all_types, device=device))
+    if kernel is not None:
+        return kernel, ""
     return PLAIN, f"training is slower without the loss kernel: {problem}"
 
 
-def _problem(error: Exception) -> str:
-    """What keeps Triton from working, in one line."""
-    if isinstance(error, ModuleNotFoundError):
-        return "Triton isn't installed"
-    text = str(error).strip()
-    if "find C compiler" in text:
-        return "Triton needs a C compiler (install gcc)"
-    if isinstance(error, subprocess.CalledProcessError):
-        return "Triton's C compiler failed (are Python's headers installed, python3-dev?)"
-    return (text or type(error).__name__).splitlines()[0]
+def _load() -> Softmax:
+    from rnnlm_tui.engine.loss_kernel import KERNEL
+
+    return KERNEL
+
+
+def _agrees_in_all_types(softmax: Softmax, device: torch.device) -> bool:
+    dtypes = [torch.float32]
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        dtypes.append(torch.bfloat16)
+    return all(agrees(softmax, device, dtype) for dtype in dtypes)
 
 
 def agrees(softmax: Softmax, device: torch.device, dtype: torch.dtype) -> bool:

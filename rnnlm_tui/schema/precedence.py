@@ -37,12 +37,15 @@ OTHER_VARIABLES: tuple[str, ...] = (
     "RNNLM_TUI_HOME",
     "RNNLM_TUI_DATABASES",
     "RNNLM_TUI_NICENESS",
+    "RNNLM_TUI_TRITON",
     "RNNLM_TUI_PARENT",
     "RNNLM_TUI_REWRITE",
     "RNNLM_TUI_CRASH_POINT",
     "RNNLM_TUI_HUGE_LINE",
+    "RNNLM_TUI_WHEELS",
+    "RNNLM_TUI_GPU_OUTCOMES",
 )
-"""Our variables that set no config key; the last three are for tests."""
+"""Our variables that set no config key; the last five are for tests."""
 
 Layer = Literal["default", "preset", "run", "file", "environment", "command line", "tokenizer"]
 """Where a value comes from; `tokenizer`: the vocabulary size, counted in its files."""

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import LayerState, pack_large, project
-from rnnlm_tui.engine.cells.kernel_trial import working
+from rnnlm_tui.engine.kernel_trial import cell_kernel
 from rnnlm_tui.engine.packed import PackedWeight
 
 
@@ -100,7 +100,7 @@ def kernel_for(gate_TBH: Tensor) -> Kernel | None:
 
 @functools.cache
 def _tried(device: torch.device) -> Kernel | None:
-    return working(device, "minGRU or minLSTM", _load, functools.partial(agrees, device=device))
+    return cell_kernel(device, "minGRU or minLSTM", _load, functools.partial(agrees, device=device))
 
 
 def _load() -> Kernel:

@@ -19,7 +19,6 @@ from rnnlm_tui.engine.cells.base import (
     project,
     stabilised_input,
 )
-from rnnlm_tui.engine.cells.kernel_trial import working
 from rnnlm_tui.engine.cells.slstm_recurrence import (
     SINGLE_OPERATIONS,
     Kernel,
@@ -29,6 +28,7 @@ from rnnlm_tui.engine.cells.slstm_recurrence import (
     walk_back,
     whole,
 )
+from rnnlm_tui.engine.kernel_trial import cell_kernel
 from rnnlm_tui.engine.packed import PackedWeight
 
 WIDEST_HEAD = 64
@@ -131,7 +131,7 @@ def _tried(
 ) -> Kernel | None:
     if dtype != torch.float32 or head_width > WIDEST_HEAD:
         return None
-    return working(
+    return cell_kernel(
         device,
         "sLSTM",
         _load,

@@ -342,6 +342,10 @@ def test_a_kernel_that_fails_or_is_wrong_is_not_used(
     monkeypatch.setattr(padded_loss, "agrees", lambda *_: True)
     assert softmax_for(first_gpu) is kernel
     assert kernel_note(first_gpu) == ""
+    padded_loss._tried.cache_clear()
+    monkeypatch.setenv("RNNLM_TUI_TRITON", "0")
+    assert softmax_for(first_gpu) is PLAIN
+    assert "RNNLM_TUI_TRITON is 0" in kernel_note(first_gpu)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
