@@ -15,7 +15,7 @@ from rnnlm_tui.engine.device import cuda_versions, describe, use_device
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.system.gpu import driver_version
 from tests.gpu.parts import Report, Result
-from tests.tools.arithmetic import SHAPES, Shape, least_work
+from tests.tools.arithmetic import SHAPES, Shape, card_named, expected, least_work
 
 EPOCH_SECONDS = 180.0
 """Goal for an epoch of the book on an H100."""
@@ -99,6 +99,10 @@ def _measure(report: Report, shape: Shape) -> None:
         report.row(**_row(shape, found, row, dry=report.dry))
     for note in found.notes:
         report.note(note)
+    report.note(
+        "of_matrix and of_bandwidth: products and bytes of which no program needs fewer, over what"
+        " the device reached in the same minutes"
+    )
     names = [row.name for row in found.training]
     report.did(
         f"{found.data.title}, {found.data.used:.0%} of the positions used: {', '.join(names)}"
@@ -122,6 +126,7 @@ def _row(
     return {
         "way": row.name,
         "ms": 1e3 * seconds,
+        "expected_ms": _expected_ms(shape, found, row),
         "tokens_per_second": row.tokens_per_second.median,
         "x_naive": row.ratio.median,
         "x_library": None if row.ratio_to_library is None else row.ratio_to_library.median,
@@ -131,6 +136,15 @@ def _row(
         "epoch_minutes": None if row.epoch_seconds is None else row.epoch_seconds / 60,
         "turns": row.turns,
     }
+
+
+def _expected_ms(shape: Shape, found: BenchReport, row: TrainingFigures) -> float | None:
+    """What was worked out for the engine on this card, with or without graphs."""
+    card = card_named(found.machine.device)
+    if card is None or not row.name.startswith("engine"):
+        return None
+    figures = expected(shape, row.numbers, card)
+    return 1e3 * (figures.graph if row.name.endswith("graphs") else figures.launched)
 
 
 def _best(found: BenchReport) -> dict[str, object]:

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.fakes.bench_report import sample_report
 from tests.gpu.__main__ import install
 from tests.gpu.parts import Part, Report, Result, Row, Setting, judge, run_part, serve_part
 from tests.gpu.processes import ROOT, gpu_test_files
 from tests.gpu.proof import BOOK, PARTS, columns, summary, table
-from tests.gpu.speed import SPEED_FACT, judge_epoch, measure_book
-from tests.tools.arithmetic import SHAPES, least_work
+from tests.gpu.speed import SPEED_FACT, _expected_ms, judge_epoch, measure_book
+from tests.tools.arithmetic import CARDS, SHAPES, expected, least_work
 
 MISSING = ("textual", "rich", "typer", "zstandard", "transformers", "pytest_asyncio", "xdist")
 """Packages that a rented machine may lack."""
@@ -223,3 +224,18 @@ def test_tables_leave_out_empty_columns() -> None:
 
 def test_a_folder_without_wheels_is_refused(tmp_path: Path) -> None:
     assert install(tmp_path, tmp_path / "packages") == f"no wheels (*.whl) in {tmp_path}"
+
+
+def test_measured_steps_stand_beside_what_was_worked_out() -> None:
+    found = sample_report()
+    row = found.training[-1].model_copy(update={"numbers": "bf16"})
+    h100 = found.machine.model_copy(update={"device": "cuda:0 NVIDIA H100 80GB HBM3"})
+    on_h100 = found.model_copy(update={"machine": h100})
+    for name, wanted in (
+        ("engine bf16, CUDA graphs", expected(SHAPES["book"], "bf16", CARDS[0]).graph),
+        ("engine bf16", expected(SHAPES["book"], "bf16", CARDS[0]).launched),
+    ):
+        named = row.model_copy(update={"name": name})
+        assert _expected_ms(SHAPES["book"], on_h100, named) == 1e3 * wanted
+        assert _expected_ms(SHAPES["book"], found, named) is None  # another device
+    assert _expected_ms(SHAPES["book"], on_h100, found.training[0]) is None  # the naive loop

@@ -82,6 +82,15 @@ CARDS = (
 figures are printed with sparsity there, which doubles them."""
 
 
+def card_named(device: str) -> Card | None:
+    """The card of a device's name, such as `cuda:0 NVIDIA A100-SXM4-80GB`; None: another one."""
+    for card in CARDS:
+        kind, *size = card.name.replace(" SXM", "").replace(" GB", "GB").split()
+        if kind in device and all(part in device for part in size) and "PCIe" not in device:
+            return card
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A model and its batches, for which figures are worked out and measured."""

@@ -166,6 +166,22 @@ def test_estimates_are_ordered(shape: Shape) -> None:
     assert half < rounded
 
 
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ("cuda:0 NVIDIA H100 80GB HBM3", "H100 SXM"),
+        ("cuda:1 NVIDIA A100-SXM4-80GB", "A100 80 GB"),
+        ("cuda:0 NVIDIA A100-SXM4-40GB", "A100 40 GB"),
+        ("cuda:0 NVIDIA H100 PCIe", None),
+        ("cuda:0 NVIDIA GeForce RTX 4090", None),
+        ("cpu, 2 threads", None),
+    ],
+)
+def test_cards_are_known_by_their_names(device: str, name: str | None) -> None:
+    card = arithmetic.card_named(device)
+    assert (card and card.name) == name
+
+
 def test_a_kernel_takes_as_long_as_its_slower_half() -> None:
     card = CARDS[0]
     bytes_alone = arithmetic.Kernel("head", "", 1e9).seconds(card)
