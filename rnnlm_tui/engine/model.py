@@ -127,6 +127,7 @@ class RecurrentLanguageModel(nn.Module):
         for layer in self._cells:
             if initialization == "default" and isinstance(layer, StartSettingLayer):
                 layer.set_start()
+        self._together = self._can_run_together()
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros for B streams or sentences, on the model's device."""
@@ -196,12 +197,17 @@ class RecurrentLanguageModel(nn.Module):
         move by itself, after a change of the mode or a dropout for speed. Their addresses change,
         so not while a recorded CUDA graph uses them.
         """
+        self._together = self._can_run_together()
         if stacked := kernel_layers(self._cells):
-            lay_out(stacked, together=not self._drops_between)
+            lay_out(stacked, together=self._together)
 
     @property
     def _cells(self) -> Iterable[RecurrentLayer]:
         return cast(Iterable[RecurrentLayer], self.layers)
+
+    def _can_run_together(self) -> bool:
+        """One kernel can run all layers in the present mode."""
+        return bool(kernel_layers(self._cells)) and not self._drops_between
 
     @property
     def _drops_between(self) -> bool:
@@ -227,10 +233,11 @@ class RecurrentLanguageModel(nn.Module):
     def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         # Time first, so that each step of the recurrence reads one block of memory.
         features_TBE = self._drop(self._embedded(tokens_BT.t()))
-        stacked = () if self._drops_between else kernel_layers(self._cells)
-        # A CPU's kernels go layer by layer, and ours are faster.
-        if stacked and takes_cuda_path(features_TBE.device):
-            return run_stacked(stacked, features_TBE, state)
+        # Not in an evaluation between steps with dropout either: cuDNN would copy all weights and
+        # warn. A CPU's kernels go layer by layer, and ours are faster.
+        together = self._together and not self._drops_between
+        if together and takes_cuda_path(features_TBE.device):
+            return run_stacked(kernel_layers(self._cells), features_TBE, state)
         after: list[LayerState] = []
         for layer, before in zip(self._cells, state, strict=True):
             features_TBE, reached = layer(features_TBE, before)

@@ -120,7 +120,10 @@ def test_layers_with_something_dropped_between_them_are_called_one_by_one(
     ):
         run(dropping)
         assert calls == [True]
-        run(dropping.eval())
+        run(dropping.eval())  # the weights are still laid out for single layers
+        assert calls == [True]
+        dropping.lay_out()
+        run(dropping)
         assert calls == [True, False]
         del calls[1:]
     for other in (small_model(num_layers=1), small_model(cell_type="mingru")):
