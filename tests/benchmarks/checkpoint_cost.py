@@ -5,7 +5,8 @@ Blocks of steps alternate: one without a checkpoint, and one at whose first step
 begun, which includes its end, its row in the index and the removal of an old one. The difference is
 the cost of a checkpoint, as wall time, processor time (which other programs disturb less) and
 stalls: what steps, and the waits between them, take beyond the median of the blocks without one.
-The last column is the share of a run that saves every 30 seconds, by the wall time.
+The last columns are shares of a run that saves every 30 seconds: of its time, by the wall time,
+and of the cores, by the processor time.
 
 With `--against`, the same is measured with the code of another checkout, in turns.
 """
@@ -46,7 +47,7 @@ class Shape:
 
 SHAPES = {
     "book": Shape("elman", 32_011, 128, 2, 32, 34, 12),
-    "lstm": Shape("lstm", 8_192, 1_024, 2, 16, 16, 12),
+    "lstm": Shape("lstm", 4_096, 1_024, 2, 16, 16, 12),
 }
 
 
@@ -157,8 +158,8 @@ def in_child(code: Path, shape: str, rounds: int, steps: int, threads: int) -> d
     return found
 
 
-def row(name: str, bytes_: int, blocks: list[Block]) -> str:
-    """One line of the table: medians over the rounds."""
+def row(name: str, bytes_: int, blocks: list[Block], cores: int) -> str:
+    """One line of the table: medians over the rounds. `cores`: those that train."""
     quiet = [one for one in blocks if not one.saves]
     busy = [one for one in blocks if one.saves]
     middle = statistics.median(step for one in quiet for step in one.steps)
@@ -174,7 +175,7 @@ def row(name: str, bytes_: int, blocks: list[Block]) -> str:
     return (
         f"{name:18}{bytes_ / 1e6:>7.0f}{1e3 * middle:>9.0f}{1e3 * wall:>10.0f}"
         f"{1e3 * processor:>11.0f}{1e3 * begin:>9.0f}{1e3 * stalled:>9.0f}"
-        f"{wall / (SAVED_EVERY + wall):>10.2%}"
+        f"{wall / (SAVED_EVERY + wall):>11.2%}{processor / (SAVED_EVERY * cores):>10.2%}"
     )
 
 
@@ -192,12 +193,13 @@ def main() -> None:
         shape = SHAPES[given.child]
         say(json.dumps(measure(shape, given.rounds, given.steps or shape.steps, given.threads)))
         return
+    cores = given.threads or len(os.sched_getaffinity(0))
     codes = {"this checkout": Path(__file__).parents[2]}
     if given.against:
         codes[given.against.name] = given.against.absolute()
     say(
         f"{'ms a checkpoint':18}{'MB':>7}{'a step':>9}{'wall':>10}{'processor':>11}{'begin':>9}"
-        f"{'stalls':>9}{'every 30 s':>11}"
+        f"{'stalls':>9}{'every 30 s':>11}{'of cores':>10}"
     )
     for shape in given.shape:
         found: dict[str, dict[str, Any]] = {}
@@ -208,7 +210,7 @@ def main() -> None:
                 known = found.setdefault(name, {"bytes": new["bytes"], "blocks": []})
                 known["blocks"] += [Block(**one) for one in new["blocks"]]
         for name, facts in found.items():
-            say(f"{shape}\n" + row(name, facts["bytes"], facts["blocks"]))
+            say(f"{shape}\n" + row(name, facts["bytes"], facts["blocks"], cores))
 
 
 def say(text: str) -> None:

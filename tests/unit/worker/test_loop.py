@@ -75,8 +75,10 @@ class FakeCheckpointer(Checkpointer):
     saved: list[tuple[int, float | None]]
     labelled: list[tuple[int, float]]
     disk_full = False
+    before_writing: Callable[[], None] = staticmethod(lambda: None)
 
     def _write(self, moment: Moment, *, last: bool) -> Generator[None, None, CheckpointRow]:
+        self.before_writing()
         yield
         if self.disk_full:
             raise StorageError("can't write the checkpoint: no space left", hint="free some space")
@@ -651,6 +653,61 @@ def test_a_pause_lasts_until_resume(tmp_path: Path, database: RunDatabase) -> No
     assert (change.ok, resume.status) == (True, "running")
     assert bench.steps()[-1] == STEPS
     assert ("setting", "optimizer.learning_rate 0.003 → 0.5") in bench.events()
+
+
+@pytest.mark.parametrize("verb", ["stop", "pause", "checkpoint"])
+def test_a_command_waits_for_the_checkpoint_that_is_being_written(
+    tmp_path: Path, database: RunDatabase, verb: Verb
+) -> None:
+    bench = Bench(tmp_path, database, saved_every=20)
+    written, reached, train_step = threading.Event(), [], bench.trainer.train_step
+
+    def step() -> StepResult:
+        result = train_step()
+        if result.step == 23:  # the checkpoint of step 20 has been begun
+            assert bench.checkpointer.saved == []
+            bench.ask(verb)
+            threading.Timer(0.05, written.set).start()
+            if verb == "pause":
+                bench.ask("resume")
+        elif result.step > 23:
+            reached.append(list(bench.checkpointer.saved))
+        return result
+
+    bench.checkpointer.before_writing = lambda: assert_true(written.wait(60))
+    bench.trainer.train_step = step  # type: ignore[method-assign]
+    assert bench.training.train() == ("stopped" if verb == "stop" else "finished")
+    bench.commands.answer_stops()
+    assert [answer.ok for answer in bench.inbox_answers] == [True, True][: 1 + (verb == "pause")]
+    last = [23] if verb == "stop" else [40] if verb == "pause" else [23, 40]
+    assert [at for at, _ in bench.checkpointer.saved] == [20, *last]
+    assert all(saved[0] == (20, None) for saved in reached), "no step came before its end"
+    if verb != "pause":
+        assert bench.inbox_answers[0].checkpoint == "checkpoints/step-000000023"
+
+
+def test_the_end_and_a_failure_wait_for_the_checkpoint_that_is_being_written(
+    tmp_path: Path, database: RunDatabase
+) -> None:
+    bench = Bench(tmp_path, database, saved_every=20)
+    written, train_step = threading.Event(), bench.trainer.train_step
+
+    def step() -> StepResult:
+        if bench.trainer.step == 22:
+            threading.Timer(0.05, written.set).start()
+            raise out_of_memory("a step", (4, 6))
+        return train_step()
+
+    bench.checkpointer.before_writing = lambda: assert_true(written.wait(60))
+    bench.trainer.train_step = step  # type: ignore[method-assign]
+    with pytest.raises(DeviceError) as failed:
+        bench.training.train()
+    assert "step 20 is saved" in failed.value.hint
+    assert bench.checkpointer.saved == [(20, None)]
+
+
+def assert_true(value: bool) -> None:
+    assert value
 
 
 def test_an_evaluation_after_the_save_adds_its_loss_to_the_checkpoint(
