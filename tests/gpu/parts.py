@@ -21,6 +21,7 @@ from typing import NoReturn
 
 import psutil
 
+from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.system.processes import child_environment, last_lines
 
@@ -301,7 +302,7 @@ def _started(part: Part, setting: Setting, seconds: float, log: Path) -> subproc
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env=child_environment({}),
+            env=child_environment(WORKER_SETTINGS),
             start_new_session=True,
         )
 

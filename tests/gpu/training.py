@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.device import seed_everything, use_device, wait
+from rnnlm_tui.engine.device import seed_everything, set_threads, use_device, wait
 from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.memory import held_bytes, peak_bytes, rehearse_evaluation, reset_peak
 from rnnlm_tui.engine.trainer import Trainer
@@ -24,6 +24,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
 from rnnlm_tui.schema.estimates import memory_parts
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.system.machine import usable_cores
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from tests.fakes.random_corpus import random_corpus
 from tests.gpu.parts import Report
@@ -220,6 +221,8 @@ def _losses(report: Report, name: str, config: RunConfig, vocab_size: int, steps
     if not report.dry:
         ways.append(("graph", report.setting.device, True))
     found: dict[str, Tensor] = {}
+    # A small model gains nothing from more threads, and loses much beside other processes.
+    set_threads(1 if report.dry or vocab_size <= SMALL_VOCABULARY else min(8, usable_cores()))
     for way, device, graphs in ways:
         own = parse_config(merge(fixed, {"training.cuda_graphs": "on" if graphs else "off"}))
         trainer = trainer_of(report, own, vocab_size, device)
