@@ -178,7 +178,8 @@ def work(run: RunDirectory, steps: int) -> int:
 
     with (
         mock.patch("rnnlm_tui.engine.step.Update.gradients", costless),
-        mock.patch("rnnlm_tui.engine.step.Update.apply"),
+        # No mock: it would keep what it is called with.
+        mock.patch("rnnlm_tui.engine.step.Update.apply", lambda _update, _loss, _norm: None),
         mock.patch.object(Trainer, "train_step", watched_step),
         mock.patch.object(
             step_metrics, "REPORT_SECONDS", step_metrics.REPORT_SECONDS / ACCELERATED

@@ -373,7 +373,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
             tiny_config(folder / "text.txt", {"evaluation.prompts": [], "training.max_steps": 60}),
             "broken",
         )
-        wait_for_step(long, STEP_AT_STOP // 2 + 1)
+        wait_for(lambda: list_checkpoints(long) or None, "the checkpoint of step 20")
         if read_lock(long.lock_path).held:
             kill(long)
         assert wait_until_ended(whole).status == "finished"

@@ -149,7 +149,7 @@ class Life:
         self.trainer = SimpleNamespace(
             step=self.step, model=model, epochs_done=0.0, tokens_seen=0, active_seconds=0.0,
         )  # fmt: skip
-        metrics = SimpleNamespace(flush=lambda: None, active_seconds=0.0, train_loss=1.0)
+        metrics = SimpleNamespace(flush=lambda **_: None, active_seconds=0.0, train_loss=1.0)
         self.worker = Checkpointer(
             cast(Any, attempt),
             cast(Any, self.trainer),
