@@ -10,9 +10,11 @@ Linear warm-up, then constant, cosine decay or decay by epochs.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import pairwise
 from math import ceil, lcm
 from types import MappingProxyType
@@ -368,6 +370,8 @@ MIB = 2**20
 PROCESS_BYTES = 335 * MIB
 """Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on Linux).
 """
+TRITON_BYTES = 75 * MIB
+"""Triton, which torch imports wherever it is installed (measured, Triton 3.9)."""
 WORKER_BYTES = 28 * MIB
 """What a worker holds beside the model on a CPU: database, control socket, recorder, tokenizer
 (measured: a run's peak above that of a probe)."""
@@ -415,6 +419,12 @@ CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
     }
 )
 """Measured on a CPU with 9,000 positions and 256 units, without dropout."""
+
+
+@functools.cache
+def process_bytes() -> int:
+    """Memory of a process that computes on a CPU, without a model."""
+    return PROCESS_BYTES + TRITON_BYTES * (find_spec("triton") is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -523,7 +533,7 @@ def memory_parts(
     parts = MemoryParts(
         process=0
         if on_gpu
-        else PROCESS_BYTES + WORKER_BYTES + COMPILED_BYTES * keeps_compiled_matmuls(config),
+        else process_bytes() + WORKER_BYTES + COMPILED_BYTES * keeps_compiled_matmuls(config),
         weights=weights,
         moments=moments,
         activations=FLOAT_BYTES * round(kept),

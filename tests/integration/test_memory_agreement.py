@@ -9,7 +9,7 @@ import pytest
 
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import PROCESS_BYTES, WORKER_BYTES, memory_parts
+from rnnlm_tui.schema.estimates import WORKER_BYTES, memory_parts, process_bytes
 from rnnlm_tui.schema.presets import BOOK, DEMO
 from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.system.processes import child_environment
@@ -72,7 +72,7 @@ def test_the_estimate_agrees_with_the_measured_peak(
     # The process's own memory depends on torch's build: one for CUDA loads libraries that the
     # constant doesn't count. A probe has no database and no socket.
     assert (
-        estimated.training - PROCESS_BYTES - WORKER_BYTES + measured.process_bytes
+        estimated.training - process_bytes() - WORKER_BYTES + measured.process_bytes
         == pytest.approx(measured.memory_bytes, rel=AGREEMENT)
     )
 

@@ -22,9 +22,9 @@ from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerErro
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     COMPILED_BYTES,
-    PROCESS_BYTES,
     WORKER_BYTES,
     memory_parts,
+    process_bytes,
 )
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
@@ -122,7 +122,7 @@ def test_only_small_models_on_sentences_keep_all_compiled_matmuls(
     assert training_settings(config).keys() == WORKER_SETTINGS.keys() - set(
         MATMUL_CACHES if kept else ()
     )
-    more = memory_parts(config, 2_000).process - PROCESS_BYTES - WORKER_BYTES
+    more = memory_parts(config, 2_000).process - process_bytes() - WORKER_BYTES
     assert more == (COMPILED_BYTES if kept else 0)
 
 
