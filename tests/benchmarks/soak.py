@@ -169,6 +169,9 @@ def work(run: RunDirectory, steps: int) -> int:
     ) -> tuple[torch.Tensor, torch.Tensor, State]:
         return loss, norm, state
 
+    def nothing(_update: object, _loss: torch.Tensor, _norm: torch.Tensor) -> None:
+        """In place of a mock, which would keep what it is called with."""
+
     def watched_step(trainer: Trainer) -> StepResult:
         result = train_step(trainer)
         if result.step % max(1, steps // MARKS) == 0:
@@ -178,8 +181,7 @@ def work(run: RunDirectory, steps: int) -> int:
 
     with (
         mock.patch("rnnlm_tui.engine.step.Update.gradients", costless),
-        # No mock: it would keep what it is called with.
-        mock.patch("rnnlm_tui.engine.step.Update.apply", lambda _update, _loss, _norm: None),
+        mock.patch("rnnlm_tui.engine.step.Update.apply", nothing),
         mock.patch.object(Trainer, "train_step", watched_step),
         mock.patch.object(
             step_metrics, "REPORT_SECONDS", step_metrics.REPORT_SECONDS / ACCELERATED
