@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.checkpoint import model_config, plain_weights
-from rnnlm_tui.engine.device import is_out_of_memory
+from rnnlm_tui.engine.device import is_out_of_memory, release_cache
 from rnnlm_tui.engine.memory import spare_bytes
 from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.trainer import Trainer, TrainingState
@@ -69,7 +70,8 @@ def weights_are_finite(snapshot: Snapshot) -> Generator[None, None, bool]:
 
 
 class SnapshotCopies:
-    """Copies snapshots, one at a time, on the device that trains.
+    """Copies snapshots, one at a time, on the device that trains; those of an Apple GPU in main
+    memory.
 
     The memory is taken with the first copy and kept for the next: taking it again would cost more
     than the copy, and could fail later.
@@ -81,6 +83,7 @@ class SnapshotCopies:
     def copy(self, snapshot: Snapshot, device: torch.device) -> Snapshot | None:
         """A copy, which replaces the one before; None if there isn't enough memory for it beside
         training at its peak."""
+        device = _home(device)
         tensors = {("weights", name): one for name, one in snapshot.weights.items()}
         tensors |= {("state", name): one for name, one in snapshot.state.tensors.items()}
         if not self._make_room(tensors, device):
@@ -104,9 +107,15 @@ class SnapshotCopies:
         size = sum(one.numel() * one.element_size() for one in missing.values())
         if missing and size > spare_bytes(device):
             return False
+        if missing:
+            # Or the copy would split blocks that a step needs whole.
+            with suppress(RuntimeError):  # see `graphs.RECOVERING_TORCH`
+                release_cache(device)
         try:
             for key, one in missing.items():
-                self._kept[key] = torch.empty_like(one, requires_grad=False)
+                self._kept[key] = torch.empty_like(
+                    one, device=_home(one.device), requires_grad=False
+                )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -115,7 +124,13 @@ class SnapshotCopies:
 
 
 def _layout(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
-    return tensor.shape, tensor.dtype, tensor.device
+    return tensor.shape, tensor.dtype, _home(tensor.device)
+
+
+def _home(device: torch.device) -> torch.device:
+    """Where the copy of a tensor is kept. The writer's thread must not use an Apple GPU beside
+    training: Metal may crash (pytorch/pytorch#197805)."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _now(device: torch.device) -> torch.cuda.Event | None:

@@ -64,6 +64,8 @@ class HostBytes:
 
     def _from_gpu(self, flat: Tensor) -> Iterator[memoryview]:
         if self._stream is None:
+            # A new thread's device is the first GPU, on which leaving a stream would start CUDA.
+            torch.cuda.set_device(flat.device)
             self._stream = torch.cuda.Stream(flat.device)  # type: ignore[no-untyped-call]
             self._buffers = tuple(
                 torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=True) for _ in range(2)

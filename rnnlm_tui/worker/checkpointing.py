@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from rnnlm_tui.store.checkpoints import (
     write_checkpoint_in_pieces,
     write_snapshot,
 )
+from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import best_step, pinned_steps, removable_steps, spare_valid
 from rnnlm_tui.store.verify import (
@@ -181,21 +183,25 @@ class Checkpointer:
         self.finish()
         if self.is_current or not self._trainer.step:
             return
-        moment = self._moment(validation_loss)
-        self._writing_step = moment.step
-        copy = self._copies.copy(moment.snapshot, self._trainer.device)
-        if copy is not None:
-            moment = replace(moment, snapshot=copy)
-            self._writing = BackgroundWriter(self._save(moment, last=False))
-            return
-        if self._copies_fit:
-            self._copies_fit = False
-            self._note(
-                "no memory for a copy of weights and training state"
-                f" ({memory(moment.snapshot.bytes)}): training waits while a checkpoint is written"
-            )
-        with self._failure_reported(), self._attempt.activity("saving"):
-            run_to_end(self._save(moment, last=False))
+        self._writing_step, self._retry_at = self._trainer.step, math.inf
+        with self._failure_reported():
+            with _memory_guarded():
+                moment = self._moment(validation_loss)
+                copy = self._copies.copy(moment.snapshot, self._trainer.device)
+            if copy is not None:
+                moment = replace(moment, snapshot=copy)
+                self._writing = BackgroundWriter(self._save(moment, last=False))
+                return
+            if self._copies_fit:
+                self._copies_fit = False
+                self._attempt.note(
+                    moment.step,
+                    "no memory for a copy of weights and training state"
+                    f" ({memory(moment.snapshot.bytes)}): training waits while a checkpoint is"
+                    " written",
+                )
+            with self._attempt.activity("saving"):
+                run_to_end(self._save(moment, last=False))
 
     def collect(self) -> None:
         """Between two steps: report how a checkpoint that was written beside training ended."""
@@ -208,9 +214,12 @@ class Checkpointer:
         writing, self._writing = self._writing, None
         if writing is None:
             return
-        waits = nullcontext() if writing.is_done else self._attempt.activity("saving")
-        with self._failure_reported(), waits:
-            writing.finish()
+        with self._failure_reported():
+            try:
+                with nullcontext() if writing.is_done else self._attempt.activity("saving"):
+                    writing.finish()
+            finally:  # if the activity can't be stored
+                writing.finish()
 
     def abandon(self) -> None:
         """As `finish`, after the GPU failed: a copy that it holds may never arrive, so this waits
@@ -228,10 +237,15 @@ class Checkpointer:
         try:
             yield
         except RunStateError as error:
-            self._note(f"no checkpoint: {error.message}")
+            self._attempt.note(self._writing_step, f"no checkpoint: {error.message}")
         except StorageError as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             self._recorder.saving_failed(error, self._writing_step)
+        except OSError as error:
+            traceback.print_exc()  # to the run's log
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            problem = StorageError(f"can't write a checkpoint: {error}")
+            self._recorder.saving_failed(problem, self._writing_step)
 
     def save_at_end(self, validation_loss: float | None) -> bool:
         """Save, and store the rows that wait for a full disk; False: not possible yet.
@@ -266,7 +280,7 @@ class Checkpointer:
                     f" {self.step:,} has its weights ({path})"
                 )
             except (RunStateError, StorageError) as error:
-                self._note(f"no checkpoint: {error.message}")
+                self._attempt.note(self._trainer.step, f"no checkpoint: {error.message}")
         return f"the newest checkpoint is {self.path}" if self.path else "there is no checkpoint"
 
     def label(self, validation_loss: float) -> None:
@@ -338,18 +352,12 @@ class Checkpointer:
 
     def _save(self, moment: Moment, *, last: bool) -> Generator[None, None, None]:
         """Write a checkpoint, index it and remove old ones; yields between two pieces."""
-        try:
+        with _memory_guarded():
             if not (yield from weights_are_finite(moment.snapshot)):
                 raise RunStateError(
                     "not saved: the weights are not finite", hint="earlier checkpoints are kept"
                 )
             row = yield from self._write(moment, last=last)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise StorageError(
-                "out of memory while writing a checkpoint", hint="earlier checkpoints are kept"
-            ) from error
         self._saved_step = self.step = row.step
         self.path = row.path
         self._retry_at = math.inf
@@ -373,7 +381,7 @@ class Checkpointer:
             return hashes
 
         path = yield from write_checkpoint_in_pieces(
-            self._run, moment.step, write_files, self._parent, moment.facts
+            self._run, moment.step, write_files, self._parent_of(moment.step), moment.facts
         )
         with storage_errors("look into", path):
             size = sum(file.stat().st_size for file in path.iterdir())
@@ -399,8 +407,18 @@ class Checkpointer:
             self._prune(written=row.step)
         except StorageError as error:  # the new one is saved; old ones are removed with the next
             self._has_leftovers = True
-            self._note(f"old checkpoints could not be removed: {error.message}")
+            self._attempt.note(row.step, f"old checkpoints could not be removed: {error.message}")
         return row
+
+    def _parent_of(self, step: int) -> str | None:
+        """Name of the checkpoint before; of one that is written again at its step, that of the
+        first."""
+        newest = self._run.checkpoints_path / f"step-{step:09d}"
+        if self._parent != newest.name:
+            return self._parent
+        with suppress(CheckpointError):
+            return read_manifest(newest).parent
+        return None
 
     def _generation_settings(self) -> dict[str, object]:
         sampling, training = self._attempt.config.sampling, self._attempt.config.training
@@ -518,5 +536,15 @@ class Checkpointer:
         self._recorder.remove_checkpoint(step)
         self._rows.pop(step, None)
 
-    def _note(self, text: str) -> None:
-        self._attempt.note(self._trainer.step, text)
+
+@contextmanager
+def _memory_guarded() -> Iterator[None]:
+    """Out of memory during a checkpoint is a checkpoint that failed."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StorageError(
+            "out of memory while writing a checkpoint", hint="earlier checkpoints are kept"
+        ) from error

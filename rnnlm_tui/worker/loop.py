@@ -172,6 +172,7 @@ class TrainingRun:
         before, self._status = self._status, "stopping"
         try:
             self._metrics.flush(final=True)
+            self._checkpointer.finish()
             saved = (
                 self._checkpointer.save(self._evaluator.current_loss, last=True)
                 if self._trainer.weights_are_finite()

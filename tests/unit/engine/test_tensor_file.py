@@ -73,6 +73,7 @@ def test_pieces_of_a_gpus_tensor_are_read_before_their_buffer_is_filled_again(
 
     monkeypatch.setattr(module, "PIECE_BYTES", 64)
     monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _device: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda _device: object())
     monkeypatch.setattr(torch.cuda, "stream", lambda _stream: nullcontext())
 

@@ -216,6 +216,48 @@ def test_a_disk_that_fails_in_the_middle_of_a_file_degrades_the_run_and_loses_no
     assert steps_in(run) == [1, 3]
 
 
+@pytest.mark.parametrize("error", [StorageError("no space"), OSError(errno.EIO, "tokenizer")])
+def test_a_failed_save_is_retried_by_one_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The retry isn't due any more while it is being written."""
+    run = new_run()
+
+    def fails(*_given: object, **_names: object) -> None:
+        raise error
+
+    with checkpointer_of(run, trainer_of("stream"), tmp_path) as checkpointer:
+        trainer = checkpointer._trainer
+        trainer.train_step()
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpointing, "RETRY_SECONDS", 0.0)
+            patch.setattr(Checkpointer, "_checkpoint_bytes", fails)
+            checkpointer.save_beside_training(None)
+            checkpointer.finish()
+        assert checkpointer.is_retry_due
+        assert checkpointer._recorder.degraded
+        gate = Gate(monkeypatch)
+        trainer.train_step()
+        checkpointer.save_beside_training(None)
+        assert gate.reached.wait(60)
+        assert not checkpointer.is_retry_due
+        gate.open()
+        checkpointer.finish()
+        assert (checkpointer.step, checkpointer._recorder.degraded) == (2, "")
+
+
+def test_a_checkpoint_written_again_at_its_step_keeps_its_parent(tmp_path: Path) -> None:
+    run = new_run()
+    with checkpointer_of(run, trainer_of("stream"), tmp_path) as checkpointer:
+        for _ in range(2):
+            checkpointer._trainer.train_step()
+            checkpointer.save(None)
+        checkpointer.outdate()
+        checkpointer.save(None)
+    assert [entry.step for entry in list_checkpoints(run)] == [1, 2]
+    assert read_manifest(list_checkpoints(run)[1].path).parent == "step-000000001"
+
+
 def test_a_run_folder_removed_while_a_checkpoint_is_written_is_not_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +295,7 @@ def test_weights_that_are_not_finite_are_not_saved_beside_training(tmp_path: Pat
         with torch.no_grad():
             checkpointer._trainer.model.output.bias[-1] = math.nan
         checkpointer.save_beside_training(None)
+        checkpointer._trainer.step += 3  # the note names the step of the save
         checkpointer.finish()
         assert (checkpointer.path, checkpointer.is_retry_due) == ("", False)
     assert noted(run) == [("note", 1, "no checkpoint: not saved: the weights are not finite")]
