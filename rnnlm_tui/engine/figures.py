@@ -139,5 +139,5 @@ def _send_beside_work(ring_C2: Tensor, fetched_C2: Tensor) -> Arrival:
     fetched_C2.copy_(ring_C2, non_blocking=True)
     # Waiting for it leaves the core to others instead of asking the driver again and again.
     arrival = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-    arrival.record()
+    arrival.record(torch.cuda.current_stream(ring_C2.device))
     return arrival

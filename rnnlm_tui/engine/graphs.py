@@ -9,6 +9,7 @@ replayed in any order.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch, Batches
-from rnnlm_tui.engine.device import is_out_of_memory
+from rnnlm_tui.engine.device import is_out_of_memory, release_cache
 from rnnlm_tui.engine.figures import Figures
 from rnnlm_tui.engine.loss import IGNORED
+from rnnlm_tui.engine.memory import reset_peak
 from rnnlm_tui.engine.model import State
 from rnnlm_tui.engine.optim import set_learning_rate
 from rnnlm_tui.engine.resident import ResidentBatches
@@ -65,13 +67,18 @@ of memory it is freed.
 
 
 def graphs_wanted(choice: str, device: torch.device) -> tuple[bool, str]:
-    """Whether to try CUDA graphs, and a note if `auto` doesn't try them because of torch's version.
+    """Whether to try CUDA graphs, and a note if `auto` doesn't try them because of torch's build.
 
     Args:
         choice: `auto`, `on` or `off`.
     """
     if choice == "off" or device.type != "cuda":
         return False, ""
+    if choice == "auto" and torch.version.hip:
+        return False, (
+            "no CUDA graphs: they weren't tried on AMD GPUs yet; training.cuda_graphs = on tries"
+            " them"
+        )
     major, minor = torch.__version__.split(".")[:2]
     if choice == "on" or (int(major), int(minor)) >= RECOVERING_TORCH:
         return True, ""
@@ -243,7 +250,7 @@ class StepGraphs:
             RuntimeError: CUDA can't record one of the operations, or memory ran out. Call
                 `release`.
         """
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream = _recording_stream(self._device)
         pool = torch.cuda.graph_pool_handle()
         self._rates.stand_still()
         stream.wait_stream(torch.cuda.current_stream(self._device))
@@ -392,6 +399,9 @@ class Trial:
                 kept.restore(keep_addresses=faster)
             self.figures.align()
         del kept  # the rehearsal needs the memory
+        with suppress(RuntimeError):  # see RECOVERING_TORCH
+            release_cache(device)
+        reset_peak(device)  # the trial's isn't that of training
         if graphs is None or not faster:
             return None, note
         return self._rehearsed(graphs, note)
@@ -494,6 +504,12 @@ def _cause(error: BaseException) -> str:
     if isinstance(error.__context__, RuntimeError):
         return _cause(error.__context__)
     return "out of memory" if is_out_of_memory(error) else str(error).split("\n")[0]
+
+
+@functools.cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings: cuBLAS keeps memory for each stream that it was used on."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _leave_recording(device: torch.device) -> None:

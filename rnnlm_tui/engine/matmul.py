@@ -71,7 +71,9 @@ def can_round(device: torch.device) -> bool:
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in REDUCED_CPU_FEATURES)
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type != "cuda" or torch.version.hip:
+        return False
+    return torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def roundings(device: torch.device) -> tuple[Numbers, ...]:

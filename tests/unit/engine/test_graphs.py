@@ -520,6 +520,10 @@ def test_versions_that_do_not_survive_a_failed_recording_have_no_graphs_unless_a
     assert found == wanted
     assert note.startswith("no CUDA graphs: torch 2.1") == (choice == "auto" and not wanted)
     assert graphs_wanted(choice, CPU) == (False, "")
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    on_amd, note = graphs_wanted(choice, torch.device("cuda:0"))
+    assert on_amd == (choice == "on")
+    assert ("AMD" in note) == (choice == "auto")
 
 
 @pytest.mark.parametrize("data_mode", MODES)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnnlm_tui.engine import padded_loss
+from rnnlm_tui.engine.kernel_trial import tried
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.engine.optim import (
     OptimizerSettings,
@@ -358,6 +359,15 @@ def test_the_first_trial_finds_wrong_losses_gradients_and_factors(dtype: torch.d
         return PLAIN.losses(logits, targets, size) + 0.2
 
     assert agrees(PLAIN, CPU, dtype)
+
+    def wrong_in_a_later_block(
+        logits_RW: Tensor, targets_R: Tensor, count: Tensor, vocab_size: int
+    ) -> tuple[Tensor, Tensor]:
+        gradient_RW, losses_R = PLAIN.gradient(logits_RW, targets_R, count, vocab_size)
+        gradient_RW[:, 20_000:] *= 1.1
+        return gradient_RW, losses_R
+
+    assert not agrees(Softmax(wrong_in_a_later_block, PLAIN.losses, PLAIN.scale), CPU, dtype)
     assert not agrees(Softmax(wrong_gradient, PLAIN.losses, PLAIN.scale), CPU, dtype)
     assert not agrees(Softmax(PLAIN.gradient, wrong_losses, PLAIN.scale), CPU, dtype)
     assert not agrees(
@@ -378,3 +388,12 @@ def test_losses_from_the_largest_probability_are_right_even_for_hopeless_targets
     tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-5
     torch.testing.assert_close(losses, expected, rtol=tolerance, atol=tolerance)
     assert losses.dtype == torch.float32
+
+
+def test_a_trial_may_take_gradients_during_an_evaluation() -> None:
+    def takes_gradients(_: Softmax) -> bool:
+        leaf = torch.ones(1, requires_grad=True)
+        return torch.autograd.grad((leaf * leaf).sum(), [leaf])[0].item() == 2.0
+
+    with torch.inference_mode():
+        assert tried(lambda: PLAIN, takes_gradients) == (PLAIN, "")
