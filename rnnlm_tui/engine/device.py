@@ -151,7 +151,9 @@ def unsupported(device: torch.device) -> GpuProblem | None:
     devices."""
     if device.type != "cuda" or not torch.version.cuda:
         return None
-    card = cuda.Card(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
+    card = cuda.CudaGpu(
+        torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    )
     known = cuda.driver() or cuda.Driver("of unknown version", None, (card,))
     return cuda.unsupported_card(_build(), known, card, torch.cuda.get_arch_list())
 

@@ -29,7 +29,7 @@ Send = Callable[[Tensor, Tensor], Arrival | None]
 """Starts the copy of the first tensor into the second; returns None if it is complete already."""
 
 
-class Figures:
+class StepFigures:
     """A ring of (loss, gradient norm) in the device's memory, in float32.
 
     A step writes its own on the device, where a counter says to which place, so that a CUDA graph

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch, Batches
 from rnnlm_tui.engine.device import is_out_of_memory, release_cache
-from rnnlm_tui.engine.figures import Figures
+from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.engine.memory import reset_peak
 from rnnlm_tui.engine.model import State
@@ -58,7 +58,7 @@ NOISE = 4.0
 RECOVERING_TORCH = (2, 13)
 """From this version on, torch's allocator recovers from a failed recording.
 
-Before it, `CUDAGraph::capture_end` threw before it told the allocator that the capture was over
+Before it, `CUDAGraph::capture_end` threw before it ended the allocator's capture
 (pytorch/pytorch#180395). Then the next `empty_cache`, or the next allocation that has to free
 cached memory, failed with `captures_underway.empty() INTERNAL ASSERT FAILED`. What a recording that
 failed because of an operation had allocated stays reserved in torch 2.13, too (#190348); after out
@@ -84,7 +84,7 @@ def graphs_wanted(choice: str, device: torch.device) -> tuple[bool, str]:
         return True, ""
     wanted = ".".join(map(str, RECOVERING_TORCH))
     return False, (
-        f"no CUDA graphs: torch {major}.{minor} can't go on after a failed recording; use torch"
+        f"no CUDA graphs: torch {major}.{minor} can't continue after a failed recording; use torch"
         f" {wanted} or later, or training.cuda_graphs = on"
     )
 
@@ -111,7 +111,7 @@ class CopiedBatches:
     def __init__(self, batches: Batches, device: torch.device, epoch: int) -> None:
         """
         Args:
-            epoch: a pass, whose batches tell the shape.
+            epoch: a pass, whose batches have the shape.
         """
         self._batches, self.seeks = batches, 0
         self._built: tuple[int, int, Batch] | None = None
@@ -214,7 +214,7 @@ class StepGraphs:
         update: Update,
         source: ResidentBatches | CopiedBatches,
         rates: RateTable,
-        figures: Figures,
+        figures: StepFigures,
         epoch: int,
     ) -> None:
         """Allocate what lives outside of the graphs; `record` does the rest.
@@ -346,7 +346,7 @@ class Trial:
 
     update: Update
     batches: Batches
-    figures: Figures
+    figures: StepFigures
     rate: Callable[[int], float]
     """Learning rate of a step, counted from 1."""
     rehearse: Callable[[], None]

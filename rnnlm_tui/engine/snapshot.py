@@ -1,4 +1,4 @@
-"""Snapshot: weights and training state as of one step; a copy of them lets training go on."""
+"""Snapshot: weights and training state as of one step; training continues beside a copy of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write a safetensors file in pieces, hashed on the way, so that training can go on beside it.
+"""Write a safetensors file in pieces, hashed on the way, so that training continues beside it.
 
 The bytes are those of `safetensors.torch.save_file`, which would hold the interpreter until the
 whole file is written.
@@ -39,7 +39,7 @@ _ALIGNED = 8
 class HostBytes:
     """Reads tensors as bytes in main memory, a piece at a time.
 
-    A GPU's are copied on a stream of their own to two pinned buffers, of which one is filled while
+    A GPU's are copied on a separate stream to two pinned buffers, of which one is filled while
     the other is used. Threads may take turns.
 
     Args:

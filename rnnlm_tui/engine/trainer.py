@@ -18,7 +18,7 @@ from rnnlm_tui.engine.device import (
     pack_random_state,
     unpack_random_state,
 )
-from rnnlm_tui.engine.figures import Figures
+from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.engine.graphs import StepGraphs, Trial, graphs_wanted
 from rnnlm_tui.engine.matmul import choose_matmul
 from rnnlm_tui.engine.memory import rehearse_evaluation, rehearse_step
@@ -44,7 +44,7 @@ class StepResult:
     learning_rate: float
     seconds: float
     """Training time of this step; on a GPU, the time to launch it."""
-    figures: Figures
+    figures: StepFigures
     """Where the device keeps loss and norm."""
     number: int
     """This step's number there."""
@@ -117,7 +117,7 @@ class Trainer:
             reduced=self.matmul.reduced,
             carries=not batches.pads,  # sentences start from zero
         )
-        self.figures = Figures(self.device)
+        self.figures = StepFigures(self.device)
         if self.device.type == "cuda":
             batches.reside_on(self.device)
         self._graphs: StepGraphs | None = None

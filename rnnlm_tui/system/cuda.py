@@ -76,7 +76,7 @@ class TorchBuild:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class CudaGpu:
     """A GPU that CUDA may use."""
 
     name: str
@@ -91,7 +91,7 @@ class Driver:
     version: str
     cuda: tuple[int, int] | None
     """The newest CUDA that it supports; None: not reported."""
-    cards: tuple[Card, ...]
+    cards: tuple[CudaGpu, ...]
 
     def __str__(self) -> str:
         newest = f", CUDA {self.cuda[0]}.{self.cuda[1]}" if self.cuda else ""
@@ -159,11 +159,11 @@ def driver() -> Driver | None:
     for board in cards():
         for device in (board, *board.instances):
             capability = device.compute_capability or board.compute_capability
-            found[device.uuid] = Card(device.name or "NVIDIA GPU", capability)
+            found[device.uuid] = CudaGpu(device.name or "NVIDIA GPU", capability)
     return Driver(
         driver_version() or "of unknown version",
         driver_cuda_version(),
-        tuple(found.get(uuid, Card("NVIDIA GPU", None)) for uuid in uuids),
+        tuple(found.get(uuid, CudaGpu("NVIDIA GPU", None)) for uuid in uuids),
     )
 
 
@@ -200,7 +200,7 @@ def _first_line(path: Path) -> str:
 
 def torch_fits_driver() -> bool:
     """Whether the installed torch can work with the driver of this machine's GPUs, as far as their
-    versions tell."""
+    versions show."""
     build = installed_torch()
     return build is None or _fits(build, driver_cuda_version())
 
@@ -241,7 +241,7 @@ def mismatch(build: TorchBuild, known: Driver) -> GpuProblem | None:
 
 
 def unsupported_card(
-    build: TorchBuild, known: Driver, card: Card, architectures: Iterable[str]
+    build: TorchBuild, known: Driver, card: CudaGpu, architectures: Iterable[str]
 ) -> GpuProblem | None:
     """The problem if torch has no code for a card; None if it has, or this isn't known.
 
@@ -363,5 +363,5 @@ def _user(pid: int) -> str:
         return ""  # another container's, or it has just ended
 
 
-def _names(cards: tuple[Card, ...]) -> str:
+def _names(cards: tuple[CudaGpu, ...]) -> str:
     return first_of(list(dict.fromkeys(card.name for card in cards)), 2)

@@ -1,4 +1,4 @@
-"""BackgroundWriter: does a checkpoint's work in a thread, until somebody waits for it."""
+"""BackgroundWriter: does a checkpoint's work in a thread, until training waits for it."""
 
 from __future__ import annotations
 

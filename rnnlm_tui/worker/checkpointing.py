@@ -73,8 +73,8 @@ class Moment:
 class Checkpointer:
     """Saves a trainer's state, at most once a step, one checkpoint after the other.
 
-    While training goes on, a checkpoint is written from a copy by a thread, which then also indexes
-    it and removes old ones: until `finish`, the index belongs to that thread.
+    While training continues, a checkpoint is written from a copy by a thread, which then also
+    indexes it and removes old ones: until `finish`, the index belongs to that thread.
 
     Args:
         tokenizer_files: folder of the prepared corpus, whose tokenizer goes into each checkpoint.
@@ -173,7 +173,7 @@ class Checkpointer:
 
     def save_beside_training(self, validation_loss: float | None) -> None:
         """Begin to save the current step unless it is saved. The copy is made now; a thread writes
-        it while training goes on, unless there is no memory for a copy.
+        it while training continues, unless there is no memory for a copy.
 
         A checkpoint that is still being written is finished first: each has the step at which it is
         due. If one fails the run is degraded, training continues and the save is retried in a

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from rnnlm_tui.engine.figures import Fetch, Figures
+from rnnlm_tui.engine.figures import Fetch, StepFigures
 from rnnlm_tui.engine.trainer import StepResult
 from rnnlm_tui.schema.metrics import SMOOTHED_STEPS, GpuRow, StepRow
 from rnnlm_tui.system.gpu import GpuProbe
@@ -107,7 +107,7 @@ class StepMetrics:
             if final or self._coming[0].arrived:
                 self._commit_coming()
 
-    def _most_waiting(self, figures: Figures) -> int:
+    def _most_waiting(self, figures: StepFigures) -> int:
         """Steps of a block. Two blocks, one being fetched and one being launched, are at most half
         of the ring."""
         fits = figures.capacity // 4

@@ -30,8 +30,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rnnlm_tui.engine.cells import CELLS, minimal
 from rnnlm_tui.engine.cells.base import LayerState
 from rnnlm_tui.engine.cells.slstm import WIDEST_HEAD
-from rnnlm_tui.engine.cells.slstm_recurrence import Kernel, Passed
-from rnnlm_tui.engine.figures import Figures
+from rnnlm_tui.engine.cells.slstm_recurrence import Passed, SlstmKernel
+from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.engine.graphs import RateTable, StepGraphs
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings, build_optimizer
@@ -196,7 +196,7 @@ def count_step(
             Update(model, optimizer, max_grad_norm, reduced=reduced, carries=carries),
             _batches(shape),
             RateTable(optimizer, lambda _: 1e-3, META),
-            Figures(META),
+            StepFigures(META),
             epoch=0,
         )
         rows = shape.batch_size * shape.steps if shape.rows is None else shape.rows
@@ -282,7 +282,7 @@ def _average_backward(
     return torch.empty_like(gate_TBH), torch.empty_like(gate_TBH), torch.empty_like(state_BH)
 
 
-AVERAGE = minimal.Kernel(_average_forward, _average_backward)
+AVERAGE = minimal.AverageKernel(_average_forward, _average_backward)
 """The Triton kernels of minGRU and minLSTM as empty launches."""
 
 
@@ -311,7 +311,7 @@ def _slstm_backward(
     return torch.empty(steps, batch, 4 * width, device=META), cell, normaliser, hidden
 
 
-SLSTM = Kernel(_slstm_forward, _slstm_backward)
+SLSTM = SlstmKernel(_slstm_forward, _slstm_backward)
 """sLSTM's Triton kernels as empty launches."""
 
 

@@ -22,7 +22,7 @@ from rnnlm_tui.engine.packed import PackedWeight
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class AverageKernel:
     """A way to compute a gated average in a few launches."""
 
     forward: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -58,7 +58,7 @@ class _GatedAverage(torch.autograd.Function):
         candidate_TBH: Tensor,
         state_BH: Tensor,
         parallel: bool,
-        kernel: Kernel | None,
+        kernel: AverageKernel | None,
     ) -> Tensor:
         ctx.parallel, ctx.kernel = parallel, kernel
         if kernel is not None:
@@ -74,7 +74,11 @@ class _GatedAverage(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_TBH: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.kernel is not None:
-            return *cast(Kernel, ctx.kernel).backward(grad_TBH, *ctx.saved_tensors), None, None
+            return (
+                *cast(AverageKernel, ctx.kernel).backward(grad_TBH, *ctx.saved_tensors),
+                None,
+                None,
+            )
         gate_TBH, candidate_TBH, state_BH, hidden_TBH, decay_TBH = cast(
             tuple[Tensor, ...], ctx.saved_tensors
         )
@@ -91,7 +95,7 @@ class _GatedAverage(torch.autograd.Function):
         )
 
 
-def kernel_for(gate_TBH: Tensor) -> Kernel | None:
+def kernel_for(gate_TBH: Tensor) -> AverageKernel | None:
     """The Triton kernels, if they work on the device of the gate; else None."""
     if gate_TBH.device.type != "cuda" or gate_TBH.dtype != torch.float32:
         return None
@@ -99,18 +103,18 @@ def kernel_for(gate_TBH: Tensor) -> Kernel | None:
 
 
 @functools.cache
-def _tried(device: torch.device) -> Kernel | None:
+def _tried(device: torch.device) -> AverageKernel | None:
     return cell_kernel(device, "minGRU or minLSTM", _load, functools.partial(agrees, device=device))
 
 
-def _load() -> Kernel:
+def _load() -> AverageKernel:
     from rnnlm_tui.engine.cells import minimal_kernel
 
-    return Kernel(minimal_kernel.forward, minimal_kernel.backward)
+    return AverageKernel(minimal_kernel.forward, minimal_kernel.backward)
 
 
 @torch.no_grad()
-def agrees(kernel: Kernel, device: torch.device) -> bool:
+def agrees(kernel: AverageKernel, device: torch.device) -> bool:
     """Whether a kernel computes what the loop does, for a few steps."""
     generator = torch.Generator().manual_seed(1)
     gate_TBH, both_TBG, state_BH, grad_TBH = (

@@ -91,7 +91,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
 
 
 def forward(gate_TBH: Tensor, candidate_TBH: Tensor, state_BH: Tensor) -> Tensor:
-    """`Kernel.forward` in one launch, for float32."""
+    """`AverageKernel.forward` in one launch, for float32."""
     gate_TBH, candidate_TBH = gate_TBH.contiguous(), _rows(candidate_TBH)
     hidden_TBH, size = torch.empty_like(gate_TBH), state_BH.numel()
     with torch.cuda.device_of(gate_TBH):  # type: ignore[no-untyped-call]
@@ -116,7 +116,7 @@ def backward(
     state_BH: Tensor,
     hidden_TBH: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`Kernel.backward` in one launch, for float32."""
+    """`AverageKernel.backward` in one launch, for float32."""
     candidate_TBH, size = _rows(candidate_TBH), state_BH.numel()
     gate_grad_TBH, candidate_grad_TBH = (torch.empty_like(hidden_TBH) for _ in range(2))
     state_grad_BH = hidden_TBH.new_empty(state_BH.shape)

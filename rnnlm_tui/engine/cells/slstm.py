@@ -21,8 +21,8 @@ from rnnlm_tui.engine.cells.base import (
 )
 from rnnlm_tui.engine.cells.slstm_recurrence import (
     SINGLE_OPERATIONS,
-    Kernel,
     Passed,
+    SlstmKernel,
     by_head,
     walk,
     walk_back,
@@ -57,7 +57,7 @@ class SlstmRecurrence(torch.autograd.Function):
         stabiliser_BH: Tensor,
         weight: Tensor,
         heads: int,
-        kernel: Kernel | None,
+        kernel: SlstmKernel | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """hidden_TBH and c', n' and m after the last step, (B, H), from (T, B, N·4D) of W x + b and
         R as (N·4D, D)."""
@@ -83,7 +83,7 @@ class SlstmRecurrence(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *output_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
         passed, (*state, weight) = Passed(*saved[:5]), saved[5:]
-        kernel = cast(Kernel | None, ctx.kernel)  # type: ignore[attr-defined]
+        kernel = cast(SlstmKernel | None, ctx.kernel)  # type: ignore[attr-defined]
         from_hidden, *from_state = output_grads
         stabiliser_grad: Tensor | None = None
         if kernel is not None and from_hidden is not None and from_state == [None] * 3:
@@ -117,7 +117,7 @@ class SlstmRecurrence(torch.autograd.Function):
         )
 
 
-def kernel_for(cell_BH: Tensor, head_width: int) -> Kernel | None:
+def kernel_for(cell_BH: Tensor, head_width: int) -> SlstmKernel | None:
     """The Triton kernels, two launches for all time steps, if they work on the device of a state
     for heads of this width; else None."""
     if cell_BH.device.type != "cuda":
@@ -128,7 +128,7 @@ def kernel_for(cell_BH: Tensor, head_width: int) -> Kernel | None:
 @functools.cache
 def _tried(
     device: torch.device, dtype: torch.dtype, head_width: int, _precision: str
-) -> Kernel | None:
+) -> SlstmKernel | None:
     if dtype != torch.float32 or head_width > WIDEST_HEAD:
         return None
     return cell_kernel(
@@ -139,14 +139,14 @@ def _tried(
     )
 
 
-def _load() -> Kernel:
+def _load() -> SlstmKernel:
     from rnnlm_tui.engine.cells import slstm_kernel
 
-    return Kernel(slstm_kernel.forward, slstm_kernel.backward)
+    return SlstmKernel(slstm_kernel.forward, slstm_kernel.backward)
 
 
 @torch.no_grad()
-def agrees(kernel: Kernel, device: torch.device, head_width: int) -> bool:
+def agrees(kernel: SlstmKernel, device: torch.device, head_width: int) -> bool:
     """Whether a kernel computes what single operations do, for a few steps of two heads."""
     generator = torch.Generator().manual_seed(1)
     steps, batch, heads = 3, 5, 2

@@ -224,7 +224,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
 def forward(
     projected_TBG: Tensor, state: LayerState, weight: Tensor, heads: int
 ) -> tuple[Passed, Tensor]:
-    """`Kernel.forward` in one launch, for float32."""
+    """`SlstmKernel.forward` in one launch, for float32."""
     cell_BH, normaliser_BH, hidden_BH, stabiliser_BH = (part.contiguous() for part in state)
     steps, batch, width = len(projected_TBG), len(cell_BH), cell_BH.shape[1] // heads
     in_memory = steps, heads, batch, width
@@ -261,7 +261,7 @@ def forward(
 def backward(
     from_hidden_TBH: Tensor, passed: Passed, state: LayerState, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`Kernel.backward` in one launch, for float32."""
+    """`SlstmKernel.backward` in one launch, for float32."""
     steps, heads, batch, _, width = passed.gates.shape
     cell_BH, normaliser_BH = state[0].contiguous(), state[1].contiguous()
     projected_grad_TBG = cell_BH.new_empty(steps, batch, 4 * heads * width)

@@ -28,7 +28,7 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class SlstmKernel:
     """A way to walk through the time steps."""
 
     forward: Callable[[Tensor, LayerState, Tensor, int], tuple[Passed, Tensor]]
@@ -42,7 +42,7 @@ class Kernel:
 def walk(
     projected_TBG: Tensor, state: LayerState, weight: Tensor, heads: int
 ) -> tuple[Passed, Tensor]:
-    """`Kernel.forward` in single operations.
+    """`SlstmKernel.forward` in single operations.
 
     A step is (N, B, D) and its four pre-activations are adjacent, (N, B, 4D), so that one batched
     product over the heads mixes the memory.
@@ -89,8 +89,8 @@ def walk(
 def walk_back(
     output_grads: Sequence[Tensor | None], passed: Passed, state: LayerState, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """`Kernel.backward` in single operations, from gradients of the state after the last step, too;
-    and the gradient of the first m."""
+    """`SlstmKernel.backward` in single operations, from gradients of the state after the last step,
+    too; and the gradient of the first m."""
     gates, log_forget = passed.gates, passed.log_forget
     cells, normalisers, hidden_TBH = passed.cells, passed.normalisers, passed.hidden_TBH
     cell_BH, normaliser_BH, *_ = state
@@ -211,7 +211,7 @@ def _along_maxima(last: Tensor, forgets: Tensor, log_forget: Tensor) -> tuple[Te
     return torch.stack([reached * (1 - kept), reached * kept * forget], dim=3), through[0] * last
 
 
-SINGLE_OPERATIONS = Kernel(
+SINGLE_OPERATIONS = SlstmKernel(
     walk, lambda grad, *passed: walk_back((grad, None, None, None), *passed)[:4]
 )
 """For any device: about twelve launches a time step forward and seven back."""

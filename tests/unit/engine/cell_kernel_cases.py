@@ -15,10 +15,10 @@ from torch import Tensor
 from rnnlm_tui.engine.cells import minimal, minimal_kernel, slstm_kernel
 from rnnlm_tui.engine.cells.base import LayerState
 from rnnlm_tui.engine.cells.slstm import EMPTY, SlstmLayer, SlstmRecurrence, agrees
-from rnnlm_tui.engine.cells.slstm_recurrence import Kernel, Passed
+from rnnlm_tui.engine.cells.slstm_recurrence import Passed, SlstmKernel
 
-KERNEL = Kernel(slstm_kernel.forward, slstm_kernel.backward)
-AVERAGE = minimal.Kernel(minimal_kernel.forward, minimal_kernel.backward)
+KERNEL = SlstmKernel(slstm_kernel.forward, slstm_kernel.backward)
+AVERAGE = minimal.AverageKernel(minimal_kernel.forward, minimal_kernel.backward)
 
 
 def drawn(steps: int, batch: int, heads: int, width: int, spread: float) -> list[Tensor]:
@@ -36,7 +36,7 @@ def drawn(steps: int, batch: int, heads: int, width: int, spread: float) -> list
     return found
 
 
-def results(given: list[Tensor], heads: int, kernel: Kernel | None) -> list[Tensor]:
+def results(given: list[Tensor], heads: int, kernel: SlstmKernel | None) -> list[Tensor]:
     """Outputs, and the gradients of all inputs by a weighted sum of h."""
     leaves = [part.clone().requires_grad_() for part in given]
     hidden, *after = cast(
@@ -117,7 +117,7 @@ def test_a_kernel_with_wrong_results_is_found() -> None:
 
     for width in (4, 16, 64):
         assert agrees(KERNEL, cpu, width)
-        assert not agrees(Kernel(slstm_kernel.forward, wrong), cpu, width)
+        assert not agrees(SlstmKernel(slstm_kernel.forward, wrong), cpu, width)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 50), (29, 5, 33)])
@@ -164,4 +164,6 @@ def test_a_wrong_gated_average_is_found() -> None:
         return gate, candidate, 1.1 * state
 
     assert minimal.agrees(AVERAGE, torch.device("cpu"))
-    assert not minimal.agrees(minimal.Kernel(minimal_kernel.forward, wrong), torch.device("cpu"))
+    assert not minimal.agrees(
+        minimal.AverageKernel(minimal_kernel.forward, wrong), torch.device("cpu")
+    )

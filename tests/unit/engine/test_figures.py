@@ -1,4 +1,4 @@
-"""Figures: the newest losses and norms on the device, fetched without stopping it."""
+"""StepFigures: the newest losses and norms on the device, fetched without stopping it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.figures import Figures
+from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.schema.metrics import StepRow
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from tests.fakes.cuda import FakeCuda
@@ -24,7 +24,7 @@ card = graphs_card
 """The fixture: CUDA graphs without CUDA."""
 
 
-def write(figures: Figures, *losses: float) -> list[int]:
+def write(figures: StepFigures, *losses: float) -> list[int]:
     numbers = []
     for loss in losses:
         figures.write(torch.tensor(loss), torch.tensor(-loss))
@@ -37,7 +37,7 @@ def pairs(*losses: float) -> list[tuple[float, float]]:
 
 
 def test_steps_are_read_as_they_were_written_around_the_end_of_the_ring() -> None:
-    figures = Figures(CPU, capacity=8)
+    figures = StepFigures(CPU, capacity=8)
     for start in range(0, 50, 5):
         losses = [start + step / 4 for step in range(5)]
         numbers = write(figures, *losses)
@@ -46,7 +46,7 @@ def test_steps_are_read_as_they_were_written_around_the_end_of_the_ring() -> Non
 
 
 def test_what_is_not_finite_is_read_as_such() -> None:
-    figures = Figures(CPU)
+    figures = StepFigures(CPU)
     numbers = write(figures, math.nan, math.inf)
     (loss, norm), (infinite, _) = figures.fetch().read(numbers)
     assert math.isnan(loss)
@@ -55,7 +55,7 @@ def test_what_is_not_finite_is_read_as_such() -> None:
 
 
 def test_steps_that_were_overwritten_or_are_to_come_are_refused() -> None:
-    figures = Figures(CPU, capacity=4)
+    figures = StepFigures(CPU, capacity=4)
     numbers = write(figures, 1.0, 2.0, 3.0, 4.0, 5.0)
     fetch = figures.fetch()
     for wrong in (numbers[0], 5):
@@ -67,7 +67,7 @@ def test_steps_that_were_overwritten_or_are_to_come_are_refused() -> None:
 
 
 def test_a_graphs_trials_take_no_place() -> None:
-    figures = Figures(CPU, capacity=16)
+    figures = StepFigures(CPU, capacity=16)
     before = write(figures, 1.0, 2.0)
     for _ in range(10):
         figures.write(torch.tensor(9.0), torch.tensor(9.0))
@@ -77,7 +77,7 @@ def test_a_graphs_trials_take_no_place() -> None:
 
 
 def test_writing_waits_for_nothing_and_launches_little() -> None:
-    figures = Figures(CPU)
+    figures = StepFigures(CPU)
     seen = []
     for loss in (1.0, 2.0):
         given = torch.tensor(loss), torch.tensor(loss)
@@ -91,13 +91,13 @@ def test_writing_waits_for_nothing_and_launches_little() -> None:
 
 
 def test_a_copy_on_its_way_is_waited_for() -> None:
-    figures = Figures(CPU, capacity=4, send=send_late)
+    figures = StepFigures(CPU, capacity=4, send=send_late)
     numbers = write(figures, 1.0, 2.0)
     fetch = figures.fetch()
     write(figures, 3.0, 4.0, 5.0)
     assert not fetch.arrived
     assert fetch.read(numbers) == pairs(1.0, 2.0)
-    assert Figures(CPU).fetch().arrived
+    assert StepFigures(CPU).fetch().arrived
 
 
 def test_a_steps_result_has_its_own_loss_while_later_steps_run() -> None:
@@ -121,7 +121,7 @@ def test_rows_of_replayed_steps_arrive_late_and_are_those_without_graphs(
         trainer = plain_trainer(data_mode, optimizer="sgd")
         if late:
             trainer = graphed(trainer)
-            trainer.figures = Figures(CPU, capacity=128, send=send_late)
+            trainer.figures = StepFigures(CPU, capacity=128, send=send_late)
         rows: list[StepRow] = []
         metrics = StepMetrics(rows.extend, 1, asynchronous=late, clock=lambda: 0.0)
         for step in range(23):

@@ -11,7 +11,7 @@ import torch
 
 from rnnlm_tui.engine import resident
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
-from rnnlm_tui.engine.figures import Figures
+from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.engine.resident import ResidentBatches
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.estimates import Schedule
@@ -129,7 +129,7 @@ def test_a_new_pass_is_copied_beside_the_work_before_it() -> None:
 
 
 def test_figures_arrive_beside_the_work_and_in_order() -> None:
-    figures = Figures(GPU, capacity=64)
+    figures = StepFigures(GPU, capacity=64)
     matrix = torch.randn(4_096, 4_096, device=GPU)
     for start in range(0, 640, 32):
         numbers = []
@@ -149,7 +149,7 @@ def test_figures_arrive_beside_the_work_and_in_order() -> None:
 
 
 def test_a_graph_writes_each_replay_to_the_next_place() -> None:
-    figures = Figures(GPU, capacity=8)
+    figures = StepFigures(GPU, capacity=8)
     loss = torch.zeros((), device=GPU)
     stream = torch.cuda.Stream(GPU)  # type: ignore[no-untyped-call]
     graph = torch.cuda.CUDAGraph()

@@ -19,7 +19,7 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.device import out_of_memory
-from rnnlm_tui.engine.figures import Figures
+from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
@@ -153,7 +153,7 @@ class Bench:
             model, StreamBatches(tokens, 4, 6), max_steps=STEPS, schedule=Schedule(0.01)
         )
         if late:
-            self.trainer.figures = Figures(torch.device("cpu"), send=send_late)
+            self.trainer.figures = StepFigures(torch.device("cpu"), send=send_late)
         self.database, self.recorder = database, recorder_of(database)
         self.commands = CommandHandler(PreparingRun(0), self.recorder)
         training = training or TrainingConfig()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.figures import Figures
+from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.engine.trainer import StepResult
 from rnnlm_tui.schema.metrics import StepRow
 from rnnlm_tui.worker.guards import LossGuard
@@ -47,7 +47,7 @@ class Steps:
 
     def __init__(self, device: LateDevice | None = None, *, capacity: int = 4_096) -> None:
         self.device = device
-        self.figures = Figures(
+        self.figures = StepFigures(
             torch.device("cpu"), capacity=capacity, send=None if device is None else device.send
         )
 
@@ -278,7 +278,7 @@ def test_a_device_that_fails_is_reported_once() -> None:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     made, store = Steps(), Store()
-    made.figures = Figures(torch.device("cpu"), send=lambda *_: Lost())
+    made.figures = StepFigures(torch.device("cpu"), send=lambda *_: Lost())
     metrics = StepMetrics(store, 1, asynchronous=True, clock=Clock())
     metrics.add(made(1))
     with pytest.raises(RuntimeError, match="illegal memory access"):
