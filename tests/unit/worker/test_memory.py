@@ -10,6 +10,7 @@ import torch
 from rnnlm_tui.engine.device import NO_PRIMITIVE, out_of_memory
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.estimates import PROCESS_BYTES
 from rnnlm_tui.worker.memory import MemoryBudget
 from tests.fakes.gpus import GIB, FakeCard, install_driver, install_torch
 from tests.unit.engine.builders import trainer_of
@@ -21,7 +22,8 @@ CONFIG = RunConfig(
 
 
 def budget(monkeypatch: pytest.MonkeyPatch, *, free: int) -> MemoryBudget:
-    """On a machine with this many free bytes, for a process that holds none."""
+    """On a machine with this many free bytes and without Triton, for a process that holds none."""
+    monkeypatch.setattr("rnnlm_tui.schema.estimates.process_bytes", lambda: PROCESS_BYTES)
     monkeypatch.setattr("rnnlm_tui.worker.memory.memory_available", lambda: free)
     monkeypatch.setattr("rnnlm_tui.worker.memory.held_bytes", lambda _: 0)
     return MemoryBudget(
