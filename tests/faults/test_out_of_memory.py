@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import signal
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -156,19 +157,25 @@ def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_e
     workers: Workers, text: Path
 ) -> None:
     config = tiny_config(text, {**WIDE, "training.max_steps": 40})  # a pause comes long before
-    run = create_run(config, "squeezed")
-    pid = workers.start(run)
-    wait_for_step(run, 2)
-    paused = send(run, "pause").step
-    allow(pid, 20 * MIB)
-    send(run, "resume")
-    assert workers.wait() == 2
+    for attempt in range(3):
+        run = create_run(config, f"squeezed-{attempt}")
+        pid = workers.start(run)
+        wait_for_step(run, 2)
+        paused = send(run, "pause").step
+        allow(pid, 20 * MIB)
+        send(run, "resume")
+        code = workers.wait()
+        # oneDNN crashes if the allocation that fails is a small one of its own, which it doesn't
+        # check (dnnl::impl::matmul_pd_t is copied to address 0): perhaps once in twenty times.
+        if code != -signal.SIGSEGV:
+            break
+    assert code == 2
     summary, message, hint = failure(run)
     saved = paused - paused % 2
     assert (summary.status, summary.step, summary.checkpoints.last) == ("failed", paused, saved)
     assert re.match(r"out of memory in a step of 1,000 x \d tokens", message)
-    assert f"step {saved:,} is saved: `rnnlm-tui resume squeezed` continues from it" in hint
-    assert f"`rnnlm-tui train --from squeezed@{saved} --set training.batch_size=" in hint
+    assert f"step {saved:,} is saved: `rnnlm-tui resume {run.name}` continues from it" in hint
+    assert f"`rnnlm-tui train --from {run.name}@{saved} --set training.batch_size=" in hint
     assert verify_checkpoint(run.checkpoints_path / f"step-{saved:09d}").step == saved
 
     assert workers.work(run) == 0
