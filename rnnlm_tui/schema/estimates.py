@@ -451,7 +451,7 @@ class MemoryParts:
     evaluation: int
     """Logits during an evaluation."""
     saving: int
-    """The copy of weights and moments from which checkpoints are written while training goes on."""
+    """The copy of weights and moments from which checkpoints are written beside training."""
     graphs: int = 0
     """What CUDA graphs keep, about as much as a step. It isn't part of the total: if memory runs
     out, they are freed."""

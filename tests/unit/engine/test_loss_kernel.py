@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-triton = pytest.importorskip("triton", reason="Triton isn't installed")
-
-CASES = Path(__file__).with_name("loss_kernel_cases.py")
-VERSION = tuple(int(part) for part in triton.__version__.split(".")[:2])
-CAN_INTERPRET = VERSION >= (3, 7) or np.lib.NumpyVersion(np.__version__) < "2.4.0"
+from .interpreted import assert_cases_pass, triton
 
 
-@pytest.mark.skipif(not CAN_INTERPRET, reason="Triton 3.6 can't interpret with NumPy 2.4 or newer")
 def test_all_cases_pass_interpreted_on_the_cpu() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(CASES)],
-        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout
+    assert_cases_pass("loss_kernel_cases.py")
 
 
 @pytest.mark.parametrize("capability", [80, 90])
