@@ -8,7 +8,7 @@ NVIDIA's documentation; each says which.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from rnnlm_tui.schema.metrics import GpuRow
 from rnnlm_tui.system import gpu
 
 MIB = 2**20
+GIB = 2**30
 THIS_PROCESS = -1
 """Stands for the pid of the process that asks."""
 
@@ -32,6 +33,21 @@ class Refused:
 
 
 NOT_SUPPORTED = Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
+NO_FIGURES = dict.fromkeys(
+    (
+        "UtilizationRates",
+        "PowerUsage",
+        "EnforcedPowerLimit",
+        "PowerManagementLimit",
+        "TemperatureV",
+        "Temperature",
+        "ClockInfo",
+        "MaxClockInfo",
+        "CurrentClocksEventReasons",
+        "CurrentClocksThrottleReasons",
+    ),
+    NOT_SUPPORTED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +163,7 @@ class FakeNvml:
             "nvmlShutdown": self._shutdown,
             "nvmlSystemGetDriverVersion": lambda: self.recording.driver,
             "nvmlSystemGetCudaDriverVersion_v2": lambda: self.recording.cuda,
+            "nvmlSystemGetCudaDriverVersion": lambda: self.recording.cuda,
             "nvmlDeviceGetCount": lambda: len(self.recording.cards),
             "nvmlDeviceGetHandleByIndex": self._by_index,
             "nvmlDeviceGetHandleByUUID": self._by_uuid,
@@ -228,6 +245,34 @@ class FakeNvml:
 
     def _free_events(self, _events: object) -> None:
         self.event_sets -= 1
+
+
+def plain_card(
+    name: str = "NVIDIA H100 PCIe",
+    uuid: str = "GPU-1a2b3c4d-0000",
+    *,
+    capability: tuple[int, int] = (9, 0),
+    total: int = 80 * GIB,
+    free: int = 79 * GIB,
+    processes: Sequence[tuple[int, int]] = (),
+) -> RecordedCard:
+    """A GPU that answers what it is, and who uses its memory.
+
+    Args:
+        processes: process ids and the bytes that they hold.
+    """
+    return RecordedCard(
+        uuid,
+        {
+            **NO_FIGURES,
+            "Name": name,
+            "CudaComputeCapability": capability,
+            "MemoryInfo": {"used": total - free, "free": free, "total": total},
+            "ComputeRunningProcesses": [
+                {"pid": pid, "usedGpuMemory": size} for pid, size in processes
+            ],
+        },
+    )
 
 
 def replay(monkeypatch: pytest.MonkeyPatch, recording: Recording) -> FakeNvml:
@@ -322,14 +367,7 @@ H100_NODE = Recording(
 
 _INSTANCE: dict[str, object] = {
     # NVML's reference: load, power, temperature and clocks are not supported for MIG handles.
-    "UtilizationRates": NOT_SUPPORTED,
-    "PowerUsage": NOT_SUPPORTED,
-    "EnforcedPowerLimit": NOT_SUPPORTED,
-    "TemperatureV": NOT_SUPPORTED,
-    "Temperature": NOT_SUPPORTED,
-    "ClockInfo": NOT_SUPPORTED,
-    "MaxClockInfo": NOT_SUPPORTED,
-    "CurrentClocksEventReasons": NOT_SUPPORTED,
+    **NO_FIGURES,
     "Name": "NVIDIA A100-SXM4-40GB MIG 3g.20gb",
 }
 

@@ -7,7 +7,6 @@ import sys
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 _HERE = str(Path(__file__).parent)
@@ -16,23 +15,9 @@ assert _spec is not None
 assert _spec.loader is not None
 _library: Any = module_from_spec(_spec)
 _spec.loader.exec_module(_library)
-globals().update({name: value for name, value in vars(_library).items() if name[:2] != "__"})
+sys.modules["pynvml"] = _library  # the fake builds on the library
 
-_ANSWERS: dict[str, Any] = {
-    "nvmlInit": lambda: None,
-    "nvmlShutdown": lambda: None,
-    "nvmlSystemGetDriverVersion": lambda: "550.54.15",
-    "nvmlSystemGetCudaDriverVersion_v2": lambda: 12040,
-    "nvmlDeviceGetCount": lambda: 1,
-    "nvmlDeviceGetHandleByIndex": lambda index: index,
-    "nvmlDeviceGetHandleByUUID": lambda uuid: 0,
-    "nvmlDeviceGetIndex": lambda card: 0,
-    "nvmlDeviceGetUUID": lambda card: "GPU-1a2b3c4d-0000",
-    "nvmlDeviceGetName": lambda card: "NVIDIA H100 PCIe",
-    "nvmlDeviceGetCudaComputeCapability": lambda card: (9, 0),
-    "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(
-        used=3 * 2**30, free=77 * 2**30, total=80 * 2**30
-    ),
-    "nvmlDeviceGetComputeRunningProcesses": lambda card: [],
-}
-globals().update(_ANSWERS)
+from rnnlm_tui.system import gpu  # noqa: E402
+from tests.fakes.nvml import FakeNvml, Recording, plain_card  # noqa: E402
+
+vars(gpu)["pynvml"] = sys.modules["pynvml"] = FakeNvml(Recording((plain_card(),)))  # type: ignore[assignment]

@@ -10,7 +10,6 @@ import sysconfig
 import termios
 from pathlib import Path
 
-import pynvml
 import pytest
 
 from rnnlm_tui.cli.doctor import (
@@ -25,7 +24,8 @@ from rnnlm_tui.cli.doctor import (
 )
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.system.disk import filesystem_of, is_network, nearest_existing
-from tests.fakes.gpus import FakeCard, install_driver, install_torch_build
+from tests.fakes.nvml import NO_DRIVER, UPDATED_DRIVER, Recording, plain_card, replay
+from tests.fakes.torch_build import install_torch_build
 
 FOUND = [
     CheckResult("rnnlm-tui", "ok", "0.1.0 on Python 3.11, /usr/bin/python"),
@@ -233,7 +233,7 @@ def test_a_system_without_cpuinfo_has_float32() -> None:
 def test_gpus_that_torch_can_not_use_are_not_ok(
     monkeypatch: pytest.MonkeyPatch, version: str, built_for: str | None, verdict: str, words: str
 ) -> None:
-    install_driver(monkeypatch, [FakeCard(), FakeCard(uuid="GPU-2")])
+    replay(monkeypatch, Recording((plain_card(), plain_card(uuid="GPU-2"))))
     install_torch_build(monkeypatch, version, built_for)
     result = check_gpus()
     assert result.verdict == verdict
@@ -263,9 +263,9 @@ def test_what_the_loss_kernel_lacks_is_named_where_there_is_a_gpu(
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
     if lacking != "headers":
         (tmp_path / "Python.h").touch()
-    install_driver(monkeypatch, [])
+    replay(monkeypatch, Recording())
     assert not list(check_loss_kernel())
-    install_driver(monkeypatch, [FakeCard()])
+    replay(monkeypatch, Recording((plain_card(),)))
     (result,) = check_loss_kernel()
     assert (result.verdict, bool(result.hint)) == (verdict, bool(lacking))
     assert words in result.fact
@@ -273,9 +273,9 @@ def test_what_the_loss_kernel_lacks_is_named_where_there_is_a_gpu(
 
 def test_a_broken_driver_is_bad_and_no_gpu_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.system.cuda.pci_cards", lambda: 0)
-    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+    replay(monkeypatch, UPDATED_DRIVER)
     assert (check_gpus().verdict, "restart" in check_gpus().hint) == ("bad", True)
-    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    replay(monkeypatch, NO_DRIVER)
     assert check_gpus().fact == "no NVIDIA GPU found; training runs on the CPU"
     monkeypatch.setattr("rnnlm_tui.system.cuda.pci_cards", lambda: 1)
     assert "--gpus all" in check_gpus().hint

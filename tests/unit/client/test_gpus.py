@@ -17,10 +17,11 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.system.machine import free_training_memory, planned_device
-from tests.fakes.gpus import GIB, FakeCard, install_driver, install_torch_build
+from tests.fakes.nvml import GIB, Recording, plain_card, replay
+from tests.fakes.torch_build import install_torch_build
 
-FIRST = FakeCard("NVIDIA H100 PCIe", uuid="GPU-11", free=12 * GIB, processes=[(4711, 67 * GIB)])
-SECOND = FakeCard("NVIDIA H200", uuid="GPU-22", total=140 * GIB, free=139 * GIB)
+FIRST = plain_card("NVIDIA H100 PCIe", "GPU-11", free=12 * GIB, processes=[(4711, 67 * GIB)])
+SECOND = plain_card("NVIDIA H200", "GPU-22", total=140 * GIB, free=139 * GIB)
 
 
 def on(device: str, **changes: object) -> RunConfig:
@@ -31,7 +32,7 @@ def on(device: str, **changes: object) -> RunConfig:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Two GPUs that torch can use."""
-    install_driver(monkeypatch, [FIRST, SECOND])
+    replay(monkeypatch, Recording((FIRST, SECOND)))
     install_torch_build(monkeypatch)
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     return monkeypatch

@@ -6,7 +6,6 @@ import os
 import random
 
 import numpy as np
-import pynvml
 import pytest
 import torch
 
@@ -27,7 +26,8 @@ from rnnlm_tui.engine.device import (
 )
 from rnnlm_tui.errors import DeviceError, InputError
 from rnnlm_tui.system.machine import usable_cores
-from tests.fakes.gpus import GIB, FakeCard, install_driver, install_torch
+from tests.fakes.nvml import GIB, NO_DRIVER, Recording, plain_card, replay
+from tests.fakes.torch_build import install_torch
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_an_operation_without_a_deterministic_version_is_named() -> None:
 # GPUs
 
 
-H100, H200 = FakeCard(), FakeCard("NVIDIA H200", uuid="GPU-2b3c4d5e-0000")
+H100, H200 = plain_card(), plain_card("NVIDIA H200", "GPU-2b3c4d5e-0000")
 
 
 def test_a_gpu_becomes_the_current_one_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    install_driver(monkeypatch, [H100, H200])
+    replay(monkeypatch, Recording((H100, H200)))
     current = install_torch(monkeypatch, [H100, H200])
     assert use_device("cuda:1") == torch.device("cuda:1")
     assert use_device("auto") == torch.device("cuda:0")
@@ -135,7 +135,7 @@ def test_a_gpu_becomes_the_current_one_of_torch(monkeypatch: pytest.MonkeyPatch)
 def test_a_missing_gpu_is_refused_with_the_names_of_those_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    install_driver(monkeypatch, [H100, H200])
+    replay(monkeypatch, Recording((H100, H200)))
     install_torch(monkeypatch, [H100, H200])
     with pytest.raises(DeviceError, match='no device "cuda:3"') as caught:
         resolve_device("cuda:3")
@@ -163,7 +163,7 @@ def test_cuda_is_refused_and_auto_warns_where_torch_can_not_use_the_drivers_gpu(
     words: str,
     fix: str,
 ) -> None:
-    install_driver(monkeypatch, [H100], newest_cuda=newest)
+    replay(monkeypatch, Recording((H100,), cuda=newest))
     install_torch(monkeypatch, [H100], **build)  # type: ignore[arg-type]
     for name in ("cuda", "cuda:0"):
         with pytest.raises(DeviceError, match=f'no device "{name}" on this machine') as caught:
@@ -180,8 +180,8 @@ def test_cuda_is_refused_and_auto_warns_where_torch_can_not_use_the_drivers_gpu(
 
 
 def test_the_first_gpu_that_torch_has_code_for_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    old = FakeCard("Tesla P4", uuid="GPU-0000", capability=(6, 1))
-    install_driver(monkeypatch, [old, H100])
+    old = plain_card("Tesla P4", "GPU-0000", capability=(6, 1))
+    replay(monkeypatch, Recording((old, H100)))
     install_torch(monkeypatch, [old, H100])
     assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda:1")
     assert cpu_warning("auto", torch.device("cuda:1")) == ""
@@ -190,12 +190,12 @@ def test_the_first_gpu_that_torch_has_code_for_is_chosen(monkeypatch: pytest.Mon
 
 
 def test_a_machine_without_a_driver_has_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    replay(monkeypatch, NO_DRIVER)
     assert cpu_warning("auto", resolve_device("auto")) == ""
 
 
 def test_hidden_gpus_are_no_reason_to_warn(monkeypatch: pytest.MonkeyPatch) -> None:
-    install_driver(monkeypatch, [H100])
+    replay(monkeypatch, Recording((H100,)))
     install_torch(monkeypatch, [], built_for=None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert cpu_warning("auto", resolve_device("auto")) == ""
@@ -204,11 +204,9 @@ def test_hidden_gpus_are_no_reason_to_warn(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_full_gpu_is_refused_with_the_process_that_holds_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    full = FakeCard(
-        free=20 * 2**20, processes=[(4711, 79 * GIB)], failure="CUDA error: out of memory"
-    )
-    install_driver(monkeypatch, [full, H200])
-    install_torch(monkeypatch, [full, H200])
+    full = plain_card(free=20 * 2**20, processes=[(4711, 79 * GIB)])
+    replay(monkeypatch, Recording((full, H200)))
+    install_torch(monkeypatch, [full, H200], failure="CUDA error: out of memory")
     with pytest.raises(DeviceError, match=r"memory of cuda:0 NVIDIA H100 PCIe is full") as caught:
         use_device("cuda")
     assert "pid 4711" in caught.value.message
@@ -226,9 +224,8 @@ def test_a_full_gpu_is_refused_with_the_process_that_holds_it(
 def test_a_gpu_that_does_not_start_is_refused_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, failure: str, words: str
 ) -> None:
-    broken = FakeCard(failure=failure)
-    install_driver(monkeypatch, [broken])
-    install_torch(monkeypatch, [broken])
+    replay(monkeypatch, Recording((H100,)))
+    install_torch(monkeypatch, [H100], failure=failure)
     with pytest.raises(DeviceError, match=words) as caught:
         use_device("auto")
     assert "training.device = cpu" in caught.value.hint
@@ -270,7 +267,7 @@ def test_a_gpu_that_does_not_start_is_refused_with_the_reason(
 def test_errors_of_a_gpu_mean_too_little_memory_or_a_lost_card(
     monkeypatch: pytest.MonkeyPatch, message: str, free: int, memory: bool, lost: bool
 ) -> None:
-    install_torch(monkeypatch, [FakeCard(free=free)])
+    install_torch(monkeypatch, [plain_card(free=free)])
     error = torch.AcceleratorError(message)
     assert is_out_of_memory(error) is memory
     assert is_lost(error) is lost

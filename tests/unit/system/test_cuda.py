@@ -20,24 +20,35 @@ from rnnlm_tui.system.cuda import (
     supports,
 )
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
-from tests.fakes.gpus import GIB, FakeCard, install_driver, install_torch_build
+from tests.fakes.nvml import (
+    GIB,
+    NO_DRIVER,
+    THIS_PROCESS,
+    UPDATED_DRIVER,
+    RecordedCard,
+    Recording,
+    plain_card,
+    replay,
+)
+from tests.fakes.torch_build import install_torch_build
 
-V100 = FakeCard("Tesla V100", capability=(7, 0))
-B200 = FakeCard("NVIDIA B200", capability=(10, 0))
+H100 = plain_card()
+V100 = plain_card("Tesla V100", capability=(7, 0))
+B200 = plain_card("NVIDIA B200", capability=(10, 0))
 
 
 @pytest.mark.parametrize(
     ("version", "built_for", "newest", "card", "fact", "fix"),
     [
-        ("2.13.0+cpu", None, 12040, FakeCard(), "built without CUDA", "torch==2.13.0 --index-url"),
-        ("2.13.0+cpu", None, 12040, FakeCard(), "driver 550.54.15, CUDA 12.4", "/cu126"),
-        ("2.13.0+cpu", None, 13000, FakeCard(), "NVIDIA H100 PCIe", "/cu130"),
+        ("2.13.0+cpu", None, 12040, H100, "built without CUDA", "torch==2.13.0 --index-url"),
+        ("2.13.0+cpu", None, 12040, H100, "driver 550.54.15, CUDA 12.4", "/cu126"),
+        ("2.13.0+cpu", None, 13000, H100, "NVIDIA H100 PCIe", "/cu130"),
         ("2.13.0+cpu", None, 13000, V100, "Tesla V100", "/cu126"),
         ("2.13.0+cpu", None, 13000, B200, "NVIDIA B200", "/cu130"),
         ("2.13.0+cpu", None, 12040, B200, "NVIDIA B200", "update the driver to 580.65"),
-        ("2.13.0", "13.0", 12040, FakeCard(), "too old for torch 2.13.0 (CUDA 13.0)", "580.65"),
-        ("2.13.0", "13.0", 12040, FakeCard(), "driver 550.54.15", "or install a torch for this"),
-        ("2.13.0", "12.6", 11040, FakeCard(), "CUDA 11.4", "update the driver to 525.60 or newer"),
+        ("2.13.0", "13.0", 12040, H100, "too old for torch 2.13.0 (CUDA 13.0)", "580.65"),
+        ("2.13.0", "13.0", 12040, H100, "driver 550.54.15", "or install a torch for this"),
+        ("2.13.0", "12.6", 11040, H100, "CUDA 11.4", "update the driver to 525.60 or newer"),
     ],
 )
 def test_a_torch_that_does_not_fit_the_driver_comes_with_versions_and_the_fix(
@@ -45,11 +56,11 @@ def test_a_torch_that_does_not_fit_the_driver_comes_with_versions_and_the_fix(
     version: str,
     built_for: str | None,
     newest: int,
-    card: FakeCard,
+    card: RecordedCard,
     fact: str,
     fix: str,
 ) -> None:
-    install_driver(monkeypatch, [card], newest_cuda=newest)
+    replay(monkeypatch, Recording((card,), cuda=newest))
     install_torch_build(monkeypatch, version, built_for)
     problem = gpu_problem()
     assert problem is not None
@@ -61,7 +72,7 @@ def test_a_torch_that_does_not_fit_the_driver_comes_with_versions_and_the_fix(
 def test_later_minor_versions_run_on_a_driver_of_the_same_major_version(
     monkeypatch: pytest.MonkeyPatch, built_for: str, newest: int
 ) -> None:
-    install_driver(monkeypatch, [FakeCard()], newest_cuda=newest)
+    replay(monkeypatch, Recording((H100,), cuda=newest))
     install_torch_build(monkeypatch, "2.13.0", built_for)
     assert gpu_problem() is None
 
@@ -70,9 +81,9 @@ def test_no_problem_is_reported_without_a_driver_or_with_hidden_gpus(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     install_torch_build(monkeypatch, "2.13.0+cpu", None)
-    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    replay(monkeypatch, NO_DRIVER)
     assert gpu_problem() is None
-    install_driver(monkeypatch, [FakeCard()])
+    replay(monkeypatch, Recording((H100,)))
     assert gpu_problem() is not None
     for hidden in ("", "-1"):
         monkeypatch.setenv(VISIBLE_VARIABLE, hidden)
@@ -82,7 +93,7 @@ def test_no_problem_is_reported_without_a_driver_or_with_hidden_gpus(
 def test_a_driver_that_was_updated_without_a_restart_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+    replay(monkeypatch, UPDATED_DRIVER)
     problem = gpu_problem()
     assert problem is not None
     assert "the NVIDIA driver was updated" in problem.fact
@@ -92,7 +103,7 @@ def test_a_driver_that_was_updated_without_a_restart_is_reported(
 def test_a_driver_that_is_not_loaded_is_a_problem_if_there_is_a_gpu(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    install_driver(monkeypatch, [], failure=pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    replay(monkeypatch, Recording(init=pynvml.NVML_ERROR_DRIVER_NOT_LOADED))
     for name, vendor, kind in (("a", "0x8086", "0x030000"), ("b", "0x10de", "0x040300")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "vendor").write_text(f"{vendor}\n")
@@ -154,8 +165,8 @@ def test_exact_mode_needs_workspaces_of_one_size(setting: str, exact: bool) -> N
 def test_other_processes_on_a_gpu_are_named_with_their_users(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    card = FakeCard(processes=[(os.getpid(), 9 * GIB), (4711, 2 * GIB), (4712, 70 * GIB)])
-    install_driver(monkeypatch, [card])
+    card = plain_card(processes=[(THIS_PROCESS, 9 * GIB), (4711, 2 * GIB), (4712, 70 * GIB)])
+    replay(monkeypatch, Recording((card,)))
 
     def process(pid: int) -> object:
         if pid == 4711:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
@@ -12,7 +10,8 @@ from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.estimates import PROCESS_BYTES
 from rnnlm_tui.worker.memory import MemoryBudget
-from tests.fakes.gpus import GIB, FakeCard, install_driver, install_torch
+from tests.fakes.nvml import GIB, THIS_PROCESS, Recording, plain_card, replay
+from tests.fakes.torch_build import install_torch
 from tests.unit.engine.builders import trainer_of
 
 CONFIG = RunConfig(
@@ -90,8 +89,8 @@ def test_a_matmul_that_fails_at_any_size_is_not_out_of_memory(
 def test_a_gpu_without_room_names_the_process_that_holds_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    card = FakeCard(free=GIB // 4, processes=[(4711, 79 * GIB), (os.getpid(), GIB)])
-    install_driver(monkeypatch, [card])
+    card = plain_card(free=GIB // 4, processes=[(4711, 79 * GIB), (THIS_PROCESS, GIB)])
+    driver = replay(monkeypatch, Recording((card,)))
     install_torch(monkeypatch, [card])
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
     full = MemoryBudget(
@@ -103,5 +102,6 @@ def test_a_gpu_without_room_names_the_process_that_holds_it(
     assert "0.2 GiB available, pid 4711 holds 79 GiB)" in full.explained(short, 500).message
     with pytest.raises(DeviceError, match="of weights, pid 4711 holds 79 GiB"), full.building():
         raise torch.OutOfMemoryError("CUDA out of memory")
-    card.processes.pop()  # a container's driver lists the process ids of its host: ours is one
+    # a container's driver lists the process ids of its host: ours is one
+    driver.change(0, ComputeRunningProcesses=[{"pid": 4711, "usedGpuMemory": 79 * GIB}])
     assert "pid" not in full.warning()
