@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from rnnlm_tui.client.estimate import planned_steps, with_tokenizer_size
+from rnnlm_tui.client.estimate import planned_steps
+from rnnlm_tui.client.pretrained import SIZE_PATH, with_tokenizer_size
 from rnnlm_tui.errors import ConfigError, InputError, UnknownRunError, did_you_mean
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import WARMUP, warmup_problem
@@ -19,7 +20,6 @@ from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.runs import find_run, list_runs
 from rnnlm_tui.system.files import storage_errors, write_text_atomically
 
-SIZE_PATH = "tokenizer.vocab_size"
 ENDING = ".toml"
 Kind = Literal["preset", "file", "run"]
 

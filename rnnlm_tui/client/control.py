@@ -31,8 +31,8 @@ from rnnlm_tui.errors import (
     WorkerError,
 )
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import keeps_compiled_matmuls
 from rnnlm_tui.schema.formatting import safe
+from rnnlm_tui.schema.memory import keeps_compiled_matmuls
 from rnnlm_tui.schema.protocol import (
     MAX_REQUEST_BYTES,
     Command,

@@ -1,19 +1,16 @@
 """Estimate a config's parameters, steps, memory, disk and time.
 
 Steps are counted in the prepared corpus or in a small text, never guessed. The time is based on the
-speed of earlier runs and probes on this machine. The vocabulary of a
-pretrained tokenizer is counted in its files, without importing transformers.
+speed of earlier runs and probes on this machine.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from rnnlm_tui import __version__
 from rnnlm_tui.client.gpus import (
@@ -25,26 +22,28 @@ from rnnlm_tui.client.gpus import (
 from rnnlm_tui.client.summary import number
 from rnnlm_tui.corpus.count import changed_after, count_text
 from rnnlm_tui.corpus.news import NEWS
-from rnnlm_tui.errors import Problem, RnnlmError, TokenizerError
+from rnnlm_tui.errors import Problem, RnnlmError
 from rnnlm_tui.schema.config import RunConfig, TokenizerConfig, TokenizerKind
 from rnnlm_tui.schema.corpora import EVALUATED, CorpusManifest, baseline_key
 from rnnlm_tui.schema.estimates import (
-    WORKER_BYTES,
-    MemoryParts,
     ParameterCount,
     checkpoint_bytes,
     config_flops_per_token,
     kept_checkpoints,
-    largest_fitting_batch,
-    memory_parts,
-    memory_shape,
     parameter_count,
     positions_per_step,
     steps_per_epoch,
-    tokens_on_gpu,
     total_steps,
 )
-from rnnlm_tui.schema.formatting import memory, user_path
+from rnnlm_tui.schema.formatting import memory
+from rnnlm_tui.schema.memory import (
+    WORKER_BYTES,
+    MemoryParts,
+    largest_fitting_batch,
+    memory_parts,
+    memory_shape,
+    tokens_on_gpu,
+)
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.protocol import Calibration, Fact
 from rnnlm_tui.schema.reference import SENTENCES
@@ -73,20 +72,6 @@ TextKnown = Literal["prepared", "counted", "known", "unknown"]
 (news), or not before it is prepared."""
 COUNTABLE_TOKENIZERS: tuple[TokenizerKind, ...] = ("byte", "character", "word")
 """Tokenizers that needn't be learned to count their tokens."""
-
-SIZE_PATH = "tokenizer.vocab_size"
-FOLDER_STARTS = ("/", "./", "../", "~")
-"""How the name of a tokenizer begins that is a path, not one of the hub."""
-_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_SPECIAL = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,13 +292,13 @@ def estimate(config: RunConfig) -> Estimate:
         largest_fitting_batch=(
             None
             if free is None or needed <= free
-            else _fitting_batch(
+            else largest_fitting_batch(
                 config,
                 vocab_size,
                 int(free * min(1.0, parts.training / needed)),
-                indexed,
-                resident,
+                sentences=indexed,
                 on_gpu=device == "cuda",
+                resident_tokens=resident,
             )
         ),
         checkpoint_bytes=one,
@@ -503,143 +488,3 @@ def _measured_step(
         and probe.versions.get("rnnlm_tui") == __version__
     )
     return next((probe.memory_bytes for probe in alike), None)
-
-
-def _fitting_batch(
-    config: RunConfig,
-    vocab_size: int,
-    room: int,
-    sentences: int,
-    resident_tokens: int,
-    *,
-    on_gpu: bool,
-) -> int | None:
-    """The largest smaller batch size that fits into `room` bytes; None if there is none."""
-    smaller = largest_fitting_batch(
-        config,
-        vocab_size,
-        room,
-        sentences=sentences,
-        on_gpu=on_gpu,
-        resident_tokens=resident_tokens,
-    )
-    return smaller if smaller is not None and smaller < config.training.batch_size else None
-
-
-def tokenizer_size(tokenizer: TokenizerConfig) -> int | None:
-    """`len(tokenizer)` of a pretrained tokenizer in a local folder or in the hub's cache; None if
-    unknown."""
-    if tokenizer.kind != "pretrained" or tokenizer.name is None:
-        return None
-    folder = user_path(tokenizer.name)
-    paths = [folder / name for name in _FILES] if folder.is_dir() else _cached(tokenizer.name)
-    try:
-        return len(set(_types(paths))) or None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        # damaged, or in a format that only transformers reads, which reports errors when it loads
-        # the tokenizer
-        return None
-
-
-def with_tokenizer_size(config: RunConfig, chosen: Collection[str], start: RunConfig) -> RunConfig:
-    """Set `tokenizer.vocab_size` to the pretrained tokenizer's size, unless the user set it or
-    `start` has the same tokenizer.
-
-    Args:
-        chosen: the dotted paths of the fields that the user set.
-        start: the config that these fields override.
-
-    Raises:
-        TokenizerError: the tokenizer isn't on this machine and can't be downloaded.
-    """
-    tokenizer = config.tokenizer
-    if tokenizer.kind != "pretrained" or tokenizer.name is None or SIZE_PATH in chosen:
-        return config
-    if start.tokenizer.kind == "pretrained" and start.tokenizer.name == tokenizer.name:
-        return config
-    size = tokenizer_size(tokenizer)
-    if size is None and _is_on_the_hub(tokenizer.name):
-        _fetch(tokenizer.name)
-        size = tokenizer_size(tokenizer)
-    return (
-        config
-        if size is None
-        else config.model_copy(
-            update={"tokenizer": tokenizer.model_copy(update={"vocab_size": size})}
-        )
-    )
-
-
-def check_tokenizer_size(tokenizer: TokenizerConfig) -> None:
-    """Raise TokenizerError if a pretrained tokenizer's size is known and differs from the
-    config's."""
-    size = tokenizer_size(tokenizer)
-    if size is not None and size != tokenizer.vocab_size:
-        raise TokenizerError(
-            f'the tokenizer "{tokenizer.name}" has {size:,} types, but {SIZE_PATH} is'
-            f" {tokenizer.vocab_size:,}",
-            hint=f"set {SIZE_PATH}={size}, or leave it out",
-        )
-
-
-def _types(paths: list[Path]) -> Iterator[str]:
-    """The names of all types, with duplicates."""
-    model, *configs = paths
-    tokenizer = json.loads(model.read_bytes())
-    vocabulary = tokenizer["model"]["vocab"]
-    yield from vocabulary if isinstance(vocabulary, dict) else (name for name, _ in vocabulary)
-    yield from (added["content"] for added in tokenizer.get("added_tokens") or ())
-    for path in configs:
-        if path.is_file():
-            settings = json.loads(path.read_bytes())
-            yield from (
-                added["content"] for added in (settings.get("added_tokens_decoder") or {}).values()
-            )
-            tokens = [settings.get(name) for name in _SPECIAL] + list(
-                settings.get("additional_special_tokens") or ()
-            )
-            yield from (
-                cast(str, token["content"] if isinstance(token, dict) else token)
-                for token in tokens
-                if token
-            )
-
-
-def _is_on_the_hub(name: str) -> bool:
-    return not name.startswith(FOLDER_STARTS) and not user_path(name).exists()
-
-
-def _cached(name: str) -> list[Path]:
-    """The files of a tokenizer that are in the hub's cache, in the order of `_FILES`."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = [try_to_load_from_cache(name, file) for file in _FILES]
-    except HFValidationError:
-        return []
-    return [Path(path) for path in found if isinstance(path, str)]
-
-
-def _fetch(name: str) -> None:
-    """Download a tokenizer's files into the hub's cache, which the worker reads too.
-
-    Raises:
-        TokenizerError: the download failed.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-
-    try:
-        hf_hub_download(name, _FILES[0])
-        for file in _FILES[1:]:
-            try:
-                hf_hub_download(name, file)
-            except EntryNotFoundError:
-                continue
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise TokenizerError(
-            f'cannot download the tokenizer "{name}" to read its size: {reason}',
-            hint=f"give a folder with tokenizer.json, or set {SIZE_PATH}",
-        ) from error

@@ -24,8 +24,6 @@ from rnnlm_tui.client.control import (
     wanted_niceness,
 )
 from rnnlm_tui.client.estimate import (
-    FOLDER_STARTS,
-    check_tokenizer_size,
     expected_vocabulary,
     planned_steps,
     training_text,
@@ -33,6 +31,7 @@ from rnnlm_tui.client.estimate import (
 )
 from rnnlm_tui.client.gpus import has_amd_gpu
 from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.pretrained import check_tokenizer
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.corpus.sources import missing_splits, open_source, source_path
 from rnnlm_tui.errors import (
@@ -42,11 +41,10 @@ from rnnlm_tui.errors import (
     InputError,
     RunStateError,
     StorageError,
-    TokenizerError,
     WorkerError,
     error_kind,
 )
-from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, PYTHON_SOURCE, DatasetName
 from rnnlm_tui.schema.estimates import (
     check_warmup,
@@ -54,7 +52,7 @@ from rnnlm_tui.schema.estimates import (
     smallest_training_split,
     warmup_note,
 )
-from rnnlm_tui.schema.formatting import counted, first_of, unsupported_precision, user_path
+from rnnlm_tui.schema.formatting import counted, first_of, unsupported_precision
 from rnnlm_tui.schema.lineage import OptimizerStart
 from rnnlm_tui.schema.protocol import Calibration, ProbeDone, ProbeProgress
 from rnnlm_tui.schema.rules import text_problems
@@ -169,32 +167,6 @@ def check_precision(training: TrainingConfig) -> None:
             else training.device
         ),
     )
-
-
-def check_tokenizer(tokenizer: TokenizerConfig) -> None:
-    """Raise TokenizerError if a pretrained tokenizer's path has no tokenizer, or if its size
-    differs from the config's."""
-    if tokenizer.kind != "pretrained" or tokenizer.name is None:
-        return
-    folder = user_path(tokenizer.name)
-    if folder.is_dir():
-        if not any(
-            (folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")
-        ):
-            raise TokenizerError(
-                f"no tokenizer in {folder}: it has neither tokenizer.json nor tokenizer_config.json"
-            )
-    elif folder.is_file():
-        raise TokenizerError(
-            f"{folder} is a file: a pretrained tokenizer is a folder with tokenizer.json, or a hub"
-            " name",
-            hint="pickles and .pt files are never opened",
-        )
-    elif tokenizer.name.startswith(FOLDER_STARTS):
-        raise TokenizerError(
-            f"tokenizer folder not found: {folder}", hint="a hub name has the form owner/name"
-        )
-    check_tokenizer_size(tokenizer)
 
 
 def check_disk(config: RunConfig) -> None:

@@ -23,12 +23,8 @@ from rnnlm_tui.engine.resident import (
     fits_in_memory,
 )
 from rnnlm_tui.errors import CorpusError
-from rnnlm_tui.schema.estimates import (
-    EVALUATED_SENTENCES,
-    EVALUATED_STREAMS,
-    EVALUATED_WINDOW,
-)
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.memory import EVALUATED_SENTENCES, EVALUATED_STREAMS, EVALUATED_WINDOW
 
 _BLOCK_SENTENCES = 1 << 20
 

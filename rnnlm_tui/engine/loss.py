@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.padded_loss import padded_mean_loss, padded_token_losses, softmax_for
 from rnnlm_tui.engine.softmax import IGNORED as IGNORED
-from rnnlm_tui.schema.estimates import CHUNK_BYTES, chunk_rows
+from rnnlm_tui.schema.memory import CHUNK_BYTES, chunk_rows
 
 LIKELY = 1e-30
 """Above this, a float32 probability is exact enough for its logarithm."""

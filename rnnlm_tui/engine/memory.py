@@ -77,14 +77,14 @@ def held_bytes(device: torch.device) -> int:
     return _of_process("VmRSS") or int(psutil.Process().memory_info().rss)
 
 
-def limit_left() -> int | None:
-    """Bytes left under this process's limit (`ulimit -v`); None: no limit."""
+def free_main_memory() -> int:
+    """Bytes that this process can allocate: those free in main memory, or fewer if it has a limit
+    (`ulimit -v`)."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return (
-        None
-        if limit == resource.RLIM_INFINITY
-        else max(0, limit - int(psutil.Process().memory_info().vms))
-    )
+    free = memory_available()
+    if limit == resource.RLIM_INFINITY:
+        return free
+    return min(free, max(0, limit - int(psutil.Process().memory_info().vms)))
 
 
 def spare_bytes(device: torch.device) -> int:
@@ -96,9 +96,7 @@ def spare_bytes(device: torch.device) -> int:
         free = torch.cuda.mem_get_info(device)[0]
         growth = torch.cuda.max_memory_reserved(device) - torch.cuda.memory_reserved(device)
         return int(free - max(0, growth)) - COPY_RESERVE_BYTES
-    left = limit_left()
-    free = memory_available() if left is None else min(left, memory_available())
-    return free - max(0, peak_bytes(device) - held_bytes(device)) - COPY_RESERVE_BYTES
+    return free_main_memory() - max(0, peak_bytes(device) - held_bytes(device)) - COPY_RESERVE_BYTES
 
 
 def _of_process(name: str) -> int | None:

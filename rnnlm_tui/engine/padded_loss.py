@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine.kernel_trial import tried
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
-from rnnlm_tui.schema.estimates import (
+from rnnlm_tui.schema.memory import (
     VOCAB_ALIGNMENT,
     WIDTH_ALIGNMENT,
     adds_ones,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.engine.loss import IGNORED
-from rnnlm_tui.schema.estimates import RESIDENT_SHARE, resident_bytes
+from rnnlm_tui.schema.memory import RESIDENT_SHARE, resident_bytes
 
 PIECE_TOKENS = 8 << 20
 """Token ids that are copied to the device at once: 16 MiB of host memory, or 32 with ids of four

@@ -1,29 +1,18 @@
-"""Estimates from a config alone: parameters, steps, FLOPs, memory and checkpoint sizes.
-
-On a CPU, the memory estimate is within 15 % of the measured peak of the process. On a GPU it counts
-only tensors, with the same constants, and was not measured.
-
-Schedule: the learning rate of each step.
-
-Linear warm-up, then constant, cosine decay or decay by epochs.
-"""
+"""Estimates from a config alone: parameters, FLOPs, steps, learning rates and checkpoint sizes."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, lcm
 from types import MappingProxyType
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
-from rnnlm_tui.schema.config import CellType, ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.schema.protocol import Fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +94,12 @@ WARMUP = "schedule.warmup_steps"
 
 FLOAT_BYTES = 4
 
+WINDOW_CHUNK, LONGEST_WHOLE_WINDOW = 128, 256
+"""mLSTM computes a window as one T x T matrix per head.
+
+Windows of 256 steps or more are computed in chunks, because the matrix grows quadratically.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
@@ -163,6 +158,18 @@ def config_flops_per_token(config: RunConfig, vocab_size: int) -> int:
 def looked_back(length: int) -> int:
     """Tokens of a window that mLSTM compares each of its tokens with."""
     return length if length < LONGEST_WHOLE_WINDOW else WINDOW_CHUNK
+
+
+def step_length(config: RunConfig) -> int:
+    """Tokens of a stream or a sentence in a step."""
+    training = config.training
+    return training.bptt if training.data_mode == "stream" else training.context_length - 1
+
+
+def positions_per_step(config: RunConfig) -> int:
+    """Tokens of a full step, including padding."""
+    training = config.training
+    return training.batch_size * step_length(config)
 
 
 def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) -> int:
@@ -277,384 +284,6 @@ def _multiples(up_to: int, one: int, other: int) -> int:
     return sum(up_to // every for every in (one, other) if every) - (
         up_to // lcm(one, other) if one and other else 0
     )
-
-
-CHUNK_BYTES = 24_000_000
-"""The size of a chunk of logits on a CPU; half of it costs a tenth of the speed (measured)."""
-
-GPU_CHUNK_BYTES = 256_000_000
-"""The chunk size on a GPU, whose matmuls need more rows (calculated, not measured)."""
-
-VOCAB_ALIGNMENT, WIDTH_ALIGNMENT = 64, 8
-"""On a GPU, vocabulary and hidden size are padded to multiples of these during the loss. 8 numbers
-of bf16 are the 16 bytes that a GPU loads at a time."""
-
-SMALLEST_CHUNK = 64
-"""Fewest rows in a chunk, for any vocabulary."""
-
-WINDOW_CHUNK, LONGEST_WHOLE_WINDOW = 128, 256
-"""mLSTM computes a window as one T x T matrix per head.
-
-Windows of 256 steps or more are computed in chunks, because the matrix grows quadratically.
-"""
-
-EVALUATED_STREAMS, EVALUATED_WINDOW, EVALUATED_SENTENCES = 16, 128, 128
-"""Shape of evaluation batches: streams and their time steps, or sentences."""
-
-RESIDENT_SHARE = 0.25
-"""Largest fraction of a GPU's free memory for the training text."""
-NARROW_VOCABULARY = 65_536
-"""Up to this many types, a token id takes two bytes, in a corpus and in a GPU's memory; else four.
-"""
-RESIDENT_SENTENCE_BYTES = 8
-"""Bytes per sentence on a GPU: start and length in the order of the pass."""
-
-
-def resident_bytes(tokens: int, sentences: int, *, narrow: bool) -> int:
-    """Bytes of a training text in a GPU's memory.
-
-    Args:
-        sentences: 0 in stream mode.
-        narrow: token ids take two bytes.
-    """
-    return tokens * (2 if narrow else 4) + sentences * RESIDENT_SENTENCE_BYTES * (
-        1 if tokens < 2**31 else 2
-    )
-
-
-def tokens_on_gpu(
-    config: RunConfig, vocab_size: int, free: int, *, tokens: int, sentences: int
-) -> int:
-    """How many training tokens a run keeps in GPU memory: all, or 0 if they would take too much of
-    the `free` bytes."""
-    needed = _resident_bytes(config, vocab_size, tokens, sentences)
-    return tokens if needed <= RESIDENT_SHARE * free else 0
-
-
-def _resident_bytes(config: RunConfig, vocab_size: int, tokens: int, sentences: int) -> int:
-    return resident_bytes(
-        tokens,
-        sentences if config.training.data_mode == "sentences" else 0,
-        narrow=vocab_size <= NARROW_VOCABULARY,
-    )
-
-
-def chunk_rows(vocab_size: int, chunk_bytes: int = CHUNK_BYTES, number_bytes: int = 4) -> int:
-    """Rows of a chunk for logits with `number_bytes` per number."""
-    return max(SMALLEST_CHUNK, chunk_bytes // (vocab_size * number_bytes))
-
-
-def gpu_chunk_rows(rows: int, vocab_size: int, number_bytes: int) -> int:
-    """Rows of each chunk on a GPU, where all but the last are equal."""
-    most = chunk_rows(aligned(vocab_size, VOCAB_ALIGNMENT), GPU_CHUNK_BYTES, number_bytes)
-    return aligned(ceil(rows / max(1, ceil(rows / most))), WIDTH_ALIGNMENT)
-
-
-def adds_ones(rows: int, width: int, number_bytes: int) -> bool:
-    """Whether a GPU's loss sums the gradients of the logits (the bias's gradient) by a column of
-    ones in the inputs of the last product.
-
-    It saves reading the logits, but then the weight's gradient has to be copied out of the wider
-    product: V x H numbers read and written. Ones are added if they save twice as many bytes as they
-    cost. (Worked out, not measured.)
-    """
-    return rows * number_bytes > 2 * 2 * FLOAT_BYTES * width
-
-
-def aligned(number: int, to: int) -> int:
-    """The next multiple of `to`."""
-    return ceil(number / to) * to
-
-
-MIB = 2**20
-PROCESS_BYTES = 335 * MIB
-"""Python, torch and its libraries after their first step (measured, torch 2.13 for CPU on Linux).
-"""
-TRITON_BYTES = 75 * MIB
-"""Triton, which torch imports wherever it is installed (measured, Triton 3.9)."""
-WORKER_BYTES = 28 * MIB
-"""What a worker holds beside the model on a CPU: database, control socket, recorder, tokenizer
-(measured: a run's peak above that of a probe)."""
-COMPILED_BYTES = 177 * MIB
-"""Compiled matmuls of all sentence lengths on a CPU, where they are kept (measured)."""
-SMALL_HEAD = 2_000_000
-"""Up to this many numbers in the output matrix, a model on sentences keeps its compiled matmuls."""
-LIVE_CHUNKS = 2
-"""The chunk of logits, and a copy in another memory layout for its matmul."""
-LIVE_MATRICES = 3
-"""Copies of the output matrix's size during the loss.
-
-A transposed copy, the gradient, and a chunk's part of it.
-"""
-SLACK = 1.15
-"""Factor for memory fragmentation (measured)."""
-LSTM_COPIES = 2
-"""Copies of a layer's size in oneDNN's LSTM on a CPU: its weights and their gradient in its own
-layout (measured with 1,500 units)."""
-DROPPED = 1.5
-"""Numbers per unit that dropout keeps (measured)."""
-SENTENCE_BYTES, ORDER_BYTES = 12, 8
-"""Bytes per sentence for its offset and length, and for its position in a shuffled epoch."""
-
-
-@dataclass(frozen=True, slots=True)
-class CellMemory:
-    """Numbers that a layer keeps for each position of a step, for forward and backward."""
-
-    per_unit: float
-    """Numbers per hidden unit."""
-    per_pair: float = 0.0
-    """Numbers per head and earlier position, for matrices of T x T."""
-
-
-CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
-    {
-        "elman": CellMemory(2),
-        "lstm": CellMemory(17.5),
-        "gru": CellMemory(6.5),
-        "mingru": CellMemory(7),
-        "minlstm": CellMemory(10.5),
-        "slstm": CellMemory(19.5),
-        "mlstm": CellMemory(21, 2.3),
-    }
-)
-"""Measured on a CPU with 9,000 positions and 256 units, without dropout."""
-
-
-@functools.cache
-def process_bytes() -> int:
-    """Memory of a process that computes on a CPU, without a model."""
-    return PROCESS_BYTES + TRITON_BYTES * (find_spec("triton") is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryParts:
-    """Memory in bytes by part: permanent, during a step or an evaluation, and for checkpoints."""
-
-    process: int
-    """The process without a model; 0 on a GPU, where only tensors count."""
-    weights: int
-    moments: int
-    """AdamW's two moments."""
-    activations: int
-    """Activations of embedding, layers and dropout that the backward pass needs, and the copies of
-    an LSTM layer's weights."""
-    head: int
-    """Chunks of logits, copies of the output matrix and its gradient during the loss."""
-    gradients: int
-    """Gradients of all weights after the backward pass, when `head` is free again."""
-    corpus: int
-    """Sentence offsets and lengths (sentence mode), or on a GPU token ids and the order of a pass.
-
-    Memory-mapped token files don't count, because the system can reclaim their pages.
-    """
-    evaluation: int
-    """Logits during an evaluation."""
-    saving: int
-    """The copy of weights and moments from which checkpoints are written beside training."""
-    graphs: int = 0
-    """What CUDA graphs keep, about as much as a step. It isn't part of the total: if memory runs
-    out, they are freed."""
-
-    @property
-    def step(self) -> int:
-        return self.activations + max(self.head, self.gradients)
-
-    @property
-    def training(self) -> int:
-        """What a run can't do without. If there is no memory for `saving`, training waits while a
-        checkpoint is written."""
-        permanent = self.process + self.corpus + self.weights + self.moments
-        return permanent + max(self.step, self.evaluation)
-
-    @property
-    def total(self) -> int:
-        """The peak."""
-        return self.training + self.saving
-
-
-def positions_per_step(config: RunConfig) -> int:
-    """Tokens of a full step, including padding."""
-    training = config.training
-    return training.batch_size * step_length(config)
-
-
-def keeps_compiled_matmuls(config: RunConfig) -> bool:
-    """Whether a run's worker keeps what was compiled for each length of a batch of sentences."""
-    return (
-        config.training.data_mode == "sentences"
-        and config.tokenizer.vocab_size * config.model.hidden_size <= SMALL_HEAD
-    )
-
-
-def memory_parts(
-    config: RunConfig,
-    vocab_size: int,
-    *,
-    sentences: int = 0,
-    on_gpu: bool = False,
-    resident_tokens: int = 0,
-) -> MemoryParts:
-    """Estimate the peak memory by part.
-
-    Args:
-        sentences: number of training sentences.
-        resident_tokens: number of training tokens stored in GPU memory.
-    """
-    training = config.training
-    model = config.model
-    weights = FLOAT_BYTES * parameter_count(model, vocab_size).total
-    moments = 2 * weights if config.optimizer.algorithm == "adamw" else 0
-    matrix = FLOAT_BYTES * vocab_size * model.hidden_size
-    positions = positions_per_step(config)
-    kept = positions * _numbers_per_position(model, step_length(config))
-    if model.cell_type == "lstm" and not on_gpu:
-        kept += LSTM_COPIES * max(size.weights for size in layer_sizes(model))
-    evaluated = (
-        EVALUATED_STREAMS * EVALUATED_WINDOW
-        if training.data_mode == "stream"
-        else EVALUATED_SENTENCES * step_length(config)
-    )
-    rows = chunk_rows(vocab_size)
-    logits = FLOAT_BYTES * vocab_size * min(positions, rows)
-    head = round(SLACK * (LIVE_CHUNKS * logits + LIVE_MATRICES * matrix))
-    evaluation = FLOAT_BYTES * LIVE_CHUNKS * vocab_size * min(evaluated, rows)
-    if on_gpu:
-        head = _gpu_head(config, vocab_size, positions)
-        evaluation = _gpu_logits(evaluated, vocab_size, FLOAT_BYTES) + matrix
-    index = (
-        0
-        if training.data_mode == "stream"
-        else sentences * (SENTENCE_BYTES + ORDER_BYTES * training.shuffle)
-    )
-    resident = (
-        _resident_bytes(config, vocab_size, resident_tokens, sentences) if resident_tokens else 0
-    )
-    parts = MemoryParts(
-        process=0
-        if on_gpu
-        else process_bytes() + WORKER_BYTES + COMPILED_BYTES * keeps_compiled_matmuls(config),
-        weights=weights,
-        moments=moments,
-        activations=FLOAT_BYTES * round(kept),
-        head=head,
-        # A tied matrix has two gradients before they are added; word dropout copies the embedding.
-        gradients=weights
-        + (matrix if model.tie_weights else 0)
-        + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
-        corpus=resident if on_gpu else index,
-        evaluation=evaluation,
-        # The last checkpoint is written without a copy.
-        saving=weights + moments if config.checkpoint.every or config.evaluation.every else 0,
-    )
-    graphed = on_gpu and training.cuda_graphs != "off" and not training.deterministic
-    return replace(parts, graphs=parts.step if graphed else 0)
-
-
-def _gpu_head(config: RunConfig, vocab_size: int, positions: int) -> int:
-    """Bytes during the loss on a GPU, with the kernel that overwrites the logits; without it, there
-    is a second chunk of them.
-
-    `training.matmul = auto` measures float32, too, so only `training.precision` promises bf16.
-    """
-    number_bytes = 2 if config.training.precision == "bf16" else FLOAT_BYTES
-    width = aligned(config.model.hidden_size, WIDTH_ALIGNMENT)
-    matrix = aligned(vocab_size, VOCAB_ALIGNMENT) * width
-    # The padded copy, the gradient, and of several chunks each one's part of it.
-    parts = 1 + (gpu_chunk_rows(positions, vocab_size, number_bytes) < positions)
-    matrices = number_bytes * matrix + FLOAT_BYTES * matrix * parts
-    # The head's inputs in bf16 or float32, and their gradient before and after it is scaled.
-    rows = positions * width * (number_bytes + 2 * FLOAT_BYTES)
-    logits = _gpu_logits(positions, vocab_size, number_bytes)
-    return round(SLACK * (logits + matrices + rows))
-
-
-def _gpu_logits(rows: int, vocab_size: int, number_bytes: int) -> int:
-    """Bytes of a chunk of logits on a GPU."""
-    chunk = min(rows, gpu_chunk_rows(rows, vocab_size, number_bytes))
-    return number_bytes * aligned(vocab_size, VOCAB_ALIGNMENT) * chunk
-
-
-def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str, Fact]:
-    """The settings that determine memory: configs with the same shape need the same."""
-    model, training = (
-        config.model.model_dump(mode="json", exclude={"initialization", "init_scale"}),
-        config.training,
-    )
-    length = (
-        {"bptt": training.bptt}
-        if training.data_mode == "stream"
-        else {"context_length": training.context_length, "sentences": sentences}
-    )
-    how = {
-        "precision": training.precision,
-        "matmul": training.matmul,
-        "cuda_graphs": training.cuda_graphs,
-        "deterministic": training.deterministic,
-    }
-    return {
-        "vocab_size": vocab_size,
-        **model,
-        "algorithm": config.optimizer.algorithm,
-        "data_mode": training.data_mode,
-        "batch_size": training.batch_size,
-        **length,
-        **how,
-    }
-
-
-def largest_fitting_batch(
-    config: RunConfig,
-    vocab_size: int,
-    available: int,
-    *,
-    sentences: int = 0,
-    on_gpu: bool = False,
-    resident_tokens: int = 0,
-) -> int | None:
-    """The largest batch size, up to the config's, that fits into `available` bytes, or None."""
-
-    def fits(batch: int) -> bool:
-        training = config.training.model_copy(update={"batch_size": batch})
-        return (
-            memory_parts(
-                config.model_copy(update={"training": training}),
-                vocab_size,
-                sentences=sentences,
-                on_gpu=on_gpu,
-                resident_tokens=resident_tokens,
-            ).training
-            <= available
-        )
-
-    if not fits(1):
-        return None
-    low, high = 1, config.training.batch_size
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
-
-
-def step_length(config: RunConfig) -> int:
-    """Tokens of a stream or a sentence in a step."""
-    training = config.training
-    return training.bptt if training.data_mode == "stream" else training.context_length - 1
-
-
-def _numbers_per_position(model: ModelConfig, length: int) -> float:
-    """Numbers kept for the backward pass per position.
-
-    Dropout keeps its mask, and temporarily its result.
-    """
-    dropped = DROPPED if model.dropout else 0.0
-    cell = CELL_MEMORY[model.cell_type]
-    numbers = (1 + dropped) * model.embedding_dim
-    numbers += model.num_layers * (
-        (cell.per_unit + dropped) * model.hidden_size
-        + cell.per_pair * looked_back(length) * model.num_heads
-    )
-    return numbers + model.hidden_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -371,7 +371,7 @@ class Services:
 
         None if it can, or they are missing.
         """
-        from rnnlm_tui.client.start import check_tokenizer
+        from rnnlm_tui.client.pretrained import check_tokenizer
         from rnnlm_tui.errors import TokenizerError
 
         try:
@@ -382,7 +382,7 @@ class Services:
 
     def tokenizer_size(self, config: RunConfig) -> int | None:
         """Return the vocabulary size of the config's pretrained tokenizer, None if unknown."""
-        from rnnlm_tui.client.estimate import tokenizer_size
+        from rnnlm_tui.client.pretrained import tokenizer_size
 
         return tokenizer_size(config.tokenizer)
 

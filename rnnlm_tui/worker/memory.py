@@ -12,25 +12,19 @@ import torch
 from rnnlm_tui.engine.device import NO_PRIMITIVE, is_out_of_memory, uuid_of
 from rnnlm_tui.engine.memory import (
     fitting_rows,
+    free_main_memory,
     held_bytes,
-    limit_left,
     rehearse_evaluation,
     rehearse_step,
 )
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import (
-    FLOAT_BYTES,
-    largest_fitting_batch,
-    memory_parts,
-    parameter_count,
-    tokens_on_gpu,
-)
+from rnnlm_tui.schema.estimates import FLOAT_BYTES, parameter_count
 from rnnlm_tui.schema.formatting import counted, memory
+from rnnlm_tui.schema.memory import largest_fitting_batch, memory_parts, tokens_on_gpu
 from rnnlm_tui.schema.metrics import Phase
 from rnnlm_tui.system.cuda import holder_words
-from rnnlm_tui.system.machine import memory_available
 
 
 class MemoryBudget:
@@ -74,10 +68,7 @@ class MemoryBudget:
             return torch.cuda.mem_get_info(self._device)[0] + torch.cuda.memory_reserved(
                 self._device
             )
-        left = limit_left()
-        return held_bytes(self._device) + (
-            memory_available() if left is None else min(left, memory_available())
-        )
+        return held_bytes(self._device) + free_main_memory()
 
     def warning(self) -> str:
         """A warning if the run needs more than is available; empty if it fits."""

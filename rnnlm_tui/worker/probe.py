@@ -22,7 +22,8 @@ from pydantic import BaseModel, ValidationError
 from rnnlm_tui import __version__
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import config_flops_per_token, memory_shape
+from rnnlm_tui.schema.estimates import config_flops_per_token
+from rnnlm_tui.schema.memory import memory_shape
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.protocol import (
     Calibration,

@@ -14,7 +14,7 @@ from rnnlm_tui.engine.device import wait
 from rnnlm_tui.engine.matmul import roundings, set_gpu_precision
 from rnnlm_tui.engine.padded_loss import kernel_note, padded_mean_loss, softmax_for
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
-from rnnlm_tui.schema.estimates import VOCAB_ALIGNMENT, aligned, gpu_chunk_rows
+from rnnlm_tui.schema.memory import VOCAB_ALIGNMENT, aligned, gpu_chunk_rows
 from tests.gpu.parts import Report
 from tests.tools.arithmetic import SHAPES
 

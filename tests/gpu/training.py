@@ -22,7 +22,7 @@ from rnnlm_tui.engine.memory import held_bytes, peak_bytes, rehearse_evaluation,
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
-from rnnlm_tui.schema.estimates import memory_parts
+from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.system.machine import usable_cores
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer

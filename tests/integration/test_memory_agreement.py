@@ -9,7 +9,7 @@ import pytest
 
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import WORKER_BYTES, memory_parts, process_bytes
+from rnnlm_tui.schema.memory import WORKER_BYTES, memory_parts, process_bytes
 from rnnlm_tui.schema.presets import BOOK, DEMO
 from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.system.processes import child_environment

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
-from rnnlm_tui.schema.estimates import WORKER_BYTES
+from rnnlm_tui.schema.memory import WORKER_BYTES
 from tests.integration.test_command_line import COMMAND, SMALL, Machine
 
 

@@ -22,15 +22,17 @@ from rnnlm_tui.bench.report import Numbers
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
+    layer_sizes,
+    parameter_count,
+    positions_per_step,
+    step_length,
+)
+from rnnlm_tui.schema.memory import (
     VOCAB_ALIGNMENT,
     WIDTH_ALIGNMENT,
     adds_ones,
     aligned,
     gpu_chunk_rows,
-    layer_sizes,
-    parameter_count,
-    positions_per_step,
-    step_length,
 )
 from rnnlm_tui.schema.presets import BOOK, PTB_SMALL, PTB_TRAINING_TOKENS
 from rnnlm_tui.schema.reference import SENTENCES

@@ -23,7 +23,8 @@ from rnnlm_tui.client.sampler import AnswerT, SamplerClient
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, RunNameError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
-from rnnlm_tui.schema.estimates import config_flops_per_token, memory_parts, parameter_count
+from rnnlm_tui.schema.estimates import config_flops_per_token, parameter_count
+from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import (
     MACHINE_COLUMNS,
     METRIC_COLUMNS,

@@ -8,7 +8,7 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.corpus.count import TextSize
-from rnnlm_tui.schema.estimates import memory_parts
+from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.store.runs import list_runs
 
 

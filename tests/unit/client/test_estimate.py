@@ -13,12 +13,8 @@ from rnnlm_tui import __version__
 from rnnlm_tui.client.estimate import estimate, memory_warning, smaller_batch_words
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
-from rnnlm_tui.schema.estimates import (
-    WORKER_BYTES,
-    flops_per_token,
-    memory_parts,
-    memory_shape,
-)
+from rnnlm_tui.schema.estimates import flops_per_token
+from rnnlm_tui.schema.memory import WORKER_BYTES, memory_parts, memory_shape
 from rnnlm_tui.schema.metrics import StepRow
 from rnnlm_tui.schema.presets import PRESETS, preset
 from rnnlm_tui.schema.protocol import Calibration

@@ -20,12 +20,7 @@ from rnnlm_tui.client.control import (
 )
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import (
-    COMPILED_BYTES,
-    WORKER_BYTES,
-    memory_parts,
-    process_bytes,
-)
+from rnnlm_tui.schema.memory import COMPILED_BYTES, WORKER_BYTES, memory_parts, process_bytes
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader

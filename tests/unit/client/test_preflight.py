@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.client import start
+from rnnlm_tui.client.pretrained import check_tokenizer
 from rnnlm_tui.client.start import (
     check_before_start,
     check_corpus,
     check_device,
     check_precision,
-    check_tokenizer,
     with_available_corpus,
 )
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError

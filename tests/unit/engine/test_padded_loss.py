@@ -33,7 +33,7 @@ from rnnlm_tui.engine.padded_loss import (
 )
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax, without_waiting
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema import estimates
+from rnnlm_tui.schema import memory
 from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import batches_of, small_model
@@ -80,8 +80,8 @@ def test_any_shape_in_any_number_of_chunks_equals_torch(
         ignored=draw.choice([0, 2, 7]),
         seed=seed,
     )
-    monkeypatch.setattr(estimates, "GPU_CHUNK_BYTES", draw.choice([1, 40_000, 10**9]))
-    monkeypatch.setattr(estimates, "SMALLEST_CHUNK", 8)
+    monkeypatch.setattr(memory, "GPU_CHUNK_BYTES", draw.choice([1, 40_000, 10**9]))
+    monkeypatch.setattr(memory, "SMALLEST_CHUNK", 8)
     loss, gradients = found(head, plainly(reduced=False))
     wanted, wanted_gradients = exact(head)
     torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-6)
@@ -97,7 +97,7 @@ def test_the_biass_gradient_is_the_same_with_and_without_a_column_of_ones(
 ) -> None:
     head = a_head(200, 129, 13)
     monkeypatch.setattr(padded_loss, "adds_ones", lambda *_: ones)
-    monkeypatch.setattr(estimates, "GPU_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(memory, "GPU_CHUNK_BYTES", chunk)
     _, gradients = found(head, plainly(reduced))
     errors = relative_errors(gradients, exact(head)[1])
     assert max(errors) < (0.01 if reduced else 1e-5)
@@ -168,7 +168,7 @@ def test_the_gradient_from_above_counts_and_can_be_taken_once() -> None:
 @pytest.mark.parametrize("vocab_size", [100, 129])
 def test_token_losses_equal_torchs(vocab_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     head = a_head(150, vocab_size, width=13, spread=20.0)
-    monkeypatch.setattr(estimates, "GPU_CHUNK_BYTES", 1)
+    monkeypatch.setattr(memory, "GPU_CHUNK_BYTES", 1)
     losses = padded_token_losses(head.hidden, head.weight, head.bias, head.targets, PLAIN)
     wanted = F.cross_entropy(
         F.linear(*(part.double() for part in head.parts)),

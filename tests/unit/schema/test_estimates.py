@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import (
     CheckpointConfig,
@@ -16,28 +15,19 @@ from rnnlm_tui.schema.config import (
     TrainingConfig,
 )
 from rnnlm_tui.schema.estimates import (
-    CELL_MEMORY,
-    GPU_CHUNK_BYTES,
-    adds_ones,
     check_warmup,
     checkpoint_bytes,
     flops_per_token,
-    gpu_chunk_rows,
     kept_checkpoints,
-    largest_fitting_batch,
-    memory_parts,
-    memory_shape,
     parameter_count,
     planned_warmup,
-    positions_per_step,
     steps_per_epoch,
-    tokens_on_gpu,
     total_steps,
     warmup_note,
 )
 from rnnlm_tui.schema.presets import BOOK, DEMO, PRESETS
 from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
-from tests.fakes.random_corpus import changed, random_corpus
+from tests.fakes.random_corpus import random_corpus
 
 
 def test_the_book_model_has_its_published_number_of_parameters() -> None:
@@ -158,123 +148,6 @@ def test_kept_checkpoints_are_the_newest_the_best_and_multiples(
             RunConfig(checkpoint=checkpoint, evaluation=EvaluationConfig(every=evaluated)), steps
         )
         == kept
-    )
-
-
-def test_every_cell_is_in_the_table() -> None:
-    assert set(CELL_MEMORY) == set(CELLS)
-
-
-def test_memory_parts_depend_on_the_config() -> None:
-    parts = memory_parts(BOOK, 32_011)
-    assert (parts.weights, parts.moments) == (4 * 8_292_619, 8 * 8_292_619)
-    assert memory_parts(changed(BOOK, optimizer={"algorithm": "sgd"}), 32_011).moments == 0
-    assert (
-        memory_parts(changed(BOOK, training={"batch_size": 256}), 32_011).activations
-        == 2 * parts.activations
-    )
-    assert memory_parts(BOOK, 32_011, sentences=22_034_911).corpus == 12 * 22_034_911
-    assert memory_parts(DEMO, 2_048, sentences=22_034_911).corpus == 0
-
-
-def test_a_gpu_does_not_hold_the_process() -> None:
-    parts = memory_parts(BOOK, 32_011, sentences=1_000, on_gpu=True)
-    assert (parts.process, parts.corpus) == (0, 0)
-    assert parts.training == parts.weights + parts.moments + max(parts.step, parts.evaluation)
-    for vocab_size, bytes_each in [(32_011, 2), (65_536, 2), (65_537, 4)]:
-        held = memory_parts(BOOK, vocab_size, sentences=50, on_gpu=True, resident_tokens=1_000)
-        assert held.corpus == bytes_each * 1_000 + 8 * 50
-    assert memory_parts(DEMO, 2_048, sentences=50, on_gpu=True, resident_tokens=9).corpus == 18
-
-
-def test_cuda_graphs_may_take_a_steps_memory_beside_the_total() -> None:
-    on_gpu = memory_parts(BOOK, 32_011, on_gpu=True)
-    assert on_gpu.graphs == on_gpu.step > 0
-    changed_to: list[dict[str, object]] = [{"cuda_graphs": "off"}, {"deterministic": True}]
-    for changes in changed_to:
-        without = memory_parts(changed(BOOK, training=changes), 32_011, on_gpu=True)
-        assert (without.graphs, without.total) == (0, on_gpu.total)
-    assert memory_parts(BOOK, 32_011).graphs == 0
-
-
-@pytest.mark.parametrize("vocab_size", [32_011, 65_537])
-def test_tokens_stay_on_a_gpu_up_to_a_quarter_of_its_free_memory(vocab_size: int) -> None:
-    needed = (2 if vocab_size == 32_011 else 4) * 10_000 + 8 * 500
-    for free, kept in [(4 * needed, 10_000), (4 * needed - 1, 0)]:
-        assert tokens_on_gpu(BOOK, vocab_size, free, tokens=10_000, sentences=500) == kept
-
-
-def test_a_gpu_needs_one_chunk_of_logits_and_its_part_of_the_output_matrix() -> None:
-    positions, matrix = positions_per_step(BOOK), 32_064 * 128
-    parts = memory_parts(BOOK, 32_011, on_gpu=True)
-    # In float32, two chunks of half the rows, a padded copy, the gradient and a chunk's part of it.
-    chunk, rows = 4 * 32_064 * positions // 2, positions * 128 * 12
-    assert gpu_chunk_rows(positions, 32_011, 4) == positions // 2
-    assert parts.head == round(1.15 * (chunk + 12 * matrix + rows))
-    assert parts.evaluation == 4 * 32_064 * positions // 2 + 4 * 32_011 * 128
-    # In bf16 all rows fit into one chunk.
-    rounded = memory_parts(changed(BOOK, training={"precision": "bf16"}), 32_011, on_gpu=True)
-    chunk, rows = 2 * 32_064 * positions, positions * 128 * 10
-    assert gpu_chunk_rows(positions, 32_011, 2) == positions
-    assert rounded.head == round(1.15 * (chunk + 6 * matrix + rows))
-
-
-def test_a_column_of_ones_is_added_where_it_saves_more_than_it_costs() -> None:
-    assert adds_ones(2_900, 128, 2)  # the book's model
-    assert adds_ones(2_900, 128, 4)
-    assert not adds_ones(4_480, 1_024, 2)
-    assert not adds_ones(64, 128, 2)
-    assert not adds_ones(0, 1, 4)
-
-
-@pytest.mark.parametrize("rows", [0, 1, 7, 8, 2_000, 4_001, 100_000])
-def test_chunks_on_a_gpu_are_equal_and_small_enough(rows: int) -> None:
-    size = gpu_chunk_rows(rows, 32_011, 2)
-    assert size % 8 == 0
-    assert size * 32_064 * 2 <= GPU_CHUNK_BYTES + 8 * 32_064 * 2
-    assert not rows or (-(-rows // size) - 1) * size < rows <= -(-rows // size) * size
-    if rows > size:
-        assert rows / size > 0.99 * -(-rows // size)
-
-
-def test_a_copy_for_checkpoints_is_held_beside_a_step_unless_only_the_end_is_saved() -> None:
-    parts = memory_parts(BOOK, 32_011)
-    assert parts.saving == parts.weights + parts.moments
-    assert parts.total == parts.training + parts.saving
-    never = BOOK.model_copy(
-        update={"checkpoint": CheckpointConfig(every=0), "evaluation": EvaluationConfig(every=0)}
-    )
-    assert memory_parts(never, 32_011).total == parts.training
-
-
-def test_the_largest_fitting_batch_is_found() -> None:
-    room = memory_parts(changed(BOOK, training={"batch_size": 77}), 32_011).training
-    assert largest_fitting_batch(changed(BOOK, training={"batch_size": 1_000}), 32_011, room) == 77
-    assert largest_fitting_batch(changed(BOOK, training={"batch_size": 50}), 32_011, room) == 50
-    assert largest_fitting_batch(BOOK, 32_011, 1_000_000) is None
-
-
-def test_the_shape_has_only_settings_that_affect_memory() -> None:
-    shape = memory_shape(BOOK, 32_011, 5)
-    assert (
-        memory_shape(
-            changed(BOOK, optimizer={"learning_rate": 0.5}).model_copy(
-                update={"checkpoint": CheckpointConfig(every=7)}
-            ),
-            32_011,
-            5,
-        )
-        == shape
-    )
-    for other in (
-        changed(BOOK, training={"batch_size": 64}),
-        changed(BOOK, model={"dropout": 0.5}),
-        changed(BOOK, optimizer={"algorithm": "sgd"}),
-    ):
-        assert memory_shape(other, 32_011, 5) != shape
-    assert memory_shape(BOOK, 32_012, 5) != shape != memory_shape(BOOK, 32_011, 6)
-    assert memory_shape(DEMO, 2_048, 5) == memory_shape(DEMO, 2_048, 6), (
-        "a stream needs no index of its sentences"
     )
 
 

@@ -6,12 +6,8 @@ import pytest
 
 from rnnlm_tui import errors
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, did_you_mean
-from rnnlm_tui.schema.estimates import (
-    checkpoint_bytes,
-    memory_parts,
-    parameter_count,
-    steps_per_epoch,
-)
+from rnnlm_tui.schema.estimates import checkpoint_bytes, parameter_count, steps_per_epoch
+from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS, PTB_TRAINING_TOKENS, preset
 from rnnlm_tui.schema.validation import config_to_raw, parse_config

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.config import RunConfig, TrainingConfig
-from rnnlm_tui.schema.estimates import memory_shape
+from rnnlm_tui.schema.memory import memory_shape
 from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.store.corpora import KEPT_CALIBRATIONS, add_calibration, load_calibrations
 from rnnlm_tui.store.paths import calibration_file

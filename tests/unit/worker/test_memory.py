@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from rnnlm_tui.engine.device import NO_PRIMITIVE, out_of_memory
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
-from rnnlm_tui.schema.estimates import PROCESS_BYTES
+from rnnlm_tui.schema.memory import PROCESS_BYTES
 from rnnlm_tui.worker.memory import MemoryBudget
 from tests.fakes.nvml import GIB, THIS_PROCESS, Recording, plain_card, replay
 from tests.fakes.torch_build import install_torch
@@ -22,8 +24,8 @@ CONFIG = RunConfig(
 
 def budget(monkeypatch: pytest.MonkeyPatch, *, free: int) -> MemoryBudget:
     """On a machine with this many free bytes and without Triton, for a process that holds none."""
-    monkeypatch.setattr("rnnlm_tui.schema.estimates.process_bytes", lambda: PROCESS_BYTES)
-    monkeypatch.setattr("rnnlm_tui.worker.memory.memory_available", lambda: free)
+    monkeypatch.setattr("rnnlm_tui.schema.memory.process_bytes", lambda: PROCESS_BYTES)
+    monkeypatch.setattr("rnnlm_tui.engine.memory.memory_available", lambda: free)
     monkeypatch.setattr("rnnlm_tui.worker.memory.held_bytes", lambda _: 0)
     return MemoryBudget(
         "plain-otter", CONFIG, torch.device("cpu"), vocab_size=5_000, sentences=100, tokens=10_000
@@ -50,8 +52,10 @@ def test_a_run_that_does_not_fit_is_reported_with_need_have_and_a_batch_that_fit
 
 def test_a_process_limit_bounds_the_available_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     limited = budget(monkeypatch, free=2**40)
-    monkeypatch.setattr("rnnlm_tui.worker.memory.limit_left", lambda: 2**28)
-    assert limited.available() == 2**28
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(vms=2**26))
+    monkeypatch.setattr("psutil.Process", lambda: process)
+    monkeypatch.setattr("resource.getrlimit", lambda _: (2**28, 2**28))
+    assert limited.available() == 2**28 - 2**26
 
 
 def test_after_out_of_memory_the_suggested_batch_is_smaller_even_if_the_estimate_fits(

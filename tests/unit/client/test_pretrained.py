@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.client.estimate import tokenizer_size
-from rnnlm_tui.client.start import check_tokenizer
+from rnnlm_tui.client.pretrained import check_tokenizer, tokenizer_size
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import TokenizerConfig
 from rnnlm_tui.schema.presets import BOOK
