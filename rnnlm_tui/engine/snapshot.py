@@ -96,6 +96,11 @@ class SnapshotCopies:
         values = TrainingState(state, snapshot.state.values)
         return Snapshot(snapshot.config, weights, values, _now(device))
 
+    def free(self) -> bool:
+        """Give the memory back once the newest copy isn't used; returns whether there was any."""
+        had, self._kept = bool(self._kept), {}
+        return had
+
     def _make_room(self, tensors: Mapping[tuple[str, str], Tensor], device: torch.device) -> bool:
         """Keep what has the shapes of these tensors, and take memory for the others."""
         self._kept = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from traceback import clear_frames
 
@@ -124,6 +124,9 @@ class Trainer:
         self._may_graph, self.graph_note = graphs_wanted(cuda_graphs, self.device)
         """News about CUDA graphs, for the log; the reader empties it."""
         self._tries_graphs = self._may_graph
+        self.free_copy: Callable[[str], bool] | None = None
+        """Frees a copy of this state that is kept on the GPU; called with what ran out of memory,
+        returns whether there was one."""
         self.step, self.tokens_seen, self.active_seconds = 0, 0, 0.0
         self.epoch, self.index = 0, 0
         self.state: State = ()
@@ -199,9 +202,12 @@ class Trainer:
             number=number,
         )
 
-    def free_graphs(self, doing: str) -> bool:
-        """Free the memory of the CUDA graphs after `doing` ran out of memory, and train without
-        them from now on; returns whether there were any."""
+    def free_memory(self, doing: str) -> bool:
+        """After `doing` ran out of memory, free what training can do without: the copy for
+        checkpoints or, if there is none, the CUDA graphs, without which it trains from now on.
+        Returns whether there was either."""
+        if self.free_copy is not None and self.free_copy(doing):
+            return True
         if self._graphs is None:
             return False
         self._graphs.release()
@@ -295,15 +301,15 @@ class Trainer:
         return batch.tokens
 
     def _gradients(self, given: Batch) -> tuple[Tensor, Tensor, State]:
-        """Gradients of a batch. If memory runs out beside CUDA graphs, they are freed and it is
-        tried again."""
+        """Gradients of a batch. If memory runs out, it is tried again as long as `free_memory`
+        frees any."""
         random = self._generator()
-        try:
-            return self._gradients_once(given)
-        except (RuntimeError, MemoryError) as error:
-            if not self._frees_graphs(error, random):
-                raise
-        return self._gradients_once(given)
+        while True:
+            try:
+                return self._gradients_once(given)
+            except (RuntimeError, MemoryError) as error:
+                if not self._frees_memory(error, random):
+                    raise
 
     def _gradients_once(self, given: Batch) -> tuple[Tensor, Tensor, State]:
         batch = given.to(self.device)
@@ -318,7 +324,7 @@ class Trainer:
         try:
             tokens = graphs.step(self.step + 1, self.epoch, self.index, self._carried or None)
         except (RuntimeError, MemoryError) as error:
-            if not self._frees_graphs(error, random):
+            if not self._frees_memory(error, random):
                 raise
             return 0
         self.state = graphs.state
@@ -331,20 +337,22 @@ class Trainer:
 
     def _generator(self) -> Tensor | None:
         """State of the GPU's generator, if a step may have to be tried again."""
-        return None if self._graphs is None else torch.cuda.get_rng_state(self.device)
+        if self._graphs is None and self.free_copy is None:
+            return None
+        return torch.cuda.get_rng_state(self.device)
 
-    def _frees_graphs(self, error: BaseException, random: Tensor | None) -> bool:
+    def _frees_memory(self, error: BaseException, random: Tensor | None) -> bool:
         """Undo a failed step, which hasn't updated anything yet; returns whether it can be tried
-        again without CUDA graphs, which were freed."""
+        again with memory that was freed."""
         self.update.forget_gradients()
         if random is None:
             return False
-        lacks_memory = is_out_of_memory(error)
-        if lacks_memory:
+        freed = False
+        if is_out_of_memory(error):
             clear_frames(error.__traceback__)  # they keep the failed step's tensors alive
-            self.free_graphs("a step")
+            freed = self.free_memory("a step")
         torch.cuda.set_rng_state(random, self.device)
-        return lacks_memory
+        return freed
 
     def _advance(self, tokens: int) -> None:
         """Count a step and move to the next batch."""

@@ -112,6 +112,8 @@ class Checkpointer:
         self._verified = RecentVerifications()
         self._copies = SnapshotCopies()
         self._copies_fit = True
+        if trainer.device.type == "cuda":
+            trainer.free_copy = self.free_copy
         self._writing: BackgroundWriter | None = None
         self._writing_step = -1
         with RunReader(self._run) as reader:
@@ -220,6 +222,19 @@ class Checkpointer:
                     writing.finish()
             finally:  # if the activity can't be stored
                 writing.finish()
+
+    def free_copy(self, doing: str) -> bool:
+        """After `doing` ran out of memory, give back that of the copies, once the checkpoint that
+        is being written is on disk; returns whether there was any. The next copy takes it again if
+        enough is free by then."""
+        self.finish()
+        if not self._copies.free():
+            return False
+        self._attempt.note(
+            self._trainer.step,
+            f"out of memory in {doing}: the memory of the copy for checkpoints was freed",
+        )
+        return True
 
     def abandon(self) -> None:
         """As `finish`, after the GPU failed: a copy that it holds may never arrive, so this waits

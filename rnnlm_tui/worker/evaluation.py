@@ -252,23 +252,21 @@ class Evaluator:
         return row
 
     def _score(self, batches: Iterable[Batch]) -> Score:
-        """Evaluate. If memory runs out beside CUDA graphs, they are freed and it is tried again."""
-        try:
-            return self._score_once(batches)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            clear_frames(error.__traceback__)  # they keep the evaluation's tensors alive
-            if not self._trainer.free_graphs("an evaluation"):
-                raise
-            self._attempt.note(self._trainer.step, self._trainer.graph_note)
-            self._trainer.graph_note = ""
-        return self._score_once(batches)
-
-    def _score_once(self, batches: Iterable[Batch]) -> Score:
-        return evaluate(
-            self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id
-        )
+        """Evaluate. If memory runs out, it is tried again as long as training can free any."""
+        while True:
+            try:
+                return evaluate(
+                    self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                clear_frames(error.__traceback__)  # they keep the evaluation's tensors alive
+                if not self._trainer.free_memory("an evaluation"):
+                    raise
+            if self._trainer.graph_note:
+                self._attempt.note(self._trainer.step, self._trainer.graph_note)
+                self._trainer.graph_note = ""
 
     def _is_cut(self, split: Split, max_sentences: int) -> bool:
         return 0 < max_sentences < self._corpus.manifest.splits[split].sentences

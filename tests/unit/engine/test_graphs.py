@@ -22,6 +22,7 @@ from rnnlm_tui.engine.graphs import (
     graphs_wanted,
 )
 from rnnlm_tui.engine.memory import rehearse_evaluation
+from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import set_learning_rate
 from rnnlm_tui.engine.padded_loss import padded_mean_loss
 from rnnlm_tui.engine.snapshot import SnapshotCopies, snapshot_of
@@ -303,6 +304,60 @@ def test_a_short_window_out_of_memory_beside_graphs_is_tried_again_without_them(
     assert attempts == 2
     assert torch.equal(torch.cat([began, fifth, train(trainer, 3)]), expected)
     assert_equal(everything(trainer), everything(plain))
+
+
+@pytest.mark.parametrize("graphs_kept", [True, False])
+def test_a_step_out_of_memory_frees_the_copy_for_checkpoints_before_the_graphs(
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch, graphs_kept: bool
+) -> None:
+    plain = plain_trainer("stream", dropout=0.2)
+    expected = train(plain, 8)
+    trainer = graphed(plain_trainer("stream", dropout=0.2))
+    began = train(trainer, 4)
+    trainer.graph_note = ""
+    forward = type(trainer.model).forward
+    copies, freed = [b"a copy"], list[str]()
+
+    def free_copy(doing: str) -> bool:
+        freed.append(doing)
+        return bool(copies and copies.pop())
+
+    def with_little_memory(*arguments: object, **settings: object) -> object:
+        done = forward(*arguments, **settings)  # type: ignore[arg-type]
+        if copies or (graphs_of(trainer) is not None and not graphs_kept):
+            raise card.error
+        return done
+
+    trainer.free_copy = free_copy
+    monkeypatch.setattr(type(trainer.model), "forward", with_little_memory)
+    found = torch.cat([began, train(trainer, 4)])
+    assert torch.equal(found, expected)
+    assert_equal(everything(trainer), everything(plain))
+    assert (graphs_of(trainer) is not None) is graphs_kept
+    assert freed == ["a step"] * (1 if graphs_kept else 2)
+
+
+def test_a_step_out_of_memory_without_graphs_is_repeated_once_the_copy_is_freed(
+    card: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(plain_trainer("stream", dropout=0.2), 3)
+    trainer, forward = plain_trainer("stream", dropout=0.2), RecurrentLanguageModel.forward
+    copies = [b"a copy"]
+
+    def with_little_memory(*arguments: object, **settings: object) -> object:
+        done = forward(*arguments, **settings)  # type: ignore[arg-type]
+        if copies:
+            raise card.error
+        return done
+
+    trainer.free_copy = lambda _: bool(copies and copies.pop())
+    monkeypatch.setattr(RecurrentLanguageModel, "forward", with_little_memory)
+    assert torch.equal(train(trainer, 3), expected)
+    copies.append(b"in use")
+    trainer.free_copy = lambda _: False
+    with pytest.raises(DeviceError, match="out of memory in a step of 4 x 10 tokens"):
+        trainer.train_step()
+    assert trainer.step == 3
 
 
 def test_out_of_memory_in_the_update_is_not_tried_again(

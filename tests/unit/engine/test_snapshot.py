@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,21 @@ def test_the_next_copy_takes_no_new_memory() -> None:
     assert second is not None
     assert first.bytes == second.bytes == snapshot_of(trainer).bytes
     assert places(first) == places(second)
+
+
+def test_memory_that_is_given_back_is_taken_again_by_the_next_copy() -> None:
+    trainer, copies = trainer_of("stream"), SnapshotCopies()
+    train(trainer, 1)
+    assert not copies.free(), "there is none before the first copy"
+    copy = copies.copy(snapshot_of(trainer), CPU)
+    assert copy is not None
+    kept = [weakref.ref(one) for one in (*copy.weights.values(), *copy.state.tensors.values())]
+    assert copies.free()
+    assert not copies.free()
+    assert kept[0]() is not None, "a copy that is still written stays valid"
+    del copy
+    assert [one() for one in kept] == [None] * len(kept)
+    assert copies.copy(snapshot_of(trainer), CPU) is not None
 
 
 def test_without_memory_for_a_copy_there_is_none_and_nothing_is_kept(

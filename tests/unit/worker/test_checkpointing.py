@@ -288,6 +288,29 @@ def test_without_memory_for_a_copy_training_waits_and_one_note_says_so(
     assert events[0][2].startswith("no memory for a copy of weights and training state (")
 
 
+def test_the_memory_of_a_copy_is_freed_once_its_checkpoint_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run()
+    gate = Gate(monkeypatch)
+    with checkpointer_of(run, trainer_of("stream"), tmp_path) as checkpointer:
+        assert not checkpointer.free_copy("a step"), "there is none yet"
+        checkpointer._trainer.train_step()
+        checkpointer.save_beside_training(1.5)
+        assert gate.reached.wait(60)
+        gate.open()
+        assert checkpointer.free_copy("a step")
+        assert steps_in(run) == [1]
+        assert not checkpointer.free_copy("a step")
+        checkpointer._trainer.train_step()
+        checkpointer.save_beside_training(1.5)
+        checkpointer.finish()
+        assert steps_in(run) == [1, 2]
+    assert [entry for entry in noted(run) if "freed" in entry[2]] == [
+        ("note", 1, "out of memory in a step: the memory of the copy for checkpoints was freed")
+    ]
+
+
 def test_weights_that_are_not_finite_are_not_saved_beside_training(tmp_path: Path) -> None:
     run = new_run()
     with checkpointer_of(run, trainer_of("stream"), tmp_path) as checkpointer:
