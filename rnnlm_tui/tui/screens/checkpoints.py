@@ -218,7 +218,7 @@ class CheckpointsScreen(PaneScreen):
     @property
     def chosen(self) -> CheckpointRow | None:
         """The checkpoint under the cursor."""
-        item = self._table.item
+        item = self._table.row
         return item.row if item is not None else None
 
     @property
@@ -226,18 +226,18 @@ class CheckpointsScreen(PaneScreen):
         """The checkpoints that a key acts on: all marked ones, or the one under the cursor."""
         table = self._table
         if self._chosen:
-            marked = [item for item in table.items if item.row.path in self._chosen]
+            marked = [item for item in table.rows if item.row.path in self._chosen]
             return sorted(marked, key=lambda item: item.row.step)
-        return [table.item] if table.item is not None else []
+        return [table.row] if table.row is not None else []
 
-    def on_checkpoint_table_highlighted(self) -> None:
+    def on_sorted_table_highlighted(self) -> None:
         self._show_detail()
         self.refresh_footer()
 
-    def on_checkpoint_table_opened(self) -> None:
+    def on_sorted_table_opened(self) -> None:
         self.action_choose_checkpoint()
 
-    def on_checkpoint_table_sorted(self) -> None:
+    def on_sorted_table_sorted(self) -> None:
         table = self._table
         if self.context.settings.get(ORDER_SETTING) != [table.order, table.backwards]:
             self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
@@ -283,7 +283,7 @@ class CheckpointsScreen(PaneScreen):
 
     def action_fork_checkpoint(self) -> None:
         """Configure a new run that starts from the checkpoint's weights."""
-        item, run = self._table.item, self.context.run_directory
+        item, run = self._table.row, self.context.run_directory
         if item is None or run is None:
             self.context.report("no checkpoint yet")
             return
@@ -291,7 +291,7 @@ class CheckpointsScreen(PaneScreen):
 
     def action_export_checkpoint(self) -> None:
         """Write the checkpoint in another program's format."""
-        item, run = self._table.item, self.context.run_directory
+        item, run = self._table.row, self.context.run_directory
         if item is None or run is None:
             self.context.report("no checkpoint yet")
             return
@@ -337,7 +337,7 @@ class CheckpointsScreen(PaneScreen):
 
     def _is_average(self, words: str) -> bool:
         """Whether an average is under the cursor, which is then reported."""
-        item = self._table.item
+        item = self._table.row
         if item is not None and item.is_average:
             self.context.report(f"{item.name} {words}")
             return True

@@ -409,13 +409,14 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     # actions
 
-    def on_runs_table_chosen(self, message: RunsTable.Chosen) -> None:
+    def on_sorted_table_highlighted(self) -> None:
         self._expected = None
-        self._choose_soon(message.name)
+        if self.chosen is not None:
+            self._choose_soon(self.chosen.run)
         self._show_detail(self.snapshot)
         self.refresh_footer()  # on a marked run, keys act on all marked runs
 
-    def on_runs_table_sorted(self) -> None:
+    def on_sorted_table_sorted(self) -> None:
         table = self.query_one(RunsTable)
         self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
         self.context.save_session()
@@ -454,7 +455,7 @@ class RunsScreen(PaneScreen, SteersRuns):
             self.query_one(FilterLine).clear()
             self.query_one(RunsTable).focus()
 
-    def on_runs_table_opened(self) -> None:
+    def on_sorted_table_opened(self) -> None:
         self.action_open_selected()
 
     def steered_run(self) -> str | None:

@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -32,13 +30,13 @@ from rnnlm_tui.tui.views.runs import (
     SortKey,
     TextWidths,
     age_of,
-    fitted,
     rises,
     row_of,
     sorted_runs,
     text_widths,
 )
-from rnnlm_tui.tui.widgets.panel import Label, Line, Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, Line, padded, segments_of
+from rnnlm_tui.tui.widgets.table import SortedTable
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
@@ -58,49 +56,18 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.machine import MachineFacts
 
 
-class RunsTable(Panel, can_focus=True):
-    """Runs with a cursor: enter opens, a click on a heading sorts."""
+class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
+    """Runs, or a tree or groups of them; a double click opens one."""
 
-    LEFT_PADDING = 0
-    BINDINGS = [  # noqa: RUF012 (Textual declares it so)
-        Binding("up,k", "move(-1)", show=False),
-        Binding("down,j", "move(1)", show=False),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown", "page(1)", show=False),
-        Binding("home", "end(0)", show=False),
-        Binding("end", "end(1)", show=False),
-    ]
-
-    class Chosen(Message):
-        """The cursor moved to another run."""
-
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.name = name
-            """The run's name."""
-
-    class Opened(Message):
-        """The run under the cursor was double-clicked."""
-
-    class Sorted(Message):
-        """The order changed."""
+    columns: Sequence[RunColumn]
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Runs", id=id)
+        super().__init__(title="Runs", keys=SORT_KEYS, order="age", id=id)
         self._runs: tuple[RunSummary, ...] = ()
-        self._rows: Sequence[ArrangedRun] = ()
         self._layout = RunLayout()
         self._wanted_row = ""
         """Id of the row that gets the cursor when the list is shown again."""
-        self._row = 0
-        self._top = 0
-        self.order: SortKey = "age"
-        """The column that the runs are sorted by."""
-        self.backwards = False
-        """Whether the order is reversed."""
-        self._columns: list[RunColumn] = []
         self._beside = RowContext()
-        self._empty = ""
         self._strips: dict[str, tuple[RowKey, Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
@@ -117,16 +84,6 @@ class RunsTable(Panel, can_focus=True):
     def chosen(self) -> RunSummary | None:
         """The run under the cursor."""
         return self.row.run if self.row is not None else None
-
-    @property
-    def rows(self) -> Sequence[ArrangedRun]:
-        """The rows in order: runs, and the heads of groups."""
-        return self._rows
-
-    @property
-    def row(self) -> ArrangedRun | None:
-        """The row under the cursor."""
-        return self._rows[self._row] if self._row < len(self._rows) else None
 
     def choose_row(self, id: str) -> None:
         """Move the cursor to this row when the list is shown again."""
@@ -164,35 +121,23 @@ class RunsTable(Panel, can_focus=True):
             self.ascii_only,
             self._beside.waiting if waiting is None else waiting,
         )
-        self._empty = empty
-        self._put_in_order(runs, name)
+        self.empty = empty
+        self._put(runs, name)
 
-    def _put_in_order(self, runs: Sequence[RunSummary], name: str | None) -> None:
+    def put_in_order(self) -> None:
+        self._put(self._runs, self.row.id if self.row else None)
+
+    def _put(self, runs: Sequence[RunSummary], name: str | None) -> None:
         self._runs = sorted_runs(runs, self.order, backwards=self.backwards, best=self._beside.best)
-        self._rows = self._layout.rows(self._runs)
-        self._beside = replace(self._beside, arranged=arranged_by_run(self._rows))
-        places = {row.id: index for index, row in enumerate(self._rows)}
-        by_run = {row.run.run: index for index, row in reversed(list(enumerate(self._rows)))}
-        nearest = min(self._row, max(0, len(self._rows) - 1))
-        self._row = places.get(name or "", by_run.get(name or "", nearest))
-        self._scroll()
-        self.redraw()
+        rows = self._layout.rows(self._runs)
+        self._beside = replace(self._beside, arranged=arranged_by_run(rows))
+        places = {row.id: index for index, row in enumerate(rows)}
+        by_run = {row.run.run: index for index, row in reversed(list(enumerate(rows)))}
+        nearest = min(self._at, max(0, len(rows) - 1))
+        self.show_rows(rows, places.get(name or "", by_run.get(name or "", nearest)))
 
-    def sort_by(self, order: SortKey, *, backwards: bool = False) -> None:
-        """Sort by a column; the cursor stays on its run."""
-        self.order, self.backwards = order, backwards
-        self._put_in_order(self._runs, self.row.id if self.row else None)
-        self.post_message(self.Sorted())
-
-    def next_sort(self) -> None:
-        """Sort by the next visible column."""
-        shown = {column.key for column in self._columns}
-        keys = [key for key in SORT_KEYS if key in shown or key == self.order]
-        self.sort_by(keys[(keys.index(self.order) + 1) % len(keys)])
-
-    def turn_around(self) -> None:
-        """Reverse the order."""
-        self.sort_by(self.order, backwards=not self.backwards)
+    def rises(self) -> bool:
+        return rises(self.order, backwards=self.backwards)
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Choose the columns for this width."""
@@ -200,32 +145,15 @@ class RunsTable(Panel, can_focus=True):
         place = (width, self._status_width, self._words, layout.name, layout.name_width)
         if self._strips_for != place:
             self._strips, self._strips_for = {}, place
-            self._columns = self._layout.columns(*place[:3])
+            self.columns = self._layout.columns(*place[:3])
 
     def legend_within(self, room: int) -> Label:
         """Return the order if no visible heading shows it."""
-        order = f"sorted by {self.order} {self._arrow}"
-        if any(column.key == self.order for column in self._columns):
-            order = ""
-        legend = ", ".join(filter(None, (self._layout.legend(), order)))
+        legend = ", ".join(filter(None, (self._layout.legend(), self.hidden_order)))
         return Content.styled(legend, palette.DIM) if legend and len(legend) <= room else ""
 
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return the headings, or a run's row."""
-        if y == 0:
-            return padded(
-                segments_of(
-                    Content("").join(self._head(column) for column in self._columns), palette.DIM
-                ),
-                width,
-            )
-        index = self._top + y - 1
-        if index >= len(self._rows):
-            return padded(
-                segments_of(f"    {self._empty}", palette.DIM) if self._empty and y == 1 else [],
-                width,
-            )
-        row = self._rows[index]
+    def row_strip(self, index: int, width: int) -> Strip:
+        row = self.rows[index]
         run = row.run
         drawn = (
             run,
@@ -233,126 +161,27 @@ class RunsTable(Panel, can_focus=True):
             age_of(run),
             self._beside.best.get(run.run),
             self._beside.waiting.get(run.run),
-            index == self._row,
+            index == self._at,
             (row.lead, row.hidden, row.gain, row.group),
         )
         before = self._strips.get(row.id)
         if before is not None and before[0][0] is run and before[0][1:] == drawn[1:]:
             return before[1]
-        strip = self._row_strip(row, width, under_cursor=index == self._row)
+        strip = self.with_cursor(self._line(row, width), index, width)
         self._strips[row.id] = (drawn, strip)
         return strip
 
-    def _row_strip(self, row: ArrangedRun, width: int, *, under_cursor: bool) -> Strip:
-        if row.group is not None:
-            line = group_line(row, ascii_only=self.ascii_only)
-            if line.cell_length > width:
-                line = line.truncate(width, ellipsis=True)
-        else:
-            line = row_of(self._columns, row.run, self._beside)
-        if not under_cursor:
-            return padded(segments_of(line, palette.TEXT), width)
-        cursor = Content.styled(">" if self.ascii_only else "›", f"bold {palette.FOCUS}")
-        line = Content.assemble(cursor, line[1:])
-        line = line.pad_right(max(0, width - line.cell_length)).stylize_before(
-            f"bold on {palette.SELECTED}"
-        )
-        return padded(segments_of(line, palette.TEXT), width)
-
-    def _head(self, column: RunColumn) -> Content:
-        if column.key != self.order:
-            return fitted(Content.styled(column.head, palette.DIM), column.width, left=column.left)
-        arrow, head = self._arrow, column.head
-        if column.left:
-            name = f"{head} {arrow}"
-        elif head.endswith(" "):  # where values have room for their ★
-            name = f"{head[:-1]}{arrow}"
-        else:
-            name = f"{arrow} {head}" if len(head) + 2 < column.width else f"{arrow}{head}"
-        return fitted(Content.styled(name, palette.TEXT), column.width, left=column.left)
-
-    @property
-    def _arrow(self) -> str:
-        """The arrow points up if values increase from row to row."""
-        up = rises(self.order, backwards=self.backwards)
-        return ("^" if up else "v") if self.ascii_only else ("▴" if up else "▾")
-
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
-        """Return how many runs are hidden above and below."""
-        return self.hidden_labels(self._top, len(self._rows) - self._top - self._visible)
-
-    def action_move(self, by: int) -> None:
-        """Move one run up or down."""
-        self._go(self._row + by)
-
-    def action_page(self, by: int) -> None:
-        """Move a page up or down."""
-        self._go(self._row + by * max(1, self._visible - 1))
-
-    def action_end(self, last: int) -> None:
-        """Move to the first or the last run."""
-        self._go(len(self._rows) - 1 if last else 0)
-
-    def on_click(self, event: Click) -> None:
-        """Choose the clicked run; a double click opens it."""
-        index = self._top + event.y - 2
-        if event.y == 1:
-            self._sort_by_head(event.x - 1)
-        elif event.y >= 2 and index < len(self._rows):
-            if index == self._row and event.chain > 1:
-                self.post_message(self.Opened())
-            self._go(index)
-
-    def _sort_by_head(self, at: int) -> None:
-        """Sort by the clicked heading; reverse if it is already the order."""
-        end = 0
-        for column in self._columns:
-            end += column.width
-            if at < end:
-                if column.key is not None:
-                    self.sort_by(
-                        column.key, backwards=column.key == self.order and not self.backwards
-                    )
-                return
-
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self._go(self._row + 1)
-
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        event.stop()
-        self._go(self._row - 1)
-
-    def on_resize(self) -> None:
-        self._scroll()
-        self.redraw()
-
-    @property
-    def _visible(self) -> int:
-        return max(1, self.inner_size.height - 1)
+    def _line(self, row: ArrangedRun, width: int) -> Content:
+        if row.group is None:
+            return row_of(self.columns, row.run, self._beside)
+        line = group_line(row, ascii_only=self.ascii_only)
+        return line.truncate(width, ellipsis=True) if line.cell_length > width else line
 
     @property
     def _status_width(self) -> int:
         return max(
             [STATUS_WIDTH, *(len(run.unreadable) + 3 for run in self._runs if run.unreadable)]
         )
-
-    def _go(self, row: int) -> None:
-        row = min(max(row, 0), len(self._rows) - 1)
-        if row != self._row and row >= 0:
-            self._row = row
-            self._scroll()
-            self.redraw()
-            self.post_message(self.Chosen(self._rows[row].run.run))
-
-    def _scroll(self) -> None:
-        most = max(0, len(self._rows) - self._visible)
-        self._top = (
-            min(max(self._top, self._row - self._visible + 1), self._row, most)
-            if self._row >= self._top
-            else self._row
-        )
-        self._top = min(max(self._top, self._row - self._visible + 1), max(most, 0))
 
 
 class FilterInput(SafeInput):
