@@ -109,17 +109,8 @@ class BrowseScreen(Overlay[str]):
 
     DEFAULT_CSS = """
     BrowseScreen TitledContainer { width: 116; max-width: 100%; height: 96%; background: #121212; }
-    BrowseScreen SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
-        color: #ffffff; }
-    BrowseScreen SafeInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
-    BrowseScreen SafeInput > .input--cursor { background: #5fd7ff; color: #121212;
-        text-style: none; }
-    BrowseScreen SafeInput > .input--placeholder { color: #808080; }
     BrowseScreen #browse-both { layout: vertical; height: 1fr; }
-    BrowseScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: 1fr;
-        border: none; padding: 0; background: #121212; color: #d0d0d0; }
-    BrowseScreen OptionList > .option-list--option-highlighted { background: #303030;
-        color: #ffffff; text-style: bold; }
+    BrowseScreen OptionList { height: 1fr; max-height: 100%; }
     BrowseScreen #browse-folder { height: 1; }
     BrowseScreen #browse-look { height: 8; padding: 1 0 0 0; }
     BrowseScreen.-wide #browse-both { layout: horizontal; }

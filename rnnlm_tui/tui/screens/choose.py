@@ -23,11 +23,6 @@ class ChooseScreen(Overlay[str]):
     DEFAULT_CSS = """
     ChooseScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 90%;
         background: #121212; }
-    ChooseScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
-        max-height: 16; border: none; padding: 0; background: #121212; color: #d0d0d0; }
-    ChooseScreen OptionList:focus { border: none; background-tint: #121212 0%; }
-    ChooseScreen OptionList > .option-list--option-highlighted { background: #303030;
-        color: #ffffff; text-style: bold; }
     ChooseScreen OverlayText { height: auto; color: #808080; margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "answer('')", show=False)]

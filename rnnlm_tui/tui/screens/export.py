@@ -38,13 +38,6 @@ class ExportScreen(Overlay[bool]):
 
     DEFAULT_CSS = """
     ExportScreen TitledContainer { width: 76; max-width: 100%; height: auto; background: #121212; }
-    ExportScreen SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
-        color: #ffffff; }
-    ExportScreen SafeInput:focus { border: none; background: #262626;
-        background-tint: #262626 0%; }
-    ExportScreen SafeInput > .input--cursor { background: #5fd7ff; color: #121212;
-        text-style: none; }
-    ExportScreen SafeInput > .input--selection { background: #005f87; color: #eeeeee; }
     ExportScreen OverlayText { height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

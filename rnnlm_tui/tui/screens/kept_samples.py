@@ -22,7 +22,7 @@ from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, SELECTED, TEXT, TRAIN
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.text import WrappedText, safe_text
-from rnnlm_tui.tui.widgets.panel import Panel, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel, first_shown, segments_of
 from rnnlm_tui.tui.widgets.text_field import without_controls
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ class KeptSamplesPanel(Panel):
             query = safe_text(self.query_text, newlines="space")
             head = [Content.assemble(("/ ", f"bold {BRIGHT}"), (query, BRIGHT), cursor)]
         self._rows = max(1, min(len(samples), (height - len(head)) * 2 // 5))
-        self._top = max(min(self._top, self._at), self._at - self._rows + 1)
-        self._top = max(0, min(self._top, len(samples) - self._rows))
+        self._top = first_shown(self._top, self._at, self._rows, len(samples))
         if self.samples is None:
             rows = [Content.styled("reading …", DIM)]
         elif not samples:

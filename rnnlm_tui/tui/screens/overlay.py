@@ -12,7 +12,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Input, Static
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui import palette
@@ -61,6 +62,18 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
 
     DEFAULT_CSS = """
     Overlay { align: center middle; background: #121212 50%; }
+    Overlay SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
+        color: #ffffff; }
+    Overlay SafeInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
+    Overlay SafeInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
+    Overlay SafeInput > .input--selection { background: #005f87; color: #eeeeee; }
+    Overlay SafeInput > .input--placeholder { color: #808080; }
+    Overlay OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
+        max-height: 16; border: none; padding: 0; background: #121212; color: #d0d0d0; }
+    Overlay OptionList:focus { border: none; background-tint: #121212 0%; }
+    Overlay OptionList > .option-list--option-highlighted { background: #303030; color: #ffffff;
+        text-style: bold; }
+    Overlay OptionList > .option-list--option-disabled { color: #808080; }
     """
 
     @property
@@ -76,6 +89,64 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
 
 class OverlayText(Static):
     """The lines of an overlay."""
+
+
+class ListOverlay(Overlay[ResultT]):
+    """A list with a cursor, and below it what just happened and the keys."""
+
+    DEFAULT_CSS = """
+    ListOverlay TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 90%;
+        background: #121212; }
+    ListOverlay OverlayText { height: auto; margin: 1 0 0 0; }
+    """
+    LIST_TITLE: ClassVar[str]
+
+    def compose(self) -> ComposeResult:
+        with TitledContainer(title=self.LIST_TITLE, classes="-highlighted"):
+            yield OptionList(markup=False)
+            yield OverlayText()
+
+    def on_mount(self) -> None:
+        self.options.focus()
+
+    @property
+    def options(self) -> OptionList:
+        """The list."""
+        return self.query_one(OptionList)
+
+    def list_options(self, options: Sequence[Option], at: int | None = None) -> None:
+        """List these, with the cursor at this place; None: it keeps its place."""
+        place = (self.options.highlighted or 0) if at is None else at
+        self.options.clear_options()
+        self.options.add_options(options)
+        self.options.highlighted = min(place, len(options) - 1) if options else None
+
+    def show_below(
+        self,
+        keys: Content,
+        outcome: str = "",
+        *,
+        trouble: bool = False,
+        tone: str = TEXT,
+        above: Content | None = None,
+    ) -> None:
+        """Show the keys, below what just happened or failed, below what is `above`."""
+        words = safe_content(outcome, newlines="space").stylize(BAD if trouble else tone)
+        result = [Content.assemble(("✗ " if trouble else "", BAD), words)] if outcome else []
+        lines = [*([above] if above else []), *result, keys]
+        self.query_one(OverlayText).update(Content("\n").join(lines))
+
+    def action_leave(self) -> None:
+        """Close without a choice."""
+        self.dismiss(None)
+
+
+def keys_in_line(keys: Sequence[tuple[str, str]], *, gap: int = 3) -> Content:
+    """Return `enter use   esc close`, of any width."""
+    return Content(" " * gap).join(
+        Content.assemble((key, f"bold {palette.BRIGHT}"), (f" {word}", palette.DIM))
+        for key, word in keys
+    )
 
 
 class ConfirmScreen(Overlay[bool]):
@@ -143,11 +214,6 @@ class AskScreen(Overlay[str]):
 
     DEFAULT_CSS = """
     AskScreen TitledContainer { width: 76; max-width: 100%; height: auto; background: #121212; }
-    AskScreen SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
-        color: #ffffff; }
-    AskScreen SafeInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
-    AskScreen SafeInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
-    AskScreen SafeInput > .input--selection { background: #005f87; color: #eeeeee; }
     AskScreen OverlayText { height: 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]

@@ -60,18 +60,6 @@ class PickScreen(Overlay[str]):
     DEFAULT_CSS = """
     PickScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 94%;
         background: #121212; }
-    PickScreen SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
-        color: #ffffff; }
-    PickScreen SafeInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
-    PickScreen SafeInput > .input--cursor { background: #5fd7ff; color: #121212;
-        text-style: none; }
-    PickScreen SafeInput > .input--selection { background: #005f87; color: #eeeeee; }
-    PickScreen SafeInput > .input--placeholder { color: #808080; }
-    PickScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
-        max-height: 16; border: none; padding: 0; background: #121212; color: #d0d0d0; }
-    PickScreen OptionList > .option-list--option-highlighted { background: #303030;
-        color: #ffffff; text-style: bold; }
-    PickScreen OptionList > .option-list--option-disabled { color: #808080; }
     PickScreen OverlayText { height: auto; color: #808080; margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

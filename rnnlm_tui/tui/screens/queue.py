@@ -7,7 +7,6 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import OptionList
@@ -17,8 +16,8 @@ from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import age, counted
 from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.status import RESUMABLE
-from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN
-from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
+from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
+from rnnlm_tui.tui.screens.overlay import ListOverlay, key_line
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.queue import ended_words, queue_state, state_words, time_words
 from rnnlm_tui.tui.views.status import status_glyph
@@ -40,7 +39,7 @@ WITH_STEPS = 84
 """Width of a row from which it has the steps."""
 
 
-class QueueScreen(Overlay[str]):
+class QueueScreen(ListOverlay[str]):
     """Returns the name of the run to open, None for none.
 
     Args:
@@ -48,16 +47,10 @@ class QueueScreen(Overlay[str]):
     """
 
     DEFAULT_CSS = """
-    QueueScreen TitledContainer { width: 90; max-width: 100%; height: auto; max-height: 90%;
-        background: #121212; }
-    QueueScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
-        max-height: 18; border: none; padding: 0; background: #121212; color: #d0d0d0;
-        scrollbar-size-vertical: 1; }
-    QueueScreen OptionList:focus { border: none; background-tint: #121212 0%; }
-    QueueScreen OptionList > .option-list--option-highlighted { background: #303030;
-        color: #ffffff; text-style: bold; }
-    QueueScreen OverlayText { height: auto; margin: 1 0 0 0; }
+    QueueScreen TitledContainer { width: 90; }
+    QueueScreen OptionList { max-height: 18; scrollbar-size-vertical: 1; }
     """
+    LIST_TITLE = "Queue"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,Q", "leave", show=False),
         Binding("K,shift+up", "move('up')", show=False),
@@ -78,13 +71,7 @@ class QueueScreen(Overlay[str]):
         self._unreadable = False
         """Whether the last read failed."""
 
-    def compose(self) -> ComposeResult:
-        with TitledContainer(title="Queue", classes="-highlighted"):
-            yield OptionList(markup=False)
-            yield OverlayText(id="queue-keys")
-
     def on_mount(self) -> None:
-        self.query_one(OptionList).focus()
         self.set_interval(REFRESH_SECONDS, self._read)
         self._read()
 
@@ -116,7 +103,7 @@ class QueueScreen(Overlay[str]):
 
     @property
     def _chosen(self) -> QueuedRun | None:
-        at = self.query_one(OptionList).highlighted
+        at = self.options.highlighted
         return self._rows[at] if at is not None and at < len(self._rows) else None
 
     def _list(self, chosen: str = "") -> None:
@@ -124,17 +111,11 @@ class QueueScreen(Overlay[str]):
         if self._listing is None:
             return
         lines = [self._line(run) for run in self._rows]
-        options = self.query_one(OptionList)
         place = next((at for at, run in enumerate(self._rows) if run.run == chosen), None)
         shown = (tuple(line.plain for line in lines), place)
         if shown != self._shown:
-            at = options.highlighted or 0
-            options.clear_options()
-            options.add_options(map(Option, lines))
-            options.display = bool(lines)
-            options.highlighted = (
-                None if not lines else place if place is not None else min(at, len(lines) - 1)
-            )
+            self.list_options(list(map(Option, lines)), place)
+            self.options.display = bool(lines)
             self._shown = shown
         self._show_keys()
 
@@ -195,17 +176,9 @@ class QueueScreen(Overlay[str]):
         state = queue_state(listing)
         if chosen is not None and chosen.state != "ended" and chosen.stop_on_failure:
             state = f"{chosen.run} pauses the queue if it fails; {state}"
-        lines = [safe_content(state, newlines="space").stylize(TEXT)] if self._listing else []
-        if self._outcome:
-            result = safe_content(self._outcome, newlines="space")
-            lines.append(
-                Content.assemble(
-                    ("✗ " if self._trouble else "", BAD),
-                    result.stylize(BAD if self._trouble else BRIGHT),
-                )
-            )
-        lines.append(key_line(keys, width))
-        self.query_one("#queue-keys", OverlayText).update(Content("\n").join(lines))
+        below = key_line(keys, width)
+        above = safe_content(state, newlines="space").stylize(TEXT) if self._listing else None
+        self.show_below(below, self._outcome, trouble=self._trouble, tone=BRIGHT, above=above)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
@@ -229,10 +202,6 @@ class QueueScreen(Overlay[str]):
         chosen = self._chosen
         if chosen is not None and chosen.status is not None:
             self.dismiss(chosen.run)
-
-    def action_leave(self) -> None:
-        """Close."""
-        self.dismiss(None)
 
     def action_move(self, direction: Direction) -> None:
         """Move the waiting run under the cursor up or down."""

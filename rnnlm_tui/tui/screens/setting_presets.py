@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import OptionList
@@ -15,11 +14,10 @@ from textual.widgets.option_list import Option
 from rnnlm_tui.errors import ConfigError, InputError
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
-from rnnlm_tui.tui.screens.overlay import AskScreen, Overlay, OverlayText
+from rnnlm_tui.tui.palette import DIM, TEXT, TRAIN
+from rnnlm_tui.tui.screens.overlay import AskScreen, ListOverlay, keys_in_line
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.form import number_text
-from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 SETTING = "sampling_presets"
 """Where the app's settings have the user's presets, by name."""
@@ -104,7 +102,7 @@ def check_preset_name(name: str) -> str:
     return name
 
 
-class SettingPresetsScreen(Overlay[SamplingConfig]):
+class SettingPresetsScreen(ListOverlay[SamplingConfig]):
     """Returns the settings with the chosen preset; None for none.
 
     Args:
@@ -113,15 +111,9 @@ class SettingPresetsScreen(Overlay[SamplingConfig]):
     """
 
     DEFAULT_CSS = """
-    SettingPresetsScreen TitledContainer { width: 78; max-width: 100%; height: auto;
-        max-height: 90%; background: #121212; }
-    SettingPresetsScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
-        max-height: 14; border: none; padding: 0; background: #121212; color: #d0d0d0; }
-    SettingPresetsScreen OptionList:focus { border: none; background-tint: #121212 0%; }
-    SettingPresetsScreen OptionList > .option-list--option-highlighted { background: #303030;
-        color: #ffffff; text-style: bold; }
-    SettingPresetsScreen OverlayText { height: auto; margin: 1 0 0 0; }
+    SettingPresetsScreen OptionList { max-height: 14; }
     """
+    LIST_TITLE = "Presets of settings"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,f9", "leave", show=False),
         Binding("s", "save", show=False),
@@ -135,28 +127,17 @@ class SettingPresetsScreen(Overlay[SamplingConfig]):
         self._presets: list[SettingPreset] = []
         self._deleted: list[tuple[str, object]] = []
 
-    def compose(self) -> ComposeResult:
-        with TitledContainer(title="Presets of settings", classes="-highlighted"):
-            yield OptionList(markup=False)
-            yield OverlayText(id="presets-keys")
-
     def on_mount(self) -> None:
         self._list()
         here = next(
             (place for place, preset in enumerate(self._presets) if preset.matches(self._settings)),
             0,
         )
-        options = self.query_one(OptionList)
-        options.highlighted = here
-        options.focus()
+        self.options.highlighted = here
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         self.dismiss(self._presets[event.option_index].applied(self._settings))
-
-    def action_leave(self) -> None:
-        """Close without a change."""
-        self.dismiss(None)
 
     def action_save(self) -> None:
         """Save the current settings under a name, which is asked."""
@@ -178,7 +159,7 @@ class SettingPresetsScreen(Overlay[SamplingConfig]):
 
     def action_delete(self) -> None:
         """Delete the user's preset under the cursor."""
-        at = self.query_one(OptionList).highlighted
+        at = self.options.highlighted
         if at is None:
             return
         preset = self._presets[at]
@@ -210,21 +191,9 @@ class SettingPresetsScreen(Overlay[SamplingConfig]):
         """List one line for each preset; the cursor keeps its place."""
         run = [SettingPreset("the run's", self._of_run)] if self._of_run is not None else []
         self._presets = [*run, *BUILT_IN, *own_presets(self._saved)]
-        options = self.query_one(OptionList)
-        at = options.highlighted or 0
-        options.clear_options()
-        options.add_options(map(self._option, self._presets))
-        options.highlighted = min(at, len(self._presets) - 1)
+        self.list_options([self._option(preset) for preset in self._presets])
         keys = [("enter", "use"), ("s", "save the current settings as …"), ("d", "delete")]
-        line = Content("   ").join(
-            Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM))
-            for key, word in [*keys, ("esc", "close")]
-        )
-        self.query_one("#presets-keys", OverlayText).update(
-            Content("\n").join([Content.styled(safe_text(outcome), TEXT), line])
-            if outcome
-            else line
-        )
+        self.show_below(keys_in_line([*keys, ("esc", "close")]), outcome)
 
     def _option(self, preset: SettingPreset) -> Option:
         longest = max(len(known.name) for known in self._presets)

@@ -8,7 +8,6 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import OptionList
@@ -20,8 +19,8 @@ from rnnlm_tui.schema.formatting import age, counted, disk
 from rnnlm_tui.store.states import SUFFIX, check_state_name, state_shape
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.sampling import keep_state
-from rnnlm_tui.tui.screens.overlay import AskScreen, Overlay, OverlayText
-from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.screens.overlay import AskScreen, ListOverlay, keys_in_line
+from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ KEYS = (
 MAX_PATH = 1_000
 
 
-class StatesScreen(Overlay[str]):
+class StatesScreen(ListOverlay[str]):
     """Returns the path of the state to start from, empty for the initial state; None for no change.
 
     Args:
@@ -49,16 +48,10 @@ class StatesScreen(Overlay[str]):
     """
 
     DEFAULT_CSS = """
-    StatesScreen TitledContainer { width: 100; max-width: 100%; height: auto; max-height: 90%;
-        background: #121212; }
-    StatesScreen OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
-        max-height: 16; border: none; padding: 0; background: #121212; color: #d0d0d0;
-        scrollbar-size-vertical: 1; }
-    StatesScreen OptionList:focus { border: none; background-tint: #121212 0%; }
-    StatesScreen OptionList > .option-list--option-highlighted { background: #303030;
-        color: #ffffff; text-style: bold; }
-    StatesScreen OverlayText { height: auto; margin: 1 0 0 0; }
+    StatesScreen TitledContainer { width: 100; }
+    StatesScreen OptionList { scrollbar-size-vertical: 1; }
     """
+    LIST_TITLE = "States"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,f8", "leave", show=False),
         Binding("p", "keep", show=False),
@@ -73,14 +66,8 @@ class StatesScreen(Overlay[str]):
         self._states: list[StateInfo] | None = None
         self._deleted: list[DeletedState] = []
 
-    def compose(self) -> ComposeResult:
-        with TitledContainer(title="States", classes="-highlighted"):
-            yield OptionList(markup=False)
-            yield OverlayText(id="states-keys")
-
     def on_mount(self) -> None:
         self._app_context = self.context
-        self.query_one(OptionList).focus()
         self._show()
         self._read()
 
@@ -89,7 +76,7 @@ class StatesScreen(Overlay[str]):
 
     @property
     def _chosen(self) -> StateInfo | None:
-        at = self.query_one(OptionList).highlighted
+        at = self.options.highlighted
         states = self._states or []
         return states[at - 1] if at is not None and 0 < at <= len(states) else None
 
@@ -105,7 +92,7 @@ class StatesScreen(Overlay[str]):
             self._list()
             names = [state.name for state in states]
             if then in names:
-                self.query_one(OptionList).highlighted = names.index(then) + 1
+                self.options.highlighted = names.index(then) + 1
             self._show_legend()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -131,10 +118,6 @@ class StatesScreen(Overlay[str]):
             if shape != state.shape
             else ""
         )
-
-    def action_leave(self) -> None:
-        """Close without a change."""
-        self.dismiss(None)
 
     def action_keep(self) -> None:
         """Keep the state after the current text, under a name that is asked."""
@@ -233,16 +216,7 @@ class StatesScreen(Overlay[str]):
             if outcome:
                 self._app_context.report(outcome, trouble=trouble)
             return
-        keys = Content("  ").join(
-            Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in KEYS
-        )
-        result = Content.assemble(
-            ("✗ " if trouble else "", BAD),
-            safe_content(outcome, newlines="space").stylize(BAD if trouble else TEXT),
-        )
-        self.query_one("#states-keys", OverlayText).update(
-            Content("\n").join([result, keys]) if outcome else keys
-        )
+        self.show_below(keys_in_line(KEYS, gap=2), outcome, trouble=trouble)
 
     def _show_legend(self) -> None:
         states = self._states or []
@@ -253,15 +227,8 @@ class StatesScreen(Overlay[str]):
 
     def _list(self) -> None:
         """List two lines for each state; the cursor keeps its place."""
-        options = self.query_one(OptionList)
-        at = options.highlighted or 0
-        options.clear_options()
-        options.add_option(
-            Option(Content.assemble(self._sign(""), ("initial state", TEXT), ("  zeros", DIM)))
-        )
-        states = self._states or []
-        options.add_options(map(self._option, states))
-        options.highlighted = min(at, len(states))
+        first = Content.assemble(self._sign(""), ("initial state", TEXT), ("  zeros", DIM))
+        self.list_options([Option(first), *map(self._option, self._states or [])])
 
     def _sign(self, path: str) -> tuple[str, str]:
         return ("● " if self.context.prompt_session.state == path else "  ", TRAIN)

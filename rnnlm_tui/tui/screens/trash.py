@@ -7,7 +7,6 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import OptionList
@@ -15,8 +14,8 @@ from textual.widgets.option_list import Option
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import age, counted, disk
-from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT
-from rnnlm_tui.tui.screens.overlay import ConfirmScreen, Overlay, OverlayText
+from rnnlm_tui.tui.palette import DIM
+from rnnlm_tui.tui.screens.overlay import ConfirmScreen, ListOverlay, keys_in_line
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
@@ -48,19 +47,14 @@ class Trashed(Protocol):
 TrashedT = TypeVar("TrashedT", bound=Trashed)
 
 
-class TrashScreen(Overlay[TrashedT]):
+class TrashScreen(ListOverlay[TrashedT]):
     """Returns what to restore, None for nothing. Purging happens here, after a question."""
 
     DEFAULT_CSS = """
-    TrashScreen TitledContainer { width: 76; max-width: 100%; height: auto; max-height: 90%;
-        background: #121212; }
-    TrashScreen OptionList { height: auto; max-height: 14; border: none; padding: 0;
-        background: #121212; color: #d0d0d0; scrollbar-size-vertical: 1; }
-    TrashScreen OptionList:focus { border: none; background-tint: #121212 0%; }
-    TrashScreen OptionList > .option-list--option-highlighted { background: #303030;
-        color: #ffffff; text-style: bold; }
-    TrashScreen OverlayText { height: auto; margin: 1 0 0 0; }
+    TrashScreen TitledContainer { width: 76; }
+    TrashScreen OptionList { max-height: 14; scrollbar-size-vertical: 1; }
     """
+    LIST_TITLE = "Trash"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,T", "leave", show=False), Binding("enter", "restore", show=False),
         Binding("D", "purge", show=False), Binding("P", "purge_all", show=False),
@@ -87,21 +81,15 @@ class TrashScreen(Overlay[TrashedT]):
         self._noun, self._name_of = noun, name_of
         self._listed, self._purge_one = listed, purge
 
-    def compose(self) -> ComposeResult:
-        with TitledContainer(title="Trash", classes="-highlighted"):
-            yield OptionList(*map(self._option, self._trashed), markup=False)
-            yield OverlayText(id="trash-keys")
-
     def on_mount(self) -> None:
-        self.query_one(OptionList).focus()
-        self._show_keys()
+        self._show(self._trashed)
 
     def on_resize(self) -> None:
         self._list()
 
     @property
     def _chosen(self) -> TrashedT | None:
-        at = self.query_one(OptionList).highlighted
+        at = self.options.highlighted
         return self._trashed[at] if at is not None and at < len(self._trashed) else None
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -111,10 +99,6 @@ class TrashScreen(Overlay[TrashedT]):
     def action_restore(self) -> None:
         """Close, and restore the run under the cursor."""
         self.dismiss(self._chosen)
-
-    def action_leave(self) -> None:
-        """Close without restoring."""
-        self.dismiss(None)
 
     def action_purge(self) -> None:
         """Purge the run under the cursor, after a question."""
@@ -165,18 +149,6 @@ class TrashScreen(Overlay[TrashedT]):
             return
         self._trashed = list(trashed)
         self._list()
-        self._show_keys(outcome, problem)
-
-    def _list(self) -> None:
-        """List one line for each; the cursor keeps its place."""
-        options = self.query_one(OptionList)
-        at = options.highlighted or 0
-        options.clear_options()
-        options.add_options(map(self._option, self._trashed))
-        options.highlighted = min(at, len(self._trashed) - 1) if self._trashed else None
-
-    def _show_keys(self, outcome: str = "", problem: str = "") -> None:
-        """Show the keys, below what just happened."""
         size = disk(sum(item.bytes for item in self._trashed))
         self.query_one(TitledContainer).legend = Content.styled(
             f"{counted(len(self._trashed), self._noun)}, {size}" if self._trashed else "empty", DIM
@@ -186,17 +158,10 @@ class TrashScreen(Overlay[TrashedT]):
             if self._trashed
             else [("esc", "close")]
         )
-        line = Content("   ").join(
-            Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys
-        )
-        result = (
-            Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD))
-            if problem
-            else Content.styled(outcome, TEXT)
-        )
-        self.query_one("#trash-keys", OverlayText).update(
-            Content("\n").join([result, line]) if result.plain else line
-        )
+        self.show_below(keys_in_line(keys), problem or outcome, trouble=bool(problem))
+
+    def _list(self) -> None:
+        self.list_options([self._option(one) for one in self._trashed])
 
     def _option(self, trashed: TrashedT) -> Option:
         room = max(8, min(NAME, self.app.size.width - BESIDE))

@@ -18,7 +18,7 @@ from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, SELECTED, TEXT, ink
 from rnnlm_tui.tui.text import WrappedText, bar, padded, safe_text, segments_of
 from rnnlm_tui.tui.views.inspect import bits_of, probability
 from rnnlm_tui.tui.views.token_text import token_label
-from rnnlm_tui.tui.widgets.panel import Label, Panel
+from rnnlm_tui.tui.widgets.panel import Label, Panel, first_shown
 
 TYPE_ROW = "type a token …"
 LEAST_TOKEN, LEAST_BAR = 6, 4
@@ -121,11 +121,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         rows = len(self._rows) + 1
         facts = self._facts if height >= rows + len(self._facts) else ()
         room = height - len(facts)
-        if self.has_focus:
-            self._top = min(max(self._top, self._selected + 1 - room), self._selected)
-        else:
-            self._top = 0
-        self._top = max(0, min(self._top, rows - room))
+        self._top = first_shown(self._top, self._selected, room, rows) if self.has_focus else 0
         self.lines = self._table(width)[self._top : self._top + room]
         if facts:
             blanks = [Content("")] * (height - len(self.lines) - len(facts))

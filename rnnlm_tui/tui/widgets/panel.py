@@ -112,6 +112,11 @@ def bottom_edge(
     return Strip(joined([*parts, Segment(line * (width - 1 - at) + glyphs[5], style)]), width)
 
 
+def first_shown(top: int, at: int, room: int, count: int) -> int:
+    """The first of the `room` shown rows, as near to `top` as the row `at` and the end allow."""
+    return max(min(top, at, count - room), at - room + 1, 0)
+
+
 class Panel(Widget):
     """A panel that draws itself line by line and repaints only the cells that changed.
 

@@ -33,7 +33,7 @@ from rnnlm_tui.tui.views.inspect import LayerStates, tokens_of_memory
 from rnnlm_tui.tui.views.token_text import token_label
 from rnnlm_tui.tui.widgets.alternatives import sentence
 from rnnlm_tui.tui.widgets.heat_strip import BARS, PLAIN, Shade, TokenStrip, has_shades
-from rnnlm_tui.tui.widgets.panel import Panel
+from rnnlm_tui.tui.widgets.panel import Panel, first_shown
 
 LETTERS = "dcba.1234"
 """Values in ASCII, from the most negative to the most positive."""
@@ -462,8 +462,7 @@ class UnitList(Panel):
         if self._map is None:
             return
         answer = self._map
-        self._top = min(max(self._top, self._selected + 1 - height), self._selected)
-        self._top = max(0, min(self._top, len(answer.units) - height))
+        self._top = first_shown(self._top, self._selected, height, len(answer.units))
         for place in range(self._top, min(self._top + height, len(answer.units))):
             here = place == self._selected
             match = f"{answer.match[place]:>6.2f}" if answer.match else ""

@@ -14,7 +14,7 @@ from textual.strip import Strip
 
 from rnnlm_tui.tui.palette import DIM, FOCUS, SELECTED, TEXT
 from rnnlm_tui.tui.views.runs import fitted
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel, first_shown, padded, segments_of
 
 KeyT = TypeVar("KeyT", bound=str)
 KeyT_co = TypeVar("KeyT_co", bound=str, covariant=True)
@@ -43,11 +43,6 @@ class Column(Protocol[KeyT_co]):
     def left(self) -> bool:
         """Whether the heading is at the left."""
         ...
-
-
-def first_shown(top: int, at: int, room: int, count: int) -> int:
-    """The first of the `room` shown rows, as near to `top` as the row `at` and the end allow."""
-    return max(min(top, at, count - room), at - room + 1, 0)
 
 
 class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
