@@ -19,6 +19,7 @@ from rnnlm_tui.cli.options import (
     NoMouseOption,
     ThemeOption,
     join_bash_words,
+    with_options,
 )
 from rnnlm_tui.cli.start import FPS, THEME, open_app
 
@@ -215,7 +216,7 @@ def command_of(verb: Verb) -> TyperCommand:
         kind = SignedWordsCommand
     holder.command(
         verb.name.rpartition(" ")[2], cls=kind, help=function.__doc__, context_settings=_settings()
-    )(function)
+    )(with_options(function))
     command = cast(TyperCommand, typer.main.get_command(holder))
     for parameter in cast(list[Any], command.params):
         if BASH_SPLIT in os.environ:

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.options import (
-    ConfigOption,
+    ConfigOptions,
     JsonOption,
-    PresetOption,
-    SetOption,
     check_exclusive,
     complete_preset,
     complete_run,
@@ -38,9 +36,7 @@ def config_show(
             autocompletion=complete_run,
         ),
     ] = None,
-    preset: PresetOption = None,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
+    options: ConfigOptions = ConfigOptions(),
     explain: Annotated[
         bool, typer.Option("--explain", help="Add each field's description and range as comments.")
     ] = False,
@@ -59,15 +55,16 @@ def config_show(
     from rnnlm_tui.schema.validation import config_to_raw
     from rnnlm_tui.store.runs import find_run
 
-    for name, given in (("preset", preset is not None), ("config", config is not None)):
-        check_exclusive("a run has its own config", RUN=run is not None, **{name: given})
+    given = options.given()
+    for name in ("preset", "config"):
+        check_exclusive("a run has its own config", RUN=run is not None, **{name: given[name]})
     check_exclusive(explain=explain, origin=origin)
     if run is not None:
         directory = find_run(run)
         base = (directory.name, directory.read_config())
-        found = resolve(None, None, assignments, run=base, environment={})
+        found = resolve(None, None, options.assignments, run=base, environment={})
     else:
-        found = resolve(preset, config, assignments)
+        found = resolve(options.preset, options.config, options.assignments)
     if json and origin:
         print_json(_origins_json(found))
     elif json:
@@ -219,9 +216,7 @@ def resolve(
     return found
 
 
-def runnable_config(
-    preset: str | None, file: Path | None, assignments: Sequence[str] | None
-) -> RunConfig:
+def runnable_config(options: ConfigOptions) -> RunConfig:
     """Build a config as `resolve` does, with a corpus that is installed.
 
     If the demo's default text isn't installed, python-docs replaces it, with a note.
@@ -231,7 +226,7 @@ def runnable_config(
     """
     from rnnlm_tui.client.start import with_available_corpus
 
-    found = resolve(preset, file, assignments)
+    found = resolve(options.preset, options.config, options.assignments)
     if found.origins["corpus.source"].layer in ("environment", "command line"):
         return found.config
     wanted = with_available_corpus(found.config)

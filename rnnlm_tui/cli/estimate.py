@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
+from rnnlm_tui.cli.options import ConfigOptions, JsonOption
 from rnnlm_tui.cli.output import facts, note, print_json
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
@@ -32,9 +32,7 @@ PROGRESS_SECONDS = 2.0
 
 
 def estimate(
-    preset: PresetOption = None,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
+    options: ConfigOptions = ConfigOptions(),
     probe: Annotated[
         bool,
         typer.Option(
@@ -55,11 +53,8 @@ def estimate(
     from rnnlm_tui.client.start import check_device, check_precision
     from rnnlm_tui.schema.estimates import check_warmup
 
-    wanted = (
-        runnable_config(preset, config, assignments)
-        if probe
-        else resolve(preset, config, assignments).config
-    )
+    given = (options.preset, options.config, options.assignments)
+    wanted = runnable_config(options) if probe else resolve(*given).config
     check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)

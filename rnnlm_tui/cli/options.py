@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, fields, is_dataclass
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -233,6 +235,32 @@ SetOption = Annotated[
         autocompletion=complete_field,
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigOptions:
+    """The options that make a config."""
+
+    preset: PresetOption = None
+    config: ConfigOption = None
+    assignments: SetOption = None
+
+    def given(self) -> dict[str, bool]:
+        """Whether each option is given, by its name, such as `set`."""
+        hints = get_type_hints(type(self), include_extras=True)
+        return {
+            hints[field.name].__metadata__[0].default.removeprefix("--"): getattr(self, field.name)
+            is not None
+            for field in fields(self)
+        }
+
+
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--name", metavar="NAME", help="The run's name (default: a random one).", show_default=False
+    ),
+]
 FromOption = Annotated[
     str | None,
     typer.Option(
@@ -252,6 +280,44 @@ OptimizerOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRunOptions(ConfigOptions):
+    """The options that make a new run."""
+
+    name: NameOption = None
+    parent: FromOption = None
+    optimizer: OptimizerOption = None
+
+
+def with_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a verb's function, for typer: each parameter that is a dataclass of options is
+    replaced by these options."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters = list[Parameter]()
+    for parameter in signature(function).parameters.values():
+        kind = groups.get(parameter.name)
+        if kind is None:
+            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+        else:
+            options = get_type_hints(kind, include_extras=True)
+            parameters += [
+                one.replace(annotation=options[one.name])
+                for one in signature(kind).parameters.values()
+            ]
+
+    def called(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+        function(**given)
+
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    vars(called)["__signature__"] = Signature(parameters)
+    return called if groups else function
+
+
 AsciiOption = Annotated[
     bool | None,
     typer.Option(

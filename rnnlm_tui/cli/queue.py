@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rnnlm_tui.cli.options import (
-    ConfigOption,
-    FromOption,
     JsonOption,
-    OptimizerOption,
-    PresetOption,
-    SetOption,
+    NewRunOptions,
     check_exclusive,
     complete_run,
 )
@@ -116,17 +112,7 @@ def queue_add(
             autocompletion=complete_run,
         ),
     ] = None,
-    preset: PresetOption = None,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The run's name (default: a random one).", show_default=False
-        ),
-    ] = None,
-    parent: FromOption = None,
-    optimizer: OptimizerOption = None,
+    new: NewRunOptions = NewRunOptions(),
     stop_on_failure: Annotated[
         bool, typer.Option("--stop-on-failure", help="Pause the queue if this run fails.")
     ] = False,
@@ -144,15 +130,14 @@ def queue_add(
 
     _repair()
     if run is not None:
-        given = {"preset": preset, "config": config, "set": assignments, "name": name}
-        for option, value in {**given, "from": parent, "optimizer": optimizer}.items():
-            check_exclusive("RUN keeps its own config", RUN=True, **{option: value is not None})
+        for option, given in new.given().items():
+            check_exclusive("RUN keeps its own config", RUN=True, **{option: given})
         queued = add_run(find_run(run), stop_on_failure=stop_on_failure)
     else:
-        wanted, fork = wanted_run(preset, config, assignments, parent, optimizer)
+        wanted, fork = wanted_run(new)
         if warning := unused_gpu_warning(wanted.training.device):
             note(f"warning: {warning}")
-        queued = add(wanted, name, fork, stop_on_failure=stop_on_failure)
+        queued = add(wanted, new.name, fork, stop_on_failure=stop_on_failure)
     warn_of_logout()
     if json:
         print_json(queued.model_dump(mode="json"))

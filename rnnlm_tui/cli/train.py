@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.options import (
-    ConfigOption,
     DetachOption,
     FollowOption,
-    FromOption,
     JsonOption,
-    OptimizerOption,
-    PresetOption,
+    NewRunOptions,
     RunArgument,
     RunsArgument,
-    SetOption,
     check_exclusive,
     checkpoint_path,
     split_address,
@@ -26,8 +22,6 @@ from rnnlm_tui.cli.steer import complete_mark, plan_stops
 from rnnlm_tui.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.lineage import OptimizerStart
     from rnnlm_tui.schema.protocol import CommandResult, Verb
@@ -40,17 +34,7 @@ FIRST_STEP_SECONDS = 10.0
 
 
 def train(
-    preset: PresetOption = None,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The run's name (default: a random one).", show_default=False
-        ),
-    ] = None,
-    parent: FromOption = None,
-    optimizer: OptimizerOption = None,
+    new: NewRunOptions = NewRunOptions(),
     follow: FollowOption = False,
     detach: DetachOption = False,
     draft: Annotated[
@@ -75,16 +59,16 @@ def train(
 
     check_exclusive(follow=follow, detach=detach, draft=draft)
     showing = should_open_app(follow, detach, draft, json)
-    wanted, fork = wanted_run(preset, config, assignments, parent, optimizer)
+    wanted, fork = wanted_run(new)
     if draft:
         check_before_start(wanted)
         print_run(
-            create_run(wanted, name, fork),
+            create_run(wanted, new.name, fork),
             "draft created; `rnnlm-tui resume {run}` starts it",
             json=json,
         )
         return
-    directory = start_run(wanted, name, fork, warn=lambda words: note(f"warning: {words}"))
+    directory = start_run(wanted, new.name, fork, warn=lambda words: note(f"warning: {words}"))
     warn_of_logout()
     if detach:
         wait_for_training(directory, FIRST_STEP_SECONDS)
@@ -104,13 +88,7 @@ def train(
         raise typer.Exit(code)
 
 
-def wanted_run(
-    preset: str | None,
-    config: Path | None,
-    assignments: list[str] | None,
-    parent: str | None,
-    optimizer: str | None = None,
-) -> tuple[RunConfig, ParentCheckpoint | None]:
+def wanted_run(new: NewRunOptions) -> tuple[RunConfig, ParentCheckpoint | None]:
     """Return the config that these options make, and the checkpoint to start from.
 
     Raises:
@@ -122,19 +100,19 @@ def wanted_run(
     from rnnlm_tui.cli.config import resolve, runnable_config
     from rnnlm_tui.store.lineage import check_fits
 
+    given = new.given()
     check_exclusive(
         "--from uses the config of its run",
-        preset=preset is not None,
-        **{"from": parent is not None},
+        **{name: given[name] for name in ("preset", "from")},
     )
-    start = check_optimizer_start(optimizer, given=parent is not None)
-    if parent is None:
-        return runnable_config(preset, config, assignments), None
-    fork = find_parent(parent, start)
-    if "@" not in parent:
+    start = check_optimizer_start(new.optimizer, given=given["from"])
+    if new.parent is None:
+        return runnable_config(new), None
+    fork = find_parent(new.parent, start)
+    if "@" not in new.parent:
         note(f"starting from {fork.address} (default: @best, or @last if nothing was evaluated)")
     base = (fork.run.name, fork.run.read_config())
-    wanted = resolve(None, config, assignments, run=base).config
+    wanted = resolve(None, new.config, new.assignments, run=base).config
     check_fits(wanted, fork)
     return wanted, fork
 

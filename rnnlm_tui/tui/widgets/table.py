@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -87,17 +88,17 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
         self._keys = keys
         self._at = self._top = 0
 
+    @abstractmethod
     def put_in_order(self) -> None:
         """Sort the rows again; the cursor stays on its row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rises(self) -> bool:
         """Whether values increase from row to row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def row_strip(self, index: int, width: int) -> Strip:
         """Return a row, drawn with `with_cursor`."""
-        raise NotImplementedError
 
     @property
     def row(self) -> RowT | None:
