@@ -20,13 +20,12 @@ from rnnlm_tui.bench.report import (
     BenchTask,
     CorpusProgress,
     NeighbourFigures,
-    TaskFailed,
     TaskReady,
     TurnDone,
     TurnRequest,
 )
 from rnnlm_tui.errors import InputError, WorkerError, error_kind
-from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.protocol import TaskFailed, decode_line, encode_line
 from rnnlm_tui.system.processes import dependent_environment, last_lines, python_command
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)

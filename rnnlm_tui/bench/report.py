@@ -89,15 +89,6 @@ class TaskReady(_BenchMessage):
     notes: tuple[str, ...] = ()
 
 
-class TaskFailed(_BenchMessage):
-    """The task or the turn failed."""
-
-    kind: Literal["failed"] = "failed"
-    message: str
-    hint: str = ""
-    exit_code: int = 1
-
-
 class TurnDone(_BenchMessage):
     """One turn of a training or sampling task."""
 

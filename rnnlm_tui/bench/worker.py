@@ -12,12 +12,12 @@ from typing import BinaryIO, Protocol, cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.bench.report import BenchTask, CorpusProgress, SaveRequest, TaskFailed, TurnRequest
+from rnnlm_tui.bench.report import BenchTask, CorpusProgress, SaveRequest, TurnRequest
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.metrics import Progress
-from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.protocol import TaskFailed, decode_line, encode_line
 from rnnlm_tui.system.processes import end_with_parent
-from rnnlm_tui.worker.probe import failure_of
+from rnnlm_tui.worker.task import failure_of
 
 Send = Callable[[BaseModel], None]
 
@@ -99,11 +99,11 @@ def main() -> None:
 
 
 def _failed(error: Exception) -> TaskFailed:
-    failure = failure_of(error)
-    hint = failure.hint or (
-        "use a smaller --preset or a machine with more memory" if failure.out_of_memory else ""
-    )
-    return TaskFailed(message=failure.message, hint=hint, exit_code=failure.exit_code)
+    failed = failure_of(error)
+    if failed.hint or not failed.out_of_memory:
+        return failed
+    hint = "use a smaller --preset or a machine with more memory"
+    return failed.model_copy(update={"hint": hint})
 
 
 if __name__ == "__main__":

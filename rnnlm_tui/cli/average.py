@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rnnlm_tui.client.average import StagedAverage
-    from rnnlm_tui.schema.protocol import ProbeProgress
+    from rnnlm_tui.schema.protocol import TaskProgress
     from rnnlm_tui.store.averages import AverageEntry
     from rnnlm_tui.store.lineage import ParentCheckpoint
 
@@ -137,7 +137,7 @@ def _averaged(parts: Sequence[ParentCheckpoint]) -> StagedAverage:
         progress.clear()
 
 
-def progress_text(at: ProbeProgress) -> str:
+def progress_text(at: TaskProgress) -> str:
     """Return `evaluating 2 of 4`, or how much of the text has been prepared."""
     if at.phase in ("verifying", "evaluating"):
         return f"{at.phase} {at.done + 1} of {at.total}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.protocol import Calibration, ProbeProgress
+    from rnnlm_tui.schema.protocol import Calibration, TaskProgress
 
 SHOWN_LINES, SHOWN_CELLS = 5, 64
 """Number and width of the lines shown from the start of the text."""
@@ -160,7 +160,7 @@ class _ProbeProgress:
     def __init__(self) -> None:
         self._phase, self._next = "", 0.0
 
-    def __call__(self, progress: ProbeProgress) -> None:
+    def __call__(self, progress: TaskProgress) -> None:
         now = time.monotonic()
         complete = progress.phase == "steps" and progress.done == progress.total
         if progress.phase == self._phase and now < self._next and not complete:

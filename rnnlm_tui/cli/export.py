@@ -17,7 +17,8 @@ from rnnlm_tui.schema.formatting import counted, disk, user_path
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.export import Exported
-    from rnnlm_tui.schema.exports import ExportDone, ExportFormat, ExportProgress, ImportDone
+    from rnnlm_tui.schema.exports import ExportDone, ExportFormat, ImportDone
+    from rnnlm_tui.schema.protocol import TaskProgress
 
 
 def export(
@@ -157,7 +158,7 @@ def _import_facts(done: ImportDone) -> dict[str, object]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[ExportProgress], None]]:
+def _progress(what: str) -> Iterator[Callable[[TaskProgress], None]]:
     """Show the phase, on a terminal."""
     shown = ProgressLine()
     try:

@@ -13,7 +13,7 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import perplexity
-from rnnlm_tui.schema.protocol import ProbeProgress
+from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.store.averages import (
     AverageEntry,
     discard_average,
@@ -105,7 +105,7 @@ def parts_at(addresses: Sequence[str]) -> list[ParentCheckpoint]:
 
 
 def average_checkpoints(
-    parts: Sequence[ParentCheckpoint], report: Callable[[ProbeProgress], None]
+    parts: Sequence[ParentCheckpoint], report: Callable[[TaskProgress], None]
 ) -> StagedAverage:
     """Average checkpoints and evaluate the mean beside them, on the first one's validation set.
 

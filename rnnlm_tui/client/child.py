@@ -10,7 +10,7 @@ from typing import IO, TypeVar, cast
 from pydantic import BaseModel
 
 from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, WorkerError, error_kind
-from rnnlm_tui.schema.protocol import ProbeFailed, ProbeProgress, decode_line
+from rnnlm_tui.schema.protocol import TaskFailed, TaskProgress, decode_line
 from rnnlm_tui.system.processes import dependent_environment
 
 DoneT = TypeVar("DoneT", bound=BaseModel)
@@ -26,7 +26,7 @@ def run_child(
     command: Sequence[str],
     request: BaseModel,
     done: type[DoneT],
-    report: Callable[[ProbeProgress], None],
+    report: Callable[[TaskProgress], None],
     *,
     what: str,
     hint_for_memory: Callable[[], str],
@@ -44,7 +44,7 @@ def run_child(
     Raises:
         InputError, StorageError: as the child reports.
         DeviceError: it ran out of memory.
-        WorkerError: it died.
+        WorkerError: it died, or was killed.
     """
     with tempfile.TemporaryFile() as sent, tempfile.TemporaryFile() as log:
         sent.write(request.model_dump_json().encode())
@@ -62,24 +62,24 @@ def run_child(
             end_process(process)
         if isinstance(answer, done):
             return answer
-        failed = answer if isinstance(answer, ProbeFailed) else None
+        failed = answer if isinstance(answer, TaskFailed) else None
         raise _error(failed, process.returncode, log, what, hint_for_memory)
 
 
 def _answer(
-    process: subprocess.Popen[bytes], done: type[DoneT], report: Callable[[ProbeProgress], None]
-) -> DoneT | ProbeFailed | None:
+    process: subprocess.Popen[bytes], done: type[DoneT], report: Callable[[TaskProgress], None]
+) -> DoneT | TaskFailed | None:
     """The child's result; None if it exited without one."""
     assert process.stdout is not None
     for line in process.stdout:
         try:
             message = cast(
-                ProbeProgress | DoneT | ProbeFailed,
-                decode_line(line, ProbeProgress, done, ProbeFailed),
+                TaskProgress | DoneT | TaskFailed,
+                decode_line(line, TaskProgress, done, TaskFailed),
             )
         except InputError:
             continue  # output of a library
-        if not isinstance(message, ProbeProgress):
+        if not isinstance(message, TaskProgress):
             process.wait()
             return message
         report(message)
@@ -101,7 +101,7 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
 
 
 def _error(
-    answer: ProbeFailed | None,
+    answer: TaskFailed | None,
     code: int,
     log: IO[bytes],
     what: str,
@@ -112,9 +112,11 @@ def _error(
     if answer is not None:
         return error_kind(answer.exit_code)(answer.message, hint=answer.hint)
     if code == KILLED:
-        return DeviceError(
+        return WorkerError(
             f"{what} was killed, probably because memory ran out", hint=hint_for_memory()
         )
     log.seek(0)
     words = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return WorkerError(f"{what} failed (exit code {code})" + (f": {words[-1]}" if words else ""))
+    return WorkerError(
+        f"{what} failed (exit code {code})" + (f": {words[-1][:300]}" if words else "")
+    )

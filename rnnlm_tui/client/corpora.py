@@ -40,7 +40,7 @@ from rnnlm_tui.schema.corpora import (
     TextLayout,
 )
 from rnnlm_tui.schema.formatting import counted, first_of, user_path
-from rnnlm_tui.schema.protocol import ProbeFailed, TokensDone, decode_line
+from rnnlm_tui.schema.protocol import TaskFailed, TokensDone, decode_line
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
@@ -360,10 +360,10 @@ def token_preview(
 
 def _token_preview(line: bytes, code: int) -> Preview:
     try:
-        message = cast(TokensDone | ProbeFailed, decode_line(line, TokensDone, ProbeFailed))
+        message = cast(TokensDone | TaskFailed, decode_line(line, TokensDone, TaskFailed))
     except InputError:
         raise WorkerError(f"the token preview failed (exit code {code})") from None
-    if isinstance(message, ProbeFailed):
+    if isinstance(message, TaskFailed):
         raise error_kind(message.exit_code)(message.message, hint=message.hint)
     part = f"the first {counted(message.read_characters, 'character')}"
     return Preview(

@@ -10,28 +10,25 @@ import errno
 import os
 import secrets
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rnnlm_tui.client.child import end_process
-from rnnlm_tui.errors import InputError, RnnlmError, StorageError, WorkerError, error_kind
+from rnnlm_tui.client.child import run_child
+from rnnlm_tui.errors import InputError, RnnlmError, StorageError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import (
     BOOK_NAME,
     MARKER_NAME,
     ExportDone,
-    ExportFailed,
     ExportFormat,
     ExportMarker,
-    ExportProgress,
     ExportRequest,
     ImportDone,
     ImportRequest,
@@ -39,7 +36,7 @@ from rnnlm_tui.schema.exports import (
 from rnnlm_tui.schema.formatting import counted, first_of, user_path
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
@@ -56,9 +53,8 @@ from rnnlm_tui.system.files import (
     storage_errors,
 )
 from rnnlm_tui.system.locks import boot_id, host_name
-from rnnlm_tui.system.processes import dependent_environment, python_command
+from rnnlm_tui.system.processes import python_command
 
-KILLED = -9
 EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training run needs the other cores."""
 MEMORY_FACTOR, SPARE_MEMORY = 4, 512 * 2**20
@@ -66,7 +62,7 @@ MEMORY_FACTOR, SPARE_MEMORY = 4, 512 * 2**20
 LARGEST_STATE_DICT = 16 * 2**30
 _MARKER_BYTES = 4 << 20
 
-Report = Callable[[ExportProgress], None]
+Report = Callable[[TaskProgress], None]
 DoneT = TypeVar("DoneT", ExportDone, ImportDone)
 
 
@@ -131,7 +127,7 @@ def export_checkpoint(
             name=target.name,
             format=format,
         )
-        done = _answer_of(request, ExportDone, report, command)
+        done = _answer_of(request, ExportDone, report, command, "the export")
         marker = _read_marker(folder)
         if marker is None:
             raise WorkerError("the export ended without its list of files")
@@ -233,7 +229,7 @@ def import_book(
             target=place,
             memory=MEMORY_FACTOR * size + SPARE_MEMORY,
         )
-        done = _answer_of(request, ImportDone, report, command)
+        done = _answer_of(request, ImportDone, report, command, "the import")
         return Imported(_make_run(Path(place), file, name, vocabulary, done), done)
 
 
@@ -343,63 +339,14 @@ def _read_marker(folder: Path) -> ExportMarker | None:
 
 
 def _answer_of(
-    request: BaseModel, kind: type[DoneT], report: Report, command: list[str] | None
+    request: BaseModel, done: type[DoneT], report: Report, command: list[str] | None, what: str
 ) -> DoneT:
-    """The result of an export process, which ends with this call.
-
-    Raises:
-        RnnlmError: the process refused or failed; WorkerError if it died.
-    """
-    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as log:
-        asked.write(encode_line(request))
-        asked.seek(0)
-        process = subprocess.Popen(
-            command or python_command("rnnlm_tui.worker.export"),
-            stdin=asked,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=dependent_environment(EXPORT_SETTINGS),
-        )
-        try:
-            answer = _read_answers(process, kind, report)
-        finally:
-            end_process(process)
-        if isinstance(answer, kind):
-            return answer
-        raise _error(cast(ExportFailed | None, answer), process.returncode, log)
-
-
-def _read_answers(
-    process: subprocess.Popen[bytes], kind: type[DoneT], report: Report
-) -> DoneT | ExportFailed | None:
-    """The process's result; None if it exited without one."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        try:
-            message = cast(
-                ExportProgress | ExportFailed | DoneT,
-                decode_line(line, cast(type[BaseModel], ExportProgress), ExportFailed, kind),
-            )
-        except InputError:
-            continue  # output of a library
-        if not isinstance(message, ExportProgress):
-            process.wait()
-            return message
-        report(message)
-    process.wait()
-    return None
-
-
-def _error(answer: ExportFailed | None, code: int, log: IO[bytes]) -> RnnlmError:
-    if answer is not None:
-        return error_kind(answer.exit_code)(answer.message, hint=answer.hint)
-    if code == KILLED:
-        return WorkerError(
-            "the process was killed, probably because memory ran out",
-            hint="close other programs and try again",
-        )
-    log.seek(0)
-    words = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return WorkerError(
-        f"the process failed (exit code {code})" + (f": {words[-1][:300]}" if words else "")
+    return run_child(
+        command or python_command("rnnlm_tui.worker.export"),
+        request,
+        done,
+        report,
+        what=what,
+        hint_for_memory=lambda: "close other programs and try again",
+        settings=EXPORT_SETTINGS,
     )

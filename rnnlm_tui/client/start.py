@@ -54,7 +54,7 @@ from rnnlm_tui.schema.estimates import (
 )
 from rnnlm_tui.schema.formatting import counted, first_of, unsupported_precision
 from rnnlm_tui.schema.lineage import OptimizerStart
-from rnnlm_tui.schema.protocol import Calibration, ProbeDone, ProbeProgress
+from rnnlm_tui.schema.protocol import Calibration, ProbeDone, TaskProgress
 from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
@@ -259,7 +259,7 @@ def check_treebank(corpus: CorpusConfig) -> None:
 
 def run_probe(
     config: RunConfig,
-    report: Callable[[ProbeProgress], None],
+    report: Callable[[TaskProgress], None],
     hint_for_memory: Callable[[], str],
     command: list[str] | None = None,
     *,

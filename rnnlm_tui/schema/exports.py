@@ -23,7 +23,6 @@ LOGIT_TOLERANCE = 1e-5
 """Largest allowed difference of a logit, relative to the largest where that is above 1."""
 CHECKED_TOKENS, GREEDY_TOKENS = 64, 50
 """Tokens of validation text whose logits are compared, and tokens that are continued greedily."""
-ExportPhase = Literal["loading", "writing", "checking"]
 
 
 class ExportRequest(Message):
@@ -52,13 +51,6 @@ class ImportRequest(Message):
     """An empty folder for the files."""
     memory: int = Field(gt=0)
     """Bytes that the process may allocate."""
-
-
-class ExportProgress(Message):
-    """The phase that has begun."""
-
-    kind: Literal["progress"] = "progress"
-    phase: ExportPhase
 
 
 class ExportDone(Message):
@@ -91,15 +83,6 @@ class ImportDone(Message):
     """How the tokenizer reads text: `sentences`, `lines` or `raw`."""
     logits_compared: int
     largest_difference: float
-
-
-class ExportFailed(Message):
-    """The last line of a failed process."""
-
-    kind: Literal["failed"] = "failed"
-    message: str
-    hint: str = ""
-    exit_code: int
 
 
 class ExportedFile(Message):

@@ -216,14 +216,15 @@ class Calibration(BaseModel):
         return self.flops_per_step / self.step_seconds
 
 
-class ProbeProgress(Message):
-    """The progress of a probe."""
+class TaskProgress(Message):
+    """The progress of a child process."""
 
     kind: Literal["progress"] = "progress"
     phase: str
-    """A phase of the corpus preparation, `warm-up` or `steps`."""
-    done: int
-    total: int
+    """What it does now: of a probe a phase of the corpus preparation, `warm-up` or `steps`; of an
+    export `loading`, `writing` or `checking`."""
+    done: int = 0
+    total: int = 0
     """0 if unknown."""
 
 
@@ -250,11 +251,12 @@ class TokensDone(Message):
     """Whether that is the whole training text, so that a run's tokenizer splits it equally."""
 
 
-class ProbeFailed(Message):
-    """The last line of a failed probe."""
+class TaskFailed(Message):
+    """The last line of a child process that failed."""
 
     kind: Literal["failed"] = "failed"
     message: str
     hint: str = ""
     exit_code: int
     out_of_memory: bool = False
+    """The device or the machine ran out of memory."""

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, FoundSamples
     from rnnlm_tui.client.export import Exported
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.exports import ExportFormat, ExportProgress
+    from rnnlm_tui.schema.exports import ExportFormat
     from rnnlm_tui.schema.metrics import CheckpointRow
+    from rnnlm_tui.schema.protocol import TaskProgress
     from rnnlm_tui.store.checkpoint_trash import PrunePlan, TrashedCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
 
@@ -105,7 +106,7 @@ class CheckpointServices:
         checkpoint: Path,
         target: Path,
         format: ExportFormat,
-        report: Callable[[ExportProgress], None],
+        report: Callable[[TaskProgress], None],
     ) -> Exported:
         """Write a checkpoint in another format and compare the result with it.
 

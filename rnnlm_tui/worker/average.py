@@ -8,26 +8,21 @@ mean waits in a hidden folder: the caller keeps or removes it.
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest, EvaluatedPart
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import Progress
-from rnnlm_tui.schema.protocol import ProbeFailed, ProbeProgress, encode_line
+from rnnlm_tui.schema.protocol import decode_line
 from rnnlm_tui.store.averages import AVERAGED_FACT, stage_average
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.system.files import keep_private
-from rnnlm_tui.system.processes import end_with_parent
-from rnnlm_tui.worker.probe import Interrupted, failure_of
+from rnnlm_tui.worker.task import Report, answer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,9 +30,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.corpus.corpus import PreparedCorpus
     from rnnlm_tui.engine.model import RecurrentLanguageModel
     from rnnlm_tui.schema.config import RunConfig
-
-Report = Callable[[str, int, int], None]
-"""Called with the phase, how much of it is done, and the total."""
 
 SHAPE_KEYS: tuple[str, ...] = (
     "model_type",
@@ -174,38 +166,8 @@ def average(request: AverageRequest, report: Report) -> AverageDone:
 
 def main() -> int:
     """Average as asked on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
-    end_with_parent()
     keep_private()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which sends SIGTERM
-    signal.signal(signal.SIGTERM, _leave)
-    answers = sys.stdout.buffer
-
-    def report(phase: str, done: int, total: int) -> None:
-        _write(answers, ProbeProgress(phase=phase, done=done, total=total))
-
-    try:
-        request = AverageRequest.model_validate_json(sys.stdin.buffer.read())
-        _write(answers, average(request, report))
-    except Interrupted:
-        return 128 + signal.SIGTERM
-    except Exception as error:
-        traceback.print_exc()  # to stderr, the log of the parent process
-        failure = failure_of(
-            InputError("no valid request on standard input")
-            if isinstance(error, ValidationError)
-            else error
-        )
-        _write(
-            answers,
-            ProbeFailed(
-                message=failure.message,
-                hint=failure.hint,
-                exit_code=failure.exit_code,
-                out_of_memory=failure.out_of_memory,
-            ),
-        )
-        return failure.exit_code
-    return 0
+    return answer(lambda request, report: average(decode_line(request, AverageRequest), report))
 
 
 def _prepare(run: RunDirectory, config: RunConfig, report: Report) -> PreparedCorpus:
@@ -271,15 +233,6 @@ def _generation(folder: Path) -> dict[str, object]:
 
 def _kept_facts(manifest: Manifest) -> dict[str, object]:
     return {name: manifest.facts[name] for name in KEPT_FACTS if name in manifest.facts}
-
-
-def _write(stream: BinaryIO, message: BaseModel) -> None:
-    stream.write(encode_line(message))
-    stream.flush()
-
-
-def _leave(_number: int, _frame: object) -> None:
-    raise Interrupted
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from rnnlm_tui.schema.exports import (
     CHECKED_TOKENS,
     GREEDY_TOKENS,
     LOGIT_TOLERANCE,
-    ExportPhase,
     ImportDone,
     ImportRequest,
 )
@@ -32,10 +31,8 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.worker.checkpointing import CONTEXT_LENGTH_KEY, DATA_MODE_KEY
 
-Report = Callable[[ExportPhase], None]
 
-
-def import_state_dict(request: ImportRequest, report: Report) -> ImportDone:
+def import_state_dict(request: ImportRequest, report: Callable[[str], None]) -> ImportDone:
     """Write the model and tokenizer files of a state dict into the request's folder.
 
     Raises:

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import BaseModel
 
@@ -28,29 +24,21 @@ from rnnlm_tui.schema.exports import (
     MARKER_NAME,
     ExportDone,
     ExportedFile,
-    ExportFailed,
     ExportMarker,
-    ExportPhase,
-    ExportProgress,
     ExportRequest,
+    ImportDone,
     ImportRequest,
 )
-from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.protocol import decode_line
 from rnnlm_tui.system.files import fsync_directory, fsync_file, storage_errors
-from rnnlm_tui.system.processes import end_with_parent
+from rnnlm_tui.worker.task import Report, answer
 
 if TYPE_CHECKING:
     from rnnlm_tui.corpus.autotokenizer import AutoTokenizerFiles
     from rnnlm_tui.worker.export_comparison import ExportedCheckpoint
 
-Report = Callable[[ExportPhase], None]
 
-
-class ExportInterrupted(Exception):  # noqa: N818 - not an error: it was requested
-    """Raised by SIGTERM, wherever the export is."""
-
-
-def export(request: ExportRequest, report: Report) -> ExportDone:
+def export(request: ExportRequest, report: Callable[[str], None]) -> ExportDone:
     """Write the request's folder and compare it with the checkpoint.
 
     Raises:
@@ -214,58 +202,22 @@ def _write_marker(request: ExportRequest, step: int, notes: Sequence[str], folde
 
 def main() -> int:
     """Answer the request on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
-    end_with_parent()
-    # Ctrl-C is for the parent process, which sends SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
-    answers = sys.stdout.buffer
-
-    def report(phase: ExportPhase) -> None:
-        _write_line(answers, ExportProgress(phase=phase))
-
-    try:
-        request = _request(sys.stdin.buffer.read())
-        import torch
-
-        torch.set_num_threads(1)
-        if isinstance(request, ExportRequest):
-            _write_line(answers, export(request, report))
-        else:
-            from rnnlm_tui.worker.book_import import import_state_dict
-
-            _write_line(answers, import_state_dict(request, report))
-    except ExportInterrupted:
-        return 128 + signal.SIGTERM
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        from rnnlm_tui.worker.probe import failure_of
-
-        traceback.print_exc()  # to stderr, the log of the parent process
-        found = failure_of(error)
-        _write_line(
-            answers,
-            ExportFailed(message=found.message, hint=found.hint, exit_code=found.exit_code),
-        )
-        return found.exit_code
-    return 0
+    return answer(_answered)
 
 
-def _request(line: bytes) -> ExportRequest | ImportRequest:
-    return cast(
+def _answered(line: bytes, report: Report) -> ExportDone | ImportDone:
+    request = cast(
         ExportRequest | ImportRequest,
         decode_line(line, cast(type[BaseModel], ExportRequest), ImportRequest),
     )
+    import torch
 
+    torch.set_num_threads(1)
+    if isinstance(request, ExportRequest):
+        return export(request, report)
+    from rnnlm_tui.worker.book_import import import_state_dict
 
-def _write_line(stream: BinaryIO, message: BaseModel) -> None:
-    stream.write(encode_line(message))
-    stream.flush()
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise ExportInterrupted
+    return import_state_dict(request, report)
 
 
 if __name__ == "__main__":

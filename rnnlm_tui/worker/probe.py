@@ -6,21 +6,13 @@ It reads a config from the file on stdin, writes messages on stdout and leaves n
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
-from types import FrameType
-from typing import TYPE_CHECKING, BinaryIO
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import __version__
-from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import config_flops_per_token
 from rnnlm_tui.schema.memory import memory_shape
@@ -28,14 +20,12 @@ from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.protocol import (
     Calibration,
     ProbeDone,
-    ProbeFailed,
-    ProbeProgress,
-    encode_line,
+    decode_line,
 )
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.files import keep_private
 from rnnlm_tui.system.locks import host_name
-from rnnlm_tui.system.processes import end_with_parent
+from rnnlm_tui.worker.task import Report, answer
 
 if TYPE_CHECKING:
     from rnnlm_tui.corpus.corpus import PreparedCorpus
@@ -47,12 +37,6 @@ EVALUATED_BATCHES = 2
 PREPARED = "--prepared"
 """Argument of a probe that has restarted itself, so that memory used to prepare the text doesn't
 count."""
-Report = Callable[[str, int, int], None]
-"""Called with the phase, how much of it is done, and the total."""
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: it was requested
-    """Raised by SIGTERM, wherever the probe is."""
 
 
 def prepare(config: RunConfig, report: Report) -> tuple[PreparedCorpus, bool]:
@@ -156,92 +140,18 @@ def _device_warning(config: RunConfig) -> str:
 
 def main() -> int:
     """Measure the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
-    end_with_parent()
     keep_private()
-    # Ctrl-C is for the parent process, which sends SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
-    answers = sys.stdout.buffer
-
-    def report(phase: str, done: int, total: int) -> None:
-        _write(answers, ProbeProgress(phase=phase, done=done, total=total))
-
-    try:
-        config = RunConfig.model_validate_json(sys.stdin.buffer.read())
-        corpus, built = prepare(config, report)
-        if built and PREPARED not in sys.argv:
-            os.lseek(sys.stdin.fileno(), 0, os.SEEK_SET)
-            os.execv(sys.executable, [*sys.orig_argv, PREPARED])
-        calibration = measure(config, corpus, report)
-        _write(answers, ProbeDone(calibration=calibration, warning=_device_warning(config)))
-    except Interrupted:
-        return 128 + signal.SIGTERM
-    except BrokenPipeError:
-        # The reader is gone; without this Python's last flush would print an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        traceback.print_exc()  # to stderr, the log of the parent process
-        failed = _failed(error)
-        _write(answers, failed)
-        return failed.exit_code
-    return 0
+    return answer(_probe)
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessFailure:
-    """An error in words."""
-
-    message: str
-    hint: str
-    exit_code: int
-    out_of_memory: bool
-    """The device or the machine ran out of memory."""
-
-
-def failure_of(error: Exception) -> ProcessFailure:
-    """The failure of any exception: its message, or the type and text of one that isn't ours."""
-    exhausted = _is_out_of_memory(error) or _is_out_of_memory(error.__cause__)
-    if isinstance(error, RnnlmError):
-        return ProcessFailure(error.message, error.hint, error.exit_code, exhausted)
-    return ProcessFailure(
-        "out of memory" if exhausted else f"{type(error).__name__}: {error}",
-        "",
-        RnnlmError.exit_code,
-        exhausted,
-    )
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    if error is None or "torch" not in sys.modules:  # importing torch may be what failed
-        return isinstance(error, MemoryError)
-    from rnnlm_tui.engine.device import is_out_of_memory
-
-    return is_out_of_memory(error)
-
-
-def _failed(error: Exception) -> ProbeFailed:
-    if isinstance(error, ValidationError):
-        error = InputError(
-            "no valid config on standard input",
-            hint="the probe is started by: rnnlm-tui estimate --probe",
-        )
-    failure = failure_of(error)
-    return ProbeFailed(
-        message=failure.message,
-        hint=failure.hint,
-        exit_code=failure.exit_code,
-        out_of_memory=failure.out_of_memory,
-    )
-
-
-def _write(stream: BinaryIO, message: BaseModel) -> None:
-    stream.write(encode_line(message))
-    stream.flush()
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise Interrupted
+def _probe(request: bytes, report: Report) -> ProbeDone:
+    config = decode_line(request, RunConfig)
+    corpus, built = prepare(config, report)
+    if built and PREPARED not in sys.argv:
+        os.lseek(sys.stdin.fileno(), 0, os.SEEK_SET)
+        os.execv(sys.executable, [*sys.orig_argv, PREPARED])
+    calibration = measure(config, corpus, report)
+    return ProbeDone(calibration=calibration, warning=_device_warning(config))
 
 
 if __name__ == "__main__":

@@ -7,21 +7,18 @@ message on stdout, and leaves no files. It needs the tokenizers library: the app
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from itertools import islice
 
-from pydantic import BaseModel, ValidationError
-
-from rnnlm_tui.errors import CorpusError, InputError, RnnlmError
+from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig
 from rnnlm_tui.schema.corpora import PREVIEWED_CHARACTERS, PREVIEWED_LINES, TextLayout
-from rnnlm_tui.schema.protocol import ProbeFailed, TokensDone, encode_line
+from rnnlm_tui.schema.protocol import TokensDone, decode_line
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.files import keep_private
-from rnnlm_tui.system.processes import end_with_parent, lower_own_priority
+from rnnlm_tui.system.processes import lower_own_priority
+from rnnlm_tui.worker.task import answer
 
 MOST_CHARACTERS = 2_000_000
 """Characters of the text that a tokenizer is trained on: a fraction of a second."""
@@ -96,34 +93,10 @@ def _cleaned(unit: str, corpus: CorpusConfig, layout: TextLayout) -> str:
 
 def main() -> int:
     """Answer the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
-    end_with_parent()
     keep_private()
     lower_own_priority(NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        _write(preview_tokens(RunConfig.model_validate_json(sys.stdin.buffer.read())))
-    except BrokenPipeError:
-        return 1
-    except Exception as error:
-        traceback.print_exc()  # to stderr, which the parent reads if this was the last word
-        failed = _failed(error)
-        _write(failed)
-        return failed.exit_code
-    return 0
-
-
-def _failed(error: Exception) -> ProbeFailed:
-    if isinstance(error, ValidationError):
-        error = InputError("no valid config on standard input")
-    if isinstance(error, RnnlmError):
-        return ProbeFailed(message=error.message, hint=error.hint, exit_code=error.exit_code)
-    return ProbeFailed(message=f"{type(error).__name__}: {error}", exit_code=RnnlmError.exit_code)
-
-
-def _write(message: BaseModel) -> None:
-    sys.stdout.buffer.write(encode_line(message))
-    sys.stdout.buffer.flush()
+    return answer(lambda request, _report: preview_tokens(decode_line(request, RunConfig)))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,11 @@ from rnnlm_tui.bench.report import (
     MachineTurn,
     Saved,
     SaveRequest,
-    TaskFailed,
     TaskReady,
     TurnDone,
     TurnRequest,
 )
-from rnnlm_tui.schema.protocol import decode_line, encode_line
+from rnnlm_tui.schema.protocol import TaskFailed, decode_line, encode_line
 
 SPEEDS = {
     "naive training": 100,

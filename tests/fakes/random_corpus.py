@@ -94,9 +94,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpus = random_corpus(Path(folder), config, int(sys.argv[1]))
         sys.stdout.write(
-            measure(
-                config, corpus, lambda _phase, _done, _total: None, warm_up=2, steps=2
-            ).model_dump_json()
+            measure(config, corpus, lambda *_: None, warm_up=2, steps=2).model_dump_json()
         )
 
 

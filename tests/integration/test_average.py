@@ -72,7 +72,7 @@ def average_here(addresses: Sequence[str]) -> AverageDone:
         run=str(parts[0].run.path),
         parts=tuple(AveragePart(address=one.address, path=str(one.path)) for one in parts),
     )
-    return average(request, lambda _phase, _done, _total: None)
+    return average(request, lambda *_: None)
 
 
 def test_parts_that_dont_fit_together_are_refused_with_both(

@@ -17,8 +17,9 @@ from rnnlm_tui.client.checkpoint_detail import (
 from rnnlm_tui.client.export import Exported
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.exports import ExportDone, ExportFormat, ExportProgress
+from rnnlm_tui.schema.exports import ExportDone, ExportFormat
 from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.store.checkpoint_trash import PrunePlan, TrashedCheckpoint
 from rnnlm_tui.store.checkpoints import CheckpointEntry
 from rnnlm_tui.store.labels import check_note
@@ -157,12 +158,12 @@ class FakeCheckpoints(CheckpointServices):
         checkpoint: Path,
         target: Path,
         format: ExportFormat,
-        report: Callable[[ExportProgress], None],
+        report: Callable[[TaskProgress], None],
     ) -> Exported:
-        report(ExportProgress(phase="writing"))
+        report(TaskProgress(phase="writing"))
         if self.export_gate is not None:
             self.export_gate.wait(30)
-        report(ExportProgress(phase="checking"))
+        report(TaskProgress(phase="checking"))
         if self.export_failure is not None:
             raise self.export_failure
         step = int(checkpoint.name.rpartition("-")[2])

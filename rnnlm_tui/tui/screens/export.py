@@ -12,8 +12,9 @@ from textual.content import Content
 from textual.widgets import Input
 
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.exports import FORMAT_TITLES, FORMATS, ExportProgress
+from rnnlm_tui.schema.exports import FORMAT_TITLES, FORMATS
 from rnnlm_tui.schema.formatting import counted, disk, user_path
+from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, GOOD, TEXT
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.text import safe_content, safe_text
@@ -135,7 +136,7 @@ class ExportScreen(Overlay[bool]):
             box.value = self._proposed
             box.cursor_position = len(box.value)
 
-    def _report(self, progress: ExportProgress) -> None:
+    def _report(self, progress: TaskProgress) -> None:
         """Take the phase; called in the export's thread."""
         self._export_phase = progress.phase
 

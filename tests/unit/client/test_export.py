@@ -17,7 +17,8 @@ from rnnlm_tui.errors import (
     WorkerError,
 )
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.exports import MARKER_NAME, ExportProgress
+from rnnlm_tui.schema.exports import MARKER_NAME
+from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.exports import read_exports
 from rnnlm_tui.store.paths import RunDirectory
@@ -92,7 +93,7 @@ class Stop(Exception):  # noqa: N818
     """Raised by a caller that doesn't want the export any more."""
 
 
-def stop(_: ExportProgress) -> None:
+def stop(_: TaskProgress) -> None:
     raise Stop
 
 
@@ -140,7 +141,7 @@ def test_a_caller_that_stops_ends_the_process_and_leaves_nothing(
     place = tmp_path / "place"
     place.mkdir()
 
-    def stop_when_started(_: ExportProgress) -> None:
+    def stop_when_started(_: TaskProgress) -> None:
         while not (pid.exists() and pid.read_text()):
             pass
         raise Stop

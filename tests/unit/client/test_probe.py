@@ -18,7 +18,7 @@ from rnnlm_tui.errors import (
     WorkerError,
 )
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig
-from rnnlm_tui.schema.protocol import ProbeDone, ProbeFailed, ProbeProgress, encode_line
+from rnnlm_tui.schema.protocol import ProbeDone, TaskFailed, TaskProgress, encode_line
 from rnnlm_tui.store.corpora import load_calibrations
 from tests.unit.store.test_calibration import calibration
 
@@ -31,13 +31,13 @@ def child(script: str) -> list[str]:
     return [sys.executable, "-c", BEGIN + script]
 
 
-def saying(*messages: ProbeProgress | ProbeDone | ProbeFailed, then: str = "") -> list[str]:
+def saying(*messages: TaskProgress | ProbeDone | TaskFailed, then: str = "") -> list[str]:
     """A child process that writes these lines."""
     lines = b"".join(map(encode_line, messages))
     return child(f"sys.stdout.buffer.write({lines!r})\nsys.stdout.flush()\n{then}")
 
 
-def probed(command: list[str], reported: list[ProbeProgress] | None = None) -> object:
+def probed(command: list[str], reported: list[TaskProgress] | None = None) -> object:
     return run_probe(
         CONFIG,
         (reported if reported is not None else []).append,
@@ -47,9 +47,9 @@ def probed(command: list[str], reported: list[ProbeProgress] | None = None) -> o
 
 
 def test_a_probes_result_is_stored(home: Path) -> None:
-    reported: list[ProbeProgress] = []
+    reported: list[TaskProgress] = []
     command = saying(
-        ProbeProgress(phase="steps", done=1, total=20), ProbeDone(calibration=calibration(20))
+        TaskProgress(phase="steps", done=1, total=20), ProbeDone(calibration=calibration(20))
     )
     assert probed(command, reported) == calibration(20)
     assert [(progress.phase, progress.done) for progress in reported] == [("steps", 1)]
@@ -74,21 +74,26 @@ def test_output_of_libraries_is_ignored(home: Path) -> None:
 def test_a_probes_error_is_raised_as_the_same_kind(home: Path, kind: type[RnnlmError]) -> None:
     with pytest.raises(kind, match="no such text") as caught:
         probed(
-            saying(ProbeFailed(message="no such text", hint="bring one", exit_code=kind.exit_code))
+            saying(TaskFailed(message="no such text", hint="bring one", exit_code=kind.exit_code))
         )
     assert (type(caught.value), caught.value.hint) == (kind, "bring one")
     assert not (home / "calibration.json").exists()
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "kind"),
     [
-        saying(ProbeFailed(message="out of memory", exit_code=2, out_of_memory=True)),
-        child("os.kill(os.getpid(), signal.SIGKILL)"),
+        (
+            saying(TaskFailed(message="out of memory", exit_code=2, out_of_memory=True)),
+            DeviceError,
+        ),
+        (child("os.kill(os.getpid(), signal.SIGKILL)"), WorkerError),
     ],
 )
-def test_a_probe_without_enough_memory_has_a_hint(home: Path, command: list[str]) -> None:
-    with pytest.raises(DeviceError, match="memory") as caught:
+def test_a_probe_without_enough_memory_has_a_hint(
+    home: Path, command: list[str], kind: type[RnnlmError]
+) -> None:
+    with pytest.raises(kind, match="memory") as caught:
         probed(command)
     assert caught.value.hint == "take a smaller batch"
 
@@ -101,7 +106,7 @@ def test_a_probe_that_dies_is_reported_with_its_output(home: Path) -> None:
 def test_a_probe_ends_with_its_parent(home: Path) -> None:
     reported: list[int] = []
 
-    def interrupt(progress: ProbeProgress) -> None:
+    def interrupt(progress: TaskProgress) -> None:
         reported.append(progress.done)
         raise KeyboardInterrupt
 
