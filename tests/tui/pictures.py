@@ -8,11 +8,13 @@ the diff before you commit it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from difflib import unified_diff
 from itertools import groupby
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 import pytest
@@ -21,6 +23,7 @@ from rich.style import Style
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.text import cells_of
+from tests.tui.support import DEADLINE
 
 SIZES = ((80, 24), (120, 40))
 """Every state is drawn in these sizes."""
@@ -158,24 +161,56 @@ def each_view(*names: str) -> pytest.MarkDecorator:
     )
 
 
-def assert_picture(
+async def assert_picture(
     app: RnnlmApp, folder: Path, name: str, size: tuple[int, int], mode: Mode
 ) -> None:
-    """The screen equals the snapshot; without colour no cell has one, and in ASCII every character
-    is ASCII."""
+    """The screen comes to equal the snapshot; without colour no cell has one, and in ASCII every
+    character is ASCII."""
     path = folder / f"{_file_name(name, size, mode)}.txt"
-    if mode == "ascii":
-        _assert_equals(path, ascii_lines(app))
-        return
-    before = app.appearance.colours
-    coloured = cells_on(app)
-    app.use_colours("none")
-    bare = cells_on(app)
-    app.use_colours(before)
-    looks = _looks(bare)
-    _assert_equals(
-        path, [*texts(bare), *looks] if mode == "plain" else [*texts(coloured), *_colours(coloured)]
+    if os.environ.get("RNNLM_TUI_REWRITE") == "1":
+        lines = await _settled_picture(app, mode)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    before = path.read_text(encoding="utf-8").splitlines()
+    end = monotonic() + DEADLINE
+    while (lines := _picture(app, mode)) != before and monotonic() < end:
+        await asyncio.sleep(0.05)
+    assert lines == before, "\n".join(
+        [
+            "the screen differs from its snapshot:",
+            *unified_diff(before, lines, path.name, "now", lineterm="", n=0),
+        ]
     )
+    if not mode:
+        _looks(_without_colour(app))
+
+
+async def _settled_picture(app: RnnlmApp, mode: Mode) -> list[str]:
+    """The picture once it has stayed the same for five looks."""
+    seen: list[list[str]] = []
+    while len(seen) < 5 or seen[-5:].count(seen[-1]) < 5:
+        await asyncio.sleep(0.1)
+        seen.append(_picture(app, mode))
+    return seen[-1]
+
+
+def _picture(app: RnnlmApp, mode: Mode) -> list[str]:
+    """The characters, then how each is drawn."""
+    if mode == "ascii":
+        return ascii_lines(app)
+    if mode == "plain":
+        bare = _without_colour(app)
+        return [*texts(bare), *_looks(bare)]
+    coloured = cells_on(app)
+    return [*texts(coloured), *_colours(coloured)]
+
+
+def _without_colour(app: RnnlmApp) -> Cells:
+    before = app.appearance.colours
+    app.use_colours("none")
+    cells = cells_on(app)
+    app.use_colours(before)
+    return cells
 
 
 def ascii_lines(app: RnnlmApp) -> list[str]:
@@ -287,16 +322,3 @@ def _grounds(row: Sequence[tuple[str, Style | None]]) -> Iterable[tuple[str, str
             found.setdefault(name, []).append(f"{column}-{column + width - 1}")
         column += width
     return [(name, " ".join(spans)) for name, spans in found.items()]
-
-
-def _assert_equals(path: Path, lines: list[str]) -> None:
-    if os.environ.get("RNNLM_TUI_REWRITE") == "1":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    before = path.read_text(encoding="utf-8").splitlines()
-    assert lines == before, "\n".join(
-        [
-            "the screen differs from its snapshot:",
-            *unified_diff(before, lines, path.name, "now", lineterm="", n=0),
-        ]
-    )

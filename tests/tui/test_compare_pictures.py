@@ -29,5 +29,4 @@ async def test_compare_screen_equals_its_snapshot(
     ):
         await until(pilot, lambda: "best ppl" in text_of(app))
         await pilot.press(*keys)
-        await pilot.pause()
-        assert_picture(app, PICTURES, name, size, mode)
+        await assert_picture(app, PICTURES, name, size, mode)

@@ -60,4 +60,4 @@ async def test_a_gpu_is_shown_as_in_its_snapshot(
         await until(pilot, lambda: "Machine" in text_of(app))
         if mode == "ascii":
             ascii_lines(app)
-        assert_picture(app, PICTURES, name, size, mode)
+        await assert_picture(app, PICTURES, name, size, mode)

@@ -165,7 +165,7 @@ async def test_screen_equals_its_snapshot(
     name: str, size: tuple[int, int], mode: Mode, tmp_path: Path
 ) -> None:
     async with drawn(STATES[name], tmp_path, size, ascii_only=mode == "ascii") as app:
-        assert_picture(app, PICTURES, name, size, mode)
+        await assert_picture(app, PICTURES, name, size, mode)
 
 
 @pytest.mark.parametrize("name", STATES)

@@ -154,5 +154,4 @@ async def test_picture(name: str, size: tuple[int, int], mode: Mode) -> None:
     async with laid_out(keys=keys, size=size, mode=mode) as (app, pilot):
         await until(pilot, lambda: ("tree" if name == "runs-tree" else "▾ corpus") in text_of(app))
         app.pane_screen.end_notice() if app.pane_screen is not None else None
-        await pilot.pause()
-        assert_picture(app, PICTURES, name, size, mode)
+        await assert_picture(app, PICTURES, name, size, mode)

@@ -74,7 +74,7 @@ async def test_history_equals_its_snapshot(name: str, size: tuple[int, int], mod
         await opened(app, pilot)
         await pilot.press("left")
         await until(pilot, lambda: "2 of 3" in text_of(app) and "@1,000" in text_of(app))
-        assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
+        await assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
 
 
 async def test_a_new_sample_is_shown_at_the_end_of_the_history() -> None:

@@ -170,4 +170,4 @@ async def test_log_equals_its_snapshot(
     ) as (app, pilot):
         await opened(app, pilot)
         await pilot.press("slash", *"capacity", "enter")
-        assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
+        await assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)

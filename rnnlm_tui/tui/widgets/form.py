@@ -14,8 +14,10 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Click
+from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
+from textual.widget import Widget
 from textual.widgets import Static
 
 from rnnlm_tui.errors import Problem
@@ -139,7 +141,7 @@ INDENT = 3
 MOST_LINES = 5
 
 
-class TextPreview(Static):
+class TextPreview(Widget):
     """The layout and its reason, then the first lines; neighbouring tokens differ in colour."""
 
     DEFAULT_CSS = f"""
@@ -148,7 +150,7 @@ class TextPreview(Static):
     """
 
     def __init__(self) -> None:
-        super().__init__(markup=False)
+        super().__init__()
         self._preview: Preview | None = None
 
     def show(self, preview: Preview | None) -> None:
@@ -156,18 +158,21 @@ class TextPreview(Static):
         if preview != self._preview:
             self._preview = preview
             self.set_class(preview is not None, "-shown")
-            self._write()
+            self.refresh(layout=True)
 
-    def on_resize(self) -> None:
-        """Cut the lines to the new width."""
-        self._write()
+    def get_content_height(self, _container: Size, _viewport: Size, width: int) -> int:
+        """One row a line: lines are cut to the width."""
+        return len(self._lines(width))
 
-    def _write(self) -> None:
-        if self._preview is not None and self.size.width:
-            apart = bool(getattr(self.app, "no_color", False))
-            self.update(
-                Content("\n").join(preview_lines(self._preview, self.size.width, apart=apart))
-            )
+    def render(self) -> Content:
+        """The lines, as wide as the widget."""
+        return Content("\n").join(self._lines(self.size.width))
+
+    def _lines(self, width: int) -> list[Content]:
+        if self._preview is None:
+            return []
+        apart = bool(getattr(self.app, "no_color", False))
+        return preview_lines(self._preview, width, apart=apart)
 
 
 def preview_lines(

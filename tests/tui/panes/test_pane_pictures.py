@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import tzset
 
 import pytest
-from textual.pilot import Pilot
 
 from rnnlm_tui.client.checkpoint_detail import ChangedSetting
 from rnnlm_tui.client.corpora import Preview
@@ -46,13 +44,6 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     tzset()
 
 
-async def settled(pilot: Pilot[int]) -> None:
-    """Wait until pending updates are drawn."""
-    for _ in range(3):
-        await pilot.pause()
-        await asyncio.sleep(0.02)
-
-
 @each_view("config")
 async def test_config_with_changes_and_a_problem(
     name: str, size: tuple[int, int], mode: Mode
@@ -78,8 +69,7 @@ async def test_config_with_changes_and_a_problem(
             "3 changed from plain-otter",
             f"{mark} is 6,000, must be below the run's 4,752 steps",
         )
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 CODE = Preview(
@@ -114,8 +104,7 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
             "first lines as tokens",
             "def.push(heap" if mode == "ascii" else "→heap.append(item)··↵",
         )
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("config-find", "config-begin", "config-compared", "config-browse", "config-errors")
@@ -143,7 +132,6 @@ async def test_overlays_of_the_config(
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
         await until(pilot, lambda: screen._check.preview == CODE)
-        await settled(pilot)
         if name == "config-find":
             await pilot.press("slash", *"rate")
             await until_shown(pilot, "Find a field", " of 74")
@@ -167,8 +155,7 @@ async def test_overlays_of_the_config(
             )
             app.push_screen(EditedProblemsScreen(problems, "/tmp/rnnlm-tui-x/calm-badger.toml"))
             await until_shown(pilot, "The edited text can't be used")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("config-of-run")
@@ -179,8 +166,7 @@ async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> 
         await until_shown(pilot, "frozen", "543,104")
         await pilot.press("tab", "tab")
         await until_shown(pilot, "textbook RNN")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("checkpoints")
@@ -210,8 +196,7 @@ async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None
         screen = app.pane_screen
         assert screen is not None
         screen.end_notice()
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("checkpoints-prune")
@@ -222,8 +207,7 @@ async def test_pruning_checkpoints(name: str, size: tuple[int, int], mode: Mode)
         await until_shown(pilot, "0.91")
         await pilot.press("X")
         await until_shown(pilot, "deletes 3 checkpoints")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("prompt")
@@ -236,8 +220,7 @@ async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mod
             await pilot.press("ctrl+u", *prompt, "enter")
             await until_shown(pilot, f"{prompt} is strong", f"{mark} 3 of 100 tokens")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("prompt-together")
@@ -250,8 +233,7 @@ async def test_prompt_with_several_samples(name: str, size: tuple[int, int], mod
             await pilot.press("f5")
         await pilot.press("escape", "greater_than_sign")
         await until_shown(pilot, "2 of 3")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("prompt-editing")
@@ -264,8 +246,7 @@ async def test_prompt_with_a_text_being_edited(
         await until_shown(pilot, "✓ 3 of 100 tokens")
         await pilot.press("f4")
         await until_shown(pilot, "Edit the text")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("prompt-settings")
@@ -273,8 +254,7 @@ async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: 
     async with opened(FakeServices(make_snapshot()), "prompt", size=size) as (app, pilot):
         await pilot.press("tab", "tab")
         await until_shown(pilot, "typical-p")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("prompt-samples", "prompt-states", "prompt-presets")
@@ -289,8 +269,7 @@ async def test_overlays_of_the_prompt(name: str, size: tuple[int, int], mode: Mo
         }[name]
         await pilot.press(key)
         await until_shown(pilot, shown)
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("inspect", "inspect-state", "inspect-unit", "inspect-reach", "inspect-choosing")
@@ -319,8 +298,7 @@ async def test_inspect_with_each_view(name: str, size: tuple[int, int], mode: Mo
         # with room, the state is shown from the start
         await pilot.press(*presses[1 if size[0] > 100 and presses[:1] == ("tab",) else 0 :])
         await until_shown(pilot, shown.get(name, "State" if "state" in name else "Inspect"))
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt"])
@@ -332,7 +310,7 @@ async def test_in_ascii_mode_only_ascii_is_drawn(pane: Pane) -> None:
         if pane == "prompt":
             await pilot.press(*"We", "enter")
             await until_shown(pilot, "We is strong", "+ 3 of 100 tokens")
-        await settled(pilot)
+        await pilot.pause()
         assert {sign for sign in screen_text(app) if not sign.isascii()} == set()
 
 

@@ -15,12 +15,6 @@ from tests.tui.pictures import Mode, assert_picture, each_view
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
-async def settled(pilot: Pilot[int]) -> None:
-    """Wait until pending updates are drawn."""
-    for _ in range(4):
-        await pilot.pause()
-
-
 async def answered(pilot: Pilot[int], requests: int) -> None:
     """Wait until this many samples have ended and are scored."""
     app = pilot.app
@@ -46,8 +40,7 @@ async def test_two_sides(name: str, size: tuple[int, int], mode: Mode) -> None:
     async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
         await sampled(pilot)
         await until_shown(pilot, "B scores A")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("versus-four")
@@ -60,8 +53,7 @@ async def test_four_sides_and_a_marked_difference(
         await answered(pilot, 8)
         await pilot.press("j")
         await until_shown(pilot, "differs 1 of")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("versus-differences")
@@ -71,8 +63,7 @@ async def test_the_difference_of_surprise(name: str, size: tuple[int, int], mode
         await pilot.press("V")
         await until_shown(pilot, "of 18 tokens")
         await pilot.press("j", "j")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("versus-grid")
@@ -81,5 +72,4 @@ async def test_the_grid(name: str, size: tuple[int, int], mode: Mode) -> None:
         await pilot.press(*"The state of the Union", "escape", "n", "G")
         await answered(pilot, 12)
         await pilot.press("down")
-        await settled(pilot)
-        assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_picture(app, SNAPSHOTS, name, size, mode)
