@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from traceback import clear_frames
+from traceback import clear_frames, print_exception
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch, Batches
-from rnnlm_tui.engine.device import is_out_of_memory, release_cache
+from rnnlm_tui.engine.device import first_line, is_out_of_memory, release_cache
 from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.engine.memory import reset_peak
@@ -389,7 +389,7 @@ class Trial:
             else:
                 note = f"CUDA graphs: a step was measured {plain / replayed:.2f} times as fast"
                 faster = plain / replayed > CLEARLY_FASTER
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # whatever it is, steps can be launched
             note = f"no CUDA graphs: {_cause(error)}"
         finally:
             if graphs is not None and not faster:
@@ -495,15 +495,19 @@ def differ(plain: Tensor, replayed: Tensor) -> bool:
 
 
 def _cause(error: BaseException) -> str:
-    """Why a trial failed, mostly in torch's words. Lets go of the tensors of the failed step, which
-    its frames keep alive.
+    """Why a trial failed, mostly in torch's words; the traceback goes to stderr, a run's log. Lets
+    go of the tensors of the failed step, which its frames keep alive.
 
     After an operation that can't be recorded, the end of the recording fails, too.
     """
-    clear_frames(error.__traceback__)
-    if isinstance(error.__context__, RuntimeError):
-        return _cause(error.__context__)
-    return "out of memory" if is_out_of_memory(error) else str(error).split("\n")[0]
+    if not is_out_of_memory(error):
+        print_exception(error)
+    while True:
+        clear_frames(error.__traceback__)
+        if not isinstance(error.__context__, RuntimeError):
+            break
+        error = error.__context__
+    return "out of memory" if is_out_of_memory(error) else first_line(error)
 
 
 @functools.cache

@@ -144,6 +144,11 @@ class Trainer:
         return self.epoch + self.index / self.batches.steps_per_epoch
 
     @property
+    def replays(self) -> bool:
+        """Steps are replayed as CUDA graphs."""
+        return self._graphs is not None
+
+    @property
     def next_learning_rate(self) -> float:
         """Learning rate of the next update."""
         return self.learning_rate(self.step + 1)

@@ -1,6 +1,8 @@
-"""The parts of the proof: each runs in a process of its own, for as long as its share of the time.
+"""The parts of the proof: each runs in processes of its own, for as long as its share of the time.
 
-A part reports rows as it goes, so one that is cut or crashes keeps what it found.
+A part reports rows as it goes, so one that is cut or crashes keeps what it found. On a GPU its
+cases run beside each other, each in its own process: after an illegal access, or a recording that
+failed with an older torch, nothing on CUDA works any more in that process.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,9 +32,19 @@ Value = str | int | float | bool | None
 Row = dict[str, Value]
 FOUND = "found.jsonl"
 """File in a part's folder with what it found."""
+LOG = "log.txt"
+"""What a part printed, in the same folder."""
 LOG_LINES = 30
-"""Lines of a failed part's log that are printed."""
+"""Lines of a failed case's log that are printed."""
+LOG_BYTES = 2**20
+"""From the end of each log, which are kept."""
 POLL_SECONDS = 0.05
+DIAGNOSTICS = {
+    "TORCH_SHOW_CPP_STACKTRACES": "1",  # names the operation that failed in a backward pass
+    "PYTHONFAULTHANDLER": "1",
+}
+"""Environment of the processes: a failure should say enough to be repaired without a second run."""
+MESSAGE_LENGTH = 400
 SHOWN_DIGITS = 4
 """Significant digits of a number in a row."""
 
@@ -45,10 +58,16 @@ class Setting:
     dry: bool
     """Tiny shapes on the CPU."""
     folder: Path
-    """Logs and results; each part has a folder of its own in it."""
+    """Where the parts work; each has a folder of its own in it."""
     bench_command: tuple[str, ...] = ()
     """Another program that speaks the protocol of the bench's child processes; empty: the real
     one."""
+
+    def folder_of(self, part: Part, case: str = "") -> Path:
+        """A part's folder, or that of one of its cases."""
+        folder = self.folder / part.name / re.sub(r"\W+", "-", case)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def encoded(self) -> str:
         """For another process's command line."""
@@ -76,13 +95,19 @@ class Setting:
 class Report:
     """Where a running part puts what it finds: one JSON line each, on disk at once."""
 
-    def __init__(self, setting: Setting, name: str, seconds: float) -> None:
+    def __init__(self, setting: Setting, part: Part, until: float, case: str = "") -> None:
+        """
+        Args:
+            until: when it is cut, by the monotonic clock, which all processes share.
+            case: the only one to do; empty: all.
+        """
         self.setting = setting
-        self.folder = setting.folder / name
+        self.cases = (case,) if case else part.cases()
+        """To do."""
+        self.folder = setting.folder_of(part, case)
         """For the part's own files."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._file = (self.folder / FOUND).open("a", encoding="utf-8")
-        self._until = time.monotonic() + seconds
+        self._until = until
 
     @property
     def dry(self) -> bool:
@@ -101,6 +126,23 @@ class Report:
     def failed(self, text: str) -> None:
         """Something is wrong."""
         self._write("failed", text)
+
+    def broke(self, error: Exception, doing: str = "") -> None:
+        """An exception: one line, with the place in our code; the traceback goes to the log."""
+        traceback.print_exception(error)
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [frame for frame in frames if "rnnlm_tui" in frame.filename] or frames
+        text = " ".join(str(error).partition("Exception raised from")[0].split())
+        self.failed(
+            "".join(
+                (
+                    f"{doing}: " if doing else "",
+                    "" if isinstance(error, RnnlmError) else f"{type(error).__name__}: ",
+                    text[:MESSAGE_LENGTH],
+                    *(f" ({Path(one.filename).name}:{one.lineno})" for one in ours[-1:]),
+                )
+            )
+        )
 
     def missed(self, text: str) -> None:
         """A goal wasn't reached."""
@@ -141,6 +183,8 @@ class Part:
     seconds: float
     """Its share of the time with the default `--seconds`."""
     run: Callable[[Report], None]
+    cases: Callable[[], tuple[str, ...]] = tuple
+    """What can be done in processes of their own; none: the part is one."""
 
 
 @dataclass
@@ -153,7 +197,6 @@ class Result:
     seconds: float = 0.0
     cut: bool = False
     """It was ended because its time was up."""
-    code: int = 0
     rows: list[Row] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
@@ -162,8 +205,10 @@ class Result:
     notes: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
-    log: tuple[str, ...] = ()
-    """The last lines that it printed, if it failed."""
+    tail: tuple[str, ...] = ()
+    """The last lines that its bad cases printed."""
+    log: str = ""
+    """What all of them printed."""
 
     @property
     def status(self) -> str:
@@ -183,54 +228,68 @@ class Result:
 
 
 def run_part(part: Part, setting: Setting, seconds: float, *, fork: bool) -> Result:
-    """Run a part in a process of its own until it ends or its time is up.
+    """Run a part until it ends or its time is up.
 
     Args:
-        fork: fork this process, which saves the imports; not with a GPU, since a driver that was
-            touched before a fork is of no use after it.
+        fork: fork this process for all cases together, which saves the imports; not with a GPU,
+            since a driver that was touched before a fork is of no use after it.
     """
-    folder = setting.folder / part.name
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "log.txt"
     began = time.monotonic()
     result = Result(part, seconds)
-    process: Process = (
-        Forked(lambda: serve_part(part, setting, seconds), log)
-        if fork
-        else _started(part, setting, seconds, log)
-    )
-    while (code := process.poll()) is None and time.monotonic() - began < seconds:
+    running: dict[str, Process] = {}
+    for case in ("",) if fork else part.cases() or ("",):
+        log = setting.folder_of(part, case) / LOG
+        running[case] = (
+            Forked(lambda: serve_part(part, setting, began + seconds), log)
+            if fork
+            else _started(part, setting, began + seconds, case, log)
+        )
+    while any(process.poll() is None for process in running.values()):
+        if time.monotonic() - began > seconds:
+            break
         time.sleep(POLL_SECONDS)
-    result.cut = code is None
-    _end(process)
-    result.code, result.seconds = 0 if result.cut else code or 0, time.monotonic() - began
-    _read(folder / FOUND, result)
-    if result.code and not result.failed:
-        result.failed.append(f"its process ended with exit code {result.code}")
-    if result.is_bad:
-        result.log = last_lines(log, LOG_LINES)
+    for case, process in running.items():
+        _collect(result, case, setting.folder_of(part, case), process)
+    result.seconds = time.monotonic() - began
     return result
+
+
+def _collect(result: Result, case: str, folder: Path, process: Process) -> None:
+    """Add what a case found, whose process is ended."""
+    code, before = process.poll(), len(result.failed)
+    _end(process)
+    _read(folder / FOUND, result)
+    name = f"{case}: " if case else ""
+    if code is None:
+        result.cut = True
+        if case:
+            result.notes.append(f"{name}cut")
+    elif code and len(result.failed) == before:
+        result.failed.append(f"{name}its process ended with exit code {code}")
+    log = folder / LOG
+    if code is None or len(result.failed) > before:
+        result.tail += (*((f"{case}:",) if case else ()), *last_lines(log, LOG_LINES))
+    lines = last_lines(log, LOG_BYTES, max_bytes=LOG_BYTES)
+    result.log += "".join(f"{line}\n" for line in (f"--- {result.part.name} {case}", *lines))
 
 
 def judge(part: Part, setting: Setting, work: Callable[[Report], None]) -> Result:
     """A part that only compares what other parts found, in this process."""
     began = time.monotonic()
     result = Result(part, part.seconds)
-    work(Report(setting, part.name, part.seconds))
-    _read(setting.folder / part.name / FOUND, result)
+    work(Report(setting, part, began + part.seconds))
+    _read(setting.folder_of(part) / FOUND, result)
     result.seconds = time.monotonic() - began
     return result
 
 
-def serve_part(part: Part, setting: Setting, seconds: float) -> int:
-    """Run a part in this process; returns the exit code."""
-    report = Report(setting, part.name, seconds)
+def serve_part(part: Part, setting: Setting, until: float, case: str = "") -> int:
+    """Run a part, or one of its cases, in this process; returns the exit code."""
+    report = Report(setting, part, until, case)
     try:
         part.run(report)
     except Exception as error:  # all that a part may raise belongs into its report
-        traceback.print_exc()
-        kind = "" if isinstance(error, RnnlmError) else f"{type(error).__name__}: "
-        report.failed(f"{kind}{' '.join(str(error).split())[:400]}")
+        report.broke(error)
         return 1
     return 0
 
@@ -294,15 +353,17 @@ def _work_and_exit(work: Callable[[], int], log: Path) -> NoReturn:
         os._exit(code)
 
 
-def _started(part: Part, setting: Setting, seconds: float, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.gpu", "--part", part.name, "--seconds", f"{seconds:g}"]
+def _started(
+    part: Part, setting: Setting, until: float, case: str, log: Path
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.gpu", "--part", part.name, "--until", repr(until)]
     with log.open("ab") as file:
         return subprocess.Popen(
-            [*command, "--setting", setting.encoded()],
+            [*command, "--case", case, "--setting", setting.encoded()],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env=child_environment(WORKER_SETTINGS),
+            env=child_environment({**WORKER_SETTINGS, **DIAGNOSTICS}),
             start_new_session=True,
         )
 
@@ -339,7 +400,7 @@ def _read(found: Path, result: Result) -> None:
                     result.rows.append(value)
                 elif kind == "fact":
                     result.facts.update(value)
-                else:
+                elif value not in lists[kind]:  # each case says what the part did
                     lists[kind].append(value)
 
 

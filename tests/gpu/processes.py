@@ -11,10 +11,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 from rnnlm_tui.client.control import training_settings
 from rnnlm_tui.schema.config import CellType, DataMode
@@ -33,12 +32,25 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 OUTCOMES_VARIABLE = "RNNLM_TUI_GPU_OUTCOMES"
-"""Environment variable: the file in which the pytest plugin below writes one JSON line a test."""
-SHOWN_FAILURES = 12
-RESUMED: tuple[tuple[CellType, DataMode], ...] = (("elman", "sentences"), ("lstm", "stream"))
-RESUMED_STEPS = 480
+"""Environment variable: the file in which the pytest plugin below writes JSON lines: a test's name
+when it begins, and its outcome."""
+SHOWN_FAILURES, SHOWN_LINES = 12, 60
+TEST_SECONDS = 60.0
+"""A test that takes longer is ended; most take less than a second."""
+BROKEN = 75
+"""Exit code of tests that left CUDA unusable."""
+PYTEST_ENDS = (0, 1, 5)
+"""Exit codes of pytest: all passed, some failed, no tests are left."""
+CUT = "cut: the time was up"
+LEFT_SECONDS = 2.0
+"""Before the end of a part's time, to report what was found."""
+RESUMED: Mapping[str, tuple[CellType, DataMode]] = {
+    "elman": ("elman", "sentences"),
+    "lstm": ("lstm", "stream"),
+}
+RESUMED_STEPS, GPU_STEPS = 480, 3_000
 """Some seconds: rows of steps are stored a quarter of a second late, and the worker is to be killed
-well before its end."""
+well before its end. A GPU does such small steps in a millisecond."""
 TRIES = 3
 """Runs that may end before they are killed, as on a busy machine."""
 POLL_SECONDS = 0.02
@@ -54,29 +66,90 @@ def gpu_test_files() -> list[Path]:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests that a process before this one began."""
+    begun = {line["test"] for line in _outcomes()}
+    items[:] = [item for item in items if item.nodeid not in begun]
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Write that a test begins: if the process dies, it was that one."""
+    _write_outcome(test=nodeid, outcome="begun")
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Write the outcome of a test at once: what was found survives a run that is cut."""
-    counts = report.when == "call" or report.outcome != "passed"
-    file = os.environ.get(OUTCOMES_VARIABLE)
-    if not (counts and file):
+    if report.when == "call" or report.outcome != "passed":
+        crash = getattr(report.longrepr, "reprcrash", None)
+        place = f" ({Path(crash.path).name}:{crash.lineno})" if crash is not None else ""
+        text = report.longreprtext
+        reason = crash.message if crash is not None else text.strip().rpartition("\n")[2]
+        _write_outcome(
+            test=report.nodeid,
+            outcome=report.outcome,
+            reason=f"{' '.join(reason.split())[:300]}{place}" if report.failed else "",
+            text=text if report.failed else "",
+        )
+
+
+def pytest_runtest_logfinish() -> None:
+    """After a failure that broke CUDA for this process, leave the other tests to the next one."""
+    lines = _outcomes()
+    torch = sys.modules.get("torch")
+    if not lines or lines[-1]["outcome"] != "failed" or torch is None:
         return
-    reason = report.longreprtext.strip().splitlines()[-1:] if report.failed else []
-    line = {"test": report.nodeid, "outcome": report.outcome, "reason": " ".join(reason)[:200]}
-    with Path(file).open("a", encoding="utf-8") as outcomes:
-        outcomes.write(json.dumps(line) + "\n")
+    if torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+        except RuntimeError:
+            os._exit(BROKEN)
+
+
+def _outcomes() -> list[dict[str, str]]:
+    file = os.environ.get(OUTCOMES_VARIABLE)
+    return _read(Path(file)) if file else []
+
+
+def _read(outcomes: Path) -> list[dict[str, str]]:
+    whole, _, _ = outcomes.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _write_outcome(**values: str) -> None:
+    if file := os.environ.get(OUTCOMES_VARIABLE):
+        with Path(file).open("a", encoding="utf-8") as outcomes:
+            outcomes.write(json.dumps(values) + "\n")
 
 
 def run_marked_tests(report: Report) -> None:
-    """Run `pytest -m gpu` without plugins but our own, which may be missing on a rented machine."""
+    """Run `pytest -m gpu` on the case's file, or on all."""
+    counts = run_tests(report, report.cases)
+    files = report.cases[0] if len(report.cases) == 1 else f"{len(report.cases)} files"
+    report.row(files=files, **counts)
+    if counts["skipped"] == sum(counts.values()):
+        report.skipped("the tests marked gpu: they need one")
+    else:
+        report.did("the tests marked gpu, each file in processes of its own")
+
+
+def run_tests(
+    report: Report, files: Sequence[str], *, test_seconds: float = TEST_SECONDS
+) -> Counter[str]:
+    """Run tests without plugins but our own, which may be missing on a rented machine; returns how
+    many had which outcome.
+
+    A test that kills the process, breaks CUDA or takes too long costs the others a new start.
+    """
     outcomes = report.folder / "outcomes.jsonl"
     outcomes.touch()
-    files = gpu_test_files()
     command = [
-        *(sys.executable, "-m", "pytest", "-m", "gpu", "-q"),
+        *(sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-m", "gpu", "-q"),
         *("-p", "no:cacheprovider", "-p", "tests.gpu.processes"),
         *("-o", "addopts=--strict-markers", "--tb=short"),
+        *("-o", f"faulthandler_timeout={0.8 * test_seconds:g}"),
         *("-W", "ignore::pytest.PytestConfigWarning"),
-        *(f"--basetemp={report.folder / 'pytest'}", *map(str, files)),
+        *(f"--basetemp={report.folder / 'pytest'}", *files),
     ]
     # The tests of exact mode need cuBLAS's workspaces as it wants them, which are read only once.
     variables = {
@@ -84,75 +157,91 @@ def run_marked_tests(report: Report) -> None:
         OUTCOMES_VARIABLE: str(outcomes),
         WORKSPACE_VARIABLE: EXACT_WORKSPACE,
     }
-    process = subprocess.Popen(command, cwd=ROOT, env={**child_environment({}), **variables})
-    seen = 0
+    again = True
+    while again:
+        known = len(_read(outcomes))
+        process = subprocess.Popen(command, cwd=ROOT, env={**child_environment({}), **variables})
+        ending = _watched(report, process, outcomes, test_seconds)
+        lines = _read(outcomes)
+        if lines and lines[-1]["outcome"] == "begun":
+            found = {"test": lines[-1]["test"], "outcome": "failed", "reason": ending, "text": ""}
+            with outcomes.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(found) + "\n")
+        again = ending not in ("", CUT) and len(lines) > known
+        if ending and not again:
+            report.failed(f"pytest: {ending}")
     counts = Counter({"passed": 0, "failed": 0, "skipped": 0})
-    reported: set[str] = set()
-    while True:
-        ended = process.poll() is not None or report.seconds_left < 2
-        lines = outcomes.read_text(encoding="utf-8").splitlines()
-        for line in lines[seen:]:
-            found = json.loads(line)
-            counts[found["outcome"]] += 1
-            if found["outcome"] == "failed" and found["test"] not in reported:
-                reported.add(found["test"])
-                if len(reported) <= SHOWN_FAILURES:
-                    report.failed(f"{found['test']}: {found['reason']}")
-        seen = len(lines)
-        if ended:
-            break
+    for line in _read(outcomes):
+        if line["outcome"] == "begun":
+            continue
+        counts[line["outcome"]] += 1
+        if line["outcome"] == "failed" and counts["failed"] <= SHOWN_FAILURES:
+            report.failed(f"{line['test']}: {line['reason']}")
+            print(line["text"], flush=True)  # noqa: T201 - to the log of the part
+    return counts
+
+
+def _watched(
+    report: Report, process: subprocess.Popen[bytes], outcomes: Path, test_seconds: float
+) -> str:
+    """Wait for the end of pytest, or end it; returns why the rest of the tests wasn't done."""
+    read, since = 0, time.monotonic()
+    while process.poll() is None:
         time.sleep(POLL_SECONDS)
-    cut = process.poll() is None
-    if cut:
-        process.kill()
-    code = process.wait()
-    report.row(files=len(files), **counts)
-    if cut:
-        report.failed(f"cut after {seen} tests")
-    elif code not in (0, 1):
-        report.failed(f"pytest ended with exit code {code}")
-    if seen == counts["skipped"]:
-        report.skipped(f"all {seen} tests: they need a GPU")
-    else:
-        report.did(f"{seen} tests in {len(files)} files")
+        lines = _read(outcomes)
+        if len(lines) != read:
+            read, since = len(lines), time.monotonic()
+        runs = bool(lines) and lines[-1]["outcome"] == "begun"
+        late = runs and time.monotonic() - since > test_seconds
+        if late or report.seconds_left < LEFT_SECONDS:
+            process.kill()
+            process.wait()
+            return f"took longer than {test_seconds:g} s" if late else CUT
+    code = process.returncode
+    return "" if code in PYTEST_ENDS else f"its process ended with exit code {code}"
 
 
 def prove_exact_resume(report: Report) -> None:
     """Kill a worker in exact mode at a random step, resume it, and compare with one that ran
     through: the losses of all steps and the weights, bit by bit."""
     os.environ["RNNLM_TUI_HOME"] = str(report.folder / "home")
-    source = write_text(report.folder / "text.txt")
-    draw = random.Random()
-    for cell, mode in RESUMED[:1] if report.dry else RESUMED:
-        changes = {"training.device": report.setting.device, "checkpoint.every": RESUMED_STEPS // 8}
-        config = exact_config(source, cell, mode, RESUMED_STEPS, **changes)
-        whole = create_run(config, f"{cell}-{mode}-whole")
-        _finish(report, whole)
-        for number in range(TRIES):
-            broken = create_run(config, f"{cell}-{mode}-killed-{number}")
-            wanted = draw.randrange(RESUMED_STEPS // 8, RESUMED_STEPS // 2)
-            if (killed := _kill_at(report, broken, wanted)) is not None:
-                break
-        else:
-            report.failed(f"{cell}, {mode}: {TRIES} runs ended before they could be killed")
-            continue
-        _finish(report, broken)
-        weights = weights_hash(whole, RESUMED_STEPS) == weights_hash(broken, RESUMED_STEPS)
-        losses = _losses(whole)
-        same = len(losses) == RESUMED_STEPS and losses == _losses(broken)
-        report.row(
-            cell=cell,
-            mode=mode,
-            steps=RESUMED_STEPS,
-            killed_at=killed,
-            weights="bit-equal" if weights else "DIFFER",
-            losses="bit-equal" if same else "DIFFER",
-        )
-        if not (weights and same):
-            report.failed(f"{cell}, {mode}: killed at step {killed}, the resumed run differs")
     report.did("kill -9 of a real worker in exact mode, and its resumption")
     if report.dry:
-        report.skipped("the other cells: each needs three starts of a worker")
+        report.skipped("the other cell: each needs three starts of a worker")
+    for case in report.cases[:1]:
+        _prove_exact_resume(report, *RESUMED[case])
+
+
+def _prove_exact_resume(report: Report, cell: CellType, mode: DataMode) -> None:
+    steps = RESUMED_STEPS if report.dry else GPU_STEPS
+    source = write_text(report.folder / "text.txt")
+    changes = {"training.device": report.setting.device, "checkpoint.every": steps // 8}
+    config = exact_config(source, cell, mode, steps, **changes)
+    whole = create_run(config, f"{cell}-{mode}-whole")
+    beside = _worker(report, whole)
+    for number in range(TRIES):
+        broken = create_run(config, f"{cell}-{mode}-killed-{number}")
+        wanted = random.randrange(steps // 8, steps // 2)
+        if (killed := _kill_at(report, broken, wanted)) is not None:
+            break
+    else:
+        report.failed(f"{cell}, {mode}: {TRIES} runs ended before they could be killed")
+        return
+    _finish(report, broken, _worker(report, broken))
+    _finish(report, whole, beside)
+    weights = weights_hash(whole, steps) == weights_hash(broken, steps)
+    losses = _losses(whole)
+    same = len(losses) == steps and losses == _losses(broken)
+    report.row(
+        cell=cell,
+        mode=mode,
+        steps=steps,
+        killed_at=killed,
+        weights="bit-equal" if weights else "DIFFER",
+        losses="bit-equal" if same else "DIFFER",
+    )
+    if not (weights and same):
+        report.failed(f"{cell}, {mode}: killed at step {killed}, the resumed run differs")
 
 
 def _worker(report: Report, run: RunDirectory) -> Process:
@@ -170,28 +259,29 @@ def _worker(report: Report, run: RunDirectory) -> Process:
         )
 
 
-def _finish(report: Report, run: RunDirectory) -> None:
-    """Run an attempt to its end.
+def _finish(report: Report, run: RunDirectory, worker: Process) -> None:
+    """Wait for the end of an attempt.
 
     Raises:
         RuntimeError: the worker failed.
     """
-    code = _worker(report, run).wait(timeout=max(1.0, report.seconds_left))
+    code = worker.wait(timeout=max(1.0, report.seconds_left - LEFT_SECONDS))
     if code:
-        said = " ".join(last_lines(report.folder / f"{run.name}.log", 1))
-        raise RuntimeError(f"the worker of {run.name} ended with exit code {code}: {said}")
+        said = last_lines(report.folder / f"{run.name}.log", SHOWN_LINES)
+        print(*said, sep="\n", flush=True)  # noqa: T201 - to the log of the part
+        raise RuntimeError(
+            f"the worker of {run.name} ended with exit code {code}: {' '.join(said[-1:])}"
+        )
 
 
 def _kill_at(report: Report, run: RunDirectory, step: int) -> int | None:
     """Run an attempt and kill it at or after a step; returns the last step that was recorded."""
     process = _worker(report, run)
-    while process.poll() is None and report.seconds_left > 0:
-        if _newest_step(run) >= step:
+    while process.poll() is None:
+        if _newest_step(run) >= step or report.seconds_left < LEFT_SECONDS:
             os.kill(process.pid, signal.SIGKILL)
             break
         time.sleep(POLL_SECONDS)
-    for child in psutil.Process(os.getpid()).children(recursive=True):
-        child.kill()  # also the worker itself, if the time is up
     return _newest_step(run) if process.wait() == -signal.SIGKILL else None
 
 

@@ -6,16 +6,21 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from rnnlm_tui import __version__
 from rnnlm_tui.errors import did_you_mean
+from rnnlm_tui.schema.config import CellType
 from tests.gpu.parts import Part, Report, Result, Row, Setting, judge, run_part, serve_part
 
 FORMAT = 1
 """Version of the JSON line; increased when a field changes its meaning."""
+FILES = "proof.txt", "logs.txt", "proof.json"
+"""What the folder of `--out` gets: the table, what the parts printed, and the JSON line. Three
+files, since a lent machine may give back only a few."""
 EXIT_USAGE = 2
 LEAST_SECONDS = 3.0
 """A part gets at least this long."""
@@ -102,23 +107,50 @@ def _profile(report: Report) -> None:
     show_slowest_kernels(report)
 
 
-MACHINE = Part("machine", "the device, and how fast it copies and multiplies", 15, _machine)
-BOOK = Part("book", "speed of the book's model: naive, nn.RNN, engine", 95, _book)
+def _cells() -> tuple[str, ...]:
+    return get_args(CellType)
+
+
+def _test_files() -> tuple[str, ...]:
+    from tests.gpu.processes import gpu_test_files
+
+    return tuple(map(str, gpu_test_files()))
+
+
+def _loss_cases() -> tuple[str, ...]:
+    from tests.gpu.training import LOSS_CASES
+
+    return LOSS_CASES
+
+
+def _memory_cases() -> tuple[str, ...]:
+    from tests.gpu.training import MEMORY_CASES
+
+    return tuple(MEMORY_CASES)
+
+
+def _resume_cases() -> tuple[str, ...]:
+    from tests.gpu.processes import RESUMED
+
+    return tuple(RESUMED)
+
+
+MACHINE = Part("machine", "the device, and how fast it copies and multiplies", 20, _machine)
+BOOK = Part("book", "speed of the book's model: naive, nn.RNN, engine", 110, _book)
 EPOCH = Part("epoch", "the book's epoch worked out, and the goals", 1, _epoch)
-PROFILE = Part("profile", "the slowest kernels of a step", 20, _profile)
 PARTS = (
     MACHINE,
-    Part("tests", "pytest -m gpu", 110, _tests),
-    Part("waits", "steps of each cell with every wait for the GPU refused", 40, _waits),
+    Part("tests", "pytest -m gpu", 100, _tests, _test_files),
+    Part("waits", "steps of each cell with every wait for the GPU refused", 40, _waits, _cells),
     Part("launches", "kernels of a step of each cell", 10, _launches),
-    Part("losses", "losses of 200 steps against the CPU's", 55, _losses),
-    Part("head", "the output layer: the kernel, torch's operations, torch's loss", 15, _head),
+    Part("losses", "losses of 200 steps against the CPU's", 45, _losses, _loss_cases),
+    Part("head", "the output layer: the kernel, torch's operations, torch's loss", 20, _head),
     BOOK,
-    Part("lstm", "speed of a 2x1,024 LSTM: naive, nn.LSTM, engine", 85, _lstm),
-    Part("memory", "peak memory against the estimate", 30, _memory),
-    Part("resume", "kill -9 and an exact resume", 65, _resume),
+    Part("lstm", "speed of a 2x1,024 LSTM: naive, nn.LSTM, engine", 95, _lstm),
+    Part("memory", "peak memory against the estimate", 25, _memory, _memory_cases),
+    Part("resume", "kill -9 and an exact resume", 50, _resume, _resume_cases),
     EPOCH,
-    PROFILE,
+    Part("profile", "the slowest kernels of a step", 20, _profile),
 )
 """In this order. The imports are in their functions: this module is imported before each."""
 
@@ -131,10 +163,14 @@ class Options:
     only: tuple[str, ...]
     seconds: float
     device: str
-    profile: bool
     fresh: bool
-    """In a dry run, start each part as a new program, as with a GPU."""
+    """In a dry run, start each part as new programs, as with a GPU."""
+    began: float
+    """When the command was started, by the monotonic clock."""
+    scratch: Path
+    """Where the parts work."""
     out: Path
+    """Receives `FILES`."""
     bench_command: tuple[str, ...]
 
     @property
@@ -147,14 +183,39 @@ class Options:
         whole = sum(part.seconds for part in PARTS)
         for part in PARTS:
             seconds = self.seconds * part.seconds / whole
-            _print(f"{part.name:9}{seconds:5.0f} s  {part.title}")
+            sys.stdout.write(f"{part.name:9}{seconds:5.0f} s  {part.title}\n")
         return 0
 
 
-def run_one(name: str, setting: str, seconds: float) -> int:
-    """Run one part in this process, for the process that started it."""
+def run_one(name: str, setting: str, until: float, case: str) -> int:
+    """Run one part, or one of its cases, in this process, for the process that started it."""
     part = next(part for part in PARTS if part.name == name)
-    return serve_part(part, Setting.decoded(setting), seconds)
+    return serve_part(part, Setting.decoded(setting), until, case)
+
+
+class Output:
+    """Prints what was found, and keeps it at once in the three `FILES`: whoever ends the command
+    early has it up to there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._table, self._logs, self._json = (folder / name for name in FILES)
+        for file in (self._table, self._logs, self._json):
+            file.unlink(missing_ok=True)
+
+    def say(self, text: str) -> None:
+        """Print lines of the table."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        with self._table.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def keep(self, log: str, found: Mapping[str, object]) -> str:
+        """Keep the log of a part and all that was found so far; returns the latter's JSON line."""
+        with self._logs.open("a", encoding="utf-8") as file:
+            file.write(log)
+        line = json.dumps(found, separators=(",", ":"))
+        self._json.write_text(line + "\n", encoding="utf-8")
+        return line
 
 
 def prove(options: Options) -> int:
@@ -165,50 +226,35 @@ def prove(options: Options) -> int:
             return _refuse(f'no part "{name}", choose from {", ".join(names)}', name, names)
     if not options.dry and (problem := _missing_device(options.device)):
         return _refuse(f"{problem}\nhint: --dry-run walks the whole list on the CPU")
-    began = time.monotonic()
-    setting = Setting(
-        "cpu" if options.dry else options.device, options.dry, options.out, options.bench_command
-    )
+    device = "cpu" if options.dry else options.device
+    setting = Setting(device, options.dry, options.scratch, options.bench_command)
     fork = options.dry and not options.fresh
     if fork:
         _warm_up()
-    results: list[Result] = []
+    output, results, line = Output(options.out), list[Result](), ""
     scale = options.seconds / sum(part.seconds for part in PARTS)
     for number, part in enumerate(options.parts):
         later = scale * sum(other.seconds for other in options.parts[number + 1 :])
-        left = options.seconds - (time.monotonic() - began)
+        left = options.seconds - (time.monotonic() - options.began)
         seconds = max(LEAST_SECONDS, left - later)
-        result = _result(part, setting, seconds, results, options, fork=fork)
-        results.append(result)
-        print_result(result)
-    found = summary(results, dry=options.dry, seconds=time.monotonic() - began)
-    print_overview(results, found)
-    line = json.dumps(found, separators=(",", ":"))
-    (options.out / "proof.json").write_text(line + "\n", encoding="utf-8")
-    _print(line)
+        results.append(_result(part, setting, seconds, results, fork=fork))
+        output.say(shown(results[-1]))
+        found = summary(results, dry=options.dry, seconds=time.monotonic() - options.began)
+        line = output.keep(results[-1].log, found)
+    output.say(overview(results, found))
+    sys.stdout.write(line + "\n")
     return 1 if any(result.is_bad for result in results) else 0
 
 
 def _result(
-    part: Part,
-    setting: Setting,
-    seconds: float,
-    before: Sequence[Result],
-    options: Options,
-    *,
-    fork: bool,
+    part: Part, setting: Setting, seconds: float, before: Sequence[Result], *, fork: bool
 ) -> Result:
-    known = {result.part.name: result for result in before}
     if part is EPOCH:
         from tests.gpu.speed import judge_epoch
 
+        known = {result.part.name: result for result in before}
         device = str(_facts(before).get("device", setting.device))
         return judge(part, setting, lambda report: judge_epoch(report, known.get("book"), device))
-    missed = any(result.missed for result in before)
-    if part is PROFILE and not (missed or options.dry or options.profile or options.only):
-        return judge(
-            part, setting, lambda report: report.skipped("all goals are met (--profile shows it)")
-        )
     _note(f"{part.name}: {part.title}, at most {seconds:.0f} s")
     return run_part(part, setting, seconds, fork=fork)
 
@@ -259,44 +305,35 @@ def _facts(results: Sequence[Result]) -> dict[str, object]:
     return next((result.facts for result in results if result.part is MACHINE), {})
 
 
-def print_result(result: Result) -> None:
-    """Print a part's table and what it said."""
+def shown(result: Result) -> str:
+    """A part's table and what it said, in lines."""
     cut = f", cut after {result.budget:.0f} s" if result.cut else ""
-    _print(f"\n{result.part.name}: {result.status} in {result.seconds:.1f} s{cut}")
-    for text in result.did:
-        _print(f"  {text}")
-    for line in table(result.rows):
-        _print(f"  {line}")
+    lines = [f"\n{result.part.name}: {result.status} in {result.seconds:.1f} s{cut}"]
+    lines += (f"  {text}" for text in (*result.did, *table(result.rows)))
     for kind, texts in (
         ("note", result.notes),
         ("skipped", result.skipped),
         ("missed", result.missed),
         ("FAILED", result.failed),
     ):
-        for text in texts:
-            _print(f"  {kind}: {text}")
-    for text in result.details:
-        _print(text)
-    for line in result.log:
-        _print(f"  | {line}")
+        lines += (f"  {kind}: {text}" for text in texts)
+    return "\n".join((*lines, *result.details, *(f"  | {line}" for line in result.tail)))
 
 
-def print_overview(results: Sequence[Result], found: dict[str, object]) -> None:
-    """Print one line a part."""
-    _print(f"\n{found.get('device', '')}, torch {found.get('torch', '')}, {found['seconds']} s")
+def overview(results: Sequence[Result], found: Mapping[str, object]) -> str:
+    """One line a part."""
     rows: list[Row] = [
         {
             "part": result.part.name,
             "status": result.status,
             "seconds": round(result.seconds, 1),
             "of": round(result.budget, 1),
-            "found": _first((*result.failed, *result.missed, *result.did, *result.skipped)),
+            "found": next(iter((*result.failed, *result.missed, *result.did, *result.skipped)), ""),
         }
         for result in results
     ]
-    for line in table(rows):
-        _print(line)
-    _print("")
+    title = f"\n{found.get('device', '')}, torch {found.get('torch', '')}, {found['seconds']} s"
+    return "\n".join((title, *table(rows), ""))
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -324,10 +361,6 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _first(texts: Sequence[str]) -> str:
-    return texts[0] if texts else ""
 
 
 def _warm_up() -> None:
@@ -362,8 +395,3 @@ def _refuse(text: str, name: str = "", known: Sequence[str] = ()) -> int:
 def _note(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

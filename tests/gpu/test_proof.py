@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -16,11 +17,24 @@ from typing import Any
 import pytest
 import torch
 
+from rnnlm_tui.schema.validation import parse_config
 from tests.fakes.bench_report import sample_report
-from tests.gpu.__main__ import install
-from tests.gpu.parts import Part, Report, Result, Row, Setting, judge, run_part, serve_part
-from tests.gpu.processes import ROOT, gpu_test_files
-from tests.gpu.proof import BOOK, PARTS, columns, summary, table
+from tests.gpu import parts
+from tests.gpu.__main__ import install, main
+from tests.gpu.parts import (
+    Forked,
+    Part,
+    Process,
+    Report,
+    Result,
+    Row,
+    Setting,
+    judge,
+    run_part,
+    serve_part,
+)
+from tests.gpu.processes import ROOT, gpu_test_files, run_tests
+from tests.gpu.proof import BOOK, FILES, PARTS, columns, summary, table
 from tests.gpu.speed import SPEED_FACT, _expected_ms, judge_epoch, measure_book
 from tests.tools.arithmetic import CARDS, SHAPES, expected, least_work
 
@@ -78,19 +92,30 @@ def test_dry_run_walks_every_part_without_the_packages_of_the_app(tmp_path: Path
         if name != "machine":
             assert part["skipped"], name  # each says what it leaves out without a GPU
     tests = dict(zip(parts["tests"]["columns"], parts["tests"]["rows"][0], strict=True))
-    assert tests["files"] == len(gpu_test_files())
+    assert tests["files"] == f"{len(gpu_test_files())} files"
     assert tests["skipped"] > 50
     assert tests["passed"] == tests["failed"] == 0
     resumed = dict(zip(parts["resume"]["columns"], parts["resume"]["rows"][0], strict=True))
     assert resumed["weights"] == resumed["losses"] == "bit-equal"
 
 
-def test_a_part_starts_as_a_program_of_its_own(tmp_path: Path) -> None:
+def test_a_part_starts_as_a_program_of_its_own_and_three_files_are_kept(tmp_path: Path) -> None:
     answer = proof("--dry-run", "--fresh", "--only", "machine", "--out", str(tmp_path))
     assert answer.returncode == 0, answer.stderr
-    assert json.loads((tmp_path / "proof.json").read_text()) == json.loads(
-        answer.stdout.splitlines()[-1]
-    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    table, logs, line = ((tmp_path / name).read_text() for name in FILES)
+    assert answer.stdout == table + line
+    assert [part["name"] for part in json.loads(line)["parts"]] == ["machine"]
+    assert logs.startswith("--- machine")
+
+
+def test_a_case_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    where = setting(tmp_path)
+    arguments = ("--until", repr(time.monotonic() + 100), "--setting", where.encoded())
+    assert main(["--part", "waits", "--case", "gru", *arguments]) == 0
+    found = (tmp_path / "waits" / "gru" / "found.jsonl").read_text().splitlines()
+    rows = [line["row"] for line in map(json.loads, found) if "row" in line]
+    assert [row["way"] for row in rows] == ["gru, sentences, launches", "gru, stream, launches"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -118,7 +143,15 @@ def crash(report: Report) -> None:
 
 
 def refuse(report: Report) -> None:
-    raise ValueError("no such\nthing")
+    parse_config({"model": {"hidden_size": -1}})
+
+
+def by_case(report: Report) -> None:
+    for case in report.cases:
+        report.did("cases")
+        report.row(case=case)
+        if case == "bad":
+            crash(report)
 
 
 def test_a_part_that_takes_too_long_is_cut_and_keeps_its_rows(tmp_path: Path) -> None:
@@ -133,10 +166,55 @@ def test_a_part_that_crashes_keeps_its_rows(tmp_path: Path) -> None:
     assert result.failed == ["its process ended with exit code -9"]
 
 
-def test_an_exception_is_one_line_of_the_part(tmp_path: Path) -> None:
+def test_an_exception_is_one_line_of_the_part_with_our_last_line(tmp_path: Path) -> None:
     result = run_part(Part("bad", "", 1, refuse), setting(tmp_path), 5, fork=True)
-    assert result.failed == ["ValueError: no such thing"]
-    assert "Traceback" in "".join(result.log)
+    assert len(result.failed) == 1
+    assert re.fullmatch(r".*model\.hidden_size: .*\(validation\.py:\d+\)", result.failed[0])
+    assert "Traceback" in "".join(result.tail)
+
+
+def test_a_case_that_crashes_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Part("cases", "", 1, by_case, lambda: ("good", "bad", "last, too"))
+
+    def forked(part: Part, setting: Setting, until: float, case: str, log: Path) -> Process:
+        return Forked(lambda: serve_part(part, setting, until, case), log)
+
+    monkeypatch.setattr(parts, "_started", forked)
+    result = run_part(part, setting(tmp_path), 20, fork=False)
+    assert result.rows == [{"case": "good"}, {"case": "bad"}, {"step": 1}, {"case": "last, too"}]
+    assert result.failed == ["bad: its process ended with exit code -9"]
+    assert result.did == ["cases"]
+
+
+TESTS = """
+import os, time
+import pytest
+pytestmark = pytest.mark.gpu
+def test_fine(): pass
+def test_that_kills_its_process(): os._exit(3)
+def test_that_fails(): raise ValueError("no such\\nthing")
+def test_that_hangs(): time.sleep(60)
+@pytest.mark.skip
+def test_left_out(): pass
+def test_fine_too(): pass
+"""
+
+
+def test_a_test_that_dies_or_hangs_costs_no_other(tmp_path: Path) -> None:
+    (file := tmp_path / "test_some.py").write_text(TESTS, encoding="utf-8")
+    report = Report(setting(tmp_path), Part("tests", "", 1, crash), time.monotonic() + 100)
+    assert run_tests(report, [str(file)], test_seconds=6) == {
+        "passed": 2,
+        "failed": 3,
+        "skipped": 1,
+    }
+    lines = (report.folder / "found.jsonl").read_text().splitlines()
+    names = ("kills_its_process", "fails", "hangs")
+    reasons = "its process ended with exit code 3", "ValueError: no such thing", "took longer than"
+    for line, name, reason in zip(lines, names, reasons, strict=True):
+        assert f"test_that_{name}: {reason}" in json.loads(line)["failed"]
 
 
 def test_settings_survive_a_command_line(tmp_path: Path) -> None:
@@ -146,7 +224,7 @@ def test_settings_survive_a_command_line(tmp_path: Path) -> None:
 
 def test_numbers_that_are_none_are_still_json(tmp_path: Path) -> None:
     part = Part("nan", "", 1, lambda report: report.row(loss=float("nan"), rate=1.23456))
-    assert serve_part(part, setting(tmp_path), 1) == 0
+    assert serve_part(part, setting(tmp_path), time.monotonic() + 1) == 0
     found = (tmp_path / "nan" / "found.jsonl").read_text()
     assert json.loads(found) == {"row": {"loss": "nan", "rate": 1.235}}
 

@@ -4,9 +4,8 @@ memory against the estimate, and the slowest kernels of a step."""
 from __future__ import annotations
 
 import contextlib
-import gc
 import math
-import traceback
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,10 +14,16 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
+from rnnlm_tui.engine import graphs as engine_graphs
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.device import seed_everything, set_threads, use_device, wait
-from rnnlm_tui.engine.matmul import set_gpu_precision
-from rnnlm_tui.engine.memory import held_bytes, peak_bytes, rehearse_evaluation, reset_peak
+from rnnlm_tui.engine.device import (
+    release_cache,
+    seed_everything,
+    set_threads,
+    use_device,
+    wait,
+)
+from rnnlm_tui.engine.memory import peak_bytes, rehearse_evaluation
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
@@ -40,6 +45,8 @@ TOLERANCE = 1e-4
 """Largest mean difference of the losses of 200 steps in nats; of one step, ten times as much.
 float32 differs from float64 by 3e-7 there, at most 1e-6 in one step, for every cell (on a CPU);
 TF32 by mistake would differ by more than this."""
+BOOK_CASE = "book, batch 16"
+LOSS_CASES = (*CELLS, BOOK_CASE)
 KERNELS = 15
 MOST_OF_ESTIMATE, LEAST_OF_ESTIMATE = 1.15, 0.5
 """Measured memory over its estimate that is good enough: a run must not need much more than it was
@@ -83,13 +90,21 @@ def small_config(report: Report, changes: Mapping[str, object]) -> tuple[RunConf
 
 
 def trainer_of(
-    report: Report, config: RunConfig, vocab_size: int, device: str | None = None
+    report: Report,
+    config: RunConfig,
+    vocab_size: int,
+    device: str | None = None,
+    *,
+    graphs: bool = False,
 ) -> Trainer:
     """A trainer on random tokens, with the weights of the config's seed.
 
     Args:
         device: None: the one that is proven.
+        graphs: replay steps as CUDA graphs, however fast they are.
     """
+    config = parse_config(merge(config, {"training.cuda_graphs": "on" if graphs else "off"}))
+    engine_graphs.CLEARLY_FASTER = 0.0
     folder = _corpus_folder(report, vocab_size)
     if folder.exists():
         corpus = PreparedCorpus(folder, _known(folder))
@@ -102,6 +117,15 @@ def trainer_of(
     seed_everything(config.training.seed)
     model = build_model(config, corpus).to(where)
     return build_trainer(config, model, build_batches(config, corpus))
+
+
+def check_graphs(trainer: Trainer, *, graphs: bool) -> None:
+    """
+    Raises:
+        RuntimeError: steps should be replayed and aren't.
+    """
+    if graphs and not trainer.replays:
+        raise RuntimeError(trainer.graph_note)
 
 
 def _corpus_folder(report: Report, vocab_size: int) -> Path:
@@ -128,52 +152,50 @@ def refused_waits(device: torch.device) -> Iterator[None]:
 def prove_no_waiting(report: Report) -> None:
     """Train each cell in both data modes, by launches and as a graph, with waiting refused."""
     steps = 5 if report.dry else CHECKED_STEPS
-    ways = (False,) if report.dry else (False, True)
-    for cell in CELLS:
-        for mode in MODES:
-            for graphs in ways:
-                _no_waiting(report, cell, mode, graphs, steps)
     report.did(f"{steps} steps of each of {len(CELLS)} cells in both data modes")
     if report.dry:
         report.skipped("the check itself and CUDA graphs: both need a GPU; the steps ran without")
+    for cell in report.cases:
+        for graphs in (False,) if report.dry else (False, True):
+            for mode in MODES:
+                way = f"{cell}, {mode}, {'graph' if graphs else 'launches'}"
+                with continued(report, way):
+                    _no_waiting(report, cell, mode, graphs, steps, way)
 
 
-def _no_waiting(report: Report, cell: str, mode: str, graphs: bool, steps: int) -> None:
-    config, vocab_size = small_config(
-        report,
-        {
-            "model.cell_type": cell,
-            "training.data_mode": mode,
-            "training.cuda_graphs": "on" if graphs else "off",
-            "training.matmul": "float32",
-        },
-    )
-    way = f"{cell}, {mode}, {'graph' if graphs else 'launches'}"
-    done = 0
+@contextlib.contextmanager
+def continued(report: Report, way: str) -> Iterator[None]:
+    """Report an error and continue, unless CUDA is of no use any more."""
     try:
-        trainer = trainer_of(report, config, vocab_size)
-        for _ in range(2 if report.dry else WARM_UPS):
-            trainer.train_step()
-        wait(trainer.device)
-        with refused_waits(trainer.device):
-            for _ in range(steps):
-                result = trainer.train_step()
-                done += 1
-            fetch = trainer.figures.fetch()  # as a run does a few times a second
-        ((loss, norm),) = fetch.read([result.number])
-        report.row(way=way, steps=done, loss=loss, grad_norm=norm, note=trainer.graph_note)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            report.failed(f"{way}: the loss is {loss}, the norm of the gradient {norm}")
+        yield
     except RuntimeError as error:
-        frame = next(
-            (
-                f"{Path(one.filename).name}:{one.lineno}"
-                for one in reversed(traceback.extract_tb(error.__traceback__))
-                if "rnnlm_tui" in one.filename
-            ),
-            "",
-        )
-        report.failed(f"{way}: step {done + 1}: {str(error).splitlines()[0]} ({frame})")
+        report.broke(error, way)
+        try:
+            release_cache(torch.device(report.setting.device))
+        except RuntimeError:
+            report.failed("the rest was left out: CUDA doesn't work any more")
+            sys.exit(1)
+
+
+def _no_waiting(report: Report, cell: str, mode: str, graphs: bool, steps: int, way: str) -> None:
+    changes: dict[str, object] = {
+        "model.cell_type": cell,
+        "training.data_mode": mode,
+        "training.matmul": "float32",
+    }
+    trainer = trainer_of(report, *small_config(report, changes), graphs=graphs)
+    for _ in range(2 if report.dry else WARM_UPS):
+        trainer.train_step()
+    check_graphs(trainer, graphs=graphs)
+    wait(trainer.device)
+    with refused_waits(trainer.device):
+        for _ in range(steps):
+            result = trainer.train_step()
+        fetch = trainer.figures.fetch()  # as a run does a few times a second
+    ((loss, norm),) = fetch.read([result.number])
+    report.row(way=way, steps=steps, loss=loss, grad_norm=norm, note=trainer.graph_note)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        report.failed(f"{way}: the loss is {loss}, the norm of the gradient {norm}")
 
 
 def count_launches(report: Report) -> None:
@@ -198,23 +220,21 @@ def prove_losses(report: Report) -> None:
     )
     if report.dry:
         report.skipped("the comparison itself: the device is the CPU, so every difference is 0")
-    for cell in CELLS:
-        mode = "sentences" if cell in ("elman", "gru", "slstm") else "stream"
-        config, vocab_size = small_config(
-            report, {"model.cell_type": cell, "training.data_mode": mode}
-        )
-        _losses(report, f"{cell}, {mode}", config, vocab_size, steps)
-    book = SHAPES["book"]
-    changes: dict[str, object] = {"training.batch_size": 16}
-    vocab_size = book.vocab_size
-    if report.dry:
-        changes, vocab_size = {**changes, **TINY}, TINY_VOCABULARY
-    config = parse_config(merge(book.config, changes))
-    _losses(report, f"book, batch {config.training.batch_size}", config, vocab_size, steps)
+    for case in report.cases:
+        if case == BOOK_CASE:
+            book, sizes = SHAPES["book"], TINY if report.dry else {}
+            config = parse_config(merge(book.config, {"training.batch_size": 16, **sizes}))
+            vocab_size = TINY_VOCABULARY if report.dry else book.vocab_size
+        else:
+            mode = "sentences" if case in ("elman", "gru", "slstm") else "stream"
+            changes = {"model.cell_type": case, "training.data_mode": mode}
+            config, vocab_size = small_config(report, changes)
+        with continued(report, case):
+            _losses(report, case, config, vocab_size, steps)
 
 
 def _losses(report: Report, name: str, config: RunConfig, vocab_size: int, steps: int) -> None:
-    fixed = parse_config(
+    config = parse_config(
         merge(config, {"training.matmul": "float32", "training.precision": "float32"})
     )
     ways = [("CPU", "cpu", False), ("launches", report.setting.device, False)]
@@ -224,9 +244,7 @@ def _losses(report: Report, name: str, config: RunConfig, vocab_size: int, steps
     # A small model gains nothing from more threads, and loses much beside other processes.
     set_threads(1 if report.dry or vocab_size <= SMALL_VOCABULARY else min(8, usable_cores()))
     for way, device, graphs in ways:
-        own = parse_config(merge(fixed, {"training.cuda_graphs": "on" if graphs else "off"}))
-        trainer = trainer_of(report, own, vocab_size, device)
-        set_gpu_precision(trainer.device, rounded=False)
+        trainer = trainer_of(report, config, vocab_size, device, graphs=graphs)
         found[way] = torch.stack([trainer.train_step().loss for _ in range(steps)]).cpu().double()
         note = trainer.graph_note
     for way, _, _ in ways[1:]:
@@ -234,7 +252,7 @@ def _losses(report: Report, name: str, config: RunConfig, vocab_size: int, steps
         mean, largest = float(difference.mean()), float(difference.max())
         holds = mean <= TOLERANCE and largest <= 10 * TOLERANCE
         report.row(
-            model=name,
+            model=f"{name}, {config.training.data_mode}",
             way=way,
             first=float(found[way][0]),
             last=float(found[way][-1]),
@@ -245,33 +263,29 @@ def _losses(report: Report, name: str, config: RunConfig, vocab_size: int, steps
         )
         if not holds:  # also if it is NaN
             report.failed(f"{name}, {way}: losses differ by {mean:.2g}, at most {largest:.2g}")
+    check_graphs(trainer, graphs=not report.dry)
 
 
 def prove_memory(report: Report) -> None:
     """Compare the peak of the memory that torch reserves with the estimate."""
-    for shape in SHAPES.values():
-        for name, changes in MEMORY_WAYS.items():
-            if report.dry and name != "float32":
-                continue
-            _memory(report, shape, name, changes)
+    report.did("peak memory of a few steps and an evaluation of each shape")
     if report.dry:
         report.skipped("the comparison itself: a CPU's memory is the process's, libraries included")
-    report.did("peak memory of a few steps and an evaluation of each shape")
+    for case in report.cases:
+        shape, way = MEMORY_CASES[case]
+        if not report.dry or way == "float32":
+            with continued(report, case):
+                _memory(report, shape, way, MEMORY_WAYS[way])
 
 
 # No `auto`: trying the products takes memory, too.
 MEMORY_WAYS: Mapping[str, Mapping[str, object]] = {
-    "float32": {"training.cuda_graphs": "off", "training.matmul": "float32"},
-    "bf16": {
-        "training.cuda_graphs": "off",
-        "training.precision": "bf16",
-        "training.matmul": "medium",
-    },
-    "bf16, graph": {
-        "training.cuda_graphs": "on",
-        "training.precision": "bf16",
-        "training.matmul": "medium",
-    },
+    "float32": {"training.matmul": "float32"},
+    "bf16": {"training.precision": "bf16", "training.matmul": "medium"},
+    "bf16, graph": {"training.precision": "bf16", "training.matmul": "medium"},
+}
+MEMORY_CASES = {
+    f"{shape.name}, {way}": (shape, way) for shape in SHAPES.values() for way in MEMORY_WAYS
 }
 
 
@@ -280,20 +294,17 @@ def _memory(report: Report, shape: Shape, way: str, changes: Mapping[str, object
     more: Mapping[str, object] = {}
     if report.dry:
         more, vocab_size = TINY, TINY_VOCABULARY
-    config = parse_config(merge(shape.config, {**changes, **more}))
-    gc.collect()
-    device = torch.device(report.setting.device)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    reset_peak(device)
-    on_gpu = device.type == "cuda"
-    before = held_bytes(device) if on_gpu else 0
-    trainer = trainer_of(report, config, vocab_size)
+    graphs, on_gpu = way.endswith("graph"), not report.dry
+    choice = {"training.cuda_graphs": "on" if graphs else "off"}  # for the estimate
+    config = parse_config(merge(shape.config, {**changes, **choice, **more}))
+    trainer = trainer_of(report, config, vocab_size, graphs=graphs)
+    device = trainer.device
     for _ in range(2 if report.dry else WARM_UPS):
         trainer.train_step()
+    check_graphs(trainer, graphs=graphs)
     rehearse_evaluation(trainer)
     wait(device)
-    reserved = peak_bytes(device) - before
+    reserved = peak_bytes(device)
     known = _known(_corpus_folder(report, vocab_size)).splits["train"]
     parts = memory_parts(
         config,
@@ -321,7 +332,7 @@ def _memory(report: Report, shape: Shape, way: str, changes: Mapping[str, object
 def show_slowest_kernels(report: Report) -> None:
     """Profile steps of both shapes in the engine's fastest way."""
     for shape in SHAPES.values():
-        changes: dict[str, object] = {"training.precision": "bf16", "training.cuda_graphs": "off"}
+        changes: dict[str, object] = {"training.precision": "bf16"}
         vocab_size = shape.vocab_size
         if report.dry:
             changes, vocab_size = dict(TINY), TINY_VOCABULARY

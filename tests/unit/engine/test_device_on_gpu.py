@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -80,6 +81,8 @@ def test_out_of_memory_is_recognized_and_the_cache_returned() -> None:
         torch.empty(total * 2, dtype=torch.uint8, device=GPU)
     assert is_out_of_memory(caught.value)
     assert not is_lost(caught.value)
+    del caught
+    gc.collect()  # what earlier tests left would be freed at any moment
     release_cache(GPU)
     before = torch.cuda.memory_reserved(GPU)
     held = torch.empty(2**28, dtype=torch.uint8, device=GPU)

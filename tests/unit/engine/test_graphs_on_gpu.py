@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch import Tensor
 from rnnlm_tui.engine import graphs
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.device import seed_everything
-from rnnlm_tui.engine.graphs import RECOVERING_TORCH, StepGraphs
+from rnnlm_tui.engine.graphs import RECOVERING_TORCH
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
@@ -54,10 +52,6 @@ def trainer_of(
     )
 
 
-def graphs_of(trainer: Trainer) -> StepGraphs | None:
-    return cast(StepGraphs | None, vars(trainer)["_graphs"])
-
-
 def losses(trainer: Trainer, steps: int) -> Tensor:
     return torch.stack([trainer.train_step().loss for _ in range(steps)]).cpu()
 
@@ -76,7 +70,7 @@ def test_replayed_steps_train_as_launched_ones_do(
     expected = losses(plain, 12)
     replayed = trainer_of(data_mode, cell_type=cell_type, optimizer=optimizer, dropout=dropout)
     found = losses(replayed, 12)
-    assert graphs_of(replayed) is not None, replayed.graph_note
+    assert replayed.replays, replayed.graph_note
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert plain.step == replayed.step == 12
     assert plain.tokens_seen == replayed.tokens_seen
@@ -88,7 +82,7 @@ def test_trying_graphs_changes_nothing(data_mode: str) -> None:
     losses(trainer, 3)
     before = everything(trainer)
     trainer._try_graphs()
-    assert graphs_of(trainer) is not None, trainer.graph_note
+    assert trainer.replays, trainer.graph_note
     after = everything(trainer)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
 
@@ -126,7 +120,7 @@ def test_a_step_that_cannot_be_recorded_is_launched_from_the_same_state(
     monkeypatch.setattr(RecurrentLanguageModel, "forward", asking)
     trainer = trainer_of("stream", dropout=0.2)
     trainer._try_graphs()
-    assert graphs_of(trainer) is None
+    assert not trainer.replays
     assert trainer.graph_note.startswith("no CUDA graphs: ")
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
     torch.cuda.empty_cache()
@@ -149,7 +143,7 @@ def test_a_changed_learning_rate_reaches_the_recorded_step() -> None:
     trainer.set_peak_learning_rate(1e-30)
     before = trainer.model.output.bias.detach().clone()
     trainer.train_step()
-    assert graphs_of(trainer) is not None
+    assert trainer.replays
     assert torch.allclose(trainer.model.output.bias, before, atol=1e-12)
 
 

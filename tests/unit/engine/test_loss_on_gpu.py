@@ -128,4 +128,6 @@ def test_the_kernel_needs_no_copy_of_the_logits() -> None:
     torch.cuda.reset_peak_memory_stats(GPU)
     run()
     needed = torch.cuda.max_memory_allocated(GPU) - before
-    assert needed < 1.05 * (rows * 32_064 * 2 + 2 * matrix) + 2**23
+    assert (
+        needed < 1.05 * (rows * 32_064 * 2 + 2 * matrix) + 2**26
+    )  # of it the libraries' workspaces
