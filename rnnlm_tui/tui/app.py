@@ -12,10 +12,11 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, partial
+from importlib import import_module
 from inspect import isawaitable
 from io import TextIOWrapper
 from time import time
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
 
 from rich.text import Text
 from textual.app import App
@@ -62,7 +63,7 @@ from rnnlm_tui.tui.messages import (
 from rnnlm_tui.tui.poller import Watcher
 from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.services import Services, run_before_exit, to_thread, wait_for_threads
+from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.settings import last_session, load_settings, save_settings
 from rnnlm_tui.tui.terminal import (
     ColourName,
@@ -73,6 +74,7 @@ from rnnlm_tui.tui.terminal import (
 )
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.theme import COLOUR_WORDS, THEME, Appearance, Display, colour_name, repaint
+from rnnlm_tui.tui.threads import run_before_exit, to_thread, wait_for_threads
 from rnnlm_tui.tui.views.compare import MOST_MARKED, Marks
 from rnnlm_tui.tui.views.machine import Readings
 
@@ -107,39 +109,8 @@ def create_screen(pane: Pane) -> PaneScreen:
 
     Its module is imported only here, so that the first paint doesn't wait for other panes.
     """
-    match pane:
-        case "runs":
-            from rnnlm_tui.tui.screens.runs import RunsScreen
-
-            return RunsScreen()
-        case "compare":
-            from rnnlm_tui.tui.screens.compare import CompareScreen
-
-            return CompareScreen()
-        case "config":
-            from rnnlm_tui.tui.screens.config import ConfigScreen
-
-            return ConfigScreen()
-        case "train":
-            from rnnlm_tui.tui.screens.train import TrainScreen
-
-            return TrainScreen()
-        case "checkpoints":
-            from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
-
-            return CheckpointsScreen()
-        case "prompt":
-            from rnnlm_tui.tui.screens.prompt import PromptScreen
-
-            return PromptScreen()
-        case "inspect":
-            from rnnlm_tui.tui.screens.inspect import InspectScreen
-
-            return InspectScreen()
-        case "versus":
-            from rnnlm_tui.tui.screens.versus import VersusScreen
-
-            return VersusScreen()
+    module = import_module(f"rnnlm_tui.tui.screens.{pane}")
+    return cast(PaneScreen, getattr(module, f"{pane.capitalize()}Screen")())
 
 
 class RnnlmApp(App[int]):
@@ -246,14 +217,13 @@ class RnnlmApp(App[int]):
             self.show_notice(Notice(hints[0].replace("\n", ": "), stays=True))
         else:
             for hint in hints:
-                self.notify(hint, severity="warning", timeout=12, markup=False)
+                self._notify(hint)
         saved = (self.settings.get("run"), self.settings.get("pane"))
         opened_by_command = (
             self.run_directory is not None and (self.run_directory.name, self.current_mode) != saved
         )
+        # a hint is shown once; the run that `open` or `train` opened is also the next start's
         if hints or opened_by_command:
-            # a hint is shown once; a run that `open` or `train` opened is opened again at the next
-            # start
             self.save_session()
 
     async def on_event(self, event: Event) -> None:
@@ -345,15 +315,15 @@ class RnnlmApp(App[int]):
         self._move_damaged_labels_aside(message.summaries)
         if message.complete:
             self.set_marks(self.marks.among(summary.run for summary in message.summaries))
-        if self.pane_screen is not None and self.pane_screen.is_ready:
-            self.pane_screen.show_runs(message.summaries)
+        if self._ready_pane is not None:
+            self._ready_pane.show_runs(message.summaries)
 
     def on_queue_changed(self, message: QueueChanged) -> None:
         before, self.queue = self.queue, message.queue
         if self.queue.reason and (before is None or not before.reason):
             self.show_notice(Notice(f"queue paused: {self.queue.reason}", "trouble", "Q shows it"))
-        if self.summaries and self.pane_screen is not None and self.pane_screen.is_ready:
-            self.pane_screen.show_runs(self.summaries)
+        if self.summaries and self._ready_pane is not None:
+            self._ready_pane.show_runs(self.summaries)
 
     def on_compared_changed(self, message: ComparedChanged) -> None:
         self.compared = message.snapshots
@@ -365,8 +335,8 @@ class RnnlmApp(App[int]):
         self._show_alerts(
             self._alerts.check_disk(message.machine.disk_free, message.machine.disk_total)
         )
-        if self.pane_screen is not None and self.pane_screen.is_ready:
-            self.pane_screen.show_machine(message.machine)
+        if self._ready_pane is not None:
+            self._ready_pane.show_machine(message.machine)
 
     def on_readings_changed(self, message: ReadingsChanged) -> None:
         self.readings = Readings(message.rows, message.live)
@@ -380,15 +350,12 @@ class RnnlmApp(App[int]):
         """Move each run's unusable labels aside, once: the next change would overwrite them."""
 
         def moved(run: str, name: str) -> None:
-            self.report_damage(
-                f"the tags and note of {run} can't be read: the file is kept as {name}"
-                if name
-                else ""
-            )
+            if name:
+                lost = f"the tags and note of {run} can't be read"
+                self.report_damage(f"{lost}: the file is kept as {name}")
 
-        for run in {
-            summary.run for summary in summaries if summary.labels_damaged
-        } - self._labels_reported:
+        damaged = {summary.run for summary in summaries if summary.labels_damaged}
+        for run in damaged - self._labels_reported:
             self._labels_reported.add(run)
             self.in_thread(partial(self.services.move_labels_aside, run), partial(moved, run))
 
@@ -399,6 +366,12 @@ class RnnlmApp(App[int]):
         """The current pane, also under an overlay."""
         stack = self.screen_stack
         return stack[0] if stack and isinstance(stack[0], PaneScreen) else None
+
+    @property
+    def _ready_pane(self) -> PaneScreen | None:
+        """The current pane once it can show something."""
+        pane = self.pane_screen
+        return pane if pane is not None and pane.is_ready else None
 
     @cached_property
     def prompt_session(self) -> PromptSession:
@@ -544,19 +517,21 @@ class RnnlmApp(App[int]):
 
     def _warn_of_memory(self, config: RunConfig) -> None:
         """Warn if memory is too small for a run that is about to start; it starts all the same."""
-        self.in_thread(partial(self.services.warning_before_start, config), self._warn)
+
+        def found(warning: str | None) -> None:
+            if warning is not None:
+                self._notify(warning)
+
+        self.in_thread(partial(self.services.warning_before_start, config), found)
 
     def _warn_of_logout(self) -> None:
         """Warn if the worker that was just started would end with the user's login."""
 
         def found(end: EndsAtLogout | None) -> None:
-            self._warn(f"{end.fact}\n{end.hint}" if end is not None else None)
+            if end is not None:
+                self._notify(f"{end.fact}\n{end.hint}")
 
         self.in_thread(self.services.ends_at_logout, found)
-
-    def _warn(self, warning: str | None) -> None:
-        if warning is not None:
-            self.notify(safe_text(warning), severity="warning", timeout=12, markup=False)
 
     def send(self, verb: Verb, **arguments: object) -> None:
         run = self.run_directory
@@ -570,25 +545,23 @@ class RnnlmApp(App[int]):
         )
 
     def resume(self) -> None:
-        run = self.run_directory
+        run, snapshot = self.run_directory, self.snapshot
         if run is None:
             return
-        if self.snapshot is not None and self.snapshot.summary.status == "draft":
-            self.report("starting…")
-            self._warn_of_memory(self.snapshot.config)
+        status = "" if snapshot is None else snapshot.summary.status
+        self.report("starting…" if status == "draft" else PROGRESS["resume"])
+        if snapshot is not None and status != "paused":
+            self._warn_of_memory(snapshot.config)
+        if status == "draft":
             self.in_thread(partial(self.services.start_saved, run), self._started)
-        else:
-            self.report(PROGRESS["resume"])
-            paused = self.snapshot is not None and self.snapshot.summary.status == "paused"
-            if self.snapshot is not None and not paused:
-                self._warn_of_memory(self.snapshot.config)
+            return
 
-            def resumed(outcome: str) -> None:
-                self._show_outcome(Notice(outcome, "done"))
-                if not paused:
-                    self._warn_of_logout()
+        def resumed(outcome: str) -> None:
+            self._show_outcome(Notice(outcome, "done"))
+            if status != "paused":
+                self._warn_of_logout()
 
-            self.in_thread(partial(self.services.resume, run), resumed)
+        self.in_thread(partial(self.services.resume, run), resumed)
 
     def in_thread(
         self,
@@ -641,22 +614,25 @@ class RnnlmApp(App[int]):
         message, hint = (
             (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
         )
-        self.notify(
-            safe_text(f"{message}\n{hint}".strip(), limit=600),
-            severity="error",
-            timeout=12,
-            markup=False,
-        )
+        self._notify(f"{message}\n{hint}".strip(), "error")
 
     def report_damage(self, warning: str) -> None:
         if warning:
-            self.notify(safe_text(warning, limit=600), severity="warning", timeout=20, markup=False)
+            self._notify(warning, seconds=20)
+
+    def _notify(
+        self,
+        text: str,
+        severity: Literal["information", "warning", "error"] = "warning",
+        seconds: float = 12,
+    ) -> None:
+        self.notify(safe_text(text, limit=600), severity=severity, timeout=seconds, markup=False)
 
     def show_notice(self, notice: Notice) -> None:
         """Show a notice on the current pane, or on the next one that is ready."""
         self.pending_notice = notice
-        if self.pane_screen is not None and self.pane_screen.is_ready:
-            self.pane_screen.show_pending_notice()
+        if self._ready_pane is not None:
+            self._ready_pane.show_pending_notice()
 
     def _show_outcome(self, notice: Notice) -> None:
         self.watcher.poll_now()
@@ -669,22 +645,13 @@ class RnnlmApp(App[int]):
         """
         open_run = self.run_directory.name if self.run_directory is not None else ""
         for alert in alerts:
-            if (
-                self.current_mode != "train"
-                or alert.run != open_run
-                or alert.kind not in SHOWN_BY_TRAIN
-            ):
-                self.show_notice(
-                    Notice(
-                        safe_text(alert.text, newlines="space"),
-                        "trouble" if alert.trouble else "done",
-                        stays=True,
-                    )
-                )
+            shown = alert.run == open_run and alert.kind in SHOWN_BY_TRAIN
+            if self.current_mode != "train" or not shown:
+                text = safe_text(alert.text, newlines="space")
+                self.show_notice(Notice(text, "trouble" if alert.trouble else "done", stays=True))
             if not self.app_focus and self.settings.get(ALERTS_SETTING) is not False:
-                write_to_terminal(
-                    self, notification(alert.text, os.environ, ascii_only=self.ascii_only)
-                )
+                text = notification(alert.text, os.environ, ascii_only=self.ascii_only)
+                write_to_terminal(self, text)
 
     def action_alerts(self) -> None:
         on = self.settings.get(ALERTS_SETTING) is False
@@ -819,13 +786,8 @@ class RnnlmApp(App[int]):
             self.report(WOULD_DIVERGE)
         elif summary.status in RESUMED_BY_SPACE:
             self.resume()
-        # it ended early: the hint says how to continue
         elif summary.status == "finished" and summary.hint:
-            self.notify(
-                safe_text(f"{summary.message or ''}\n{summary.hint}".strip(), limit=600),
-                timeout=12,
-                markup=False,
-            )
+            self._notify(f"{summary.message or ''}\n{summary.hint}".strip(), "information")
         else:
             self.report(NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
 
@@ -836,11 +798,8 @@ class RnnlmApp(App[int]):
         if self.run_directory is None:
             self.report("no run open")
         else:
-            self.push_screen(
-                WorkerLogScreen(
-                    self.run_directory, [] if self.snapshot is None else event_lines(self.snapshot)
-                )
-            )
+            events = [] if self.snapshot is None else event_lines(self.snapshot)
+            self.push_screen(WorkerLogScreen(self.run_directory, events))
 
     def action_sample(self) -> None:
         self._send_if_alive("sample")
@@ -867,7 +826,7 @@ class RnnlmApp(App[int]):
         if answer == "now":
             self.send("stop")
         elif answer and run is not None:
-            mark: StopMark | None = {"epoch": "epoch", "evaluation": "evaluation"}.get(answer)  # type: ignore[assignment]
+            mark = cast("StopMark | None", answer if answer in ("epoch", "evaluation") else None)
             self.report("requested: stop later …" if mark else "requested: keep training …")
             self.in_thread(
                 partial(self.services.stop_after, run, mark),
@@ -899,14 +858,9 @@ class RnnlmApp(App[int]):
 
         living = [summary for summary in self.current_summaries() if summary.status in LIVING]
         if living:
-            self.push_screen(
-                QuitScreen(
-                    living,
-                    self.run_directory.name if self.run_directory else None,
-                    self.current_summaries,
-                ),
-                self._answered_quit,
-            )
+            opened = self.run_directory.name if self.run_directory else None
+            question = QuitScreen(living, opened, self.current_summaries)
+            self.push_screen(question, self._answered_quit)
         else:
             self.leave_now()
 

@@ -21,7 +21,7 @@ from rnnlm_tui.schema.sampling import (
     SampleRequest,
     StateKept,
 )
-from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.views.prompt import SampleProgress
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
 

@@ -1,24 +1,16 @@
 """Services: what the app needs from store and client, in one class that tests can replace.
 
-Every method blocks while disk or worker respond, so the app calls them in its own threads: the
-threads of asyncio's pool would keep the app from leaving. Imports wait for the first paint.
+Every method blocks while disk or worker respond, so the app calls them in its own threads. Imports
+wait for the first paint.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from contextvars import copy_context
-from functools import cached_property, partial
-from time import monotonic
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
-
-from rnnlm_tui.errors import RnnlmError
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import JsonValue
@@ -41,6 +33,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.kept_samples import KeptSample, SampleExport
     from rnnlm_tui.store.labels import RunLabels
+    from rnnlm_tui.store.lineage import ParentCheckpoint
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.states import DeletedState, StateInfo
@@ -145,11 +138,9 @@ class Services:
         If the config can't run here, or its parent is gone or doesn't fit, raises InputError and
         creates nothing.
         """
-        from rnnlm_tui.client.start import parent_at, start_run
+        from rnnlm_tui.client.start import start_run
 
-        return start_run(
-            config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
-        )
+        return start_run(config, name, _found(parent))
 
     def start_saved(self, run: RunDirectory) -> RunDirectory:
         """Launch the worker of a draft.
@@ -396,12 +387,9 @@ class Services:
         self, config: RunConfig, name: str | None, parent: DraftParent | None = None
     ) -> RunDirectory:
         """Create a run without starting it: a draft."""
-        from rnnlm_tui.client.start import parent_at
         from rnnlm_tui.store.runs import create_run
 
-        return create_run(
-            config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
-        )
+        return create_run(config, name, _found(parent))
 
     def add_to_queue(
         self, config: RunConfig, name: str | None, parent: DraftParent | None = None
@@ -411,11 +399,7 @@ class Services:
         If the config can't run here, or its parent is gone or doesn't fit, raises InputError and
         creates nothing.
         """
-        from rnnlm_tui.client.start import parent_at
-
-        return self.queue.add(
-            config, name, None if parent is None else parent_at(parent.address, parent.optimizer)
-        )
+        return self.queue.add(config, name, _found(parent))
 
     def average(self, addresses: Sequence[str]) -> StagedAverage:
         """Average the checkpoints and evaluate the mean; it then waits to be kept or discarded.
@@ -648,63 +632,8 @@ class Services:
         raise StorageError(f"{Path.cwd()} has 9,999 files named {name}-N{ending}")
 
 
-ResultT = TypeVar("ResultT")
-ArgumentsT = ParamSpec("ArgumentsT")
+def _found(parent: DraftParent | None) -> ParentCheckpoint | None:
+    """Return a draft's parent; raises InputError if it is gone."""
+    from rnnlm_tui.client.start import parent_at
 
-NAME = "app-thread"
-EXIT_SECONDS = 0.5
-"""How long running work, such as writing a file, may take when the app leaves; a command that
-awaits its answer is abandoned."""
-
-
-async def to_thread(
-    work: Callable[ArgumentsT, ResultT], *arguments: ArgumentsT.args, **named: ArgumentsT.kwargs
-) -> ResultT:
-    """Run `work(...)` in its own daemon thread and return its result, or raise its exception."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[ResultT] = loop.create_future()
-
-    def settle(result: ResultT | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            # without an error there is a result
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work(*arguments, **named)
-        except BaseException as raised:  # raised again in the coroutine that waits
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: the app has left
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=partial(copy_context().run, run), name=NAME, daemon=True).start()
-    return await future
-
-
-def wait_for_threads(seconds: float = EXIT_SECONDS) -> None:
-    """Wait for running threads, at most this long."""
-    deadline = monotonic() + seconds
-    for thread in [thread for thread in threading.enumerate() if thread.name == NAME]:
-        thread.join(max(0.0, deadline - monotonic()))
-
-
-def run_before_exit(work: Callable[[], object], seconds: float = EXIT_SECONDS) -> None:
-    """Run `work` in a thread and wait for it, at most this long.
-
-    Nothing is run while another thread is still busy. Errors are ignored: there is no screen left
-    to show them.
-    """
-    if any(thread.name == NAME for thread in threading.enumerate()):
-        return
-
-    def run() -> None:
-        with suppress(RnnlmError, OSError):
-            work()
-
-    threading.Thread(target=run, name=NAME, daemon=True).start()
-    wait_for_threads(seconds)
+    return None if parent is None else parent_at(parent.address, parent.optimizer)

@@ -22,7 +22,7 @@ from rnnlm_tui.schema.sampling import (
 )
 from rnnlm_tui.store.kept_samples import KeptSample
 from rnnlm_tui.tui.sampling import take_weights
-from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.sample_grid import Grid, GridCell
 from rnnlm_tui.tui.views.sample_tree import Weights

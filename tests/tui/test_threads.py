@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import WorkerError
-from rnnlm_tui.tui.services import run_before_exit, to_thread, wait_for_threads
+from rnnlm_tui.tui.threads import run_before_exit, to_thread, wait_for_threads
 
 ENDLESS_WORK = """
 import asyncio, threading
-from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.threads import to_thread
 async def main():
     await asyncio.wait([asyncio.create_task(to_thread(threading.Event().wait))], timeout=0.01)
     print("left")
@@ -22,7 +22,7 @@ asyncio.run(main())
 """
 WRITE_AT_EXIT = """
 import asyncio, pathlib, sys, threading
-from rnnlm_tui.tui.services import to_thread, wait_for_threads
+from rnnlm_tui.tui.threads import to_thread, wait_for_threads
 begun = threading.Event()
 def write():
     begun.set()

@@ -23,12 +23,12 @@ from rnnlm_tui.store.labels import RunLabels, write_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import RunLock
-from rnnlm_tui.tui import services as services_module
 from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.messages import MachineChanged, NoticePosted, RunsChanged, SnapshotChanged
 from rnnlm_tui.tui.poller import Watcher, seconds_to_next_list
 from rnnlm_tui.tui.terminal import crash_report, log_traceback
+from rnnlm_tui.tui.threads import wait_for_threads
 from tests.fakes.long_run import build, make_older
 from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
 from tests.tui.support import running_app, text_of, until, with_runs
@@ -343,7 +343,7 @@ async def test_changes_during_a_save_are_saved_next_or_after_leaving(
         disk.clear()
         await pilot.press("minus", "minus")
     disk.set()
-    services_module.wait_for_threads(20)
+    wait_for_threads(20)
     app.save_last_changes()
     assert written[-1] == 0.6
 
@@ -384,7 +384,7 @@ async def test_a_run_opened_by_command_is_saved_at_once(pane: Pane | None, home:
     ) as (app, pilot):
         app.leave_now()
         await pilot.pause()
-    services_module.wait_for_threads()
+    wait_for_threads()
     app.save_last_changes()
     kept, _ = settings_module.load_settings()
     assert (kept["run"], kept["pane"]) == ("plain-otter", pane or "train")

@@ -26,8 +26,8 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
-from rnnlm_tui.tui.services import to_thread
 from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.form import preview_lines
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.text_field import SafeInput

@@ -30,8 +30,8 @@ from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.screens.config_files import ConfigFiles
 from rnnlm_tui.tui.screens.config_questions import ask_field, ask_run, ask_value, browse
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.services import to_thread
 from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.views.editing import (
     AdjustmentCycle,
     ComparisonCycle,

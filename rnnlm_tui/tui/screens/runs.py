@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, partial
-from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -18,13 +17,14 @@ from textual.events import Resize, ScreenResume, ScreenSuspend
 from textual.geometry import Size
 from textual.timer import Timer
 
-from rnnlm_tui.errors import RnnlmError, RunNameError, UnknownRunError
+from rnnlm_tui.errors import RnnlmError, UnknownRunError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, edited_tags
-from rnnlm_tui.store.paths import check_run_name, home
+from rnnlm_tui.store.paths import home
 from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
+from rnnlm_tui.tui.deleted_runs import DeletedRuns, check_free, few_names
 from rnnlm_tui.tui.screens.layout_keys import LayoutKeys
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -42,8 +42,7 @@ from rnnlm_tui.tui.widgets.run_detail import RunDetail
 from rnnlm_tui.tui.widgets.runs_table import FilterLine, FirstLaunch, RunsTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -56,9 +55,6 @@ if TYPE_CHECKING:
 SETTLE_SECONDS = 0.15
 """How long the cursor rests on a run before its database is opened; holding a key down opens
 none."""
-LONGEST_NAME = 64
-SHOWN_NAMES = 3
-"""Runs that a message about several runs names."""
 SHOWN_TAGS = 8
 """Tags in use that are shown below the input."""
 FRAME_ROWS, TABLE_FRAME = 3, 3
@@ -89,19 +85,19 @@ class RunsScreen(PaneScreen, SteersRuns):
         """The open run when the cursor was last moved."""
         self._open_when_covered: str | None = None
         """The open run when an overlay opened; None if another screen was shown."""
-        self._trashed: list[tuple[TrashedRun, ...]] = []
-        """Runs deleted since the start and not restored, newest last; runs deleted together are one
-        group."""
-        self._marked_in_trash: dict[Path, int] = {}
-        """The places of their marks for comparison."""
-        self._mark_again: dict[str, int] = {}
-        """The places of the marks of restored runs, until the list shows these runs."""
-        self._restoring: set[Path] = set()
-        """Runs being restored."""
 
     @cached_property
     def _layouts(self) -> LayoutKeys:
         return LayoutKeys(self.context, lambda: self.query_one(RunsTable), self._show_layout)
+
+    @cached_property
+    def _deleted(self) -> DeletedRuns:
+        return DeletedRuns(self.context, self.app.push_screen, self._expect)
+
+    def _expect(self, run: RunDirectory) -> None:
+        """Open a run that the list may not show yet; the cursor will go to it."""
+        self._expected = run.name
+        self.context.select_run(run)
 
     def compose_body(self) -> ComposeResult:
         yield FirstLaunch(id="first-launch")
@@ -138,7 +134,7 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         """Show the runs; None if they haven't been read yet."""
-        self.mark_restored_runs(summaries or ())
+        self._deleted.mark_restored(summaries or ())
         empty = summaries is not None and not summaries
         self.query_one(FirstLaunch).display = empty
         self.query_one("#runs-list").display = bool(summaries)
@@ -221,7 +217,7 @@ class RunsScreen(PaneScreen, SteersRuns):
         send twice as many bytes for each move.
         """
         wide = self.app.size.width >= WIDE_FROM
-        chosen = self.query_one(RunsTable).chosen
+        chosen = self.chosen
         name = chosen.run if chosen is not None else ""
         shown = snapshot if snapshot is not None and snapshot.summary.run == name else None
         detail = self.query_one(RunDetail)
@@ -355,9 +351,7 @@ class RunsScreen(PaneScreen, SteersRuns):
         chosen = self.chosen
         if self._settle is not None and chosen is not None:
             self._stop_settling()
-            self.context.in_thread(
-                partial(self.context.services.find, chosen.run), self._open_behind, self._not_found
-            )
+            self._find(chosen.run, self._open_behind, self._not_found)
 
     def _follow(self) -> None:
         """Open the run under the cursor, unless the cursor still moves or waits for a new run."""
@@ -387,9 +381,15 @@ class RunsScreen(PaneScreen, SteersRuns):
         self._settle = None
 
     def _choose(self, name: str) -> None:
-        self.context.in_thread(
-            partial(self.context.services.find, name), self._open_found, self._not_found
-        )
+        self._find(name, self._open_found, self._not_found)
+
+    def _find(
+        self,
+        name: str,
+        then: Callable[[RunDirectory], None],
+        failed: Callable[[RnnlmError | OSError], None] | None = None,
+    ) -> None:
+        self.context.in_thread(partial(self.context.services.find, name), then, failed)
 
     def _not_found(self, error: RnnlmError | OSError) -> None:
         """Report an error, except for a run that was just deleted or renamed."""
@@ -422,7 +422,6 @@ class RunsScreen(PaneScreen, SteersRuns):
         self.context.save_session()
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
-        """Filter on each key."""
         self._filtering.read(message.text)
         table = self.query_one(RunsTable)
         before = table.chosen
@@ -441,7 +440,6 @@ class RunsScreen(PaneScreen, SteersRuns):
         self.refresh_footer()
 
     def action_filter_runs(self) -> None:
-        """Go to the filter."""
         if self.context.summaries:
             self.query_one(FilterLine).open()
 
@@ -450,7 +448,6 @@ class RunsScreen(PaneScreen, SteersRuns):
         self.query_one(RunsTable).action_move(by)
 
     def action_leave_field(self) -> None:
-        """Clear the filter."""
         if self.context.summaries:
             self.query_one(FilterLine).clear()
             self.query_one(RunsTable).focus()
@@ -459,15 +456,12 @@ class RunsScreen(PaneScreen, SteersRuns):
         self.action_open_selected()
 
     def steered_run(self) -> str | None:
-        chosen = self.query_one(RunsTable).chosen
-        return chosen.run if chosen is not None else None
+        return self.chosen.run if self.chosen is not None else None
 
     def action_open_selected(self) -> None:
-        chosen = self.query_one(RunsTable).chosen
+        chosen = self.chosen
         if chosen is not None and self.context.summaries:
-            self.context.in_thread(
-                partial(self.context.services.find, chosen.run), self.context.open_run
-            )
+            self._find(chosen.run, self.context.open_run)
         elif self.context.summaries is not None and not self.context.summaries:
             self.action_start_demo()
 
@@ -476,7 +470,7 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     def action_new_run(self) -> None:
         """Configure a run based on the one under the cursor; without runs, the demo."""
-        chosen = self.query_one(RunsTable).chosen if self.context.summaries else None
+        chosen = self.chosen if self.context.summaries else None
         if chosen is None:
             self.context.new_draft()
         else:
@@ -507,7 +501,6 @@ class RunsScreen(PaneScreen, SteersRuns):
     # marks, labels and names
 
     def action_mark_run(self) -> None:
-        """Mark or unmark the run for comparison."""
         if self.chosen is not None:
             self.context.mark(self.chosen.run)
 
@@ -544,11 +537,8 @@ class RunsScreen(PaneScreen, SteersRuns):
         if not runs:
             return
         used = sorted({tag for summary in self.context.summaries or () for tag in summary.tags})
-        about = (
-            f"in use: {'  '.join(used[:SHOWN_TAGS])}{' …' if len(used) > SHOWN_TAGS else ''}"
-            if used
-            else "separate tags with spaces"
-        )
+        shown = f"{'  '.join(used[:SHOWN_TAGS])}{' …' if len(used) > SHOWN_TAGS else ''}"
+        about = f"in use: {shown}" if used else "separate tags with spaces"
         shared = tuple(tag for tag in runs[0].tags if all(tag in run.tags for run in runs))
         title = f"Tags of {safe_text(runs[0].run, limit=40)}"
         if len(runs) > 1:
@@ -568,77 +558,58 @@ class RunsScreen(PaneScreen, SteersRuns):
         def answered(text: str | None) -> None:
             if text is None:
                 return
-            services = self.context.services
-
-            def label() -> None:
-                for run in runs:
-                    services.label(services.find(run.run), tags=changed(run, text))
-
-            def labelled(_nothing: None) -> None:
-                self.context.watcher.poll_now()
-                if len(runs) > 1:
-                    self.context.report(
-                        f"{counted(len(runs), 'run')} tagged: {_names(run.run for run in runs)}"
-                    )
-
-            self.context.in_thread(label, labelled)
+            done = f"{counted(len(runs), 'run')} tagged: {few_names(run.run for run in runs)}"
+            tags = {run.run: {"tags": changed(run, text)} for run in runs}
+            self._label(tags, done if len(runs) > 1 else "")
 
         self.app.push_screen(
             AskScreen(title, "".join(f"{tag} " for tag in shared), check, about=about), answered
         )
 
     def action_note_run(self) -> None:
-        """Edit the run's note."""
         run = self.chosen
         if run is None:
             return
 
         def answered(text: str | None) -> None:
             if text is not None:
-                self._label(run.run, note=text)
+                self._label({run.run: {"note": text}})
 
         title = f"Note on {safe_text(run.run, limit=40)}"
+        about = "one line; leave empty to remove it"
         self.app.push_screen(
-            AskScreen(
-                title,
-                run.note,
-                check_note,
-                about="one line; leave empty to remove it",
-                most=MOST_NOTE_CHARACTERS,
-            ),
-            answered,
+            AskScreen(title, run.note, check_note, about=about, most=MOST_NOTE_CHARACTERS), answered
         )
 
     def action_pin_run(self) -> None:
-        """Pin or unpin the run."""
         if self.chosen is not None:
-            self._label(self.chosen.run, pinned=not self.chosen.pinned)
+            self._label({self.chosen.run: {"pinned": not self.chosen.pinned}})
 
-    def _label(
-        self,
-        name: str,
-        *,
-        tags: tuple[str, ...] | None = None,
-        note: str | None = None,
-        pinned: bool | None = None,
-    ) -> None:
+    def _label(self, changes: Mapping[str, Mapping[str, Any]], done: str = "") -> None:
+        """Change labels of runs by name, then report `done`."""
         services = self.context.services
-        self.context.in_thread(
-            lambda: services.label(services.find(name), tags=tags, note=note, pinned=pinned),
-            lambda _labels: self.context.watcher.poll_now(),
-        )
+
+        def label() -> None:
+            for name, labels in changes.items():
+                services.label(services.find(name), **labels)
+
+        def labelled(_nothing: None) -> None:
+            self.context.watcher.poll_now()
+            if done:
+                self.context.report(done)
+
+        self.context.in_thread(label, labelled)
 
     def action_rename_run(self) -> None:
-        """Rename the run."""
         run = self.chosen
-        if run is None or self._report_if_alive(run):
+        if run is None or self._deleted.report_if_alive(run):
             return
         taken = {summary.run for summary in self.context.summaries or ()} - {run.run}
         about = "other runs keep referring to its old name"
         question = AskScreen(
             f"Rename {safe_text(run.run, limit=40)}",
             run.run,
-            partial(_check_free, taken=taken),
+            partial(check_free, taken=taken),
             about=about,
         )
         self.app.push_screen(question, partial(self._rename, run.run))
@@ -649,10 +620,9 @@ class RunsScreen(PaneScreen, SteersRuns):
         services = self.context.services
 
         def renamed(run: RunDirectory) -> None:
-            self._expected = run.name
             self.context.watcher.unmark_removed(run.name)
             rename_view(self.context.settings, former, run.name)
-            self.context.select_run(run)
+            self._expect(run)
             self.context.set_marks(self.context.marks.renamed(former, run.name))
             self.context.watcher.poll_now()
 
@@ -666,90 +636,10 @@ class RunsScreen(PaneScreen, SteersRuns):
         )
 
     def action_delete_run(self) -> None:
-        """Move the run to the trash; there is no question, since it can be undone.
-
-        Of several marked runs, those that have ended are deleted.
-        """
-        targets = self.targets if self.context.summaries else []
-        living = [run for run in targets if run.status in LIVING]
-        runs = [run for run in targets if run.status not in LIVING]
-        if not runs:
-            if living:
-                self._report_if_alive(living[0])
-            return
-        services, places = (
-            self.context.services,
-            {
-                run.run: self.context.marks.places.index(run.run)
-                for run in runs
-                if run.run in self.context.marks.places
-            },
-        )
-
-        def delete() -> tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]:
-            done: list[TrashedRun] = []
-            failed: list[tuple[str, RnnlmError | OSError]] = []
-            for run in runs:
-                try:
-                    done.append(services.delete(services.find(run.run)))
-                except (RnnlmError, OSError) as error:
-                    failed.append((run.run, error))
-            return done, failed
-
-        def deleted(found: tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]) -> None:
-            done, failed = found
-            for name, error in failed:
-                self.context.watcher.unmark_removed(name)
-                self.context.report_error(error)
-            if done:
-                self._deleted(done, places, [run.run for run in living])
-
-        for run in runs:
-            self.context.watcher.mark_removed(run.run)
-        self.context.in_thread(delete, deleted)
-
-    def _deleted(
-        self, trashed: Sequence[TrashedRun], places: Mapping[str, int], living: Sequence[str]
-    ) -> None:
-        self._trashed.append(tuple(trashed))
-        self._marked_in_trash |= {
-            run.path: places[run.name] for run in trashed if run.name in places
-        }
-        if self.context.run_directory is not None and self.context.run_directory.name in {
-            run.name for run in trashed
-        }:
-            self.context.close_run()
-        self.context.watcher.poll_now()
-        message = f"{trashed[0].name} moved to the trash, u undoes it"
-        if len(trashed) > 1:
-            message = (
-                f"{counted(len(trashed), 'run')} moved to the trash, u undoes it:"
-                f" {_names(run.name for run in trashed)}"
-            )
-        self.context.report(f"{message}; still training: {_names(living)}" if living else message)
+        self._deleted.delete(self.targets if self.context.summaries else [])
 
     def action_undo_delete(self) -> None:
-        """Restore what was deleted last; runs deleted together are restored together."""
-        last = next(
-            (
-                group
-                for group in reversed(self._trashed)
-                if not any(trashed.path in self._restoring for trashed in group)
-            ),
-            None,
-        )
-        if last is not None:
-            for trashed in last:
-                self._restore(trashed, among=last)
-        elif not self._restoring:
-            self.context.report("nothing to undo: T shows the trash")
-
-    def mark_restored_runs(self, summaries: Sequence[RunSummary]) -> None:
-        """Restore the marks of restored runs, once the list shows them."""
-        marks = self.context.marks
-        for name in [run.run for run in summaries if run.run in self._mark_again]:
-            marks = marks.marked_at(name, self._mark_again.pop(name))
-        self.context.set_marks(marks)
+        self._deleted.undo()
 
     def action_show_queue(self) -> None:
         """Show the queue; its screen is imported only here, because it needs pydantic."""
@@ -759,11 +649,9 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     def _open_queued(self, name: str | None) -> None:
         if name is not None:
-            self.context.in_thread(partial(self.context.services.find, name), self.context.open_run)
+            self._find(name, self.context.open_run)
 
     def action_show_trash(self) -> None:
-        """Show the trash."""
-
         def show(trashed: list[TrashedRun]) -> None:
             if self.app.screen is self:
                 self.app.push_screen(
@@ -774,97 +662,4 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     def _answered_trash(self, wanted: TrashedRun | None) -> None:
         if wanted is not None:
-            self._restore(wanted)
-
-    def _restore(
-        self, trashed: TrashedRun, name: str | None = None, *, among: Sequence[TrashedRun] = ()
-    ) -> None:
-        """Restore a run. Of `among`, the runs deleted together, the first gets the cursor."""
-        first = not among or among[0].path == trashed.path
-
-        def restored(run: RunDirectory) -> None:
-            self._forget(trashed)
-            self.context.watcher.unmark_removed(run.name)
-            if first:
-                self._expected = run.name
-                self.context.select_run(run)
-            place = self._marked_in_trash.pop(trashed.path, None)
-            if place is not None:
-                self._mark_again[run.name] = place
-            self.context.watcher.poll_now()
-            self.context.report(
-                f"{counted(len(among), 'run')} restored: {_names(other.name for other in among)}"
-                if len(among) > 1
-                else f"{run.name} restored"
-            )
-
-        def failed(error: RnnlmError | OSError) -> None:
-            if isinstance(error, RunNameError) and name is None:
-                self._restoring.discard(trashed.path)
-                self._restore_as(trashed)
-                return
-            if trashed.path.exists():
-                self._restoring.discard(trashed.path)
-            else:
-                self._forget(trashed)
-            self.context.report_error(error)
-
-        self._restoring.add(trashed.path)
-        self.context.in_thread(
-            partial(self.context.services.restore, trashed, name), restored, failed
-        )
-
-    def _forget(self, trashed: TrashedRun) -> None:
-        """Drop a run that is no longer in the trash."""
-        self._restoring.discard(trashed.path)
-        groups = (
-            tuple(kept for kept in group if kept.path != trashed.path) for group in self._trashed
-        )
-        self._trashed = [group for group in groups if group]
-
-    def _restore_as(self, trashed: TrashedRun) -> None:
-        """Ask for another name: the run's name has been taken."""
-        taken = {summary.run for summary in self.context.summaries or ()}
-
-        def answered(name: str | None) -> None:
-            if name is not None:
-                self._restore(trashed, name)
-
-        about = f"{safe_text(trashed.name, limit=30)} is the name of another run now"
-        self.app.push_screen(
-            AskScreen(
-                "Restore under another name",
-                _free_name(trashed.name, taken),
-                partial(_check_free, taken=taken),
-                about=about,
-            ),
-            answered,
-        )
-
-    def _report_if_alive(self, run: RunSummary) -> bool:
-        """Return whether the run must be stopped first, and report it."""
-        if run.status in LIVING:
-            self.context.report(
-                f"{run.run} is {run.status}: stop it first, on its train pane with S"
-            )
-        return run.status in LIVING
-
-
-def _names(runs: Iterable[str]) -> str:
-    """Return the first few names, and how many more there are."""
-    names = list(runs)
-    shown = ", ".join(safe_text(name, limit=24) for name in names[:SHOWN_NAMES])
-    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
-
-
-def _check_free(name: str, *, taken: set[str]) -> None:
-    check_run_name(name)
-    if name in taken:
-        raise RunNameError(f'run "{name}" already exists')
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    """Return the name with the first number that makes it free."""
-    return next(
-        free for number in count(2) if (free := f"{name[: LONGEST_NAME - 4]}-{number}") not in taken
-    )
+            self._deleted.restore(wanted)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from rnnlm_tui.tui.services import to_thread
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 MOST_CANDIDATES = 40
