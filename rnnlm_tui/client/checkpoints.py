@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -267,8 +267,3 @@ def list_run(run: RunDirectory) -> list[ListedCheckpoint]:
         exported=exported_steps(run),
     )
     return list(sorted_checkpoints(items, "step"))
-
-
-def steps_of(items: Sequence[ListedCheckpoint]) -> list[int]:
-    """The steps of these checkpoints, in the same order."""
-    return [item.row.step for item in items]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
 from rnnlm_tui.client.estimate import planned_steps
@@ -15,10 +14,9 @@ from rnnlm_tui.schema.estimates import WARMUP, warmup_problem
 from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.precedence import Origin, ResolvedConfig, located, resolve_config
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.schema.toml import ConfigText, read_toml, toml_text, updated_toml
+from rnnlm_tui.schema.toml import ConfigText, read_toml
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.runs import find_run, list_runs
-from rnnlm_tui.system.files import storage_errors, write_text_atomically
 
 ENDING = ".toml"
 Kind = Literal["preset", "file", "run"]
@@ -135,32 +133,3 @@ def config_value(config: RunConfig, path: str) -> object:
     section, _, name = path.partition(".")
     value: object = getattr(config, section)
     return cast(object, getattr(value, name)) if name else value
-
-
-def save_config_file(path: Path, raw: Mapping[str, object]) -> bool:
-    """Write a config as TOML, atomically. The comments of an existing config file are kept.
-
-    Args:
-        raw: all values, as `config_to_raw` returns them; None is left out.
-
-    Returns:
-        Whether a file was updated, not created.
-
-    Raises:
-        InputError: the path is a folder, or an existing file isn't UTF-8 or TOML.
-        StorageError: it can't be read or written.
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder", hint="add a file name that ends in .toml")
-    path = path.resolve()  # a link stays one
-    before, mode = None, 0o600
-    with storage_errors("read", path):
-        if path.exists():
-            read_toml(path)  # a file that isn't a config isn't replaced
-            before, mode = path.read_bytes().decode("utf-8-sig"), path.stat().st_mode & 0o777
-    text = toml_text(raw) if before is None else updated_toml(before, raw)
-    if text != before:
-        with storage_errors("write", path):
-            write_text_atomically(path, text)
-            path.chmod(mode)
-    return before is not None

@@ -155,11 +155,6 @@ class Estimate:
         return None if self.train_tokens is None else self.train_tokens / self.parameters.total
 
     @property
-    def total_seconds(self) -> float | None:
-        """Training and evaluations."""
-        return None if self.seconds is None else self.seconds + (self.evaluation_seconds or 0.0)
-
-    @property
     def too_large(self) -> bool:
         """Whether it needs more memory than is free."""
         return self.memory_free is not None and self.memory_needed > self.memory_free

@@ -29,7 +29,6 @@ from rnnlm_tui.errors import (
     RunNameError,
     StorageError,
 )
-from rnnlm_tui.schema.formatting import counted, disk
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.status import CORPUS_HASH_KEY
 from rnnlm_tui.store.archive_file import (
@@ -421,14 +420,3 @@ def _check_free(name: str, path: Path) -> None:
 
 def _taken(error: RunNameError, path: Path) -> RunNameError:
     return RunNameError(error.message, hint=f"give another name: rnnlm-tui unarchive {path} NAME")
-
-
-def describe_archive(archived: Archived) -> str:
-    """`34 MB, 12 files, up to step 1,500`."""
-    manifest = archived.manifest
-    return (
-        f"{disk(archived.bytes)}, {counted(len(manifest.files), 'file')}, checkpoint of step"
-        f" {manifest.step:,}"
-        if manifest.step
-        else f"{disk(archived.bytes)}, {counted(len(manifest.files), 'file')}, no checkpoint"
-    )

@@ -136,12 +136,6 @@ class ControlServer:
         self._is_bound = False
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
 
-    @property
-    def thread_id(self) -> int:
-        """Of the serving thread, after `start`."""
-        assert self._thread.ident is not None
-        return self._thread.ident
-
     def start(self) -> None:
         """Bind and serve. The caller holds the run's lock, so an existing socket file is a leftover
         and is replaced.

@@ -215,7 +215,7 @@ def test_a_flood_gets_two_percent_of_a_core_and_commands_are_still_answered(
 ) -> None:
     path, server, delivered = served
     sent = [str(value) for value in FLOODS[flooded]]
-    clock = time.pthread_getcpuclockid(server.thread_id)
+    clock = time.pthread_getcpuclockid(server._thread.ident or 0)
     floods = [
         subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", FLOOD, str(path), *sent], stdout=subprocess.PIPE

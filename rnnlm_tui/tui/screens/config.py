@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 
 
 FROZEN = "a run's config never changes: n makes a new run from it"
+STARTED = "this run has started: n makes a new run from it"
 
 
 class ConfigScreen(PaneScreen):
@@ -121,12 +122,9 @@ class ConfigScreen(PaneScreen):
         """The draft, or the open run's config; None while that is being read."""
         if self._editing is not None:
             return self._editing
-        snapshot = self.snapshot
-        return (
-            None
-            if snapshot is None
-            else Draft(snapshot.config, safe_text(snapshot.summary.run, limit=40))
-        )
+        if self.snapshot is None:
+            return None
+        return Draft(self.snapshot.config, safe_text(self.snapshot.summary.run, limit=40))
 
     @property
     def run_name(self) -> str:
@@ -136,7 +134,6 @@ class ConfigScreen(PaneScreen):
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The problems of the shown draft."""
         return self._check.blocking
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
@@ -154,7 +151,6 @@ class ConfigScreen(PaneScreen):
         self._show()
 
     def show_machine(self, machine: MachineFacts) -> None:
-        """Show the memory of this machine."""
         super().show_machine(machine)
         self._show()
 
@@ -314,15 +310,13 @@ class ConfigScreen(PaneScreen):
                 if self._shared is None
                 else None
             )
+            origin = safe_text(self.context.draft_from, limit=40)
             if kept is not None and kept[0].nearest_config() == given:
                 self._begin(*kept)
+            elif origin:
+                self._begin(Draft(given, origin, parent=self.context.draft_parent))
             else:
-                parent = self.context.draft_parent
-                self._begin(
-                    Draft(given, safe_text(self.context.draft_from, limit=40), parent=parent)
-                    if self.context.draft_from
-                    else draft_of(given)
-                )
+                self._begin(draft_of(given))
 
     def _begin(self, draft: Draft, name: str = "") -> None:
         self._editing, self._run_name = draft, name
@@ -362,7 +356,6 @@ class ConfigScreen(PaneScreen):
 
     @property
     def form(self) -> ConfigForm:
-        """The form."""
         return self.query_one("#form", ConfigForm)
 
     def on_config_form_changed(self, event: ConfigForm.Changed) -> None:
@@ -403,23 +396,18 @@ class ConfigScreen(PaneScreen):
             ask_value(self.app, self.form, event.row)
 
     def action_next_field(self) -> None:
-        """Go to the next field."""
         self.form.move(1)
 
     def action_previous_field(self) -> None:
-        """Go to the previous field."""
         self.form.move(-1)
 
     def action_next_section(self) -> None:
-        """Go to the next section."""
         self.form.move_section(1)
 
     def action_previous_section(self) -> None:
-        """Go to the previous section."""
         self.form.move_section(-1)
 
     def action_edit_field(self) -> None:
-        """Edit the field, switch it, or choose a value."""
         self.form.edit()
 
     def action_browse_files(self) -> None:
@@ -430,15 +418,12 @@ class ConfigScreen(PaneScreen):
             browse(self.app, self.form, self._editing)
 
     def action_next_choice(self) -> None:
-        """Select the next value of a choice or switch."""
         self.form.turn(1)
 
     def action_previous_choice(self) -> None:
-        """Select the previous value."""
         self.form.turn(-1)
 
     def action_reset_field(self) -> None:
-        """Reset the field."""
         self.form.reset()
 
     # actions
@@ -447,18 +432,15 @@ class ConfigScreen(PaneScreen):
         """Keep the focus on `esc` in a field that isn't edited."""
 
     def action_next_problem(self) -> None:
-        """Go to the next invalid field."""
         if self._check.problems:
             self.form.next_problem()
         else:
             self.context.report("no problems")
 
     def action_undo_edit(self) -> None:
-        """Undo the last edit."""
         self._travel(-1)
 
     def action_redo_edit(self) -> None:
-        """Redo the edit that was undone last."""
         self._travel(1)
 
     def _travel(self, direction: int) -> None:
@@ -489,13 +471,10 @@ class ConfigScreen(PaneScreen):
         return self.form.editing
 
     def action_toggle_field(self) -> None:
-        """Switch a field on or off."""
         if not self.form.toggle():
             self.context.report("space switches yes and no: enter edits this field")
 
     def action_find_field(self) -> None:
-        """Search for a field by its name, its key or its help."""
-
         def found(path: str) -> None:
             self._cycle.show_if_differing(path, self.shown)
             self._show()
@@ -557,25 +536,20 @@ class ConfigScreen(PaneScreen):
         self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
 
     def action_choose_preset(self) -> None:
-        """Begin again from a preset, a file used lately, or a run."""
         self._files.begin()
 
     def action_open_config(self) -> None:
-        """Open a TOML file."""
         if not self._is_typing():
             self._files.open()
 
     def action_write_config(self) -> None:
-        """Save as a TOML file."""
         self._files.save()
 
     def action_edit_toml(self) -> None:
-        """Edit the TOML in your editor."""
         if not self._is_typing():
             self._files.edit()
 
     def action_new_from_run(self) -> None:
-        """Configure a new run based on the shown one."""
         if not self.locked or self.snapshot is None:
             self.context.report("this is a new run already")
             return
@@ -589,26 +563,14 @@ class ConfigScreen(PaneScreen):
 
         A draft with problems is saved as a config file instead.
         """
-        if not self.locked and self._check.blocking and self._editing is not None:
-            name, draft = self._run_name or "draft", self._editing
-            self.context.in_thread(
-                partial(
-                    self.context.services.save_config,
-                    name,
-                    merge(draft.base, draft.changes),
-                    draft.problems(),
-                ),
-                self._written,
-            )
-            return
-        config = self._ready()
-        if config is not None:
-            self.context.in_thread(
-                partial(
-                    self.context.services.create, config, self._run_name or None, self._draft_parent
-                ),
-                self._saved,
-            )
+        draft, name, services = self._editing, self._run_name, self.context.services
+        if draft is not None and self._check.blocking:
+            raw = merge(draft.base, draft.changes)
+            save = partial(services.save_config, name or "draft", raw, draft.problems())
+            self.context.in_thread(save, self._written)
+        elif (config := self._ready()) is not None:
+            create = partial(services.create, config, name or None, self._draft_parent)
+            self.context.in_thread(create, self._saved)
 
     def _written(self, path: Path) -> None:
         self._files.remember(path)
@@ -623,14 +585,11 @@ class ConfigScreen(PaneScreen):
 
     def action_start_draft(self) -> None:
         """Start the draft, or a saved run that was never started."""
-        if self.locked:
-            if self._run_status == "draft":
-                self.context.resume()
-            else:
-                self.context.report("this run has started: n makes a new run from it")
-            return
-        config = self._ready()
-        if config is not None:
+        if self.locked and self._run_status != "draft":
+            self.context.report(STARTED)
+        elif self.locked:
+            self.context.resume()
+        elif (config := self._ready()) is not None:
             self._check.forget_failure()
             self.context.start_run(
                 config, self._run_name or None, partial(self._refuse, config), self._draft_parent
@@ -639,20 +598,17 @@ class ConfigScreen(PaneScreen):
     def action_queue_draft(self) -> None:
         """Add the draft to the queue, or a saved run that was never started."""
         services, run = self.context.services, self.context.run_directory
-        if self.locked:
-            if self._run_status == "draft" and run is not None:
-                self.context.in_thread(partial(services.queue.add_run, run), self._queued)
-            else:
-                self.context.report("this run has started: n makes a new run from it")
-            return
-        config = self._ready()
-        if config is not None:
+        if self.locked and (run is None or self._run_status != "draft"):
+            self.context.report(STARTED)
+        elif self.locked and run is not None:
+            self.context.in_thread(partial(services.queue.add_run, run), self._queued)
+        elif (config := self._ready()) is not None:
             self._check.forget_failure()
             self.context.report("adding it to the queue…")
             self.context.in_thread(
                 partial(services.add_to_queue, config, self._run_name or None, self._draft_parent),
                 self._queued,
-                partial(self._not_queued, config),
+                partial(self._refuse, config),
             )
 
     def _queued(self, queued: QueuedRun) -> None:
@@ -664,15 +620,11 @@ class ConfigScreen(PaneScreen):
 
         self.context.in_thread(partial(self.context.services.find, queued.run), found)
 
-    def _not_queued(self, config: RunConfig, error: RnnlmError | OSError) -> None:
-        if isinstance(error, InputError):
-            self._refuse(config, error)
-        else:
-            self.context.report_error(error)
-
-    def _refuse(self, config: RunConfig, error: InputError) -> None:
+    def _refuse(self, config: RunConfig, error: RnnlmError | OSError) -> None:
         """Show why no run was created, beside the field that caused it."""
-        path = None if self.locked else self._check.start_failed(config, error)
+        path = None
+        if isinstance(error, InputError) and not self.locked:
+            path = self._check.start_failed(config, error)
         if path is None:
             self.context.report_error(error)
             return
@@ -688,7 +640,8 @@ class ConfigScreen(PaneScreen):
             return None
         blocking = self._check.blocking
         if blocking:
-            self.form.go_to(field_of(blocking[0])) if "." in blocking[0].path else None
+            if "." in blocking[0].path:
+                self.form.go_to(field_of(blocking[0]))
             self.context.report(
                 f"Fix {counted(len(blocking), 'problem')} before starting, g goes to the next one",
                 trouble=True,

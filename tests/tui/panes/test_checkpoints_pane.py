@@ -17,7 +17,6 @@ from rnnlm_tui.client.checkpoint_detail import (
     find_samples,
     sample_steps_for,
 )
-from rnnlm_tui.client.checkpoints import steps_of
 from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.schema.sampling import WeightChangeRequest
@@ -320,11 +319,11 @@ async def test_the_order_is_changed_and_reversed_by_keys() -> None:
         table = pane(app).query_one(CheckpointTable)
         await pilot.press("down", "o", "o")
         await until_shown(pilot, "▴val ppl")
-        assert steps_of(table.rows) == [3700, 3000, 2000, 1000, 3750]
+        assert [item.row.step for item in table.rows] == [3700, 3000, 2000, 1000, 3750]
         assert table.step == 3700
         await pilot.press("O")
         await until_shown(pilot, "▾val ppl")
-        assert steps_of(table.rows) == [1000, 2000, 3000, 3700, 3750]
+        assert [item.row.step for item in table.rows] == [1000, 2000, 3000, 3700, 3750]
         assert app.settings["checkpoints order"] == ["ppl", True]
 
 

@@ -396,4 +396,3 @@ def test_evaluations_take_a_third_of_a_steps_work_for_each_token(home: Path) -> 
     assert found.evaluation_seconds == pytest.approx(
         found.seconds * 4 * 70_000 / 3 / (found.tokens_seen or 0)
     )
-    assert found.total_seconds == pytest.approx(found.seconds + (found.evaluation_seconds or 0))
