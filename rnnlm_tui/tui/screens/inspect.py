@@ -167,12 +167,10 @@ class InspectScreen(PaneScreen):
 
     @property
     def strip(self) -> HeatStrip:
-        """The text."""
         return self.query_one("#strip", HeatStrip)
 
     @property
     def choices(self) -> AlternativesList:
-        """The alternatives at the cursor."""
         return self.query_one("#alternatives", AlternativesList)
 
     @property
@@ -233,15 +231,16 @@ class InspectScreen(PaneScreen):
             self.strip.show((), (), 0)
             self._show_token()
             return
-        self._show_unscored(source.prompt, source.text)
+        first = self._show_words(source.prompt, source.text)
+        self.strip.move_to(self.cursor if self._moved else first)
         self._questions.forget()
         self._questions.start("inspect", source, partial(self._score, source))
 
-    def _show_unscored(self, prompt: str, text: str) -> None:
-        """Show the words of a text whose tokens aren't known yet."""
+    def _show_words(self, prompt: str, text: str) -> int:
+        """Show the words of a text before it is scored. Return how many the prompt has."""
         before, after = words_of(prompt), words_of(text)
         self.strip.show((*before, *after), (), len(before))
-        self.strip.move_to(self.cursor if self._moved else len(before))
+        return len(before)
 
     async def _score(self, source: TextSource) -> None:
         """Have a text scored, and show it."""
@@ -346,19 +345,15 @@ class InspectScreen(PaneScreen):
         self._go(event.token)
 
     def action_next_token(self) -> None:
-        """Go one token to the right."""
         self._go(self.cursor + 1)
 
     def action_previous_token(self) -> None:
-        """Go one token to the left."""
         self._go(self.cursor - 1)
 
     def action_next_line(self) -> None:
-        """Go one line down; in the view of a unit, follow the next unit."""
         self._vertical(1)
 
     def action_previous_line(self) -> None:
-        """Go one line up; in the view of a unit, follow the unit before."""
         self._vertical(-1)
 
     def _vertical(self, by: int) -> None:
@@ -368,11 +363,9 @@ class InspectScreen(PaneScreen):
             self._go(self.strip.vertical(by))
 
     def action_page_down(self) -> None:
-        """Move by a page of text, or of units."""
         self._page(1)
 
     def action_page_up(self) -> None:
-        """Go back by a page of text, or of units."""
         self._page(-1)
 
     def _page(self, by: int) -> None:
@@ -390,11 +383,9 @@ class InspectScreen(PaneScreen):
         self._go(self.strip.tokens)
 
     def action_next_surprise(self) -> None:
-        """Go to the next surprising token."""
         self._surprise(1)
 
     def action_previous_surprise(self) -> None:
-        """Go to the surprising token before."""
         self._surprise(-1)
 
     def _surprise(self, by: int) -> None:
@@ -408,11 +399,9 @@ class InspectScreen(PaneScreen):
     # views
 
     def action_next_view(self) -> None:
-        """Show the next view below the text."""
         self._turn(1)
 
     def action_previous_view(self) -> None:
-        """Show the view before."""
         self._turn(-1)
 
     def _turn(self, by: int) -> None:
@@ -456,7 +445,7 @@ class InspectScreen(PaneScreen):
             return
         request = source.request(AlternativesRequest, position=position)
         try:
-            answer = await self._questions.ask(request, Alternatives, self._wait_for_alternatives)
+            answer = await self._questions.ask(request, Alternatives, self.choices.show_words)
         except (RnnlmError, OSError) as error:
             self.choices.show_words(in_one_sentence(error), trouble=True)
             return
@@ -465,9 +454,6 @@ class InspectScreen(PaneScreen):
         self._alternatives[position] = answer
         if position == self.cursor:
             self._show_token()
-
-    def _wait_for_alternatives(self, words: str) -> None:
-        self.choices.show_words(words)
 
     # states
 
@@ -495,7 +481,6 @@ class InspectScreen(PaneScreen):
             self.refresh_footer()
 
     def action_next_layer(self) -> None:
-        """Show the states of the next layer."""
         layers = self.scored.answer.num_layers if self.scored is not None else 0
         if layers < 2:
             self.context.report("this model has one layer" if layers else NOT_SCORED)
@@ -512,8 +497,6 @@ class InspectScreen(PaneScreen):
         self._ask_for_states()
 
     def action_search_units(self) -> None:
-        """Ask what units should follow, and sort them by it."""
-
         def answered(query: str | None) -> None:
             if not query:
                 return
@@ -590,8 +573,7 @@ class InspectScreen(PaneScreen):
 
     def _show_growing(self, prompt: str, text: str, status: Content) -> None:
         self.strip.bottom = status
-        before, after = words_of(prompt), words_of(text)
-        self.strip.show((*before, *after), (), len(before))
+        self._show_words(prompt, text)
         self.strip.move_to(self.strip.tokens)
 
     def _branch_ended(self) -> None:
@@ -600,24 +582,18 @@ class InspectScreen(PaneScreen):
         self._take_text()
         self.refresh_footer()
 
-    def action_undo_here(self) -> None:
-        """Go back to the text that this one was branched from."""
-        self.action_undo_branch()
-
     def action_undo_branch(self) -> None:
-        """Go back to the text that this one was branched from."""
         self._walk(SampleTree.undo, "nothing to undo: this is the first text")
 
+    action_undo_here = action_undo_branch
+
     def action_redo_branch(self) -> None:
-        """Take the last undo back."""
         self._walk(SampleTree.redo, "nothing to redo")
 
     def action_next_branch(self) -> None:
-        """Show the next branch of the same text."""
         self._walk(lambda tree: tree.move(1), "no other branch here: enter makes one")
 
     def action_previous_branch(self) -> None:
-        """Show the branch before."""
         self._walk(lambda tree: tree.move(-1), "no other branch here: enter makes one")
 
     def _walk(self, move: Callable[[SampleTree], bool], otherwise: str) -> None:
@@ -641,7 +617,6 @@ class InspectScreen(PaneScreen):
     # files
 
     def action_keep_state(self) -> None:
-        """Ask for a name and keep the state after the token under the cursor."""
         scored, source = self.scored, self._source
         if scored is None or source is None or not len(scored):
             self.context.report(NOT_SCORED)
@@ -686,7 +661,6 @@ class InspectScreen(PaneScreen):
         self.app.push_screen(StatesScreen(config, run.name if run is not None else ""), chosen)
 
     def action_write_inspection(self) -> None:
-        """Choose a format and write the inspected text to a file."""
         scored, source = self.scored, self._source
         if scored is None or source is None:
             self.context.report(NOT_SCORED)
@@ -697,10 +671,9 @@ class InspectScreen(PaneScreen):
                 return
             facts = {"run": source.run, "step": source.step, "prompt": source.prompt}
             text = as_tsv(scored) if ending == "tsv" else as_json(scored, **facts)
+            name, services = f"{source.run}-inspection", self.context.services
             self.context.in_thread(
-                partial(
-                    self.context.services.save_text, f"{source.run}-inspection", text, f".{ending}"
-                ),
+                partial(services.save_text, name, text, f".{ending}"),
                 lambda path: self.context.report(f"saved as {path}"),
             )
 
@@ -713,7 +686,6 @@ class InspectScreen(PaneScreen):
         self.refresh_footer()
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        """Return the actions, by view and focus."""
         esc, mode = action("leave_field"), (action("next_mode"), "")
         if self._branches.sampling:
             return [(esc, "Stop")]

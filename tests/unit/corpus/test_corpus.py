@@ -22,6 +22,7 @@ from rnnlm_tui.corpus import corpus as corpus_module
 from rnnlm_tui.corpus import download, encode, ngram, splits
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpus
+from rnnlm_tui.corpus.identity import FORMER_FIELDS
 from rnnlm_tui.corpus.ngram import BigramModel, sentence_pairs, stream_pairs
 from rnnlm_tui.errors import CorpusError, StorageError, TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
@@ -125,7 +126,7 @@ def test_a_changed_text_tokenizer_or_rule_makes_another_corpus(
     paths.add(prepare(root, corpus.model_copy(update={"lowercase": True})).path)
     write(tmp_path / "a.txt", [*LINES, "One more."])
     paths.add(prepare(root, corpus).path)
-    monkeypatch.setattr(corpus_module, "RULES", 99)
+    monkeypatch.setattr("rnnlm_tui.corpus.identity.RULES", 99)
     paths.add(prepare(root, corpus).path)
     assert len(paths) == 5
 
@@ -432,9 +433,7 @@ def test_a_corpus_of_an_earlier_version_opens(tmp_path: Path) -> None:
     now = prepare(root, corpus)
     settings = effective_settings(corpus, WORDS)
     settings["corpus"] = {
-        name: value
-        for name, value in settings["corpus"].items()
-        if name in corpus_module.FORMER_FIELDS
+        name: value for name, value in settings["corpus"].items() if name in FORMER_FIELDS
     }
     facts = {
         "format": 1,
@@ -450,7 +449,7 @@ def test_a_corpus_of_an_earlier_version_opens(tmp_path: Path) -> None:
         "hash": former
     }
     kept["corpus"] = {
-        name: value for name, value in kept["corpus"].items() if name in corpus_module.FORMER_FIELDS
+        name: value for name, value in kept["corpus"].items() if name in FORMER_FIELDS
     }
     (now.path / "manifest.json").write_text(json.dumps(kept))
     now.path.rename(root / former[:16])
