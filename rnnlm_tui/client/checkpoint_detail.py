@@ -197,19 +197,26 @@ def _changes(
 ) -> Iterable[ChangedSetting]:
     if not isinstance(changed, dict):
         return
+    from rnnlm_tui.schema.steering import value_text
+
     values = config.model_dump(mode="json")
     for path, after in changed.items():
         section, _, name = path.partition(".")
         before = (
             values.get(section, {}).get(name) if isinstance(values.get(section), dict) else None
         )
-        when = [
+        if before == after:  # undone
+            continue
+        value = f"→ {value_text(path, after)}"
+        made = [
             event.step
             for event in events
-            if event.kind == "setting" and event.step <= step and path in event.text
+            if event.kind == "setting"
+            and event.step <= step
+            and event.text.startswith(f"{path} ")
+            and event.text.partition(" (")[0].endswith(value)
         ]
-        if before != after or when:
-            yield ChangedSetting(path, before, after, max(when, default=None))
+        yield ChangedSetting(path, before, after, max(made, default=None))
 
 
 def _parent(run: RunDirectory) -> tuple[str, tuple[ChangedSetting, ...]]:

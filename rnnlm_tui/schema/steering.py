@@ -132,7 +132,7 @@ def changed_config(
             _too_short("training.max_steps", whole["training.max_steps"], position)
             or replace(problem, path="training.max_steps")
             if problem.path == WARMUP and isinstance(whole.get("training.max_steps"), int)
-            else problem
+            else replace(problem, adjustments=())  # options of a command that starts a run
             for problem in error.problems
         ) from error
     if problem := _length_problem(changed, changes, position):

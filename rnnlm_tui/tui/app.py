@@ -409,7 +409,9 @@ class RnnlmApp(App[int]):
     def open_pane(self, pane: Pane) -> None:
         if pane in ("train", "checkpoints") and self.run_directory is None:
             self.report(
-                "No run open. Press enter to start the demo, n to configure one."
+                "No run open: r lists the runs."
+                if self.current_mode != "runs"
+                else "No run open. Press enter to start the demo, n to configure one."
                 if self.summaries == ()
                 else "No run open. Choose one with enter, or press n for a new one."
             )

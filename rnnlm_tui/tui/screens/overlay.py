@@ -250,7 +250,7 @@ class AskScreen(Overlay[str]):
 
     def compose(self) -> ComposeResult:
         legend = Content.assemble(
-            ("enter", f"bold {TEXT}"), (" keep  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM)
+            ("enter", f"bold {TEXT}"), (" accept  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM)
         )
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield self._input(

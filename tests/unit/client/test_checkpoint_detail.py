@@ -72,6 +72,21 @@ def test_files_position_settings_and_tensors_are_read(otter: RunDirectory) -> No
     assert found.damage == ""
 
 
+def test_a_setting_is_listed_with_the_step_of_its_value_and_not_once_undone(
+    otter: RunDirectory,
+) -> None:
+    rate = RunConfig().optimizer.learning_rate
+    changed = EventRow(1, 1_512, "setting", f"optimizer.learning_rate {rate:g} → 0.0001", 0.0)
+    undone = EventRow(
+        1, 3_700, "setting", f"optimizer.learning_rate 0.0001 → {rate:g} (undo)", 0.0
+    )
+    # the checkpoint of step 3,700 was saved before the undo
+    assert [one.step for one in detail(otter, changed, undone).changes] == [1_512]
+    facts = {"changed": {"optimizer.learning_rate": rate}}
+    write_checkpoint(otter, 3_900, lambda folder: None, None, facts)
+    assert detail(otter, changed, undone).changes == ()
+
+
 def test_damaged_files_are_said_and_the_rest_is_still_read(otter: RunDirectory) -> None:
     folder = otter.checkpoints_path / "step-000003700"
     (folder / "training_state.json").write_text("[", encoding="utf-8")

@@ -73,6 +73,7 @@ def test_a_problem_is_at_its_field(changes: dict[str, JsonValue], path: str, wor
     (problem,) = caught.value.problems
     assert problem.path == path
     assert words in problem.message
+    assert "--set" not in str(problem)
 
 
 def test_all_problems_come_at_once() -> None:
