@@ -46,8 +46,10 @@ def layered_config(
     config = found.config
     steps = planned_steps(config) if WARMUP in found.chosen else None
     if steps is not None:
-        # A chosen warm-up is an error even if it equals the preset's: no preset is passed.
-        problem = warmup_problem(config.schedule.warmup_steps, "", steps)
+        # A preset's warm-up is shortened. It was chosen if it is on the command line or in a
+        # variable, not in a file: `config show` and the editor write all fields.
+        preset = config.preset if found.origins[WARMUP].layer == "file" else ""
+        problem = warmup_problem(config.schedule.warmup_steps, preset, steps)
         if problem is not None:
             raise ConfigError(located([problem], found.origins, file))
     sized = with_tokenizer_size(config, found.chosen, found.base)

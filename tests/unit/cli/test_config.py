@@ -128,11 +128,21 @@ def test_a_warmup_from_the_file_is_checked_like_one_from_set(
 ) -> None:
     file = written(
         tmp_path,
-        "[schedule]\nwarmup_steps = 100\n"
+        "[schedule]\nwarmup_steps = 90\n"
         + ("[training]\nmax_steps = 30\n" if steps_in_file else ""),
     )
     with pytest.raises(ConfigError, match="must be below the run's 30 steps"):
         build_config(None, file, None if steps_in_file else ["training.max_steps=30"])
+
+
+def test_the_printed_config_of_a_short_run_is_a_valid_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["config", "show", "--set", "training.max_steps=30"]) == 0
+    file = written(tmp_path, capsys.readouterr().out)
+    assert build_config(None, file, None).training.max_steps == 30
+    with pytest.raises(ConfigError, match="must be below the run's 30 steps"):
+        build_config(None, file, ["schedule.warmup_steps=100"])
 
 
 def test_a_chosen_warmup_is_checked_against_the_steps_of_a_counted_text(
@@ -142,7 +152,7 @@ def test_a_chosen_warmup_is_checked_against_the_steps_of_a_counted_text(
         "rnnlm_tui.client.estimate.count_text",
         lambda *_: TextSize(sentences=100, tokens=4_522, vocab_size=300),
     )
-    file = written(tmp_path, "[schedule]\nwarmup_steps = 100\n")
+    file = written(tmp_path, "[schedule]\nwarmup_steps = 90\n")
     byte = "tokenizer.kind=byte"
     for chosen in ((file, [byte]), (None, [byte, "schedule.warmup_steps=100"])):
         with pytest.raises(ConfigError, match="must be below the run's"):

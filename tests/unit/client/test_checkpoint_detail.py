@@ -77,9 +77,7 @@ def test_a_setting_is_listed_with_the_step_of_its_value_and_not_once_undone(
 ) -> None:
     rate = RunConfig().optimizer.learning_rate
     changed = EventRow(1, 1_512, "setting", f"optimizer.learning_rate {rate:g} → 0.0001", 0.0)
-    undone = EventRow(
-        1, 3_700, "setting", f"optimizer.learning_rate 0.0001 → {rate:g} (undo)", 0.0
-    )
+    undone = EventRow(1, 3_700, "setting", f"optimizer.learning_rate 0.0001 → {rate:g} (undo)", 0.0)
     # the checkpoint of step 3,700 was saved before the undo
     assert [one.step for one in detail(otter, changed, undone).changes] == [1_512]
     facts = {"changed": {"optimizer.learning_rate": rate}}
