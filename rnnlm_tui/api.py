@@ -363,6 +363,7 @@ class Model:
     def __init__(self, directory: RunDirectory, path: Path, device: str) -> None:
         from rnnlm_tui.schema.sampling import LoadRequest
         from rnnlm_tui.store.addresses import weights_step
+        from rnnlm_tui.system.locks import reading
 
         self._directory, self._device = directory, device
         self.path = path
@@ -370,7 +371,7 @@ class Model:
         self.step = weights_step(str(path))
         """The checkpoint's step."""
         self._answers: Answers | None = None
-        with self._answering() as answers:
+        with reading(path), self._answering() as answers:
             for _ in answers.of(LoadRequest(id="load", checkpoint=str(path)), _never):
                 continue
 

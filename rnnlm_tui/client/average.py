@@ -27,6 +27,7 @@ from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import run_named
 from rnnlm_tui.store.verify import resolve_checkpoint
+from rnnlm_tui.system.locks import reading
 from rnnlm_tui.system.processes import python_command
 
 
@@ -133,15 +134,16 @@ def average_checkpoints(
             AveragePart(address=part.address, path=str(part.path.absolute())) for part in different
         ),
     )
-    result = run_child(
-        python_command("rnnlm_tui.worker.average"),
-        request,
-        AverageDone,
-        report,
-        what="averaging",
-        hint_for_memory=lambda: "free some memory and try again",
-        settings=WORKER_SETTINGS,
-    )
+    with reading(*(part.path for part in different)):
+        result = run_child(
+            python_command("rnnlm_tui.worker.average"),
+            request,
+            AverageDone,
+            report,
+            what="averaging",
+            hint_for_memory=lambda: "free some memory and try again",
+            settings=WORKER_SETTINGS,
+        )
     return StagedAverage(run, result)
 
 

@@ -52,7 +52,7 @@ from rnnlm_tui.system.files import (
     read_at_most,
     storage_errors,
 )
-from rnnlm_tui.system.locks import boot_id, host_name
+from rnnlm_tui.system.locks import boot_id, host_name, reading
 from rnnlm_tui.system.processes import python_command
 
 EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -127,7 +127,8 @@ def export_checkpoint(
             name=target.name,
             format=format,
         )
-        done = _answer_of(request, ExportDone, report, command, "the export")
+        with reading(checkpoint):
+            done = _answer_of(request, ExportDone, report, command, "the export")
         marker = _read_marker(folder)
         if marker is None:
             raise WorkerError("the export ended without its list of files")
@@ -237,7 +238,7 @@ def _tokenizer_beside(file: Path) -> str:
     if (file.parent / "tokenizer.json").is_file():
         return str(file.parent)
     raise InputError(
-        f"{file} holds weights alone, no tokenizer",
+        f"no tokenizer beside {file}, and a state dict holds weights alone",
         hint="name the one it was trained with: --tokenizer FOLDER, or for the book's own model"
         " --tokenizer microsoft/Phi-3.5-mini-instruct (needs a network)",
     )

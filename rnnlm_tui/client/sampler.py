@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Literal, TypeVar
 from uuid import uuid4
 
@@ -29,6 +30,7 @@ from rnnlm_tui.schema.sampling import (
     ScorePiece,
     ScoreRequest,
 )
+from rnnlm_tui.system.locks import reading
 from rnnlm_tui.system.processes import dependent_environment, python_command
 
 LINE_BYTES = 64 << 20
@@ -180,28 +182,30 @@ class SamplerClient:
     async def _answers(
         self, request: SamplerRequest, last: type[BaseModel], *, count: int = 1
     ) -> AsyncGenerator[SamplerAnswer, None]:
-        """Yield a request's answers until `count` of the type `last` came."""
-        await self.start()
-        queue: asyncio.Queue[SamplerAnswer | None] = asyncio.Queue()
-        self._waiting[request.id] = queue
-        missing = count
-        try:
-            await self._write(request)
-            while missing:
-                answer = await queue.get()
-                if answer is None:
-                    raise self._death()
-                if isinstance(answer, SampleFailed):
-                    missing = 0
-                    raise as_error(answer)
-                missing -= isinstance(answer, last)
-                yield answer
-        finally:
-            # an unfinished iteration may be closed after another began with the same id
-            if self._waiting.get(request.id) is queue:
-                del self._waiting[request.id]
-            if missing:
-                await self.cancel(request.id)
+        """Yield a request's answers until `count` of the type `last` came. Meanwhile its checkpoint
+        isn't removed for a newer one: to start and import torch takes seconds."""
+        with reading(Path(request.checkpoint)):
+            await self.start()
+            queue: asyncio.Queue[SamplerAnswer | None] = asyncio.Queue()
+            self._waiting[request.id] = queue
+            missing = count
+            try:
+                await self._write(request)
+                while missing:
+                    answer = await queue.get()
+                    if answer is None:
+                        raise self._death()
+                    if isinstance(answer, SampleFailed):
+                        missing = 0
+                        raise as_error(answer)
+                    missing -= isinstance(answer, last)
+                    yield answer
+            finally:
+                # an unfinished iteration may be closed after another began with the same id
+                if self._waiting.get(request.id) is queue:
+                    del self._waiting[request.id]
+                if missing:
+                    await self.cancel(request.id)
 
     async def cancel(self, id: str) -> None:
         """Cancel a request, queued or running. Samples end with a SampleDone whose reason is

@@ -30,6 +30,7 @@ from rnnlm_tui.system.files import (
     storage_errors,
     write_text_atomically,
 )
+from rnnlm_tui.system.locks import has_readers
 
 WriteInPieces = Callable[[Path], Generator[None, None, Mapping[str, str]]]
 """Writes a checkpoint's files into a folder, yields between two pieces, and returns the SHA-256 of
@@ -197,7 +198,7 @@ def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], N
 def remove_checkpoint(run: RunDirectory, step: int) -> bool:
     """Remove a checkpoint atomically; True also if it is already gone.
 
-    Returns False if it is pinned, even if that happened just now.
+    Returns False if it is pinned, even if that happened just now, or if a process is reading it.
 
     Raises:
         StorageError: the checkpoint can't be removed.
@@ -211,7 +212,7 @@ def remove_checkpoint(run: RunDirectory, step: int) -> bool:
             path.rename(doomed)
         except FileNotFoundError:
             return True
-        if step in pinned_steps(run):
+        if step in pinned_steps(run) or has_readers(doomed):
             # pin_checkpoint looks for the checkpoint after it wrote the pin: one of the two sees
             # the other
             doomed.rename(path)

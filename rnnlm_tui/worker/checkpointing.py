@@ -528,7 +528,7 @@ class Checkpointer:
                 row = self._rows[step]
                 self._forget(step)  # the index first: it never names a missing checkpoint
                 if not remove_checkpoint(self._run, step):
-                    self._index(row)  # pinned just now
+                    self._index(row)  # pinned just now, or being read
 
     def _is_intact(self, step: int) -> bool:
         """Whether every byte of a checkpoint is as written; a damaged one is moved aside and

@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from rnnlm_tui.schema.sampling import (
     ScoreRequest,
     StateKept,
 )
+from rnnlm_tui.system.locks import has_readers
 from tests.unit.client.conftest import FAKE_SAMPLER
 
 
@@ -129,6 +131,16 @@ async def test_leaving_a_question_cancels_it(client: SamplerClient) -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert sent == ["a"]
+
+
+async def test_a_checkpoint_is_in_use_until_its_sample_ends(
+    client: SamplerClient, tmp_path: Path
+) -> None:
+    asked = request("a b c").model_copy(update={"checkpoint": str(tmp_path)})
+    async with aclosing(client.generate(asked)) as pieces:
+        await anext(pieces)
+        assert has_readers(tmp_path)
+    assert not has_readers(tmp_path)
 
 
 async def test_a_score_ends_with_the_loss(client: SamplerClient, tmp_path: Path) -> None:

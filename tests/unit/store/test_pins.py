@@ -17,6 +17,7 @@ from rnnlm_tui.store.checkpoints import (
 )
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import pin_checkpoint, pinned_steps, unpin_checkpoint
+from rnnlm_tui.system.locks import reading
 from tests.unit.store.rows import new_run, write_model
 
 
@@ -53,6 +54,14 @@ def test_a_pinned_checkpoint_is_removed_only_after_unpinning(run: RunDirectory) 
     unpin_checkpoint(run, 500)
     assert remove_checkpoint(run, 500)
     assert [entry.step for entry in list_checkpoints(run)] == [1_000]
+
+
+def test_a_checkpoint_is_not_removed_while_it_is_read(run: RunDirectory) -> None:
+    folder = run.checkpoints_path / "step-000000500"
+    with reading(folder, run.path / "gone"), reading(folder):
+        assert not remove_checkpoint(run, 500)
+        assert [entry.step for entry in list_checkpoints(run)] == [500, 1_000]
+    assert remove_checkpoint(run, 500)
 
 
 def test_a_missing_checkpoint_cannot_be_pinned_and_leaves_no_pin(run: RunDirectory) -> None:
