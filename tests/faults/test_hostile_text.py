@@ -83,7 +83,7 @@ def test_hostile_text_is_shown_literally_on_the_panes_of_a_run(
         tour.gone(ESCAPE, "follows")
         tour.go("z" + RIGHT, "Close cursor", shown=False)
         tour.gone(ESCAPE, "Close cursor")
-        tour.go("3", "written by" if size[1] > 24 else "★ best")
+        tour.go("3", "change per layer" if size[1] > 24 else "★ best")
         tour.go("C", "is damaged")
         tour.go("1", "frozen")
         tour.go("n", "draft, not started")

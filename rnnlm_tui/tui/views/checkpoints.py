@@ -223,7 +223,11 @@ def layer_changes(tensors: Sequence[TensorChange]) -> tuple[LayerChange, ...]:
         )
     found = []
     for (_, name), (change, norm, names) in sorted(sums.items()):
-        label = "out bias" if name == "output" and names == {"bias"} else name
+        label = (
+            "out bias"
+            if name == "output" and names == {"bias"}
+            else safe_text(name, newlines="show", limit=24)
+        )
         ratio = math.sqrt(change / norm) if norm > 0 else 0.0 if change == 0 else math.inf
         found.append(LayerChange(label, ratio))
     return tuple(found)
