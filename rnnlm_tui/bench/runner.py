@@ -48,7 +48,7 @@ from rnnlm_tui.bench.report import (
 )
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.client.gpus import unused_gpu_warning
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import parameter_count, positions_per_step
 from rnnlm_tui.schema.formatting import counted, duration, memory, percent
@@ -64,6 +64,9 @@ WARM_UP_STEPS = 3
 
 NEIGHBOUR_WAYS = 4
 """Turns per round: two environments, alone and next to the busy process."""
+
+LEFT_OUT = "left out: "
+"""A note that begins with it names a way that failed."""
 
 FULL_LOGITS = ("naive training", "library training")
 """Roles that compute the logits of all positions at once."""
@@ -91,6 +94,8 @@ class BenchOptions:
     """Only this part; None: training and sampling."""
     child_command: Sequence[str] | None = None
     """Another program that speaks the children's protocol."""
+    logs: Path | None = None
+    """Folder that keeps what the children print; None: nothing does."""
 
     @property
     def rounds(self) -> int:
@@ -198,6 +203,7 @@ class _Bench:
         if options.only in (None, "training"):
             check_memory(self._config, self._data, self._survey, self._ways)
         self._peaks: list[MachineTurn] = []
+        self._left_out: list[str] = []
 
     def report(self) -> BenchReport:
         """Measure everything and return the report."""
@@ -222,6 +228,7 @@ class _Bench:
             )
         )
         trained = self._train(ways, weights) if training else {}
+        ways = [way for way in ways if way.name in trained]
         drawn = self._sample(draws) if sampling else {}
         neighbour_figures = self._measure_neighbour() if neighbour else None
         machine = self._limits()
@@ -237,6 +244,7 @@ class _Bench:
             neighbour=neighbour_figures,
             notes=(
                 *_text_notes(data),
+                *self._left_out,
                 *(
                     f"{name}: {found.warm_up.note}"
                     for name, found in trained.items()
@@ -266,10 +274,16 @@ class _Bench:
 
     def _train(self, rows: Sequence[BenchWay], weights: Path) -> dict[str, Measurement]:
         """Measure every way to train, and save the engine's weights, so that sampling uses a
-        trained model."""
+        trained model. A way that fails is left out, but for the naive one and the engine's last."""
         children = self._children(rows)
-        measured = self._measure(children, "training", TurnRequest(seconds=0, least=WARM_UP_STEPS))
-        children[next(row.name for row in rows if row.task.role == "engine training")].ask(
+        engine = {row.name for row in rows if row.task.role == "engine training"}
+
+        def spared(name: str) -> bool:
+            return name != NAIVE and bool(engine & children.keys() - {name})
+
+        warm_up = TurnRequest(seconds=0, least=WARM_UP_STEPS)
+        measured = self._measure(children, "training", warm_up, spared)
+        children[next(row.name for row in rows if row.name in engine & children.keys())].ask(
             SaveRequest(path=str(weights)), Saved
         )
         for child in children.values():
@@ -298,19 +312,42 @@ class _Bench:
         return pair.figures()
 
     def _measure(
-        self, children: Mapping[str, Child], what: str, warm_up: TurnRequest
+        self,
+        children: dict[str, Child],
+        what: str,
+        warm_up: TurnRequest,
+        spared: Callable[[str], bool] = lambda _: False,
     ) -> dict[str, Measurement]:
-        """Warm up all ways one after the other, then give each a turn per round."""
-        ready = {name: child.ready(TaskReady) for name, child in children.items()}
+        """Warm up all ways one after the other, then give each a turn per round.
+
+        Args:
+            spared: whether a way may fail: then its child is closed and leaves `children`.
+        """
         found: dict[str, Measurement] = {}
-        for name, child in children.items():
+
+        def each(work: Callable[[str, Child], None]) -> None:
+            for name, child in list(children.items()):
+                try:
+                    work(name, child)
+                except RnnlmError as error:
+                    if not spared(name):
+                        raise
+                    self._left_out.append(f"{LEFT_OUT}{name}: {error.message}")
+                    self._say(self._left_out[-1])
+                    children.pop(name).close()
+                    found.pop(name, None)
+
+        def warm(name: str, child: Child) -> None:
             self._say(f"{what}: warming up {name}")
-            found[name] = Measurement(ready[name], child.ask(warm_up, TurnDone))
+            found[name] = Measurement(child.ready(TaskReady), child.ask(warm_up, TurnDone))
+
+        def turn(name: str, child: Child) -> None:
+            request = TurnRequest(seconds=self._options.turn_seconds)
+            found[name].turns.append(child.ask(request, TurnDone))
+
+        each(warm)
         for _ in self._rounds(what, ways=len(children)):
-            for name, child in children.items():
-                found[name].turns.append(
-                    child.ask(TurnRequest(seconds=self._options.turn_seconds), TurnDone)
-                )
+            each(turn)
             self._measure_machine()
         return found
 
@@ -361,7 +398,7 @@ class _Bench:
         *,
         without: Sequence[str] = (),
     ) -> Child:
-        log = self._folder / f"{name.replace(' ', '-')}.log"
+        log = (self._options.logs or self._folder) / f"{name.replace(' ', '-')}.log"
         child = Child(
             name, task, log, settings, without=without, command=self._options.child_command
         )

@@ -109,6 +109,8 @@ def main() -> None:
             continue  # never answers
         if behaviour == "dies" and task.role == "engine training":
             sys.exit("Illegal instruction")
+        if behaviour == "one dies" and task.config.training.matmul == "medium":
+            sys.exit("Illegal instruction")
         request = decode_line(line, TurnRequest, SaveRequest)
         write(turn(task, request) if isinstance(request, TurnRequest) else Saved())
 

@@ -10,10 +10,11 @@ import torch
 
 from rnnlm_tui.bench.baselines import memory_speed, multiplication_speeds
 from rnnlm_tui.bench.report import BenchReport, TrainingFigures
-from rnnlm_tui.bench.runner import BenchOptions, run_bench
+from rnnlm_tui.bench.runner import LEFT_OUT, BenchOptions, run_bench
 from rnnlm_tui.engine.device import cuda_versions, describe, use_device
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.system.gpu import driver_version
+from rnnlm_tui.system.processes import last_lines
 from tests.gpu.parts import Report, Result
 from tests.tools.arithmetic import SHAPES, Shape, card_named, expected, least_work
 
@@ -22,8 +23,12 @@ EPOCH_SECONDS = 180.0
 TIMES_NAIVE = 5.0
 """Goal for the engine over the naive loop on the same card."""
 GOAL_CARD = "H100"
-WAY_SECONDS = 4.0
-"""Computing time of each way to train, in three turns."""
+WAY_SECONDS, LEAST_WAY_SECONDS = 4.0, 1.0
+"""Computing time of each way to train, in three turns: less if the time is short."""
+WAYS = 8
+START_SECONDS = 45.0
+"""For the processes and their first steps, in which graphs are recorded and kernels compiled."""
+SHOWN_LINES = 60
 SPEED_FACT = "figures"
 DRY_RUN = {
     "corpus.source": "elman",
@@ -88,17 +93,24 @@ def _measure(report: Report, shape: Shape) -> None:
     }
     if report.dry:
         changes |= DRY_RUN
+    seconds = (report.seconds_left - START_SECONDS) / WAYS / 1.2  # others are measured meanwhile
     options = BenchOptions(
         parse_config(merge(shape.config, changes)),
-        seconds=0.05 if report.dry else WAY_SECONDS,
+        seconds=0.05 if report.dry else min(WAY_SECONDS, max(LEAST_WAY_SECONDS, seconds)),
         only="training",
         child_command=report.setting.bench_command or None,
+        logs=report.folder,
     )
-    found = run_bench(options, _say)
+    try:
+        found = run_bench(options, _say)
+    finally:
+        for log in sorted(report.folder.glob("*.log")):
+            _say("\n".join((f"{log.stem}:", *last_lines(log, SHOWN_LINES))))
     for row in found.training:
         report.row(**_row(shape, found, row, dry=report.dry))
     for note in found.notes:
-        report.note(note)
+        fails = note.startswith(LEFT_OUT) or "no CUDA graphs" in note
+        (report.failed if fails else report.note)(note)
     report.note(
         "of_matrix and of_bandwidth: products and bytes of which no program needs fewer, over what"
         " the device reached in the same minutes"

@@ -15,7 +15,13 @@ import pytest
 
 from rnnlm_tui.bench.plan import Measurement, bench_config, training_figures, training_rows
 from rnnlm_tui.bench.report import BenchReport, TaskReady, TurnDone, naive_memory_bytes
-from rnnlm_tui.bench.runner import MIN_ROUNDS, BenchOptions, check_memory, run_bench
+from rnnlm_tui.bench.runner import (
+    LEFT_OUT,
+    MIN_ROUNDS,
+    BenchOptions,
+    check_memory,
+    run_bench,
+)
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.errors import ConfigError, InputError, WorkerError
 from rnnlm_tui.schema.estimates import parameter_count
@@ -222,9 +228,18 @@ def test_the_naive_way_needs_memory_for_its_logits() -> None:
 
 def test_a_child_that_dies_is_reported_with_its_last_output() -> None:
     with pytest.raises(
-        WorkerError, match=r"engine float32 ended .exit code 1.: Illegal instruction"
+        WorkerError, match=r"engine medium ended .exit code 1.: Illegal instruction"
     ):
         run_bench(fake("dies"), silent)
+
+
+def test_a_way_that_fails_is_left_out_and_noted(tmp_path: Path) -> None:
+    found = run_bench(fake("one dies", only="training", logs=tmp_path), silent)
+    assert [row.name for row in found.training] == ["naive", "nn.RNN", "engine float32"]
+    assert [note for note in found.notes if note.startswith(LEFT_OUT)] == [
+        "left out: engine medium: engine medium ended (exit code 1): Illegal instruction"
+    ]
+    assert (tmp_path / "engine-medium.log").read_text() == "Illegal instruction\n"
 
 
 def test_cells_that_torch_lacks_are_compared_with_the_naive_loop_only(report: BenchReport) -> None:
