@@ -118,15 +118,13 @@ def _test_files() -> tuple[str, ...]:
 
 
 def _loss_cases() -> tuple[str, ...]:
-    from tests.gpu.training import LOSS_CASES
-
-    return LOSS_CASES
+    return (*_cells(), "book")
 
 
 def _memory_cases() -> tuple[str, ...]:
-    from tests.gpu.training import MEMORY_CASES
+    from tests.tools.arithmetic import SHAPES
 
-    return tuple(MEMORY_CASES)
+    return tuple(f"{shape}, {way}" for shape in SHAPES for way in ("float32", "bf16", "graph"))
 
 
 def _resume_cases() -> tuple[str, ...]:

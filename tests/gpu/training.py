@@ -45,8 +45,6 @@ TOLERANCE = 1e-4
 """Largest mean difference of the losses of 200 steps in nats; of one step, ten times as much.
 float32 differs from float64 by 3e-7 there, at most 1e-6 in one step, for every cell (on a CPU);
 TF32 by mistake would differ by more than this."""
-BOOK_CASE = "book, batch 16"
-LOSS_CASES = (*CELLS, BOOK_CASE)
 KERNELS = 15
 MOST_OF_ESTIMATE, LEAST_OF_ESTIMATE = 1.15, 0.5
 """Measured memory over its estimate that is good enough: a run must not need much more than it was
@@ -104,7 +102,8 @@ def trainer_of(
         graphs: replay steps as CUDA graphs, however fast they are.
     """
     config = parse_config(merge(config, {"training.cuda_graphs": "on" if graphs else "off"}))
-    engine_graphs.CLEARLY_FASTER = 0.0
+    if graphs:
+        engine_graphs.CLEARLY_FASTER = 0.0
     folder = _corpus_folder(report, vocab_size)
     if folder.exists():
         corpus = PreparedCorpus(folder, _known(folder))
@@ -221,8 +220,8 @@ def prove_losses(report: Report) -> None:
     if report.dry:
         report.skipped("the comparison itself: the device is the CPU, so every difference is 0")
     for case in report.cases:
-        if case == BOOK_CASE:
-            book, sizes = SHAPES["book"], TINY if report.dry else {}
+        if case in SHAPES:
+            book, sizes = SHAPES[case], TINY if report.dry else {}
             config = parse_config(merge(book.config, {"training.batch_size": 16, **sizes}))
             vocab_size = TINY_VOCABULARY if report.dry else book.vocab_size
         else:
@@ -272,31 +271,25 @@ def prove_memory(report: Report) -> None:
     if report.dry:
         report.skipped("the comparison itself: a CPU's memory is the process's, libraries included")
     for case in report.cases:
-        shape, way = MEMORY_CASES[case]
+        shape, way = case.split(", ")
         if not report.dry or way == "float32":
             with continued(report, case):
-                _memory(report, shape, way, MEMORY_WAYS[way])
+                _memory(report, SHAPES[shape], way)
 
 
-# No `auto`: trying the products takes memory, too.
-MEMORY_WAYS: Mapping[str, Mapping[str, object]] = {
-    "float32": {"training.matmul": "float32"},
-    "bf16": {"training.precision": "bf16", "training.matmul": "medium"},
-    "bf16, graph": {"training.precision": "bf16", "training.matmul": "medium"},
-}
-MEMORY_CASES = {
-    f"{shape.name}, {way}": (shape, way) for shape in SHAPES.values() for way in MEMORY_WAYS
-}
-
-
-def _memory(report: Report, shape: Shape, way: str, changes: Mapping[str, object]) -> None:
+def _memory(report: Report, shape: Shape, way: str) -> None:
+    graphs = way == "graph"
+    changes: dict[str, object] = {
+        "training.cuda_graphs": "on" if graphs else "off",
+        # Not `auto`: trying the products takes memory, too.
+        "training.matmul": "float32" if way == "float32" else "medium",
+        "training.precision": "float32" if way == "float32" else "bf16",
+    }
     vocab_size = shape.vocab_size
-    more: Mapping[str, object] = {}
     if report.dry:
-        more, vocab_size = TINY, TINY_VOCABULARY
-    graphs, on_gpu = way.endswith("graph"), not report.dry
-    choice = {"training.cuda_graphs": "on" if graphs else "off"}  # for the estimate
-    config = parse_config(merge(shape.config, {**changes, **choice, **more}))
+        changes, vocab_size = {**changes, **TINY}, TINY_VOCABULARY
+    on_gpu = not report.dry
+    config = parse_config(merge(shape.config, changes))
     trainer = trainer_of(report, config, vocab_size, graphs=graphs)
     device = trainer.device
     for _ in range(2 if report.dry else WARM_UPS):
