@@ -8,7 +8,7 @@
     print(model.generate("The state of the Union", seed=1))
 
 Everything here reads: a run is started, steered and deleted by the app and the verbs. Each property
-reads its run anew, so a live run's figures are current. Errors are `rnnlm_tui.errors.RnnlmError`,
+reads its run again, so a live run's figures are current. Errors are `rnnlm_tui.errors.RnnlmError`,
 with a message and a hint. Only `load` imports torch.
 """
 

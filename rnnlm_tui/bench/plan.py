@@ -248,6 +248,6 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> Spread:
-    """Spread of the ratios of two ways in the same rounds: whatever slows a whole round cancels
+    """Spread of the ratios of two ways in the same rounds: what slows a whole round cancels
     out."""
     return spread([value / other for value, other in zip(values, others, strict=True)])

@@ -64,7 +64,7 @@ class ArrangedRun:
 def tree_of(runs: Sequence[RunSummary], folded: Collection[str] = ()) -> list[ArrangedRun]:
     """The runs with their children below them; both keep the order of `runs`.
 
-    A run whose parent isn't among them stands by itself.
+    A run whose parent isn't among them is a tree by itself.
 
     Args:
         folded: ids of the rows whose children are hidden.
@@ -186,7 +186,7 @@ def grouped_rows(groups: Iterable[RunGroup], folded: Collection[str] = ()) -> li
 
 
 def _parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
-    """By run, its parent among `runs`. Never a cycle, whatever the files say."""
+    """By run, its parent among `runs`. Cycles in the files are cut."""
     by_name = {run.run: run for run in runs}
     dated = sorted(
         ((run.created, run.run) for run in runs if run.created is not None),

@@ -27,7 +27,7 @@ LINE_OPTIONS = {
     "+{line}": ("vi", "vim", "nvim", "view", "nano", "emacs", "emacsclient", "kak", "joe", "jed"),
     "{file}:{line}": ("hx", "helix", "micro", "subl"),
 }
-"""How editors are told at which line to begin, by the names of those that understand it."""
+"""Options that open a file at a line, with the editors that have them."""
 
 
 @dataclass(frozen=True, slots=True)

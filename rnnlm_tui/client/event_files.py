@@ -2,7 +2,7 @@
 
 The folder is one run of TensorBoard: scalars of steps (`train/…`) and evaluations
 (`validation/…`, `test/…`) by step, samples and the config as texts, hyperparameters. Machine
-readings have no step; they are a run of their own, `machine/`, whose step counts the readings.
+readings have no step; they are a separate run, `machine/`, whose step counts the readings.
 
 Each batch of rows ends with a mark that says how far the file goes. To continue, everything after
 the last mark is cut off, so no row is lost or doubled by an interruption. Where the run was resumed
@@ -135,7 +135,7 @@ class _Log:
         self._append(self._proto.Event(step=step, wall_time=wall_time, summary=summary))
 
     def back_to(self, step: int) -> None:
-        """Take back everything after a step."""
+        """Undo everything after a step."""
         self._forget(step)
         self._session(self._proto.SessionLog.START, {"back_to": step}, step + 1)
 
@@ -276,7 +276,7 @@ class EventFiles:
         self._machine.close()
 
     def _rewound(self, reader: RunReader, extent: Extent, position: _Position) -> _Position:
-        """Take back what a resumed run replaced."""
+        """Undo what a resumed run replaced."""
         known = dict(position.attempts)
         starts = [start for number, start in extent.attempts if known.get(number, -1) != start]
         again = [

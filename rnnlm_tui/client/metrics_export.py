@@ -1,6 +1,6 @@
 """Export a run's metrics into a folder, once or following the run until it ends.
 
-CSV, Parquet and W&B files are written anew as a whole, so a file that has its name is always
+CSV, Parquet and W&B files are rewritten as a whole, so a file that has its name is always
 complete; while a run is followed, that takes at most a twentieth of the time. TensorBoard's event
 files grow, and TensorBoard shows a followed run live.
 """
@@ -36,7 +36,7 @@ MARKER_NAME = "export.json"
 CONFIG_NAME = "config.toml"
 POLL_SECONDS = 0.5
 BUSY_SHARE = 0.05
-"""Largest part of the time that a followed run's files are written anew."""
+"""Largest part of the time that a followed run's files are rewritten."""
 TRIES = 5
 """A run that is resumed while it is read is read again."""
 _MAX_MARKER_BYTES = 65_536
@@ -71,7 +71,7 @@ class MetricsWriter(Protocol):
 
 
 class _TableWriter:
-    """CSV or Parquet: everything is written anew, and compared by each update."""
+    """CSV or Parquet: everything is rewritten and compared by each update."""
 
     def __init__(self, folder: Path, kind: FileKind) -> None:
         self._folder, self._kind = folder, kind
@@ -102,7 +102,7 @@ def export_metrics(
     also if the run was resumed or the export was interrupted in the meantime.
 
     Args:
-        follow: go on until the run's worker ends.
+        follow: continue until the run's worker ends.
         report: called with the newest exported step.
 
     Raises:

@@ -296,7 +296,7 @@ def serve(runner: QueueRunner, lock: RunLock, *, interval: float = LOOK_SECONDS)
             runner.look()
             with locked_queue() as queue:
                 if not queue.has_work:
-                    lock.release()  # here: whoever adds a run now finds it free
+                    lock.release()  # here: a process that adds a run now finds it free
                     return
         except DamagedQueueError:
             raise

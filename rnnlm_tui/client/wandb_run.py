@@ -1,7 +1,7 @@
 """Metrics as the files of an offline W&B run, which `wandb sync FOLDER/offline-run-*` uploads.
 
 Steps and evaluations are W&B's history, by step. Samples, events and machine readings, which have
-several rows a step or none, are tables. The run is written anew as a whole, under an id that stays:
+several rows a step or none, are tables. The run is rewritten as a whole, under the same id:
 a later upload replaces the run instead of adding one.
 """
 
@@ -219,7 +219,7 @@ def logged(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _records(path: Path) -> Iterator[bytes]:
-    """The records of W&B's file, which is LevelDB's log format behind a header of its own."""
+    """The records of W&B's file, which is LevelDB's log format with its own header."""
     damaged = StorageError(f"{path} is damaged", hint="export again, or update wandb")
     with path.open("rb") as file:
         head = file.read(_FILE_HEAD.size)

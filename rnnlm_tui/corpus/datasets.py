@@ -1,4 +1,4 @@
-"""Data of one's own: a map-style dataset of Python as a source, named `python:module:attribute`.
+"""Your own data: a map-style dataset of Python as a source, named `python:module:attribute`.
 
 The object has `__len__` and `__getitem__` like a torch `Dataset` (a list is one too), or is called
 without arguments to make one. Its items are texts or token ids. A mapping from `train`,

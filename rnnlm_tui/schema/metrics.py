@@ -51,7 +51,7 @@ MAX_UNKNOWN_SHARE = 1e-3
 """Bits per byte aren't computed if a larger fraction of the tokens is unknown."""
 
 SEEDS = 2**63
-"""Seeds of samples are below this; consecutive ones go on from 0."""
+"""Seeds of samples are below this; consecutive ones continue from 0."""
 
 SMOOTHED_STEPS = 50
 """The training loss of a summary and of a checkpoint is the mean of up to this many newest steps.

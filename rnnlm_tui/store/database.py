@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from pathlib import Path
 from threading import Lock, RLock
-from types import TracebackType
 from typing import Any
 
 from rnnlm_tui.errors import StorageError
@@ -257,12 +256,7 @@ class RunDatabase:
     def __enter__(self) -> RunDatabase:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def begin_attempt(

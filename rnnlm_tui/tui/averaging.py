@@ -21,7 +21,7 @@ def average(
     message: AverageRequested,
     ask: Callable[[ConfirmScreen, Callable[[bool | None], None]], object],
 ) -> None:
-    """Average the checkpoints in a process of its own; then ask whether to keep the result.
+    """Average the checkpoints in a separate process; then ask whether to keep the result.
 
     Args:
         ask: shows a question and passes the answer on.

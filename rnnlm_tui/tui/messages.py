@@ -113,7 +113,7 @@ class ForkRequested(Message):
 class AverageRequested(Message):
     """The user wants the mean of checkpoints' weights.
 
-    The app evaluates it beside its parts in a process of its own, then asks whether to keep it.
+    The app evaluates it and its parts in a separate process, then asks whether to keep it.
     """
 
     def __init__(self, run: str, checkpoints: Sequence[str]) -> None:

@@ -246,7 +246,7 @@ def judge(
 
 
 def examine_in_child(requests: Sequence[dict[str, Any]], place: Path) -> list[dict[str, Any]]:
-    """Let `check_transformers.py` examine exported folders in a process of its own.
+    """Let `check_transformers.py` examine exported folders in a separate process.
 
     Args:
         place: an empty folder, for the modules that transformers copies.

@@ -27,7 +27,7 @@ Rows = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What a card tells."""
+    """What a model card states."""
 
     run: str
     config: RunConfig

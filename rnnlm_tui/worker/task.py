@@ -27,7 +27,7 @@ class Report(Protocol):
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: it was requested
-    """Raised by SIGTERM, wherever the task is."""
+    """Raised in the task by SIGTERM."""
 
 
 def answer(work: Callable[[bytes, Report], BaseModel]) -> int:

@@ -210,7 +210,7 @@ class PruneScreen(Overlay[PruneChoice]):
         plan = self._plan
         keys = [("enter", "cancel"), ("↑ ↓", "field"), ("← →", "change")]
         if plan is not None and plan.goes:
-            verb = "remove for good" if self._purge else "delete"
+            verb = "purge" if self._purge else "delete"
             keys.append(("D", f"{verb}, {disk(plan.bytes)}"))
         return Content("   ").join(
             Content.assemble((key, f"bold {palette.BRIGHT}"), (f" {word}", DIM))

@@ -43,7 +43,7 @@ PATH_FIELDS: dict[str, tuple[str, ...]] = {
     "corpus.test_source": BUILT_IN_SOURCES,
     "tokenizer.name": (),
 }
-"""Fields that take a path, and other words that may stand there."""
+"""Fields that take a path, and other words that they may have."""
 
 EMPTY_WORDS: dict[str, str] = {
     "training.max_steps": "by epochs",

@@ -241,7 +241,7 @@ class Placed(Container):
     DEFAULT_CSS = "Placed { width: 100%; height: 100%; overflow: hidden; }"
 
     class Resized(Message):
-        """It has another size now: its children may have to be placed anew."""
+        """Its size has changed: its children may have to move."""
 
     def __init__(self, *children: Widget, places: Places, id: str | None = None) -> None:
         self._veil = Static(id="veil")
