@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from difflib import unified_diff
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from time import monotonic
@@ -100,6 +101,7 @@ INKS |= {
 """Colour of a character → its letter and its name; bold characters have the capital letter."""
 BAND = "m"
 """Raw bands in colours other than the first."""
+BANDS = frozenset(palette.band_of(colour) for colour in INKS)
 GROUNDS = {
     palette.FIELD: "field",
     palette.SELECTED: "selected",
@@ -229,6 +231,7 @@ def texts(cells: Cells) -> list[str]:
     return ["".join(sign for sign, _ in row).rstrip() for row in cells]
 
 
+@cache
 def ink_letter(sign: str, style: Style | None) -> str:
     """The letter of a cell's colour; an AssertionError for a colour that isn't in the palette."""
     assert style is not None
@@ -236,12 +239,12 @@ def ink_letter(sign: str, style: Style | None) -> str:
         return " "
     assert style.color is not None
     colour = style.color.triplet.hex if style.color.triplet else style.color.name
-    bands = {palette.band_of(known) for known in INKS}
-    letter = INKS[colour][0] if colour in INKS else BAND if colour in bands else ""
+    letter = INKS[colour][0] if colour in INKS else BAND if colour in BANDS else ""
     assert letter, f"{sign!r} is drawn in {colour}, which isn't in the palette"
     return letter.upper() if style.bold else letter
 
 
+@cache
 def ground_name(style: Style | None) -> str:
     """A cell's background, underline and inverse; empty for a plain cell on the app's
     background."""
@@ -262,6 +265,7 @@ def ground_name(style: Style | None) -> str:
     )
 
 
+@cache
 def plain_letter(sign: str, style: Style | None) -> str:
     """The letter for how a cell looks without colour."""
     assert style is not None
