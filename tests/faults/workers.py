@@ -1,17 +1,20 @@
-"""Real workers that start fast: one process imports everything once, and each worker is a fork of
-it."""
+"""Real workers and commands that start fast: one process imports everything once, and each of them
+is a fork of it."""
 
 from __future__ import annotations
 
 import json
 import os
 import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -23,6 +26,7 @@ from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.processes import child_environment
 from tests.faults.crash_points import install
+from tests.faults.warm_python import be_command, import_commands, receive, write_program
 
 START_SECONDS, END_SECONDS = 120.0, 300.0
 POLL_SECONDS = 0.005
@@ -32,13 +36,22 @@ class Workers:
     """Start workers and return their exit codes."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.workers"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=child_environment(WORKER_SETTINGS),
-        )
+        self._folder = Path(tempfile.mkdtemp())
+        address = self._folder / "socket"
+        self.python = self._folder / "python"
+        """A program that runs `-m MODULE …` as a fork; see `warm_python`."""
+        write_program(self.python, address)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(address))
+            listener.listen()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.workers", str(listener.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=child_environment(WORKER_SETTINGS),
+                pass_fds=[listener.fileno()],
+            )
         self._started = SimpleQueue[int]()
         self._ended: dict[int, int] = {}
         self._news = threading.Condition()
@@ -111,6 +124,7 @@ class Workers:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=30)
+        shutil.rmtree(self._folder)
 
 
 class WarmProcess:
@@ -163,8 +177,11 @@ def _warm_up() -> None:
     ).train_step()
 
 
-def serve() -> None:
-    """Fork a worker for each line on stdin; print its pid, and its exit code when it ends."""
+def serve(listener: socket.socket) -> None:
+    """Fork a worker for each line on stdin; print its pid, and its exit code when it ends.
+
+    Fork a command for each client that connects, and send it the same.
+    """
     import torch._dynamo
 
     import rnnlm_tui.worker.setup
@@ -174,10 +191,13 @@ def serve() -> None:
     assert torch._dynamo, rnnlm_tui.worker.setup
     _warm_up()
     answers = os.dup(1)
-    living: set[int] = set()
+    living: dict[int, socket.socket | None] = {}
     unread = b""
     while True:
-        if select.select([0], [], [], POLL_SECONDS if living else None)[0]:
+        ready, _, _ = select.select(
+            [0, listener.fileno()], [], [], POLL_SECONDS if living else None
+        )
+        if 0 in ready:
             data = os.read(0, 65_536)
             if not data:
                 return
@@ -186,14 +206,34 @@ def serve() -> None:
                 child = os.fork()
                 if child == 0:
                     _be_worker(json.loads(line), train.main)
-                living.add(child)
+                living[child] = None
                 os.write(answers, f"started {child} 0\n".encode())
+        if listener.fileno() in ready:
+            import_commands()
+            client = listener.accept()[0]
+            wish, descriptors = receive(client)
+            child = os.fork()
+            if child == 0:
+                be_command(wish, descriptors, client)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            living[child] = client
+            _tell(client, child)
         for child in tuple(living):
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
-                living.remove(child)
                 code = os.waitstatus_to_exitcode(status)
-                os.write(answers, f"ended {child} {code}\n".encode())
+                asking = living.pop(child)
+                if asking is None:
+                    os.write(answers, f"ended {child} {code}\n".encode())
+                else:
+                    _tell(asking, code)
+                    asking.close()
+
+
+def _tell(client: socket.socket, number: int) -> None:
+    with suppress(OSError):  # it has been killed
+        client.sendall(f"{number}\n".encode())
 
 
 def _be_worker(wish: Mapping[str, Any], main: Callable[[list[str]], int]) -> NoReturn:
@@ -215,4 +255,4 @@ def _be_worker(wish: Mapping[str, Any], main: Callable[[list[str]], int]) -> NoR
 
 
 if __name__ == "__main__":
-    serve()
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests.faults.workers import Workers
 from tests.terminal import Terminal
 
 COMMAND = (sys.executable, "-m", "rnnlm_tui")
+"""For what a terminal or a session does to a command; other commands start as forks."""
 SMALL = (
     "--preset",
     "elman",
@@ -52,8 +54,9 @@ ENDLESS = (
 class Machine:
     """A data home and the command line on it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, python: Path) -> None:
         self.home = home
+        self.python = python
         self.environment = {
             **os.environ,
             "RNNLM_TUI_HOME": str(home),
@@ -64,7 +67,7 @@ class Machine:
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command that must exit with `code` and show no traceback."""
         done = subprocess.run(
-            [*COMMAND, *arguments],
+            [self.python, "-m", "rnnlm_tui", *arguments],
             capture_output=True,
             text=True,
             timeout=120,
@@ -91,9 +94,9 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(tmp_path_factory: pytest.TempPathFactory, workers: Workers) -> Iterator[Machine]:
     """One home for this module; workers still running at the end are killed."""
-    found = Machine(tmp_path_factory.mktemp("machine") / "home")
+    found = Machine(tmp_path_factory.mktemp("machine") / "home", workers.python)
     yield found
     for summary in found.json("runs"):
         if summary["pid"] is not None:
@@ -160,10 +163,8 @@ def test_metrics_checkpoints_and_corpus_show_the_run(machine: Machine) -> None:
     assert len(machine.run("metrics", "small", "--csv").stdout.splitlines()) == 61
     assert [row["step"] for row in machine.json("checkpoints", "small")] == [60, 30]
     assert [found["source"] for found in machine.json("corpus")["prepared"]] == ["elman"]
-    assert (
-        machine.json("estimate", *SMALL)["seconds"] is None
-        or machine.json("estimate", *SMALL)["steps"] > 0
-    )
+    estimate = machine.json("estimate", *SMALL)
+    assert estimate["seconds"] is None or estimate["steps"] > 0
 
 
 @pytest.mark.usefixtures("followed")

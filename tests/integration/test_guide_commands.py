@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.docs import GUIDES, Guide
+from tests.faults.workers import Workers
 from tests.integration.runs import write_text
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -63,12 +63,12 @@ def run_block(commands: str, folder: Path, home: Path) -> subprocess.CompletedPr
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workshop(tmp_path_factory: pytest.TempPathFactory, workers: Workers) -> Path:
     """A folder with the files that guides name, and a data folder `home` with two finished runs."""
     folder = tmp_path_factory.mktemp("workshop")
     program = folder / "bin" / "rnnlm-tui"
     program.parent.mkdir()
-    program.write_text(SMALL.format(python=sys.executable, stopped=STOPPED), encoding="utf-8")
+    program.write_text(SMALL.format(python=workers.python, stopped=STOPPED), encoding="utf-8")
     program.chmod(0o755)
     text = write_text(folder / "my-book.txt").read_text(encoding="utf-8")
     lines = text.splitlines()
