@@ -18,10 +18,14 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach child processes even if the tests run in the background.
 
     The variables are set here, not in a fixture: libraries read them when the first test module
-    imports them.
+    imports them, and fixtures of a module come before those of a test.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+    os.environ.update(
+        HF_HUB_OFFLINE="1",
+        OMP_NUM_THREADS="1",
+        RNNLM_TUI_NICENESS="0",  # a test's workers need their share beside other tests
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +33,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty RNNLM_TUI_HOME, inherited by every process that the test starts."""
     path = tmp_path / "home"
     monkeypatch.setenv("RNNLM_TUI_HOME", str(path))
-    monkeypatch.setenv(
-        "RNNLM_TUI_NICENESS", "0"
-    )  # a test's workers need their share beside other tests
     return path
 
 

@@ -53,7 +53,6 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory, workers: Workers) -> 
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch, warm_starts(workers):
         patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
-        patch.setenv("RNNLM_TUI_NICENESS", "0")
         wait_until_ended(start(tiny_config(write_text(folder / "text.txt")), "tiny"))
     return folder / "home"
 
