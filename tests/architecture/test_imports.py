@@ -6,7 +6,6 @@ import os
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,15 @@ HEAVY = ("torch", "numpy", "transformers", "tokenizers", "safetensors")
 SCREEN = ("textual", "rich", "typer")
 
 
-def modules_below(package: str) -> list[str]:
-    """The names of all modules of a subpackage."""
-    return sorted(
-        found.name
-        for found in pkgutil.walk_packages(
-            [str(ROOT / "rnnlm_tui" / package)], f"rnnlm_tui.{package}."
-        )
-    )
+def modules_below(*packages: str) -> list[str]:
+    """The names of all modules of subpackages."""
+    names = list[str]()
+    for package in packages:
+        folder, prefix = ROOT / "rnnlm_tui" / package, f"rnnlm_tui.{package}."
+        below = [found.name for found in pkgutil.walk_packages([str(folder)], prefix)]
+        assert below, package
+        names += below
+    return names
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -61,26 +61,15 @@ def test_imports_point_down() -> None:
     assert "KEPT" in answer.stdout
 
 
-def test_the_app_never_imports_torch_or_numpy() -> None:
-    assert not loaded_after("import rnnlm_tui.tui.app") & set(HEAVY)
-
-
-@pytest.mark.parametrize("worker", ["rnnlm_tui.worker.train", "rnnlm_tui.worker.sampler"])
-def test_a_worker_never_imports_a_terminal_library(worker: str) -> None:
-    assert not loaded_after(f"import {worker}") & set(SCREEN)
-
-
-@pytest.mark.parametrize("room", ["cli", "tui", "client", "store", "schema"])
-def test_no_module_of_the_app_or_the_verbs_imports_torch(room: str) -> None:
-    names = modules_below(room)
-    assert names
+def test_no_module_of_the_app_or_the_verbs_imports_torch() -> None:
+    names = [
+        name for room in ("cli", "tui", "client", "store", "schema") for name in modules_below(room)
+    ]
     assert not loaded_after(f"import {', '.join([*names, 'rnnlm_tui.errors'])}") & set(HEAVY)
 
 
-@pytest.mark.parametrize("room", ["worker", "engine", "corpus"])
-def test_no_module_that_trains_imports_a_terminal_library(room: str) -> None:
-    names = modules_below(room)
-    assert names
+def test_no_module_that_trains_imports_a_terminal_library() -> None:
+    names = modules_below("worker", "engine", "corpus")
     assert not loaded_after(f"import {', '.join(names)}") & set(SCREEN)
 
 
@@ -111,29 +100,6 @@ def test_a_verb_without_a_screen_imports_neither_torch_nor_textual(arguments: li
         "textual",
         "rich",
     }
-
-
-def test_the_time_of_help_is_reported(record_property: Callable[[str, object], None]) -> None:
-    """Milliseconds of CPU go into the report.
-
-    The other tests check what they depend on, the imports.
-    """
-    code = (
-        "import resource, sys\nfrom rnnlm_tui.cli.main import run\nrun(['--help'])\nusage ="
-        " resource.getrusage(resource.RUSAGE_SELF)\nprint(usage.ru_utime + usage.ru_stime)"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        cwd=ROOT,
-    )
-    seconds = float(answer.stdout.splitlines()[-1])
-    record_property("help_cpu_ms", round(seconds * 1000))
-    print(f"rnnlm-tui --help: {seconds * 1000:.0f} ms of CPU")  # noqa: T201  shown with pytest -rP
-    assert "Usage: rnnlm-tui" in answer.stdout
 
 
 FIRST_PICTURE = """

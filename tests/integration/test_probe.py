@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.integration.test_command_line import COMMAND, SMALL, Machine
 @pytest.fixture
 def machine(home: Path) -> Machine:
     """The command line on an empty home."""
-    return Machine(home)
+    return Machine(home, Path(sys.executable))
 
 
 def test_a_probe_measures_and_later_estimates_use_it(machine: Machine) -> None:
