@@ -18,6 +18,10 @@ SWITCH = "RNNLM_TUI_TRITON"
 """Environment variable: `0` uses torch's operations only. A trial can't save a process that
 Triton's compiler aborts."""
 
+LARGEST_STEP = 2**29
+"""Below this many numbers in a layer's state, the offsets of a time step fit into the 32 bits of
+the cells' kernels: there are up to four projections of each."""
+
 Kernel = TypeVar("Kernel")
 
 

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import LayerState, pack_large, project
-from rnnlm_tui.engine.kernel_trial import cell_kernel
+from rnnlm_tui.engine.kernel_trial import LARGEST_STEP, cell_kernel
 from rnnlm_tui.engine.packed import PackedWeight
 
 
@@ -98,6 +98,8 @@ class _GatedAverage(torch.autograd.Function):
 def kernel_for(gate_TBH: Tensor) -> AverageKernel | None:
     """The Triton kernels, if they work on the device of the gate; else None."""
     if gate_TBH.device.type != "cuda" or gate_TBH.dtype != torch.float32:
+        return None
+    if gate_TBH.shape[1:].numel() >= LARGEST_STEP:
         return None
     return _tried(gate_TBH.device)
 

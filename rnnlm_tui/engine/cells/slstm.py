@@ -28,7 +28,7 @@ from rnnlm_tui.engine.cells.slstm_recurrence import (
     walk_back,
     whole,
 )
-from rnnlm_tui.engine.kernel_trial import cell_kernel
+from rnnlm_tui.engine.kernel_trial import LARGEST_STEP, cell_kernel
 from rnnlm_tui.engine.packed import PackedWeight
 
 WIDEST_HEAD = 64
@@ -120,7 +120,7 @@ class SlstmRecurrence(torch.autograd.Function):
 def kernel_for(cell_BH: Tensor, head_width: int) -> SlstmKernel | None:
     """The Triton kernels, two launches for all time steps, if they work on the device of a state
     for heads of this width; else None."""
-    if cell_BH.device.type != "cuda":
+    if cell_BH.device.type != "cuda" or cell_BH.numel() >= LARGEST_STEP:
         return None
     return _tried(cell_BH.device, cell_BH.dtype, head_width, torch.get_float32_matmul_precision())
 

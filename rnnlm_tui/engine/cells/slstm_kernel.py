@@ -18,8 +18,8 @@ from rnnlm_tui.engine.cells.slstm_recurrence import Passed
 ROWS_AT_ONCE = 16
 """Rows of the batch in a program: the fewest that tensor cores multiply."""
 NARROW = 32
-"""Units of a head up to which 4 warps hold everything in registers; wider ones take 8. (Compiled
-for compute capability 8.0 to 12.0: at most 168 registers a thread, hardly any spilled.)"""
+"""Units of a head up to which 4 warps are enough and loads of coming steps are started early; wider
+heads take 8 warps, and their weights leave no shared memory for such loads on consumer GPUs."""
 
 
 @triton.jit
@@ -290,16 +290,20 @@ def backward(
 
 
 def settings(width: int) -> dict[str, int | str]:
-    """What the kernels are compiled for.
+    """What the kernels are compiled for: products in float32 where torch's may not round, else in
+    TF32, on tensor cores.
 
-    Where torch's products may not round, the kernels' are three products of TF32, whose error is
-    near that of float32.
+    Three products of TF32 (`tf32x3`) would be near float32 as well, but they need 136 KiB of shared
+    memory for 64 units, where consumer GPUs have 99, and have 36 barriers in their code instead of
+    2.
     """
     exact = torch.get_float32_matmul_precision() == "highest"
+    narrow = width <= NARROW
     return {
         "WIDTH": width,
         "ROWS": ROWS_AT_ONCE,
         "BLOCK": max(16, triton.next_power_of_2(width)),
-        "PRECISION": "tf32x3" if exact else "tf32",
-        "num_warps": 4 if width <= NARROW else 8,
+        "PRECISION": "ieee" if exact else "tf32",
+        "num_warps": 4 if narrow else 8,
+        "num_stages": 3 if narrow else 1,
     }

@@ -1,5 +1,4 @@
-"""One thread for every test of the engine: the machine is shared and small products gain nothing
-from more."""
+"""Fixtures of the engine's tests."""
 
 from __future__ import annotations
 
@@ -8,9 +7,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from .watched_memory import watched_memory as watched_memory
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
+    """The machine is shared, and small products gain nothing from more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,0 +1,41 @@
+"""Run files of test cases for Triton kernels in a separate process: Triton decides whether it
+interprets a kernel when the kernel is defined."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+triton = pytest.importorskip("triton", reason="Triton isn't installed")
+
+VERSION = tuple(int(part) for part in triton.__version__.split(".")[:2])
+SWITCH = "TRITON_INTERPRET"
+INTERPRETED = os.environ.get(SWITCH) == "1"
+DEVICE = torch.device("cpu" if INTERPRETED else "cuda:0")
+"""Where the cases compute."""
+
+
+def assert_cases_pass(*names: str, interpreted: bool = True) -> None:
+    """All cases of these files pass, interpreted on the CPU or compiled on a GPU."""
+    if interpreted and VERSION < (3, 7) and np.lib.NumpyVersion(np.__version__) >= "2.4.0":
+        pytest.skip("Triton 3.6 can't interpret with NumPy 2.4 or newer")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", SWITCH: "1" if interpreted else "0"}
+    if interpreted:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    cases = [str(Path(__file__).with_name(name)) for name in names]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *cases],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
