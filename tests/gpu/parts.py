@@ -39,8 +39,11 @@ LOG_LINES = 30
 LOG_BYTES = 2**20
 """From the end of each log, which are kept."""
 POLL_SECONDS = 0.05
+CPP_STACK = "Exception raised from"
+"""Begins torch's C++ frames in a message."""
 DIAGNOSTICS = {
     "TORCH_SHOW_CPP_STACKTRACES": "1",  # names the operation that failed in a backward pass
+    "TORCH_DISABLE_ADDR2LINE": "1",  # it may take minutes
     "PYTHONFAULTHANDLER": "1",
 }
 """Environment of the processes: a failure should say enough to be repaired without a second run."""
@@ -132,7 +135,7 @@ class Report:
         traceback.print_exception(error)
         frames = traceback.extract_tb(error.__traceback__)
         ours = [frame for frame in frames if "rnnlm_tui" in frame.filename] or frames
-        text = " ".join(str(error).partition("Exception raised from")[0].split())
+        text = " ".join(str(error).partition(CPP_STACK)[0].split())
         self.failed(
             "".join(
                 (

@@ -24,7 +24,7 @@ from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
 from rnnlm_tui.system.processes import child_environment, last_lines, python_command
 from rnnlm_tui.worker import train
 from tests.benchmarks.exact_resume import exact_config, weights_hash
-from tests.gpu.parts import Forked, Process, Report
+from tests.gpu.parts import CPP_STACK, Forked, Process, Report
 from tests.integration.runs import write_text
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         place = f" ({Path(crash.path).name}:{crash.lineno})" if crash is not None else ""
         text = report.longreprtext
         reason = crash.message if crash is not None else text.strip().rpartition("\n")[2]
+        reason = reason.partition(CPP_STACK)[0]
         _write_outcome(
             test=report.nodeid,
             outcome=report.outcome,

@@ -138,15 +138,15 @@ BOOK = Part("book", "speed of the book's model: naive, nn.RNN, engine", 110, _bo
 EPOCH = Part("epoch", "the book's epoch worked out, and the goals", 1, _epoch)
 PARTS = (
     MACHINE,
-    Part("tests", "pytest -m gpu", 100, _tests, _test_files),
     Part("waits", "steps of each cell with every wait for the GPU refused", 40, _waits, _cells),
-    Part("launches", "kernels of a step of each cell", 10, _launches),
     Part("losses", "losses of 200 steps against the CPU's", 45, _losses, _loss_cases),
+    Part("launches", "kernels of a step of each cell", 10, _launches),
     Part("head", "the output layer: the kernel, torch's operations, torch's loss", 20, _head),
     BOOK,
     Part("lstm", "speed of a 2x1,024 LSTM: naive, nn.LSTM, engine", 95, _lstm),
     Part("memory", "peak memory against the estimate", 25, _memory, _memory_cases),
     Part("resume", "kill -9 and an exact resume", 50, _resume, _resume_cases),
+    Part("tests", "pytest -m gpu", 100, _tests, _test_files),  # late: it has what others left
     EPOCH,
     Part("profile", "the slowest kernels of a step", 20, _profile),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import cast
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from rnnlm_tui.engine import graphs
 from rnnlm_tui.engine.cells import CELLS
@@ -166,6 +169,32 @@ def test_a_text_too_large_for_the_device_is_copied_batch_by_batch(
     assert trainer.tokens_seen == plain.tokens_seen
     assert card.captures == 1
     assert isinstance(vars(graphs_of(trainer))["_source"], CopiedBatches)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("data_mode", MODES)
+def test_all_that_a_recording_reads_outlives_it(
+    card: FakeCuda, data_mode: str, resident: bool
+) -> None:
+    """CUDA reads addresses. The fake's recordings keep the tensors, which would hide one that
+    nothing else keeps."""
+    trainer = graphed(plain_trainer(data_mode, dropout=0.2, resident=resident))
+    train(trainer, 6)  # beyond a pass
+    recorded = [cast(FakeGraph, graph) for graph in vars(graphs_of(trainer))["_graphs"].values()]
+    pool = {tensor.untyped_storage().data_ptr() for graph in recorded for tensor in graph.pool}
+    read: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+    for operation in (operation for graph in recorded for operation in graph.operations):
+        for tensor in tree_leaves((operation.arguments, operation.keywords)):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                read[storage.data_ptr()] = weakref.ref(storage)
+    operation = tensor = storage = None  # type: ignore[assignment]
+    for graph in recorded:
+        graph.operations.clear()
+    gc.collect()
+    outside = {place: found for place, found in read.items() if place not in pool}
+    assert len(outside) > 3 * len(list(trainer.model.parameters()))  # with their moments
+    assert all(found() is not None for found in outside.values())
 
 
 @pytest.mark.parametrize("data_mode", MODES)
