@@ -60,8 +60,9 @@ RECOVERING_TORCH = (2, 13)
 
 Before it, `CUDAGraph::capture_end` threw before it ended the allocator's capture
 (pytorch/pytorch#180395). Then the next `empty_cache`, or the next allocation that has to free
-cached memory, failed with `captures_underway.empty() INTERNAL ASSERT FAILED`. What a recording that
-failed because of an operation had allocated stays reserved in torch 2.13, too (#190348); after out
+cached memory, failed with `captures_underway.empty() INTERNAL ASSERT FAILED`. `_end_failed` does
+what torch left out; until it was seen to work on a GPU, `auto` doesn't rely on it. What a recording
+that failed because of an operation had allocated stays reserved in torch 2.13 (#190348); after out
 of memory it is freed.
 """
 
@@ -238,6 +239,7 @@ class StepGraphs:
             else bucket_sizes(self._counts, most, multiple=ROWS_MULTIPLE)
         )
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._pool = torch.cuda.graph_pool_handle()
         self._next: tuple[int, int, int] | None = None
         """Epoch and index of the batch that the device would assemble next, and how often it was
         moved before."""
@@ -251,7 +253,6 @@ class StepGraphs:
                 `release`.
         """
         stream = _recording_stream(self._device)
-        pool = torch.cuda.graph_pool_handle()
         self._rates.stand_still()
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):  # our own, so that a failed recording leaves it, too
@@ -265,7 +266,7 @@ class StepGraphs:
                 # Other threads (a checkpoint's) may use the device meanwhile.
                 with torch.cuda.graph(
                     self._graphs[rows],
-                    pool=pool,
+                    pool=self._pool,
                     stream=stream,
                     capture_error_mode="thread_local",
                 ):
@@ -302,6 +303,7 @@ class StepGraphs:
         with suppress(RuntimeError):  # a device that failed before
             torch.cuda.synchronize(self._device)
         for graph in self._graphs.values():
+            _end_failed(graph, self._pool, self._device)
             graph.reset()
         self._graphs.clear()
         self._let_go()
@@ -516,12 +518,26 @@ def _recording_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
+def _end_failed(graph: torch.cuda.CUDAGraph, pool: tuple[int, int], device: torch.device) -> None:
+    """End a recording that failed for the allocator and give up its share of the pool, if torch
+    hasn't: see `RECOVERING_TORCH`. Before `reset`."""
+    try:
+        graph.pool()
+    except RuntimeError:  # it failed
+        with suppress(RuntimeError):  # torch has ended it
+            torch._C._cuda_endAllocateToPool(_index(device), pool)
+            torch._C._cuda_releasePool(_index(device), pool)
+
+
 def _leave_recording(device: torch.device) -> None:
     """Give the device's generator a new state: after a failed recording the old one still counts
     as recorded and would refuse to draw."""
-    index = torch.cuda.current_device() if device.index is None else device.index
-    generator = torch.cuda.default_generators[index]
+    generator = torch.cuda.default_generators[_index(device)]
     generator.graphsafe_set_state(generator.clone_state())
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 class KeptTraining:

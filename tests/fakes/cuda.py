@@ -129,6 +129,11 @@ class FakeCuda:
         }
         for name, function in replaced.items():
             monkeypatch.setattr(torch.cuda, name, function)
+        for name, function in (
+            ("_cuda_endAllocateToPool", self._end_allocating),
+            ("_cuda_releasePool", lambda _index, _pool: self.events.append("release pool")),
+        ):
+            monkeypatch.setattr(torch._C, name, function, raising=False)
 
     @contextmanager
     def kept_copies(self) -> Iterator[None]:
@@ -144,6 +149,12 @@ class FakeCuda:
 
         with Operations(run):
             yield
+
+    def _end_allocating(self, index: int, pool: object) -> None:
+        del index, pool
+        if self.capturing is None:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.capturing = None
 
     def _empty_cache(self) -> None:
         if self.capturing is not None:
@@ -169,7 +180,7 @@ class FakeCuda:
         if not self.on_side_stream:
             raise RuntimeError("CUDA graphs must be captured on a non-default stream.")
         self._empty_cache()
-        graph.pool = self.pools.setdefault(pool, [])
+        graph.memory = self.pools.setdefault(pool, [])
         self.capturing = graph
         try:
             with Operations(partial(self._record, graph)):
@@ -212,7 +223,7 @@ class FakeCuda:
             for leaf in leaves
             if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() not in given
         ]
-        graph.pool.extend(leaf.detach() for leaf in fresh)
+        graph.memory.extend(leaf.detach() for leaf in fresh)
         if name not in EMPTY and (fresh or func._schema.is_mutable):  # others are views
             graph.operations.append(Operation(func, arguments, keywords, leaves))
         return results
@@ -243,7 +254,8 @@ class Graph:
     def __init__(self, cuda: FakeCuda) -> None:
         self._cuda = cuda
         self.operations: list[Operation] = []
-        self.pool: list[Tensor] = []
+        self.memory: list[Tensor] = []
+        """Of its pool."""
         self.is_whole = self.is_invalid = False
 
     @torch.no_grad()
@@ -262,6 +274,12 @@ class Graph:
                 if isinstance(kept, Tensor) and not _is_same_memory(kept, new):
                     kept.copy_(new)
 
+    def pool(self) -> object:
+        """Only a successful recording has one."""
+        if not self.is_whole:
+            raise RuntimeError("pool() without a preceding successful capture")
+        return self.memory
+
     def reset(self) -> None:
         """Free it."""
         self._cuda.resets += 1
@@ -270,7 +288,7 @@ class Graph:
         self._spoil()
 
     def _spoil(self) -> None:
-        for tensor in self.pool:
+        for tensor in self.memory:
             if tensor.is_floating_point():
                 tensor.fill_(float("nan"))
             elif tensor.dtype == torch.int64:

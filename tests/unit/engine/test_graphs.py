@@ -181,7 +181,7 @@ def test_all_that_a_recording_reads_outlives_it(
     trainer = graphed(plain_trainer(data_mode, dropout=0.2, resident=resident))
     train(trainer, 6)  # beyond a pass
     recorded = [cast(FakeGraph, graph) for graph in vars(graphs_of(trainer))["_graphs"].values()]
-    pool = {tensor.untyped_storage().data_ptr() for graph in recorded for tensor in graph.pool}
+    pool = {tensor.untyped_storage().data_ptr() for graph in recorded for tensor in graph.memory}
     read: dict[int, weakref.ref[torch.UntypedStorage]] = {}
     for operation in (operation for graph in recorded for operation in graph.operations):
         for tensor in tree_leaves((operation.arguments, operation.keywords)):
@@ -261,6 +261,19 @@ def test_a_recording_that_waits_for_the_device_is_refused_with_torchs_words(
     assert trainer.graph_note == (
         "no CUDA graphs: CUDA error: operation not permitted when stream is capturing"
     )
+    assert card.capturing is None
+    assert card.events.count("release pool") == (not recovers), "torch, or we"
+
+
+def test_an_error_of_any_kind_leaves_steps_launched_and_its_traceback_in_the_log(
+    card: FakeCuda, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = train(plain_trainer("stream", dropout=0.2), 5)
+    card.fails_in, card.error = "forward", ValueError("out of resource\nshared memory")
+    trainer = graphed(plain_trainer("stream", dropout=0.2))
+    assert torch.equal(train(trainer, 5), expected)
+    assert trainer.graph_note == "no CUDA graphs: out of resource"
+    assert "in record\n" in capsys.readouterr().err
 
 
 def test_a_slow_step_is_tried_a_few_times_only(

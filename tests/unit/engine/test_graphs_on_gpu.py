@@ -9,7 +9,6 @@ from torch import Tensor
 from rnnlm_tui.engine import graphs
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.device import seed_everything
-from rnnlm_tui.engine.graphs import RECOVERING_TORCH
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.trainer import Trainer
@@ -93,10 +92,6 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in found.items()}
 
 
-@pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < RECOVERING_TORCH,
-    reason="the allocator of this torch doesn't recover",
-)
 @pytest.mark.parametrize("in_backward", [False, True])
 def test_a_step_that_cannot_be_recorded_is_launched_from_the_same_state(
     monkeypatch: pytest.MonkeyPatch, in_backward: bool
