@@ -10,9 +10,10 @@ replayed in any order.
 from __future__ import annotations
 
 import functools
+import gc
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from traceback import clear_frames, print_exception
 
@@ -255,7 +256,8 @@ class StepGraphs:
         stream = _recording_stream(self._device)
         self._rates.stand_still()
         stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):  # our own, so that a failed recording leaves it, too
+        # The stream is our own, so that a failed recording leaves it, too.
+        with torch.cuda.stream(stream), _no_collection():
             # The largest first: the others then find room in what it has freed in the pool.
             for rows in reversed(self.buckets):
                 smallest = int(np.argmin(self._counts))
@@ -516,6 +518,19 @@ def _cause(error: BaseException) -> str:
 def _recording_stream(device: torch.device) -> torch.cuda.Stream:
     """One for all recordings: cuBLAS keeps memory for each stream that it was used on."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile, in any thread: to destroy another training's graph, which may
+    be in it, ends a recording."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _end_failed(graph: torch.cuda.CUDAGraph, pool: tuple[int, int], device: torch.device) -> None:

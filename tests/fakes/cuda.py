@@ -13,6 +13,7 @@ What CUDA would punish is made visible:
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -179,6 +180,8 @@ class FakeCuda:
         del stream, capture_error_mode
         if not self.on_side_stream:
             raise RuntimeError("CUDA graphs must be captured on a non-default stream.")
+        if gc.isenabled():
+            raise RuntimeError("garbage with a graph in it might be collected")
         self._empty_cache()
         graph.memory = self.pools.setdefault(pool, [])
         self.capturing = graph

@@ -232,6 +232,7 @@ def test_a_failure_while_graphs_are_tried_changes_nothing(
     with card.kept_copies():
         graphed(trainer)._try_graphs()
     assert card.fails_in is None, "it happened"
+    assert gc.isenabled()
     assert trainer.graph_note == "no CUDA graphs: out of memory"
     assert graphs_of(trainer) is None
     assert_equal(everything(trainer), before)
