@@ -240,7 +240,7 @@ class StepGraphs:
             else bucket_sizes(self._counts, most, multiple=ROWS_MULTIPLE)
         )
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool = 0, 0
         self._next: tuple[int, int, int] | None = None
         """Epoch and index of the batch that the device would assemble next, and how often it was
         moved before."""
@@ -253,7 +253,7 @@ class StepGraphs:
             RuntimeError: CUDA can't record one of the operations, or memory ran out. Call
                 `release`.
         """
-        stream = _recording_stream(self._device)
+        stream, self._pool = _recording_stream(self._device), torch.cuda.graph_pool_handle()
         self._rates.stand_still()
         stream.wait_stream(torch.cuda.current_stream(self._device))
         # The stream is our own, so that a failed recording leaves it, too.
