@@ -10,7 +10,7 @@ import typer
 
 from rnnlm_tui.cli import output
 from rnnlm_tui.cli.manage import confirmed
-from rnnlm_tui.cli.options import JsonOption, RunArgument
+from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.schema.formatting import age, change, counted, disk, figure, short
 
@@ -131,7 +131,7 @@ def prune(
     purge: Annotated[
         bool, typer.Option("--purge", help="Remove them permanently, not to the trash.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Delete a run's older checkpoints; asks for confirmation.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.options import JsonOption, check_exclusive
+from rnnlm_tui.cli.options import JsonOption, YesOption, check_exclusive
 from rnnlm_tui.cli.output import line, note, print_json, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import disk, first_of
@@ -97,7 +97,7 @@ def corpus_remove(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be removed, without removing it.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Remove unused prepared corpora; asks for confirmation.

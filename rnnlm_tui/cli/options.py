@@ -206,6 +206,7 @@ RunsArgument = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only, on standard output.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 PresetOption = Annotated[
     str | None,
     typer.Option(

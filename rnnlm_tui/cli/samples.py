@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rnnlm_tui.cli.manage import confirmed
-from rnnlm_tui.cli.options import JsonOption, check_exclusive, complete_run
+from rnnlm_tui.cli.options import JsonOption, YesOption, check_exclusive, complete_run
 from rnnlm_tui.cli.output import columns, line, note, print_json, shown, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, count, counted, escaped
@@ -82,7 +82,7 @@ def samples(
             show_default=False,
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Search, export or delete kept samples.

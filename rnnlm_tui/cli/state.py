@@ -12,6 +12,7 @@ from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
     SamplerDeviceOption,
+    YesOption,
     complete_state,
     sampler_for,
     split_address,
@@ -206,7 +207,7 @@ def state_delete(
             autocompletion=complete_state,
         ),
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Permanently delete kept states; asks for confirmation."""

@@ -17,7 +17,13 @@ from rnnlm_tui.cli.checkpoints import (
     write_trash,
 )
 from rnnlm_tui.cli.manage import AddressesArgument, confirmed
-from rnnlm_tui.cli.options import JsonOption, check_exclusive, complete_run, split_address
+from rnnlm_tui.cli.options import (
+    JsonOption,
+    YesOption,
+    check_exclusive,
+    complete_run,
+    split_address,
+)
 from rnnlm_tui.cli.output import act_on_each, line, print_json, table
 from rnnlm_tui.errors import InputError, RnnlmError, StorageError, UnknownRunError
 from rnnlm_tui.schema.formatting import age, counted, disk
@@ -181,7 +187,7 @@ def purge(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove all deleted runs.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Permanently remove deleted runs or checkpoints; asks first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from rnnlm_tui.errors import CheckpointError, InputError, NewerCheckpointError, did_you_mean
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
@@ -15,9 +15,7 @@ Mark = Literal["damaged", "best", "last", "pinned", "averaged", "exported"]
 CheckpointKey = Literal[
     "step", "epoch", "tokens", "ppl", "Δ best", "train", "size", "age", "mark", "note"
 ]
-CHECKPOINT_KEYS: tuple[CheckpointKey, ...] = (
-    *("step", "epoch", "tokens", "ppl", "Δ best", "train", "size", "age", "mark", "note"),
-)
+CHECKPOINT_KEYS: tuple[CheckpointKey, ...] = get_args(CheckpointKey)
 """The columns by which checkpoints are sorted, in the order in which a key cycles through them."""
 MARK_SIGNS: Mapping[Mark, str] = {
     "damaged": "✗",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from textual.binding import Binding, BindingType
 
@@ -17,9 +17,7 @@ Pane = Literal["runs", "compare", "config", "train", "checkpoints", "prompt", "i
 """A pane. `runs` lists all runs, `compare` shows the marked ones together, the others are about
 one run: `prompt` samples from it, `inspect` looks inside it, `versus` compares checkpoints."""
 
-PANES: tuple[Pane, ...] = (
-    "runs", "compare", "config", "train", "checkpoints", "prompt", "inspect", "versus"
-)  # fmt: skip
+PANES: tuple[Pane, ...] = get_args(Pane)
 PANE_TITLES: dict[Pane, str] = {
     "runs": "Runs", "compare": "Compare", "config": "Config", "train": "Train",
     "checkpoints": "Checkpoints", "prompt": "Prompt", "inspect": "Inspect",

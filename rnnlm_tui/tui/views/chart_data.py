@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from rnnlm_tui.schema.status import LIVING
 
@@ -173,7 +173,7 @@ def _written(value: float) -> str:
 
 Axis = Literal["step", "tokens", "epoch", "active", "wall"]
 """`active` is seconds of training without pauses, `wall` is Unix seconds."""
-AXES: tuple[Axis, ...] = ("step", "tokens", "epoch", "active", "wall")
+AXES: tuple[Axis, ...] = get_args(Axis)
 AXIS_LABELS: dict[Axis, str] = {
     "step": "step",
     "tokens": "tokens",

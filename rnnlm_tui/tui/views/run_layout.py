@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from textual.content import Content
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.views.runs import TextWidths
 
 LayoutName = Literal["list", "tree", "groups"]
-LAYOUTS: tuple[LayoutName, ...] = ("list", "tree", "groups")
+LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 LAYOUT_SETTING = "runs layout"
 """Name of the saved setting."""
 DEFAULT_KEYS = "corpus,cell"

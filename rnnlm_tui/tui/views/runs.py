@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from textual.content import Content
 
@@ -54,19 +54,7 @@ SortKey = Literal[
     "corpus",
     "tags",
 ]
-SORT_KEYS: tuple[SortKey, ...] = (
-    "age",
-    "perplexity",
-    "name",
-    "status",
-    "progress",
-    "Δ best",
-    "tok/s",
-    "time",
-    "model",
-    "corpus",
-    "tags",
-)
+SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
 """In the order in which the key cycles through them."""
 STATUS_ORDER = (
     "running",

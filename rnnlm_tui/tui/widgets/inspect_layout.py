@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from textual.geometry import Region, Size
 
 from rnnlm_tui.tui import WIDE_FROM
 
 View = Literal["alternatives", "state", "unit", "reach"]
-VIEWS: tuple[View, ...] = ("alternatives", "state", "unit", "reach")
+VIEWS: tuple[View, ...] = get_args(View)
 LARGE, HUGE = Size(WIDE_FROM, 30), Size(190, 50)
 """Sizes of the body from which two views, or all of them, are shown."""
 UNITS_CELLS = 30

@@ -262,16 +262,12 @@ def write_marker(
         if 0 <= row < raster.height:
             at = min(column // raster.sub_columns + 1, raster.width - len(marker))
             beside = ((row + down, at + right) for down, right in BESIDE)
-            free = next(
-                (
-                    cell
-                    for cell in beside
-                    if cell not in taken
-                    and 0 <= cell[0] < raster.height
-                    and 0 <= cell[1] < raster.width
-                ),
-                (row, at),
+            inside = (
+                (down, right)
+                for down, right in beside
+                if 0 <= down < raster.height and 0 <= right < raster.width
             )
+            free = next((cell for cell in inside if cell not in taken), (row, at))
             taken.add(free)
             raster.write(*free, marker, style)
             return
@@ -281,16 +277,13 @@ def write_star(
     raster: Raster, item: PlottedSeries, scale: Scale, style: int, look: PlotOptions
 ) -> list[tuple[int, int]]:
     """Draw ★ at the series' best point; return its cell if visible."""
-    if (
-        item.series.star is None
-        or not look.start <= item.series.star[0] <= look.end
-        or not math.isfinite(item.series.star[1])
-    ):
+    x, y = item.series.star or (math.nan, math.nan)
+    if not look.start <= x <= look.end or not math.isfinite(y):
         return []
-    row = round(scale.row(item.series.star[1])) // raster.sub_rows
+    row = round(scale.row(y)) // raster.sub_rows
     if not 0 <= row < raster.height:
         return []
-    at = column_of(item.series.star[0], look, raster.columns) // raster.sub_columns
+    at = column_of(x, look, raster.columns) // raster.sub_columns
     raster.write(row, at, "*" if look.marks == "ascii" else "★", style)
     return [(row, at)]
 
@@ -375,15 +368,11 @@ def _write_start(raster: Raster, value: float, leaves: int, dim: int, *, up: boo
         for column, style in enumerate(raster.inks[rows[0]])
         if style and column <= leaves + 6
     ]
-    text = (
-        f"{_arrow(up, raster)} from"
-        f" {formatting.count(value) if value >= 100 else formatting.figure(value)}"
-    )
+    shown = formatting.count(value) if value >= 100 else formatting.figure(value)
+    text = f"{_arrow(up, raster)} from {shown}"
     gap = 2 if raster.width > 60 else 1
-    right, left = (
-        max(beside, default=leaves) + gap,
-        min(beside, default=leaves) - len(text) - gap + 1,
-    )
+    right = max(beside, default=leaves) + gap
+    left = min(beside, default=leaves) - len(text) - gap + 1
     for at in (right, left):
         for row in rows:
             if raster.free(row, at - 1, at + len(text)):
@@ -488,9 +477,8 @@ def draw(data: ChartData, look: PlotOptions, width: int, height: int, memory: Pl
         wanted = with_baselines(
             wanted, [*(line.value for line in data.baselines), *beside], look.log, data.y_from_zero
         )
-        before = (
-            memory.limits if memory.part == (look.start, look.end) else None
-        )  # not for another part: the same data gets the same range, whichever way it was reached
+        # not for another part: the same data gets the same range, whichever way it was reached
+        before = memory.limits if memory.part == (look.start, look.end) else None
         limits = settle(wanted, look.log, data.y_from_zero, before)
         scale = Scale(limits.low, limits.high, limits.log, rows * sub_rows)
         ticks = y_ticks(limits, rows, partial(_place, scale, sub_rows))
@@ -569,70 +557,43 @@ def _paint(
             styles.append(style)
         return styles.index(style)
 
+    dim, dotted = number(ink(DIM)), number(ink(BASELINE))
     for line in data.baselines:
-        raster.paint(
-            dotted_layer(line.value, scale, raster.columns, raster.sub_columns),
-            number(ink(BASELINE)),
-            ".",
-        )
+        level = dotted_layer(line.value, scale, raster.columns, raster.sub_columns)
+        raster.paint(level, dotted, ".")
     for item in plot.drawn:
         if item.raw and (item.series.smooth or item.series.low is not None):
-            raster.paint(
-                band_layer(item.bins, scale, raster.columns),
-                number(ink(band_of(item.series.colour))),
-                ":",
-            )
+            band = band_layer(item.bins, scale, raster.columns)
+            raster.paint(band, number(ink(band_of(item.series.colour))), ":")
     for item in plot.guides:
-        raster.paint(
-            guide_layer(item.curve, scale, raster.columns, raster.sub_columns),
-            number(ink(BASELINE)),
-            ".",
-        )
+        guide = guide_layer(item.curve, scale, raster.columns, raster.sub_columns)
+        raster.paint(guide, dotted, ".")
+    markers = [series_marker(item.series, index, look) for index, item in enumerate(plot.drawn)]
     curves = [
         (
             curve_layer(item.curve, scale, raster.columns),
             number(ink(item.series.colour)),
-            series_marker(item.series, index, look) or "*",
+            marker or "*",
         )
-        for index, item in enumerate(plot.drawn)
+        for item, marker in zip(plot.drawn, markers, strict=True)
     ]
     raster.paint_curves(curves)
-    write_baseline_labels(raster, data, scale, number(ink(DIM)), number(ink(BASELINE)))
+    write_baseline_labels(raster, data, scale, dim, dotted)
     for item in plot.guides:
-        write_name(
-            raster, item.curve, item.series.name, scale, number(ink(DIM)), number(ink(BASELINE))
-        )
+        write_name(raster, item.curve, item.series.name, scale, dim, dotted)
+    bold = [number(ink(item.series.colour, bold=True)) for item in plot.drawn]
     taken = {
         at
-        for item in plot.drawn
-        for at in write_star(raster, item, scale, number(ink(item.series.colour, bold=True)), look)
+        for item, style in zip(plot.drawn, bold, strict=True)
+        for at in write_star(raster, item, scale, style, look)
     }
     for index, item in enumerate(plot.drawn):
+        marker, style = markers[index], bold[index]
         if look.no_colour and look.marks != "ascii":
-            write_letters(
-                raster,
-                item,
-                series_marker(item.series, index, look),
-                scale,
-                number(ink(item.series.colour, bold=True)),
-                index / len(plot.drawn),
-            )
-        write_marker(
-            raster,
-            item,
-            series_marker(item.series, index, look),
-            scale,
-            number(ink(item.series.colour, bold=True)),
-            look,
-            taken,
-        )
-    write_notes(
-        raster,
-        plot,
-        limits,
-        number(ink(DIM)),
-        {number(ink(band_of(item.series.colour))) for item in plot.drawn if item.raw},
-    )
+            write_letters(raster, item, marker, scale, style, index / len(plot.drawn))
+        write_marker(raster, item, marker, scale, style, look, taken)
+    bands = {number(ink(band_of(item.series.colour))) for item in plot.drawn if item.raw}
+    write_notes(raster, plot, limits, dim, bands)
     return raster, styles
 
 
@@ -657,12 +618,10 @@ def _with_cursor(painted: PaintedPlot, look: PlotOptions) -> Plot:
 def _empty(plot: Plot, data: ChartData) -> Plot:
     """Say that the chart has no points yet, and what comes next."""
     elsewhere = any(len(series.x) for series in data.series)
-    lines = (
-        ["no points in this range"]
-        if elsewhere
-        else ["no points yet", *([data.note] if data.note else [])]
-    )
-    lines = [line for line in lines if len(line) <= plot.width - 2 * plot.gutter][-plot.height :]
+    lines = ["no points in this range"] if elsewhere else ["no points yet", data.note]
+    lines = [line for line in lines if line and len(line) <= plot.width - 2 * plot.gutter][
+        -plot.height :
+    ]
     top = max((plot.height - len(lines)) // 2, 0)
     for row in range(plot.height):
         text = lines[row - top] if top <= row < top + len(lines) else ""
