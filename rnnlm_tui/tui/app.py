@@ -16,7 +16,7 @@ from importlib import import_module
 from inspect import isawaitable
 from io import TextIOWrapper
 from time import time
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from rich.text import Text
 from textual.app import App
@@ -25,7 +25,7 @@ from textual.events import Event, Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import keymap_file
@@ -41,13 +41,10 @@ from rnnlm_tui.tui._textual import (
 from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
 from rnnlm_tui.tui.commands import ActionCommands, PaletteScreen
+from rnnlm_tui.tui.context import Severity
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.messages import (
-    NO_WORKER,
-    NOT_RESUMABLE,
     PROGRESS,
-    RESUMED_BY_SPACE,
-    WOULD_DIVERGE,
     AverageRequested,
     ComparedChanged,
     ForkRequested,
@@ -58,9 +55,9 @@ from rnnlm_tui.tui.messages import (
     ReadingsChanged,
     RunsChanged,
     SnapshotChanged,
-    outcome,
 )
 from rnnlm_tui.tui.poller import Watcher
+from rnnlm_tui.tui.run_commands import RunCommands
 from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
@@ -82,12 +79,10 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.protocol import StopMark, Verb
     from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
-    from rnnlm_tui.system.processes import EndsAtLogout
     from rnnlm_tui.tui.views.form import DraftParent
     from rnnlm_tui.tui.views.prompt_session import PromptSession
     from rnnlm_tui.tui.widgets.chart import MarksStyle
@@ -182,6 +177,7 @@ class RnnlmApp(App[int]):
         self.watcher = Watcher(
             self.services, self.post_message, fps=fps, reads_machine=self._reads_machine
         )
+        self.commands = RunCommands(self)
         self.appearance = Appearance(display, self.settings)
         self.no_color = self.no_color or self.appearance.colours == "none"
         self.animation_level = "none"
@@ -217,7 +213,7 @@ class RnnlmApp(App[int]):
             self.show_notice(Notice(hints[0].replace("\n", ": "), stays=True))
         else:
             for hint in hints:
-                self._notify(hint)
+                self.show_notification(hint)
         saved = (self.settings.get("run"), self.settings.get("pane"))
         opened_by_command = (
             self.run_directory is not None and (self.run_directory.name, self.current_mode) != saved
@@ -494,77 +490,6 @@ class RnnlmApp(App[int]):
 
     # workers
 
-    def start_run(
-        self,
-        config: RunConfig,
-        name: str | None = None,
-        refused: Callable[[InputError], None] | None = None,
-        parent: DraftParent | None = None,
-    ) -> None:
-        def failed(error: RnnlmError | OSError) -> None:
-            if refused is not None and isinstance(error, InputError):
-                refused(error)
-            else:
-                self.report_error(error)
-
-        self.report("starting…")
-        self._warn_of_memory(config)
-        self.in_thread(partial(self.services.start, config, name, parent), self._started, failed)
-
-    def _started(self, run: RunDirectory) -> None:
-        self.watcher.unmark_removed(run.name)
-        self.open_run(run)
-        self._show_outcome(Notice(f"{run.name} started", "done"))
-        self._warn_of_logout()
-
-    def _warn_of_memory(self, config: RunConfig) -> None:
-        """Warn if memory is too small for a run that is about to start; it starts all the same."""
-
-        def found(warning: str | None) -> None:
-            if warning is not None:
-                self._notify(warning)
-
-        self.in_thread(partial(self.services.warning_before_start, config), found)
-
-    def _warn_of_logout(self) -> None:
-        """Warn if the worker that was just started would end with the user's login."""
-
-        def found(end: EndsAtLogout | None) -> None:
-            if end is not None:
-                self._notify(f"{end.fact}\n{end.hint}")
-
-        self.in_thread(self.services.ends_at_logout, found)
-
-    def send(self, verb: Verb, **arguments: object) -> None:
-        run = self.run_directory
-        if run is None:
-            self.report("no run open")
-            return
-        self.report(PROGRESS.get(verb, f"{verb}…"))
-        self.in_thread(
-            partial(self.services.send, run, verb, **arguments),
-            lambda result: self._show_outcome(outcome(verb, result)),
-        )
-
-    def resume(self) -> None:
-        run, snapshot = self.run_directory, self.snapshot
-        if run is None:
-            return
-        status = "" if snapshot is None else snapshot.summary.status
-        self.report("starting…" if status == "draft" else PROGRESS["resume"])
-        if snapshot is not None and status != "paused":
-            self._warn_of_memory(snapshot.config)
-        if status == "draft":
-            self.in_thread(partial(self.services.start_saved, run), self._started)
-            return
-
-        def resumed(outcome: str) -> None:
-            self._show_outcome(Notice(outcome, "done"))
-            if status != "paused":
-                self._warn_of_logout()
-
-        self.in_thread(partial(self.services.resume, run), resumed)
-
     def in_thread(
         self,
         work: Callable[[], ResultT],
@@ -616,29 +541,21 @@ class RnnlmApp(App[int]):
         message, hint = (
             (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
         )
-        self._notify(f"{message}\n{hint}".strip(), "error")
+        self.show_notification(f"{message}\n{hint}".strip(), "error")
 
     def report_damage(self, warning: str) -> None:
         if warning:
-            self._notify(warning, seconds=20)
+            self.show_notification(warning, seconds=20)
 
-    def _notify(
-        self,
-        text: str,
-        severity: Literal["information", "warning", "error"] = "warning",
-        seconds: float = 12,
+    def show_notification(
+        self, text: str, severity: Severity = "warning", seconds: float = 12
     ) -> None:
         self.notify(safe_text(text, limit=600), severity=severity, timeout=seconds, markup=False)
 
     def show_notice(self, notice: Notice) -> None:
-        """Show a notice on the current pane, or on the next one that is ready."""
         self.pending_notice = notice
         if self._ready_pane is not None:
             self._ready_pane.show_pending_notice()
-
-    def _show_outcome(self, notice: Notice) -> None:
-        self.watcher.poll_now()
-        self.show_notice(notice)
 
     def _show_alerts(self, alerts: Sequence[Alert]) -> None:
         """Show alerts in place of the footer, unless the train pane shows the same.
@@ -775,24 +692,6 @@ class RnnlmApp(App[int]):
             else f"dots: {'blocks' if self.marks_style == 'block' else 'braille'}"
         )
 
-    def action_pause(self) -> None:
-        """Pause or resume, by the run's status."""
-        summary = self.snapshot.summary if self.snapshot is not None else None
-        if summary is None:
-            # an unreadable run is rebuilt, or the error says why not
-            if self.run_directory is not None:
-                self.resume()
-        elif summary.status in ("running", "stalled", "degraded"):
-            self.send("pause")
-        elif summary.diverged:
-            self.report(WOULD_DIVERGE)
-        elif summary.status in RESUMED_BY_SPACE:
-            self.resume()
-        elif summary.status == "finished" and summary.hint:
-            self._notify(f"{summary.message or ''}\n{summary.hint}".strip(), "information")
-        else:
-            self.report(NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
-
     def action_show_log(self) -> None:
         from rnnlm_tui.tui.screens.log import WorkerLogScreen
         from rnnlm_tui.tui.views.train import event_lines
@@ -803,14 +702,17 @@ class RnnlmApp(App[int]):
             events = [] if self.snapshot is None else event_lines(self.snapshot)
             self.push_screen(WorkerLogScreen(self.run_directory, events))
 
+    def action_pause(self) -> None:
+        self.commands.pause()
+
     def action_sample(self) -> None:
-        self._send_if_alive("sample")
+        self.commands.send("sample")
 
     def action_checkpoint(self) -> None:
-        self._send_if_alive("checkpoint")
+        self.commands.send("checkpoint")
 
     def action_evaluate(self) -> None:
-        self._send_if_alive("evaluate")
+        self.commands.send("evaluate")
 
     def action_stop(self) -> None:
         """Ask whether to stop now or later; a run before its first step stops at once."""
@@ -818,34 +720,10 @@ class RnnlmApp(App[int]):
 
         snapshot = self.snapshot
         if snapshot is None or snapshot.summary.status not in LIVING - {"preparing"}:
-            self._send_if_alive("stop")
+            self.commands.send("stop")
         else:
             every = snapshot.config.evaluation.every
-            self.push_screen(StopScreen(snapshot.summary, every), self._answered_stop)
-
-    def _answered_stop(self, answer: str | None) -> None:
-        run = self.run_directory
-        if answer == "now":
-            self.send("stop")
-        elif answer and run is not None:
-            mark = cast("StopMark | None", answer if answer in ("epoch", "evaluation") else None)
-            self.report("requested: stop later …" if mark else "requested: keep training …")
-            self.in_thread(
-                partial(self.services.stop_after, run, mark),
-                lambda result: self._show_outcome(Notice(f"confirmed: {result.text}", "done")),
-            )
-
-    def _send_if_alive(self, verb: Verb) -> None:
-        """Send a command, or report at once why no worker would receive it."""
-        summary = self.snapshot.summary if self.snapshot is not None else None
-        if summary is None or summary.status in LIVING:
-            self.send(verb)
-        else:
-            self.report(
-                WOULD_DIVERGE
-                if summary.diverged
-                else NO_WORKER.get(summary.status, f"the run is {summary.status}")
-            )
+            self.push_screen(StopScreen(snapshot.summary, every), self.commands.stop)
 
     def action_help_quit(self) -> None:
         """On ctrl+c, show how to leave: ctrl+c must not end a run."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.errors import InputError, RnnlmError
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.protocol import Verb
     from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
@@ -25,6 +24,26 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.views.prompt_session import PromptSession
 
 ResultT = TypeVar("ResultT")
+Severity = Literal["information", "warning", "error"]
+
+
+class StartsRuns(Protocol):
+    """Starts runs: `RunCommands` in `run_commands.py`."""
+
+    def start(
+        self,
+        config: RunConfig,
+        name: str | None = None,
+        refused: Callable[[InputError], None] | None = None,
+        parent: DraftParent | None = None,
+    ) -> None:
+        """Create a run, launch its worker and show it on the train pane.
+
+        A config that can't run here goes to `refused`; every other error is reported.
+        """
+
+    def resume(self) -> None:
+        """Resume the open run, start its next attempt, or start a draft."""
 
 
 class AppContext(Protocol):
@@ -74,30 +93,16 @@ class AppContext(Protocol):
     """Plain JSON values that are kept for the next start; screens read and write their own keys."""
 
     @property
+    def commands(self) -> StartsRuns:
+        """Starts and resumes runs."""
+
+    @property
     def prompt_session(self) -> PromptSession:
         """What the modes of the prompt share: the open text, settings and weights."""
 
     @property
     def marked(self) -> tuple[str, ...]:
         """Names of the marked runs, in the order of their letters."""
-
-    def start_run(
-        self,
-        config: RunConfig,
-        name: str | None = None,
-        refused: Callable[[InputError], None] | None = None,
-        parent: DraftParent | None = None,
-    ) -> None:
-        """Create a run, launch its worker and show it on the train pane.
-
-        A config that can't run here goes to `refused`; every other error is reported.
-        """
-
-    def send(self, verb: Verb, **arguments: object) -> None:
-        """Send a command to the open run's worker and show its outcome in one line."""
-
-    def resume(self) -> None:
-        """Resume the open run, start its next attempt, or start a draft."""
 
     def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
         """Open a run and go to the pane."""
@@ -134,6 +139,14 @@ class AppContext(Protocol):
 
     def report(self, text: str, *, trouble: bool = False) -> None:
         """Show one line in place of the footer for some seconds."""
+
+    def show_notice(self, notice: Notice) -> None:
+        """Show a notice on the current pane, or on the next one that is ready."""
+
+    def show_notification(
+        self, text: str, severity: Severity = "warning", seconds: float = 12
+    ) -> None:
+        """Show several lines over the pane for some seconds."""
 
     def report_error(self, error: RnnlmError | OSError) -> None:
         """Notify the user of an error with its hint."""

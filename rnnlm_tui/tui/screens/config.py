@@ -588,10 +588,10 @@ class ConfigScreen(PaneScreen):
         if self.locked and self._run_status != "draft":
             self.context.report(STARTED)
         elif self.locked:
-            self.context.resume()
+            self.context.commands.resume()
         elif (config := self._ready()) is not None:
             self._check.forget_failure()
-            self.context.start_run(
+            self.context.commands.start(
                 config, self._run_name or None, partial(self._refuse, config), self._draft_parent
             )
 

@@ -466,7 +466,7 @@ class RunsScreen(PaneScreen, SteersRuns):
             self.action_start_demo()
 
     def action_start_demo(self) -> None:
-        self.context.in_thread(self.context.services.demo, self.context.start_run)
+        self.context.in_thread(self.context.services.demo, self.context.commands.start)
 
     def action_new_run(self) -> None:
         """Configure a run based on the one under the cursor; without runs, the demo."""

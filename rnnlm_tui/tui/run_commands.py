@@ -1,0 +1,159 @@
+"""RunCommands: starts runs, and sends the open run's worker what the user asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.tui.messages import (
+    NO_WORKER,
+    NOT_RESUMABLE,
+    PROGRESS,
+    RESUMED_BY_SPACE,
+    WOULD_DIVERGE,
+    Notice,
+    outcome,
+)
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.protocol import StopMark, Verb
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.system.processes import EndsAtLogout
+    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.views.form import DraftParent
+
+
+class RunCommands:
+    """The commands; each shows its outcome in one line."""
+
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+
+    @property
+    def _summary(self) -> RunSummary | None:
+        snapshot = self._context.snapshot
+        return None if snapshot is None else snapshot.summary
+
+    def start(
+        self,
+        config: RunConfig,
+        name: str | None = None,
+        refused: Callable[[InputError], None] | None = None,
+        parent: DraftParent | None = None,
+    ) -> None:
+        def failed(error: RnnlmError | OSError) -> None:
+            if refused is not None and isinstance(error, InputError):
+                refused(error)
+            else:
+                self._context.report_error(error)
+
+        self._context.report("starting…")
+        self._warn_of_memory(config)
+        start = partial(self._context.services.start, config, name, parent)
+        self._context.in_thread(start, self._started, failed)
+
+    def _started(self, run: RunDirectory) -> None:
+        self._context.watcher.unmark_removed(run.name)
+        self._context.open_run(run)
+        self._show_outcome(Notice(f"{run.name} started", "done"))
+        self._warn_of_logout()
+
+    def resume(self) -> None:
+        run, snapshot = self._context.run_directory, self._context.snapshot
+        if run is None:
+            return
+        status = "" if snapshot is None else snapshot.summary.status
+        self._context.report("starting…" if status == "draft" else PROGRESS["resume"])
+        if snapshot is not None and status != "paused":
+            self._warn_of_memory(snapshot.config)
+        services = self._context.services
+        if status == "draft":
+            self._context.in_thread(partial(services.start_saved, run), self._started)
+            return
+
+        def resumed(outcome: str) -> None:
+            self._show_outcome(Notice(outcome, "done"))
+            if status != "paused":
+                self._warn_of_logout()
+
+        self._context.in_thread(partial(services.resume, run), resumed)
+
+    def pause(self) -> None:
+        """Pause or resume the open run, by its status."""
+        summary = self._summary
+        if summary is None:
+            # an unreadable run is rebuilt, or the error says why not
+            self.resume()
+        elif summary.status in ("running", "stalled", "degraded"):
+            self._send("pause")
+        elif summary.diverged:
+            self._context.report(WOULD_DIVERGE)
+        elif summary.status in RESUMED_BY_SPACE:
+            self.resume()
+        elif summary.status == "finished" and summary.hint:
+            text = f"{summary.message or ''}\n{summary.hint}".strip()
+            self._context.show_notification(text, "information")
+        else:
+            self._context.report(NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
+
+    def stop(self, answer: str | None) -> None:
+        """Stop as answered on the `StopScreen`."""
+        run = self._context.run_directory
+        if answer == "now":
+            self._send("stop")
+        elif answer and run is not None:
+            mark = cast("StopMark | None", answer if answer in ("epoch", "evaluation") else None)
+            later = "requested: stop later …" if mark else "requested: keep training …"
+            self._context.report(later)
+            self._context.in_thread(
+                partial(self._context.services.stop_after, run, mark),
+                lambda result: self._show_outcome(Notice(f"confirmed: {result.text}", "done")),
+            )
+
+    def send(self, verb: Verb) -> None:
+        """Send a command, or report at once why no worker would receive it."""
+        summary = self._summary
+        if summary is None or summary.status in LIVING:
+            self._send(verb)
+        elif summary.diverged:
+            self._context.report(WOULD_DIVERGE)
+        else:
+            self._context.report(NO_WORKER.get(summary.status, f"the run is {summary.status}"))
+
+    def _send(self, verb: Verb) -> None:
+        run = self._context.run_directory
+        if run is None:
+            self._context.report("no run open")
+            return
+        self._context.report(PROGRESS.get(verb, f"{verb}…"))
+        self._context.in_thread(
+            partial(self._context.services.send, run, verb),
+            lambda result: self._show_outcome(outcome(verb, result)),
+        )
+
+    def _show_outcome(self, notice: Notice) -> None:
+        self._context.watcher.poll_now()
+        self._context.show_notice(notice)
+
+    def _warn_of_memory(self, config: RunConfig) -> None:
+        """Warn if memory is too small for a run that is about to start; it starts all the same."""
+
+        def found(warning: str | None) -> None:
+            if warning is not None:
+                self._context.show_notification(warning)
+
+        self._context.in_thread(partial(self._context.services.warning_before_start, config), found)
+
+    def _warn_of_logout(self) -> None:
+        """Warn if the worker that was just started would end with the user's login."""
+
+        def found(end: EndsAtLogout | None) -> None:
+            if end is not None:
+                self._context.show_notification(f"{end.fact}\n{end.hint}")
+
+        self._context.in_thread(self._context.services.ends_at_logout, found)
