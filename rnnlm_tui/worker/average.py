@@ -22,7 +22,7 @@ from rnnlm_tui.store.averages import AVERAGED_FACT, stage_average
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.system.files import keep_private
-from rnnlm_tui.worker.task import Report, answer
+from rnnlm_tui.worker.task import ReportProgress, answer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +108,7 @@ def mean_of_weights(folders: Sequence[Path]) -> dict[str, Tensor]:
     return {name: total.div_(len(folders)).float() for name, total in sums.items()}
 
 
-def average(request: AverageRequest, report: Report) -> AverageDone:
+def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
     """Average the parts, evaluate them and the mean, and stage the mean.
 
     Raises:
@@ -170,7 +170,7 @@ def main() -> int:
     return answer(lambda request, report: average(decode_line(request, AverageRequest), report))
 
 
-def _prepare(run: RunDirectory, config: RunConfig, report: Report) -> PreparedCorpus:
+def _prepare(run: RunDirectory, config: RunConfig, report: ReportProgress) -> PreparedCorpus:
     from rnnlm_tui.corpus.corpus import prepare_corpus
     from rnnlm_tui.worker.parent import prepare_for_start
 

@@ -31,7 +31,7 @@ from rnnlm_tui.schema.exports import (
 )
 from rnnlm_tui.schema.protocol import decode_line
 from rnnlm_tui.system.files import fsync_directory, fsync_file, storage_errors
-from rnnlm_tui.worker.task import Report, answer
+from rnnlm_tui.worker.task import ReportProgress, answer
 
 if TYPE_CHECKING:
     from rnnlm_tui.corpus.autotokenizer import AutoTokenizerFiles
@@ -205,7 +205,7 @@ def main() -> int:
     return answer(_answered)
 
 
-def _answered(line: bytes, report: Report) -> ExportDone | ImportDone:
+def _answered(line: bytes, report: ReportProgress) -> ExportDone | ImportDone:
     request = cast(
         ExportRequest | ImportRequest,
         decode_line(line, cast(type[BaseModel], ExportRequest), ImportRequest),

@@ -25,7 +25,7 @@ from rnnlm_tui.schema.protocol import (
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.files import keep_private
 from rnnlm_tui.system.locks import host_name
-from rnnlm_tui.worker.task import Report, answer
+from rnnlm_tui.worker.task import ReportProgress, answer
 
 if TYPE_CHECKING:
     from rnnlm_tui.corpus.corpus import PreparedCorpus
@@ -39,7 +39,7 @@ PREPARED = "--prepared"
 count."""
 
 
-def prepare(config: RunConfig, report: Report) -> tuple[PreparedCorpus, bool]:
+def prepare(config: RunConfig, report: ReportProgress) -> tuple[PreparedCorpus, bool]:
     """Prepare the corpus; also returns whether it had to be built.
 
     Raises:
@@ -64,7 +64,7 @@ def prepare(config: RunConfig, report: Report) -> tuple[PreparedCorpus, bool]:
 def measure(
     config: RunConfig,
     corpus: PreparedCorpus,
-    report: Report,
+    report: ReportProgress,
     *,
     warm_up: int = WARM_UP_STEPS,
     steps: int = PROBE_STEPS,
@@ -144,7 +144,7 @@ def main() -> int:
     return answer(_probe)
 
 
-def _probe(request: bytes, report: Report) -> ProbeDone:
+def _probe(request: bytes, report: ReportProgress) -> ProbeDone:
     config = decode_line(request, RunConfig)
     corpus, built = prepare(config, report)
     if built and PREPARED not in sys.argv:

@@ -20,7 +20,7 @@ from rnnlm_tui.schema.protocol import TaskFailed, TaskProgress, encode_line
 from rnnlm_tui.system.processes import end_with_parent
 
 
-class Report(Protocol):
+class ReportProgress(Protocol):
     """Sends what the task does now, how much of it is done, and the total; 0: unknown."""
 
     def __call__(self, phase: str, done: int = 0, total: int = 0, /) -> None: ...
@@ -30,7 +30,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: it was requested
     """Raised in the task by SIGTERM."""
 
 
-def answer(work: Callable[[bytes, Report], BaseModel]) -> int:
+def answer(work: Callable[[bytes, ReportProgress], BaseModel]) -> int:
     """Answer the request on stdin; returns the exit code, as in `rnnlm_tui.errors`.
 
     Args:
