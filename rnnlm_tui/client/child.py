@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from select import select
+from types import MappingProxyType
 from typing import IO, TypeVar, cast
 
 from pydantic import BaseModel
@@ -18,6 +20,7 @@ DoneT = TypeVar("DoneT", bound=BaseModel)
 LEAVE_SECONDS = 5.0
 """How long a child may take to exit before it is killed; the next preparation removes its
 unfinished files."""
+CHECK_SECONDS = 0.05
 KILLED = -9
 """Exit code of a process killed by the system, which also happens when memory runs out."""
 
@@ -26,11 +29,12 @@ def run_child(
     command: Sequence[str],
     request: BaseModel,
     done: type[DoneT],
-    report: Callable[[TaskProgress], None],
+    report: Callable[[TaskProgress], None] = lambda _: None,
     *,
     what: str,
     hint_for_memory: Callable[[], str],
-    settings: Mapping[str, str],
+    settings: Mapping[str, str] = MappingProxyType({}),
+    check: Callable[[], None] | None = None,
 ) -> DoneT:
     """Send a request to a child process and return its result. The child ends with this call.
 
@@ -40,6 +44,7 @@ def run_child(
         what: the child's name in errors, such as `the probe`.
         hint_for_memory: returns a hint if the child ran out of memory.
         settings: environment variables that it gets unless the user has set them.
+        check: called some times a second until the child's first line; an exception ends the child.
 
     Raises:
         InputError, StorageError: as the child reports.
@@ -57,9 +62,9 @@ def run_child(
             env=dependent_environment(settings),
         )
         try:
-            answer = _answer(process, done, report)
+            answer = _answer(process, done, report, check)
         finally:
-            end_process(process)
+            _end(process)
         if isinstance(answer, done):
             return answer
         failed = answer if isinstance(answer, TaskFailed) else None
@@ -67,10 +72,15 @@ def run_child(
 
 
 def _answer(
-    process: subprocess.Popen[bytes], done: type[DoneT], report: Callable[[TaskProgress], None]
+    process: subprocess.Popen[bytes],
+    done: type[DoneT],
+    report: Callable[[TaskProgress], None],
+    check: Callable[[], None] | None,
 ) -> DoneT | TaskFailed | None:
     """The child's result; None if it exited without one."""
     assert process.stdout is not None
+    while check is not None and not select([process.stdout], [], [], CHECK_SECONDS)[0]:
+        check()
     for line in process.stdout:
         try:
             message = cast(
@@ -87,7 +97,7 @@ def _answer(
     return None
 
 
-def end_process(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End a child that still runs, and close its output."""
     if process.poll() is None:
         process.terminate()

@@ -7,15 +7,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import cast
 
+from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.listing import RunList
 from rnnlm_tui.corpus.build import is_held, move_aside_unheld, root_lock
 from rnnlm_tui.corpus.sources import open_source
@@ -26,7 +24,6 @@ from rnnlm_tui.errors import (
     StorageError,
     WorkerError,
     did_you_mean,
-    error_kind,
 )
 from rnnlm_tui.schema.config import RunConfig, TokenizerKind
 from rnnlm_tui.schema.corpora import (
@@ -40,11 +37,11 @@ from rnnlm_tui.schema.corpora import (
     TextLayout,
 )
 from rnnlm_tui.schema.formatting import counted, first_of, user_path
-from rnnlm_tui.schema.protocol import TaskFailed, TokensDone, decode_line
+from rnnlm_tui.schema.protocol import TokensDone
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
-from rnnlm_tui.system.processes import dependent_environment, python_command
+from rnnlm_tui.system.processes import python_command
 
 _SHOWN_RUNS = 8
 
@@ -310,7 +307,10 @@ def preview(config: RunConfig) -> Preview | None:
 
 PREVIEW_SECONDS = 60.0
 """A pretrained tokenizer takes seconds to load; more means that something hangs."""
-POLL_SECONDS = 0.05
+
+
+class _Cancelled(Exception):  # noqa: N818 - not an error: it was requested
+    """The preview is no longer needed."""
 
 
 def token_preview(
@@ -330,41 +330,25 @@ def token_preview(
         CorpusError, TokenizerError: the text or the tokenizer can't be used.
         WorkerError: the child died or didn't answer.
     """
-    with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as answer:
-        request.write(config.model_dump_json().encode())
-        request.seek(0)
-        with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(
-                python_command("rnnlm_tui.worker.token_preview"),
-                stdin=request,
-                stdout=answer,
-                stderr=log,
-                env=dependent_environment({}),
-            )
-            deadline = time.monotonic() + PREVIEW_SECONDS
-            try:
-                while process.poll() is None:
-                    if cancelled():
-                        return None
-                    if time.monotonic() > deadline:
-                        raise WorkerError("the token preview didn't answer")
-                    time.sleep(POLL_SECONDS)
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-        answer.seek(0)
-        lines = answer.read().splitlines()
-    return _token_preview(lines[-1] if lines else b"", process.returncode)
+    deadline = time.monotonic() + PREVIEW_SECONDS
 
+    def check() -> None:
+        if cancelled():
+            raise _Cancelled
+        if time.monotonic() > deadline:
+            raise WorkerError("the token preview didn't answer")
 
-def _token_preview(line: bytes, code: int) -> Preview:
     try:
-        message = cast(TokensDone | TaskFailed, decode_line(line, TokensDone, TaskFailed))
-    except InputError:
-        raise WorkerError(f"the token preview failed (exit code {code})") from None
-    if isinstance(message, TaskFailed):
-        raise error_kind(message.exit_code)(message.message, hint=message.hint)
+        message = run_child(
+            python_command("rnnlm_tui.worker.token_preview"),
+            config,
+            TokensDone,
+            what="the token preview",
+            hint_for_memory=lambda: "free some memory and try again",
+            check=check,
+        )
+    except _Cancelled:
+        return None
     part = f"the first {counted(message.read_characters, 'character')}"
     return Preview(
         message.layout,
