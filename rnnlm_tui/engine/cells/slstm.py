@@ -147,9 +147,10 @@ def _load() -> SlstmKernel:
 
 @torch.no_grad()
 def agrees(kernel: SlstmKernel, device: torch.device, head_width: int) -> bool:
-    """Whether a kernel computes what single operations do, for a few steps of two heads."""
+    """Whether a kernel computes what single operations do, for two heads, more rows than a program
+    takes, and more steps than a kernel loads early."""
     generator = torch.Generator().manual_seed(1)
-    steps, batch, heads = 3, 5, 2
+    steps, batch, heads = 5, 17, 2
     width = heads * head_width
 
     def drawn(*shape: int) -> Tensor:

@@ -1,5 +1,4 @@
-"""The engine's Triton kernels: interpreted on the CPU, compiled for GPUs that aren't here, and run
-on one that is."""
+"""The engine's Triton kernels, interpreted on the CPU and compiled for GPUs that aren't here."""
 
 from __future__ import annotations
 
@@ -15,22 +14,16 @@ from rnnlm_tui.schema.memory import VOCAB_ALIGNMENT, aligned
 
 from .compiled import SHARED_BYTES, Compiled, OtherGpu
 from .compiled import compiled as compiled
-from .run_cases import assert_cases_pass
+from .interpreted import assert_pass_interpreted
 
 A100, RTX_3090, H100, RTX_5090 = (OtherGpu("cuda", number) for number in (80, 86, 90, 120))
 T4, MI300, RX_7900 = OtherGpu("cuda", 75), OtherGpu("hip", "gfx942"), OtherGpu("hip", "gfx1100")
 
 
-def test_all_cases_pass_interpreted() -> None:
-    assert_cases_pass("cell_kernel_cases.py", "loss_kernel_cases.py", "watched_memory_cases.py")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_all_cases_pass_on_a_gpu() -> None:
-    if torch.cuda.get_device_capability() < (8, 0):
-        pytest.skip("the cells' kernels and bf16 need compute capability 8.0")
-    assert_cases_pass("cell_kernel_cases.py", "loss_kernel_cases.py", interpreted=False)
+def test_all_kernels_are_right_interpreted() -> None:
+    assert_pass_interpreted(
+        "test_cell_kernels.py", "test_loss_kernel.py", "watched_memory_cases.py"
+    )
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ def test_cudnn_finds_the_weights_in_one_block(cell_type: str, dropout: float) ->
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton isn't installed")
 @pytest.mark.parametrize("rounded", [False, True])
-@pytest.mark.parametrize("width", [8, 32])
+@pytest.mark.parametrize("width", [8, 32, 64])
 def test_slstms_kernel_works_here(width: int, rounded: bool) -> None:
     if torch.cuda.get_device_capability(GPU) < (8, 0):
         pytest.skip("needs compute capability 8.0")

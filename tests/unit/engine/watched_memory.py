@@ -89,7 +89,7 @@ def _bounds(tensor: Tensor) -> tuple[int, int]:
 @pytest.fixture
 def watched_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Watches all kernels, if Triton interprets them."""
-    from .run_cases import INTERPRETED
+    from .interpreted import INTERPRETED
 
     if not INTERPRETED:
         yield

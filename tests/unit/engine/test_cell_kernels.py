@@ -1,7 +1,7 @@
-"""Cases for the cells' Triton kernels, interpreted on the CPU or compiled on a GPU.
+"""The cells' Triton kernels, compiled on a GPU, or interpreted on the CPU.
 
-`test_kernels.py` runs them. To run them alone:
-`TRITON_INTERPRET=1 python -m pytest -n 0 tests/unit/engine/cell_kernel_cases.py`.
+`test_kernels.py` has them interpreted. To do it alone:
+`TRITON_INTERPRET=1 python -m pytest -n 0 tests/unit/engine/test_cell_kernels.py`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.cells import minimal, minimal_kernel, slstm_kernel
+from rnnlm_tui.engine.cells import minimal
 from rnnlm_tui.engine.cells.base import LayerState
 from rnnlm_tui.engine.cells.slstm import EMPTY, SlstmLayer, SlstmRecurrence, agrees
 from rnnlm_tui.engine.cells.slstm_recurrence import Passed, SlstmKernel
+from rnnlm_tui.engine.matmul import set_gpu_precision
 
-from .run_cases import DEVICE
+from .interpreted import DEVICE, INTERPRETED, NEEDS_GPU
 
-pytestmark = pytest.mark.usefixtures("watched_memory")
+pytestmark = [
+    pytest.mark.usefixtures("watched_memory"),
+    *([] if INTERPRETED else [pytest.mark.gpu, NEEDS_GPU]),
+]
+NO_TRITON = "Triton isn't installed"
+slstm_kernel = pytest.importorskip("rnnlm_tui.engine.cells.slstm_kernel", reason=NO_TRITON)
+minimal_kernel = pytest.importorskip("rnnlm_tui.engine.cells.minimal_kernel", reason=NO_TRITON)
 KERNEL = SlstmKernel(slstm_kernel.forward, slstm_kernel.backward)
 AVERAGE = minimal.AverageKernel(minimal_kernel.forward, minimal_kernel.backward)
+
+
+@pytest.fixture(autouse=True)
+def exact_products() -> None:
+    set_gpu_precision(DEVICE, rounded=False)
 
 
 def drawn(steps: int, batch: int, heads: int, width: int, spread: float) -> list[Tensor]:
@@ -72,7 +84,7 @@ def test_an_empty_memory_is_the_state_before_the_first_token() -> None:
     wanted = results(given, 2, None)
     found = results([part.float() for part in given], 2, KERNEL)
     for ours, exact in zip(found, wanted, strict=True):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-3, atol=1e-4)
 
 
 def test_a_gradient_of_the_state_after_the_last_step_is_right_too() -> None:
@@ -84,7 +96,7 @@ def test_a_gradient_of_the_state_after_the_last_step_is_right_too() -> None:
         total = sum((part**2).sum() for part in cast(tuple[Tensor, ...], parts))
         found.append(torch.autograd.grad(cast(Tensor, total), leaves))
     for plain, ours in zip(*found, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)
 
 
 def test_an_slstm_layer_trains_with_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +116,7 @@ def test_an_slstm_layer_trains_with_its_kernel(monkeypatch: pytest.MonkeyPatch) 
         gradients = torch.autograd.grad(hidden.square().sum(), list(layer.parameters()))
         found.append([hidden, step, *gradients])
     for plain, ours in zip(*found, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)
 
 
 def test_a_kernel_with_wrong_results_is_found() -> None:
@@ -133,7 +145,7 @@ def test_a_gated_average_equals_the_loop_in_float64(shape: tuple[int, int, int])
         hidden = minimal._GatedAverage.apply(*parts, False, kernel)  # type: ignore[no-untyped-call]
         found.append([hidden, *torch.autograd.grad(hidden, leaves, weights.to(dtype))])
     for exact, ours in zip(*found, strict=True):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [minimal.MinGruLayer, minimal.MinLstmLayer])
@@ -155,7 +167,7 @@ def test_a_minimal_layer_trains_with_its_kernel(
         gradients = torch.autograd.grad(hidden.square().sum(), list(layer.parameters()))
         found.append([hidden, *gradients])
     for plain, ours in zip(*found, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_a_wrong_gated_average_is_found() -> None:
