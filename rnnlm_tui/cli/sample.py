@@ -393,7 +393,6 @@ async def _generate_all(batches: Sequence[SampleBatch], report: Report, device: 
 
     client = sampler_for(batches[0].request.checkpoint, device)
     try:
-        await client.start()
         for batch in batches:
             async for part in in_order(client, batch.request):
                 if isinstance(part, SampleDone):

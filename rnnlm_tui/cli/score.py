@@ -253,7 +253,6 @@ async def _score_all(
     client = sampler_for(checkpoint, device)
     scores, failures = list[FileScore](), list[RnnlmError]()
     try:
-        await client.start()
         await client.load(checkpoint)  # an unusable checkpoint is not a problem of each file
         for file in files:
             name = STANDARD_INPUT if file == DASH else file

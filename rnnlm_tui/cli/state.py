@@ -165,7 +165,6 @@ async def _keep(
 
     client = sampler_for(look.checkpoint, device)
     try:
-        await client.start()
         read = await client.ask(look, Inspection)
         if not read.tokens:
             raise InputError("the text has no tokens", hint="give the model something to read")
