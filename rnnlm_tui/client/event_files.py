@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from rnnlm_tui.client.metric_files import missing_library
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, EvaluationRow, SampleRow, StepRow
 from rnnlm_tui.store.paths import RunDirectory
@@ -216,16 +215,11 @@ class EventFiles:
     Args:
         live: give a new file its name with the first batch, so that TensorBoard shows it, and not
             only after it was read back.
-
-    Raises (the constructor):
-        InputError: TensorBoard isn't installed.
     """
 
     def __init__(self, run: RunDirectory, folder: Path, *, live: bool) -> None:
-        try:
-            from tensorboard.compat.proto import summary_pb2
-        except ImportError:
-            raise missing_library("this format", "tensorboard") from None
+        from tensorboard.compat.proto import summary_pb2
+
         self._proto = summary_pb2
         self._run, self._live = run, live
         self._main, self._machine = _Log(folder), _Log(folder / MACHINE_FOLDER)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rnnlm_tui.client.metric_tables import TABLES, Cell, CellKind, MetricTable
-from rnnlm_tui.errors import InputError, StorageError
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.reader import Extent, RunReader
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
@@ -26,15 +26,8 @@ FileKind = Literal["csv", "parquet"]
 GROUP_ROWS = 65_536
 """Rows that a Parquet file holds together, and that are in memory at once."""
 LONGEST_CELL = 2**31 - 1
-EXTRA = "pip install 'rnnlm-tui[export]'"
-"""Installs what the exports need."""
 
 Row = tuple[Cell, ...]
-
-
-def missing_library(what: str, library: str, command: str = EXTRA) -> InputError:
-    """The error for a library that isn't installed."""
-    return InputError(f"{what} needs the library {library}, which isn't installed", hint=command)
 
 
 class RowDigest:
@@ -67,15 +60,9 @@ def write_tables(folder: Path, kind: FileKind, reader: RunReader, extent: Extent
         The number of rows of each series.
 
     Raises:
-        InputError: pyarrow isn't installed.
         StorageError: a file can't be written, or differs from the run when it is read back.
     """
     write, read = (_write_csv, _read_csv) if kind == "csv" else (_write_parquet, _read_parquet)
-    if kind == "parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise missing_library("Parquet", "pyarrow") from None
     unfinished: dict[Path, Path] = {}
     counts: dict[str, int] = {}
     try:

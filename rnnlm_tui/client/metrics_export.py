@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
@@ -31,6 +32,13 @@ from rnnlm_tui.system.locks import read_lock, sole_writer
 
 MetricFormat = Literal["csv", "parquet", "tensorboard", "wandb"]
 FORMATS: tuple[MetricFormat, ...] = get_args(MetricFormat)
+_EXTRA = "pip install 'rnnlm-tui[export]'"
+_LIBRARIES = {
+    "parquet": ("pyarrow.parquet", _EXTRA),
+    "tensorboard": ("tensorboard.compat.proto.summary_pb2", _EXTRA),
+    "wandb": ("wandb", "pip install wandb"),
+}
+"""The module that a format needs, and the command that installs it."""
 MARKER_NAME = "export.json"
 """The file that says which run a folder is an export of."""
 CONFIG_NAME = "config.toml"
@@ -109,6 +117,7 @@ def export_metrics(
         InputError: the folder has something else in it, or a library is missing.
         StorageError: a file can't be written, or differs from the run when it is read back.
     """
+    _check_library(format)
     if not os.path.lexists(folder):
         make_private_directory(folder)
     if not folder.is_dir():
@@ -130,6 +139,17 @@ def export_metrics(
             )
         )
     return ExportedMetrics(folder, format, rows, extent.step, ended, files)
+
+
+def _check_library(format: MetricFormat) -> None:
+    module, command = _LIBRARIES.get(format, ("json", ""))
+    try:
+        import_module(module)
+    except ImportError:
+        library = module.partition(".")[0]
+        raise InputError(
+            f"the format {format} needs the library {library}, which isn't installed", hint=command
+        ) from None
 
 
 def _write(

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from rnnlm_tui.client.event_files import EVALUATION_SCALARS, STEP_SCALARS, evaluated_set
-from rnnlm_tui.client.metric_files import missing_library
 from rnnlm_tui.client.metric_tables import EVENTS, MACHINE, SAMPLES, MetricTable
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.paths import RunDirectory
@@ -38,17 +37,11 @@ _OPTIONS = {"x_disable_stats": True, "x_disable_meta": True, "x_disable_machine_
 
 
 class WandbWriter:
-    """Writes a run as an offline W&B run.
-
-    Raises (the constructor):
-        InputError: wandb isn't installed.
-    """
+    """Writes a run as an offline W&B run."""
 
     def __init__(self, run: RunDirectory, folder: Path) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise missing_library("this format", "wandb", "pip install wandb") from None
+        import wandb
+
         self._wandb: Any = wandb
         self._run, self._folder = run, folder
         self._counts: dict[str, int] = {}

@@ -391,6 +391,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(
     with pytest.raises(InputError, match=f"needs the library {library}") as raised:
         export_metrics(run, kind, tmp_path / "out")
     assert command in raised.value.hint
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_without_rows_is_exported_too(run: RunDirectory, tmp_path: Path) -> None:
