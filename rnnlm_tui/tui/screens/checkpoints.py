@@ -97,6 +97,7 @@ class CheckpointsScreen(PaneScreen):
         if self._facts.take_run(self.context.run_directory):
             self._checking = ""
             self._chosen.clear()
+            self._table.show_rows((), 0)
         rows = self._rows
         self._chosen &= {row.path for row in rows}
         self._facts.take_rows(rows)

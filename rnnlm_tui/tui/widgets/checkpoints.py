@@ -161,7 +161,8 @@ class CheckpointTable(SortedTable[CheckpointKey, ListedCheckpoint]):
     ) -> None:
         """Show these checkpoints.
 
-        The cursor stays on its checkpoint, or at the top if it was there.
+        The cursor stays on its checkpoint, or at the top if it was there. If its checkpoint is
+        gone, it moves to the one that takes its place.
 
         Args:
             chosen: directories of those marked for the next action.
@@ -177,7 +178,10 @@ class CheckpointTable(SortedTable[CheckpointKey, ListedCheckpoint]):
 
     def _put(self, items: Sequence[ListedCheckpoint], path: str) -> None:
         rows = sorted_checkpoints(items, self.order, backwards=self.backwards)
-        self.show_rows(rows, next((at for at, one in enumerate(rows) if one.row.path == path), 0))
+        place = min(self._at, max(0, len(rows) - 1)) if path else 0
+        self.show_rows(
+            rows, next((at for at, one in enumerate(rows) if one.row.path == path), place)
+        )
 
     def rises(self) -> bool:
         return rises(self.order, backwards=self.backwards)

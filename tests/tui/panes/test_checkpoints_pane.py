@@ -194,13 +194,16 @@ async def test_the_cursor_keeps_its_checkpoint_and_at_the_top_follows_the_newest
         await until(pilot, lambda: table.step == 4100)
 
 
-async def test_without_its_checkpoint_the_cursor_moves_to_the_newest() -> None:
+async def test_without_its_checkpoint_the_cursor_moves_to_the_one_in_its_place() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         table = pane(app).query_one(CheckpointTable)
-        await pilot.press("end")
+        await pilot.press("end", "up")
+        await until(pilot, lambda: table.step == 2000)
+        without = make_snapshot(checkpoints=(CHECKPOINTS[0], *CHECKPOINTS[2:]))
+        app.post_message(SnapshotChanged(without))
         await until(pilot, lambda: table.step == 1000)
-        app.post_message(SnapshotChanged(make_snapshot(checkpoints=CHECKPOINTS[1:])))
-        await until(pilot, lambda: table.step == 3750)
+        app.post_message(SnapshotChanged(make_snapshot(checkpoints=CHECKPOINTS[2:])))
+        await until(pilot, lambda: table.step == 3000)
 
 
 async def test_nothing_is_redrawn_when_nothing_changed() -> None:
