@@ -108,7 +108,9 @@ def write_archive(run: RunDirectory, target: Path, progress: Progress | None = N
     _check_target(target)
     run.check_there()
     run.check_own_files()
-    staging = runs_dir() / f"{TEMPORARY_PREFIX}archive-{secrets.token_hex(8)}"
+    # beside the run, where its checkpoints can be linked, unless that disk is read-only
+    place = runs_dir() if os.access(runs_dir(), os.W_OK) else target.parent
+    staging = place / f"{TEMPORARY_PREFIX}archive-{secrets.token_hex(8)}"
     unfinished = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{target.name}")
     make_private_directory(staging)
     try:

@@ -22,7 +22,7 @@ from rnnlm_tui.errors import (
     RunNameError,
     StorageError,
 )
-from rnnlm_tui.store import archive_file
+from rnnlm_tui.store import archive, archive_file
 from rnnlm_tui.store.archive import Archived, read_archive, write_archive
 from rnnlm_tui.store.archive_file import ArchiveManifest
 from rnnlm_tui.store.checkpoints import write_checkpoint
@@ -31,6 +31,7 @@ from rnnlm_tui.store.labels import change_labels, read_labels
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import check_checkpoints
+from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import (
     begin,
@@ -199,6 +200,25 @@ def test_a_damaged_checkpoint_is_not_archived(
         write_archive(run, tmp_path / "run.tar.zst")
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert left() == ["plain-otter"]
+
+
+def test_a_run_on_a_read_only_disk_is_archived_to_another(
+    run: RunDirectory, database: RunDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(run, database)
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        make_private_directory(folder)
+
+    monkeypatch.setattr(archive, "make_private_directory", make)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    (disk := tmp_path / "disk").mkdir()
+    assert write_archive(run, disk / "run.tar.zst").manifest.step == 20
+    assert made
+    assert all(folder.is_relative_to(disk) for folder in made)
+    assert [path.name for path in disk.iterdir()] == ["run.tar.zst"]
 
 
 def test_an_existing_file_is_never_replaced(run: RunDirectory, tmp_path: Path) -> None:
