@@ -169,6 +169,8 @@ class RnnlmApp(App[int]):
         self.prefer_running = False
         self._saving = self._save_again = False
         """Whether settings are being saved, and whether they have changed since that began."""
+        self._save_problem = ""
+        """Why they couldn't be saved, which was reported."""
         self._labels_reported: set[str] = set()
         """Runs whose damaged labels were moved aside and reported."""
         self._sampler_lock = asyncio.Lock()
@@ -602,13 +604,15 @@ class RnnlmApp(App[int]):
         self.in_thread(partial(save_settings, dict(self.settings)), self._saved, self._not_saved)
 
     def _saved(self, _nothing: None) -> None:
-        self._saving = False
+        self._saving, self._save_problem = False, ""
         if self._save_again:
             self.save_settings()
 
     def _not_saved(self, error: RnnlmError | OSError) -> None:
-        self._saving = False
-        self.report_error(error)
+        """Report a problem once, not with each key on a disk that is full or read-only."""
+        self._saving, known, self._save_problem = False, self._save_problem, str(error)
+        if known != self._save_problem:
+            self.report_error(error)
 
     def save_last_changes(self) -> None:
         """Save what changed during the last save, after the app has ended."""

@@ -6,11 +6,13 @@ import json
 import os
 import random
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.client.monitor import summary_or_problem
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.presets import DEMO, PRESETS
@@ -25,6 +27,7 @@ from rnnlm_tui.store.labels import (
 from rnnlm_tui.store.paths import history_file, keymap_file, state_file
 from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.store.state import append_history, load_history, move_damaged_prompts_aside
+from rnnlm_tui.tui import app as app_module
 from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import ACTIONS
 from rnnlm_tui.tui.app import RnnlmApp
@@ -415,3 +418,23 @@ async def test_damaged_labels_and_prompts_are_moved_aside_and_reported(
 def said(app: RnnlmApp) -> str:
     """The texts of all notifications."""
     return " ".join(notice.message for notice in app._notifications)
+
+
+async def test_settings_that_cannot_be_saved_are_reported_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def refuse(_: dict[str, object]) -> None:
+        tries.append(1)
+        raise StorageError("the disk is read-only")
+
+    monkeypatch.setattr(app_module, "save_settings", refuse)
+    app = RnnlmApp(None, "runs", services=FakeServices(make_snapshot()), settings={})
+    async with app.run_test(notifications=True) as pilot:
+        for pane in ("config", "runs", "config"):
+            before = len(tries)
+            app.open_pane(pane)
+            await until(pilot, partial(lambda least: len(tries) > least, before))
+        await until(pilot, lambda: not app._saving)
+        assert said(app).count("the disk is read-only") == 1

@@ -154,7 +154,7 @@ class SteerScreen(Overlay[None]):
         if not self.is_attached or self._asked:
             return
         if state.summary.status not in LIVING:
-            self.note(f"the run is {state.summary.status}: it can't be changed any more", WARN)
+            self.note(f"the run isn't training any more: {state.summary.status}", WARN)
         if state != self._draft.state:
             self._draft = self._draft.with_state(state)
             self._show()
