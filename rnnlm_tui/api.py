@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.schema.formatting import counted
 
 if TYPE_CHECKING:
@@ -436,7 +436,11 @@ class Model:
         with tempfile.NamedTemporaryFile(prefix="rnnlm-tui-", suffix=".txt") as file:
             file.write(text.encode("utf-8"))
             file.flush()
-            return self.score_file(file.name)
+            try:
+                return self.score_file(file.name)
+            except CorpusError as error:
+                message = error.message.replace(file.name, "the text")
+                raise CorpusError(message, hint=error.hint) from None
 
     def score_file(self, path: str | Path) -> ScoreSummary:
         """Score a UTF-8 file of any length, as `rnnlm-tui score` does.

@@ -15,7 +15,7 @@ import pytest
 import rnnlm_tui
 from rnnlm_tui.cli.main import run as run_command
 from rnnlm_tui.docs import find_guide
-from rnnlm_tui.errors import ConfigError, InputError, UnknownRunError
+from rnnlm_tui.errors import ConfigError, CorpusError, InputError, UnknownRunError
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from tests.faults.workers import Workers, warm_starts
@@ -126,6 +126,8 @@ def test_texts_and_figures_are_those_of_the_verbs(
     for name in ("loss", "perplexity", "bits_per_byte", "tokens", "bytes", "unknown"):
         assert getattr(score, name) == printed[name], name
     assert model.score_file(tmp_path / "text.txt") == score
+    with pytest.raises(CorpusError, match=r"^the text has"):
+        model.score("")
     assert torch.get_num_threads() == before
 
 
