@@ -169,11 +169,7 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
             else:
                 others.append(path)
     found = (documents or code or tables) if documents_first else [*documents, *code] or tables
-    found = found or [
-        path
-        for path in others
-        if path.is_file() and LineReader(path, lambda _: None).begins_as_text()
-    ]
+    found = found or [path for path in others if _is_text(path)]
     left_out = len(documents) + len(code) + len(tables) + len(others) - len(found)
     if not found:
         found_there = f"only {counted(left_out, 'other file')}" if left_out else "it is empty"
@@ -230,6 +226,13 @@ def hash_files(paths: list[Path], advance: Callable[[int], None]) -> str:
         except OSError as error:
             raise _unreadable(path, error) from error
     return digest.hexdigest()
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        return path.is_file() and LineReader(path, lambda _: None).begins_as_text()
+    except OSError:  # a link into a folder that can't be searched
+        return False
 
 
 class LineReader:

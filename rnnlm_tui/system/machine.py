@@ -75,6 +75,14 @@ def memory_available() -> int:
     return free
 
 
+def memory_total() -> int:
+    """Bytes of main memory and swap, or the container's limit if there is one."""
+    whole = int(psutil.virtual_memory().total) + int(psutil.swap_memory().total)
+    with suppress(OSError, ValueError):  # no such file, or "max": no limit
+        whole = min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return whole
+
+
 Device = Literal["cpu", "cuda", "mps"]
 """Kinds of device."""
 

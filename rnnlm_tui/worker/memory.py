@@ -25,6 +25,7 @@ from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.memory import largest_fitting_batch, memory_parts, tokens_on_gpu
 from rnnlm_tui.schema.metrics import Phase
 from rnnlm_tui.system.cuda import holder_words
+from rnnlm_tui.system.machine import memory_total
 
 
 class MemoryBudget:
@@ -87,12 +88,15 @@ class MemoryBudget:
     @contextmanager
     def building(self) -> Iterator[None]:
         """Around the construction of model and optimizer: report how much memory they need if it
-        fails.
+        fails, or before it if this machine can't hold them: its out-of-memory killer may end other
+        processes too.
 
         Raises:
             DeviceError: out of memory.
         """
         try:
+            if self._device.type == "cpu" and self._least() > memory_total():
+                raise MemoryError
             yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -104,6 +108,11 @@ class MemoryBudget:
                 f"{self._holders()}"
             )
             raise DeviceError(message, hint=self._hint(self.largest_fitting_batch(), 0)) from error
+
+    def _least(self) -> int:
+        """Bytes of weights, gradients and the optimizer's moments."""
+        copies = 4 if self._config.optimizer.algorithm == "adamw" else 2
+        return copies * FLOAT_BYTES * parameter_count(self._config.model, self._vocab_size).total
 
     def rehearse(self, trainer: Trainer, enter: Callable[[Phase], None]) -> float:
         """Try the largest step and the largest evaluation; returns the seconds of the step.

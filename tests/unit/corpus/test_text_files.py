@@ -121,6 +121,12 @@ def test_a_folder_without_text_is_rejected_with_its_contents(tmp_path: Path) -> 
         text_files(tmp_path)
 
 
+def test_a_file_that_cannot_be_looked_at_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("x" * 300)  # too long for the file system
+    (tmp_path / "text").write_text("Hello.\n", encoding="utf-8")
+    assert text_files(tmp_path) == ([tmp_path / "text"], 1)
+
+
 @pytest.mark.parametrize(
     ("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)]
 )

@@ -50,6 +50,17 @@ def test_a_run_that_does_not_fit_is_reported_with_need_have_and_a_batch_that_fit
     )
 
 
+def test_a_model_larger_than_the_machine_is_refused_before_it_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = budget(monkeypatch, free=2**40)
+    with whole.building():
+        pass
+    monkeypatch.setattr("rnnlm_tui.worker.memory.memory_total", lambda: 2**20)
+    with pytest.raises(DeviceError, match=r"building the model: .* of weights"), whole.building():
+        pytest.fail("built")
+
+
 def test_a_process_limit_bounds_the_available_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     limited = budget(monkeypatch, free=2**40)
     process = SimpleNamespace(memory_info=lambda: SimpleNamespace(vms=2**26))
