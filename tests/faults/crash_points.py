@@ -19,7 +19,6 @@ from typing import Any
 
 CRASH_VARIABLE = "RNNLM_TUI_CRASH_POINT"
 """Environment variable with the argument of `install`."""
-ACTIONS = ("kill", "raise", "ENOSPC", "EIO")
 
 
 def crash_environment(wanted: str) -> dict[str, str]:

@@ -20,10 +20,9 @@ from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.autotokenizer import autotokenizer_files
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import prepare_corpus
-from rnnlm_tui.engine import modeling_rnnlm, onnx_graph
+from rnnlm_tui.engine import onnx_graph
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_model, write_model
-from rnnlm_tui.engine.modeling_rnnlm import RnnlmForCausalLM
 from rnnlm_tui.errors import CheckpointError, InputError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import (
@@ -175,6 +174,8 @@ def source_of(one: Trained, folder: Path) -> ExportedCheckpoint:
 
 
 def test_every_cell_can_be_exported() -> None:
+    from rnnlm_tui.engine import modeling_rnnlm  # imports transformers, which takes seconds
+
     known = set(CELLS)
     assert known == set(VARIANTS) == set(modeling_rnnlm.CELLS) == set(onnx_graph.STATE_NAMES)
 
@@ -233,6 +234,8 @@ def test_onnxruntime_computes_the_same_for_every_cell(
 def test_generation_in_transformers_goes_on_from_a_state_and_searches_with_beams(
     cell: str, trained: dict[str, Trained], tmp_path: Path
 ) -> None:
+    from rnnlm_tui.engine.modeling_rnnlm import RnnlmForCausalLM
+
     source = source_of(trained[cell], tmp_path)
     files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
     _write_hf(source, files, tmp_path)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from transformers import GenerationConfig
 
 from rnnlm_tui.client.control import send
 from rnnlm_tui.client.sampler import SamplerClient
@@ -113,6 +112,8 @@ async def test_a_stop_string_ends_the_text_and_a_checkpoint_records_the_sampling
     )
     wait_until_ended(run)
     checkpoint = resolve_checkpoint(run, "last")
+    from transformers import GenerationConfig  # takes seconds, and other tests don't need it
+
     recorded = GenerationConfig.from_pretrained(checkpoint)
     assert (recorded.min_p, recorded.repetition_penalty, recorded.stop_strings) == (
         0.01,

@@ -15,7 +15,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.theme import Display
 from tests.tui.fakes import FakeServices, make_snapshot
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds after which a condition that has not come true is a failure."""
 
 
@@ -69,8 +69,7 @@ async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:
         assert monotonic() < end, (
             f"waited {DEADLINE:g} s in vain; the screen:\n{text_of(pilot.app)}"
         )
-        await pilot.pause()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
     await pilot.pause()
 
 

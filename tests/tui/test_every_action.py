@@ -162,7 +162,7 @@ async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: A
     services: FakeServices = with_runs(
         make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron", config=OTHER)
     )
-    async with running_app(services, pane=pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (
+    async with running_app(services, pane=pane_of(entry), size=SIZES.get(entry.id, (80, 24))) as (
         app,
         pilot,
     ):
@@ -188,7 +188,7 @@ async def test_every_action_of_config_checkpoints_and_the_prompts_modes_has_an_e
     entry: Action,
 ) -> None:
     services = FakeServices(pane_fakes.make_snapshot())
-    async with opened(services, pane_of(entry), size=SIZES.get(entry.id, (120, 40))) as (
+    async with opened(services, pane_of(entry), size=SIZES.get(entry.id, (80, 24))) as (
         app,
         pilot,
     ):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Mapping
+from itertools import combinations, product
 
 import pytest
 from textual.geometry import Region, Size
@@ -16,54 +17,49 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_panels_fill_the_body_without_overlap(size: Size) -> None:
-    places = arrangement(size)
+def assert_filled(size: Size, places: Mapping[str, Region]) -> None:
+    """The panels fill the body without overlap."""
     body = Region(0, 0, size.width, size.height)
-    assert all(body.contains_region(region) for region in places.values()), places
-    assert all(region.width > 0 and region.height > 0 for region in places.values()), places
-    assert [
-        pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])
-    ] == []
-    assert sum(region.area for region in places.values()) == body.area
+    assert all(body.contains_region(region) for region in places.values()), (size, places)
+    assert all(region.area > 0 for region in places.values()), (size, places)
+    overlaps = [one for one in combinations(places, 2) if places[one[0]].overlaps(places[one[1]])]
+    assert overlaps == [], size
+    assert sum(region.area for region in places.values()) == body.area, (size, places)
+
+
+def test_panels_fill_the_body_and_figures_and_perplexity_are_always_there() -> None:
+    for size in SIZES:
+        places = arrangement(size)
+        assert_filled(size, places)
+        assert places["figures"].height == 3, size
+        assert places["perplexity"].height >= 6, size
 
 
 @pytest.mark.parametrize("hidden", [("left",), ("lower",), ("left", "lower")], ids="-".join)
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_charts_get_the_room_of_a_hidden_sidebar(size: Size, hidden: tuple[str, ...]) -> None:
-    places, whole = arrangement(size, hidden=hidden), arrangement(size)
-    assert sum(region.area for region in places.values()) == size.area
-    assert [
-        pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])
-    ] == []
-    assert not ({"other-runs", "events"} & set(places) if "left" in hidden else set())
-    assert not (
-        {"machine", "samples", "sample-lines"} & set(places) if "lower" in hidden else set()
-    )
-    assert places["perplexity"].area >= whole["perplexity"].area
+def test_charts_get_the_room_of_a_hidden_sidebar(hidden: tuple[str, ...]) -> None:
+    gone = {
+        *(("other-runs", "events") if "left" in hidden else ()),
+        *(("machine", "samples", "sample-lines") if "lower" in hidden else ()),
+    }
+    for size in SIZES:
+        places = arrangement(size, hidden=hidden)
+        assert_filled(size, places)
+        assert not gone & set(places), size
+        assert places["perplexity"].area >= arrangement(size)["perplexity"].area, size
 
 
 @pytest.mark.parametrize("cards", [0, 7])
-@pytest.mark.parametrize("below", [1, 5, 7, 12, 40])
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_trouble_gets_the_rows_it_needs_beside_a_chart(size: Size, below: int, cards: int) -> None:
-    usual, places = arrangement(size), arrangement(size, below=below, cards=cards)
-    assert sum(region.area for region in places.values()) == size.area
-    assert [
-        pair for pair in combinations(places, 2) if places[pair[0]].overlaps(places[pair[1]])
-    ] == []
-    assert places["perplexity"].height >= min(6, usual["perplexity"].height)
-    name = "samples" if "samples" in usual else "sample-lines"
-    if name in usual:
-        assert places[name].height >= min(below, usual[name].height)
-        assert places[name].height >= below or places["perplexity"].height == 6 or "rate" in places
-
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_figures_and_perplexity_are_always_there(size: Size) -> None:
-    places = arrangement(size)
-    assert places["figures"].height == 3
-    assert places["perplexity"].height >= 6
+def test_trouble_gets_the_rows_it_needs_beside_a_chart(cards: int) -> None:
+    for size, below in product(SIZES, [1, 5, 7, 12, 40]):
+        usual, places = arrangement(size), arrangement(size, below=below, cards=cards)
+        assert_filled(size, places)
+        chart = places["perplexity"].height
+        assert chart >= min(6, usual["perplexity"].height), (size, below)
+        name = "samples" if "samples" in usual else "sample-lines"
+        if name in usual:
+            rows = places[name].height
+            assert rows >= min(below, usual[name].height), (size, below)
+            assert rows >= below or chart == 6 or "rate" in places, (size, below)
 
 
 def test_80_by_24_is_as_drawn() -> None:

@@ -16,7 +16,7 @@ from rnnlm_tui.tui.theme import Display
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import RUN
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @asynccontextmanager

@@ -12,17 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import GenerationConfig
-from transformers.generation.logits_process import (
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    SuppressTokensLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
 
 from rnnlm_tui.engine import token_sampling
 from rnnlm_tui.engine.token_sampling import (
@@ -80,21 +69,23 @@ FILTERS = {
 
 def theirs(rules: SamplingRules, logits_V: Tensor, seen: Sequence[int] = PROMPT) -> Tensor:
     """Probabilities of transformers' processors in the order of its `generate`."""
-    chain = LogitsProcessorList()
+    import transformers  # takes seconds, and other tests don't need it
+
+    chain = transformers.LogitsProcessorList()
     if rules.repetition_penalty != 1:
-        chain.append(RepetitionPenaltyLogitsProcessor(rules.repetition_penalty))
+        chain.append(transformers.RepetitionPenaltyLogitsProcessor(rules.repetition_penalty))
     if rules.excluded:
-        chain.append(SuppressTokensLogitsProcessor(list(rules.excluded)))
+        chain.append(transformers.SuppressTokensLogitsProcessor(list(rules.excluded)))
     if rules.temperature != 1:
-        chain.append(TemperatureLogitsWarper(rules.temperature))
+        chain.append(transformers.TemperatureLogitsWarper(rules.temperature))
     if rules.top_k:
-        chain.append(TopKLogitsWarper(rules.top_k))
+        chain.append(transformers.TopKLogitsWarper(rules.top_k))
     if rules.top_p < 1:
-        chain.append(TopPLogitsWarper(rules.top_p))
+        chain.append(transformers.TopPLogitsWarper(rules.top_p))
     if rules.min_p:
-        chain.append(MinPLogitsWarper(rules.min_p))
+        chain.append(transformers.MinPLogitsWarper(rules.min_p))
     if rules.typical_p < 1:
-        chain.append(TypicalLogitsWarper(rules.typical_p))
+        chain.append(transformers.TypicalLogitsWarper(rules.typical_p))
     ids = torch.tensor([seen[-rules.penalty_window :]])
     scores_1V = chain(cast(torch.LongTensor, ids), cast(torch.FloatTensor, logits_V[None]))
     return torch.softmax(scores_1V[0], 0)
@@ -194,10 +185,12 @@ def test_top_p_of_equal_probabilities_equals_transformers() -> None:
 
 
 def test_filters_apply_in_the_order_of_transformers_generate() -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
+    import transformers
 
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=12, n_embd=4, n_layer=1, n_head=1, n_positions=8))
-    settings = GenerationConfig(
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=12, n_embd=4, n_layer=1, n_head=1, n_positions=8)
+    )
+    settings = transformers.GenerationConfig(
         do_sample=True,
         temperature=0.5,
         top_k=5,
@@ -208,16 +201,16 @@ def test_filters_apply_in_the_order_of_transformers_generate() -> None:
         suppress_tokens=[1],
     )
     chain = model._get_logits_processor(
-        settings, input_ids_seq_length=1, logits_processor=LogitsProcessorList()
+        settings, input_ids_seq_length=1, logits_processor=transformers.LogitsProcessorList()
     )
     assert [type(one) for one in chain] == [
-        RepetitionPenaltyLogitsProcessor,
-        SuppressTokensLogitsProcessor,
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-        MinPLogitsWarper,
-        TypicalLogitsWarper,
+        transformers.RepetitionPenaltyLogitsProcessor,
+        transformers.SuppressTokensLogitsProcessor,
+        transformers.TemperatureLogitsWarper,
+        transformers.TopKLogitsWarper,
+        transformers.TopPLogitsWarper,
+        transformers.MinPLogitsWarper,
+        transformers.TypicalLogitsWarper,
     ]
 
 
