@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -26,6 +27,15 @@ def pytest_configure() -> None:
         OMP_NUM_THREADS="1",
         RNNLM_TUI_NICENESS="0",  # a test's workers need their share beside other tests
     )
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that is imported by now out of garbage collections.
+
+    With every test's modules in memory they take a sixth of the time of a test of the app.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -36,9 +36,14 @@ async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
 
 
 @pytest.mark.parametrize(
-    "size", [(60, 15), (80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}"
+    ("pane", "size"),
+    [
+        *((pane, size) for pane in PANES for size in ((60, 15), (120, 40))),
+        ("train", (80, 24)),
+        ("train", (200, 60)),
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("pane", PANES)
 async def test_help_lists_every_action_at_every_size(pane: Pane, size: tuple[int, int]) -> None:
     async with running_app(pane=pane, size=size) as (app, pilot):
         shown = await whole_help(app, pilot)
