@@ -49,8 +49,8 @@ def estimate(
     """
     from rnnlm_tui.cli.config import resolve, runnable_config
     from rnnlm_tui.client.estimate import estimate as estimate_config
+    from rnnlm_tui.client.gpus import check_device, check_precision
     from rnnlm_tui.client.pretrained import check_tokenizer
-    from rnnlm_tui.client.start import check_device, check_precision
     from rnnlm_tui.schema.estimates import check_warmup
 
     given = (options.preset, options.config, options.assignments)

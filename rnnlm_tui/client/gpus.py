@@ -1,21 +1,24 @@
-"""Warnings about a run's GPU before it starts: torch can't use it, or others hold its memory."""
+"""A run's device: those of this machine, why one can't be used, and who shares a GPU."""
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.formatting import first_of, memory
-from rnnlm_tui.schema.status import GPU_KEY
+from rnnlm_tui.errors import DeviceError, RnnlmError
+from rnnlm_tui.schema.config import RunConfig, TrainingConfig
+from rnnlm_tui.schema.formatting import counted, first_of, memory, unsupported_precision
+from rnnlm_tui.schema.status import GPU_KEY, LOST_DEVICE_KEY
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.system.cuda import GpuProblem, gpu_problem, holder_words, is_driver_order
-from rnnlm_tui.system.gpu import GpuProbe, gpu_count, gpu_uuids
+from rnnlm_tui.system.cuda import GpuProblem, driver, gpu_problem, holder_words, is_driver_order
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, GpuProbe, gpu_count, gpu_uuids
 from rnnlm_tui.system.locks import host_name, read_lock
-from rnnlm_tui.system.machine import planned_device
+from rnnlm_tui.system.machine import free_training_memory, planned_device, usable_cores
 
 
 def unused_gpu(device: str) -> GpuProblem | None:
@@ -92,3 +95,118 @@ def runs_on(uuid: str) -> list[RunDirectory]:
 def has_amd_gpu() -> bool:
     """Whether the system has the driver of AMD's GPUs for computing, which NVML doesn't know."""
     return Path("/dev/kfd").exists()
+
+
+def check_device(device: str) -> None:
+    """Raise DeviceError for cuda without a driver or this GPU, and for mps except on a Mac."""
+    hint = "training.device=auto selects the best available device"
+    if device.startswith("cuda"):
+        count = gpu_count()
+        problem = gpu_problem()
+        if not count and problem is None and not has_amd_gpu():
+            chosen = os.environ.get(VISIBLE_VARIABLE)
+            why = "no graphics driver is loaded"
+            if chosen is not None:
+                why += f', or {VISIBLE_VARIABLE}="{chosen}" hides all GPUs'
+            raise DeviceError(f'no device "{device}" on this machine: {why}', hint=hint)
+        index = int(device.partition(":")[2] or 0)
+        if count and index >= count:
+            raise DeviceError(
+                f'no device "{device}" on this machine: it has {counted(count, "GPU")},'
+                f" {_numbered_gpus(count)}",
+                hint=hint,
+            )
+        if problem is not None:
+            raise DeviceError(
+                f'no device "{device}" on this machine: {problem.fact}',
+                hint=f"{problem.fix}; or set training.device to cpu",
+            )
+    if device == "mps" and sys.platform != "darwin":
+        raise DeviceError('no device "mps" on this machine: only Macs have it', hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingDevice:
+    """A device of this machine that a run can train on."""
+
+    name: str
+    """As in `training.device`."""
+    about: str
+    """`NVIDIA H100, 78 GiB free`."""
+
+
+def training_devices(training: TrainingConfig) -> tuple[TrainingDevice, ...]:
+    """The devices that a run with these settings can train on here; `auto` first."""
+    known, count = driver(), gpu_count()
+    names = {"auto": "the best of them"}
+    for at in range(count):
+        names[f"cuda:{at}"] = known.cards[at].name if known and at < len(known.cards) else "GPU"
+    if not count and has_amd_gpu():
+        names["cuda"] = "AMD GPU"
+    if sys.platform == "darwin":
+        names["mps"] = "Apple GPU"
+    names["cpu"] = counted(usable_cores(), "core")
+    found = []
+    for name, about in names.items():
+        with suppress(DeviceError):
+            check_device(name)
+            check_precision(training.model_copy(update={"device": name}))
+            free = None if name == "auto" else free_training_memory(name)
+            found.append(
+                TrainingDevice(name, about if free is None else f"{about}, {memory(free)} free")
+            )
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChoice:
+    """Where a run can continue."""
+
+    problem: str
+    """Why not where it trained: the device is missing here, or failed in the newest attempt; empty:
+    neither is known."""
+    current: str
+    """Where it trained, by its name in `devices`."""
+    devices: tuple[TrainingDevice, ...]
+
+
+def device_choice(run: RunDirectory) -> DeviceChoice:
+    """Where a run that isn't running can continue.
+
+    Raises:
+        RnnlmError: the config can't be read.
+    """
+    training, problem = run.read_config().training, ""
+    try:
+        check_device(training.device)
+    except DeviceError as error:
+        problem = error.message
+    else:
+        with suppress(RnnlmError), RunReader(run) as reader:
+            problem = reader.meta().get(LOST_DEVICE_KEY, "")
+    current = "cuda:0" if training.device == "cuda" and gpu_count() else training.device
+    return DeviceChoice(problem, current, training_devices(training))
+
+
+def _numbered_gpus(count: int) -> str:
+    """`cuda:0 (NVIDIA H100) and cuda:1 (NVIDIA H100)`, or the first and last number."""
+    known = driver()
+    if known is None:
+        return f"cuda:0 to cuda:{count - 1}"
+    return first_of([f"cuda:{at} ({card.name})" for at, card in enumerate(known.cards)], 8)
+
+
+def check_precision(training: TrainingConfig) -> None:
+    """Raise DeviceError for bf16 without a GPU."""
+    if training.precision == "float32" or (
+        training.device not in ("cpu", "mps") and (gpu_count() or has_amd_gpu())
+    ):
+        return
+    raise unsupported_precision(
+        training.precision,
+        (
+            ("mps" if sys.platform == "darwin" else "cpu")
+            if training.device == "auto"
+            else training.device
+        ),
+    )

@@ -9,7 +9,6 @@ measurement is stored for later estimates.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from rnnlm_tui.client.estimate import (
     training_text,
     warning_before_start,
 )
-from rnnlm_tui.client.gpus import has_amd_gpu
+from rnnlm_tui.client.gpus import check_device, check_precision
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.pretrained import check_tokenizer
 from rnnlm_tui.corpus.news import NEWS, news_files
@@ -52,7 +51,7 @@ from rnnlm_tui.schema.estimates import (
     smallest_training_split,
     warmup_note,
 )
-from rnnlm_tui.schema.formatting import counted, first_of, unsupported_precision
+from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.lineage import OptimizerStart
 from rnnlm_tui.schema.protocol import Calibration, ProbeDone, TaskProgress
 from rnnlm_tui.schema.rules import text_problems
@@ -66,9 +65,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, run_named, set_device
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.store.verify import damaged_folders, resolve_checkpoint
-from rnnlm_tui.system.cuda import driver, gpu_problem
 from rnnlm_tui.system.disk import BALLAST_BYTES, ROOM_FOR_ROWS, SPACE_FACTOR, require_space
-from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.system.processes import python_command
 
@@ -115,58 +112,6 @@ def check_text(config: RunConfig) -> None:
         if problems:
             raise ConfigError(problems)
     check_warmup(config, config.training.max_steps)
-
-
-def check_device(device: str) -> None:
-    """Raise DeviceError for cuda without a driver or this GPU, and for mps except on a Mac."""
-    hint = "training.device=auto selects the best available device"
-    if device.startswith("cuda"):
-        count = gpu_count()
-        problem = gpu_problem()
-        if not count and problem is None and not has_amd_gpu():
-            chosen = os.environ.get(VISIBLE_VARIABLE)
-            why = "no graphics driver is loaded"
-            if chosen is not None:
-                why += f', or {VISIBLE_VARIABLE}="{chosen}" hides all GPUs'
-            raise DeviceError(f'no device "{device}" on this machine: {why}', hint=hint)
-        index = int(device.partition(":")[2] or 0)
-        if count and index >= count:
-            raise DeviceError(
-                f'no device "{device}" on this machine: it has {counted(count, "GPU")},'
-                f" {_numbered_gpus(count)}",
-                hint=hint,
-            )
-        if problem is not None:
-            raise DeviceError(
-                f'no device "{device}" on this machine: {problem.fact}',
-                hint=f"{problem.fix}; or set training.device to cpu",
-            )
-    if device == "mps" and sys.platform != "darwin":
-        raise DeviceError('no device "mps" on this machine: only Macs have it', hint=hint)
-
-
-def _numbered_gpus(count: int) -> str:
-    """`cuda:0 (NVIDIA H100) and cuda:1 (NVIDIA H100)`, or the first and last number."""
-    known = driver()
-    if known is None:
-        return f"cuda:0 to cuda:{count - 1}"
-    return first_of([f"cuda:{at} ({card.name})" for at, card in enumerate(known.cards)], 8)
-
-
-def check_precision(training: TrainingConfig) -> None:
-    """Raise DeviceError for bf16 without a GPU."""
-    if training.precision == "float32" or (
-        training.device not in ("cpu", "mps") and (gpu_count() or has_amd_gpu())
-    ):
-        return
-    raise unsupported_precision(
-        training.precision,
-        (
-            ("mps" if sys.platform == "darwin" else "cpu")
-            if training.device == "auto"
-            else training.device
-        ),
-    )
 
 
 def check_disk(config: RunConfig) -> None:
@@ -442,11 +387,18 @@ class PendingResume:
             device: trains there from now on; empty: where it trained before.
 
         Raises: as `control.resume`, and
-            DeviceError: this machine lacks the device, or it doesn't support the run's precision.
+            DeviceError: this machine lacks the device that is asked for or the run's own, or it
+                doesn't support the run's precision.
             RunStateError: the run has a worker, on another device.
         """
         if device:
             self._move_to(device)
+        elif self.before.status in {"draft", *RESUMABLE}:
+            try:
+                check_device(self.run.read_config().training.device)
+            except DeviceError as error:
+                hint = f"rnnlm-tui resume {self.run.name} --device cpu continues on another device"
+                raise DeviceError(error.message, hint=hint) from None
         return resume(self.run)
 
     def _move_to(self, device: str) -> None:

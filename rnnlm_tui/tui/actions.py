@@ -163,6 +163,9 @@ ACTIONS: tuple[Action, ...] = (
     # train
     Action("pause", ("space",), "Pause", "pause or resume: also a stopped run", ("train",),
         on_app=True, palette="Pause or resume", brief="pause or resume"),
+    Action("resume_elsewhere", ("R",), "Device",
+        "resume on another device: the run's own is gone or busy", ("train",), on_app=True,
+        footer=False, palette="Resume on another device"),
     Action("sample", ("s",), "Sample", "sample now", ("train",), wide_verb="Sample now",
         on_app=True, palette="Sample now"),
     Action("checkpoint", ("c",), "Save", "save a checkpoint now", ("train", "checkpoints"),

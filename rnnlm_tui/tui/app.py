@@ -179,7 +179,7 @@ class RnnlmApp(App[int]):
         self.watcher = Watcher(
             self.services, self.post_message, fps=fps, reads_machine=self._reads_machine
         )
-        self.commands = RunCommands(self)
+        self.commands = RunCommands(self, self.push_screen)
         self.appearance = Appearance(display, self.settings)
         self.no_color = self.no_color or self.appearance.colours == "none"
         self.animation_level = "none"
@@ -708,6 +708,9 @@ class RnnlmApp(App[int]):
 
     def action_pause(self) -> None:
         self.commands.pause()
+
+    def action_resume_elsewhere(self) -> None:
+        self.commands.resume_elsewhere()
 
     def action_sample(self) -> None:
         self.commands.send("sample")

@@ -141,11 +141,6 @@ PROGRESS: dict[str, str] = {
 }  # fmt: skip
 """Shown at once, because some answers take seconds."""
 
-RESUMED_BY_SPACE: frozenset[RunStatus] = frozenset(
-    {"paused", "stopped", "failed", "crashed", "draft"}
-)
-"""Statuses in which space resumes or starts the run."""
-
 NOT_RESUMABLE: dict[RunStatus, str] = {
     "finished": "the run is finished: press n on Runs to start a new one",
     "preparing": "the corpus is still being prepared: S stops it",

@@ -7,32 +7,43 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.tui.messages import (
     NO_WORKER,
     NOT_RESUMABLE,
     PROGRESS,
-    RESUMED_BY_SPACE,
     WOULD_DIVERGE,
     Notice,
     outcome,
 )
+from rnnlm_tui.tui.text import safe_text
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.gpus import DeviceChoice
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import StopMark, Verb
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.processes import EndsAtLogout
     from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.screens.choose import ChooseScreen
     from rnnlm_tui.tui.views.form import DraftParent
+
+    Ask = Callable[[ChooseScreen, Callable[[str | None], None]], object]
+
+FROM_NOW_ON = "The run trains there from now on."
+HAS_WORKER = "the device can't change while the run has a worker: S stops it first"
 
 
 class RunCommands:
-    """The commands; each shows its outcome in one line."""
+    """The commands; each shows its outcome in one line.
 
-    def __init__(self, context: AppContext) -> None:
-        self._context = context
+    Args:
+        ask: shows a question and passes the answer on.
+    """
+
+    def __init__(self, context: AppContext, ask: Ask) -> None:
+        self._context, self._ask = context, ask
 
     @property
     def _summary(self) -> RunSummary | None:
@@ -63,16 +74,18 @@ class RunCommands:
         self._show_outcome(Notice(f"{run.name} started", "done"))
         self._warn_of_logout()
 
-    def resume(self) -> None:
+    def resume(self, device: str = "") -> None:
         run, snapshot = self._context.run_directory, self._context.snapshot
         if run is None:
             return
         status = "" if snapshot is None else snapshot.summary.status
         self._context.report("starting…" if status == "draft" else PROGRESS["resume"])
         if snapshot is not None and status != "paused":
-            self._warn_of_memory(snapshot.config)
+            moved = {"device": device} if device else {}
+            training = snapshot.config.training.model_copy(update=moved)
+            self._warn_of_memory(snapshot.config.model_copy(update={"training": training}))
         services = self._context.services
-        if status == "draft":
+        if status == "draft" and not device:
             self._context.in_thread(partial(services.start_saved, run), self._started)
             return
 
@@ -81,7 +94,49 @@ class RunCommands:
             if status != "paused":
                 self._warn_of_logout()
 
-        self._context.in_thread(partial(services.resume, run), resumed)
+        self._context.in_thread(partial(services.resume, run, device), resumed)
+
+    def resume_where_possible(self, *, always_ask: bool = False) -> None:
+        """Resume the open run where it trained. If that device is missing, or failed under the run,
+        ask for another first."""
+        run = self._context.run_directory
+        if run is None:
+            return
+
+        def found(choice: DeviceChoice) -> None:
+            if self._context.run_directory is not run:
+                return
+            if not choice.problem and not always_ask:
+                self.resume()
+            elif not choice.devices:
+                self._context.report(f"no device for this run: {choice.problem}", trouble=True)
+            else:
+                from rnnlm_tui.tui.screens.choose import ChooseScreen
+
+                lines = [(one.name, safe_text(one.about)) for one in choice.devices]
+                note = "\n".join(filter(None, (safe_text(choice.problem), FROM_NOW_ON)))
+                title = f"Resume {run.name} on"
+                self._ask(ChooseScreen(title, lines, choice.current, note), answered)
+
+        def answered(device: str | None) -> None:
+            if device and self._context.run_directory is run:
+                self.resume(device)
+
+        self._context.in_thread(partial(self._context.services.device_choice, run), found)
+
+    def resume_elsewhere(self) -> None:
+        """Ask for the device of the open run, and resume it there."""
+        summary = self._summary
+        if summary is None:
+            self._context.report("no run open")
+        elif summary.diverged:
+            self._context.report(WOULD_DIVERGE)
+        elif summary.status in LIVING:
+            self._context.report(HAS_WORKER)
+        elif summary.status in {"draft", *RESUMABLE}:
+            self.resume_where_possible(always_ask=True)
+        else:
+            self._context.report(NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
 
     def pause(self) -> None:
         """Pause or resume the open run, by its status."""
@@ -93,7 +148,9 @@ class RunCommands:
             self._send("pause")
         elif summary.diverged:
             self._context.report(WOULD_DIVERGE)
-        elif summary.status in RESUMED_BY_SPACE:
+        elif summary.status in RESUMABLE:
+            self.resume_where_possible()
+        elif summary.status in ("paused", "draft"):
             self.resume()
         elif summary.status == "finished" and summary.hint:
             text = f"{summary.message or ''}\n{summary.hint}".strip()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.control import LiveWeights, LogFollower
     from rnnlm_tui.client.corpora import Preview
     from rnnlm_tui.client.estimate import Estimate
+    from rnnlm_tui.client.gpus import DeviceChoice
     from rnnlm_tui.client.listing import RunList
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.client.sampler import SamplerClient
@@ -237,15 +238,21 @@ class Services:
 
         return live_weights(run, self.send(run, "snapshot"))
 
-    def resume(self, run: RunDirectory) -> str:
-        """Resume a paused, stopped, crashed or failed run.
+    def device_choice(self, run: RunDirectory) -> DeviceChoice:
+        """Return where a run can continue, and why not where it trained."""
+        from rnnlm_tui.client.gpus import device_choice
+
+        return device_choice(run)
+
+    def resume(self, run: RunDirectory, device: str = "") -> str:
+        """Resume a paused, stopped, crashed or failed run, on another device if one is given.
 
         Return from which step, and which damaged files were moved aside.
         """
         from rnnlm_tui.client.start import PendingResume
 
         resuming = PendingResume.of(run)
-        resuming.start()
+        resuming.start(device)
         return "; ".join(filter(None, (resuming.wait(), resuming.damaged_files())))
 
     def delete(self, run: RunDirectory) -> TrashedRun:

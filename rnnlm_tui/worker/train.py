@@ -25,6 +25,7 @@ from rnnlm_tui.schema.status import (
     DATABASE_KEY,
     DEVICE_KEY,
     GPU_KEY,
+    LOST_DEVICE_KEY,
     MEMORY_KEY,
     REQUESTS_KEY,
     STOP_AFTER_KEY,
@@ -309,7 +310,7 @@ class Worker:
     def _announce(self) -> MachineReader:
         """Write the first events, then start the heartbeat and the control socket."""
         self._store_failure("", "", 0)
-        for key in (DEVICE_KEY, GPU_KEY, MEMORY_KEY, REQUESTS_KEY, STOP_AFTER_KEY):
+        for key in (DEVICE_KEY, LOST_DEVICE_KEY, GPU_KEY, MEMORY_KEY, REQUESTS_KEY, STOP_AFTER_KEY):
             self._recorder.set_meta(key, "")  # of the attempt before
         self._event(
             self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}"
@@ -415,6 +416,8 @@ class Worker:
         self._step = self._commands.target.step
         try:
             self._store_failure(error.message, error.hint, error.exit_code)
+            if isinstance(error, LostDeviceError):
+                self._recorder.set_meta(LOST_DEVICE_KEY, error.message)
             self._event("failed", str(error))
         except RnnlmError as second:  # a full disk may refuse the event: then only the log has it
             _log(second)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rnnlm_tui.client.gpus import device_choice
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import PendingResume
 from rnnlm_tui.errors import DeviceError, LostDeviceError, RunStateError
@@ -52,6 +53,7 @@ def test_a_lost_gpu_ends_the_run_with_the_saved_step_and_the_next_command(
     with RunReader(run) as reader:
         notes = [event.text for event in reader.events() if event.kind == "note"]
     assert not [words for words in notes if words.startswith("no ")]
+    assert device_choice(run).problem == summary.message
 
 
 def test_a_run_resumes_on_another_device_and_ends_as_if_nothing_had_happened(
@@ -72,6 +74,7 @@ def test_a_run_resumes_on_another_device_and_ends_as_if_nothing_had_happened(
         summary = wait_until_ended(run)
     assert (summary.status, summary.step) == ("finished", 30)
     assert run.read_config().training.device == "cpu"
+    assert device_choice(run).problem == ""
     assert run.created() == created
     ours, theirs = weights(run), weights(undisturbed)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

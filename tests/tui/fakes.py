@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.client.estimate import Estimate
+from rnnlm_tui.client.gpus import DeviceChoice, TrainingDevice
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT, SamplerClient
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, RunNameError, UnknownRunError
@@ -562,6 +563,15 @@ class FakeServices(FakeSteering, Services):
         self.sent: list[tuple[str, str, dict[str, object]]] = []
         self.started: list[tuple[RunConfig, str | None]] = []
         self.resumed: list[str] = []
+        self.devices = DeviceChoice(
+            "",
+            "cuda:0",
+            (
+                TrainingDevice("auto", "the best of them"),
+                TrainingDevice("cuda:0", "NVIDIA H100 PCIe, 78.1 GiB free"),
+                TrainingDevice("cpu", "2 cores, 6.5 GiB free"),
+            ),
+        )
         self.deleted: list[str] = []
         self.in_trash: dict[Path, tuple[TrashedRun, RunSummary]] = {}
         self.changes, self.planned = [], []
@@ -637,10 +647,14 @@ class FakeServices(FakeSteering, Services):
         }.get(verb, "")
         return CommandResult(id="1", ok=True, status="running", step=3_752, checkpoint=written)
 
-    def resume(self, run: RunDirectory) -> str:
+    def device_choice(self, run: RunDirectory) -> DeviceChoice:
+        self.calls.append(("device_choice", run.name))
+        return self.devices
+
+    def resume(self, run: RunDirectory, device: str = "") -> str:
         if self.refuse is not None:
             raise self.refuse
-        self.resumed.append(run.name)
+        self.resumed.append(f"{run.name} on {device}" if device else run.name)
         return f"{run.name} resumed at step 3,752"
 
     def log(self, run: RunDirectory) -> LogFollower:

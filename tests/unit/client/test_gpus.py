@@ -7,14 +7,22 @@ from collections.abc import Iterator
 import pytest
 
 from rnnlm_tui.client.estimate import estimate, warning_before_start
-from rnnlm_tui.client.gpus import planned_gpu, runs_on, shared_gpu_warning, unused_gpu_warning
-from rnnlm_tui.client.start import check_device
+from rnnlm_tui.client.gpus import (
+    check_device,
+    device_choice,
+    planned_gpu,
+    runs_on,
+    shared_gpu_warning,
+    training_devices,
+    unused_gpu_warning,
+)
+from rnnlm_tui.client.start import PendingResume
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.status import GPU_KEY
+from rnnlm_tui.schema.status import GPU_KEY, LOST_DEVICE_KEY
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.runs import create_run, set_device
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.system.machine import free_training_memory, planned_device
 from tests.fakes.nvml import GIB, Recording, plain_card, replay
@@ -75,6 +83,43 @@ def test_cuda_is_refused_before_a_run_is_created(machine: pytest.MonkeyPatch) ->
         check_device("cuda")
     assert "update the driver to 580.65" in caught.value.hint
     check_device("auto")
+
+
+def test_a_run_is_offered_the_devices_that_it_can_train_on(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr("sys.platform", "linux")
+    found = training_devices(on("auto").training)
+    assert [one.name for one in found] == ["auto", "cuda:0", "cuda:1", "cpu"]
+    assert found[0].about == "the best of them"
+    assert found[1].about.startswith("NVIDIA H100 PCIe, 12 GiB")
+    assert found[2].about.startswith("NVIDIA H200, 139 GiB")
+    assert " core" in found[3].about
+    machine.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")  # other numbers than the driver's
+    assert training_devices(on("auto").training)[1].about == "NVIDIA H100 PCIe"
+    bf16 = on("auto", training__precision="bf16").training
+    assert [one.name for one in training_devices(bf16)] == ["auto", "cuda:0", "cuda:1"]
+    replay(machine, Recording(()))
+    assert [one.name for one in training_devices(on("cuda").training)] == ["auto", "cpu"]
+    assert training_devices(bf16) == ()
+
+
+def test_a_run_whose_gpu_is_gone_is_not_started_and_may_move(
+    machine: pytest.MonkeyPatch, home: object
+) -> None:
+    run = create_run(on("cuda:1"), "calm-heron")
+    assert (device_choice(run).problem, device_choice(run).current) == ("", "cuda:1")
+    replay(machine, Recording((FIRST,)))
+    choice = device_choice(run)
+    assert choice.problem.startswith('no device "cuda:1" on this machine: it has 1 GPU')
+    assert [one.name for one in choice.devices] == ["auto", "cuda:0", "cpu"]
+    with pytest.raises(DeviceError, match='no device "cuda:1"') as refused:
+        PendingResume.of(run).start()
+    assert "rnnlm-tui resume calm-heron --device cpu" in refused.value.hint
+    assert PendingResume.of(run).before.status == "draft"
+    set_device(run, "cuda")
+    assert (device_choice(run).problem, device_choice(run).current) == ("", "cuda:0")
+    with RunDatabase(run.database_path) as database:
+        database.set_meta(LOST_DEVICE_KEY, "cuda:0 failed: unspecified launch failure")
+    assert device_choice(run).problem == "cuda:0 failed: unspecified launch failure"
 
 
 def test_a_second_run_on_a_gpu_is_warned_of_with_its_name_and_the_memory_left(

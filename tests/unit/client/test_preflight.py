@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client import start
+from rnnlm_tui.client import gpus, start
+from rnnlm_tui.client.gpus import check_device, check_precision
 from rnnlm_tui.client.pretrained import check_tokenizer
 from rnnlm_tui.client.start import (
     check_before_start,
     check_corpus,
-    check_device,
-    check_precision,
     with_available_corpus,
 )
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
@@ -122,7 +121,7 @@ def test_a_separate_test_set_leaves_more_training_text(tmp_path: Path) -> None:
 
 
 def test_a_device_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "gpu_count", lambda: 0)
+    monkeypatch.setattr(gpus, "gpu_count", lambda: 0)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(Path, "exists", lambda _: False)
     for device in ("cuda", "cuda:3", "mps"):
@@ -135,7 +134,7 @@ def test_a_device_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyP
 def test_hidden_gpus_are_reported_with_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(start, "gpu_count", lambda: 0)
+    monkeypatch.setattr(gpus, "gpu_count", lambda: 0)
     monkeypatch.setattr(Path, "exists", lambda _: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(DeviceError, match='CUDA_VISIBLE_DEVICES="" hides all GPUs'):
@@ -145,7 +144,7 @@ def test_hidden_gpus_are_reported_with_the_variable(
 def test_a_missing_gpu_is_refused_with_the_existing_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(start, "gpu_count", lambda: 2)
+    monkeypatch.setattr(gpus, "gpu_count", lambda: 2)
     check_device("cuda")
     check_device("cuda:1")
     with pytest.raises(DeviceError, match="it has 2 GPUs, cuda:0 to cuda:1"):
@@ -193,7 +192,7 @@ def test_only_penn_treebank_presets_need_all_three_files(
 def test_bf16_is_refused_without_a_gpu_with_the_engines_message(
     device: str, cards: int, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start, "gpu_count", lambda: cards)
+    monkeypatch.setattr(gpus, "gpu_count", lambda: cards)
     monkeypatch.setattr(Path, "exists", lambda _: False)
     monkeypatch.setattr("sys.platform", "linux")
     needs = "training.precision is bf16, which needs a CUDA GPU with bf16"
@@ -205,7 +204,7 @@ def test_bf16_is_refused_without_a_gpu_with_the_engines_message(
 def test_bf16_with_a_gpu_is_checked_by_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(start, "gpu_count", lambda: 1)
+    monkeypatch.setattr(gpus, "gpu_count", lambda: 1)
     for device in ("auto", "cuda", "cuda:0"):
         check_precision(TrainingConfig(precision="bf16", device=device))
 
