@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, EvaluationRow, SampleRow, StepRow
+from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, EvaluationRow, HardwareRow, SampleRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import Extent, RunReader
 from rnnlm_tui.system.files import (
@@ -43,6 +43,12 @@ STEP_SCALARS = (
     "active_seconds",
 )  # fmt: skip
 EVALUATION_SCALARS = ("loss", "perplexity", "bits_per_byte")
+MACHINE_SCALARS = (*MACHINE_COLUMNS, "gpu_watts_limit", "gpu_clock_mhz", "gpu_clock_max_mhz")
+GPU_SCALARS = (
+    "percent", "memory_used", "memory_own", "watts", "celsius", "watts_limit", "clock_mhz",
+    "clock_max_mhz",
+)  # fmt: skip
+"""Of each other GPU."""
 MACHINE_FOLDER = "machine"
 MARK = "rnnlm-tui export "
 """Begins the message of our marks; the rest is JSON."""
@@ -236,7 +242,9 @@ class EventFiles:
         for step in reader.steps_since(position.step):
             if step.step > extent.step:
                 break
-            self._main.add(step.step, step.time, self._scalars("train", STEP_SCALARS, step))
+            self._main.add(
+                step.step, step.time, self._scalars(figures_of(step, "train", STEP_SCALARS))
+            )
             position = replace(position, step=step.step)
             rows += 1
         for row in extent.evaluations:
@@ -292,19 +300,18 @@ class EventFiles:
             last = id
         return replace(position, step=back, sample=last, sample_step=-1, samples=0)
 
-    def _scalars(self, prefix: str, names: tuple[str, ...], row: object) -> Any:
-        values = ((name, getattr(row, name)) for name in names)
+    def _scalars(self, figures: dict[str, float]) -> Any:
         return self._proto.Summary(
             value=[
-                self._proto.Summary.Value(tag=f"{prefix}/{name}", simple_value=_as_float32(value))
-                for name, value in values
-                if value is not None
+                self._proto.Summary.Value(tag=tag, simple_value=_as_float32(value))
+                for tag, value in figures.items()
             ]
         )
 
     def _add_evaluation(self, row: EvaluationRow) -> None:
         name = evaluated_set(row)
-        self._main.add(row.step, row.time, self._scalars(name, EVALUATION_SCALARS, row))
+        figures = figures_of(row, name, EVALUATION_SCALARS)
+        self._main.add(row.step, row.time, self._scalars(figures))
         self._main.evaluated[row.step, f"{name}/loss"] = _as_float32(row.loss)
 
     def _add_sample(self, id: int, row: SampleRow, position: _Position) -> _Position:
@@ -342,7 +349,7 @@ class EventFiles:
         for id, row in reader.hardware_after(last):
             if id > extent.reading:
                 break
-            self._machine.add(id, row.time, self._scalars("machine", MACHINE_COLUMNS, row))
+            self._machine.add(id, row.time, self._scalars(machine_figures(row)))
             last = id
         if last != self._machine.position.reading:
             self._machine.mark(_Position(reading=last, begun=True))
@@ -359,6 +366,26 @@ class EventFiles:
 def evaluated_set(row: EvaluationRow) -> str:
     """The prefix of an evaluation's tags: `validation`, or `test (first 1,024 test sentences)`."""
     return row.split if row.name == row.split else f"{row.split} ({row.name})"
+
+
+def figures_of(row: object, prefix: str, names: Sequence[str]) -> dict[str, float]:
+    """A row's known figures by their tags: `train/loss`."""
+    values = ((f"{prefix}/{name}", getattr(row, name)) for name in names)
+    return {tag: value for tag, value in values if value is not None}
+
+
+def machine_figures(row: HardwareRow) -> dict[str, float]:
+    """A reading's figures: `machine/gpu_watts` of the GPU that trains, `machine/gpu1_watts` of
+    another, by the driver's number."""
+    found = figures_of(row, "machine", MACHINE_SCALARS)
+    for gpu in row.other_gpus:
+        own = figures_of(gpu, "machine", GPU_SCALARS)
+        found |= {
+            tag.replace("/", f"/gpu{gpu.index}_"): value
+            for tag, value in own.items()
+            if gpu.index is not None
+        }
+    return found
 
 
 def sample_text(row: SampleRow) -> str:
@@ -390,7 +417,11 @@ def compare_event_files(
         tag = next(iter(values), "")
         if tag.startswith("train/"):
             step = next(wanted, None)
-            if step is None or not _same(step, "train", STEP_SCALARS, event.step, values):
+            if (
+                step is None
+                or step.step != event.step
+                or not _same(figures_of(step, "train", STEP_SCALARS), values)
+            ):
                 raise _differs(files, f"step {event.step:,}")
             steps += 1
         elif tag.startswith("samples/"):
@@ -402,7 +433,7 @@ def compare_event_files(
         elif tag.endswith("/loss"):
             name = tag.removesuffix("/loss")
             row = evaluations.pop((event.step, name), None)
-            if row is None or not _same(row, name, EVALUATION_SCALARS, event.step, values):
+            if row is None or not _same(figures_of(row, name, EVALUATION_SCALARS), values):
                 raise _differs(files, f"the evaluation of step {event.step:,}")
     if next(wanted, None) is not None or evaluations or next(texts, None) is not None:
         raise _differs(files, "its last row")
@@ -422,9 +453,7 @@ def _compare_readings(files: Sequence[Path], reader: RunReader, extent: Extent) 
         if not values:
             continue
         id, row = next(wanted, (0, None))
-        if id != event.step or not _same(
-            row, "machine", MACHINE_COLUMNS, id, values, by_step=False
-        ):
+        if row is None or id != event.step or not _same(machine_figures(row), values):
             raise _differs(files, f"reading {event.step:,}")
         count += 1
     if next(wanted, None) is not None:
@@ -456,26 +485,10 @@ def surviving_events(files: Sequence[Path]) -> Iterator[Any]:
             yield event
 
 
-def _same(
-    row: object,
-    prefix: str,
-    names: tuple[str, ...],
-    step: int,
-    values: dict[str, Any],
-    *,
-    by_step: bool = True,
-) -> bool:
-    """Whether an event has exactly a row's figures."""
-    wanted = {
-        f"{prefix}/{name}": value
-        for name in names
-        if (value := getattr(row, name, None)) is not None
-    }
-    own = isinstance(row, StepRow | EvaluationRow) and row.step
-    return (
-        (not by_step or own == step)
-        and values.keys() == wanted.keys()
-        and all(_equal(values[tag].simple_value, value) for tag, value in wanted.items())
+def _same(figures: dict[str, float], values: dict[str, Any]) -> bool:
+    """Whether an event has exactly these figures."""
+    return values.keys() == figures.keys() and all(
+        _equal(values[tag].simple_value, value) for tag, value in figures.items()
     )
 
 

@@ -54,6 +54,8 @@ def reading(number: int) -> HardwareRow:
         "A",
         other_gpus=(GpuRow(1, "B", 3.0, clock_mhz=1_305.0, throttle="power cap"),),
         gpu_watts_limit=700.0,
+        gpu_clock_mhz=1_980.0 - number,
+        gpu_clock_max_mhz=1_980.0,
         gpu_throttle="" if number % 8 == 1 else "thermal slowdown",
         gpu_fault="Xid 48: memory error" if number % 8 == 3 else None,
     )
@@ -141,7 +143,11 @@ def test_files_have_every_row(
     ]  # fmt: skip
     assert machine[2]["gpu_fault"] == "Xid 48: memory error"
     assert float(machine[2]["gpu_watts_limit"]) == 700.0
-    assert json.loads(machine[2]["other_gpus"])[0]["throttle"] == "power cap"
+    assert (float(machine[2]["gpu_clock_mhz"]), float(machine[2]["gpu_clock_max_mhz"])) == (
+        1_977.0, 1_980.0
+    )  # fmt: skip
+    other = json.loads(machine[2]["other_gpus"])[0]
+    assert (other["throttle"], other["clock_mhz"]) == ("power cap", 1_305.0)
     assert (tmp_path / "out" / "config.toml").read_bytes() == run.config_path.read_bytes()
     begin(database, 20)
     fill(database, 21, 40, attempt=2)
@@ -188,9 +194,14 @@ def test_tensorboard_finds_every_step(
     found = export_metrics(run, "tensorboard", out)
     assert found.rows == {"steps": 30, "evaluations": 3, "samples": 6, "machine": 7}
     check_events(out, 30, {0: 1})
-    assert [step for step, _ in scalars(out / "machine")["machine/cpu_percent"]] == list(
-        range(1, 8)
-    )
+    machine = scalars(out / "machine")
+    assert [step for step, _ in machine["machine/cpu_percent"]] == list(range(1, 8))
+    assert machine["machine/gpu_watts_limit"] == [(number, 700.0) for number in (1, 3, 5, 7)]
+    assert machine["machine/gpu_clock_mhz"] == [
+        (number, 1_980.0 - number) for number in (1, 3, 5, 7)
+    ]
+    assert machine["machine/gpu1_clock_mhz"] == [(number, 1_305.0) for number in (1, 3, 5, 7)]
+    assert machine["machine/gpu1_percent"] == [(number, 3.0) for number in (1, 3, 5, 7)]
     export_metrics(run, "tensorboard", out)  # nothing is new
     check_events(out, 30, {0: 1})
     fill(database, 31, 40)
