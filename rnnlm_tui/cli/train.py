@@ -98,6 +98,7 @@ def wanted_run(new: NewRunOptions) -> tuple[RunConfig, ParentCheckpoint | None]:
         ConfigError: the config doesn't fit the parent.
     """
     from rnnlm_tui.cli.config import resolve, runnable_config
+    from rnnlm_tui.schema.steering import settings_of, settings_text
     from rnnlm_tui.store.lineage import check_fits
 
     given = new.given()
@@ -111,7 +112,9 @@ def wanted_run(new: NewRunOptions) -> tuple[RunConfig, ParentCheckpoint | None]:
     fork = find_parent(new.parent, start)
     if "@" not in new.parent:
         note(f"starting from {fork.address} (default: @best, or @last if nothing was evaluated)")
-    base = (fork.run.name, fork.run.read_config())
+    base = (fork.run.name, fork.config())
+    if steered := settings_of(fork.run.read_config(), base[1]):
+        note(f"as changed while {fork.run.name} trained: {settings_text(steered)}")
     wanted = resolve(None, new.config, new.assignments, run=base).config
     check_fits(wanted, fork)
     return wanted, fork

@@ -32,7 +32,8 @@ class Parent(BaseModel):
     corpus_hash: str | None = None
     """Of the corpus that the parent was trained on."""
     changed: dict[str, tuple[JsonValue, JsonValue]] = {}
-    """The config fields that differ from the parent's: the parent's value and the run's own."""
+    """The config fields that differ from the parent's at the checkpoint: the parent's value and the
+    run's own."""
 
     @property
     def address(self) -> str:

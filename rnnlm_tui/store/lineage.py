@@ -29,6 +29,7 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.lineage import OptimizerStart, Parent
+from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -77,6 +78,19 @@ class ParentCheckpoint:
     def address(self) -> str:
         """`plain-otter@1500`."""
         return f"{self.run.name}@{self.checkpoint}"
+
+    def config(self) -> RunConfig:
+        """The config in effect at the checkpoint: the run's, with what was changed while it trained
+        until then.
+
+        Raises:
+            CheckpointError: the checkpoint's manifest is gone or damaged.
+            StorageError: the run's config can't be read.
+        """
+        from rnnlm_tui.schema.steering import config_in_effect, stored_settings
+
+        changed = json.dumps(read_manifest(self.path).facts.get(CHANGED_FACT, {}))
+        return config_in_effect(self.run.read_config(), stored_settings(changed))
 
 
 def read_parent(run: RunDirectory) -> Parent | None:
@@ -193,7 +207,7 @@ def _record(parent: ParentCheckpoint, manifest: Manifest, config: RunConfig) -> 
         optimizer=parent.optimizer,
         validation_loss=float(loss) if isinstance(loss, int | float) else None,
         corpus_hash=corpus if isinstance(corpus, str) else None,
-        changed=changed_fields(parent.run.read_config(), config),
+        changed=changed_fields(parent.config(), config),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property, partial
 from importlib import import_module
 from inspect import isawaitable
@@ -471,8 +471,12 @@ class RnnlmApp(App[int]):
                 self.draft, self.draft_from, self.draft_parent = config, run, parent
                 self.new_draft()
 
-        def found(configs: Mapping[str, RunConfig]) -> None:
-            config = configs.get(run)
+        def read() -> RunConfig | None:
+            if parent is not None:
+                return self.services.fork_config(parent)
+            return self.services.configs([run]).get(run)
+
+        def found(config: RunConfig | None) -> None:
             if config is None:
                 self.report(f"the config of {run} can't be read", trouble=True)
             elif self.draft is None or not isinstance(saved := self.settings.get("draft"), dict):
@@ -488,7 +492,7 @@ class RnnlmApp(App[int]):
                 )
                 self.push_screen(question, partial(begin, config))
 
-        self.in_thread(partial(self.services.configs, [run]), found)
+        self.in_thread(read, found)
 
     # workers
 

@@ -337,6 +337,12 @@ class Services:
         """Return the readable configs of runs by name, for a filter or sort that needs them."""
         return self._list.configs(names)
 
+    def fork_config(self, parent: DraftParent) -> RunConfig:
+        """Return the config that was in effect at a checkpoint, for a run that starts from it."""
+        from rnnlm_tui.client.start import parent_at
+
+        return parent_at(parent.address).config()
+
     def demo(self) -> RunConfig:
         """Return the demo's config, with another text if the extra `demo` isn't installed."""
         from rnnlm_tui.client.start import with_available_corpus

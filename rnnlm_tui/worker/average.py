@@ -17,7 +17,7 @@ from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest, EvaluatedPart
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import Progress
-from rnnlm_tui.schema.protocol import decode_line
+from rnnlm_tui.schema.protocol import CHANGED_FACT, decode_line
 from rnnlm_tui.store.averages import AVERAGED_FACT, stage_average
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
@@ -42,7 +42,9 @@ SHAPE_KEYS: tuple[str, ...] = (
     "tie_word_embeddings",
 )
 """Keys of config.json that must be equal in all parts."""
-KEPT_FACTS: tuple[str, ...] = ("preset", "epoch", "tokens_seen", "corpus_hash", "tokenizer_hash")
+KEPT_FACTS: tuple[str, ...] = (
+    *("preset", "epoch", "tokens_seen", "corpus_hash", "tokenizer_hash", CHANGED_FACT),
+)
 """Facts of the newest part that hold for the average too."""
 
 

@@ -10,15 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.cli.main import run as cli
 from rnnlm_tui.client.control import launch, resume, send
 from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.start import parent_at
 from rnnlm_tui.client.steering import steer, stop_after, undo
 from rnnlm_tui.errors import ConfigError, InputError, RunStateError
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.runs import create_run, find_run
 from tests.integration.runs import (
     ENDLESS,
     kill,
@@ -100,7 +105,9 @@ def test_every_command_is_recorded(text: Path) -> None:
     assert all(json.loads(result)["ok"] for _, result in journal(run))
 
 
-def test_a_changed_setting_is_kept_in_the_next_attempt(text: Path) -> None:
+def test_a_changed_setting_is_kept_in_the_next_attempt_and_in_a_fork(
+    text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = start(
         tiny_config(
             text,
@@ -116,6 +123,24 @@ def test_a_changed_setting_is_kept_in_the_next_attempt(text: Path) -> None:
     send(run, "set", changes={"optimizer.learning_rate": 0.0005})
     send(run, "set", changes={"checkpoint.every": 25.0})
     stopped = send(run, "stop")
+
+    before, after = (
+        parent_at(f"{run.name}@{entry.step}").config() for entry in list_checkpoints(run)[::2]
+    )
+    assert before == run.read_config()
+    assert after == parse_config(
+        merge(before, {"optimizer.learning_rate": 0.0005, "checkpoint.every": 25})
+    )
+    fork = ("train", "--from", f"{run.name}@last", "--set", "checkpoint.every=50", "--draft")
+    assert cli([*fork, "--name", "child"]) == 0
+    noted = f"as changed while {run.name} trained: optimizer.learning_rate 0.003 → 0.0005,"
+    assert noted in capsys.readouterr().err
+    child = find_run("child")
+    assert child.read_config() == parse_config(merge(after, {"checkpoint.every": 50}))
+    parent = read_parent(child)
+    assert parent is not None
+    assert parent.changed == {"checkpoint.every": (25, 50)}
+
     resume(run)
     wait_for_step(run, stopped.step + 60)
     with RunReader(run) as reader:

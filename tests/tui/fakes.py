@@ -563,6 +563,8 @@ class FakeServices(FakeSteering, Services):
         self.sent: list[tuple[str, str, dict[str, object]]] = []
         self.started: list[tuple[RunConfig, str | None]] = []
         self.resumed: list[str] = []
+        self.forked: RunConfig | None = None
+        """The config in effect at all checkpoints; None: the run's own."""
         self.devices = DeviceChoice(
             "",
             "cuda:0",
@@ -735,6 +737,10 @@ class FakeServices(FakeSteering, Services):
         if run.name in self.snapshots:
             self.snapshots[name] = replace(self.snapshots.pop(run.name), summary=changed)
         return self.run(name)
+
+    def fork_config(self, parent: DraftParent) -> RunConfig:
+        self.calls.append(("fork_config", parent.address))
+        return self.forked or self.snapshots[parent.address.partition("@")[0]].config
 
     def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
         self.configs_read.append(tuple(names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.messages import ForkRequested
 from rnnlm_tui.tui.views.form import Draft, DraftParent, draft_from_json, draft_to_json
 from tests.tui.fakes import FakeServices
@@ -23,12 +24,14 @@ def test_a_fork_is_kept_for_the_next_start_even_without_a_change() -> None:
 async def test_a_fork_starts_from_the_checkpoint_and_a_preset_starts_without() -> None:
     services = FakeServices()
     services.snapshots["plain-otter"] = make_snapshot("finished")
+    services.forked = in_effect = parse_config(merge(DEMO, {"optimizer.learning_rate": 0.001}))
     async with opened(services, "checkpoints") as (app, pilot):
         app.post_message(ForkRequested("plain-otter", "3700", "keep"))
         await until_shown(pilot, "draft, fork of plain-otter@3700")
         await write(pilot, "training.seed", "43")
+        assert ("fork_config", "plain-otter@3700") in services.calls
         assert pane(app).shown == Draft(
-            services.configs(["plain-otter"])["plain-otter"],
+            in_effect,
             "plain-otter",
             {"training.seed": 43},
             DraftParent("plain-otter@3700", "keep"),

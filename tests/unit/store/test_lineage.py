@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.lineage import LINEAGE_KEY, OptimizerStart, parse_parent
 from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.archive import read_archive, write_archive
 from rnnlm_tui.store.averages import keep_average, list_averages, stage_average
@@ -56,6 +58,7 @@ def checkpoint(
     *,
     step: int = 500,
     states: bool = True,
+    facts: Mapping[str, object] | None = None,
     **changes: object,
 ) -> ParentCheckpoint:
     """A checkpoint with a real config.json, and files in place of tensors."""
@@ -66,8 +69,8 @@ def checkpoint(
         for name in STATE_FILES if states else ():
             (folder / name).write_bytes(b"state")
 
-    facts = {"validation_loss": 4.25, "corpus_hash": "c" * 64}
-    return ParentCheckpoint(run, write_checkpoint(run, step, write, None, facts), optimizer)
+    all_facts = {"validation_loss": 4.25, "corpus_hash": "c" * 64, **(facts or {})}
+    return ParentCheckpoint(run, write_checkpoint(run, step, write, None, all_facts), optimizer)
 
 
 @pytest.fixture
@@ -134,6 +137,27 @@ def test_everything_but_shapes_and_vocabulary_may_change(parent: RunDirectory) -
     )
     for changes in fits:
         check_fits(changed(**changes), checkpoint(parent))
+
+
+def test_a_fork_is_compared_with_the_config_in_effect_at_its_checkpoint(
+    parent: RunDirectory,
+) -> None:
+    steered = {"optimizer.learning_rate": 0.0005, "model.dropout": 0.25, "training.seed": 9}
+    started = checkpoint(parent, facts={CHANGED_FACT: steered}, step=700)
+    in_effect = changed(optimizer__learning_rate=0.0005, model__dropout=0.25)
+    assert started.config() == in_effect, "the seed can't change while a run trains"
+    assert checkpoint(parent).config() == PRESETS["demo"]
+    child = create_run(changed(optimizer__learning_rate=0.0005, training__seed=4), "child", started)
+    record = read_parent(child)
+    assert record is not None
+    assert record.changed == {"model.dropout": (0.25, 0.1), "training.seed": (42, 4)}
+
+
+@pytest.mark.parametrize("facts", [None, [], {"optimizer.learning_rate": "fast"}, {"x.y": {}}])
+def test_damaged_facts_about_changes_leave_the_runs_config(
+    parent: RunDirectory, facts: object
+) -> None:
+    assert checkpoint(parent, facts={CHANGED_FACT: facts}).config() == PRESETS["demo"]
 
 
 def test_other_shapes_and_vocabularies_are_refused_with_both(parent: RunDirectory) -> None:
