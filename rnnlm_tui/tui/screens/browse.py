@@ -25,7 +25,7 @@ from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
-from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.screens.overlay import FilteredList, key_line
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.form import preview_lines
@@ -104,7 +104,7 @@ def with_choice(services: Services, config: RunConfig, purpose: Purpose, target:
     return parse_config(merge(config, changes))
 
 
-class BrowseScreen(Overlay[str]):
+class BrowseScreen(FilteredList):
     """Returns the path of a text or tokenizer, or a built-in corpus; None for none."""
 
     DEFAULT_CSS = """
@@ -118,12 +118,6 @@ class BrowseScreen(Overlay[str]):
     BrowseScreen.-wide #browse-look { width: 1fr; height: 100%; padding: 0 0 0 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", show=False, priority=True),
-        Binding("up", "move(-1)", show=False, priority=True),
-        Binding("down", "move(1)", show=False, priority=True),
-        Binding("pageup", "move(-10)", show=False, priority=True),
-        Binding("pagedown", "move(10)", show=False, priority=True),
-        Binding("enter", "choose", show=False, priority=True),
         Binding("tab,right", "open", show=False, priority=True),
         Binding("left,backspace", "up", show=False, priority=True),
     ]
@@ -158,10 +152,6 @@ class BrowseScreen(Overlay[str]):
     def on_mount(self) -> None:
         from rnnlm_tui.client.folders import start_folder
 
-        box = self.query_one(SafeInput)
-        box.cursor_blink = False
-        box.focus()
-        self.query_one(OptionList).can_focus = False
         built_in = self._start in BUILT_IN_SOURCES
         self._came_from = self._start if built_in else Path(self._start).name
         self._go(start_folder("" if built_in else self._start))
@@ -193,16 +183,10 @@ class BrowseScreen(Overlay[str]):
 
     @property
     def _current(self) -> _Line | None:
-        at = self.query_one(OptionList).highlighted
+        at = self.options.highlighted
         return self._lines[at] if at is not None and at < len(self._lines) else None
 
-    # moving
-
-    def action_move(self, by: int) -> None:
-        """Move the cursor."""
-        options = self.query_one(OptionList)
-        if self._lines:
-            options.highlighted = max(0, min(len(self._lines) - 1, (options.highlighted or 0) + by))
+    # keys
 
     def action_choose(self) -> None:
         """Open the folder, or close with the text or tokenizer."""
@@ -277,7 +261,7 @@ class BrowseScreen(Overlay[str]):
         typed = self.query_one(SafeInput).value
         lines = lines_of(self._listing, self._purpose, typed)
         self._lines = lines[:MOST_SHOWN]
-        options = self.query_one(OptionList)
+        options = self.options
         options.clear_options()
         options.add_options(Option(self._shown(line)) for line in self._lines)
         names = [line.name.rstrip("/") for line in self._lines]

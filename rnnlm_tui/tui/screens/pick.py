@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Resize
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN, VALIDATION
-from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
+from rnnlm_tui.tui.screens.overlay import FilteredList, OverlayText, key_line
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.text_field import SafeInput
@@ -54,7 +52,7 @@ class PickItem:
         return 2 if all(word in self.also.lower() for word in words) else 3
 
 
-class PickScreen(Overlay[str]):
+class PickScreen(FilteredList):
     """Returns the id of the chosen item, or None."""
 
     DEFAULT_CSS = """
@@ -62,14 +60,6 @@ class PickScreen(Overlay[str]):
         background: #121212; }
     PickScreen OverlayText { height: auto; color: #808080; margin: 1 0 0 0; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", show=False, priority=True),
-        Binding("up", "move(-1)", show=False, priority=True),
-        Binding("down", "move(1)", show=False, priority=True),
-        Binding("pageup", "move(-10)", show=False, priority=True),
-        Binding("pagedown", "move(10)", show=False, priority=True),
-        Binding("enter", "choose", show=False, priority=True),
-    ]
 
     def __init__(
         self,
@@ -99,15 +89,11 @@ class PickScreen(Overlay[str]):
             yield OverlayText(id="pick-count")
 
     def on_mount(self) -> None:
-        box = self.query_one(SafeInput)
-        box.cursor_blink = False
-        box.focus()
-        self.query_one(OptionList).can_focus = False
         self._list("")
 
     def on_resize(self, _event: Resize) -> None:
         """Keep room for the border, the search and the count."""
-        self.query_one(OptionList).styles.max_height = max(3, min(20, self.size.height - 8))
+        self.options.styles.max_height = max(3, min(20, self.size.height - 8))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -117,31 +103,18 @@ class PickScreen(Overlay[str]):
         event.stop()
         self.dismiss(event.option.id)
 
-    def action_move(self, by: int) -> None:
-        """Move the highlight over the items, past headings."""
-        options = self.query_one(OptionList)
-        places = [place for place, option in enumerate(options.options) if not option.disabled]
-        if places:
-            here = options.highlighted
-            at = places.index(here) if here in places else 0
-            options.highlighted = places[max(0, min(len(places) - 1, at + by))]
-
     def action_choose(self) -> None:
         """Close with the highlighted item."""
-        options = self.query_one(OptionList)
+        options = self.options
         if options.highlighted is not None:
             self.dismiss(options.get_option_at_index(options.highlighted).id)
-
-    def action_leave(self) -> None:
-        """Close without a choice."""
-        self.dismiss(None)
 
     def _list(self, typed: str) -> None:
         words = typed.lower().split()
         found = [item for item in self._items if item.matches(words)]
         if words:  # the best match first; sorting is stable
             found.sort(key=lambda item: item.rank(words))
-        options = self.query_one(OptionList)
+        options = self.options
         options.clear_options()
         lines: list[Option] = []
         group = ""
