@@ -290,12 +290,12 @@ def backward(
 
 
 def settings(width: int) -> dict[str, int | str]:
-    """What the kernels are compiled for: products in float32 where torch's may not round, else in
-    TF32, on tensor cores.
+    """What the kernels are compiled for.
 
-    Three products of TF32 (`tf32x3`) would be near float32 as well, but they need 136 KiB of shared
-    memory for 64 units, where consumer GPUs have 99, and have 36 barriers in their code instead of
-    2.
+    Where torch's products may not round, those of narrow heads are three products of TF32, whose
+    error is near that of float32. For 64 units these need 136 KiB of shared memory, where consumer
+    GPUs have 99, so wide heads multiply in float32, without tensor cores; for up to 16 units that
+    makes the compiler of Triton 3.9 end the process, on GPUs from compute capability 9.0 on.
     """
     exact = torch.get_float32_matmul_precision() == "highest"
     narrow = width <= NARROW
@@ -303,7 +303,7 @@ def settings(width: int) -> dict[str, int | str]:
         "WIDTH": width,
         "ROWS": ROWS_AT_ONCE,
         "BLOCK": max(16, triton.next_power_of_2(width)),
-        "PRECISION": "ieee" if exact else "tf32",
+        "PRECISION": ("tf32x3" if narrow else "ieee") if exact else "tf32",
         "num_warps": 4 if narrow else 8,
         "num_stages": 3 if narrow else 1,
     }

@@ -1,13 +1,16 @@
-"""Compile Triton kernels for GPUs that aren't here, for exactly the arguments of a launch."""
+"""Compile Triton kernels for GPUs that aren't here, for exactly the arguments of a launch, and run
+them on the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
+
+from . import ptx
 
 triton = pytest.importorskip("triton", reason="Triton isn't installed")
 
@@ -37,28 +40,44 @@ class OtherGpu:
         return GPUTarget(self.kind, self.name, 64 if self.name == "gfx942" else 32)
 
 
-Compiled = Callable[[OtherGpu, Callable[[], object]], list[Any]]
+class Compiled(Protocol):
+    """Compiles the kernels that a call with tensors of the CPU launches; returns them in the order
+    of the launches."""
+
+    def __call__(
+        self, gpu: OtherGpu, call: Callable[[], object], *, run: bool = False
+    ) -> list[Any]:
+        """
+        Args:
+            run: run them, too, on the CPU. Otherwise nothing runs, and the call's results are
+                garbage.
+        """
+        ...
 
 
 @pytest.fixture
 def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiled:
-    """Compiles the kernels that a call with tensors of the CPU launches; returns them in the order
-    of the launches. Nothing runs, so the call's results are garbage."""
     from triton.runtime import driver, jit
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     compile_or_launch = jit.JITFunction.run
 
-    def compile_for(gpu: OtherGpu, call: Callable[[], object]) -> list[Any]:
+    def compile_for(gpu: OtherGpu, call: Callable[[], object], *, run: bool = False) -> list[Any]:
         found = []
 
-        def run(kernel: Any, *given: object, grid: object, warmup: bool, **named: object) -> None:
-            assert not warmup
-            found.append(compile_or_launch(kernel, *given, grid=grid, warmup=True, **named))
+        def launch(kernel: Any, *given: Any, grid: Any, warmup: bool, **named: Any) -> None:
+            one = compile_or_launch(kernel, *given, grid=grid, warmup=True, **named)
+            found.append(one)
+            if run:
+                types = list(one.src.signature.values())[: len(given)]
+                variable = [
+                    value for value, kind in zip(given, types, strict=True) if kind != "constexpr"
+                ]
+                ptx.run(one.asm["ptx"], one.metadata.shared, grid, variable)
 
         with monkeypatch.context() as patch:
             patch.setattr(driver, "_active", gpu)
-            patch.setattr(jit.JITFunction, "run", run)
+            patch.setattr(jit.JITFunction, "run", launch)
             call()
         return found
 

@@ -17,7 +17,7 @@ triton = pytest.importorskip("triton", reason="Triton isn't installed")
 VERSION = tuple(int(part) for part in triton.__version__.split(".")[:2])
 SWITCH = "TRITON_INTERPRET"
 INTERPRETED = os.environ.get(SWITCH) == "1"
-DEVICE = torch.device("cpu" if INTERPRETED else "cuda:0")
+DEVICE = torch.device("cpu" if INTERPRETED or not torch.cuda.is_available() else "cuda:0")
 """Where kernels are tested."""
 NEEDS_GPU = pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0),

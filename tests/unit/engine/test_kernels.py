@@ -33,7 +33,7 @@ def test_all_kernels_are_right_interpreted() -> None:
         (RTX_3090, 64, "highest"),  # the most shared memory
         (H100, 32, "high"),
         (RTX_5090, 50, "highest"),  # rows that begin anywhere
-        (H100, 1, "highest"),
+        (H100, 8, "highest"),
     ],
 )
 def test_slstms_kernels_compile_for_gpus(
@@ -59,7 +59,7 @@ def test_slstms_kernels_compile_for_gpus(
     assert [kernel.metadata.name for kernel in kernels] == ["_forward_kernel", "_backward_kernel"]
     for kernel in kernels:
         assert kernel.metadata.shared <= SHARED_BYTES
-        assert ("mma.sync" in kernel.asm["ptx"]) == (precision == "high")  # on tensor cores
+        assert ("mma.sync" in kernel.asm["ptx"]) == (head_width <= 32 or precision == "high")
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 50), (1, 1, 1)])
