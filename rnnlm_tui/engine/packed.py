@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -19,12 +21,16 @@ class PackedWeight:
 
     def __init__(self, packed_OI: Tensor) -> None:
         self._packed_OI = packed_OI
+        self._multiply = torch.ops.mkldnn._linear_pointwise.default
 
-    def __call__(self, rows_BI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-        """rows W^T + b, shape (B, O)."""
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            rows_BI, self._packed_OI, bias_O, "none", [], ""
-        )
+    def __call__(
+        self,
+        rows_BI: Tensor,
+        bias_O: Tensor | None = None,
+        activation: Literal["none", "tanh"] = "none",
+    ) -> Tensor:
+        """rows W^T + b, shape (B, O), or its tanh."""
+        product: Tensor = self._multiply(rows_BI, self._packed_OI, bias_O, activation, [], "")
         return product
 
     def __deepcopy__(self, memo: dict[int, object]) -> None:

@@ -8,12 +8,13 @@ equals one that was sampled in one go.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,6 +33,10 @@ SURELY = 1e-5
 """More than the rounding of a sum of probabilities."""
 LIKELY = 256
 """Tokens among which the nucleus is looked for first."""
+Array = NDArray[np.floating]
+"""Weights of one text: NumPy takes less time for a call than torch."""
+Places = NDArray[np.int64]
+"""An index for each text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,31 +125,30 @@ class RejectionSampler:
 
     def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
         """For each text a token and its ln p at temperature 1."""
-        plain_BV = torch.softmax(logits_BV, 1)
         if self._is_plain:
-            places_B1 = _places_by_block(plain_BV, self._numbers.at(position))
+            plain_BV = torch.softmax(logits_BV, 1)
+            places_B = _places_by_block(plain_BV, self._numbers.at(position))
         else:
             scores_BV = self._penalty.apply(logits_BV)
             if self._rules.is_greedy:
-                places_B1 = _likeliest(scores_BV)
+                places_B = _likeliest(scores_BV).numpy().ravel()
             else:
-                places_B1 = self._places(scores_BV, position)
-        probabilities = plain_BV.gather(1, places_B1).tolist()
-        found = [
+                places_B = self._places(scores_BV, position)
+            # Last, in memory that the filters used: it is still in the cache.
+            plain_BV = torch.softmax(logits_BV, 1)
+        tokens = places_B.tolist()
+        self._penalty.add(tokens)
+        return [
             (token, math.log(p) if p > SMALL else _log_p(logits_BV[row], token))
-            for row, ((token,), (p,)) in enumerate(
-                zip(places_B1.tolist(), probabilities, strict=True)
-            )
+            for row, (token, p) in enumerate(zip(tokens, _at(plain_BV, places_B), strict=True))
         ]
-        self._penalty.add([token for token, _ in found])
-        return found
 
     def keep(self, rows: Sequence[int]) -> None:
         """Continue with these rows of the batch only."""
         self._penalty.keep(rows)
         self._numbers.keep(rows)
 
-    def _places(self, scores_BV: Tensor, position: int) -> Tensor:
+    def _places(self, scores_BV: Tensor, position: int) -> Places:
         """Tokens that all filters allow, with probability proportional to their weights."""
         top_k, ids_BK = self._rules.top_k, None
         if 0 < top_k < scores_BV.shape[1]:
@@ -152,16 +156,17 @@ class RejectionSampler:
         weights_BN = torch.softmax(scores_BV / self._rules.temperature, 1)
         choices_BN = self._above_min_p(weights_BN)
         if self._rules.typical_p < 1:
-            places = [
-                self._typical(weights_N, choices_BN[row], row, position)
-                for row, weights_N in enumerate(weights_BN)
-            ]
-            places_B1 = torch.tensor(places)[:, None]
+            places_B = np.array(
+                [
+                    self._typical(weights_N, choices_BN[row], row, position)
+                    for row, weights_N in enumerate(weights_BN)
+                ]
+            )
         else:
-            places_B1 = _places_by_block(choices_BN, self._numbers.at(position))
+            places_B = _places_by_block(choices_BN, self._numbers.at(position))
             if self._rules.top_p < 1:
-                self._redraw_outside_nucleus(weights_BN, choices_BN, places_B1, position)
-        return places_B1 if ids_BK is None else ids_BK.gather(1, places_B1)
+                self._redraw_outside_nucleus(weights_BN, choices_BN, places_B, position)
+        return places_B if ids_BK is None else np.array(_at(ids_BK, places_B))
 
     def _above_min_p(self, weights_BN: Tensor) -> Tensor:
         """The weights, with those below min-p set to zero."""
@@ -176,27 +181,33 @@ class RejectionSampler:
         )
 
     def _redraw_outside_nucleus(
-        self, weights_BN: Tensor, choices_BN: Tensor, places_B1: Tensor, position: int
+        self, weights_BN: Tensor, choices_BN: Tensor, places_B: Places, position: int
     ) -> None:
         """Replace the places that top-p doesn't allow."""
-        top_p = self._rules.top_p
-        proposed_B1 = weights_BN.gather(1, places_B1)
-        proposed = proposed_B1.tolist()
-        if all(weight > 1 - top_p + SURELY for (weight,) in proposed):
-            return  # the others hold too little
-        # A quotient is at least 1 exactly where the weight is at least the proposed one.
-        least = _just_below(1.0, weights_BN.dtype)
-        held = torch.threshold(weights_BN / proposed_B1, least, 0.0).sum(1).tolist()
-        for row, ((weight,), multiple) in enumerate(zip(proposed, held, strict=True)):
-            if not (multiple - 1) * weight >= top_p:
-                continue  # also if the weights are NaN
-            choices_N, weights_N, draw = choices_BN[row], weights_BN[row], 0
-            place = int(places_B1[row])
-            while not _is_in_nucleus(weights_N, place, top_p):
-                draw += 1
-                choices_N = _ranked_before(choices_N, weights_N, place)
-                place = _place(choices_N, self._numbers.again(row, position, draw))
-            places_B1[row] = place
+        unsure = 1 - self._rules.top_p + SURELY
+        for row, weight in enumerate(_at(weights_BN, places_B)):
+            if weight <= unsure:  # or else the others hold too little, or all weights are NaN
+                weights_N, choices_N = weights_BN[row].numpy(), choices_BN[row].numpy()
+                places_B[row] = self._redrawn(
+                    weights_N, choices_N, int(places_B[row]), row, position
+                )
+
+    def _redrawn(
+        self, weights_N: Array, choices_N: Array, place: int, row: int, position: int
+    ) -> int:
+        """The proposed place if top-p allows it, else another one that is ranked before it."""
+        top_p, draw = self._rules.top_p, 0
+        while True:
+            weight = weights_N[place]
+            is_before_N = weights_N >= weight
+            if float(weights_N.dot(is_before_N) - weight) < top_p:
+                return place
+            is_before_N[: place + 1] = weights_N[: place + 1] > weight
+            if float(weights_N.dot(is_before_N)) < top_p:
+                return place
+            draw += 1
+            choices_N = choices_N * is_before_N
+            place = _place(choices_N, self._numbers.again(row, position, draw))
 
     def _typical(self, weights_N: Tensor, choices_N: Tensor, row: int, position: int) -> int:
         """A place that top-p and typical-p allow."""
@@ -209,7 +220,7 @@ class RejectionSampler:
         distances_N = _distances(choices_N)
         closer_N, draw = choices_N, 0
         while True:
-            place = _place(closer_N, self._numbers.again(row, position, draw))
+            place = _place(closer_N.numpy(), self._numbers.again(row, position, draw))
             closer_N = choices_N.masked_fill(distances_N >= distances_N[place], 0.0)
             if float(closer_N.sum()) < self._rules.typical_p:
                 return place if ids_K is None else int(ids_K[place])
@@ -444,42 +455,58 @@ def _distances(probabilities: Tensor) -> Tensor:
 # places
 
 
-def _places_by_block(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:
+def _at(numbers_BN: Tensor, places_B: Places) -> list[float]:
+    """One number of each row."""
+    found: list[float] = numbers_BN.numpy()[np.arange(len(places_B)), places_B].tolist()
+    return found
+
+
+def _places_by_block(weights_BN: Tensor, parts_B1: Tensor) -> Places:
     """For each row the first index at which the cumulative weight exceeds a part (0 to below 1) of
     its sum; its weight is never zero. For CPUs.
 
     Blocks are summed first, then one block is searched: a cumulative sum over a whole vocabulary
     can't be parallelized.
     """
-    if len(weights_BN) > 1:
-        return _places_at(weights_BN, parts_B1)
-    return torch.tensor([[_place(weights_BN[0], parts_B1.item())]])
-
-
-def _place(weights_N: Tensor, part: float) -> int:
-    """`_places_by_block` of one row, in half the time of torch's search."""
-    size = len(weights_N)
-    if size <= 4 * ROW:
-        return _search(weights_N, part)[0]
+    count, size = weights_BN.shape
+    if count == 1:
+        return np.array([_place(weights_BN[0].numpy(), parts_B1.item())])
     if size % ROW:
-        weights_N = F.pad(weights_N, (0, -size % ROW))
-    blocks_RW = weights_N.view(-1, ROW)
-    block, rest = _search(blocks_RW.sum(1), part)
-    return min(ROW * block + _search(blocks_RW[block], rest)[0], size - 1)
+        weights_BN = F.pad(weights_BN, (0, -size % ROW))
+    blocks_NW = weights_BN.view(-1, ROW)
+    sums_BR = blocks_NW.sum(1).numpy().reshape(count, -1)
+    reached_BR = sums_BR.cumsum(1, dtype=np.float64)
+    bound_B1 = parts_B1.numpy() * reached_BR[:, -1:]
+    block_B = (reached_BR > bound_B1).argmax(1)  # NaN: the first
+    index_B = block_B + np.arange(0, sums_BR.size, sums_BR.shape[1])
+    bound_B = bound_B1[:, 0] - (reached_BR.take(index_B) - sums_BR.take(index_B))
+    within_BW = blocks_NW.numpy().take(index_B, 0).cumsum(1, dtype=np.float64)
+    bound_B = np.minimum(np.maximum(bound_B, 0.0), within_BW[:, -1] * (1 - 2**-53))
+    places_B: Places = block_B * ROW + (within_BW > bound_B[:, None]).argmax(1)
+    return places_B
 
 
-def _search(weights_N: Tensor, part: float) -> tuple[int, float]:
+def _place(weights_N: Array, part: float) -> int:
+    """`_places_by_block` of one row."""
+    if len(weights_N) <= 4 * ROW:
+        return _search(weights_N, part)[0]
+    sums_R = np.add.reduceat(weights_N, np.arange(0, len(weights_N), ROW))
+    block, rest = _search(sums_R, part)
+    first = ROW * block
+    return first + _search(weights_N[first : first + ROW], rest)[0]
+
+
+def _search(weights_N: Array, part: float) -> tuple[int, float]:
     """The place, and at which part of the weight there it was found."""
-    reached: list[float] = weights_N.cumsum(0, dtype=torch.float64).tolist()
-    total = reached[-1]
-    bound = min(part, 1 - 2**-52) * total
-    place = min(bisect_right(reached, bound), len(reached) - 1)  # NaN has no place
-    before = reached[place - 1] if place else 0.0
-    return place, (bound - before) / ((reached[place] - before) or 1.0)
+    reached_N = weights_N.cumsum(dtype=np.float64)
+    bound = min(part, 1 - 2**-52) * reached_N[-1]
+    place = min(int(reached_N.searchsorted(bound, "right")), len(reached_N) - 1)  # NaN has no place
+    before = reached_N[place - 1] if place else 0.0
+    return place, (bound - before) / ((reached_N[place] - before) or 1.0)
 
 
 def _places_at(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:
-    """As `_places_by_block`, without a wait for the device; shape (B, 1)."""
+    """As `_places_by_block`, without a wait for the GPU; shape (B, 1)."""
     count, size = weights_BN.shape
     wide = parts_B1.dtype
     if size % ROW:
@@ -548,24 +575,6 @@ def _top(scores_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 # top-p
-
-
-def _is_in_nucleus(weights_N: Tensor, place: int, top_p: float) -> bool:
-    """Whether the weights ranked before this one sum to less than `top_p`: higher ones, and equal
-    ones with a higher index."""
-    weight = float(weights_N[place])
-    if _held_above(weights_N, _just_below(weight, weights_N.dtype)) - weight < top_p:
-        return True
-    equals = int((weights_N[place + 1 :] == weight).sum())
-    return _held_above(weights_N, weight) + equals * weight < top_p
-
-
-def _ranked_before(choices_N: Tensor, weights_N: Tensor, place: int) -> Tensor:
-    """The choices ranked before this place, the others zero."""
-    weight = float(weights_N[place])
-    choices_N = torch.threshold(choices_N, _just_below(weight, choices_N.dtype), 0.0)
-    torch.threshold_(choices_N[: place + 1], weight, 0.0)
-    return choices_N
 
 
 def _nucleus(weights_N: Tensor, top_p: float) -> Tensor:

@@ -87,7 +87,7 @@ class ElmanLayer(nn.RNN):
         """One time step: hidden_BH, which is the state too."""
         (state_BH,) = state
         if packed := packed_for(self._packed, input_BE):
-            hidden_BH = packed(torch.cat((input_BE, state_BH), 1), self.bias_ih_l0).tanh_()
+            hidden_BH = packed(torch.cat((input_BE, state_BH), 1), self.bias_ih_l0, "tanh")
             return hidden_BH, (hidden_BH,)
         hidden_BH = torch.tanh(
             torch.addmm(
