@@ -25,9 +25,7 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import age, count, counted, disk, escaped, first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rnnlm_tui.schema.sampling import Inspection, InspectRequest, KeepStateRequest
+    from rnnlm_tui.schema.sampling import KeepStateRequest, StateKept
     from rnnlm_tui.store.states import StateInfo
 
 SHOWN_END = 40
@@ -118,34 +116,28 @@ def state_keep(
     """
     import asyncio
 
-    from rnnlm_tui.schema.sampling import InspectRequest, KeepStateRequest
+    from rnnlm_tui.schema.sampling import KeepStateRequest
     from rnnlm_tui.store.labels import check_note
     from rnnlm_tui.store.states import find_state, new_state_path, read_state_info
 
     directory, which = split_address(run)
     prompt, path, remark = read_prompt(text), new_state_path(name), check_note(remark)
     checkpoint = str(weights_path(directory, which))
-    look = InspectRequest(
-        id="look",
+    if not prompt:
+        raise InputError("the text has no tokens", hint="give the model something to read")
+    request = KeepStateRequest(
+        id="keep",
         checkpoint=checkpoint,
         prompt=prompt,
         state=str(find_state(start).path) if start else "",
+        name=name,
+        path=str(path),
+        run=directory.name,
+        note=remark,
     )
-
-    def keep(position: int) -> KeepStateRequest:
-        return KeepStateRequest(
-            **look.model_dump(exclude={"kind", "id"}),
-            id="keep",
-            position=position,
-            name=name,
-            path=str(path),
-            run=directory.name,
-            note=remark,
-        )
-
-    read = asyncio.run(_keep(look, keep, device))
-    if read.unknown:
-        note(f"unknown to this model, read as <unk>: {first_of(read.unknown, len(read.unknown))}")
+    unknown = asyncio.run(_keep(request, device)).unknown
+    if unknown:
+        note(f"unknown to this model, read as <unk>: {first_of(unknown, len(unknown))}")
     info = read_state_info(path)
     if json:
         print_json(state_json(info))
@@ -157,21 +149,14 @@ def state_keep(
     note(f"`rnnlm-tui sample {directory.name} '' --state {info.name}` continues from it")
 
 
-async def _keep(
-    look: InspectRequest, keep: Callable[[int], KeepStateRequest], device: str
-) -> Inspection:
-    """Count the tokens of the text, and keep the state after the last one."""
-    from rnnlm_tui.schema.sampling import Inspection, StateKept
+async def _keep(request: KeepStateRequest, device: str) -> StateKept:
+    from rnnlm_tui.schema.sampling import StateKept
 
-    client = sampler_for(look.checkpoint, device)
+    client = sampler_for(request.checkpoint, device)
     try:
-        read = await client.ask(look, Inspection)
-        if not read.tokens:
-            raise InputError("the text has no tokens", hint="give the model something to read")
-        await client.ask(keep(len(read.tokens) - 1), StateKept)
+        return await client.ask(request, StateKept)
     finally:
         await client.close()
-    return read
 
 
 def state_show(name: StateArgument, json: JsonOption = False) -> None:

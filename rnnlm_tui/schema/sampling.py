@@ -106,8 +106,8 @@ class KeepStateRequest(_TextRequest):
     """Save the state after a token to a file."""
 
     kind: Literal["keep"] = "keep"
-    position: int = Field(ge=0)
-    """The last token that was read."""
+    position: int | None = Field(default=None, ge=0)
+    """The last token that is read; None: the last one of the text."""
     name: str
     path: str
     """File to write; an existing one is refused."""
@@ -338,6 +338,8 @@ class StateKept(_SamplerMessage):
     path: str
     tokens: int
     """Tokens read before it."""
+    unknown: tuple[str, ...] = ()
+    """Words or characters of the prompt outside the vocabulary, the first few."""
 
 
 class ScorePiece(_SamplerMessage):

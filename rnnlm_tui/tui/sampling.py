@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, in_one_sentence
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.sampling import (
-    Inspection,
-    InspectRequest,
     KeepStateRequest,
     SampleDone,
     SamplePiece,
@@ -84,10 +82,18 @@ def continuation(branch: Branch, settings: SamplingConfig, run: str) -> SamplePl
     )
 
 
-def sibling(tree: SampleTree, branch: Branch, settings: SamplingConfig, count: int) -> SamplePlan:
-    """Plan to draw a branch again, from where it left its parent; `count` if that is the prompt."""
+def sibling(
+    tree: SampleTree, branch: Branch, settings: SamplingConfig, count: int, run: str
+) -> SamplePlan:
+    """Plan to draw a branch again, from where it left its parent; `count` if that is the prompt.
+
+    Args:
+        run: as for `continuation`.
+    """
     parent = tree.branches[branch.parent] if branch.parent is not None else None
     shared = parent is not None and branch.shared == len(parent.ids)
+    if shared and parent is not None and branch.weights.run != run:
+        return SamplePlan(parent.whole, settings, parent=branch.parent)
     return SamplePlan(
         branch.prompt,
         settings,
@@ -120,37 +126,27 @@ async def keep_state(context: AppContext, name: str, position: int | None = None
         RnnlmError: the name is invalid or taken, there is no text, or the sampler refuses.
     """
     session = context.prompt_session
+    if not session.shown_prompt and not session.shown_ids:
+        raise InputError("no text to keep the state after: type a prompt first")
     path = await to_thread(context.services.new_state_path, name)
     weights = session.tree.current.weights if session.tree.current is not None else session.weights
     if weights is None:
         if session.run is None or session.choice is None or not session.choice.possible:
             raise RunStateError("no model to keep a state of: open a run with a checkpoint")
         weights = await take_weights(context, session.run, None)
-    text: dict[str, Any] = {
-        "checkpoint": weights.path,
-        "prompt": session.shown_prompt,
-        "ids": session.shown_ids,
-        "state": session.shown_state,
-        "settings": session.settings,
-    }
-    sampler = await context.warm_sampler()
-    if position is None:
-        inspection = await sampler.ask(
-            InspectRequest(id=uuid4().hex, **text),
-            Inspection,
-        )
-        position = len(inspection.tokens) - 1
-    if position < 0:
-        raise InputError("no text to keep the state after: type a prompt first")
     request = KeepStateRequest(
         id=uuid4().hex,
+        checkpoint=weights.path,
+        prompt=session.shown_prompt,
+        ids=session.shown_ids,
+        state=session.shown_state,
+        settings=session.settings,
         position=position,
         name=name,
         path=str(path),
         run=weights.run,
-        **text,
     )
-    return await sampler.ask(request, StateKept)
+    return await (await context.warm_sampler()).ask(request, StateKept)
 
 
 class SampleTask:

@@ -46,7 +46,7 @@ class SideRequests:
         """The id of the request that is being answered; empty: none."""
         self.stopping = False
         """Whether the requests that have not begun are dropped."""
-        self._kept_scores: dict[tuple[str, str, tuple[int, ...]], Inspection] = {}
+        self._kept_scores: dict[tuple[str, str, tuple[int, ...], str], Inspection] = {}
 
     async def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
@@ -71,7 +71,7 @@ class SideRequests:
         self,
         filled: SideText | GridCell,
         find: Callable[[], Awaitable[Weights]],
-        prompt: str,
+        asked: SampleRound | Grid,
         settings: SamplingConfig,
     ) -> None:
         """Sample a text into a column or a cell; an error is kept there."""
@@ -85,7 +85,11 @@ class SideRequests:
                 return
             filled.state, self._asked = "living", uuid4().hex
             request = SampleRequest(
-                id=self._asked, checkpoint=weights.path, prompt=prompt, settings=settings
+                id=self._asked,
+                checkpoint=weights.path,
+                prompt=asked.prompt,
+                state=asked.start,
+                settings=settings,
             )
             async for answer in sampler.generate(request):
                 if isinstance(answer, SamplePiece):
@@ -121,7 +125,7 @@ class SideRequests:
             if self.stopping:
                 text.state = "stopped"
                 continue
-            await self.fill(text, partial(self.weights, side), asked.prompt, asked.settings)
+            await self.fill(text, partial(self.weights, side), asked, asked.settings)
             changed()
         for side, text in zip(sides, texts, strict=True):
             if text.weights is not None and not side.tokenizer:
@@ -155,7 +159,7 @@ class SideRequests:
                 if self.stopping:
                     cell.state = "stopped"
                 else:
-                    await self.fill(cell, find, grid.prompt, cell.settings)
+                    await self.fill(cell, find, grid, cell.settings)
                 changed()
 
     async def read_other_runs(self, sides: Sequence[Side], open_run: Path | None) -> None:
@@ -184,8 +188,10 @@ class SideRequests:
 
     # scores
 
-    async def inspect(self, weights: Weights, prompt: str, ids: tuple[int, ...]) -> Inspection:
-        """Score a text, or return what is known from before.
+    async def inspect(
+        self, weights: Weights, prompt: str, ids: tuple[int, ...], start: str
+    ) -> Inspection:
+        """Score a text after a kept state, or return what is known from before.
 
         Raises:
             RnnlmError: the text is too long, or the sampler refused it.
@@ -195,12 +201,12 @@ class SideRequests:
                 f"the text has {counted(len(prompt), 'character')}, at most"
                 f" {MAX_PROMPT_CHARACTERS:,} can be scored"
             )
-        key = (weights.path, prompt, ids)
+        key = (weights.path, prompt, ids, start)
         if key not in self._kept_scores:
             sampler = await self._context.warm_sampler()
             await sampler.start()
             request = InspectRequest(
-                id=uuid4().hex, checkpoint=weights.path, prompt=prompt, ids=ids
+                id=uuid4().hex, checkpoint=weights.path, prompt=prompt, ids=ids, state=start
             )
             self._kept_scores[key] = await sampler.ask(request, Inspection)
             while len(self._kept_scores) > MOST_KEPT_SCORES:
@@ -217,9 +223,9 @@ class SideRequests:
         same = found.sides[owner].tokenizer == found.sides[scorer].tokenizer
         try:
             inspection = (
-                await self.inspect(other.weights, asked.prompt, text.done.ids)
+                await self.inspect(other.weights, asked.prompt, text.done.ids, asked.start)
                 if same
-                else await self.inspect(other.weights, asked.prompt + text.text, ())
+                else await self.inspect(other.weights, asked.prompt + text.text, (), asked.start)
             )
         except (RnnlmError, OSError) as error:
             text.refused[scorer] = in_one_sentence(error)
@@ -246,12 +252,13 @@ class SideRequests:
         return weights
 
     async def score_pair(
-        self, found: SideBySide, prompt: str, chosen: SideText | None
+        self, found: SideBySide, prompt: str, chosen: SideText | None, start: str
     ) -> tuple[Inspection, Inspection]:
         """Score one text by the two sides of the pair.
 
         Args:
             chosen: the chosen side's text of the newest round, after the prompt; None: the prompt.
+            start: path of the kept state that the text follows; empty: the initial state.
 
         Raises:
             RnnlmError: a side has no weights, or can't read the text.
@@ -269,9 +276,9 @@ class SideRequests:
         own = found.sides[found.chosen].tokenizer
         same = sides[0].tokenizer == sides[1].tokenizer
         a, b = [
-            await self.inspect(one, prompt, ids)
+            await self.inspect(one, prompt, ids, start)
             if same or (side.tokenizer == own and not stopped)
-            else await self.inspect(one, prompt + text, ())
+            else await self.inspect(one, prompt + text, (), start)
             for side, one in zip(sides, weights, strict=True)
         ]
         return a, b

@@ -112,7 +112,11 @@ class Answers:
                     loaded, state, Path(request.path), run=request.run, note=request.note
                 )
                 yield StateKept(
-                    id=request.id, name=info.name, path=request.path, tokens=info.tokens
+                    id=request.id,
+                    name=info.name,
+                    path=request.path,
+                    tokens=info.tokens,
+                    unknown=text.unknown,
                 )
 
     def _out_of_memory(self, request: SamplerRequest) -> RnnlmError:

@@ -78,13 +78,17 @@ class RequestText:
         """Words or characters of the prompt outside the vocabulary, the first few."""
         return tuple(self.loaded.codec.unknown_characters(self.prompt)[:MAX_UNKNOWN])
 
-    def upto(self, position: int) -> RequestText:
-        """The text up to a token, which is included.
+    def upto(self, position: int | None) -> RequestText:
+        """The text up to a token, which is included; None: the last one.
 
         Raises:
             InputError: the text has no such token.
         """
         ids = self.all_ids
+        if position is None:
+            if len(ids) == self.added:
+                raise InputError("the text has no tokens", hint="give the model something to read")
+            return self
         if not 0 <= position < len(ids):
             raise InputError(f"position {position:,} is not in 0 to {len(ids) - 1:,}")
         return replace(self, prompt_ids=ids[: position + 1], ids=())

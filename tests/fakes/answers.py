@@ -319,9 +319,9 @@ def answer(request: SamplerRequest) -> SamplerAnswer:
         case ReachRequest():
             return reach(request)
         case KeepStateRequest():
-            return StateKept(
-                id=request.id, name=request.name, path=request.path, tokens=request.position + 1
-            )
+            read = len(request.prompt.split()) + len(request.ids)
+            tokens = read if request.position is None else request.position + 1
+            return StateKept(id=request.id, name=request.name, path=request.path, tokens=tokens)
         case WeightChangeRequest():
             return weight_change(request)
     raise AssertionError(f"a {request.kind} request has several answers")

@@ -656,9 +656,9 @@ class InspectScreen(PaneScreen):
                 where = f"the state {Path(path).stem}" if path else "the initial state"
                 self.context.report(f"the next sample starts from {where}")
 
-        config = self.snapshot.config if self.snapshot is not None else None
-        run = self.context.run_directory
-        self.app.push_screen(StatesScreen(config, run.name if run is not None else ""), chosen)
+        snapshot = self.snapshot
+        models = {snapshot.summary.run: snapshot.config} if snapshot is not None else {}
+        self.app.push_screen(StatesScreen(models, next(iter(models), "")), chosen)
 
     def action_write_inspection(self) -> None:
         scored, source = self.scored, self._source

@@ -25,6 +25,7 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode, key_label
 from rnnlm_tui.tui.sampling import SamplePlan, SampleTask, continuation, sibling
+from rnnlm_tui.tui.screens.choose_weights import choose_weights
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import SampleStream
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
@@ -43,6 +44,7 @@ from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.kept_samples import KeptSample
     from rnnlm_tui.store.paths import RunDirectory
 
@@ -78,6 +80,10 @@ class PromptScreen(PaneScreen):
         """The branch whose text is being edited."""
         self._followed: tuple[int, int] | None = None
         """While the run is followed: the evaluation after which it was sampled last."""
+        self._moved_to: Path | None = None
+        """The run that is being opened for its weights: the text stays."""
+        self._keeps_text = False
+        """The open run was opened so, and the settings stay too."""
 
     def compose_body(self) -> ComposeResult:
         yield Transcript(id="transcript")
@@ -162,10 +168,14 @@ class PromptScreen(PaneScreen):
         """Show the open run. For another run the transcript is cleared."""
         if self.run_path != self._of:
             self._leave_run()
+        if self.context.selected_checkpoint is not None:
+            self._wanted, self.context.selected_checkpoint = self.context.selected_checkpoint, None
         if snapshot is not None and not self._configured:
             self._configured = True
             samples = self._remembered.get("samples")
-            known = self.session.run is not None and self.session.run.path == self.run_path
+            known = self._keeps_text or (
+                self.session.run is not None and self.session.run.path == self.run_path
+            )
             self.settings_row.take(
                 PromptSettings(
                     self.session.settings if known else snapshot.config.sampling,
@@ -174,8 +184,6 @@ class PromptScreen(PaneScreen):
                 )
             )
             self._load_ahead()
-        if self.context.selected_checkpoint is not None:
-            self._wanted, self.context.selected_checkpoint = self.context.selected_checkpoint, None
         if self.choice is not None and self.choice.gone:
             self._wanted = None
             self.context.report("the chosen checkpoint was deleted: now sampling from the best one")
@@ -189,6 +197,10 @@ class PromptScreen(PaneScreen):
         self._of, self._configured, self._wanted = self.run_path, False, None
         self._taken = self._followed = None
         self.frame.tokens.clear()
+        self._keeps_text = self._moved_to is not None and self._moved_to == self.run_path
+        self._moved_to = None
+        if self._keeps_text:
+            return
         self.session.keep_only(self.run_path)
         self._end_edit()
         self.transcript.clear()
@@ -228,7 +240,9 @@ class PromptScreen(PaneScreen):
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions, by the focus and whether a request is running."""
         if self.run_path is None:
-            return [(action(name), "") for name in ("show_runs", "new_run", "leave")]
+            return [
+                (action(name), "") for name in ("choose_weights", "show_runs", "new_run", "leave")
+            ]
         writing = self.focused is not None and self.focused is not self.transcript
         if self.settings_row.has_focus_within:
             entries = [
@@ -248,7 +262,13 @@ class PromptScreen(PaneScreen):
         if self.size.width >= WIDE_FROM:
             text = self.session.tree.current is not None and not self.sampling
             names = ["continue_text", "edit_text"] if text else []
-            names += ["kept_samples", "kept_states", "setting_presets", "copy_text"]
+            names += [
+                "choose_weights",
+                "kept_samples",
+                "kept_states",
+                "setting_presets",
+                "copy_text",
+            ]
             entries += [(action(name), "") for name in names]
         return entries if writing else [*entries, (action("leave"), "")]
 
@@ -452,7 +472,7 @@ class PromptScreen(PaneScreen):
         if usable is None:
             return
         usable = self._with_drawn_seed(usable)
-        again = sibling(entry.tree, branch, usable.sampling, usable.samples)
+        again = sibling(entry.tree, branch, usable.sampling, usable.samples, self._run_name)
         self._begin(again, entry)
 
     def action_undo_branch(self) -> None:
@@ -612,8 +632,8 @@ class PromptScreen(PaneScreen):
                 self.session.state = path
                 self._show_hint()
 
-        config = self.snapshot.config if self.snapshot is not None else None
-        self.app.push_screen(StatesScreen(config, self._run_name), chosen)
+        models = {self._run_name: self.snapshot.config} if self.snapshot is not None else {}
+        self.app.push_screen(StatesScreen(models, self._run_name), chosen)
 
     # keys
 
@@ -683,6 +703,28 @@ class PromptScreen(PaneScreen):
     def on_descendant_focus(self) -> None:
         self._show_hint()
         self.refresh_footer()
+
+    def action_choose_weights(self) -> None:
+        """Choose a run and its weights from lists. Text, prompt and settings stay."""
+        if self.sampling:
+            self.context.report(ALREADY_SAMPLING)
+        else:
+            choose_weights(self, "Sample", self.choice, self._take_weights)
+
+    def _take_weights(
+        self, run: RunDirectory, choice: CheckpointChoice, _summary: RunSummary
+    ) -> None:
+        if self.sampling:
+            return
+        if run.path != self.run_path:
+            self._moved_to = run.path
+            self.session.move_to(run.path)
+            self.context.select_run(run)
+            self.context.selected_checkpoint = choice.wanted
+            return
+        self._wanted = choice.wanted
+        self._show_choice()
+        self._load_ahead()
 
     def action_next_checkpoint(self) -> None:
         """Choose the next of last, best, older checkpoints and current weights, and load it."""

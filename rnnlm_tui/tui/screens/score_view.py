@@ -64,11 +64,12 @@ class ScoreView:
             return ""
         return differences_markdown(self._found.sides, strip.pair, strip.spans)
 
-    async def score(self, requests: SideRequests, box: str | None) -> None:
+    async def score(self, requests: SideRequests, box: str | None, start: str) -> None:
         """Score the chosen side's newest text by the pair, and show it.
 
         Args:
             box: the text to score instead; None: only if there is no newest text.
+            start: path of the kept state that the text in the box follows.
         """
         found, strip = self._found, self._strip
         pair, chosen, asked = found.pair, found.text(found.chosen), found.newest
@@ -76,6 +77,7 @@ class ScoreView:
             source, prompt, chosen = "the prompt", box or "", None
         else:
             source, prompt = f"{LETTERS[found.chosen]}’s text", asked.prompt
+            start = asked.start
         strip.panel_title = Content.assemble(
             ("Difference of surprise", "bold"), (f", {source}", DIM)
         )
@@ -83,13 +85,15 @@ class ScoreView:
             self._show((), pair, note="Type or paste a text and press enter to score it.")
             return
         self._show((), pair, note="scoring …")
-        await self._ask(requests, prompt, chosen)
+        await self._ask(requests, prompt, chosen, start)
 
-    async def _ask(self, requests: SideRequests, prompt: str, chosen: SideText | None) -> None:
+    async def _ask(
+        self, requests: SideRequests, prompt: str, chosen: SideText | None, start: str
+    ) -> None:
         found, strip = self._found, self._strip
         pair = found.pair
         try:
-            a, b = await requests.score_pair(found, prompt, chosen)
+            a, b = await requests.score_pair(found, prompt, chosen, start)
             spans = scored_spans(a, b)
         except (RnnlmError, OSError) as error:
             self._show((), pair, note=in_one_sentence(error), trouble=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import time
@@ -43,8 +43,9 @@ class StatesScreen(ListOverlay[str]):
     """Returns the path of the state to start from, empty for the initial state; None for no change.
 
     Args:
-        config: of the run whose model samples; a state of another shape is refused.
-        run: its name.
+        models: configs of the runs whose models sample, by name; a state that one of them can't
+            start from is refused.
+        run: the run that a new state is named after.
     """
 
     DEFAULT_CSS = """
@@ -60,9 +61,9 @@ class StatesScreen(ListOverlay[str]):
         Binding("e", "copy", show=False),
     ]
 
-    def __init__(self, config: RunConfig | None, run: str) -> None:
+    def __init__(self, models: Mapping[str, RunConfig], run: str) -> None:
         super().__init__()
-        self._config, self._run = config, run
+        self._models, self._run = models, run
         self._states: list[StateInfo] | None = None
         self._deleted: list[DeletedState] = []
 
@@ -108,16 +109,13 @@ class StatesScreen(ListOverlay[str]):
             self.dismiss(str(state.path))
 
     def _refusal(self, state: StateInfo) -> str:
-        """Return why the model can't start from the state, with both shapes."""
-        if self._config is None:
-            return ""
-        model = self._config.model
-        shape = state_shape(model.cell_type, model.num_layers, model.hidden_size)
-        return (
-            f"{state.name} is a state of {state.shape}, and {self._run} is {shape}"
-            if shape != state.shape
-            else ""
-        )
+        """Return why a model can't start from the state, with both shapes."""
+        for run, config in self._models.items():
+            model = config.model
+            shape = state_shape(model.cell_type, model.num_layers, model.hidden_size)
+            if shape != state.shape:
+                return f"{state.name} is a state of {state.shape}, and {run} is {shape}"
+        return ""
 
     def action_keep(self) -> None:
         """Keep the state after the current text, under a name that is asked."""

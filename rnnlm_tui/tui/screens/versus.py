@@ -21,10 +21,11 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
-from rnnlm_tui.tui.screens.choose import ChooseScreen
+from rnnlm_tui.tui.screens.choose_weights import choose_weights
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import UPDATE_SECONDS, CellBudget
 from rnnlm_tui.tui.screens.score_view import ScoreView
+from rnnlm_tui.tui.screens.states import StatesScreen
 from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt_session import (
@@ -41,7 +42,6 @@ from rnnlm_tui.tui.views.versus import (
     SampleRound,
     Side,
     SideBySide,
-    run_words,
     settings_line,
 )
 from rnnlm_tui.tui.views.versus_export import grid_markdown, texts_markdown
@@ -64,9 +64,10 @@ from rnnlm_tui.tui.widgets.versus import (
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.metrics import CheckpointRow
+    from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.tui.views.prompt import CheckpointChoice
 
 CELLS_PER_SECOND = 4_000
 """Cells that texts in progress may change, for a link of 8 KiB/s; short lines cost more per cell
@@ -266,6 +267,7 @@ class VersusScreen(PaneScreen):
             room=width - 4,
         )
         self.query_one("#versus-settings", Line).put(Content.assemble("  ", line))
+        self.frame.show_state(Path(session.state).stem)
         keys = HINTS["writing" if self.box.has_focus else self._view]
         self.query_one(ModeLine).show(keys=keys if self.run_path is not None else ())
 
@@ -410,6 +412,10 @@ class VersusScreen(PaneScreen):
             return
         side.choice = side.next_choice(others)
         self._side_changed()
+        self._load_ahead()
+
+    def _load_ahead(self) -> None:
+        side = self.side
         if side.row is not None:
             checkpoint = side.run.path / side.row.path
             self.run_worker(self._load(checkpoint), group="load", exclusive=True)
@@ -456,38 +462,37 @@ class VersusScreen(PaneScreen):
             self._focus_view()
         self._show()
 
-    def action_choose_run(self) -> None:
-        """Choose the run of this side from the list of all runs."""
+    def action_choose_weights(self) -> None:
+        """Choose the run of this side, and its checkpoint."""
         if not self._is_free():
             return
-        runs = [run for run in self.context.summaries or () if run.checkpoints.count]
-        if not runs:
-            self.context.report("no run has a checkpoint yet")
-            return
-        choices = [(run.run, run_words(run)) for run in runs]
-        letter = LETTERS[self._found.chosen]
-        self.app.push_screen(
-            ChooseScreen(f"Run of side {letter}", choices, self.side.run.name), self._run_chosen
-        )
+        side = self.side
 
-    def _run_chosen(self, name: str | None) -> None:
-        if not name:
-            return
-        services, summaries, side = self.context.services, self.context.summaries or (), self.side
-        summary = next((run for run in summaries if run.run == name), None)
-
-        def read() -> tuple[RunDirectory, list[CheckpointRow]]:
-            run = services.find(name)
-            return run, services.checkpoints(run)
-
-        def found(read: tuple[RunDirectory, list[CheckpointRow]]) -> None:
-            run, rows = read
+        def chosen(run: RunDirectory, choice: CheckpointChoice, summary: RunSummary) -> None:
             if self._found.sides[self._found.chosen :][:1] != [side] or self.sampling:
                 return  # the sides have changed since
-            side.take_run(run, rows, summary)
+            side.take_weights(run, choice, summary)
             self._side_changed()
+            self._load_ahead()
 
-        self.context.in_thread(read, found)
+        choose_weights(self, f"Side {LETTERS[self._found.chosen]}", side.choice, chosen)
+
+    def action_kept_states(self) -> None:
+        """List the kept states, to start all sides from one."""
+        if not self._is_free():
+            return
+        runs = dict.fromkeys(side.run.name for side in self._found.sides)
+
+        def chosen(path: str | None) -> None:
+            if path is not None:
+                self.context.prompt_session.state = path
+                self.grid.show(None)
+                self._show()
+
+        def show(models: dict[str, RunConfig]) -> None:
+            self.app.push_screen(StatesScreen(models, self.side.run.name), chosen)
+
+        self.context.in_thread(partial(self.context.services.configs, tuple(runs)), show)
 
     # sampling
 
@@ -507,7 +512,8 @@ class VersusScreen(PaneScreen):
                 self._remember()
                 self._columns.top, self._columns.following = 0, True
                 settings = self.context.prompt_session.settings
-                asked = self._found.begin(self.box.text, settings)
+                start = self.context.prompt_session.state
+                asked = self._found.begin(self.box.text, settings, start)
                 self._begin(self._sample_round(asked))
 
     def _can_sample(self) -> bool:
@@ -572,7 +578,8 @@ class VersusScreen(PaneScreen):
     def _begin_grid(self) -> None:
         self._remember()
         settings = self.context.prompt_session.settings
-        grid = Grid.of(self.box.text, self._found.sides, settings)
+        start = self.context.prompt_session.state
+        grid = Grid.of(self.box.text, self._found.sides, settings, start)
         self.grid.show(grid)
         self._begin(self.requests.sample_grid(grid, self.run_path, self.grid.redraw))
 
@@ -655,7 +662,11 @@ class VersusScreen(PaneScreen):
         text = self._found.text(self._found.chosen)
         whole = text is not None and text.done is not None and not self.box.has_focus
         self.run_worker(
-            self.scores.score(self.requests, None if whole else self.box.text),
+            self.scores.score(
+                self.requests,
+                None if whole else self.box.text,
+                self.context.prompt_session.state,
+            ),
             group="differences",
             exclusive=True,
         )
@@ -667,7 +678,7 @@ class VersusScreen(PaneScreen):
     def _open_cell(self) -> None:
         """Show the chosen cell's text in the mode Sample, to continue it there."""
         grid, session = self.grid.shown, self.context.prompt_session
-        branch = grid.chosen.branch(grid.prompt) if grid is not None else None
+        branch = grid.chosen.branch(grid) if grid is not None else None
         if grid is None or branch is None:
             self.context.report("this cell has no text yet")
             return

@@ -70,6 +70,10 @@ class PromptSession:
             self._of, self.tree, self.state, self.compared = run, SampleTree(), "", ()
             self.run = self.choice = None
 
+    def move_to(self, run: Path) -> None:
+        """Keep the open text for another run, whose weights continue it."""
+        self._of, self.compared, self.run, self.choice = run, (), None, None
+
     def open(self, branch: Branch) -> None:
         """Open a text that another mode has sampled, as a separate tree."""
         self.prompt, self.settings, self.changed = branch.prompt, branch.settings, True

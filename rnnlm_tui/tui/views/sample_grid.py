@@ -38,7 +38,7 @@ class GridCell:
     done: SampleDone | None = None
     error: str = ""
 
-    def branch(self, prompt: str) -> Branch | None:
+    def branch(self, grid: Grid) -> Branch | None:
         """Return its text as the beginning of a tree; None if it has none yet."""
         if self.done is None or self.weights is None:
             return None
@@ -46,12 +46,13 @@ class GridCell:
         return Branch(
             number=0,
             parent=None,
-            prompt=prompt,
+            prompt=grid.prompt,
             text=self.done.text,
             ids=self.done.ids,
             shared=0,
             settings=self.settings,
             weights=self.weights,
+            state=grid.start,
             meta=f"{counted(self.tokens, 'token')} · {seed} · {self.weights.label}",
         )
 
@@ -63,13 +64,15 @@ class Grid:
     prompt: str
     sides: list[Side]
     columns: tuple[float, ...]
+    start: str = ""
+    """Path of the kept state that all cells start from; empty: the initial state."""
     cells: list[list[GridCell]] = field(default_factory=list)
     row: int = 0
     """Of the chosen cell."""
     column: int = 0
 
     @classmethod
-    def of(cls, prompt: str, sides: list[Side], settings: SamplingConfig) -> Grid:
+    def of(cls, prompt: str, sides: list[Side], settings: SamplingConfig, start: str = "") -> Grid:
         """Return an empty grid whose cells wait for their texts."""
         columns = temperatures(settings)
         cells = [
@@ -90,7 +93,7 @@ class Grid:
         chosen = next(
             (at for at, one in enumerate(columns) if one == settings.temperature), len(columns) // 2
         )
-        return cls(prompt, list(sides), columns, cells, 0, chosen)
+        return cls(prompt, list(sides), columns, start, cells, 0, chosen)
 
     @property
     def chosen(self) -> GridCell:

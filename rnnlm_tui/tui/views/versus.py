@@ -95,6 +95,8 @@ class SampleRound:
     number: int
     prompt: str
     settings: SamplingConfig
+    start: str = ""
+    """Path of the kept state that all sides start from; empty: the initial state."""
 
     @property
     def seed(self) -> str:
@@ -121,14 +123,12 @@ class Side:
     texts: dict[int, SideText] = field(default_factory=dict)
     """By the number of the round."""
 
-    def take_run(
-        self, run: RunDirectory, rows: Sequence[CheckpointRow], summary: RunSummary | None
+    def take_weights(
+        self, run: RunDirectory, choice: CheckpointChoice, summary: RunSummary
     ) -> None:
-        """Take another run, and its best checkpoint."""
-        living = summary is not None and summary.status in LIVING
-        self.run, self.choice = run, CheckpointChoice.of(run.name, rows, None, living=living)
-        self.pinned = () if summary is None else summary.checkpoints.pinned
-        self.corpus = "" if summary is None else summary.corpus
+        """Take other weights, of the same run or another."""
+        self.run, self.choice, self.unreadable = run, choice, ""
+        self.pinned, self.corpus = summary.checkpoints.pinned, summary.corpus
 
     @property
     def row(self) -> CheckpointRow | None:
@@ -414,10 +414,10 @@ class SideBySide:
             return None
         return self.sides[place].texts.get(asked.number)
 
-    def begin(self, prompt: str, settings: SamplingConfig) -> SampleRound:
+    def begin(self, prompt: str, settings: SamplingConfig, start: str = "") -> SampleRound:
         """Begin a round; each side waits for its text."""
         number = self.rounds[-1].number + 1 if self.rounds else 0
-        asked = SampleRound(number, prompt, settings)
+        asked = SampleRound(number, prompt, settings, start)
         self.rounds.append(asked)
         self.difference = None
         for dropped in self.rounds[:-MOST_ROUNDS]:

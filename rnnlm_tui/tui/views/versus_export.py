@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import SamplingConfig
@@ -57,7 +58,7 @@ def texts_markdown(found: SideBySide) -> str:
         )
     for asked in reversed(found.rounds):
         parts.append(f"## {_one_line(asked.prompt) or 'No prompt'}")
-        parts.append(_settings(asked.settings))
+        parts.append(_settings(asked.settings, asked.start))
         for place in range(len(found.sides)):
             text = found.text(place, asked)
             if text is None:
@@ -138,7 +139,12 @@ def _by_side(values: Iterable[tuple[int | None, object]], count: int) -> list[st
     return cells
 
 
-def _settings(settings: SamplingConfig) -> str:
+def _settings(settings: SamplingConfig, start: str) -> str:
+    found = [_settings_words(settings), f"from state {safe(Path(start).stem)}" if start else ""]
+    return " · ".join(filter(None, found))
+
+
+def _settings_words(settings: SamplingConfig) -> str:
     values = settings.model_dump(mode="json", exclude_defaults=False)
     shown = {**values, "stop": ", ".join(formatting.escaped(stop) for stop in settings.stop)}
     kept = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "seed", "stop")

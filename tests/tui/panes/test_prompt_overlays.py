@@ -10,7 +10,7 @@ import pytest
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.sampling import InspectRequest, KeepStateRequest
+from rnnlm_tui.schema.sampling import KeepStateRequest
 from rnnlm_tui.store.kept_samples import KeptSample
 from rnnlm_tui.store.states import StateInfo
 from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
@@ -235,11 +235,9 @@ async def test_the_state_after_the_newest_text_is_kept_under_a_name() -> None:
         await until_shown(pilot, "✗ invalid name for a state")
         await pilot.press(*["backspace"] * 4, "enter")
         await until_shown(pilot, "strong kept: the state after 5 tokens")
-        asked = services.fake_sampler.asked
-        assert [type(request) for request in asked] == [InspectRequest, KeepStateRequest]
-        request = asked[-1]
+        [request] = services.fake_sampler.asked
         assert isinstance(request, KeepStateRequest)
-        assert (request.prompt, len(request.ids), request.position) == ("The Union", 3, 4)
+        assert (request.prompt, len(request.ids), request.position) == ("The Union", 3, None)
         assert request.path == "/home/states/strong.safetensors"
         assert request.run == "plain-otter"
 

@@ -182,8 +182,10 @@ async def test_a_side_of_another_run_and_the_same_when_that_is_deleted() -> None
     async with opened(services, "versus", size=(120, 40)) as (app, pilot):
         await until(pilot, lambda: bool(app.summaries))
         await pilot.press(*"We", "tab", "tab", "ctrl+o")
-        await until_shown(pilot, "Run of side B", "finished, 5 checkpoints")
+        await until_shown(pilot, "Side B: run", "finished, 5 checkpoints")
         await pilot.press("down", "enter")
+        await until_shown(pilot, "Side B: weights of brisk-heron", "step 3,700  best")
+        await pilot.press("enter")
         await until_shown(pilot, "B brisk-heron @best")
         await pilot.press("enter")
         await until_shown(pilot, "B scores A’s text")
@@ -303,8 +305,10 @@ async def test_texts_of_different_tokenizers_are_compared_by_their_bytes() -> No
     async with opened(services, "versus", size=(120, 40)) as (app, pilot):
         await until(pilot, lambda: bool(app.summaries))
         await pilot.press(*"We", "tab", "tab", "ctrl+o")
-        await until_shown(pilot, "Run of side B")
+        await until_shown(pilot, "Side B: run")
         await pilot.press("down", "enter")
+        await until_shown(pilot, "Side B: weights of brisk-heron")
+        await pilot.press("enter")
         await until_shown(pilot, "B brisk-heron @best")
         await pilot.press("enter")
         await until_shown(pilot, "Bits per byte, running mean", "bits/byte", "two tokenizers")

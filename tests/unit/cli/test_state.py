@@ -10,15 +10,9 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.sampling import (
-    Inspection,
-    InspectRequest,
-    KeepStateRequest,
-    StateKept,
-)
+from rnnlm_tui.schema.sampling import KeepStateRequest, StateKept
 from rnnlm_tui.store.paths import states_dir
 from rnnlm_tui.store.states import list_states
-from tests.fakes.answers import inspection
 from tests.tui.fakes import FakeSampler
 from tests.unit.cli.test_runs import trained_run
 from tests.unit.store.test_states import keep
@@ -26,7 +20,7 @@ from tests.unit.store.test_states import keep
 
 def write_state(request: KeepStateRequest) -> StateKept:
     """Write a state's file as the sampler does."""
-    tokens = request.position + 1
+    tokens = len(request.prompt.split())
     path = keep(request.name, run=request.run, step=2, tokens=tokens, note=request.note)
     return StateKept(id=request.id, name=request.name, path=str(path), tokens=tokens)
 
@@ -52,8 +46,9 @@ def test_the_state_after_the_last_token_of_a_text_is_kept(
     out, err = capsys.readouterr()
     assert out.startswith("intro kept: 3 tokens read by brisk-heron@2, lstm, 2 x 1,024, ")
     assert "`rnnlm-tui sample brisk-heron '' --state intro` continues from it" in err
-    (request,) = kept(sampler)
-    assert (request.prompt, request.position, request.run) == ("one two three", 2, "brisk-heron")
+    (request,) = sampler.asked
+    assert isinstance(request, KeepStateRequest)
+    assert (request.prompt, request.position, request.run) == ("one two three", None, "brisk-heron")
     assert request.note == "a note"
     assert request.path == str(states_dir() / "intro.safetensors")
     assert request.checkpoint.endswith("step-000000002")
@@ -98,7 +93,7 @@ def test_a_state_of_another_model_is_refused_with_both_shapes(
     sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep("other")
-    sampler.answers[InspectRequest] = InputError(
+    sampler.answers[KeepStateRequest] = InputError(
         'the state "other" is lstm, 2 x 1,024, the model is elman, 2 x 192'
     )
     assert run(["state", "keep", "brisk-heron", "new", "x", "--state", "other"]) == 2
@@ -108,10 +103,10 @@ def test_a_state_of_another_model_is_refused_with_both_shapes(
 def test_characters_outside_the_vocabulary_are_named(
     sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def look(request: InspectRequest) -> Inspection:
-        return inspection(request).model_copy(update={"unknown": ("ß", "\x1b")})
+    def write(request: KeepStateRequest) -> StateKept:
+        return write_state(request).model_copy(update={"unknown": ("ß", "\x1b")})
 
-    sampler.answers[InspectRequest] = look
+    sampler.answers[KeepStateRequest] = write
     assert run(["state", "keep", "brisk-heron", "new", "ß\x1b"]) == 0
     assert "unknown to this model, read as <unk>: ß, ␛" in capsys.readouterr().err
 
