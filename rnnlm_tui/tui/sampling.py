@@ -200,7 +200,9 @@ class SampleTask:
             if self.weights is None:
                 self.weights = await take_weights(self._context, self._run, self._row)
             state = f"from state {Path(self.plan.state).stem}" if self.plan.state else ""
-            self.progress.where = " · ".join(filter(None, (self.weights.label, state)))
+            named = self._context.prompt_session.several_runs
+            where = f"{self.weights.run} {self.weights.label}" if named else self.weights.label
+            self.progress.where = " · ".join(filter(None, (where, state)))
             sampler = await self._context.warm_sampler()
             # again, if it died: nothing is awaited between here and the request
             await sampler.start()

@@ -303,8 +303,16 @@ class PromptScreen(PaneScreen):
         choice, wide = self.choice, self.size.width >= WIDE_FROM and self._edited is None
         left = choice.row_of_choices() if choice is not None and wide else None
         row = self.settings_row
-        self.query_one(ModeLine).show(left, self._keys(), note=row.note, problem=row.problem)
+        keys = self._choice_keys if left is not None and left.plain else self._keys()
+        self.query_one(ModeLine).show(left, keys, note=row.note, problem=row.problem)
         self.frame.show_state(Path(self.session.state).stem)
+
+    @property
+    def _choice_keys(self) -> Sequence[tuple[str, str]]:
+        return [
+            (key_label(action(name, self.context.actions).keys[0]), word)
+            for name, word in (("next_checkpoint", "next"), ("choose_weights", "other"))
+        ]
 
     def _keys(self) -> Sequence[tuple[str, str]]:
         """Return keys of the focused field that the footer has no room for."""

@@ -61,6 +61,8 @@ class PromptSession:
     """Path of the kept state to start from; empty: the initial state."""
     compared: tuple[Weights, ...] = ()
     """The checkpoints of the sides of Compare."""
+    several_runs: bool = False
+    """The open texts are of several runs, so each names its own."""
     _of: Path | None = None
     """The run that the open text belongs to."""
 
@@ -69,10 +71,12 @@ class PromptSession:
         if run != self._of:
             self._of, self.tree, self.state, self.compared = run, SampleTree(), "", ()
             self.run = self.choice = None
+            self.several_runs = False
 
     def move_to(self, run: Path) -> None:
         """Keep the open text for another run, whose weights continue it."""
         self._of, self.compared, self.run, self.choice = run, (), None, None
+        self.several_runs = True
 
     def open(self, branch: Branch) -> None:
         """Open a text that another mode has sampled, as a separate tree."""

@@ -110,12 +110,7 @@ class PanesLine(Line):
 
 
 def mode_line(pane: Pane, actions: Sequence[Action] = ACTIONS) -> Content:
-    """Return `mode  Sample  Inspect  Compare   F2 next`, with this pane's mode underlined.
-
-    Empty if the prompt has one mode only.
-    """
-    if len(PROMPT_MODES) < 2:
-        return Content("")
+    """Return `mode  Sample  Inspect  Compare   F2 next`, with this pane's mode underlined."""
     modes = Content("  ").join(
         Content.styled(title, f"bold underline {TRAIN}" if mode == pane else DIM)
         for mode, title in PROMPT_MODES.items()
@@ -144,10 +139,10 @@ class ModeLine(Line):
         note: str = "",
         problem: str = "",
     ) -> None:
-        """Show `left` at the left edge and the modes at the right one.
+        """Show `left` at the left edge and the modes at the right one, with keys between them.
 
-        Without a `left`, or if there is no room for it, the modes are at the left edge, followed by
-        as many keys with their words as fit. A note, or a problem, takes the place of all of them.
+        Without a `left`, or if there is no room for it, the modes are at the left edge. As many
+        keys with their words are shown as fit. A note, or a problem, takes the place of all this.
         """
         self._left, self._keys = left or Content(""), tuple(keys)
         words = safe_content(problem or note, newlines="space")
@@ -162,11 +157,12 @@ class ModeLine(Line):
         if self._words.plain:
             line = self._words.truncate(room, ellipsis=True)
         elif self._left.plain and self._left.cell_length + modes.cell_length + 4 <= room:
-            line = spread(self._left, modes if modes.plain else self._keys_within(room // 2), room)
+            keys = self._keys_within(room - self._left.cell_length - modes.cell_length - 7)
+            left = Content.assemble(self._left, "   ", keys) if keys.plain else self._left
+            line = spread(left, modes, room)
         else:
-            gap = 5 if modes.plain else 0
-            keys = self._keys_within(room - modes.cell_length - gap)
-            line = Content.assemble(modes, " " * gap, keys) if keys.plain else modes
+            keys = self._keys_within(room - modes.cell_length - 5)
+            line = Content.assemble(modes, " " * 5, keys) if keys.plain else modes
         self.put(Content.assemble("  ", line))
 
     def _keys_within(self, room: int) -> Content:

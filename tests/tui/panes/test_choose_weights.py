@@ -69,6 +69,9 @@ async def test_another_run_continues_the_text_with_the_same_settings() -> None:
         assert request.prompt.startswith("We is strong, and the Congress"), "read as text"
         assert (request.ids, request.settings.temperature) == ((), 0.5)
         await until(pilot, lambda: not pane(app).sampling)
+        current = app.prompt_session.tree.current
+        assert current is not None
+        assert current.meta == "17 tokens · seed 7 · brisk-heron step 1,000"
         await pilot.press("f6", "ctrl+r")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 3)
         assert last_request(services).prompt == "We"
