@@ -25,7 +25,7 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode, key_label
 from rnnlm_tui.tui.sampling import SamplePlan, SampleTask, continuation, sibling
-from rnnlm_tui.tui.screens.choose_weights import choose_weights
+from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import SampleStream
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice

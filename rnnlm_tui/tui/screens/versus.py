@@ -21,7 +21,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
-from rnnlm_tui.tui.screens.choose_weights import choose_weights
+from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import UPDATE_SECONDS, CellBudget
 from rnnlm_tui.tui.screens.score_view import ScoreView
