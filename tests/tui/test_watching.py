@@ -34,7 +34,7 @@ from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
 from tests.tui.support import running_app, text_of, until, with_runs
 from tests.unit.store.rows import step_row
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @contextmanager
