@@ -240,9 +240,7 @@ class PromptScreen(PaneScreen):
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions, by the focus and whether a request is running."""
         if self.run_path is None:
-            return [
-                (action(name), "") for name in ("choose_weights", "show_runs", "new_run", "leave")
-            ]
+            return [(action(name), "") for name in ("show_runs", "new_run", "leave")]
         writing = self.focused is not None and self.focused is not self.transcript
         if self.settings_row.has_focus_within:
             entries = [
@@ -262,13 +260,7 @@ class PromptScreen(PaneScreen):
         if self.size.width >= WIDE_FROM:
             text = self.session.tree.current is not None and not self.sampling
             names = ["continue_text", "edit_text"] if text else []
-            names += [
-                "choose_weights",
-                "kept_samples",
-                "kept_states",
-                "setting_presets",
-                "copy_text",
-            ]
+            names += ["kept_samples", "kept_states", "setting_presets", "copy_text"]
             entries += [(action(name), "") for name in names]
         return entries if writing else [*entries, (action("leave"), "")]
 
@@ -309,10 +301,8 @@ class PromptScreen(PaneScreen):
 
     @property
     def _choice_keys(self) -> Sequence[tuple[str, str]]:
-        return [
-            (key_label(action(name, self.context.actions).keys[0]), word)
-            for name, word in (("next_checkpoint", "next"), ("choose_weights", "other"))
-        ]
+        """Keys beside the checkpoints that the footer has no room for."""
+        return [(key_label(action("choose_weights", self.context.actions).keys[0]), "other run")]
 
     def _keys(self) -> Sequence[tuple[str, str]]:
         """Return keys of the focused field that the footer has no room for."""
