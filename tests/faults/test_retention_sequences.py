@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 from rnnlm_tui.errors import RunStateError, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.config import RunConfig
@@ -148,6 +149,7 @@ class Life:
         model = SimpleNamespace(vocab_size=9, num_parameters=lambda: 1)
         self.trainer = SimpleNamespace(
             step=self.step, model=model, epochs_done=0.0, tokens_seen=0, active_seconds=0.0,
+            device=torch.device("cpu"),
         )  # fmt: skip
         metrics = SimpleNamespace(flush=lambda **_: None, active_seconds=0.0, train_loss=1.0)
         self.worker = Checkpointer(

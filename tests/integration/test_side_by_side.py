@@ -67,7 +67,7 @@ async def sampled(app: RnnlmApp, pilot: Pilot[int], sides: int = 2) -> list[Side
 async def choose_run(app: RnnlmApp, pilot: Pilot[int], name: str) -> None:
     """Choose the run of side B, which has the focus."""
     await pilot.press("ctrl+o")
-    await until_shown(pilot, "Run of side B")
+    await until_shown(pilot, "Side B: run")
     options = app.screen.query_one(OptionList)
     place = [run.run for run in app.summaries or ()].index(name)
     await pilot.press("home", *["down"] * place)
