@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from select import select
 from types import MappingProxyType
 from typing import IO, TypeVar, cast
@@ -78,10 +79,7 @@ def _answer(
     check: Callable[[], None] | None,
 ) -> DoneT | TaskFailed | None:
     """The child's result; None if it exited without one."""
-    assert process.stdout is not None
-    while check is not None and not select([process.stdout], [], [], CHECK_SECONDS)[0]:
-        check()
-    for line in process.stdout:
+    for line in _lines(process, check):
         try:
             message = cast(
                 TaskProgress | DoneT | TaskFailed,
@@ -95,6 +93,22 @@ def _answer(
         report(message)
     process.wait()
     return None
+
+
+def _lines(process: subprocess.Popen[bytes], check: Callable[[], None] | None) -> Iterator[bytes]:
+    """What the child writes, line by line; `check` is called while it writes nothing."""
+    assert process.stdout is not None
+    output, held = process.stdout.fileno(), b""
+    while True:
+        while check is not None and not select([output], [], [], CHECK_SECONDS)[0]:
+            check()
+        written = os.read(output, 1 << 16)
+        if not written:
+            break
+        *lines, held = (held + written).split(b"\n")
+        yield from lines
+    if held:
+        yield held
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -117,7 +131,8 @@ def _error(
     what: str,
     hint_for_memory: Callable[[], str],
 ) -> RnnlmError:
-    if answer is not None and answer.out_of_memory:
+    kinds = (RnnlmError.exit_code, DeviceError.exit_code)  # a refused file isn't a full memory
+    if answer is not None and answer.out_of_memory and answer.exit_code in kinds:
         return DeviceError(answer.message, hint=hint_for_memory())
     if answer is not None:
         return error_kind(answer.exit_code)(answer.message, hint=answer.hint)

@@ -170,8 +170,11 @@ class DeviceChoice:
     devices: tuple[TrainingDevice, ...]
 
 
-def device_choice(run: RunDirectory) -> DeviceChoice:
+def device_choice(run: RunDirectory, *, always: bool) -> DeviceChoice:
     """Where a run that isn't running can continue.
+
+    Args:
+        always: look for devices, which takes a moment, even if there is no problem.
 
     Raises:
         RnnlmError: the config can't be read.
@@ -185,7 +188,8 @@ def device_choice(run: RunDirectory) -> DeviceChoice:
         with suppress(RnnlmError), RunReader(run) as reader:
             problem = reader.meta().get(LOST_DEVICE_KEY, "")
     current = "cuda:0" if training.device == "cuda" and gpu_count() else training.device
-    return DeviceChoice(problem, current, training_devices(training))
+    devices = training_devices(training) if problem or always else ()
+    return DeviceChoice(problem, current, devices)
 
 
 def _numbered_gpus(count: int) -> str:

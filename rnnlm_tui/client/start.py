@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.control import (
@@ -28,7 +29,7 @@ from rnnlm_tui.client.estimate import (
     training_text,
     warning_before_start,
 )
-from rnnlm_tui.client.gpus import check_device, check_precision
+from rnnlm_tui.client.gpus import check_device, check_precision, training_devices
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.pretrained import check_tokenizer
 from rnnlm_tui.corpus.news import NEWS, news_files
@@ -394,11 +395,19 @@ class PendingResume:
         if device:
             self._move_to(device)
         elif self.before.status in {"draft", *RESUMABLE}:
+            training = self.run.read_config().training
             try:
-                check_device(self.run.read_config().training.device)
+                check_device(training.device)
             except DeviceError as error:
-                hint = f"rnnlm-tui resume {self.run.name} --device cpu continues on another device"
-                raise DeviceError(error.message, hint=hint) from None
+                others = (one.name for one in training_devices(training) if one.name != "auto")
+                hints = [
+                    error.hint,
+                    *(
+                        f"`rnnlm-tui resume {self.run.name} --device {name}` continues there"
+                        for name in islice(others, 1)
+                    ),
+                ]
+                raise DeviceError(error.message, hint="; ".join(filter(None, hints))) from None
         return resume(self.run)
 
     def _move_to(self, device: str) -> None:

@@ -87,10 +87,14 @@ class ParentCheckpoint:
             CheckpointError: the checkpoint's manifest is gone or damaged.
             StorageError: the run's config can't be read.
         """
-        from rnnlm_tui.schema.steering import config_in_effect, stored_settings
+        return _config_at(self.run, read_manifest(self.path))
 
-        changed = json.dumps(read_manifest(self.path).facts.get(CHANGED_FACT, {}))
-        return config_in_effect(self.run.read_config(), stored_settings(changed))
+
+def _config_at(run: RunDirectory, manifest: Manifest) -> RunConfig:
+    from rnnlm_tui.schema.steering import config_in_effect, stored_settings
+
+    changed = json.dumps(manifest.facts.get(CHANGED_FACT, {}))
+    return config_in_effect(run.read_config(), stored_settings(changed))
 
 
 def read_parent(run: RunDirectory) -> Parent | None:
@@ -207,7 +211,7 @@ def _record(parent: ParentCheckpoint, manifest: Manifest, config: RunConfig) -> 
         optimizer=parent.optimizer,
         validation_loss=float(loss) if isinstance(loss, int | float) else None,
         corpus_hash=corpus if isinstance(corpus, str) else None,
-        changed=changed_fields(parent.config(), config),
+        changed=changed_fields(_config_at(parent.run, manifest), config),
     )
 
 

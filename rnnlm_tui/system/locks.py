@@ -199,7 +199,7 @@ def reading(*folders: Path) -> Iterator[None]:
             with suppress(OSError):
                 descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
                 held.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_SH)  # `has_readers` holds it for an instant
         yield
 
 

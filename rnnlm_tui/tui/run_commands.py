@@ -109,7 +109,8 @@ class RunCommands:
             if not choice.problem and not always_ask:
                 self.resume()
             elif not choice.devices:
-                self._context.report(f"no device for this run: {choice.problem}", trouble=True)
+                why = choice.problem or "none here supports its precision"
+                self._context.report(f"no device for this run: {why}", trouble=True)
             else:
                 from rnnlm_tui.tui.screens.choose import ChooseScreen
 
@@ -122,13 +123,18 @@ class RunCommands:
             if device and self._context.run_directory is run:
                 self.resume(device)
 
-        self._context.in_thread(partial(self._context.services.device_choice, run), found)
+        work = partial(self._context.services.device_choice, run, always=always_ask)
+        self._context.in_thread(work, found)
 
     def resume_elsewhere(self) -> None:
         """Ask for the device of the open run, and resume it there."""
         summary = self._summary
         if summary is None:
-            self._context.report("no run open")
+            self._context.report(
+                "no run open"
+                if self._context.run_directory is None
+                else "the run isn't read yet: try again"
+            )
         elif summary.diverged:
             self._context.report(WOULD_DIVERGE)
         elif summary.status in LIVING:

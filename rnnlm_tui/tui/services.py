@@ -238,11 +238,11 @@ class Services:
 
         return live_weights(run, self.send(run, "snapshot"))
 
-    def device_choice(self, run: RunDirectory) -> DeviceChoice:
+    def device_choice(self, run: RunDirectory, *, always: bool) -> DeviceChoice:
         """Return where a run can continue, and why not where it trained."""
         from rnnlm_tui.client.gpus import device_choice
 
-        return device_choice(run)
+        return device_choice(run, always=always)
 
     def resume(self, run: RunDirectory, device: str = "") -> str:
         """Resume a paused, stopped, crashed or failed run, on another device if one is given.

@@ -40,6 +40,7 @@ from rnnlm_tui.store.verify import (
 )
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.files import run_to_end, storage_errors
+from rnnlm_tui.system.locks import has_readers
 from rnnlm_tui.worker.checkpoint_writer import BackgroundWriter
 from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
@@ -524,16 +525,19 @@ class Checkpointer:
         for step in spare_valid(
             doomed, kept, lambda step: step == written or self._is_intact(step)
         ):
-            if step in self._rows:
+            if step in self._rows and not has_readers(self._folder(step)):
                 row = self._rows[step]
                 self._forget(step)  # the index first: it never names a missing checkpoint
                 if not remove_checkpoint(self._run, step):
                     self._index(row)  # pinned just now, or being read
 
+    def _folder(self, step: int) -> Path:
+        return self._run.checkpoints_path / f"step-{step:09d}"
+
     def _is_intact(self, step: int) -> bool:
         """Whether every byte of a checkpoint is as written; a damaged one is moved aside and
         reported."""
-        path = self._run.checkpoints_path / f"step-{step:09d}"
+        path = self._folder(step)
         try:
             self._verified.verify(path)
         except NewerCheckpointError:

@@ -94,9 +94,15 @@ class MemoryBudget:
         Raises:
             DeviceError: out of memory.
         """
+        least, total = self._least(), memory_total()
+        if self._device.type == "cpu" and least > total:
+            raise DeviceError(
+                f"out of memory before building the model: {self._model_words()} needs"
+                f" {memory(least)} for weights, gradients and the optimizer; this machine has"
+                f" {memory(total)}",
+                hint=self._hint(None, 0),
+            )
         try:
-            if self._device.type == "cpu" and self._least() > memory_total():
-                raise MemoryError
             yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

@@ -26,7 +26,7 @@ class ReportProgress(Protocol):
     def __call__(self, phase: str, done: int = 0, total: int = 0, /) -> None: ...
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: it was requested
+class Interrupted(BaseException):
     """Raised in the task by SIGTERM."""
 
 

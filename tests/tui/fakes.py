@@ -649,7 +649,7 @@ class FakeServices(FakeSteering, Services):
         }.get(verb, "")
         return CommandResult(id="1", ok=True, status="running", step=3_752, checkpoint=written)
 
-    def device_choice(self, run: RunDirectory) -> DeviceChoice:
+    def device_choice(self, run: RunDirectory, *, always: bool) -> DeviceChoice:
         self.calls.append(("device_choice", run.name))
         return self.devices
 

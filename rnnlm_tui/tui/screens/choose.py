@@ -12,7 +12,6 @@ from textual.content import Content
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
-from rnnlm_tui.client.checkpoints import is_average_path
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.status import LIVING
@@ -146,7 +145,6 @@ def weights_choices(
     """Return what can be chosen, newest first: its name, and the choice with a few words on it."""
     found = {"now": (NOW, "current weights while it trains")} if choice.living else {}
     for row in sorted(choice.rows, key=lambda row: row.step, reverse=True):
-        kind = "average of step" if is_average_path(row.path) else "step"
         marks = [
             word
             for word, is_marked in (
@@ -159,7 +157,7 @@ def weights_choices(
         if row.validation_loss is not None:
             marks.append(f"val ppl {formatting.figure(perplexity(row.validation_loss))}")
         wanted = BEST if row.best else LAST if row.last else row.path
-        found.setdefault(f"{kind} {row.step:,}", (wanted, ", ".join(marks)))
+        found.setdefault(f"step {row.step:,}", (wanted, ", ".join(marks)))
     return found
 
 

@@ -45,7 +45,8 @@ class StatesScreen(ListOverlay[str]):
     Args:
         models: configs of the runs whose models sample, by name; a state that one of them can't
             start from is refused.
-        run: the run that a new state is named after.
+        run: the run that a new state is named after; None: there is no text whose state could be
+            kept.
     """
 
     DEFAULT_CSS = """
@@ -61,7 +62,7 @@ class StatesScreen(ListOverlay[str]):
         Binding("e", "copy", show=False),
     ]
 
-    def __init__(self, models: Mapping[str, RunConfig], run: str) -> None:
+    def __init__(self, models: Mapping[str, RunConfig], run: str | None) -> None:
         super().__init__()
         self._models, self._run = models, run
         self._states: list[StateInfo] | None = None
@@ -119,6 +120,9 @@ class StatesScreen(ListOverlay[str]):
 
     def action_keep(self) -> None:
         """Keep the state after the current text, under a name that is asked."""
+        run = self._run
+        if run is None:
+            return
 
         def ask(name: str) -> None:
             question = AskScreen(
@@ -130,7 +134,7 @@ class StatesScreen(ListOverlay[str]):
             )
             self.app.push_screen(question, self._keep)
 
-        work = partial(self.context.services.free_state_name, self._run or "state")
+        work = partial(self.context.services.free_state_name, run or "state")
         self.context.in_thread(work, ask, self._failed)
 
     def _check_name(self, name: str) -> None:
@@ -214,7 +218,11 @@ class StatesScreen(ListOverlay[str]):
             if outcome:
                 self._app_context.report(outcome, trouble=trouble)
             return
-        self.show_below(keys_in_line(KEYS, gap=2), outcome, trouble=trouble)
+        self.show_below(
+            keys_in_line([key for key in KEYS if self._run is not None or key[0] != "p"], gap=2),
+            outcome,
+            trouble=trouble,
+        )
 
     def _show_legend(self) -> None:
         states = self._states or []

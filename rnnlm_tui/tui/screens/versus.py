@@ -490,7 +490,7 @@ class VersusScreen(PaneScreen):
                 self._show()
 
         def show(models: dict[str, RunConfig]) -> None:
-            self.app.push_screen(StatesScreen(models, self.side.run.name), chosen)
+            self.app.push_screen(StatesScreen(models, None), chosen)
 
         self.context.in_thread(partial(self.context.services.configs, tuple(runs)), show)
 

@@ -106,9 +106,12 @@ def test_a_run_whose_gpu_is_gone_is_not_started_and_may_move(
     machine: pytest.MonkeyPatch, home: object
 ) -> None:
     run = create_run(on("cuda:1"), "calm-heron")
-    assert (device_choice(run).problem, device_choice(run).current) == ("", "cuda:1")
+    assert (device_choice(run, always=True).problem, device_choice(run, always=True).current) == (
+        "",
+        "cuda:1",
+    )
     replay(machine, Recording((FIRST,)))
-    choice = device_choice(run)
+    choice = device_choice(run, always=True)
     assert choice.problem.startswith('no device "cuda:1" on this machine: it has 1 GPU')
     assert [one.name for one in choice.devices] == ["auto", "cuda:0", "cpu"]
     with pytest.raises(DeviceError, match='no device "cuda:1"') as refused:
@@ -116,10 +119,13 @@ def test_a_run_whose_gpu_is_gone_is_not_started_and_may_move(
     assert "rnnlm-tui resume calm-heron --device cpu" in refused.value.hint
     assert PendingResume.of(run).before.status == "draft"
     set_device(run, "cuda")
-    assert (device_choice(run).problem, device_choice(run).current) == ("", "cuda:0")
+    assert (device_choice(run, always=True).problem, device_choice(run, always=True).current) == (
+        "",
+        "cuda:0",
+    )
     with RunDatabase(run.database_path) as database:
         database.set_meta(LOST_DEVICE_KEY, "cuda:0 failed: unspecified launch failure")
-    assert device_choice(run).problem == "cuda:0 failed: unspecified launch failure"
+    assert device_choice(run, always=True).problem == "cuda:0 failed: unspecified launch failure"
 
 
 def test_a_second_run_on_a_gpu_is_warned_of_with_its_name_and_the_memory_left(
