@@ -400,14 +400,12 @@ class PendingResume:
                 check_device(training.device)
             except DeviceError as error:
                 others = (one.name for one in training_devices(training) if one.name != "auto")
-                hints = [
-                    error.hint,
-                    *(
-                        f"`rnnlm-tui resume {self.run.name} --device {name}` continues there"
-                        for name in islice(others, 1)
-                    ),
+                moves = [
+                    f"`rnnlm-tui resume {self.run.name} --device {name}` continues there"
+                    for name in islice(others, 1)
                 ]
-                raise DeviceError(error.message, hint="; ".join(filter(None, hints))) from None
+                hint = "; ".join(filter(None, (*moves, error.hint)))
+                raise DeviceError(error.message, hint=hint) from None
         return resume(self.run)
 
     def _move_to(self, device: str) -> None:

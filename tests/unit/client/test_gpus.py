@@ -106,23 +106,21 @@ def test_a_run_whose_gpu_is_gone_is_not_started_and_may_move(
     machine: pytest.MonkeyPatch, home: object
 ) -> None:
     run = create_run(on("cuda:1"), "calm-heron")
-    assert (device_choice(run, always=True).problem, device_choice(run, always=True).current) == (
-        "",
-        "cuda:1",
-    )
+    choice = device_choice(run, always=True)
+    assert (choice.problem, choice.current) == ("", "cuda:1")
+    assert device_choice(run, always=False).devices == ()
     replay(machine, Recording((FIRST,)))
     choice = device_choice(run, always=True)
     assert choice.problem.startswith('no device "cuda:1" on this machine: it has 1 GPU')
     assert [one.name for one in choice.devices] == ["auto", "cuda:0", "cpu"]
     with pytest.raises(DeviceError, match='no device "cuda:1"') as refused:
         PendingResume.of(run).start()
-    assert "rnnlm-tui resume calm-heron --device cpu" in refused.value.hint
+    assert "rnnlm-tui resume calm-heron --device cuda:0" in refused.value.hint
     assert PendingResume.of(run).before.status == "draft"
     set_device(run, "cuda")
-    assert (device_choice(run, always=True).problem, device_choice(run, always=True).current) == (
-        "",
-        "cuda:0",
-    )
+    choice = device_choice(run, always=True)
+    assert (choice.problem, choice.current) == ("", "cuda:0")
+    assert device_choice(run, always=False).devices == ()
     with RunDatabase(run.database_path) as database:
         database.set_meta(LOST_DEVICE_KEY, "cuda:0 failed: unspecified launch failure")
     assert device_choice(run, always=True).problem == "cuda:0 failed: unspecified launch failure"
