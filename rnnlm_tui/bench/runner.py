@@ -323,6 +323,7 @@ class _Bench:
         Args:
             spared: whether a way may fail: then its child is closed and leaves `children`.
         """
+        ready: dict[str, TaskReady] = {}
         found: dict[str, Measurement] = {}
 
         def each(work: Callable[[str, Child], None]) -> None:
@@ -337,14 +338,18 @@ class _Bench:
                     children.pop(name).close()
                     found.pop(name, None)
 
+        def started(name: str, child: Child) -> None:
+            ready[name] = child.ready(TaskReady)
+
         def warm(name: str, child: Child) -> None:
             self._say(f"{what}: warming up {name}")
-            found[name] = Measurement(child.ready(TaskReady), child.ask(warm_up, TurnDone))
+            found[name] = Measurement(ready[name], child.ask(warm_up, TurnDone))
 
         def turn(name: str, child: Child) -> None:
             request = TurnRequest(seconds=self._options.turn_seconds)
             found[name].turns.append(child.ask(request, TurnDone))
 
+        each(started)  # all of them: none is warmed up while others import
         each(warm)
         for _ in self._rounds(what, ways=len(children)):
             each(turn)

@@ -206,15 +206,15 @@ def remove_checkpoint(run: RunDirectory, step: int) -> bool:
     path = run.checkpoints_path / f"step-{step:09d}"
     doomed = run.checkpoints_path / f"{TEMPORARY_PREFIX}removed-{secrets.token_hex(8)}"
     with storage_errors("remove", path):
-        if step in pinned_steps(run):
+        if step in pinned_steps(run) or has_readers(path):
             return False
         try:
             path.rename(doomed)
         except FileNotFoundError:
             return True
         if step in pinned_steps(run) or has_readers(doomed):
-            # pin_checkpoint looks for the checkpoint after it wrote the pin: one of the two sees
-            # the other
+            # since then; pin_checkpoint looks for the checkpoint after it wrote the pin: one of the
+            # two sees the other
             doomed.rename(path)
             return False
         shutil.rmtree(doomed)

@@ -355,7 +355,7 @@ ACTIONS: tuple[Action, ...] = (
         ("prompt", "versus"), palette="New seed", brief="again with the next seed"),
     Action("next_checkpoint", ("ctrl+k",), "Checkpoint", "sample from the next checkpoint",
         ("prompt", "versus"), palette="Next checkpoint", brief="the next checkpoint"),
-    Action("choose_weights", ("ctrl+o",), "Run", "choose a run and its checkpoint",
+    Action("choose_weights", ("ctrl+o",), "Run", "choose run and checkpoint",
         ("prompt", "versus"), palette="Run and checkpoint"),
     Action("continue_text", ("f3",), "Continue", "continue the newest text", ("prompt",),
         palette="Continue text"),

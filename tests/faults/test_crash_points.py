@@ -29,7 +29,7 @@ WORKER_POINTS = tuple(point for point in CHECKPOINT_POINTS if point != "rename.a
 test."""
 SECOND = {"fsync.inside": 10, "tensors.inside": 40}
 """The time at which a point with several of its kind in a checkpoint is in the second one."""
-IO_ERRORS = {"tensors.inside", "fsync.after", "manifest.after", "prune.inside"}
+IO_ERRORS = {"fsync.after", "manifest.after", "prune.inside"}
 """Points at which the disk fails; at the others it is full."""
 WRITE_POINTS = tuple(
     point

@@ -44,7 +44,10 @@ STEPS = 60
 
 @pytest.mark.parametrize(
     ("cell", "mode"),
-    [*((cell, "stream") for cell in CELLS), ("elman", "sentences"), ("mlstm", "sentences")],
+    [
+        *((cell, "stream") for cell in CELLS),
+        *((cell, "sentences") for cell in ("elman", "lstm", "slstm", "mlstm")),
+    ],
 )
 def test_a_run_stopped_at_random_steps_or_sampled_ends_bit_identical(
     workers: Workers, text: Path, cell: CellType, mode: DataMode

@@ -34,7 +34,7 @@ IMPORTED = ("cli", "client", "worker", "bench")
 """The rooms whose modules a command may need."""
 MOST_BYTES = 1 << 20
 
-TOLD = "RNNLM_TUI_TEST_PID"
+TOLD = "WARM_PYTHON_TOLD"
 """Environment variable: file descriptor to which the client writes the fork's pid."""
 
 CLIENT = """#!{python} -IS
@@ -89,10 +89,17 @@ def import_commands() -> None:
 
 
 def receive(connection: socket.socket) -> tuple[Mapping[str, Any], list[int]]:
-    """What a client asks for, and its standard streams."""
+    """What a client asks for, and its standard streams.
+
+    Raises:
+        ConnectionError: the client ended before it asked.
+    """
     data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 3)
     while not data.endswith(b"\n"):
-        data += connection.recv(MOST_BYTES)
+        more = connection.recv(MOST_BYTES)
+        if not more:
+            raise ConnectionError("the client ended")
+        data += more
     return json.loads(data), descriptors
 
 

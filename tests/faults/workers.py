@@ -175,6 +175,7 @@ def _warm_up() -> None:
         max_steps=1,
         schedule=Schedule(0.1),
     ).train_step()
+    set_exactness(False)
 
 
 def serve(listener: socket.socket) -> None:
@@ -211,7 +212,11 @@ def serve(listener: socket.socket) -> None:
         if listener.fileno() in ready:
             import_commands()
             client = listener.accept()[0]
-            wish, descriptors = receive(client)
+            try:
+                wish, descriptors = receive(client)
+            except ConnectionError:
+                client.close()
+                continue
             child = os.fork()
             if child == 0:
                 be_command(wish, descriptors, client)

@@ -17,7 +17,6 @@ from rnnlm_tui.client.start import parent_at
 from rnnlm_tui.client.steering import steer, stop_after, undo
 from rnnlm_tui.errors import ConfigError, InputError, RunStateError
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.manifest import verify_checkpoint
@@ -115,17 +114,20 @@ def test_a_changed_setting_is_kept_in_the_next_attempt_and_in_a_fork(
                 "training.max_steps": ENDLESS,
                 "schedule.kind": "constant",
                 "checkpoint.every": 0,
+                "checkpoint.keep_last": 100,
                 "evaluation.every": 0,
             },
         )
     )
     wait_for_step(run, 10)
-    send(run, "set", changes={"optimizer.learning_rate": 0.0005})
-    send(run, "set", changes={"checkpoint.every": 25.0})
+    first = send(run, "set", changes={"optimizer.learning_rate": 0.0005})
+    wait_for_step(run, first.step + 1)
+    second = send(run, "set", changes={"checkpoint.every": 25.0})
+    wait_for_step(run, second.step + 1)
     stopped = send(run, "stop")
 
     before, after = (
-        parent_at(f"{run.name}@{entry.step}").config() for entry in list_checkpoints(run)[::2]
+        parent_at(f"{run.name}@{step}").config() for step in (first.step, stopped.step)
     )
     assert before == run.read_config()
     assert after == parse_config(

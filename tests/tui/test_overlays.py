@@ -430,6 +430,7 @@ async def test_the_palette_has_one_line_a_command_with_its_key_at_the_right_edge
         assert rows[0].strip() == "Train"
         keys = {
             "Pause or resume": "space",
+            "Resume on another device": "R",
             "Sample now": "s",
             "Save checkpoint now": "c",
             "Evaluate now": "e",
