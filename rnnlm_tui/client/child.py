@@ -45,7 +45,7 @@ def run_child(
         what: the child's name in errors, such as `the probe`.
         hint_for_memory: returns a hint if the child ran out of memory.
         settings: environment variables that it gets unless the user has set them.
-        check: called some times a second until the child's first line; an exception ends the child.
+        check: called some times a second while the child writes nothing; an exception ends it.
 
     Raises:
         InputError, StorageError: as the child reports.

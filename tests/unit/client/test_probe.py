@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.start import run_probe
 from rnnlm_tui.errors import (
     CorpusError,
@@ -96,6 +97,39 @@ def test_a_probe_without_enough_memory_has_a_hint(
     with pytest.raises(kind, match="memory") as caught:
         probed(command)
     assert caught.value.hint == "take a smaller batch"
+
+
+def test_a_file_that_needs_too_much_memory_is_refused_as_a_file(home: Path) -> None:
+    refused = TaskFailed(
+        message="the file needs more memory than its size allows",
+        exit_code=StorageError.exit_code,
+        out_of_memory=True,
+    )
+    with pytest.raises(StorageError, match="the file needs more memory"):
+        probed(saying(refused))
+
+
+def test_a_child_that_hangs_after_its_first_line_can_be_cancelled() -> None:
+    said: list[TaskProgress] = []
+
+    def check() -> None:
+        if said:
+            raise InputError("cancelled")
+
+    line = encode_line(TaskProgress(phase="downloading"))
+    with pytest.raises(InputError, match="cancelled"):
+        run_child(
+            child(
+                f"import time\nsys.stdout.buffer.write({line!r})\n"
+                "sys.stdout.flush()\ntime.sleep(600)"
+            ),
+            ProbeDone(calibration=calibration(1)),
+            ProbeDone,
+            said.append,
+            what="the child",
+            hint_for_memory=str,
+            check=check,
+        )
 
 
 def test_a_probe_that_dies_is_reported_with_its_output(home: Path) -> None:
