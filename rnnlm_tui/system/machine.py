@@ -22,6 +22,9 @@ from rnnlm_tui.system.disk import free_bytes, total_bytes
 from rnnlm_tui.system.gpu import GpuProbe, OtherCards, gpu_count
 from rnnlm_tui.system.locks import host_name
 
+CGROUP = Path("/sys/fs/cgroup")
+"""Limits of this process's container."""
+
 
 def usable_cores() -> int:
     """Cores that this process may use, by its affinity and its container's quota."""
@@ -47,7 +50,7 @@ def core_loads() -> list[float]:
 
 def _quota() -> int | None:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        quota, period = (CGROUP / "cpu.max").read_text(encoding="ascii").split()
         return max(1, round(int(quota) / int(period)))
     except (OSError, ValueError):
         return None  # no such file, or "max": no quota
@@ -58,15 +61,14 @@ def memory_available() -> int:
     one."""
     free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):  # no such file, or "max": no limit
-        group = Path("/sys/fs/cgroup")
         limit, used = (
-            int((group / name).read_text(encoding="ascii"))
+            int((CGROUP / name).read_text(encoding="ascii"))
             for name in ("memory.max", "memory.current")
         )
         cached = next(
             (
                 int(line.split()[1])
-                for line in (group / "memory.stat").read_text(encoding="ascii").splitlines()
+                for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
                 if line.startswith("inactive_file ")
             ),
             0,
@@ -76,11 +78,14 @@ def memory_available() -> int:
 
 
 def memory_total() -> int:
-    """Bytes of main memory and swap, or the container's limit if there is one."""
-    whole = int(psutil.virtual_memory().total) + int(psutil.swap_memory().total)
+    """Bytes of main memory and swap, or the container's limits of both if there are any."""
+    ram, swap = int(psutil.virtual_memory().total), int(psutil.swap_memory().total)
     with suppress(OSError, ValueError):  # no such file, or "max": no limit
-        whole = min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return whole
+        limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))
+        swappable = (CGROUP / "memory.swap.max").read_text(encoding="ascii").strip()
+        ram = min(ram, limit)
+        swap = swap if swappable == "max" else min(swap, int(swappable))
+    return ram + swap
 
 
 Device = Literal["cpu", "cuda", "mps"]

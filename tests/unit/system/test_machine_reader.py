@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,3 +66,24 @@ def test_the_load_is_that_of_the_usable_cores(
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: allowed)
     monkeypatch.setattr("psutil.cpu_percent", lambda **_named: loads)
     assert MachineReader(tmp_path, worker=False).sample().cpu_percent == pytest.approx(shown)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 24 * GIB),
+        ({"memory.max": "max\n"}, 24 * GIB),
+        ({"memory.max": f"{2 * GIB}\n", "memory.swap.max": "0\n"}, 2 * GIB),
+        ({"memory.max": f"{2 * GIB}\n", "memory.swap.max": f"{GIB}\n"}, 3 * GIB),
+        ({"memory.max": f"{2 * GIB}\n", "memory.swap.max": "max\n"}, 10 * GIB),
+    ],
+)
+def test_memory_and_swap_have_limits_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=16 * GIB))
+    monkeypatch.setattr("psutil.swap_memory", lambda: SimpleNamespace(total=8 * GIB))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert machine.memory_total() == expected
