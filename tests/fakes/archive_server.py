@@ -109,10 +109,10 @@ def serving(server: ArchiveServer) -> Iterator[ArchiveServer]:
                         if cut is None
                         else rest[place : min(place + 4096, cut)]
                     )
+                    server.sent[number] += len(block)  # first: the client may be fast
                     self.wfile.write(
                         b"%x\r\n%b\r\n" % (len(block), block) if server.chunked else block
                     )
-                    server.sent[number] += len(block)
                 if server.chunked and cut is None:
                     self.wfile.write(b"0\r\n\r\n")
             except OSError:

@@ -264,8 +264,8 @@ def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
 
     return (
         *(at(row, "c", palette.TEXT) for row in snapshot.checkpoints if not row.best),
-        *events("setting", "Δ", palette.TEXT),
         *events("spike", "↑", palette.WARN),
+        *events("setting", "Δ", palette.TEXT),  # over spikes, which may be in every column
         *events("resumed", "↻", palette.WARN),
         *events("skipped", "✗", palette.BAD),
         *(at(row, "c", palette.VALIDATION) for row in snapshot.checkpoints if row.best),
