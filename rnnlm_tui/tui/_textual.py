@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 else:
     ScreenBase = WidgetBase = object  # Textual takes a widget's styles from its first base alone
 
-CHECKED_WITH = "8.2.8"
-"""The version of Textual that all of this was checked with."""
-
 
 # keys
 

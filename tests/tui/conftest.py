@@ -1,13 +1,72 @@
-"""A fixture of every test of the app: the style sheets are parsed once for all apps."""
+"""Fixtures of every test of the app: no sleeping, and the style sheets are parsed once."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable, Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
+from textual._context import active_app
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
+from textual.message_pump import MessagePump
+from textual.screen import Screen
+
+STALL_SECONDS = 0.02
+"""Messages that make no progress for this long wait for something else, such as a thread."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_sleeping() -> Iterator[None]:
+    """Let Textual's Pilot wait for messages instead of for an idle processor.
+
+    Its own function sleeps at least 20 ms, twice a key, and until a window of that length has used
+    little processor time.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("textual.app", "textual.pilot"):
+            patch.setattr(f"{module}.wait_for_idle", wait_for_messages)
+        yield
+
+
+async def wait_for_messages(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
+    """Return when the app's widgets have handled their messages, or no longer make progress."""
+    app = active_app.get()
+    end = monotonic() + max_sleep
+    quiet, before, stalled = 0, -1, end
+    while quiet < 3 and monotonic() < min(end, stalled):
+        await asyncio.sleep(0)
+        left = sum(map(_messages_of, (app, *app._registry)))
+        if not left and _is_to_be_painted(app.screen):
+            app.screen._on_timer_update()  # else a timer does, up to 17 ms later
+            continue
+        quiet = 0 if left else quiet + 1
+        if left != before:
+            before, stalled = left, monotonic() + STALL_SECONDS
+
+
+def _messages_of(pump: MessagePump) -> int:
+    """The messages that wait, the one being handled among them."""
+    if pump._task is None or pump._task.done():
+        return 0
+    waits = any(not waiter.done() for waiter in pump._message_queue.ready_event._waiters)
+    return pump._message_queue.qsize() + len(pump._next_callbacks) + (not waits)
+
+
+def _is_to_be_painted(screen: Screen[Any]) -> bool:
+    return bool(
+        screen.is_current
+        and not screen.app._batch_count
+        and (
+            screen._layout_required
+            or screen._scroll_required
+            or screen._repaint_required
+            or screen._dirty_widgets
+            or screen._callbacks
+        )
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

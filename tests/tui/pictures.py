@@ -15,7 +15,6 @@ from difflib import unified_diff
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from time import monotonic
 from typing import Literal
 
 import pytest
@@ -24,7 +23,6 @@ from rich.style import Style
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.text import cells_of
-from tests.tui.support import DEADLINE
 
 SIZES = ((80, 24), (120, 40))
 """Every state is drawn in these sizes."""
@@ -170,13 +168,11 @@ async def assert_picture(
     character is ASCII."""
     path = folder / f"{_file_name(name, size, mode)}.txt"
     if os.environ.get("RNNLM_TUI_REWRITE") == "1":
-        lines = await _settled_picture(app, mode)
         path.parent.mkdir(exist_ok=True)
+        lines = await _settled_picture(app, mode, None)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     before = path.read_text(encoding="utf-8").splitlines()
-    end = monotonic() + DEADLINE
-    while (lines := _picture(app, mode)) != before and monotonic() < end:
-        await asyncio.sleep(0.05)
+    lines = await _settled_picture(app, mode, before)
     assert lines == before, "\n".join(
         [
             "the screen differs from its snapshot:",
@@ -187,13 +183,15 @@ async def assert_picture(
         _looks(_without_colour(app))
 
 
-async def _settled_picture(app: RnnlmApp, mode: Mode) -> list[str]:
-    """The picture once it has stayed the same for five looks."""
-    seen: list[list[str]] = []
-    while len(seen) < 5 or seen[-5:].count(seen[-1]) < 5:
+async def _settled_picture(app: RnnlmApp, mode: Mode, wanted: list[str] | None) -> list[str]:
+    """The picture once it is the wanted one, or has stayed the same for half a second."""
+    lines = _picture(app, mode)
+    same = 0
+    while lines != wanted and same < 5:
         await asyncio.sleep(0.1)
-        seen.append(_picture(app, mode))
-    return seen[-1]
+        before, lines = lines, _picture(app, mode)
+        same = same + 1 if lines == before else 0
+    return lines
 
 
 def _picture(app: RnnlmApp, mode: Mode) -> list[str]:

@@ -93,12 +93,6 @@ def test_private_function_still_takes_the_same_arguments(
     expect(owner, name, arguments, piece)
 
 
-def test_private_parts_were_checked_with_the_installed_version() -> None:
-    assert textual.__version__ == _textual.CHECKED_WITH, (
-        "run these tests with the new Textual, then change CHECKED_WITH in tui/_textual.py"
-    )
-
-
 def test_private_attributes_of_an_app_still_exist() -> None:
     app = App[None]()
     for name, piece in {

@@ -356,8 +356,9 @@ async def test_a_failed_run_shows_its_reason_and_hint_and_offers_no_futile_retry
         await pilot.press("space")
         assert "it would fail again" in lines_of(app)[-1]
         services.snapshots["plain-otter"] = make_snapshot()
-        await until(pilot, lambda: "Pause" in text_of(app))
-        assert "To do" not in text_of(app)
+        await until(pilot, lambda: "To do" not in text_of(app))
+        await pilot.press("escape")  # ends the notice that covers the footer
+        assert "Pause" in text_of(app)
 
 
 @pytest.mark.parametrize("status", ["failed", "crashed", "lost"])
