@@ -184,10 +184,10 @@ async def assert_picture(
 
 
 async def _settled_picture(app: RnnlmApp, mode: Mode, wanted: list[str] | None) -> list[str]:
-    """The picture once it is the wanted one, or has stayed the same for half a second."""
+    """The picture once it is the wanted one, or has stayed the same for two seconds."""
     lines = _picture(app, mode)
     same = 0
-    while lines != wanted and same < 5:
+    while lines != wanted and same < 20:
         await asyncio.sleep(0.1)
         before, lines = lines, _picture(app, mode)
         same = same + 1 if lines == before else 0
