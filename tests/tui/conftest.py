@@ -38,7 +38,7 @@ async def wait_for_messages(min_sleep: float = 0.0, max_sleep: float = 1.0) -> N
     quiet, before, stalled = 0, -1, end
     while quiet < 3 and monotonic() < min(end, stalled):
         await asyncio.sleep(0)
-        left = sum(map(_messages_of, (app, *app._registry)))
+        left = sum(map(_messages_of, (app, *app._registry))) + (app._resize_event is not None)
         if not left and _is_to_be_painted(app.screen):
             app.screen._on_timer_update()  # else a timer does, up to 17 ms later
             continue

@@ -156,6 +156,7 @@ async def test_eight_runs_have_a_line_each_and_the_rest_of_the_table_is_scrolled
 
 async def test_the_cursor_shows_every_run_at_its_step_and_esc_goes_back_in_stages() -> None:
     async with comparing(two_runs(), "plain-otter", "brisk-heron") as (app, pilot):
+        await until(pilot, lambda: "★B" in text_of(app))
         await pilot.press("home", "right", "right")
         await until(
             pilot, lambda: "A 805 @100" in lines_of(app)[2] and " 138 " in lines_of(app)[14]

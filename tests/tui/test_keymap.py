@@ -201,5 +201,6 @@ async def test_a_bad_line_is_reported_at_the_start() -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "“pausse” is not an action" in lines_of(app)[-1])
         assert text_of(app).count("pausse") == 1, "on the one line, and over nothing"
+        await until(pilot, lambda: app.snapshot is not None)
         await pilot.press("space")
         await until(pilot, lambda: services.sent == [("plain-otter", "pause", {})])
