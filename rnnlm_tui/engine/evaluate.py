@@ -82,6 +82,9 @@ def _sums(
     sums: list[Tensor] = []
     total, tokens, unknown = 0.0, 0, 0
     state = model.initial_state(0)
+    # A laid-out head's weight is a part of a padded matrix. For its rows or columns, which don't
+    # follow one another in memory, oneDNN has only reference code, a thousand times slower.
+    weight_VH, bias_V = model.output.weight.contiguous(), model.output.bias
     for on_cpu in batches:
         batch = on_cpu.to(device)
         if not batch.continues:
@@ -93,7 +96,7 @@ def _sums(
             hidden_NH = hidden_NH.index_select(0, batch.rows_N)
             targets_N = targets_N.index_select(0, batch.rows_N)
         if batch.tokens:
-            losses_N = token_losses(hidden_NH, model.output.weight, model.output.bias, targets_N)
+            losses_N = token_losses(hidden_NH, weight_VH, bias_V, targets_N)
             sums.append(losses_N.sum())
             if len(sums) == _MOST_SUMS:  # a long text has millions of batches
                 total += float(torch.stack(sums).cpu().double().sum())

@@ -6,8 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.batches import SentenceEvaluation, StreamEvaluation
+from rnnlm_tui.engine.batches import SentenceEvaluation, StreamBatches, StreamEvaluation
 from rnnlm_tui.engine.evaluate import evaluate
+from rnnlm_tui.engine.generation import lay_out_weights
+from rnnlm_tui.engine.inspection import trace
+from rnnlm_tui.engine.loss import has_onednn
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import sentences, small_model, text
 
@@ -69,3 +74,22 @@ def test_unknown_targets_are_counted() -> None:
         model, SentenceEvaluation(some, offsets, context_length=7, pad_id=0), unknown_id=3
     ).unknown == scored.count(3)
     assert evaluate(model, StreamEvaluation(tokens)).unknown == 0
+
+
+@pytest.mark.skipif(not has_onednn(), reason="oneDNN isn't in this torch")
+@pytest.mark.parametrize("vocab_size", [934, 1_000, 1_008, 1_024, 2_100])
+def test_no_size_of_the_vocabulary_is_computed_by_onednns_reference_code(
+    vocab_size: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tokens = text(600, vocab_size=vocab_size)
+    plain, laid_out = (small_model(vocab_size=vocab_size) for _ in range(2))
+    lay_out_weights(laid_out)
+    batches = StreamBatches(tokens, batch_size=4, bptt=10)
+    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):  # type: ignore[no-untyped-call]
+        scored, evaluated = (evaluate(one, StreamEvaluation(tokens)) for one in (laid_out, plain))
+        trace(laid_out, tokens[:50].tolist())
+        Trainer(plain, batches, max_steps=1, schedule=Schedule(0.01)).train_step()
+    done = [line for line in capfd.readouterr().out.splitlines() if ",exec," in line]
+    assert done
+    assert not [line for line in done if ",ref" in line]
+    assert scored.loss == evaluated.loss  # bit for bit
