@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import GateReportingLayer, RecurrentLayer
+from rnnlm_tui.engine.cells import RecurrentLayer
 from rnnlm_tui.engine.generation import TextState, check_ids
 from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
@@ -67,8 +67,6 @@ class Trace:
 class Activity:
     """Figures of one layer's output at each token."""
 
-    saturated_T: Tensor
-    """Share of units with an absolute activation above `SATURATED`."""
     norm_T: Tensor
     """L2 norm."""
     change_T: Tensor
@@ -139,28 +137,28 @@ def logits_at(model: RecurrentLanguageModel, trace: Trace, position: int) -> Ten
 
 
 def activity(outputs_TH: Tensor) -> Activity:
-    """Saturation, norm and change of a layer's output at each token."""
+    """Norm and change of a layer's output at each token."""
     change_T = outputs_TH.new_zeros(len(outputs_TH))
     change_T[1:] = outputs_TH.diff(dim=0).norm(dim=1)
     return Activity(
-        saturated_T=(outputs_TH.abs() > SATURATED).to(outputs_TH.dtype).mean(1),
         norm_T=outputs_TH.norm(dim=1),
         change_T=change_T,
     )
 
 
 @torch.no_grad()
-def gates(model: RecurrentLanguageModel, trace: Trace, layer: int) -> dict[str, Tensor]:
-    """Mean over the units of each gate of a layer at each token, (T,); empty for cells without
-    gates.
+def gates_and_saturation(
+    model: RecurrentLanguageModel, trace: Trace, layer: int
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Mean over the units of each gate of a layer at each token, (T,), and the share of its units
+    whose tanh is saturated, saturated_T; no gates, or None, for cells without them.
 
     The names are those of the cell's module: input, forget and output, or reset and update.
     """
     index = layer_index(model, layer)
     cell, state = tuple(layers_of(model))[index], trace.start[index]
-    if not isinstance(cell, GateReportingLayer):
-        return {}
     found: dict[str, list[Tensor]] = {}
+    saturated: list[Tensor] = []
     with _exactly(model):
         for window in _windows(len(trace.ids)):
             inputs_T1E = (
@@ -169,10 +167,15 @@ def gates(model: RecurrentLanguageModel, trace: Trace, layer: int) -> dict[str, 
                 else _embedded(model, trace.ids[window])
             )
             outputs_T1H, after = cell(inputs_T1E, state)
-            for name, gate in cell.gates(inputs_T1E, outputs_T1H, state).items():
+            inside = cell.inside(inputs_T1E, outputs_T1H, state)
+            for name, gate in inside.gates.items():
                 found.setdefault(name, []).append(gate.mean((1, 2)).cpu())
+            if inside.tanh_TBH is not None:
+                flat = inside.tanh_TBH.abs() > SATURATED
+                saturated.append(flat.float().mean((1, 2)).cpu())
             state = after
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    gates = {name: torch.cat(parts) for name, parts in found.items()}
+    return gates, torch.cat(saturated) if saturated else None
 
 
 def layer_index(model: RecurrentLanguageModel, layer: int) -> int:

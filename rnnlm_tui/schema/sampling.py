@@ -308,8 +308,9 @@ class StateMap(_SamplerMessage):
     """For each unit in order: tokens until its autocorrelation falls below 1/e."""
     match: tuple[float, ...] = ()
     """For each unit in order: how well it follows the query, 0 to 1; only for a search."""
-    saturated: tuple[float, ...]
-    """For each token: share of units with an absolute activation above 0.9."""
+    saturated: tuple[float, ...] = ()
+    """For each token: share of units whose tanh is above 0.9 in absolute value: that of the
+    candidate, or of an Elman layer's state. Empty for cells without tanh."""
     norm: tuple[float, ...]
     """For each token: L2 norm of the layer's output."""
     change: tuple[float, ...]

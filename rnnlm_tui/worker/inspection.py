@@ -9,7 +9,13 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from rnnlm_tui.corpus.codec import IncrementalDecoder, TextCodec
-from rnnlm_tui.engine.inspection import activity, gates, layer_index, logits_at, trace
+from rnnlm_tui.engine.inspection import (
+    activity,
+    gates_and_saturation,
+    layer_index,
+    logits_at,
+    trace,
+)
 from rnnlm_tui.engine.reach import gradient_by_lag
 from rnnlm_tui.engine.token_sampling import Filtered, SamplingRules, filtered
 from rnnlm_tui.engine.units import highest_first, memory_lengths, search
@@ -146,6 +152,7 @@ def map_states(reader: TextReader, text: RequestText, request: StatesRequest) ->
     tokens = len(text.all_ids)
     units = units[: max(1, MAX_MAP_VALUES // max(1, tokens))]
     figures = activity(outputs_of_units)
+    gates, saturated = gates_and_saturation(model, read, layer)
     scale = float(outputs_of_units.abs().max()) if tokens else 0.0
     return StateMap(
         id=request.id,
@@ -157,10 +164,10 @@ def map_states(reader: TextReader, text: RequestText, request: StatesRequest) ->
         scale=scale,
         memory=tuple(memory[units].tolist()),
         match=() if match is None else tuple(match[units].tolist()),
-        saturated=tuple(figures.saturated_T.tolist()),
+        saturated=() if saturated is None else tuple(saturated.tolist()),
         norm=tuple(figures.norm_T.tolist()),
         change=tuple(figures.change_T.tolist()),
-        gates={name: tuple(values.tolist()) for name, values in gates(model, read, layer).items()},
+        gates={name: tuple(values.tolist()) for name, values in gates.items()},
     )
 
 

@@ -38,6 +38,7 @@ from rnnlm_tui.tui.views.inspect import (
     reach_chart,
     reach_words,
     token_offset,
+    token_rows,
     words_of,
 )
 from rnnlm_tui.tui.views.prompt_session import PromptSession
@@ -233,6 +234,16 @@ def test_states_are_decoded_unit_by_unit() -> None:
     assert found.longest == (1, 1.0)
     with pytest.raises(InputError, match="5 values"):
         LayerStates.of(states([[1, 2], [3, 4]], values=base64.b64encode(bytes(5)).decode()))
+
+
+@pytest.mark.parametrize(("saturated", "shown"), [((0.25, 0.5), True), ((), False)])
+def test_saturation_is_a_figure_of_cells_with_tanh(
+    saturated: tuple[float, ...], shown: bool
+) -> None:
+    found = LayerStates.of(states([[1, 2]], saturated=saturated))
+    labels = [label for label, _ in token_rows(scored("a", " b"), 1, None, found)]
+    assert "|h| change" in labels
+    assert ("saturated" in labels) is shown
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from rnnlm_tui.engine.cells.base import (
-    GateReportingLayer,
     LayerState,
     RecurrentLayer,
     StartSettingLayer,
@@ -21,7 +20,6 @@ from rnnlm_tui.engine.cells.slstm import SlstmLayer
 
 __all__ = [
     "CELLS",
-    "GateReportingLayer",
     "LayerState",
     "RecurrentLayer",
     "StartSettingLayer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
 import torch
@@ -19,6 +20,17 @@ WORTH_PACKING = 2**16
 """From this many numbers on, 8 rows are multiplied faster by a packed weight; a call takes 7 us."""
 LEVELS = 2**16
 """On a CPU 16 random bits decide, so the rate is exact to 1/65,536."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What a layer computed besides its outputs, in a forward pass without dropout."""
+
+    gates: Mapping[str, Tensor]
+    """By name: between 0 and 1, (T, B, units) or (T, B, heads)."""
+    tanh_TBH: Tensor | None = None
+    """What the layer bounds by tanh before any gate: its candidate, or an Elman layer's state.
+    None: it has no tanh."""
 
 
 class RecurrentLayer(Protocol):
@@ -42,6 +54,14 @@ class RecurrentLayer(Protocol):
         any more."""
         ...
 
+    def inside(self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState) -> Inside:
+        """Gates and tanh of a forward pass that returned these outputs.
+
+        Args:
+            state: the state that it started from.
+        """
+        ...
+
 
 @runtime_checkable
 class WeightDroppingLayer(RecurrentLayer, Protocol):
@@ -61,23 +81,6 @@ class StartSettingLayer(RecurrentLayer, Protocol):
     def set_start(self) -> None:
         """Scale or fill some weights in place; called once, only after the `default`
         initialization."""
-        ...
-
-
-@runtime_checkable
-class GateReportingLayer(RecurrentLayer, Protocol):
-    """A layer with gates that can be looked at."""
-
-    def gates(
-        self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState
-    ) -> Mapping[str, Tensor]:
-        """The gates of a forward pass without dropout, by name: between 0 and 1, (T, B, units) or
-        (T, B, heads).
-
-        Args:
-            outputs_TBH: what the pass returned.
-            state: the state that it started from.
-        """
         ...
 
 

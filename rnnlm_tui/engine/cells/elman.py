@@ -13,6 +13,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import (
+    Inside,
     LayerState,
     kernel_weights,
     pack_large,
@@ -101,6 +102,10 @@ class ElmanLayer(nn.RNN):
     def pack(self) -> None:
         """Copy the weights for faster steps of several rows."""
         self._packed = pack_large(torch.cat((self.weight_ih_l0, self.weight_hh_l0), 1))
+
+    def inside(self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState) -> Inside:  # noqa: ARG002
+        """h_t, which is a tanh; no gates."""
+        return Inside({}, outputs_TBH)
 
 
 class _Recurrence(torch.autograd.Function):

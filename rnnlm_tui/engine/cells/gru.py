@@ -21,6 +21,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import (
+    Inside,
     LayerState,
     kernel_weights,
     outputs_before,
@@ -222,15 +223,11 @@ class GruLayer(nn.GRU):
         self._packed = pack_large(self.weight_ih_l0)
         self._packed_hh = pack_large(self.weight_hh_l0)
 
-    def gates(
-        self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState
-    ) -> dict[str, Tensor]:
-        """r_t, and z_t, the share of h_(t-1) that is kept."""
+    def inside(self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState) -> Inside:
+        """r_t, and z_t, the share of h_(t-1) that is kept; and the candidate n_t."""
         before_TBH = outputs_before(outputs_TBH, state[0])
-        reset, update, _ = torch.chunk(
-            F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
-            + F.linear(before_TBH, self.weight_hh_l0, self.bias_hh_l0),
-            3,
-            dim=-1,
-        )
-        return {"reset": torch.sigmoid(reset), "update": torch.sigmoid(update)}
+        from_input = F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0).chunk(3, dim=-1)
+        from_state = F.linear(before_TBH, self.weight_hh_l0, self.bias_hh_l0).chunk(3, dim=-1)
+        reset, update = (torch.sigmoid(from_input[at] + from_state[at]) for at in (0, 1))
+        candidate = torch.addcmul(from_input[2], reset, from_state[2])
+        return Inside({"reset": reset, "update": update}, torch.tanh(candidate))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import (
+    Inside,
     LayerState,
     kernel_weights,
     outputs_before,
@@ -109,19 +110,20 @@ class LstmLayer(nn.LSTM):
         """Copy the weights for faster steps of several rows."""
         self._packed = pack_large(torch.cat((self.weight_ih_l0, self.weight_hh_l0), 1))
 
-    def gates(
-        self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState
-    ) -> dict[str, Tensor]:
-        """i_t, f_t and o_t."""
+    def inside(self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState) -> Inside:
+        """i_t, f_t and o_t, and the candidate g_t."""
         before_TBH = outputs_before(outputs_TBH, state[0])
-        enter, forget, _, output = torch.chunk(
+        enter, forget, candidate, output = torch.chunk(
             F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
             + F.linear(before_TBH, self.weight_hh_l0),
             4,
             dim=-1,
         )
-        return {
-            "input": torch.sigmoid(enter),
-            "forget": torch.sigmoid(forget),
-            "output": torch.sigmoid(output),
-        }
+        return Inside(
+            {
+                "input": torch.sigmoid(enter),
+                "forget": torch.sigmoid(forget),
+                "output": torch.sigmoid(output),
+            },
+            torch.tanh(candidate),
+        )

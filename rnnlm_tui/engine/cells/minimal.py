@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import LayerState, pack_large, project
+from rnnlm_tui.engine.cells.base import Inside, LayerState, pack_large, project
 from rnnlm_tui.engine.kernel_trial import LARGEST_STEP, cell_kernel
 from rnnlm_tui.engine.packed import PackedWeight
 
@@ -277,14 +277,15 @@ class MinGruLayer(MinimalLayer):
         gate, candidate = projected
         return torch.sigmoid(gate), candidate
 
-    def gates(
+    def inside(
         self,
         inputs_TBE: Tensor,
         outputs_TBH: Tensor,  # noqa: ARG002
         state: LayerState,
-    ) -> dict[str, Tensor]:
+    ) -> Inside:
         """z_t, the share of the candidate."""
-        return {"update": self._gate_and_candidate(self._project(inputs_TBE, state[0].dtype))[0]}
+        projected = self._project(inputs_TBE, state[0].dtype)
+        return Inside({"update": self._gate_and_candidate(projected)[0]})
 
 
 class MinLstmLayer(MinimalLayer):
@@ -315,12 +316,12 @@ class MinLstmLayer(MinimalLayer):
         enter, candidate, forget = projected
         return torch.sigmoid(F.softplus(-forget) - F.softplus(-enter)), candidate
 
-    def gates(
+    def inside(
         self,
         inputs_TBE: Tensor,
         outputs_TBH: Tensor,  # noqa: ARG002
         state: LayerState,
-    ) -> dict[str, Tensor]:
+    ) -> Inside:
         """i'_t and f'_t, which add up to 1."""
         enter = self._gate_and_candidate(self._project(inputs_TBE, state[0].dtype))[0]
-        return {"input": enter, "forget": 1 - enter}
+        return Inside({"input": enter, "forget": 1 - enter})

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import (
+    Inside,
     LayerState,
     head_size,
     pack_large,
@@ -131,12 +132,12 @@ class MlstmLayer(nn.Module):
         """Copy the weights for faster steps of several rows."""
         self._packed = pack_large(self.weight_ih)
 
-    def gates(
+    def inside(
         self,
         inputs_TBE: Tensor,
         outputs_TBH: Tensor,  # noqa: ARG002
         state: LayerState,
-    ) -> dict[str, Tensor]:
+    ) -> Inside:
         """exp(i~_t - m_t), f_t and o_t; the first two for each head.
 
         The stabilised input gate is 1 where the token outweighs everything that the memory still
@@ -146,11 +147,13 @@ class MlstmLayer(nn.Module):
         _, output, gates = self._project(inputs_TBE, memory.dtype)
         enter, forget = gates.unbind(-2)
         stabiliser = stabiliser.masked_fill((normaliser == 0).all(-1), -torch.inf)
-        return {
-            "input": stabilised_input(enter, forget, stabiliser),
-            "forget": torch.sigmoid(forget),
-            "output": output,
-        }
+        return Inside(
+            {
+                "input": stabilised_input(enter, forget, stabiliser),
+                "forget": torch.sigmoid(forget),
+                "output": output,
+            }
+        )
 
     def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """q before its factor, k and v (..., 3, N, D), the output gate (..., H), i~ and f~ (..., 2,

@@ -11,6 +11,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import (
+    Inside,
     LayerState,
     drop,
     head_size,
@@ -241,10 +242,8 @@ class SlstmLayer(nn.Module):
         """Copy the weights for faster steps of several rows."""
         self._packed = pack_large(self.weight_ih)
 
-    def gates(
-        self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState
-    ) -> dict[str, Tensor]:
-        """i'_t, f_t and o_t.
+    def inside(self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState) -> Inside:
+        """i'_t, f_t and o_t, and the candidate z_t.
 
         The stabilised input gate is 1 where the token outweighs everything that the memory still
         holds.
@@ -258,13 +257,16 @@ class SlstmLayer(nn.Module):
         sums_TBNG = torch.unflatten(projected_TBG, -1, (self.num_heads, -1)) + torch.einsum(
             "tbnd,ngd->tbng", before_TBND, weight_NGD
         )
-        output, _, enter, forget = (part.flatten(2) for part in sums_TBNG.chunk(4, dim=-1))
+        output, candidate, enter, forget = (part.flatten(2) for part in sums_TBNG.chunk(4, dim=-1))
         stabiliser_BH = stabiliser_BH.masked_fill(normaliser_BH == 0, EMPTY)
-        return {
-            "input": stabilised_input(enter, forget, stabiliser_BH),
-            "forget": torch.sigmoid(forget),
-            "output": torch.sigmoid(output),
-        }
+        return Inside(
+            {
+                "input": stabilised_input(enter, forget, stabiliser_BH),
+                "forget": torch.sigmoid(forget),
+                "output": torch.sigmoid(output),
+            },
+            torch.tanh(candidate),
+        )
 
     def _run(
         self, projected_TBG: Tensor, state: LayerState, weight: Tensor

@@ -509,9 +509,8 @@ def token_rows(
     ]
     if states is not None and token < states.answer.tokens:
         layer = f"layer {states.answer.layer + 1}"
-        saturated = f"{states.answer.saturated[token] * 100:.0f}"
-        rows += [
-            ("|h| change", value_with(figure(states.answer.change[token]), layer)),
-            ("saturated", value_with(saturated, f"% {layer}")),
-        ]
+        rows.append(("|h| change", value_with(figure(states.answer.change[token]), layer)))
+        if states.answer.saturated:
+            saturated = f"{states.answer.saturated[token] * 100:.0f}"
+            rows.append(("saturated", value_with(saturated, f"% {layer}")))
     return rows

@@ -362,8 +362,9 @@ class StateMapPanel(Panel):
             return []
         lines = [
             Content.styled(f"at token {token + 1:,}", DIM),
-            Content.assemble(
-                ("saturated ", DIM), (f"{answer.saturated[token] * 100:.0f}", TEXT), (" %", DIM)
+            *(
+                Content.assemble(("saturated ", DIM), (f"{share * 100:.0f}", TEXT), (" %", DIM))
+                for share in answer.saturated[token : token + 1]
             ),
             Content.assemble(("|Δh| ", DIM), (figure(answer.change[token]), TEXT)),
             Content.assemble(("norm ", DIM), (figure(answer.norm[token]), TEXT)),

@@ -265,6 +265,15 @@ async def test_two_units_share_a_row_of_half_blocks() -> None:
             assert words in text
 
 
+async def test_the_map_of_a_cell_without_tanh_says_nothing_of_saturation() -> None:
+    panel = StateMapPanel()
+    panel.show(layer(saturated=()), TEXTS, "")
+    async with showing(panel, (80, 12)) as (app, _):
+        text = "\n".join(rows(app))
+        assert "norm 2.00" in text
+        assert "saturated" not in text
+
+
 async def test_an_odd_last_unit_has_nothing_below_it() -> None:
     panel = StateMapPanel()
     panel.show(layer(1), TEXTS, "")

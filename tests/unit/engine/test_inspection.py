@@ -167,10 +167,9 @@ def test_tracing_has_no_dropout_and_changes_neither_mode_nor_generators() -> Non
     assert torch.equal(first.outputs_LTH, second.outputs_LTH)
 
 
-def test_activity_is_saturation_norm_and_change() -> None:
+def test_activity_is_norm_and_change() -> None:
     outputs = torch.tensor([[0.95, -0.91, 0.0, 0.0], [0.95, 0.5, 0.0, 0.0], [0.95, 0.5, 3.0, 4.0]])
     seen = activity(outputs)
-    assert seen.saturated_T.tolist() == [0.5, 0.25, 0.75]
     torch.testing.assert_close(seen.norm_T, outputs.pow(2).sum(1).sqrt())
     torch.testing.assert_close(seen.change_T, torch.tensor([0.0, 1.41, 5.0]))
 
