@@ -28,6 +28,7 @@ MOST_PICKLE_BYTES = 1 << 20
 """The pickle in the zip only names tensors."""
 _UNIT = re.compile(r"rnn\.rnn_units\.(\d{1,3})\.(Wh|Uh|b)")
 _OTHERS = frozenset({"embedding.weight", "fc.weight", "fc.bias"})
+_FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _KNOWN = "the names are embedding.weight, rnn.rnn_units.N.Wh, .Uh and .b, fc.weight and fc.bias"
 
 
@@ -180,8 +181,15 @@ def _checked(path: Path, found: object) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name in sorted(names):
         tensor = found[name]
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            raise CheckpointError(f"{path} is not the book's model: {name} is no float tensor")
+        if not isinstance(tensor, Tensor) or tensor.dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{path} is not the book's model: {name} is no tensor of 16, 32 or 64 bit floats"
+            )
+        if tensor.is_meta:
+            raise CheckpointError(
+                f"{path} has no weights: {name} is on device meta, where tensors have no values",
+                hint="move the model to the CPU and load its weights before you save it",
+            )
         if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > size:
             raise CheckpointError(f"{path} is damaged: {name} is larger than the file")
         tensors[name] = tensor

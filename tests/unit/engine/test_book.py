@@ -134,8 +134,10 @@ def with_(name: str, value: object) -> Callable[[Weights], object]:
         (with_("extra.weight", torch.zeros(2)), "unknown name 'extra.weight'"),
         (with_("rnn.rnn_units.4.b", torch.zeros(8)), "no rnn.rnn_units.4.Uh"),
         (with_("fc.bias", torch.zeros(49)), r"fc.bias has shape \(49,\), must be \(50,\)"),
-        (with_("fc.bias", torch.zeros(50, dtype=torch.int64)), "fc.bias is no float tensor"),
-        (with_("fc.bias", "text"), "fc.bias is no float tensor"),
+        (with_("fc.bias", torch.zeros(50, dtype=torch.int64)), "fc.bias is no tensor of 16"),
+        (with_("fc.bias", torch.empty(50, dtype=torch.float4_e2m1fn_x2)), "fc.bias is no tensor"),
+        (with_("fc.bias", "text"), "fc.bias is no tensor of 16, 32 or 64 bit floats"),
+        (with_("fc.bias", torch.zeros(50, device="meta")), "no weights: fc.bias is on device meta"),
         (with_("fc.bias", torch.full((50,), torch.nan)), "values that are not finite"),
         (with_("embedding.weight", torch.zeros(50)), "must be \\(types, width\\)"),
         (
