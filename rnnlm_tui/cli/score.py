@@ -24,7 +24,15 @@ from rnnlm_tui.cli.options import (
     weights_path,
     weights_step,
 )
-from rnnlm_tui.cli.output import json_text, note, print_error, print_json, shown, table
+from rnnlm_tui.cli.output import (
+    ProgressLine,
+    json_text,
+    note,
+    print_error,
+    print_json,
+    shown,
+    table,
+)
 from rnnlm_tui.cli.prompts import STANDARD_INPUT, standard_input
 from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
 from rnnlm_tui.schema.formatting import NOTHING, count, counted, figure, share, unknown_share_text
@@ -221,12 +229,12 @@ class _TokenLines:
 
     def __init__(self, *, json: bool, named: bool, on: bool) -> None:
         self.on = on
-        self._json = json
+        self.json = json
         self._named = named
 
     def write(self, name: str, tokens: Sequence[InspectedToken]) -> None:
         """Print some tokens, at once."""
-        row = self._object if self._json else self._values
+        row = self._object if self.json else self._values
         sys.stdout.write("".join(f"{row(name, token)}\n" for token in tokens))
         sys.stdout.flush()
 
@@ -271,16 +279,24 @@ async def _score_all(
 async def _score(
     client: SamplerClient, checkpoint: str, name: str, path: Path, lines: _TokenLines
 ) -> FileScore:
-    from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
+    from rnnlm_tui.schema.sampling import ScoreDone, ScorePiece, ScoreRequest
 
+    progress = ProgressLine()
     request = ScoreRequest(id="score", checkpoint=checkpoint, path=str(path), tokens=lines.on)
     try:
         async for part in client.score(request):
             if isinstance(part, ScoreDone):
                 return FileScore.of(name, part)
-            lines.write(name, part.tokens)
+            if isinstance(part, ScorePiece):
+                progress.clear()
+                lines.write(name, part.tokens)
+            elif not lines.json:
+                of = f" of {part.total:,}" if part.total else ""
+                progress(f"{part.phase} {name}: {part.done:,}{of} tokens")
     except RnnlmError as error:  # about the file as it was named
         raise type(error)(error.message.replace(str(path), name), hint=error.hint) from error
+    finally:
+        progress.clear()
     raise WorkerError("the sampler exited before the text was scored")
 
 

@@ -28,6 +28,7 @@ from rnnlm_tui.schema.sampling import (
     SamplerRequest,
     ScoreDone,
     ScorePiece,
+    ScoreProgress,
     ScoreRequest,
 )
 from rnnlm_tui.system.locks import reading
@@ -167,16 +168,18 @@ class SamplerClient:
                 if isinstance(answer, SamplePiece | SampleDone):
                     yield answer
 
-    async def score(self, request: ScoreRequest) -> AsyncGenerator[ScorePiece | ScoreDone, None]:
-        """Yield the scored tokens of a file, if the request wants them, then ScoreDone. Leaving the
-        iteration cancels the request.
+    async def score(
+        self, request: ScoreRequest
+    ) -> AsyncGenerator[ScoreProgress | ScorePiece | ScoreDone, None]:
+        """Yield the progress and the scored tokens of a file, if the request wants them, then
+        ScoreDone. Leaving the iteration cancels the request.
 
         Raises:
             RnnlmError: the sampler rejected the request; WorkerError if it died.
         """
         async with contextlib.aclosing(self._answers(request, ScoreDone)) as answers:
             async for answer in answers:
-                if isinstance(answer, ScorePiece | ScoreDone):
+                if isinstance(answer, ScoreProgress | ScorePiece | ScoreDone):
                     yield answer
 
     async def _answers(

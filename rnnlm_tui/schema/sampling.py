@@ -343,6 +343,19 @@ class StateKept(_SamplerMessage):
     """Words or characters of the prompt outside the vocabulary, the first few."""
 
 
+class ScoreProgress(_SamplerMessage):
+    """How far a file is scored; sent every now and then."""
+
+    kind: Literal["score_progress"] = "score_progress"
+    id: str
+    phase: Literal["reading", "scoring"]
+    """A model of streams reads the whole file before it scores it."""
+    done: int
+    """Tokens."""
+    total: int = 0
+    """0: not known yet."""
+
+
 class ScorePiece(_SamplerMessage):
     """Scored tokens of a file."""
 
@@ -398,6 +411,7 @@ SamplerAnswer = (
     | StateMap
     | GradientReach
     | StateKept
+    | ScoreProgress
     | ScorePiece
     | ScoreDone
     | WeightChange

@@ -23,6 +23,7 @@ from rnnlm_tui.schema.sampling import (
     SampleRequest,
     SamplerReady,
     SamplerRequest,
+    ScoreProgress,
     ScoreRequest,
     StateKept,
     StatesRequest,
@@ -55,15 +56,21 @@ class Answers:
         self._models, self._reader = ModelCache(device), TextReader()
 
     def of(
-        self, request: SamplerRequest, is_cancelled: Callable[[], bool]
+        self,
+        request: SamplerRequest,
+        is_cancelled: Callable[[], bool],
+        report: Callable[[ScoreProgress], None] = lambda _: None,
     ) -> Iterator[SamplerAnswer]:
         """Yield the answers to a request as they are ready.
+
+        Args:
+            report: called with the progress of a score, between its answers.
 
         Raises:
             RnnlmError: the request can't be done. Out of memory: its models and texts are freed.
         """
         try:
-            yield from self._of(request, is_cancelled)
+            yield from self._of(request, is_cancelled, report)
             return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -76,7 +83,10 @@ class Answers:
         raise failure
 
     def _of(
-        self, request: SamplerRequest, is_cancelled: Callable[[], bool]
+        self,
+        request: SamplerRequest,
+        is_cancelled: Callable[[], bool],
+        report: Callable[[ScoreProgress], None],
     ) -> Iterator[SamplerAnswer]:
         began = time.perf_counter()
 
@@ -92,7 +102,7 @@ class Answers:
             yield SamplerReady(id=request.id, device=str(self._models.device))
             return
         if isinstance(request, ScoreRequest):
-            yield from score_file(loaded, request, check)
+            yield from score_file(loaded, request, check, report)
             return
         reader, text = self._reader, self._reader.text(loaded, request, check)
         match request:

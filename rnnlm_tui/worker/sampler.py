@@ -137,7 +137,7 @@ def serve(mailbox: Mailbox, write: Writer, device: str, niceness: int) -> None:
     while True:
         request = mailbox.get()
         try:
-            for message in answers.of(request, mailbox.is_cancelled):
+            for message in answers.of(request, mailbox.is_cancelled, write):
                 write(message)
         except RnnlmError as error:
             write(

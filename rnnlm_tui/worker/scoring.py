@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -27,31 +27,43 @@ from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import bits_per_byte
-from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone, ScorePiece, ScoreRequest
+from rnnlm_tui.schema.sampling import (
+    InspectedToken,
+    ScoreDone,
+    ScorePiece,
+    ScoreProgress,
+    ScoreRequest,
+)
 from rnnlm_tui.store.paths import home
 from rnnlm_tui.system.files import storage_errors, write_whole
 from rnnlm_tui.worker.models import LoadedModel
 
 PIECE_TOKENS = 1_000
 """Scored tokens of one message."""
+REPORT_SECONDS = 0.1
+"""Least time between two reports of progress."""
 FILLED_AT_ONCE = 2**14
 """Numbers that are written to a file at once."""
 
 
 def score_file(
-    loaded: LoadedModel, request: ScoreRequest, check: Callable[[], None]
+    loaded: LoadedModel,
+    request: ScoreRequest,
+    check: Callable[[], None],
+    report: Callable[[ScoreProgress], None] = lambda _: None,
 ) -> Iterator[ScorePiece | ScoreDone]:
     """Score a file. The tokens come in the order of the text, if the request wants them.
 
     Args:
         check: called between parts of the work; what it raises ends it.
+        report: called with the progress.
 
     Raises:
         CorpusError: the file can't be read, isn't UTF-8 text, or has less than two tokens.
         StorageError: no room for the file's tokens, which are on disk meanwhile.
     """
     began = time.perf_counter()
-    scoring = _Scoring(loaded, request, check)
+    scoring = _Scoring(loaded, request, check, report)
     path = Path(request.path)
     if path.is_dir() or not path.exists():
         raise CorpusError(
@@ -78,9 +90,14 @@ class _Scoring:
     """The sums of a file's parts."""
 
     def __init__(
-        self, loaded: LoadedModel, request: ScoreRequest, check: Callable[[], None]
+        self,
+        loaded: LoadedModel,
+        request: ScoreRequest,
+        check: Callable[[], None],
+        report: Callable[[ScoreProgress], None],
     ) -> None:
         self._loaded, self._request, self._check = loaded, request, check
+        self._report, self._next_report = report, 0.0
         self._decoder = loaded.codec.incremental()
         self.loss = 0.0
         """Sum over the targets, nats."""
@@ -97,6 +114,7 @@ class _Scoring:
             for part in parts:
                 self._check()
                 self._count(part)
+                self._progress("reading", self.tokens)
                 dtype = part.ids.dtype
                 with storage_errors("write the tokens of the text into", folder):
                     write_whole(file.fileno(), part.ids.tobytes())
@@ -174,9 +192,18 @@ class _Scoring:
         return bits
 
     def _stoppable(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        done, total = self.targets, self.tokens - 1 if self._loaded.data_mode == "stream" else 0
         for batch in batches:
             self._check()
             yield batch
+            done += batch.tokens
+            self._progress("scoring", done, total)
+
+    def _progress(self, phase: Literal["reading", "scoring"], done: int, total: int = 0) -> None:
+        now = time.perf_counter()
+        if now >= self._next_report:
+            self._next_report = now + REPORT_SECONDS
+            self._report(ScoreProgress(id=self._request.id, phase=phase, done=done, total=total))
 
     def _pieces(self, ids: NDArray[Any], bits: NDArray[np.float32] | None) -> Iterator[ScorePiece]:
         """The messages about scored tokens, if the request wants them."""

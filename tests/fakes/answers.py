@@ -33,6 +33,7 @@ from rnnlm_tui.schema.sampling import (
     SamplerRequest,
     ScoreDone,
     ScorePiece,
+    ScoreProgress,
     ScoreRequest,
     StateKept,
     StateMap,
@@ -266,10 +267,12 @@ def sample_done(
     )
 
 
-def score_answers(request: ScoreRequest) -> Iterator[ScorePiece | ScoreDone]:
-    """The words of the file, if the request wants them, then their loss."""
+def score_answers(request: ScoreRequest) -> Iterator[ScoreProgress | ScorePiece | ScoreDone]:
+    """Progress, the words of the file, if the request wants them, then their loss."""
     data = Path(request.path).read_bytes()
     tokens = inspected(prompt_pieces(data.decode()))
+    done = len(tokens) // 2
+    yield ScoreProgress(id=request.id, phase="scoring", done=done, total=len(tokens) - 1)
     if request.tokens:
         for first in range(0, len(tokens), 100):
             yield ScorePiece(id=request.id, tokens=tokens[first : first + 100])

@@ -34,6 +34,7 @@ from rnnlm_tui.schema.sampling import (
     SampleDone,
     SampleRequest,
     ScoreDone,
+    ScoreProgress,
     ScoreRequest,
     StateKept,
     StateMap,
@@ -419,8 +420,9 @@ async def test_a_files_score_is_the_trainers_evaluation_of_it(
         wanted = next(row for row in reader.evaluations() if row.split == "test")
     path = checkpoint.parents[4] / "test.txt"
     request = ScoreRequest(id="s", checkpoint=str(checkpoint), path=str(path))
-    [done] = [part async for part in client.score(request)]
+    *parts, done = [part async for part in client.score(request)]
     assert isinstance(done, ScoreDone)
+    assert isinstance(parts[0], ScoreProgress)
     assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
     assert done.tokens == wanted.tokens
     assert done.bits_per_byte == pytest.approx(wanted.bits_per_byte, rel=1e-5)

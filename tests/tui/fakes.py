@@ -46,6 +46,7 @@ from rnnlm_tui.schema.sampling import (
     SamplerRequest,
     ScoreDone,
     ScorePiece,
+    ScoreProgress,
     ScoreRequest,
 )
 from rnnlm_tui.schema.status import RunStatus
@@ -469,11 +470,14 @@ class FakeSampler:
         assert isinstance(answer, kind)
         return answer
 
-    async def score(self, request: ScoreRequest) -> AsyncIterator[ScorePiece | ScoreDone]:
-        """The configured ScoreDone, or the words of the file."""
+    async def score(
+        self, request: ScoreRequest
+    ) -> AsyncIterator[ScoreProgress | ScorePiece | ScoreDone]:
+        """Progress, then the configured ScoreDone or the words of the file."""
         self.asked.append(request)
         answer = self._configured(request)
         if isinstance(answer, ScoreDone):
+            yield ScoreProgress(id=request.id, phase="scoring", done=1)
             yield answer
         else:
             for part in plausible.score_answers(request):

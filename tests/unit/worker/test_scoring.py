@@ -20,7 +20,14 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CorpusError, RunStateError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.metrics import bits_per_byte
-from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone, ScorePiece, ScoreRequest
+from rnnlm_tui.schema.sampling import (
+    InspectedToken,
+    ScoreDone,
+    ScorePiece,
+    ScoreProgress,
+    ScoreRequest,
+)
+from rnnlm_tui.worker import scoring
 from rnnlm_tui.worker.models import LoadedModel
 from rnnlm_tui.worker.scoring import score_file
 
@@ -217,6 +224,24 @@ def test_a_score_is_interrupted_between_its_parts(tmp_path: Path, mode: DataMode
         checks = 0
         with pytest.raises(RunStateError, match="cancelled"):
             list(score_file(loaded, request, check))
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentences"])
+def test_progress_rises_to_all_scored_tokens(
+    tmp_path: Path, mode: DataMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "REPORT_SECONDS", 0.0)
+    loaded = loaded_for(corpus_of(tmp_path, "word", mode), mode)
+    request = ScoreRequest(id="a", checkpoint=str(loaded.path), path=str(tmp_path / "test.txt"))
+    seen: list[ScoreProgress] = []
+    *_, done = score_file(loaded, request, lambda: None, seen.append)
+    assert isinstance(done, ScoreDone)
+    scored = [one.done for one in seen if one.phase == "scoring"]
+    assert scored == sorted(scored)
+    assert scored[-1] == done.tokens
+    known = mode == "stream"
+    assert {one.total for one in seen if one.phase == "scoring"} == {done.tokens if known else 0}
+    assert (seen[0].phase, seen[0].total) == ("reading" if known else "scoring", 0)
 
 
 @pytest.mark.parametrize("bytes_per_token", [1, 3], ids=["ids", "surprise"])
