@@ -44,10 +44,18 @@ from tests.unit.store.rows import begin, checkpoint_row, step_row
 
 VOCABULARIES = (4_096, 32_011)
 AT_ONCE = 8
-PROMPT = " ".join(f"w{place}" for place in range(40))
 STREAMED_SECONDS = 10.0
+_LETTERS = str.maketrans("0123456789", "abcdefghij")
 FIRST_TOKEN_MS, LEAST_SHARE, LEAST_SPEEDUP, MOST_BYTES = 50.0, 0.9, 4.0, 8 * 1024
 """The bars."""
+
+
+def word(place: int) -> str:
+    """A word of the tokenizer: letters alone, since it splits words at digits."""
+    return f"w{str(place).translate(_LETTERS)}"
+
+
+PROMPT = " ".join(map(word, range(40)))
 
 
 @dataclass(slots=True)
@@ -64,7 +72,7 @@ class Speeds:
 
 def tokenizer_files(folder: Path, vocab_size: int) -> None:
     """A tokenizer of this many types, whose words carry the space before them."""
-    names = [PAD, EOS, *(f"\u0120w{place}" for place in range(vocab_size - 2))]
+    names = [PAD, EOS, *(f"\u0120{word(place)}" for place in range(vocab_size - 2))]
     tokenizer = Tokenizer(models.WordLevel({name: at for at, name in enumerate(names)}, PAD))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -173,7 +181,7 @@ async def measure(checkpoint: Path, rounds: int, tokens: int) -> None:
         await sampled(client, checkpoint, 50, 1, 0, PROMPT)
         for turn in range(1, 1 + rounds):
             for place in range(4):  # another prompt each time, so that it is read
-                prompt = f"{PROMPT} w{turn} w{place}"
+                prompt = f"{PROMPT} {word(turn)} {word(place)}"
                 first, _ = await sampled(client, checkpoint, 20, 1, turn, prompt)
                 firsts.append(1e3 * first)
             for speeds, count in ((one, 1), (many, AT_ONCE)):
@@ -210,8 +218,8 @@ def measure_terminal(name: str) -> None:
         settle(terminal)
         terminal.send("4")
         read_for(terminal, 2.0)
-        terminal.send("w1 w2 w3\r")
-        terminal.wait_for("w3 w", 60)
+        terminal.send(f"{word(1)} {word(2)} {word(3)}\r")
+        terminal.wait_for(f"{word(3)} w", 60)
         read_for(terminal, 1.0)
         watched = watch(terminal, STREAMED_SECONDS)
         terminal.send("\x1b")
@@ -231,10 +239,11 @@ def show(what: str, value: float, bar: float, *, below: bool) -> None:
 
 
 @contextmanager
-def temporary_home() -> Iterator[None]:
+def temporary_home() -> Iterator[Path]:
+    """The folder around it, for other files."""
     with tempfile.TemporaryDirectory(prefix="app-sampling-") as folder:
         os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", OMP_NUM_THREADS="1")
-        yield
+        yield Path(folder)
 
 
 def say(text: str) -> None:

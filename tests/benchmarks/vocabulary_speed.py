@@ -1,0 +1,162 @@
+"""Tokens per second by the size of the vocabulary: `python -m tests.benchmarks.vocabulary_speed
+[--cell elman] [--hidden 512] [--rounds 5] [--vocabularies 934 1000 …]`.
+
+For each vocabulary: scoring a file and inspecting a text as a sampler does, with the tokenizer and
+the weights laid out; and evaluating and training as a worker does, in float32. All on one thread,
+in turns, of processor time, which other programs disturb less than wall time.
+
+A large vocabulary needs more work for each token. The second table shows the time of a token over
+its operations in matrix products: 2 H V of the head and 2 for each weight of the layers, three
+times as many in training. That figure should hardly depend on the vocabulary; its last line is the
+largest over the smallest, beside the bar. Other work, such as the tokenizer's, counts as time but
+not as operations, so small models spread more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rnnlm_tui.engine.batches import StreamBatches, StreamEvaluation
+from rnnlm_tui.engine.checkpoint import load_model
+from rnnlm_tui.engine.evaluate import evaluate
+from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.estimates import Schedule
+from rnnlm_tui.schema.sampling import (
+    Inspection,
+    InspectRequest,
+    SamplerAnswer,
+    SamplerRequest,
+    ScoreDone,
+    ScoreRequest,
+)
+from rnnlm_tui.worker.answers import Answers
+from tests.benchmarks.app_sampling import say, stored_run, temporary_home, word
+
+VOCABULARIES = (934, 1_000, 1_008, 1_024, 2_048, 32_011)
+TOKENS, INSPECTED = 10_000, 2_000
+"""Tokens of each measurement."""
+STREAMS, WINDOW, STEPS = 32, 35, 2
+"""Shape and number of the training steps of a measurement."""
+MOST_SPREAD = 1.5
+"""The bar."""
+
+Work = Callable[[], int]
+"""Something that takes time, and returns its number of tokens."""
+
+
+def works(
+    vocab_size: int, cell: str, hidden: int, folder: Path
+) -> tuple[RecurrentLanguageModel, dict[str, Work]]:
+    """A model, and what is measured with it."""
+    checkpoint = stored_run(f"otter-{vocab_size}", vocab_size, cell, hidden)
+    answers, model = Answers(), load_model(checkpoint)
+    ids = np.random.default_rng(0).integers(2, vocab_size, TOKENS)
+    words = [word(token - 2) for token in ids.tolist()]
+    file = folder / f"{vocab_size}.txt"
+    file.write_text(" ".join(words), encoding="utf-8")
+    score = ScoreRequest(id="score", checkpoint=str(checkpoint), path=str(file))
+    starts = count()
+
+    def answer(request: SamplerRequest) -> SamplerAnswer:
+        (found,) = answers.of(request, lambda: False)
+        return found
+
+    def scored() -> int:
+        done = answer(score)
+        assert isinstance(done, ScoreDone)
+        return done.tokens
+
+    def inspected() -> int:
+        start = next(starts)  # another text each time, so that it is read
+        prompt = " ".join(words[start : start + INSPECTED])
+        done = answer(InspectRequest(id="inspect", checkpoint=str(checkpoint), prompt=prompt))
+        assert isinstance(done, Inspection)
+        return len(done.tokens)
+
+    tokens = ids.astype(np.uint16)
+    trainer = Trainer(
+        load_model(checkpoint),
+        StreamBatches(tokens, batch_size=STREAMS, bptt=WINDOW),
+        max_steps=10**9,
+        schedule=Schedule(1e-6),
+    )
+    return model, {
+        "score": scored,
+        "evaluation": lambda: evaluate(model, StreamEvaluation(tokens)).tokens,
+        "inspection": inspected,
+        "training": lambda: sum(trainer.train_step().tokens for _ in range(STEPS)),
+    }
+
+
+def million_operations(model: RecurrentLanguageModel, kind: str) -> float:
+    """Of the matrix products for one token."""
+    weights = model.vocab_size * model.hidden_size
+    weights += sum(weight.numel() for weight in model.layers.parameters())
+    return 2e-6 * weights * (3 if kind == "training" else 1)
+
+
+def microseconds(work: Work) -> float:
+    """Processor time for each token."""
+    began = time.process_time()
+    tokens = work()
+    return 1e6 * (time.process_time() - began) / tokens
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cell", default="elman")
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--vocabularies", type=int, nargs="+", default=VOCABULARIES)
+    given = parser.parse_args()
+    with temporary_home() as home:
+        torch.set_num_threads(1)
+        measured = {
+            size: works(size, given.cell, given.hidden, home) for size in given.vocabularies
+        }
+        kinds = list(next(iter(measured.values()))[1])
+        times: dict[tuple[int, str], list[float]] = {}
+        for turn in range(1 + given.rounds):
+            for size, (_, found) in measured.items():
+                for kind, work in found.items():
+                    spent = microseconds(work)
+                    if turn:  # the first loads models and chooses kernels
+                        times.setdefault((size, kind), []).append(spent)
+    middle = {key: statistics.median(values) for key, values in times.items()}
+    per_work = {
+        (size, kind): middle[size, kind] / million_operations(measured[size][0], kind)
+        for size, kind in middle
+    }
+    head = "".join(f"{kind:>12}" for kind in kinds)
+    say(f"{given.cell} 2 x {given.hidden}, one thread\n\ntokens/s\nvocabulary{head}")
+    for size in measured:
+        say(f"{size:>10,}" + "".join(f"{1e6 / middle[size, kind]:>12,.0f}" for kind in kinds))
+    say(
+        "\nmicroseconds of a token for each million operations: 2 x (hidden size x vocabulary +"
+        f" weights of the layers), in training three times as many\nvocabulary{head}"
+    )
+    for size in measured:
+        say(f"{size:>10,}" + "".join(f"{per_work[size, kind]:>12.1f}" for kind in kinds))
+    spreads = {}
+    for kind in kinds:
+        values = [per_work[size, kind] for size in measured]
+        spreads[kind] = max(values) / min(values)
+    say("   max/min" + "".join(f"{spreads[kind]:>11.2f}x" for kind in kinds))
+    met = "met" if spreads["score"] <= MOST_SPREAD else "MISSED"
+    say(f"\nscore: largest over smallest {spreads['score']:.2f}, at most {MOST_SPREAD:g}: {met}")
+
+
+if __name__ == "__main__":
+    main()
