@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.store.averages import (
     AverageEntry,
-    discard_average,
     find_average,
     keep_average,
     list_averages,
@@ -27,7 +27,8 @@ from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import run_named
 from rnnlm_tui.store.verify import resolve_checkpoint
-from rnnlm_tui.system.locks import reading
+from rnnlm_tui.system.files import make_private_directory
+from rnnlm_tui.system.locks import reading, staging
 from rnnlm_tui.system.processes import python_command
 
 
@@ -38,6 +39,10 @@ class StagedAverage:
     run: RunDirectory
     """The run that gets it."""
     result: AverageDone
+    folder: Path
+    """The average."""
+    place: ExitStack
+    """Holds the hidden folder that the average is in, and removes it."""
 
     @property
     def best_part(self) -> float:
@@ -56,11 +61,12 @@ class StagedAverage:
             CheckpointError: it is gone or damaged.
             StorageError: it can't be renamed.
         """
-        return keep_average(self.run, Path(self.result.staged))
+        with self.place:
+            return keep_average(self.run, self.folder)
 
     def discard(self) -> None:
         """Remove it."""
-        discard_average(Path(self.result.staged))
+        self.place.close()
 
     def lines(self) -> list[tuple[str, str, str]]:
         """(address, perplexity, difference to the best part) of each part, and of the average."""
@@ -128,23 +134,28 @@ def average_checkpoints(
             hint="name them as RUN@STEP, or use --last N",
         )
     run = different[0].run
-    request = AverageRequest(
-        run=str(run.path),
-        parts=tuple(
-            AveragePart(address=part.address, path=str(part.path.absolute())) for part in different
-        ),
-    )
-    with reading(*(part.path for part in different)):
-        result = run_child(
-            python_command("rnnlm_tui.worker.average"),
-            request,
-            AverageDone,
-            report,
-            what="averaging",
-            hint_for_memory=lambda: "free some memory and try again",
-            settings=WORKER_SETTINGS,
+    with ExitStack() as held:
+        make_private_directory(run.checkpoints_path, parents=False)
+        place = held.enter_context(staging(run.checkpoints_path))
+        request = AverageRequest(
+            run=str(run.path),
+            parts=tuple(
+                AveragePart(address=part.address, path=str(part.path.absolute()))
+                for part in different
+            ),
+            folder=str(place / "average"),
         )
-    return StagedAverage(run, result)
+        with reading(*(part.path for part in different)):
+            result = run_child(
+                python_command("rnnlm_tui.worker.average"),
+                request,
+                AverageDone,
+                report,
+                what="averaging",
+                hint_for_memory=lambda: "free some memory and try again",
+                settings=WORKER_SETTINGS,
+            )
+        return StagedAverage(run, result, Path(request.folder), held.pop_all())
 
 
 def remove(run: RunDirectory, name: str) -> AverageEntry:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,17 +40,17 @@ from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.exports import Export, add_export
 from rnnlm_tui.store.manifest import read_manifest
-from rnnlm_tui.store.paths import RunDirectory, check_run_name
+from rnnlm_tui.store.paths import RunDirectory, check_run_name, runs_dir
 from rnnlm_tui.store.runs import check_name_free, create_run
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, require_space
 from rnnlm_tui.system.files import (
-    TEMPORARY_PREFIX,
     fsync_directory,
+    make_private_directory,
     read_at_most,
     storage_errors,
 )
-from rnnlm_tui.system.locks import boot_id, host_name, reading
+from rnnlm_tui.system.locks import REPLACED, boot_id, host_name, reading, staging
 from rnnlm_tui.system.processes import python_command
 
 EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -118,8 +116,9 @@ def export_checkpoint(
     check_target(target, force=force)
     size = read_manifest(checkpoint).bytes
     require_space(target.parent, size + ROOM_FOR_ROWS, "an export of this size")
-    folder = _temporary_folder(target)
-    try:
+    with staging(target.parent) as place:
+        folder = place / "export"
+        make_private_directory(folder)
         request = ExportRequest(
             run=str(run.path),
             checkpoint=str(checkpoint),
@@ -133,8 +132,6 @@ def export_checkpoint(
         if marker is None:
             raise WorkerError("the export ended without its list of files")
         _put_in_place(folder, target, force=force)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     with suppress(StorageError):  # the export is complete; a read-only run can't be marked
         add_export(run, Export(done.step, format, str(target), time.time()))
     files = tuple(sorted((*marker.files, MARKER_NAME)))
@@ -148,12 +145,16 @@ def check_target(target: Path, *, force: bool = False) -> None:
 
     Raises:
         InputError: it is a file, a folder that isn't empty, or with `force` not an export.
-        StorageError: its parent folder is missing, or can't be read.
+        StorageError: its parent folder is missing, or can't be read or written.
     """
     if not target.name:
         raise InputError(f"{target} is not a folder that can be written", hint="name a new folder")
     if not target.parent.is_dir():
         raise StorageError(f"folder not found: {target.parent}", hint="create it first")
+    if not os.access(target.parent, os.W_OK):
+        raise StorageError(
+            f"can't write to {target.parent}", hint="choose a folder that you may write to"
+        )
     if target.is_symlink() or (os.path.lexists(target) and not target.is_dir()):
         raise InputError(
             f"{target} is {'a link' if target.is_symlink() else 'a file'}, not a folder",
@@ -223,15 +224,18 @@ def import_book(
     if size > LARGEST_STATE_DICT:
         raise InputError(f"{file} has {counted(size, 'byte')}: too large for the book's model")
     vocabulary = tokenizer or _tokenizer_beside(file)
-    with tempfile.TemporaryDirectory() as place:
+    make_private_directory(runs_dir())
+    with staging(runs_dir()) as place:
+        files = place / "model"
+        make_private_directory(files)
         request = ImportRequest(
             file=str(file),
             tokenizer=vocabulary,
-            target=place,
+            target=str(files),
             memory=MEMORY_FACTOR * size + SPARE_MEMORY,
         )
         done = _answer_of(request, ImportDone, report, command, "the import")
-        return Imported(_make_run(Path(place), file, name, vocabulary, done), done)
+        return Imported(_make_run(files, file, name, vocabulary, done), done)
 
 
 def _tokenizer_beside(file: Path) -> str:
@@ -300,35 +304,21 @@ def _config(tokenizer: str, done: ImportDone) -> RunConfig:
     )
 
 
-def _temporary_folder(target: Path) -> Path:
-    folder = target.parent / f"{TEMPORARY_PREFIX}{target.name[:64]}-{secrets.token_hex(4)}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        raise StorageError(
-            f"can't write to {target.parent}: {error.strerror or error}",
-            hint="choose a folder that you may write to, on a disk with free space",
-        ) from error
-    return folder
-
-
 def _put_in_place(folder: Path, target: Path, *, force: bool) -> None:
     """Rename the complete folder to the target, which was checked before and may have changed."""
     check_target(target, force=force)
-    aside = folder.with_name(f"{folder.name}-old")
+    replaced = folder.parent / REPLACED
+    make_private_directory(replaced)
     with storage_errors("write", target):
         if target.is_dir():
-            target.rename(aside)
+            target.rename(replaced / target.name)
         try:
             folder.rename(target)
         except OSError as error:
-            if aside.is_dir():
-                aside.rename(target)
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
                 check_target(target)
             raise
         fsync_directory(target.parent)
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _read_marker(folder: Path) -> ExportMarker | None:

@@ -16,36 +16,13 @@ from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
+from rnnlm_tui.system.files import TEMPORARY_PREFIX
+from rnnlm_tui.system.locks import STAGING_NAME, sweep_staging
 
-TEMPORARY_PREFIX = ".tmp-"
 KEPT_SECONDS = 7 * 86_400.0
 """An unfinished folder that wasn't resumed for this long is removed."""
 
 _WAIT_SECONDS = 0.2
-
-
-@contextmanager
-def building_folder(root: Path, name: str) -> Iterator[Path]:
-    """Create a locked temporary folder below `root`, which is removed if not renamed.
-
-    The lock distinguishes a folder in use from one that a dead process left.
-
-    Raises:
-        StorageError: `root` can't be written.
-    """
-    try:
-        with root_lock(root):
-            folder = root / f"{TEMPORARY_PREFIX}{name}-{secrets.token_hex(4)}"
-            folder.mkdir(mode=0o700)
-            lock = os.open(folder, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError as error:
-        raise StorageError(f"can't write to {root}: {error.strerror or error}") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
 
 
 @contextmanager
@@ -156,10 +133,11 @@ def sweep(root: Path) -> None:
     """
     if not root.is_dir():
         return
+    sweep_staging(root)
     try:
         with root_lock(root):
-            for folder in root.glob(f"{TEMPORARY_PREFIX}*"):
-                if folder.is_dir() and not is_held(folder):
+            for folder in root.glob(f"{TEMPORARY_PREFIX}*"):  # moved aside, then not removed
+                if folder.is_dir() and not STAGING_NAME.fullmatch(folder.name):
                     shutil.rmtree(folder, ignore_errors=True)
             for folder in root.glob(f"{UNFINISHED_PREFIX}*"):
                 if (

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rnnlm_tui.corpus.build import building_folder, publish, sweep
+from rnnlm_tui.corpus.build import publish, sweep
 from rnnlm_tui.corpus.download import (
     Archive,
     Meter,
@@ -32,6 +32,7 @@ from rnnlm_tui.corpus.text_files import hash_files
 from rnnlm_tui.errors import CorpusError, StorageError
 from rnnlm_tui.schema.formatting import disk
 from rnnlm_tui.schema.metrics import Progress
+from rnnlm_tui.system.locks import staging
 
 MAX_EXPANSION = 60
 """Limit on unpacked size relative to the archive's size; text compresses to a third or a fourth."""
@@ -323,7 +324,9 @@ def ensure_news(
 
 def _publish(archive: Archive, root: Path, progress: ProgressCallback, free: FreeBytes) -> None:
     sweep(root)
-    with building_folder(root, NEWS) as here:
+    with staging(root) as place:
+        here = place / NEWS
+        here.mkdir(mode=0o700)
         unpack(archive.path, FILES, here, progress, free)
         paths = [here / name for name in FILES]
         meter = Meter("checking", sum(path.stat().st_size for path in paths), progress)

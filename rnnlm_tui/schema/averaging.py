@@ -24,6 +24,8 @@ class AverageRequest(Message):
     run: str
     """Folder of the run that gets the average, and on whose validation set all are evaluated."""
     parts: tuple[AveragePart, ...] = Field(min_length=2)
+    folder: str
+    """The folder of the average, which is created."""
 
 
 class EvaluatedPart(Message):
@@ -38,8 +40,6 @@ class AverageDone(Message):
     """The last line of a successful process."""
 
     kind: Literal["done"] = "done"
-    staged: str
-    """The hidden folder with the average."""
     step: int
     """Of the newest part."""
     loss: float

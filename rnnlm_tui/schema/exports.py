@@ -34,7 +34,8 @@ class ExportRequest(Message):
     checkpoint: str
     """The checkpoint's folder."""
     target: str
-    """An empty folder, renamed by the requesting process when the export is complete."""
+    """An empty folder, renamed by the requesting process when the export is complete. The folder
+    that it is in is removed afterwards, and may be used for other files."""
     name: str
     """The name that the folder gets, for the model card."""
     format: ExportFormat
@@ -48,7 +49,7 @@ class ImportRequest(Message):
     tokenizer: str
     """A folder with tokenizer.json, or the name of a tokenizer on the Hugging Face hub."""
     target: str
-    """An empty folder for the files."""
+    """An empty folder for the files, in a folder as that of an export."""
     memory: int = Field(gt=0)
     """Bytes that the process may allocate."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import sqlite3
 import stat
@@ -63,18 +62,17 @@ from rnnlm_tui.store.paths import (
     runs_dir,
 )
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import check_name_free, put_in_place, sweep_abandoned
+from rnnlm_tui.store.runs import check_name_free, put_in_place
 from rnnlm_tui.store.schema import check_version, database_errors, is_frozen, one_row, reading_uri
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, require_space
 from rnnlm_tui.system.files import (
-    TEMPORARY_PREFIX,
     fsync_directory,
     fsync_file,
     make_private_directory,
     open_private,
     storage_errors,
 )
-from rnnlm_tui.system.locks import read_lock
+from rnnlm_tui.system.locks import read_lock, staging
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
@@ -110,16 +108,14 @@ def write_archive(run: RunDirectory, target: Path, progress: Progress | None = N
     run.check_own_files()
     # beside the run, where its checkpoints can be linked, unless that disk is read-only
     place = runs_dir() if os.access(runs_dir(), os.W_OK) else target.parent
-    staging = place / f"{TEMPORARY_PREFIX}archive-{secrets.token_hex(8)}"
-    unfinished = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{target.name}")
-    make_private_directory(staging)
-    try:
-        manifest = _stage(run, staging)
+    with staging(place) as copy, staging(target.parent) as beside:
+        manifest = _stage(run, copy)
+        unfinished = beside / target.name
         report = _meter(progress, 2 * manifest.bytes)
         with storage_errors("write", target):
             require_space(target.parent, manifest.bytes + ROOM_FOR_ROWS, "the archive")
             with os.fdopen(open_private(unfinished, os.O_WRONLY | os.O_EXCL), "wb") as file:
-                pack(manifest, staging, file, report)
+                pack(manifest, copy, file, report)
                 file.flush()
                 os.fsync(file.fileno())
         with unfinished.open("rb") as file:
@@ -137,9 +133,6 @@ def write_archive(run: RunDirectory, target: Path, progress: Progress | None = N
                 unfinished.rename(target)
             fsync_directory(target.parent)
             return Archived(target, manifest, target.stat().st_size)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        unfinished.unlink(missing_ok=True)
 
 
 def read_archive(
@@ -165,32 +158,31 @@ def read_archive(
         _check_free(chosen, path)
         make_private_directory(runs_dir())
         require_space(runs_dir(), manifest.bytes + ROOM_FOR_ROWS, f"the run {manifest.run}")
-        sweep_abandoned(runs_dir())
-        unfinished = runs_dir() / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-        make_private_directory(unfinished)
         place = None
-        try:
-            _unpack(blocks, manifest, path, unfinished, _meter(progress, manifest.bytes))
-            run = RunDirectory(unfinished)
-            _check_usable(run, manifest, path)
-            with storage_errors("write", unfinished):
-                os.utime(run.config_path, (manifest.created, manifest.created))
-                place = choose_location(unfinished)
-                if place is not None and (unfinished / DATABASE_NAME).exists():
-                    shutil.move(unfinished / DATABASE_NAME, place.path)
-                    fsync_file(place.path)
-                for folder in (*(unfinished.rglob("*/")), unfinished):
-                    if folder.is_dir():
-                        fsync_directory(folder)
+        with staging(runs_dir()) as folder:
+            unfinished = folder / "run"
+            make_private_directory(unfinished)
             try:
-                return put_in_place(unfinished, chosen), manifest
-            except RunNameError as error:
-                raise _taken(error, path) from error
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            if place is not None:
-                remove_local_database(place)
-            raise
+                _unpack(blocks, manifest, path, unfinished, _meter(progress, manifest.bytes))
+                run = RunDirectory(unfinished)
+                _check_usable(run, manifest, path)
+                with storage_errors("write", unfinished):
+                    os.utime(run.config_path, (manifest.created, manifest.created))
+                    place = choose_location(unfinished)
+                    if place is not None and (unfinished / DATABASE_NAME).exists():
+                        shutil.move(unfinished / DATABASE_NAME, place.path)
+                        fsync_file(place.path)
+                    for part in (*(unfinished.rglob("*/")), unfinished):
+                        if part.is_dir():
+                            fsync_directory(part)
+                try:
+                    return put_in_place(unfinished, chosen), manifest
+                except RunNameError as error:
+                    raise _taken(error, path) from error
+            except BaseException:
+                if place is not None:
+                    remove_local_database(place)
+                raise
 
 
 def _check_target(target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Averaged weights of a run: written aside, then kept or discarded, listed and found.
+"""Averaged weights of a run: written, kept, listed and found.
 
 An average is a folder `checkpoints/average-step-000001500` beside the checkpoints, named after the
 newest of its parts, with weights and tokenizer only. It can be sampled, scored, exported and forked
@@ -10,9 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -43,9 +41,6 @@ AVERAGE_FOLDER = re.compile(r"average-step-(\d{9,12})(?:-([2-9]|[1-9]\d))?")
 AVERAGE_NAME = re.compile(r"average-([\d,]{1,15})(?:-([2-9]|[1-9]\d))?")
 """How an average is named in an address: `average-1500`, and `average-1500-2` for another one."""
 _MOST_OF_A_STEP = 99
-_STAGED_PREFIX = f"{TEMPORARY_PREFIX}average-step-"
-_ABANDONED_SECONDS = 86_400.0
-"""An average that waits for an answer longer than this was left by a process that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +101,14 @@ def find_average(run: RunDirectory, name: str) -> Path | None:
     return next((path for known, path in average_folders(run) if known == wanted), None)
 
 
-def stage_average(
+def write_average(
     run: RunDirectory,
+    folder: Path,
     step: int,
     write_files: Callable[[Path], None],
     facts: Mapping[str, object],
-) -> Path:
-    """Write an average durably into a hidden folder, from which `keep_average` takes it.
+) -> None:
+    """Write an average durably into a new folder, which `keep_average` moves to its place.
 
     Args:
         write_files: writes plain files, no pickles, into the given folder.
@@ -120,30 +116,22 @@ def stage_average(
 
     Raises:
         CheckpointError: `write_files` created a pickle, a folder or a link.
-        StorageError: the disk is full or not writable; nothing is left.
+        StorageError: the disk is full or not writable.
     """
-    make_private_directory(run.checkpoints_path, parents=False)
-    _sweep(run)
-    staged = run.checkpoints_path / f"{_STAGED_PREFIX}{step:09d}-{secrets.token_hex(4)}"
-    try:
-        make_private_directory(staged, parents=False)
-        with storage_errors("write the average", staged):
-            write_files(staged)
-            manifest = describe_files(
-                staged, "snapshot", run.name, step, None, cast(dict[str, JsonValue], dict(facts))
-            )
-            for name in manifest.files:
-                (staged / name).chmod(0o600)
-                fsync_file(staged / name)
-            write_text_atomically(staged / MANIFEST_NAME, manifest.text())
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
-    return staged
+    make_private_directory(folder, parents=False)
+    with storage_errors("write the average", folder):
+        write_files(folder)
+        manifest = describe_files(
+            folder, "snapshot", run.name, step, None, cast(dict[str, JsonValue], dict(facts))
+        )
+        for name in manifest.files:
+            (folder / name).chmod(0o600)
+            fsync_file(folder / name)
+        write_text_atomically(folder / MANIFEST_NAME, manifest.text())
 
 
 def keep_average(run: RunDirectory, staged: Path) -> AverageEntry:
-    """Keep a staged average; returns it with its name.
+    """Move a written average to its place; returns it with its name.
 
     Raises:
         CheckpointError: it is damaged or was discarded.
@@ -167,23 +155,17 @@ def keep_average(run: RunDirectory, staged: Path) -> AverageEntry:
     )
 
 
-def discard_average(staged: Path) -> None:
-    """Remove a staged average; nothing happens if it is gone."""
-    if staged.name.startswith(_STAGED_PREFIX):
-        shutil.rmtree(staged, ignore_errors=True)
-
-
 def remove_average(path: Path) -> None:
     """Remove a kept average.
 
     Raises:
         StorageError: it can't be removed.
     """
-    doomed = path.with_name(f"{_STAGED_PREFIX}removed-{secrets.token_hex(4)}")
+    doomed = path.with_name(f"{TEMPORARY_PREFIX}removed-{secrets.token_hex(8)}")
     with storage_errors("remove", path):
         path.rename(doomed)
         fsync_directory(path.parent)
-        shutil.rmtree(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)  # a worker that starts now removes it as well
 
 
 def _entry(name: str, path: Path, manifest: Manifest, size: int) -> AverageEntry:
@@ -201,11 +183,3 @@ def _entry(name: str, path: Path, manifest: Manifest, size: int) -> AverageEntry
 
 def _folder_name(step: int, number: int) -> str:
     return f"average-step-{step:09d}{f'-{number}' if number > 1 else ''}"
-
-
-def _sweep(run: RunDirectory) -> None:
-    oldest = time.time() - _ABANDONED_SECONDS
-    with suppress(OSError):
-        for path in run.checkpoints_path.glob(f"{_STAGED_PREFIX}*"):
-            if path.stat().st_mtime < oldest:
-                shutil.rmtree(path, ignore_errors=True)

@@ -26,11 +26,12 @@ from rnnlm_tui.system.files import (
     fsync_directory,
     fsync_file,
     make_private_directory,
+    remove,
     run_to_end,
     storage_errors,
     write_text_atomically,
 )
-from rnnlm_tui.system.locks import has_readers
+from rnnlm_tui.system.locks import STAGING_NAME, has_readers, read_lock, sweep_staging
 
 WriteInPieces = Callable[[Path], Generator[None, None, Mapping[str, str]]]
 """Writes a checkpoint's files into a folder, yields between two pieces, and returns the SHA-256 of
@@ -223,7 +224,8 @@ def remove_checkpoint(run: RunDirectory, step: int) -> bool:
 
 
 def sweep_temporary(run: RunDirectory) -> None:
-    """Remove what a killed worker left unfinished. Only for the worker that holds the run's lock.
+    """Remove what a killed worker left unfinished. Only for the worker that holds the run's lock:
+    what other processes write meanwhile, such as an average or the run's labels, is left.
 
     A checkpoint that was being replaced is restored if its replacement is incomplete.
 
@@ -233,13 +235,18 @@ def sweep_temporary(run: RunDirectory) -> None:
     for folder in (run.path, run.checkpoints_path, run.snapshots_path):
         if not folder.is_dir():
             continue
+        sweep_staging(folder)
         with storage_errors("tidy", folder):
             for path in sorted(folder.iterdir()):
                 if path.name.startswith(_ASIDE_PREFIX):
                     target = folder / path.name.removeprefix(_ASIDE_PREFIX)
-                    _remove(path) if target.exists() else path.rename(target)
-                elif path.name.startswith(TEMPORARY_PREFIX):
-                    _remove(path)
+                    remove(path) if target.exists() else path.rename(target)
+                elif (
+                    path.name.startswith(TEMPORARY_PREFIX)
+                    and not STAGING_NAME.fullmatch(path.name)
+                    and not (path.is_file() and read_lock(path).held)
+                ):
+                    remove(path)
             fsync_directory(folder)
 
 
@@ -293,7 +300,7 @@ def _put_in_place(temporary: Path, target: Path) -> None:
     aside = target.parent / f"{_ASIDE_PREFIX}{target.name}"
     try:
         if target.exists():
-            _remove(aside)
+            remove(aside)
             target.rename(aside)
         temporary.rename(target)
     except BaseException:
@@ -301,11 +308,4 @@ def _put_in_place(temporary: Path, target: Path) -> None:
             aside.rename(target)
         raise
     fsync_directory(target.parent)
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    remove(aside)

@@ -7,7 +7,6 @@ import glob
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,13 +34,12 @@ from rnnlm_tui.store.paths import (
     trash_dir,
 )
 from rnnlm_tui.system.files import (
-    TEMPORARY_PREFIX,
     fsync_directory,
     make_private_directory,
     storage_errors,
     write_text_atomically,
 )
-from rnnlm_tui.system.locks import RunLock, folder_lock
+from rnnlm_tui.system.locks import RunLock, folder_lock, staging
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
@@ -67,8 +65,6 @@ ANIMALS = (
 )  # fmt: skip
 
 
-_ABANDONED_SECONDS = 3_600.0
-"""An unfinished run older than this was left by a dead process, and is removed."""
 _SHOWN_NAMES = 8
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 """Errors of a rename onto an existing file or folder."""
@@ -113,19 +109,18 @@ def create_run(
     make_private_directory(runs_dir())
     if name is not None:
         check_name_free(name)
-    sweep_abandoned(runs_dir())
-    unfinished = runs_dir() / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    make_private_directory(unfinished)
     place = None
-    try:
-        place = choose_location(unfinished)
-        _fill(RunDirectory(unfinished), config, parent)
-        return put_in_place(unfinished, name)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if place is not None:
-            remove_local_database(place)
-        raise
+    with staging(runs_dir()) as folder:
+        unfinished = folder / "run"
+        make_private_directory(unfinished)
+        try:
+            place = choose_location(unfinished)
+            _fill(RunDirectory(unfinished), config, parent)
+            return put_in_place(unfinished, name)
+        except BaseException:
+            if place is not None:
+                remove_local_database(place)
+            raise
 
 
 def list_runs() -> list[RunDirectory]:
@@ -403,7 +398,7 @@ def _fill(run: RunDirectory, config: RunConfig, parent: ParentCheckpoint | None)
 
 
 def put_in_place(unfinished: Path, name: str | None) -> RunDirectory:
-    """Rename a finished folder in the runs folder to a run; durable.
+    """Rename a finished folder below the runs folder to a run; durable.
 
     Args:
         name: generated if None.
@@ -424,19 +419,6 @@ def put_in_place(unfinished: Path, name: str | None) -> RunDirectory:
                 continue  # just taken: refuse a given name, or generate another
             fsync_directory(runs_dir())
             return RunDirectory(runs_dir() / chosen)
-
-
-def sweep_abandoned(folder: Path) -> None:
-    """Remove unfinished folders that dead processes left more than an hour ago."""
-    oldest = time.time() - _ABANDONED_SECONDS
-    with storage_errors("look into", folder), os.scandir(folder) as entries:
-        for entry in entries:
-            if (
-                entry.name.startswith(TEMPORARY_PREFIX)
-                and entry.is_dir(follow_symlinks=False)
-                and entry.stat(follow_symlinks=False).st_mtime < oldest
-            ):
-                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable[Path]) -> None:

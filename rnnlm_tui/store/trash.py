@@ -20,7 +20,7 @@ from rnnlm_tui.store.paths import (
     runs_dir,
     trash_dir,
 )
-from rnnlm_tui.store.runs import TRASHED, lock_run, move_in_place, sweep_abandoned, trashed_paths
+from rnnlm_tui.store.runs import TRASHED, lock_run, move_in_place, trashed_paths
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
     fsync_directory,
@@ -133,15 +133,14 @@ def purge(trashed: TrashedRun) -> int:
     _check_there(trashed)
     place, size = _elsewhere(trashed.path), _bytes(trashed.path)
     being_purged = trash_dir() / f"{TEMPORARY_PREFIX}{trashed.path.name}"
-    with storage_errors("purge", trashed.path):
-        # a new time: `sweep_abandoned` in another purge must not remove it meanwhile
-        os.utime(trashed.path)
+    with folder_lock(trash_dir()), storage_errors("purge", trashed.path):
         trashed.path.rename(being_purged)
         if place is not None:
             remove_local_database(place)
         shutil.rmtree(being_purged)
+        for left in trash_dir().glob(f"{TEMPORARY_PREFIX}*"):  # by a purge that was killed
+            shutil.rmtree(left, ignore_errors=True)
         fsync_directory(trash_dir())
-    sweep_abandoned(trash_dir())
     return size
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Generator, Iterator
@@ -179,6 +181,18 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
+def remove(path: Path) -> None:
+    """Remove a file or link, or a folder with all its files; nothing happens if it is gone.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def run_to_end(pieces: Generator[None, None, ResultT]) -> ResultT:
     """Do work that is written in pieces in one go, and return its result."""
     while True:
@@ -220,6 +234,9 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
             prefix=TEMPORARY_PREFIX, suffix=f"-{path.name}", dir=path.parent
         )
         try:
+            with suppress(OSError):  # a filesystem without locks
+                # a worker that tidies the folder leaves it; nobody waits for it
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             os.fchmod(descriptor, PRIVATE_FILE)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)

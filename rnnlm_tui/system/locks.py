@@ -1,10 +1,12 @@
-"""The lock that a worker holds on its run, and short locks on folders; both are flock(2)."""
+"""The lock that a worker holds on its run, short locks on folders, and hidden folders for
+unfinished files, which are held while their process lives; all are flock(2)."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -13,7 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rnnlm_tui.errors import RunStateError, StorageError
-from rnnlm_tui.system.files import open_private, storage_errors
+from rnnlm_tui.system.files import (
+    PRIVATE_DIRECTORY,
+    TEMPORARY_PREFIX,
+    open_private,
+    remove,
+    storage_errors,
+)
 
 PATIENCE_SECONDS = 2.0
 """How long a worker retries: `read_lock` holds it for microseconds, a killed worker's child for a
@@ -22,6 +30,11 @@ MAX_REASON = 300
 """Longest reason in the lock file, in characters."""
 _FILE_BYTES = 4096
 """Fixed size of the lock file, one block: rewriting it needs no space on a full disk."""
+STAGING_NAME = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}[0-9a-f]{{16}}")
+"""The names of `staging` folders."""
+REPLACED = "replaced"
+"""A folder in a `staging` folder: what is moved there returns, unless something took its name."""
+_STAGING_LOCK = "rnnlm-tui.lock"
 _RETRY_SECONDS = 0.02
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -240,6 +253,86 @@ def sole_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def staging(place: Path) -> Iterator[Path]:
+    """Make a private, hidden folder in `place` for unfinished files; at the end it is removed, with
+    all that wasn't moved out of it.
+
+    A locked file in it shows that this process lives, also to other hosts of a network filesystem,
+    where a lock on a folder wouldn't. Folders of processes that were killed are removed first.
+
+    Raises:
+        StorageError: `place` can't be written.
+    """
+    sweep_staging(place)
+    descriptor = None
+    with storage_errors("write into", place):
+        while descriptor is None:
+            folder = place / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
+            folder.mkdir(PRIVATE_DIRECTORY)
+            descriptor = _held_lock_of(folder)
+    try:
+        yield folder
+    finally:
+        _remove_staging(folder, descriptor)
+
+
+def sweep_staging(place: Path) -> None:
+    """Remove the `staging` folders in `place` whose processes have ended."""
+    with suppress(OSError):
+        for folder in list(place.iterdir()):
+            if STAGING_NAME.fullmatch(folder.name):
+                _sweep(folder)
+
+
+def _held_lock_of(folder: Path) -> int | None:
+    """Create and lock the file of a new staging folder; None if a sweep has just removed it."""
+    lock = folder / _STAGING_LOCK
+    try:
+        folder.chmod(PRIVATE_DIRECTORY)  # whatever the umask
+        descriptor = open_private(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # a filesystem without locks: no sweep gets one either
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    if lock.exists():
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _sweep(folder: Path) -> None:
+    with suppress(OSError):
+        try:
+            descriptor = os.open(
+                folder / _STAGING_LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            )
+        except FileNotFoundError:
+            folder.rmdir()  # killed before it had its lock; fails unless the folder is empty
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+        else:
+            _remove_staging(folder, descriptor)
+
+
+def _remove_staging(folder: Path, descriptor: int) -> None:
+    """Remove a locked staging folder; what can't be removed is left for a later sweep."""
+    with suppress(OSError):
+        for path in (folder / REPLACED).glob("*"):
+            if not os.path.lexists(folder.parent / path.name):
+                path.rename(folder.parent / path.name)
+        for path in folder.iterdir():
+            if path.name != _STAGING_LOCK:
+                remove(path)
+        (folder / _STAGING_LOCK).unlink()  # last: without it, a sweep leaves the folder alone
+    os.close(descriptor)
+    with suppress(OSError):
+        folder.rmdir()  # NFS keeps an unlinked file until it is closed
 
 
 def _write_info(descriptor: int, info: LockInfo) -> None:

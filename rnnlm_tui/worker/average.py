@@ -2,7 +2,7 @@
 
 It reads an AverageRequest from stdin and writes messages on stdout. All parts and the mean are
 evaluated on the whole validation set of the run, in the same way, so that their losses compare. The
-mean waits in a hidden folder: the caller keeps or removes it.
+mean is written into the folder that the request names: the caller keeps or removes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest,
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.protocol import CHANGED_FACT, decode_line
-from rnnlm_tui.store.averages import AVERAGED_FACT, stage_average
+from rnnlm_tui.store.averages import AVERAGED_FACT, write_average
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.system.files import keep_private
@@ -111,7 +111,7 @@ def mean_of_weights(folders: Sequence[Path]) -> dict[str, Tensor]:
 
 
 def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
-    """Average the parts, evaluate them and the mean, and stage the mean.
+    """Average the parts, evaluate them and the mean, and write the mean.
 
     Raises:
         RnnlmError: a part is damaged or of another kind, the corpus can't be prepared, the device
@@ -149,8 +149,9 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
         "validation_loss": loss,
     }
     report("saving", 0, 1)
-    staged = stage_average(
+    write_average(
         run,
+        Path(request.folder),
         manifests[newest].step,
         lambda folder: write_model(
             folder, model, folders[newest], generation=_generation(folders[newest])
@@ -158,7 +159,6 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
         facts,
     )
     return AverageDone(
-        staged=str(staged),
         step=manifests[newest].step,
         loss=loss,
         tokens=tokens,

@@ -45,7 +45,10 @@ def import_state_dict(request: ImportRequest, report: Callable[[str], None]) -> 
         tensors = read_state_dict(file)
     report("writing")
     vocab_size, width = tensors["embedding.weight"].shape
-    with storage_errors("write", folder), tempfile.TemporaryDirectory() as place:
+    with (
+        storage_errors("write", folder),
+        tempfile.TemporaryDirectory(dir=folder.parent) as place,
+    ):
         kind = _tokenizer_files(request.tokenizer, vocab_size, Path(place))
         codec = TextCodec(Path(place))
         model = book_model(tensors, codec.pad_id)

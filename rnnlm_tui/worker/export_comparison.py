@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from rnnlm_tui.schema.exports import (
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
+from rnnlm_tui.system.processes import dependent_environment
 from rnnlm_tui.worker.models import read_data_mode
 from rnnlm_tui.worker.resuming import trained_on
 
@@ -187,7 +187,7 @@ def check_transformers(
     Raises:
         WorkerError: it can't be loaded.
     """
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         request = question(source, folder, Path(place, "logits.safetensors"))
         (answer,) = examine_in_child([request], Path(place))
         return judge(source, tokenizer, request, answer)
@@ -255,7 +255,7 @@ def examine_in_child(requests: Sequence[dict[str, Any]], place: Path) -> list[di
         WorkerError: a folder can't be loaded.
     """
     environment = {
-        **os.environ,
+        **dependent_environment({}),
         "HF_HOME": str(place / "huggingface"),
         "HF_MODULES_CACHE": str(place / "modules"),
         "HF_HUB_OFFLINE": "1",

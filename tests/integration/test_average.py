@@ -71,6 +71,7 @@ def average_here(addresses: Sequence[str]) -> AverageDone:
     request = AverageRequest(
         run=str(parts[0].run.path),
         parts=tuple(AveragePart(address=one.address, path=str(one.path)) for one in parts),
+        folder=str(parts[0].run.checkpoints_path / ".average"),
     )
     return average(request, lambda *_: None)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import pytest
 
 from rnnlm_tui.client.average import StagedAverage
 from rnnlm_tui.schema.averaging import AverageDone, EvaluatedPart
-from rnnlm_tui.store.averages import AVERAGED_FACT, list_averages, stage_average
+from rnnlm_tui.store.averages import AVERAGED_FACT, list_averages, write_average
+from rnnlm_tui.system.locks import staging
 from rnnlm_tui.tui.messages import AverageRequested
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
@@ -23,13 +25,14 @@ async def test_an_average_is_kept_or_discarded(keep: bool) -> None:
     class Averaging(FakeServices):
         def average(self, addresses: Sequence[str]) -> StagedAverage:
             asked.append(tuple(addresses))
-            staged = stage_average(run, 3_750, write_model, {AVERAGED_FACT: list(addresses)})
+            run.checkpoints_path.mkdir()
+            place = ExitStack()
+            folder = place.enter_context(staging(run.checkpoints_path)) / "average"
+            write_average(run, folder, 3_750, write_model, {AVERAGED_FACT: list(addresses)})
             losses = zip(addresses, (4.1, 4.0), strict=True)
             parts = tuple(EvaluatedPart(address=one, loss=loss) for one, loss in losses)
-            return StagedAverage(
-                run,
-                AverageDone(staged=str(staged), step=3_750, loss=3.9, tokens=999, parts=parts),
-            )
+            done = AverageDone(step=3_750, loss=3.9, tokens=999, parts=parts)
+            return StagedAverage(run, done, folder, place)
 
     services = Averaging()
     services.snapshots["plain-otter"] = make_snapshot("finished")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from rnnlm_tui.schema.exports import MARKER_NAME
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.exports import read_exports
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import create_run, list_runs
 from rnnlm_tui.system import disk
 from tests.unit.store.rows import write_model
@@ -150,6 +152,50 @@ def test_a_caller_that_stops_ends_the_process_and_leaves_nothing(
         export(run, place / "out", fake(action), report=stop_when_started)
     assert list(place.iterdir()) == []
     assert not Path(f"/proc/{pid.read_text()}").exists()
+
+
+KILLED = {
+    "export": """
+from rnnlm_tui.client.export import export_checkpoint
+from rnnlm_tui.store.runs import find_run
+run = find_run("plain-otter")
+checkpoint = run.checkpoints_path / "step-000000005"
+export_checkpoint(run, checkpoint, place / "out", "hf", command=command)
+""",
+    "import": """
+from rnnlm_tui.client.export import import_book
+import_book(place / "model.pth", tokenizer="x", command=command)
+""",
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("verb", KILLED)
+def test_the_files_of_a_killed_export_or_import_are_removed_by_the_next(
+    verb: str, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place := tmp_path / "place").mkdir()
+    (temporary := tmp_path / "temporary").mkdir()
+    (place / "model.pth").write_bytes(b"PK")
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    waiting = (
+        "from rnnlm_tui.system.processes import end_with_parent; end_with_parent();"
+        f" pathlib.Path({str(tmp_path / 'waits')!r}).touch(); time.sleep(600)"
+    )
+    start = f"from pathlib import Path; command = {fake(waiting)!r}; place = Path({str(place)!r})"
+    with subprocess.Popen([sys.executable, "-c", start + KILLED[verb]]) as process:
+        while not (tmp_path / "waits").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    if verb == "export":
+        export(run, place / "after", fake())
+    else:
+        with pytest.raises(StorageError, match="refused"):
+            import_book(place / "model.pth", tokenizer="x", command=failing("refused", 5))
+    places = (place, temporary, runs_dir())
+    left = {path.name for folder in places for path in folder.iterdir()}
+    assert left - {"after"} == {"model.pth", run.name}
 
 
 @pytest.mark.faults

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,15 @@ from rnnlm_tui.errors import CheckpointError, InputError, UnknownCheckpointError
 from rnnlm_tui.store.averages import (
     AVERAGED_FACT,
     AverageEntry,
-    discard_average,
     keep_average,
     list_averages,
-    stage_average,
+    write_average,
 )
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.verify import newest_valid, resolve_checkpoint
+from rnnlm_tui.system.locks import staging
 from tests.unit.store.rows import new_run, parent_checkpoint, write_model
 
 FACTS = {AVERAGED_FACT: ["plain-otter@500", "plain-otter@1000"], "validation_loss": 4.0}
@@ -35,7 +34,9 @@ def run() -> RunDirectory:
 
 
 def kept(run: RunDirectory, step: int = 1_000) -> AverageEntry:
-    return keep_average(run, stage_average(run, step, write_model, FACTS))
+    with staging(run.checkpoints_path) as place:
+        write_average(run, place / "average", step, write_model, FACTS)
+        return keep_average(run, place / "average")
 
 
 def test_an_average_is_found_by_its_name_and_by_nothing_else(run: RunDirectory) -> None:
@@ -54,33 +55,26 @@ def test_an_average_is_found_by_its_name_and_by_nothing_else(run: RunDirectory) 
         resolve_checkpoint(run, "average-7")
 
 
-def test_a_staged_average_is_invisible_until_it_is_kept_and_gone_if_discarded(
+def test_an_average_is_invisible_until_it_is_kept_and_a_starting_worker_leaves_it(
     run: RunDirectory,
 ) -> None:
     before = sorted(path.name for path in run.checkpoints_path.iterdir())
-    staged = stage_average(run, 1_000, write_model, FACTS)
-    assert list_averages(run) == []
-    discard_average(staged)
-    discard_average(run.checkpoints_path / "step-000001000")  # only ever a staged one
-    assert sorted(path.name for path in run.checkpoints_path.iterdir()) == before
-    with pytest.raises(CheckpointError):
-        keep_average(run, staged)
+    with staging(run.checkpoints_path) as place:
+        write_average(run, place / "average", 1_000, write_model, FACTS)
+        assert list_averages(run) == []
+        sweep_temporary(run)
+        name = keep_average(run, place / "average").path.name
+    assert sorted(path.name for path in run.checkpoints_path.iterdir()) == [name, *before]
 
 
-def test_an_average_that_nobody_answered_for_is_swept(run: RunDirectory) -> None:
-    first = stage_average(run, 1_000, write_model, FACTS)
-    os.utime(first, (1, 1))
-    second = stage_average(run, 1_000, write_model, FACTS)
-    assert (first.exists(), second.exists()) == (False, True)
-    sweep_temporary(run)
-    assert not second.exists()
-
-
-def test_a_damaged_average_is_not_kept(run: RunDirectory) -> None:
-    staged = stage_average(run, 1_000, write_model, FACTS)
-    (staged / "model.safetensors").write_bytes(b"weights")
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
-        keep_average(run, staged)
+def test_a_damaged_or_missing_average_is_not_kept(run: RunDirectory) -> None:
+    with staging(run.checkpoints_path) as place:
+        with pytest.raises(CheckpointError):
+            keep_average(run, place / "average")
+        write_average(run, place / "average", 1_000, write_model, FACTS)
+        (place / "average" / "model.safetensors").write_bytes(b"weights")
+        with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+            keep_average(run, place / "average")
 
 
 def test_only_a_kept_average_can_be_removed(run: RunDirectory) -> None:

@@ -24,7 +24,7 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.archive import read_archive, write_archive
-from rnnlm_tui.store.averages import keep_average, list_averages, stage_average
+from rnnlm_tui.store.averages import keep_average, list_averages, write_average
 from rnnlm_tui.store.checkpoints import remove_checkpoint, write_checkpoint
 from rnnlm_tui.store.lineage import (
     PARENT_FOLDER,
@@ -234,7 +234,9 @@ def test_an_archive_carries_the_parents_weights_and_averages(
 ) -> None:
     child = create_run(PRESETS["demo"], "child", checkpoint(parent))
     own = checkpoint(child)
-    keep_average(child, stage_average(child, 500, lambda folder: copy(own.path, folder), {}))
+    average = child.checkpoints_path / "written"
+    write_average(child, average, 500, lambda folder: copy(own.path, folder), {})
+    keep_average(child, average)
     archived = write_archive(child, tmp_path / "child.tar.zst")
     again, _ = read_archive(archived.path, "again")
     assert verify_checkpoint(again.path / PARENT_FOLDER).run == "plain-otter"

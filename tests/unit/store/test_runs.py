@@ -169,17 +169,6 @@ def test_a_misspelt_name_suggests_a_similar_one() -> None:
     assert caught.value.hint == 'did you mean "plain-otter"?'
 
 
-def test_old_unfinished_folders_are_swept_and_recent_ones_kept() -> None:
-    new_run("first")
-    old, young = runs_dir() / ".tmp-old", runs_dir() / ".tmp-young"
-    for folder in (old, young):
-        folder.mkdir()
-    os.utime(old, (1_000_000_000, 1_000_000_000))
-    new_run("second")
-    assert not old.exists()
-    assert young.exists()
-
-
 def test_paths_in_a_frozen_config_are_absolute_and_names_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import pytest
 
 from rnnlm_tui.errors import RunStateError, StorageError
-from rnnlm_tui.system.locks import LockInfo, LockState, RunLock, boot_id, read_lock
+from rnnlm_tui.system.files import write_text_atomically
+from rnnlm_tui.system.locks import (
+    REPLACED,
+    STAGING_NAME,
+    LockInfo,
+    LockState,
+    RunLock,
+    boot_id,
+    read_lock,
+    staging,
+    sweep_staging,
+)
 
 HOLDER = """
 import sys
@@ -137,3 +150,105 @@ def test_waiting_for_the_lock_of_a_renamed_run_fails(path: Path, another: bool) 
 def test_a_lock_in_a_missing_folder_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="can't lock"):
         RunLock(tmp_path / "none" / "worker.lock").acquire()
+
+
+DIE_WHILE_STAGING = """
+import os, signal, sys
+from pathlib import Path
+from rnnlm_tui.system.locks import REPLACED, staging
+with staging(Path(sys.argv[1])) as folder:
+    (folder / "half").mkdir()
+    (folder / "half" / "file").write_text("made")
+    (folder / REPLACED).mkdir()
+    for name in sys.argv[2:]:
+        (folder.parent / name).rename(folder / REPLACED / name)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def die_while_staging(place: Path, *replaced: str) -> None:
+    """Let a process be killed that stages files in `place`, and has moved some away."""
+    command = [sys.executable, "-c", DIE_WHILE_STAGING, str(place), *replaced]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+
+
+def names(place: Path) -> list[str]:
+    return sorted(path.name for path in place.iterdir())
+
+
+def test_what_is_moved_out_of_a_staging_folder_stays_and_all_else_goes(tmp_path: Path) -> None:
+    with staging(tmp_path) as folder:
+        assert STAGING_NAME.fullmatch(folder.name)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "whole").mkdir()
+        (folder / "whole" / "file").write_text("kept")
+        (folder / "half").write_text("gone")
+        (folder / "whole").rename(tmp_path / "whole")
+    assert names(tmp_path) == ["whole"]
+
+
+def test_an_error_leaves_nothing_and_brings_back_what_was_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("older")
+
+    def fail(folder: Path) -> None:
+        (folder / REPLACED).mkdir()
+        (tmp_path / "out").rename(folder / REPLACED / "out")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), staging(tmp_path) as folder:
+        fail(folder)
+    assert (tmp_path / "out").read_text() == "older"
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.faults
+def test_only_staging_folders_of_dead_processes_are_removed_however_old(tmp_path: Path) -> None:
+    for name in ("back", "taken"):
+        (tmp_path / name).write_text("older")
+    die_while_staging(tmp_path, "back", "taken")
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "taken").write_text("newer")
+    (tmp_path / ".tmp-0123456789abcdef").mkdir()  # killed before it was locked
+    foreign = tmp_path / ".tmp-fedcba9876543210"
+    foreign.mkdir()
+    (foreign / "thesis.tex").touch()
+    with staging(tmp_path) as alive:
+        for path in (alive, *alive.iterdir()):
+            os.utime(path, (1, 1))
+        assert not left.exists()
+        with staging(tmp_path) as other:
+            assert names(tmp_path) == sorted(
+                ["back", "taken", foreign.name, *(alive.name, other.name)]
+            )
+    assert names(tmp_path) == [foreign.name, "back", "taken"]
+    assert [(tmp_path / name).read_text() for name in ("back", "taken")] == ["older", "newer"]
+
+
+def test_a_sweep_between_a_staging_folder_and_its_lock_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, made = Path.mkdir, list[Path]()
+
+    def swept(path: Path, *arguments: Any, **options: Any) -> None:
+        make(path, *arguments, **options)
+        made.append(path)
+        if len(made) == 1:
+            sweep_staging(tmp_path)
+
+    monkeypatch.setattr(Path, "mkdir", swept)
+    with staging(tmp_path) as folder:
+        assert [path.exists() for path in made] == [False, True]
+        assert folder == made[1]
+
+
+def test_a_file_is_held_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = list[bool]()
+
+    def watched(_: int) -> None:
+        held.extend(read_lock(path).held for path in tmp_path.glob(".tmp-*"))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_text_atomically(tmp_path / "labels.json", "{}")
+    assert held == [True]
