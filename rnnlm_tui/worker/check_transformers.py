@@ -6,7 +6,10 @@ This file is run by its path, in a process in which rnnlm_tui can't be imported.
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import signal
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -63,8 +66,18 @@ def examine(folder: str, request: dict[str, Any], out: Path) -> dict[str, Any]:
     }
 
 
+def end_with_parent() -> None:
+    """Let Linux kill this process with its parent: `rnnlm_tui.system.processes` has more, but can't
+    be imported here."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+        if os.getppid() != int(os.environ["RNNLM_TUI_PARENT"]):
+            sys.exit(128 + signal.SIGKILL)
+
+
 def main() -> int:
     """Examine the requested folders; print one JSON line with their results at the end."""
+    end_with_parent()
     sys.meta_path.insert(0, NoRnnlm())
     requests = json.loads(sys.stdin.buffer.read())
     found = [examine(one["folder"], one, Path(one["out"])) for one in requests]

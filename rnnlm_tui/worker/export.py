@@ -30,7 +30,7 @@ from rnnlm_tui.schema.exports import (
     ImportRequest,
 )
 from rnnlm_tui.schema.protocol import decode_line
-from rnnlm_tui.system.files import fsync_directory, fsync_file, storage_errors
+from rnnlm_tui.system.files import fsync_directory, fsync_file, keep_private, storage_errors
 from rnnlm_tui.worker.task import ReportProgress, answer
 
 if TYPE_CHECKING:
@@ -202,6 +202,7 @@ def _write_marker(request: ExportRequest, step: int, notes: Sequence[str], folde
 
 def main() -> int:
     """Answer the request on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
+    keep_private()
     return answer(_answered)
 
 

@@ -319,8 +319,22 @@ print(psutil.Process().children()[0].pid, flush=True)
 time.sleep(600)
 """
     ),
+    "the comparison of an export": (
+        """
+import psutil, sys, threading, time
+from pathlib import Path
+from rnnlm_tui.worker.export_comparison import examine_in_child
+asked = [{"folder": "nowhere", "out": "nowhere"}]
+threading.Thread(target=examine_in_child, args=(asked, Path(sys.argv[1]).parent)).start()
+children = psutil.Process().children
+while not children() or not any("torch" in mapped.path for mapped in children()[0].memory_maps()):
+    time.sleep(0.01)
+print(children()[0].pid, flush=True)
+"""
+    ),
 }
-"""Each starts one child and prints its pid after the child's first message."""
+"""Each starts one child and prints its pid after the child's first message, or its slow imports
+have begun."""
 
 
 @pytest.mark.skipif(
