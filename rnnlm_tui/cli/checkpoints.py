@@ -200,9 +200,8 @@ def delete_one(run: RunDirectory, which: str) -> tuple[object, str]:
 
 def write_trash(run: RunDirectory, *, json: bool) -> None:
     """List a run's deleted checkpoints."""
-    from rnnlm_tui.store.checkpoint_trash import KEPT_DAYS, list_trashed, purge_old
+    from rnnlm_tui.store.checkpoint_trash import KEPT_DAYS, list_trashed
 
-    purge_old(run)
     found = list_trashed(run)
     if json:
         print_json([trashed_json(run, one) for one in found])
@@ -211,13 +210,13 @@ def write_trash(run: RunDirectory, *, json: bool) -> None:
         line(f"the trash of {run.name} is empty")
         return
     table(
-        ("step", "deleted", "size", "purged in"),
+        ("step", "deleted", "size", "kept for"),
         [
             (
                 f"{one.step:,}",
                 _ago(age(time() - one.deleted)),
                 disk(one.bytes),
-                age(max(0.0, one.deleted + KEPT_DAYS * 86_400 - time())),
+                _kept_for(one.deleted + KEPT_DAYS * 86_400 - time()),
             )
             for one in found
         ],
@@ -268,3 +267,7 @@ def trashed_json(run: RunDirectory, one: TrashedCheckpoint) -> dict[str, object]
 
 def _ago(words: str) -> str:
     return words if words == "now" else f"{words} ago"
+
+
+def _kept_for(seconds: float) -> str:
+    return age(seconds) if seconds > 0 else "until the next deletion"

@@ -93,7 +93,8 @@ def trash(
 ) -> None:
     """List deleted runs, or a run's deleted checkpoints.
 
-    Deleted checkpoints are purged after a week, or when their run needs the disk space.
+    Deleted checkpoints are kept for a week, unless their run needs the disk space; later
+    deletions purge them.
     """
     from rnnlm_tui.store.checkpoint_trash import list_trashed
     from rnnlm_tui.store.runs import find_run, list_runs

@@ -123,7 +123,7 @@ def average_checkpoints(
     Raises:
         InputError: fewer than two different checkpoints, or they differ in shape or vocabulary.
         CheckpointError: one is damaged.
-        StorageError: the disk is full or not writable.
+        StorageError: the disk is full or not writable, or the run's folder has a link.
         DeviceError: out of memory.
         WorkerError: the process died.
     """
@@ -134,6 +134,7 @@ def average_checkpoints(
             hint="name them as RUN@STEP, or use --last N",
         )
     run = different[0].run
+    run.check_own_files()
     with ExitStack() as held:
         make_private_directory(run.checkpoints_path, parents=False)
         place = held.enter_context(staging(run.checkpoints_path))

@@ -1,11 +1,12 @@
 """A run's deleted checkpoints: delete, restore, prune and purge them.
 
-They wait in the folder `trash` of their run. A deleted checkpoint is purged after KEPT_DAYS, or
-when the run's disk has no space for the next checkpoint.
+They wait in the folder `trash` of their run. A deleted checkpoint is purged by a deletion after
+KEPT_DAYS, or when the run's disk has no space for the next checkpoint.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import shutil
@@ -43,8 +44,8 @@ from rnnlm_tui.system.files import (
 from rnnlm_tui.system.locks import folder_lock, read_lock
 
 KEPT_DAYS = 7
-"""Days after which a deleted checkpoint is purged."""
-_NAME = re.compile(r"step-(\d{9,12})\.(\d{10})\.([0-9a-f]{8})")
+"""Days that a deleted checkpoint is kept at least."""
+_NAME = re.compile(r"step-(\d{9,12})\.(\d{10,})\.([0-9a-f]{8})")
 """Step, Unix seconds of the deletion, and a number that checkpoints deleted together share."""
 _NOTE_SUFFIX = ".note"
 
@@ -116,15 +117,20 @@ def delete_checkpoints(run: RunDirectory, steps: Collection[int]) -> list[Trashe
     Raises:
         UnknownCheckpointError: there is no such checkpoint.
         RunStateError: one must be kept; says which and why.
-        StorageError: one can't be moved.
+        StorageError: one can't be moved, or the run's folder has a link, which could lead out of
+            the home.
     """
     if not steps:
         return []
+    run.check_own_files()
     make_private_directory(trash_path(run), parents=False)
     with storage_errors("look into", run.checkpoints_path), folder_lock(run.checkpoints_path):
         for step, why in why_kept(run, steps).items():
             raise RunStateError(f"{run.name}@{step} can't be deleted: {why}")
-        suffix = f"{int(time.time()):010d}.{secrets.token_hex(4)}"
+        now, earlier = int(time.time()), [one.deleted for one in list_trashed(run)]
+        # whatever the clock says, the last deleted comes last
+        stamp = max([now, *(int(deleted) + 1 for deleted in earlier)])
+        suffix = f"{stamp:010d}.{secrets.token_hex(4)}"
         done: list[TrashedCheckpoint] = []
         try:
             for step in sorted(steps):
@@ -134,17 +140,23 @@ def delete_checkpoints(run: RunDirectory, steps: Collection[int]) -> list[Trashe
                 with suppress(OSError):
                     _put_back(run, trashed)
             raise
-    purge_old(run)
+    # One wrong clock must not purge anything: what counts is the time between two deletions, of
+    # which neither is this one or in the future.
+    seen = max((deleted for deleted in earlier if deleted <= now), default=0.0)
+    purge_deleted(run, until=seen - KEPT_DAYS * 86_400)
     return done
 
 
 def list_trashed(run: RunDirectory) -> list[TrashedCheckpoint]:
-    """The deleted checkpoints of a run, the last deleted first, then by step.
+    """The deleted checkpoints of a run, the last deleted first, then by step; none if the trash is
+    a link.
 
     Raises:
         StorageError: the trash can't be read.
     """
     folder = trash_path(run)
+    if folder.is_symlink():
+        return []
     with storage_errors("look into", folder):
         try:
             paths = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
@@ -188,8 +200,9 @@ def restore_checkpoints(run: RunDirectory, trashed: Sequence[TrashedCheckpoint])
 
     Raises:
         StorageError: one is no longer in the trash, or the run has saved the step again. Those
-            before it are restored.
+            before it are restored. Or the run's folder has a link.
     """
+    run.check_own_files()
     make_private_directory(run.checkpoints_path, parents=False)
     with storage_errors("restore", trash_path(run)), folder_lock(run.checkpoints_path):
         for one in trashed:
@@ -215,13 +228,13 @@ def purge_checkpoints(run: RunDirectory, trashed: Iterable[TrashedCheckpoint]) -
     return freed
 
 
-def purge_old(run: RunDirectory, *, days: float = KEPT_DAYS) -> int:
-    """Purge what was deleted more than `days` ago, and what an interrupted purge left; returns the
+def purge_deleted(run: RunDirectory, *, until: float = math.inf) -> int:
+    """Purge what was deleted at `until` or before, and what an interrupted purge left; returns the
     bytes freed. A folder that can't be removed is left for the next time."""
     freed = 0
     with suppress(StorageError):
-        before = time.time() - days * 86_400
-        freed = sum(_purge(one) for one in list_trashed(run) if one.deleted <= before)
+        freed = sum(_purge(one) for one in list_trashed(run) if one.deleted <= until)
+    if not trash_path(run).is_symlink():
         for path in trash_path(run).glob(f"{TEMPORARY_PREFIX}*"):
             shutil.rmtree(path, ignore_errors=True)
     return freed

@@ -191,8 +191,9 @@ def note_checkpoint(run: RunDirectory, step: int, note: str) -> str:
     Raises:
         InputError: the note is too long.
         UnknownCheckpointError: no such checkpoint, or it was just removed.
-        StorageError: the note can't be written.
+        StorageError: the note can't be written, or the run's folder has a link.
     """
+    run.check_own_files()
     line, path = check_note(note), note_path(run, step)
     folder = run.checkpoints_path / f"step-{step:09d}"
     with storage_errors("write the note on", folder):

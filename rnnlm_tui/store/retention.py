@@ -107,10 +107,11 @@ def pin_checkpoint(run: RunDirectory, step: int) -> bool:
     Raises:
         UnknownCheckpointError: no such checkpoint, or it was just removed.
         CheckpointError: names or sizes of its files don't match the manifest.
-        StorageError: the pin can't be written.
+        StorageError: the pin can't be written, or the run's folder has a link.
     """
     from rnnlm_tui.store.manifest import check_sizes
 
+    run.check_own_files()
     path = run.checkpoints_path / f"pinned-{step:09d}"
     folder = run.checkpoints_path / f"step-{step:09d}"
     if folder.is_dir():
@@ -136,8 +137,9 @@ def unpin_checkpoint(run: RunDirectory, step: int) -> bool:
     """Unpin a checkpoint; returns False if it was not pinned.
 
     Raises:
-        StorageError: the pin can't be removed.
+        StorageError: the pin can't be removed, or the run's folder has a link.
     """
+    run.check_own_files()
     path = run.checkpoints_path / f"pinned-{step:09d}"
     with storage_errors("unpin", path):
         try:

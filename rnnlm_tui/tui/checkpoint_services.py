@@ -76,10 +76,9 @@ class CheckpointServices:
         return found
 
     def trashed(self, run: RunDirectory) -> list[TrashedCheckpoint]:
-        """Return the deleted checkpoints of a run, last deleted first; purges old ones."""
-        from rnnlm_tui.store.checkpoint_trash import list_trashed, purge_old
+        """Return the deleted checkpoints of a run, last deleted first."""
+        from rnnlm_tui.store.checkpoint_trash import list_trashed
 
-        purge_old(run)
         return list_trashed(run)
 
     def purge(self, run: RunDirectory, trashed: Sequence[TrashedCheckpoint]) -> int:

@@ -21,7 +21,7 @@ from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.protocol import CHANGED_FACT
-from rnnlm_tui.store.checkpoint_trash import purge_old
+from rnnlm_tui.store.checkpoint_trash import purge_deleted
 from rnnlm_tui.store.checkpoints import (
     checkpoint_folders,
     list_checkpoints,
@@ -463,7 +463,7 @@ class Checkpointer:
         try:
             require_space(self._run.path, needed, what)
         except StorageError:
-            if not purge_old(self._run, days=0):  # deleted checkpoints make room for new ones
+            if not purge_deleted(self._run):  # deleted checkpoints make room for new ones
                 raise
             require_space(self._run.path, needed, what)
 
@@ -510,7 +510,6 @@ class Checkpointer:
         if self._has_leftovers:
             sweep_temporary(self._run)
             self._has_leftovers = False
-        purge_old(self._run)
         self._match_index_to_disk()
         retention = self._attempt.config.checkpoint
         doomed = removable_steps(

@@ -13,11 +13,18 @@ import pytest
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.checkpoint_trash import (
+    KEPT_DAYS,
+    delete_checkpoints,
+    last_deleted,
+    list_trashed,
+)
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
-from tests.unit.store.rows import new_run
+from tests.unit.store.rows import new_run, write_model
 from tests.unit.worker.test_loop import STEPS, Bench
 
 pytestmark = pytest.mark.faults
@@ -122,3 +129,37 @@ def test_the_end_of_summer_time_in_mid_run_changes_no_order_in_any_verb(
         times = [row.time for row in reader.steps_since()]
     assert times == sorted(times)
     assert times[0] < END_OF_SUMMER_TIME < times[-1]
+
+
+def test_a_deleted_checkpoint_is_purged_by_a_deletion_after_a_week_and_never_by_a_list(
+    wall: WallClock, run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in range(1, 8):
+        write_checkpoint(run, step, write_model, None, {})
+
+    def deleted_at(days: float, step: int) -> list[int]:
+        wall.offset = days * DAY
+        delete_checkpoints(run, [step])
+        assert [one.step for one in last_deleted(run)] == [step]
+        return sorted(one.step for one in list_trashed(run))
+
+    assert deleted_at(0, 1) == [1]
+    wall.offset = 1_000 * DAY  # the clock is wrong
+    for verb in (["trash", run.name], ["trash", run.name, "--json"]):
+        assert command(verb) == 0
+    assert deleted_at(1_000, 2) == [1, 2]
+    assert deleted_at(1, 3) == [1, 2, 3]
+    assert deleted_at(KEPT_DAYS + 0.1, 4) == [1, 2, 3, 4]
+    assert deleted_at(-1_000, 5) == [1, 2, 3, 4, 5]
+    capsys.readouterr()
+
+
+def test_a_deletion_purges_what_was_deleted_a_week_before_another(
+    wall: WallClock, run: RunDirectory
+) -> None:
+    for step in range(1, 6):
+        write_checkpoint(run, step, write_model, None, {})
+    for days, step in ((-9, 1), (-1, 2), (0, 3)):
+        wall.offset = days * DAY
+        delete_checkpoints(run, [step])
+    assert [one.step for one in list_trashed(run)] == [3, 2]

@@ -13,6 +13,8 @@ import pytest
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.control import launch, send
 from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
+from rnnlm_tui.store.checkpoint_trash import purge_deleted
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -23,7 +25,7 @@ from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui.terminal import log_traceback
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for_step
-from tests.unit.store.rows import checkpoint_row, new_run
+from tests.unit.store.rows import checkpoint_row, new_run, write_model
 
 pytestmark = pytest.mark.faults
 
@@ -49,11 +51,17 @@ def modes(home: Path) -> dict[str, str]:
 
 @pytest.mark.usefixtures("umask")
 def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(
-    text: Path, home: Path
+    text: Path, home: Path, tmp_path: Path
 ) -> None:
     run = start(
         tiny_config(
-            text, {"training.max_steps": ENDLESS, "checkpoint.every": 10, "evaluation.every": 10}
+            text,
+            {
+                "training.max_steps": ENDLESS,
+                "checkpoint.every": 10,
+                "evaluation.every": 10,
+                "model.tie_weights": False,
+            },
         ),
         "private",
     )
@@ -65,6 +73,9 @@ def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(
     living = {path.name for path in home.rglob("*")}
     assert modes(home) == {}
     send(run, "stop")
+    exported = ["export", "private", str(tmp_path / "exported"), "--format", "book"]
+    assert command(exported) == 0
+    assert modes(tmp_path / "exported") == {}
     run.database_path.write_bytes(b"damaged" * 99)
     repair_database(run)
     assert modes(home) == {}
@@ -116,6 +127,32 @@ def test_a_link_to_a_folder_elsewhere_is_not_a_run(tmp_path: Path, home: Path) -
         find_run("linked")
     with pytest.raises(StorageError, match="linked is a symbolic link"):
         RunDirectory(home / "runs" / "linked").check_own_files()
+
+
+@pytest.mark.parametrize("place", ["trash", "checkpoints"])
+def test_no_checkpoint_is_moved_or_marked_through_a_link_in_its_run(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = new_run()
+    for step in (100, 200, 300):
+        write_checkpoint(run, step, write_model, None, {})
+    target = tmp_path / "elsewhere"
+    if place == "trash":
+        (target / "step-000000050.0000000001.01234567").mkdir(parents=True)
+    else:
+        run.checkpoints_path.rename(target)
+    (run.path / place).symlink_to(target)
+    before = sorted(target.rglob("*"))
+    verbs = [["delete", "plain-otter@100"], ["prune", "plain-otter", "--keep-last", "2", "--yes"]]
+    if place == "checkpoints":
+        verbs += [["pin", "plain-otter@100"], ["note", "plain-otter@100", "good"]]
+        verbs += [["average", "plain-otter", "--last", "2", "--keep"]]
+    for verb in verbs:
+        assert command(verb) == StorageError.exit_code, verb
+        assert "is a symbolic link" in capsys.readouterr().err
+    assert purge_deleted(run) == 0
+    assert sorted(target.rglob("*")) == before
+    assert command(["trash"]) == 0  # one such run doesn't hide the others
 
 
 @pytest.mark.parametrize(
