@@ -15,7 +15,7 @@ import time as clock
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -397,6 +397,8 @@ class Attempt:
     """The newest valid checkpoint, from which the attempt resumes; None: it starts at step 0."""
     inbox: Inbox
     commands: CommandHandler
+    _activities: list[Activity] = field(default_factory=list, init=False)
+    """The current activity, last, inside those that it interrupts."""
 
     def event(self, kind: EventKind, step: int, text: str) -> None:
         """Add an event to the run's log."""
@@ -412,12 +414,14 @@ class Attempt:
 
     @contextmanager
     def activity(self, activity: Activity) -> Iterator[None]:
-        """Show readers why no step completes for a while."""
-        self.recorder.set_meta(ACTIVITY_KEY, activity)
+        """Show readers why no step completes for a while; afterwards, the activity around it."""
+        self._activities.append(activity)
         try:
+            self.recorder.set_meta(ACTIVITY_KEY, activity)
             yield
         finally:
-            self.recorder.set_meta(ACTIVITY_KEY, "")
+            self._activities.pop()
+            self.recorder.set_meta(ACTIVITY_KEY, self._activities[-1] if self._activities else "")
 
 
 def versions() -> dict[str, str]:

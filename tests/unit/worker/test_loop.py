@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -162,7 +163,9 @@ class Bench:
             evaluation=EvaluationConfig(every=every), checkpoint=checkpoint, training=training
         )
         run = RunDirectory(directory.parent / "plain-otter")
-        attempt = Attempt(run, config, self.recorder, 1, None, self.inbox, self.commands)
+        self.attempt = attempt = Attempt(
+            run, config, self.recorder, 1, None, self.inbox, self.commands
+        )
         guard = LossGuard(training.max_bad_steps)
         metrics = StepMetrics(self.recorder.add_steps, 1, observe=guard.add, asynchronous=late)
         budget = MemoryBudget(
@@ -754,3 +757,23 @@ def test_readers_see_the_current_activity(tmp_path: Path, database: RunDatabase)
     assert bench.training.train() == "finished"
     assert seen == ["evaluating", "evaluating"]
     assert activity() == ""
+
+
+def test_an_activity_inside_another_gives_way_to_it_when_it_ends(
+    tmp_path: Path, database: RunDatabase
+) -> None:
+    bench = Bench(tmp_path, database)
+
+    def activity() -> str:
+        with RunReader(bench.directory) as reader:
+            return reader.meta().get("activity", "")
+
+    seen = list[str]()
+    with bench.attempt.activity("evaluating"):
+        with bench.attempt.activity("saving"):
+            seen.append(activity())
+        seen.append(activity())
+        with suppress(RuntimeError), bench.attempt.activity("sampling"):
+            raise RuntimeError
+        seen.append(activity())
+    assert [*seen, activity()] == ["saving", "evaluating", "evaluating", ""]
