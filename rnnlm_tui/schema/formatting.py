@@ -28,6 +28,8 @@ GIB = 2**30
 LARGEST_WRITTEN_OUT = 1e9
 """Numbers from here on are written like `1.2e36`, even with fixed decimals."""
 MINUTE, HOUR, DAY = 60, 3600, 86400
+LATEST = 253_402_214_400.0
+"""Unix seconds of the last day of the year 9999: libraries can't format a later time."""
 
 
 def count(value: float | None) -> str:
@@ -191,7 +193,7 @@ def time_left(seconds: float | None, margin: float | None = None) -> tuple[str, 
 
 def age(seconds: float | None) -> str:
     """How long ago, in one unit: `now`, `40 s`, `5 min`, `2 h`, `1 d`."""
-    if seconds is None or not math.isfinite(seconds):
+    if seconds is None or not abs(seconds) <= LATEST:
         return NOTHING
     if seconds < 10:
         return "now"

@@ -45,7 +45,7 @@ from rnnlm_tui.system.locks import folder_lock, read_lock
 
 KEPT_DAYS = 7
 """Days that a deleted checkpoint is kept at least."""
-_NAME = re.compile(r"step-(\d{9,12})\.(\d{10,})\.([0-9a-f]{8})")
+_NAME = re.compile(r"step-(\d{9,12})\.(\d{10,12})\.([0-9a-f]{8})")
 """Step, Unix seconds of the deletion, and a number that checkpoints deleted together share."""
 _NOTE_SUFFIX = ".note"
 

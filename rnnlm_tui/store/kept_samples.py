@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.formatting import counted, escaped_list
+from rnnlm_tui.schema.formatting import LATEST, counted, escaped_list
 from rnnlm_tui.schema.sampling import SampleDone, SampleRequest
 from rnnlm_tui.store.paths import samples_file
 from rnnlm_tui.system.files import (
@@ -44,7 +44,7 @@ class KeptSample(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str = Field(default_factory=lambda: os.urandom(5).hex(), min_length=1)
-    time: float = Field(default_factory=time.time)
+    time: float = Field(default_factory=time.time, ge=0, le=LATEST)
     """Unix seconds."""
     run: str
     step: int

@@ -12,11 +12,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from rnnlm_tui.errors import InputError, StorageError, did_you_mean
-from rnnlm_tui.schema.formatting import counted, user_path
+from rnnlm_tui.schema.formatting import LATEST, counted, user_path
 from rnnlm_tui.store.paths import RUN_NAME, states_dir
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
@@ -40,7 +40,7 @@ class StateInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
-    created: float
+    created: float = Field(ge=0, le=LATEST)
     """Unix seconds."""
     run: str
     """Name of the run when it was kept; may be empty."""
@@ -241,7 +241,7 @@ def restore_state(deleted: DeletedState) -> None:
 def _unusable(path: Path, problem: str) -> StateInfo:
     try:
         found = path.stat()
-        created, size = found.st_mtime, found.st_size
+        created, size = max(0.0, min(found.st_mtime, LATEST)), found.st_size
     except OSError:
         created, size = 0.0, 0
     return StateInfo(

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rnnlm_tui.errors import RunStateError, StorageError
+from rnnlm_tui.schema.formatting import LATEST
 from rnnlm_tui.system.files import (
     PRIVATE_DIRECTORY,
     TEMPORARY_PREFIX,
@@ -374,6 +375,8 @@ def _parse(text: bytes, *, held: bool) -> LockState:
             str(values["boot_id"]),
             str(values["host"]),
         )
+        if not 0 <= known[1] <= LATEST:
+            return LockState(held)
         return LockState(held, *known, degraded=str(values.get("degraded", "")) if held else "")
     except (ValueError, KeyError, TypeError):
         return LockState(held)

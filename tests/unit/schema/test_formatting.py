@@ -72,6 +72,7 @@ from rnnlm_tui.schema.summary import ModelFigures, RunSummary
         (formatting.age, 301, "5 min"),
         (formatting.age, 7300, "2 h"),
         (formatting.age, 90_000, "1 d"),
+        (formatting.age, 1e300, "–"),
         (formatting.gib, 23 * 2**30, "23"),
         (formatting.memory, 0.6 * 2**30, "0.6 GiB"),
         (formatting.memory, 50 * 2**20, "50 MiB"),

@@ -136,11 +136,13 @@ def test_deleted_samples_can_be_restored_in_their_place() -> None:
 
 def test_damaged_lines_are_skipped_and_moved_aside(home: Path) -> None:
     append(make("before"))
-    damaged = [b'{"prompt": 3}', b"\xff\x00", b"[" * 100_000, b"null", b'{"id": "x", "ti']
+    in_no_year = json.dumps({**make("lost").model_dump(mode="json"), "time": 1e300}).encode()
+    damaged = [b'{"prompt": 3}', b"\xff\x00", b"[" * 100_000, in_no_year, b'{"id": "x", "ti']
     with samples_file().open("ab") as file:
         file.write(b"\n\n" + b"\n".join(damaged))
     append(make("after"))
     assert prompts(search()) == ["after", "before"]
+    assert all(sample.when for sample in search())
     assert (
         move_damaged_samples_aside()
         == "5 lines of the kept samples can't be read: kept as samples.jsonl.unusable"

@@ -38,6 +38,8 @@ print("held", flush=True)
 sys.stdin.read()
 """
 
+IN_NO_YEAR = b'{"pid": 7, "started": 1e300, "boot_id": "boot", "host": "box"}'
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -109,7 +111,7 @@ def test_readers_do_not_block_each_other_and_a_worker_waits_for_them(path: Path)
             assert read_lock(path).held
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff", IN_NO_YEAR])
 def test_a_damaged_lock_file_still_shows_whether_it_is_held(path: Path, text: bytes) -> None:
     with RunLock(path):
         path.write_bytes(text)
