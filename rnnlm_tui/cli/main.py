@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,7 +23,12 @@ def run(arguments: Sequence[str]) -> int:
     from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
 
     try:
-        from rnnlm_tui.cli.start import open_app, open_run, opens_without_options
+        from rnnlm_tui.cli.start import (
+            COMPLETING,
+            open_app,
+            open_run,
+            opens_without_options,
+        )
 
         if opens_without_options(arguments):
             if arguments:
@@ -34,6 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except RnnlmError as error:
+        if COMPLETING in os.environ:
+            return 0  # nothing to complete; an error would be printed into the line being typed
         from rnnlm_tui.cli.output import print_error
 
         print_error(error)

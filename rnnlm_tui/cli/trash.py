@@ -25,7 +25,7 @@ from rnnlm_tui.cli.options import (
     split_address,
 )
 from rnnlm_tui.cli.output import act_on_each, line, print_json, table
-from rnnlm_tui.errors import InputError, RnnlmError, StorageError, UnknownRunError
+from rnnlm_tui.errors import InputError, StorageError, UnknownRunError
 from rnnlm_tui.schema.formatting import age, counted, disk
 
 if TYPE_CHECKING:
@@ -42,10 +42,7 @@ def complete_trashed(incomplete: str) -> list[str]:
     name, at, which = incomplete.rpartition("@")
     if not at:
         return sorted(name for name in set(trashed_names()) if name.startswith(incomplete))
-    try:
-        steps = [str(one.step) for one in list_trashed(find_run(name))]
-    except RnnlmError:
-        return []
+    steps = [str(one.step) for one in list_trashed(find_run(name))]
     found = ("all", *dict.fromkeys(steps)) if steps else ()
     return [f"{name}@{choice}" for choice in found if choice.startswith(which)]
 

@@ -25,6 +25,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.paths import queue_dir, queue_file, runs_dir
 from rnnlm_tui.store.runs import create_run
 from tests.unit.store.rows import write_model
 
@@ -228,6 +229,22 @@ def test_the_shell_completes_verbs_runs_and_presets(
     monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
     assert run([]) == 0
     assert set(capsys.readouterr().out.split()) == words
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("words", ["queue move ", "queue remove b", "restore gone@", "show b"])
+def test_a_completion_that_cant_read_the_home_prints_nothing(
+    words: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue_dir().mkdir(parents=True)
+    queue_file().write_text("damaged")
+    runs_dir().write_text("a file")
+    monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"rnnlm-tui {words}")
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ") + 1))
+    assert run([]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.strip() + printed.err == ""
 
 
 @pytest.mark.parametrize(
