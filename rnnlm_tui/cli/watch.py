@@ -100,7 +100,12 @@ def follow(
     Args:
         poll_seconds: interval between polls; None: POLL_SECONDS.
         buckets: resolution of the snapshots' curves.
+
+    Raises:
+        RunStateError: the run was never started, or its worker was killed before it began, and it
+            doesn't wait in the queue.
     """
+    from rnnlm_tui.cli.runs import queue_places
     from rnnlm_tui.client.monitor import RunMonitor
 
     pause = POLL_SECONDS if poll_seconds is None else poll_seconds
@@ -115,6 +120,11 @@ def follow(
                 failure = RunFailure.of(directory, summary) if summary.status == "failed" else None
                 printer.finish(snapshot, failure)
                 return ENDED[summary.status] if failure is None else failure.exit_code
+            if summary.status == "draft" and directory.name not in queue_places():
+                raise RunStateError(
+                    f"{directory.name} is a draft: it hasn't been started",
+                    hint=f"`rnnlm-tui resume {directory.name}` starts it",
+                )
             printer.update(snapshot)
             time.sleep(pause)
             snapshot = monitor.poll() or snapshot

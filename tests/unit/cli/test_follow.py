@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli import watch
+from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.watch import ENDED, follow_run
 from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow
+from rnnlm_tui.schema.queue import QueueEntry
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import (
     BaselineFigures,
@@ -24,9 +27,12 @@ from rnnlm_tui.schema.summary import (
     RunSummary,
     TrainFigures,
 )
+from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.queue import append, change_queue
 from rnnlm_tui.store.series import SeriesTable
 from tests.fakes import scripted_monitor
+from tests.unit.store.rows import begin, new_run
 
 RUN = RunDirectory(Path("/nowhere/brisk-heron"))
 
@@ -104,6 +110,25 @@ def test_following_continues_while_the_run_may_continue(
     status: RunStatus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play(monkeypatch, [snapshot(summary(status)), snapshot(summary("finished", 100))])
+    assert follow_run(RUN, json=True) == 0
+
+
+@pytest.mark.parametrize("verb", [["follow"], ["show", "--watch"], ["show", "--watch", "--json"]])
+@pytest.mark.parametrize("killed", [False, True], ids=["draft", "killed before it began"])
+def test_following_a_run_that_was_never_started_says_so(
+    verb: list[str], killed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draft = new_run("plain-otter")
+    if killed:
+        with RunDatabase(draft.database_path) as database:
+            begin(database)
+    assert run([*verb, draft.name]) == RunStateError.exit_code
+    assert "`rnnlm-tui resume plain-otter` starts it" in capsys.readouterr().err
+
+
+def test_a_draft_that_waits_in_the_queue_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    change_queue(lambda queue: append(queue, QueueEntry(run=RUN.name, added=1.0)))
+    play(monkeypatch, [snapshot(summary("draft")), snapshot(summary("finished", 100))])
     assert follow_run(RUN, json=True) == 0
 
 
