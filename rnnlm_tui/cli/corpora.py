@@ -92,7 +92,7 @@ def corpus_remove(
         ),
     ] = None,
     unused: Annotated[
-        bool, typer.Option("--unused", help="Remove every prepared corpus that no run needs.")
+        bool, typer.Option("--unused", help="Remove every prepared corpus that no run has used.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be removed, without removing it.")
@@ -117,7 +117,7 @@ def corpus_remove(
     if not corpora and not unused:
         raise InputError("name a corpus, or use --unused", hint="`rnnlm-tui corpus` lists them")
     found = (
-        [one for one in stored_corpora() if not one.needed_by and not one.preparing]
+        [one for one in stored_corpora() if not one.runs and not one.preparing]
         if unused
         else choose_corpora(corpora or [])
     )

@@ -122,6 +122,14 @@ def test_an_unused_corpus_is_removed_and_the_freed_space_reported(
     assert sorted(path.name for path in (home / "corpora").iterdir()) == [other.folder]
 
 
+def test_unused_means_that_no_run_is_listed_with_the_corpus(home: Path) -> None:
+    manifest = prepared(home, "presidents", "a")
+    prepared(home, "elman", "b")
+    run_on(manifest, "brisk-heron", "finished")
+    assert run(["corpus", "remove", "--unused", "--yes"]) == 0
+    assert [path.name for path in (home / "corpora").iterdir()] == [manifest.folder]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--unused", "a"], ["nothing"]])
 def test_invalid_arguments_remove_nothing(home: Path, arguments: list[str]) -> None:
     manifest = prepared(home, "presidents", "a")
