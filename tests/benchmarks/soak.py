@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -49,6 +50,7 @@ class Held:
     it shows in memory."""
     descriptors: int
     threads: int
+    """Without that which writes a checkpoint beside training: how long it lives is the disk's."""
     log: int
     """Bytes of the database's write-ahead log."""
 
@@ -75,12 +77,13 @@ def held(run: RunDirectory, step: int) -> Held:
     process = psutil.Process()
     wal = run.database_path.with_name(run.database_path.name + "-wal")
     size = wal.stat().st_size if wal.exists() else 0
+    writing = sum(thread.name == "checkpoint" for thread in threading.enumerate())
     return Held(
         step,
         process.memory_info().rss,
         sys.getallocatedblocks(),
         process.num_fds(),
-        process.num_threads(),
+        process.num_threads() - writing,
         size,
     )
 

@@ -57,5 +57,7 @@ def test_memory_descriptors_threads_and_log_stay_flat_over_a_long_run(
     assert (
         max(mark.descriptors for mark in late) <= max(mark.descriptors for mark in early) + 2
     )  # a file being read
-    assert max(mark.threads for mark in late) <= max(mark.threads for mark in early)
+    assert min(mark.threads for mark in late) <= min(mark.threads for mark in early), (
+        "one that is just ending may be counted; a thread that stays raises the lowest count too"
+    )
     assert max(mark.log for mark in marks) < LOG_BYTES
