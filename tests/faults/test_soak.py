@@ -19,9 +19,9 @@ STEPS = 60_000
 """Enough to show what each step leaves behind; `python -m tests.benchmarks.soak` trains a
 million."""
 MEMORY_BYTES = 8 << 20
-BLOCKS_A_STEP = 0.1
-"""Evaluations and checkpoints hold a few thousand blocks for a while; a leak of one object per step
-holds ten times more."""
+BLOCKS_A_STEP = 0.3
+"""The rows of evaluations and events that a reader shows hold 0.08 to 0.1 blocks a step; a leak of
+one object per step holds one."""
 LOG_BYTES = 8 << 20
 """Twice the size at which SQLite checkpoints the log: a reader may delay that, but not for long."""
 
