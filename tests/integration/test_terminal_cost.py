@@ -74,7 +74,6 @@ def test_the_dashboard_of_a_training_run_sends_little_and_leaves_the_cores_to_it
             worker.kill()
     assert 0 < watched.rate <= 2_048 * 2
     assert watched.processor <= 3 * 4
-    assert watched.behind <= 0.5 * 4
 
 
 def test_a_slow_link_buffers_output() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -139,12 +138,9 @@ def test_figures_arrive_beside_the_work_and_in_order() -> None:
                 loss = torch.full((), float(step), device=GPU)
                 figures.write(loss, -loss)
                 numbers.append(figures.count())
-            began = time.perf_counter()
             fetch = figures.fetch()
-            launched = time.perf_counter() - began
         assert fetch.read(numbers) == [(float(n), -float(n)) for n in range(start, start + 32)]
         assert fetch.arrived
-        assert launched < 1.0
     assert matrix.isfinite().all()
 
 
