@@ -33,6 +33,7 @@ from rnnlm_tui.cli.summaries import (
     RUN_COLUMNS,
     RUN_COLUMNS_RIGHT,
     RUN_COLUMNS_SPARE,
+    queue_places,
     run_cells,
     status_colour,
     status_text,
@@ -140,17 +141,6 @@ def runs(
         line(f'no run matches "{filters}" ({counted(listing.known, "run")})')
     else:
         line("no runs yet: `rnnlm-tui train` starts the demo")
-
-
-def queue_places() -> dict[str, int]:
-    """Return the places of the waiting runs; empty if the queue can't be read."""
-    from rnnlm_tui.errors import StorageError
-    from rnnlm_tui.store.queue import read_queue
-
-    try:
-        return {entry.run: place for place, entry in enumerate(read_queue().waiting, 1)}
-    except StorageError:
-        return {}  # `queue` reports it
 
 
 def show(

@@ -46,6 +46,17 @@ RUN_COLUMNS_SPARE: tuple[int, ...] = (9, 6, 3, 8, 5)
 """Preset, time, share done, model and speed: columns dropped on narrow terminals, in this order."""
 
 
+def queue_places() -> dict[str, int]:
+    """Return the places of the waiting runs; empty if the queue can't be read."""
+    from rnnlm_tui.errors import StorageError
+    from rnnlm_tui.store.queue import read_queue
+
+    try:
+        return {entry.run: place for place, entry in enumerate(read_queue().waiting, 1)}
+    except StorageError:
+        return {}  # `queue` reports it
+
+
 def run_cells(summary: RunSummary, place: int | None = None) -> tuple[str, ...]:
     """Format a row of `runs`, in the order of RUN_COLUMNS.
 

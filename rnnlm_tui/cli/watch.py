@@ -21,6 +21,7 @@ from rnnlm_tui.cli.summaries import (
     patience_text,
     perplexity_text,
     progress_text,
+    queue_places,
     result_lines,
     status_text,
 )
@@ -105,7 +106,6 @@ def follow(
         RunStateError: the run was never started, or its worker was killed before it began, and it
             doesn't wait in the queue.
     """
-    from rnnlm_tui.cli.runs import queue_places
     from rnnlm_tui.client.monitor import RunMonitor
 
     pause = POLL_SECONDS if poll_seconds is None else poll_seconds
