@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from rnnlm_tui.store.checkpoints import (
     write_snapshot,
 )
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.labels import (
+    change_labels,
+    checkpoint_notes,
+    note_checkpoint,
+    read_labels,
+)
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid, resolve_checkpoint
@@ -256,6 +263,25 @@ def test_sweeping_keeps_everything_that_is_complete(run: RunDirectory) -> None:
     assert names(run.checkpoints_path) == ["step-000000500"]
     assert names(run.snapshots_path) == [snapshot.name]
     assert names(run.path) == ["checkpoints", "config.toml", "run.db", "snapshots"]
+
+
+def test_a_starting_worker_leaves_what_another_process_is_writing(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(run, 500)
+    sync, starts = os.fsync, list[bool]()
+
+    def start_meanwhile(descriptor: int) -> None:
+        if not starts:
+            starts.append(True)
+            sweep_temporary(run)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", start_meanwhile)
+    note_checkpoint(run, 500, "good")
+    starts.clear()
+    change_labels(run, lambda labels: replace(labels, note="better"))
+    assert (checkpoint_notes(run), read_labels(run).note) == ({500: "good"}, "better")
 
 
 def test_sweeping_a_run_without_checkpoints_does_nothing(run: RunDirectory) -> None:

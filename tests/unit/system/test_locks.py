@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from rnnlm_tui.errors import RunStateError, StorageError
-from rnnlm_tui.system.files import write_text_atomically
 from rnnlm_tui.system.locks import (
     REPLACED,
     STAGING_NAME,
@@ -241,16 +240,3 @@ def test_a_sweep_between_a_staging_folder_and_its_lock_is_noticed(
     with staging(tmp_path) as folder:
         assert [path.exists() for path in made] == [False, True]
         assert folder == made[1]
-
-
-def test_a_file_is_held_while_it_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = list[bool]()
-
-    def watched(_: int) -> None:
-        held.extend(read_lock(path).held for path in tmp_path.glob(".tmp-*"))
-
-    monkeypatch.setattr(os, "fsync", watched)
-    write_text_atomically(tmp_path / "labels.json", "{}")
-    assert held == [True]
