@@ -392,7 +392,7 @@ class _Comparison:
         if isinstance(self.value, str):
             words = found if isinstance(found, tuple) else () if found is None else (str(found),)
             same = any(self.value == word.lower() for word in words) or (
-                not self.value and not any(words)
+                self.value in ("", NO_VALUE) and not any(words)
             )
             return same if self.sign == "=" else not same
         if not isinstance(found, int | float):
@@ -419,6 +419,13 @@ def _condition(word: str) -> Condition:
                 f'"{safe(word[:64], keep="")}" has no key to compare',
                 hint="write a key before it, such as ppl<80",
             )
+        key_name, colon, rest = word.partition(":")
+        if colon and key_name.lower() in _by_name():
+            raise InputError(
+                f'"{safe(word[:64], keep="")}" compares nothing',
+                hint=f"write {key_name}={safe(rest[:64], keep='')}, or put it in quotes to search"
+                " for it",
+            )
         return _Word(_plain(word).lower())
     key, sign = find_key(match["key"]), match["sign"]
     written = _plain(match["value"]).strip()
@@ -430,7 +437,7 @@ def _condition(word: str) -> Condition:
             )
         return _Comparison(key, sign, written.lower())
     if written.lower() == NO_VALUE and sign in ("=", "!="):
-        return _Comparison(key, sign, "")
+        return _Comparison(key, sign, NO_VALUE)
     return _Comparison(key, sign, _number(written, key, sign))
 
 

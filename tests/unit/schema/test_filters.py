@@ -66,7 +66,8 @@ BIG = RunConfig(
         "num_layers<3", "hidden_size=192", "hidden>100",
         "tag=paper", "tag=baseline", "tag!=other", "cell=elman", "cell=Elman", "corpus=presidents",
         "name=plain-otter", 'note="the one of the talk"', "note!=",
-        "test_ppl!=3", "test_ppl=none", "ppl!=none", "ppl<80 elman !draft tag=paper", "!!otter",
+        "device=none", "parent=none", "tag!=none", "test_ppl!=3", "test_ppl=none", "ppl!=none",
+        "ppl<80 elman !draft tag=paper", "!!otter",
         "!" * 998 + "ot",
     ],
 )  # fmt: skip
@@ -80,7 +81,8 @@ def test_a_matching_filter_finds_the_run(text: str) -> None:
         "heron", "otter heron", "fi-", "running", "living", "draft", "!otter", "!!!otter",
         "!" * 997 + "ot", "!pinned", "ppl<58", "ppl>58.1", "ppl!=58.1", "test_ppl<100",
         "test_ppl>0",
-        "age<2h", "size<1MB", "tag=pap", "tag!=paper", "note=", "cell=lstm", "name=otter",
+        "age<2h", "size<1MB", "tag=pap", "tag!=paper", "note=", "note=none", "device!=none",
+        "cell=lstm", '"cell:elman"', "name=otter",
         "status=fin", "time>3min", '"talk the"', "ppl<80 running",
     ],
 )  # fmt: skip
@@ -135,6 +137,8 @@ def test_only_config_keys_need_the_config() -> None:
         ("corpus>=a", "corpus is text", "corpus!="),
         ("training.device<3", "training.device is text", "training.device="),
         ("<80", "has no key", "key"),
+        ("cell:lstm", '"cell:lstm" compares nothing', "write cell=lstm"),
+        ("!PPL:80", '"PPL:80" compares nothing', "write PPL=80"),
         ("=", "has no key", "key"),
         ("!=3", "has no key", "key"),
         ("x" * (MAX_FILTER_CHARACTERS + 1), "at most 1,000", "shorter"),
