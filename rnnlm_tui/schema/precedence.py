@@ -254,13 +254,13 @@ class _Variables:
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> _Variables:
         """Sort the variables that begin with our prefix: config keys, others that are known, and
-        the rest."""
+        the rest. An empty one counts as not set."""
         known = {variable_of(path): path for path in field_paths()}
         changes: dict[str, object] = {}
         problems: list[Problem] = []
         notes: list[str] = []
         for name, text in sorted(environment.items()):
-            if not name.startswith(PREFIX) or name in OTHER_VARIABLES:
+            if not text or not name.startswith(PREFIX) or name in OTHER_VARIABLES:
                 continue
             path = known.get(name)
             if path is not None:
