@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -73,7 +74,9 @@ def metrics(
         if format is None or to is None:
             raise InputError(
                 f"--{'format' if format is None else 'to'} is missing",
-                hint=f"rnnlm-tui metrics {directory.name} --format csv --to FOLDER",
+                hint=f"rnnlm-tui metrics {directory.name} --format {format or 'csv'} --to"
+                f" {'FOLDER' if to is None else shlex.quote(str(to))}"
+                f"{' --follow' if follow else ''}",
             )
         export(directory, format, user_path(str(to)).absolute(), follow=follow, json=json)
         return

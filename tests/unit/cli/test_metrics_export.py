@@ -43,6 +43,8 @@ def test_what_is_in_the_folder_is_reported(
     ("arguments", "words"),
     [
         (["--format", "csv"], "--to is missing"),
+        (["--format", "parquet"], "metrics plain-otter --format parquet --to FOLDER\n"),
+        (["--to", "a b", "--follow"], "metrics plain-otter --format csv --to 'a b' --follow\n"),
         (["--to", "x"], "--format is missing"),
         (["--follow"], "--format is missing"),
         (["--format", "csv", "--to", "x", "--csv"], "mutually exclusive"),
