@@ -99,7 +99,7 @@ def write_archive(run: RunDirectory, target: Path, progress: Progress | None = N
         target: must not exist.
 
     Raises:
-        InputError: the target exists, or its folder doesn't.
+        InputError: the target exists or has another ending, or its folder doesn't exist.
         CheckpointError: a checkpoint is damaged.
         StorageError: the run can't be read, or the archive can't be written.
     """
@@ -194,6 +194,12 @@ def _check_target(target: Path) -> None:
         raise InputError(f"{target} already exists", hint="choose another name, or remove it first")
     if not target.parent.is_dir():
         raise InputError(f"the folder {target.parent} doesn't exist", hint="create it first")
+    if not target.name.endswith(ARCHIVE_SUFFIX):
+        raise InputError(
+            f"{target} doesn't end in {ARCHIVE_SUFFIX}: an archive is a tar file, compressed by"
+            " zstd",
+            hint=f"name it {target.name.partition('.tar')[0]}{ARCHIVE_SUFFIX}",
+        )
 
 
 def _stage(run: RunDirectory, staging: Path) -> ArchiveManifest:

@@ -232,6 +232,16 @@ def test_an_existing_file_is_never_replaced(run: RunDirectory, tmp_path: Path) -
     assert (tmp_path / "kept").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.parametrize("name", ["otter", "otter.tar", "otter.tar.gz"])
+def test_an_archive_has_the_ending_of_its_format(
+    name: str, run: RunDirectory, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"doesn't end in \.tar\.zst") as refused:
+        write_archive(run, tmp_path / name)
+    assert refused.value.hint == "name it otter.tar.zst"
+    assert not list(tmp_path.glob("otter*"))
+
+
 def test_a_taken_name_asks_for_another(archived: Archived) -> None:
     with pytest.raises(RunNameError) as raised:
         read_archive(archived.path)
