@@ -349,7 +349,7 @@ def send(
         what = "prompt is" if verb == "sample" else "values are"
         raise InputError(f"the {what} longer than {MAX_REQUEST_BYTES:,} bytes")
     seconds = ANSWER_SECONDS.get(verb, ANSWER_SECONDS_OTHERWISE) if timeout is None else timeout
-    with _connect(run) as connection:
+    with _connect(run, verb) as connection:
         result = _ask(connection, line, run, verb, seconds)
     if result.problems:
         raise ConfigError(Problem(one.path, one.message, one.hint) for one in result.problems)
@@ -398,7 +398,7 @@ def live_weights(run: RunDirectory, result: CommandResult) -> LiveWeights:
     return LiveWeights(run.path / result.checkpoint, result.step, time.time())
 
 
-def _connect(run: RunDirectory) -> socket.socket:
+def _connect(run: RunDirectory, verb: Verb) -> socket.socket:
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -419,6 +419,8 @@ def _connect(run: RunDirectory) -> socket.socket:
                     hint = now.hint or ""
                 elif now.status in ("stopped", "crashed", "failed"):
                     hint = f"rnnlm-tui resume {run.name}"
+                elif now.status == "finished" and verb == "evaluate":
+                    hint = f"`rnnlm-tui score {run.name} FILE` evaluates a checkpoint on a text"
                 raise RunStateError(
                     f"{run.name} is not running (status {now.status})", hint=hint
                 ) from None

@@ -104,6 +104,13 @@ def test_a_finished_run_is_not_resumed_and_has_a_hint(run: RunDirectory) -> None
     )
 
 
+def test_evaluating_a_finished_run_names_the_verb_that_can(run: RunDirectory) -> None:
+    ended(run, "finished")
+    with pytest.raises(RunStateError, match="plain-otter is not running") as caught:
+        send(run, "evaluate")
+    assert "`rnnlm-tui score plain-otter FILE`" in caught.value.hint
+
+
 def test_a_run_on_another_host_is_not_resumed_here(run: RunDirectory) -> None:
     ended(run, "running", host="elsewhere")
     with pytest.raises(RunStateError, match="last seen on another host"):
