@@ -94,6 +94,8 @@ def check_live(summary: RunSummary) -> None:
     fork = (
         f"`rnnlm-tui train --from {name}@last --set KEY=VALUE` starts a new run from its weights"
         " with changes"
+        if summary.checkpoints.count
+        else ""
     )
     if status == "finished":
         hint = fork
@@ -104,10 +106,11 @@ def check_live(summary: RunSummary) -> None:
     elif summary.diverged:
         hint = summary.hint or fork
     else:
-        hint = (
+        resumed = (
             f"resume it first: `rnnlm-tui resume {name} --detach`, then `rnnlm-tui set {name}"
-            f" KEY=VALUE`; or {fork}"
+            " KEY=VALUE`"
         )
+        hint = f"{resumed}; or {fork}" if fork else resumed
     raise RunStateError(f"{name} can't be steered: it is {status}", hint=hint)
 
 

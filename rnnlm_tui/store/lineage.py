@@ -271,24 +271,21 @@ def _vocabulary_problems(config: RunConfig, before: RunConfig, vocabulary: objec
     ]
 
 
-_SHAPES: tuple[tuple[str, str], ...] = (
-    ("cell_type", "cell_type"),
-    ("embedding_dim", "embedding_dim"),
-    ("hidden_size", "hidden_size"),
-    ("num_layers", "num_layers"),
-    ("num_heads", "num_heads"),
-)
-"""Fields of a model that decide its weights' shapes: in a config, and in config.json."""
+_SHAPES = ("cell_type", "embedding_dim", "hidden_size", "num_layers", "num_heads")
+"""Fields of a model that decide its weights' shapes, in a config and in config.json."""
+KEPT_BY_FORKS = ("tokenizer.", "model.tie_weights", *(f"model.{name}" for name in _SHAPES))
+"""Beginnings of the fields in which a fork can't differ from its checkpoint."""
 
 
 def _shape_problems(
     wanted: ModelConfig, before: ModelConfig, trained: Mapping[str, object]
 ) -> list[Problem]:
-    found = {name: trained.get(key, getattr(before, name)) for name, key in _SHAPES}
+    found = {name: trained.get(name, getattr(before, name)) for name in _SHAPES}
     if wanted.cell_type == found["cell_type"] and wanted.cell_type not in HEADED_CELLS:
         found["num_heads"] = wanted.num_heads  # has no effect
+    here = {name: getattr(wanted, name) for name in _SHAPES}
     both = (
-        f"weights: {_shape(found)}, config: {_shape({n: getattr(wanted, n) for n, _ in _SHAPES})};"
+        f"weights: {_shape(found)}, config: {_shape(here)};"
         " another shape needs a run from initial weights"
     )
     problems = [

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from shlex import quote
 
 import torch
 from pydantic import JsonValue
@@ -18,6 +19,7 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CorpusError, InputError, TokenizerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import effective_settings
+from rnnlm_tui.store.lineage import KEPT_BY_FORKS
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import storage_errors
@@ -124,13 +126,16 @@ def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> 
     usual = {name: value for name, value in settings(RunConfig()).items() if name in now}
     found = _differences({**usual, **_recorded(manifest, RUN_SETTINGS_KEY)}, now)
     if found:
+        fitting = not any(one.startswith(KEPT_BY_FORKS) for one in found)
+        start = (
+            f"from its weights: rnnlm-tui train --from {run.name}@{manifest.step}"
+            if fitting
+            else f"from initial weights: rnnlm-tui train --config {quote(str(run.config_path))}"
+        )
         raise InputError(
             f"the config has changed since step {manifest.step:,}: {'; '.join(found)}"
             f" ({run.config_path})",
-            hint=(
-                "restore the old values and resume, or start a new run from its weights: rnnlm-tui"
-                f" train --from {run.name}@{manifest.step} --set KEY=VALUE"
-            ),
+            hint=f"restore the old values and resume, or start a new run {start}",
         )
 
 

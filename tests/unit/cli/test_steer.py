@@ -15,7 +15,9 @@ from rnnlm_tui.schema.config import RunConfig, ScheduleConfig
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.protocol import SETTINGS_KEY, CommandResult, Setting, SettingsChange
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from tests.unit.store.rows import checkpoint_row
 
 RATE = "optimizer.learning_rate"
 
@@ -30,7 +32,9 @@ def changed(*settings: Setting, step: int = 99, undoes: int = 0) -> CommandResul
     )
 
 
-def prepared(kind: Literal["cosine", "constant"] = "cosine", state: str = "finished") -> None:
+def prepared(
+    kind: Literal["cosine", "constant"] = "cosine", state: str = "finished"
+) -> RunDirectory:
     config = RunConfig(schedule=ScheduleConfig(kind=kind, warmup_steps=50))
     directory = create_run(config, "brisk-heron")
     answer = changed(Setting(path=RATE, old=3e-3, new=1e-3), step=90)
@@ -42,6 +46,7 @@ def prepared(kind: Literal["cosine", "constant"] = "cosine", state: str = "finis
         arguments = json.dumps({"changes": {RATE: 1e-3}, "who": "alex, pts/3"})
         database.journal_command("a", "set", arguments, answer.model_dump_json())
         database.add_event(EventRow(1, 0, state, "", 0.0))  # type: ignore[arg-type]
+    return directory
 
 
 @pytest.mark.parametrize(
@@ -110,20 +115,23 @@ def test_set_alone_lists_values_and_changes(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize(
     ("state", "hint"),
-    [
-        ("finished", "`rnnlm-tui train --from brisk-heron@last --set KEY=VALUE`"),
-        ("stopped", "resume it first: `rnnlm-tui resume brisk-heron --detach`"),
-    ],
+    [("finished", ""), ("stopped", "resume it first: `rnnlm-tui resume brisk-heron --detach`")],
 )
-def test_an_ended_run_is_not_steered(
-    state: str, hint: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("saved", [True, False], ids=["saved", "not saved"])
+def test_an_ended_run_is_not_steered_but_forked_if_it_has_a_checkpoint(
+    state: str, hint: str, saved: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prepared(state=state)
+    directory = prepared(state=state)
+    if saved:
+        with RunDatabase(directory.database_path) as database:
+            database.put_checkpoint(checkpoint_row(90))
     for words in (["set", "brisk-heron", f"{RATE}=0.002"], ["set", "brisk-heron", "--undo"]):
         assert run(words) == 3
         printed = capsys.readouterr()
         assert f"brisk-heron can't be steered: it is {state}" in printed.err
         assert hint in printed.err
+        fork = "`rnnlm-tui train --from brisk-heron@last --set KEY=VALUE`"
+        assert (fork in printed.err) is saved
     assert run(["stop", "brisk-heron", "--after", "epoch"]) == 3
 
 

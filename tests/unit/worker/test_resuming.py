@@ -193,6 +193,24 @@ def test_all_different_settings_are_listed_with_both_values() -> None:
     assert "rnnlm-tui train --from plain-otter@1500" in refused.value.hint
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.hidden_size": 64, "model.embedding_dim": 64},
+        {"model.cell_type": "gru"},
+        {"model.tie_weights": False},
+        {"tokenizer.vocab_size": 300},
+    ],
+    ids=str,
+)
+def test_changed_weights_or_types_need_initial_weights(changes: dict[str, object]) -> None:
+    config = parse_config(merge(RunConfig(), changes))
+    with pytest.raises(InputError) as refused:
+        check_settings(RUN, saved(settings=settings(RunConfig())), config)
+    assert "--from" not in refused.value.hint
+    assert f"rnnlm-tui train --config {RUN.config_path}" in refused.value.hint
+
+
 def test_a_run_of_an_earlier_version_resumes_after_its_corpus_was_prepared_again(
     tmp_path: Path,
 ) -> None:
