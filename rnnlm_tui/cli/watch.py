@@ -241,7 +241,7 @@ class LinePrinter:
         for words in filter(None, why):
             note(words)
         if summary.status == "finished":
-            prompt = shlex.quote(next(iter(snapshot.config.evaluation.prompts), "The"))
+            prompt = shlex.quote("The" if newest is None else newest.prompt)
             if summary.hint:
                 note(summary.hint)
             note(

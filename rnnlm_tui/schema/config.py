@@ -504,7 +504,8 @@ class EvaluationConfig(Section):
         strict=False,
         max_length=32,
         title="prompts",
-        description="Prompts to continue at every evaluation.",
+        description="Prompts to continue at every evaluation; a preset's for its own text only:"
+        " another text's are its beginnings.",
     )
 
 

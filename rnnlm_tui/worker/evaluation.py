@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from traceback import clear_frames
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import Split
 from rnnlm_tui.schema.formatting import bits_per_byte_text, counted
 from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow, bits_per_byte, evaluations_during_run
+from rnnlm_tui.schema.presets import fitting_prompts
 from rnnlm_tui.store.retention import best_step
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
@@ -29,6 +31,9 @@ from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 
 ItemT = TypeVar("ItemT")
+
+FIRST_UNITS, FIRST_TOKENS = 20, 500
+"""How many of the text's first units are searched for prompts, and how much of each."""
 
 
 class Evaluator:
@@ -145,10 +150,10 @@ class Evaluator:
             self._note_failure("test", error)
 
     def continue_prompts(self) -> tuple[SampleRow, ...]:
-        """Continue the configured prompts and store the samples; one that fails is logged as a
-        note."""
+        """Continue the prompts that fit the text and store the samples; one that fails is logged
+        as a note."""
         rows = []
-        for prompt in self._config.evaluation.prompts:
+        for prompt in fitting_prompts(self._config, self._first_lines()):
             try:
                 rows.append(self.continue_prompt(prompt))
             except StopRequested:
@@ -195,6 +200,16 @@ class Evaluator:
         )
         self._recorder.add_sample(row)
         return row
+
+    def _first_lines(self) -> Iterator[str]:
+        """The first lines of the training split in which every word is known."""
+        tokens, starts = self._corpus.tokens("train"), self._corpus.offsets("train")
+        unknown = None if self._codec.unk_id is None else self._codec.decode([self._codec.unk_id])
+        for start, end in pairwise(starts[: FIRST_UNITS + 1].tolist()):
+            text = self._codec.decode(tokens[start : min(end, start + FIRST_TOKENS)].tolist())
+            for line in text.splitlines():
+                if unknown is None or unknown not in line:
+                    yield line
 
     def _measure_during_run(self) -> tuple[EvaluationRow, ...]:
         """The configured split, cut to `max_sentences`, and the validation set, which alone selects

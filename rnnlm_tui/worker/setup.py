@@ -14,6 +14,7 @@ from rnnlm_tui.engine.padded_loss import kernel_note
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.corpora import baseline_key
 from rnnlm_tui.schema.estimates import check_warmup, planned_warmup, total_steps, warmup_note
+from rnnlm_tui.schema.presets import has_prompts_of_another_text
 from rnnlm_tui.schema.protocol import SETTINGS_KEY
 from rnnlm_tui.schema.status import (
     CORPUS_HASH_KEY,
@@ -108,8 +109,13 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         if different:
             attempt.note(trainer.step, different)
     _describe(attempt, corpus, trainer, device)
-    for remark in corpus.manifest.all_notes if attempt.number == 1 else ():
-        attempt.note(trainer.step, remark)
+    if attempt.number == 1:
+        for remark in corpus.manifest.all_notes:
+            attempt.note(trainer.step, remark)
+        if has_prompts_of_another_text(config):
+            attempt.note(
+                trainer.step, "samples continue the text's own beginnings, not the preset's"
+            )
     recorder.set_meta(REHEARSED_KEY, str(budget.rehearse(trainer, attempt.enter)))
     recorder.set_meta(MEMORY_KEY, "")
     guard = LossGuard(config.training.max_bad_steps, newest)

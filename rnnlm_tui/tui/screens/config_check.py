@@ -18,6 +18,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, SET_SOURCE
 from rnnlm_tui.schema.estimates import WARMUP, planned_warmup, warmup_note
+from rnnlm_tui.schema.presets import has_prompts_of_another_text
 from rnnlm_tui.tui.views.form import Draft, by_field, field_of
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def look_up(services: Services, config: RunConfig) -> Findings:
         facts[WARMUP] = (
             f"shortened to {planned_warmup(config, estimate.steps):,} of {estimate.steps:,}"
         )
+    if has_prompts_of_another_text(config):
+        facts["evaluation.prompts"] = "this text's own beginnings instead"
     found = Findings(config, estimate, facts, tokenizer_size=services.tokenizer_size(config))
     missing = services.missing_source(config)
     if missing is not None:

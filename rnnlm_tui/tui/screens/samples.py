@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.presets import has_prompts_of_another_text
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.views.charts import held_out, held_out_name, latest_evaluation
 from rnnlm_tui.tui.widgets.samples import HistoryPage, HistoryPanel, newlines_of, samples_by_prompt
@@ -127,7 +128,9 @@ class SampleHistoryScreen(Overlay[int | None]):
         wanted = list(reversed(self._steps[max(0, self._index - EARLIER) : self._index + 1]))
         loaded = all(step in self._samples for step in wanted[:2])
         now, before = self._rows(wanted[0]), tuple(self._rows(step) for step in wanted[1:])
-        prompts = tuple(dict.fromkeys([*self._snapshot.config.evaluation.prompts, *now]))
+        config = self._snapshot.config
+        asked = () if has_prompts_of_another_text(config) else config.evaluation.prompts
+        prompts = tuple(dict.fromkeys([*asked, *now]))
         self._chosen = min(self._chosen, max(0, len(prompts) - 1))
         evaluation = latest_evaluation(held_out(self._snapshot), self.step)
         newlines = newlines_of(self._snapshot.summary.corpus_layout)

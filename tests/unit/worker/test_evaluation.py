@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,6 +144,36 @@ def test_a_failed_sample_is_logged_and_the_others_are_generated(
     rows = evaluator.continue_prompts()
     assert [row.prompt for row in rows] == ["the dog"]
     assert notes(tmp_path) == [f'no continuation of "the boys": {reported}']
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "layout"),
+    [
+        ("word", 14, "sentences"),
+        ("word", 40, "raw"),
+        ("bpe", 270, "sentences"),
+        ("bpe", 270, "raw"),
+        ("character", 100, "lines"),
+        ("byte", 256, "raw"),
+    ],
+)
+def test_a_text_is_sampled_after_its_own_beginnings_instead_of_the_presets_prompts(
+    kind: Any, size: int, layout: Any, tmp_path: Path
+) -> None:
+    lines = ["the cat sat on the mat", "a dog saw the cat", "she sat on a mat"]
+    unknown = ["an unknown line of words"] if (kind, size) == ("word", 14) else []
+    text = "\n".join(["Title", *unknown, *lines * 200])
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    config = CONFIG.model_copy(
+        update={
+            "corpus": CorpusConfig(source=str(tmp_path / "text.txt"), layout=layout),
+            "tokenizer": TokenizerConfig(kind=kind, vocab_size=size),
+            "evaluation": EvaluationConfig(),
+        }
+    )
+    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
+        rows = evaluator_of(config, tmp_path, database).continue_prompts()
+    assert [row.prompt for row in rows] == ["the cat sat", "a dog saw", "she sat on"]
 
 
 def test_a_periodic_sample_ends_before_a_stop_string(evaluator: Evaluator) -> None:
