@@ -54,6 +54,11 @@ def in_one_sentence(error: RnnlmError | OSError) -> str:
     return str(error)
 
 
+def install_extra(extra: str) -> str:
+    """Return the command that adds an extra to an installation from a clone, as in the README."""
+    return f".venv/bin/pip install '.[{extra}]'"
+
+
 class InputError(RnnlmError):
     """The request is invalid; nothing was created or changed."""
 

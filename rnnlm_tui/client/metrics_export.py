@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 from rnnlm_tui.client.metric_files import FileKind, write_tables
-from rnnlm_tui.errors import InputError, StorageError
+from rnnlm_tui.errors import InputError, StorageError, install_extra
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import Extent, RunReader
 from rnnlm_tui.system.files import (
@@ -32,7 +32,7 @@ from rnnlm_tui.system.locks import read_lock, sole_writer
 
 MetricFormat = Literal["csv", "parquet", "tensorboard", "wandb"]
 FORMATS: tuple[MetricFormat, ...] = get_args(MetricFormat)
-_EXTRA = "pip install 'rnnlm-tui[export]'"
+_EXTRA = f"install it, in the clone: {install_extra('export')}"
 _LIBRARIES = {
     "parquet": ("pyarrow.parquet", _EXTRA),
     "tensorboard": ("tensorboard.compat.proto.summary_pb2", _EXTRA),

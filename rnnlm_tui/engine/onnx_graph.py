@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rnnlm_tui.engine.cells.mlstm import LARGEST_STABILISER, SMALLEST_STABILISER
 from rnnlm_tui.engine.cells.slstm import EMPTY
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import InputError, install_extra
 
 OPSET = 17
 """Understood by onnxruntime from 1.12 on."""
@@ -65,7 +65,7 @@ def require_onnx() -> None:
         raise InputError(
             f"the format onnx needs {' and '.join(missing)}, which"
             f" {'is' if len(missing) == 1 else 'are'} not installed",
-            hint="pip install 'rnnlm-tui[export]'",
+            hint=f"install them, in the clone: {install_extra('export')}",
         )
 
 

