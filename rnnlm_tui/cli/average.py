@@ -13,7 +13,7 @@ from rnnlm_tui.cli.options import (
     complete_address,
     split_address,
 )
-from rnnlm_tui.cli.output import ProgressLine, interactive, line, note, print_json, table
+from rnnlm_tui.cli.output import ProgressLine, line, note, print_json, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, disk
 from rnnlm_tui.schema.metrics import perplexity
@@ -67,16 +67,17 @@ def average(
     kept beside the first checkpoint's run as RUN@average-STEP, with weights only: it can be
     sampled, scored, exported and forked from, but not resumed.
     """
+    from rnnlm_tui.cli.manage import check_can_ask
+
     check_exclusive("", keep=keep, **{"if-better": if_better, "remove": remove})
     check_exclusive(remove=remove, last=last is not None)
     if remove:
         _remove(checkpoints, yes=yes, json=json)
         return
     parts = _parts(checkpoints, last)
-    if not (keep or if_better or interactive()):
-        raise InputError(
-            "average: cannot ask for confirmation, this is not a terminal",
-            hint="add --keep, or --if-better to keep it if it is better than its parts",
+    if not (keep or if_better):
+        check_can_ask(
+            "average", "add --keep, or --if-better to keep it if it is better than its parts"
         )
     staged = _averaged(parts)
     try:

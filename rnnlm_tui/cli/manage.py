@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -251,14 +252,20 @@ def confirmed(question: str, what: str) -> bool:
     """Ask a yes-or-no question on the terminal.
 
     Raises:
-        InputError: standard input is not a terminal; its message starts with `what`.
+        InputError: as `check_can_ask`.
     """
-    import sys
-
-    if not sys.stdin.isatty():
-        raise InputError(
-            f"{what}: cannot ask for confirmation, standard input is not a terminal",
-            hint="add --yes",
-        )
+    check_can_ask(what)
     print(encodable(safe(f"{question} [y/N] "), sys.stderr), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def check_can_ask(what: str, hint: str = "add --yes") -> None:
+    """Check that a question can be asked.
+
+    Raises:
+        InputError: standard input is not a terminal; its message starts with `what`.
+    """
+    if not sys.stdin.isatty():
+        raise InputError(
+            f"{what}: cannot ask for confirmation, standard input is not a terminal", hint=hint
+        )
