@@ -95,6 +95,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("sample", "Sample", "sample.sample"),
     Verb("samples", "Sample", "samples.samples"),
     Verb("score", "Sample", "score.score"),
+    Verb("state", "Sample", "state.state"),
     Verb("state list", "Sample", "state.state_list"),
     Verb("state keep", "Sample", "state.state_keep"),
     Verb("state show", "Sample", "state.state_show"),
@@ -102,6 +103,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("estimate", "Plan", "estimate.estimate"),
     Verb("corpus", "Plan", "corpora.corpus"),
     Verb("corpus remove", "Plan", "corpora.corpus_remove"),
+    Verb("config", "Plan", "config.config"),
     Verb("config show", "Plan", "config.config_show"),
     Verb("config diff", "Plan", "config.config_diff"),
     Verb("config presets", "Plan", "config.config_presets"),
@@ -220,7 +222,7 @@ def command_of(verb: Verb) -> TyperCommand:
     command = cast(TyperCommand, typer.main.get_command(holder))
     for parameter in cast(list[Any], command.params):
         if BASH_SPLIT in os.environ:
-            _complete_behind_at(parameter)
+            _complete_behind_split(parameter)
         if parameter.param_type_name == "argument":
             _write_as_typed(parameter)
         elif "{presets}" in (parameter.help or ""):
@@ -228,14 +230,15 @@ def command_of(verb: Verb) -> TyperCommand:
     return command
 
 
-def _complete_behind_at(parameter: Any) -> None:
-    """Return only the part of each completion from the @ on."""
+def _complete_behind_split(parameter: Any) -> None:
+    """Return only the part of each completion from the @ on, or behind the =."""
     complete = parameter.shell_complete
 
     def completed(ctx: object, incomplete: str) -> list[Any]:
         items: list[Any] = complete(ctx, incomplete)
-        for item in items if "@" in incomplete else ():
-            item.value = f"@{item.value.rpartition('@')[2]}"
+        start = max(incomplete.rfind("@"), incomplete.rfind("=") + 1)
+        for item in items:
+            item.value = item.value[start:]
         return items
 
     parameter.shell_complete = completed
@@ -300,32 +303,18 @@ class VerbGroup(TyperGroup):
     def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:
         """Return the command, or the group of subcommands, of that name.
 
-        A group can be a command too (`corpus`). Typer takes its "did you mean" from `commands`.
+        A group is a command too (`corpus`). Typer takes its "did you mean" from `commands`.
         """
         self.commands.update({name: TyperCommand(name) for name in self.list_commands(ctx)})
         verbs = [verb for verb in VERBS if verb.name.partition(" ")[0] == cmd_name]
         if not verbs:
             return None
-        own = next((command_of(verb) for verb in verbs if verb.name == cmd_name), None)
-        if own is not None and len(verbs) == 1:
+        own = command_of(verbs[0])
+        if len(verbs) == 1:
             return own
-        commands = {
-            verb.name.rpartition(" ")[2]: command_of(verb)
-            for verb in verbs
-            if verb.name != cmd_name
-        }
-        summaries = " ".join(verb.summary for verb in verbs)
-        if own is None:
-            return TyperGroup(
-                name=cmd_name,
-                commands=dict(commands),
-                help=summaries,
-                no_args_is_help=True,
-                rich_markup_mode=None,
-            )
         return TyperGroup(
             name=cmd_name,
-            commands=dict(commands),
+            commands={verb.name.rpartition(" ")[2]: command_of(verb) for verb in verbs[1:]},
             help=own.help,
             params=own.params,
             callback=own.callback,
@@ -342,8 +331,6 @@ class VerbGroup(TyperGroup):
         try:
             return cast(object, super().invoke(cast(typer.Context, ctx)))
         except UsageError as error:
-            if _is_help(error):
-                raise
             raise _input_error(error) from error
         except KeyboardInterrupt:
             from rnnlm_tui.cli.output import note
@@ -360,8 +347,6 @@ class VerbGroup(TyperGroup):
         try:
             return super().make_context(*arguments, **options)
         except UsageError as error:
-            if _is_help(error):
-                raise
             raise _input_error(error) from error
 
     def format_commands(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
@@ -383,11 +368,6 @@ class VerbGroup(TyperGroup):
 def _write_guarantees(writer: _Formatter) -> None:
     with writer.section(GUARANTEES_TITLE):
         writer.write_dl(GUARANTEES)
-
-
-def _is_help(error: typer.BadParameter) -> bool:
-    """Whether typer raised the help of a group that was called without a verb."""
-    return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def _input_error(error: typer.BadParameter) -> InputError:

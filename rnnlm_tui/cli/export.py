@@ -6,18 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rnnlm_tui.cli.options import JsonOption, checkpoint_path, complete_address, split_address
 from rnnlm_tui.cli.output import ProgressLine, line, note, print_json
-from rnnlm_tui.errors import InputError, did_you_mean
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, disk, user_path
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.export import Exported
-    from rnnlm_tui.schema.exports import ExportDone, ExportFormat, ImportDone
+    from rnnlm_tui.schema.exports import ExportDone, ImportDone
     from rnnlm_tui.schema.protocol import TaskProgress
 
 
@@ -38,7 +38,8 @@ def export(
         ),
     ],
     format: Annotated[
-        str, typer.Option("--format", metavar="hf|onnx|book", help="What to write.")
+        Literal["hf", "onnx", "book"],
+        typer.Option("--format", metavar="hf|onnx|book", help="What to write."),
     ] = "hf",
     force: Annotated[
         bool, typer.Option("--force", help="Replace an earlier export, but no other folder.")
@@ -53,7 +54,6 @@ def export(
     """
     from rnnlm_tui.client.export import export_checkpoint
 
-    chosen = _format(format)
     run, which = split_address(address)
     if which == "now":
         raise InputError(
@@ -63,7 +63,7 @@ def export(
     checkpoint = checkpoint_path(run, which)
     target = user_path(str(folder))
     with _progress(f"exporting {run.name}") as report:
-        exported = export_checkpoint(run, checkpoint, target, chosen, force=force, report=report)
+        exported = export_checkpoint(run, checkpoint, target, format, force=force, report=report)
     if json:
         print_json(_export_facts(exported))
         return
@@ -119,18 +119,6 @@ def import_model(
         f" {counted(done.vocab_size, 'type')}, {counted(done.parameters, 'parameter')}"
     )
     note(f"`rnnlm-tui sample {run.name}` samples it, `rnnlm-tui train --from {run.name}` forks it")
-
-
-def _format(text: str) -> ExportFormat:
-    from rnnlm_tui.schema.exports import FORMATS
-
-    for known in FORMATS:
-        if text == known:
-            return known
-    raise InputError(
-        f'--format is "{text}", must be {", ".join(FORMATS[:-1])} or {FORMATS[-1]}',
-        hint=did_you_mean(text, FORMATS),
-    )
 
 
 def _compared(done: ExportDone) -> str:

@@ -40,6 +40,11 @@ def complete_waiting(incomplete: str) -> list[str]:
     return [entry.run for entry in read_queue().waiting if entry.run.startswith(incomplete)]
 
 
+def complete_direction(incomplete: str) -> list[str]:
+    """Complete, for the shell, where a waiting run moves to."""
+    return [one for one in DIRECTIONS if one.startswith(incomplete)]
+
+
 WaitingArgument = Annotated[
     str,
     typer.Argument(
@@ -154,6 +159,7 @@ def queue_move(
             metavar="PLACE|first|last|up|down",
             help="The new place, from 1, or a direction.",
             show_default=False,
+            autocompletion=complete_direction,
         ),
     ],
     json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""The verbs `state list`, `state keep`, `state show` and `state delete`: kept recurrent states."""
+"""The verbs `state`, `state list`, `keep`, `show` and `delete`: kept recurrent states."""
 
 from __future__ import annotations
 
@@ -42,8 +42,14 @@ StateArgument = Annotated[
 ]
 
 
-def state_list(json: JsonOption = False) -> None:
+def state(context: typer.Context, json: JsonOption = False) -> None:
     """List kept states, newest first."""
+    if context.invoked_subcommand is None:
+        state_list(json=json)
+
+
+def state_list(json: JsonOption = False) -> None:
+    """List kept states, as `state` does."""
     from rnnlm_tui.store.states import list_states
 
     found = list_states()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Literal, cast, get_origin
+from typing import Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -211,6 +211,16 @@ def parse_value(path: str, text: str) -> object:
     if kind == "list":
         return _list_as_toml(text)
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def field_choices(path: str) -> tuple[str, ...]:
+    """The words of a field that has a choice of them; empty for other fields."""
+    section, _, name = path.partition(".")
+    annotation = section_model(section).model_fields[name].annotation
+    parts = (annotation, *get_args(annotation))  # an optional choice, too
+    return next(
+        (tuple(map(str, get_args(part))) for part in parts if get_origin(part) is Literal), ()
+    )
 
 
 def _kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:

@@ -24,6 +24,7 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import (
     allowed_range,
     config_to_raw,
+    field_choices,
     merge,
     parse_config,
     parse_value,
@@ -153,11 +154,7 @@ def _field(section: str, name: str, info: FieldInfo) -> FormField:
         if optional
         else info.annotation
     )
-    choices = (
-        tuple(str(choice) for choice in get_args(annotation))
-        if get_origin(annotation) is Literal
-        else ()
-    )
+    choices = field_choices(path)
     kinds: dict[object, FieldKind] = {bool: "switch", int: "whole", float: "number"}
     kind = kinds.get(annotation, "list" if get_origin(annotation) is tuple else "text")
     if choices:

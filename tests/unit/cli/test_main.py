@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import typer
 
 from rnnlm_tui import __version__
 from rnnlm_tui.cli import app
@@ -21,12 +23,13 @@ from rnnlm_tui.errors import (
     UnknownRunError,
     WorkerError,
 )
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import CellType, RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import queue_dir, queue_file, runs_dir
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import write_model
 
 
@@ -101,7 +104,6 @@ def test_version_and_help_exit_with_success(capsys: pytest.CaptureFixture[str]) 
         ["show"],
         ["show", "a", "b"],
         ["train", "--bogus"],
-        ["config"],
         ["config", "shwo"],
         ["sample", "a", "b", "--seed", "x"],
     ],
@@ -154,6 +156,17 @@ def test_the_command_line_has_the_verbs_of_the_table() -> None:
         assert first, verb.name
 
 
+@pytest.mark.parametrize("verb", ["queue list", "state list", "config show"])
+def test_a_group_without_a_verb_does_what_its_first_verb_does(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in ([], ["--json"]):
+        assert run([*verb.split(), *options]) == 0
+        shown = capsys.readouterr().out
+        assert run([verb.partition(" ")[0], *options]) == 0
+        assert capsys.readouterr().out == shown
+
+
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
 def test_every_verb_has_its_own_help(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*verb.name.split(), "--help"]) == 0
@@ -204,14 +217,15 @@ def test_help_names_every_preset(verb: str, capsys: pytest.CaptureFixture[str]) 
         ("rnnlm-tui pin bri", {"brisk-heron"}),
         (
             "rnnlm-tui sample brisk-heron@",
-            {
-                "brisk-heron@best",
-                "brisk-heron@last",
-                "brisk-heron@now",
-                "brisk-heron@20",
-                "brisk-heron@40",
-            },
+            {"brisk-heron@best", "brisk-heron@last", "brisk-heron@20", "brisk-heron@40"},
         ),
+        ("rnnlm-tui sample busy-wren@", {"busy-wren@now"}),
+        ("rnnlm-tui score busy-wren@n", {"busy-wren@now"}),
+        (
+            "rnnlm-tui train --set model.cell_type=min",
+            {"model.cell_type=mingru", "model.cell_type=minlstm"},
+        ),
+        ("rnnlm-tui train --set nothing=", set()),
         ("rnnlm-tui train --from brisk-heron@b", {"brisk-heron@best"}),
         ("rnnlm-tui pin nothing-like-it@", set()),
         ("rnnlm-tui config pre", {"presets"}),
@@ -222,12 +236,14 @@ def test_the_shell_completes_verbs_runs_and_presets(
     line: str, words: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
+    busy = create_run(RunConfig(), "busy-wren")
     for step in (20, 40):
         write_checkpoint(directory, step, write_model, None, {"validation_loss": 4.0})
     monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
-    assert run([]) == 0
+    with RunLock(busy.lock_path):
+        assert run([]) == 0
     assert set(capsys.readouterr().out.split()) == words
 
 
@@ -252,12 +268,15 @@ def test_a_completion_that_cant_read_the_home_prints_nothing(
     [
         ("rnnlm-tui\npin\nbrisk-heron\n@", 3, {"@best", "@last", "@20"}),
         ("rnnlm-tui\npin\nbrisk-heron\n@\nb", 4, {"@best"}),
-        ("rnnlm-tui\nsample\nbrisk-heron\n@\nn\nThe", 4, {"@now"}),
+        ("rnnlm-tui\nsample\nbrisk-heron\n@\nl\nThe", 4, {"@last"}),
+        ("rnnlm-tui\ntrain\n--set\nmodel.cell_type\n=", 4, set(get_args(CellType))),
+        ("rnnlm-tui\ntrain\n--set\nmodel.cell_type\n=\nelm", 5, {"elman"}),
+        ("rnnlm-tui\ntrain\n--set\nmodel.cell_ty\n--follow", 3, {"model.cell_type="}),
         ("rnnlm-tui\nunpin\nbrisk-heron\n@\n20\nbri", 5, {"brisk-heron"}),
         ("rnnlm-tui\ntrain\n--from\nbrisk-heron\n@\n2", 5, {"@20"}),
     ],
 )
-def test_bash_which_splits_words_at_an_at_sign_completes_checkpoints(
+def test_bash_which_splits_words_completes_checkpoints_and_values(
     words: str,
     at: int,
     found: set[str],
@@ -274,6 +293,16 @@ def test_bash_which_splits_words_at_an_at_sign_completes_checkpoints(
     monkeypatch.delenv(BASH_SPLIT)  # and after the test, which may set it
     assert run([]) == 0
     assert set(capsys.readouterr().out.split()) == found
+
+
+def test_the_shell_completes_every_option_whose_values_are_a_choice() -> None:
+    """Words between bars, unless one is in capitals: then other values are possible, too."""
+    for verb in VERBS:
+        for parameter in command_of(verb).params:
+            words = str(parameter.metavar).split("|")
+            if len(words) > 1 and all(re.fullmatch("[a-z]+", word) for word in words):
+                found = parameter.shell_complete(typer.Context(command_of(verb)), "")
+                assert [item.value for item in found] == words, (verb.name, parameter.name)
 
 
 @pytest.mark.parametrize(
