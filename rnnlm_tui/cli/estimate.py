@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.options import ConfigOptions, JsonOption
+from rnnlm_tui.cli.options import ConfigOptions, JsonOption, TextArgument, with_text
 from rnnlm_tui.cli.output import facts, note, print_json
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
@@ -32,6 +32,7 @@ PROGRESS_SECONDS = 2.0
 
 
 def estimate(
+    text: TextArgument = None,
     options: ConfigOptions = ConfigOptions(),
     probe: Annotated[
         bool,
@@ -53,6 +54,7 @@ def estimate(
     from rnnlm_tui.client.pretrained import check_tokenizer
     from rnnlm_tui.schema.estimates import check_warmup
 
+    options = with_text(options, text)
     given = (options.preset, options.config, options.assignments)
     wanted = runnable_config(options) if probe else resolve(*given).config
     check_device(wanted.training.device)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
-"""Environment variable, set when bash split the word being completed at an @.
+"""Environment variable, set when bash split the word being completed at one of SPLITTERS.
 
-Bash then expects only the part from the @ on.
+Bash then expects only the part from the @ on, or behind the =.
 """
+SPLITTERS = ("@", "=")
 
 
 def join_bash_words(environment: MutableMapping[str, str]) -> None:
-    """Join the words that bash split at an @, before typer reads them for completion.
+    """Join the words that bash split at an @ or a =, before typer reads them for completion.
 
-    An @ is one of bash's COMP_WORDBREAKS.
+    Both are among bash's COMP_WORDBREAKS.
     """
     if environment.get(COMPLETING) != "complete_bash":
         return
@@ -38,7 +39,7 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
     at = place = int(environment.get("COMP_CWORD", "0"))
     joined = list[str]()
     for index, word in enumerate(words):
-        if joined and (word == "@" or words[index - 1] == "@"):
+        if joined and (word in SPLITTERS or words[index - 1] in SPLITTERS):
             joined[-1] += word
             if index <= at:
                 place -= 1
@@ -136,10 +137,17 @@ def complete_address(incomplete: str) -> list[str]:
 
 
 def complete_sampled(incomplete: str) -> list[str]:
-    """Complete as `complete_address`, with @now for the current weights."""
+    """Complete as `complete_address`, with @now for the current weights of a run with a worker."""
+    from rnnlm_tui.store.runs import find_run
+    from rnnlm_tui.system.locks import read_lock
+
     name, at, which = incomplete.rpartition("@")
     found = complete_address(incomplete)
-    return [*found, f"{name}@now"] if at and "now".startswith(which) and (found or which) else found
+    try:
+        live = bool(at) and "now".startswith(which) and read_lock(find_run(name).lock_path).held
+    except RnnlmError:
+        live = False
+    return [*found, f"{name}@now"] if live else found
 
 
 def complete_state(incomplete: str) -> list[str]:
@@ -150,10 +158,14 @@ def complete_state(incomplete: str) -> list[str]:
 
 
 def complete_field(incomplete: str) -> list[str]:
-    """Complete a config key for the shell."""
-    from rnnlm_tui.schema.validation import field_paths
+    """Complete a config key for the shell; after a =, its value if it has a choice of words."""
+    from rnnlm_tui.schema.validation import field_choices, field_paths
 
-    return [f"{path}=" for path in field_paths() if path.startswith(incomplete)]
+    path, equals, start = incomplete.partition("=")
+    if not equals:
+        return [f"{known}=" for known in field_paths() if known.startswith(incomplete)]
+    choices = field_choices(path) if path in field_paths() else ()
+    return [f"{path}={choice}" for choice in choices if choice.startswith(start)]
 
 
 def complete_preset(incomplete: str) -> list[str]:
@@ -256,6 +268,33 @@ class ConfigOptions:
         }
 
 
+TextArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[TEXT]",
+        help="The file, folder or pattern to train on (default: the config's corpus.source).",
+        show_default=False,
+    ),
+]
+ConfigOptionsT = TypeVar("ConfigOptionsT", bound=ConfigOptions)
+
+
+def with_text(options: ConfigOptionsT, text: str | None) -> ConfigOptionsT:
+    """Add `--set corpus.source=TEXT` for a text that was given as an argument.
+
+    Raises:
+        InputError: `corpus.source` is set, too.
+    """
+    if text is None:
+        return options
+    assignments = options.assignments or []
+    check_exclusive(
+        TEXT=True,
+        **{"set corpus.source": any(one.startswith("corpus.source=") for one in assignments)},
+    )
+    return replace(options, assignments=[f"corpus.source={text}", *assignments])
+
+
 NameOption = Annotated[
     str | None,
     typer.Option(
@@ -273,7 +312,7 @@ FromOption = Annotated[
     ),
 ]
 OptimizerOption = Annotated[
-    str | None,
+    Literal["fresh", "keep"] | None,
     typer.Option(
         "--optimizer",
         metavar="fresh|keep",

@@ -13,13 +13,15 @@ from rnnlm_tui.cli.options import (
     NewRunOptions,
     RunArgument,
     RunsArgument,
+    TextArgument,
     check_exclusive,
     checkpoint_path,
     split_address,
+    with_text,
 )
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, warn_of_logout
 from rnnlm_tui.cli.steer import complete_mark, plan_stops
-from rnnlm_tui.errors import InputError, did_you_mean
+from rnnlm_tui.errors import InputError
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
@@ -34,6 +36,7 @@ FIRST_STEP_SECONDS = 10.0
 
 
 def train(
+    text: TextArgument = None,
     new: NewRunOptions = NewRunOptions(),
     follow: FollowOption = False,
     detach: DetachOption = False,
@@ -59,7 +62,7 @@ def train(
 
     check_exclusive(follow=follow, detach=detach, draft=draft)
     showing = should_open_app(follow, detach, draft, json)
-    wanted, fork = wanted_run(new)
+    wanted, fork = wanted_run(with_text(new, text))
     if draft:
         check_before_start(wanted)
         print_run(
@@ -120,29 +123,21 @@ def wanted_run(new: NewRunOptions) -> tuple[RunConfig, ParentCheckpoint | None]:
     return wanted, fork
 
 
-def check_optimizer_start(text: str | None, *, given: bool) -> OptimizerStart:
+def check_optimizer_start(wanted: OptimizerStart | None, *, given: bool) -> OptimizerStart:
     """Return the value of `--optimizer`.
 
     Args:
         given: whether there is a checkpoint to keep its state from.
 
     Raises:
-        InputError: neither fresh nor keep, or there is no `--from`.
+        InputError: there is no `--from`.
     """
-    if text is not None and not given:
+    if wanted is not None and not given:
         raise InputError(
             "--optimizer needs --from: a run from initial weights has a fresh optimizer",
             hint="name a checkpoint with --from RUN@CHECKPOINT, or leave out --optimizer",
         )
-    match text:
-        case None | "fresh":
-            return "fresh"
-        case "keep":
-            return "keep"
-    raise InputError(
-        f'--optimizer is "{text[:40]}", must be fresh or keep',
-        hint=did_you_mean(text[:40], ["fresh", "keep"]),
-    )
+    return wanted or "fresh"
 
 
 def find_parent(address: str, optimizer: OptimizerStart) -> ParentCheckpoint:

@@ -15,6 +15,7 @@ import pytest
 from rnnlm_tui import __version__
 from rnnlm_tui.cli.app import GUARANTEES, VERBS, command_of
 from rnnlm_tui.docs import FOLDER, GUIDES, Guide, find_guide
+from rnnlm_tui.errors import install_extra
 from rnnlm_tui.schema.validation import field_paths
 from tests.tools.guides import TABLES, generated
 
@@ -78,10 +79,21 @@ def test_lines_of_prose_are_at_most_110_columns() -> None:
 def test_the_two_commands_start_from_a_bare_python() -> None:
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
     assert len(commands) == 2
-    assert commands[0].endswith("rnnlm-tui train")
+    assert commands[0].endswith("rnnlm-tui train --name plain-otter")
     assert "[demo]" in commands[0]
     assert commands[1].endswith("-m pytest -n 3 --dist loadfile")
     assert "[demo,dev]" in commands[1]
+
+
+def test_extras_are_installed_from_the_clone_as_the_readme_does() -> None:
+    folder = FOLDER.parent
+    for path in (*folder.rglob("*.py"), *PAGES):
+        assert "pip install 'rnnlm-tui[" not in path.read_text(encoding="utf-8"), path
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pip = re.findall(r"&& (\S+/pip) install", README)
+    for extra in ("demo", "export"):
+        assert extra in extras["optional-dependencies"]
+        assert install_extra(extra) == f"{pip[0]} install '.[{extra}]'"
 
 
 def test_every_command_in_the_documentation_exists() -> None:

@@ -1,4 +1,5 @@
-"""Every command of an `sh` block in a guide runs, on small texts and in its own data folder."""
+"""Every command of an `sh` block in a guide or the README runs, on small texts and in its own data
+folder."""
 
 from __future__ import annotations
 
@@ -10,18 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.docs import GUIDES, Guide
+from rnnlm_tui.docs import GUIDES
 from tests.faults.workers import Workers
 from tests.integration.runs import write_text
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-GUIDES_WITH_COMMANDS = [guide for guide in GUIDES if BLOCK.search(guide.text())]
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGES = {"README": README} | {guide.topic: guide.text() for guide in GUIDES}
+FROM_NOTHING = ("README", "quick-start")
+"""Pages that make their own runs, for readers who have none yet."""
+INSTALLATION = re.compile(r"^python3 -m venv .*?(?:\.venv/bin/(?=rnnlm-tui)|$)", re.MULTILINE)
+"""A line that installs, up to the command that it ends with."""
 RUNS = ("plain-otter", "brisk-heron")
 """The runs that guides use."""
 STOPPED = "small-wren"
 """The run that a guide stops: it must not end before that."""
 SMALL = """#!/usr/bin/env bash
 # rnnlm-tui with a small model, few steps and a small text, unless the command names a text.
+[ $# = 0 ] && exit  # the app
 small=()
 case " $* " in
   " train "*|" queue add "*|" estimate "*" --probe "*)
@@ -32,7 +39,7 @@ case " $* " in
     esac
     case " $* " in
       *" --config "*) small+=(corpus.source=my-book.txt schedule.warmup_steps=0);;
-      *" corpus.source="*|*" chars "*|*" --from "*) ;;
+      *" corpus.source="*|*" train "[^-]*|*" estimate "[^-]*|*" chars "*|*" --from "*) ;;
       *) small+=(corpus.source=my-book.txt);;
     esac;;
 esac
@@ -70,6 +77,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, workers: Workers) -> Path
     program.parent.mkdir()
     program.write_text(SMALL.format(python=workers.python, stopped=STOPPED), encoding="utf-8")
     program.chmod(0o755)
+    if shutil.which("jq") is None:
+        program.with_name("jq").write_text("#!/bin/sh\nexec cat\n", encoding="utf-8")
+        program.with_name("jq").chmod(0o755)
     text = write_text(folder / "my-book.txt").read_text(encoding="utf-8")
     lines = text.splitlines()
     (folder / "input.txt").write_text(text, encoding="utf-8")
@@ -95,12 +105,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, workers: Workers) -> Path
     return folder
 
 
-@pytest.mark.parametrize("guide", GUIDES_WITH_COMMANDS, ids=lambda guide: guide.topic)
-def test_commands_in_guides_run(guide: Guide, workshop: Path, home: Path) -> None:
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if BLOCK.search(text)])
+def test_commands_in_guides_and_readme_run(page: str, workshop: Path, home: Path) -> None:
     folder = home.parent / "folder"
     shutil.copytree(workshop, folder, symlinks=True)
-    (folder / "home").rename(home)
-    for commands in BLOCK.findall(guide.text()):
+    if page not in FROM_NOTHING:
+        (folder / "home").rename(home)
+    for block in BLOCK.findall(PAGES[page]):
+        commands = INSTALLATION.sub("", block)
         done = run_block(commands, folder, home)
         assert done.returncode == 0, f"{commands}\n{done.stdout[-2_000:]}\n{done.stderr[-2_000:]}"
 

@@ -63,7 +63,13 @@ def test_the_examples_of_the_guide_run(
             exec(compile(example, "python.md", "exec"), names)
     printed = capsys.readouterr().out
     assert "plain-otter finished" in printed
-    assert "perplexity" in printed
+    evaluations = rnnlm_tui.run("plain-otter").evaluations
+    best = min(
+        perplexity
+        for split, perplexity in zip(evaluations["split"], evaluations["perplexity"], strict=True)
+        if split == "validation"
+    )
+    assert f"60 steps, best validation perplexity {best:.1f}" in printed
     config = tiny_config(Path("x"), {"corpus.source": "python:my_data:Sentences"})
     run = start(config, "from-dataset")
     summary = wait_until_ended(run)
