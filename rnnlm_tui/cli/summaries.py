@@ -281,7 +281,10 @@ def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
     at_newest = [row for row in snapshot.samples if row.step == newest]
     return min(
         at_newest,
-        key=lambda row: prompts.index(row.prompt) if row.prompt in prompts else len(prompts),
+        key=lambda row: (
+            prompts.index(row.prompt) if row.prompt in prompts else len(prompts),
+            row.time,
+        ),
         default=None,
     )
 

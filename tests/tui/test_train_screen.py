@@ -444,6 +444,15 @@ def test_only_the_newest_sample_of_a_prompt_and_step_is_shown() -> None:
     assert [[row.text for row in group] for group in samples_by_prompt(rows, ())] == [[" c", " b"]]
 
 
+def test_prompts_that_the_config_lacks_come_last_as_they_were_asked() -> None:
+    rows = [
+        SampleRow(1, step, prompt, "", 3, 7, float(time))
+        for time, (step, prompt) in enumerate([(10, "old"), (20, "c"), (20, "We must"), (20, "a")])
+    ]
+    groups = samples_by_prompt(rows, ["We must"])
+    assert [group[0].prompt for group in groups] == ["We must", "c", "a", "old"]
+
+
 def words_of(line: str) -> dict[int, str]:
     return {column: line[column:].split("  ")[0].rstrip() for column in (1, 28, 43, 60)}
 

@@ -150,10 +150,14 @@ def _none_yet(snapshot: RunSnapshot) -> str:
 def samples_by_prompt(
     samples: Sequence[SampleRow], prompts: Sequence[str]
 ) -> list[list[SampleRow]]:
-    """Group samples by prompt, in the config's order, newest first and one per step."""
-    found: dict[str, list[SampleRow]] = {prompt: [] for prompt in prompts}
+    """Group samples by prompt, newest first and one per step.
+
+    The config's prompts come first, then the others as they were asked at the newest step.
+    """
+    asked = [row.prompt for row in sorted(samples, key=lambda row: (-row.step, row.time))]
+    found: dict[str, list[SampleRow]] = {prompt: [] for prompt in (*prompts, *asked)}
     for row in sorted(samples, key=lambda row: (row.step, row.time), reverse=True):
-        rows = found.setdefault(row.prompt, [])
+        rows = found[row.prompt]
         if not rows or rows[-1].step != row.step:
             rows.append(row)
     return [rows for rows in found.values() if rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,18 @@ def test_plain_lines_show_progress_evaluations_results_and_a_sample(
     assert "perplexity 73.0 on the same test tokens: a bigram model" in out
     assert out.rstrip().endswith("We must do better.")
     assert "rnnlm-tui sample brisk-heron" in err
+
+
+def test_the_first_prompt_of_the_last_evaluation_is_shown_and_suggested(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those of an own text, which the config doesn't name."""
+    asked = [replace(sample(100, prompt), time=time) for prompt, time in (("c d", 2), ("a b", 1))]
+    play(monkeypatch, [snapshot(summary("finished", 100), [], [*asked, sample(50)])])
+    assert follow_run(RUN, json=False) == 0
+    out, err = capsys.readouterr()
+    assert out.rstrip().endswith("a b go on.")
+    assert "`rnnlm-tui sample brisk-heron 'a b'` continues a prompt" in err
 
 
 def test_patience_is_printed_after_the_evaluation(
