@@ -289,6 +289,7 @@ def with_text(options: ConfigOptionsT, text: str | None) -> ConfigOptionsT:
         return options
     assignments = options.assignments or []
     check_exclusive(
+        "",
         TEXT=True,
         **{"set corpus.source": any(one.startswith("corpus.source=") for one in assignments)},
     )

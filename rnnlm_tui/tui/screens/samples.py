@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.presets import has_prompts_of_another_text
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.views.charts import held_out, held_out_name, latest_evaluation
 from rnnlm_tui.tui.widgets.samples import HistoryPage, HistoryPanel, newlines_of, samples_by_prompt
@@ -125,6 +124,8 @@ class SampleHistoryScreen(Overlay[int | None]):
         self._show()
 
     def _show(self) -> None:
+        from rnnlm_tui.schema.presets import has_prompts_of_another_text
+
         wanted = list(reversed(self._steps[max(0, self._index - EARLIER) : self._index + 1]))
         loaded = all(step in self._samples for step in wanted[:2])
         now, before = self._rows(wanted[0]), tuple(self._rows(step) for step in wanted[1:])

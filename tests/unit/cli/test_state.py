@@ -181,7 +181,6 @@ def test_the_shell_completes_names_of_states(
         ("rnnlm-tui state show in", {"intro"}),
         ("rnnlm-tui sample brisk-heron x --state ", {"intro", "outro"}),
         ("rnnlm-tui state ", {"list", "keep", "show", "delete"}),
-        ("rnnlm-tui score brisk-heron@n", {"brisk-heron@now"}),
     ):
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
