@@ -112,6 +112,13 @@ def test_a_presets_warm_up_is_shortened_in_a_short_run() -> None:
     assert check.facts["schedule.warmup_steps"] == "shortened to 3 of 30"
 
 
+def test_prompts_of_another_text_are_marked() -> None:
+    check, own = DraftCheck(), DRAFT.with_value("corpus.source", "my-book.txt")
+    for draft, marked in ((DRAFT, False), (own, True)):
+        check.update(look_up(FakeServices(), draft.config()))
+        assert ("evaluation.prompts" in check.facts) is marked
+
+
 def test_the_disk_is_read_once_for_each_config() -> None:
     check = DraftCheck()
     assert [check.needs_estimate(config) for config in (DEMO, DEMO, OTHER.config(), DEMO)] == [
