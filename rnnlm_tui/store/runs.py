@@ -321,7 +321,10 @@ def check_name_free(name: str, *, but: RunDirectory | None = None) -> None:
         RunNameError: the name is taken.
     """
     if os.path.lexists(runs_dir() / name):
-        raise RunNameError(f'run "{name}" already exists', hint="choose another name")
+        raise RunNameError(
+            f'run "{name}" already exists',
+            hint=f"choose another name; `rnnlm-tui open {name}` opens that run",
+        )
 
     known = find_by_former_name(name, _run_paths())
     if known is not None and known != but:
