@@ -4,6 +4,7 @@
     ├── InputError                2  invalid request; nothing was changed
     │   ├── ConfigError              one or more problems in a config, all listed
     │   ├── CorpusError              text source missing, empty, binary or too short
+    │   │   └── UntrustedDatasetError   its code may not run: the user hasn't named the dataset
     │   ├── TokenizerError           tokenizer can't be loaded or trained
     │   ├── RunNameError             run name taken or invalid
     │   ├── UnknownRunError          run not found, or name ambiguous
@@ -138,6 +139,18 @@ class ConfigError(InputError):
 
 class CorpusError(InputError):
     """The text source can't be used."""
+
+
+class UntrustedDatasetError(CorpusError):
+    """A dataset of Python would run a file that the user hasn't named in this home."""
+
+    def __init__(self, source: str, path: str) -> None:
+        super().__init__(
+            f"{source} runs the code in {path}, which you haven't trusted or which has changed"
+            " since",
+            hint="read that file; then add --trust-dataset, or use the app, which asks",
+        )
+        self.source, self.path = source, path
 
 
 class TokenizerError(InputError):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui.cli.datasets import TrustOption, allow_datasets
 from rnnlm_tui.cli.options import (
     JsonOption,
     check_exclusive,
@@ -59,6 +60,7 @@ def average(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="With --remove: don't ask for confirmation.")
     ] = False,
+    trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Average the weights of checkpoints, and keep the result.
@@ -79,6 +81,7 @@ def average(
         check_can_ask(
             "average", "add --keep, or --if-better to keep it if it is better than its parts"
         )
+    allow_datasets(parts[0].run.read_config().corpus, trust=trust_dataset)
     staged = _averaged(parts)
     try:
         kept = _decide(staged, keep=keep, if_better=if_better, json=json)

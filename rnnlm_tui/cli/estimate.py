@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui.cli.datasets import TrustOption, allow_datasets
 from rnnlm_tui.cli.options import ConfigOptions, JsonOption, TextArgument, with_text
 from rnnlm_tui.cli.output import facts, note, print_json
 from rnnlm_tui.errors import ConfigError, CorpusError
@@ -41,6 +42,7 @@ def estimate(
             help="Prepare the text and measure 20 training steps; creates no run.",
         ),
     ] = False,
+    trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Estimate a run's parameters, steps, memory, disk and time.
@@ -60,6 +62,8 @@ def estimate(
     check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)
+    if probe:
+        allow_datasets(wanted.corpus, options.assignments, trust=trust_dataset)
     measured = _measure(wanted) if probe else None
     found, text_start = estimate_config(wanted), _preview(wanted)
     if found.problems:

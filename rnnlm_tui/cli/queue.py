@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rnnlm_tui.cli.datasets import TrustOption, allow_datasets
 from rnnlm_tui.cli.options import (
     JsonOption,
     NewRunOptions,
@@ -121,6 +122,7 @@ def queue_add(
     stop_on_failure: Annotated[
         bool, typer.Option("--stop-on-failure", help="Pause the queue if this run fails.")
     ] = False,
+    trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Add a new run to the queue, or RUN to start or resume.
@@ -137,9 +139,11 @@ def queue_add(
     if run is not None:
         for option, given in new.given().items():
             check_exclusive("RUN keeps its own config", RUN=True, **{option: given})
-        queued = add_run(find_run(run), stop_on_failure=stop_on_failure)
+        directory = find_run(run)
+        allow_datasets(directory.read_config().corpus, trust=trust_dataset)
+        queued = add_run(directory, stop_on_failure=stop_on_failure)
     else:
-        wanted, fork = wanted_run(new)
+        wanted, fork = wanted_run(new, trust_dataset=trust_dataset)
         if warning := unused_gpu_warning(wanted.training.device):
             note(f"warning: {warning}")
         queued = add(wanted, new.name, fork, stop_on_failure=stop_on_failure)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui.cli.datasets import TrustOption, allow_datasets
 from rnnlm_tui.cli.options import (
     DetachOption,
     FollowOption,
@@ -44,6 +45,7 @@ def train(
         bool,
         typer.Option("--draft", help="Create the run without starting it; `resume` starts it."),
     ] = False,
+    trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Start a training run.
@@ -62,7 +64,7 @@ def train(
 
     check_exclusive(follow=follow, detach=detach, draft=draft)
     showing = should_open_app(follow, detach, draft, json)
-    wanted, fork = wanted_run(with_text(new, text))
+    wanted, fork = wanted_run(with_text(new, text), trust_dataset=trust_dataset)
     if draft:
         check_before_start(wanted)
         print_run(
@@ -91,10 +93,13 @@ def train(
         raise typer.Exit(code)
 
 
-def wanted_run(new: NewRunOptions) -> tuple[RunConfig, ParentCheckpoint | None]:
+def wanted_run(
+    new: NewRunOptions, *, trust_dataset: bool
+) -> tuple[RunConfig, ParentCheckpoint | None]:
     """Return the config that these options make, and the checkpoint to start from.
 
     Raises:
+        UntrustedDatasetError: as `allow_datasets`.
         InputError: `--preset` with `--from`, `--optimizer` without it, unknown run or checkpoint,
             or an invalid config.
         CheckpointError: the checkpoint is damaged.
@@ -111,7 +116,9 @@ def wanted_run(new: NewRunOptions) -> tuple[RunConfig, ParentCheckpoint | None]:
     )
     start = check_optimizer_start(new.optimizer, given=given["from"])
     if new.parent is None:
-        return runnable_config(new), None
+        wanted = runnable_config(new)
+        allow_datasets(wanted.corpus, new.assignments, trust=trust_dataset)
+        return wanted, None
     fork = find_parent(new.parent, start)
     if "@" not in new.parent:
         note(f"starting from {fork.address} (default: @best, or @last if nothing was evaluated)")
@@ -120,6 +127,7 @@ def wanted_run(new: NewRunOptions) -> tuple[RunConfig, ParentCheckpoint | None]:
         note(f"as changed while {fork.run.name} trained: {settings_text(steered)}")
     wanted = resolve(None, new.config, new.assignments, run=base).config
     check_fits(wanted, fork)
+    allow_datasets(wanted.corpus, new.assignments, trust=trust_dataset)
     return wanted, fork
 
 
@@ -195,6 +203,7 @@ def resume(
             show_default=False,
         ),
     ] = "",
+    trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Resume a paused, stopped, crashed or failed run.
@@ -219,6 +228,7 @@ def resume(
         config = directory.read_config()
         if device:
             config = parse_config(merge(config, {"training.device": device}))
+        allow_datasets(config.corpus, trust=trust_dataset)
         if (warning := warning_before_start(config)) is not None:
             note(f"warning: {warning}")
     if before.diverged:

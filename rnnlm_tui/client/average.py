@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.control import WORKER_SETTINGS
+from rnnlm_tui.client.start import check_datasets
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest
 from rnnlm_tui.schema.formatting import counted
@@ -122,6 +123,7 @@ def average_checkpoints(
 
     Raises:
         InputError: fewer than two different checkpoints, or they differ in shape or vocabulary.
+        UntrustedDatasetError: the validation set is from code that the user hasn't named here.
         CheckpointError: one is damaged.
         StorageError: the disk is full or not writable, or the run's folder has a link.
         DeviceError: out of memory.
@@ -135,6 +137,7 @@ def average_checkpoints(
         )
     run = different[0].run
     run.check_own_files()
+    check_datasets(run.read_config().corpus)
     with ExitStack() as held:
         make_private_directory(run.checkpoints_path, parents=False)
         place = held.enter_context(staging(run.checkpoints_path))

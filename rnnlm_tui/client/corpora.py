@@ -30,11 +30,11 @@ from rnnlm_tui.schema.corpora import (
     BUILT_IN_SOURCES,
     PREVIEWED_CHARACTERS,
     PREVIEWED_LINES,
-    PYTHON_SOURCE,
     UNFINISHED_NAME,
     UNFINISHED_PREFIX,
     CorpusManifest,
     TextLayout,
+    dataset_names,
 )
 from rnnlm_tui.schema.formatting import counted, first_of, user_path
 from rnnlm_tui.schema.protocol import TokensDone
@@ -279,7 +279,7 @@ def preview(config: RunConfig) -> Preview | None:
     manifest = find_corpus(config.corpus, config.tokenizer)
     if manifest is not None and manifest.first_lines:
         return Preview(manifest.layout, manifest.layout_reason, manifest.first_lines, exact=True)
-    if config.corpus.source.startswith(PYTHON_SOURCE):
+    if dataset_names(config.corpus):
         return None  # reading it would run the user's code in the app
     if config.corpus.source not in BUILT_IN_SOURCES and _is_large(config.corpus.source):
         return None

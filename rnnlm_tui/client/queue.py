@@ -12,7 +12,7 @@ from typing import Literal
 from rnnlm_tui.client.estimate import estimate
 from rnnlm_tui.client.listing import RunList
 from rnnlm_tui.client.monitor import stamp
-from rnnlm_tui.client.start import check_before_start
+from rnnlm_tui.client.start import check_before_start, check_datasets
 from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.queue import (
@@ -85,6 +85,7 @@ def add_run(run: RunDirectory, *, stop_on_failure: bool = False) -> QueuedRun:
 
     Raises:
         RunStateError: the run is in the queue already, or can't be started or resumed.
+        UntrustedDatasetError: it would run code that the user hasn't named in this home.
         StorageError: the run or the queue can't be read or written.
         WorkerError: the queue's process failed to start; the run waits.
     """
@@ -96,6 +97,7 @@ def add_run(run: RunDirectory, *, stop_on_failure: bool = False) -> QueuedRun:
             f"{run.name} can't wait in the queue: it is {_state_words(summary)}",
             hint="only drafts and stopped, crashed or failed runs can",
         )
+    check_datasets(run.read_config().corpus)
     check_queue()
     entry = QueueEntry(run=run.name, added=time.time(), stop_on_failure=stop_on_failure)
     queue = change_queue(lambda before: append(before, entry))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.control import (
@@ -32,6 +33,7 @@ from rnnlm_tui.client.estimate import (
 from rnnlm_tui.client.gpus import check_device, check_precision, training_devices
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.pretrained import check_tokenizer
+from rnnlm_tui.corpus.datasets import check_trusted, remember_dataset
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.corpus.sources import missing_splits, open_source, source_path
 from rnnlm_tui.errors import (
@@ -45,7 +47,7 @@ from rnnlm_tui.errors import (
     error_kind,
 )
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, PYTHON_SOURCE, DatasetName
+from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, PYTHON_SOURCE, DatasetName, dataset_names
 from rnnlm_tui.schema.estimates import (
     check_warmup,
     checkpoint_bytes,
@@ -88,6 +90,7 @@ def check_before_start(config: RunConfig) -> None:
 
     Raises:
         DeviceError: this machine lacks the device, or it doesn't support the precision.
+        UntrustedDatasetError: it would run code that the user hasn't named in this home.
         CorpusError: the source is missing, empty, not text, or shorter than one batch; or files of
             the Penn Treebank are missing for its preset.
         TokenizerError: the tokenizer's folder is missing, or its size differs from the config's.
@@ -141,12 +144,38 @@ def check_source(corpus: CorpusConfig) -> None:
             source_path(name)
 
 
+def check_datasets(corpus: CorpusConfig) -> list[Path]:
+    """Refuse datasets of Python that the user hasn't named in this home. Imports nothing.
+
+    Returns:
+        The files of those that a config names.
+
+    Raises:
+        UntrustedDatasetError: with the first file that isn't trusted.
+        CorpusError: there is no such module.
+    """
+    names = [name.found_from(Path.cwd()) for name in dataset_names(corpus)]
+    return [check_trusted(name, corpora_dir()) for name in names]
+
+
+def trust_dataset(source: str) -> None:
+    """Let a dataset of Python run from now on, with its files as they are.
+
+    Raises:
+        CorpusError: there is no such module.
+        StorageError: the list of trusted datasets can't be written.
+    """
+    if source.startswith(PYTHON_SOURCE):
+        remember_dataset(DatasetName.parse(source).found_from(Path.cwd()), corpora_dir())
+
+
 def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
     """Raise CorpusError if the source can't be opened, isn't text, or is too short for a batch."""
     if NEWS in (corpus.source, corpus.test_source) and news_files(corpora_dir()) is None:
         return  # the worker downloads it
-    if any(name and name.startswith(PYTHON_SOURCE) for name in (corpus.source, corpus.test_source)):
+    if dataset_names(corpus):
         check_source(corpus)
+        check_datasets(corpus)
         return
     source = open_source(corpus, corpora_dir())
     if corpus.source in BUILT_IN_SOURCES and corpus.test_source is None:
@@ -390,8 +419,11 @@ class PendingResume:
         Raises: as `control.resume`, and
             DeviceError: this machine lacks the device that is asked for or the run's own, or it
                 doesn't support the run's precision.
+            UntrustedDatasetError: it would run code that the user hasn't named in this home.
             RunStateError: the run has a worker, on another device.
         """
+        if self.before.status in {"draft", *RESUMABLE}:
+            check_datasets(self.run.read_config().corpus)
         if device:
             self._move_to(device)
         elif self.before.status in {"draft", *RESUMABLE}:

@@ -5,13 +5,16 @@ without arguments to make one. Its items are texts or token ids. A mapping from 
 `validation` and `test` to such objects has its own splits. `@FOLDER` after the name is the folder
 from which the module is imported, by default one of Python's own path.
 
-Importing runs the user's code, so only the process that prepares a corpus does it.
+Importing runs the code of whoever wrote the module. Only the process that prepares a corpus does
+it, and only after the user has named the dataset in this home: `remember_dataset` keeps the hashes
+of its files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,36 +22,154 @@ from pathlib import Path
 from typing import Any
 
 from rnnlm_tui.corpus.text_files import LineReader, raw_units
-from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.errors import CorpusError, UntrustedDatasetError
 from rnnlm_tui.schema.corpora import SPLITS, DatasetName, Split, TextLayout
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.system.files import (
+    make_private_directory,
+    open_private,
+    read_at_most,
+    storage_errors,
+    write_whole,
+)
 
 Encode = Callable[[str], Sequence[int]]
 Decode = Callable[[Sequence[int]], str]
 TokenCodec = tuple[Encode, Decode]
 """A text to token ids, and back."""
 
+TRUSTED_NAME = "trusted-datasets.txt"
+"""In the corpora folder, a line for each file that a trusted dataset's import runs: SHA-256, module
+and attribute, path."""
+_MOST_BYTES = 64 * 2**20
+"""A larger file isn't trusted."""
+
+
+def module_files(name: DatasetName) -> list[Path]:
+    """The files that importing a dataset's module runs: it, after the packages that hold it.
+
+    Found as Python's import finds them, but nothing is imported.
+
+    Raises:
+        CorpusError: there is no such module, or it isn't a file.
+    """
+    folder = name.folder
+    if folder is not None and not folder.is_dir():
+        raise CorpusError(
+            f"the folder {folder} of the dataset {name} doesn't exist",
+            hint=f"put {name.module} there, or set corpus.source again",
+        )
+    importlib.invalidate_caches()
+    where, files = "Python's path", list[Path]()
+    places: Sequence[str] | None = None if folder is None else [str(folder), *sys.path]
+    parts = name.module.split(".")
+    for depth in range(1, len(parts) + 1):
+        module = ".".join(parts[:depth])
+        found = (finder.find_spec(module, places) for finder in sys.meta_path)
+        spec = None if places == [] else next(filter(None, found), None)
+        if spec is None:
+            raise CorpusError(
+                f"no module {module} in {folder or where}",
+                hint=f"start the run in the folder of {name.module}, or install it",
+            )
+        if spec.has_location and spec.origin is not None:
+            files.append(Path(spec.origin))
+        elif depth == len(parts):
+            raise CorpusError(
+                f"the module {module} of the dataset {name} isn't a file of Python code",
+                hint="name the module that defines the dataset",
+            )
+        places = list(spec.submodule_search_locations or ())
+    return files
+
+
+def check_trusted(name: DatasetName, root: Path) -> Path:
+    """The module's file, if the user has named the dataset in this home and no file changed since.
+
+    Args:
+        root: the corpora folder.
+
+    Raises:
+        UntrustedDatasetError: it isn't trusted; names the file that it would run.
+        CorpusError: there is no such module, or it can't be read.
+    """
+    known, lines = _trusted(root), _lines_of(name)
+    for path, line in lines:
+        if line.split(b" ")[:2] not in known:
+            raise UntrustedDatasetError(name.source, str(path))
+    return lines[-1][0]
+
+
+def remember_dataset(name: DatasetName, root: Path) -> None:
+    """Remember that the user trusts a dataset, with its files as they are now.
+
+    Args:
+        root: the corpora folder.
+
+    Raises:
+        CorpusError: there is no such module, or it can't be read.
+        StorageError: the list can't be written.
+    """
+    known = _trusted(root)
+    lines = [line for _, line in _lines_of(name) if line.split(b" ")[:2] not in known]
+    if not lines:
+        return
+    make_private_directory(root)
+    path = root / TRUSTED_NAME
+    with storage_errors("write", path):
+        descriptor = open_private(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            write_whole(descriptor, b"".join(b"\n" + line for line in lines) + b"\n")
+        finally:
+            os.close(descriptor)
+
+
+def _lines_of(name: DatasetName) -> list[tuple[Path, bytes]]:
+    """Each file of a dataset, with its line in the list of trusted ones."""
+    lines = []
+    for path in module_files(name):
+        try:
+            digest = hashlib.sha256(read_at_most(path, _MOST_BYTES)).hexdigest()
+        except OSError as error:
+            raise CorpusError(
+                f"can't read {path} of the dataset {name}: {error.strerror or error}"
+            ) from error
+        lines.append((path, f"{digest} {name} {str(path)!a}".encode()))
+    return lines
+
+
+def _trusted(root: Path) -> list[list[bytes]]:
+    """Hash and name of each trusted file."""
+    path = root / TRUSTED_NAME
+    with storage_errors("read", path):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return []
+    return [line.split(b" ")[:2] for line in data.split(b"\n")]
+
 
 class PythonDataset:
     """A loaded dataset, whose items can be read several times.
 
+    This is the only place that imports its module.
+
     Args:
+        root: the corpora folder, which lists the trusted datasets.
         codec: loads the pretrained tokenizer; returns None if the run trains its own.
 
     Raises:
+        UntrustedDatasetError: the user hasn't named it in this home; nothing was imported.
         CorpusError: it can't be imported, or isn't a dataset.
     """
 
-    def __init__(self, source: str, codec: Callable[[], TokenCodec | None] | None = None) -> None:
+    def __init__(
+        self, source: str, root: Path, codec: Callable[[], TokenCodec | None] | None = None
+    ) -> None:
         self.name = DatasetName.parse(source)
         self._load_codec = codec
         self._codec: TokenCodec | None = None
-        folder = self.name.folder
-        if folder is not None and not folder.is_dir():
-            raise CorpusError(
-                f"the folder {folder} of the dataset {self.name} doesn't exist",
-                hint=f"put {self.name.module} there, or set corpus.source again",
-            )
+        check_trusted(self.name, root)
         with self._errors("import"):
             found = self._import()
         if isinstance(found, Mapping):
@@ -90,17 +211,7 @@ class PythonDataset:
 
     def _import(self) -> Any:
         with _path_first(self.name.folder):
-            importlib.invalidate_caches()
-            try:
-                module = importlib.import_module(self.name.module)
-            except ModuleNotFoundError as error:
-                if error.name and self.name.module.startswith(error.name):
-                    where = self.name.folder or "Python's path"
-                    raise CorpusError(
-                        f"no module {error.name} in {where}",
-                        hint=f"start the run in the folder of {self.name.module}, or install it",
-                    ) from error
-                raise
+            module = importlib.import_module(self.name.module)
             found: Any = module
             for part in self.name.attribute.split("."):
                 if not hasattr(found, part):
@@ -207,7 +318,8 @@ def _last_line(error: Exception) -> str:
 
 @contextmanager
 def _path_first(folder: Path | None) -> Iterator[None]:
-    """Let Python find modules in a folder; it stays on the path, for imports that come later."""
-    if folder is not None and str(folder) not in sys.path:
+    """Let Python find modules in a folder first, as `module_files` does; it stays on the path, for
+    imports that come later."""
+    if folder is not None and sys.path[:1] != [str(folder)]:
         sys.path.insert(0, str(folder))
     yield

@@ -188,10 +188,12 @@ def open_source(
     """Open the config's source, reading only the beginning to choose the layout.
 
     Args:
-        root: the corpora folder, which contains `news` once it is downloaded.
+        root: the corpora folder, which contains `news` once it is downloaded, and the list of
+            trusted datasets.
         codec: loads the run's pretrained tokenizer, for datasets of token ids.
 
     Raises:
+        UntrustedDatasetError: it is a dataset of Python that the user hasn't named in this home.
         CorpusError: the source doesn't exist, isn't text, or is `news` before it is downloaded.
     """
     test = corpus.test_source
@@ -212,7 +214,7 @@ def _open(
     codec: Callable[[], TokenCodec | None] | None = None,
 ) -> Source:
     if name.startswith(PYTHON_SOURCE):
-        return _dataset(name, corpus, codec)
+        return _dataset(name, corpus, root, codec)
     if name == "presidents":
         return _presidents()
     if name == "python-docs":
@@ -339,9 +341,9 @@ def _news(root: Path) -> Source:
 
 
 def _dataset(
-    name: str, corpus: CorpusConfig, codec: Callable[[], TokenCodec | None] | None
+    name: str, corpus: CorpusConfig, root: Path, codec: Callable[[], TokenCodec | None] | None
 ) -> Source:
-    data = PythonDataset(name, codec)
+    data = PythonDataset(name, root, codec)
     layout = "sentences" if corpus.layout == "auto" else corpus.layout
     notes: list[str] = []
 

@@ -97,6 +97,16 @@ class DatasetName:
         return f"{self.module}:{self.attribute}"
 
 
+def dataset_names(corpus: CorpusConfig) -> list[DatasetName]:
+    """The datasets of Python among a config's sources.
+
+    Raises:
+        CorpusError: a name is invalid.
+    """
+    sources = (corpus.source, corpus.test_source)
+    return [DatasetName.parse(one) for one in sources if one and one.startswith(PYTHON_SOURCE)]
+
+
 class SplitFacts(BaseModel):
     """One split of a prepared corpus."""
 

@@ -22,7 +22,7 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.store.averages import AVERAGE_FOLDER
 from rnnlm_tui.store.lineage import PARENT_FOLDER
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, FILE_NAME, PICKLE_SUFFIXES, ManifestFile
-from rnnlm_tui.store.paths import DATABASE_NAME, POINTER_NAME, check_run_name
+from rnnlm_tui.store.paths import DATABASE_NAME, check_run_name
 from rnnlm_tui.system.files import storage_errors
 
 ARCHIVE_FORMAT = 1
@@ -41,11 +41,10 @@ _COPIED = 1 << 20
 _FED = 1_024
 """Compressed bytes that are unpacked at once. 1,024 of them become 32 MiB at most."""
 _MAGIC = b"\x28\xb5\x2f\xfd"
-_TRANSIENT = re.compile(
-    r"worker\.lock|control\.sock|database\.json|run\.db-(wal|shm)|.*\.ballast|.*\.rebuilt"
-    r"|.*\.(unusable|damaged)(-.*)?"
+_ARCHIVED = re.compile(
+    r"config\.toml|worker\.log|(labels|parent|exports)\.json|metrics-\d{1,6}\.jsonl"
 )
-"""Files of a run that mean something only on their machine, or that were moved aside as damaged."""
+"""Files of a run's folder, besides its database, that mean something on other machines too."""
 
 
 class ArchivedCorpus(BaseModel):
@@ -99,12 +98,7 @@ class ArchiveManifest(BaseModel):
 
 def is_archived(name: str) -> bool:
     """Whether a file of a run's folder belongs into its archive."""
-    return (
-        name not in (DATABASE_NAME, POINTER_NAME)
-        and FILE_NAME.fullmatch(name) is not None
-        and _TRANSIENT.fullmatch(name) is None
-        and Path(name).suffix.lower() not in PICKLE_SUFFIXES
-    )
+    return _ARCHIVED.fullmatch(name) is not None
 
 
 def pack(

@@ -25,7 +25,7 @@ from textual.events import Event, Key, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.errors import RnnlmError, UntrustedDatasetError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import keymap_file
@@ -505,6 +505,9 @@ class RnnlmApp(App[int]):
         async def run() -> None:
             try:
                 result = await to_thread(work)
+            except UntrustedDatasetError as error:
+                self._ask_for_trust(error, partial(self.in_thread, work, then, failed), failed)
+                return
             except (RnnlmError, OSError) as error:
                 (failed or self.report_error)(error)
                 return
@@ -512,6 +515,28 @@ class RnnlmApp(App[int]):
                 await following
 
         self.run_worker(run(), group="services", exit_on_error=True)
+
+    def _ask_for_trust(
+        self,
+        error: UntrustedDatasetError,
+        again: Callable[[], None],
+        failed: Callable[[RnnlmError | OSError], None] | None,
+    ) -> None:
+        """Ask whether a dataset's code may run; if so, do what needs it again."""
+        from rnnlm_tui.tui.screens.choose import ChooseScreen
+
+        def answered(answer: str | None) -> None:
+            if answer == "run it":
+                trust = partial(self.services.trust_dataset, error.source)
+                self.in_thread(trust, lambda _nothing: again(), failed)
+            else:
+                (failed or self.report_error)(error)
+
+        choices = [("cancel", ""), ("run it", "as you, with all your rights")]
+        note = f"The text comes from {error.source}: its code is in {error.path}"
+        self.push_screen(
+            ChooseScreen("Run the dataset's code?", choices, note=safe_text(note)), answered
+        )
 
     async def warm_sampler(self) -> SamplerClient:
         async with self._sampler_lock:

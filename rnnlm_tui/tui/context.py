@@ -162,7 +162,8 @@ class AppContext(Protocol):
     ) -> None:
         """Run `work` in a thread and call `then` with its result in the app.
 
-        Errors go to `failed`, or are reported.
+        Errors go to `failed`, or are reported. If it needs the code of a dataset that isn't trusted
+        yet, the user is asked, and it is done again.
         """
 
     async def warm_sampler(self) -> SamplerClient:

@@ -155,6 +155,12 @@ class Services:
         resume(run)
         return run
 
+    def trust_dataset(self, source: str) -> None:
+        """Let a dataset of Python run from now on, with its files as they are."""
+        from rnnlm_tui.client.start import trust_dataset
+
+        trust_dataset(source)
+
     def preview(self, config: RunConfig) -> Preview | None:
         """Return the first lines of a config's text as tokens, None if not available yet.
 

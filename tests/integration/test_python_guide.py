@@ -14,6 +14,7 @@ import pytest
 
 import rnnlm_tui
 from rnnlm_tui.cli.main import run as run_command
+from rnnlm_tui.client.start import trust_dataset
 from rnnlm_tui.docs import find_guide
 from rnnlm_tui.errors import ConfigError, CorpusError, InputError, UnknownRunError
 from rnnlm_tui.store.paths import RunDirectory
@@ -70,6 +71,7 @@ def test_the_examples_of_the_guide_run(
         if split == "validation"
     )
     assert f"60 steps, best validation perplexity {best:.1f}" in printed
+    trust_dataset("python:my_data:Sentences")
     config = tiny_config(Path("x"), {"corpus.source": "python:my_data:Sentences"})
     run = start(config, "from-dataset")
     summary = wait_until_ended(run)

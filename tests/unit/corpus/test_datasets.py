@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.start import check_before_start, check_source
+from rnnlm_tui.client.corpora import preview
+from rnnlm_tui.client.estimate import estimate
+from rnnlm_tui.client.start import check_before_start, check_source, trust_dataset
 from rnnlm_tui.corpus.corpus import prepare_corpus
-from rnnlm_tui.corpus.datasets import PythonDataset
+from rnnlm_tui.corpus.datasets import PythonDataset, module_files, remember_dataset
 from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.corpus.tokenizers import pretrained_codec
-from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.errors import CorpusError, UntrustedDatasetError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import TextLayout
+from rnnlm_tui.schema.corpora import DatasetName, TextLayout
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.runs import create_run
 from tests.fakes.llama_tokenizer import write_tokenizer
@@ -55,8 +57,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-def opened(folder: Path, name: str, layout: TextLayout = "sentences") -> Source:
-    source = f"python:own_data:{name}@{folder}"
+def opened(
+    folder: Path, name: str, layout: TextLayout = "sentences", module: str = "python:own_data"
+) -> Source:
+    source = f"{module}:{name}@{folder}"
+    remember_dataset(DatasetName.parse(source), folder)
     return open_source(CorpusConfig(source=source, layout=layout), folder)
 
 
@@ -119,13 +124,14 @@ def test_a_hash_depends_on_every_item_alone(folder: Path) -> None:
     ],
 )
 def test_errors_say_what_is_wrong_with_the_dataset(folder: Path, source: str, words: str) -> None:
+    module, _, name = source.rpartition(":")
     with pytest.raises(CorpusError, match=words):
-        units(open_source(CorpusConfig(source=f"{source}@{folder}"), folder))
+        units(opened(folder, name, module=module))
 
 
 def test_a_folder_that_is_gone_is_named(folder: Path) -> None:
     with pytest.raises(CorpusError, match="doesn't exist"):
-        PythonDataset(f"python:own_data:texts@{folder / 'gone'}")
+        PythonDataset(f"python:own_data:texts@{folder / 'gone'}", folder)
 
 
 def test_token_ids_are_those_that_the_tokenizer_makes(folder: Path) -> None:
@@ -140,10 +146,12 @@ def test_token_ids_are_those_that_the_tokenizer_makes(folder: Path) -> None:
     module.write_text(f"good = {held}\nbad = [[{held[0][0]}] * 3 + [10**9]]\n", encoding="utf-8")
     config = TokenizerConfig(kind="pretrained", name=str(folder / "tokenizer"), vocab_size=size)
     codec = partial(pretrained_codec, config)
-    dataset = PythonDataset(f"python:own_data:good@{folder}", codec)
+    for name in ("good", "bad"):
+        remember_dataset(DatasetName.parse(f"python:own_data:{name}@{folder}"), folder)
+    dataset = PythonDataset(f"python:own_data:good@{folder}", folder, codec)
     assert [text for _, text in dataset.texts()] == lines
     with pytest.raises(CorpusError, match="doesn't make these 4 tokens"):
-        list(PythonDataset(f"python:own_data:bad@{folder}", codec).texts())
+        list(PythonDataset(f"python:own_data:bad@{folder}", folder, codec).texts())
 
 
 def test_a_corpus_is_prepared_once_and_again_when_an_item_changes(folder: Path) -> None:
@@ -152,6 +160,7 @@ def test_a_corpus_is_prepared_once_and_again_when_an_item_changes(folder: Path) 
     tokenizer = TokenizerConfig(kind="character", vocab_size=64)
 
     def prepared() -> str:
+        remember_dataset(DatasetName.parse(corpus.source), folder / "corpora")
         found = prepare_corpus(corpus, tokenizer, training, folder / "corpora", lambda _: None)
         assert found.manifest.splits["train"].documents > 30
         return found.manifest.hash
@@ -171,7 +180,13 @@ def test_the_app_and_the_verbs_never_import_a_dataset(
     monkeypatch.chdir(folder)
     config = parse_config(merge(RunConfig(), {"corpus.source": "python:own_data:texts"}))
     check_source(config.corpus)
+    with pytest.raises(UntrustedDatasetError, match=str(folder / "own_data.py")):
+        check_before_start(config)
+    trust_dataset(config.corpus.source)
     check_before_start(config)
+    for changes in ({}, {"corpus.source": "elman", "corpus.test_source": config.corpus.source}):
+        assert preview(parse_config(merge(config, changes))) is None
+        assert estimate(parse_config(merge(config, changes))).text_known == "unknown"
     run = create_run(config, "own")
     assert run.read_config().corpus.source == f"python:own_data:texts@{folder}"
     installed = parse_config(merge(RunConfig(), {"corpus.source": "python:installed.data:x"}))
@@ -180,3 +195,48 @@ def test_the_app_and_the_verbs_never_import_a_dataset(
     with pytest.raises(CorpusError, match="doesn't name a dataset"):
         check_source(CorpusConfig(source="python:x"))
     assert "own_data" not in sys.modules
+
+
+def test_a_dataset_is_trusted_by_its_name_and_what_its_import_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, package = tmp_path / "corpora", tmp_path / "untrusted_data"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    (package / "held.py").write_text("texts = ['a b c.']\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = DatasetName.parse(f"python:untrusted_data.held:texts@{tmp_path}")
+    assert module_files(name) == [package / "__init__.py", package / "held.py"]
+
+    def loaded(attribute: str = "texts", folder: Path = tmp_path) -> PythonDataset:
+        return PythonDataset(f"python:untrusted_data.held:{attribute}@{folder}", root)
+
+    with pytest.raises(UntrustedDatasetError):
+        loaded()
+    remember_dataset(name, root)
+    (package / "__init__.py").write_text("raise SystemExit('changed')\n", encoding="utf-8")
+    with pytest.raises(UntrustedDatasetError, match=r"__init__\.py"):
+        loaded()
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    remember_dataset(name, root)
+    remember_dataset(name, root)  # it is on the list already
+    with pytest.raises(UntrustedDatasetError, match="another"):
+        loaded("another")
+    (package / "held").mkdir()  # Python imports a package before a file of the same name
+    (package / "held" / "__init__.py").write_text("raise SystemExit('package')\n", "utf-8")
+    with pytest.raises(UntrustedDatasetError, match=r"held/__init__\.py"):
+        loaded()
+    assert not [module for module in sys.modules if module.startswith("untrusted_data")]
+    (package / "held" / "__init__.py").unlink()
+    (package / "held").rmdir()
+    try:
+        assert loaded().items == 1
+    finally:
+        for module in [one for one in sys.modules if one.startswith("untrusted_data")]:
+            del sys.modules[module]
+
+
+@pytest.mark.parametrize("module", ["sys", "os", "xml.no_such_part"])
+def test_parts_of_python_itself_are_no_datasets(module: str) -> None:
+    with pytest.raises(CorpusError, match=r"isn't a file|no module"):
+        module_files(DatasetName.parse(f"python:{module}:x"))

@@ -368,7 +368,7 @@ def test_a_foreign_archive_is_refused(
     [
         "../evil", "/tmp/evil", "checkpoints/../../evil", "a/b", "worker.lock", "weights.pt",
         "checkpoints/step-000000020/x.pkl", "checkpoints/step-000000020/a/b", "", ".hidden",
-        "run.db-wal", "database.json",
+        "run.db-wal", "database.json", "evil.py", "evil.so", "other.json",
     ],
 )  # fmt: skip
 def test_a_manifest_with_a_path_trick_is_refused(archived: Archived, name: str) -> None:
