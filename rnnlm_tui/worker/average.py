@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest, EvaluatedPart
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.protocol import CHANGED_FACT, decode_line
 from rnnlm_tui.store.averages import AVERAGED_FACT, write_average
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
-from rnnlm_tui.store.paths import RunDirectory, corpora_dir
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import keep_private
 from rnnlm_tui.worker.task import ReportProgress, answer
 
@@ -114,11 +113,12 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
     """Average the parts, evaluate them and the mean, and write the mean.
 
     Raises:
-        RnnlmError: a part is damaged or of another kind, the corpus can't be prepared, the device
-            is missing, or the disk is full.
+        RnnlmError: a part is damaged or of another kind, the run's text has changed or can't be
+            prepared, the device is missing, or the disk is full.
     """
     from rnnlm_tui.engine.checkpoint import load_model, write_model
     from rnnlm_tui.worker.build import set_up_torch
+    from rnnlm_tui.worker.resuming import prepare_text
 
     run = RunDirectory(Path(request.run))
     folders = [Path(part.path) for part in request.parts]
@@ -129,7 +129,7 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
     check_alike(request.parts)
     config = run.read_config()
     device = set_up_torch(config)
-    corpus = _prepare(run, config, report)
+    corpus = prepare_text(run, config, manifests[0], lambda at: report(at.phase, at.done, at.total))
     model = load_model(folders[0], device)
     scored: list[EvaluatedPart] = []
     total = len(folders) + 1
@@ -170,22 +170,6 @@ def main() -> int:
     """Average as asked on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
     keep_private()
     return answer(lambda request, report: average(decode_line(request, AverageRequest), report))
-
-
-def _prepare(run: RunDirectory, config: RunConfig, report: ReportProgress) -> PreparedCorpus:
-    from rnnlm_tui.corpus.corpus import prepare_corpus
-    from rnnlm_tui.worker.parent import prepare_for_start
-
-    def advance(progress: Progress) -> None:
-        report(progress.phase, progress.done, progress.total)
-
-    return prepare_for_start(
-        run,
-        config,
-        lambda tokenizer: prepare_corpus(
-            config.corpus, tokenizer, config.training, corpora_dir(), advance
-        ),
-    )
 
 
 def _put(model: RecurrentLanguageModel, weights: Mapping[str, Tensor]) -> None:

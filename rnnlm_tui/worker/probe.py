@@ -23,7 +23,7 @@ from rnnlm_tui.schema.protocol import (
     decode_line,
 )
 from rnnlm_tui.store.paths import corpora_dir
-from rnnlm_tui.system.files import keep_private
+from rnnlm_tui.system.files import keep_private, storage_errors
 from rnnlm_tui.system.locks import host_name
 from rnnlm_tui.worker.task import ReportProgress, answer
 
@@ -56,9 +56,11 @@ def prepare(config: RunConfig, report: ReportProgress) -> tuple[PreparedCorpus, 
         phases.add(progress.phase)
         report(progress.phase, progress.done, progress.total)
 
-    return prepare_corpus(
-        config.corpus, config.tokenizer, config.training, corpora_dir(), advance
-    ), phases != {"checking"}
+    with storage_errors("build the corpus in", corpora_dir()):
+        corpus = prepare_corpus(
+            config.corpus, config.tokenizer, config.training, corpora_dir(), advance
+        )
+    return corpus, phases != {"checking"}
 
 
 def measure(

@@ -1,4 +1,7 @@
-"""Checks before a resume: same data, same settings and, in exact mode, the same environment."""
+"""Checks before a resume: same data, same settings and, in exact mode, the same environment.
+
+The data is checked wherever a run's text is read.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,26 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from shlex import quote
 
 import torch
 from pydantic import JsonValue
 
-from rnnlm_tui.corpus.corpus import PreparedCorpus
+from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
+from rnnlm_tui.corpus.download import ProgressCallback
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.device import cuda_versions, instructions, processor
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CorpusError, InputError, TokenizerError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import effective_settings
 from rnnlm_tui.store.lineage import KEPT_BY_FORKS
 from rnnlm_tui.store.manifest import Manifest
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.system.locks import host_name
+from rnnlm_tui.worker.parent import prepare_for_start
 from rnnlm_tui.worker.recorder import versions
 
 NOT_COMPARED = ("host", "tokenizers", "safetensors", "transformers")
@@ -145,14 +150,50 @@ def trained_on(manifest: Manifest) -> str | None:
     return known if isinstance(known, str) else None
 
 
+def prepare_text(
+    run: RunDirectory,
+    config: RunConfig,
+    checkpoint: Manifest | None,
+    progress: ProgressCallback,
+    known: Callable[[str], None] | None = None,
+) -> PreparedCorpus:
+    """Prepare a run's text, which must be the one that its checkpoint was trained on.
+
+    Args:
+        checkpoint: of this run; None: it has none yet.
+        progress, known: as of `prepare_corpus`.
+
+    Raises:
+        CorpusError, TokenizerError: it has changed since, or can't be prepared.
+        StorageError: the corpora folder can't be written.
+    """
+
+    def prepare(tokenizer: TokenizerConfig) -> PreparedCorpus:
+        return prepare_corpus(
+            config.corpus,
+            tokenizer,
+            config.training,
+            corpora_dir(),
+            progress,
+            known,
+            trained_on=None if checkpoint is None else trained_on(checkpoint),
+        )
+
+    with storage_errors("build the corpus in", corpora_dir()):
+        corpus = prepare_for_start(run, config, prepare)
+    if checkpoint is not None:
+        check_data(run, checkpoint, corpus)
+    return corpus
+
+
 def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) -> None:
-    """Refuse to resume with another text or tokenizer than the checkpoint's.
+    """Refuse another text or tokenizer than the checkpoint's.
 
     Raises:
         CorpusError, TokenizerError: with both hashes.
     """
     ways = (
-        "restore it and resume, or start a new run from the weights: rnnlm-tui train --from"
+        "restore it, or start a new run from the weights: rnnlm-tui train --from"
         f" {run.name}@{manifest.step}"
     )
     known = manifest.facts.get(CORPUS_KEY)

@@ -38,9 +38,7 @@ from rnnlm_tui.worker.memory import MemoryBudget
 from rnnlm_tui.worker.parent import find_start
 from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.resuming import (
-    check_data,
     check_environment,
-    check_settings,
     environment,
     resume_facts,
 )
@@ -62,16 +60,12 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
 
     Raises:
         DeviceError: out of memory for the model or its largest step.
-        InputError: the corpus, the tokenizer, a setting or, in exact mode, the environment differs
-            from the checkpoint's.
+        InputError: in exact mode, the environment differs from the checkpoint's.
         ConfigError: the warm-up is as long as the run.
         CheckpointError: the checkpoint or the parent's weights don't fit this config.
     """
     config, recorder = attempt.config, attempt.recorder
     saved = None if attempt.checkpoint is None else read_manifest(attempt.checkpoint)
-    if saved is not None:
-        check_settings(attempt.run, saved, config)
-        check_data(attempt.run, saved, corpus)
     budget = _memory_budget(attempt, corpus, device)
     with RunReader(attempt.run) as reader:
         meta = reader.meta()

@@ -34,11 +34,11 @@ from rnnlm_tui.schema.status import (
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import read_manifest
-from rnnlm_tui.store.paths import RunDirectory, corpora_dir
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import open_database
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
-from rnnlm_tui.system.files import keep_private, storage_errors
+from rnnlm_tui.system.files import keep_private
 from rnnlm_tui.system.gpu import gpu_count
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from rnnlm_tui.system.machine import MachineReader
@@ -236,11 +236,9 @@ class Worker:
         progress.handle_commands()
         # torch, numpy and tokenizers take seconds to import: the run's log should show a living
         # worker first.
-        from rnnlm_tui.corpus.corpus import prepare_corpus
         from rnnlm_tui.engine.device import cpu_warning, describe, uuid_of
         from rnnlm_tui.worker.build import set_up_torch
-        from rnnlm_tui.worker.parent import prepare_for_start
-        from rnnlm_tui.worker.resuming import trained_on
+        from rnnlm_tui.worker.resuming import check_settings, prepare_text
         from rnnlm_tui.worker.setup import assemble, watch_gpu
 
         attempt = Attempt(
@@ -261,22 +259,11 @@ class Worker:
         if warning:
             attempt.note(self._step, warning)
         watch_gpu(device, probe)
-        with storage_errors("build the corpus in", corpora_dir()):
-            known = self._keep_corpus_hash if checkpoint is None else None
-            before = None if checkpoint is None else trained_on(read_manifest(checkpoint))
-            corpus = prepare_for_start(
-                self._run,
-                config,
-                lambda tokenizer: prepare_corpus(
-                    config.corpus,
-                    tokenizer,
-                    config.training,
-                    corpora_dir(),
-                    progress,
-                    known,
-                    trained_on=before,
-                ),
-            )
+        saved = None if checkpoint is None else read_manifest(checkpoint)
+        if saved is not None:
+            check_settings(self._run, saved, config)
+        known = self._keep_corpus_hash if saved is None else None
+        corpus = prepare_text(self._run, config, saved, progress, known)
         with self._inbox.immediately(self._commands.handle, self._leave):
             progress.handle_commands()  # those that were queued before
             training = assemble(attempt, corpus, device)
