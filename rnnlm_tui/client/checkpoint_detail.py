@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.metrics import CheckpointRow, EventRow, SampleRow
+    from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
+    from rnnlm_tui.schema.steering import JournalledChange
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.tensors import TensorInfo
@@ -102,13 +103,13 @@ def read_detail(
     config: RunConfig,
     *,
     others: Iterable[CheckpointRow] = (),
-    events: Sequence[EventRow] = (),
+    journal: Sequence[JournalledChange] = (),
 ) -> CheckpointDetail:
     """Read a checkpoint's manifest, training state and header; a damaged one says so in `damage`.
 
     Args:
         others: the run's checkpoints, to compare with the one before.
-        events: changes of settings among them say at which step they were made.
+        journal: the run's changes of settings, which say at which step they were made.
     """
     # after the app's first paint
     from rnnlm_tui.schema.protocol import CHANGED_FACT
@@ -138,7 +139,7 @@ def read_detail(
             CheckpointFile(name, manifest.files[name].size, manifest.files[name].sha256)
             for name in names
         ),
-        changes=tuple(_changes(manifest.facts.get(CHANGED_FACT), config, row.step, events)),
+        changes=tuple(_changes(manifest.facts.get(CHANGED_FACT), config, row.step, journal)),
         parent=parent,
         parent_changes=parent_changes,
         position=_position(folder, row),
@@ -193,11 +194,11 @@ def sample_steps_for(steps: Sequence[int], step: int) -> list[int]:
 
 
 def _changes(
-    changed: JsonValue, config: RunConfig, step: int, events: Sequence[EventRow]
+    changed: JsonValue, config: RunConfig, step: int, journal: Sequence[JournalledChange]
 ) -> Iterable[ChangedSetting]:
     if not isinstance(changed, dict):
         return
-    from rnnlm_tui.schema.steering import value_text
+    from rnnlm_tui.schema.steering import kept_changes
 
     values = config.model_dump(mode="json")
     for path, after in changed.items():
@@ -207,14 +208,11 @@ def _changes(
         )
         if before == after:  # undone
             continue
-        value = f"→ {value_text(path, after)}"
         made = [
-            event.step
-            for event in events
-            if event.kind == "setting"
-            and event.step <= step
-            and event.text.startswith(f"{path} ")
-            and event.text.partition(" (")[0].endswith(value)
+            change.step
+            for change in kept_changes(journal)
+            if change.step <= step
+            and any((one.path, one.new) == (path, after) for one in change.settings)
         ]
         yield ChangedSetting(path, before, after, max(made, default=None))
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from pydantic import JsonValue
+
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.client.summary import number
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import (
@@ -17,13 +18,14 @@ from rnnlm_tui.schema.formatting import (
     counted,
     disk,
     duration,
+    exact,
     figure,
     safe,
     share,
     short,
 )
-from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE, EventRow
-from rnnlm_tui.schema.steering import STEERABLE
+from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE
+from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, kept_changes
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.paths import RunDirectory
@@ -31,8 +33,6 @@ from rnnlm_tui.store.reader import RunReader
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Better = Literal["lower", "higher", ""]
-MOST_EVENTS = 1_000
-"""Number of a run's newest events to search for changed settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Change:
     """A setting's new value from a step on."""
 
     step: int
-    value: float
+    value: JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +153,25 @@ def comparison_of(runs: Sequence[ComparedRun]) -> Comparison:
 def _compared(run: RunDirectory, letter: str) -> ComparedRun:
     summary = summarize(run)
     with RunReader(run) as reader:
-        changes = changed_settings(reader.landmarks(MOST_EVENTS))
+        changes = changed_settings(reader.changes())
     return ComparedRun(
         letter, run.name, summary, run.read_config(), best_seconds(run, summary), changes
     )
 
 
-def changed_settings(events: Iterable[EventRow]) -> dict[str, list[Change]]:
-    """Settings changed by `set`, from a run's events (newest first)."""
-    changes: dict[str, list[Change]] = {}
-    for event in events:
-        path, _, words = event.text.partition(" ")
-        new = words.rpartition("→ ")[2].partition(" (")[0]
-        value = number(new.replace(",", ""))
-        if event.kind == "setting" and path in STEERABLE and value is not None:
-            changes.setdefault(path, []).insert(0, Change(event.step + 1, value))
-    return changes
+def changed_settings(changes: Iterable[JournalledChange]) -> dict[str, list[Change]]:
+    """Settings changed by `set`, by path, from a run's journal."""
+    found: dict[str, list[Change]] = {}
+    for change in kept_changes(list(changes)):
+        for one in change.settings:
+            found.setdefault(one.path, []).append(Change(change.step + 1, one.new))
+    return found
+
+
+def config_at_start(config: RunConfig, changes: Sequence[JournalledChange]) -> RunConfig:
+    """The config before the first change of settings, from the one in effect."""
+    kept = [change for change in reversed(kept_changes(changes)) if change.number]
+    return config_in_effect(config, {one.path: one.old for each in kept for one in each.settings})
 
 
 def best_seconds(run: RunDirectory, summary: RunSummary) -> float | None:
@@ -198,8 +201,8 @@ def setting_words(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:g}"
-    return "; ".join(value) if isinstance(value, tuple) else str(value)
+        return exact(value)
+    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _settings(runs: Sequence[ComparedRun]) -> list[SettingRow]:
@@ -232,7 +235,7 @@ def _changing_words(value: object, changes: Sequence[Change]) -> str:
     return ", ".join(
         [
             setting_words(value),
-            *(f"{change.value:g} from step {change.step:,}" for change in changes),
+            *(f"{setting_words(change.value)} from step {change.step:,}" for change in changes),
         ]
     )
 

@@ -32,7 +32,7 @@ from rnnlm_tui.schema.status import (
     derive_status,
     failure_prefix,
 )
-from rnnlm_tui.schema.steering import config_in_effect, stored_settings
+from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, stored_settings
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
 from rnnlm_tui.store.labels import RunLabels, checkpoint_notes, labels_path, read_labels
 from rnnlm_tui.store.paths import RunDirectory
@@ -118,6 +118,8 @@ class RunSnapshot:
     """By step."""
     averages: tuple[CheckpointRow, ...] = ()
     """Kept averages of checkpoints, by step."""
+    changes: tuple[JournalledChange, ...] = ()
+    """Changes of settings while the run trained, in order."""
     detail: SeriesTable | None = None
     """The visible steps, and some around them, in finer buckets; None if `series` is as fine."""
 
@@ -253,6 +255,7 @@ class RunMonitor:
             averages=self._averages.of(
                 settled(self.run.checkpoints_path), lambda: self._read_averages(facts.checkpoints)
             ),
+            changes=tuple(self._reader.changes()),
             detail=self._detail(series),
         )
 

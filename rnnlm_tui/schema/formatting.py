@@ -102,6 +102,12 @@ def figure(value: float | None, digits: int | None = None) -> str:
     return scientific(value)
 
 
+def exact(value: float) -> str:
+    """A setting's number with all its digits: `0.0003`, `1e-05`, `0.00123456789`."""
+    brief = f"{value:g}"
+    return brief if float(brief) == value else repr(value)
+
+
 def scientific(value: float | None, digits: int = 1) -> str:
     """A number such as a learning rate: `8.1e-4`, `4e-3`."""
     if value is None or math.isnan(value):

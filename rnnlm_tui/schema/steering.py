@@ -11,7 +11,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import WARMUP, total_steps
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.formatting import counted, exact
 from rnnlm_tui.schema.protocol import CommandResult, Setting
 from rnnlm_tui.schema.validation import did_you_mean_key, field_paths, merge, parse_config
 
@@ -79,7 +79,7 @@ def value_text(path: str, value: JsonValue) -> str:
         return "by epochs" if path == "training.max_steps" else "unknown"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return exact(value) if isinstance(value, float) else str(value)
 
 
 def settings_text(settings: Iterable[Setting]) -> str:

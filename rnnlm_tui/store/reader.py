@@ -162,6 +162,17 @@ _ROUTINE_KINDS = "('preparing', 'running', 'checkpoint', 'best', 'evaluation', '
 """Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
 
 
+def _read_changes(rows: Sequence[tuple[Any, ...]]) -> list[JournalledChange]:
+    if not rows:
+        return []
+    from rnnlm_tui.schema.steering import journalled_change  # not before the first paint
+
+    found = [journalled_change(*row) for row in rows]
+    return sorted(
+        (change for change in found if change is not None), key=lambda change: change.number
+    )
+
+
 class RunReader:
     """Reads and follows one run's database; `data_version` changes when anything is new.
 
@@ -195,6 +206,7 @@ class RunReader:
         self._attempts = Cached[list[AttemptRow]]()
         self._evaluations = Cached[list[EvaluationRow]]()
         self._index = Cached[list[CheckpointRow]]()
+        self._changes: Cached[list[JournalledChange]] = Cached()
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -364,16 +376,11 @@ class RunReader:
 
     def changes(self) -> list[JournalledChange]:
         """Changes of settings while the run trained, in order."""
-        from rnnlm_tui.schema.steering import journalled_change  # not before the first paint
-
         rows = self._rows(
             "SELECT arguments, result, time FROM commands WHERE verb IN ('set', 'undo') ORDER BY"
             " time"
         )
-        found = [journalled_change(*row) for row in rows]
-        return sorted(
-            (change for change in found if change is not None), key=lambda change: change.number
-        )
+        return list(self._changes.of(rows, lambda: _read_changes(rows)))
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest machine readings in order."""

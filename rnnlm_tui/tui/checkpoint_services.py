@@ -34,7 +34,7 @@ class CheckpointServices:
         from rnnlm_tui.client.checkpoint_detail import read_detail
 
         return read_detail(
-            run, row, snapshot.config, others=snapshot.checkpoints, events=snapshot.events
+            run, row, snapshot.config, others=snapshot.checkpoints, journal=snapshot.changes
         )
 
     def samples(self, run: RunDirectory, step: int) -> FoundSamples:

@@ -243,7 +243,12 @@ COMPARED_CHARTS: dict[str, Callable[[MarkedRuns, Axis], ChartData]] = {
 
 def comparison(runs: MarkedRuns) -> Comparison:
     """Compare the runs: the settings that differ, and their figures."""
-    from rnnlm_tui.client.comparison import ComparedRun, changed_settings, comparison_of
+    from rnnlm_tui.client.comparison import (
+        ComparedRun,
+        changed_settings,
+        comparison_of,
+        config_at_start,
+    )
 
     def row(run: MarkedRun) -> ComparedRun:
         snapshot = run.snapshot
@@ -251,9 +256,9 @@ def comparison(runs: MarkedRuns) -> Comparison:
             run.letter,
             snapshot.summary.run,
             snapshot.summary,
-            snapshot.config,
+            config_at_start(snapshot.config, snapshot.changes),
             _best_seconds(snapshot),
-            changed_settings(snapshot.events),
+            changed_settings(snapshot.changes),
         )
 
     return comparison_of([row(run) for run in runs])

@@ -10,7 +10,9 @@ import pytest
 from rnnlm_tui.client.checkpoint_detail import ChangedSetting, CheckpointDetail, read_detail
 from rnnlm_tui.client.checkpoints import list_run, quick_problems
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.metrics import CheckpointRow, EventRow
+from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.schema.protocol import Setting
+from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from tests.unit.store.rows import new_run
@@ -44,18 +46,19 @@ def rows(run: RunDirectory) -> list[CheckpointRow]:
     return [entry.row() for entry in list_checkpoints(run)]
 
 
-def detail(run: RunDirectory, *events: EventRow) -> CheckpointDetail:
+def detail(run: RunDirectory, *journal: JournalledChange) -> CheckpointDetail:
     found = rows(run)
-    return read_detail(run, found[-1], RunConfig(), others=found, events=events)
+    return read_detail(run, found[-1], RunConfig(), others=found, journal=journal)
+
+
+def rate_change(number: int, step: int, old: float, new: float) -> JournalledChange:
+    setting = Setting(path="optimizer.learning_rate", old=old, new=new)
+    return JournalledChange(number, step, float(number), "", (setting,))
 
 
 def test_files_position_settings_and_tensors_are_read(otter: RunDirectory) -> None:
-    setting = "optimizer.learning_rate 0.001 → 0.0001"
     found = detail(
-        otter,
-        EventRow(1, 1_512, "setting", setting, 0.0),
-        EventRow(1, 3_800, "setting", setting, 0.0),
-        EventRow(1, 1_600, "note", setting, 0.0),
+        otter, *(rate_change(number, step, 1e-3, 1e-4) for number, step in ((1, 1_512), (2, 3_800)))
     )
     assert [file.name for file in found.files] == [
         "model.safetensors",
@@ -76,8 +79,7 @@ def test_a_setting_is_listed_with_the_step_of_its_value_and_not_once_undone(
     otter: RunDirectory,
 ) -> None:
     rate = RunConfig().optimizer.learning_rate
-    changed = EventRow(1, 1_512, "setting", f"optimizer.learning_rate {rate:g} → 0.0001", 0.0)
-    undone = EventRow(1, 3_700, "setting", f"optimizer.learning_rate 0.0001 → {rate:g} (undo)", 0.0)
+    changed, undone = rate_change(1, 1_512, rate, 1e-4), rate_change(2, 3_700, 1e-4, rate)
     # the checkpoint of step 3,700 was saved before the undo
     assert [one.step for one in detail(otter, changed, undone).changes] == [1_512]
     facts = {"changed": {"optimizer.learning_rate": rate}}

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+from contextlib import closing
 
 import pytest
+from pydantic import JsonValue
 
-from rnnlm_tui.client.comparison import Comparison, FigureRow, compare_runs, setting_words
+from rnnlm_tui.client.comparison import (
+    Comparison,
+    FigureRow,
+    compare_runs,
+    config_at_start,
+    setting_words,
+)
+from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, StepRow
+from rnnlm_tui.schema.metrics import EvaluationRow, StepRow
+from rnnlm_tui.schema.protocol import SETTINGS_KEY, CommandResult, Setting, SettingsChange
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
@@ -62,6 +73,19 @@ def measured(
                 )
             )
     return run
+
+
+def steer(
+    run: RunDirectory, number: int, step: int, path: str, old: JsonValue, new: JsonValue
+) -> None:
+    """A `set` as the worker journals it."""
+    change = SettingsChange(
+        number=number, step=step, settings=(Setting(path=path, old=old, new=new),)
+    )
+    result = CommandResult(id=str(number), ok=True, step=step, change=change)
+    with RunDatabase(run.database_path) as database:
+        database.journal_command(str(number), "set", "{}", result.model_dump_json())
+        database.set_meta(SETTINGS_KEY, json.dumps({path: new}))
 
 
 def row(comparison: Comparison, name: str) -> FigureRow:
@@ -211,20 +235,24 @@ def test_no_runs_too_many_and_duplicates_are_refused() -> None:
 
 def test_a_setting_changed_during_a_run_differs() -> None:
     plain, changed = measured("a", {}, {4: 4.0}), measured("b", {}, {4: 4.0})
-    with RunDatabase(changed.database_path) as database:
-        database.add_event(
-            EventRow(1, 4, "setting", "optimizer.learning_rate 0.003 → 0.001", 1_004.0)
-        )
-        database.add_event(
-            EventRow(1, 7, "setting", "optimizer.learning_rate 0.001 → 0.0005", 1_007.0)
-        )
+    steer(changed, 1, 4, "optimizer.learning_rate", 3e-3, 0.00123456789)
+    steer(changed, 2, 7, "optimizer.learning_rate", 0.00123456789, 5e-4)
     (setting,) = compare_runs([plain, changed]).settings
     assert setting.key == "optimizer.learning_rate"
-    assert setting.values == ("0.003", "0.003, 0.001 from step 5, 0.0005 from step 8")
+    assert setting.values == ("0.003", "0.003, 0.00123456789 from step 5, 0.0005 from step 8")
     assert setting.found == (
         0.003,
-        {"value": 0.003, "changed": [{"step": 5, "value": 0.001}, {"step": 8, "value": 0.0005}]},
+        {
+            "value": 0.003,
+            "changed": [{"step": 5, "value": 0.00123456789}, {"step": 8, "value": 0.0005}],
+        },
     )
+    steer(plain, 1, 3, "evaluation.prompts", ["The"], ["A", "An 1"])
+    prompts = compare_runs([plain, changed]).settings[-1]
+    assert prompts.values[0].endswith("A; An 1 from step 4")
+    with closing(RunMonitor(changed)) as monitor:
+        snapshot = monitor.snapshot()
+    assert config_at_start(snapshot.config, snapshot.changes) == changed.read_config()
     assert compare_runs([changed]).settings == ()
 
 
