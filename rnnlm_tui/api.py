@@ -178,9 +178,11 @@ class Table(Mapping[str, "NDArray[Any]"]):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A saved state of a run's model."""
+    """A saved state of a run's model, or the average of several."""
 
     run: str
+    name: str
+    """As in an address: `1500`, or `average-1500` for averaged weights."""
     step: int
     epoch: float
     tokens_seen: int
@@ -206,7 +208,7 @@ class Checkpoint:
 
     def load(self, *, device: str = "cpu") -> Model:
         """Load its model, as `rnnlm_tui.load` does."""
-        return load(f"{self.run}@{self.step}", device=device)
+        return load(f"{self.run}@{self.name}", device=device)
 
 
 class Run:
@@ -280,16 +282,16 @@ class Run:
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
-        """Its checkpoints, by step."""
-        from rnnlm_tui.store.reader import RunReader
+        """Its checkpoints, then its averages, each by step."""
+        from rnnlm_tui.client.checkpoints import is_average_path, rows_on_disk
+        from rnnlm_tui.store.addresses import weights_name
         from rnnlm_tui.store.retention import pinned_steps
 
         pinned = pinned_steps(self._directory)
-        with RunReader(self._directory) as reader:
-            rows = sorted(reader.checkpoints(), key=lambda row: row.step)
         return [
             Checkpoint(
                 run=self.name,
+                name=weights_name(row.path),
                 step=row.step,
                 epoch=row.epoch,
                 tokens_seen=row.tokens_seen,
@@ -298,11 +300,11 @@ class Run:
                 bytes=row.bytes,
                 best=row.best,
                 last=row.last,
-                pinned=row.step in pinned,
+                pinned=row.step in pinned and not is_average_path(row.path),
                 time=row.time,
                 path=self.path / row.path,
             )
-            for row in rows
+            for row in rows_on_disk(self._directory)
         ]
 
     def load(self, which: str | None = None, *, device: str = "cpu") -> Model:

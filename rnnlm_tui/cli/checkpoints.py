@@ -80,7 +80,7 @@ def write_table(items: Sequence[ListedCheckpoint]) -> None:
 
     cells = [
         (
-            f"{item.row.step:,}",
+            item.label,
             figure(item.row.epoch, 1),
             short(item.row.tokens_seen or None),
             figure(item.perplexity),
@@ -99,6 +99,7 @@ def write_table(items: Sequence[ListedCheckpoint]) -> None:
 
 def _as_json(item: ListedCheckpoint, run: RunDirectory) -> dict[str, object]:
     return {
+        "name": item.name,
         **asdict(item.row),
         "validation_perplexity": item.perplexity,
         "delta": item.delta,

@@ -14,6 +14,7 @@ from rnnlm_tui.cli.start import COMPLETING, THEME
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
 from rnnlm_tui.store.addresses import split_address as split_address
+from rnnlm_tui.store.addresses import weights_name as weights_name
 from rnnlm_tui.store.addresses import weights_step as weights_step
 
 if TYPE_CHECKING:
@@ -96,15 +97,6 @@ def sampler_for(path: str, device: str) -> SamplerClient:
     if warning := unused_gpu_warning(device, "computes"):
         note(f"warning: {warning}")
     return SamplerClient(device=device, yields="always" if yields else "never")
-
-
-def weights_name(path: str) -> str:
-    """Return how an address names a checkpoint's or a snapshot's folder: `1500`, `average-1500`."""
-    name = path.rpartition("/")[2]
-    if not name.startswith("average-"):
-        return str(weights_step(path))
-    _, _, number = name.removeprefix("average-step-").partition("-")
-    return f"average-{weights_step(path)}{f'-{number}' if number else ''}"
 
 
 def complete_run(incomplete: str) -> list[str]:

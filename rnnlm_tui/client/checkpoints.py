@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from rnnlm_tui.errors import CheckpointError, InputError, NewerCheckpointError, did_you_mean
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
+from rnnlm_tui.store.addresses import weights_name
 from rnnlm_tui.store.paths import RunDirectory
 
 Mark = Literal["damaged", "best", "last", "pinned", "averaged", "exported"]
@@ -54,10 +55,12 @@ class ListedCheckpoint:
     @property
     def name(self) -> str:
         """As in an address: `1500`, or `average-1500`."""
-        folder = self.row.path.rpartition("/")[2]
-        kind, _, rest = folder.rpartition("step-")
-        step, dash, again = rest.partition("-")
-        return f"{kind}{int(step)}{dash}{again}" if step.isdecimal() else str(self.row.step)
+        return weights_name(self.row.path)
+
+    @property
+    def label(self) -> str:
+        """For people: `1,500`, or `average-1500`."""
+        return self.name if self.is_average else f"{self.row.step:,}"
 
     @property
     def is_average(self) -> bool:
@@ -82,6 +85,11 @@ class ListedCheckpoint:
 def is_average_path(path: str) -> bool:
     """Whether a row's path is that of an average."""
     return path.rpartition("/")[2].startswith("average-")
+
+
+def weights_words(path: str, step: int) -> str:
+    """A checkpoint for people: `step 1,500`, or an average by its name, `average-1500`."""
+    return weights_name(path) if is_average_path(path) else f"step {step:,}"
 
 
 def average_rows(run: RunDirectory, rows: Iterable[CheckpointRow]) -> list[CheckpointRow]:
@@ -241,22 +249,32 @@ def short_problem(message: str, folder: object) -> str:
     return message.replace(f"{folder}/", "").replace(f"{folder} ", "")
 
 
+def rows_on_disk(run: RunDirectory) -> list[CheckpointRow]:
+    """The checkpoints that a run has now, then its averages, each by step.
+
+    Raises:
+        StorageError: the database or a folder can't be read.
+    """
+    from rnnlm_tui.store.checkpoints import match_to_disk
+    from rnnlm_tui.store.reader import RunReader
+
+    with RunReader(run) as reader:
+        losses = {row.step: row.loss for row in reader.evaluations() if row.split == "validation"}
+        rows = match_to_disk(run, reader.checkpoints(), losses)
+    return [*rows, *average_rows(run, rows)]
+
+
 def list_run(run: RunDirectory) -> list[ListedCheckpoint]:
     """A run's checkpoints with everything that is listed, newest first.
 
     Raises:
         StorageError: the database or a folder can't be read.
     """
-    from rnnlm_tui.store.checkpoints import match_to_disk
     from rnnlm_tui.store.exports import exported_steps
     from rnnlm_tui.store.labels import checkpoint_notes
-    from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.retention import pinned_steps
 
-    with RunReader(run) as reader:
-        losses = {row.step: row.loss for row in reader.evaluations() if row.split == "validation"}
-        rows = match_to_disk(run, reader.checkpoints(), losses)
-    rows += average_rows(run, rows)
+    rows = rows_on_disk(run)
     items = listed(
         rows,
         pinned=pinned_steps(run),

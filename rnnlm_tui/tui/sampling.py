@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from rnnlm_tui.client.checkpoints import weights_words
 from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, in_one_sentence
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.metrics import CheckpointRow
@@ -178,7 +179,7 @@ class SampleTask:
         """Why the request failed, in one sentence."""
         self.progress = SampleProgress(
             plan.settings,
-            where="now" if row is None else f"step {row.step:,}",
+            where="now" if row is None else weights_words(row.path, row.step),
             count=plan.count,
             base_tokens=len(plan.ids),
         )

@@ -442,11 +442,13 @@ class Services:
         return find_corpus(config.corpus, config.tokenizer)
 
     def checkpoints(self, run: RunDirectory) -> list[CheckpointRow]:
-        """Return a run's checkpoints by step; raises RnnlmError if they can't be read."""
-        from rnnlm_tui.store.reader import RunReader
+        """Return the checkpoints and averages that a run has now.
 
-        with RunReader(run) as reader:
-            return reader.checkpoints()
+        Raises RnnlmError if they can't be read.
+        """
+        from rnnlm_tui.client.checkpoints import rows_on_disk
+
+        return rows_on_disk(run)
 
     def manifest(self, checkpoint: Path) -> Manifest:
         """Return a checkpoint's manifest; raises CheckpointError if it can't be read."""

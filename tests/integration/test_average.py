@@ -13,16 +13,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import rnnlm_tui
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.average import average_checkpoints, parts_at
 from rnnlm_tui.corpus import corpus as corpus_module
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, RnnlmError, StorageError
 from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest
+from rnnlm_tui.store.addresses import weights_name
 from rnnlm_tui.store.averages import list_averages
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.tui.services import Services
 from rnnlm_tui.worker.average import average, mean_of_weights
 from rnnlm_tui.worker.probe import prepare
 from tests.integration.runs import start, tiny_config, wait_until_ended
@@ -66,6 +69,16 @@ def test_an_average_is_the_mean_evaluated_beside_its_parts_and_kept_on_request(
     assert command(["sample", "plain-otter@average-60", "The cat"]) == 0
     assert "from plain-otter@average-60" in capfd.readouterr().err
     assert command(["train", "--from", "plain-otter@average-60", "--name", "child", "--draft"]) == 0
+
+    assert command(["delete", "plain-otter@20"]) == 0
+    for listed in (rnnlm_tui.run("plain-otter").checkpoints, Services().checkpoints(run)):
+        assert [weights_name(str(one.path)) for one in listed] == ["40", "60", "average-60"]
+    kept = rnnlm_tui.run("plain-otter").checkpoints[-1]
+    assert (kept.name, kept.validation_loss) == ("average-60", entry.validation_loss)
+    assert kept.load().path == entry.path
+    capfd.readouterr()
+    assert command(["checkpoints", "plain-otter"]) == 0
+    assert "average-60" in capfd.readouterr().out
     assert command(["average", "--remove", "--yes", "plain-otter@average-60"]) == 0
     assert list_averages(run) == []
 

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
+from rnnlm_tui.client.checkpoints import is_average_path, weights_words
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.status import LIVING
@@ -150,14 +151,14 @@ def weights_choices(
             for word, is_marked in (
                 ("last", row.last),
                 ("best", row.best),
-                ("pinned", row.step in pinned),
+                ("pinned", row.step in pinned and not is_average_path(row.path)),
             )
             if is_marked
         ]
         if row.validation_loss is not None:
             marks.append(f"val ppl {formatting.figure(perplexity(row.validation_loss))}")
         wanted = BEST if row.best else LAST if row.last else row.path
-        found.setdefault(f"step {row.step:,}", (wanted, ", ".join(marks)))
+        found.setdefault(weights_words(row.path, row.step), (wanted, ", ".join(marks)))
     return found
 
 

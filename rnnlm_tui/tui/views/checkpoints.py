@@ -75,7 +75,7 @@ def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[Checkpoin
     wide = width >= WIDE
     large = any(item.row.bytes >= 1e9 for item in items)
     size = CheckpointColumn("size", "GB" if large else "MB", 9, _size_cell(large=large))
-    longest = max((len(f"{item.row.step:,}") for item in items), default=0)
+    longest = max((len(item.label) for item in items), default=0)
     columns = [
         CheckpointColumn("step", "step", max(12 if wide else 10, longest + 3), _step),
         CheckpointColumn("epoch", "epoch", 8 if wide else 7, _epoch),
@@ -116,7 +116,7 @@ def _faded(item: ListedCheckpoint) -> str:
 
 
 def _step(item: ListedCheckpoint, _room: int, _now: float) -> Content:
-    return Content.styled(f"{item.row.step:,}", _faded(item))
+    return Content.styled(item.label, _faded(item))
 
 
 def _epoch(item: ListedCheckpoint, _room: int, _now: float) -> Content:

@@ -8,7 +8,7 @@ from time import monotonic
 
 from textual.content import Content
 
-from rnnlm_tui.client.checkpoints import is_average_path
+from rnnlm_tui.client.checkpoints import weights_words
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted, escaped
@@ -177,11 +177,12 @@ class CheckpointChoice:
             if row.validation_loss is None
             else formatting.figure(perplexity(row.validation_loss))
         )
+        before, _, last = f" {weights_words(row.path, row.step)}".rpartition(" ")
         return Content.assemble(
             name,
             mark,
-            (" average of step " if is_average_path(row.path) else " step ", DIM),
-            (f"{row.step:,}", TEXT),
+            (f"{before} ", DIM),
+            (last, TEXT),
             (", val " if value else "", DIM),
             (value, TEXT),
         )
@@ -213,8 +214,8 @@ class CheckpointChoice:
                 )
             )
         if row is not None and row not in self.rows[:2]:
-            kind = "average of step" if is_average_path(row.path) else "step"
-            parts.append(Content.styled(f"{kind} {row.step:,}", f"bold underline {TEXT}"))
+            words = weights_words(row.path, row.step)
+            parts.append(Content.styled(words, f"bold underline {TEXT}"))
         elif len(self.rows) > 2:
             parts.append(Content.styled("older…", DIM))
         if self.living:

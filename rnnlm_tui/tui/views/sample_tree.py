@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from rnnlm_tui.client.checkpoints import is_average_path
+from rnnlm_tui.client.checkpoints import weights_words
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.metrics import CheckpointRow
 
@@ -22,10 +22,10 @@ class Weights:
 
     @property
     def label(self) -> str:
-        """`step 3,700`, `average of step 3,700`, or `now, step 3,712`."""
+        """`step 3,700`, `average-3700`, or `now, step 3,712`."""
         if self.row is None:
             return f"now, step {self.step:,}"
-        return f"{'average of ' if is_average_path(self.row.path) else ''}step {self.step:,}"
+        return weights_words(self.row.path, self.step)
 
 
 @dataclass(frozen=True, slots=True)

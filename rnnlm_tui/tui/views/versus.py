@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from textual.content import Content
 
+from rnnlm_tui.client.checkpoints import is_average_path, weights_words
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import age, counted
@@ -162,7 +163,8 @@ class Side:
             return "@now" if self.choice.living else ""
         if row.best:
             return "@best"
-        return "@last" if row.last else "@pinned" if row.step in self.pinned else ""
+        pinned = row.step in self.pinned and not is_average_path(row.path)
+        return "@last" if row.last else "@pinned" if pinned else ""
 
     def next_choice(self, others: Sequence[Side]) -> CheckpointChoice:
         """Return the choice of the next weights that none of the others has, if there are any."""
@@ -179,7 +181,7 @@ class Side:
     def label(self) -> str:
         """`plain-otter @best, step 3,700`, for a text."""
         row = self.row
-        step = "current weights" if row is None else f"step {row.step:,}"
+        step = "current weights" if row is None else weights_words(row.path, row.step)
         return " ".join(part for part in (self.run.name, self.mark) if part) + f", {step}"
 
 
@@ -211,8 +213,9 @@ def legends(side: Side) -> list[Content]:
         number = Content.assemble(("step ", DIM), (f"{step:,}", TEXT))
         old = age(max(0.0, time() - written))
         return [number + Content.styled(f", {old}{'' if old == 'now' else ' ago'}", DIM), number]
-    step_words = Content.assemble(("step ", DIM), (f"{row.step:,}", TEXT))
-    short = Content.styled(f"{row.step:,}", TEXT)
+    before, _, last = weights_words(row.path, row.step).rpartition(" ")
+    short = Content.styled(last, TEXT)
+    step_words = Content.assemble((f"{before} " if before else "", DIM), short)
     if row.validation_loss is None:
         return [step_words, short]
     value = formatting.figure(perplexity(row.validation_loss))

@@ -13,9 +13,9 @@ from rnnlm_tui.client.checkpoints import (
     CHECKPOINT_KEYS,
     CheckpointKey,
     ListedCheckpoint,
-    is_average_path,
     rises,
     sorted_checkpoints,
+    weights_words,
 )
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui import palette
@@ -56,8 +56,8 @@ class CheckpointPanel(Panel):
             layers: how much the weights changed, or why that isn't known.
         """
         self._detail, self._layers = detail, layers
-        kind = "Average of step" if detail and is_average_path(detail.path) else "Step"
-        self.panel_title = "Step" if detail is None else f"{kind} {detail.step:,}"
+        words = "step" if detail is None else weights_words(detail.path, detail.step)
+        self.panel_title = words.replace("step", "Step")
         if detail is None:
             self.legend = ""
         elif detail.damage:

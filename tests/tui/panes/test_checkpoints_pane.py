@@ -456,7 +456,7 @@ AVERAGE = replace(
 async def test_averages_are_listed_with_what_they_are_better() -> None:
     services = FakeServices(replace(make_snapshot(), averages=(AVERAGE,)))
     async with opened(services, "checkpoints") as (app, pilot):
-        await until_shown(pilot, "∑ averaged", "57.7    -0.4")
+        await until_shown(pilot, "average-3700", "∑ averaged", "57.7    -0.4")
         table = pane(app).query_one(CheckpointTable)
         await pilot.press("down", "down")
         await until(pilot, lambda: table.path == AVERAGE.path)
@@ -475,7 +475,7 @@ async def test_averages_are_listed_with_what_they_are_better() -> None:
         assert ("remove average", "plain-otter", "average-3700") in services.calls
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, PromptScreen))
-        await until_shown(pilot, "average of step 3,700")
+        await until_shown(pilot, "plain-otter average-3700")
 
 
 async def test_marked_checkpoints_are_averaged() -> None:
