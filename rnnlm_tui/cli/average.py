@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.datasets import TrustOption, allow_datasets
 from rnnlm_tui.cli.options import (
     JsonOption,
+    TrustOption,
     check_exclusive,
     checkpoint_path,
     complete_address,
@@ -69,6 +69,7 @@ def average(
     kept beside the first checkpoint's run as RUN@average-STEP, with weights only: it can be
     sampled, scored, exported and forked from, but not resumed.
     """
+    from rnnlm_tui.cli.config import allow_datasets
     from rnnlm_tui.cli.manage import check_can_ask
 
     check_exclusive("", keep=keep, **{"if-better": if_better, "remove": remove})

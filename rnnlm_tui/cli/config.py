@@ -20,7 +20,7 @@ from rnnlm_tui.cli.output import line, note, print_json, table
 from rnnlm_tui.errors import install_extra
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.config import CorpusConfig, RunConfig
     from rnnlm_tui.schema.precedence import Origin, ResolvedConfig
 
 NO_VALUE = "(none)"
@@ -243,3 +243,42 @@ def runnable_config(options: ConfigOptions) -> RunConfig:
             f" `{install_extra('demo')}` in the clone"
         )
     return wanted
+
+
+def allow_datasets(
+    corpus: CorpusConfig, assignments: Sequence[str] | None = None, *, trust: bool
+) -> None:
+    """Ask about a config's datasets of Python that aren't trusted yet, and say which code runs.
+
+    Args:
+        assignments: of `--set`: a dataset that the user names there needs no question.
+        trust: whether `--trust-dataset` is given.
+
+    Raises:
+        UntrustedDatasetError: the user doesn't trust one, or can't be asked.
+        CorpusError: there is no such module.
+    """
+    import sys
+
+    from rnnlm_tui.cli.manage import confirmed
+    from rnnlm_tui.client.start import check_datasets, trust_dataset
+    from rnnlm_tui.errors import UntrustedDatasetError
+    from rnnlm_tui.schema.validation import parse_assignments
+
+    named = list(parse_assignments(assignments or ()).values())
+    for source in (corpus.source, corpus.test_source):
+        if source is not None and source in named:
+            trust_dataset(source)
+    while True:
+        try:
+            files = check_datasets(corpus)
+        except UntrustedDatasetError as error:
+            question = f"{error.source} runs the code in {error.path} as you. Run it?"
+            asks = not trust and sys.stdin.isatty()
+            if not trust and not (asks and confirmed(question, "dataset")):
+                raise
+            trust_dataset(error.source)
+        else:
+            break
+    for path in files:
+        note(f"the dataset runs the code in {path}")

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.datasets import TrustOption, allow_datasets
-from rnnlm_tui.cli.options import ConfigOptions, JsonOption, TextArgument, with_text
+from rnnlm_tui.cli.options import ConfigOptions, JsonOption, TextArgument, TrustOption, with_text
 from rnnlm_tui.cli.output import facts, note, print_json
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
@@ -50,7 +49,7 @@ def estimate(
     Without --probe, nothing is measured. Steps are counted in a prepared corpus, or in a text of up
     to 8 MB for a tokenizer that needn't be learned.
     """
-    from rnnlm_tui.cli.config import resolve, runnable_config
+    from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
     from rnnlm_tui.client.estimate import estimate as estimate_config
     from rnnlm_tui.client.gpus import check_device, check_precision
     from rnnlm_tui.client.pretrained import check_tokenizer

@@ -388,3 +388,9 @@ FollowOption = Annotated[
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Start the run, print its name and exit.")
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-dataset", help="Run the code of a python: dataset that you didn't name yourself."
+    ),
+]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rnnlm_tui.cli.datasets import TrustOption, allow_datasets
 from rnnlm_tui.cli.options import (
     JsonOption,
     NewRunOptions,
+    TrustOption,
     check_exclusive,
     complete_run,
 )
@@ -130,6 +130,7 @@ def queue_add(
     Waiting runs start one after another, or one on each GPU. They continue when you close the
     terminal, and after a crash or a reboot with the next `rnnlm-tui queue`.
     """
+    from rnnlm_tui.cli.config import allow_datasets
     from rnnlm_tui.cli.train import wanted_run
     from rnnlm_tui.client.gpus import unused_gpu_warning
     from rnnlm_tui.client.queue import add, add_run

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.datasets import TrustOption, allow_datasets
 from rnnlm_tui.cli.options import (
     DetachOption,
     FollowOption,
@@ -15,6 +14,7 @@ from rnnlm_tui.cli.options import (
     RunArgument,
     RunsArgument,
     TextArgument,
+    TrustOption,
     check_exclusive,
     checkpoint_path,
     split_address,
@@ -105,7 +105,7 @@ def wanted_run(
         CheckpointError: the checkpoint is damaged.
         ConfigError: the config doesn't fit the parent.
     """
-    from rnnlm_tui.cli.config import resolve, runnable_config
+    from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
     from rnnlm_tui.schema.steering import settings_of, settings_text
     from rnnlm_tui.store.lineage import check_fits
 
@@ -212,6 +212,7 @@ def resume(
     its progress until it ends, like `train`. --json prints the run as one object and exits; with
     --follow it prints one object per line.
     """
+    from rnnlm_tui.cli.config import allow_datasets
     from rnnlm_tui.cli.start import open_app, should_open_app
     from rnnlm_tui.client.estimate import warning_before_start
     from rnnlm_tui.client.start import PendingResume
