@@ -61,7 +61,7 @@ def metrics(
     """Print metrics, or export them as files.
 
     Prints the latest steps, or all as CSV or JSON. With --format, steps, evaluations, samples,
-    events, machine readings and the config are exported, read back and compared.
+    events, machine readings and the config are exported.
     """
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
@@ -115,7 +115,7 @@ def export(
         )
     except KeyboardInterrupt:
         shown_step.clear()
-        note("the same command continues this export")
+        note("the same command exports the run again")
         raise
     finally:
         shown_step.clear()
@@ -135,9 +135,9 @@ def export(
     parts = [counted(number, *_NOUNS[name]) for name, number in found.rows.items() if number] or [
         "no rows"
     ]
-    line(f"{folder}: {first_of(parts, len(parts))}, all read back and compared")
+    line(f"{folder}: {first_of(parts, len(parts))}")
     if not found.ended:
-        note(f"{directory.name} is running: the same command adds what is new, --follow continues")
+        note(f"{directory.name} is running: export again, or use --follow")
 
 
 _NOUNS: dict[str, tuple[str, str]] = {

@@ -1,28 +1,33 @@
 """Export a run's metrics into a folder, once or following the run until it ends.
 
-CSV, Parquet and W&B files are rewritten as a whole, so a file that has its name is always
-complete; while a run is followed, that takes at most a twentieth of the time. TensorBoard's event
-files grow, and TensorBoard shows a followed run live.
+Every file is written beside the earlier one and takes its name when all of them are complete; while
+a run is followed, that takes at most a twentieth of the time. Only the event files of a followed
+run grow, so that TensorBoard shows it live.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
-from rnnlm_tui.client.metric_files import FileKind, write_tables
+from rnnlm_tui.client.metric_tables import TABLES, Cell, MetricTable
 from rnnlm_tui.errors import InputError, StorageError, install_extra
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import Extent, RunReader
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
+    fsync_directory,
+    fsync_file,
     make_private_directory,
+    open_private,
     read_at_most,
     storage_errors,
     write_bytes_atomically,
@@ -48,6 +53,8 @@ BUSY_SHARE = 0.05
 TRIES = 5
 """A run that is resumed while it is read is read again."""
 _MAX_MARKER_BYTES = 65_536
+GROUP_ROWS = 65_536
+"""Rows that are in memory at once, and that a Parquet file holds together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ class ExportedMetrics:
     folder: Path
     format: MetricFormat
     rows: dict[str, int]
-    """Rows of each series, read back and compared."""
+    """Rows of each series."""
     step: int
     """The newest step."""
     ended: bool
@@ -68,32 +75,74 @@ class ExportedMetrics:
 class MetricsWriter(Protocol):
     """Writes one format."""
 
-    def update(self, reader: RunReader, extent: Extent) -> None:
-        """Write what is new up to `extent`."""
-
-    def finish(self, reader: RunReader, extent: Extent) -> dict[str, int]:
-        """Read everything back, compare it, and return the rows of each series."""
+    def update(self, reader: RunReader, extent: Extent) -> dict[str, int]:
+        """Write up to `extent`, and return the rows of each series."""
 
     def close(self) -> None:
         """Close files, also after an error."""
 
 
 class _TableWriter:
-    """CSV or Parquet: everything is rewritten and compared by each update."""
+    """CSV or Parquet: every update rewrites all files."""
 
-    def __init__(self, folder: Path, kind: FileKind) -> None:
+    def __init__(self, folder: Path, kind: Literal["csv", "parquet"]) -> None:
         self._folder, self._kind = folder, kind
-        self._counts: dict[str, int] = {}
 
-    def update(self, reader: RunReader, extent: Extent) -> None:
-        self._counts = write_tables(self._folder, self._kind, reader, extent)
-
-    def finish(self, reader: RunReader, extent: Extent) -> dict[str, int]:
-        del reader, extent
-        return self._counts
+    def update(self, reader: RunReader, extent: Extent) -> dict[str, int]:
+        write = _write_csv if self._kind == "csv" else _write_parquet
+        counts: dict[str, int] = {}
+        finished: dict[Path, Path] = {}
+        try:
+            with storage_errors("write", self._folder):
+                for table in TABLES:
+                    target = self._folder / f"{table.name}.{self._kind}"
+                    temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
+                    temporary.unlink(missing_ok=True)
+                    finished[temporary] = target
+                    os.close(open_private(temporary, os.O_WRONLY))
+                    counts[table.name] = write(temporary, table, table.rows(reader, extent))
+                    fsync_file(temporary)
+                for temporary, target in finished.items():
+                    temporary.replace(target)
+                fsync_directory(self._folder)
+        finally:
+            for temporary in finished:
+                temporary.unlink(missing_ok=True)
+        return counts
 
     def close(self) -> None:
         """Nothing stays open."""
+
+
+def _write_csv(path: Path, table: MetricTable, rows: Iterator[tuple[Cell, ...]]) -> int:
+    """Write a header and one line a row, None as an empty cell; the number of rows."""
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow(table.columns)
+        # every text is quoted: an unquoted one with a carriage return can't be read back
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        while group := list(islice(rows, GROUP_ROWS)):
+            writer.writerows(group)
+            count += len(group)
+    return count
+
+
+def _write_parquet(path: Path, table: MetricTable, rows: Iterator[tuple[Cell, ...]]) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"int": pa.int64(), "float": pa.float64(), "text": pa.string()}
+    schema = pa.schema([(name, types[kind]) for name, kind in table.columns.items()])
+    count = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while group := list(islice(rows, GROUP_ROWS)):
+            columns: list[Any] = [
+                pa.array(column, type=field.type)
+                for column, field in zip(zip(*group, strict=True), schema, strict=True)
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            count += len(group)
+    return count
 
 
 def export_metrics(
@@ -106,8 +155,7 @@ def export_metrics(
 ) -> ExportedMetrics:
     """Write all series of a run in a format, and its config.
 
-    An earlier export of the same run in the same format is continued: no row is lost or doubled,
-    also if the run was resumed or the export was interrupted in the meantime.
+    An earlier export of the same run in the same format is replaced.
 
     Args:
         follow: continue until the run's worker ends.
@@ -115,7 +163,7 @@ def export_metrics(
 
     Raises:
         InputError: the folder has something else in it, or a library is missing.
-        StorageError: a file can't be written, or differs from the run when it is read back.
+        StorageError: a file can't be written.
     """
     _check_library(format)
     if not os.path.lexists(folder):
@@ -124,10 +172,9 @@ def export_metrics(
         raise InputError(f"{folder} is a file", hint="name a folder")
     with sole_writer(folder), RunReader(run) as reader:
         _claim(run, format, folder)
-        writer = _writer(run, format, folder, live=follow)
+        writer = _writer(run, format, folder)
         try:
-            extent, ended = _write(run, reader, writer, format, report, follow=follow)
-            rows = writer.finish(reader, extent)
+            rows, extent, ended = _write(run, reader, writer, format, report, follow=follow)
         finally:
             writer.close()
     with storage_errors("look into", folder):
@@ -160,43 +207,39 @@ def _write(
     report: Callable[[int], None] | None,
     *,
     follow: bool,
-) -> tuple[Extent, bool]:
-    """Write once, or until the run has ended; how far, and whether it has ended."""
+) -> tuple[dict[str, int], Extent, bool]:
+    """Write once, or until the run has ended; the rows, how far, and whether it has ended."""
     seen, pause_until = -1, 0.0
     while True:
         ended = not read_lock(run.lock_path).held
         version = reader.data_version()
         if ended or not follow or (version != seen and time.monotonic() >= pause_until):
             began = time.monotonic()
-            extent, seen = _update(writer, reader), version
+            (rows, extent), seen = _update(writer, reader), version
             if format != "tensorboard":
                 pause_until = time.monotonic() + (time.monotonic() - began) / BUSY_SHARE
             if report is not None:
                 report(extent.step)
             if ended or not follow:
-                return extent, ended
+                return rows, extent, ended
         time.sleep(POLL_SECONDS)
 
 
-def _update(writer: MetricsWriter, reader: RunReader) -> Extent:
+def _update(writer: MetricsWriter, reader: RunReader) -> tuple[dict[str, int], Extent]:
     """Write up to the run's end as it is now; again, if the run is resumed meanwhile."""
     for _ in range(TRIES):
         extent = reader.extent()
-        try:
-            writer.update(reader, extent)
-        except StorageError:
-            if reader.extent().attempts == extent.attempts:
-                raise
+        rows = writer.update(reader, extent)
         if reader.extent().attempts == extent.attempts:
-            return extent
+            return rows, extent
     raise StorageError(f"{reader.run.name} was resumed again and again while it was read")
 
 
-def _writer(run: RunDirectory, format: MetricFormat, folder: Path, *, live: bool) -> MetricsWriter:
+def _writer(run: RunDirectory, format: MetricFormat, folder: Path) -> MetricsWriter:
     if format == "tensorboard":
         from rnnlm_tui.client.event_files import EventFiles
 
-        return EventFiles(run, folder, live=live)
+        return EventFiles(run, folder)
     if format == "wandb":
         from rnnlm_tui.client.wandb_run import WandbWriter
 

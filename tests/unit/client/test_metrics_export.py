@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
-import random
-import shutil
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from rnnlm_tui.client import metrics_export
-from rnnlm_tui.client.metric_files import write_tables
 from rnnlm_tui.client.metrics_export import ExportedMetrics, export_metrics
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, install_extra
 from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
@@ -218,32 +217,6 @@ def test_tensorboard_finds_every_step(
     assert found.rows["steps"] == 50
 
 
-def test_an_export_cut_anywhere_is_continued_without_a_lost_or_doubled_row(
-    run: RunDirectory, database: RunDatabase, tmp_path: Path
-) -> None:
-    begin(database)
-    fill(database, 1, 20)
-    whole = tmp_path / "whole"
-    export_metrics(run, "tensorboard", whole)
-    begin(database, 10)
-    fill(database, 11, 40, attempt=2)
-    export_metrics(run, "tensorboard", whole)
-    draw = random.Random(3)
-    out = tmp_path / "out"
-    for trial in range(12):
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(whole, out)
-        for folder in (out, out / "machine"):
-            *_, newest = sorted(folder.glob("*tfevents*"))
-            size = newest.stat().st_size
-            with newest.open("r+b") as file:
-                file.truncate(draw.randrange(size))
-                if trial % 3 == 0:  # a machine that crashed may leave zeros
-                    file.truncate(size)
-        export_metrics(run, "tensorboard", out)
-        check_events(out, 40, {0: 1, 10: 2})
-
-
 class Following:
     """An export that follows a run, in a thread."""
 
@@ -316,17 +289,18 @@ def test_a_run_that_is_resumed_while_it_is_read_is_read_again(
     begin(database)
     fill(database)
     calls = 0
+    update = metrics_export._TableWriter.update
 
-    def write(*arguments: Any) -> dict[str, int]:
+    def resumed(*arguments: Any) -> dict[str, int]:
         nonlocal calls
         calls += 1
-        counts = write_tables(*arguments)
+        counts = update(*arguments)
         if calls == 1:
             begin(database, 10)
             fill(database, 11, 15, attempt=2)
         return counts
 
-    monkeypatch.setattr(metrics_export, "write_tables", write)
+    monkeypatch.setattr(metrics_export._TableWriter, "update", resumed)
     assert export_metrics(run, "csv", tmp_path / "out").rows["steps"] == 15
     assert calls == 2
 
@@ -352,32 +326,31 @@ def test_only_an_earlier_export_of_the_run_is_written_over(
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "tensorboard"])
-def test_a_difference_after_writing_is_an_error(
+def test_an_export_that_fails_leaves_the_earlier_one(
     run: RunDirectory,
     database: RunDatabase,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     kind: Any,
 ) -> None:
+    def files() -> dict[str, bytes]:
+        paths = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+        return {path.name: path.read_bytes() for path in paths if path.name != "export.json"}
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
     begin(database)
     fill(database)
-    if kind == "tensorboard":
-        from rnnlm_tui.client import event_files
-
-        monkeypatch.setattr(event_files, "sample_text", lambda row: str(random.random()))
-    else:
-        from rnnlm_tui.client import metric_files
-
-        real = getattr(metric_files, f"_write_{kind}")
-
-        def write(path: Path, table: Any, rows: Iterator[Any]) -> None:
-            real(path, table, (row for number, row in enumerate(rows) if number != 3))
-
-        monkeypatch.setattr(metric_files, f"_write_{kind}", write)
-    with pytest.raises(StorageError, match="differ"):
+    export_metrics(run, kind, tmp_path / "out")
+    before = files()
+    fill(database, 31, 40)
+    monkeypatch.setattr("rnnlm_tui.client.metrics_export.fsync_file", full)
+    monkeypatch.setattr("rnnlm_tui.client.event_files.os.fsync", full)
+    monkeypatch.setattr("rnnlm_tui.client.metrics_export._claim", lambda *arguments: None)
+    with pytest.raises(StorageError, match="no space left"):
         export_metrics(run, kind, tmp_path / "out")
-    left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert left == {"config.toml", "export.json"}
+    assert files() == before
 
 
 @pytest.mark.parametrize(
@@ -412,22 +385,42 @@ def test_a_run_without_rows_is_exported_too(run: RunDirectory, tmp_path: Path) -
         assert found.rows["steps"] == 0
 
 
+def wandb_records(data: bytes) -> Iterator[bytes]:
+    """The records of W&B's file: LevelDB's log format after a head of 7 bytes."""
+    place, held = 7, b""
+    while place < len(data):
+        if 32_768 - place % 32_768 < 7:
+            place += 32_768 - place % 32_768
+            continue
+        _, size, kind = struct.unpack_from("<IHB", data, place)
+        part, place = data[place + 7 : place + 7 + size], place + 7 + size
+        held = part if kind in (1, 2) else held + part  # 1: whole, 2: first, 3: middle, 4: last
+        if kind in (1, 4):
+            yield held
+
+
 def test_an_offline_run_of_wandb_has_every_row(
     run: RunDirectory, database: RunDatabase, tmp_path: Path
 ) -> None:
     pytest.importorskip("wandb")
-    from rnnlm_tui.client.wandb_run import logged
+    from wandb.proto import wandb_internal_pb2
 
     begin(database)
     fill(database)
     out = tmp_path / "out"
     for last in (30, 40):
-        found = export_metrics(run, "wandb", out)  # which compares every row
-        assert found.rows["steps"] == last
-        (folder,) = out.glob("offline-run-*")
-        (file,) = folder.glob("*.wandb")
-        steps = [step for step, values in logged(file) if "train/loss" in values]
-        assert steps == list(range(1, last + 1))
+        assert export_metrics(run, "wandb", out).rows["steps"] == last
+        (file,) = out.glob("offline-run-*/*.wandb")
+        losses: dict[int, float] = {}
+        for data in wandb_records(file.read_bytes()):
+            items = wandb_internal_pb2.Record.FromString(data).history.item
+            values = {item.key or ".".join(item.nested_key): item.value_json for item in items}
+            if "train/loss" in values:
+                losses[int(values["_step"])] = float(json.loads(values["train/loss"]))
+        assert list(losses) == list(range(1, last + 1))
+        assert losses[20] == 5.0 - 20 / 97
+        tables = sorted(out.glob("offline-run-*/files/media/table/machine/*.table.json"))
+        assert [len(json.loads(path.read_bytes())["data"]) for path in tables] == [last // 4]
         fill(database, 31, 40)
 
 
@@ -447,34 +440,3 @@ def test_the_history_of_wandb_joins_steps_and_evaluations(
     assert found[20]["train/loss"] == 5.0 - 20 / 97
     assert "validation/loss" not in found[21]
     assert found[35]["validation/perplexity"] == pytest.approx(math.e)
-
-
-def test_records_of_a_wandb_file_are_read_across_blocks(tmp_path: Path) -> None:
-    import struct
-    import zlib
-
-    from rnnlm_tui.client.wandb_run import _BLOCK, _records
-
-    records = [b"a" * 10, b"b" * 100_000, b"", b"c" * 32_700, b"d"]
-    out = bytearray(b":W&B" + struct.pack("<HB", 0xBEE1, 0))
-    for record in records:
-        begun, rest = False, record
-        while True:
-            left = _BLOCK - len(out) % _BLOCK
-            if left < 7:
-                out += bytes(left)
-                continue
-            part, rest = rest[: left - 7], rest[left - 7 :]
-            kind = (4 if begun else 1) if not rest else (3 if begun else 2)
-            check = zlib.crc32(bytes([kind]) + part)
-            out += struct.pack("<IHB", check, len(part), kind) + part
-            begun = True
-            if not rest:
-                break
-    path = tmp_path / "run.wandb"
-    path.write_bytes(out)
-    assert list(_records(path)) == records
-    out[40_000] ^= 1
-    path.write_bytes(out)
-    with pytest.raises(StorageError, match="damaged"):
-        list(_records(path))
