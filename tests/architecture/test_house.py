@@ -1,4 +1,4 @@
-"""The structure's limits: modules, cycles, Textual's private names, long lines."""
+"""The structure's limits: cycles, Textual's private names, long lines."""
 
 from __future__ import annotations
 
@@ -21,8 +21,3 @@ def test_nothing_is_found(house: House, figure: str) -> None:
     assert not {
         name: places for name, places in house.found.items() if name.startswith(figure) and places
     }
-
-
-def test_a_new_module_has_a_subject_of_its_own(house: House) -> None:
-    """About as many modules as the program has subjects. A new one needs a subject of its own."""
-    assert house.modules <= 360
