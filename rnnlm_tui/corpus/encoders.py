@@ -78,7 +78,7 @@ class WordCache:
         texts = [line.decode() for line in lines]
         text = " ".join(texts)
         words = text.split()
-        if " ".join(words) == text and not self._has_added_token(text):
+        if words and " ".join(words) == text and not self._has_added_token(text):
             return self._plain(texts, words)
         plain = [
             " ".join(one.split()) == one != "" and not self._has_added_token(one) for one in texts

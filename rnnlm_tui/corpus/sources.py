@@ -129,12 +129,13 @@ def beginning(path: Path, text_field: str, characters: int) -> str:
     """The first characters of a file, or of the texts in its records."""
     reader = LineReader(path, lambda _: None)
     parts: list[str] = []
-    for text in read_records(reader, text_field) if holds_records(path) else reader.text():
+    records = holds_records(path)
+    for text in read_records(reader, text_field) if records else reader.text():
         parts.append(text[:characters])
         characters -= len(text) + 1
         if characters <= 0:
             break
-    return "\n".join(parts).replace("\r\n", "\n").replace("\r", "\n")
+    return ("\n" if records else "").join(parts).replace("\r\n", "\n").replace("\r", "\n")
 
 
 Advance = Callable[[int], None]

@@ -11,6 +11,7 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,9 @@ MAX_LINE_BYTES = 65_536
 
 MAX_UNIT = 1_024
 """Longest piece of raw text in characters, so that texts without line breaks can be split too."""
+
+UNCUT = 4
+"""Pieces may be this many times as long, rather than be cut inside a token."""
 
 RECORD_SUFFIXES: tuple[str, ...] = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
 """Files with records, whose text is in one field."""
@@ -50,6 +54,11 @@ CODE_SUFFIXES: tuple[str, ...] = tuple(
 
 PACKINGS: dict[str, str] = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}
 """Suffixes of supported compressed files, and the program for each."""
+
+_CUT = re.compile(r"(?<=\S)(?= )|(?<=[^\W\d_])(?=[!?;(){}\[\]\"“”…、。，！？；（）「」『』])")
+_LAST_CUT = re.compile(rf"(?s:.*)(?:{_CUT.pattern})")
+"""Where a tokenizer starts a token whatever is around: at the first space after other text, and
+after a letter at a mark that no word contains."""
 
 _BLOCK = 1 << 20
 _LOOKED_AT = 4_096
@@ -278,7 +287,7 @@ class LineReader:
         yield from self._pieces(self._decode(rest, line, offset), inside=inside)
 
     def text(self) -> Iterator[str]:
-        """The unchanged text in blocks, which end at a line break if possible.
+        """The unchanged text in blocks, which may end inside a line or word.
 
         Raises:
             CorpusError: as `lines`.
@@ -286,12 +295,9 @@ class LineReader:
         rest, line, offset = b"", 1, 0
         for block in self._blocks(blank_mark=False):
             data = rest + block
-            end = (
-                data.rfind(b"\n") + 1
-                or data.rfind(b"\r", 0, -1) + 1
-                or _cut_position(data, len(data) - 1)
-            )
-            yield self._decode(data[:end], line, offset)
+            end = _character_start(data, len(data) - 1)  # the block may end inside the last one
+            if end:
+                yield self._decode(data[:end], line, offset)
             line += data.count(b"\n", 0, end)
             offset += end
             rest = data[end:]
@@ -304,12 +310,11 @@ class LineReader:
 
     def kept_lines(self, blocks: Iterable[str]) -> Iterator[str]:
         """The unchanged lines of a text; those above MAX_LINE_BYTES are split and counted."""
-        for text in blocks:
-            lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-            for line in lines if lines[-1] else lines[:-1]:
-                pieces = list(_cut(line, MAX_LINE_BYTES // 4))
-                self.cut_lines += len(pieces) > 1
-                yield from pieces
+        pieces = 0
+        for unit in raw_units(_plain_breaks(blocks), MAX_LINE_BYTES):
+            self.cut_lines += pieces == 1
+            pieces = 0 if unit.endswith("\n") else pieces + 1
+            yield unit.removesuffix("\n")
 
     def _pieces(self, text: str, *, inside: bool) -> Iterator[str]:
         """The stripped lines of a text, splitting long ones.
@@ -412,25 +417,45 @@ def _unpacked(packed: io.FileIO, suffix: str) -> AbstractContextManager[IO[bytes
     return nullcontext(packed)
 
 
-def raw_units(blocks: Iterable[str]) -> Iterator[str]:
-    """Split a text into lines with their line breaks, and long lines into pieces."""
-    for text in blocks:
-        *lines, rest = text.split("\n")
+def raw_units(blocks: Iterable[str], longest: int = MAX_UNIT) -> Iterator[str]:
+    """Split a text into lines with their line breaks, and lines of more than about `longest`
+    characters into pieces. The pieces don't depend on where the blocks end.
+    """
+    rest = ""
+    for block in blocks:
+        *lines, rest = (rest + block).split("\n")
         for line in lines:
-            if len(line) < MAX_UNIT:
+            if len(line) < longest:
                 yield f"{line}\n"
             else:
-                yield from _cut(f"{line}\n", MAX_UNIT)
-        if rest:
-            yield from _cut(rest, MAX_UNIT)
+                yield from _cut(f"{line}\n", longest)
+        *pieces, rest = _cut(rest, longest, kept=UNCUT * longest)
+        yield from pieces
+    if rest:
+        yield from _cut(rest, longest)
 
 
-def _cut(line: str, longest: int) -> Iterator[str]:
-    """Split a line into pieces of at most `longest` characters, before a space if possible."""
-    start = 0
-    while len(line) - start > longest:
-        space = line.rfind(" ", start + 1, start + longest)
-        end = space if space > 0 else start + longest
+def _plain_breaks(blocks: Iterable[str]) -> Iterator[str]:
+    """The blocks with every line break as a line feed."""
+    decoder = io.IncrementalNewlineDecoder(None, translate=True)
+    for block in blocks:
+        yield decoder.decode(block)
+    yield decoder.decode("", final=True)
+
+
+def _cut(line: str, longest: int, kept: int = 0) -> Iterator[str]:
+    """Split a line into pieces of `longest` characters or less, between two tokens.
+
+    A piece is longer if no cut is certain to be between tokens, but at most UNCUT times as long.
+    The last piece is what is left once it has no more than `kept` characters.
+    """
+    start, most = 0, UNCUT * longest
+    while len(line) - start > max(longest, kept):
+        found = _LAST_CUT.match(line, start + 1, start + longest + 1)
+        found = found or _CUT.search(line, start + longest, start + most + 1)
+        if found is None and len(line) - start <= most:
+            break
+        end = start + longest if found is None else found.end()
         yield line[start:end]
         start = end
     yield line[start:]
@@ -444,10 +469,13 @@ def _place(data: bytes, position: int, line: int, offset: int) -> str:
 def _cut_position(data: bytes, max_bytes: int) -> int:
     """Where to split: after the last space before `max_bytes`, else between two characters."""
     space = data.rfind(b" ", 1, max_bytes)
-    if space > 0:
-        return space + 1
-    end = max_bytes
-    while end > max_bytes - 4 and data[end] & 0xC0 == 0x80:
+    return space + 1 if space > 0 else _character_start(data, max_bytes)
+
+
+def _character_start(data: bytes, position: int) -> int:
+    """The start of the character at a position."""
+    end = position
+    while end > max(0, position - 4) and data[end] & 0xC0 == 0x80:
         end -= 1
     return end
 

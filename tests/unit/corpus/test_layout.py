@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies
 
-from rnnlm_tui.corpus import encoders
+from rnnlm_tui.corpus import encoders, text_files
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
+from rnnlm_tui.corpus.encode import encode_file
 from rnnlm_tui.corpus.sources import layout_of, open_source
 from rnnlm_tui.corpus.text_files import raw_units
-from rnnlm_tui.corpus.tokenizers import build_tokenizer
+from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, build_tokenizer
 from rnnlm_tui.errors import CorpusError, TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import SPLITS, CorpusManifest
+from rnnlm_tui.schema.corpora import SPLITS, CorpusManifest, TextLayout
+from tests.fakes.llama_tokenizer import write_tokenizer
 
 SMALL = TrainingConfig(batch_size=2)
 PROSE = "".join(
@@ -349,3 +355,69 @@ def test_a_pretrained_tokenizer_that_changes_white_space_is_rejected_for_raw_tex
     ) as raised:
         prepare(tmp_path, CorpusConfig(source=str(tmp_path / "a.py")), lossy)
     assert "tokenizer.kind to bpe" in raised.value.hint
+
+
+WORDS = (
+    "foo", "Zoë", "don't", "1,000", "漢字", "🙂", "e\u0301", "_name", "’s", "(x)", "<eos>", "<unk>",
+    "¼", "…", "ab" * 15,
+)  # fmt: skip
+SPACES = (" ", " ", "  ", "\t", "\n", "\r\n", "\r", "   ", "\u00a0", "\u2028", "\x1c", "\v", "")
+
+
+@pytest.mark.parametrize("layout", ["sentences", "lines", "raw"])
+@pytest.mark.parametrize("kind", [*KINDS, "pretrained"])
+@settings(deadline=None)
+@given(
+    parts=strategies.lists(
+        strategies.sampled_from(WORDS)
+        | strategies.sampled_from(SPACES)
+        | strategies.text(strategies.characters(exclude_characters="\0", codec="utf-8"), max_size=9),
+        max_size=60,
+    ),
+    block=strategies.integers(3, 400),
+)
+def test_a_text_has_the_ids_that_its_tokenizer_gives_for_the_whole(
+    parts: list[str], block: int, kind: str, layout: TextLayout
+) -> None:
+    text = "".join(parts)
+    built = built_for(kind, layout)
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        (Path(folder) / "a.txt").write_bytes(text.encode())
+        patch.setattr(text_files, "_BLOCK", block)
+        patch.setattr(text_files, "_KINDS", ())  # a short text may begin as a picture does
+        patch.setattr(text_files, "MAX_UNIT", 100)
+        found = [part.ids for part in encode_file(Path(folder) / "a.txt", built, layout)]
+    units = [text] if layout == "raw" else re.split("\r\n|\r|\n", text)
+    if layout == "sentences":
+        units = [unit.strip() for unit in [units[0].removeprefix("\ufeff"), *units[1:]]]
+        units = [unit for unit in units if unit]
+    elif not units[-1]:
+        units.pop()
+    wanted = [
+        [*built.tokenizer.encode(unit, add_special_tokens=False).ids, built.eos_id]
+        for unit in units
+    ]
+    assert [int(index) for ids in found for index in ids] == [index for ids in wanted for index in ids]
+
+
+@cache
+def built_for(kind: str, layout: TextLayout) -> BuiltTokenizer:
+    """A tokenizer of prose and code; the pretrained one is that of Llama, or one without loss."""
+    lines = [f"{line}\n" for line in (PROSE + CODE).split("\n")]
+    size = 350 if kind == "bpe" else 2_000
+    config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": size})
+    if kind == "pretrained":
+        with TemporaryDirectory() as folder:
+            if layout == "sentences":
+                size = write_tokenizer(Path(folder), lines, 350)
+            else:
+                built_for("bpe", "lines").save(Path(folder), "\n", layout)
+                size = 350
+            config = config.model_copy(update={"name": folder, "vocab_size": size})
+            return build_tokenizer(
+                config, CorpusConfig(), lambda: iter([lines]), size=1_000, tokenized=None,
+                layout=layout,
+            )  # fmt: skip
+    return build_tokenizer(
+        config, CorpusConfig(), lambda: iter([lines]), size=1_000, tokenized=False, layout=layout
+    )
