@@ -357,6 +357,8 @@ class ScoreSummary:
     """UTF-8 bytes of the text."""
     unknown: int
     """Tokens outside the vocabulary."""
+    scored_bytes: int
+    """UTF-8 bytes of the predicted tokens, which `bits_per_byte` is about."""
 
 
 class Model:
@@ -466,6 +468,7 @@ class Model:
                         part.tokens,
                         part.bytes,
                         part.unknown,
+                        part.scored_bytes,
                     )
         raise InputError(f"{path} has no text")
 

@@ -35,7 +35,17 @@ from rnnlm_tui.cli.output import (
 )
 from rnnlm_tui.cli.prompts import STANDARD_INPUT, standard_input
 from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
-from rnnlm_tui.schema.formatting import NOTHING, count, counted, figure, share, unknown_share_text
+from rnnlm_tui.schema.formatting import (
+    NOTHING,
+    count,
+    counted,
+    figure,
+    scored_part_text,
+    scored_share_text,
+    share,
+    unknown_share_text,
+)
+from rnnlm_tui.schema.metrics import scored_share
 from rnnlm_tui.system.files import storage_errors
 
 if TYPE_CHECKING:
@@ -77,7 +87,8 @@ def score(
 ) -> None:
     """Score texts: perplexity, bits per byte, unknown tokens.
 
-    Perplexities compare models with the same tokenizer, bits per byte all models.
+    Perplexities compare models with the same tokenizer, bits per byte all models that score the
+    same share of a text.
     """
     import asyncio
 
@@ -102,9 +113,9 @@ def score(
         print_json(rows[0] if len(files) == 1 else {"files": rows, "total": facts | total.json()})
     elif scores:
         table(
-            ("file", "perplexity", "bits/byte", "tokens", "unknown"),
+            ("file", "perplexity", "bits/byte", "scored", "tokens", "unknown"),
             [one.cells() for one in (*scores, *([total] if len(scores) > 1 else []))],
-            right=(1, 2, 3, 4),
+            right=(1, 2, 3, 4, 5),
         )
     for one in scores if not json and not tokens else ():
         if one.bits_per_byte is None and one.unknown:
@@ -127,6 +138,8 @@ class FileScore:
     """Nats per predicted token."""
     tokens: int
     bytes: int
+    scored_bytes: int
+    """Bytes of the predicted tokens."""
     bits_per_byte: float | None
     unknown: int
     seconds: float
@@ -139,6 +152,7 @@ class FileScore:
             done.loss,
             done.tokens,
             done.bytes,
+            done.scored_bytes,
             done.bits_per_byte,
             done.unknown,
             done.seconds,
@@ -150,30 +164,28 @@ class FileScore:
         tokens = sum(one.tokens for one in scores)
         unknown = sum(one.unknown for one in scores)
         nats = math.fsum(one.loss * one.tokens for one in scores if one.tokens)
-        # not the sum of `bytes`: those of a sentence's first token are not predicted
-        sizes = [one.scored_bytes for one in scores]
-        size = math.fsum(one for one in sizes if one is not None)
+        size = sum(one.scored_bytes for one in scores)
+        known = size and all(one.bits_per_byte is not None for one in scores)
         return cls(
             "total",
             nats / tokens if tokens else math.nan,
             tokens,
             sum(one.bytes for one in scores),
-            nats / math.log(2) / size if size and None not in sizes else None,
+            size,
+            nats / math.log(2) / size if known else None,
             unknown,
             sum(one.seconds for one in scores),
         )
 
     @property
-    def scored_bytes(self) -> float | None:
-        """The bytes that `bits_per_byte` is about."""
-        if not self.bits_per_byte:
-            return None
-        return self.loss * self.tokens / math.log(2) / self.bits_per_byte
-
-    @property
     def perplexity(self) -> float:
         """Infinite above float64."""
         return math.exp(self.loss) if self.loss < 700 else math.inf if self.tokens else math.nan
+
+    @property
+    def scored_share(self) -> float | None:
+        """Share of the text's bytes that are predicted."""
+        return scored_share(self.scored_bytes, self.bytes)
 
     @property
     def unknown_share(self) -> float:
@@ -190,7 +202,9 @@ class FileScore:
         """`perplexity 41.2, 1.543 bits per byte, 3,000 tokens`."""
         parts = [f"perplexity {figure(self.perplexity)}"]
         if self.bits_per_byte is not None:
-            parts.append(f"{figure(self.bits_per_byte, 3)} bits per byte")
+            scored = scored_part_text(self.scored_share)
+            words = f"{figure(self.bits_per_byte, 3)} bits per byte"
+            parts.append(f"{words} of {scored}" if scored else words)
         parts += [counted(self.tokens, "token"), unknown_share_text(self.unknown_share)]
         return ", ".join(filter(None, parts))
 
@@ -201,6 +215,7 @@ class FileScore:
             self.name,
             figure(self.perplexity),
             NOTHING if self.bits_per_byte is None else figure(self.bits_per_byte, 3),
+            scored_share_text(self.scored_share),
             count(self.tokens),
             unknown,
         )
@@ -214,6 +229,7 @@ class FileScore:
             "bits_per_byte": self.bits_per_byte,
             "tokens": self.tokens,
             "bytes": self.bytes,
+            "scored_bytes": self.scored_bytes,
             "unknown": self.unknown,
             "seconds": self.seconds,
         }

@@ -260,7 +260,7 @@ def _millions(sentences: int | None) -> str:
 
 
 def _bits(found: EvaluationFigures) -> str:
-    words = bits_per_byte_text(found.bits_per_byte, found.unknown_share)
+    words = bits_per_byte_text(found.bits_per_byte, found.unknown_share, found.scored_share)
     return f", {words}" if words else ""
 
 

@@ -306,7 +306,7 @@ def _progress(summary: RunSummary) -> str:
 
 
 def _evaluation(row: EvaluationRow) -> str:
-    bits = bits_per_byte_text(row.bits_per_byte, row.unknown_share)
+    bits = bits_per_byte_text(row.bits_per_byte, row.unknown_share, row.scored_share)
     return f"step {row.step:,}  {row.name} perplexity {perplexity_text(row.perplexity)}  {bits}"
 
 

@@ -21,6 +21,8 @@ from rnnlm_tui.schema.formatting import (
     exact,
     figure,
     safe,
+    scored_part_text,
+    scored_share_text,
     share,
     short,
 )
@@ -270,6 +272,11 @@ def _two(value: float | None) -> str:
 
 UNKNOWN = "unknown"
 """The row with the share of unknown tokens; shown if any run has some."""
+SCORED = "scored"
+"""The row with the share of the text that was scored; shown if any run left some out."""
+SAME_BYTES = 0.001
+"""Bits per byte are of the same text if the scored bytes differ by at most this share: those of the
+first token of a stream, or of rare unknown words."""
 _ROWS: tuple[
     tuple[str, Callable[[ComparedRun], float | None], Callable[[float | None], str], Better], ...
 ] = (
@@ -282,6 +289,12 @@ _ROWS: tuple[
         lambda run: run.summary.evaluation.bits_per_byte,
         lambda value: figure(value, 3),
         "lower",
+    ),
+    (
+        SCORED,
+        lambda run: run.summary.evaluation.scored_share,
+        scored_share_text,
+        "",
     ),
     (
         UNKNOWN,
@@ -316,7 +329,10 @@ def _figures(runs: Sequence[ComparedRun], incomparable: Collection[str]) -> list
     rows = []
     for name, read, words, better in _ROWS:
         values = tuple(read(run) for run in runs)
-        if any(value is not None for value in values) and (name != UNKNOWN or any(values)):
+        hidden = (name == UNKNOWN and not any(values)) or (
+            name == SCORED and not any(map(scored_part_text, values))
+        )
+        if any(value is not None for value in values) and not hidden:
             shown = tuple(NOTHING if value is None else words(value) for value in values)
             row = FigureRow(
                 name,
@@ -364,33 +380,46 @@ def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
     """Why some results aren't comparable, and which: they have no best run."""
     if len({run.config.corpus.model_dump_json() for run in runs}) > 1:
         return "different texts: perplexities aren't comparable", _OF_THE_TEXT
-    if len({_scored(run.config) for run in runs}) > 1:
-        return (
-            (
-                "different scored tokens (data mode or context): neither perplexities nor bits per"
-                " byte are comparable"
-            ),
-            _OF_THE_TEXT,
-        )
-    hidden = ", ".join(filter(None, map(_hidden, runs)))
+    tokens = ""
     if len({run.config.tokenizer for run in runs}) > 1:
-        if hidden:
-            return (
-                (
-                    "neither perplexities (different tokens) nor bits per byte are comparable:"
-                    f" {hidden}"
-                ),
-                _OF_THE_TEXT,
-            )
-        return "different tokens: perplexities aren't comparable, bits per byte are", _PER_TOKEN
+        tokens = "different tokens"
+    elif len({_scored(run.config) for run in runs}) > 1:
+        tokens = "different scored tokens"
     sets = sorted({run.summary.evaluation.name for run in runs if run.summary.evaluation.name})
-    if len(sets) > 1:
-        return f"perplexities are of different sets: {safe(', '.join(sets), keep='')}", frozenset(
+    other_sets = f"of different sets: {safe(', '.join(sets), keep='')}" if len(sets) > 1 else ""
+    hidden = ", ".join(filter(None, map(_hidden, runs)))
+    hidden = hidden or other_sets or _different_bytes(runs, bool(tokens))
+    if tokens and hidden:
+        words = f"neither perplexities ({tokens}) nor bits per byte are comparable: {hidden}"
+        return words, _OF_THE_TEXT
+    if tokens:
+        return f"{tokens}: perplexities aren't comparable, bits per byte are", _PER_TOKEN
+    if other_sets:
+        return f"perplexities are {other_sets}", frozenset(
             {"best val ppl", "final val ppl", "bits per byte"}
         )
     if hidden:
         return f"bits per byte aren't comparable: {hidden}", frozenset({"bits per byte"})
     return "", frozenset()
+
+
+def _different_bytes(runs: Sequence[ComparedRun], other_tokens: bool) -> str:
+    """Why bits per byte are of different parts of the text; empty if they are of the same."""
+    found = [run for run in runs if run.summary.evaluation.bits_per_byte is not None]
+    counts = [run.summary.evaluation.scored_bytes for run in found]
+    known = [count for count in counts if count is not None]
+    if known and max(known) - min(known) > SAME_BYTES * max(known):
+        words = [scored_share_text(run.summary.evaluation.scored_share) for run in found]
+        if len(set(words)) == 1:
+            words = [counted(count or 0, "byte") for count in counts]
+        parts = [f"{run.letter} scored {one}" for run, one in zip(found, words, strict=True)]
+        return f"{', '.join(parts)} of the text"
+    if len(known) < len(counts) and (known or (other_tokens and len(counts) > 1)):
+        letters = ", ".join(
+            run.letter for run in found if run.summary.evaluation.scored_bytes is None
+        )
+        return f"the bytes that {letters} scored were not counted by the version that trained it"
+    return ""
 
 
 def _scored(config: RunConfig) -> tuple[str, int]:

@@ -205,6 +205,8 @@ def _figures(rows: Sequence[EvaluationRow]) -> EvaluationFigures:
         perplexity=known_perplexity(newest.loss),
         bits_per_byte=newest.bits_per_byte,
         unknown_share=newest.unknown_share,
+        scored_bytes=newest.scored_bytes,
+        scored_share=newest.scored_share,
         best_step=None if best is None else best.step,
         best_perplexity=None if best is None else best.perplexity,
     )

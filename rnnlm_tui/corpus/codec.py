@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, vocabulary_size
@@ -17,6 +21,8 @@ from rnnlm_tui.schema.corpora import EosText, TextLayout
 _REPLACEMENT = "\ufffd"
 _KEPT_TOKENS = 8
 _HELD_TOKENS = 64
+_COUNTED_SENTENCES = 1_024
+"""Sentences whose bytes are counted at once, to limit memory."""
 
 
 class TextCodec:
@@ -119,6 +125,11 @@ class TextCodec:
             )
         return [self.eos_id]
 
+    @cached_property
+    def token_bytes(self) -> TokenBytes:
+        """The UTF-8 bytes of text that each token stands for."""
+        return TokenBytes(self._tokenizer, {self.pad_id: "", self.eos_id: self.eos_text})
+
     def incremental(self, after: Sequence[int] = ()) -> IncrementalDecoder:
         """A decoder for tokens generated after the ids `after`, which are already shown."""
         return IncrementalDecoder(self, after)
@@ -168,6 +179,77 @@ class TextCodec:
                 f"the tokenizer in {directory} is damaged: {token} is not in its vocabulary"
             )
         return int(found)
+
+
+class TokenBytes:
+    """The UTF-8 bytes of text that each token of a vocabulary stands for; an unknown token's are
+    those of its name.
+
+    Args:
+        texts: what tokens with a text of their own stand for.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, texts: dict[int | None, str]) -> None:
+        ids = range(vocabulary_size(tokenizer))
+        decoder = json.dumps(json.loads(tokenizer.to_str())["decoder"])
+        added = tokenizer.get_added_tokens_decoder()
+        names = [tokenizer.id_to_token(index) or "" for index in ids]
+        if '"ByteLevel"' in decoder:  # a token may be a part of a character
+            later = first = [
+                len(added[index].content.encode()) if index in added else len(name)
+                for index, name in enumerate(names)
+            ]
+        else:
+            alone = tokenizer.decode_batch([[index] for index in ids], skip_special_tokens=False)
+            word = next(
+                (index for index in ids if index not in added and alone[index].isalpha()), 0
+            )
+            pairs = tokenizer.decode_batch(
+                [[word, index] for index in ids], skip_special_tokens=False
+            )
+            first = [len(text.encode()) for text in alone]
+            later = [len(text.encode()) - first[word] for text in pairs]
+            if '"ByteFallback"' in decoder:
+                for index, name in enumerate(names):
+                    if re.fullmatch("<0x[0-9A-F]{2}>", name):
+                        later[index] = first[index] = 1
+        self._later_V, self._first_V = np.array(later), np.array(first)
+        for special, text in texts.items():
+            if special is not None:
+                self._later_V[special] = self._first_V[special] = len(text.encode())
+
+    def of(self, ids: NDArray[Any], starts: NDArray[Any]) -> NDArray[np.int64]:
+        """The bytes of each of these tokens.
+
+        Args:
+            starts: places at which a sentence starts, whose first token may lack its space.
+        """
+        sizes: NDArray[np.int64] = self._later_V[ids]
+        sizes[starts] = self._first_V[ids[starts]]
+        return sizes
+
+    def scored(
+        self, ids: NDArray[Any], offsets: NDArray[np.uint64], context_length: int | None
+    ) -> tuple[int, int]:
+        """The bytes of the tokens that an evaluation scores, and of all tokens.
+
+        Args:
+            offsets: start of each sentence, and the end of the last.
+            context_length: tokens of a sentence that are read, of which the first isn't scored;
+                None: a stream, where all but the first token are scored.
+        """
+        scored = total = 0
+        for first in range(0, len(offsets) - 1, _COUNTED_SENTENCES):
+            bounds = offsets[first : first + _COUNTED_SENTENCES + 1].astype(np.int64)
+            starts, lengths = bounds[:-1] - bounds[0], np.diff(bounds)
+            sizes = self.of(ids[bounds[0] : bounds[-1]], starts)
+            total += int(sizes.sum())
+            if context_length is None:
+                scored += int(sizes.sum()) - (int(sizes[0]) if first == 0 else 0)
+            else:
+                places = np.arange(len(sizes)) - np.repeat(starts, lengths)
+                scored += int(sizes[(places > 0) & (places < context_length)].sum())
+        return scored, total
 
 
 class IncrementalDecoder:

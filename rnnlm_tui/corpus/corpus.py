@@ -62,7 +62,7 @@ from rnnlm_tui.corpus.tokenizers import (
     pretrained_codec,
 )
 from rnnlm_tui.errors import RnnlmError, StorageError
-from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import (
     CORPUS_FORMAT,
     EVALUATED,
@@ -124,25 +124,11 @@ class PreparedCorpus:
         facts = self.manifest.splits[split]
         return facts.bytes / facts.tokens
 
-    def scored_bytes(self, split: Split, targets: int, data_mode: DataMode) -> float:
-        """UTF-8 bytes of the scored text of a split."""
-        facts = self.manifest.splits[split]
-        return scored_bytes(facts.bytes, facts.tokens, targets, data_mode)
-
     def baseline_loss(self, split: Split, training: TrainingConfig) -> float:
         """Loss of the bigram baseline in nats per token, in the data mode of `training`."""
         return self.manifest.bigram[
             baseline_key(split, training.data_mode, training.context_length)
         ]
-
-
-def scored_bytes(text_bytes: int, tokens: int, targets: int, data_mode: DataMode) -> float:
-    """UTF-8 bytes of the scored text, estimated from the mean bytes per token of the whole.
-
-    In stream mode the first token counts too, although it isn't a target. In sentence mode only
-    targets count, without first tokens and without tokens beyond the context length.
-    """
-    return text_bytes / tokens * (targets + 1 if data_mode == "stream" else targets)
 
 
 def load_prepared(path: Path) -> PreparedCorpus:

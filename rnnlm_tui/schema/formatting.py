@@ -139,14 +139,40 @@ def unknown_share_text(fraction: float | None) -> str:
     return f"{share(fraction)} unknown" if fraction else ""
 
 
+def scored_share_text(fraction: float | None) -> str:
+    """`54 %`, the fraction of a text that was scored; `all` from 99.5 %, since nothing predicts the
+    first token."""
+    return "all" if fraction is not None and fraction >= 0.995 else share(fraction)
+
+
+def scored_part_text(fraction: float | None) -> str:
+    """`54 % of the text`; empty if all of it was scored, or it was not counted."""
+    words = scored_share_text(fraction)
+    return "" if words in ("all", NOTHING) else f"{words} of the text"
+
+
 def bits_per_byte_text(
-    bits: float | None, unknown_share: float | None, *, digits: int = 2, unit: str = "bits a byte"
+    bits: float | None,
+    unknown_share: float | None,
+    scored_share: float | None,
+    *,
+    digits: int = 2,
+    unit: str = "bits a byte",
 ) -> str:
-    """`1.54 bits a byte, 0.04 % unknown`, or `no bits a byte: 4 % unknown`, or empty."""
+    """`1.54 bits a byte of 54 % of the text, 0.04 % unknown`, or `no bits a byte: 4 % unknown`, or
+    empty.
+    """
     unknown = unknown_share_text(unknown_share)
     if bits is None:
         return f"no {unit}: {unknown}" if unknown else ""
-    return f"{figure(bits, digits)} {unit}" + (f", {unknown}" if unknown else "")
+    scored = scored_part_text(scored_share)
+    return "".join(
+        (
+            f"{figure(bits, digits)} {unit}",
+            f" of {scored}" if scored else "",
+            f", {unknown}" if unknown else "",
+        )
+    )
 
 
 def change(value: float | None) -> str:

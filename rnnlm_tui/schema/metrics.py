@@ -95,11 +95,21 @@ class EvaluationRow:
     tokens: int
     """Scored targets."""
     bits_per_byte: float | None
-    """From `bits_per_byte()`; None if the text has too many unknown tokens."""
+    """From `bits_per_byte()`, of the scored tokens; None if the text has too many unknown tokens.
+    """
     seconds: float
     time: float
     unknown: int | None = None
     """Scored targets that are the unknown token; None in rows of earlier versions."""
+    scored_bytes: int | None = None
+    """UTF-8 bytes of the scored targets; None in rows of earlier versions, which estimated them."""
+    text_bytes: int | None = None
+    """UTF-8 bytes of the evaluated set; None in rows of earlier versions."""
+
+    @property
+    def scored_share(self) -> float | None:
+        """Fraction of the set's bytes that were scored; None if not counted."""
+        return scored_share(self.scored_bytes, self.text_bytes)
 
     @property
     def unknown_share(self) -> float | None:
@@ -265,8 +275,9 @@ def evaluations_without_improvement(rows: Sequence[EvaluationRow]) -> int:
     return waited
 
 
-def bits_per_byte(loss: float, tokens: int, unknown: int, text_bytes: float) -> float | None:
-    """Bits per byte of text; None if more than MAX_UNKNOWN_SHARE of the targets are unknown tokens.
+def bits_per_byte(loss: float, tokens: int, unknown: int, scored_bytes: int) -> float | None:
+    """Bits per byte of text; None if more than MAX_UNKNOWN_SHARE of the targets are unknown tokens,
+    or the targets are no text.
 
     An unknown token costs few bits however long its word is, so a vocabulary of ten words would
     beat a character model. We don't guess the cost of unknown words, so above the limit there is no
@@ -275,11 +286,16 @@ def bits_per_byte(loss: float, tokens: int, unknown: int, text_bytes: float) -> 
 
     Args:
         loss: mean nats per scored target.
-        text_bytes: UTF-8 bytes of the scored text.
+        scored_bytes: UTF-8 bytes of the scored targets.
     """
-    return (
-        None if unknown > MAX_UNKNOWN_SHARE * tokens else loss * tokens / math.log(2) / text_bytes
-    )
+    if unknown > MAX_UNKNOWN_SHARE * tokens or not scored_bytes:
+        return None
+    return loss * tokens / math.log(2) / scored_bytes
+
+
+def scored_share(scored_bytes: int | None, text_bytes: int | None) -> float | None:
+    """The fraction of a text's bytes that were scored; None if not counted."""
+    return None if scored_bytes is None or not text_bytes else scored_bytes / text_bytes
 
 
 def perplexity(loss: float) -> float:

@@ -251,6 +251,9 @@ class InspectedToken(_SamplerMessage):
     """1: it was the most likely token."""
     entropy: float | None = None
     """Entropy of the prediction, in bits."""
+    bytes: int = 0
+    """In an inspection: UTF-8 bytes of the text that it stands for, which may be a part of a
+    character; 0 for the end token that a text starts from."""
 
 
 class Inspection(_SamplerMessage):
@@ -264,8 +267,8 @@ class Inspection(_SamplerMessage):
     bits_per_token: float
     """Mean surprise; perplexity is 2 to its power. NaN if no token is predicted."""
     bits_per_byte: float
-    """Surprise of the predicted tokens over the UTF-8 bytes of their text. NaN without bytes, or if
-    more than 0.1 % of the tokens are unknown: they hide the bytes of their words."""
+    """Surprise of the predicted tokens over their UTF-8 bytes. NaN without bytes, or if more than
+    0.1 % of the tokens are unknown: they hide the bytes of their words."""
     vocab_size: int
     num_layers: int
     hidden_size: int
@@ -375,8 +378,12 @@ class ScoreDone(_SamplerMessage):
     """Predicted tokens."""
     bytes: int
     """UTF-8 bytes of the text."""
+    scored_bytes: int
+    """UTF-8 bytes of the predicted tokens, which are less than the text's: nothing predicts the
+    first token, of a model of sentences that of each sentence and what is beyond its context."""
     bits_per_byte: float | None
-    """None if more than 0.1 % of the tokens are unknown: they hide the bytes of their words."""
+    """Of the predicted tokens. None if more than 0.1 % of them are unknown, which hide the bytes of
+    their words, or if they are no text."""
     unknown: int
     """Tokens that are the unknown token."""
     seconds: float

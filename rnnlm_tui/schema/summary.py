@@ -36,6 +36,10 @@ class EvaluationFigures(Figures):
     """None if the text has too many unknown tokens (`metrics.MAX_UNKNOWN_SHARE`)."""
     unknown_share: float | None = None
     """Fraction of unknown tokens among the targets; None for evaluations by earlier versions."""
+    scored_bytes: int | None = None
+    """UTF-8 bytes of the scored tokens; None for evaluations by earlier versions."""
+    scored_share: float | None = None
+    """Fraction of the set's bytes that were scored; None for evaluations by earlier versions."""
     best_step: int | None = None
     best_perplexity: float | None = None
 

@@ -364,6 +364,8 @@ class RunDatabase:
             lost,
             0,
             row.unknown,
+            row.scored_bytes,
+            row.text_bytes,
         )
         with self._transaction() as connection:
             same = "step = ? AND split = ? AND name = ? AND attempt < ? AND superseded = 0"

@@ -124,8 +124,8 @@ def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
 
 
 def evaluation_row(row: tuple[Any, ...]) -> EvaluationRow:
-    """From a row of `evaluations` without its id; earlier versions have no count of unknown
-    tokens."""
+    """From a row of `evaluations` without its id; earlier versions have no counts of
+    unknown tokens and bytes."""
     attempt, step, split, name, loss, tokens, bits, seconds, time, lost, _superseded, *later = row
     loss, bits = with_nonfinite(("loss", "bits_per_byte"), (loss, bits), lost)
     return EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time, *later)

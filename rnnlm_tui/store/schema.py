@@ -17,7 +17,7 @@ from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventKind
 from rnnlm_tui.system.disk import free_bytes
 from rnnlm_tui.system.files import folder_advice
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Stored in `PRAGMA user_version`; 0 is a file without tables."""
 ROLLUP_STEPS = 1_024
 """Steps per roll-up: bucket b holds steps b·1,024 + 1 to (b + 1)·1,024."""
@@ -111,7 +111,12 @@ _FOURTH = "".join(
     )
 )  # fmt: skip
 
-_VERSIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = "".join(
+    f"ALTER TABLE evaluations ADD COLUMN {column} INTEGER;"
+    for column in ("scored_bytes", "text_bytes")
+)
+
+_VERSIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """What each version added to the one before."""
 
 _PARTS = [f"{name}_{part}" for name in METRIC_COLUMNS for part in ("n", "min", "max", "sum")]

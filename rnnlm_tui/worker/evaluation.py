@@ -244,6 +244,12 @@ class Evaluator:
             raise out_of_memory(
                 "an evaluation", evaluation_shape(training.data_mode, training.context_length - 1)
             ) from error
+        offsets = corpus.offsets(split)
+        scored, total = self._codec.token_bytes.scored(
+            corpus.tokens(split),
+            offsets[: max_sentences + 1] if max_sentences else offsets,
+            training.context_length if training.data_mode == "sentences" else None,
+        )
         row = EvaluationRow(
             attempt=self._attempt.number,
             step=self._trainer.step,
@@ -253,15 +259,12 @@ class Evaluator:
             else split,
             loss=score.loss,
             tokens=score.tokens,
-            bits_per_byte=bits_per_byte(
-                score.loss,
-                score.tokens,
-                score.unknown,
-                corpus.scored_bytes(split, score.tokens, training.data_mode),
-            ),
+            bits_per_byte=bits_per_byte(score.loss, score.tokens, score.unknown, scored),
             seconds=score.seconds,
             time=time.time(),
             unknown=score.unknown,
+            scored_bytes=scored,
+            text_bytes=total,
         )
         self._recorder.add_evaluation(row)
         return row
@@ -316,5 +319,7 @@ class Evaluator:
 
 def in_words(row: EvaluationRow) -> str:
     """`validation perplexity 57.30, 1.672 bits per byte`."""
-    bits = bits_per_byte_text(row.bits_per_byte, row.unknown_share, digits=3, unit="bits per byte")
+    bits = bits_per_byte_text(
+        row.bits_per_byte, row.unknown_share, row.scored_share, digits=3, unit="bits per byte"
+    )
     return f"{row.name} perplexity {row.perplexity:,.2f}, {bits}"

@@ -55,18 +55,25 @@ def inspect(reader: TextReader, text: RequestText, request: InspectRequest) -> I
         )
     ]
     tokens = tuple(
-        InspectedToken(token=token, text=piece)
+        InspectedToken(token=token, text=piece, bytes=size)
         if figures is None
         else InspectedToken(
-            token=token, text=piece, bits=figures[0], rank=figures[1], entropy=figures[2]
+            token=token,
+            text=piece,
+            bits=figures[0],
+            rank=figures[1],
+            entropy=figures[2],
+            bytes=size,
         )
-        for token, piece, figures in zip(text.all_ids, pieces, found, strict=True)
+        for token, piece, size, figures in zip(
+            text.all_ids, pieces, text.sizes(), found, strict=True
+        )
     )
     predicted = [token for token in tokens if token.bits is not None]
-    size = sum(len(token.text.encode()) for token in predicted)
+    size = sum(token.bytes for token in predicted)
     unknown = sum(token.token == codec.unk_id for token in predicted)
     loss = read.bits_per_token * math.log(2)
-    per_byte = bits_per_byte(loss, len(predicted), unknown, size) if size else None
+    per_byte = bits_per_byte(loss, len(predicted), unknown, size)
     model = text.loaded.model
     return Inspection(
         id=request.id,

@@ -16,7 +16,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import FORMAT_TITLES, ExportFormat
-from rnnlm_tui.schema.formatting import UNSAFE, counted
+from rnnlm_tui.schema.formatting import UNSAFE, counted, scored_part_text
 from rnnlm_tui.schema.metrics import EvaluationRow, perplexity
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
@@ -148,14 +148,19 @@ def _training_rows(facts: dict[str, JsonValue]) -> Rows:
     return rows
 
 
+def _bits(row: EvaluationRow) -> str:
+    if row.bits_per_byte is None:
+        return ""
+    scored = scored_part_text(row.scored_share)
+    return f", {row.bits_per_byte:.4f} bits per byte" + (f" of {scored}" if scored else "")
+
+
 def _results(facts: CardFacts) -> list[str]:
     """The evaluations of the step, or the validation loss that the checkpoint itself records."""
     rows = [
         (
             f"{_plain(row.name)} ({row.split})" if row.name != row.split else row.name,
-            f"perplexity {row.perplexity:,.2f}"
-            + ("" if row.bits_per_byte is None else f", {row.bits_per_byte:.4f} bits per byte")
-            + f", {counted(row.tokens, 'token')}",
+            f"perplexity {row.perplexity:,.2f}{_bits(row)}, {counted(row.tokens, 'token')}",
         )
         for row in facts.evaluations
     ]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.corpus.codec import IncrementalDecoder
-from rnnlm_tui.corpus.corpus import scored_bytes
 from rnnlm_tui.corpus.encode import EncodedLines, encode_file
 from rnnlm_tui.corpus.text_files import check_source_path
 from rnnlm_tui.corpus.tokenizers import load_built
@@ -74,13 +73,13 @@ def score_file(
     parts = encode_file(path, load_built(loaded.path), loaded.codec.layout)
     yield from scoring.stream(parts) if loaded.data_mode == "stream" else scoring.sentences(parts)
     loss = scoring.loss / scoring.targets
-    size = scored_bytes(scoring.bytes, scoring.tokens, scoring.targets, loaded.data_mode)
     yield ScoreDone(
         id=request.id,
         loss=loss,
         tokens=scoring.targets,
         bytes=scoring.bytes,
-        bits_per_byte=bits_per_byte(loss, scoring.targets, scoring.unknown, size),
+        scored_bytes=scoring.scored_bytes,
+        bits_per_byte=bits_per_byte(loss, scoring.targets, scoring.unknown, scoring.scored_bytes),
         unknown=scoring.unknown,
         seconds=time.perf_counter() - began,
     )
@@ -102,8 +101,8 @@ class _Scoring:
         self.loss = 0.0
         """Sum over the targets, nats."""
         self.targets = self.unknown = 0
-        self.bytes = self.tokens = 0
-        """Of the text."""
+        self.bytes = self.tokens = self.scored_bytes = 0
+        """Of the text, and of its tokens that are targets."""
 
     def stream(self, parts: Iterable[EncodedLines]) -> Iterator[ScorePiece]:
         """Score a text whose state is carried. Its tokens are written to a temporary file first,
@@ -134,8 +133,7 @@ class _Scoring:
         """Score sentences, each from a zero state."""
         for part in parts:
             self._check()
-            self._count(part)
-            offsets = np.concatenate([[0], np.cumsum(part.lengths)]).astype(np.uint64)
+            offsets = self._count(part)
             bits: NDArray[np.float32] | None = None
             if part.lengths.max(initial=0) >= 2:
                 bits = self._bits_of(part.ids, offsets, None)
@@ -145,9 +143,21 @@ class _Scoring:
         if not self.targets:
             raise CorpusError(f"{self._request.path} has no sentence of two tokens to score")
 
-    def _count(self, part: EncodedLines) -> None:
+    def _count(self, part: EncodedLines) -> NDArray[np.uint64]:
+        """Add a part's tokens and bytes, and return where its sentences start and the last ends."""
+        offsets = np.concatenate([[0], np.cumsum(part.lengths)]).astype(np.uint64)
+        is_stream = self._loaded.data_mode == "stream"
+        scored, total = self._loaded.codec.token_bytes.scored(
+            part.ids, offsets, None if is_stream else self._context(part.ids)
+        )
+        self.scored_bytes += total if is_stream and self.tokens else scored
         self.bytes += part.bytes
         self.tokens += len(part.ids)
+        return offsets
+
+    def _context(self, ids: NDArray[Any]) -> int:
+        """Tokens of a sentence that are read."""
+        return self._loaded.context_length or max(2, len(ids))
 
     def _bits_of(
         self, ids: NDArray[Any], offsets: NDArray[np.uint64], file: IO[bytes] | None
@@ -162,7 +172,7 @@ class _Scoring:
             ids,
             offsets,
             data_mode=self._loaded.data_mode,
-            context_length=self._loaded.context_length or max(2, len(ids)),
+            context_length=self._context(ids),
             pad_id=self._loaded.codec.pad_id,
         )
         bits: NDArray[np.float32] | None = None

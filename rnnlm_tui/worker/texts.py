@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from rnnlm_tui.corpus.codec import IncrementalDecoder
 from rnnlm_tui.engine.generation import TextState, check_ids, read_text
 from rnnlm_tui.engine.inspection import Trace, trace
@@ -108,6 +110,14 @@ class RequestText:
         decoder = self.decoder_at(0)
         pieces = [decoder.push(token) for token in self.all_ids]
         return [*[""] * self.added, *pieces[self.added :]]
+
+    def sizes(self) -> list[int]:
+        """The UTF-8 bytes of text that each token stands for; the `added` ones stand for none."""
+        codec = self.loaded.codec
+        before = (None, *self.seen)[-len(self.all_ids) - 1 : -1]
+        starts = [place for place, one in enumerate(before) if one in (None, codec.eos_id)]
+        sizes = codec.token_bytes.of(np.array(self.all_ids, int), np.array(starts, int))
+        return [*[0] * self.added, *sizes.tolist()[self.added :]]
 
 
 class TextReader:

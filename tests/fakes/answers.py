@@ -94,7 +94,8 @@ def inspected(pieces: Sequence[str]) -> tuple[InspectedToken, ...]:
     for position, piece in enumerate(pieces):
         bits = surprise(pieces, position)
         known = {"bits": bits, "rank": rank(bits), "entropy": 2 + bits / 3} if position else {}
-        tokens.append(InspectedToken(token=token_id(piece), text=piece, **known))
+        size = len(piece.encode())
+        tokens.append(InspectedToken(token=token_id(piece), text=piece, bytes=size, **known))
     return tuple(tokens)
 
 
@@ -102,7 +103,7 @@ def inspection(request: InspectRequest) -> Inspection:
     """Every token of the text, with its surprise."""
     tokens = inspected(all_pieces(request))
     bits = [token.bits for token in tokens if token.bits is not None]
-    size = sum(len(token.text.encode()) for token in tokens if token.bits is not None)
+    size = sum(token.bytes for token in tokens if token.bits is not None)
     return Inspection(
         id=request.id,
         tokens=tokens,
@@ -278,12 +279,14 @@ def score_answers(request: ScoreRequest) -> Iterator[ScoreProgress | ScorePiece 
             yield ScorePiece(id=request.id, tokens=tokens[first : first + 100])
     bits = [token.bits for token in tokens if token.bits is not None]
     loss = sum(bits) / len(bits) * math.log(2) if bits else math.nan
+    size = sum(token.bytes for token in tokens if token.bits is not None)
     yield ScoreDone(
         id=request.id,
         loss=loss,
         tokens=len(bits),
         bytes=len(data),
-        bits_per_byte=sum(bits) / len(data) if data else None,
+        scored_bytes=size,
+        bits_per_byte=sum(bits) / size if size else None,
         unknown=0,
         seconds=0.5,
     )

@@ -330,7 +330,8 @@ def _add_records(
         for row in evaluations
     ]
     connection.executemany(
-        "INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)", evaluated
+        "INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?, NULL, NULL)",
+        evaluated,
     )
     prompts = ("The state of the Union", "My fellow Americans,", "We must")
     samples = [

@@ -210,7 +210,11 @@ async def test_an_inspection_has_the_text_and_the_surprise_of_the_sample(
     predicted = [token for token in found.tokens if token.bits is not None]
     bits = sum(token.bits or 0 for token in predicted)
     assert found.bits_per_token == pytest.approx(bits / len(predicted))
-    size = sum(len(token.text.encode()) for token in predicted)
+    size = sum(token.bytes for token in predicted)
+    if name == "bytes":  # also where they are no characters; the padding token has none
+        assert size == sum(token.token != 0 for token in predicted)
+    else:
+        assert size == len("".join(token.text for token in predicted).encode())
     assert found.bits_per_byte == pytest.approx(bits / size)
     assert found.tokens[0].bits is None
     assert (found.hidden_size, found.num_layers) == (24, 2)

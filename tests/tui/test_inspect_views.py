@@ -59,7 +59,9 @@ def scored(*texts: str, bits: tuple[float | None, ...] = (), prompt_tokens: int 
         Inspection(
             id="1",
             tokens=tuple(
-                InspectedToken(token=at + 10, text=text, bits=value, rank=value and 3)
+                InspectedToken(
+                    token=at + 10, text=text, bits=value, rank=value and 3, bytes=len(text.encode())
+                )
                 for at, (text, value) in enumerate(zip(texts, values, strict=True))
             ),
             prompt_tokens=prompt_tokens,

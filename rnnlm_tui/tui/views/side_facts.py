@@ -10,7 +10,7 @@ from itertools import accumulate
 from textual.content import Content
 
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.schema.formatting import NOTHING, counted
+from rnnlm_tui.schema.formatting import NOTHING, counted, scored_part_text
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui.palette import DIM, TEXT, VALIDATION
 from rnnlm_tui.tui.text import safe_text
@@ -118,8 +118,11 @@ def _pair_scores(found: SideBySide, places: Sequence[int]) -> list[Fact]:
         text = found.text(owner)
         if text is None:
             continue
-        words = score_words(text.scores.get(scorer), by_bytes=by_bytes)
+        score = text.scores.get(scorer)
+        words = score_words(score, by_bytes=by_bytes)
         unit = " bits/byte" if by_bytes else " bits/token"
+        if by_bytes and score is not None and (part := scored_part_text(score.scored_share)):
+            unit += f" of {part}"
         value = (
             Content.assemble((words, TEXT), (unit, DIM))
             if words

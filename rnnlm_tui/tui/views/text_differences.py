@@ -10,6 +10,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.metrics import scored_share
 from rnnlm_tui.schema.sampling import InspectedToken, Inspection
 
 MOST_WORDS = 2_000
@@ -162,7 +163,7 @@ class _Reading:
         self._at += 1
         self.end += len(token.text)
         # the end token in front of a text isn't predicted, but neither is it part of the text
-        return 0.0 if token.bits is None and not token.text else token.bits
+        return 0.0 if token.bits is None and not token.bytes else token.bits
 
 
 def _plus(one: float | None, other: float | None) -> float | None:
@@ -221,7 +222,9 @@ class TextScore:
     bits: tuple[float, ...]
     """Of each token; a token that starts in the prompt counts if it ends behind it."""
     bytes: tuple[int, ...]
-    """UTF-8 bytes that each token adds."""
+    """UTF-8 bytes that each token stands for."""
+    text_bytes: int = 0
+    """UTF-8 bytes of the text, with those of tokens that nothing predicts; 0 if unknown."""
 
     @classmethod
     def of(cls, inspection: Inspection, prompt: str, *, whole: bool = False) -> TextScore:
@@ -234,16 +237,22 @@ class TextScore:
         if not whole:
             found = list(tokens)[inspection.prompt_tokens :]
         else:
-            found, end = [], 0
+            found, end, start = [], 0, len(prompt.encode("utf-8", "surrogatepass"))
             for token in tokens:
-                end += len(token.text)
-                if end > len(prompt):
+                end += token.bytes
+                if end > start:
                     found.append(token)
         kept = [token for token in found if token.bits is not None]
         return cls(
             tuple(token.bits or 0.0 for token in kept),
-            tuple(len(token.text.encode("utf-8", "surrogatepass")) for token in kept),
+            tuple(token.bytes for token in kept),
+            sum(token.bytes for token in found),
         )
+
+    @property
+    def scored_share(self) -> float | None:
+        """Share of the text's bytes that were predicted; None if unknown."""
+        return scored_share(sum(self.bytes), self.text_bytes)
 
     @property
     def bits_per_token(self) -> float:

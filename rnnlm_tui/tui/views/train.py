@@ -20,6 +20,7 @@ from rnnlm_tui.schema.formatting import (
     figure,
     percent,
     scientific,
+    scored_part_text,
     share,
     short,
     time_left,
@@ -243,15 +244,17 @@ def _quiet(label: str, value: str, *, unit: str = "") -> Content:
 
 
 def _bits(snapshot: RunSnapshot, room: int) -> Content:
-    """Return `val bits/byte 1.54`, with the unknown share if it fits, or that share alone."""
+    """Return `val bits/byte 1.54`, with the scored part of the text and the unknown share if they
+    fit, or that share alone."""
     judged = snapshot.summary.evaluation
     if judged.bits_per_byte is None and judged.unknown_share:
         return _quiet(f"{split_name(snapshot)} unknown", share(judged.unknown_share))
     bits = _quiet(f"{split_name(snapshot)} bits/byte", figure(judged.bits_per_byte))
-    unknown = unknown_share_text(judged.unknown_share)
-    if not unknown or bits.cell_length + 1 + len(unknown) > room:
-        return bits
-    return Content.assemble(bits, (f" {unknown}", palette.DIM))
+    part = scored_part_text(judged.scored_share)
+    for words in (f"of {part}" if part else "", unknown_share_text(judged.unknown_share)):
+        if words and bits.cell_length + 1 + len(words) <= room:
+            bits = Content.assemble(bits, (f" {words}", palette.DIM))
+    return bits
 
 
 def _best(summary: RunSummary) -> Content:

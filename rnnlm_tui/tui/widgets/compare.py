@@ -32,6 +32,7 @@ HEADS = {
     "best at step": "at step",
     FINAL: "final",
     "bits per byte": "bits/byte",
+    "scored": "scored",
     "unknown": "unknown",
     "tokens/s": "tok/s",
     "active time": "time",

@@ -17,6 +17,8 @@ from rnnlm_tui.schema.formatting import (
     disk,
     figure,
     memory,
+    scored_part_text,
+    scored_share_text,
     share,
     short,
     time_left,
@@ -103,11 +105,15 @@ def remark_lines(notes: Sequence[str], width: int) -> list[Content]:
 
 
 def _bits(summary: RunSummary) -> list[Content]:
-    """Return bits per byte if known, and the share of unknown tokens if there are any."""
+    """Return bits per byte if known, the scored share of the text if a part was left out, and that
+    of unknown tokens if there are any."""
     judged = summary.evaluation
     found = []
     if judged.bits_per_byte is not None or not judged.unknown_share:
         found.append(_fact("bits/byte", (figure(judged.bits_per_byte), palette.TEXT)))
+    if judged.bits_per_byte is not None and scored_part_text(judged.scored_share):
+        part = (scored_share_text(judged.scored_share), palette.TEXT)
+        found.append(_fact("scored", part, (" of the text", palette.DIM)))
     if judged.unknown_share:
         part = (share(judged.unknown_share), palette.TEXT)
         found.append(_fact("unknown", part, (" of tokens", palette.DIM)))

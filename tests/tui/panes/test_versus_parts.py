@@ -49,7 +49,7 @@ def inspection(*tokens: tuple[str, float | None], prompt_tokens: int = 0) -> Ins
     return Inspection(
         id="1",
         tokens=tuple(
-            InspectedToken(token=place, text=text, bits=bits)
+            InspectedToken(token=place, text=text, bits=bits, bytes=len(text.encode()))
             for place, (text, bits) in enumerate(tokens)
         ),
         prompt_tokens=prompt_tokens,
@@ -164,6 +164,35 @@ def test_a_part_of_a_character_counts_with_the_character() -> None:
         ("a", 1.0, 1.0),
         ("é", 5.5, 4.0),
     ]
+
+
+def in_bytes(found: Inspection, *sizes: int) -> Inspection:
+    """The same tokens with these bytes."""
+    tokens = [
+        token.model_copy(update={"bytes": size})
+        for token, size in zip(found.tokens, sizes, strict=True)
+    ]
+    return found.model_copy(update={"tokens": tuple(tokens)})
+
+
+def test_a_character_whose_first_part_nothing_predicts_is_not_predicted() -> None:
+    a = in_bytes(inspection(("", None), ("", 2.0), ("漢", 3.0), ("b", 1.0)), 1, 1, 1, 1)
+    b = inspection(("漢", None), ("b", 4.0))
+    assert [(one.text, one.a, one.b) for one in scored_spans(a, b)] == [
+        ("漢", None, None),
+        ("b", 1.0, 4.0),
+    ]
+    assert totals(scored_spans(a, b)).bytes == 1
+    alone = TextScore.of(a, "")
+    assert (alone.bits, alone.bytes) == ((2.0, 3.0, 1.0), (1, 1, 1))
+    assert (alone.bits_per_byte, alone.scored_share) == (2.0, 3 / 4)
+
+
+def test_a_character_after_the_prompt_is_scored_with_all_its_parts() -> None:
+    text = in_bytes(inspection(("W", 1.0), ("", 2.0), ("", 3.0), ("漢", 4.0)), 1, 1, 1, 1)
+    assert TextScore.of(text, "W", whole=True).bits == (2.0, 3.0, 4.0)
+    after = in_bytes(inspection(("漢", 1.0), ("", 2.0), ("é", 3.0)), 3, 1, 1)
+    assert TextScore.of(after, "漢", whole=True).bits == (2.0, 3.0)
 
 
 def test_a_token_that_nothing_predicts_makes_no_difference() -> None:
@@ -336,7 +365,7 @@ def test_different_tokenizers_are_compared_by_bytes_and_without_a_star() -> None
     found.sides[0].tokenizer, found.sides[1].tokenizer = "aa", "bb"
     text = found.text(1)
     assert text is not None
-    text.scores[0] = TextScore((4.0, 4.0), (2, 2))
+    text.scores[0] = TextScore((4.0, 4.0), (2, 2), 4)
     lines = [line.plain.rstrip() for line in fact_lines(facts(found, (0, 1)), 46, "bits/byte")]
     assert lines == [
         "same start        3 words “is strong, and”",
@@ -345,6 +374,9 @@ def test_different_tokenizers_are_compared_by_bytes_and_without_a_star() -> None
         "val ppl           A 58.1  B 87.1",
         "distinct words    A 4     B 4",
     ]
+    text.scores[0] = TextScore((4.0, 4.0), (2, 2), 6)
+    partial = [line.plain.rstrip() for line in fact_lines(facts(found, (0, 1)), 60, "bits/byte")]
+    assert "A scores B’s text 2.00 bits/byte of 67 % of the text" in partial
     data = score_chart([(1, text.scores[0])], by_bytes=True)
     assert (data.title, data.x_label) == ("Bits per byte, running mean", "byte")
     assert list(data.series[0].x) == [2.0, 4.0]

@@ -195,15 +195,16 @@ def test_tokens_give_way_to_the_bar() -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
-    ("bits", "unknown", "words"),
+    ("bits", "unknown", "scored", "words"),
     [
-        (1.54, 0.0, "val bits/byte 1.54"),
-        (1.54, 0.0004, "val bits/byte 1.54 0.04 % unknown"),
-        (None, 0.73, "val unknown 73 %"),
+        (1.54, 0.0, 0.999, "val bits/byte 1.54"),
+        (1.54, 0.0004, None, "val bits/byte 1.54 0.04 % unknown"),
+        (1.54, 0.0, 0.54, "val bits/byte 1.54 of 54 % of the text"),
+        (None, 0.73, 0.54, "val unknown 73 %"),
     ],
 )
-def test_the_unknown_share_is_beside_bits_per_byte_or_replaces_them(
-    width: int, bits: float | None, unknown: float, words: str
+def test_the_scored_and_unknown_shares_are_beside_bits_per_byte_or_replace_them(
+    width: int, bits: float | None, unknown: float, scored: float | None, words: str
 ) -> None:
     judged = EvaluationFigures(
         name="validation",
@@ -212,9 +213,11 @@ def test_the_unknown_share_is_beside_bits_per_byte_or_replaces_them(
         perplexity=54.6,
         bits_per_byte=bits,
         unknown_share=unknown,
+        scored_share=scored,
     )
     line = texts(make_snapshot(evaluation=judged), width)[1]
-    assert line.rstrip().endswith(words if width > 96 else words.partition(" 0.04")[0]), line
+    brief = words.partition(" 0.04")[0].partition(" of")[0]
+    assert line.rstrip().endswith(words if width > 115 else brief), line
 
 
 @pytest.mark.parametrize("width", [80, 96, 170])

@@ -50,6 +50,7 @@ def answer_with(sampler: FakeSampler, **figures: dict[str, float | None]) -> Non
             "loss": 2.0,
             "tokens": 100,
             "bytes": 400,
+            "scored_bytes": 399,
             "unknown": 0,
             "bits_per_byte": 0.5,
         }
@@ -62,12 +63,13 @@ def answer_with(sampler: FakeSampler, **figures: dict[str, float | None]) -> Non
 def test_a_text_is_scored_in_one_row(
     sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer_with(sampler, book={"loss": math.log(41.234), "tokens": 3_000, "bits_per_byte": 1.5432})
+    figures = {"tokens": 3_000, "bits_per_byte": 1.5432, "scored_bytes": 216}
+    answer_with(sampler, book={"loss": math.log(41.234), **figures})
     assert run(["score", "brisk-heron", write("book.txt")]) == 0
     out, err = capsys.readouterr()
     assert [line.split() for line in out.splitlines()] == [
-        ["file", "perplexity", "bits/byte", "tokens", "unknown"],
-        ["book.txt", "41.2", "1.543", "3,000", "0"],
+        ["file", "perplexity", "bits/byte", "scored", "tokens", "unknown"],
+        ["book.txt", "41.2", "1.543", "54", "%", "3,000", "0"],
     ]
     assert err == "3,000 tokens, 6,000 tok/s, from brisk-heron@2\n"
     assert [(one.path, one.tokens) for one in scored(sampler)] == [
@@ -99,8 +101,8 @@ def test_several_texts_have_a_total_as_if_they_were_one(
     bits = 300 / math.log(2)
     answer_with(
         sampler,
-        a={"loss": 1.0, "tokens": 300, "bits_per_byte": bits / 380},
-        b={"loss": 3.0, "tokens": 100, "bits_per_byte": bits / 390},
+        a={"loss": 1.0, "tokens": 300, "bits_per_byte": bits / 380, "scored_bytes": 380},
+        b={"loss": 3.0, "tokens": 100, "bits_per_byte": bits / 390, "scored_bytes": 390},
     )
     assert run(["score", "brisk-heron@last", write("a.txt"), write("b.txt"), "--json"]) == 0
     reported = json.loads(capsys.readouterr().out)
@@ -109,7 +111,8 @@ def test_several_texts_have_a_total_as_if_they_were_one(
         ("b.txt", 100, 3),
     ]
     total = reported["total"]
-    assert (total["loss"], total["tokens"], total["bytes"]) == (1.5, 400, 800)
+    assert (total["loss"], total["tokens"]) == (1.5, 400)
+    assert (total["bytes"], total["scored_bytes"]) == (800, 770)
     assert total["perplexity"] == pytest.approx(math.exp(1.5))
     assert total["bits_per_byte"] == pytest.approx(2 * bits / (380 + 390))
     assert run(["score", "brisk-heron", "a.txt", "b.txt"]) == 0
@@ -123,8 +126,8 @@ def test_unknown_tokens_leave_no_bits_per_byte(
     assert run(["score", "brisk-heron", write("a.txt"), write("b.txt")]) == 0
     out, err = capsys.readouterr()
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:]}
-    assert rows["a.txt"] == ["7.39", "–", "100", "4", "(4", "%)"]
-    assert rows["total"] == ["7.39", "–", "200", "4", "(2", "%)"]
+    assert rows["a.txt"] == ["7.39", "–", "all", "100", "4", "(4", "%)"]
+    assert rows["total"] == ["7.39", "–", "all", "200", "4", "(2", "%)"]
     assert "a.txt: no bits per byte, because 4 % unknown" in err
 
 
@@ -187,7 +190,8 @@ def test_standard_input_is_scored_from_a_copy_that_is_removed(
     def answer(request: ScoreRequest) -> ScoreDone:
         found = Path(request.path).stat()
         sizes.append((found.st_size, found.st_mode & 0o777))
-        return ScoreDone(id="", loss=1, tokens=9, bytes=9, bits_per_byte=1, unknown=0, seconds=0.0)
+        counts = {"tokens": 9, "bytes": 9, "scored_bytes": 9, "unknown": 0}
+        return ScoreDone(id="", loss=1, bits_per_byte=1, seconds=0.0, **counts)
 
     sampler.answers[ScoreRequest] = answer
     assert run(["score", "brisk-heron", "-"]) == 0
@@ -202,7 +206,7 @@ def test_a_named_pipe_is_scored(sampler: FakeSampler, capsys: pytest.CaptureFixt
     writer.start()
     assert run(["score", "brisk-heron", "pipe"]) == 0
     writer.join()
-    assert capsys.readouterr().out.splitlines()[1].split()[3] == "2"
+    assert capsys.readouterr().out.splitlines()[1].split()[5] == "2"
 
 
 @pytest.mark.parametrize(

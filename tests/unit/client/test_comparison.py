@@ -35,8 +35,10 @@ def measured(
     seconds: float = 0.5,
     unknown: int | None = 0,
     bits: float | None = 1.0,
+    scored: int | None = 39_999,
 ) -> RunDirectory:
-    """A run with ten steps, validation losses by step, and `unknown` of 1,000 scored tokens."""
+    """A run with ten steps, validation losses by step, and `unknown` of 1,000 scored tokens, which
+    are `scored` of 40,000 bytes."""
     run = create_run(parse_config(merge(RunConfig(), changes)), name)
     with RunDatabase(run.database_path) as database:
         database.begin_attempt(1, "box", "boot", "cpu", 0, {})
@@ -70,6 +72,8 @@ def measured(
                     0.5,
                     1_000.0 + step,
                     unknown,
+                    scored,
+                    None if scored is None else 40_000,
                 )
             )
     return run
@@ -203,6 +207,37 @@ def test_perplexities_with_the_same_vocabulary_are_comparable() -> None:
         == "bits per byte aren't comparable: 41 % of A's tokens are unknown, 41 % of B's tokens are"
         " unknown"
     )
+
+
+SENTENCES: dict[str, object] = {"training.data_mode": "sentences"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "scored", "why"),
+    [
+        (SENTENCES, (39_999, 39_970), None),
+        (SENTENCES, (39_999, 21_600), "A scored all, B scored 54 % of the text"),
+        (SENTENCES, (21_600, 10_800), "A scored 54 %, B scored 27 % of the text"),
+        (WORDS, (39_999, 39_800), "A scored 39,999 bytes, B scored 39,800 bytes of the text"),
+        (
+            WORDS,
+            (39_999, None),
+            "the bytes that B scored were not counted by the version that trained it",
+        ),
+        ({"training.seed": 1}, (None, None), ""),
+    ],
+)
+def test_bits_per_byte_compare_only_where_the_same_bytes_were_scored(
+    changes: dict[str, object], scored: tuple[int | None, int | None], why: str | None
+) -> None:
+    a, b = scored
+    comparison = compare_runs(
+        [measured("a", {}, {1: 4.0}, scored=a), measured("b", changes, {1: 3.0}, scored=b)]
+    )
+    assert row(comparison, "bits per byte").best == (None if why else 1)
+    assert (why or "") in comparison.remark
+    shares = [found.words for found in comparison.figures if found.name == "scored"]
+    assert shares == {10_800: [("54 %", "27 %")], 21_600: [("all", "54 %")]}.get(b or 0, [])
 
 
 @pytest.mark.parametrize(

@@ -371,7 +371,9 @@ SPACES = (" ", " ", "  ", "\t", "\n", "\r\n", "\r", "   ", "\u00a0", "\u2028", "
     parts=strategies.lists(
         strategies.sampled_from(WORDS)
         | strategies.sampled_from(SPACES)
-        | strategies.text(strategies.characters(exclude_characters="\0", codec="utf-8"), max_size=9),
+        | strategies.text(
+            strategies.characters(exclude_characters="\0", codec="utf-8"), max_size=9
+        ),
         max_size=60,
     ),
     block=strategies.integers(3, 400),
@@ -397,7 +399,9 @@ def test_a_text_has_the_ids_that_its_tokenizer_gives_for_the_whole(
         [*built.tokenizer.encode(unit, add_special_tokens=False).ids, built.eos_id]
         for unit in units
     ]
-    assert [int(index) for ids in found for index in ids] == [index for ids in wanted for index in ids]
+    assert [int(index) for ids in found for index in ids] == [
+        index for ids in wanted for index in ids
+    ]
 
 
 @cache

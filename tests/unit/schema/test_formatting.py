@@ -148,20 +148,22 @@ def test_a_long_list_is_shortened_with_a_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bits", "unknown", "words"),
+    ("bits", "unknown", "scored", "words"),
     [
-        (1.537, None, "1.54 bits a byte"),
-        (1.537, 0.0, "1.54 bits a byte"),
-        (1.537, 0.0004, "1.54 bits a byte, 0.04 % unknown"),
-        (None, 0.042, "no bits a byte: 4 % unknown"),
-        (None, 0.413, "no bits a byte: 41 % unknown"),
-        (None, None, ""),
+        (1.537, None, None, "1.54 bits a byte"),
+        (1.537, 0.0, 1.0, "1.54 bits a byte"),
+        (1.537, 0.0004, 0.9998, "1.54 bits a byte, 0.04 % unknown"),
+        (1.537, None, 0.539, "1.54 bits a byte of 54 % of the text"),
+        (1.537, 0.0004, 0.539, "1.54 bits a byte of 54 % of the text, 0.04 % unknown"),
+        (None, 0.042, 0.539, "no bits a byte: 4 % unknown"),
+        (None, 0.413, None, "no bits a byte: 41 % unknown"),
+        (None, None, None, ""),
     ],
 )
-def test_unknown_tokens_are_shown_with_or_instead_of_bits_per_byte(
-    bits: float | None, unknown: float | None, words: str
+def test_bits_per_byte_are_shown_with_what_was_scored_and_unknown(
+    bits: float | None, unknown: float | None, scored: float | None, words: str
 ) -> None:
-    assert formatting.bits_per_byte_text(bits, unknown) == words
+    assert formatting.bits_per_byte_text(bits, unknown, scored) == words
 
 
 @pytest.mark.parametrize(

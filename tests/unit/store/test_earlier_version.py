@@ -111,7 +111,7 @@ def test_the_next_worker_upgrades_it_while_a_reader_has_it_open(
         gpu_throttle="power cap",
     )
     counted = EvaluationRow(
-        1, 2, "validation", "validation", 3.0, 1_000, None, 0.5, STARTED, unknown=40
+        1, 2, "validation", "validation", 3.0, 1_000, None, 0.5, STARTED, 40, 5_000, 9_000
     )
     with RunReader(run) as reader:
         assert len(reader.machine()) == READINGS

@@ -117,11 +117,11 @@ def test_random_bytes_give_no_rows(tmp_path: Path) -> None:
         "INSERT INTO events VALUES (NULL, 1, 'five', 'note', '', 1.0, 0)",
         (
             "INSERT INTO evaluations VALUES (NULL, 1, 5, 'training', 'x', 1.0, 5, 1.0, 1.0, 1.0,"
-            " NULL, 0, NULL)"
+            " NULL, 0, NULL, NULL, NULL)"
         ),
         (
             "INSERT INTO evaluations VALUES (NULL, 1, 5, 'test', 'x', NULL, 5, 1.0, 1.0, 1.0,"
-            ' \'{"loss": "nbn"}\', 0, NULL)'
+            ' \'{"loss": "nbn"}\', 0, NULL, NULL, NULL)'
         ),
         "INSERT INTO attempts VALUES (7, 1, 'host', '', 'cpu', 0, '{\"torn', 1.0)",
     ],

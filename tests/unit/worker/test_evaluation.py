@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import (
     CorpusConfig,
+    DataMode,
     EvaluationConfig,
     ModelConfig,
     RunConfig,
@@ -234,11 +237,19 @@ def test_a_text_of_unknown_words_has_no_bits_per_byte_but_the_share_of_unknown_w
         assert reader.evaluations() == [row]
 
 
+@pytest.mark.parametrize("most", [0, 5])
+@pytest.mark.parametrize("mode", ["stream", "sentences"])
 @pytest.mark.parametrize("kind", ["byte", "character", "word"])
-def test_bits_per_byte_are_the_bits_of_all_scored_targets_over_the_bytes_of_the_text(
-    tmp_path: Path, kind: str
+def test_bits_per_byte_are_the_bits_of_the_scored_targets_over_their_own_bytes(
+    tmp_path: Path, kind: str, mode: DataMode, most: int
 ) -> None:
-    config = CONFIG.model_copy(update={"tokenizer": TokenizerConfig(kind=kind, vocab_size=300)})  # type: ignore[arg-type]
+    config = CONFIG.model_copy(
+        update={
+            "tokenizer": TokenizerConfig(kind=kind, vocab_size=300),  # type: ignore[arg-type]
+            "training": CONFIG.training.model_copy(update={"data_mode": mode, "context_length": 4}),
+            "evaluation": EvaluationConfig(max_sentences=most),
+        }
+    )
     with RunDatabase(RunDirectory(tmp_path).database_path) as database:
         (row,) = evaluator_of(config, tmp_path, database)._measure_during_run()
     corpus = prepare_corpus(
@@ -248,10 +259,24 @@ def test_bits_per_byte_are_the_bits_of_all_scored_targets_over_the_bytes_of_the_
         tmp_path / "corpora",
         lambda progress: None,
     )
-    facts = corpus.manifest.splits["validation"]
-    assert (row.tokens, row.unknown) == (facts.tokens - 1, 0)
+    names = json.loads((corpus.path / "tokenizer.json").read_text())["model"]["vocab"]
+    sizes = {index: len(name) + (kind == "word") for name, index in names.items()}
+    sizes |= dict.fromkeys(sizes, 1) if kind == "byte" else {}
+    sizes[corpus.eos_id] = 1
+    tokens, bounds = corpus.tokens("validation").tolist(), corpus.offsets("validation").tolist()
+    sentences = [
+        [sizes[token] - (kind == "word" and at == 0) for at, token in enumerate(tokens[start:end])]
+        for start, end in pairwise(bounds[: most + 1] if most else bounds)
+    ]
+    whole = [size for sentence in sentences for size in sentence]
+    scored = whole[1:]
+    if mode == "sentences":
+        scored = [size for sentence in sentences for size in sentence[1:4]]
+    assert (row.tokens, row.unknown) == (len(scored), 0)
+    assert (row.scored_bytes, row.text_bytes) == (sum(scored), sum(whole))
+    assert most or sum(whole) == corpus.manifest.splits["validation"].bytes
     assert row.bits_per_byte == pytest.approx(
-        row.loss * (facts.tokens - 1) / math.log(2) / facts.bytes, rel=1e-12
+        row.loss * len(scored) / math.log(2) / sum(scored), rel=1e-12
     )
 
 

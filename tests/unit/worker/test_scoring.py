@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import resource
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from rnnlm_tui.corpus import splits, text_files
 from rnnlm_tui.corpus.codec import TextCodec
@@ -19,7 +24,6 @@ from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CorpusError, RunStateError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
-from rnnlm_tui.schema.metrics import bits_per_byte
 from rnnlm_tui.schema.sampling import (
     InspectedToken,
     ScoreDone,
@@ -30,6 +34,7 @@ from rnnlm_tui.schema.sampling import (
 from rnnlm_tui.worker import scoring
 from rnnlm_tui.worker.models import LoadedModel
 from rnnlm_tui.worker.scoring import score_file
+from tests.fakes.llama_tokenizer import write_tokenizer
 
 TRAIN = [
     f"{who} {what} the {where}, {number} times."
@@ -137,17 +142,131 @@ def test_a_score_is_the_trainers_evaluation_of_the_same_text(
     found, done = score(loaded, tmp_path / "test.txt", tokens=True)
     assert done.loss == pytest.approx(wanted.loss, rel=1e-6)
     assert (done.tokens, done.unknown) == (wanted.tokens, wanted.unknown)
-    bits = bits_per_byte(
-        wanted.loss,
-        wanted.tokens,
-        wanted.unknown,
-        corpus.scored_bytes("test", wanted.tokens, mode),
-    )
-    assert done.bits_per_byte == (None if bits is None else pytest.approx(bits, rel=1e-6))
     assert [token.token for token in found] == corpus.tokens("test").tolist()
     surprises = [token.bits for token in found if token.bits is not None]
     assert len(surprises) == wanted.tokens
     assert sum(surprises) / len(surprises) * math.log(2) == pytest.approx(wanted.loss, rel=1e-5)
+
+
+PLAIN = """Zoë saw the hill, and Bob left it.
+日本 was left by Ann.
+x
+
+Ann and Bob saw the sea; 日本 and Zoë left it"""
+"""Lines of several lengths; one begins with a character of three bytes, the last doesn't end."""
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentences"])
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [
+        (kind, layout)
+        for kind in ("byte", "character", "word", "bpe", "pretrained")
+        for layout in ("sentences", "lines", "raw")
+    ]
+    + [("llama", "sentences")],
+)
+def test_bits_and_bytes_are_those_of_a_plain_computation(
+    tmp_path: Path, kind: str, layout: str, mode: DataMode
+) -> None:
+    """Only the files of the checkpoint are used: its weights, its tokenizer and its config."""
+    path = tmp_path / "text"
+    path.write_bytes(PLAIN.encode())
+    corpus = plain_corpus(tmp_path, kind, layout, mode)
+    loaded = loaded_for(corpus, mode, context_length=6)
+    tokenizer = Tokenizer.from_file(str(corpus.path / "tokenizer.json"))
+    config = json.loads((corpus.path / "tokenizer_config.json").read_text())
+    end = int(tokenizer.token_to_id(config["eos_token"]) or 0)
+
+    lines = PLAIN.splitlines(keepends=layout == "raw")
+    sentences = [
+        [*tokenizer.encode(line, add_special_tokens=False).ids]
+        for line in lines
+        if line or layout == "lines"
+    ]
+    for ids in sentences if layout != "raw" else sentences[-1:]:
+        ids.append(end)
+    sizes = [
+        [plain_bytes(tokenizer, kind, layout, ids, at, end) for at in range(len(ids))]
+        for ids in sentences
+    ]
+    if mode == "stream":
+        texts = [flat(sentences)]
+        scored = flat(sizes)[1:]
+    else:
+        texts = [ids[:6] for ids in sentences]
+        scored = flat(size[1:6] for size in sizes)
+    weights = {name: one.double().numpy() for name, one in loaded.model.state_dict().items()}
+    bits = [surprise for ids in texts for surprise in plain_bits(weights, ids)]
+
+    found, done = score(loaded, path, tokens=True)
+    assert [token.token for token in found] == flat(sentences)
+    assert [token.bits for token in found if token.bits is not None] == pytest.approx(
+        bits, abs=1e-5
+    )
+    assert done.scored_bytes == sum(scored)
+    assert (
+        done.bytes
+        == sum(flat(sizes))
+        == len("".join(lines).encode()) + (0 if layout == "raw" else len(sentences))
+    )
+    assert done.bits_per_byte == pytest.approx(sum(bits) / sum(scored), abs=1e-5)
+
+
+def flat(lists: Iterable[Sequence[int]]) -> list[int]:
+    return [one for each in lists for one in each]
+
+
+def plain_corpus(folder: Path, kind: str, layout: str, mode: DataMode) -> PreparedCorpus:
+    """A corpus with all characters and words of the text; pretrained tokenizers are read from a
+    folder: that of a byte-level one, or one of Llama's kind."""
+    (folder / "train.txt").write_text(f"{PLAIN}\n" * 20 + "\n".join(TRAIN), encoding="utf-8")
+    size, name = 300, None
+    if kind == "pretrained":
+        name = str(plain_corpus(folder, "bpe", layout, mode).path)
+    elif kind == "llama":
+        kind, name = "pretrained", str(folder / "llama")
+        size = write_tokenizer(folder / "llama", TRAIN, 300)
+    return prepare_corpus(
+        CorpusConfig.model_validate({"source": str(folder / "train.txt"), "layout": layout}),
+        TokenizerConfig.model_validate({"kind": kind, "vocab_size": size, "name": name}),
+        TrainingConfig(data_mode=mode, batch_size=2, bptt=8),
+        folder / "corpora",
+        lambda _: None,
+    )
+
+
+def plain_bytes(
+    tokenizer: Tokenizer, kind: str, layout: str, ids: list[int], at: int, end: int
+) -> int:
+    """Bytes of a token, from its name in the vocabulary."""
+    name = str(tokenizer.id_to_token(ids[at]))
+    if ids[at] == end:
+        return 0 if layout == "raw" else 1
+    if kind in ("byte", "bpe", "pretrained"):  # a sign of the name is a byte
+        return len(name)
+    if kind == "llama":
+        if name.startswith("<0x"):
+            return 1
+        return len(name.replace("▁", " ").encode()) - (at == 0)
+    return len(name.encode()) - (at == 0 and kind == "word" and layout == "sentences")
+
+
+def plain_bits(weights: dict[str, NDArray[np.float64]], ids: list[int]) -> list[float]:
+    """The surprise of each token but the first in an Elman network, from a zero state."""
+    states = [np.zeros(12), np.zeros(12)]
+    bits = []
+    for token, after in pairwise(ids):
+        x = weights["embedding.weight"][token]
+        for layer in (0, 1):
+            into, again, bias = (
+                weights[f"layers.{layer}.{name}_l0"]
+                for name in ("weight_ih", "weight_hh", "bias_ih")
+            )
+            x = states[layer] = np.tanh(into @ x + again @ states[layer] + bias)
+        logits = weights["output.weight"] @ x + weights["output.bias"]
+        bits.append((np.log(np.exp(logits).sum()) - logits[after]) / math.log(2))
+    return bits
 
 
 def test_the_surprise_of_each_token_is_that_of_a_plain_pass(tmp_path: Path) -> None:
