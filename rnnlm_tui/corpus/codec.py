@@ -110,8 +110,13 @@ class TextCodec:
             return [
                 index for line in prompt.split("\n") for index in (*self.encode(line), self.eos_id)
             ][:-1]
+        return self.encode(prompt.removesuffix(self.unread_part(prompt)))
+
+    def unread_part(self, prompt: str) -> str:
+        """The blanks at the end of a prompt, which aren't read if words include the space before
+        them."""
         keeps_spaces = self.layout != "sentences" or self.kind in ("byte", "character")
-        return self.encode(prompt if keeps_spaces else prompt.rstrip())
+        return "" if keeps_spaces else prompt[len(prompt.rstrip()) :]
 
     def _beginning(self) -> list[int]:
         """The ids used for an empty prompt."""

@@ -222,6 +222,10 @@ class SampleDone(_SamplerMessage):
     """The stop string that ended the text, if `reason` is stop; it isn't part of `text`."""
     text: str
     """The new text, without the prompt and the text of the request's `ids`."""
+    unread: int = 0
+    """Blanks at the end of the prompt that the model didn't read."""
+    repeated: str = ""
+    """What of them the text began with, which was left out."""
     ids: tuple[int, ...] = ()
     """The new tokens, those of a stop string included."""
     tokens: int

@@ -221,11 +221,12 @@ class SideRequests:
         if other is None or other.weights is None or other.state == "failed":
             return
         same = found.sides[owner].tokenizer == found.sides[scorer].tokenizer
+        prompt, written = text.split(asked.prompt)
         try:
             inspection = (
                 await self.inspect(other.weights, asked.prompt, text.done.ids, asked.start)
                 if same
-                else await self.inspect(other.weights, asked.prompt + text.text, (), asked.start)
+                else await self.inspect(other.weights, prompt + written, (), asked.start)
             )
         except (RnnlmError, OSError) as error:
             text.refused[scorer] = in_one_sentence(error)
@@ -234,7 +235,7 @@ class SideRequests:
                 # an unknown token hides how many bytes it replaces
                 text.refused[scorer] = f"no token for {', '.join(inspection.unknown)}"
             else:
-                text.scores[scorer] = TextScore.of(inspection, asked.prompt, whole=not same)
+                text.scores[scorer] = TextScore.of(inspection, prompt, whole=not same)
 
     async def weights_to_score(self, side: Side, text: SideText | None) -> Weights:
         """Return the weights of a side's text, or without one those that it would sample from.
@@ -268,9 +269,9 @@ class SideRequests:
             await self.weights_to_score(side, found.text(place))
             for place, side in zip(found.pair, sides, strict=True)
         ]
-        text, ids = (
-            ("", ()) if chosen is None or chosen.done is None else (chosen.text, chosen.done.ids)
-        )
+        text, ids = prompt, tuple[int, ...]()
+        if chosen is not None and chosen.done is not None:
+            text, ids = "".join(chosen.split(prompt)), chosen.done.ids
         # another tokenizer reads the text, which lacks a stop string that ended it
         stopped = chosen is not None and chosen.done is not None and bool(chosen.done.stop)
         own = found.sides[found.chosen].tokenizer
@@ -278,7 +279,7 @@ class SideRequests:
         a, b = [
             await self.inspect(one, prompt, ids, start)
             if same or (side.tokenizer == own and not stopped)
-            else await self.inspect(one, prompt + text, (), start)
+            else await self.inspect(one, text, (), start)
             for side, one in zip(sides, weights, strict=True)
         ]
         return a, b

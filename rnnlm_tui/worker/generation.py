@@ -26,18 +26,24 @@ class SampledText:
 
     Args:
         decoder: continues the text before it.
+        unread: blanks at the end of the prompt that the model didn't read. What of them the text
+            begins with is left out, so that it continues the prompt as it was written.
 
     Raises:
         InputError: a stop string is empty.
     """
 
-    def __init__(self, decoder: IncrementalDecoder, stop: Sequence[str]) -> None:
+    def __init__(self, decoder: IncrementalDecoder, stop: Sequence[str], unread: str = "") -> None:
         self.ids: list[int] = []
         """The tokens so far, those of a stop string included."""
         self.logprob = 0.0
         """Sum of their ln p under the model at temperature 1."""
         self._decoder, self._stopping = decoder, StopStrings(stop)
         self._stops = bool(stop)
+        self.unread = unread
+        self.repeated = ""
+        """What is left out."""
+        self._begins = bool(unread)
         self._decoded = 0
         """How many of `ids` are decoded: all if there are stop strings, else those taken."""
         self._parts: list[str] = []
@@ -64,7 +70,7 @@ class SampledText:
         """Add what was held back because a stop string could begin with it. Half a character at the
         end is left out: a continuation completes it."""
         self._decode()
-        self._parts.append(self._stopping.flush())
+        self._add(self._stopping.flush())
 
     def take(self) -> str:
         """The text since the last call."""
@@ -77,7 +83,14 @@ class SampledText:
         if self._decoded < len(self.ids):
             new = self._decoder.extend(self.ids[self._decoded :])
             self._decoded = len(self.ids)
-            self._parts.append(self._stopping.push(new))
+            self._add(self._stopping.push(new))
+
+    def _add(self, text: str) -> None:
+        while self._begins and text:
+            self._begins = self.unread.startswith(self.repeated + text[0])
+            if self._begins:
+                self.repeated, text = self.repeated + text[0], text[1:]
+        self._parts.append(text)
 
 
 def continue_prompt(
@@ -99,7 +112,7 @@ def continue_prompt(
         RnnlmError: this vocabulary can't encode the prompt, or a stop string is empty.
     """
     ids = codec.prompt_ids(prompt, after_end=after_end)
-    sampled = SampledText(codec.incremental(ids), settings.stop)
+    sampled = SampledText(codec.incremental(ids), settings.stop, codec.unread_part(prompt))
     rules = sampling_rules(codec, settings)
     start = read_text(model, ids)
     check()
@@ -135,8 +148,10 @@ def continue_text(
             f" are too many: at most {MAX_CHOICES:,} in all",
             hint="ask for fewer tokens or fewer alternatives",
         )
+    unread = "" if text.ids else codec.unread_part(text.prompt)
     samples = [
-        SampledText(text.decoder_at(len(text.all_ids)), settings.stop) for _ in range(request.count)
+        SampledText(text.decoder_at(len(text.all_ids)), settings.stop, unread)
+        for _ in range(request.count)
     ]
     seconds = [0.0] * request.count
     generation = generate(
@@ -174,6 +189,8 @@ def continue_text(
             reason="stop" if sampled.stop else reason,
             stop=sampled.stop,
             text=sampled.text,
+            unread=len(sampled.unread),
+            repeated=sampled.repeated,
             ids=tuple(sampled.ids),
             tokens=tokens,
             prompt_tokens=len(text.all_ids),

@@ -167,6 +167,20 @@ async def test_a_branch_with_the_token_that_was_taken_gives_the_same_text(
         assert different.tokens[-1].bits == pytest.approx(-math.log2(other.probability), abs=1e-4)
 
 
+async def test_a_sample_reports_the_blanks_of_its_prompt_that_it_repeated(
+    client: SamplerClient, trained: Mapping[str, Path]
+) -> None:
+    plain, spaced = [
+        await sample(client, trained["words"], prompt=prompt) for prompt in ("The cat", "The cat  ")
+    ]
+    assert (plain.unread, plain.repeated) == (0, "")
+    assert (spaced.ids, spaced.unread) == (plain.ids, 2)
+    assert spaced.repeated + spaced.text == plain.text
+    assert spaced.repeated == " "
+    letters = await sample(client, trained["characters"], prompt="The cat ")
+    assert (letters.unread, letters.repeated) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["characters", "gated", "bytes", "words"])
 async def test_samples_of_one_request_are_those_of_consecutive_seeds(
     client: SamplerClient, trained: dict[str, Path], name: str

@@ -80,6 +80,12 @@ class SideText:
             self._shown = (self.text, safe_text(self.text))
         return self._shown[1]
 
+    def split(self, prompt: str) -> tuple[str, str]:
+        """Return prompt and text as the model read and wrote them."""
+        if self.done is None:
+            return prompt, self.text
+        return prompt[: len(prompt) - self.done.unread], self.done.repeated + self.text
+
     @property
     def rate(self) -> float | None:
         """Tokens per second without the first one, which waits for the model and the prompt."""

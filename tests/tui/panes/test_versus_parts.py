@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import AsyncMock
 
 import pytest
 from textual.geometry import Region, Size
 
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.sampling import InspectedToken, Inspection, SampleDone
+from rnnlm_tui.schema.sampling import InspectedToken, Inspection, InspectRequest, SampleDone
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.tui.context import AppContext
+from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.sample_grid import Grid, temperatures
 from rnnlm_tui.tui.views.sample_tree import Weights
@@ -218,6 +223,35 @@ def test_a_score_is_of_the_tokens_after_the_prompt() -> None:
     as_text = inspection(("W", 1.0), ("e a", 2.0), ("re all", 4.0))
     assert TextScore.of(as_text, "We", whole=True).bits == (2.0, 4.0)
     assert math.isnan(TextScore((), ()).bits_per_token)
+
+
+async def test_a_text_is_scored_without_the_blank_that_its_prompt_ends_with() -> None:
+    found = sampled("get", "got", prompt="We must ")
+    found.sides[0].tokenizer, found.sides[1].tokenizer = "aa", "bb"
+    text, other = found.text(0), found.text(1)
+    assert text is not None
+    assert text.done is not None
+    assert other is not None
+    text.done = text.done.model_copy(update={"unread": 1, "repeated": " "})
+    asked: list[InspectRequest] = []
+
+    async def ask(request: InspectRequest, _: object) -> Inspection:
+        asked.append(request)
+        return inspection(("We must", 1.0), (" get", 2.0))
+
+    async def warm_sampler() -> object:
+        return SimpleNamespace(start=AsyncMock(), ask=ask)
+
+    requests = SideRequests(cast(AppContext, SimpleNamespace(warm_sampler=warm_sampler)))
+    await requests.score(found, found.rounds[0], 0, 1)
+    assert text.scores[1].bits == (2.0,)
+    assert text.scores[1].bytes == (4,)
+    await requests.score_pair(found, "We must ", text, "")
+    assert [request.prompt for request in asked] == ["We must get", "We must "], "one is known"
+    text.done = text.done.model_copy(update={"repeated": ""})
+    text.text = ", "
+    await requests.score(found, found.rounds[0], 0, 1)
+    assert asked[-1].prompt == "We must, "
 
 
 # sides

@@ -237,6 +237,13 @@ def test_a_text_of_unknown_words_has_no_bits_per_byte_but_the_share_of_unknown_w
         assert reader.evaluations() == [row]
 
 
+def test_a_text_does_not_repeat_the_blank_that_its_prompt_ends_with(evaluator: Evaluator) -> None:
+    plain = evaluator.continue_prompt("boys")
+    assert plain.text.startswith(" ")
+    assert evaluator.continue_prompt("boys ").text == plain.text.removeprefix(" ")
+    assert evaluator.continue_prompt("boys \n").text == plain.text.removeprefix(" ")
+
+
 @pytest.mark.parametrize("most", [0, 5])
 @pytest.mark.parametrize("mode", ["stream", "sentences"])
 @pytest.mark.parametrize("kind", ["byte", "character", "word"])
