@@ -298,7 +298,8 @@ def _config(tokenizer: str, done: ImportDone) -> RunConfig:
                 "tokenizer.name": tokenizer if pretrained else None,
                 "tokenizer.vocab_size": done.vocab_size,
                 "tokenizer.end_of_sentence": done.end_of_sentence,
-                **({} if done.layout == "sentences" else {"corpus.layout": done.layout}),
+                "training.data_mode": done.data_mode,
+                "training.context_length": done.context_length,
             },
         )
     )

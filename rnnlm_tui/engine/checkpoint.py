@@ -23,6 +23,7 @@ from rnnlm_tui.system.files import run_to_end
 MODEL_TYPE = "rnnlm"
 WEIGHTS_NAME, STATE_NAME = "model.safetensors", "training_state.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+GENERATION_NAME = "generation_config.json"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 """Suffixes of files that may run code when loaded; they are never opened."""
 
@@ -99,7 +100,7 @@ def model_files(
     """
     _write_json(directory / "config.json", config)
     _write_json(
-        directory / "generation_config.json",
+        directory / GENERATION_NAME,
         {"pad_token_id": config["pad_token_id"], **(generation or {})},
     )
     hashed = yield from tensor_file(directory / WEIGHTS_NAME, weights, host)

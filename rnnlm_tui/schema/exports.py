@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rnnlm_tui.schema.config import DataMode
 from rnnlm_tui.schema.protocol import Message
 
 ExportFormat = Literal["hf", "onnx", "book"]
@@ -82,6 +83,10 @@ class ImportDone(Message):
     """Sentences end with a token."""
     layout: str
     """How the tokenizer reads text: `sentences`, `lines` or `raw`."""
+    data_mode: DataMode
+    """What the model was trained on: a stream, or separate sentences."""
+    context_length: int
+    """Tokens of a sentence that it reads, in the data mode sentences."""
     logits_compared: int
     largest_difference: float
 

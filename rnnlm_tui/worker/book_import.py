@@ -16,13 +16,14 @@ import torch
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, build_tokenizer
 from rnnlm_tui.engine.book import book_model, plain_logits, read_state_dict
-from rnnlm_tui.engine.checkpoint import load_model, write_model
+from rnnlm_tui.engine.checkpoint import GENERATION_NAME, load_model, write_model
 from rnnlm_tui.errors import TokenizerError, WorkerError
-from rnnlm_tui.schema.config import TokenizerConfig
+from rnnlm_tui.schema.config import DataMode, TokenizerConfig
 from rnnlm_tui.schema.exports import (
     CHECKED_TOKENS,
     GREEDY_TOKENS,
     LOGIT_TOLERANCE,
+    MARKER_NAME,
     ImportDone,
     ImportRequest,
 )
@@ -30,6 +31,7 @@ from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.worker.checkpointing import CONTEXT_LENGTH_KEY, DATA_MODE_KEY
+from rnnlm_tui.worker.models import read_data_mode
 
 
 def import_state_dict(request: ImportRequest, report: Callable[[str], None]) -> ImportDone:
@@ -49,14 +51,15 @@ def import_state_dict(request: ImportRequest, report: Callable[[str], None]) -> 
         storage_errors("write", folder),
         tempfile.TemporaryDirectory(dir=folder.parent) as place,
     ):
+        data_mode, context_length = _data_mode(file.parent)
         kind = _tokenizer_files(request.tokenizer, vocab_size, Path(place))
         codec = TextCodec(Path(place))
         model = book_model(tensors, codec.pad_id)
         generation = {
             "do_sample": False,
             "max_new_tokens": GREEDY_TOKENS,
-            DATA_MODE_KEY: "sentences",
-            CONTEXT_LENGTH_KEY: PRESETS["book"].training.context_length,
+            DATA_MODE_KEY: data_mode,
+            CONTEXT_LENGTH_KEY: context_length,
         }
         write_model(folder, model, Path(place), generation=generation)
     report("checking")
@@ -75,9 +78,21 @@ def import_state_dict(request: ImportRequest, report: Callable[[str], None]) -> 
         tokenizer_kind=kind,
         end_of_sentence=codec.eos_id is not None,
         layout=codec.layout,
+        data_mode=data_mode,
+        context_length=context_length,
         logits_compared=ours.numel(),
         largest_difference=difference,
     )
+
+
+def _data_mode(folder: Path) -> tuple[DataMode, int]:
+    """The data mode and longest sentence of a model that was exported into a folder; those of the
+    book for any other."""
+    length = PRESETS["book"].training.context_length
+    if not (folder / MARKER_NAME).is_file() or not (folder / GENERATION_NAME).is_file():
+        return "sentences", length
+    data_mode, known = read_data_mode(folder)
+    return data_mode, known or length
 
 
 def _tokenizer_files(name: str, vocab_size: int, folder: Path) -> str:

@@ -150,10 +150,10 @@ def _write_onnx(source: ExportedCheckpoint, tokenizer: AutoTokenizerFiles, folde
 
 def _write_book(source: ExportedCheckpoint, _: AutoTokenizerFiles, folder: Path) -> None:
     from rnnlm_tui.engine.book import write_state_dict
-    from rnnlm_tui.engine.checkpoint import TOKENIZER_FILES
+    from rnnlm_tui.engine.checkpoint import GENERATION_NAME, TOKENIZER_FILES
 
     write_state_dict(folder / BOOK_NAME, source.model)
-    for name in TOKENIZER_FILES:  # as they are, for an import
+    for name in (*TOKENIZER_FILES, GENERATION_NAME):  # as they are, for an import
         shutil.copyfile(source.path / name, folder / name)
 
 

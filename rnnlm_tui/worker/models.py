@@ -11,7 +11,7 @@ import torch
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
-from rnnlm_tui.engine.checkpoint import load_model
+from rnnlm_tui.engine.checkpoint import GENERATION_NAME, load_model
 from rnnlm_tui.engine.device import use_device
 from rnnlm_tui.engine.generation import lay_out_weights
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -151,7 +151,7 @@ def read_data_mode(path: Path) -> tuple[DataMode, int | None]:
 
     Checkpoints of earlier versions don't have the length, which is then their run's.
     """
-    file = path / "generation_config.json"
+    file = path / GENERATION_NAME
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

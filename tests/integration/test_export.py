@@ -16,6 +16,7 @@ import torch
 
 from rnnlm_tui.cli.main import run as run_command
 from rnnlm_tui.client.checkpoints import list_run
+from rnnlm_tui.client.export import import_book
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.autotokenizer import autotokenizer_files
 from rnnlm_tui.corpus.codec import TextCodec
@@ -306,7 +307,7 @@ def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_
     assert summary.model.parameters == ours.num_parameters()
     assert imported.read_config().tokenizer == one.run.read_config().tokenizer
     loaded = ModelCache().get(str(resolve_checkpoint(imported, "last")))
-    assert not loaded.after_end
+    assert loaded.after_end, "it was trained on a stream"
     mine = dict(ours.named_parameters())
     assert all(
         torch.equal(mine[name], parameter)
@@ -317,6 +318,39 @@ def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_
     assert run_command(["resume", imported.name]) == 3
     source = ["--set", f"corpus.source={one.run.read_config().corpus.source}"]
     assert run_command(["train", "--from", imported.name, "--draft", *source]) == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"corpus.layout": "raw"},
+        {
+            "corpus.layout": "lines",
+            "training.data_mode": "sentences",
+            "training.context_length": 12,
+        },
+    ],
+)
+def test_any_export_for_the_book_comes_back_with_its_layout_and_data_mode(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
+    shape = {"model.cell_type": "elman", "model.tie_weights": False}
+    one = train(
+        tiny_config(write_text(tmp_path / "text.txt"), {**shape, **changes}), f"book-{len(changes)}"
+    )
+    folder = tmp_path / "out"
+    folder.mkdir()
+    write_export(request_of(one, folder, "book"), lambda _: None)
+    imported = import_book(folder / BOOK_NAME).run
+    mine, back = (
+        ModelCache().get(str(path))
+        for path in (one.checkpoint, resolve_checkpoint(imported, "last"))
+    )
+    assert (back.codec.layout, back.data_mode) == (changes["corpus.layout"], mine.data_mode)
+    assert back.context_length == mine.context_length
+    training = imported.read_config().training
+    assert training.data_mode == mine.data_mode
+    assert mine.context_length in (None, training.context_length)
 
 
 def check_card(folder: Path) -> None:
