@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.schema.corpora import CORPUS_FORMAT, MANIFEST_NAME, CorpusManifest
+from rnnlm_tui.schema.corpora import (
+    BUILT_IN_SOURCES,
+    CORPUS_FORMAT,
+    MANIFEST_NAME,
+    PYTHON_SOURCE,
+    CorpusManifest,
+    DatasetName,
+)
+from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.store.paths import calibration_file, corpora_dir
 from rnnlm_tui.system.files import make_private_directory, write_text_atomically
@@ -36,7 +45,30 @@ def find_corpus(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> CorpusManif
 
     The source is not read: a changed file is only noticed when the corpus is prepared again.
     """
-    return next((found for found in list_corpora() if found.is_from(corpus, tokenizer)), None)
+    settings = absolute_paths(corpus, tokenizer)
+    return next((found for found in list_corpora() if found.is_from(*settings)), None)
+
+
+def absolute_paths(
+    corpus: CorpusConfig, tokenizer: TokenizerConfig
+) -> tuple[CorpusConfig, TokenizerConfig]:
+    """The settings with absolute paths and patterns, as a run stores them."""
+
+    def absolute(text: str | None, *, is_text: bool = True) -> str | None:
+        if text is None or (is_text and text in BUILT_IN_SOURCES):
+            return text
+        if text.startswith(PYTHON_SOURCE):
+            return DatasetName.parse(text).found_from(Path.cwd()).source
+        path = user_path(text)
+        exists = path.exists() or (is_text and glob.has_magic(str(path)))
+        return str(path.absolute()) if exists else text
+
+    texts = {name: absolute(getattr(corpus, name)) for name in ("source", "test_source")}
+    changed = {name: text for name, text in texts.items() if text != getattr(corpus, name)}
+    name = absolute(tokenizer.name, is_text=False)
+    return corpus.model_copy(update=changed), (
+        tokenizer if name == tokenizer.name else tokenizer.model_copy(update={"name": name})
+    )
 
 
 def _read_corpora(folder: Path) -> CorpusManifest | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
 import re
 import secrets
@@ -22,7 +21,7 @@ from rnnlm_tui.errors import (
     UnknownRunError,
     did_you_mean,
 )
-from rnnlm_tui.schema.formatting import counted, first_of, user_path
+from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.paths import (
     RUN_NAME,
@@ -358,30 +357,10 @@ def set_device(run: RunDirectory, device: str) -> None:
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """The config with absolute paths and patterns, so that the run can be resumed from any
     folder."""
-    from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, PYTHON_SOURCE, DatasetName
-    from rnnlm_tui.schema.validation import merge, parse_config
+    from rnnlm_tui.store.corpora import absolute_paths
 
-    given = {
-        "corpus.source": None if config.corpus.source in BUILT_IN_SOURCES else config.corpus.source,
-        "corpus.test_source": config.corpus.test_source,
-        "tokenizer.name": config.tokenizer.name,
-    }
-    datasets = {
-        field: DatasetName.parse(text).found_from(Path.cwd()).source
-        for field, text in given.items()
-        if text is not None and text.startswith(PYTHON_SOURCE)
-    }
-    paths = {
-        field: user_path(text)
-        for field, text in given.items()
-        if text is not None and field not in datasets
-    }
-    absolute = {
-        field: str(path.absolute())
-        for field, path in paths.items()
-        if path.exists() or (field != "tokenizer.name" and glob.has_magic(str(path)))
-    }
-    return parse_config(merge(config, {**datasets, **absolute}))
+    corpus, tokenizer = absolute_paths(config.corpus, config.tokenizer)
+    return config.model_copy(update={"corpus": corpus, "tokenizer": tokenizer})
 
 
 def _fill(run: RunDirectory, config: RunConfig, parent: ParentCheckpoint | None) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
+from rnnlm_tui.store.runs import create_run
 
 
 def prepare(
@@ -95,3 +96,18 @@ def test_the_download_address_does_not_change_the_corpus(home: Path) -> None:
         )
         == news
     )
+
+
+@pytest.mark.parametrize("source", ["book.txt", "./book.txt", "texts/*.txt", "python:data:Texts"])
+def test_a_corpus_is_found_by_a_relative_path_of_its_text(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("book.txt", "data.py"):
+        (tmp_path / name).touch()
+    (tmp_path / "words").mkdir()
+    given = CorpusConfig(source=source), TokenizerConfig(kind="pretrained", name="words")
+    config = create_run(RunConfig(corpus=given[0], tokenizer=given[1])).read_config()
+    assert str(tmp_path) in config.corpus.source
+    stored = prepare(home, "a", corpus=config.corpus, tokenizer=config.tokenizer)
+    assert find_corpus(*given) == stored
