@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
@@ -10,6 +11,8 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted
 
 STANDARD_INPUT = "standard input"
+MOST_FILE_BYTES = 16 * 2**20
+"""Largest file of prompts, which is read as a whole."""
 MOST_PROBLEMS = 5
 """Maximum number of invalid lines of prompt files listed."""
 
@@ -56,13 +59,22 @@ def read_prompts(file: Path) -> list[str]:
     One per non-empty line; in a .jsonl file, a string or an object with a `prompt`.
 
     Raises:
-        InputError: the file can't be read, has no prompts, or has invalid lines, which are listed.
+        InputError: the file can't be read, is too large, has no prompts, or has invalid lines,
+            which are listed.
     """
     from json import loads
 
     place = STANDARD_INPUT if str(file) == "-" else str(file)
     try:
-        data = standard_input().buffer.read() if str(file) == "-" else file.read_bytes()
+        opened = nullcontext(standard_input().buffer) if str(file) == "-" else file.open("rb")
+        with opened as source:
+            data = source.read(MOST_FILE_BYTES + 1)
+        if len(data) > MOST_FILE_BYTES:
+            raise InputError(
+                f"{place} is too large for prompts: the limit is"
+                f" {counted(MOST_FILE_BYTES, 'byte')}",
+                hint="split it into several files",
+            )
         text = data.decode("utf-8-sig")
     except OSError as error:
         raise InputError(

@@ -322,7 +322,7 @@ def readable(name: str) -> Iterator[Path]:
     one.
 
     Raises:
-        InputError: it is missing, a folder, empty or can't be read.
+        InputError: it is missing, a folder, empty, binary or can't be read.
         StorageError: there is no space for the copy.
     """
     if name == DASH:
@@ -356,6 +356,10 @@ def _copied(name: str, source: BinaryIO) -> Iterator[Path]:
                 part = source.read(COPIED_BYTES)
             if not part:
                 break
+            if (nul := part.find(b"\0")) >= 0:  # such as /dev/zero, which never ends
+                raise InputError(
+                    f"{name} is binary: NUL at byte {size + nul:,}", hint="use UTF-8 text"
+                )
             size += len(part)
             with storage_errors("write to", folder):
                 copy.write(part)

@@ -15,12 +15,10 @@ from pathlib import Path
 from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, did_you_mean
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
-from rnnlm_tui.schema.toml import ConfigText, parse_toml
+from rnnlm_tui.schema.toml import MOST_BYTES, ConfigText, parse_toml
 from rnnlm_tui.schema.validation import Raw, overlay, parse_config
 from rnnlm_tui.system.files import read_at_most, storage_errors, write_text_atomically
 
-MOST_BYTES = 1024 * 1024
-"""A longer file isn't a config."""
 EDITORS = ("nano", "vim", "vi", "emacs")
 """Tried in this order if neither VISUAL nor EDITOR is set."""
 LINE_OPTIONS = {

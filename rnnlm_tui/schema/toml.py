@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, cast
 
 from rnnlm_tui.errors import InputError, Place, Problem
 from rnnlm_tui.schema.config import SECTIONS, RunConfig
-from rnnlm_tui.schema.formatting import UNSAFE
+from rnnlm_tui.schema.formatting import UNSAFE, counted
 from rnnlm_tui.schema.validation import Raw, allowed_range, config_to_raw, section_model
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
     from tomlkit.container import Container
     from tomlkit.items import Item, Table
+
+
+MOST_BYTES = 1024 * 1024
+"""A longer file isn't a config."""
 
 
 class TomlError(InputError):
@@ -91,11 +95,17 @@ def read_toml(path: Path) -> ConfigText:
     """Read a TOML file.
 
     Raises:
-        InputError: missing, not a file, or not UTF-8.
+        InputError: missing, not a file, too large, or not UTF-8.
         TomlError: not TOML, with line and column.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise InputError(
+                f"the config file {path} is too large: the limit is {counted(MOST_BYTES, 'byte')}"
+            )
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read the config file {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

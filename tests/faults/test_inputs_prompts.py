@@ -44,13 +44,18 @@ def sample(
     arguments: Sequence[str | bytes], stdin: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the verb `sample` in a process with limited memory."""
-    limited = (
+    return limited("sample", *arguments, stdin=stdin)
+
+
+def limited(*arguments: str | bytes, stdin: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a verb in a process with limited memory."""
+    start = (
         f"import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, ({MOST_MIB} << 20,) * 2);"
         " from rnnlm_tui.cli.main import main; main()"
     )
     with (stdin or Path(os.devnull)).open("rb") as file:
         return subprocess.run(
-            [sys.executable, "-c", limited, "sample", *arguments],
+            [sys.executable, "-c", start, *arguments],
             stdin=file,
             capture_output=True,
             text=True,
@@ -71,6 +76,33 @@ def test_an_endless_prompt_is_rejected_with_the_limit_in_constant_memory(
     ended = sample(["plain-otter", "-"], file)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert f"the limit is {MAX_PROMPT_CHARACTERS:,}" in ended.stderr
+
+
+PROMPTS = ("sample", "plain-otter", "--prompts")
+CONFIG = ("config", "show", "--config")
+
+
+@pytest.mark.parametrize(
+    ("verb", "source", "limit"),
+    [
+        (PROMPTS, "a gigabyte", "is too large for prompts: the limit is 16,777,216 bytes"),
+        (PROMPTS, "/dev/zero", "is too large for prompts: the limit is 16,777,216 bytes"),
+        (PROMPTS, "-", "is too large for prompts: the limit is 16,777,216 bytes"),
+        (CONFIG, "a gigabyte", "is too large: the limit is 1,048,576 bytes"),
+        (CONFIG, "/dev/zero", "is too large: the limit is 1,048,576 bytes"),
+    ],
+)
+def test_an_endless_file_is_rejected_with_the_limit_in_constant_memory(
+    verb: tuple[str, ...], source: str, limit: str, tmp_path: Path
+) -> None:
+    create_run(RunConfig(), "plain-otter")
+    if source == "a gigabyte":
+        source = str(tmp_path / "large")
+        Path(source).touch()
+        os.truncate(source, 2**30)  # sparse: it takes no room
+    ended = limited(*verb, source, stdin=Path("/dev/zero"))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert limit in ended.stderr
 
 
 def test_a_prompt_of_invalid_utf_8_is_rejected(tmp_path: Path) -> None:

@@ -217,6 +217,7 @@ def test_a_named_pipe_is_scored(sampler: FakeSampler, capsys: pytest.CaptureFixt
         (["empty.txt"], "empty.txt is empty"),
         (["-"], "standard input is empty"),
         (["-", "-"], "standard input can be read once"),
+        (["/dev/zero"], "/dev/zero is binary: NUL at byte 0"),
     ],
     ids=str,
 )
@@ -252,12 +253,12 @@ def test_an_error_names_the_text_and_not_its_copy(
     sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(request: ScoreRequest) -> ScoreDone:
-        raise CorpusError(f"{request.path} is binary: NUL at byte 3", hint="decode it first")
+        raise CorpusError(f"{request.path} is not UTF-8 at byte 3", hint="decode it first")
 
     sampler.answers[ScoreRequest] = refuse
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"abc\0")))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"abc\xff")))
     assert run(["score", "brisk-heron", "-"]) == 2
-    assert "standard input is binary: NUL at byte 3\ndecode it first" in capsys.readouterr().err
+    assert "standard input is not UTF-8 at byte 3\ndecode it first" in capsys.readouterr().err
 
 
 def test_an_unusable_checkpoint_is_one_error(
