@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, build_tokenizer
@@ -29,9 +29,12 @@ from rnnlm_tui.schema.exports import (
 )
 from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.files import read_at_most, storage_errors
 from rnnlm_tui.worker.checkpointing import CONTEXT_LENGTH_KEY, DATA_MODE_KEY
 from rnnlm_tui.worker.models import read_data_mode
+
+MOST_CONFIG_BYTES = 16 * 2**20
+"""A longer file isn't a tokenizer's config."""
 
 
 def import_state_dict(request: ImportRequest, report: Callable[[str], None]) -> ImportDone:
@@ -102,9 +105,7 @@ def _tokenizer_files(name: str, vocab_size: int, folder: Path) -> str:
         TokenizerError: it can't be loaded, or its size isn't `vocab_size`.
     """
     own = user_path(name)
-    if (own / TOKENIZER_CONFIG_NAME).is_file() and "rnnlm_kind" in json.loads(
-        (own / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8")
-    ):
+    if "rnnlm_kind" in _tokenizer_config(own / TOKENIZER_CONFIG_NAME):
         codec = TextCodec(own)
         if codec.vocab_size != vocab_size:
             raise TokenizerError(
@@ -121,6 +122,25 @@ def _tokenizer_files(name: str, vocab_size: int, folder: Path) -> str:
     built = build_tokenizer(config, corpus, lambda: iter(()), size=0, tokenized=None)
     built.save(folder, "\n")
     return "pretrained"
+
+
+def _tokenizer_config(path: Path) -> dict[str, object]:
+    """The settings of a tokenizer; empty if it has none, or is one of the hub.
+
+    Raises:
+        TokenizerError: they can't be read.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return TypeAdapter(dict[str, object]).validate_json(read_at_most(path, MOST_CONFIG_BYTES))
+    except OSError as error:
+        raise TokenizerError(f"can't read {path}: {error.strerror or error}") from error
+    except ValidationError as error:
+        raise TokenizerError(
+            f"{path} is not a JSON object: {error.errors()[0]['msg']}",
+            hint="use a folder with the tokenizer's own files",
+        ) from error
 
 
 class limited_memory:  # noqa: N801 - a context manager, used like a function
