@@ -39,12 +39,9 @@ NOT_LOADED = "isn't loaded"
 """In the problem of a driver of which only the library is there: usual on a machine without a
 GPU."""
 
-WHEELS = "https://download.pytorch.org/whl"
-OLDEST_DRIVERS = {11: "450.80", 12: "525.60", 13: "580.65"}
-"""For each major version of CUDA, the oldest Linux driver that runs all its minor versions."""
-OLDEST_FOR_13, FIRST_AFTER_12_6 = (7, 5), (10, 0)
-"""Torch's builds for CUDA 13 begin with the first of these compute capabilities, those for CUDA
-12.6 end before the second."""
+TORCH_BUILDS = "https://pytorch.org/get-started/locally"
+"""Lists torch's builds with pip's URL for each; they change with every release."""
+DRIVERS = "https://www.nvidia.com/drivers"
 
 Capability = tuple[int, int]
 """A GPU's compute capability: (9, 0)."""
@@ -232,11 +229,11 @@ def mismatch(build: TorchBuild, known: Driver) -> GpuProblem | None:
         kind = "for AMD GPUs" if build.hip else "without CUDA"
         return GpuProblem(
             f"torch {build.version} is built {kind} and can't use the {names} ({known})",
-            wheel_words(build, known),
+            fitting_torch(known),
         )
     return GpuProblem(
         f"the NVIDIA driver is too old for {build}, which can't use the {names} ({known})",
-        driver_words(build, known, int(build.cuda.partition(".")[0])),
+        f"update the driver ({DRIVERS}), or {fitting_torch(known)}",
     )
 
 
@@ -255,7 +252,7 @@ def unsupported_card(
     return GpuProblem(
         f"{build} has no code for the {card.name}, whose compute capability is {major}.{minor}: it"
         f" was built for {', '.join(built)}",
-        wheel_words(build, known),
+        fitting_torch(known),
     )
 
 
@@ -281,49 +278,15 @@ def supports(capability: Capability, architectures: Iterable[str]) -> bool:
     return False
 
 
-def wheel_words(build: TorchBuild, known: Driver) -> str:
-    """The command that installs a torch for this driver and its GPUs, or what prevents it."""
-    wheel = _wheel(known)
-    if wheel is None:
-        return driver_words(build, known, 12)
-    return f"install one with CUDA: {_install(build, wheel)}"
-
-
-def driver_words(build: TorchBuild, known: Driver, needed: int) -> str:
-    """Which driver to install, and which torch would do instead.
-
-    Args:
-        needed: the major version of CUDA of a torch that fits the GPUs.
-    """
-    wheel, newest = _wheel(known), 13 if _has_new_card(known) else 12
-    oldest = OLDEST_DRIVERS.get(max(needed, newest), "the newest")
-    words = f"update the driver to {oldest} or newer"
+def fitting_torch(known: Driver) -> str:
+    """How to install a torch that fits this driver and its GPUs."""
+    newest = f" {known.cuda[0]} or older" if known.cuda else ""
+    needed = sorted({card.capability for card in known.cards if card.capability})
+    code = "".join(f" and compute capability {major}.{minor}" for major, minor in needed)
     return (
-        words
-        if wheel is None
-        else f"{words}, or install a torch for this one: {_install(build, wheel)}"
+        f"install a torch built for CUDA{newest}{code}: pip install --force-reinstall torch"
+        f" --index-url URL, with the URL from {TORCH_BUILDS}"
     )
-
-
-def _install(build: TorchBuild, wheel: str) -> str:
-    release = build.version.partition("+")[0]
-    return f"pip install --force-reinstall torch=={release} --index-url {WHEELS}/{wheel}"
-
-
-def _wheel(known: Driver) -> str | None:
-    """The folder of torch's wheels that fits the driver and its GPUs; None: there is none."""
-    newest = known.cuda or (12, 6)
-    if newest >= (13, 0):
-        return "cu130" if _has_new_card(known) or not _has_old_card(known) else "cu126"
-    return "cu126" if newest >= (12, 0) and not _has_new_card(known) else None
-
-
-def _has_old_card(known: Driver) -> bool:
-    return any(card.capability and card.capability < OLDEST_FOR_13 for card in known.cards)
-
-
-def _has_new_card(known: Driver) -> bool:
-    return any(card.capability and card.capability >= FIRST_AFTER_12_6 for card in known.cards)
 
 
 def holders(uuid: str, *, computes: bool = False) -> tuple[Holder, ...]:

@@ -66,7 +66,7 @@ def test_auto_beside_a_gpu_that_torch_can_not_use_warns_and_plans_for_the_cpu(
     warning = unused_gpu_warning("auto")
     assert warning.startswith("trains on the CPU: torch 2.13.0+cpu is built without CUDA")
     assert "NVIDIA H100 PCIe, NVIDIA H200 (driver 550.54.15, CUDA 12.4)" in warning
-    assert "pip install --force-reinstall torch==2.13.0 --index-url" in warning
+    assert "pip install --force-reinstall torch --index-url" in warning
     assert warning in (warning_before_start(on("auto")) or "")
     assert estimate(on("auto")).unused_gpu is not None
     assert unused_gpu_warning("cpu") == ""
@@ -81,7 +81,7 @@ def test_cuda_is_refused_before_a_run_is_created(machine: pytest.MonkeyPatch) ->
     install_torch_build(machine, "2.13.0", "13.0")
     with pytest.raises(DeviceError, match="the NVIDIA driver is too old") as caught:
         check_device("cuda")
-    assert "update the driver to 580.65" in caught.value.hint
+    assert "update the driver" in caught.value.hint
     check_device("auto")
 
 

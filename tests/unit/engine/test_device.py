@@ -145,12 +145,12 @@ def test_a_missing_gpu_is_refused_with_the_names_of_those_there(
 @pytest.mark.parametrize(
     ("build", "newest", "words", "fix"),
     [
-        ({"built_for": None, "version": "2.13.0+cpu"}, 12040, "built without CUDA", "/cu126"),
+        ({"built_for": None, "version": "2.13.0+cpu"}, 12040, "built without CUDA", "pip"),
         (
             {"built_for": "13.0", "refusal": "too old"},
             12040,
             "too old for torch 2.13.0 (CUDA 13.0)",
-            "580.65",
+            "update the driver",
         ),
         ({"refusal": "CUDA initialization: error 804"}, 12040, "error 804", "nvidia-smi"),
         ({"architectures": ("sm_100", "sm_120")}, 12040, "has no code for the NVIDIA H100", "pip"),
