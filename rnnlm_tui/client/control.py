@@ -7,8 +7,6 @@ import math
 import os
 import socket
 import struct
-import subprocess
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +16,7 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
-from rnnlm_tui.client.monitor import stamp, summarize
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import (
     ConfigError,
     DatabaseError,
@@ -48,7 +46,6 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import repair_database
 from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
-from rnnlm_tui.system.files import open_private, storage_errors
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import LockState, held_message, read_lock
 from rnnlm_tui.system.processes import (
@@ -56,6 +53,7 @@ from rnnlm_tui.system.processes import (
     last_lines,
     lower_priority,
     python_command,
+    start_detached,
 )
 
 START_SECONDS = 60.0
@@ -149,23 +147,12 @@ def launch(run: RunDirectory, *, gpu: str = "") -> int:
     settings = WORKER_SETTINGS
     with suppress(RnnlmError):  # the worker reports a config that can't be read
         settings = training_settings(run.read_config())
-    with storage_errors("write", run.log_path):
-        log = open_private(run.log_path, os.O_WRONLY | os.O_APPEND)
-    try:
-        before = os.fstat(log).st_size
-        process = subprocess.Popen(
-            python_command("rnnlm_tui.worker.train", str(run.path)),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=child_environment(settings) | ({VISIBLE_VARIABLE: gpu} if gpu else {}),
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
+    process, before = start_detached(
+        python_command("rnnlm_tui.worker.train", str(run.path)),
+        run.log_path,
+        child_environment(settings) | ({VISIBLE_VARIABLE: gpu} if gpu else {}),
+    )
     lower_priority(process.pid, niceness)
-    # Reap the worker in the background, so that it doesn't stay a zombie while the app runs.
-    threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         # checked first, so that all its writes are visible if it ended
@@ -243,16 +230,8 @@ def _has_begun(run: RunDirectory, pid: int) -> bool:
 
 def _failure(run: RunDirectory, code: int, log_size_before: int) -> WorkerError | RunStateError:
     run.check_there()
-    written = max(0, stamp(run.log_path)[0] - log_size_before)
-    words = (
-        [
-            line
-            for line in last_lines(run.log_path, 20, max_bytes=min(65_536, written))
-            if line.strip()
-        ]
-        if written
-        else []
-    )
+    lines = last_lines(run.log_path, 20, since=log_size_before)
+    words = [line for line in lines if line.strip()]
     if code == RunStateError.exit_code and words:
         return RunStateError(words[0])
     output = "\n".join(words[-5:]) or f"exit code {code}"

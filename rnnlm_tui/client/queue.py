@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Literal
@@ -37,11 +34,16 @@ from rnnlm_tui.store.queue import (
     waiting_entry,
 )
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.system.files import make_private_directory, open_private, storage_errors
+from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.gpu import gpu_count
 from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import planned_device
-from rnnlm_tui.system.processes import child_environment, last_lines, python_command
+from rnnlm_tui.system.processes import (
+    child_environment,
+    last_lines,
+    python_command,
+    start_detached,
+)
 
 START_SECONDS = 60.0
 """Longest wait for the queue's process to take its lock."""
@@ -215,22 +217,12 @@ def ensure_running() -> int | None:
     if state.held:
         return state.pid
     make_private_directory(queue_dir())
-    with storage_errors("write", queue_log()):
-        log = open_private(queue_log(), os.O_WRONLY | os.O_APPEND)
-    try:
-        before = os.fstat(log).st_size
-        process = subprocess.Popen(
-            python_command("rnnlm_tui.client.queue_process"),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=child_environment({}),
-            cwd=home(),
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
-    threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
+    process, before = start_detached(
+        python_command("rnnlm_tui.client.queue_process"),
+        queue_log(),
+        child_environment({}),
+        folder=home(),
+    )
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         code = process.poll()
@@ -240,8 +232,7 @@ def ensure_running() -> int | None:
         if code == 0:  # it had nothing left to do
             return None
         if code is not None:
-            written = max(0, stamp(queue_log())[0] - before)
-            lines = last_lines(queue_log(), 5, max_bytes=min(65_536, written)) if written else ()
+            lines = last_lines(queue_log(), 5, since=before)
             words = "\n".join(line for line in lines if line.strip()) or f"exit code {code}"
             raise WorkerError(
                 f"the queue's process failed to start: {words}",

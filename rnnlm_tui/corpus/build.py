@@ -11,13 +11,13 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
-from rnnlm_tui.system.files import TEMPORARY_PREFIX
-from rnnlm_tui.system.locks import STAGING_NAME, sweep_staging
+from rnnlm_tui.system.files import TEMPORARY_PREFIX, fsync_file
+from rnnlm_tui.system.locks import STAGING_NAME, flocked, sweep_staging
 
 KEPT_SECONDS = 7 * 86_400.0
 """An unfinished folder that wasn't resumed for this long is removed."""
@@ -82,15 +82,15 @@ def _lock_errors(folder: Path) -> Iterator[None]:
 def publish(folder: Path, target: Path) -> bool:
     """Rename a finished folder to `target`; False if another process already created `target`."""
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
+        fsync_file(path)
+    fsync_file(folder)
     try:
         folder.rename(target)
     except OSError as error:
         if target.is_dir():
             return False
         raise StorageError(f"can't write {target}: {error.strerror or error}") from error
-    _sync(target.parent)
+    fsync_file(target.parent)
     return True
 
 
@@ -113,12 +113,8 @@ def move_aside_unheld(folder: Path) -> Path:
         BlockingIOError: another process is building in it.
         OSError: the folder doesn't exist or can't be renamed.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with flocked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
         return _move_aside(folder)
-    finally:
-        os.close(descriptor)
 
 
 def _move_aside(folder: Path) -> Path:
@@ -154,7 +150,7 @@ def write_text_atomically(path: Path, text: str) -> None:
     """Replace a file atomically."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
+    fsync_file(temporary)
     temporary.replace(path)
 
 
@@ -165,35 +161,17 @@ def root_lock(root: Path) -> Iterator[None]:
     Raises:
         StorageError: `root` can't be created or locked.
     """
-    with _lock_errors(root):
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(root, os.O_RDONLY)
-    try:
+    with ExitStack() as held:
         with _lock_errors(root):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            held.enter_context(flocked(root, fcntl.LOCK_EX))
         yield
-    finally:
-        os.close(descriptor)
 
 
 def is_held(folder: Path) -> bool:
     """Whether a process is building in the folder."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
+        with flocked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return False
+    except (BlockingIOError, FileNotFoundError):
         return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

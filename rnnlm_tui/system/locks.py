@@ -181,6 +181,25 @@ def read_lock(path: Path) -> LockState:
 
 
 @contextmanager
+def flocked(path: Path, how: int) -> Iterator[int]:
+    """Hold a lock on a file or folder, and yield its descriptor.
+
+    Args:
+        how: as in flock(2).
+
+    Raises:
+        BlockingIOError: `how` has LOCK_NB, and another process holds it.
+        OSError: it can't be opened or locked.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Lock a folder while one of its files is read and rewritten. Locks the folder itself, without
     a lock file.
@@ -188,18 +207,11 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Raises:
         StorageError: the folder can't be opened or locked, or was just renamed or deleted.
     """
-    with storage_errors("lock", folder):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        with storage_errors("lock", folder):
+            descriptor = held.enter_context(flocked(folder, fcntl.LOCK_EX))
             _check_still_there(descriptor, folder, folder.name)
-        except BaseException:
-            os.close(descriptor)
-            raise
-    try:
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -210,24 +222,20 @@ def reading(*folders: Path) -> Iterator[None]:
     """
     with ExitStack() as held:
         for folder in folders:
-            with suppress(OSError):
-                descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-                held.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_SH)  # `has_readers` holds it for an instant
+            with suppress(OSError):  # `has_readers` holds it for an instant
+                held.enter_context(flocked(folder, fcntl.LOCK_SH))
         yield
 
 
 def has_readers(folder: Path) -> bool:
     """Whether any process is `reading` a folder."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-    return False
+    try:
+        with flocked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -238,22 +246,15 @@ def sole_writer(folder: Path) -> Iterator[None]:
         RunStateError: another process holds it.
         StorageError: the folder can't be opened or locked.
     """
-    with storage_errors("lock", folder):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise RunStateError(
-                f"another process is writing to {folder}", hint="wait for it, or end it first"
-            ) from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-    try:
+    with ExitStack() as held:
+        with storage_errors("lock", folder):
+            try:
+                held.enter_context(flocked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise RunStateError(
+                    f"another process is writing to {folder}", hint="wait for it, or end it first"
+                ) from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

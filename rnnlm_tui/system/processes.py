@@ -6,7 +6,9 @@ import os
 import pwd
 import re
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import rnnlm_tui
 from rnnlm_tui.system.cuda import DRIVER_ORDER, ORDER_VARIABLE
+from rnnlm_tui.system.files import open_private, storage_errors
 
 PARENT = "RNNLM_TUI_PARENT"
 """Environment variable: pid of the process that a child must not outlive."""
@@ -49,6 +52,40 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
 def dependent_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """The environment of a child that calls `end_with_parent`."""
     return {**child_environment(settings), PARENT: str(os.getpid())}
+
+
+def start_detached(
+    command: list[str], log: Path, environment: Mapping[str, str], *, folder: Path | None = None
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a process in its own session, with its output appended to a log.
+
+    Args:
+        folder: its working directory; None: ours.
+
+    Returns:
+        The process, and the log's size before, for `last_lines`.
+
+    Raises:
+        StorageError: the log can't be written.
+    """
+    with storage_errors("write", log):
+        output = open_private(log, os.O_WRONLY | os.O_APPEND)
+    try:
+        before = os.fstat(output).st_size
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+    finally:
+        os.close(output)
+    # Reap it in the background, so that it doesn't stay a zombie while this process runs.
+    threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
+    return process, before
 
 
 def end_with_parent() -> None:
@@ -88,12 +125,18 @@ def lower_own_priority(niceness: int) -> None:
             Path("/proc/self/autogroup").write_text(str(niceness))
 
 
-def last_lines(path: Path, count: int, *, max_bytes: int = 65_536) -> tuple[str, ...]:
-    """The last lines of a text file; empty if it can't be read. Invalid UTF-8 is replaced."""
+def last_lines(
+    path: Path, count: int, *, since: int = 0, max_bytes: int = 65_536
+) -> tuple[str, ...]:
+    """The last lines of a text file; empty if it can't be read. Invalid UTF-8 is replaced.
+
+    Args:
+        since: size of the file before the first of them.
+    """
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - max_bytes))
+            file.seek(max(since, size - max_bytes))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ()

@@ -122,7 +122,7 @@ def be_command(
         sys.executable, sys.argv[1:] = wish["program"], wish["arguments"]
         sys.orig_argv = [wish["program"], *wish["words"]]
         started = SimpleNamespace(Popen=StartedWorker, DEVNULL=subprocess.DEVNULL)
-        pytest.MonkeyPatch().setattr("rnnlm_tui.client.control.subprocess", started)
+        pytest.MonkeyPatch().setattr("rnnlm_tui.system.processes.subprocess", started)
         code = _run(wish["module"])
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

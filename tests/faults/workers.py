@@ -152,7 +152,7 @@ def warm_starts(workers: Workers) -> Iterator[None]:
     """Let `launch` in this process start forks: each saves two and a half seconds of CPU time."""
     with pytest.MonkeyPatch.context() as patch:
         warm = SimpleNamespace(Popen=workers.popen, DEVNULL=subprocess.DEVNULL)
-        patch.setattr("rnnlm_tui.client.control.subprocess", warm)
+        patch.setattr("rnnlm_tui.system.processes.subprocess", warm)
         yield
 
 

@@ -161,7 +161,7 @@ def test_a_run_deleted_while_its_worker_starts_is_reported(
         delete_run(run)
         return process
 
-    monkeypatch.setattr("rnnlm_tui.client.control.subprocess.Popen", deleted_meanwhile)
+    monkeypatch.setattr("subprocess.Popen", deleted_meanwhile)
     with pytest.raises(StorageError, match="plain-otter is gone: it was removed or moved"):
         launch(run)
 
