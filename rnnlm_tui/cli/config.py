@@ -104,11 +104,9 @@ def _print_origins(found: ResolvedConfig) -> None:
 
 
 def _values(found: ResolvedConfig) -> list[tuple[str, object, Origin]]:
-    from rnnlm_tui.client.configs import config_value
+    from rnnlm_tui.schema.steering import value_of
 
-    return [
-        (path, config_value(found.config, path), origin) for path, origin in found.origins.items()
-    ]
+    return [(path, value_of(found.config, path), origin) for path, origin in found.origins.items()]
 
 
 def _shown(value: object) -> str:
@@ -145,25 +143,26 @@ def config_diff(
     json: JsonOption = False,
 ) -> None:
     """Show the keys whose values differ between two configs."""
-    from rnnlm_tui.client.configs import config_differences, named_config
+    from rnnlm_tui.client.configs import named_config
+    from rnnlm_tui.schema.steering import settings_of
+    from rnnlm_tui.schema.validation import field_paths
 
     one, other = named_config(first), named_config(second)
-    differences = config_differences(one.config, other.config)
+    differences = settings_of(one.config, other.config, ("preset", *field_paths()))
     if json:
         print_json(
             {
                 "a": {"kind": one.kind, "name": one.name},
                 "b": {"kind": other.kind, "name": other.name},
                 "differences": [
-                    {"key": found.path, "a": found.first, "b": found.second}
-                    for found in differences
+                    {"key": found.path, "a": found.old, "b": found.new} for found in differences
                 ],
             }
         )
     elif differences:
         table(
             ("key", str(one), str(other)),
-            [(found.path, _shown(found.first), _shown(found.second)) for found in differences],
+            [(found.path, _shown(found.old), _shown(found.new)) for found in differences],
         )
     else:
         note(f"{one} and {other} have equal configs")

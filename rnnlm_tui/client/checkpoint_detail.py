@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,8 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.system.files import read_at_most
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
-
-    from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
+    from rnnlm_tui.schema.protocol import Setting
     from rnnlm_tui.schema.steering import JournalledChange
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.paths import RunDirectory
@@ -41,17 +39,6 @@ class CheckpointFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangedSetting:
-    """A setting that differs from the run's config, or from that of its parent."""
-
-    path: str
-    before: JsonValue
-    after: JsonValue
-    step: int | None = None
-    """When it was changed; None if unknown."""
-
-
-@dataclass(frozen=True, slots=True)
 class CheckpointDetail:
     """What is known about a checkpoint beside its row in the list."""
 
@@ -59,11 +46,13 @@ class CheckpointDetail:
     path: str
     files: tuple[CheckpointFile, ...] = ()
     """Of its manifest, the most important first."""
-    changes: tuple[ChangedSetting, ...] = ()
+    changes: tuple[Setting, ...] = ()
     """What `set` had changed since the run started."""
+    changed_at: Mapping[str, int] = field(default_factory=dict)
+    """The steps at which that was changed, by path, as far as they are known."""
     parent: str = ""
     """`plain-otter@1500` if the run is a fork."""
-    parent_changes: tuple[ChangedSetting, ...] = ()
+    parent_changes: tuple[Setting, ...] = ()
     """What the fork changed in its parent's config."""
     position: str = ""
     """Where a run resumes: `step 3,700, token 104,960 of epoch 7`."""
@@ -100,7 +89,6 @@ class FoundSamples:
 def read_detail(
     run: RunDirectory,
     row: CheckpointRow,
-    config: RunConfig,
     *,
     others: Iterable[CheckpointRow] = (),
     journal: Sequence[JournalledChange] = (),
@@ -110,9 +98,13 @@ def read_detail(
     Args:
         others: the run's checkpoints, to compare with the one before.
         journal: the run's changes of settings, which say at which step they were made.
+
+    Raises:
+        StorageError: the run's config can't be read.
     """
     # after the app's first paint
-    from rnnlm_tui.schema.protocol import CHANGED_FACT
+    from rnnlm_tui.schema.steering import settings_of
+    from rnnlm_tui.store.lineage import config_at
     from rnnlm_tui.store.manifest import read_manifest
     from rnnlm_tui.store.tensors import read_tensors
 
@@ -132,6 +124,7 @@ def read_detail(
         tensors, problem = (), short_problem(error.message, folder)
     parent, parent_changes = _parent(run)
     before, before_name = _before(run, row, others, parent)
+    changes = settings_of(run.read_config(), config_at(run, manifest))
     return CheckpointDetail(
         step=row.step,
         path=str(folder),
@@ -139,7 +132,8 @@ def read_detail(
             CheckpointFile(name, manifest.files[name].size, manifest.files[name].sha256)
             for name in names
         ),
-        changes=tuple(_changes(manifest.facts.get(CHANGED_FACT), config, row.step, journal)),
+        changes=changes,
+        changed_at=_changed_at(changes, row.step, journal),
         parent=parent,
         parent_changes=parent_changes,
         position=_position(folder, row),
@@ -193,31 +187,22 @@ def sample_steps_for(steps: Sequence[int], step: int) -> list[int]:
     return [known[-1], *earlier[:3]]
 
 
-def _changes(
-    changed: JsonValue, config: RunConfig, step: int, journal: Sequence[JournalledChange]
-) -> Iterable[ChangedSetting]:
-    if not isinstance(changed, dict):
-        return
+def _changed_at(
+    changes: Iterable[Setting], step: int, journal: Sequence[JournalledChange]
+) -> dict[str, int]:
     from rnnlm_tui.schema.steering import kept_changes
 
-    values = config.model_dump(mode="json")
-    for path, after in changed.items():
-        section, _, name = path.partition(".")
-        before = (
-            values.get(section, {}).get(name) if isinstance(values.get(section), dict) else None
-        )
-        if before == after:  # undone
-            continue
-        made = [
-            change.step
-            for change in kept_changes(journal)
-            if change.step <= step
-            and any((one.path, one.new) == (path, after) for one in change.settings)
-        ]
-        yield ChangedSetting(path, before, after, max(made, default=None))
+    return {
+        one.path: change.step
+        for change in kept_changes(journal)
+        if change.step <= step
+        for one in change.settings
+        if any((made.path, made.new) == (one.path, one.new) for made in changes)
+    }
 
 
-def _parent(run: RunDirectory) -> tuple[str, tuple[ChangedSetting, ...]]:
+def _parent(run: RunDirectory) -> tuple[str, tuple[Setting, ...]]:
+    from rnnlm_tui.schema.protocol import Setting
     from rnnlm_tui.store.lineage import read_parent
 
     try:
@@ -227,7 +212,7 @@ def _parent(run: RunDirectory) -> tuple[str, tuple[ChangedSetting, ...]]:
     if parent is None:
         return "", ()
     return parent.address, tuple(
-        ChangedSetting(path, before, after) for path, (before, after) in parent.changed.items()
+        Setting(path=path, old=old, new=new) for path, (old, new) in parent.changed.items()
     )
 
 

@@ -27,7 +27,7 @@ from rnnlm_tui.schema.formatting import (
     short,
 )
 from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE
-from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, kept_changes
+from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, kept_changes, value_of
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.paths import RunDirectory
@@ -210,7 +210,7 @@ def setting_words(value: object) -> str:
 def _settings(runs: Sequence[ComparedRun]) -> list[SettingRow]:
     rows = []
     for path in ("preset", *field_paths()):
-        values = [_value(run.config, path) for run in runs]
+        values = [value_of(run.config, path) for run in runs]
         changes = [run.changes.get(path, ()) for run in runs]
         if any(value != values[0] for value in values) or any(
             list(change) != list(changes[0]) for change in changes
@@ -251,12 +251,6 @@ def _changing(value: object, changes: Sequence[Change]) -> object:
             "changed": [{"step": change.step, "value": change.value} for change in changes],
         }
     )
-
-
-def _value(config: RunConfig, path: str) -> object:
-    section, _, name = path.partition(".")
-    found: object = getattr(config, section)
-    return getattr(found, name) if name else found
 
 
 def _best(summary: RunSummary) -> tuple[int | None, float | None]:

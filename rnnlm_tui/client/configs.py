@@ -15,7 +15,6 @@ from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.precedence import Origin, ResolvedConfig, located, resolve_config
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.toml import ConfigText, read_toml
-from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.runs import find_run, list_runs
 
 ENDING = ".toml"
@@ -110,28 +109,3 @@ def _of_kind(kind: Kind, name: str) -> NamedConfig:
         return NamedConfig(kind, name, resolve_config(preset=name).config)
     run = find_run(name)
     return NamedConfig(kind, run.name, run.read_config())
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A key whose value differs between two configs."""
-
-    path: str
-    first: object
-    second: object
-
-
-def config_differences(first: RunConfig, second: RunConfig) -> tuple[Difference, ...]:
-    """The keys whose values differ, in the order of the form."""
-    return tuple(
-        Difference(path, one, other)
-        for path in ("preset", *field_paths())
-        if (one := config_value(first, path)) != (other := config_value(second, path))
-    )
-
-
-def config_value(config: RunConfig, path: str) -> object:
-    """The value at a dotted path."""
-    section, _, name = path.partition(".")
-    value: object = getattr(config, section)
-    return cast(object, getattr(value, name)) if name else value

@@ -1,10 +1,14 @@
-"""Steering: which settings can change while a run trains, checks of a change, and its journal."""
+"""Steering: which settings can change while a run trains, checks of a change, and its journal.
+
+The differences of two configs are in the same form.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
@@ -64,9 +68,8 @@ class JournalledChange:
 
 
 def value_of(config: RunConfig, path: str) -> JsonValue:
-    """A field's value as JSON."""
-    section, _, name = path.partition(".")
-    value = getattr(getattr(config, section), name)
+    """The value at a dotted path, or of `preset`, as JSON."""
+    value = attrgetter(path)(config)
     found: JsonValue = list(value) if isinstance(value, tuple) else value
     return found
 
@@ -140,12 +143,14 @@ def changed_config(
     return changed
 
 
-def settings_of(before: RunConfig, after: RunConfig) -> tuple[Setting, ...]:
-    """The steerable fields that differ."""
+def settings_of(
+    before: RunConfig, after: RunConfig, paths: Iterable[str] = STEERABLE
+) -> tuple[Setting, ...]:
+    """The fields that differ, of `paths` and in their order."""
     return tuple(
-        Setting(path=path, old=value_of(before, path), new=value_of(after, path))
-        for path in STEERABLE
-        if value_of(before, path) != value_of(after, path)
+        Setting(path=path, old=old, new=new)
+        for path in paths
+        if (old := value_of(before, path)) != (new := value_of(after, path))
     )
 
 

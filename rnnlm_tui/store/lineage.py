@@ -87,10 +87,15 @@ class ParentCheckpoint:
             CheckpointError: the checkpoint's manifest is gone or damaged.
             StorageError: the run's config can't be read.
         """
-        return _config_at(self.run, read_manifest(self.path))
+        return config_at(self.run, read_manifest(self.path))
 
 
-def _config_at(run: RunDirectory, manifest: Manifest) -> RunConfig:
+def config_at(run: RunDirectory, manifest: Manifest) -> RunConfig:
+    """The config in effect at a run's checkpoint, from its manifest.
+
+    Raises:
+        StorageError: the run's config can't be read.
+    """
     from rnnlm_tui.schema.steering import config_in_effect, stored_settings
 
     changed = json.dumps(manifest.facts.get(CHANGED_FACT, {}))
@@ -188,16 +193,10 @@ def check_fits(config: RunConfig, parent: ParentCheckpoint) -> None:
 
 def changed_fields(before: RunConfig, after: RunConfig) -> dict[str, tuple[JsonValue, JsonValue]]:
     """The fields that differ, by dotted path, with both values; None: empty."""
+    from rnnlm_tui.schema.steering import settings_of
     from rnnlm_tui.schema.validation import field_paths
 
-    first, second = before.model_dump(mode="json"), after.model_dump(mode="json")
-    found: dict[str, tuple[JsonValue, JsonValue]] = {}
-    for path in field_paths():
-        section, _, name = path.partition(".")
-        values = first[section][name], second[section][name]
-        if values[0] != values[1]:
-            found[path] = values
-    return found
+    return {one.path: (one.old, one.new) for one in settings_of(before, after, field_paths())}
 
 
 def _record(parent: ParentCheckpoint, manifest: Manifest, config: RunConfig) -> Parent:
@@ -211,7 +210,7 @@ def _record(parent: ParentCheckpoint, manifest: Manifest, config: RunConfig) -> 
         optimizer=parent.optimizer,
         validation_loss=float(loss) if isinstance(loss, int | float) else None,
         corpus_hash=corpus if isinstance(corpus, str) else None,
-        changed=changed_fields(_config_at(parent.run, manifest), config),
+        changed=changed_fields(config_at(parent.run, manifest), config),
     )
 
 

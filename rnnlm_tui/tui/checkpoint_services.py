@@ -33,9 +33,7 @@ class CheckpointServices:
         """Return all that is known about a checkpoint; a damaged one says so."""
         from rnnlm_tui.client.checkpoint_detail import read_detail
 
-        return read_detail(
-            run, row, snapshot.config, others=snapshot.checkpoints, journal=snapshot.changes
-        )
+        return read_detail(run, row, others=snapshot.checkpoints, journal=snapshot.changes)
 
     def samples(self, run: RunDirectory, step: int) -> FoundSamples:
         """Return the samples of a step or of the nearest before, and a much earlier one."""

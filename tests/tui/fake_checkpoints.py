@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.client.checkpoint_detail import (
-    ChangedSetting,
     CheckpointDetail,
     CheckpointFile,
     FoundSamples,
@@ -19,7 +18,7 @@ from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.exports import ExportDone, ExportFormat
 from rnnlm_tui.schema.metrics import CheckpointRow
-from rnnlm_tui.schema.protocol import TaskProgress
+from rnnlm_tui.schema.protocol import Setting, TaskProgress
 from rnnlm_tui.store.checkpoint_trash import PrunePlan, TrashedCheckpoint
 from rnnlm_tui.store.checkpoints import CheckpointEntry
 from rnnlm_tui.store.labels import check_note
@@ -46,8 +45,8 @@ class FakeCheckpoints(CheckpointServices):
         """Checkpoints that can't be deleted, with the reason."""
         self.groups: list[list[TrashedCheckpoint]] = []
         """Those deleted together, oldest first."""
-        self.changed: tuple[ChangedSetting, ...] = ()
-        """What was changed since the run started, in the detail of every checkpoint."""
+        self.changed: tuple[Setting, ...] = ()
+        """What was changed at step 1,512, in the detail of every checkpoint."""
         self.parent_address = ""
         """The parent of every run."""
         self.export_gate: threading.Event | None = None
@@ -72,6 +71,7 @@ class FakeCheckpoints(CheckpointServices):
                 for name, file in manifest.files.items()
             ),
             changes=self.changed,
+            changed_at={one.path: 1_512 for one in self.changed},
             position=f"step {row.step:,}, token 104,960 of epoch 7",
             random_state="saved, continues bit for bit",
             written_by=f"rnnlm-tui {versions['rnnlm_tui']}, torch 2.13, cpu, gpu1",

@@ -25,11 +25,8 @@ from rnnlm_tui.tui.text import bar, safe_content, safe_text
 from rnnlm_tui.tui.views.runs import fitted
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.checkpoint_detail import (
-        ChangedSetting,
-        CheckpointDetail,
-        CheckpointFile,
-    )
+    from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, CheckpointFile
+    from rnnlm_tui.schema.protocol import Setting
     from rnnlm_tui.schema.sampling import TensorChange
 
 ORDER_SETTING = "checkpoints order"
@@ -268,9 +265,9 @@ def detail_lines(
     }
     blocks = [
         [*_file_lines(detail, width, wide=wide), *damage],
-        _change_lines("changed since the run started", detail.changes, width),
+        _change_lines("changed since the run started", detail.changes, detail.changed_at, width),
         _weight_lines(detail, layers, width, ascii_only=ascii_only),
-        _change_lines("changed from the parent's config", detail.parent_changes, width),
+        _change_lines("changed from the parent's config", detail.parent_changes, {}, width),
         _fact_lines(facts, ("parent", "resumes from", "random state"), width),
         _tensor_lines(detail, width),
         _fact_lines(facts, ("written by", "path"), width),
@@ -325,7 +322,9 @@ def _file_line(file: CheckpointFile, width: int, mark: str, *, wide: bool) -> Co
     )
 
 
-def _change_lines(head: str, changes: Sequence[ChangedSetting], width: int) -> list[Content]:
+def _change_lines(
+    head: str, changes: Sequence[Setting], steps: Mapping[str, int], width: int
+) -> list[Content]:
     """`dropout  0.10 → 0.15  @1,512`, below a heading."""
     if not changes:
         return []
@@ -335,14 +334,14 @@ def _change_lines(head: str, changes: Sequence[ChangedSetting], width: int) -> l
     for change, name in zip(changes, names, strict=True):
         before, after = (
             safe_text(_value(value), limit=24, newlines="space")
-            for value in (change.before, change.after)
+            for value in (change.old, change.new)
         )
         line = Content.assemble(
             ("  ", TEXT),
             (name.ljust(longest), TEXT),
             (f"  {before} → ", DIM),
             (after, BRIGHT),
-            (f"  @{change.step:,}" if change.step is not None else "", DIM),
+            (f"  @{steps[change.path]:,}" if change.path in steps else "", DIM),
         )
         lines.append(line.truncate(width, ellipsis=True))
     return lines

@@ -12,13 +12,13 @@ import pytest
 
 from rnnlm_tui.client.average import StagedAverage
 from rnnlm_tui.client.checkpoint_detail import (
-    ChangedSetting,
     FoundSamples,
     find_samples,
     sample_steps_for,
 )
 from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.metrics import SampleRow
+from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.sampling import WeightChangeRequest
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.tui.app import RnnlmApp
@@ -306,7 +306,7 @@ async def test_why_the_weights_can_not_be_compared_is_said() -> None:
 
 async def test_changed_settings_and_the_parent_are_in_the_detail() -> None:
     services = FakeServices(make_snapshot())
-    services.checkpoint_files.changed = (ChangedSetting("model.dropout", 0.1, 0.15, 1512),)
+    services.checkpoint_files.changed = (Setting(path="model.dropout", old=0.1, new=0.15),)
     services.checkpoint_files.parent_address = "old-otter@900"
     async with opened(services, "checkpoints", size=(120, 40)) as (_, pilot):
         await until_shown(

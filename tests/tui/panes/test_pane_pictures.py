@@ -9,9 +9,9 @@ from time import tzset
 
 import pytest
 
-from rnnlm_tui.client.checkpoint_detail import ChangedSetting
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.client.folders import Entry, FolderListing
+from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
@@ -181,7 +181,7 @@ async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None
             checkpoint_notes={3000: "good rhythm"},
         )
     )
-    services.checkpoint_files.changed = (ChangedSetting("model.dropout", 0.1, 0.15, 1512),)
+    services.checkpoint_files.changed = (Setting(path="model.dropout", old=0.1, new=0.15),)
     services.checkpoint_files.cut = {
         1000: "model.safetensors is damaged: it has 3 bytes, the manifest says 9"
     }

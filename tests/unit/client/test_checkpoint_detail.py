@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.checkpoint_detail import ChangedSetting, CheckpointDetail, read_detail
+from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, read_detail
 from rnnlm_tui.client.checkpoints import list_run, quick_problems
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow
@@ -48,7 +48,7 @@ def rows(run: RunDirectory) -> list[CheckpointRow]:
 
 def detail(run: RunDirectory, *journal: JournalledChange) -> CheckpointDetail:
     found = rows(run)
-    return read_detail(run, found[-1], RunConfig(), others=found, journal=journal)
+    return read_detail(run, found[-1], others=found, journal=journal)
 
 
 def rate_change(number: int, step: int, old: float, new: float) -> JournalledChange:
@@ -69,7 +69,8 @@ def test_files_position_settings_and_tensors_are_read(otter: RunDirectory) -> No
     assert found.random_state == "saved, continues bit for bit"
     assert found.written_by.endswith("torch 2.13.0, gpu1")
     before = RunConfig().optimizer.learning_rate
-    assert found.changes == (ChangedSetting("optimizer.learning_rate", before, 1e-4, 1_512),)
+    assert found.changes == (Setting(path="optimizer.learning_rate", old=before, new=1e-4),)
+    assert found.changed_at == {"optimizer.learning_rate": 1_512}
     assert [(tensor.name, tensor.shape) for tensor in found.tensors] == [("output.bias", (2,))]
     assert (Path(found.before).name, found.before_name) == ("step-000003000", "step 3,000")
     assert found.damage == ""
@@ -81,7 +82,7 @@ def test_a_setting_is_listed_with_the_step_of_its_value_and_not_once_undone(
     rate = RunConfig().optimizer.learning_rate
     changed, undone = rate_change(1, 1_512, rate, 1e-4), rate_change(2, 3_700, 1e-4, rate)
     # the checkpoint of step 3,700 was saved before the undo
-    assert [one.step for one in detail(otter, changed, undone).changes] == [1_512]
+    assert list(detail(otter, changed, undone).changed_at.values()) == [1_512]
     facts = {"changed": {"optimizer.learning_rate": rate}}
     write_checkpoint(otter, 3_900, lambda folder: None, None, facts)
     assert detail(otter, changed, undone).changes == ()
@@ -99,6 +100,6 @@ def test_damaged_files_are_said_and_the_rest_is_still_read(otter: RunDirectory) 
     assert set(quick_problems(otter, rows(otter))) == {"checkpoints/step-000003700"}
     before = rows(otter)
     (folder / "manifest.json").unlink()
-    gone = read_detail(otter, before[-1], RunConfig())
+    gone = read_detail(otter, before[-1])
     assert "no manifest.json" in gone.damage
     assert [item.row.step for item in list_run(otter)] == [3_000]

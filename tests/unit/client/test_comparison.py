@@ -108,7 +108,7 @@ def test_only_differing_settings_are_listed_formatted() -> None:
         "training.deterministic": ("on", "off"),
     }
     assert compare_runs([first]).settings == ()
-    assert setting_words(("a", "b")) == "a; b"
+    assert setting_words(["a", "b"]) == "a; b"
 
 
 def test_each_result_has_a_best_run_and_differences_to_it() -> None:
