@@ -499,7 +499,7 @@ class LogFollower:
             self.lines.pop()  # the incomplete last line
         whole, newline, self._rest = (self._rest + new).rpartition(b"\n")
         if newline:
-            self.lines += whole.decode("utf-8", errors="replace").splitlines() or [""]
+            self.lines += (whole + newline).decode("utf-8", errors="replace").splitlines()
         if self._rest:
             self.lines.append(self._rest.decode("utf-8", errors="replace"))
         more = len(self.lines) - self._most_lines

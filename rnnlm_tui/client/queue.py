@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from rnnlm_tui.client.estimate import estimate
+from rnnlm_tui.client.gpus import gpu_of
 from rnnlm_tui.client.listing import RunList
 from rnnlm_tui.client.monitor import stamp
 from rnnlm_tui.client.start import check_before_start, check_datasets
@@ -35,7 +36,7 @@ from rnnlm_tui.store.queue import (
 )
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import make_private_directory
-from rnnlm_tui.system.gpu import gpu_count
+from rnnlm_tui.system.gpu import gpu_count, gpu_uuids
 from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import planned_device
 from rnnlm_tui.system.processes import (
@@ -317,8 +318,8 @@ def list_queue(runs: Iterable[RunSummary], estimates: QueueEstimates) -> QueueLi
         entry = started.get(run.run)
         if run.status not in LIVING and entry is None:
             continue
-        config = _device_of(run)
-        device = entry.device if entry is not None else devices(config)[0]
+        directory = RunDirectory(runs_dir() / run.run)
+        device = entry.device if entry is not None else device_of(directory)
         seconds, steps = estimates.remaining(run)
         if run.host in (None, host_name()) or entry is not None:
             timetable.occupy(device, seconds)
@@ -332,7 +333,7 @@ def list_queue(runs: Iterable[RunSummary], estimates: QueueEstimates) -> QueueLi
             listed.append(_listed(entry, None, place=place))
             continue
         seconds, steps = estimates.remaining(summary)
-        device = _device_of(summary)
+        device = _config_device(RunDirectory(runs_dir() / entry.run))
         starts = timetable.next_start(devices(device), seconds)
         listed.append(
             _listed(
@@ -391,10 +392,17 @@ def devices(name: str) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(max(1, gpu_count())))
 
 
-def _device_of(run: RunSummary) -> str:
+def device_of(run: RunDirectory) -> str:
+    """The device on which a run trains that was started by hand."""
+    own = gpu_of(run)
+    found = [at for at, uuid in enumerate(gpu_uuids()) if own and uuid.endswith(own)]
+    return f"cuda:{found[0]}" if found else devices(_config_device(run))[0]
+
+
+def _config_device(run: RunDirectory) -> str:
     """The `training.device` of a run's config; auto if it can't be read."""
     try:
-        return RunDirectory(runs_dir() / run.run).read_config().training.device
+        return run.read_config().training.device
     except RnnlmError:
         return "auto"
 

@@ -16,9 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from rnnlm_tui.client.control import launch, summary_after_repair, wanted_niceness
-from rnnlm_tui.client.gpus import gpu_of
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.client.queue import devices
+from rnnlm_tui.client.queue import device_of, devices
 from rnnlm_tui.client.start import check_disk
 from rnnlm_tui.errors import (
     InputError,
@@ -169,7 +168,7 @@ class QueueRunner:
 
     def _adopt(self, entry: QueueEntry, run: RunDirectory) -> None:
         """Count a run as started that was resumed by hand while it waited."""
-        device = _device(run)
+        device = device_of(run)
         change_queue(lambda queue: replace_entry(queue, entry.run, state="started", device=device))
         report(f"{entry.run}: started by hand")
 
@@ -254,20 +253,8 @@ def _occupied_by_others(started: set[str]) -> set[str]:
         with suppress(RnnlmError):
             state = read_lock(run.lock_path)
             if state.held and state.host in (None, host_name()):
-                occupied.add(_device(run))
+                occupied.add(device_of(run))
     return occupied
-
-
-def _device(run: RunDirectory) -> str:
-    """The device on which a run trains that was started by hand."""
-    own = gpu_of(run)
-    found = [at for at, uuid in enumerate(gpu_uuids()) if own and uuid.endswith(own)]
-    if found:
-        return f"cuda:{found[0]}"
-    try:
-        return devices(run.read_config().training.device)[0]
-    except RnnlmError:
-        return devices("auto")[0]
 
 
 def _gpu(config: RunConfig, device: str) -> str:

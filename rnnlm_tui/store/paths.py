@@ -378,7 +378,7 @@ class RunDirectory:
             )
 
     def created(self) -> float:
-        """When the run was created, in Unix seconds (config.toml is written once); 0.0 if it is
+        """When the run was created, in Unix seconds (the time of config.toml); 0.0 if it is
         gone."""
         try:
             return self.config_path.stat().st_mtime

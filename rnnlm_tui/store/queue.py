@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from pydantic import ValidationError
 
@@ -213,23 +213,25 @@ def waiting_entry(queue: QueueFile, run: str, done: str) -> QueueEntry:
     )
 
 
-def follow_rename(former: str, name: str) -> None:
-    """Let the queue follow a renamed run.
+@contextmanager
+def following_rename(former: str, name: str) -> Iterator[None]:
+    """Hold the queue while a run is renamed inside the block, then let its entries follow: the
+    queue's process never finds a waiting run gone. A damaged queue is left alone.
 
     Raises:
         StorageError: the queue can't be read or written.
     """
-    if os.path.lexists(queue_file()):
-        change_queue(
-            lambda queue: queue.model_copy(
-                update={
-                    "entries": tuple(
-                        entry.model_copy(update={"run": name}) if entry.run == former else entry
-                        for entry in queue.entries
-                    )
-                }
-            )
+    with ExitStack() as held:
+        before = QueueFile()
+        if os.path.lexists(queue_file()):
+            with suppress(DamagedQueueError):
+                before = held.enter_context(locked_queue())
+        yield
+        entries = tuple(
+            entry.model_copy(update={"run": name}) if entry.run == former else entry
+            for entry in before.entries
         )
+        store_queue(before, before.model_copy(update={"entries": entries}))
 
 
 def _wait(count: int) -> str:

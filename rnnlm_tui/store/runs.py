@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -197,13 +197,10 @@ def rename_run(run: RunDirectory, name: str) -> RunDirectory:
     """
     if check_run_name(name) == run.name:
         return run
-    from rnnlm_tui.store.queue import DamagedQueueError, follow_rename
+    from rnnlm_tui.store.queue import following_rename
 
-    with lock_run(run, "renamed"):
-        renamed = move_in_place(run, run.name, name)
-    with suppress(DamagedQueueError):
-        follow_rename(run.name, name)
-    return renamed
+    with lock_run(run, "renamed"), following_rename(run.name, name):
+        return move_in_place(run, run.name, name)
 
 
 def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
@@ -348,10 +345,9 @@ def set_device(run: RunDirectory, device: str) -> None:
     config = parse_config(merge(before, {"training.device": device}))
     if config == before:
         return
-    created = run.created()
-    write_text_atomically(run.config_path, toml_text(config_to_raw(config)))
-    with storage_errors("write", run.config_path):
-        os.utime(run.config_path, (created, created))  # the file's time is the run's creation
+    text = toml_text(config_to_raw(config))
+    # the file's time is the run's creation
+    write_text_atomically(run.config_path, text, modified=run.created())
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:

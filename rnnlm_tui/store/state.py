@@ -17,8 +17,10 @@ from rnnlm_tui.system.files import (
     open_private,
     read_at_most,
     storage_errors,
+    write_bytes_atomically,
     write_text_atomically,
 )
+from rnnlm_tui.system.locks import folder_lock
 
 KEPT_PROMPTS = 1_000
 _MOST_STATE_BYTES = 16 * 1024 * 1024
@@ -73,19 +75,20 @@ def load_history(limit: int = KEPT_PROMPTS) -> list[str]:
 def move_damaged_prompts_aside() -> str:
     """Move invalid lines of the prompt history to another file and return a message about them;
     empty if all are valid."""
-    lines = _history_lines()
-    damaged = [line for line in lines if line and _prompt(line) is None]
-    if not damaged:
-        return ""
     path = history_file()
-    aside = free_aside_path(path)
-    number = f"{counted(len(damaged), 'line')} of the prompt history can't be read"
+    if not path.is_file():
+        return ""
+    number = "the prompt history"
     try:
-        with storage_errors("write", aside):
-            descriptor = open_private(aside, os.O_WRONLY | os.O_TRUNC)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(b"".join(line + b"\n" for line in damaged))
-        _rewrite_history([prompt for prompt in map(_prompt, lines) if prompt is not None])
+        with folder_lock(path.parent):
+            lines = _history_lines()
+            damaged = [line for line in lines if line and _prompt(line) is None]
+            if not damaged:
+                return ""
+            number = f"{counted(len(damaged), 'line')} of the prompt history can't be read"
+            aside = free_aside_path(path)
+            write_bytes_atomically(aside, b"".join(line + b"\n" for line in damaged))
+            _rewrite_history([prompt for prompt in map(_prompt, lines) if prompt is not None])
     except StorageError as error:
         return f"{number}: {error.message}"
     return f"{number}: kept as {aside.name}"
@@ -105,7 +108,7 @@ def append_history(text: str) -> None:
     path = history_file()
     make_private_directory(path.parent)
     line = json.dumps({"prompt": text}) + "\n"
-    with storage_errors("write", path):
+    with folder_lock(path.parent), storage_errors("write", path):
         descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
         try:
             size = os.fstat(descriptor).st_size
@@ -116,7 +119,8 @@ def append_history(text: str) -> None:
             os.close(descriptor)
     if long:
         move_damaged_prompts_aside()
-        _rewrite_history(load_history(KEPT_PROMPTS // 2))
+        with folder_lock(path.parent):
+            _rewrite_history(load_history(KEPT_PROMPTS // 2))
 
 
 def _history_lines() -> list[bytes]:

@@ -214,17 +214,20 @@ def write_whole(descriptor: int, data: bytes | memoryview) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def write_text_atomically(path: Path, text: str) -> None:
+def write_text_atomically(path: Path, text: str, *, modified: float | None = None) -> None:
     """Replace a file's text atomically, as `write_bytes_atomically` does.
 
     Raises:
         StorageError: the file can't be written; the old one is unchanged.
     """
-    write_bytes_atomically(path, text.encode("utf-8"))
+    write_bytes_atomically(path, text.encode("utf-8"), modified=modified)
 
 
-def write_bytes_atomically(path: Path, data: bytes) -> None:
+def write_bytes_atomically(path: Path, data: bytes, *, modified: float | None = None) -> None:
     """Replace a file's content atomically, also across a crash; mode 0600, fsynced.
+
+    Args:
+        modified: the file's time in Unix seconds; None: now.
 
     Raises:
         StorageError: the file can't be written; the old one is unchanged.
@@ -241,6 +244,8 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
+                if modified is not None:
+                    os.utime(file.fileno(), (modified, modified))
                 os.fsync(file.fileno())
             Path(temporary).replace(path)
         except BaseException:

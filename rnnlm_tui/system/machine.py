@@ -38,8 +38,6 @@ def core_loads() -> list[float]:
 
     All cores if the system has no affinity.
     """
-    import psutil  # imported late: usable_cores doesn't need it
-
     percents = psutil.cpu_percent(percpu=True)
     try:
         return [percents[core] / 100 for core in os.sched_getaffinity(0)]

@@ -15,9 +15,9 @@ def test_only_new_lines_are_read_and_an_incomplete_one_grows(tmp_path: Path) -> 
     assert log.lines == ["one", "tw"]
     assert not log.look()
     with path.open("ab") as file:
-        file.write(b"o\n\nthree\n")
+        file.write(b"o\n\nthree\n\n")
     assert log.look()
-    assert log.lines == ["one", "two", "", "three"]
+    assert log.lines == ["one", "two", "", "three", ""]
 
 
 def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:

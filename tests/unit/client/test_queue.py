@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerErro
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.schema.queue import QueueFile
+from rnnlm_tui.schema.status import GPU_KEY
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, queue_file, queue_lock, runs_dir
@@ -260,11 +262,17 @@ def test_a_waiting_run_that_was_started_by_hand_counts_as_started(workers: Worke
     assert outcomes() == {"two": "finished", "one": "finished"}
 
 
-def test_each_gpu_gets_a_run(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.client.queue.gpu_count", lambda: 2)
-    monkeypatch.setattr("rnnlm_tui.system.machine.gpu_count", lambda: 2)
-    monkeypatch.setattr("rnnlm_tui.client.queue_process.gpu_uuids", lambda: ["GPU-a", "GPU-b"])
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("client.queue", "system.machine"):
+        monkeypatch.setattr(f"rnnlm_tui.{module}.gpu_count", lambda: 2)
+    for module in ("client.queue", "client.queue_process"):
+        monkeypatch.setattr(f"rnnlm_tui.{module}.gpu_uuids", lambda: ["GPU-a", "GPU-b"])
     monkeypatch.setattr("rnnlm_tui.system.machine.torch_fits_driver", lambda: True)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_each_gpu_gets_a_run(workers: Workers) -> None:
     assert devices("auto") == devices("cuda") == ("cuda:0", "cuda:1")
     assert (devices("cuda:1"), devices("cpu")) == (("cuda:1",), ("cpu",))
     for name in ("one", "two", "three"):
@@ -277,6 +285,39 @@ def test_each_gpu_gets_a_run(workers: Workers, monkeypatch: pytest.MonkeyPatch) 
     workers.end("two")
     runner.look()
     assert workers.started[-1] == ("three", "GPU-b")
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_run_that_was_started_by_hand_delays_only_those_on_its_gpu(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QueueEstimates, "remaining", lambda _self, _run: (None, None))
+    mine = create_run(GPU, "mine")
+    workers.begin(mine)
+    with RunDatabase(mine.database_path) as database:
+        database.set_meta(GPU_KEY, "b")
+    for name in ("cuda:0", "cuda:1"):
+        queue.add(parse_config(merge(GPU, {"training.device": name})), name.replace(":", "-"))
+    starts = {run.run: run.starts for run in entries().runs if run.state == "waiting"}
+    assert [name for name, known in starts.items() if known is not None] == ["cuda-0"]
+
+
+def test_a_waiting_run_that_is_being_renamed_keeps_its_place(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.add(CPU, "one")
+    look = threading.Thread(target=QueueRunner(workers).look)
+
+    def looked_at_meanwhile(path: Path) -> None:
+        if path == runs_dir() and not look.ident:
+            look.start()
+            look.join(0.2)
+
+    monkeypatch.setattr("rnnlm_tui.store.runs.fsync_directory", looked_at_meanwhile)
+    rename_run(RunDirectory(runs_dir() / "one"), "other")
+    look.join()
+    look_until_idle(QueueRunner(workers))
+    assert outcomes() == {"other": "finished"}
 
 
 def test_a_run_that_cannot_start_fails_in_words_and_the_next_one_starts(workers: Workers) -> None:

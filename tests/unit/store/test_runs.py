@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from rnnlm_tui.store.runs import (
     list_runs,
     rename_run,
     run_named,
+    set_device,
     suggest_name,
 )
 from rnnlm_tui.store.verify import resolve_checkpoint
@@ -197,6 +199,21 @@ def test_a_referenced_run_is_found_only_by_its_full_name() -> None:
     for name in ("plain", "plain-otte", "", "../runs/plain-otter"):
         with pytest.raises(UnknownRunError):
             run_named(name)
+
+
+def test_a_run_keeps_its_age_if_a_change_of_its_device_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    run = new_run()
+    os.utime(run.config_path, (1_000_000_000, 1_000_000_000))
+    monkeypatch.setattr("rnnlm_tui.system.files.fsync_directory", fail)
+    with pytest.raises(StorageError):
+        set_device(run, "cpu")
+    assert run.read_config().training.device == "cpu"
+    assert run.created() == 1_000_000_000
 
 
 def test_a_renamed_run_is_unchanged_under_its_new_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from rnnlm_tui.store.state import (
     append_history,
     load_history,
     load_state,
+    move_damaged_prompts_aside,
     move_state_aside,
     save_state,
 )
+from rnnlm_tui.system.files import write_text_atomically
 
 
 def test_the_state_is_stored_privately_and_loaded(home: Path) -> None:
@@ -88,3 +91,22 @@ def test_a_long_history_keeps_its_newest_prompts(monkeypatch: pytest.MonkeyPatch
     assert history_file().stat().st_size < 1_200
     assert load_history()[-1] == "prompt 99"
     assert len(load_history()) >= 10
+
+
+def test_a_prompt_added_while_another_app_rewrites_the_history_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append_history("before")
+    with history_file().open("ab") as file:
+        file.write(b"damaged\n")
+    other = threading.Thread(target=append_history, args=("meanwhile",))
+
+    def write_late(path: Path, text: str) -> None:
+        other.start()
+        other.join(0.2)
+        write_text_atomically(path, text)
+
+    monkeypatch.setattr(state, "write_text_atomically", write_late)
+    assert "1 line" in move_damaged_prompts_aside()
+    other.join()
+    assert load_history() == ["before", "meanwhile"]
