@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from time import monotonic
 from typing import Any
 
@@ -51,7 +51,8 @@ def _messages_of(pump: MessagePump) -> int:
     """The messages that wait, the one being handled among them."""
     if pump._task is None or pump._task.done():
         return 0
-    waits = any(not waiter.done() for waiter in pump._message_queue.ready_event._waiters)
+    waiters: Iterable[asyncio.Future[Any]] = pump._message_queue.ready_event._waiters
+    waits = any(not waiter.done() for waiter in waiters)
     return pump._message_queue.qsize() + len(pump._next_callbacks) + (not waits)
 
 
