@@ -20,7 +20,7 @@ from rnnlm_tui.client.summary import (
     read_evaluations,
     summarize_facts,
 )
-from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError, StorageError
+from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.schema.protocol import SETTINGS_KEY
@@ -182,8 +182,8 @@ class RunMonitor:
                     if known and self._snapshot is not None
                     else self._build(lock)
                 )
-        except StorageError:
-            self._seen = ()  # a disk or lock problem may be gone at the next poll
+        except Exception:
+            self._seen = ()  # a problem of disk or lock may be gone at the next poll, or remain
             raise
         if snapshot == self._snapshot:
             return None

@@ -81,6 +81,7 @@ class ComparedRuns:
         followed = self._followed
         for name in set(self._monitors) - set(followed):
             self._leave(name)
+        self._reported = {name: text for name, text in self._reported.items() if name in followed}
         for name in followed:
             first = name not in self._snapshots
             with self._reporting_errors(name):
@@ -113,7 +114,7 @@ class ComparedRuns:
 
     @contextmanager
     def _reporting_errors(self, name: str) -> Iterator[None]:
-        """Report once that a run can't be read; the others are read all the same."""
+        """Report that a run can't be read, once until it can; the others are read all the same."""
         try:
             yield
         except (RnnlmError, OSError) as error:
@@ -175,8 +176,8 @@ class IdleMachinePoller:
             self._next = now + FIRST_READING_SECONDS
             self._rows.clear()
         elif now >= self._next:
-            self._next = now + READING_SECONDS
             self._rows.append(self._reader.sample())
+            self._next = now + READING_SECONDS
             self._show(tuple(self._rows), True)
 
     def close(self) -> None:
@@ -363,6 +364,7 @@ class Watcher:
         if run is not self._monitored:
             self._leave_run()
             self._monitored = run
+            self._reported.pop("run", None)
         if run is None:
             return
 
@@ -414,7 +416,7 @@ class Watcher:
             self._post(QueueChanged(listing))
 
     def _guarded(self, what: str, poll: Callable[[], object]) -> None:
-        """Report an error once and continue.
+        """Report an error once until the poll succeeds, and continue.
 
         A disk may come back, and a mistake of ours must not end the app.
         """
@@ -439,6 +441,8 @@ class Watcher:
                     f"polling the runs failed ({type(error).__name__})",
                     f"details: {log}" if log else "",
                 )
+        else:
+            self._reported.pop(what, None)
 
     def _unreadable(self, name: str, error: RnnlmError | OSError) -> None:
         if self.is_removed(name):
@@ -446,10 +450,10 @@ class Watcher:
         text, hint = (
             (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
         )
-        self._report(f"compared {name}", text, f"{name}: {text}", hint)
+        self._post(NoticePosted(Notice(f"{name}: {text}", "trouble", hint)))
 
     def _report(self, what: str, cause: str, text: str, hint: str) -> None:
-        """Report an error once for each thing that is polled.
+        """Report an error unless it is what this poll failed with before.
 
         A missing disk fails all of them at each poll, each with its own text.
         """

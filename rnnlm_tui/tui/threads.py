@@ -9,9 +9,12 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from rnnlm_tui.errors import RnnlmError
+
+if TYPE_CHECKING:
+    from rnnlm_tui.tui.context import AppContext
 
 ResultT = TypeVar("ResultT")
 ArgumentsT = ParamSpec("ArgumentsT")
@@ -49,6 +52,34 @@ async def to_thread(
 
     threading.Thread(target=partial(copy_context().run, run), name=NAME, daemon=True).start()
     return await future
+
+
+class RepeatedRead:
+    """A read that a timer or each key starts: one at a time.
+
+    An error is reported once until a read succeeds.
+    """
+
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._reading = False
+        self._reported = ""
+
+    def start(self, work: Callable[[], ResultT], then: Callable[[ResultT], None]) -> None:
+        """Read and call `then` with the result, unless a read is under way."""
+        if not self._reading:
+            self._reading = True
+            self._context.in_thread(work, partial(self._done, then), self._failed)
+
+    def _done(self, then: Callable[[ResultT], None], result: ResultT) -> None:
+        self._reading, self._reported = False, ""
+        then(result)
+
+    def _failed(self, error: RnnlmError | OSError) -> None:
+        self._reading = False
+        if str(error) != self._reported:
+            self._reported = str(error)
+            self._context.report_error(error)
 
 
 def wait_for_threads(seconds: float = EXIT_SECONDS) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.metrics import HardwareRow
 from rnnlm_tui.store.series import empty_machine
 from rnnlm_tui.tui import poller
 from rnnlm_tui.tui.poller import (
@@ -15,7 +17,7 @@ from rnnlm_tui.tui.poller import (
     READING_SECONDS,
     IdleMachinePoller,
 )
-from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.fakes import FakeReader, FakeServices, make_snapshot
 from tests.tui.support import lines_of, running_app, until, with_runs
 
 
@@ -66,6 +68,33 @@ def test_the_app_does_not_read_the_machine_while_a_worker_does(clock: Clock) -> 
     assert shown[0] is True
     assert shown[-1] is False
     assert 2 <= len(shown) <= 5
+
+
+def test_a_failed_reading_is_repeated_at_the_next_poll(clock: Clock) -> None:
+    """A poll that reads nothing would count as a success, and the error be reported again."""
+    shown: list[int] = []
+
+    class Reader(FakeReader):
+        away = True
+
+        def sample(self) -> HardwareRow:
+            if self.away:
+                raise StorageError("the disk is gone")
+            return super().sample()
+
+    reader, services = Reader(), FakeServices()
+    services.machine_reader = lambda: reader  # type: ignore[method-assign]
+    readings = IdleMachinePoller(services, lambda: True, lambda rows, _: shown.append(len(rows)))
+    readings.key_pressed()
+    readings.poll()
+    clock.now += FIRST_READING_SECONDS
+    for _ in range(3):
+        with pytest.raises(StorageError):
+            readings.poll()
+        clock.now += 0.1
+    reader.away = False
+    readings.poll()
+    assert shown == [1]
 
 
 async def test_an_ended_run_without_readings_shows_the_current_machine_after_a_key() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from rnnlm_tui.errors import DatabaseError
 from rnnlm_tui.schema.metrics import SampleRow
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
@@ -130,6 +132,37 @@ async def test_the_cursor_reads_samples_that_the_snapshot_no_longer_holds() -> N
         await until(pilot, lambda: "be as at 500" in text_of(app))
         await pilot.press("escape")
         assert "@3,700" in text_of(app)
+
+
+class Unreadable(FakeServices):
+    """A store whose samples can't be read while `away`; counts the attempts."""
+
+    away, attempts = False, 0
+
+    def samples_at(self, run: RunDirectory, step: int) -> list[SampleRow]:
+        self.attempts += 1
+        if self.away:
+            raise DatabaseError("run.db is damaged")
+        return super().samples_at(run, step)
+
+
+async def test_samples_that_keys_fail_to_read_are_reported_once_until_they_are_read() -> None:
+    services = Unreadable(make_snapshot())
+    async with running_app(services) as (app, pilot):
+        reports: list[object] = []
+        app.report_error = reports.append  # type: ignore[method-assign, assignment]
+        for times in (1, 2):
+            services.away = True
+            await pilot.press("h")
+            for key in ("left", "left", "right", "left"):
+                tried = services.attempts
+                await pilot.press(key)
+                await until(pilot, lambda tried=tried: services.attempts > tried)
+            assert len(reports) == times
+            services.away = False
+            await pilot.press("up")
+            await until(pilot, lambda: "responsibility" in text_of(app))
+            await pilot.press("escape")
 
 
 def sample(step: int, text: str) -> SampleRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 from textual.message import Message
 
 from rnnlm_tui.client.listing import RunList
-from rnnlm_tui.client.monitor import RunMonitor
+from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
 from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.schema.metrics import HardwareRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.database import RunDatabase
@@ -23,6 +25,7 @@ from rnnlm_tui.store.labels import RunLabels, write_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import RunLock
+from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.messages import MachineChanged, NoticePosted, RunsChanged, SnapshotChanged
@@ -30,7 +33,7 @@ from rnnlm_tui.tui.poller import Watcher, seconds_to_next_list
 from rnnlm_tui.tui.terminal import crash_report, log_traceback
 from rnnlm_tui.tui.threads import wait_for_threads
 from tests.fakes.long_run import build, make_older
-from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
+from tests.tui.fakes import FakeMonitor, FakeReader, FakeServices, make_snapshot
 from tests.tui.support import running_app, text_of, until, with_runs
 from tests.unit.store.rows import step_row
 
@@ -38,10 +41,12 @@ DEADLINE = 60.0
 
 
 @contextmanager
-def watching(services: FakeServices) -> Iterator[tuple[Watcher, list[Message]]]:
+def watching(
+    services: FakeServices, *, reads_machine: bool = False
+) -> Iterator[tuple[Watcher, list[Message]]]:
     """A watcher in its thread, and what it has posted."""
     posted: list[Message] = []
-    watcher = Watcher(services, posted.append, fps=200.0)
+    watcher = Watcher(services, posted.append, fps=200.0, reads_machine=lambda: reads_machine)
     thread = threading.Thread(target=watcher.loop)
     thread.start()
     try:
@@ -159,6 +164,58 @@ def test_a_missing_disk_is_reported_once_for_each_read() -> None:
             wait_for_looks(watcher, 2)
     told = [message.notice.text for message in posted if isinstance(message, NoticePosted)]
     assert sorted(told) == ["the run is gone", "the runs can't be listed"]
+
+
+def test_an_error_of_any_poll_is_reported_again_after_it_was_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("MACHINE_SECONDS", "FIRST_READING_SECONDS", "READING_SECONDS"):
+        monkeypatch.setattr(f"rnnlm_tui.tui.poller.{name}", 0.0)
+    away = threading.Event()
+
+    def read(what: str) -> None:
+        if away.is_set():
+            raise StorageError(f"{what}: the disk is gone")
+
+    class Monitor(FakeMonitor):
+        def poll(self) -> RunSnapshot | None:
+            read(self.name)
+            return super().poll()
+
+    class Reader(FakeReader):
+        def sample(self) -> HardwareRow:
+            read("readings")
+            return super().sample()
+
+    class Wavering(FakeServices):
+        def monitor(self, run: RunDirectory) -> FakeMonitor:
+            return Monitor(self, run.name)
+
+        def summaries(self) -> list[RunSummary]:
+            read("list")
+            return super().summaries()
+
+        def machine(self) -> MachineFacts:
+            read("machine")
+            return super().machine()
+
+        def machine_reader(self) -> FakeReader:
+            return Reader()
+
+    services = Wavering(*(make_snapshot(name=name) for name in ("plain-otter", "brisk-heron")))
+    monkeypatch.setattr(services.queue, "is_used", lambda: read("queue"))
+    with watching(services, reads_machine=True) as (watcher, posted):
+        watcher.key_pressed()
+        watcher.open(services.run("plain-otter"))
+        watcher.compare(("brisk-heron",))
+        for change in (away.set, away.clear) * 2:
+            change()
+            for _ in range(5):
+                watcher.poll_now()
+                wait_for_looks(watcher, 2)
+    told = Counter(message.notice.text for message in posted if isinstance(message, NoticePosted))
+    polls = ("plain-otter", "brisk-heron: brisk-heron", "list", "queue", "machine", "readings")
+    assert told == {f"{what}: the disk is gone": 2 for what in polls}
 
 
 async def test_space_works_for_an_unreadable_run() -> None:

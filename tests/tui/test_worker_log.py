@@ -9,6 +9,7 @@ import pytest
 from textual.events import Key
 from textual.pilot import Pilot
 
+from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.log import EventsScreen, WorkerLogScreen
@@ -103,6 +104,30 @@ async def test_a_joiner_is_searched_for_as_a_letter(tmp_path: Path) -> None:
         await pilot.press("enter")
         assert panel.search == "می\u200cخواهم"
         assert "not found" not in lines_of(app)[-1]
+
+
+async def test_a_log_that_fails_to_be_read_is_reported_once_and_followed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.tui.screens.log.READ_SECONDS", 0.01)
+    services = services_with(tmp_path / "worker.log", "it said this\n")
+    attempts = 0
+
+    class Failing(LogFollower):
+        def look(self) -> bool:
+            nonlocal attempts
+            attempts += 1
+            if attempts < 4:
+                raise OSError("the disk is gone")
+            return super().look()
+
+    services.log = lambda _run: Failing(services.log_path)  # type: ignore[method-assign]
+    async with running_app(services) as (app, pilot):
+        reports: list[object] = []
+        app.report_error = reports.append  # type: ignore[method-assign, assignment]
+        await pilot.press("L")
+        await until(pilot, lambda: "it said this" in text_of(app))
+        assert len(reports) == 1
 
 
 async def test_a_long_line_is_wrapped_and_nothing_in_it_acts_on_the_terminal(

@@ -13,6 +13,7 @@ from textual.events import Key
 from rnnlm_tui.schema.formatting import counted, is_joiner
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.threads import RepeatedRead
 from rnnlm_tui.tui.views.checkpoints import tensor_table
 from rnnlm_tui.tui.widgets.log_panel import LogPanel
 
@@ -144,17 +145,15 @@ class WorkerLogScreen(LinesOverlay):
         self._run = run
         self._events = events
         self._follower: LogFollower | None = None
-        self._reading = False
 
     def on_mount(self) -> None:
+        self._reading = RepeatedRead(self.context)
         self.set_interval(READ_SECONDS, self._update)
         self._update()
 
     def _update(self) -> None:
-        """Read in a thread, one read at a time: the file may be on a slow disk."""
-        if not self._reading:
-            self._reading = True
-            self.context.in_thread(self._read, self._show)
+        """Read in a thread: the file may be on a slow disk."""
+        self._reading.start(self._read, self._show)
 
     def _read(self) -> LogFollower | None:
         if self._follower is None:
@@ -164,7 +163,6 @@ class WorkerLogScreen(LinesOverlay):
         return self._follower if self._follower.look() else None
 
     def _show(self, follower: LogFollower | None) -> None:
-        self._reading = False
         if follower is None or not self.is_mounted:
             return
         if follower.lines or not self._events:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.binding import Binding
 
-from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.threads import RepeatedRead
 from rnnlm_tui.tui.views.charts import held_out, held_out_name, latest_evaluation
 from rnnlm_tui.tui.widgets.samples import HistoryPage, HistoryPanel, newlines_of, samples_by_prompt
 
@@ -62,7 +62,6 @@ class SampleHistoryScreen(Overlay[int | None]):
         self._wanted_step = step
         self._samples: dict[int, tuple[SampleRow, ...]] = {}
         self._chosen = 0
-        self._reading = False
 
     def compose(self) -> ComposeResult:
         yield HistoryPanel(id="history-box")
@@ -70,6 +69,7 @@ class SampleHistoryScreen(Overlay[int | None]):
     def on_mount(self) -> None:
         panel = self.query_one(HistoryPanel)
         panel.highlighted = True
+        self._reading = RepeatedRead(self.context)
         self.set_interval(CHECK_SECONDS, self._check_for_more)
         self.context.in_thread(
             partial(self.context.services.sample_steps, self._run), self._take_steps
@@ -148,21 +148,14 @@ class SampleHistoryScreen(Overlay[int | None]):
             newlines,
         )
         self.query_one(HistoryPanel).show(page, self._chosen)
-        missing = [step for step in wanted if step not in self._samples]
-        if missing and not self._reading:
-            self._reading = True
-            self.context.in_thread(partial(self._read, missing), self._take_samples, self._not_read)
-
-    def _not_read(self, error: RnnlmError | OSError) -> None:
-        self._reading = False
-        self.context.report_error(error)
+        if missing := [step for step in wanted if step not in self._samples]:
+            self._reading.start(partial(self._read, missing), self._take_samples)
 
     def _read(self, steps: list[int]) -> dict[int, tuple[SampleRow, ...]]:
         return {step: tuple(self.context.services.samples_at(self._run, step)) for step in steps}
 
     def _take_samples(self, found: dict[int, tuple[SampleRow, ...]]) -> None:
         """Take samples that were read, and read those needed by now."""
-        self._reading = False
         if len(self._samples) > KEPT:
             self._samples.clear()
         self._samples.update(found)
@@ -214,7 +207,7 @@ class OlderSamples:
         self._run = ""
         self._steps: list[int] | None = None
         self._rows: dict[int, tuple[SampleRow, ...]] = {}
-        self._reading = False
+        self._reading = RepeatedRead(context)
 
     def until(self, snapshot: RunSnapshot, step: float) -> Sequence[SampleRow]:
         """Return the samples of the newest step up to `step` that the snapshot lacks.
@@ -227,38 +220,32 @@ class OlderSamples:
         if run.name != self._run:
             self._run, self._steps, self._rows = run.name, None, {}
         if self._steps is None:
-            self._start_read(partial(self._context.services.sample_steps, run), self._take_steps)
+            self._reading.start(
+                partial(self._context.services.sample_steps, run),
+                partial(self._take_steps, run.name),
+            )
             return ()
         index = bisect_right(self._steps, step) - 1
         if index < 0:
             return ()
         wanted = self._steps[index]
         if wanted not in self._rows:
-            self._start_read(partial(self._read_step, run, wanted), self._take_rows)
+            self._reading.start(
+                partial(self._read_step, run, wanted), partial(self._take_rows, run.name)
+            )
         return self._rows.get(wanted, ())
-
-    def _start_read(self, work: Callable[[], object], then: Callable[..., None]) -> None:
-        if not self._reading:
-            self._reading = True
-            self._context.in_thread(work, partial(then, self._run), self._not_read)
 
     def _read_step(self, run: RunDirectory, step: int) -> tuple[int, tuple[SampleRow, ...]]:
         return step, tuple(reversed(self._context.services.samples_at(run, step)))
 
     def _take_steps(self, run: str, steps: list[int]) -> None:
-        self._reading = False
         if run == self._run:
             self._steps = steps
             self._read()
 
     def _take_rows(self, run: str, found: tuple[int, tuple[SampleRow, ...]]) -> None:
-        self._reading = False
         if run == self._run:
             if len(self._rows) >= KEPT_SAMPLES:
                 self._rows.clear()
             self._rows[found[0]] = found[1]
             self._read()
-
-    def _not_read(self, error: RnnlmError | OSError) -> None:
-        self._reading = False
-        self._context.report_error(error)

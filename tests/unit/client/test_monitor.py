@@ -237,8 +237,11 @@ def test_old_events_that_charts_mark_are_included(run: RunDirectory, worker: Wor
     ]
 
 
+@pytest.mark.parametrize(
+    "problem", [StorageError("run.db is locked by another program"), KeyError("a bug of ours")]
+)
 def test_a_failed_poll_is_repeated(
-    run: RunDirectory, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    run: RunDirectory, worker: Worker, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
     monitor = RunMonitor(run)
     assert monitor.snapshot().summary.step == 0
@@ -247,12 +250,11 @@ def test_a_failed_poll_is_repeated(
         patched.setattr(
             RunReader,
             "meta",
-            lambda reader: (_ for _ in ()).throw(
-                StorageError("run.db is locked by another program")
-            ),
+            lambda reader: (_ for _ in ()).throw(problem),
         )
-        with pytest.raises(StorageError):
-            monitor.poll()
+        for _ in range(2):
+            with pytest.raises(type(problem)):
+                monitor.poll()
     snapshot = monitor.poll()
     assert snapshot is not None
     assert snapshot.summary.step == 3
