@@ -308,7 +308,7 @@ def test_probabilities_and_bits_have_few_digits() -> None:
         "100.0 %", "9.4 %", "0.59 %", "9e-03 %", "1e-05 %", "0 %"
     ]  # fmt: skip
     assert [bits_of(value) for value in (0.5, 0)] == ["1.0", "∞"]
-    assert [perplexity_text(value) for value in (5.0, math.nan, 1e9)] == ["32.0", "–", "–"]
+    assert [perplexity_text(value) for value in (5.0, math.nan, 1e9)] == ["32.0", "–", "∞"]
 
 
 def test_colours_go_by_steps_of_surprise_and_of_activation() -> None:

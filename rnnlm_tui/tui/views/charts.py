@@ -17,7 +17,7 @@ from rnnlm_tui.schema.formatting import (
     short,
     unknown_share_text,
 )
-from rnnlm_tui.schema.metrics import evaluations_during_run
+from rnnlm_tui.schema.metrics import evaluations_during_run, perplexity
 from rnnlm_tui.schema.reference import REFERENCE_NAME, reference_points
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import safe_text
@@ -52,20 +52,12 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.series import Band, SeriesTable
 
 
-MOST_LOSS = 700.0
-"""exp overflows above this."""
-
-
 def exponentials(losses: Sequence[float]) -> list[float]:
     """Return perplexities of losses; NaN stays NaN."""
-    exp = math.exp
     try:
-        return list(map(exp, losses))  # in C: a long run has thousands, several times a second
+        return list(map(math.exp, losses))  # in C: a long run has thousands, several times a second
     except OverflowError:
-        return [
-            exp(loss) if loss < MOST_LOSS else math.inf if loss == loss else math.nan
-            for loss in losses
-        ]
+        return [perplexity(loss) for loss in losses]
 
 
 def perplexity_data(snapshot: RunSnapshot, axis: Axis, log: bool = True) -> ChartData:

@@ -19,6 +19,7 @@ from textual.content import Content
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import NOTHING, figure
+from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.sampling import (
     Alternatives,
     GradientReach,
@@ -220,7 +221,7 @@ def as_json(scored: ScoredText, **facts: object) -> str:
     whole = {
         **facts,
         **answer.model_dump(exclude={"kind", "id", "tokens"}),
-        "perplexity": 2**answer.bits_per_token,
+        "perplexity": perplexity(answer.bits_per_token * math.log(2)),
         "tokens": [token.model_dump() for token in answer.tokens],
     }
     return json.dumps(_finite(whole), ensure_ascii=False, indent=1) + "\n"
@@ -237,7 +238,7 @@ def _finite(value: object) -> object:
 
 def perplexity_text(bits: float) -> str:
     """Return the perplexity of a mean surprise; a dash for none."""
-    return figure(2**bits) if math.isfinite(bits) and bits < 1_000 else NOTHING
+    return figure(perplexity(bits * math.log(2)))
 
 
 RequestT = TypeVar("RequestT", bound=BaseModel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -321,7 +322,7 @@ class HeatStrip(TokenStrip):
     def shade(self, token: int) -> Shade:
         """Return colour and bar by the token's surprise."""
         bits = self._bits[token] if token < len(self._bits) else None
-        if bits is None:
+        if bits is None or math.isnan(bits):
             return PLAIN
         step, whole = palette.surprise_step(bits), int(min(bits, 9))
         return Shade(

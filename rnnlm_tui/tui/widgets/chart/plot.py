@@ -368,8 +368,7 @@ def _write_start(raster: Raster, value: float, leaves: int, dim: int, *, up: boo
         for column, style in enumerate(raster.inks[rows[0]])
         if style and column <= leaves + 6
     ]
-    shown = formatting.count(value) if value >= 100 else formatting.figure(value)
-    text = f"{_arrow(up, raster)} from {shown}"
+    text = f"{_arrow(up, raster)} from {formatting.figure(value)}"
     gap = 2 if raster.width > 60 else 1
     right = max(beside, default=leaves) + gap
     left = min(beside, default=leaves) - len(text) - gap + 1

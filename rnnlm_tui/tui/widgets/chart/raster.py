@@ -17,6 +17,8 @@ from rnnlm_tui.tui.views.chart_data import ChartSeries, MarksStyle
 VIRTUAL_POINTS = 1000
 """Smoothing weights refer to this many points over the whole x range, however points are bucketed.
 """
+LARGEST = 1e99
+"""Larger values are off scale like infinite ones, so that computing with limits can't overflow."""
 NAN = math.nan
 
 
@@ -32,7 +34,7 @@ class Bin(NamedTuple):
     first: int
     """Index of the first point; the last is first + points - 1."""
     infinite: int = 0
-    """How many of them are infinite."""
+    """How many of them are infinite, or beyond LARGEST."""
 
 
 def bins_of(
@@ -72,7 +74,11 @@ def bins_of(
         after, edge = first + 1, start + (column + 0.5) * width
         if after < size and x[after] < edge:
             after = bisect_left(x, edge, after, size)
-        elif math.isfinite((middle := mean[first]) + (bottom := low[first]) + (top := high[first])):
+        elif (
+            abs(middle := mean[first]) <= LARGEST
+            and (bottom := low[first]) >= -LARGEST
+            and (top := high[first]) <= LARGEST
+        ):
             bins.append(Bin(column, middle, bottom, top, 1, first))
             first = after
             continue
@@ -97,9 +103,13 @@ def _bin(
     )
     total, bottom, top = sum(means), min(lows), max(highs)
     infinite = 0
-    if not math.isfinite(total + bottom + top):
-        infinite = sum(map(math.isinf, means))
-        rows = [row for row in zip(means, lows, highs, strict=True) if math.isfinite(sum(row))]
+    if not (abs(total) <= LARGEST and bottom >= -LARGEST and top <= LARGEST):
+        infinite = sum(abs(value) > LARGEST for value in means)
+        rows = [
+            row
+            for row in zip(means, lows, highs, strict=True)
+            if all(abs(value) <= LARGEST for value in row)
+        ]
         if not rows:
             return Bin(column, NAN, NAN, NAN, after - first, first, infinite)
         means, lows, highs = zip(*rows, strict=True)
@@ -197,12 +207,17 @@ class Scale:
         self._offset = high * self._slope
 
     def row(self, value: float) -> float:
-        """Return the row, not rounded or clipped; far below if the logarithm is undefined."""
+        """Return the row, not rounded, and at most four heights away.
+
+        Far below if the logarithm is undefined.
+        """
+        far = 4.0 * self.rows
         if self.log:
             if value <= 0:
-                return 4.0 * self.rows
+                return far
             value = math.log(value)
-        return self._offset - self._slope * value
+        row = self._offset - self._slope * value
+        return row if -far <= row <= far else -far if row < 0 else far
 
 
 def run(first: int, last: int, rows: int) -> int:
@@ -233,15 +248,13 @@ def curve_layer(curve: Sequence[tuple[int, float]], scale: Scale, columns: int) 
 
     A steep line is split between its two columns.
     """
-    layer, rows, row_of, limit = [0] * columns, scale.rows, scale.row, 4 * scale.rows
+    layer, rows, row_of = [0] * columns, scale.rows, scale.row
     joined, column_before, row_before = False, 0, 0.0
     for column, value in curve:
         if value != value:
             joined = False
             continue
         row = row_of(value)
-        if not -limit <= row <= limit:
-            row = -limit if row < 0 else limit
         if joined:
             _line(layer, column_before, row_before, column, row, columns, rows)
         elif 0 <= column < columns and 0 <= round(row) < rows:

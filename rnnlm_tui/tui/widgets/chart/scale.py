@@ -11,12 +11,12 @@ from itertools import pairwise
 
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.views.chart_data import XFormat
-from rnnlm_tui.tui.widgets.chart.raster import Bin
+from rnnlm_tui.tui.widgets.chart.raster import LARGEST, Bin
 
 STEEP_PART = 0.08
 """Share of the data at the start that may be left out of y."""
-LARGEST_LOG = 230.0
-"""Natural logarithm of the largest limit, so that computing with limits can't overflow."""
+SMALLEST = 1 / LARGEST
+"""The smallest limit of a log axis, and the smallest step between ticks."""
 FEW_COLUMNS = 24
 """Data up to this many dot columns wide is shown completely."""
 CURVE_SHARE, RAW_SHARE = 0.02, 0.12
@@ -73,7 +73,7 @@ def wanted_range(
     points = raw + drawn
     if not points:
         return None
-    back = math.exp if log else _bounded
+    back = math.exp if log else float
     places, bottoms, tops = zip(*points, strict=True)
     first, last = min(places), max(places)
     steep_until = first + math.ceil((last - first) * STEEP_PART)
@@ -129,13 +129,7 @@ def _logarithms(points: Sequence[tuple[int, float, float]]) -> list[tuple[int, f
         if high > 0:
             top = log(high)
             bottom = log(low) if 0 < low < high else top
-            found.append(
-                (
-                    column,
-                    bottom if bottom > -LARGEST_LOG else -LARGEST_LOG,
-                    top if top < LARGEST_LOG else LARGEST_LOG,
-                )
-            )
+            found.append((column, bottom, top))
     return found
 
 
@@ -145,7 +139,7 @@ def with_baselines(
     """Extend the range to baselines that are near; a distant one would flatten the curves."""
     low, high = wanted
     for value in values:
-        if not math.isfinite(value) or (log and value <= 0):
+        if not abs(value) <= LARGEST or (log and value < SMALLEST):
             continue
         bottom, top, level = (
             (math.log(low), math.log(high), math.log(value))
@@ -168,6 +162,8 @@ def settle(
     low, high = wanted
     if from_zero and not log:
         low = min(low, 0.0)
+    if log:
+        low, high = max(low, SMALLEST), max(high, SMALLEST)
     if (
         before is not None
         and before.log == log
@@ -217,16 +213,12 @@ def settle_end(last: float, start: float, before: float | None) -> float:
 
 
 def nice(value: float) -> float:
-    """Return the smallest of 1, 2, 2.5, 5 × 10ⁿ that isn't below `value` (> 0)."""
-    size = 10.0 ** math.floor(math.log10(value))
+    """Return the smallest of 1, 2, 2.5, 5 × 10ⁿ that isn't below `value` (> 0), or SMALLEST."""
+    size = 10.0 ** math.floor(math.log10(max(value, SMALLEST)))
     return next(
         (factor * size for factor in (1, 2, 2.5, 5) if factor * size >= value * (1 - 1e-9)),
         10 * size,
     )
-
-
-def _bounded(value: float) -> float:
-    return min(max(value, -math.exp(LARGEST_LOG)), math.exp(LARGEST_LOG))
 
 
 def _two_digits(value: float, *, down: bool) -> float:

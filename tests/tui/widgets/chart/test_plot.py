@@ -281,6 +281,7 @@ def test_dots_begin_in_the_same_column_before_and_after_the_first_point() -> Non
         [1e-300, 1e300],
         [-1e308, 1e308],
         [5e-324, 1.0],
+        [5e-324, 5e-324],
         [math.inf, 1.0, 2.0],
         [math.nan] * 3,
     ],
@@ -290,6 +291,7 @@ def test_extreme_values_can_be_drawn(values: list[float], log: bool) -> None:
     data = ChartData(
         "Line",
         (ChartSeries("a", TRAIN, list(range(len(values))), values),),
+        (Baseline(1.7e308, "huge"), Baseline(5e-324, "tiny")),
         x_end=10,
         log_y=log,
         y_from_zero=not log,

@@ -1,0 +1,175 @@
+"""Every chart and panel is painted with the most extreme losses that a database can hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, cast
+
+import pytest
+from pydantic import BaseModel
+
+from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
+from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.schema.sampling import (
+    AlternativesRequest,
+    InspectRequest,
+    ReachRequest,
+    StatesRequest,
+)
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.tui.screens.compare import CompareScreen
+from rnnlm_tui.tui.screens.train import DATA
+from rnnlm_tui.tui.views.chart_data import MarksStyle
+from rnnlm_tui.tui.views.compare import Marks
+from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
+from tests.fakes import answers
+from tests.tui.fakes import FakeSampler, FakeServices
+from tests.tui.panes.fakes import make_snapshot
+from tests.tui.panes.seeing import opened, screen_text
+from tests.tui.panes.test_inspect_pane import asked, inspecting, sampled
+from tests.tui.panes.test_versus_pane import step_of, surprised, versus
+from tests.tui.pictures import SIZES
+from tests.tui.support import running_app, text_of, until, with_runs
+from tests.tui.widgets.chart.pictures import look
+from tests.unit.store.rows import STARTED, begin, evaluation_row, new_run, step_row
+
+EXTREMES = (0.0, 1e-30, 690.0, 1e300, math.inf, math.nan)
+CURVES: tuple[Sequence[float], ...] = (
+    *((value,) for value in EXTREMES),
+    EXTREMES,
+    (*[4.0] * 20, *EXTREMES),
+    (1e300, math.inf),
+)
+"""The losses of a run's steps, again and again."""
+STEPS, EVERY = 400, 40
+
+
+def stored(name: str, losses: Sequence[float]) -> RunSnapshot:
+    """A run whose losses, gradients, speeds and bits are these, as its monitor reads it."""
+    run = new_run(name)
+
+    def at(step: int) -> float:
+        return losses[step % len(losses)]
+
+    with RunDatabase(run.database_path) as database:
+        begin(database)
+        database.add_steps(
+            [
+                step_row(step, loss=at(step), grad_norm=at(step), speed=at(step))
+                for step in range(1, STEPS + 1)
+            ]
+        )
+        for step in range(EVERY, STEPS + 1, EVERY):
+            loss = at(step // EVERY)
+            database.add_evaluation(replace(evaluation_row(step, loss=loss), bits_per_byte=loss))
+            folder = f"checkpoints/step-{step:09d}"
+            database.put_checkpoint(
+                CheckpointRow(
+                    1, step, step / 99, step, loss, loss, 9, folder, False, False, STARTED + step
+                )
+            )
+    return RunMonitor(run).snapshot()
+
+
+@pytest.mark.parametrize("losses", CURVES, ids=str)
+def test_every_chart_is_drawn_with_extreme_losses_in_every_scale(losses: Sequence[float]) -> None:
+    snapshot = stored("plain-otter", losses)
+    styles: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
+    for chart, log, everything, height, marks in product(
+        DATA, (False, True), (False, True), (4, 12), styles
+    ):
+        data, state = replace(DATA[chart](snapshot, "step"), log_y=log), PlotState()
+        for cursor in (None, 100.0):
+            options = look(data, cursor=cursor, marks=marks, show_all=everything)
+            assert len(draw(data, options, 60, height, state).rows) == height, (chart, options)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+async def test_every_pane_of_runs_is_painted_with_extreme_losses(size: tuple[int, int]) -> None:
+    snapshots = [stored(f"run-{index}", losses) for index, losses in enumerate(CURVES)]
+    services = with_runs(*snapshots)
+    async with running_app(services, run="run-0", size=size) as (app, pilot):
+        for name in (snapshot.summary.run for snapshot in snapshots):
+            app.select_run(services.run(name))
+            await until(pilot, lambda name=name: app.snapshot and app.snapshot.summary.run == name)
+            for pane in ("runs", "checkpoints", "train"):
+                app.open_pane(pane)
+                await until(pilot, lambda name=name: name in text_of(app))
+            await pilot.press("left", "l", "a")
+            text_of(app)
+        compared = tuple(snapshot.summary.run for snapshot in snapshots[:8])
+        app.set_marks(Marks(compared))
+        app.open_pane("compare")
+        await until(
+            pilot,
+            lambda: (
+                isinstance(app.screen, CompareScreen)
+                and app.screen.is_ready
+                and len(app.compared) == len(compared)
+            ),
+        )
+        for key in ("left", "l", "a"):
+            await pilot.press(key)
+            text_of(app)
+
+
+def extreme(answer: object, value: float) -> object:
+    """The answer of a sampler with this as every number that a model has computed."""
+    if isinstance(answer, float):
+        return value
+    if isinstance(answer, tuple):
+        return tuple(extreme(item, value) for item in answer)
+    if isinstance(answer, BaseModel):
+        return answer.model_copy(update={name: extreme(item, value) for name, item in answer})
+    return answer
+
+
+@pytest.mark.parametrize(("size", "ascii_only"), [((80, 24), True), ((120, 40), False)])
+@pytest.mark.parametrize("value", EXTREMES)
+async def test_inspect_is_painted_and_written_with_extreme_surprises(
+    value: float, size: tuple[int, int], ascii_only: bool
+) -> None:
+    def answer(request: Any) -> BaseModel:
+        return cast("BaseModel", extreme(answers.answer(request), value))
+
+    kinds = (InspectRequest, AlternativesRequest, StatesRequest, ReachRequest)
+    services = FakeServices(
+        make_snapshot(), sampler=FakeSampler(answers=dict.fromkeys(kinds, answer))
+    )
+    async with inspecting(services, sampled(), size=size, ascii_only=ascii_only) as (app, pilot, _):
+        for key in ("right", "j", *["tab"] * 4, "z", "z"):
+            await pilot.press(key)
+            screen_text(app)
+        await pilot.press("w", "down", "enter")
+        await until(pilot, lambda: services.saved)
+    assert json.loads(services.saved[0][1])["tokens"]
+
+
+@pytest.mark.parametrize("value", EXTREMES)
+async def test_compared_texts_are_painted_and_written_with_extreme_surprises(
+    value: float,
+) -> None:
+    def answer(request: InspectRequest) -> BaseModel:
+        """Every token is as surprising for one side, every second one for the other."""
+        found = surprised(request)
+        every = 1 if step_of(request.checkpoint) == 3_700 else 2
+        tokens = [
+            extreme(token, value) if place % every == 0 else token
+            for place, token in enumerate(found.tokens)
+        ]
+        return found.model_copy(update={"tokens": tuple(tokens)})
+
+    services = versus(answers={InspectRequest: answer})
+    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
+        await pilot.press(*"The", "enter")
+        await until(pilot, lambda: len(asked(services, InspectRequest)) == 4)
+        await pilot.press("escape")
+        for keys in ("j", "V", "j", "right", "z"):
+            await pilot.press(keys)
+            screen_text(app)
+        await pilot.press("w")
+        screen_text(app)
