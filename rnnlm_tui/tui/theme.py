@@ -7,9 +7,11 @@ no widget has to know the colours in use.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from rich.cells import cell_len
 from rich.color import Color as RichColor
 from rich.segment import Segment
 from rich.style import Style
@@ -18,6 +20,7 @@ from textual.color import Color
 from textual.filter import LineFilter
 from textual.theme import Theme
 
+from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui._textual import all_screens
 from rnnlm_tui.tui.terminal import COLOUR_NAMES, ColourName, TerminalKind
@@ -395,6 +398,29 @@ class AsciiMarks(LineFilter):
         return text.replace("…   ", "... ").translate(self._table)
 
 
+class Harmless(LineFilter):
+    """The last of the app's line filters: nothing that a widget draws acts on the terminal.
+
+    Texts are made safe, and their control characters visible, where they become content; this is
+    for every one that was forgotten, so cells stay where they are.
+    """
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
+        """Return the same cells without control and invisible characters."""
+        return [
+            (
+                segment
+                if segment.text.isprintable()
+                else Segment(UNSAFE.sub(_cells, segment.text), segment.style, segment.control)
+            )
+            for segment in segments
+        ]
+
+
+def _cells(unsafe: re.Match[str]) -> str:
+    return "?" * cell_len(unsafe[0])
+
+
 COLOURS_SETTING = "colours"
 """Key of the setting with the chosen colours."""
 HINT_SETTING = "colours hinted"
@@ -426,11 +452,12 @@ class Appearance:
         """The colours in use."""
         self._ascii: list[LineFilter] = [AsciiMarks()] if display.ascii_only else []
         self._paint = self._paint_filters()
+        self._harmless = Harmless()
 
     @property
     def filters(self) -> Sequence[LineFilter]:
         """The filters that every line of every widget passes, in this order."""
-        return [*self._paint, *self._ascii]
+        return [*self._paint, *self._ascii, self._harmless]
 
     def next(self) -> ColourName:
         """Return the next colours that this terminal can show, and save the choice."""
