@@ -8,7 +8,7 @@ method or a key has two meanings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from textual.binding import Binding, BindingType
@@ -114,6 +114,17 @@ def key_label(key: str) -> str:
     if len(key) > 1 and key[0] == "f" and key[1:].isdigit():
         return key.upper()
     return KEY_SIGNS.get(key, key)
+
+
+_ASCII_KEYS = str.maketrans({"↑": "up", "↓": "dn", "←": "left", "→": "right", "⇧": "S-"})
+
+
+def ascii_keys(keys: str) -> str:
+    """Return keys as shown to the user in ASCII: `up dn`, `S-F6`.
+
+    `^` is the control key there, and `v`, `<` and `>` are keys.
+    """
+    return keys.translate(_ASCII_KEYS)
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -485,6 +496,14 @@ def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
         if entry.id == identifier:
             return entry
     raise KeyError(identifier)
+
+
+def with_ascii_keys(actions: Iterable[Action]) -> tuple[Action, ...]:
+    """Return the table with its keys as shown in ASCII."""
+    return tuple(
+        entry if entry.all_keys.isascii() else replace(entry, shown=ascii_keys(entry.all_keys))
+        for entry in actions
+    )
 
 
 def actions_for(pane: Pane, actions: Iterable[Action] = ACTIONS) -> tuple[Action, ...]:

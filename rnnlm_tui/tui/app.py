@@ -38,7 +38,7 @@ from rnnlm_tui.tui._textual import (
     terminal_size,
     write_to_terminal,
 )
-from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane
+from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane, with_ascii_keys
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
 from rnnlm_tui.tui.commands import ActionCommands, PaletteScreen
 from rnnlm_tui.tui.context import Severity
@@ -149,6 +149,8 @@ class RnnlmApp(App[int]):
         display = display or Display()
         self._keymap_file, self._warning = keymap or Keymap(), warning
         self.actions = self._keymap_file.actions
+        if display.ascii_only:
+            self.actions = with_ascii_keys(self.actions)
         self.run_directory = run
         self.snapshot: RunSnapshot | None = None
         self.summaries: tuple[RunSummary, ...] | None = None

@@ -142,7 +142,8 @@ class BrowseScreen(FilteredList):
     def compose(self) -> ComposeResult:
         title = "Choose a text" if self._purpose == "text" else "Choose a tokenizer"
         keys = [("↑ ↓", "move"), ("enter", "choose"), ("→ ←", "folder"), ("esc", "cancel")]
-        with TitledContainer(title=title, legend=key_line(keys, 70), classes="-highlighted"):
+        legend = key_line(keys, 70, ascii_only=self.context.ascii_only)
+        with TitledContainer(title=title, legend=legend, classes="-highlighted"):
             yield Static(id="browse-folder", markup=False)
             yield SafeInput(placeholder="type to filter", compact=True)
             with Container(id="browse-both"):

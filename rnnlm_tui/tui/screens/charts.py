@@ -337,7 +337,7 @@ class ChartedScreen(PaneScreen):
     def _pan(self, share: float) -> None:
         lead = self.lead
         if lead is None or lead.part is None:
-            self.context.report("the whole range is shown: ↑ zooms in")
+            self.context.report(f"the whole range is shown: {self.key_of('zoom_in')} zooms in")
             return
         start, end = lead.window
         cells, middle = share * (end - start) / lead.column_width, (start + end) / 2

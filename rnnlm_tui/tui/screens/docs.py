@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from textual.widgets.markdown import MarkdownTableOfContents, TableOfContentsTyp
 
 from rnnlm_tui.docs import GUIDES, Guide, find_guide, fitted
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.tui.actions import ascii_keys
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -170,7 +172,10 @@ class GuideScreen(Overlay[None]):
         """The guide in the width that the table of contents leaves."""
         columns = self.app.size.width
         room = columns - EDGES - (contents_width(columns) if contents else 0)
-        return fitted(self.guide.text(), room)
+        text = self.guide.text()
+        if self.context.ascii_only:
+            text = re.sub("`[^`]+`", lambda code: ascii_keys(code[0]), text)
+        return fitted(text, room)
 
     async def _show_text(self) -> None:
         """Show the guide again if it is another one, or its width needs another form."""
@@ -183,7 +188,9 @@ class GuideScreen(Overlay[None]):
         box.panel_title = f"Guide, {self.guide.title}"
         place = GUIDES.index(self.guide) + 1
         box.legend = f"{place} of {len(GUIDES)}"
-        box.border_subtitle = key_line(KEYS, self.app.size.width)
+        box.border_subtitle = key_line(
+            KEYS, self.app.size.width, ascii_only=self.context.ascii_only
+        )
 
     def action_close(self) -> None:
         """Return to the pane."""

@@ -164,7 +164,7 @@ class ExportScreen(Overlay[bool]):
         if not self.is_attached:
             return
         chosen = FORMATS[self._format]
-        signs = ("^ v" if self.context.ascii_only else "↑ ↓") if self._can_change else "   "
+        signs = self._arrows if self._can_change else " " * len(self._arrows)
         head = Content.assemble(
             ("format  ", DIM),
             (f"{signs} ", f"bold {FOCUS}"),
@@ -175,6 +175,10 @@ class ExportScreen(Overlay[bool]):
             Content("\n").join([head, Content.styled("folder", DIM)])
         )
         self.query_one("#export-text", OverlayText).update(Content("\n").join(self._lines()))
+
+    @property
+    def _arrows(self) -> str:
+        return "up dn" if self.context.ascii_only else "↑ ↓"
 
     @property
     def _can_change(self) -> bool:
@@ -212,7 +216,7 @@ class ExportScreen(Overlay[bool]):
                     Content.assemble(("✗ " if not index else "  ", BAD), (line.plain, BAD))
                     for index, line in enumerate(wrapped)
                 ]
-            keys = [("enter", "export"), ("↑ ↓", "format"), ("esc", "cancel")]
+            keys = [("enter", "export"), (self._arrows, "format"), ("esc", "cancel")]
         line = Content("   ").join(
             Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys
         )

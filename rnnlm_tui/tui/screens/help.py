@@ -150,7 +150,10 @@ class HelpScreen(Overlay[None]):
             else Content.styled("type to search  ", palette.DIM)
         )
         scroll = (
-            Content.assemble(("↑ ↓", f"bold {palette.TEXT}"), (" more  ", palette.DIM))
+            Content.assemble(
+                ("up dn" if self._ascii else "↑ ↓", f"bold {palette.TEXT}"),
+                (" more  ", palette.DIM),
+            )
             if below
             else Content("")
         )

@@ -441,7 +441,10 @@ class InspectScreen(PaneScreen):
     async def _find_alternatives(self, source: TextSource) -> None:
         position = self.cursor
         if not self._is_predicted(position):
-            self.choices.show_words("Nothing predicts the first token. → goes to the next one.")
+            key = self.key_of("next_token")
+            self.choices.show_words(
+                f"Nothing predicts the first token. {key} goes to the next one."
+            )
             return
         request = source.request(AlternativesRequest, position=position)
         try:
@@ -534,7 +537,8 @@ class InspectScreen(PaneScreen):
         elif self._branches.sampling:
             self.context.report(ALREADY_SAMPLING)
         elif not self._is_predicted(self.cursor):
-            self.context.report("nothing predicts this token: → goes to the next one")
+            key = self.key_of("next_token")
+            self.context.report(f"nothing predicts this token: {key} goes to the next one")
         else:
             if not self._shows("alternatives"):
                 self.view, self._alone = "alternatives", False

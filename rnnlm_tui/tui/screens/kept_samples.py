@@ -128,7 +128,8 @@ class KeptSamplesPanel(Panel):
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return the keys."""
-        return [(3, segments_of(key_line(SEARCH_KEYS if self.searching else KEYS, width)))]
+        keys = SEARCH_KEYS if self.searching else KEYS
+        return [(3, segments_of(key_line(keys, width, ascii_only=self.ascii_only)))]
 
     def legend_within(self, room: int) -> Content:
         """Return how many samples are listed and marked."""

@@ -51,7 +51,16 @@ from textual.widgets import Static
 
 from rnnlm_tui.tui import SMALLEST
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize
-from rnnlm_tui.tui.actions import Action, Group, Pane, actions_for, unbound_key_hint
+from rnnlm_tui.tui.actions import (
+    Action,
+    Group,
+    Pane,
+    action,
+    actions_for,
+    ascii_keys,
+    key_label,
+    unbound_key_hint,
+)
 from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.views.status import run_identity
 from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
@@ -129,6 +138,11 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
             width,
             ascii_only=self.context.ascii_only,
         )
+
+    def key_of(self, name: str) -> str:
+        """Return the first key of an action as shown to the user."""
+        label = key_label(action(name, self.context.actions).keys[0])
+        return ascii_keys(label) if self.context.ascii_only else label
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the footer's actions with their verbs (empty: the table's), in order of use."""

@@ -82,7 +82,8 @@ class PickScreen(FilteredList):
         self._listed: list[PickItem] = []
 
     def compose(self) -> ComposeResult:
-        legend = key_line([("↑ ↓", "move"), ("enter", self._verb), ("esc", "cancel")], width=78)
+        keys = [("↑ ↓", "move"), ("enter", self._verb), ("esc", "cancel")]
+        legend = key_line(keys, 78, ascii_only=self.context.ascii_only)
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield SafeInput(placeholder=self._placeholder, compact=True)
             yield OptionList(markup=False)

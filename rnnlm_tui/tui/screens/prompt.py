@@ -23,7 +23,7 @@ from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode, key_label
+from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.sampling import SamplePlan, SampleTask, continuation, sibling
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -302,7 +302,7 @@ class PromptScreen(PaneScreen):
     @property
     def _choice_keys(self) -> Sequence[tuple[str, str]]:
         """Keys beside the checkpoints that the footer has no room for."""
-        return [(key_label(action("choose_weights", self.context.actions).keys[0]), "other run")]
+        return [(self.key_of("choose_weights"), "other run")]
 
     def _keys(self) -> Sequence[tuple[str, str]]:
         """Return keys of the focused field that the footer has no room for."""
@@ -312,7 +312,7 @@ class PromptScreen(PaneScreen):
             return (("^j", "new line"), ("^u", "clear"))
         if self.session.tree.current is not None and not self.sampling:
             keys = [
-                (key_label(action(name, self.context.actions).keys[0]), word)
+                (self.key_of(name), word)
                 for name, word in (
                     ("continue_text", "continue"),
                     ("edit_text", "edit"),

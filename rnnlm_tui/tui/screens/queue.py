@@ -176,7 +176,7 @@ class QueueScreen(ListOverlay[str]):
         state = queue_state(listing)
         if chosen is not None and chosen.state != "ended" and chosen.stop_on_failure:
             state = f"{chosen.run} pauses the queue if it fails; {state}"
-        below = key_line(keys, width)
+        below = key_line(keys, width, ascii_only=self.context.ascii_only)
         above = safe_content(state, newlines="space").stylize(TEXT) if self._listing else None
         self.show_below(below, self._outcome, trouble=self._trouble, tone=BRIGHT, above=above)
 

@@ -77,9 +77,8 @@ class SampleHistoryScreen(Overlay[int | None]):
         self._show()
 
     def on_resize(self) -> None:
-        self.query_one(HistoryPanel).bottom = key_line(
-            KEYS, self.query_one(HistoryPanel).size.width
-        )
+        panel = self.query_one(HistoryPanel)
+        panel.bottom = key_line(KEYS, panel.size.width, ascii_only=self.context.ascii_only)
 
     @property
     def step(self) -> int:

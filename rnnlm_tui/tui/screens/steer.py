@@ -136,7 +136,11 @@ class SteerScreen(Overlay[None]):
         line = (
             safe_content(text, newlines="space").stylize(style).truncate(room, ellipsis=True)
             if text
-            else key_line([key for key in KEYS if self._works(key[0])], room + 2)
+            else key_line(
+                [key for key in KEYS if self._works(key[0])],
+                room + 2,
+                ascii_only=self._app_context.ascii_only,
+            )
         )
         self.query_one("#steer-note", OverlayText).update(line)
 

@@ -482,7 +482,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
             self.context.open_pane("prompt")
         elif self.cursor_step is None:
             self.context.report(
-                "← sets a cursor; enter then samples from the checkpoint nearest to it"
+                f"{self.key_of('cursor_left')} sets a cursor; enter then samples from the"
+                " checkpoint nearest to it"
             )
         else:
             self.context.report("no checkpoint yet: press c to save one")

@@ -9,7 +9,7 @@ from textual import events
 from textual.content import Content
 from textual.timer import Timer
 
-from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PROMPT_MODES, Action, Pane
+from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PROMPT_MODES, Action, Pane, ascii_keys
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
@@ -168,7 +168,8 @@ class ModeLine(Line):
     def _keys_within(self, room: int) -> Content:
         line = Content("")
         for key, words in self._keys:
-            item = Content.assemble((key, f"bold {TEXT}"), (f" {words}", DIM))
+            shown = ascii_keys(key) if getattr(self.app, "ascii_only", False) else key
+            item = Content.assemble((shown, f"bold {TEXT}"), (f" {words}", DIM))
             longer = Content.assemble(line, "   ", item) if line.plain else item
             if longer.cell_length > room:
                 break
