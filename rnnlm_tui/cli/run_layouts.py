@@ -22,14 +22,14 @@ _ASCII_LEADS = str.maketrans({"├": "|", "│": "|", "└": "`"})
 
 
 def print_tree(runs: Sequence[RunSummary], *, json: bool) -> None:
-    """Print the runs as a tree: name, status, step, perplexity, gain and changed settings."""
+    """Print the runs as a tree: name, status, step, perplexity, difference and changed settings."""
     rows = tree_of(runs)
     if json:
         print_json(_nested(rows))
         return
     blocks = has_block_characters()
     table(
-        ("name", "status", "step", "val ppl", "gain", "changed"),
+        ("name", "status", "step", "val ppl", "Δ parent", "changed"),
         [_tree_cells(row, blocks=blocks) for row in rows],
         right=(2, 3, 4),
         spare=(2,),
@@ -79,7 +79,7 @@ def _tree_cells(row: ArrangedRun, *, blocks: bool) -> tuple[str, ...]:
         status_text(run),
         f"{run.step:,}",
         perplexity_text(best_perplexity(run)),
-        NOTHING if row.gain is None else change(row.gain),
+        NOTHING if row.delta is None else change(row.delta),
         f"{run.parent}: {changed_words(run)}" if run.parent and run.lineage else run.parent or "",
     )
 
@@ -94,7 +94,7 @@ def _nested(rows: Sequence[ArrangedRun]) -> list[dict[str, object]]:
         above[depth].append(
             {
                 "run": row.run.model_dump(mode="json"),
-                "gain": row.gain,
+                "delta": row.delta,
                 "children": children,
             }
         )

@@ -88,7 +88,7 @@ def runs(
     ] = "",
     reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
     tree: Annotated[
-        bool, typer.Option("--tree", help="Forks below their parents, what changed and gained.")
+        bool, typer.Option("--tree", help="Forks below their parents, and what each changed.")
     ] = False,
     group_by: Annotated[
         str,
@@ -256,10 +256,9 @@ def _cells(row: FigureRow) -> list[str]:
 
     Two trailing characters keep the digits aligned.
     """
-    best = None if row.best is None else row.words[row.best]
     return [
-        f"{words} ({difference})  " if difference else f"{words} {'★' if words == best else ' '}"
-        for words, difference in zip(row.words, row.differences, strict=True)
+        f"{words} ({difference})  " if difference else f"{words} {'★' if run == row.best else ' '}"
+        for run, (words, difference) in enumerate(zip(row.words, row.differences, strict=True))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Arrange runs: as a tree of forks with what each changed and gained, or in groups by config."""
+"""Arrange runs: as a tree of forks with what each changed, or in groups by config."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ArrangedRun:
     """Of a group's head: its best run."""
     lead: str = ""
     """The lines of the tree before the name: `│ └ `."""
-    gain: float | None = None
+    delta: float | None = None
     """The best validation perplexity minus the parent's; None without a comparable parent."""
     group: RunGroup | None = None
     """The group whose head this row is."""
@@ -88,7 +88,7 @@ def tree_of(runs: Sequence[RunSummary], folded: Collection[str] = ()) -> list[Ar
             row = ArrangedRun(
                 run,
                 before + branch,
-                gain_over(run, parents.get(run.run)),
+                delta_to(parents.get(run.run), run),
                 foldable=bool(below),
                 hidden=_descendants(run.run, children) if folds else 0,
             )
@@ -100,8 +100,8 @@ def tree_of(runs: Sequence[RunSummary], folded: Collection[str] = ()) -> list[Ar
     return rows
 
 
-def gain_over(run: RunSummary, parent: RunSummary | None) -> float | None:
-    """What a fork has gained: its best validation perplexity minus its parent's.
+def delta_to(parent: RunSummary | None, run: RunSummary) -> float | None:
+    """A fork's best validation perplexity minus its parent's: below 0 is better.
 
     The parent's is that of the checkpoint if the run is gone. None if one wasn't evaluated, or on
     different texts.

@@ -33,7 +33,7 @@ LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 LAYOUT_SETTING = "runs layout"
 """Name of the saved setting."""
 DEFAULT_KEYS = "corpus,cell"
-_GAIN, _PERPLEXITY = 8, 9
+_DELTA, _PERPLEXITY = 10, 9
 _MOST_NAME = 34
 
 
@@ -125,7 +125,7 @@ class RunLayout:
             RunColumn("    name", LEAD + name, by_key["name"].cell, "name", left=True),
             by_key["status"],
             RunColumn("val ppl ", _PERPLEXITY, by_key["perplexity"].cell, "perplexity"),
-            RunColumn("gain", _GAIN, _gain),
+            RunColumn("Δ parent", _DELTA, _delta),
         ]
         rest = width - sum(column.width for column in kept)
         return [*kept, RunColumn("  changed", rest, _changed, left=True)]
@@ -170,12 +170,12 @@ def _owner(row: ArrangedRun, rows: Sequence[ArrangedRun]) -> ArrangedRun | None:
     )
 
 
-def _gain(run: RunSummary, _room: int, beside: RowContext) -> Content:
+def _delta(run: RunSummary, _room: int, beside: RowContext) -> Content:
     row = beside.arranged.get(run.run)
-    if row is None or row.gain is None:
+    if row is None or row.delta is None:
         return Content("")
-    colour = palette.GOOD if row.gain < 0 else palette.TEXT
-    return Content.styled(change(row.gain), colour)
+    colour = palette.GOOD if row.delta < 0 else palette.TEXT
+    return Content.styled(change(row.delta), colour)
 
 
 def _changed(run: RunSummary, room: int, _beside: RowContext) -> Content:

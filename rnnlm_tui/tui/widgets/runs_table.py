@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.views.queue import Waiting
 
     Place = tuple[str, int, float | None, RunGroup | None]
-    """Of a row in a tree or a group: lead, folded rows, gain, group."""
+    """Of a row in a tree or a group: lead, folded rows, difference to the parent, group."""
     RowKey = tuple[RunSummary, str, str, float | None, Waiting | None, bool, Place]
     """What a drawn row depends on: run, letter, age, best comparable perplexity, place in the
     queue, cursor, place in the layout."""
@@ -163,7 +163,7 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
             self._beside.best.get(run.run),
             self._beside.waiting.get(run.run),
             index == self._at,
-            (row.lead, row.hidden, row.gain, row.group),
+            (row.lead, row.hidden, row.delta, row.group),
         )
         before = self._strips.get(row.id)
         if before is not None and before[0][0] is run and before[0][1:] == drawn[1:]:

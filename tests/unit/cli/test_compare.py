@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -56,6 +57,21 @@ def test_a_narrow_terminal_gets_the_best_run_without_differences(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 72
     assert "60.3 ★" in "".join(lines)
+
+
+def test_of_two_runs_whose_figures_are_written_alike_the_better_one_has_the_star(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, loss in (("run-a", 4.1), ("run-b", 4.0999), ("run-c", 5.0)):
+        with RunDatabase(trained_run(name).database_path) as database:
+            database.add_evaluation(
+                EvaluationRow(1, 3, "validation", "validation", loss, 1000, 1.7, 0.5, 1_003.0)
+            )
+    assert run(["compare", "run-a", "run-b", "run-c"]) == 0
+    row = next(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("best val ppl")
+    )
+    assert re.split(" {2,}", row.strip()) == ["best val ppl", "60.3", "60.3 ★", "148.4 (+88.1)"]
 
 
 @pytest.mark.parametrize(

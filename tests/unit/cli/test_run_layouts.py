@@ -27,6 +27,7 @@ def test_the_tree_shows_what_each_fork_changed(capsys: pytest.CaptureFixture[str
     assert run(["runs", "--tree"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["name", "alone", "grown-otter", "└ child"]
+    assert "val ppl  Δ parent  changed" in lines[0]
     assert "plain-otter@500: learning_rate 0.003 → 0.0001, prompts" in lines[3]
     assert run(["runs", "--tree", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -81,10 +81,10 @@ FAMILY = [
 ]
 
 
-def test_children_stand_below_their_parents_with_what_they_gained() -> None:
+def test_children_stand_below_their_parents_with_the_difference_to_their_best() -> None:
     rows = tree_of(FAMILY)
     assert drawn(rows) == ["old", "├ other", "└ child", "  └ young", "alone"]
-    assert [row.gain for row in rows] == [None, None, -5.0, -5.0, None]
+    assert [row.delta for row in rows] == [None, None, -5.0, -5.0, None]
     assert changed_words(FAMILY[0]) == "learning_rate 0.003 → 0.0001, shuffle yes → no"
 
 
@@ -100,7 +100,7 @@ def test_a_parent_is_its_creation_time_and_not_its_name() -> None:
     gone = [run("child", 20, ("old", 10), ppl=60.0), run("old", 15)]
     rows = tree_of(gone)
     assert drawn(rows) == ["child", "old"]
-    assert rows[0].gain == -10.0  # against the checkpoint it started from
+    assert rows[0].delta == -10.0  # against the checkpoint it started from
     earlier = [run("child").model_copy(update={"parent": "old@500"}), run("old", None)]
     assert drawn(tree_of(earlier)) == ["old", "└ child"]
 
