@@ -162,7 +162,13 @@ class ActionCommands(Provider):
         for guide in GUIDES:
             command = partial(self._open_guide, guide.topic)
             yield PaletteHit(
-                0.0, "", command, f"Guide: {guide.title}", group=GUIDE, description=guide.summary
+                0.0,
+                "",
+                command,
+                f"Guide: {guide.title}",
+                group=GUIDE,
+                description=guide.summary,
+                also=f"docs documentation manual help {guide.topic}",
             )
         for summary in app.summaries or ():
             about = (

@@ -28,6 +28,9 @@ async def test_the_palette_lists_every_guide_and_opens_one() -> None:
         assert [title for title in titles if title.startswith("Guide: ")] == [
             f"Guide: {guide.title}" for guide in GUIDES
         ]
+        for words in (("docs",), ("documentation",), ("manual",), ("docs", "sampling")):
+            found = [hit.title for hit in ActionCommands(app.screen).entries() if hit.found(words)]
+            assert "Guide: Sampling" in found
         await pilot.press("ctrl+p", *"what a run guarantees")
         await until(pilot, lambda: "Guide: Reliability" in text_of(app))
         await pilot.press("enter")
