@@ -246,6 +246,8 @@ def status_parts(side: Side, asked: SampleRound, place: int, *, by_bytes: bool) 
     if text.state == "failed":
         return []
     number, _, noun = counted(text.tokens, "token").partition(" ")
+    if text.state == "living" and not text.tokens:
+        return [Content.assemble(("● ", TRAIN), ("loading …", DIM))]
     if text.state == "living":
         most = f" of {counted(asked.settings.max_new_tokens, 'token')}"
         return [Content.assemble(("● ", TRAIN), (number, TEXT), (most, DIM))]

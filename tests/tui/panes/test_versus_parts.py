@@ -329,6 +329,17 @@ def test_the_status_says_what_a_text_is() -> None:
     assert later[1].plain == "step 3,700"
 
 
+def test_a_text_without_a_token_yet_waits_for_its_model() -> None:
+    found = sampled(" is", " is")
+    asked = found.newest
+    assert asked is not None
+    words = []
+    for tokens in (0, 1):
+        found.sides[0].texts[asked.number] = SideText(state="living", tokens=tokens)
+        words += [part.plain for part in status_parts(found.sides[0], asked, 0, by_bytes=False)]
+    assert words == ["● loading …", "● 1 of 100 tokens"]
+
+
 def test_the_settings_are_one_line_that_drops_what_is_off() -> None:
     settings = SamplingConfig(top_k=40, stop=("\n",))
     assert settings_line(settings, sides=2, random_seed=False, room=140).plain == (
