@@ -45,6 +45,8 @@ MOST_SHOWN = 500
 PAUSE_SECONDS = 0.25
 """The cursor rests this long before the text is read and split, so that moving stays quick."""
 UP, HERE = "../", "./"
+NAME = 26
+"""Most cells that the details are indented by; they follow a longer name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +266,8 @@ class BrowseScreen(FilteredList):
         self._lines = lines[:MOST_SHOWN]
         options = self.options
         options.clear_options()
-        options.add_options(Option(self._shown(line)) for line in self._lines)
+        column = min(NAME, max((len(line.name) for line in self._lines), default=0))
+        options.add_options(Option(_shown(line, column)) for line in self._lines)
         names = [line.name.rstrip("/") for line in self._lines]
         first = next((at for at, line in enumerate(self._lines) if line.name not in (UP, HERE)), 0)
         at = names.index(self._came_from) if self._came_from in names and not typed else first
@@ -272,11 +275,6 @@ class BrowseScreen(FilteredList):
         if not names:
             self._say("nothing here has this name" if typed else "nothing to choose here")
         self._look()
-
-    def _shown(self, line: _Line) -> Content:
-        colour = TRAIN if line.name.endswith("/") else TEXT
-        name = safe_text(line.name, newlines="space", limit=60)
-        return Content.assemble((name.ljust(26), colour), (f"  {line.detail}", DIM))
 
     # the look at the text
 
@@ -355,3 +353,9 @@ class BrowseScreen(FilteredList):
     def _show_lines(self, lines: Sequence[Content]) -> None:
         if self._is_open:
             self.query_one("#browse-look", Static).update(Content("\n").join(lines))
+
+
+def _shown(line: _Line, column: int) -> Content:
+    colour = TRAIN if line.name.endswith("/") else TEXT
+    name = safe_text(line.name, newlines="space", limit=60)
+    return Content.assemble((name.ljust(column), colour), (f"  {line.detail}", DIM))

@@ -332,16 +332,23 @@ def _change_lines(
     names = [change.path.rpartition(".")[2] for change in changes]
     longest = max(map(len, names))
     for change, name in zip(changes, names, strict=True):
+        place = f"  @{steps[change.path]:,}" if change.path in steps else ""
+        room = max(0, width - longest - len(place) - len("     → "))
         before, after = (
-            safe_text(_value(value), limit=24, newlines="space")
+            safe_text(_value(value), limit=room, newlines="space")
             for value in (change.old, change.new)
+        )
+        # each may take what the other leaves of the line, and at least half of it
+        before, after = (
+            safe_text(value, limit=max(room // 2, room - cell_len(other)))
+            for value, other in ((before, after), (after, before))
         )
         line = Content.assemble(
             ("  ", TEXT),
             (name.ljust(longest), TEXT),
             (f"  {before} → ", DIM),
             (after, BRIGHT),
-            (f"  @{steps[change.path]:,}" if change.path in steps else "", DIM),
+            (place, DIM),
         )
         lines.append(line.truncate(width, ellipsis=True))
     return lines

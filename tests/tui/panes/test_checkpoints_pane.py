@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from rnnlm_tui.client.average import StagedAverage
 from rnnlm_tui.client.checkpoint_detail import (
@@ -315,6 +316,24 @@ async def test_changed_settings_and_the_parent_are_in_the_detail() -> None:
             "dropout  0.1 → 0.15  @1,512",
             "parent        old-otter@900",
         )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        (None, "y" * 33, f"none → {'y' * 33}  @1,512"),
+        ("x" * 33, 0.5, f"{'x' * 33} → 0.5  @1,512"),
+        ("x" * 99, "y" * 99, f"{'x' * 17}… → {'y' * 17}…  @1,512"),
+    ],
+)
+async def test_a_changed_value_is_cut_only_where_its_line_is_full(
+    before: JsonValue, after: JsonValue, shown: str
+) -> None:
+    services = FakeServices(make_snapshot())
+    change = ChangedSetting("data.name", before, after, 1_512)
+    services.checkpoint_files.changed = (change,)
+    async with opened(services, "checkpoints", size=(120, 40)) as (_, pilot):
+        await until_shown(pilot, shown)
 
 
 async def test_the_order_is_changed_and_reversed_by_keys() -> None:

@@ -87,6 +87,14 @@ async def test_a_text_is_chosen_by_browsing_with_a_look_at_its_tokens(
         assert app.draft.corpus.source == path
 
 
+@pytest.mark.usefixtures("shelf")
+async def test_no_detail_is_cut_beside_empty_room() -> None:
+    async with opened(Looking(), "config", run=None, size=(120, 40)) as (_, pilot):
+        await go(pilot, "corpus.source")
+        await pilot.press("b")
+        await until_shown(pilot, "Choose a text", "all texts of this folder", "built in")
+
+
 async def test_a_tokenizer_is_chosen_by_browsing_and_its_kind_follows(shelf: Path) -> None:
     async with opened(Looking(), "config", run=None) as (app, pilot):
         await go(pilot, "tokenizer.vocab_size")
