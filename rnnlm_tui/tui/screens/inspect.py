@@ -75,6 +75,8 @@ STILL_SECONDS = 0.06
 EAGER_VALUES = 500_000
 """Most activations that are asked for before a view shows them."""
 NOT_SCORED = "no text is scored yet"
+UNIT_SEARCHES = ("space", "newline", "digit", "quotes", "position in line", "e", "since e")
+"""Examples of what `engine.units` accepts."""
 MOST_TYPED = 200
 """Characters that may be typed in place of a token."""
 
@@ -509,7 +511,7 @@ class InspectScreen(PaneScreen):
                 self._place()
             self._ask_for_states()
 
-        about = "space, newline, quotes, digit, position in line, one character, since X"
+        about = f"for example {', '.join(UNIT_SEARCHES)}"
         self.app.push_screen(
             AskScreen("Units that follow", self.units.query, str, about=about, most=60), answered
         )

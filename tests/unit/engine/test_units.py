@@ -23,6 +23,7 @@ from rnnlm_tui.engine.units import (
     search,
 )
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.tui.screens.inspect import UNIT_SEARCHES
 
 from .builders import small_model
 
@@ -78,6 +79,11 @@ def test_every_feature_can_be_searched_by_its_name(name: str) -> None:
     assert feature.name == name
     assert len(feature.values(PIECES)) == len(PIECES)
     assert feature.is_count == name.startswith("position")
+
+
+@pytest.mark.parametrize("query", UNIT_SEARCHES)
+def test_every_example_of_the_apps_search_is_accepted(query: str) -> None:
+    assert len(parse_query(query).values(PIECES)) == len(PIECES)
 
 
 @pytest.mark.parametrize(
