@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from rich.segment import Segment
 from textual.color import Color
 
 from rnnlm_tui.tui.actions import ACTIONS, ascii_keys, key_label, with_ascii_keys
 from rnnlm_tui.tui.theme import AsciiMarks
-from tests.tui.support import running_app, text_of, until
+from tests.tui.support import running_app, shows, text_of, until
 
 AN_ARROW = re.compile(r"(?<!\S)(\^ v|< >|> <|\^[<>^v]|\^F\d+)(?!\S)")
 """An arrow or shift as the line filter draws them."""
@@ -34,7 +35,7 @@ async def test_footers_help_palette_guides_and_overlays_name_the_arrow_keys() ->
             ("ctrl+p", "up dn choose"),
         ):
             await pilot.press(key)
-            await until(pilot, lambda words=words: words in text_of(app))
+            await until(pilot, partial(shows, app, words))
             assert AN_ARROW.findall(text_of(app)) == []
             await pilot.press("escape")
         await pilot.press("ctrl+p", *"guide dashboard", "enter")

@@ -21,6 +21,7 @@ from rnnlm_tui.schema.sampling import (
     StatesRequest,
 )
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.screens.train import DATA
 from rnnlm_tui.tui.views.chart_data import MarksStyle
@@ -33,7 +34,7 @@ from tests.tui.panes.seeing import opened, screen_text
 from tests.tui.panes.test_inspect_pane import asked, inspecting, sampled
 from tests.tui.panes.test_versus_pane import step_of, surprised, versus
 from tests.tui.pictures import SIZES
-from tests.tui.support import running_app, text_of, until, with_runs
+from tests.tui.support import running_app, shows, text_of, until, with_runs
 from tests.tui.widgets.chart.pictures import look
 from tests.unit.store.rows import STARTED, begin, evaluation_row, new_run, step_row
 
@@ -46,6 +47,7 @@ CURVES: tuple[Sequence[float], ...] = (
 )
 """The losses of a run's steps, again and again."""
 STEPS, EVERY = 400, 40
+PANES_OF_RUNS: tuple[Pane, ...] = ("runs", "checkpoints", "train")
 
 
 def stored(name: str, losses: Sequence[float]) -> RunSnapshot:
@@ -95,10 +97,12 @@ async def test_every_pane_of_runs_is_painted_with_extreme_losses(size: tuple[int
     async with running_app(services, run="run-0", size=size) as (app, pilot):
         for name in (snapshot.summary.run for snapshot in snapshots):
             app.select_run(services.run(name))
-            await until(pilot, lambda name=name: app.snapshot and app.snapshot.summary.run == name)
-            for pane in ("runs", "checkpoints", "train"):
+            for pane in PANES_OF_RUNS:
                 app.open_pane(pane)
-                await until(pilot, lambda name=name: name in text_of(app))
+                await until(
+                    pilot,
+                    lambda: app.snapshot and app.snapshot.summary.run == name and shows(app, name),  # noqa: B023
+                )
             await pilot.press("left", "l", "a")
             text_of(app)
         compared = tuple(snapshot.summary.run for snapshot in snapshots[:8])

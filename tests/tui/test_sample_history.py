@@ -157,7 +157,7 @@ async def test_samples_that_keys_fail_to_read_are_reported_once_until_they_are_r
             for key in ("left", "left", "right", "left"):
                 tried = services.attempts
                 await pilot.press(key)
-                await until(pilot, lambda tried=tried: services.attempts > tried)
+                await until(pilot, lambda: services.attempts > tried)  # noqa: B023
             assert len(reports) == times
             services.away = False
             await pilot.press("up")

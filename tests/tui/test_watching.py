@@ -199,7 +199,7 @@ def test_an_error_of_any_poll_is_reported_again_after_it_was_gone(
             read("machine")
             return super().machine()
 
-        def machine_reader(self) -> FakeReader:
+        def machine_reader(self) -> FakeReader:  # type: ignore[override]
             return Reader()
 
     services = Wavering(*(make_snapshot(name=name) for name in ("plain-otter", "brisk-heron")))

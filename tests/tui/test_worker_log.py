@@ -121,7 +121,7 @@ async def test_a_log_that_fails_to_be_read_is_reported_once_and_followed_again(
                 raise OSError("the disk is gone")
             return super().look()
 
-    services.log = lambda _run: Failing(services.log_path)  # type: ignore[method-assign]
+    monkeypatch.setattr(services, "log", lambda _run: Failing(services.log_path))
     async with running_app(services) as (app, pilot):
         reports: list[object] = []
         app.report_error = reports.append  # type: ignore[method-assign, assignment]
