@@ -9,9 +9,9 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 
-from rnnlm_tui.client.checkpoint_detail import ChangedSetting
 from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.metrics import GpuRow
+from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.summary import PreparingFigures
 from rnnlm_tui.tui.theme import Harmless
 from tests.tui.fakes import FakeServices, make_snapshot, preparing
@@ -36,7 +36,7 @@ def with_phase() -> FakeServices:
 
 def with_setting() -> FakeServices:
     services = with_runs(make_snapshot())
-    services.checkpoint_files.changed = (ChangedSetting(f"model.{EVIL}", EVIL, EVIL, 1_512),)
+    services.checkpoint_files.changed = (Setting(path=f"model.{EVIL}", old=EVIL, new=EVIL),)
     return services
 
 

@@ -330,7 +330,7 @@ async def test_a_changed_value_is_cut_only_where_its_line_is_full(
     before: JsonValue, after: JsonValue, shown: str
 ) -> None:
     services = FakeServices(make_snapshot())
-    change = ChangedSetting("data.name", before, after, 1_512)
+    change = Setting(path="data.name", old=before, new=after)
     services.checkpoint_files.changed = (change,)
     async with opened(services, "checkpoints", size=(120, 40)) as (_, pilot):
         await until_shown(pilot, shown)
