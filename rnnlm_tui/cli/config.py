@@ -264,9 +264,9 @@ def allow_datasets(
     from rnnlm_tui.errors import UntrustedDatasetError
     from rnnlm_tui.schema.validation import parse_assignments
 
-    named = list(parse_assignments(assignments or ()).values())
-    for source in (corpus.source, corpus.test_source):
-        if source is not None and source in named:
+    named = parse_assignments(assignments or ())
+    for key, source in (("source", corpus.source), ("test_source", corpus.test_source)):
+        if source is not None and named.get(f"corpus.{key}") == source:
             trust_dataset(source)
     while True:
         try:

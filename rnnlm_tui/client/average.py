@@ -62,8 +62,9 @@ class StagedAverage:
             CheckpointError: it is gone or damaged.
             StorageError: it can't be renamed.
         """
-        with self.place:
-            return keep_average(self.run, self.folder)
+        kept = keep_average(self.run, self.folder)
+        self.place.close()
+        return kept
 
     def discard(self) -> None:
         """Remove it."""

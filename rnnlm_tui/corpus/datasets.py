@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,7 +96,7 @@ def check_trusted(name: DatasetName, root: Path) -> Path:
     """
     known, lines = _trusted(root), _lines_of(name)
     for path, line in lines:
-        if line.split(b" ")[:2] not in known:
+        if line not in known:
             raise UntrustedDatasetError(name.source, str(path))
     return lines[-1][0]
 
@@ -111,7 +112,7 @@ def remember_dataset(name: DatasetName, root: Path) -> None:
         StorageError: the list can't be written.
     """
     known = _trusted(root)
-    lines = [line for _, line in _lines_of(name) if line.split(b" ")[:2] not in known]
+    lines = [line for _, line in _lines_of(name) if line not in known]
     if not lines:
         return
     make_private_directory(root)
@@ -138,15 +139,18 @@ def _lines_of(name: DatasetName) -> list[tuple[Path, bytes]]:
     return lines
 
 
-def _trusted(root: Path) -> list[list[bytes]]:
-    """Hash and name of each trusted file."""
+def _trusted(root: Path) -> list[bytes]:
+    """The line of each trusted file: its hash, the dataset's name and its place.
+
+    The place counts: what the module itself imports from its folder isn't hashed.
+    """
     path = root / TRUSTED_NAME
     with storage_errors("read", path):
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             return []
-    return [line.split(b" ")[:2] for line in data.split(b"\n")]
+    return data.split(b"\n")
 
 
 class PythonDataset:
@@ -210,7 +214,7 @@ class PythonDataset:
         return digest.hexdigest()
 
     def _import(self) -> Any:
-        with _path_first(self.name.folder):
+        with _path_first(self.name.folder), _no_bytecode():
             module = importlib.import_module(self.name.module)
             found: Any = module
             for part in self.name.attribute.split("."):
@@ -314,6 +318,18 @@ def _last_line(error: Exception) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         place = f" ({Path(error.filename).name}, line {error.lineno})"
     return place
+
+
+@contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Import from source: a `.pyc` beside a trusted file may be of other code."""
+    before = sys.pycache_prefix
+    with tempfile.TemporaryDirectory() as empty:
+        sys.pycache_prefix = empty
+        try:
+            yield
+        finally:
+            sys.pycache_prefix = before
 
 
 @contextmanager

@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import (
     BUILT_IN_SOURCES,
@@ -57,11 +59,13 @@ def absolute_paths(
     def absolute(text: str | None, *, is_text: bool = True) -> str | None:
         if text is None or (is_text and text in BUILT_IN_SOURCES):
             return text
-        if text.startswith(PYTHON_SOURCE):
-            return DatasetName.parse(text).found_from(Path.cwd()).source
-        path = user_path(text)
-        exists = path.exists() or (is_text and glob.has_magic(str(path)))
-        return str(path.absolute()) if exists else text
+        with suppress(CorpusError, OSError):  # an unfinished name, or a too long one: no path
+            if is_text and text.startswith(PYTHON_SOURCE):
+                return DatasetName.parse(text).found_from(Path.cwd()).source
+            path = user_path(text)
+            if path.exists() or (is_text and glob.has_magic(str(path))):
+                return str(path.absolute())
+        return text
 
     texts = {name: absolute(getattr(corpus, name)) for name in ("source", "test_source")}
     changed = {name: text for name, text in texts.items() if text != getattr(corpus, name)}

@@ -100,10 +100,13 @@ class Workers:
             self._news.wait_for(lambda: pid in self._ended, seconds)
             return self._ended.get(pid)
 
-    def popen(self, command: Sequence[str], *, env: Mapping[str, str], **_: Any) -> WarmProcess:
-        """Start a worker in place of `subprocess.Popen`."""
+    def popen(
+        self, command: Sequence[str], *, env: Mapping[str, str], **more: Any
+    ) -> WarmProcess | subprocess.Popen[bytes]:
+        """Start a worker in place of `subprocess.Popen`; any other process as it does."""
         module, path = command[-2:]
-        assert module == "rnnlm_tui.worker.train"
+        if module != "rnnlm_tui.worker.train":
+            return subprocess.Popen(command, env=env, **more)
         return WarmProcess(self, self.start(RunDirectory(Path(path)), environment=env))
 
     def _listen(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import py_compile
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -234,6 +236,27 @@ def test_a_dataset_is_trusted_by_its_name_and_what_its_import_runs(
     finally:
         for module in [one for one in sys.modules if one.startswith("untrusted_data")]:
             del sys.modules[module]
+
+
+def test_a_dataset_in_another_folder_is_not_trusted_with_it(folder: Path) -> None:
+    remember_dataset(DatasetName.parse(f"python:own_data:texts@{folder}"), folder / "corpora")
+    other = folder / "other"
+    other.mkdir()
+    (other / "own_data.py").write_text(MODULE, encoding="utf-8")
+    with pytest.raises(UntrustedDatasetError):
+        PythonDataset(f"python:own_data:texts@{other}", folder / "corpora")
+
+
+def test_the_source_is_run_and_no_bytecode_beside_it(folder: Path) -> None:
+    code, own = folder / "other.py", folder / "own_data.py"
+    code.write_text('texts = ["not this"]', encoding="utf-8")
+    compiled = importlib.util.cache_from_source(str(own))
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(code), compiled, invalidation_mode=mode)
+    name = f"python:own_data:texts@{folder}"
+    remember_dataset(DatasetName.parse(name), folder / "corpora")
+    texts = [text for _, text in PythonDataset(name, folder / "corpora").texts()]
+    assert texts[0] == "One two."
 
 
 @pytest.mark.parametrize("module", ["sys", "os", "xml.no_such_part"])

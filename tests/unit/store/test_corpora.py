@@ -111,3 +111,9 @@ def test_a_corpus_is_found_by_a_relative_path_of_its_text(
     assert str(tmp_path) in config.corpus.source
     stored = prepare(home, "a", corpus=config.corpus, tokenizer=config.tokenizer)
     assert find_corpus(*given) == stored
+
+
+@pytest.mark.parametrize("source", ["python:", "python:own_data", "x" * 300, "a/" * 3_000])
+def test_what_is_no_path_yet_has_no_corpus(home: Path, source: str) -> None:
+    tokenizer = TokenizerConfig(kind="pretrained", name=source)
+    assert find_corpus(CorpusConfig(source=source), tokenizer) is None
