@@ -37,6 +37,7 @@ from rnnlm_tui.cli.prompts import STANDARD_INPUT, standard_input
 from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
 from rnnlm_tui.schema.formatting import (
     NOTHING,
+    TEXT_NOT_KEPT,
     count,
     counted,
     figure,
@@ -118,7 +119,9 @@ def score(
             right=(1, 2, 3, 4, 5),
         )
     for one in scores if not json and not tokens else ():
-        if one.bits_per_byte is None and one.unknown:
+        if one.tokens and not one.scored_bytes:
+            note(f"{one.name}: no bits per byte, because {TEXT_NOT_KEPT}")
+        elif one.bits_per_byte is None and one.unknown:
             note(
                 f"{one.name}: no bits per byte, because {unknown_share_text(one.unknown_share)}:"
                 " the bytes of an unknown token can't be counted"

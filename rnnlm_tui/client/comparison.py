@@ -14,6 +14,7 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import (
     NOTHING,
+    TEXT_NOT_KEPT,
     count,
     counted,
     disk,
@@ -426,6 +427,8 @@ def _scored(config: RunConfig) -> tuple[str, int]:
 def _hidden(run: ComparedRun) -> str:
     """Why a run's bits per byte miss part of the text; empty if they cover all of it."""
     judged = run.summary.evaluation
+    if judged.scored_share == 0:
+        return f"for {run.letter} {TEXT_NOT_KEPT}"
     if judged.unknown_share is None:
         can_hide = judged.name is not None and run.config.tokenizer.kind not in ("byte", "bpe")
         return (

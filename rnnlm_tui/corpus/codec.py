@@ -21,6 +21,8 @@ from rnnlm_tui.schema.corpora import EosText, TextLayout
 _REPLACEMENT = "\ufffd"
 _KEPT_TOKENS = 8
 _HELD_TOKENS = 64
+_SPACE = "Ġ"
+"""The sign of a space in byte-level tokenizers."""
 _COUNTED_SENTENCES = 1_024
 """Sentences whose bytes are counted at once, to limit memory."""
 
@@ -133,7 +135,9 @@ class TextCodec:
     @cached_property
     def token_bytes(self) -> TokenBytes:
         """The UTF-8 bytes of text that each token stands for."""
-        return TokenBytes(self._tokenizer, {self.pad_id: "", self.eos_id: self.eos_text})
+        return TokenBytes(
+            self._tokenizer, {self.pad_id: "", self.eos_id: self.eos_text}, self.unk_id
+        )
 
     def incremental(self, after: Sequence[int] = ()) -> IncrementalDecoder:
         """A decoder for tokens generated after the ids `after`, which are already shown."""
@@ -192,28 +196,40 @@ class TokenBytes:
 
     Args:
         texts: what tokens with a text of their own stand for.
+        unknown: the unknown token.
     """
 
-    def __init__(self, tokenizer: Tokenizer, texts: dict[int | None, str]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, texts: dict[int | None, str], unknown: int | None
+    ) -> None:
         ids = range(vocabulary_size(tokenizer))
-        decoder = json.dumps(json.loads(tokenizer.to_str())["decoder"])
+        state = json.loads(tokenizer.to_str())
+        decoder = json.dumps(state["decoder"])
         added = tokenizer.get_added_tokens_decoder()
         names = [tokenizer.id_to_token(index) or "" for index in ids]
         if '"ByteLevel"' in decoder:  # a token may be a part of a character
-            later = first = [
+            later = [
                 len(added[index].content.encode()) if index in added else len(name)
                 for index, name in enumerate(names)
             ]
+            has_space = '"add_prefix_space": true' in json.dumps(state["pre_tokenizer"])
+            first = [
+                size - (has_space and name.startswith(_SPACE))
+                for size, name in zip(later, names, strict=True)
+            ]
+            words = ["a"]
         else:
             alone = tokenizer.decode_batch([[index] for index in ids], skip_special_tokens=False)
             word = next(
                 (index for index in ids if index not in added and alone[index].isalpha()), 0
             )
-            pairs = tokenizer.decode_batch(
-                [[word, index] for index in ids], skip_special_tokens=False
+            between = tokenizer.decode_batch(
+                [[word, index, word] for index in ids], skip_special_tokens=False
             )
+            around = len(tokenizer.decode([word, word], skip_special_tokens=False).encode())
             first = [len(text.encode()) for text in alone]
-            later = [len(text.encode()) - first[word] for text in pairs]
+            later = [len(text.encode()) - around for text in between]
+            words = [text for text in alone if text.isalpha()]
             if '"ByteFallback"' in decoder:
                 for index, name in enumerate(names):
                     if re.fullmatch("<0x[0-9A-F]{2}>", name):
@@ -222,6 +238,19 @@ class TokenBytes:
         for special, text in texts.items():
             if special is not None:
                 self._later_V[special] = self._first_V[special] = len(text.encode())
+
+        def known(text: str) -> NDArray[Any] | None:
+            found = np.array(tokenizer.encode(text, add_special_tokens=False).ids, int)
+            return None if unknown in found else found
+
+        one = next((text for text in words if known(text) is not None), "a")
+        self._are_exact = all(
+            (found := known(text)) is None
+            or self.of(found, np.arange(len(found[:1]))).sum() == len(text.encode())
+            for text in (f"{one} {one}", f"{one}{one}", f"{one}.{one}", "é")
+        )
+        """Whether the tokens of a text say how long it is: with some tokenizers they are the same
+        with a space as without, or with an accent."""
 
     def of(self, ids: NDArray[Any], starts: NDArray[Any]) -> NDArray[np.int64]:
         """The bytes of each of these tokens.
@@ -234,14 +263,21 @@ class TokenBytes:
         return sizes
 
     def scored(
-        self, ids: NDArray[Any], offsets: NDArray[np.uint64], context_length: int | None
+        self,
+        ids: NDArray[Any],
+        offsets: NDArray[np.uint64],
+        context_length: int | None,
+        *,
+        continues: bool = False,
     ) -> tuple[int, int]:
-        """The bytes of the tokens that an evaluation scores, and of all tokens.
+        """The bytes of the tokens that an evaluation scores, and of all tokens; 0 scored bytes if
+        the tokens don't keep their text.
 
         Args:
             offsets: start of each sentence, and the end of the last.
             context_length: tokens of a sentence that are read, of which the first isn't scored;
                 None: a stream, where all but the first token are scored.
+            continues: whether these tokens continue a stream, so that the first is scored too.
         """
         scored = total = 0
         for first in range(0, len(offsets) - 1, _COUNTED_SENTENCES):
@@ -250,11 +286,11 @@ class TokenBytes:
             sizes = self.of(ids[bounds[0] : bounds[-1]], starts)
             total += int(sizes.sum())
             if context_length is None:
-                scored += int(sizes.sum()) - (int(sizes[0]) if first == 0 else 0)
+                scored += int(sizes.sum()) - (0 if first or continues else int(sizes[0]))
             else:
                 places = np.arange(len(sizes)) - np.repeat(starts, lengths)
                 scored += int(sizes[(places > 0) & (places < context_length)].sum())
-        return scored, total
+        return scored if self._are_exact else 0, total
 
 
 class IncrementalDecoder:

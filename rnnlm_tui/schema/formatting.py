@@ -151,6 +151,10 @@ def scored_part_text(fraction: float | None) -> str:
     return "" if words in ("all", NOTHING) else f"{words} of the text"
 
 
+TEXT_NOT_KEPT = "the tokenizer doesn't keep the text's spaces or letters"
+"""Why no bytes were scored."""
+
+
 def bits_per_byte_text(
     bits: float | None,
     unknown_share: float | None,
@@ -164,7 +168,8 @@ def bits_per_byte_text(
     """
     unknown = unknown_share_text(unknown_share)
     if bits is None:
-        return f"no {unit}: {unknown}" if unknown else ""
+        reason = TEXT_NOT_KEPT if scored_share == 0 else unknown
+        return f"no {unit}: {reason}" if reason else ""
     scored = scored_part_text(scored_share)
     return "".join(
         (

@@ -95,14 +95,14 @@ class EvaluationRow:
     tokens: int
     """Scored targets."""
     bits_per_byte: float | None
-    """From `bits_per_byte()`, of the scored tokens; None if the text has too many unknown tokens.
-    """
+    """From `bits_per_byte()`, of the scored tokens."""
     seconds: float
     time: float
     unknown: int | None = None
     """Scored targets that are the unknown token; None in rows of earlier versions."""
     scored_bytes: int | None = None
-    """UTF-8 bytes of the scored targets; None in rows of earlier versions, which estimated them."""
+    """UTF-8 bytes of the scored targets; 0 if the tokenizer doesn't keep the text, None in rows of
+    earlier versions, which estimated them."""
     text_bytes: int | None = None
     """UTF-8 bytes of the evaluated set; None in rows of earlier versions."""
 
@@ -277,7 +277,7 @@ def evaluations_without_improvement(rows: Sequence[EvaluationRow]) -> int:
 
 def bits_per_byte(loss: float, tokens: int, unknown: int, scored_bytes: int) -> float | None:
     """Bits per byte of text; None if more than MAX_UNKNOWN_SHARE of the targets are unknown tokens,
-    or the targets are no text.
+    or no bytes were scored.
 
     An unknown token costs few bits however long its word is, so a vocabulary of ten words would
     beat a character model. We don't guess the cost of unknown words, so above the limit there is no

@@ -384,10 +384,11 @@ class ScoreDone(_SamplerMessage):
     """UTF-8 bytes of the text."""
     scored_bytes: int
     """UTF-8 bytes of the predicted tokens, which are less than the text's: nothing predicts the
-    first token, of a model of sentences that of each sentence and what is beyond its context."""
+    first token, of a model of sentences that of each sentence and what is beyond its context. 0 if
+    the tokenizer doesn't keep the text."""
     bits_per_byte: float | None
     """Of the predicted tokens. None if more than 0.1 % of them are unknown, which hide the bytes of
-    their words, or if they are no text."""
+    their words, or if no bytes were scored."""
     unknown: int
     """Tokens that are the unknown token."""
     seconds: float

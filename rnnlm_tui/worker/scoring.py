@@ -147,10 +147,13 @@ class _Scoring:
         """Add a part's tokens and bytes, and return where its sentences start and the last ends."""
         offsets = np.concatenate([[0], np.cumsum(part.lengths)]).astype(np.uint64)
         is_stream = self._loaded.data_mode == "stream"
-        scored, total = self._loaded.codec.token_bytes.scored(
-            part.ids, offsets, None if is_stream else self._context(part.ids)
+        scored, _ = self._loaded.codec.token_bytes.scored(
+            part.ids,
+            offsets,
+            None if is_stream else self._context(part.ids),
+            continues=self.tokens > 0,
         )
-        self.scored_bytes += total if is_stream and self.tokens else scored
+        self.scored_bytes += scored
         self.bytes += part.bytes
         self.tokens += len(part.ids)
         return offsets

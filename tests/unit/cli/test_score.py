@@ -119,6 +119,15 @@ def test_several_texts_have_a_total_as_if_they_were_one(
     assert capsys.readouterr().out.splitlines()[-1].split()[0] == "total"
 
 
+def test_a_tokenizer_that_does_not_keep_the_text_is_named(
+    sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer_with(sampler, a={"scored_bytes": 0, "bits_per_byte": None})
+    assert run(["score", "brisk-heron", write("a.txt")]) == 0
+    words = "a.txt: no bits per byte, because the tokenizer doesn't keep the text's spaces"
+    assert words in capsys.readouterr().err
+
+
 def test_unknown_tokens_leave_no_bits_per_byte(
     sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
 ) -> None:

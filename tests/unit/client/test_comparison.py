@@ -19,6 +19,7 @@ from rnnlm_tui.client.comparison import (
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.formatting import TEXT_NOT_KEPT
 from rnnlm_tui.schema.metrics import EvaluationRow, StepRow
 from rnnlm_tui.schema.protocol import SETTINGS_KEY, CommandResult, Setting, SettingsChange
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -159,18 +160,19 @@ WORDS: dict[str, object] = {"tokenizer.kind": "word", "tokenizer.vocab_size": 10
 
 
 @pytest.mark.parametrize(
-    ("unknown", "bits", "why"),
+    ("unknown", "bits", "scored", "why"),
     [
-        (413, None, "41 % of B's tokens are unknown"),
-        (None, 1.0, "B's unknown tokens were not counted by the version that trained it"),
+        (413, None, 39_999, "41 % of B's tokens are unknown"),
+        (None, 1.0, 39_999, "B's unknown tokens were not counted by the version that trained it"),
+        (0, None, 0, f"for B {TEXT_NOT_KEPT}"),
     ],
 )
-def test_many_unknown_tokens_exclude_a_run_from_the_best_bits_per_byte(
-    unknown: int | None, bits: float | None, why: str
+def test_many_unknown_tokens_or_a_lossy_tokenizer_exclude_a_run_from_the_best_bits_per_byte(
+    unknown: int | None, bits: float | None, scored: int, why: str
 ) -> None:
     characters = measured("a", {"tokenizer.kind": "character"}, {1: 1.5})
     comparison = compare_runs(
-        [characters, measured("b", WORDS, {1: 0.5}, unknown=unknown, bits=bits)]
+        [characters, measured("b", WORDS, {1: 0.5}, unknown=unknown, bits=bits, scored=scored)]
     )
     assert row(comparison, "bits per byte").best is None
     assert row(comparison, "best val ppl").best is None

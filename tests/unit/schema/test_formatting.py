@@ -157,6 +157,7 @@ def test_a_long_list_is_shortened_with_a_count() -> None:
         (1.537, 0.0004, 0.539, "1.54 bits a byte of 54 % of the text, 0.04 % unknown"),
         (None, 0.042, 0.539, "no bits a byte: 4 % unknown"),
         (None, 0.413, None, "no bits a byte: 41 % unknown"),
+        (None, 0.0, 0.0, f"no bits a byte: {formatting.TEXT_NOT_KEPT}"),
         (None, None, None, ""),
     ],
 )
