@@ -93,13 +93,13 @@ class Report:
             self._stream = None
 
     def _keep_sample(self, batch: SampleBatch, done: SampleDone) -> None:
-        from rnnlm_tui.store.kept_samples import KeptSample, append
+        from rnnlm_tui.store.kept_samples import KeptSample, all_samples
 
         if not self._keep:
             return
         step = weights_step(batch.request.checkpoint)
         try:
-            append(KeptSample.of(batch.request, done, run=self._run, step=step))
+            all_samples().append(KeptSample.of(batch.request, done, run=self._run, step=step))
         except StorageError as error:
             self._keep = False
             note(f"the sample is not kept: {error.message}")

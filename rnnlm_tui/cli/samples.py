@@ -89,7 +89,7 @@ def samples(
 
     Everything sampled by the app and by `sample` is kept: the newest 10,000 samples.
     """
-    from rnnlm_tui.store.kept_samples import move_damaged_samples_aside, search
+    from rnnlm_tui.store.kept_samples import all_samples, search
 
     check_exclusive(QUERY=bool(query), delete=bool(delete))
     check_exclusive(export=export is not None, delete=bool(delete))
@@ -98,7 +98,7 @@ def samples(
         raise InputError(f"--limit is {limit}, must be at least 0")
     if form is not None and export is None:
         raise InputError("--format needs --export", hint="--export FILE, or --export - to print")
-    if damage := move_damaged_samples_aside():
+    if damage := all_samples().move_damaged_aside():
         note(damage)
     if delete:
         _delete(delete, yes=yes, json=json)

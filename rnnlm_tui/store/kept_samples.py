@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import LATEST, counted, escaped_list
 from rnnlm_tui.schema.sampling import SampleDone, SampleRequest
 from rnnlm_tui.store.paths import samples_file
-from rnnlm_tui.system.files import (
-    free_aside_path,
-    make_private_directory,
-    open_private,
-    storage_errors,
-    write_bytes_atomically,
-    write_whole,
-)
-from rnnlm_tui.system.locks import folder_lock
+from rnnlm_tui.system.json_files import JsonLines, Line, json_line
 
 MAX_KEPT_SAMPLES = 10_000
-"""Older samples are not found any more, and are dropped when the file is rewritten."""
 _MAX_BYTES = 64 << 20
-"""A longer file is cut to its newest samples when the next one is added."""
-_BYTES_AFTER_CUT = 48 << 20
 
 SampleExport = Literal["text", "jsonl", "markdown"]
 SAMPLE_EXPORTS: tuple[SampleExport, ...] = get_args(SampleExport)
@@ -144,31 +131,9 @@ class KeptSample(BaseModel):
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.time))
 
 
-def append(sample: KeptSample) -> None:
-    """Add a sample.
-
-    Raises:
-        StorageError: the file can't be written.
-    """
-    path, line = samples_file(), _line(sample)
-    make_private_directory(path.parent)
-    with folder_lock(path.parent):
-        with storage_errors("write", path):
-            descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
-            try:
-                size = os.fstat(descriptor).st_size
-                if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a crash left half a line
-                    line = b"\n" + line
-                try:
-                    write_whole(descriptor, line)
-                except OSError:
-                    os.ftruncate(descriptor, size)
-                    raise
-            finally:
-                os.close(descriptor)
-        if size + len(line) > _MAX_BYTES:
-            entries, damaged = _read()
-            _rewrite(_newest(entries, _BYTES_AFTER_CUT), damaged)
+def all_samples() -> JsonLines[KeptSample]:
+    """The file of all kept samples."""
+    return JsonLines(samples_file(), KeptSample, "kept samples", MAX_KEPT_SAMPLES, _MAX_BYTES)
 
 
 def search(query: str = "", run: str | None = None) -> list[KeptSample]:
@@ -177,7 +142,7 @@ def search(query: str = "", run: str | None = None) -> list[KeptSample]:
     Raises:
         StorageError: the file can't be read.
     """
-    return matching((sample for sample, _ in reversed(_read()[0])), query, run)
+    return matching(reversed(all_samples().read()), query, run)
 
 
 def matching(
@@ -205,54 +170,36 @@ def delete(ids: Iterable[str]) -> list[KeptSample]:
     Raises:
         StorageError: the file can't be read or written.
     """
-    wanted = set(ids)
-    if not wanted or not samples_file().exists():
-        return []
-    with folder_lock(samples_file().parent):
-        entries, damaged = _read()
-        removed = [sample for sample, _ in entries if sample.id in wanted]
-        if removed:
-            _rewrite([entry for entry in entries if entry[0].id not in wanted], damaged)
-    return removed[::-1]
+    wanted, removed = set(ids), list[KeptSample]()
+
+    def without(lines: list[Line[KeptSample]]) -> list[Line[KeptSample]]:
+        removed.extend(line.value for line in reversed(lines) if line.value.id in wanted)
+        return [line for line in lines if line.value.id not in wanted]
+
+    if samples_file().exists():
+        all_samples().change(without)
+    return removed
 
 
-def restore(samples: Iterable[KeptSample]) -> None:
+def restore(deleted: Iterable[KeptSample]) -> None:
     """Put deleted samples back in the place of their time; those still there are left alone.
 
     Raises:
         StorageError: the file can't be read or written.
     """
-    make_private_directory(samples_file().parent)
-    with folder_lock(samples_file().parent):
-        entries, damaged = _read()
-        there = {sample.id for sample, _ in entries}
-        new = [(sample, _line(sample)) for sample in samples if sample.id not in there]
-        if new:
-            merged = sorted([*entries, *new], key=lambda entry: entry[0].time)
-            _rewrite(_newest(merged, _MAX_BYTES), damaged)
 
+    def merged(lines: list[Line[KeptSample]]) -> list[Line[KeptSample]]:
+        there = {line.value.id for line in lines}
+        new = [Line(one, json_line(one)) for one in deleted if one.id not in there]
+        return sorted([*lines, *new], key=lambda line: line.value.time) if new else lines
 
-def move_damaged_samples_aside() -> str:
-    """Move damaged lines to another file and return a message about them; empty if all are
-    valid."""
-    if not samples_file().exists():
-        return ""
-    try:
-        with folder_lock(samples_file().parent):
-            entries, damaged = _read()
-            aside = _rewrite(entries, damaged) if damaged else None
-    except StorageError as error:
-        return error.message
-    if aside is None:
-        return ""
-    number = counted(len(damaged), "line")
-    return f"{number} of the kept samples can't be read: kept as {aside.name}"
+    all_samples().change(merged)
 
 
 def export(samples: Sequence[KeptSample], format: SampleExport) -> str:
     """Format samples in the given order as text, as JSON lines as in the file, or as Markdown."""
     if format == "jsonl":
-        return b"".join(map(_line, samples)).decode("ascii")
+        return b"".join(map(json_line, samples)).decode("ascii")
     if format == "markdown":
         return "\n".join(
             f"## {sample.title}, {sample.when}\n\n{', '.join(sample.facts)}\n\n"
@@ -273,62 +220,3 @@ def _fenced(name: str, text: str) -> str:
     while fence in text:
         fence += "`"
     return f"{name}:\n\n{fence}text\n{text}\n{fence}\n"
-
-
-def _line(sample: KeptSample) -> bytes:
-    """A sample as a line of the file, in ASCII."""
-    return json.dumps(sample.model_dump(mode="json"), allow_nan=False).encode("ascii") + b"\n"
-
-
-_Entry = tuple[KeptSample, bytes]
-"""A sample and its line, which may hold fields of a newer version."""
-
-
-def _read() -> tuple[list[_Entry], list[bytes]]:
-    """The kept samples within the limits, oldest first, and the damaged lines.
-
-    Raises:
-        StorageError: the file can't be read.
-    """
-    path = samples_file()
-    with storage_errors("read", path):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError):  # the first write reports the latter
-            return [], []
-        with os.fdopen(descriptor, "rb") as file:
-            # of a file that is far over the limit, only the end is read
-            skipped = max(0, os.fstat(descriptor).st_size - 2 * _MAX_BYTES)
-            file.seek(skipped)
-            lines = file.read().split(b"\n")
-    entries, damaged = [], []
-    for line in filter(None, lines[1 if skipped else 0 :]):
-        try:
-            entries.append((KeptSample.model_validate_json(line), line + b"\n"))
-        except ValidationError:
-            damaged.append(line)
-    return _newest(entries, _MAX_BYTES), damaged
-
-
-def _newest(entries: list[_Entry], most_bytes: int) -> list[_Entry]:
-    """The last entries within the limits of number and size, at least one."""
-    kept = entries[-MAX_KEPT_SAMPLES:]
-    size = sum(len(line) for _, line in kept)
-    first = 0
-    while size > most_bytes and first < len(kept) - 1:
-        size -= len(kept[first][1])
-        first += 1
-    return kept[first:]
-
-
-def _rewrite(entries: Iterable[_Entry], damaged: Sequence[bytes]) -> Path | None:
-    """Replace the file, and return the path of the new one that has the damaged lines, if any.
-
-    The caller holds the lock.
-    """
-    path = samples_file()
-    aside = free_aside_path(path) if damaged else None
-    if aside is not None:
-        write_bytes_atomically(aside, b"\n".join([*damaged, b""]))
-    write_bytes_atomically(path, b"".join(line for _, line in entries))
-    return aside

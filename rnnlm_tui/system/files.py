@@ -140,13 +140,17 @@ def open_private(path: Path, flags: int) -> int:
     return descriptor
 
 
-def read_at_most(path: Path, most: int) -> bytes:
+def read_at_most(path: Path, most: int, *, links: bool = True) -> bytes:
     """Read a small file; never blocks on a pipe.
+
+    Args:
+        links: whether a symbolic link is followed.
 
     Raises:
         OSError: the file can't be read, or has more than `most` bytes.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    no_links = 0 if links else os.O_NOFOLLOW
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | no_links)
     try:
         data = b""
         while part := os.read(descriptor, most + 1 - len(data)):

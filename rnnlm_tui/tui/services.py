@@ -508,9 +508,9 @@ class Services:
 
     def keep_sample(self, sample: KeptSample) -> None:
         """Add a sample to the kept ones; raises StorageError if the file can't be written."""
-        from rnnlm_tui.store.kept_samples import append
+        from rnnlm_tui.store.kept_samples import all_samples
 
-        append(sample)
+        all_samples().append(sample)
 
     def find_samples(self, query: str = "", run: str | None = None) -> list[KeptSample]:
         """Return the kept samples, newest first, that have all words of the query.
@@ -547,9 +547,9 @@ class Services:
 
         Return a warning, empty if there are none.
         """
-        from rnnlm_tui.store.kept_samples import move_damaged_samples_aside
+        from rnnlm_tui.store.kept_samples import all_samples
 
-        return move_damaged_samples_aside()
+        return all_samples().move_damaged_aside()
 
     def kept_states(self) -> list[StateInfo]:
         """Return the kept states, newest first; a damaged one has its `problem`."""

@@ -18,13 +18,13 @@ from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleR
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.kept_samples import append
 from rnnlm_tui.store.labels import labels_path
 from rnnlm_tui.store.lineage import PARENT_NAME
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, states_dir
 from rnnlm_tui.store.runs import create_run
 from tests.faults.hostile import TEXTS, hostile
 from tests.unit.store.rows import begin, checkpoint_row, step_row, write_model
+from tests.unit.store.test_kept_samples import keep as keep_sample
 from tests.unit.store.test_kept_samples import make as make_sample
 from tests.unit.store.test_states import keep as keep_state
 
@@ -94,7 +94,7 @@ def _keep(text: str) -> None:
     """Keep samples and states."""
     for number in range(2):
         sample = {"text": text, "run": text, "path": text, "state": text, "reason": text}
-        append(make_sample(text, **sample, id=f"{number}{text}"))
+        keep_sample(make_sample(text, **sample, id=f"{number}{text}"))
     facts = {"run": text, "text": text, "note": text, "cell_type": text, "tokenizer": text}
     keep_state("a-state", **facts)
     named = states_dir() / f"{text.replace(chr(0), '').replace('/', '')}.safetensors"

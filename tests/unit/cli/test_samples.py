@@ -8,20 +8,19 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.store.kept_samples import KeptSample, append, search
+from rnnlm_tui.store.kept_samples import KeptSample, search
 from rnnlm_tui.store.paths import samples_file
-from tests.unit.store.test_kept_samples import make
+from tests.unit.store.test_kept_samples import keep, make
 
 
 @pytest.fixture
 def three() -> list[KeptSample]:
     """Three samples of two runs, newest first."""
-    for sample in (
+    keep(
         make("The Union", id="aa1111", time=1.0),
         make("The\neconomy ", id="aa2222", text="\x1b[31m" + "grows " * 20, run="brisk-heron"),
         make("We must", id="bb3333", seed=None, time=3.0),
-    ):
-        append(sample)
+    )
     return search()
 
 

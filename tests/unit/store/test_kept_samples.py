@@ -1,40 +1,24 @@
-"""Kept samples: appended, searched, deleted, restored and exported, also by several processes."""
+"""Kept samples: appended, searched, deleted, restored and exported."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone, SampleRequest
-from rnnlm_tui.store import kept_samples
 from rnnlm_tui.store.kept_samples import (
     SAMPLE_EXPORTS,
     KeptSample,
-    append,
+    all_samples,
     delete,
     export,
-    move_damaged_samples_aside,
     restore,
     search,
 )
 from rnnlm_tui.store.paths import samples_file
-
-APPEND = """
-import sys
-from rnnlm_tui.store.kept_samples import append
-from tests.unit.store.test_kept_samples import make
-for number in range(int(sys.argv[2])):
-    append(make(f"{sys.argv[1]} {number}", text="x" * 5_000))
-"""
-"""A process that appends many samples."""
 
 
 def make(prompt: str, **changes: object) -> KeptSample:
@@ -59,18 +43,16 @@ def prompts(samples: list[KeptSample]) -> list[str]:
     return [sample.prompt for sample in samples]
 
 
-def appending(name: str, count: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", APPEND, name, str(count)], cwd=Path(__file__).parents[3]
-    )
+def keep(*samples: KeptSample) -> None:
+    for sample in samples:
+        all_samples().append(sample)
 
 
 def test_samples_are_found_newest_first_exactly_as_they_were_kept(home: Path) -> None:
     assert search() == []
     assert not home.exists(), "looking creates nothing"
     kept = [make("one", text="\n\x1b[31m می\u200cخواهم \0\u2028 👩\u200d👧"), make("", seed=None)]
-    for sample in kept:
-        append(sample)
+    keep(*kept)
     assert search() == kept[::-1]
     assert samples_file().stat().st_mode & 0o777 == 0o600
     assert home.stat().st_mode & 0o777 == 0o700
@@ -102,15 +84,15 @@ def test_a_record_is_made_from_a_request_and_its_answer() -> None:
     assert (kept.text, kept.ids, kept.tokens) == (" good state", (1, 2, 3), 3)
     assert (kept.seed, kept.settings.seed, kept.bits_per_token) == (0, 0, None)
     assert (kept.state, kept.path) == ("/s/a.safetensors", "/c/step-000000020")
-    append(kept)
+    keep(kept)
     assert search() == [kept]
     greedy = request.model_copy(update={"settings": SamplingConfig(greedy=True)})
     assert KeptSample.of(greedy, done, run="plain-otter", step=20).seed is None
 
 
 def test_all_words_of_a_query_are_searched_in_prompt_text_and_run() -> None:
-    append(make("The Union", text=" is STRONG"))
-    append(make("The economy", text=" is strong", run="brisk-heron"))
+    keep(make("The Union", text=" is STRONG"))
+    keep(make("The economy", text=" is strong", run="brisk-heron"))
     assert prompts(search("strong")) == ["The economy", "The Union"]
     assert prompts(search("STRONG union")) == ["The Union"]
     assert prompts(search("heron econ")) == ["The economy"]
@@ -121,7 +103,7 @@ def test_all_words_of_a_query_are_searched_in_prompt_text_and_run() -> None:
 
 def test_deleted_samples_can_be_restored_in_their_place() -> None:
     for number in range(5):
-        append(make(str(number), time=float(number)))
+        keep(make(str(number), time=float(number)))
     all_samples = search()
     wanted = [sample.id for sample in all_samples if sample.prompt in ("1", "3")]
     removed = delete([*wanted, "unknown"])
@@ -134,142 +116,25 @@ def test_deleted_samples_can_be_restored_in_their_place() -> None:
     assert samples_file().stat().st_mode & 0o777 == 0o600
 
 
-def test_damaged_lines_are_skipped_and_moved_aside(home: Path) -> None:
-    append(make("before"))
-    in_no_year = json.dumps({**make("lost").model_dump(mode="json"), "time": 1e300}).encode()
-    damaged = [b'{"prompt": 3}', b"\xff\x00", b"[" * 100_000, in_no_year, b'{"id": "x", "ti']
-    with samples_file().open("ab") as file:
-        file.write(b"\n\n" + b"\n".join(damaged))
-    append(make("after"))
+@pytest.mark.parametrize("change", [{"time": 1e300}, {"prompt": 3}, {"seed": "x"}])
+def test_an_invalid_sample_is_skipped(change: dict[str, object]) -> None:
+    keep(make("before"))
+    with samples_file().open("a") as file:
+        print(json.dumps(make("lost").model_dump(mode="json") | change), file=file)
+    keep(make("after"))
     assert prompts(search()) == ["after", "before"]
     assert all(sample.when for sample in search())
-    assert (
-        move_damaged_samples_aside()
-        == "5 lines of the kept samples can't be read: kept as samples.jsonl.unusable"
+    assert all_samples().move_damaged_aside() == (
+        "1 line of the kept samples can't be read: kept as samples.jsonl.unusable"
     )
-    assert (home / "samples.jsonl.unusable").read_bytes() == b"\n".join([*damaged, b""])
-    assert move_damaged_samples_aside() == ""
-    assert prompts(search()) == ["after", "before"]
-    with samples_file().open("ab") as file:
-        file.write(b"more\n")
-    assert len(delete([search()[0].id])) == 1
-    assert (home / "samples.jsonl.unusable-2").read_bytes() == b"more\n"
 
 
-def test_fields_and_settings_of_a_newer_version_are_ignored_and_stay_in_the_file() -> None:
-    append(make("one"))
-    record = json.loads(samples_file().read_bytes())
+def test_settings_of_a_newer_version_are_ignored() -> None:
+    record = make("one").model_dump(mode="json")
     record["settings"]["mirostat"] = 2
-    newer = json.dumps({**record, "id": "newer", "mood": "good"}).encode() + b"\n"
-    samples_file().write_bytes(newer)
-    append(make("two"))
-    assert prompts(search()) == ["two", "one"]
-    delete([search()[0].id])
-    assert samples_file().read_bytes() == newer
-
-
-def test_samples_of_two_processes_are_all_kept() -> None:
-    processes = [appending(name, 40) for name in ("a", "b")]
-    assert [process.wait() for process in processes] == [0, 0]
-    found = prompts(search())[::-1]
-    for name in ("a", "b"):
-        assert [prompt for prompt in found if prompt.startswith(name)] == [
-            f"{name} {number}" for number in range(40)
-        ]
-    assert move_damaged_samples_aside() == ""
-
-
-def test_deleting_while_another_process_appends_loses_nothing() -> None:
-    for number in range(50):
-        append(make(f"old {number}"))
-    process = appending("new", 60)
-    for sample in search("old"):
-        assert delete([sample.id]) == [sample]
-    assert process.wait() == 0
-    assert prompts(search())[::-1] == [f"new {number}" for number in range(60)]
-
-
-def test_only_the_newest_samples_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_samples, "MAX_KEPT_SAMPLES", 20)
-    for number in range(30):
-        append(make(str(number)))
-    assert prompts(search()) == [str(number) for number in range(29, 9, -1)]
-    delete([search()[0].id])
-    assert prompts(search()) == [str(number) for number in range(28, 9, -1)]
-
-
-def test_a_long_file_is_cut_to_its_newest_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_samples, "_MAX_BYTES", 20_000)
-    monkeypatch.setattr(kept_samples, "_BYTES_AFTER_CUT", 15_000)
-    for number in range(100):
-        append(make(str(number)))
-        assert samples_file().stat().st_size <= 20_000
-    found = prompts(search())
-    assert found == [str(number) for number in range(99, 99 - len(found), -1)]
-    assert len(found) > 20
-    append(make("long", text="x" * 25_000))
-    assert prompts(search()) == ["long"], "the newest is always kept"
-
-
-def test_a_file_far_over_the_limit_is_read_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(100):
-        append(make(str(number)))
-    monkeypatch.setattr(kept_samples, "_MAX_BYTES", 3_000)
-    found = prompts(search())
-    assert found == [str(number) for number in range(99, 99 - len(found), -1)]
-    assert found
-    assert move_damaged_samples_aside() == ""
-
-
-def test_a_full_disk_leaves_the_file_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    append(make("one"))
-    before = samples_file().read_bytes()
-    write, calls = os.write, list[int]()
-
-    def fill(descriptor: int, data: bytes) -> int:
-        calls.append(len(data))
-        if len(calls) > 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(descriptor, bytes(data)[:10])
-
-    monkeypatch.setattr(os, "write", fill)
-    with pytest.raises(StorageError, match="No space left"):
-        append(make("two"))
-    assert samples_file().read_bytes() == before
-
-
-def test_a_home_that_cannot_be_written_is_a_storage_error(home: Path) -> None:
-    home.write_text("", encoding="utf-8")
-    assert search() == []
-    assert delete(["x"]) == []
-    assert move_damaged_samples_aside() == ""
-    with pytest.raises(StorageError):
-        append(make("x"))
-    with pytest.raises(StorageError):
-        restore([make("x")])
-
-
-def test_samples_in_a_read_only_home_are_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append(make("one"))
-
-    def refuse(path: Path, flags: int) -> int:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(kept_samples, "open_private", refuse)
-    with pytest.raises(StorageError, match="Read-only file system") as caught:
-        append(make("two"))
-    assert "RNNLM_TUI_HOME" in caught.value.hint
+    keep(make("before"))
+    samples_file().write_text(json.dumps(record) + "\n")
     assert prompts(search()) == ["one"]
-
-
-def test_a_link_in_place_of_the_file_is_not_written_through(home: Path) -> None:
-    home.mkdir()
-    target = home.parent / "other"
-    target.write_text("", encoding="utf-8")
-    samples_file().symlink_to(target)
-    with pytest.raises(StorageError, match="symbolic link"):
-        append(make("one"))
-    assert target.read_bytes() == b""
 
 
 def test_samples_are_exported_as_text_lines_of_json_and_markdown() -> None:
