@@ -335,9 +335,9 @@ class Services:
 
         Return a warning, empty if there are none.
         """
-        from rnnlm_tui.store.state import move_damaged_prompts_aside
+        from rnnlm_tui.store.state import prompt_history
 
-        return move_damaged_prompts_aside()
+        return prompt_history().move_damaged_aside()
 
     def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
         """Return the readable configs of runs by name, for a filter or sort that needs them."""
@@ -496,9 +496,9 @@ class Services:
 
     def history(self) -> list[str]:
         """Return the prompt history, oldest first."""
-        from rnnlm_tui.store.state import load_history
+        from rnnlm_tui.store.state import prompt_history
 
-        return load_history()
+        return [line.prompt for line in prompt_history().read()]
 
     def remember_prompt(self, prompt: str) -> None:
         """Add a prompt to the history."""

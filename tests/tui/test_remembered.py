@@ -26,7 +26,6 @@ from rnnlm_tui.store.labels import (
 )
 from rnnlm_tui.store.paths import history_file, keymap_file, state_file
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.store.state import append_history, load_history, move_damaged_prompts_aside
 from rnnlm_tui.tui import app as app_module
 from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import ACTIONS
@@ -334,36 +333,6 @@ def test_any_keymap_is_read_or_reported_and_never_changed(home: Path) -> None:
         assert keymap_file().read_bytes() == content
 
 
-def test_any_history_gives_its_readable_prompts_and_moves_the_rest_aside(
-    home: Path,
-) -> None:
-    chance = random.Random(13)
-    home.mkdir()
-    for _ in range(TIMES):
-        prompts = [f"prompt {number}" for number in range(chance.randrange(4))]
-        lines = [json.dumps({"prompt": prompt}).encode() for prompt in prompts]
-        for _ in range(chance.randrange(4)):
-            lines.insert(
-                chance.randrange(len(lines) + 1),
-                damaged(chance, {"prompt": "x"}).replace(b"\n", b" "),
-            )
-        content = b"\n".join(lines) + chance.choice((b"\n", b""))
-        history_file().write_bytes(content)
-        found = load_history()
-        assert [prompt for prompt in found if prompt in prompts] == prompts
-        warning = move_damaged_prompts_aside()
-        assert load_history() == found
-        rest = b"".join(kept_aside(history_file())).split(b"\n")
-        for line in lines:
-            assert not line.strip() or line in rest or json.loads(line)["prompt"] in found
-        assert bool(warning) == any(rest)
-        assert not move_damaged_prompts_aside()
-        append_history("the next one")
-        assert load_history() == [*found, "the next one"]
-        for file in home.glob("*.unusable*"):
-            file.unlink()
-
-
 def test_any_labels_are_read_and_moved_aside_before_a_change(home: Path) -> None:
     chance = random.Random(14)
     run = create_run(RunConfig(), "plain-otter")
@@ -412,7 +381,7 @@ async def test_damaged_labels_and_prompts_are_moved_aside_and_reported(
             ),
         )
         assert kept_aside(history_file()) == [b'{"prom\n']
-        assert load_history() == ["We must"]
+        assert app.services.history() == ["We must"]
 
 
 def said(app: RnnlmApp) -> str:
