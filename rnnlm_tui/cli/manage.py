@@ -31,16 +31,14 @@ def usable_labels(run: RunDirectory) -> RunLabels:
     """Read a run's labels; move a damaged file aside and report its new name.
 
     Raises:
-        StorageError: the file can't be moved.
+        StorageError: the file can't be read or moved.
     """
-    from rnnlm_tui.store.labels import move_labels_aside, read_labels
+    from rnnlm_tui.store.labels import labels_file
 
-    labels = read_labels(run)
-    if not labels.usable and (kept := move_labels_aside(run)):
-        output.note(
-            f"cannot read the tags and note of {run.name}: the damaged file was moved to {kept}"
-        )
-    return labels
+    file = labels_file(run)
+    if kept := file.move_damaged_aside():
+        output.note(f"the tags and note of {run.name} are damaged: the file is kept as {kept.name}")
+    return file.read().value
 
 
 AddressesArgument = Annotated[

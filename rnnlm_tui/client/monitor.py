@@ -34,12 +34,13 @@ from rnnlm_tui.schema.status import (
 )
 from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, stored_settings
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
-from rnnlm_tui.store.labels import RunLabels, checkpoint_notes, labels_path, read_labels
+from rnnlm_tui.store.labels import RunLabels, checkpoint_notes, labels_file
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import pinned_steps, steps_on_disk
 from rnnlm_tui.store.schema import damage_hint
 from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTable, empty_machine
+from rnnlm_tui.system.json_files import Found
 from rnnlm_tui.system.locks import LockState, host_name, read_lock
 from rnnlm_tui.system.processes import last_lines
 
@@ -145,7 +146,7 @@ class RunMonitor:
         self._events = Cached[tuple[EventRow, ...]]()
         self._changed_config = Cached[RunConfig]()
         self._evaluations, self._log = Cached[Evaluations](), Cached[tuple[str, ...]]()
-        self._pins, self._labels = Cached[frozenset[int]](), Cached[RunLabels]()
+        self._pins, self._labels = Cached[frozenset[int]](), Cached[Found[RunLabels]]()
         self._checkpoints = Cached[list[CheckpointRow]]()
         self._notes = Cached[dict[int, str]]()
         self._averages = Cached[tuple[CheckpointRow, ...]]()
@@ -165,7 +166,7 @@ class RunMonitor:
             lock.degraded,
             stamp(self.run.log_path),
             stamp(self.run.checkpoints_path),
-            stamp(labels_path(self.run)),
+            stamp(labels_file(self.run).path),
         )
         known = (
             seen == self._seen
@@ -302,6 +303,7 @@ class RunMonitor:
             losses = {row.step: row.loss for row in evaluations if row.split == "validation"}
             return match_to_disk(self.run, indexed, losses)
 
+        labels = labels_file(self.run)
         facts = RunFacts(
             name=self.run.name,
             config=config,
@@ -321,7 +323,7 @@ class RunMonitor:
             last_state=reader.last_state(),
             progress=reader.progress(),
             hardware=reader.hardware(readings),
-            labels=self._labels.of(settled(labels_path(self.run)), lambda: read_labels(self.run)),
+            labels=self._labels.of(settled(labels.path), labels.look),
         )
         status = self._status(facts, lock)
         if status != "crashed":
@@ -396,7 +398,7 @@ def summary_or_problem(run: RunDirectory) -> RunSummary:
 
 def problem_summary(run: RunDirectory, error: RnnlmError) -> RunSummary:
     """The summary of an unreadable run."""
-    labels = read_labels(run)
+    labels, damage = labels_file(run).look()
     damaged = isinstance(error, DatabaseError) and not isinstance(error, NewerDatabaseError)
     return RunSummary(
         run=run.name,
@@ -408,5 +410,5 @@ def problem_summary(run: RunDirectory, error: RnnlmError) -> RunSummary:
         tags=labels.tags,
         note=labels.note,
         pinned=labels.pinned,
-        labels_damaged=not labels.usable,
+        labels_damaged=bool(damage),
     )

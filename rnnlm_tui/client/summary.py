@@ -12,7 +12,7 @@ import re
 import shlex
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean, median
@@ -69,7 +69,8 @@ from rnnlm_tui.schema.summary import (
     SourceFigures,
     TrainFigures,
 )
-from rnnlm_tui.store.labels import NO_LABELS, RunLabels
+from rnnlm_tui.store.labels import RunLabels
+from rnnlm_tui.system.json_files import Found
 
 RECENT_STEPS = 400
 """Rates and the ETA are computed from at most this many newest steps."""
@@ -112,7 +113,7 @@ class RunFacts:
     """Steps of pinned checkpoints."""
     hardware: Sequence[HardwareRow] = ()
     """The newest machine readings in order."""
-    labels: RunLabels = NO_LABELS
+    labels: Found[RunLabels] = field(default_factory=lambda: Found(RunLabels()))
     config_path: str = ""
     """Path of the run's config, which a new run can start from."""
     newest_on_disk: int | None = None
@@ -370,10 +371,10 @@ def summarize_facts(facts: RunFacts, eta_seconds: float | None = None) -> RunSum
         database=meta.get(DATABASE_KEY),
         message=_message(facts),
         hint=_hint(facts),
-        tags=facts.labels.tags,
-        note=facts.labels.note,
-        pinned=facts.labels.pinned,
-        labels_damaged=not facts.labels.usable,
+        tags=facts.labels.value.tags,
+        note=facts.labels.value.note,
+        pinned=facts.labels.value.pinned,
+        labels_damaged=bool(facts.labels.damage),
         diverged=_diverged(facts),
     )
 
@@ -549,7 +550,7 @@ def _hint(facts: RunFacts) -> str | None:
 
 def _with_current_name(hint: str, facts: RunFacts) -> str:
     """Replace the run's former names in a stored hint by its current one."""
-    for former in facts.labels.former_names:
+    for former in facts.labels.value.former_names:
         hint = re.sub(
             rf"(?<![\w.-]){re.escape(former)}(?=@|/config\.toml|`|$)", lambda _: facts.name, hint
         )

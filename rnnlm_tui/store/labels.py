@@ -6,13 +6,10 @@ as a pin is, so that neither needs a worker or the database.
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rnnlm_tui.errors import InputError, UnknownCheckpointError
@@ -20,11 +17,11 @@ from rnnlm_tui.schema.formatting import UNSAFE, counted, safe
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import (
     fsync_directory,
-    move_aside,
+    read_at_most,
     storage_errors,
     write_text_atomically,
 )
-from rnnlm_tui.system.locks import folder_lock
+from rnnlm_tui.system.json_files import JsonFile
 
 MOST_TAGS = 16
 MOST_TAG_CHARACTERS = 32
@@ -33,7 +30,7 @@ _CHECKPOINT_NOTE = re.compile(r"note-(\d{9,12})")
 _NOT_IN_TAGS = frozenset(" ,\"'<>=!")
 """Characters with a meaning in filters."""
 _MOST_BYTES = 64 * 1024
-"""A longer file is not a labels file."""
+"""A longer file is neither labels nor a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +45,16 @@ class RunLabels:
     """Stays on top of the list."""
     former_names: tuple[str, ...] = ()
     """Names by which runs that started from this run's weights still refer to it."""
-    usable: bool = True
-    """Whether the file is valid; an invalid one is moved aside before new labels are written."""
 
 
-NO_LABELS = RunLabels()
-"""Labels of a run without any."""
-UNUSABLE = RunLabels(usable=False)
-"""Labels of a run whose labels file is invalid."""
-
-
-def labels_path(run: RunDirectory) -> Path:
+def labels_file(run: RunDirectory) -> JsonFile[RunLabels]:
     """The file of a run's labels, created with the first label."""
-    return run.path / "labels.json"
+    return JsonFile(run.path / "labels.json", RunLabels, RunLabels(), _MOST_BYTES)
 
 
 def read_labels(run: RunDirectory) -> RunLabels:
     """A run's labels; empty if the file is missing or can't be read."""
-    try:
-        return _found_labels(run)
-    except OSError:
-        return NO_LABELS
-
-
-def write_labels(run: RunDirectory, labels: RunLabels) -> None:
-    """Write a run's labels atomically.
-
-    Raises:
-        InputError: a tag or the note is invalid.
-        StorageError: the file can't be written.
-    """
-    checked = replace(labels, tags=check_tags(labels.tags), note=check_note(labels.note))
-    values = {name: value for name, value in asdict(checked).items() if name != "usable"}
-    write_text_atomically(labels_path(run), json.dumps(values, indent=1) + "\n")
+    return labels_file(run).look().value
 
 
 def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -> RunLabels:
@@ -90,27 +64,13 @@ def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -
         InputError: a tag or the note is invalid; nothing was changed.
         StorageError: the file can't be read or written.
     """
+
+    def checked(before: RunLabels) -> RunLabels:
+        after = change(before)
+        return replace(after, tags=check_tags(after.tags), note=check_note(after.note))
+
     run.check_there()
-    with folder_lock(run.path), storage_errors("read", labels_path(run)):
-        before = _found_labels(run)
-        if not before.usable:
-            move_aside(labels_path(run))
-            before = NO_LABELS
-        changed = change(before)
-        changed = replace(changed, tags=check_tags(changed.tags), note=check_note(changed.note))
-        if changed != before:
-            write_labels(run, changed)
-        return changed
-
-
-def move_labels_aside(run: RunDirectory) -> str:
-    """Move an invalid labels file aside and return its new name; empty if it is valid after all.
-
-    Raises:
-        StorageError: the file can't be moved.
-    """
-    with folder_lock(run.path), storage_errors("read", labels_path(run)):
-        return "" if _found_labels(run).usable else move_aside(labels_path(run)).name
+    return labels_file(run).change(checked)
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -178,7 +138,7 @@ def checkpoint_notes(run: RunDirectory) -> dict[int, str]:
             match = _CHECKPOINT_NOTE.fullmatch(path.name)
             if match is not None:
                 with suppress(OSError):
-                    text = _read(path).decode("utf-8", "replace")
+                    text = read_at_most(path, _MOST_BYTES, links=False).decode("utf-8", "replace")
                     line = safe(" ".join(text.split()), keep="")[:MOST_NOTE_CHARACTERS]
                     if line:
                         found[int(match[1])] = line
@@ -210,44 +170,3 @@ def note_checkpoint(run: RunDirectory, step: int, note: str) -> str:
         f"{run.name} has no checkpoint of step {step:,}",
         hint=f"`rnnlm-tui checkpoints {run.name}` lists them",
     )
-
-
-def _found_labels(run: RunDirectory) -> RunLabels:
-    """Like `read_labels`, but raises OSError if an existing file can't be read."""
-    try:
-        values = json.loads(_read(labels_path(run)))
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP):
-            return NO_LABELS
-        raise
-    except (ValueError, RecursionError):
-        return UNUSABLE
-    if not isinstance(values, dict):
-        return UNUSABLE
-    tags, note, pinned, names = (
-        values.get("tags", []),
-        values.get("note", ""),
-        values.get("pinned", False),
-        values.get("former_names", []),
-    )
-    if not (
-        _are_texts(tags)
-        and isinstance(note, str)
-        and isinstance(pinned, bool)
-        and _are_texts(names)
-    ):
-        return UNUSABLE
-    return RunLabels(tuple(dict.fromkeys(tags)), note, pinned, tuple(names))
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _read(path: Path) -> bytes:
-    """The file's bytes; refuses a link and never blocks on a pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        return os.read(descriptor, _MOST_BYTES)
-    finally:
-        os.close(descriptor)

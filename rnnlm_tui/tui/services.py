@@ -325,10 +325,11 @@ class Services:
 
         Return the file's new name, empty if they are usable.
         """
-        from rnnlm_tui.store.labels import move_labels_aside
+        from rnnlm_tui.store.labels import labels_file
         from rnnlm_tui.store.runs import find_run
 
-        return move_labels_aside(find_run(name))
+        kept = labels_file(find_run(name)).move_damaged_aside()
+        return kept.name if kept else ""
 
     def move_damaged_prompts_aside(self) -> str:
         """Move unreadable lines of the prompt history aside.

@@ -18,7 +18,7 @@ from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleR
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.labels import labels_path
+from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.lineage import PARENT_NAME
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, states_dir
 from rnnlm_tui.store.runs import create_run
@@ -77,7 +77,7 @@ def fill(text: str) -> None:
             run, 20, write_model, f"{text}@7", {"device": text, "torch": text, "train_loss": 4.5}
         )
         _fill_database(run, text, end)
-        labels_path(run).write_text(
+        labels_file(run).path.write_text(
             json.dumps(
                 {"tags": [text, "fine"], "note": text, "pinned": text, "former_names": [text]}
             ),

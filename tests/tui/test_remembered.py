@@ -1,31 +1,23 @@
-"""Any content of settings, keymap, prompts or labels lets the app start, and none is lost."""
+"""Any content of settings or keymap lets the app start, and none is lost."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.monitor import summary_or_problem
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.validation import config_to_raw
-from rnnlm_tui.store.labels import (
-    NO_LABELS,
-    change_labels,
-    labels_path,
-    move_labels_aside,
-    read_labels,
-)
+from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.paths import history_file, keymap_file, state_file
-from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.tui import app as app_module
 from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import ACTIONS
@@ -82,12 +74,6 @@ STATE: dict[str, object] = {
     ),
 }
 """All settings that the app saves."""
-LABELS: dict[str, object] = {
-    "tags": ["paper", "größer"],
-    "note": "of the talk",
-    "pinned": True,
-    "former_names": ["old"],
-}
 VALUES: tuple[object, ...] = (
     None,
     True,
@@ -333,45 +319,16 @@ def test_any_keymap_is_read_or_reported_and_never_changed(home: Path) -> None:
         assert keymap_file().read_bytes() == content
 
 
-def test_any_labels_are_read_and_moved_aside_before_a_change(home: Path) -> None:
-    chance = random.Random(14)
-    run = create_run(RunConfig(), "plain-otter")
-    unusable = 0
-    for time in range(TIMES):
-        content = damaged(chance, LABELS)
-        labels_path(run).write_bytes(content)
-        labels = read_labels(run)
-        if time % 10 == 0:
-            assert summary_or_problem(run).run == "plain-otter"
-        if labels.usable:
-            found = {**asdict(NO_LABELS), **json.loads(content)}
-            assert (labels.note, labels.pinned) == (found["note"], found["pinned"])
-            assert (labels.tags, labels.former_names) == tuple(
-                tuple(dict.fromkeys(found[key])) for key in ("tags", "former_names")
-            )
-            continue
-        unusable += 1
-        if time % 2:
-            assert move_labels_aside(run)
-        else:
-            change_labels(run, lambda labels: labels)
-        assert content in kept_aside(labels_path(run))
-        assert read_labels(find_run("plain-otter")).usable
-        for file in run.path.glob("*.unusable*"):
-            file.unlink()
-    assert TIMES // 4 < unusable < TIMES
-
-
 async def test_damaged_labels_and_prompts_are_moved_aside_and_reported(
     home: Path,
 ) -> None:
     run = create_run(RunConfig(), "plain-otter")
-    labels_path(run).write_bytes(b'{"tags": 3')
+    labels_file(run).path.write_bytes(b'{"tags": 3')
     history_file().write_bytes(b'{"prompt": "We must"}\n{"prom\n')
     app = RnnlmApp(None, "runs", services=Services(), settings={})
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "the tags and note of plain-otter can't be read" in said(app))
-        assert kept_aside(labels_path(run)) == [b'{"tags": 3']
+        await until(pilot, lambda: "the tags and note of plain-otter are damaged" in said(app))
+        assert kept_aside(labels_file(run).path) == [b'{"tags": 3']
         app.open_pane("prompt")
         await until(
             pilot,

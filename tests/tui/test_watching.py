@@ -21,7 +21,7 @@ from rnnlm_tui.schema.metrics import HardwareRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.labels import RunLabels, write_labels
+from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import RunLock
@@ -272,7 +272,7 @@ def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> 
     make_older(run)
     runs.look()
     assert read == ["calm-badger", "calm-badger"]
-    write_labels(run, RunLabels(note="worth a second look"))
+    labels_file(run).write(RunLabels(note="worth a second look"))
     assert [summary.note for summary in runs.look()] == ["worth a second look"]
     assert runs.configs(["calm-badger", "gone-goose"]) == {"calm-badger": run.read_config()}
 

@@ -8,7 +8,7 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.store.labels import labels_path
+from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.runs import create_run, list_runs
 from rnnlm_tui.system.locks import RunLock
 
@@ -132,11 +132,11 @@ def test_a_run_is_renamed_unless_it_is_running_or_the_name_exists(
 def test_damaged_labels_are_moved_aside_and_the_file_named(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    labels_path(list_runs()[0]).write_text("junk")
+    labels_file(list_runs()[0]).path.write_text("junk")
     assert run(arguments) == 0
     (kept,) = list_runs()[0].path.glob("labels.json.unusable")
     assert kept.read_text() == "junk"
     assert (
-        f"cannot read the tags and note of brisk-heron: the damaged file was moved to {kept.name}"
+        "the tags and note of brisk-heron are damaged: the file is kept as labels.json.unusable"
         in " ".join(capsys.readouterr().err.split())
     )

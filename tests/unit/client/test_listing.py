@@ -18,7 +18,7 @@ from rnnlm_tui.client.monitor import RunMonitor, summary_or_problem
 from rnnlm_tui.schema.metrics import EventRow, StepRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.labels import RunLabels, write_labels
+from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.paths import RunDirectory, summaries_file
 from rnnlm_tui.store.retention import pin_checkpoint
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run
@@ -126,7 +126,7 @@ def swap_names(run: RunDirectory) -> None:
 
 
 def say_something(run: RunDirectory) -> None:
-    write_labels(run, RunLabels(("paper",), "worth a second look", pinned=True))
+    labels_file(run).write(RunLabels(("paper",), "worth a second look", pinned=True))
 
 
 def pin_newest(run: RunDirectory) -> None:

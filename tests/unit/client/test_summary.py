@@ -16,6 +16,7 @@ from rnnlm_tui.schema.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, StepRow
 from rnnlm_tui.schema.status import DEVICE_KEY, MEMORY_KEY
 from rnnlm_tui.store.labels import RunLabels
+from rnnlm_tui.system.json_files import Found
 
 
 def step(number: int, active: float, wall: float = 0.0) -> StepRow:
@@ -338,7 +339,7 @@ def test_a_hint_stored_under_a_former_name_shows_the_current_name() -> None:
         )
     }
     hint = summarize_facts(
-        facts(status="failed", meta=meta, labels=RunLabels(former_names=("hot",)))
+        facts(status="failed", meta=meta, labels=Found(RunLabels(former_names=("hot",))))
     ).hint
     assert hint is not None
     assert "--from plain-otter@best" in hint

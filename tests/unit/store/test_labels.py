@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.errors import InputError, StorageError
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.labels import (
-    NO_LABELS,
     RunLabels,
     change_labels,
     check_note,
     check_tags,
-    labels_path,
+    labels_file,
     read_labels,
-    write_labels,
 )
 from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import new_run
@@ -28,13 +22,13 @@ from tests.unit.store.rows import new_run
 def test_labels_are_read_as_written_and_leave_the_database_unchanged() -> None:
     run = new_run()
     before = run.database_path.read_bytes()
-    assert read_labels(run) == NO_LABELS
+    assert read_labels(run) == RunLabels()
     labels = RunLabels(
         ("paper", "größer"), "the one of the talk", pinned=True, former_names=("old",)
     )
-    write_labels(run, labels)
+    change_labels(run, lambda _: labels)
     assert read_labels(run) == labels
-    assert labels_path(run).stat().st_mode & 0o777 == 0o600
+    assert labels_file(run).path.stat().st_mode & 0o777 == 0o600
     assert run.database_path.read_bytes() == before
 
 
@@ -45,62 +39,13 @@ def test_a_training_run_can_be_labelled() -> None:
     assert read_labels(run).pinned
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"7", b'{"tags": 3}', b"\xff\xfe", b'{"tags": null}', b"[" * 100_000],
-)
-def test_a_damaged_labels_file_reads_as_no_labels(content: bytes) -> None:
+def test_an_invalid_tag_is_left_out_and_the_rest_is_shown() -> None:
     run = new_run()
-    labels_path(run).write_bytes(content)
-    assert read_labels(run) == RunLabels(usable=False)
-    change_labels(run, lambda labels: replace(labels, note="again"))
-    assert read_labels(run) == RunLabels(note="again")
-    assert labels_path(run).with_name("labels.json.unusable").read_bytes() == content
-
-
-def test_labels_that_cannot_be_read_are_not_overwritten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run = new_run()
-    write_labels(run, RunLabels(note="kept"))
-
-    def broken(path: Path) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    with monkeypatch.context() as disk:
-        disk.setattr("rnnlm_tui.store.labels._read", broken)
-        assert read_labels(run) == NO_LABELS
-        with pytest.raises(StorageError, match="can't read"):
-            change_labels(run, lambda labels: replace(labels, pinned=True))
-    assert read_labels(run) == RunLabels(note="kept")
-
-
-def test_links_and_pipes_are_neither_read_nor_written_through(tmp_path: Path) -> None:
-    run = new_run()
-    precious = tmp_path / "precious"
-    precious.write_text('{"note": "elsewhere"}')
-    labels_path(run).symlink_to(precious)
-    assert read_labels(run) == NO_LABELS
-    change_labels(run, lambda labels: replace(labels, note="here"))
-    assert (precious.read_text(), read_labels(run).note) == ('{"note": "elsewhere"}', "here")
-    labels_path(run).unlink()
-    os.mkfifo(labels_path(run))
-    assert read_labels(run) == RunLabels(usable=False)
-
-
-def test_concurrent_changes_are_all_kept() -> None:
-    run = new_run()
-    tags = [f"tag-{number}" for number in range(12)]
-    with ThreadPoolExecutor(4) as pool:
-        list(
-            pool.map(
-                lambda tag: change_labels(
-                    run, lambda labels: replace(labels, tags=(*labels.tags, tag))
-                ),
-                tags,
-            )
-        )
-    assert set(read_labels(run).tags) == set(tags)
+    labels_file(run).path.write_text('{"tags": ["paper", 3], "note": "kept", "pinned": "?"}')
+    assert labels_file(run).look() == (RunLabels(("paper",), "kept"), "2 invalid values")
+    change_labels(run, lambda labels: replace(labels, pinned=True))
+    assert read_labels(run) == RunLabels(("paper",), "kept", pinned=True)
+    assert labels_file(run).path.with_name("labels.json.unusable").exists()
 
 
 def test_tags_are_single_words_without_duplicates() -> None:

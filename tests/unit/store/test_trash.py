@@ -13,7 +13,7 @@ from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownR
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels, write_labels
+from rnnlm_tui.store.labels import RunLabels, change_labels, labels_file, read_labels
 from rnnlm_tui.store.paths import DATABASES_VARIABLE, RunDirectory, runs_dir, trash_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named
@@ -105,7 +105,7 @@ def test_a_restored_run_is_unchanged() -> None:
         database.add_steps([step_row(step) for step in range(1, 5)])
         write_checkpoint(run, 4, write_model, None, {})
         database.put_checkpoint(checkpoint_row(4))
-    write_labels(run, RunLabels(("kept",), "a note", pinned=True))
+    labels_file(run).write(RunLabels(("kept",), "a note", pinned=True))
     before = {
         path.relative_to(run.path): path.read_bytes()
         for path in run.path.rglob("*")

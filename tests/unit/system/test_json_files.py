@@ -10,8 +10,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.system import json_files
@@ -37,6 +40,7 @@ STRANGE = "\n\x1b[31m می\u200cخواهم \0\u2028 \ud800 👩\u200d👧"
 APPEND = """
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from tests.unit.system.test_json_files import Note, lines
 for number in range(int(sys.argv[3])):
     lines(Path(sys.argv[1])).append(Note(number, sys.argv[2], ("x" * 5_000,)))
@@ -313,3 +317,34 @@ def test_a_line_is_valid_json_without_infinities() -> None:
     assert json.loads(json_files.json_line(Note(1, STRANGE)))["text"] == STRANGE
     with pytest.raises(ValueError, match="Out of range float"):
         json_files.json_line(float("inf"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "text", "marks", "notes", "open"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(content=JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20))
+def test_whatever_a_file_holds_it_is_read_and_none_of_it_is_lost(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        book = JsonFile(Path(folder) / "book.json", Book, Book(), MOST_BYTES)
+        book.path.write_bytes(content)
+        found = book.read()
+        if found.damage:
+            aside = book.move_damaged_aside()
+            assert aside is not None
+            assert aside.read_bytes() == content
+            assert book.read() == Found(found.value)
+        notes = lines(Path(folder))
+        notes.path.parent.mkdir()
+        notes.path.write_bytes(content)
+        read, message = notes.read(), notes.move_damaged_aside()
+        assert notes.read() == read
+        assert bool(message) == notes.path.with_name("notes.jsonl.unusable").exists()
+        kept = b"".join(path.read_bytes() for path in notes.path.parent.iterdir()).split(b"\n")
+        assert sorted(filter(None, kept)) == sorted(filter(None, content.split(b"\n")))
