@@ -37,7 +37,7 @@ from rnnlm_tui.schema.exports import (
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.exports import read_exports
+from rnnlm_tui.store.exports import exports_file
 from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory, corpora_dir
 from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.store.verify import resolve_checkpoint
@@ -282,7 +282,7 @@ def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_
     generation = json.loads((target / "generation_config.json").read_text(encoding="utf-8"))
     assert "stop_strings" not in generation
     assert generation["suppress_tokens"] == [2], "the sampler never takes <unk> either"
-    (export,) = read_exports(one.run)
+    (export,) = exports_file(one.run).read().value
     assert (export.step, export.format, export.folder) == (STEPS, "hf", str(target))
     (item,) = list_run(one.run)
     assert "exported" in item.marks
