@@ -25,9 +25,9 @@ from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory, home, queue_dir, queue_lock, queue_log, runs_dir
 from rnnlm_tui.store.queue import (
-    DamagedQueueError,
     append,
     change_queue,
+    found_queue,
     move_damaged_aside,
     moved,
     read_queue,
@@ -297,21 +297,20 @@ def list_queue(runs: Iterable[RunSummary], estimates: QueueEstimates) -> QueueLi
         runs: summaries of all runs: others that train delay the queue too.
 
     Raises:
-        StorageError: the queue can't be read. A damaged one gives a listing with a message.
+        StorageError: the queue can't be read. Of a damaged one, the valid part is listed.
     """
-    try:
-        queue = read_queue()
-    except DamagedQueueError as error:
-        return QueueListing(damaged=error.message, process=_process())
+    queue, damage = found_queue()
     known = {run.run: run for run in runs}
     started = {entry.run: entry for entry in queue.of("starting", "started")}
+    listing = QueueListing(
+        paused=queue.paused,
+        reason=queue.reason,
+        stop_on_failure=queue.stop_on_failure,
+        process=_process(),
+        damaged=f"the queue's file is damaged: {damage}" if damage else "",
+    )
     if not queue.entries:
-        return QueueListing(
-            paused=queue.paused,
-            reason=queue.reason,
-            stop_on_failure=queue.stop_on_failure,
-            process=_process(),
-        )
+        return listing
     timetable = Timetable()
     listed = list[QueuedRun]()
     for run in known.values():
@@ -346,14 +345,8 @@ def list_queue(runs: Iterable[RunSummary], estimates: QueueEstimates) -> QueueLi
                 starts=None if queue.paused or starts is None else time.time() + starts,
             )
         )
-    return QueueListing(
-        paused=queue.paused,
-        reason=queue.reason,
-        stop_on_failure=queue.stop_on_failure,
-        process=_process(),
-        runs=tuple(listed),
-        ended=tuple(_listed(entry, known.get(entry.run)) for entry in reversed(queue.of("ended"))),
-    )
+    ended = tuple(_listed(entry, known.get(entry.run)) for entry in reversed(queue.of("ended")))
+    return listing.model_copy(update={"runs": tuple(listed), "ended": ended})
 
 
 class Timetable:

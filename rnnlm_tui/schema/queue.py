@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from rnnlm_tui.schema.formatting import LATEST
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import Figures
 
@@ -26,7 +27,7 @@ class QueueEntry(BaseModel):
 
     run: str
     """Name of the run."""
-    added: float
+    added: float = Field(ge=0, le=LATEST)
     """Unix seconds."""
     state: EntryState = "waiting"
     """`starting` is written before a worker is started, `started` once it holds the run."""
@@ -42,7 +43,7 @@ class QueueEntry(BaseModel):
     """None until it ended."""
     message: str = ""
     """Why it failed, in one line."""
-    ended: float | None = None
+    ended: float | None = Field(default=None, ge=0, le=LATEST)
     """Unix seconds."""
 
 
@@ -59,6 +60,14 @@ class QueueFile(BaseModel):
     stop_on_failure: bool = False
     """Whether any failed run pauses the queue."""
     entries: tuple[QueueEntry, ...] = ()
+
+    @field_validator("entries")
+    @classmethod
+    def _names_each_run_once(cls, entries: tuple[QueueEntry, ...]) -> tuple[QueueEntry, ...]:
+        names = [entry.run for entry in entries if entry.state != "ended"]
+        if len(set(names)) < len(names):
+            raise ValueError("a run is in the queue twice")
+        return entries
 
     def of(self, *states: EntryState) -> tuple[QueueEntry, ...]:
         """The entries in these states."""
@@ -127,7 +136,7 @@ class QueueListing(Figures):
     ended: tuple[QueuedRun, ...] = ()
     """The last ended ones, newest first."""
     damaged: str = ""
-    """A message if the queue's file is damaged and was moved aside."""
+    """A message if the queue's file is damaged."""
 
     @property
     def waiting(self) -> tuple[QueuedRun, ...]:

@@ -10,29 +10,35 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from pydantic import ValidationError
-
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, did_you_mean
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.queue import FORMAT, QueueEntry, QueueFile
 from rnnlm_tui.store.paths import queue_dir, queue_file
-from rnnlm_tui.system.files import (
-    make_private_directory,
-    move_aside,
-    read_at_most,
-    storage_errors,
-    write_text_atomically,
-)
+from rnnlm_tui.system.files import make_private_directory
+from rnnlm_tui.system.json_files import Found, JsonFile
 from rnnlm_tui.system.locks import folder_lock
 
 KEPT_ENDED = 20
 """Number of ended entries that are kept for the listing."""
 _MOST_BYTES = 4 * 1024 * 1024
-"""A longer file is not a queue."""
 
 
 class DamagedQueueError(StorageError):
     """The queue's file isn't valid."""
+
+
+def found_queue() -> Found[QueueFile]:
+    """The valid part of the stored queue; empty if there is none.
+
+    Raises:
+        StorageError: the file can't be read, or is from a newer version.
+    """
+    found = _file().read()
+    if found.value.format > FORMAT:
+        raise StorageError(
+            f"{queue_file()} was written by a newer version of rnnlm-tui", hint="update rnnlm-tui"
+        )
+    return found
 
 
 def read_queue() -> QueueFile:
@@ -42,26 +48,12 @@ def read_queue() -> QueueFile:
         DamagedQueueError: the file is damaged.
         StorageError: the file can't be read, or is from a newer version.
     """
-    path = queue_file()
-    with storage_errors("read", path):
-        try:
-            text = read_at_most(path, _MOST_BYTES)
-        except (FileNotFoundError, NotADirectoryError):
-            return QueueFile()
-    if _is_newer(text):
-        raise StorageError(
-            f"{path} was written by a newer version of rnnlm-tui", hint="update rnnlm-tui"
-        )
-    try:
-        queue = QueueFile.model_validate_json(text)
-    except ValidationError as error:
+    queue, damage = found_queue()
+    if damage:
         raise DamagedQueueError(
-            f"{path} is damaged: it isn't a queue",
+            f"{queue_file()} is damaged: {damage}",
             hint="the next `rnnlm-tui queue` moves it aside; the waiting runs are still drafts",
-        ) from error
-    names = [entry.run for entry in queue.entries if entry.state != "ended"]
-    if len(set(names)) < len(names):
-        raise DamagedQueueError(f"{path} is damaged: it names a run twice")
+        )
     return queue
 
 
@@ -99,7 +91,7 @@ def store_queue(before: QueueFile, after: QueueFile) -> QueueFile:
         update={"entries": (*ended, *after.of("starting", "started"), *after.waiting)}
     )
     if after != before:
-        write_text_atomically(queue_file(), after.model_dump_json(indent=1) + "\n")
+        _file().write(after)
     return after
 
 
@@ -107,21 +99,16 @@ def move_damaged_aside() -> str:
     """Move a damaged queue aside and return a message about it; empty if the queue is valid.
 
     Raises:
-        StorageError: the file can't be read or moved.
+        StorageError: the file can't be read or moved, or is from a newer version.
     """
-    try:
-        read_queue()
-    except DamagedQueueError:
-        with folder_lock(queue_dir()):
-            try:  # another process may have moved it
-                read_queue()
-            except DamagedQueueError:
-                aside = move_aside(queue_file())
-                return (
-                    f"the queue's file was damaged and is kept as {aside.name} in {aside.parent};"
-                    " runs that waited are drafts: `rnnlm-tui queue add RUN` adds them again"
-                )
-    return ""
+    found_queue()
+    aside = _file().move_damaged_aside()
+    if aside is None:
+        return ""
+    return (
+        f"the queue's file was damaged and is kept as {aside.name} in {aside.parent}; runs that"
+        " aren't in the queue any more are drafts: `rnnlm-tui queue add RUN` adds them again"
+    )
 
 
 def append(queue: QueueFile, entry: QueueEntry) -> QueueFile:
@@ -238,12 +225,5 @@ def _wait(count: int) -> str:
     return "waits" if count == 1 else "wait"
 
 
-def _is_newer(text: bytes) -> bool:
-    import json
-
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    version = values.get("format") if isinstance(values, dict) else None
-    return isinstance(version, int) and version > FORMAT
+def _file() -> JsonFile[QueueFile]:
+    return JsonFile(queue_file(), QueueFile, QueueFile(), _MOST_BYTES)

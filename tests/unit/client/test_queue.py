@@ -180,7 +180,7 @@ def test_killed_anywhere_it_neither_loses_a_run_nor_starts_one_twice(
         return wrapped
 
     monkeypatch.setattr(
-        "rnnlm_tui.store.queue.write_text_atomically", killable(write_text_atomically)
+        "rnnlm_tui.system.json_files.write_text_atomically", killable(write_text_atomically)
     )
     for _ in range(100):
         try:

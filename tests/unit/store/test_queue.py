@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rnnlm_tui.store.queue import (
     DamagedQueueError,
     append,
     change_queue,
+    found_queue,
     move_damaged_aside,
     moved,
     read_queue,
@@ -86,30 +88,35 @@ def test_the_queue_is_stored_privately_and_the_newest_ended_entries_are_kept(hom
 
 
 @pytest.mark.parametrize(
-    "content",
+    "wrong",
     [
-        b"",
-        b"{",
-        b"[1]",
-        b"null",
-        b"\xff\xfe",
-        b"[" * 100_000,
-        b'{"entries": [{"run": 3}]}',
-        queue_of("otter", "otter").model_dump_json().encode(),
+        {"run": "heron", "added": 1, "ended": -1e300},
+        {"run": "heron", "added": 1e300},
+        {"run": "heron", "added": 1, "state": "lost"},
+        {"run": 3},
     ],
-    ids=["empty", "half", "list", "null", "no text", "deep", "no entries", "a run twice"],
 )
-def test_a_damaged_queue_is_reported_and_moved_aside(home: Path, content: bytes) -> None:
-    make_private_directory(queue_file().parent)
-    queue_file().write_bytes(content)
-    with pytest.raises(DamagedQueueError, match="is damaged"):
-        read_queue()
-    with pytest.raises(DamagedQueueError):
-        change_queue(lambda queue: queue)
+def test_an_invalid_entry_is_left_out_after_it_was_reported(wrong: dict[str, object]) -> None:
+    change_queue(lambda _: queue_of("otter", "badger").model_copy(update={"paused": True}))
+    before = read_queue()
+    values = json.loads(queue_file().read_text())
+    values["entries"].insert(1, wrong)
+    queue_file().write_text(json.dumps(values))
+    assert found_queue() == (before, "1 invalid value")
+    for action in (read_queue, lambda: change_queue(lambda queue: queue)):
+        with pytest.raises(DamagedQueueError, match="is damaged: 1 invalid value"):
+            action()
     assert "is kept as queue.json.unusable" in move_damaged_aside()
-    assert queue_file().with_name("queue.json.unusable").read_bytes() == content
-    assert read_queue() == QueueFile()
-    assert move_damaged_aside() == ""
+    assert (read_queue(), move_damaged_aside()) == (before, "")
+
+
+def test_a_queue_that_names_a_run_twice_is_damaged() -> None:
+    make_private_directory(queue_file().parent)
+    twice = queue_of("otter").model_copy(update={"entries": (entry("otter"),) * 2})
+    queue_file().write_text(twice.model_dump_json())
+    with pytest.raises(DamagedQueueError):
+        read_queue()
+    assert found_queue().value == QueueFile()
 
 
 def test_a_queue_of_a_newer_version_is_left_as_it_is() -> None:
