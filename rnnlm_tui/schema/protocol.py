@@ -7,13 +7,14 @@ Commands to a worker's control socket, and the results of a probe; those of a sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.corpora import TextLayout
+from rnnlm_tui.schema.formatting import LATEST
 
 Verb = Literal[
     "status",
@@ -176,6 +177,9 @@ def _of_kind(line: bytes, models: Sequence[type[MessageT]]) -> Sequence[type[Mes
 Fact = str | int | float | bool
 
 
+_Measured = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Calibration(BaseModel):
     """Measured speed and memory of training one shape on one machine."""
 
@@ -191,20 +195,20 @@ class Calibration(BaseModel):
     """The settings that determine memory, from `memory_shape`."""
     steps: int
     """Measured steps, after the warm-up."""
-    flops_per_step: float
+    flops_per_step: _Measured
     """From `flops_per_token` and the non-padding tokens."""
-    step_seconds: float
+    step_seconds: _Measured
     """Mean duration of a step."""
     processor_seconds: float = 0.0
     """Mean processor time of a step, over all threads; 0 in measurements of earlier versions."""
-    tokens_per_second: float
+    tokens_per_second: _Measured
     """Non-padding tokens per second."""
-    memory_bytes: int
+    memory_bytes: int = Field(gt=0)
     """Peak memory in a step or an evaluation: of the process on a CPU, of its tensors on a GPU."""
     process_bytes: int
     """Memory of the process without a model; 0 on a GPU."""
     versions: dict[str, str]
-    time: float
+    time: float = Field(ge=0, le=LATEST)
     """Unix seconds."""
 
     @property

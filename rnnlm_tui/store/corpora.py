@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
-import math
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,8 +21,8 @@ from rnnlm_tui.schema.corpora import (
 from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.store.paths import calibration_file, corpora_dir
-from rnnlm_tui.system.files import make_private_directory, write_text_atomically
-from rnnlm_tui.system.locks import folder_lock
+from rnnlm_tui.system.files import make_private_directory
+from rnnlm_tui.system.json_files import JsonFile
 
 KEPT_CALIBRATIONS = 64
 """The oldest are dropped first."""
@@ -85,14 +83,7 @@ def _read_corpora(folder: Path) -> CorpusManifest | None:
 
 def load_calibrations() -> list[Calibration]:
     """The stored calibrations, newest first; damaged ones are skipped."""
-    try:
-        with calibration_file().open("rb") as file:
-            entries = json.loads(file.read(_MOST_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return []
-    if not isinstance(entries, list):
-        return []
-    found = [calibration for calibration in map(_read, entries) if calibration is not None]
+    found = _calibrations().look().value
     return sorted(found, key=lambda calibration: calibration.time, reverse=True)
 
 
@@ -101,36 +92,20 @@ def add_calibration(calibration: Calibration) -> None:
     processes.
 
     Raises:
-        StorageError: the file can't be written; the old one is unchanged.
+        StorageError: the file can't be read or written; the old one is unchanged.
     """
-    path = calibration_file()
-    make_private_directory(path.parent)
-    with folder_lock(path.parent):
-        others = [known for known in load_calibrations() if _place(known) != _place(calibration)]
-        kept = [calibration, *others][:KEPT_CALIBRATIONS]
-        write_text_atomically(
-            path, json.dumps([entry.model_dump(mode="json") for entry in kept], indent=1) + "\n"
-        )
+
+    def added(before: tuple[Calibration, ...]) -> tuple[Calibration, ...]:
+        others = [known for known in before if _place(known) != _place(calibration)]
+        return (calibration, *others)[:KEPT_CALIBRATIONS]
+
+    make_private_directory(calibration_file().parent)
+    _calibrations().change(added)
+
+
+def _calibrations() -> JsonFile[tuple[Calibration, ...]]:
+    return JsonFile(calibration_file(), tuple[Calibration, ...], (), _MOST_BYTES)
 
 
 def _place(calibration: Calibration) -> tuple[object, ...]:
     return calibration.host, calibration.device, calibration.threads, calibration.shape
-
-
-def _read(entry: object) -> Calibration | None:
-    try:
-        calibration = Calibration.model_validate(entry)
-    except ValidationError:
-        return None
-    figures = (
-        calibration.flops_per_step,
-        calibration.step_seconds,
-        calibration.tokens_per_second,
-        calibration.memory_bytes,
-    )
-    return (
-        calibration
-        if all(math.isfinite(figure) and figure > 0 for figure in figures)
-        and math.isfinite(calibration.time)
-        else None
-    )

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import pytest
 
 from rnnlm_tui.schema.config import RunConfig, TrainingConfig
 from rnnlm_tui.schema.memory import memory_shape
@@ -52,29 +49,11 @@ def test_a_newer_probe_of_the_same_shape_replaces_the_older(home: Path) -> None:
     assert [found.tokens_per_second for found in load_calibrations()] == [2.0]
 
 
-def test_probes_that_end_at_the_same_time_are_all_kept(home: Path) -> None:
-    found = [calibration(number, time=float(number)) for number in range(24, 0, -1)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(add_calibration, found))
-    assert load_calibrations() == found
-
-
 def test_only_the_newest_are_kept(home: Path) -> None:
     for number in range(1, KEPT_CALIBRATIONS + 6):
         add_calibration(calibration(number, time=float(number)))
     kept = [found.time for found in load_calibrations()]
     assert kept == [float(number) for number in range(KEPT_CALIBRATIONS + 5, 5, -1)]
-
-
-@pytest.mark.parametrize("text", ["", "{", "null", '{"a": 1}', "[" * 100_000, "\x00\x01"])
-def test_a_damaged_file_counts_as_empty_and_is_replaced_by_the_next_probe(
-    home: Path, text: str
-) -> None:
-    home.mkdir(exist_ok=True)
-    calibration_file().write_text(text)
-    assert load_calibrations() == []
-    add_calibration(calibration(20))
-    assert load_calibrations() == [calibration(20)]
 
 
 def test_a_damaged_entry_is_skipped(home: Path) -> None:
