@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from itertools import accumulate
 from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -256,12 +257,9 @@ class JsonLines(Generic[ValueT]):
 
     def _newest(self, lines: Sequence[Line[ValueT]], most_bytes: int) -> list[Line[ValueT]]:
         """The last lines within the limits of number and size, at least one."""
-        kept = lines[-self.most_lines :]
-        size, first = sum(len(line.text) for line in kept), 0
-        while size > most_bytes and first < len(kept) - 1:
-            size -= len(kept[first].text)
-            first += 1
-        return list(kept[first:])
+        newest = lines[-self.most_lines :]
+        sizes = accumulate(len(line.text) for line in reversed(newest))
+        return list(newest[-max(1, sum(size <= most_bytes for size in sizes)) :])
 
     def _rewrite(self, lines: Iterable[Line[ValueT]], damaged: Sequence[bytes]) -> Path | None:
         """Replace the file, and return the path of the new one with the damaged lines, if any."""
@@ -277,14 +275,14 @@ def json_line(value: object) -> bytes:
     return json.dumps(value, default=_plain, allow_nan=False).encode("ascii") + b"\n"
 
 
-def _checked(kind: type[ValueT], value: Any) -> ValueT:
+def _checked(kind: Any, value: Any) -> Any:
     if kind is dict and isinstance(value, dict):
         return value
     return _adapter(kind).validate_python(value)
 
 
 @lru_cache
-def _adapter(kind: type[ValueT]) -> TypeAdapter[ValueT]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -82,28 +82,12 @@ def test_a_value_is_read_exactly_as_it_was_written_to_a_private_file(book: JsonF
 @pytest.mark.parametrize(
     ("content", "valid"),
     [
-        *(
-            (content, Book())
-            for content in (
-                b"",
-                b"{",
-                b"null",
-                b"NaN",
-                b"7",
-                b'"title"',
-                b"[1]",
-                b"[]]",
-                b"\xff\xfe",
-                b"\0",
-                b"[" * 5_000,
-                b'{"a":' * 2_000,
-                b"9" * 5_000,
-                b" " * MOST_BYTES + b"{}",
-                b'{"title": null}',
-                b'{"notes": {"id": 1}}',
-                b'{"notes": [{}, 1e999, {"id": 1e999}]}',
-            )
-        ),
+        *((content, Book()) for content in b'|{|null|NaN|7|"title"|[1]|[]]|\xff|\0'.split(b"|")),
+        (b"[" * 5_000, Book()),
+        (b"9" * 5_000, Book()),
+        (b" " * MOST_BYTES + b"{}", Book()),
+        (b'{"notes": {"id": 1}}', Book()),
+        (b'{"notes": [{}, 1e999, {"id": 1e999}]}', Book()),
         (b'{"title": "t", "open": "?", "mood": 3}', Book("t")),
         (b'{"title": [], "notes": [{"id": 1}]}', Book(notes=(Note(1),))),
         (
@@ -185,9 +169,10 @@ def test_a_file_in_place_of_the_folder_is_an_error_only_when_written(tmp_path: P
     (tmp_path / "home").touch()
     book, notes = JsonFile(tmp_path / "home" / "a", Book, Book(), 10), lines(tmp_path)
     assert (book.read(), notes.read(), notes.move_damaged_aside()) == (Found(Book()), [], "")
-    for action in (lambda: book.write(Book()), lambda: notes.append(Note(1))):
-        with pytest.raises(StorageError):
-            action()
+    with pytest.raises(StorageError):
+        book.write(Book())
+    with pytest.raises(StorageError):
+        notes.append(Note(1))
 
 
 def test_lines_are_read_in_order_exactly_as_they_were_appended(tmp_path: Path) -> None:
