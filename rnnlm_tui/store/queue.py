@@ -52,7 +52,7 @@ def read_queue() -> QueueFile:
     if damage:
         raise DamagedQueueError(
             f"{queue_file()} is damaged: {damage}",
-            hint="the next `rnnlm-tui queue` moves it aside; the waiting runs are still drafts",
+            hint="the next `rnnlm-tui queue` keeps its valid part and moves the file aside",
         )
     return queue
 

@@ -441,8 +441,10 @@ def test_two_processes_the_second_says_so_and_ends(
     assert states() == {"one": "waiting"}
 
 
-def test_a_damaged_queue_is_listed_with_words(home: Path) -> None:
+def test_a_damaged_queue_is_listed_as_far_as_it_is_valid_with_words(home: Path) -> None:
     queue.add(CPU, "one")
+    queue_file().write_text(queue_file().read_text().replace('"entries": [', '"entries": [7,'))
+    assert ([run.run for run in entries().runs], entries().damaged != "") == (["one"], True)
     queue_file().write_text("nonsense")
     assert "is damaged" in entries().damaged
     assert "kept as queue.json.unusable" in queue.repair_and_restart()
