@@ -7,9 +7,7 @@ when one of them is first used: importing this package imports nothing else.
 
 __version__ = "0.2.0"
 
-_INTERFACE = (
-    "Checkpoint", "GeneratedText", "Model", "Run", "ScoreSummary", "Table", "load", "run", "runs",
-)  # fmt: skip
+_INTERFACE = ("Model", "Run", "load", "run", "runs")
 
 
 def __getattr__(name: str) -> object:

@@ -1,9 +1,5 @@
-from rnnlm_tui.api import Checkpoint as Checkpoint
-from rnnlm_tui.api import GeneratedText as GeneratedText
 from rnnlm_tui.api import Model as Model
 from rnnlm_tui.api import Run as Run
-from rnnlm_tui.api import ScoreSummary as ScoreSummary
-from rnnlm_tui.api import Table as Table
 from rnnlm_tui.api import load as load
 from rnnlm_tui.api import run as run
 from rnnlm_tui.api import runs as runs

@@ -15,9 +15,8 @@ with a message and a hint. Only `load` imports torch.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,29 +25,21 @@ from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.schema.formatting import counted
 
 if TYPE_CHECKING:
-    import pandas
-    import polars
     from numpy.typing import NDArray
 
+    from rnnlm_tui.client.checkpoints import ListedCheckpoint
     from rnnlm_tui.client.metric_tables import MetricTable
     from rnnlm_tui.schema.config import RunConfig, SamplingConfig
     from rnnlm_tui.schema.metrics import SampleRow
+    from rnnlm_tui.schema.sampling import SampleDone, ScoreDone
     from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.worker.answers import Answers
 
-__all__ = [
-    "Checkpoint",
-    "GeneratedText",
-    "Model",
-    "Run",
-    "ScoreSummary",
-    "Table",
-    "load",
-    "run",
-    "runs",
-]
+    Table = dict[str, NDArray[Any]]
+
+__all__ = ["Model", "Run", "load", "run", "runs"]
 
 _CHUNK = 65_536
 
@@ -110,109 +101,12 @@ def load(address: str, *, device: str = "cpu") -> Model:
     return Model(directory, path, device)
 
 
-class Table(Mapping[str, "NDArray[Any]"]):
-    """A series of a run: an array for each column, all of one length.
-
-    Whole numbers are int64, or float64 with NaN if some are missing; figures are float64; texts are
-    objects.
-    """
-
-    def __init__(self, columns: dict[str, NDArray[Any]]) -> None:
-        self._columns = columns
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        try:
-            return self._columns[name]
-        except KeyError:
-            raise KeyError(f"{name!r}; the columns are {', '.join(self._columns)}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        """The number of columns, as for every mapping; `rows` is the length."""
-        return len(self._columns)
-
-    @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return len(next(iter(self._columns.values()), ()))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of the columns."""
-        return tuple(self._columns)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """The table as a DataFrame of pandas.
-
-        Raises:
-            InputError: pandas isn't installed.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise _missing("pandas") from None
-        return pandas.DataFrame(self._columns)
-
-    def to_polars(self) -> polars.DataFrame:
-        """The table as a DataFrame of polars.
-
-        Raises:
-            InputError: polars isn't installed.
-        """
-        try:
-            import polars
-        except ImportError:
-            raise _missing("polars") from None
-        return polars.DataFrame(
-            {
-                name: values.tolist() if values.dtype == object else values
-                for name, values in self._columns.items()
-            }
-        )
-
-    def __repr__(self) -> str:
-        return f"<Table of {counted(self.rows, 'row')}: {', '.join(self._columns)}>"
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A saved state of a run's model, or the average of several."""
-
-    run: str
-    name: str
-    """As in an address: `1500`, or `average-1500` for averaged weights."""
-    step: int
-    epoch: float
-    tokens_seen: int
-    train_loss: float
-    """Mean of the newest steps, in nats per token."""
-    validation_loss: float | None
-    """None if there was no evaluation at its step."""
-    bytes: int
-    best: bool
-    last: bool
-    pinned: bool
-    time: float
-    """When it was written, in Unix seconds."""
-    path: Path
-    """A model folder in the Hugging Face layout."""
-
-    @property
-    def perplexity(self) -> float | None:
-        """Of the validation set; None if there was no evaluation at its step."""
-        from rnnlm_tui.schema.metrics import perplexity
-
-        return None if self.validation_loss is None else perplexity(self.validation_loss)
-
-    def load(self, *, device: str = "cpu") -> Model:
-        """Load its model, as `rnnlm_tui.load` does."""
-        return load(f"{self.run}@{self.name}", device=device)
-
-
 class Run:
-    """A run, read from its folder."""
+    """A run, read from its folder.
+
+    A table is a dict with an array for each column, all of one length. Whole numbers are int64, or
+    float64 with NaN if some are missing; figures are float64; texts are objects.
+    """
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
@@ -281,34 +175,17 @@ class Run:
             return reader.samples()[::-1]
 
     @property
-    def checkpoints(self) -> list[Checkpoint]:
-        """Its checkpoints, then its averages, each by step."""
-        from rnnlm_tui.client.checkpoints import is_average_path, rows_on_disk
-        from rnnlm_tui.store.addresses import weights_name
-        from rnnlm_tui.store.retention import pinned_steps
+    def checkpoints(self) -> list[ListedCheckpoint]:
+        """Its checkpoints and averages, newest first, as `rnnlm-tui checkpoints` lists them."""
+        from rnnlm_tui.client.checkpoints import list_run
 
-        pinned = pinned_steps(self._directory)
-        return [
-            Checkpoint(
-                run=self.name,
-                name=weights_name(row.path),
-                step=row.step,
-                epoch=row.epoch,
-                tokens_seen=row.tokens_seen,
-                train_loss=row.train_loss,
-                validation_loss=row.validation_loss,
-                bytes=row.bytes,
-                best=row.best,
-                last=row.last,
-                pinned=row.step in pinned and not is_average_path(row.path),
-                time=row.time,
-                path=self.path / row.path,
-            )
-            for row in rows_on_disk(self._directory)
-        ]
+        return list_run(self._directory)
 
     def load(self, which: str | None = None, *, device: str = "cpu") -> Model:
-        """Load one of its models: `best`, `last`, `now` or a step; None: the best, or the last."""
+        """Load one of its models: `best`, `last`, `now`, a step or a checkpoint's name.
+
+        None: the best, or the last if none was evaluated.
+        """
         return load(self.name if which is None else f"{self.name}@{which}", device=device)
 
     def _table(self, table: MetricTable) -> Table:
@@ -319,46 +196,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.name}>"
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratedText:
-    """A sampled text. `str()` of it is the text."""
-
-    prompt: str
-    text: str
-    """The continuation, without the prompt."""
-    seed: int
-    ids: tuple[int, ...]
-    """The new tokens."""
-    reason: str
-    """`length`, or `stop` if a stop text ended it."""
-    bits_per_token: float
-    """Mean of -log2 p of the new tokens at temperature 1."""
-    unknown: tuple[str, ...]
-    """Words or characters of the prompt outside the vocabulary."""
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreSummary:
-    """How well a model predicts a text."""
-
-    loss: float
-    """Nats per predicted token."""
-    perplexity: float
-    bits_per_byte: float | None
-    """None if more than 0.1 % of the tokens are unknown."""
-    tokens: int
-    """Predicted tokens."""
-    bytes: int
-    """UTF-8 bytes of the text."""
-    unknown: int
-    """Tokens outside the vocabulary."""
-    scored_bytes: int
-    """UTF-8 bytes of the predicted tokens, which `bits_per_byte` is about."""
 
 
 class Model:
@@ -384,8 +221,8 @@ class Model:
         """The run that it comes from."""
         return Run(self._directory)
 
-    def generate(self, prompt: str = "", *, state: str = "", **settings: Any) -> GeneratedText:
-        """Continue a prompt.
+    def generate(self, prompt: str = "", *, state: str = "", **settings: Any) -> SampleDone:
+        """Continue a prompt; the answer's `text` is without it.
 
         The same seed gives the same text as `rnnlm-tui sample`.
 
@@ -402,8 +239,10 @@ class Model:
 
     def generate_many(
         self, prompts: Sequence[str], n: int = 1, *, state: str = "", **settings: Any
-    ) -> list[GeneratedText]:
+    ) -> list[SampleDone]:
         """Continue each prompt `n` times, with consecutive seeds, in the order of the prompts.
+
+        The `sample` of an answer counts from 0 for each prompt; its seed is the settings' plus it.
 
         Args and errors: as `generate`.
         """
@@ -431,7 +270,7 @@ class Model:
         wanted = {f"sampling.{name}": value for name, value in changes.items()}
         return parse_config(merge(self._directory.read_config(), wanted)).sampling
 
-    def score(self, text: str) -> ScoreSummary:
+    def score(self, text: str) -> ScoreDone:
         """Score a text, as `rnnlm-tui score` scores a file with it.
 
         Raises:
@@ -446,13 +285,12 @@ class Model:
                 message = error.message.replace(file.name, "the text")
                 raise CorpusError(message, hint=error.hint) from None
 
-    def score_file(self, path: str | Path) -> ScoreSummary:
+    def score_file(self, path: str | Path) -> ScoreDone:
         """Score a UTF-8 file of any length, as `rnnlm-tui score` does.
 
         Raises:
             CorpusError: it can't be read, isn't text, or has fewer than two tokens.
         """
-        from rnnlm_tui.schema.metrics import perplexity
         from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
 
         request = ScoreRequest(
@@ -461,20 +299,12 @@ class Model:
         with self._answering() as answers:
             for part in answers.of(request, _never):
                 if isinstance(part, ScoreDone):
-                    return ScoreSummary(
-                        part.loss,
-                        perplexity(part.loss),
-                        part.bits_per_byte,
-                        part.tokens,
-                        part.bytes,
-                        part.unknown,
-                        part.scored_bytes,
-                    )
+                    return part
         raise InputError(f"{path} has no text")
 
     def _continue(
         self, prompt: str, n: int, state: str, settings: SamplingConfig
-    ) -> Iterator[GeneratedText]:
+    ) -> Iterator[SampleDone]:
         from rnnlm_tui.schema.metrics import SEEDS
         from rnnlm_tui.schema.sampling import (
             MAX_PROMPT_CHARACTERS,
@@ -504,15 +334,7 @@ class Model:
                 parts = list(answers.of(request, _never))
             for part in parts:
                 if isinstance(part, SampleDone):
-                    yield GeneratedText(
-                        prompt,
-                        part.text,
-                        seed + part.sample,
-                        part.ids,
-                        part.reason,
-                        part.bits_per_token,
-                        part.unknown,
-                    )
+                    yield part.model_copy(update={"sample": done + part.sample})
             done += request.count
 
     @contextmanager
@@ -539,10 +361,6 @@ def _never() -> bool:
     return False
 
 
-def _missing(library: str) -> InputError:
-    return InputError(f"{library} isn't installed", hint=f"pip install {library}")
-
-
 def _as_arrays(table: MetricTable, rows: Iterator[tuple[Any, ...]]) -> Table:
     import numpy as np
 
@@ -561,9 +379,7 @@ def _as_arrays(table: MetricTable, rows: Iterator[tuple[Any, ...]]) -> Table:
                 )
             held.append(array)
     empty = {"text": object, "int": np.int64, "float": np.float64}
-    return Table(
-        {
-            name: np.concatenate(held) if held else np.empty(0, dtype=empty[kind])
-            for (name, kind), held in zip(table.columns.items(), parts, strict=True)
-        }
-    )
+    return {
+        name: np.concatenate(held) if held else np.empty(0, dtype=empty[kind])
+        for (name, kind), held in zip(table.columns.items(), parts, strict=True)
+    }

@@ -119,15 +119,15 @@ def score(
             right=(1, 2, 3, 4, 5),
         )
     for one in scores if not json and not tokens else ():
-        if one.tokens and not one.scored_bytes:
+        if one.done.tokens and not one.done.scored_bytes:
             note(f"{one.name}: no bits per byte, because {TEXT_NOT_KEPT}")
-        elif one.bits_per_byte is None and one.unknown:
+        elif one.done.bits_per_byte is None and one.done.unknown:
             note(
                 f"{one.name}: no bits per byte, because {unknown_share_text(one.unknown_share)}:"
                 " the bytes of an unknown token can't be counted"
             )
     if scores and not json:
-        note(f"{counted(total.tokens, 'token')}, {total.speed}from {label}")
+        note(f"{counted(total.done.tokens, 'token')}, {total.speed}from {label}")
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
@@ -137,105 +137,78 @@ class FileScore:
     """The score of a text, or of several in total."""
 
     name: str
-    loss: float
-    """Nats per predicted token."""
-    tokens: int
-    bytes: int
-    scored_bytes: int
-    """Bytes of the predicted tokens."""
-    bits_per_byte: float | None
-    unknown: int
-    seconds: float
-
-    @classmethod
-    def of(cls, name: str, done: ScoreDone) -> FileScore:
-        """The score of a file."""
-        return cls(
-            name,
-            done.loss,
-            done.tokens,
-            done.bytes,
-            done.scored_bytes,
-            done.bits_per_byte,
-            done.unknown,
-            done.seconds,
-        )
+    done: ScoreDone
 
     @classmethod
     def total(cls, scores: Sequence[FileScore]) -> FileScore:
         """All tokens of several texts as those of one."""
-        tokens = sum(one.tokens for one in scores)
-        unknown = sum(one.unknown for one in scores)
-        nats = math.fsum(one.loss * one.tokens for one in scores if one.tokens)
-        size = sum(one.scored_bytes for one in scores)
-        known = size and all(one.bits_per_byte is not None for one in scores)
-        return cls(
-            "total",
-            nats / tokens if tokens else math.nan,
-            tokens,
-            sum(one.bytes for one in scores),
-            size,
-            nats / math.log(2) / size if known else None,
-            unknown,
-            sum(one.seconds for one in scores),
-        )
+        from rnnlm_tui.schema.sampling import ScoreDone
 
-    @property
-    def perplexity(self) -> float:
-        """Infinite above float64."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf if self.tokens else math.nan
+        parts = [one.done for one in scores]
+        tokens = sum(part.tokens for part in parts)
+        nats = math.fsum(part.loss * part.tokens for part in parts if part.tokens)
+        size = sum(part.scored_bytes for part in parts)
+        known = size and all(part.bits_per_byte is not None for part in parts)
+        done = ScoreDone(
+            id="total",
+            loss=nats / tokens if tokens else math.nan,
+            tokens=tokens,
+            bytes=sum(part.bytes for part in parts),
+            scored_bytes=size,
+            bits_per_byte=nats / math.log(2) / size if known else None,
+            unknown=sum(part.unknown for part in parts),
+            seconds=sum(part.seconds for part in parts),
+        )
+        return cls("total", done)
 
     @property
     def scored_share(self) -> float | None:
         """Share of the text's bytes that are predicted."""
-        return scored_share(self.scored_bytes, self.bytes)
+        return scored_share(self.done.scored_bytes, self.done.bytes)
 
     @property
     def unknown_share(self) -> float:
         """Share of the tokens that are unknown."""
-        return self.unknown / self.tokens if self.tokens else 0.0
+        return self.done.unknown / self.done.tokens if self.done.tokens else 0.0
 
     @property
     def speed(self) -> str:
         """`12,000 tok/s, `, empty if it wasn't measured."""
-        return f"{self.tokens / self.seconds:,.0f} tok/s, " if self.seconds > 0 else ""
+        return (
+            f"{self.done.tokens / self.done.seconds:,.0f} tok/s, " if self.done.seconds > 0 else ""
+        )
 
     @property
     def text(self) -> str:
         """`perplexity 41.2, 1.543 bits per byte, 3,000 tokens`."""
-        parts = [f"perplexity {figure(self.perplexity)}"]
-        if self.bits_per_byte is not None:
+        parts = [f"perplexity {figure(self.done.perplexity)}"]
+        if self.done.bits_per_byte is not None:
             scored = scored_part_text(self.scored_share)
-            words = f"{figure(self.bits_per_byte, 3)} bits per byte"
+            words = f"{figure(self.done.bits_per_byte, 3)} bits per byte"
             parts.append(f"{words} of {scored}" if scored else words)
-        parts += [counted(self.tokens, "token"), unknown_share_text(self.unknown_share)]
+        parts += [counted(self.done.tokens, "token"), unknown_share_text(self.unknown_share)]
         return ", ".join(filter(None, parts))
 
     def cells(self) -> tuple[str, ...]:
         """A row of the table."""
-        unknown = f"{count(self.unknown)} ({share(self.unknown_share)})" if self.unknown else "0"
+        unknown = (
+            f"{count(self.done.unknown)} ({share(self.unknown_share)})"
+            if self.done.unknown
+            else "0"
+        )
         return (
             self.name,
-            figure(self.perplexity),
-            NOTHING if self.bits_per_byte is None else figure(self.bits_per_byte, 3),
+            figure(self.done.perplexity),
+            NOTHING if self.done.bits_per_byte is None else figure(self.done.bits_per_byte, 3),
             scored_share_text(self.scored_share),
-            count(self.tokens),
+            count(self.done.tokens),
             unknown,
         )
 
     def json(self) -> dict[str, object]:
         """The figures at full precision."""
-        return {
-            "file": self.name,
-            "loss": self.loss,
-            "perplexity": self.perplexity,
-            "bits_per_byte": self.bits_per_byte,
-            "tokens": self.tokens,
-            "bytes": self.bytes,
-            "scored_bytes": self.scored_bytes,
-            "unknown": self.unknown,
-            "seconds": self.seconds,
-        }
+        figures = self.done.model_dump(exclude={"kind", "id"})
+        return {"file": self.name, "perplexity": self.done.perplexity, **figures}
 
 
 class _TokenLines:
@@ -305,7 +278,7 @@ async def _score(
     try:
         async for part in client.score(request):
             if isinstance(part, ScoreDone):
-                return FileScore.of(name, part)
+                return FileScore(name, part)
             if isinstance(part, ScorePiece):
                 progress.clear()
                 lines.write(name, part.tokens)

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.metrics import perplexity
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_SAMPLES = 64
@@ -392,6 +393,11 @@ class ScoreDone(_SamplerMessage):
     unknown: int
     """Tokens that are the unknown token."""
     seconds: float
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the loss."""
+        return perplexity(self.loss)
 
 
 class TensorChange(_SamplerMessage):

@@ -71,11 +71,13 @@ def test_an_average_is_the_mean_evaluated_beside_its_parts_and_kept_on_request(
     assert command(["train", "--from", "plain-otter@average-60", "--name", "child", "--draft"]) == 0
 
     assert command(["delete", "plain-otter@20"]) == 0
-    for listed in (rnnlm_tui.run("plain-otter").checkpoints, Services().checkpoints(run)):
-        assert [weights_name(str(one.path)) for one in listed] == ["40", "60", "average-60"]
-    kept = rnnlm_tui.run("plain-otter").checkpoints[-1]
-    assert (kept.name, kept.validation_loss) == ("average-60", entry.validation_loss)
-    assert kept.load().path == entry.path
+    shown = Services().checkpoints(run)
+    assert [weights_name(one.path) for one in shown] == ["40", "60", "average-60"]
+    otter = rnnlm_tui.run("plain-otter")
+    listed = {one.name: one for one in otter.checkpoints}
+    assert sorted(listed) == ["40", "60", "average-60"]
+    assert listed["average-60"].row.validation_loss == entry.validation_loss
+    assert otter.load("average-60").path == entry.path
     capfd.readouterr()
     assert command(["checkpoints", "plain-otter"]) == 0
     assert "average-60" in capfd.readouterr().out

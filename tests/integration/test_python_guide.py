@@ -87,30 +87,16 @@ def test_metrics_are_the_stored_rows(trained: RunDirectory) -> None:
         rows = list(reader.steps_since())
         evaluations = reader.evaluations()
     metrics = run.metrics
-    assert metrics.rows == len(rows) == 60
+    assert {len(column) for column in metrics.values()} == {len(rows)} == {60}
     assert metrics["step"].dtype == np.int64
     assert metrics["loss"].tolist() == [row.loss for row in rows]
     assert run.evaluations["perplexity"].tolist() == [row.perplexity for row in evaluations]
     assert run.evaluations["split"].tolist() == [row.split for row in evaluations]
     assert len(run.samples) == len(run.samples) > 0
     assert [row.name for row in rnnlm_tui.runs("finished otter")] == ["plain-otter"]
-    assert [checkpoint.best for checkpoint in run.checkpoints].count(True) == 1
-    with pytest.raises(KeyError, match="columns are"):
-        metrics["lost"]
+    assert ["best" in checkpoint.marks for checkpoint in run.checkpoints].count(True) == 1
     with pytest.raises(UnknownRunError):
         rnnlm_tui.run("nothing")
-
-
-def test_data_frames_are_equal_to_the_arrays() -> None:
-    pytest.importorskip("pandas")
-    run = rnnlm_tui.run("plain-otter")
-    frame = run.metrics.to_pandas()
-    assert list(frame.columns) == list(run.metrics.columns)
-    assert frame["loss"].to_numpy().tolist() == run.metrics["loss"].tolist()
-    polars = pytest.importorskip("polars")
-    table = run.evaluations.to_polars()
-    assert isinstance(table, polars.DataFrame)
-    assert table["split"].to_list() == run.evaluations["split"].tolist()
 
 
 def test_texts_and_figures_are_those_of_the_verbs(
@@ -127,13 +113,15 @@ def test_texts_and_figures_are_those_of_the_verbs(
     several = verb("sample", "plain-otter", "The cat", "-n", "3", "--seed", "7", "--no-keep")
     texts = [json.loads(line)["text"] for line in several.splitlines()]
     assert [one.text for one in model.generate_many(["The cat"], 3, seed=7)] == texts
-    assert str(model.generate("The cat", seed=7)) == texts[0]
+    assert [one.sample for one in model.generate_many(["The"], 65, max_new_tokens=1)] == [
+        *range(65)
+    ]
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     printed = json.loads(verb("score", "plain-otter", str(tmp_path / "text.txt")))
     score = model.score(TEXT)
     for name in ("loss", "perplexity", "bits_per_byte", "tokens", "bytes", "unknown"):
         assert getattr(score, name) == printed[name], name
-    assert model.score_file(tmp_path / "text.txt") == score
+    assert model.score_file(tmp_path / "text.txt").loss == score.loss
     with pytest.raises(CorpusError, match=r"^the text has"):
         model.score("")
     assert torch.get_num_threads() == before
