@@ -1,4 +1,4 @@
-"""The verbs `checkpoints` and `prune`, and what other verbs do to RUN@CHECKPOINT."""
+"""The verbs `checkpoints` and `prune`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rnnlm_tui.client.checkpoints import ListedCheckpoint
-    from rnnlm_tui.store.checkpoint_trash import TrashedCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
 
 
@@ -141,12 +140,8 @@ def prune(
     the run's trash for a week: `restore` returns them.
     """
     from rnnlm_tui.client.checkpoints import list_run
-    from rnnlm_tui.store.checkpoint_trash import (
-        KEPT_DAYS,
-        delete_checkpoints,
-        plan_prune,
-        purge_checkpoints,
-    )
+    from rnnlm_tui.store import trash
+    from rnnlm_tui.store.pruning import plan_prune
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)
@@ -163,8 +158,8 @@ def prune(
     if goes and not dry_run and not yes and not confirmed(question, "prune deletes checkpoints"):
         output.note("nothing was deleted")
         raise typer.Exit(1)
-    done = [] if dry_run else delete_checkpoints(directory, goes)
-    freed = purge_checkpoints(directory, done) if purge else 0
+    done = [] if dry_run else trash.delete_checkpoints(directory, goes)
+    freed = trash.purge(done) if purge else 0
     if json:
         print_json(
             {
@@ -180,95 +175,7 @@ def prune(
         line(f"{count} permanently removed, {disk(freed)} freed")
     elif done:
         line(
-            f"{count} moved to the trash for {KEPT_DAYS} days: `rnnlm-tui restore"
+            f"{count} moved to the trash for {trash.KEPT_DAYS} days: `rnnlm-tui restore"
             f" {directory.name}@all` restores them, `rnnlm-tui purge {directory.name}@all` frees"
             f" {disk(plan.bytes)} now"
         )
-
-
-def delete_one(run: RunDirectory, which: str) -> tuple[object, str]:
-    """Move a checkpoint to its run's trash; return the result as JSON and as a sentence."""
-    from rnnlm_tui.store.checkpoint_trash import delete_checkpoints
-    from rnnlm_tui.store.verify import resolve_folder
-
-    step = int(resolve_folder(run, which).name.rpartition("-")[2])
-    trashed = delete_checkpoints(run, [step])[0]
-    return trashed_json(run, trashed), (
-        f"{run.name}@{step} moved to the trash ({disk(trashed.bytes)}): `rnnlm-tui restore"
-        f" {run.name}@{step}` restores it"
-    )
-
-
-def write_trash(run: RunDirectory, *, json: bool) -> None:
-    """List a run's deleted checkpoints."""
-    from rnnlm_tui.store.checkpoint_trash import KEPT_DAYS, list_trashed
-
-    found = list_trashed(run)
-    if json:
-        print_json([trashed_json(run, one) for one in found])
-        return
-    if not found:
-        line(f"the trash of {run.name} is empty")
-        return
-    table(
-        ("step", "deleted", "size", "kept for"),
-        [
-            (
-                f"{one.step:,}",
-                _ago(age(time() - one.deleted)),
-                disk(one.bytes),
-                _kept_for(one.deleted + KEPT_DAYS * 86_400 - time()),
-            )
-            for one in found
-        ],
-        right=(0, 2, 3),
-    )
-    line(
-        f"{counted(len(found), 'deleted checkpoint')}, {disk(sum(one.bytes for one in found))}:"
-        f" `rnnlm-tui restore {run.name}@STEP` restores one, `rnnlm-tui purge {run.name}@STEP`"
-        " removes it permanently; @all takes all"
-    )
-
-
-def trashed_of(run: RunDirectory, which: str) -> list[TrashedCheckpoint]:
-    """The deleted checkpoints that `@STEP` or `@all` names; of each step the last deleted.
-
-    Raises:
-        UnknownCheckpointError: there is none in the trash.
-    """
-    from rnnlm_tui.store.checkpoint_trash import find_trashed, list_trashed
-
-    known = list_trashed(run)
-    if which == "all" and known:
-        return list({one.step: one for one in reversed(known)}.values())
-    return [find_trashed(run, which)]
-
-
-def restore_some(run: RunDirectory, which: str) -> tuple[object, str]:
-    """Restore deleted checkpoints; return the result as JSON and as a sentence."""
-    from rnnlm_tui.store.checkpoint_trash import restore_checkpoints
-
-    found = trashed_of(run, which)
-    restore_checkpoints(run, found)
-    steps = [one.step for one in found]
-    names = f"{run.name}@{steps[0]}" if len(steps) == 1 else counted(len(steps), "checkpoint")
-    return {"run": run.name, "steps": steps}, f"{names} restored"
-
-
-def trashed_json(run: RunDirectory, one: TrashedCheckpoint) -> dict[str, object]:
-    """A deleted checkpoint as JSON."""
-    return {
-        "run": run.name,
-        "step": one.step,
-        "deleted": one.deleted,
-        "bytes": one.bytes,
-        "path": str(one.path),
-    }
-
-
-def _ago(words: str) -> str:
-    return words if words == "now" else f"{words} ago"
-
-
-def _kept_for(seconds: float) -> str:
-    return age(seconds) if seconds > 0 else "until the next deletion"

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnnlm_tui.cli import output
-from rnnlm_tui.cli.checkpoints import (
-    delete_one,
-    restore_some,
-    trashed_json,
-    trashed_of,
-    write_trash,
-)
 from rnnlm_tui.cli.manage import AddressesArgument, confirmed
 from rnnlm_tui.cli.options import (
     JsonOption,
@@ -29,20 +22,19 @@ from rnnlm_tui.errors import InputError, StorageError, UnknownRunError
 from rnnlm_tui.schema.formatting import age, counted, disk
 
 if TYPE_CHECKING:
-    from rnnlm_tui.store.checkpoint_trash import TrashedCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.trash import TrashedRun
+    from rnnlm_tui.store.trash import Trashed
 
 
 def complete_trashed(incomplete: str) -> list[str]:
     """Complete the name of a deleted run for the shell; after an @, deleted checkpoints."""
-    from rnnlm_tui.store.checkpoint_trash import list_trashed
     from rnnlm_tui.store.runs import find_run, trashed_names
+    from rnnlm_tui.store.trash import list_trash
 
     name, at, which = incomplete.rpartition("@")
     if not at:
         return sorted(name for name in set(trashed_names()) if name.startswith(incomplete))
-    steps = [str(one.step) for one in list_trashed(find_run(name))]
+    steps = [str(one.step) for one in list_trash(find_run(name))]
     found = ("all", *dict.fromkeys(steps)) if steps else ()
     return [f"{name}@{choice}" for choice in found if choice.startswith(which)]
 
@@ -55,7 +47,8 @@ def delete(
 
     The best, the pinned and the newest two valid checkpoints of a run can't be deleted.
     """
-    from rnnlm_tui.store.trash import delete_run
+    from rnnlm_tui.store import trash
+    from rnnlm_tui.store.verify import resolve_folder
 
     found = list(map(split_address, addresses))
     for address, (run, _which) in zip(addresses, found, strict=True):
@@ -67,11 +60,15 @@ def delete(
 
     def act(item: tuple[RunDirectory, str | None]) -> tuple[object, str]:
         run, which = item
-        if which is not None:
-            return delete_one(run, which)
-        trashed = delete_run(run)
-        words = f"moved to the trash ({disk(trashed.bytes)})"
-        return _as_json(trashed), f"{run.name} {words}: `rnnlm-tui restore {run.name}` restores it"
+        if which is None:
+            deleted = trash.delete_run(run)
+        else:
+            step = int(resolve_folder(run, which).name.rpartition("-")[2])
+            [deleted] = trash.delete_checkpoints(run, [step])
+        return _as_json(deleted), (
+            f"{deleted.name} moved to the trash ({disk(deleted.bytes)}): `rnnlm-tui restore"
+            f" {deleted.name}` restores it"
+        )
 
     act_on_each(found, act, json=json)
 
@@ -93,43 +90,53 @@ def trash(
     Deleted checkpoints are kept for a week, unless their run needs the disk space; later
     deletions purge them.
     """
-    from rnnlm_tui.store.checkpoint_trash import list_trashed
     from rnnlm_tui.store.runs import find_run, list_runs
-    from rnnlm_tui.store.trash import list_trash
+    from rnnlm_tui.store.trash import KEPT_DAYS, list_trash
 
-    if run is not None:
-        write_trash(find_run(run), json=json)
-        return
-    found = list_trash()
+    directory = None if run is None else find_run(run)
+    found = list_trash(directory)
     if json:
-        print_json([_as_json(run) for run in found])
+        print_json(list(map(_as_json, found)))
         return
-    for other in list_runs():
-        if deleted := list_trashed(other):
+    for other in list_runs() if directory is None else ():
+        if deleted := list_trash(other):
             output.note(
-                f"{counted(len(deleted), 'deleted checkpoint')} of {other.name},"
-                f" {disk(sum(one.bytes for one in deleted))}: `rnnlm-tui trash {other.name}` lists"
+                f"{_counted(deleted, f' of {other.name}')}: `rnnlm-tui trash {other.name}` lists"
                 " them"
             )
     if not found:
-        line("the trash is empty")
+        line(
+            "the trash is empty" if directory is None else f"the trash of {directory.name} is empty"
+        )
         return
+    if directory is None:
+        heads, address, more = ("name", "deleted", "size", "folder"), "NAME", ""
+    else:
+        heads, address = ("step", "deleted", "size", "kept for"), f"{directory.name}@STEP"
+        more = "; @all takes all"
     table(
-        ("name", "deleted", "size", "folder"),
+        heads,
         [
-            (run.name, _ago(age(time() - run.deleted)), disk(run.bytes), run.path.name)
-            for run in found
+            (
+                one.name if one.run is None else f"{one.step:,}",
+                _ago(age(time() - one.deleted)),
+                disk(one.bytes),
+                one.path.name
+                if one.run is None
+                else _kept_for(one.deleted + KEPT_DAYS * 86_400 - time()),
+            )
+            for one in found
         ],
-        right=(2,),
+        right=(2,) if directory is None else (0, 2, 3),
     )
     line(
-        f"{counted(len(found), 'deleted run')}, {disk(sum(run.bytes for run in found))}: `rnnlm-tui"
-        " restore NAME` restores one, `rnnlm-tui purge NAME` removes it permanently"
+        f"{_counted(found)}: `rnnlm-tui restore {address}` restores one, `rnnlm-tui purge"
+        f" {address}` removes it permanently{more}"
     )
 
 
 def restore(
-    runs: Annotated[
+    names: Annotated[
         list[str],
         typer.Argument(
             metavar="NAME[@STEP]...",
@@ -151,19 +158,20 @@ def restore(
     NAME@STEP restores a checkpoint, NAME@all all deleted ones of a run. Of several deleted ones
     with the same name or step, the most recently deleted is restored.
     """
-    from rnnlm_tui.store.trash import find_trashed, list_trash, restore_run
+    from rnnlm_tui.store.trash import list_trash, restore_checkpoints, restore_run
 
-    found = list(
-        dict.fromkeys(split_address(run) if "@" in run else find_trashed(run) for run in runs)
-    )
-    if name is not None and any(isinstance(item, tuple) for item in found):
+    found = list(dict.fromkeys(map(_find, names)))
+    if name is not None and any(one.run for group in found for one in group):
         raise InputError("--as renames a run, not a checkpoint", hint="leave it out")
     if name is not None and len(found) > 1:
         raise InputError(f"--as takes one run, got {len(found)}", hint="restore them one by one")
 
-    def act(trashed: TrashedRun | tuple[RunDirectory, str | None]) -> tuple[object, str]:
-        if isinstance(trashed, tuple):
-            return restore_some(trashed[0], trashed[1] or "")
+    def act(group: tuple[Trashed, ...]) -> tuple[object, str]:
+        trashed, run = group[0], group[0].run
+        if run is not None:
+            restore_checkpoints(run, group)
+            what = trashed.name if len(group) == 1 else counted(len(group), "checkpoint")
+            return {"run": run.name, "steps": [one.step for one in group]}, f"{what} restored"
         restored = restore_run(trashed, name)
         others = sum(left.name == trashed.name for left in list_trash())
         remain = "remains" if others == 1 else "remain"
@@ -175,7 +183,7 @@ def restore(
 
 
 def purge(
-    runs: Annotated[
+    names: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[NAME[@STEP]]...",
@@ -189,114 +197,84 @@ def purge(
     json: JsonOption = False,
 ) -> None:
     """Permanently remove deleted runs or checkpoints; asks first."""
-    from rnnlm_tui.store.checkpoint_trash import purge_checkpoints
-    from rnnlm_tui.store.trash import purge as purge_run
+    from rnnlm_tui.store import trash
 
-    names = runs or []
     check_exclusive(NAME=bool(names), all=everything)
-    found: list[TrashedRun | DeletedCheckpoint] = []
-    for name in names:
-        if "@" in name:
-            directory, which = split_address(name)
-            found += [
-                DeletedCheckpoint(directory, one) for one in trashed_of(directory, which or "")
-            ]
-    whole = [name for name in names if "@" not in name]
-    if whole or not names:
-        found += _chosen(whole, everything=everything)
-    found = list(dict.fromkeys(found))
-    size = sum(item.bytes for item in found)
-    question = f"permanently remove {_named(found)}, {disk(size)}?"
-    if found and not yes and not confirmed(question, "purge removes them permanently"):
-        output.note("nothing was removed")
-        raise typer.Exit(1)
-    freed = 0
-    for done, item in enumerate(found):
-        try:
-            freed += (
-                purge_checkpoints(item.run, [item.trashed])
-                if isinstance(item, DeletedCheckpoint)
-                else purge_run(item)
-            )
-        except StorageError:
-            if done:
-                output.note(_purged_text(found[:done], disk(freed)))
-            raise
-    if json:
-        purged = [
-            trashed_json(item.run, item.trashed)
-            if isinstance(item, DeletedCheckpoint)
-            else _as_json(item)
-            for item in found
-        ]
-        print_json({"purged": purged, "freed": freed})
-    elif found:
-        line(_purged_text(found, disk(freed)))
-    else:
-        line("the trash is empty")
-
-
-def _chosen(names: list[str], *, everything: bool) -> list[TrashedRun]:
-    """Return the chosen deleted runs, each once.
-
-    Raises:
-        InputError: no name, or an ambiguous one.
-        UnknownRunError: no deleted run has that name.
-    """
-    from rnnlm_tui.store.trash import find_trashed, list_trash
-
-    known = list_trash()
-    if everything:
-        return known
-    if not names:
+    if not names and not everything:
         raise InputError(
             "no run given", hint="name a deleted run, or use --all; `rnnlm-tui trash` lists them"
         )
-    for name in names:
-        same = [run.path.name for run in known if run.name == name]
+    found = trash.list_trash()
+    for name in names or ():
+        same = [one.path.name for one in found if one.name == name]
         if len(same) > 1:
             raise InputError(
                 f"{counted(len(same), 'deleted run')} are named {name}: {', '.join(same)}",
                 hint="use the folder names instead",
             )
-    return list(dict.fromkeys(find_trashed(name) for name in names))
+    if names:
+        found = list(dict.fromkeys(one for name in names for one in _find(name)))
+    size = disk(sum(one.bytes for one in found))
+    question = f"permanently remove {_named(found)}, {size}?"
+    if found and not yes and not confirmed(question, "purge removes them permanently"):
+        output.note("nothing was removed")
+        raise typer.Exit(1)
+    freed = 0
+    for done, one in enumerate(found):
+        try:
+            freed += trash.purge([one])
+        except StorageError:
+            if done:
+                output.note(_purged_text(found[:done], freed))
+            raise
+    if json:
+        print_json({"purged": list(map(_as_json, found)), "freed": freed})
+    else:
+        line(_purged_text(found, freed) if found else "the trash is empty")
 
 
-@dataclass(frozen=True, slots=True)
-class DeletedCheckpoint:
-    """A deleted checkpoint and its run."""
+def _find(address: str) -> tuple[Trashed, ...]:
+    """The deleted run, or the deleted checkpoints of `@STEP` or `@all`; of each step the last.
 
-    run: RunDirectory
-    trashed: TrashedCheckpoint
+    Raises:
+        UnknownRunError, UnknownCheckpointError: it isn't in the trash.
+    """
+    from rnnlm_tui.store.trash import find_trashed, list_trash
 
-    @property
-    def name(self) -> str:
-        """Its address: `plain-otter@1500`."""
-        return f"{self.run.name}@{self.trashed.step}"
-
-    @property
-    def bytes(self) -> int:
-        """What a purge frees."""
-        return self.trashed.bytes
+    if "@" not in address:
+        return (find_trashed(address),)
+    run, which = split_address(address)
+    if which == "all" and (known := list_trash(run)):
+        return tuple({one.step: one for one in reversed(known)}.values())
+    return (find_trashed(which or "", run),)
 
 
-def _purged_text(items: list[TrashedRun | DeletedCheckpoint], freed: str) -> str:
-    return f"{_named(items)} permanently removed, {freed} freed"
+def _purged_text(items: Sequence[Trashed], freed: int) -> str:
+    return f"{_named(items)} permanently removed, {disk(freed)} freed"
 
 
-def _named(items: list[TrashedRun | DeletedCheckpoint]) -> str:
+def _named(items: Sequence[Trashed]) -> str:
+    """A name, or numbers: `2 deleted runs and 1 deleted checkpoint`."""
     if len(items) == 1:
         return items[0].name
-    checkpoints = sum(isinstance(item, DeletedCheckpoint) for item in items)
-    runs = len(items) - checkpoints
-    parts = [counted(runs, "deleted run")] if runs else []
-    parts += [counted(checkpoints, "deleted checkpoint")] if checkpoints else []
-    return " and ".join(parts)
+    checkpoints = sum(one.run is not None for one in items)
+    numbers = {"deleted run": len(items) - checkpoints, "deleted checkpoint": checkpoints}
+    return " and ".join(counted(number, what) for what, number in numbers.items() if number)
+
+
+def _counted(items: Sequence[Trashed], of: str = "") -> str:
+    what = "deleted run" if items[0].run is None else "deleted checkpoint"
+    return f"{counted(len(items), what)}{of}, {disk(sum(one.bytes for one in items))}"
 
 
 def _ago(words: str) -> str:
     return words if words == "now" else f"{words} ago"
 
 
-def _as_json(run: TrashedRun) -> dict[str, object]:
-    return {"run": run.name, "deleted": run.deleted, "bytes": run.bytes, "path": str(run.path)}
+def _kept_for(seconds: float) -> str:
+    return age(seconds) if seconds > 0 else "until the next deletion"
+
+
+def _as_json(one: Trashed) -> dict[str, object]:
+    what = {"run": one.name} if one.run is None else {"run": one.run.name, "step": one.step}
+    return {**what, "deleted": one.deleted, "bytes": one.bytes, "path": str(one.path)}

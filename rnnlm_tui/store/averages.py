@@ -28,6 +28,7 @@ from rnnlm_tui.store.manifest import (
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
+    folders_named,
     fsync_directory,
     fsync_file,
     make_private_directory,
@@ -81,15 +82,10 @@ def list_averages(run: RunDirectory) -> list[AverageEntry]:
 
 def average_folders(run: RunDirectory) -> Iterator[tuple[str, Path]]:
     """(name, folder) of each average, by step: `average-1500`."""
-    with storage_errors("look into", run.checkpoints_path):
-        try:
-            paths = [path for path in run.checkpoints_path.iterdir() if not path.is_symlink()]
-        except FileNotFoundError:
-            return
     matches = [
         (int(match[1]), int(match[2] or 1), path)
-        for path in paths
-        if (match := AVERAGE_FOLDER.fullmatch(path.name)) and path.is_dir()
+        for path in folders_named(run.checkpoints_path, AVERAGE_FOLDER)
+        if (match := AVERAGE_FOLDER.fullmatch(path.name))
     ]
     for step, number, path in sorted(matches):
         yield f"average-{step}{f'-{number}' if number > 1 else ''}", path

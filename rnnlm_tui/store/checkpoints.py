@@ -23,6 +23,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import best_step, pinned_steps
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
+    folders_named,
     fsync_directory,
     fsync_file,
     make_private_directory,
@@ -87,17 +88,8 @@ class CheckpointEntry:
 
 def checkpoint_folders(run: RunDirectory) -> Iterator[tuple[int, Path]]:
     """(step, folder) of each folder named like a checkpoint, by step."""
-    with storage_errors("look into", run.checkpoints_path):
-        try:
-            names = sorted(
-                path.name
-                for path in run.checkpoints_path.iterdir()
-                if path.is_dir() and not path.is_symlink()
-            )
-        except FileNotFoundError:
-            return
-    matches = [match for match in map(CHECKPOINT_FOLDER.fullmatch, names) if match]
-    yield from sorted((int(match[1]), run.checkpoints_path / match[0]) for match in matches)
+    found = folders_named(run.checkpoints_path, CHECKPOINT_FOLDER)
+    yield from sorted((int(path.name.rpartition("-")[2]), path) for path in found)
 
 
 def list_checkpoints(run: RunDirectory) -> list[CheckpointEntry]:

@@ -33,6 +33,7 @@ from rnnlm_tui.store.paths import (
     trash_dir,
 )
 from rnnlm_tui.system.files import (
+    folders_named,
     fsync_directory,
     make_private_directory,
     storage_errors,
@@ -67,8 +68,9 @@ ANIMALS = (
 _SHOWN_NAMES = 8
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 """Errors of a rename onto an existing file or folder."""
-TRASHED = re.compile(rf"({RUN_NAME.pattern})\.(\d{{8}}T\d{{6}})\.[0-9a-f]{{4}}")
-"""A deleted run's folder: the run's name, the local time of deletion, and a random suffix."""
+DELETION = r"\.\d{10,12}\.[0-9a-f]{8}"
+"""What the name of a folder in the trash ends with: Unix seconds, and a number of the deletion."""
+_TRASHED = re.compile(RUN_NAME.pattern + DELETION)
 
 
 def suggest_name() -> str:
@@ -138,7 +140,7 @@ def find_run(name_or_prefix: str) -> RunDirectory:
     Raises:
         UnknownRunError: no run matches (suggests similar names), or several do (lists them).
     """
-    shown = _shown(name_or_prefix)
+    shown = shown_name(name_or_prefix)
     names = sorted(path.name for path in _run_paths())
     if name_or_prefix in names:
         return RunDirectory(runs_dir() / name_or_prefix)
@@ -180,7 +182,7 @@ def run_named(name: str) -> RunDirectory:
     if renamed is not None:
         return renamed
     raise UnknownRunError(
-        f"no run {_shown(name)}", hint=_in_trash(name) or did_you_mean(name[:64], names)
+        f"no run {shown_name(name)}", hint=_in_trash(name) or did_you_mean(name[:64], names)
     )
 
 
@@ -228,14 +230,12 @@ def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
 
 def trashed_paths() -> list[Path]:
     """The folders of deleted runs, in no order; those starting with a dot are being purged."""
-    return _run_folders(trash_dir(), TRASHED)
+    return _run_folders(trash_dir(), _TRASHED)
 
 
 def trashed_names() -> list[str]:
     """The names of deleted runs."""
-    return [
-        match[1] for match in (TRASHED.fullmatch(path.name) for path in trashed_paths()) if match
-    ]
+    return [path.name.rsplit(".", 2)[0] for path in trashed_paths()]
 
 
 @contextmanager
@@ -273,7 +273,7 @@ def _in_trash(name: str) -> str:
     return f"it is in the trash: `rnnlm-tui restore {name}` restores it"
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """A name for a message: quoted, shortened, control characters escaped."""
     short = name if len(name) <= 64 else name[:64] + "…"
     return f'"{short}"' if short.isprintable() else repr(short)
@@ -284,17 +284,7 @@ def _run_paths() -> list[Path]:
 
 
 def _run_folders(place: Path, name: re.Pattern[str]) -> list[Path]:
-    with storage_errors("look into", place):
-        try:
-            with os.scandir(place) as entries:
-                folders = [
-                    Path(entry.path)
-                    for entry in entries
-                    if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
-                ]
-        except FileNotFoundError:
-            return []
-    return [path for path in folders if _may_be_run(path)]
+    return [path for path in folders_named(place, name) if _may_be_run(path)]
 
 
 def _may_be_run(path: Path) -> bool:

@@ -1,17 +1,33 @@
-"""The trash: delete, restore and purge runs."""
+"""The trash: delete, restore and purge runs, and checkpoints of a run.
+
+Deleted runs wait in the folder `trash` of the data home until they are purged. Deleted checkpoints
+wait in the folder `trash` of their run: a deletion purges them after KEPT_DAYS, and the worker when
+the run's disk has no space for the next checkpoint.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError, did_you_mean
+from rnnlm_tui.errors import (
+    RunNameError,
+    RunStateError,
+    StorageError,
+    UnknownCheckpointError,
+    UnknownRunError,
+    did_you_mean,
+)
+from rnnlm_tui.store.labels import note_path
+from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER
 from rnnlm_tui.store.paths import (
     DatabaseLocation,
     RunDirectory,
@@ -20,33 +36,107 @@ from rnnlm_tui.store.paths import (
     runs_dir,
     trash_dir,
 )
-from rnnlm_tui.store.runs import TRASHED, lock_run, move_in_place, trashed_paths
+from rnnlm_tui.store.pruning import why_kept
+from rnnlm_tui.store.retention import pinned_steps
+from rnnlm_tui.store.runs import DELETION, lock_run, move_in_place, shown_name, trashed_paths
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
+    folders_named,
     fsync_directory,
     make_private_directory,
     storage_errors,
 )
 from rnnlm_tui.system.locks import folder_lock
 
-_STAMP = "%Y%m%dT%H%M%S"
+KEPT_DAYS = 7
+"""Days that a deleted checkpoint is kept at least."""
+_CHECKPOINT = re.compile(CHECKPOINT_FOLDER.pattern + DELETION)
 
 
 @dataclass(frozen=True, slots=True)
-class TrashedRun:
-    """A deleted run."""
+class Trashed:
+    """A deleted run or checkpoint."""
 
-    name: str
-    """The run's name before it was deleted."""
     path: Path
-    """Its folder in the trash."""
-    deleted: float
-    """When it was deleted, in whole Unix seconds."""
+    """Its folder in the trash: its former name, Unix seconds, and a number of the deletion."""
     bytes: int
-    """Total size, including a database outside its folder: what a purge frees."""
+    """What a purge frees, including a run's database outside its folder."""
+    run: RunDirectory | None = None
+    """The run of a checkpoint; None: it is a run."""
+
+    @property
+    def name(self) -> str:
+        """Its address before it was deleted: `plain-otter`, or `plain-otter@1500`."""
+        return self._parts[0] if self.run is None else f"{self.run.name}@{self.step}"
+
+    @property
+    def step(self) -> int:
+        """The step of a checkpoint."""
+        return int(self._parts[0].rpartition("-")[2])
+
+    @property
+    def deleted(self) -> float:
+        """When it was deleted, in whole Unix seconds."""
+        return float(self._parts[1])
+
+    @property
+    def group(self) -> str:
+        """The same for all checkpoints that were deleted together."""
+        return ".".join(self._parts[1:])
+
+    @property
+    def _parts(self) -> list[str]:
+        return self.path.name.rsplit(".", 2)
 
 
-def delete_run(run: RunDirectory) -> TrashedRun:
+def trash_path(run: RunDirectory) -> Path:
+    """The folder of a run's deleted checkpoints."""
+    return run.path / "trash"
+
+
+def list_trash(run: RunDirectory | None = None) -> list[Trashed]:
+    """The deleted runs, or with a run its deleted checkpoints; the last deleted first, then by
+    step. A run's trash that is a link counts as empty.
+
+    Raises:
+        StorageError: the trash can't be read.
+    """
+    found = [Trashed(path, _bytes(path, run), run) for path in _folders(run)]
+    return sorted(found, key=lambda one: (-one.deleted, one.group, one.path.name))
+
+
+def last_deleted(run: RunDirectory) -> list[Trashed]:
+    """The checkpoints that were deleted together last; what an undo restores."""
+    found = list_trash(run)
+    return [one for one in found if one.group == found[0].group]
+
+
+def find_trashed(name: str, run: RunDirectory | None = None) -> Trashed:
+    """The last deleted run with this name, or the deleted run with this folder name; with a run,
+    its last deleted checkpoint of this step.
+
+    Raises:
+        UnknownRunError, UnknownCheckpointError: there is none; suggests similar names.
+    """
+    found = list_trash(run)
+    if run is not None:
+        step = name.replace(",", "")
+        if match := next((one for one in found if str(one.step) == step), None):
+            return match
+        raise UnknownCheckpointError(
+            f"no checkpoint {shown_name(name)} in the trash of {run.name}",
+            hint=f"`rnnlm-tui trash {run.name}` lists them" if found else "its trash is empty",
+        )
+    if match := next((one for one in found if name in (one.name, one.path.name)), None):
+        return match
+    raise UnknownRunError(
+        f"no run {shown_name(name)} in the trash",
+        hint=did_you_mean(name[:64], dict.fromkeys(one.name for one in found))
+        or ("`rnnlm-tui trash` lists deleted runs" if found else "the trash is empty"),
+    )
+
+
+def delete_run(run: RunDirectory) -> Trashed:
     """Move a run that isn't running to the trash.
 
     Raises:
@@ -55,48 +145,49 @@ def delete_run(run: RunDirectory) -> TrashedRun:
     """
     make_private_directory(trash_dir())
     with lock_run(run, "deleted"):
-        target = trash_dir() / f"{run.name}.{time.strftime(_STAMP)}.{secrets.token_hex(2)}"
+        target = trash_dir() / f"{run.name}.{_deletion(map(_seconds, _folders()))}"
         with folder_lock(run.path), storage_errors("delete", run.path):
             run.path.rename(target)
             fsync_directory(runs_dir())
             fsync_directory(trash_dir())
-        return _trashed(target)
+        return Trashed(target, _bytes(target))
 
 
-def list_trash() -> list[TrashedRun]:
-    """The deleted runs, the last deleted first.
-
-    Raises:
-        StorageError: the trash can't be read.
-    """
-    return sorted(
-        map(_trashed, trashed_paths()), key=lambda run: (run.deleted, run.path.name), reverse=True
-    )
-
-
-def find_trashed(name: str) -> TrashedRun:
-    """The last deleted run with this name, or the deleted run with this folder name.
+def delete_checkpoints(run: RunDirectory, steps: Collection[int]) -> list[Trashed]:
+    """Move checkpoints to the run's trash, all of them or none. Safe while a worker trains.
 
     Raises:
-        UnknownRunError: there is none; suggests similar names.
+        UnknownCheckpointError: there is no such checkpoint.
+        RunStateError: one must be kept; says which and why.
+        StorageError: one can't be moved, or the run's folder has a link, which could lead out of
+            the home.
     """
-    found = list_trash()
-    match = next((run for run in found if name in (run.name, run.path.name)), None)
-    if match is not None:
-        return match
-    known = dict.fromkeys(run.name for run in found)
-    hint = did_you_mean(name[:64], known) or (
-        "`rnnlm-tui trash` lists deleted runs" if found else "the trash is empty"
-    )
-    raise UnknownRunError(
-        f'no run "{name[:64]}" in the trash'
-        if name[:64].isprintable()
-        else f"no run {name[:64]!r} in the trash",
-        hint=hint,
-    )
+    if not steps:
+        return []
+    run.check_own_files()
+    make_private_directory(trash_path(run), parents=False)
+    with storage_errors("look into", run.checkpoints_path), folder_lock(run.checkpoints_path):
+        for step, why in why_kept(run, steps).items():
+            raise RunStateError(f"{run.name}@{step} can't be deleted: {why}")
+        earlier, now = list(map(_seconds, _folders(run))), time.time()
+        deletion = _deletion(earlier)
+        done: list[Trashed] = []
+        try:
+            for step in sorted(steps):
+                done.append(_delete(run, step, deletion))  # noqa: PERF401 (undone if one fails)
+        except BaseException:
+            for one in done:
+                with suppress(OSError):
+                    _put_back(run, one)
+            raise
+    # One wrong clock must not purge anything: what counts is the time between two deletions, of
+    # which neither is this one or in the future.
+    seen = max((deleted for deleted in earlier if deleted <= now), default=0)
+    purge_deleted(run, until=seen - KEPT_DAYS * 86_400)
+    return done
 
 
-def restore_run(trashed: TrashedRun, name: str | None = None) -> RunDirectory:
+def restore_run(trashed: Trashed, name: str | None = None) -> RunDirectory:
     """Restore a deleted run.
 
     Args:
@@ -106,11 +197,12 @@ def restore_run(trashed: TrashedRun, name: str | None = None) -> RunDirectory:
         RunNameError: the name is invalid or taken.
         StorageError: the run is no longer in the trash, or can't be moved.
     """
-    chosen = trashed.name if name is None else name
     _check_there(trashed)
     make_private_directory(runs_dir())
     try:
-        return move_in_place(RunDirectory(trashed.path), trashed.name, chosen)
+        return move_in_place(
+            RunDirectory(trashed.path), trashed.name, trashed.name if name is None else name
+        )
     except RunNameError as error:
         if name is not None:
             raise
@@ -123,54 +215,137 @@ def restore_run(trashed: TrashedRun, name: str | None = None) -> RunDirectory:
         raise
 
 
-def purge(trashed: TrashedRun) -> int:
-    """Remove a deleted run permanently, including a database outside its folder; returns the bytes
-    freed.
+def restore_checkpoints(run: RunDirectory, trashed: Sequence[Trashed]) -> None:
+    """Put deleted checkpoints back, with their notes.
 
     Raises:
-        StorageError: the run is no longer in the trash, or can't be removed completely.
+        StorageError: one is no longer in the trash, or the run has saved the step again. Those
+            before it are restored. Or the run's folder has a link.
     """
-    _check_there(trashed)
-    place, size = _elsewhere(trashed.path), _bytes(trashed.path)
-    being_purged = trash_dir() / f"{TEMPORARY_PREFIX}{trashed.path.name}"
-    with folder_lock(trash_dir()), storage_errors("purge", trashed.path):
-        trashed.path.rename(being_purged)
+    run.check_own_files()
+    make_private_directory(run.checkpoints_path, parents=False)
+    with storage_errors("restore", trash_path(run)), folder_lock(run.checkpoints_path):
+        for one in trashed:
+            _check_there(one)
+            if (run.checkpoints_path / f"step-{one.step:09d}").exists():
+                raise StorageError(
+                    f"step {one.step:,} can't be restored: {run.name} has saved that step again",
+                    hint=f"delete {one.name} first",
+                )
+            _put_back(run, one)
+
+
+def purge(trashed: Iterable[Trashed]) -> int:
+    """Remove deleted runs or checkpoints permanently; returns the bytes freed.
+
+    Raises:
+        StorageError: one is no longer in the trash, or can't be removed completely. Those before it
+            are removed.
+    """
+    freed = 0
+    for one in trashed:
+        _check_there(one)
+        freed += _purge(one)
+    return freed
+
+
+def purge_deleted(run: RunDirectory, *, until: float = math.inf) -> int:
+    """Purge the checkpoints deleted at `until` or before, and what an interrupted purge left;
+    returns the bytes freed. A folder that can't be removed is left for the next time."""
+    freed = 0
+    with suppress(StorageError):
+        for one in list_trash(run):
+            if one.deleted <= until:
+                freed += _purge(one)
+    if not trash_path(run).is_symlink():
+        _sweep(trash_path(run))
+    return freed
+
+
+def _folders(run: RunDirectory | None = None) -> list[Path]:
+    """The folders of deleted runs, or of a run's deleted checkpoints, in no order."""
+    if run is None:
+        return trashed_paths()
+    place = trash_path(run)
+    return [] if place.is_symlink() else folders_named(place, _CHECKPOINT)
+
+
+def _seconds(path: Path) -> int:
+    return int(path.name.rsplit(".", 2)[1])
+
+
+def _deletion(earlier: Iterable[int]) -> str:
+    """What the names in the trash end with of what is deleted now. Whatever the clock says, the
+    last deleted comes last."""
+    seconds = max([int(time.time()), *(deleted + 1 for deleted in earlier)])
+    return f"{seconds:010d}.{secrets.token_hex(4)}"
+
+
+def _delete(run: RunDirectory, step: int, deletion: str) -> Trashed:
+    source = run.checkpoints_path / f"step-{step:09d}"
+    target = trash_path(run) / f"{source.name}.{deletion}"
+    with storage_errors("delete", source):
+        source.rename(target)
+        if step in pinned_steps(run):
+            # pin_checkpoint looks for the checkpoint after it wrote the pin: one of the two sees
+            # the other
+            target.rename(source)
+            raise RunStateError(f"{run.name}@{step} can't be deleted: it was pinned just now")
+        with suppress(FileNotFoundError):
+            note_path(run, step).rename(_note_of(target))
+        fsync_directory(source.parent)
+        fsync_directory(target.parent)
+    return Trashed(target, _bytes(target, run), run)
+
+
+def _put_back(run: RunDirectory, trashed: Trashed) -> None:
+    trashed.path.rename(run.checkpoints_path / f"step-{trashed.step:09d}")
+    with suppress(FileNotFoundError):
+        _note_of(trashed.path).rename(note_path(run, trashed.step))
+    fsync_directory(trash_path(run))
+    fsync_directory(run.checkpoints_path)
+
+
+def _purge(trashed: Trashed) -> int:
+    place = _database_elsewhere(trashed.path) if trashed.run is None else None
+    doomed = trashed.path.with_name(f"{TEMPORARY_PREFIX}{trashed.path.name}")
+    with folder_lock(doomed.parent), storage_errors("purge", trashed.path):
+        try:
+            trashed.path.rename(doomed)
+        except FileNotFoundError:  # restored or purged just now
+            return 0
         if place is not None:
             remove_local_database(place)
-        shutil.rmtree(being_purged)
-        for left in trash_dir().glob(f"{TEMPORARY_PREFIX}*"):  # by a purge that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        fsync_directory(trash_dir())
-    return size
+        _note_of(trashed.path).unlink(missing_ok=True)
+        shutil.rmtree(doomed)
+        _sweep(doomed.parent)
+        fsync_directory(doomed.parent)
+    return trashed.bytes
 
 
-def _trashed(path: Path) -> TrashedRun:
-    match = TRASHED.fullmatch(path.name)
-    assert match is not None  # callers only pass matching names
-    return TrashedRun(match[1], path, _unix_seconds(match[2]), _bytes(path))
+def _sweep(place: Path) -> None:
+    """Remove what a killed purge left."""
+    for path in place.glob(f"{TEMPORARY_PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _unix_seconds(stamp: str) -> float:
-    try:
-        return time.mktime(time.strptime(stamp, _STAMP))
-    except (ValueError, OverflowError):
-        return 0.0
-
-
-def _check_there(trashed: TrashedRun) -> None:
-    if (
-        trashed.path.parent != trash_dir()
-        or not TRASHED.fullmatch(trashed.path.name)
-        or trashed.path.is_symlink()
-        or not trashed.path.is_dir()
-    ):
+def _check_there(trashed: Trashed) -> None:
+    run, path = trashed.run, trashed.path
+    place = trash_dir() if run is None else trash_path(run)
+    if path.parent != place or path.is_symlink() or not path.is_dir():
+        words = "trash" if run is None else f"trash {run.name}"
         raise StorageError(
-            f"{trashed.name} is no longer in the trash: {trashed.path}",
-            hint="`rnnlm-tui trash` lists deleted runs",
+            f"{trashed.name} is no longer in the trash: {path}",
+            hint=f"`rnnlm-tui {words}` lists what is",
         )
 
 
-def _elsewhere(path: Path) -> DatabaseLocation | None:
+def _note_of(path: Path) -> Path:
+    """The note of a deleted checkpoint, beside it."""
+    return path.with_name(f"{path.name}.note")
+
+
+def _database_elsewhere(path: Path) -> DatabaseLocation | None:
     """The location of a database outside the run's folder; None if there is none or it is
     unknown."""
     try:
@@ -179,8 +354,8 @@ def _elsewhere(path: Path) -> DatabaseLocation | None:
         return None
 
 
-def _bytes(path: Path) -> int:
-    place = _elsewhere(path)
+def _bytes(path: Path, run: RunDirectory | None = None) -> int:
+    place = _database_elsewhere(path) if run is None else None
     folders = [path] if place is None else [path, place.path.parent]
     return sum(size for folder in folders for size in _sizes(folder))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -183,6 +184,25 @@ def move_aside(path: Path) -> Path:
         path.rename(aside)
         fsync_directory(path.parent)
     return aside
+
+
+def folders_named(place: Path, name: re.Pattern[str]) -> list[Path]:
+    """The folders in a place whose whole name matches, without links, in no order; none if the
+    place is missing.
+
+    Raises:
+        StorageError: the place can't be read.
+    """
+    with storage_errors("look into", place):
+        try:
+            with os.scandir(place) as entries:
+                return [
+                    Path(entry.path)
+                    for entry in entries
+                    if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                ]
+        except FileNotFoundError:
+            return []
 
 
 def remove(path: Path) -> None:

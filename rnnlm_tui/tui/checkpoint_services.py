@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.exports import ExportFormat
     from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.schema.protocol import TaskProgress
-    from rnnlm_tui.store.checkpoint_trash import PrunePlan, TrashedCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.pruning import PrunePlan
+    from rnnlm_tui.store.trash import Trashed
 
 
 class CheckpointServices:
@@ -53,41 +54,28 @@ class CheckpointServices:
 
     def delete(
         self, run: RunDirectory, steps: Sequence[int]
-    ) -> tuple[list[TrashedCheckpoint], dict[int, str]]:
+    ) -> tuple[list[Trashed], dict[int, str]]:
         """Move those that need not be kept to the run's trash.
 
         Return what was deleted, and by step why others were not.
         """
-        from rnnlm_tui.store.checkpoint_trash import delete_checkpoints, why_kept
+        from rnnlm_tui.store.pruning import why_kept
+        from rnnlm_tui.store.trash import delete_checkpoints
 
         kept = why_kept(run, steps)
         return delete_checkpoints(run, [step for step in steps if step not in kept]), kept
 
-    def restore(
-        self, run: RunDirectory, trashed: Sequence[TrashedCheckpoint] | None = None
-    ) -> list[TrashedCheckpoint]:
+    def restore(self, run: RunDirectory, trashed: Sequence[Trashed] | None = None) -> list[Trashed]:
         """Restore deleted checkpoints, by default those that were deleted together last."""
-        from rnnlm_tui.store.checkpoint_trash import last_deleted, restore_checkpoints
+        from rnnlm_tui.store.trash import last_deleted, restore_checkpoints
 
         found = last_deleted(run) if trashed is None else list(trashed)
         restore_checkpoints(run, found)
         return found
 
-    def trashed(self, run: RunDirectory) -> list[TrashedCheckpoint]:
-        """Return the deleted checkpoints of a run, last deleted first."""
-        from rnnlm_tui.store.checkpoint_trash import list_trashed
-
-        return list_trashed(run)
-
-    def purge(self, run: RunDirectory, trashed: Sequence[TrashedCheckpoint]) -> int:
-        """Remove deleted checkpoints permanently and return the freed bytes."""
-        from rnnlm_tui.store.checkpoint_trash import purge_checkpoints
-
-        return purge_checkpoints(run, trashed)
-
     def plan_prune(self, run: RunDirectory, keep_last: int, keep_every: int) -> PrunePlan:
         """Return which checkpoints a prune would delete."""
-        from rnnlm_tui.store.checkpoint_trash import plan_prune
+        from rnnlm_tui.store.pruning import plan_prune
 
         return plan_prune(run, keep_last, keep_every)
 

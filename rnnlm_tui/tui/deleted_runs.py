@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.trash import TrashedRun
+    from rnnlm_tui.store.trash import Trashed
     from rnnlm_tui.tui.context import AppContext
 
 LONGEST_NAME = 64
@@ -43,7 +43,7 @@ class DeletedRuns:
         restored: Callable[[RunDirectory], None],
     ) -> None:
         self._context, self._ask, self._restored = context, ask, restored
-        self._groups: list[tuple[TrashedRun, ...]] = []
+        self._groups: list[tuple[Trashed, ...]] = []
         """Runs that are in the trash, newest last; runs deleted together are one group."""
         self._marked: dict[Path, int] = {}
         """The places of their marks for comparison."""
@@ -62,8 +62,8 @@ class DeletedRuns:
             return
         marked = {run: places.index(run) for run in runs if run in places}
 
-        def delete() -> tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]:
-            done: list[TrashedRun] = []
+        def delete() -> tuple[list[Trashed], list[tuple[str, RnnlmError | OSError]]]:
+            done: list[Trashed] = []
             failed: list[tuple[str, RnnlmError | OSError]] = []
             for run in runs:
                 try:
@@ -72,7 +72,7 @@ class DeletedRuns:
                     failed.append((run, error))
             return done, failed
 
-        def deleted(found: tuple[list[TrashedRun], list[tuple[str, RnnlmError | OSError]]]) -> None:
+        def deleted(found: tuple[list[Trashed], list[tuple[str, RnnlmError | OSError]]]) -> None:
             done, failed = found
             for name, error in failed:
                 self._context.watcher.unmark_removed(name)
@@ -85,7 +85,7 @@ class DeletedRuns:
         self._context.in_thread(delete, deleted)
 
     def _deleted(
-        self, trashed: Sequence[TrashedRun], marked: Mapping[str, int], living: Sequence[str]
+        self, trashed: Sequence[Trashed], marked: Mapping[str, int], living: Sequence[str]
     ) -> None:
         names, opened = [run.name for run in trashed], self._context.run_directory
         self._groups.append(tuple(trashed))
@@ -112,7 +112,7 @@ class DeletedRuns:
             self._context.report("nothing to undo: T shows the trash")
 
     def restore(
-        self, trashed: TrashedRun, name: str | None = None, *, among: Sequence[TrashedRun] = ()
+        self, trashed: Trashed, name: str | None = None, *, among: Sequence[Trashed] = ()
     ) -> None:
         """Restore a run; if its name is taken, ask for another.
 
@@ -151,7 +151,7 @@ class DeletedRuns:
             partial(self._context.services.restore, trashed, name), restored, failed
         )
 
-    def _restore_as(self, trashed: TrashedRun) -> None:
+    def _restore_as(self, trashed: Trashed) -> None:
         taken = {summary.run for summary in self._context.summaries or ()}
 
         def answered(name: str | None) -> None:
@@ -167,7 +167,7 @@ class DeletedRuns:
         )
         self._ask(question, answered)
 
-    def _forget(self, trashed: TrashedRun) -> None:
+    def _forget(self, trashed: Trashed) -> None:
         """Drop a run that is no longer in the trash."""
         self._restoring.discard(trashed.path)
         groups = (

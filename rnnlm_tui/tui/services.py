@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.states import DeletedState, StateInfo
-    from rnnlm_tui.store.trash import TrashedRun
+    from rnnlm_tui.store.trash import Trashed
     from rnnlm_tui.system.machine import MachineFacts, MachineReader
     from rnnlm_tui.system.processes import EndsAtLogout
     from rnnlm_tui.tui.checkpoint_services import CheckpointServices
@@ -261,19 +261,19 @@ class Services:
         resuming.start(device)
         return "; ".join(filter(None, (resuming.wait(), resuming.damaged_files())))
 
-    def delete(self, run: RunDirectory) -> TrashedRun:
+    def delete(self, run: RunDirectory) -> Trashed:
         """Move a run without a worker to the trash; raises RunStateError for another."""
         from rnnlm_tui.store.trash import delete_run
 
         return delete_run(run)
 
-    def trash(self) -> list[TrashedRun]:
-        """Return all deleted runs, last deleted first."""
+    def trash(self, run: RunDirectory | None = None) -> list[Trashed]:
+        """Return all deleted runs, or the deleted checkpoints of a run; last deleted first."""
         from rnnlm_tui.store.trash import list_trash
 
-        return list_trash()
+        return list_trash(run)
 
-    def restore(self, trashed: TrashedRun, name: str | None = None) -> RunDirectory:
+    def restore(self, trashed: Trashed, name: str | None = None) -> RunDirectory:
         """Restore a deleted run, under another name if given.
 
         Raises RunNameError if the name is taken.
@@ -282,8 +282,8 @@ class Services:
 
         return restore_run(trashed, name)
 
-    def purge(self, trashed: TrashedRun) -> int:
-        """Purge a deleted run and return the freed bytes."""
+    def purge(self, trashed: Sequence[Trashed]) -> int:
+        """Purge deleted runs or checkpoints and return the freed bytes."""
         from rnnlm_tui.store.trash import purge
 
         return purge(trashed)

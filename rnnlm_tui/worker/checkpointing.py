@@ -21,7 +21,6 @@ from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.protocol import CHANGED_FACT
-from rnnlm_tui.store.checkpoint_trash import purge_deleted
 from rnnlm_tui.store.checkpoints import (
     checkpoint_folders,
     list_checkpoints,
@@ -33,6 +32,7 @@ from rnnlm_tui.store.checkpoints import (
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import best_step, pinned_steps, removable_steps, spare_valid
+from rnnlm_tui.store.trash import purge_deleted
 from rnnlm_tui.store.verify import (
     DamagedCheckpoint,
     RecentVerifications,

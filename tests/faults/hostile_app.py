@@ -26,7 +26,7 @@ from rnnlm_tui.store.kept_samples import KeptSample
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.states import StateInfo
-from rnnlm_tui.store.trash import TrashedRun
+from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.form import DraftParent
@@ -139,7 +139,7 @@ class HostileServices(FakeServices):
     ) -> RunDirectory:
         raise WorkerError(f"not created {self.text}", hint=self.text)
 
-    def delete(self, run: RunDirectory) -> TrashedRun:
+    def delete(self, run: RunDirectory) -> Trashed:
         raise OSError(f"not deleted {self.text}")
 
     def suggest_name(self) -> str:

@@ -13,16 +13,11 @@ import pytest
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.checkpoint_trash import (
-    KEPT_DAYS,
-    delete_checkpoints,
-    last_deleted,
-    list_trashed,
-)
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.trash import KEPT_DAYS, delete_checkpoints, last_deleted, list_trash
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from tests.unit.store.rows import new_run, write_model
 from tests.unit.worker.test_loop import STEPS, Bench
@@ -141,7 +136,7 @@ def test_a_deleted_checkpoint_is_purged_by_a_deletion_after_a_week_and_never_by_
         wall.offset = days * DAY
         delete_checkpoints(run, [step])
         assert [one.step for one in last_deleted(run)] == [step]
-        return sorted(one.step for one in list_trashed(run))
+        return sorted(one.step for one in list_trash(run))
 
     assert deleted_at(0, 1) == [1]
     wall.offset = 1_000 * DAY  # the clock is wrong
@@ -162,4 +157,4 @@ def test_a_deletion_purges_what_was_deleted_a_week_before_another(
     for days, step in ((-9, 1), (-1, 2), (0, 3)):
         wall.offset = days * DAY
         delete_checkpoints(run, [step])
-    assert [one.step for one in list_trashed(run)] == [3, 2]
+    assert [one.step for one in list_trash(run)] == [3, 2]

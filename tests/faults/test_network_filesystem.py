@@ -99,7 +99,7 @@ def test_only_a_network_filesystem_or_the_setting_moves_the_database_elsewhere(
     } == {0o700}
     assert run.socket_path.parent != run.path, "a socket can't be made on every network filesystem"
     assert summarize(run).status == "draft"
-    purge(delete_run(run))
+    purge([delete_run(run)])
     assert not list((tmp_path / "state").rglob("run.db"))
 
 

@@ -25,22 +25,21 @@ from rnnlm_tui.errors import RunStateError, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.store import verify
-from rnnlm_tui.store.checkpoint_trash import (
-    TrashedCheckpoint,
-    delete_checkpoints,
-    last_deleted,
-    list_trashed,
-    plan_prune,
-    purge_checkpoints,
-    restore_checkpoints,
-    trash_path,
-    why_kept,
-)
 from rnnlm_tui.store.checkpoints import checkpoint_folders, list_checkpoints, sweep_temporary
 from rnnlm_tui.store.labels import checkpoint_notes, note_checkpoint
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.pruning import plan_prune, why_kept
 from rnnlm_tui.store.retention import best_step, pin_checkpoint, pinned_steps, unpin_checkpoint
+from rnnlm_tui.store.trash import (
+    Trashed,
+    delete_checkpoints,
+    last_deleted,
+    list_trash,
+    purge,
+    restore_checkpoints,
+    trash_path,
+)
 from rnnlm_tui.worker import checkpointing
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from tests.unit.store.rows import new_run
@@ -212,7 +211,7 @@ class Life:
             return
         assert not refused
         assert set(self.steps) == set(steps) - set(chosen)
-        assert {one.step for one in done} <= {one.step for one in list_trashed(self.run)}
+        assert {one.step for one in done} <= {one.step for one in list_trash(self.run)}
         assert checkpoint_notes(self.run).keys() == notes.keys() - set(chosen)
 
     def prune(self) -> None:
@@ -221,7 +220,7 @@ class Life:
         assert not plan.kept.keys() & set(goes)
         done = delete_checkpoints(self.run, goes)
         if self.draw.random() < 0.3:
-            purge_checkpoints(self.run, done)
+            purge(done)
 
     def undo(self) -> None:
         group, before = last_deleted(self.run), self.steps
@@ -298,7 +297,7 @@ class State:
     lowest: float
     """The lowest known validation loss of a valid checkpoint."""
     pinned: frozenset[int]
-    trashed: tuple[TrashedCheckpoint, ...]
+    trashed: tuple[Trashed, ...]
 
     @classmethod
     def of(cls, life: Life) -> State:
@@ -312,7 +311,7 @@ class State:
             math.inf if best not in valid else known[best] or math.inf,
             min((loss for step in valid if (loss := known[step]) is not None), default=math.inf),
             frozenset(pinned_steps(life.run) & set(valid)),
-            tuple(list_trashed(life.run)),
+            tuple(list_trash(life.run)),
         )
 
 

@@ -28,7 +28,6 @@ from tests.terminal import Terminal
 from tests.tools.compare_verbs import leaves
 from tests.tools.earlier_home import (
     ARCHIVE,
-    DELETED,
     DRAFT,
     FINISHED,
     KILLED,
@@ -176,10 +175,3 @@ def test_interrupted_runs_resume_at_their_last_checkpoint_and_lose_no_step(earli
         assert [row["tokens_seen"] for row in curve] == [row["tokens_seen"] for row in straight]
         losses = [row["loss"] for row in straight]
         assert [row["loss"] for row in curve] == pytest.approx(losses, rel=1e-4)
-
-
-def test_a_deleted_run_is_restored(earlier: Home) -> None:
-    assert not differences(earlier.expected["trash"], earlier.json("trash"))
-    earlier.run("restore", DELETED)
-    restored = earlier.json("show", DELETED)
-    assert (restored["status"], restored["step"]) == ("finished", 20)

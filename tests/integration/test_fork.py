@@ -68,7 +68,7 @@ def test_another_text_is_split_by_the_parents_tokenizer_without_the_parent_and_a
         for config, name in ((whole, "undisturbed"), (slow, "killed"))
     )
     delete_run(parent)
-    purge(list_trash()[0])
+    purge(list_trash())
 
     for attempt in (1, 2):  # killed before its first checkpoint, it starts again from the weights
         resume(killed)

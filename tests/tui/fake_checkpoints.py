@@ -19,18 +19,19 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.exports import ExportDone, ExportFormat
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.protocol import Setting, TaskProgress
-from rnnlm_tui.store.checkpoint_trash import PrunePlan, TrashedCheckpoint
 from rnnlm_tui.store.checkpoints import CheckpointEntry
 from rnnlm_tui.store.labels import check_note
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.pruning import PrunePlan
 from rnnlm_tui.store.retention import removable_steps
 from rnnlm_tui.store.tensors import TensorInfo
+from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.tui.checkpoint_services import CheckpointServices
 
 if TYPE_CHECKING:
     from tests.tui.fakes import FakeServices
 
-DELETED = 1_760_000_000.0
+DELETED = 1_760_000_000
 """Unix seconds at which checkpoints were deleted."""
 
 
@@ -43,7 +44,7 @@ class FakeCheckpoints(CheckpointServices):
         """What names and sizes of a checkpoint's files show to be wrong, by step."""
         self.kept: dict[int, str] = {}
         """Checkpoints that can't be deleted, with the reason."""
-        self.groups: list[list[TrashedCheckpoint]] = []
+        self.groups: list[list[Trashed]] = []
         """Those deleted together, oldest first."""
         self.changed: tuple[Setting, ...] = ()
         """What was changed at step 1,512, in the detail of every checkpoint."""
@@ -98,12 +99,10 @@ class FakeCheckpoints(CheckpointServices):
 
     def delete(
         self, run: RunDirectory, steps: Sequence[int]
-    ) -> tuple[list[TrashedCheckpoint], dict[int, str]]:
+    ) -> tuple[list[Trashed], dict[int, str]]:
         kept = {step: self.kept[step] for step in steps if step in self.kept}
         done = [
-            TrashedCheckpoint(
-                step, run.path / "trash" / f"step-{step:09d}", "1", DELETED, 6_500_000
-            )
+            Trashed(run.path / "trash" / f"step-{step:09d}.{DELETED}.00000000", 6_500_000, run)
             for step in steps
             if step not in kept
         ]
@@ -111,24 +110,20 @@ class FakeCheckpoints(CheckpointServices):
         self._fake.calls.append(("delete", run.name, *(one.step for one in done)))
         return done, kept
 
-    def restore(
-        self, run: RunDirectory, trashed: Sequence[TrashedCheckpoint] | None = None
-    ) -> list[TrashedCheckpoint]:
+    def restore(self, run: RunDirectory, trashed: Sequence[Trashed] | None = None) -> list[Trashed]:
         if trashed is None:
             found = self.groups.pop() if self.groups else []
         else:
             found = list(trashed)
-            self.groups = [[one for one in group if one not in found] for group in self.groups]
+            self.take(found)
         self._fake.calls.append(("restore", run.name, *(one.step for one in found)))
         return found
 
-    def trashed(self, run: RunDirectory) -> list[TrashedCheckpoint]:
+    def trashed(self) -> list[Trashed]:
         return [one for group in reversed(self.groups) for one in group]
 
-    def purge(self, run: RunDirectory, trashed: Sequence[TrashedCheckpoint]) -> int:
+    def take(self, trashed: Sequence[Trashed]) -> None:
         self.groups = [[one for one in group if one not in trashed] for group in self.groups]
-        self._fake.calls.append(("purge", run.name, *(one.step for one in trashed)))
-        return sum(one.bytes for one in trashed)
 
     def plan_prune(self, run: RunDirectory, keep_last: int, keep_every: int) -> PrunePlan:
         rows = self._fake.snapshots[run.name].checkpoints

@@ -66,7 +66,7 @@ from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
 from rnnlm_tui.store.states import DeletedState, StateInfo, check_state_name
-from rnnlm_tui.store.trash import TrashedRun
+from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
 from rnnlm_tui.tui.queue_services import QueueServices
@@ -409,6 +409,11 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
     )
 
 
+def trashed_run(name: str, deleted: float, size: int, number: int = 0) -> Trashed:
+    """A run in the trash that is on no disk; the number tells those of one second apart."""
+    return Trashed(Path(f"/nowhere/trash/{name}.{int(deleted):010d}.{number:08x}"), size)
+
+
 @dataclass
 class FakeSampler:
     """Streams a fixed text in pieces, once `gate` is set, and answers all other requests at once
@@ -581,7 +586,7 @@ class FakeServices(FakeSteering, Services):
             ),
         )
         self.deleted: list[str] = []
-        self.in_trash: dict[Path, tuple[TrashedRun, RunSummary]] = {}
+        self.in_trash: dict[Path, tuple[Trashed, RunSummary]] = {}
         self.changes, self.planned = [], []
         self.configs_read: list[tuple[str, ...]] = []
         self.closed_monitors: list[str] = []
@@ -691,23 +696,20 @@ class FakeServices(FakeSteering, Services):
         self.calls.append(("start_saved", run.name))
         return run
 
-    def delete(self, run: RunDirectory) -> TrashedRun:
+    def delete(self, run: RunDirectory) -> Trashed:
         self.deleted.append(run.name)
         summary = self._summary(run.name)
         self.runs.remove(summary)
-        trashed = TrashedRun(
-            run.name,
-            Path(f"/nowhere/trash/{run.name}.{len(self.deleted)}"),
-            time(),
-            summary.checkpoints.bytes,
-        )
+        trashed = trashed_run(run.name, time(), summary.checkpoints.bytes, len(self.deleted))
         self.in_trash[trashed.path] = (trashed, summary)
         return trashed
 
-    def trash(self) -> list[TrashedRun]:
+    def trash(self, run: RunDirectory | None = None) -> list[Trashed]:
+        if run is not None:
+            return self.checkpoint_files.trashed()
         return [trashed for trashed, _ in reversed(self.in_trash.values())]
 
-    def restore(self, trashed: TrashedRun, name: str | None = None) -> RunDirectory:
+    def restore(self, trashed: Trashed, name: str | None = None) -> RunDirectory:
         chosen = name or trashed.name
         if chosen in {run.run for run in self.runs}:
             raise RunNameError(f'run "{chosen}" already exists')
@@ -715,10 +717,16 @@ class FakeServices(FakeSteering, Services):
         self.runs.append(summary.model_copy(update={"run": chosen}))
         return self.run(chosen)
 
-    def purge(self, trashed: TrashedRun) -> int:
+    def purge(self, trashed: Sequence[Trashed]) -> int:
         if self.refuse is not None:
             raise self.refuse
-        return self.in_trash.pop(trashed.path)[0].bytes
+        if run := trashed[0].run:
+            self.checkpoint_files.take(trashed)
+            self.calls.append(("purge", run.name, *(one.step for one in trashed)))
+        else:
+            for one in trashed:
+                del self.in_trash[one.path]
+        return sum(one.bytes for one in trashed)
 
     def label(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from textual.command import CommandList, CommandPalette
@@ -11,15 +10,14 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.schema.status import LIVING, RunStatus
-from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PANES, Pane, action, actions_for
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.commands import ActionCommands, description
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.quit import QuitScreen
-from rnnlm_tui.tui.screens.trash import trash_of_runs
-from tests.tui.fakes import FakeServices, make_snapshot, make_summary
+from rnnlm_tui.tui.screens.trash import TrashScreen
+from tests.tui.fakes import FakeServices, make_snapshot, make_summary, trashed_run
 from tests.tui.support import lines_of, running_app, text_of, until, with_runs
 
 
@@ -336,11 +334,7 @@ LISTS: dict[str, tuple[Callable[[RnnlmApp], object], str]] = {
         "long short-term",
     ),
     "trash": (
-        lambda app: app.push_screen(
-            trash_of_runs(
-                app.services, [TrashedRun("old-otter", Path("/trash/old-otter"), 0.0, 4_096)]
-            )
-        ),
+        lambda app: app.push_screen(TrashScreen([trashed_run("old-otter", 0.0, 4_096)])),
         "old-otter",
     ),
 }
@@ -511,10 +505,10 @@ async def test_a_choice_and_a_run_of_the_trash_take_one_line_each(size: tuple[in
         assert len(shown) == len(PRESETS)
         await pilot.press("escape")
         runs = [
-            TrashedRun(name, Path(f"/trash/{name}"), 0.0, 4_096_000_000)
+            trashed_run(name, 0.0, 4_096_000_000)
             for name in ("old-otter", "a-run-with-a-name-of-forty-characters-or")
         ]
-        app.push_screen(trash_of_runs(app.services, runs))
+        app.push_screen(TrashScreen(runs))
         await until(pilot, lambda: "old-otter" in text_of(app))
         rows = [line for line in lines_of(app) if "4.1 GB" in line and "ago" in line]
         assert len(rows) == 2

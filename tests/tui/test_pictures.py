@@ -13,14 +13,13 @@ from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.queue import QueuedRun, QueueProcess
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.trash import TrashedRun
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.compare import Marks
 from tests.tui import fakes
 from tests.tui.book_run import book_run
 from tests.tui.fake_queue import FakeQueue, waiting
-from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
+from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing, trashed_run
 from tests.tui.pictures import Mode, ascii_lines, assert_picture, each_view
 from tests.tui.support import running_app, text_of, until, with_runs
 
@@ -133,11 +132,8 @@ def services_for(state: State, folder: Path) -> FakeServices:
         "\n".join(f"step {step:,}: a line of the worker" for step in range(3_700, 3_752)) + "\n"
     )
     for name, days, size in (("stern-heron", 0.2, 39_000_000), ("dusty-crane", 9.0, 1_200_000_000)):
-        path = folder / name
-        services.in_trash[path] = (
-            TrashedRun(name, path, NOW - days * 86_400, size),
-            make_summary(name, "finished", 4_754),
-        )
+        trashed = trashed_run(name, NOW - days * 86_400, size)
+        services.in_trash[trashed.path] = (trashed, make_summary(name, "finished", 4_754))
     if state.queued:
         services.runs[1:1] = [make_summary(name, "draft", 0) for name in ("tidy-lark", "wise-owl")]
         services.queue = FakeQueue(

@@ -292,15 +292,6 @@ async def test_a_living_run_is_neither_deleted_nor_renamed(key: str) -> None:
         assert services.deleted == []
 
 
-async def test_a_run_comes_back_from_the_trash_with_its_mark() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
-        await pilot.press("space", "down", "space", "d")
-        await until(pilot, lambda: app.marked == ("plain-otter",))
-        await pilot.press("u")
-        await until(pilot, lambda: app.marked == ("plain-otter", "brisk-heron"))
-
-
 async def test_a_deleted_run_is_not_opened_by_a_late_lookup() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):

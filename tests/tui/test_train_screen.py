@@ -23,7 +23,7 @@ from rnnlm_tui.schema.summary import (
 )
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.trash import TrashedRun
+from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.samples import sample_lines, samples_by_prompt
@@ -651,7 +651,7 @@ async def test_a_run_that_was_opened_while_another_is_discarded_stays_open(
     )
     may_delete, delete = threading.Event(), services.delete
 
-    def slow_delete(run: RunDirectory) -> TrashedRun:
+    def slow_delete(run: RunDirectory) -> Trashed:
         assert may_delete.wait(10)
         return delete(run)
 

@@ -26,15 +26,15 @@ from rnnlm_tui.tui.screens.log import TensorsScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.prune import PruneChoice, PruneScreen
-from rnnlm_tui.tui.screens.trash import trash_of_checkpoints
+from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, saved_order
 from rnnlm_tui.tui.widgets.checkpoints import CheckpointPanel, CheckpointSamples, CheckpointTable
 from rnnlm_tui.tui.widgets.samples import newlines_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.store.checkpoint_trash import TrashedCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.trash import Trashed
 
 AGE_SECONDS = 10.0
 """Seconds between updates of the ages, and between looks at the files."""
@@ -420,7 +420,7 @@ class CheckpointsScreen(PaneScreen):
             answered,
         )
 
-    def _deleted(self, outcome: tuple[list[TrashedCheckpoint], dict[int, str]]) -> None:
+    def _deleted(self, outcome: tuple[list[Trashed], dict[int, str]]) -> None:
         done, kept = outcome
         self._chosen.clear()
         self.context.watcher.poll_now()
@@ -441,12 +441,12 @@ class CheckpointsScreen(PaneScreen):
         """Restore what was deleted last, also by another app or by a command."""
         self._restore(None)
 
-    def _restore(self, trashed: Sequence[TrashedCheckpoint] | None) -> None:
+    def _restore(self, trashed: Sequence[Trashed] | None) -> None:
         run = self.context.run_directory
         if run is None:
             return
 
-        def restored(found: list[TrashedCheckpoint]) -> None:
+        def restored(found: list[Trashed]) -> None:
             if not found:
                 self.context.report("nothing to undo: the run's trash is empty")
                 return
@@ -463,17 +463,15 @@ class CheckpointsScreen(PaneScreen):
         if run is None:
             return
 
-        def answered(wanted: TrashedCheckpoint | None) -> None:
+        def answered(wanted: Trashed | None) -> None:
             if wanted is not None:
                 self._restore([wanted])
 
-        files = self.context.services.checkpoint_files
-
-        def show(trashed: list[TrashedCheckpoint]) -> None:
+        def show(trashed: list[Trashed]) -> None:
             if self.app.screen is self:
-                self.app.push_screen(trash_of_checkpoints(files, run, trashed), answered)
+                self.app.push_screen(TrashScreen(trashed, run), answered)
 
-        self.context.in_thread(partial(self.context.services.checkpoint_files.trashed, run), show)
+        self.context.in_thread(partial(self.context.services.trash, run), show)
 
     def action_prune_checkpoints(self) -> None:
         """Choose which checkpoints to keep."""
@@ -498,13 +496,13 @@ class CheckpointsScreen(PaneScreen):
 
     def _prune(
         self, run: RunDirectory, choice: PruneChoice
-    ) -> tuple[list[TrashedCheckpoint], dict[int, str], int | None]:
+    ) -> tuple[list[Trashed], dict[int, str], int | None]:
         """Delete what was chosen, in a thread. Return the freed bytes if it was purged."""
         files = self.context.services.checkpoint_files
         done, kept = files.delete(run, choice.steps)
-        return done, kept, files.purge(run, done) if choice.purge else None
+        return done, kept, self.context.services.purge(done) if choice.purge else None
 
-    def _pruned(self, outcome: tuple[list[TrashedCheckpoint], dict[int, str], int | None]) -> None:
+    def _pruned(self, outcome: tuple[list[Trashed], dict[int, str], int | None]) -> None:
         done, kept, freed = outcome
         if freed is None or not done:
             self._deleted((done, kept))

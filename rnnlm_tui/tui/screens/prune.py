@@ -22,8 +22,8 @@ from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
-    from rnnlm_tui.store.checkpoint_trash import PrunePlan
     from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.pruning import PrunePlan
 
 LEAST_KEPT, MOST_KEPT = 2, 1_000
 """How many of the newest checkpoints can be chosen to be kept."""
@@ -144,7 +144,7 @@ class PruneScreen(Overlay[PruneChoice]):
             self.query_one("#prune-text", OverlayText).update(Content("\n").join(self._lines()))
 
     def _lines(self) -> Sequence[Content]:
-        from rnnlm_tui.store.checkpoint_trash import KEPT_DAYS
+        from rnnlm_tui.store.trash import KEPT_DAYS
 
         every = self._intervals[self._every]
         fields = (

@@ -28,7 +28,7 @@ from rnnlm_tui.tui.deleted_runs import DeletedRuns, check_free, few_names
 from rnnlm_tui.tui.screens.layout_keys import LayoutKeys
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.trash import trash_of_runs
+from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.steering import SteersRuns
 from rnnlm_tui.tui.text import safe_text
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.trash import TrashedRun
+    from rnnlm_tui.store.trash import Trashed
     from rnnlm_tui.system.machine import MachineFacts
 
 SETTLE_SECONDS = 0.15
@@ -652,14 +652,12 @@ class RunsScreen(PaneScreen, SteersRuns):
             self._find(name, self.context.open_run)
 
     def action_show_trash(self) -> None:
-        def show(trashed: list[TrashedRun]) -> None:
+        def show(trashed: list[Trashed]) -> None:
             if self.app.screen is self:
-                self.app.push_screen(
-                    trash_of_runs(self.context.services, trashed), self._answered_trash
-                )
+                self.app.push_screen(TrashScreen(trashed), self._answered_trash)
 
         self.context.in_thread(self.context.services.trash, show)
 
-    def _answered_trash(self, wanted: TrashedRun | None) -> None:
+    def _answered_trash(self, wanted: Trashed | None) -> None:
         if wanted is not None:
             self._deleted.restore(wanted)

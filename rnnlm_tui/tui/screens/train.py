@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.trash import TrashedRun
+    from rnnlm_tui.store.trash import Trashed
     from rnnlm_tui.system.machine import MachineFacts
 
 
@@ -538,7 +538,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
             self.context.report("only a failed run can be discarded here: d on Runs deletes any")
             return
 
-        def deleted(_trashed: TrashedRun) -> None:
+        def deleted(_trashed: Trashed) -> None:
             opened = self.context.run_directory
             # else another run was opened meanwhile
             if opened is not None and opened.name == run.name:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from time import time
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -20,34 +20,14 @@ from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
-    from rnnlm_tui.store.checkpoint_trash import TrashedCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.trash import TrashedRun
-    from rnnlm_tui.tui.checkpoint_services import CheckpointServices
-    from rnnlm_tui.tui.services import Services
+    from rnnlm_tui.store.trash import Trashed
 
 NAME, BESIDE = 40, 36
 """The most columns of a name, and the columns of the rest of a row."""
 
 
-class Trashed(Protocol):
-    """Something deleted."""
-
-    @property
-    def deleted(self) -> float:
-        """When, in Unix seconds."""
-        ...
-
-    @property
-    def bytes(self) -> int:
-        """What a purge frees."""
-        ...
-
-
-TrashedT = TypeVar("TrashedT", bound=Trashed)
-
-
-class TrashScreen(ListOverlay[TrashedT]):
+class TrashScreen(ListOverlay["Trashed"]):
     """Returns what to restore, None for nothing. Purging happens here, after a question."""
 
     DEFAULT_CSS = """
@@ -60,26 +40,11 @@ class TrashScreen(ListOverlay[TrashedT]):
         Binding("D", "purge", show=False), Binding("P", "purge_all", show=False),
     ]  # fmt: skip
 
-    def __init__(
-        self,
-        trashed: Sequence[TrashedT],
-        noun: str,
-        name_of: Callable[[TrashedT], str],
-        listed: Callable[[], Sequence[TrashedT]],
-        purge: Callable[[TrashedT], int],
-    ) -> None:
-        """Show what is in the trash.
-
-        Args:
-            noun: what it is: `run`.
-            name_of: returns the name of one.
-            listed: returns what is in the trash now; called in a thread.
-            purge: purges one and returns the freed bytes; called in a thread.
-        """
+    def __init__(self, trashed: Sequence[Trashed], run: RunDirectory | None = None) -> None:
+        """Show deleted runs, or with `run` its deleted checkpoints."""
         super().__init__()
-        self._trashed = list(trashed)
-        self._noun, self._name_of = noun, name_of
-        self._listed, self._purge_one = listed, purge
+        self._trashed, self._run = list(trashed), run
+        self._noun = "run" if run is None else "checkpoint"
 
     def on_mount(self) -> None:
         self._show(self._trashed)
@@ -88,7 +53,7 @@ class TrashScreen(ListOverlay[TrashedT]):
         self._list()
 
     @property
-    def _chosen(self) -> TrashedT | None:
+    def _chosen(self) -> Trashed | None:
         at = self.options.highlighted
         return self._trashed[at] if at is not None and at < len(self._trashed) else None
 
@@ -104,9 +69,7 @@ class TrashScreen(ListOverlay[TrashedT]):
         """Purge the run under the cursor, after a question."""
         chosen = self._chosen
         if chosen is not None:
-            self._ask(
-                f"Purge this {self._noun}?", safe_text(self._name_of(chosen), limit=32), [chosen]
-            )
+            self._ask(f"Purge this {self._noun}?", safe_text(_name(chosen), limit=32), [chosen])
 
     def action_purge_all(self) -> None:
         """Purge all runs, after a question."""
@@ -115,7 +78,7 @@ class TrashScreen(ListOverlay[TrashedT]):
                 "Empty the trash?", counted(len(self._trashed), self._noun), list(self._trashed)
             )
 
-    def _ask(self, title: str, what: str, items: list[TrashedT]) -> None:
+    def _ask(self, title: str, what: str, items: list[Trashed]) -> None:
         size = disk(sum(item.bytes for item in items))
         question = ConfirmScreen(
             title,
@@ -131,11 +94,14 @@ class TrashScreen(ListOverlay[TrashedT]):
 
         self.app.push_screen(question, answered)
 
-    def _purge(self, items: list[TrashedT]) -> tuple[int, Sequence[TrashedT]]:
+    def _purge(self, items: list[Trashed]) -> tuple[int, Sequence[Trashed]]:
         """Purge these, in a thread. Return the freed bytes, and what is in the trash now."""
-        return sum(self._purge_one(item) for item in items), self._listed()
+        return self.context.services.purge(items), self._listed()
 
-    def _purged(self, outcome: tuple[int, Sequence[TrashedT]]) -> None:
+    def _listed(self) -> list[Trashed]:
+        return self.context.services.trash(self._run)
+
+    def _purged(self, outcome: tuple[int, Sequence[Trashed]]) -> None:
         freed, left = outcome
         self._show(left, f"{disk(freed)} freed")
 
@@ -144,7 +110,7 @@ class TrashScreen(ListOverlay[TrashedT]):
         problem = error.message if isinstance(error, RnnlmError) else str(error)
         self.context.in_thread(self._listed, lambda left: self._show(left, problem=problem))
 
-    def _show(self, trashed: Sequence[TrashedT], outcome: str = "", problem: str = "") -> None:
+    def _show(self, trashed: Sequence[Trashed], outcome: str = "", problem: str = "") -> None:
         if not self.is_attached:
             return
         self._trashed = list(trashed)
@@ -163,9 +129,9 @@ class TrashScreen(ListOverlay[TrashedT]):
     def _list(self) -> None:
         self.list_options([self._option(one) for one in self._trashed])
 
-    def _option(self, trashed: TrashedT) -> Option:
+    def _option(self, trashed: Trashed) -> Option:
         room = max(8, min(NAME, self.app.size.width - BESIDE))
-        name = safe_content(self._name_of(trashed), newlines="show", limit=room)
+        name = safe_content(_name(trashed), newlines="show", limit=room)
         gone = age(max(0.0, time() - trashed.deleted))
         when = "deleted just now" if gone == "now" else f"deleted {gone} ago"
         return Option(
@@ -178,19 +144,5 @@ class TrashScreen(ListOverlay[TrashedT]):
         )
 
 
-def trash_of_runs(services: Services, trashed: Sequence[TrashedRun]) -> TrashScreen[TrashedRun]:
-    """Return the screen of deleted runs."""
-    return TrashScreen(trashed, "run", lambda one: one.name, services.trash, services.purge)
-
-
-def trash_of_checkpoints(
-    files: CheckpointServices, run: RunDirectory, trashed: Sequence[TrashedCheckpoint]
-) -> TrashScreen[TrashedCheckpoint]:
-    """Return the screen of a run's deleted checkpoints."""
-    return TrashScreen(
-        trashed,
-        "checkpoint",
-        lambda one: f"step {one.step:,}",
-        lambda: files.trashed(run),
-        lambda one: files.purge(run, [one]),
-    )
+def _name(trashed: Trashed) -> str:
+    return trashed.name if trashed.run is None else f"step {trashed.step:,}"

@@ -368,20 +368,6 @@ async def test_d_deletes_what_may_go_and_u_restores_it() -> None:
     assert ("delete", "plain-otter", 2000, 3000) in services.calls
 
 
-async def test_deleted_checkpoints_are_purged_after_a_question() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "checkpoints") as (_app, pilot):
-        await pilot.press("end", "d")
-        await until_shown(pilot, "step 1,000 moved to the trash")
-        await pilot.press("T")
-        await until_shown(pilot, "step 1,000", "deleted")
-        await pilot.press("D")
-        await until_shown(pilot, "Purge this checkpoint?")
-        await pilot.press("D")
-        await until_shown(pilot, "6.5 MB freed", "empty")
-    assert ("purge", "plain-otter", 1000) in services.calls
-
-
 async def test_prune_shows_what_goes_and_only_a_capital_d_deletes() -> None:
     services = FakeServices(make_snapshot())
     async with opened(services, "checkpoints") as (_app, pilot):

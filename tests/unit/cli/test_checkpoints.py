@@ -7,12 +7,12 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.store.checkpoint_trash import list_trashed, trash_path
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import checkpoint_notes, note_path
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import pin_checkpoint
+from rnnlm_tui.store.trash import list_trash, trash_path
 from tests.unit.cli.test_trash import Answer
 from tests.unit.store.rows import checkpoint_row, new_run, write_model
 
@@ -159,7 +159,7 @@ def test_prune_says_what_goes_and_asks(
     assert run(["restore", "plain-otter@all"]) == 0
     assert run(["prune", "plain-otter", "--yes", "--purge"]) == 0
     assert steps(otter) == [100, 200, 500, 600]
-    assert list_trashed(otter) == []
+    assert list_trash(otter) == []
     assert run(["prune", "plain-otter", "--yes"]) == 0
     assert "nothing to delete" in capsys.readouterr().out
 
@@ -171,7 +171,7 @@ def test_purge_removes_deleted_checkpoints_and_leaves_foreign_folders(
     (trash_path(otter) / "mine").mkdir()
     assert run(["purge", "plain-otter@300", "--yes"]) == 0
     assert "plain-otter@300 permanently removed" in capsys.readouterr().out
-    assert [one.step for one in list_trashed(otter)] == [400]
+    assert [one.step for one in list_trash(otter)] == [400]
     assert run(["purge", "plain-otter@all", "--yes"]) == 0
     assert [path.name for path in trash_path(otter).iterdir()] == ["mine"]
     assert run(["purge", "plain-otter@all", "--yes"]) == 2

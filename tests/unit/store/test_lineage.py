@@ -94,7 +94,7 @@ def test_a_run_keeps_its_parents_weights_after_rename_pruning_and_purge(
     renamed = rename_run(parent, "old-otter")
     assert remove_checkpoint(renamed, 500)
     delete_run(renamed)
-    purge(list_trash()[0])
+    purge(list_trash())
 
     kept = verify_checkpoint(child.path / PARENT_FOLDER)
     assert (kept.run, kept.step, kept.kind) == ("plain-otter", 500, "snapshot")

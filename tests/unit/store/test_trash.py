@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError
+from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
@@ -18,11 +18,8 @@ from rnnlm_tui.store.paths import DATABASES_VARIABLE, RunDirectory, runs_dir, tr
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named
 from rnnlm_tui.store.trash import delete_run, find_trashed, list_trash, purge, restore_run
-from rnnlm_tui.store.verify import resolve_checkpoint
-from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import (
     begin,
-    checkpoint_row,
     new_run,
     parent_checkpoint,
     step_row,
@@ -45,24 +42,22 @@ def test_a_deleted_run_is_in_the_trash_and_its_name_is_free() -> None:
     assert list_runs() == []
     second = delete_run(new_run())
     assert second.path != first.path
-    assert {run.path for run in list_trash()} == {first.path, second.path}
+    assert [run.path for run in list_trash()] == [second.path, first.path]
 
 
 def test_the_trash_is_listed_newest_first_without_other_files(home: Path) -> None:
     assert list_trash() == []
     older = delete_run(new_run("plain-otter"))
-    older.path.rename(trash_dir() / "plain-otter.20250102T030405.abcd")
+    older.path.rename(trash_dir() / "plain-otter.0123456789.abcdef01")
     newer = delete_run(new_run("plain-otter"))
     (trash_dir() / "stray").mkdir()
-    (trash_dir() / "a-link.20250102T030405.abcd").symlink_to(newer.path)
-    (trash_dir() / "note.20250102T030405.abcd").write_text("", encoding="utf-8")
-    (trash_dir() / "empty.20250102T030405.abcd").mkdir()
-    (trash_dir() / "odd.99999999T999999.abcd").mkdir()
-    (trash_dir() / "odd.99999999T999999.abcd" / "config.toml").write_text("", encoding="utf-8")
-    assert [run.name for run in list_trash()] == ["plain-otter", "plain-otter", "odd"]
+    (trash_dir() / "a-link.0123456789.abcdef01").symlink_to(newer.path)
+    (trash_dir() / "note.0123456789.abcdef01").write_text("", encoding="utf-8")
+    (trash_dir() / "empty.0123456789.abcdef01").mkdir()
+    assert [run.name for run in list_trash()] == ["plain-otter", "plain-otter"]
     assert list_trash()[0] == newer
     assert find_trashed("plain-otter") == newer
-    assert find_trashed("plain-otter.20250102T030405.abcd").deleted < newer.deleted
+    assert find_trashed("plain-otter.0123456789.abcdef01").deleted == 123_456_789
     with pytest.raises(UnknownRunError) as caught:
         find_trashed("plian-otter")
     assert caught.value.hint == 'did you mean "plain-otter"?'
@@ -91,31 +86,18 @@ def test_a_run_renamed_by_another_process_is_reported_as_gone() -> None:
     assert list_trash() == []
 
 
-def test_a_running_run_is_not_deleted() -> None:
-    run = new_run()
-    with RunLock(run.lock_path), pytest.raises(RunStateError, match="running as pid"):
-        delete_run(run)
-    assert run.database_path.exists()
-
-
 def test_a_restored_run_is_unchanged() -> None:
     run = new_run()
-    with RunDatabase(run.database_path) as database:
-        begin(database)
-        database.add_steps([step_row(step) for step in range(1, 5)])
-        write_checkpoint(run, 4, write_model, None, {})
-        database.put_checkpoint(checkpoint_row(4))
+    write_checkpoint(run, 4, write_model, None, {})
     labels_file(run).write(RunLabels(("kept",), "a note", pinned=True))
     before = {
         path.relative_to(run.path): path.read_bytes()
         for path in run.path.rglob("*")
-        if path.is_file() and path.suffix not in (".db-shm", ".db-wal")
+        if path.is_file()
     }
     restored = restore_run(delete_run(run))
     assert restored == run
     assert {path: (restored.path / path).read_bytes() for path in before} == before
-    assert resolve_checkpoint(restored, "last").is_dir()
-    assert read_labels(restored).tags == ("kept",)
     assert list_trash() == []
 
 
@@ -141,11 +123,11 @@ def test_a_parent_restored_under_another_name_is_still_found() -> None:
 
 def test_a_purge_frees_the_reported_bytes_and_keeps_other_runs() -> None:
     kept, gone = delete_run(new_run("kept")), delete_run(new_run("gone"))
-    assert purge(gone) == gone.bytes
+    assert purge([gone]) == gone.bytes
     assert list_trash() == [kept]
     assert [path.name for path in trash_dir().iterdir()] == [kept.path.name]
     with pytest.raises(StorageError, match="no longer in the trash"):
-        purge(gone)
+        purge([gone])
 
 
 def test_only_runs_in_the_trash_are_purged() -> None:
@@ -154,16 +136,16 @@ def test_only_runs_in_the_trash_are_purged() -> None:
     trashed.path.rename(trashed.path.with_name("aside"))
     trashed.path.symlink_to(run.path)
     with pytest.raises(StorageError, match="no longer in the trash"):
-        purge(trashed)
+        purge([trashed])
     assert run.config_path.exists()
 
 
 def test_the_rest_of_a_killed_purge_is_swept_by_a_later_one() -> None:
-    left = trash_dir() / ".tmp-plain-otter.20250102T030405.abcd"
+    left = trash_dir() / ".tmp-plain-otter.0123456789.abcdef01"
     trashed = delete_run(new_run())
     left.mkdir()
     assert list_trash() == [trashed]
-    purge(trashed)
+    purge([trashed])
     assert list(trash_dir().iterdir()) == []
 
 
@@ -181,5 +163,5 @@ def test_a_database_on_another_disk_is_restored_and_purged_with_its_run(
     restored = restore_run(trashed, "other")
     with RunReader(restored) as reader:
         assert [row.step for row in reader.recent_steps(9)] == [1]
-    purge(delete_run(restored))
+    purge([delete_run(restored)])
     assert list((tmp_path / "local").iterdir()) == []

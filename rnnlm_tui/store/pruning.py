@@ -1,0 +1,132 @@
+"""Which checkpoints may be deleted, and which of them a prune deletes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from rnnlm_tui.errors import (
+    CheckpointError,
+    InputError,
+    NewerCheckpointError,
+    UnknownCheckpointError,
+)
+from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_folders, list_checkpoints
+from rnnlm_tui.store.manifest import verify_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.retention import (
+    VALID_AT_LEAST,
+    best_step,
+    pinned_steps,
+    removable_steps,
+    spare_valid,
+)
+from rnnlm_tui.store.verify import indexed_losses
+from rnnlm_tui.system.locks import read_lock
+
+
+def why_kept(run: RunDirectory, steps: Iterable[int]) -> dict[int, str]:
+    """Why these checkpoints can't be deleted, in words; empty for those that can.
+
+    Kept are the pinned, the best and the newest two valid ones. Damaged ones can be deleted unless
+    they are pinned. The newest and the best are verified, which reads all their bytes. Runs that
+    start from a checkpoint have their own copy of its weights.
+
+    Raises:
+        UnknownCheckpointError: there is no such checkpoint.
+        StorageError: the folder can't be read.
+    """
+    wanted, folders = set(steps), dict(checkpoint_folders(run))
+    for step in sorted(wanted - folders.keys()):
+        raise UnknownCheckpointError(
+            f"{run.name} has no checkpoint of step {step:,}",
+            hint=f"`rnnlm-tui checkpoints {run.name}` lists them",
+        )
+
+    @cache
+    def is_valid(step: int) -> bool:
+        """One of a newer version counts as valid."""
+        try:
+            verify_checkpoint(run.checkpoints_path / f"step-{step:09d}")
+        except NewerCheckpointError:
+            return True
+        except CheckpointError:
+            return False
+        return True
+
+    kept = dict.fromkeys(wanted & pinned_steps(run), "it is pinned: unpin it first")
+    living = read_lock(run.lock_path).held
+    needed = "the running worker needs it to resume" if living else "a resume needs it"
+    for step in wanted.difference(spare_valid([*wanted], [*folders], is_valid)):
+        kept.setdefault(step, f"{needed}: the newest two valid ones are kept")
+    best = _best(run, is_valid)
+    if best in wanted:
+        kept[best] = "it is the best: no other has a lower validation loss"
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """What a prune would delete, before it does."""
+
+    goes: tuple[CheckpointEntry, ...]
+    """By step."""
+    kept: Mapping[int, str]
+    """Every other checkpoint by step, with the reason in words."""
+
+    @property
+    def bytes(self) -> int:
+        """What it frees, once it is purged."""
+        return sum(entry.bytes for entry in self.goes)
+
+
+def plan_prune(run: RunDirectory, keep_last: int, keep_every: int = 0) -> PrunePlan:
+    """Which checkpoints a prune deletes: all but the newest `keep_last`, multiples of `keep_every`
+    (0: none), the best, the pinned, and what else can't be deleted.
+
+    Raises:
+        InputError: fewer than two, or a negative number.
+        StorageError: a folder can't be read.
+    """
+    if keep_last < VALID_AT_LEAST:
+        raise InputError(
+            f"keep the newest {keep_last}: at least {VALID_AT_LEAST} are always kept",
+            hint=f"use {VALID_AT_LEAST} or more",
+        )
+    if keep_every < 0:
+        raise InputError(
+            f"keep every {keep_every} steps: the number must be 0 or more", hint="0 keeps none"
+        )
+    entries = {entry.step: entry for entry in list_checkpoints(run)}
+    losses, pinned = indexed_losses(run), pinned_steps(run)
+    rows = [entry.row(losses.get(step)) for step, entry in entries.items()]
+    doomed = removable_steps(rows, keep_last, keep_every=keep_every, pinned=pinned)
+    refused = why_kept(run, doomed)
+    goes = [step for step in doomed if step not in refused]
+    newest = sorted(entries)[-keep_last:]
+    best = best_step((row.step, row.validation_loss) for row in rows)
+    kept = {}
+    for step in entries.keys() - set(goes):
+        reasons = (
+            ("best", step == best),
+            ("pinned", step in pinned),
+            ("newest", step in newest),
+            (f"every {keep_every:,}", bool(keep_every) and step % keep_every == 0),
+        )
+        words = [word for word, applies in reasons if applies]
+        kept[step] = ", ".join(words) or refused[step]
+    return PrunePlan(tuple(entries[step] for step in goes), kept)
+
+
+def _best(run: RunDirectory, is_valid: Callable[[int], bool]) -> int:
+    """Step of the best valid checkpoint; -1: none was evaluated."""
+    losses = indexed_losses(run)
+    known = {
+        entry.step: losses.get(entry.step, entry.validation_loss) for entry in list_checkpoints(run)
+    }
+    while (best := best_step(known.items())) is not None:
+        if is_valid(best):
+            return best
+        del known[best]
+    return -1
