@@ -13,7 +13,7 @@ from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.labels import RunLabels, change_labels, labels_file, read_labels
+from rnnlm_tui.store.labels import RunLabels, change_labels, labels_file
 from rnnlm_tui.store.paths import DATABASES_VARIABLE, RunDirectory, runs_dir, trash_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named
