@@ -17,6 +17,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.toml import MOST_BYTES, ConfigText, parse_toml
 from rnnlm_tui.schema.validation import Raw, overlay, parse_config
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import read_at_most, storage_errors, write_text_atomically
 
 EDITORS = ("nano", "vim", "vi", "emacs")
@@ -70,6 +71,21 @@ def _preset_problem(written: ConfigText, chosen: object) -> Sequence[Problem]:
         return ()
     hint = did_you_mean(chosen, PRESETS) or f"it must be one of {', '.join(PRESETS)}"
     return (written.located(Problem("preset", f"unknown preset {chosen!r}", hint)),)
+
+
+def check_draft(run: RunDirectory) -> None:
+    """Refuse to start a draft that was kept with problems.
+
+    Raises:
+        InputError: names the problems.
+    """
+    if run.draft_path.exists():
+        found = parse_config_text(read_config_text(run.draft_path), run.draft_path.name)
+        problems = "; ".join(str(problem) for problem in found.problems)
+        raise InputError(
+            f"the config of {run.name} has problems: {problems}",
+            hint=f"fix it in the app: rnnlm-tui open {run.name}, then 1",
+        )
 
 
 def read_config_text(path: Path) -> str:

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
+from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import (
     ConfigError,
@@ -135,10 +136,11 @@ def launch(run: RunDirectory, *, gpu: str = "") -> int:
         RunStateError: another worker holds the run.
         WorkerError: the worker exited at its start (quotes its output), or did not start in time.
         StorageError: the run was renamed or deleted, or its files can't be written.
-        InputError: RNNLM_TUI_NICENESS is invalid; nothing was started.
+        InputError: RNNLM_TUI_NICENESS is invalid, or the config of a draft; nothing was started.
     """
     niceness = wanted_niceness()
     run.check_there()
+    check_draft(run)
     held = _wait_for_last_moments(run)
     if held.held:
         raise RunStateError(held_message(run.lock_path, held), hint=f"rnnlm-tui show {run.name}")

@@ -136,7 +136,7 @@ class RunMonitor:
         self.run = run
         self._max_buckets = max_buckets
         self._reader = RunReader(run)
-        self._config: RunConfig | None = None
+        self._config = Cached[RunConfig]()
         self._seen: tuple[object, ...] = ()
         self._heartbeat_age, self._activity_age = Age(), Age()
         self._facts: RunFacts | None = None
@@ -164,6 +164,7 @@ class RunMonitor:
             lock.held,
             lock.pid,
             lock.degraded,
+            stamp(self.run.config_path),
             stamp(self.run.log_path),
             stamp(self.run.checkpoints_path),
             stamp(labels_file(self.run).path),
@@ -288,10 +289,9 @@ class RunMonitor:
         return detail if detail.width < series.width and len(detail) else None
 
     def _read_facts(self, lock: LockState, readings: int = LOAD_READINGS) -> RunFacts:
-        if self._config is None:
-            self._config = self.run.read_config()
+        stored = self._config.of(settled(self.run.config_path), self.run.read_config)
         reader, meta = self._reader, self._reader.meta()
-        config, split = self._in_effect(self._config, meta), self._config.evaluation.split
+        config, split = self._in_effect(stored, meta), stored.evaluation.split
         attempts, evaluations = reader.attempts(), reader.evaluations()
         indexed, folder = reader.checkpoints(), settled(self.run.checkpoints_path)
 

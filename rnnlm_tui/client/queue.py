@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.estimate import estimate
 from rnnlm_tui.client.gpus import gpu_of
 from rnnlm_tui.client.listing import RunList
@@ -89,6 +90,7 @@ def add_run(run: RunDirectory, *, stop_on_failure: bool = False) -> QueuedRun:
     Raises:
         RunStateError: the run is in the queue already, or can't be started or resumed.
         UntrustedDatasetError: it would run code that the user hasn't named in this home.
+        InputError: it is a draft whose config has problems.
         StorageError: the run or the queue can't be read or written.
         WorkerError: the queue's process failed to start; the run waits.
     """
@@ -100,6 +102,7 @@ def add_run(run: RunDirectory, *, stop_on_failure: bool = False) -> QueuedRun:
             f"{run.name} can't wait in the queue: it is {_state_words(summary)}",
             hint="only drafts and stopped, crashed or failed runs can",
         )
+    check_draft(run)
     check_datasets(run.read_config().corpus)
     check_queue()
     entry = QueueEntry(run=run.name, added=time.time(), stop_on_failure=stop_on_failure)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
+from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.control import (
     WORKER_SETTINGS,
     launch,
@@ -43,6 +45,8 @@ from rnnlm_tui.errors import (
     InputError,
     RunStateError,
     StorageError,
+    UnknownCheckpointError,
+    UnknownRunError,
     WorkerError,
     error_kind,
 )
@@ -62,7 +66,7 @@ from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.corpora import add_calibration, find_corpus
-from rnnlm_tui.store.lineage import ParentCheckpoint
+from rnnlm_tui.store.lineage import ParentCheckpoint, check_fits, read_parent
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, run_named, set_device
@@ -320,6 +324,24 @@ def parent_at(address: str, optimizer: OptimizerStart = "fresh") -> ParentCheckp
     name, _, which = address.partition("@")
     run = run_named(name)
     return ParentCheckpoint(run, resolve_checkpoint(run, which or "last"), optimizer)
+
+
+def check_draft_before_start(run: RunDirectory) -> None:
+    """Refuse a run that was never started and can't run on this machine.
+
+    Raises:
+        InputError: the config has problems, can't run here, or doesn't fit the parent.
+        StorageError: its files can't be read.
+    """
+    check_draft(run)
+    config, parent = run.read_config(), read_parent(run)
+    check_before_start(config)
+    if parent is not None:
+        # if it is gone, the worker checks the run's own copy of the weights
+        with suppress(UnknownRunError, UnknownCheckpointError):
+            checkpoint = parent_at(parent.address, parent.optimizer)
+            if checkpoint.run.created() == parent.created:
+                check_fits(config, checkpoint)
 
 
 def wait_for_training(run: RunDirectory, seconds: float) -> None:

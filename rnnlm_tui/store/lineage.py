@@ -28,7 +28,7 @@ from rnnlm_tui.errors import (
 )
 from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.lineage import OptimizerStart, Parent
+from rnnlm_tui.schema.lineage import LINEAGE_KEY, OptimizerStart, Parent
 from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.manifest import (
     MANIFEST_NAME,
@@ -121,6 +121,36 @@ def read_parent(run: RunDirectory) -> Parent | None:
             f"{path} is damaged, so the checkpoint that {run.name} starts from is unknown",
             hint="restore the file, or start a new run",
         ) from error
+
+
+def parent_config(parent: Parent, config: RunConfig) -> RunConfig:
+    """The config in effect at a run's parent.
+
+    Args:
+        config: the run's own, from which `parent.changed` leads back.
+    """
+    from rnnlm_tui.schema.validation import merge, parse_config
+
+    before = {path: value for path, (value, _) in parent.changed.items()}
+    return parse_config(merge(config, before))
+
+
+def record_changes(run: RunDirectory, before: RunConfig, after: RunConfig) -> None:
+    """Say what another config of a draft changes from its parent's; nothing without a parent.
+
+    Raises:
+        StorageError: `parent.json` or the database can't be read or written.
+    """
+    from rnnlm_tui.store.database import RunDatabase
+
+    parent = read_parent(run)
+    if parent is None:
+        return
+    changed = changed_fields(parent_config(parent, before), after)
+    record = parent.model_copy(update={"changed": changed})
+    write_text_atomically(run.path / PARENT_NAME, record.model_dump_json(indent=1) + "\n")
+    with RunDatabase(run.database_path) as database:
+        database.set_meta(LINEAGE_KEY, record.model_dump_json())
 
 
 def take_parent(target: RunDirectory, parent: ParentCheckpoint, config: RunConfig) -> Parent:

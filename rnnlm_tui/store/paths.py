@@ -290,6 +290,11 @@ class RunDirectory:
         return self.path / "config.toml"
 
     @property
+    def draft_path(self) -> Path:
+        """A draft's config while it has problems; `config_path` has its nearest valid values."""
+        return self.path / "draft.toml"
+
+    @property
     def database_location(self) -> DatabaseLocation | None:
         """The location of its database if it is outside this folder, else None."""
         return database_location(self.path)
@@ -378,7 +383,7 @@ class RunDirectory:
             )
 
     def created(self) -> float:
-        """When the run was created, in Unix seconds (the time of config.toml); 0.0 if it is
+        """When the run was created or, as a draft, last changed, in Unix seconds; 0.0 if it is
         gone."""
         try:
             return self.config_path.stat().st_mtime

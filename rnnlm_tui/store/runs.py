@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import (
+    ConfigError,
     RnnlmError,
     RunNameError,
     RunStateError,
@@ -39,7 +40,7 @@ from rnnlm_tui.system.files import (
     storage_errors,
     write_text_atomically,
 )
-from rnnlm_tui.system.locks import RunLock, folder_lock, staging
+from rnnlm_tui.system.locks import RunLock, folder_lock, read_lock, staging
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
@@ -104,7 +105,7 @@ def create_run(
     """
     from rnnlm_tui.schema.validation import config_to_raw, parse_config
 
-    config = _with_absolute_paths(parse_config(config_to_raw(config)))
+    config = with_absolute_paths(parse_config(config_to_raw(config)))
     if name is not None:
         check_run_name(name)
     make_private_directory(runs_dir())
@@ -340,7 +341,46 @@ def set_device(run: RunDirectory, device: str) -> None:
     write_text_atomically(run.config_path, text, modified=run.created())
 
 
-def _with_absolute_paths(config: RunConfig) -> RunConfig:
+def change_draft(run: RunDirectory, config: RunConfig, text: str) -> None:
+    """Change the config of a run that was never started.
+
+    Args:
+        config: the config, with absolute paths; of a text with problems the nearest valid one.
+        text: as TOML. With problems, it stays beside the config until they are fixed.
+
+    Raises:
+        RunStateError: the run was started.
+        StorageError: the run is gone, or can't be read or written.
+    """
+    import tomllib
+
+    from rnnlm_tui.schema.toml import toml_text
+    from rnnlm_tui.schema.validation import config_to_raw, parse_stored_config
+    from rnnlm_tui.store.lineage import record_changes
+    from rnnlm_tui.store.reader import RunReader
+
+    run.check_there()
+    with RunReader(run) as reader:
+        if reader.last_state() is not None or read_lock(run.lock_path).held:
+            raise RunStateError(
+                f"{run.name} was started: its config can't change any more",
+                hint="n makes a new run from it",
+            )
+    record_changes(run, run.read_config(), config)
+    try:
+        valid = parse_stored_config(tomllib.loads(text)) == config
+    except ConfigError:
+        valid = False
+    if valid:
+        write_text_atomically(run.config_path, text)
+        with storage_errors("remove", run.draft_path):
+            run.draft_path.unlink(missing_ok=True)
+    else:
+        write_text_atomically(run.draft_path, text)
+        write_text_atomically(run.config_path, toml_text(config_to_raw(config)))
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The config with absolute paths and patterns, so that the run can be resumed from any
     folder."""
     from rnnlm_tui.store.corpora import absolute_paths

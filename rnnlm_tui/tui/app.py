@@ -26,7 +26,6 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from rnnlm_tui.errors import RnnlmError, UntrustedDatasetError
-from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import keymap_file
 from rnnlm_tui.tui._textual import (
@@ -58,7 +57,6 @@ from rnnlm_tui.tui.messages import (
 )
 from rnnlm_tui.tui.poller import Watcher
 from rnnlm_tui.tui.run_commands import RunCommands
-from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.settings import last_session, load_settings, save_settings
@@ -163,7 +161,7 @@ class RnnlmApp(App[int]):
         self.ascii_only = display.ascii_only
         self.services = services or Services()
         self.settings: dict[str, object] = settings if settings is not None else {}
-        self.draft: RunConfig | None = self._saved_draft()
+        self.draft: RunConfig | None = None
         self.draft_from = ""
         self.draft_parent: DraftParent | None = None
         self.marks = Marks.from_json(self.settings.get("marked"))
@@ -188,15 +186,6 @@ class RnnlmApp(App[int]):
         self.register_theme(THEME)
         self.theme = THEME.name
         replace_crash_report(self, lambda error: Text(crash_report(error, log_traceback(error))))
-
-    def _saved_draft(self) -> RunConfig | None:
-        """Load the draft of the last session; its reader is imported only if there is one."""
-        if not self.settings.get("draft"):
-            return None
-        from rnnlm_tui.tui.views.form import draft_from_json
-
-        saved = draft_from_json(self.settings.get("draft"))
-        return saved[0].nearest_config() if saved is not None else None
 
     # start, events and the end
 
@@ -425,10 +414,11 @@ class RnnlmApp(App[int]):
             self.switch_mode(pane)
         self.save_session()
 
-    def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
+    def open_run(self, run: RunDirectory, pane: Pane | None = None) -> None:
         self.select_run(run)
         self.draft = None
-        self.open_pane(pane)
+        drafts = [summary.run for summary in self.summaries or () if summary.status == "draft"]
+        self.open_pane(pane or ("config" if run.name in drafts else "train"))
 
     def select_run(self, run: RunDirectory) -> None:
         if self.watcher.is_removed(run.name):
@@ -467,12 +457,6 @@ class RnnlmApp(App[int]):
         average(self, message, self.push_screen)
 
     def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
-        def begin(config: RunConfig, agreed: bool | None) -> None:
-            if agreed:
-                self.settings["draft"] = None
-                self.draft, self.draft_from, self.draft_parent = config, run, parent
-                self.new_draft()
-
         def read() -> RunConfig | None:
             if parent is not None:
                 return self.services.fork_config(parent)
@@ -481,18 +465,9 @@ class RnnlmApp(App[int]):
         def found(config: RunConfig | None) -> None:
             if config is None:
                 self.report(f"the config of {run} can't be read", trouble=True)
-            elif self.draft is None or not isinstance(saved := self.settings.get("draft"), dict):
-                begin(config, True)
             else:
-                changes = counted(len(saved.get("changes", ())), "change")
-                question = ConfirmScreen(
-                    "Discard the draft?",
-                    f"{saved.get('name') or 'The draft'} has {changes}.",
-                    "1 shows it.",
-                    "keep it",
-                    f"new draft from {run}",
-                )
-                self.push_screen(question, partial(begin, config))
+                self.draft, self.draft_from, self.draft_parent = config, run, parent
+                self.new_draft()
 
         self.in_thread(read, found)
 
@@ -621,8 +596,6 @@ class RnnlmApp(App[int]):
         self.watcher.show_list(self.current_mode in ("runs", "train", "compare", "versus"))
         self._watch_compared()
         self.settings["pane"] = self.current_mode
-        if self.draft is None:
-            self.settings["draft"] = None
         self.settings["marked"] = list(self.marks.places)
         self.settings["run"] = self.run_directory.name if self.run_directory else ""
         self.save_settings()

@@ -30,14 +30,16 @@ Severity = Literal["information", "warning", "error"]
 class StartsRuns(Protocol):
     """Starts runs: `RunCommands` in `run_commands.py`."""
 
-    def start(
+    def start(self, config: RunConfig) -> None:
+        """Create a run, launch its worker and show it on the train pane."""
+
+    def start_draft(
         self,
+        run: RunDirectory,
         config: RunConfig,
-        name: str | None = None,
         refused: Callable[[InputError], None] | None = None,
-        parent: DraftParent | None = None,
     ) -> None:
-        """Create a run, launch its worker and show it on the train pane.
+        """Launch the worker of a run that was never started, and show it on the train pane.
 
         A config that can't run here goes to `refused`; every other error is reported.
         """
@@ -65,9 +67,9 @@ class AppContext(Protocol):
     readings: Readings
     """This machine's load, as read by the app while no worker reads it."""
     draft: RunConfig | None
-    """The config that is being edited and not yet started."""
+    """The config of a new run that isn't changed yet: from its first change on, a run keeps it."""
     draft_from: str
-    """The run that the draft is based on; empty for a preset or the draft of the last session."""
+    """The run that the draft is based on; empty for a preset."""
     draft_parent: DraftParent | None
     """The checkpoint that the draft's run starts from; None: initial weights."""
     selected_checkpoint: str | None
@@ -104,11 +106,11 @@ class AppContext(Protocol):
     def marked(self) -> tuple[str, ...]:
         """Names of the marked runs, in the order of their letters."""
 
-    def open_run(self, run: RunDirectory, pane: Pane = "train") -> None:
-        """Open a run and go to the pane."""
+    def open_run(self, run: RunDirectory, pane: Pane | None = None) -> None:
+        """Open a run and go to the pane; None: the form of a draft, else its charts."""
 
     def select_run(self, run: RunDirectory) -> None:
-        """Open a run and stay on the pane; a draft is kept."""
+        """Open a run and stay on the pane; an unchanged draft stays on the config pane."""
 
     def close_run(self) -> None:
         """Leave no run open."""
@@ -117,7 +119,7 @@ class AppContext(Protocol):
         """Configure a new run: close the open run and show the draft on the config pane."""
 
     def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
-        """Configure a new run based on another; ask first if that would discard a changed draft.
+        """Configure a new run based on another.
 
         With a parent, it starts from that checkpoint's weights.
         """

@@ -10,10 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rnnlm_tui.client.queue import Direction, QueueEstimates
-    from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.queue import QueuedRun, QueueListing
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.store.lineage import ParentCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
 
 
@@ -54,17 +52,6 @@ class QueueServices:
         from rnnlm_tui.client.queue import repair_and_restart
 
         return repair_and_restart()
-
-    def add(
-        self, config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
-    ) -> QueuedRun:
-        """Create a run that waits at the end of the queue.
-
-        If the config can't run here, raises InputError and creates nothing.
-        """
-        from rnnlm_tui.client.queue import add
-
-        return add(config, name, parent)
 
     def add_run(self, run: RunDirectory) -> QueuedRun:
         """Put a draft, or a run to resume, at the end; raises RunStateError for another."""

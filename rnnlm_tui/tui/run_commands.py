@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.processes import EndsAtLogout
     from rnnlm_tui.tui.context import AppContext
     from rnnlm_tui.tui.screens.choose import ChooseScreen
-    from rnnlm_tui.tui.views.form import DraftParent
 
     Ask = Callable[[ChooseScreen, Callable[[str | None], None]], object]
 
@@ -50,12 +49,22 @@ class RunCommands:
         snapshot = self._context.snapshot
         return None if snapshot is None else snapshot.summary
 
-    def start(
+    def start(self, config: RunConfig) -> None:
+        self._start(partial(self._context.services.start, config), config)
+
+    def start_draft(
         self,
+        run: RunDirectory,
         config: RunConfig,
-        name: str | None = None,
         refused: Callable[[InputError], None] | None = None,
-        parent: DraftParent | None = None,
+    ) -> None:
+        self._start(partial(self._context.services.start_saved, run), config, refused)
+
+    def _start(
+        self,
+        start: Callable[[], RunDirectory],
+        config: RunConfig,
+        refused: Callable[[InputError], None] | None = None,
     ) -> None:
         def failed(error: RnnlmError | OSError) -> None:
             if refused is not None and isinstance(error, InputError):
@@ -65,12 +74,11 @@ class RunCommands:
 
         self._context.report("starting…")
         self._warn_of_memory(config)
-        start = partial(self._context.services.start, config, name, parent)
         self._context.in_thread(start, self._started, failed)
 
     def _started(self, run: RunDirectory) -> None:
         self._context.watcher.unmark_removed(run.name)
-        self._context.open_run(run)
+        self._context.open_run(run, "train")
         self._show_outcome(Notice(f"{run.name} started", "done"))
         self._warn_of_logout()
 
@@ -79,15 +87,15 @@ class RunCommands:
         if run is None:
             return
         status = "" if snapshot is None else snapshot.summary.status
+        if snapshot is not None and status == "draft" and not device:
+            self.start_draft(run, snapshot.config)
+            return
         self._context.report("starting…" if status == "draft" else PROGRESS["resume"])
         if snapshot is not None and status != "paused":
             moved = {"device": device} if device else {}
             training = snapshot.config.training.model_copy(update=moved)
             self._warn_of_memory(snapshot.config.model_copy(update={"training": training}))
         services = self._context.services
-        if status == "draft" and not device:
-            self._context.in_thread(partial(services.start_saved, run), self._started)
-            return
 
         def resumed(outcome: str) -> None:
             self._show_outcome(Notice(outcome, "done"))

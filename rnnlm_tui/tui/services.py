@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.client.steering import SteeringState
-    from rnnlm_tui.errors import InputError, Problem
+    from rnnlm_tui.errors import InputError
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.corpora import CorpusManifest
     from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.kept_samples import KeptSample, SampleExport
     from rnnlm_tui.store.labels import RunLabels
-    from rnnlm_tui.store.lineage import ParentCheckpoint
     from rnnlm_tui.store.manifest import Manifest
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.states import DeletedState, StateInfo
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.processes import EndsAtLogout
     from rnnlm_tui.tui.checkpoint_services import CheckpointServices
     from rnnlm_tui.tui.queue_services import QueueServices
-    from rnnlm_tui.tui.views.form import DraftParent
+    from rnnlm_tui.tui.views.form import Draft, DraftParent
 
 
 class Monitor(Protocol):
@@ -131,17 +130,14 @@ class Services:
 
         return find_run(name)
 
-    def start(
-        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
-    ) -> RunDirectory:
+    def start(self, config: RunConfig) -> RunDirectory:
         """Create a run and launch its worker.
 
-        If the config can't run here, or its parent is gone or doesn't fit, raises InputError and
-        creates nothing.
+        If the config can't run here, raises InputError and creates nothing.
         """
         from rnnlm_tui.client.start import start_run
 
-        return start_run(config, name, _found(parent))
+        return start_run(config)
 
     def start_saved(self, run: RunDirectory) -> RunDirectory:
         """Launch the worker of a draft.
@@ -149,9 +145,10 @@ class Services:
         If its config can't run here, raises InputError and starts nothing.
         """
         from rnnlm_tui.client.control import resume
-        from rnnlm_tui.client.start import check_before_start
+        from rnnlm_tui.client.start import check_disk, check_draft_before_start
 
-        check_before_start(run.read_config())
+        check_draft_before_start(run)
+        check_disk(run.read_config())
         resume(run)
         return run
 
@@ -403,23 +400,66 @@ class Services:
 
         return SamplerClient(yields="computing")
 
-    def create(
-        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
-    ) -> RunDirectory:
-        """Create a run without starting it: a draft."""
+    def create_draft(self, draft: Draft, name: str | None) -> RunDirectory:
+        """Create the run that keeps a draft; its changes are still to be written.
+
+        Raises RunNameError for a taken name, InputError if its parent is gone.
+        """
+        from rnnlm_tui.client.start import parent_at
         from rnnlm_tui.store.runs import create_run
 
-        return create_run(config, name, _found(parent))
+        start = draft.parent
+        parent = None if start is None else parent_at(start.address, start.optimizer)
+        return create_run(draft.base, name, parent)
 
-    def add_to_queue(
-        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
-    ) -> QueuedRun:
-        """Create a run that waits at the end of the queue.
+    def write_draft(self, run: RunDirectory, draft: Draft) -> None:
+        """Write a draft, valid or not, into its run's folder.
 
-        If the config can't run here, or its parent is gone or doesn't fit, raises InputError and
-        creates nothing.
+        Raises RunStateError if the run was started.
         """
-        return self.queue.add(config, name, _found(parent))
+        from rnnlm_tui.schema.toml import toml_text, updated_toml
+        from rnnlm_tui.schema.validation import merge
+        from rnnlm_tui.store.runs import change_draft, with_absolute_paths
+        from rnnlm_tui.tui.views.form import PATH_FIELDS, value_at
+
+        nearest = draft.nearest_config()
+        config = with_absolute_paths(nearest)
+        for path in PATH_FIELDS:
+            if draft.value(path) == value_at(nearest, path):
+                draft = draft.with_value(path, value_at(config, path))
+        raw = merge(draft.base, draft.changes)
+        text = updated_toml(draft.document, raw) if draft.document else toml_text(raw)
+        change_draft(run, config, text)
+
+    def read_draft(self, run: RunDirectory) -> Draft:
+        """Return the draft that a run keeps, as changes to its preset or its parent's config."""
+        from rnnlm_tui.client.config_files import read_config_text
+        from rnnlm_tui.schema.presets import PRESETS
+        from rnnlm_tui.schema.toml import parse_toml
+        from rnnlm_tui.schema.validation import config_to_raw
+        from rnnlm_tui.store.lineage import parent_config, read_parent
+        from rnnlm_tui.tui.views.form import Draft, DraftParent, with_values
+
+        config, parent = run.read_config(), read_parent(run)
+        path = run.draft_path if run.draft_path.exists() else run.config_path
+        text = read_config_text(path)
+        document = text if "#" in text else ""
+        if parent is not None:
+            start = DraftParent(parent.address, parent.optimizer)
+            draft = Draft(parent_config(parent, config), parent.run, {}, start, document)
+        elif config.preset in PRESETS:
+            draft = Draft(PRESETS[config.preset], f"preset {config.preset}", document=document)
+        else:
+            draft = Draft(config, run.name, document=document)
+        raw = config_to_raw(config) if path == run.config_path else parse_toml(text, path.name).raw
+        return with_values(draft, raw)
+
+    def add_to_queue(self, run: RunDirectory) -> QueuedRun:
+        """Put a draft at the end of the queue; raises InputError if it can't run here."""
+        from rnnlm_tui.client.start import check_draft_before_start
+
+        check_draft_before_start(run)
+        return self.queue.add_run(run)
 
     def average(self, addresses: Sequence[str]) -> StagedAverage:
         """Average the checkpoints and evaluate the mean; it then waits to be kept or discarded.
@@ -601,19 +641,6 @@ class Services:
         write_state_file(target, data)
         return target
 
-    def save_config(
-        self, name: str, raw: Mapping[str, object], problems: Sequence[Problem]
-    ) -> Path:
-        """Write an invalid config to a new TOML file in the current directory.
-
-        Its problems are comments at the top. Return the file's path.
-        """
-        from rnnlm_tui.schema.formatting import safe
-        from rnnlm_tui.schema.toml import toml_text
-
-        comments = "".join(f"# {safe(str(problem), keep='')}\n" for problem in problems)
-        return self.save_text(name, comments + toml_text(raw), ".toml")
-
     def read_config_file(self, path: Path) -> ReadConfig:
         """Read a config file with all its problems.
 
@@ -652,10 +679,3 @@ class Services:
                 ) from error
             return path
         raise StorageError(f"{Path.cwd()} has 9,999 files named {name}-N{ending}")
-
-
-def _found(parent: DraftParent | None) -> ParentCheckpoint | None:
-    """Return a draft's parent; raises InputError if it is gone."""
-    from rnnlm_tui.client.start import parent_at
-
-    return None if parent is None else parent_at(parent.address, parent.optimizer)

@@ -177,16 +177,6 @@ DEEPEST = 20
 """Settings of another version that are nested deeper are dropped."""
 
 
-def _draft(value: object) -> object:
-    if value is None:
-        return None
-    # imports pydantic and all fields: only if there is a draft
-    from rnnlm_tui.tui.views.form import draft_from_json, draft_to_json
-
-    found = draft_from_json(value)
-    return None if found is None else draft_to_json(*found)
-
-
 def _order(value: object) -> object:
     return list(saved_order({ORDER_SETTING: value}))
 
@@ -194,7 +184,6 @@ def _order(value: object) -> object:
 USABLE: Mapping[str, Callable[[object], object]] = {
     "run": lambda value: value if isinstance(value, str) and value.isprintable() else "",
     "pane": lambda value: value if value in PANES else None,
-    "draft": _draft,
     "marked": lambda value: list(Marks.from_json(value).places),
     "dots": lambda value: value if value in ("braille", "block") else None,
     "axis": lambda value: value if isinstance(value, str) else None,
@@ -242,23 +231,20 @@ def load_settings() -> tuple[dict[str, object], str]:
 def save_settings(settings: dict[str, object]) -> None:
     """Save atomically.
 
-    A new data home stays untouched until there is a run or a changed config to save.
+    A new data home stays untouched until there is a run.
     """
-    if settings.get("run") or settings.get("draft") or paths.state_file().parent.exists():
+    if settings.get("run") or paths.state_file().parent.exists():
         save_state(settings)
 
 
 def last_session(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane | None]:
-    """Return the run and pane that were open, neither if the run is gone.
-
-    A changed draft needs no run.
-    """
+    """Return the run and pane that were open, neither if the run is gone."""
     from rnnlm_tui.store.runs import find_run
 
     name = settings.get("run")
     pane: Pane | None = next((known for known in PANES if known == settings.get("pane")), None)
     if not isinstance(name, str) or not name:
-        return None, ("config" if pane == "config" and settings.get("draft") else None)
+        return None, None
     try:
         return find_run(name), pane
     except RnnlmError:

@@ -29,7 +29,7 @@ from rnnlm_tui.store.states import StateInfo
 from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.views.form import DraftParent
+from rnnlm_tui.tui.views.form import Draft
 from tests.fakes import answers
 from tests.faults.hostile import TEXTS, hostile
 from tests.tui.fakes import FakeServices, make_estimate, make_machine, make_snapshot
@@ -129,14 +129,13 @@ class HostileServices(FakeServices):
             raise WorkerError(f"refused {self.text}", hint=self.text)
         return hostile(CommandResult(id="1", ok=True, step=3_752), self.text)
 
-    def start(
-        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
-    ) -> RunDirectory:
+    def start(self, config: RunConfig) -> RunDirectory:
         raise CorpusError(f"{self.text} not found", hint=self.text)
 
-    def create(
-        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
-    ) -> RunDirectory:
+    def start_saved(self, run: RunDirectory) -> RunDirectory:
+        raise CorpusError(f"{self.text} not found", hint=self.text)
+
+    def create_draft(self, draft: Draft, name: str | None) -> RunDirectory:
         raise WorkerError(f"not created {self.text}", hint=self.text)
 
     def delete(self, run: RunDirectory) -> Trashed:

@@ -20,7 +20,7 @@ from tests.integration.test_steering_by_keys import (
     journal_of,
     undo_by_keys,
 )
-from tests.tui.panes.filling import focused
+from tests.tui.panes.filling import edited, focused
 from tests.tui.panes.seeing import screen_text, until, until_shown
 
 pytestmark = pytest.mark.usefixtures("warm")
@@ -59,13 +59,13 @@ async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:
     await pilot.press(*text.name[:4])
     await until_shown(pilot, "first lines as")
     await pilot.press("enter")
-    await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == str(text))
+    await until(pilot, lambda: edited(app).corpus.source == str(text))
     # a choice, by its list
     await find(pilot, "tokenizer.kind")
     await pilot.press("enter")
     await until_shown(pilot, "enter choose")
     await pilot.press("up", "up", "enter")
-    await until(pilot, lambda: app.draft is not None and app.draft.tokenizer.kind == "character")
+    await until(pilot, lambda: edited(app).tokenizer.kind == "character")
     await until_shown(pilot, "first lines as tokens")
     # an error appears, and the suggestion lets it go
     await fill(pilot, "model.hidden_size", "24")
@@ -74,12 +74,11 @@ async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:
     await until_shown(pilot, "Fix 1 problem before starting")
     await pilot.press("A")
     await until(pilot, lambda: "✗ 1 problem" not in screen_text(app))
-    assert app.draft is not None
-    assert (app.draft.model.embedding_dim, app.draft.model.hidden_size) == (24, 24)
+    assert (edited(app).model.embedding_dim, edited(app).model.hidden_size) == (24, 24)
     # switches by space, and an edit that is undone
     await find(pilot, "training.deterministic")
     await pilot.press("space")
-    await until(pilot, lambda: app.draft is not None and app.draft.training.deterministic)
+    await until(pilot, lambda: edited(app).training.deterministic)
     for key, value in (
         ("training.max_steps", "100000"),
         ("training.batch_size", "4"),
@@ -92,7 +91,7 @@ async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:
         await fill(pilot, key, value)
     await fill(pilot, "training.seed", "123")
     await pilot.press("f6")
-    await until(pilot, lambda: app.draft is not None and app.draft.training.seed == 42)
+    await until(pilot, lambda: edited(app).training.seed == 42)
     # only what differs from the preset
     await pilot.press("v")
     await until_shown(pilot, "Only what differs from preset demo", "demo 192", "demo bpe")

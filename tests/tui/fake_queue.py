@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from rnnlm_tui.client.queue import Direction
 from rnnlm_tui.errors import InputError, RunStateError, StorageError
-from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.queue import QueuedRun, QueueListing, QueueProcess
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.queue_services import QueueServices
 
@@ -45,8 +43,6 @@ class FakeQueue(QueueServices):
         self.reason = ""
         self.unreadable: StorageError | None = None
         """Raised when the queue is read."""
-        self.create: Callable[[str], object] = lambda _name: None
-        """Called with the name of each run that is added."""
         self.restarts = 0
         self.warning = ""
         """Returned by `restart`."""
@@ -74,15 +70,9 @@ class FakeQueue(QueueServices):
         self.restarts += 1
         return self.warning
 
-    def add(
-        self, config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
-    ) -> QueuedRun:
-        self.waits.append(waiting(name or "quiet-vole"))
-        self.create(self.waits[-1].run)
-        return self.waits[-1].model_copy(update={"place": len(self.waits)})
-
     def add_run(self, run: RunDirectory) -> QueuedRun:
-        return self.add(RunConfig(), run.name)
+        self.waits.append(waiting(run.name))
+        return self.waits[-1].model_copy(update={"place": len(self.waits)})
 
     def move(self, run: str, to: int | Direction) -> int:
         place = self._place(run)

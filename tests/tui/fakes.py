@@ -39,6 +39,7 @@ from rnnlm_tui.schema.metrics import (
 )
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult, Verb
+from rnnlm_tui.schema.queue import QueuedRun
 from rnnlm_tui.schema.sampling import (
     SampleDone,
     SamplePiece,
@@ -71,7 +72,7 @@ from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
 from rnnlm_tui.tui.queue_services import QueueServices
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.views.form import DraftParent
+from rnnlm_tui.tui.views.form import Draft, DraftParent, draft_of
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
 from tests.tui.fake_checkpoints import FakeCheckpoints
@@ -544,9 +545,7 @@ class FakeServices(FakeSteering, Services):
         """Know these runs, the first one the newest; with `runs`, list those instead."""
         super().__init__()
         self.checkpoint_files: FakeCheckpoints = FakeCheckpoints(self)
-        queue = FakeQueue()
-        queue.create = self._create_draft
-        self.queue: QueueServices = queue
+        self.queue: QueueServices = FakeQueue()
         self.runs = [snapshot.summary for snapshot in snapshots] if runs is None else list(runs)
         self.snapshots = {snapshot.summary.run: snapshot for snapshot in snapshots}
         self.fake_sampler = sampler or FakeSampler()
@@ -573,6 +572,8 @@ class FakeServices(FakeSteering, Services):
         self.calls: list[tuple[object, ...]] = []
         self.sent: list[tuple[str, str, dict[str, object]]] = []
         self.started: list[tuple[RunConfig, str | None]] = []
+        self.drafts: dict[str, Draft] = {}
+        """Drafts as they were written last, by run."""
         self.resumed: list[str] = []
         self.forked: RunConfig | None = None
         """The config in effect at all checkpoints; None: the run's own."""
@@ -622,27 +623,17 @@ class FakeServices(FakeSteering, Services):
     def sampler(self) -> SamplerClient:
         return cast(SamplerClient, self.fake_sampler)
 
-    def _create_draft(self, name: str) -> None:
-        if name not in {run.run for run in self.runs}:
-            snapshot = make_snapshot("draft", 0, name=name)
-            self.runs.insert(0, snapshot.summary)
-            self.snapshots[name] = snapshot
-
     def find(self, name: str) -> RunDirectory:
         if name not in {run.run for run in self.runs}:
             raise UnknownRunError(f'no run "{name}"')
         return self.run(name)
 
-    def start(
-        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
-    ) -> RunDirectory:
+    def start(self, config: RunConfig) -> RunDirectory:
         if self.refuse is not None:
             raise self.refuse
-        if parent is not None:
-            self.calls.append(("parent", parent.address, parent.optimizer))
-        self.started.append((config, name))
-        self.calls.append(("start", config, name))
-        snapshot = make_snapshot("preparing", 0, name=name or "calm-badger")
+        self.started.append((config, None))
+        self.calls.append(("start", config))
+        snapshot = make_snapshot("preparing", 0, name="calm-badger")
         self.runs.insert(0, snapshot.summary)
         self.snapshots[snapshot.summary.run] = snapshot
         return self.run(snapshot.summary.run)
@@ -760,14 +751,29 @@ class FakeServices(FakeSteering, Services):
         self.configs_read.append(tuple(names))
         return {name: self.snapshots[name].config for name in names if name in self.snapshots}
 
-    def create(
-        self, config: RunConfig, name: str | None, parent: DraftParent | None = None
-    ) -> RunDirectory:
-        if parent is not None:
-            self.calls.append(("parent", parent.address, parent.optimizer))
-        self.calls.append(("create", config, name))
-        draft = next((run.run for run in self.runs if run.status == "draft"), None)
-        return self.run(draft or name or "calm-badger")
+    def create_draft(self, draft: Draft, name: str | None) -> RunDirectory:
+        if draft.parent is not None:
+            self.calls.append(("parent", draft.parent.address, draft.parent.optimizer))
+        name = name or "calm-badger"
+        self.calls.append(("create", name))
+        snapshot = make_snapshot("draft", 0, name=name)
+        self.runs.insert(0, snapshot.summary)
+        self.snapshots[name] = snapshot
+        return self.run(name)
+
+    def write_draft(self, run: RunDirectory, draft: Draft) -> None:
+        self.drafts[run.name] = draft
+        self.snapshots[run.name] = make_snapshot(
+            "draft", 0, name=run.name, config=draft.nearest_config()
+        )
+
+    def read_draft(self, run: RunDirectory) -> Draft:
+        return self.drafts.get(run.name) or draft_of(self.snapshots[run.name].config)
+
+    def add_to_queue(self, run: RunDirectory) -> QueuedRun:
+        if self.refuse is not None:
+            raise self.refuse
+        return self.queue.add_run(run)
 
     def suggest_name(self) -> str:
         return "calm-badger"

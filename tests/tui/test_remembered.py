@@ -13,8 +13,6 @@ import pytest
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import UNSAFE
-from rnnlm_tui.schema.presets import DEMO, PRESETS
-from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.paths import history_file, keymap_file, state_file
 from rnnlm_tui.store.runs import create_run
@@ -26,14 +24,6 @@ from rnnlm_tui.tui.keymap import read_keymap
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.settings import saved_view
 from rnnlm_tui.tui.views.compare import Marks
-from rnnlm_tui.tui.views.form import (
-    FORM_FIELDS,
-    Draft,
-    draft_from_json,
-    draft_to_json,
-    edited_value,
-    shown_value,
-)
 from rnnlm_tui.tui.views.runs import saved_order
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
@@ -66,12 +56,6 @@ STATE: dict[str, object] = {
             "cursor": 120.0,
         }
     },
-    "draft": draft_to_json(
-        Draft(PRESETS["elman"], "preset elman")
-        .with_value("training.seed", 43)
-        .with_value("model.dropout", 1.5),
-        "calm-badger",
-    ),
 }
 """All settings that the app saves."""
 VALUES: tuple[object, ...] = (
@@ -181,11 +165,6 @@ def look_at(settings: dict[str, object]) -> None:
     saved_order(settings)
     for run in ("plain-otter", "a", ""):
         saved_view(settings, run)
-    draft = draft_from_json(settings.get("draft"))
-    if draft is not None:
-        for field in FORM_FIELDS:
-            assert isinstance(shown_value(field, draft[0].value(field.path)), str)
-            assert isinstance(edited_value(field, draft[0].value(field.path)), str)
 
 
 def test_any_state_file_is_read_and_never_lost(home: Path) -> None:
@@ -211,29 +190,9 @@ def test_any_state_file_is_read_and_never_lost(home: Path) -> None:
     assert TIMES // 4 < told_of < TIMES
 
 
-def changed_draft(path: str, value: object) -> dict[str, object]:
-    return {
-        **STATE,
-        "run": "",
-        "draft": {
-            "name": "x",
-            "base_name": "preset demo",
-            "base": config_to_raw(DEMO),
-            "changes": {path: value, "training.seed": 3},
-        },
-    }
-
-
 @pytest.mark.parametrize(
     "state",
     [
-        *(
-            changed_draft(path, value)
-            for path in ("optimizer.learning_rate", "training.max_steps")
-            for value in (float("inf"), float("nan"), 10**400)
-        ),
-        changed_draft("evaluation.prompts", [1, None]),
-        changed_draft("corpus.source", "~nobody/x"),
         {**STATE, "views": {"plain-otter": {"cursor": 10**400, "part": [1, 10**400]}}},
         {**STATE, "run": "\0"},
         {**STATE, "run": "\ud800", "marked": ["\ud800", "\0"]},

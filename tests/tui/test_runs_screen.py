@@ -15,7 +15,6 @@ from rnnlm_tui.schema.summary import BaselineFigures, EvaluationFigures, RunSumm
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.runs import RowContext, RunColumn, row_of
@@ -264,30 +263,6 @@ async def test_n_makes_a_draft_from_the_run_under_the_cursor() -> None:
         assert app.run_directory is None
         assert app.draft is not None
         assert app.draft.training.seed == 77
-
-
-async def test_n_asks_before_it_discards_a_changed_draft() -> None:
-    async with running_app(three_runs(), pane="runs") as (app, pilot):
-        await pilot.press("n")
-        await until(
-            pilot,
-            lambda: app.current_mode == "config" and isinstance(app.pane_screen, ConfigScreen),
-        )
-        assert isinstance(app.pane_screen, ConfigScreen)
-        app.pane_screen.form.set_value("training.seed", 4711)
-        await until(pilot, lambda: app.settings.get("draft") is not None)
-        await pilot.press("r")
-        await until(pilot, lambda: app.current_mode == "runs")
-        await pilot.press("n")
-        await until(pilot, lambda: "Discard the draft?" in text_of(app))
-        assert "1 change" in text_of(app)
-        await pilot.press("enter")
-        assert app.draft is not None
-        assert app.draft.training.seed == 4711
-        await pilot.press("n")
-        await until(pilot, lambda: "Discard the draft?" in text_of(app))
-        await pilot.press("D")
-        await until(pilot, lambda: app.draft is not None and app.draft.training.seed != 4711)
 
 
 async def test_the_cursor_returns_to_a_visible_run() -> None:

@@ -1,15 +1,14 @@
 """ConfigScreen: the form of a new run, or the frozen config of an existing one.
 
-The draft is kept for the next start until it is started, saved or replaced. Every edit can be
-undone: a field, a whole preset, or a file.
+A changed draft is kept as a run that was never started, and edited here again when that run is
+opened. Every edit can be undone: a field, a whole preset, or a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -23,11 +22,10 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.schema.validation import merge
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
-from rnnlm_tui.tui.screens.config_files import ConfigFiles
+from rnnlm_tui.tui.screens.config_files import ConfigFiles, KeptDraft
 from rnnlm_tui.tui.screens.config_questions import ask_field, ask_run, ask_value, browse
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_text
@@ -45,11 +43,8 @@ from rnnlm_tui.tui.views.editing import (
 from rnnlm_tui.tui.views.form import (
     TITLES,
     Draft,
-    DraftParent,
     adjustment_text,
-    draft_from_json,
     draft_of,
-    draft_to_json,
     field_of,
     followed_tokenizer,
     section_title,
@@ -70,7 +65,7 @@ STARTED = "this run has started: n makes a new run from it"
 
 
 class ConfigScreen(PaneScreen):
-    """Edits, starts and saves the draft, or shows a run's config to base a new run on."""
+    """Edits and starts a draft, or shows a run's config to base a new run on."""
 
     PANE = "config"
     FIRST_FOCUS = "#field-corpus-source"
@@ -91,12 +86,14 @@ class ConfigScreen(PaneScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._editing: Draft | None = None
+        self._kept: KeptDraft | None = None
         """The draft being edited; None while a run's frozen config is shown."""
+        self._reading: RunDirectory | None = None
+        """The run whose draft is being read."""
+        self._keep_problem = ""
+        """Why the draft couldn't be kept, which was reported."""
         self._shared: RunConfig | None = None
         """The app's draft when this screen last read or set it."""
-        self._run_name = ""
-        """The name for its run; empty until one has been suggested."""
         self._check = DraftCheck()
         self._history = EditHistory()
         self._cycle = ComparisonCycle()
@@ -118,6 +115,10 @@ class ConfigScreen(PaneScreen):
     # what is shown
 
     @property
+    def _editing(self) -> Draft | None:
+        return self._kept.draft if self._kept is not None else None
+
+    @property
     def shown(self) -> Draft | None:
         """The draft, or the open run's config; None while that is being read."""
         if self._editing is not None:
@@ -130,7 +131,9 @@ class ConfigScreen(PaneScreen):
     def run_name(self) -> str:
         """The name of the draft's run, or of the open run."""
         run = self.context.run_directory
-        return self._run_name if not self.locked or run is None else run.name
+        if self._kept is not None:
+            return self._kept.name
+        return "" if run is None else run.name
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -159,7 +162,7 @@ class ConfigScreen(PaneScreen):
         draft = self._editing
         if draft is None:
             return super().identity(width)
-        return draft_identity(draft, self._run_name, width, wide=self.has_class("-wide"))
+        return draft_identity(draft, self.run_name, width, wide=self.has_class("-wide"))
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions for a draft or an existing run.
@@ -181,7 +184,6 @@ class ConfigScreen(PaneScreen):
                 "new_from_run",
                 "next_comparison",
                 "find_field",
-                *(["start_draft"] if self._run_status == "draft" else []),
                 "leave",
             ]
         else:
@@ -190,10 +192,6 @@ class ConfigScreen(PaneScreen):
                 self._check.problems, next((row.field.path for row in rows if row is not None), "")
             )
         return [(action(name), "") for name in names]
-
-    @property
-    def _draft_parent(self) -> DraftParent | None:
-        return self._editing.parent if self._editing is not None else None
 
     @property
     def _run_status(self) -> str:
@@ -218,11 +216,7 @@ class ConfigScreen(PaneScreen):
         if check.needs_estimate(config):
             self._estimate(config)
         summary = self.snapshot.summary if self.snapshot is not None and self.locked else None
-        kept = (
-            summary.checkpoints
-            if summary is not None and summary.status not in ("draft", *LIVING)
-            else None
-        )
+        kept = summary.checkpoints if summary is not None and summary.status not in LIVING else None
         self.query_one(EstimatePanel).show(
             check.estimate,
             draft,
@@ -277,15 +271,15 @@ class ConfigScreen(PaneScreen):
 
         A size that the user has set stays. Return whether the draft changed.
         """
-        draft = self._editing
-        if draft is None or found.config != draft.nearest_config():
+        draft, kept = self._editing, self._kept
+        if kept is None or draft is None or found.config != draft.nearest_config():
             return False
         # not an edit of the user: it is undone with the one before
         followed = followed_tokenizer(draft, found.tokenizer_size, self._taken_size)
         self._taken_size = found.tokenizer_size
         if followed is draft:
             return False
-        self._editing = followed
+        kept.draft = followed
         self._share_draft()
         return True
 
@@ -294,63 +288,115 @@ class ConfigScreen(PaneScreen):
     @property
     def locked(self) -> bool:
         """Whether a run's frozen config is shown."""
-        return self._editing is None
+        return self._kept is None
 
     def _load_draft(self) -> None:
-        """Take the app's draft, or a new one if no run is open."""
-        given = self.context.draft
-        if given is None and self.context.run_directory is None:
-            given = self.context.draft = DEMO
-            self.context.draft_from, self.context.draft_parent = "", None
-        if given is None:
-            self._editing = self._shared = None
-        elif given is not self._shared or self._editing is None:
-            kept = (
-                draft_from_json(self.context.settings.get("draft"))
-                if self._shared is None
-                else None
-            )
-            origin = safe_text(self.context.draft_from, limit=40)
-            if kept is not None and kept[0].nearest_config() == given:
-                self._begin(*kept)
-            elif origin:
-                self._begin(Draft(given, origin, parent=self.context.draft_parent))
-            else:
-                self._begin(draft_of(given))
+        """Take the app's draft, that of the open run, or a new one if no run is open."""
+        context, kept = self.context, self._kept
+        run = context.run_directory
+        if context.draft is None and run is None:
+            context.draft, context.draft_from, context.draft_parent = DEMO, "", None
+        given = context.draft
+        if given is not None:
+            if given is not self._shared or kept is None:
+                origin = safe_text(context.draft_from, limit=40)
+                self._begin(
+                    Draft(given, origin, parent=context.draft_parent) if origin else draft_of(given)
+                )
+        elif kept is not None and kept.run == run and self._run_status in ("", "draft"):
+            pass
+        elif run is not None and self._run_status == "draft":
+            self._kept = None
+            self._read_draft(run)
+        else:
+            self._kept = self._shared = None
 
-    def _begin(self, draft: Draft, name: str = "") -> None:
-        self._editing, self._run_name = draft, name
+    def _read_draft(self, run: RunDirectory) -> None:
+        """Edit the draft that the open run keeps."""
+
+        def found(draft: Draft) -> None:
+            self._reading = None
+            if self.context.run_directory == run and self.context.draft is None:
+                self._begin(draft, run)
+                self._show()
+
+        if self._reading != run:
+            self._reading = run
+            self.context.in_thread(partial(self.context.services.read_draft, run), found)
+
+    def _begin(self, draft: Draft, run: RunDirectory | None = None) -> None:
+        self._kept = KeptDraft(draft, run)
         self._history.clear()
         self._cycle.reset()
         self._files.forget_path()
         self._share_draft()
-        if not name:
-            self.context.in_thread(self.context.services.suggest_name, self._set_name)
+        if run is None:
+            self._suggest_name()
 
-    def _set_name(self, name: str) -> None:
-        self._run_name = name
-        self._save_draft()
-        self.refresh_frame()
+    def _suggest_name(self) -> None:
+        kept = self._kept
+
+        def suggested(name: str) -> None:
+            if kept is not None and not kept.name:
+                kept.name = name
+                self.refresh_frame()
+
+        self.context.in_thread(self.context.services.suggest_name, suggested)
 
     def _share_draft(self) -> None:
-        """Set the app's draft to the nearest valid config, for other panes.
+        """Keep the newest state on disk, and tell the app about a draft that no run keeps yet."""
+        if self._kept is None:
+            return
+        if self._kept.run is None:
+            self._shared = self.context.draft = self._kept.draft.nearest_config()
+        # what is being typed may still be cancelled
+        if not self._kept.is_kept and not self.form.editing:
+            self._keep()
 
-        The draft is saved for the next start.
-        """
-        if self._editing is not None:
-            self._shared = self.context.draft = self._editing.nearest_config()
-            self._save_draft()
+    def _keep(
+        self, then: Callable[[RunDirectory], None] | None = None, *, on_purpose: bool = False
+    ) -> None:
+        """Write the draft in a thread, then open the run that keeps it."""
+        kept, watcher = self._kept, self.context.watcher
+        if kept is None:
+            return
+        before = kept.run
+        if before is not None and kept.is_superfluous and not on_purpose:
+            watcher.mark_removed(before.name)
 
-    def _save_draft(self) -> None:
-        """Save the draft, unless the app has dropped it: it was started, or a run was opened."""
-        kept = (
-            draft_to_json(self._editing, self._run_name)
-            if self._editing is not None and self.context.draft is self._shared
-            else None
-        )
-        if kept != self.context.settings.get("draft"):
-            self.context.settings["draft"] = kept
-            self.context.save_settings()
+        def written(run: RunDirectory | None) -> None:
+            self._keep_problem = ""
+            if run is not None:
+                kept.name = run.name
+                watcher.unmark_removed(run.name)
+            if run != before and kept is self._kept:
+                self._follow(run)
+            if run is not None and then is not None:
+                then(run)
+
+        def failed(error: RnnlmError | OSError) -> None:
+            """Report a problem once, not with each key on a disk that is full or read-only."""
+            if before is not None:
+                watcher.unmark_removed(before.name)
+            known, self._keep_problem = self._keep_problem, str(error)
+            if then is not None or known != self._keep_problem:
+                self.context.report_error(error)
+
+        work = partial(kept.keep, self.context.services, on_purpose=on_purpose)
+        self.context.in_thread(work, written, failed)
+
+    def _follow(self, run: RunDirectory | None) -> None:
+        """Open the run that keeps the draft now; None: it was deleted with the last change."""
+        context = self.context
+        if run is None:
+            context.close_run()
+            self._share_draft()
+        else:
+            context.draft = None
+            if context.run_directory is None or self.app.current_mode == self.PANE:
+                context.select_run(run)
+        context.watcher.poll_now()
+        self.refresh_frame()
 
     # the form
 
@@ -373,18 +419,21 @@ class ConfigScreen(PaneScreen):
 
     def keep_document(self, draft: Draft, text: str) -> None:
         """Keep the TOML text that a draft was saved as, unless it has changed meanwhile."""
-        if self._editing == draft and draft.document != text:
-            self._editing = replace(draft, document=text)
+        if self._kept is not None and self._kept.draft == draft and draft.document != text:
+            self._kept.draft = replace(draft, document=text)
             self._share_draft()
 
     def _replace(self, draft: Draft) -> None:
-        self._editing = draft
-        self._share_draft()
+        if self._kept is not None:
+            self._kept.draft = draft
+            self._share_draft()
         self._show()
 
     def on_config_form_focus_moved(self, _event: ConfigForm.FocusMoved) -> None:
         self._show_titles()
         self.refresh_footer()
+        if self._kept is not None and not self._kept.is_kept:
+            self._share_draft()
 
     def on_section_list_chosen(self, event: SectionList.Chosen) -> None:
         self.form.open_section(event.section)
@@ -509,18 +558,21 @@ class ConfigScreen(PaneScreen):
             wrong = self._check.problems
             self.context.report("no suggestion for this problem" if wrong else "no problems")
             return
-        if found.before != draft:  # another way in place of the last one
+        if found.before != draft and self._kept is not None:  # in place of the last one
             self._history.undo(draft)
-            self._editing = found.before
+            self._kept.draft = found.before
         self.edit(found.after)
         self.form.go_to(found.adjustment.changes[0][0])
         words = f"set {adjustment_text(found.adjustment)}; F6 undoes it"
         self.context.report(f"{words}, A: another way" if found.others else words)
 
     def begin_from(self, draft: Draft) -> None:
-        """Begin again from a preset, a run or a file; F6 brings the former draft back."""
+        """Begin again from a preset, a run or a file; F6 brings the former draft back.
+
+        A draft with a parent stays in the list of runs: its run can start from no other weights.
+        """
         before = self._editing
-        if before is None:
+        if before is None or before.parent is not None:
             context = self.context
             context.draft, context.draft_from, context.draft_parent = None, "", None
             self._begin(draft)
@@ -529,8 +581,6 @@ class ConfigScreen(PaneScreen):
         self.edit(draft)
         self._cycle.reset()
         self._show()
-        if not self._run_name:
-            self.context.in_thread(self.context.services.suggest_name, self._set_name)
         lost = len(before.changes)
         undo = f": F6 brings back {counted(lost, 'change')}" if lost else ""
         self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
@@ -559,66 +609,37 @@ class ConfigScreen(PaneScreen):
         self._show()
 
     def action_save_draft(self) -> None:
-        """Create the run without starting it.
-
-        A draft with problems is saved as a config file instead.
-        """
-        draft, name, services = self._editing, self._run_name, self.context.services
-        if draft is not None and self._check.blocking:
-            raw = merge(draft.base, draft.changes)
-            save = partial(services.save_config, name or "draft", raw, draft.problems())
-            self.context.in_thread(save, self._written)
-        elif (config := self._ready()) is not None:
-            create = partial(services.create, config, name or None, self._draft_parent)
-            self.context.in_thread(create, self._saved)
-
-    def _written(self, path: Path) -> None:
-        self._files.remember(path)
-        self.context.report(
-            f"saved with {counted(len(self._check.blocking), 'problem')} as {path.name}, to use"
-            " with train --config"
+        """Keep an unchanged draft too: it becomes a run that isn't started."""
+        self._keep(
+            lambda run: self.context.report(f"{run.name} saved, F5 starts it"),
+            on_purpose=True,
         )
 
-    def _saved(self, saved: RunDirectory) -> None:
-        self.context.open_run(saved, "config")
-        self.context.report(f"{saved.name} saved, F5 starts it")
-
     def action_start_draft(self) -> None:
-        """Start the draft, or a saved run that was never started."""
-        if self.locked and self._run_status != "draft":
-            self.context.report(STARTED)
-        elif self.locked:
-            self.context.commands.resume()
-        elif (config := self._ready()) is not None:
+        if (config := self._ready()) is not None:
             self._check.forget_failure()
-            self.context.commands.start(
-                config, self._run_name or None, partial(self._refuse, config), self._draft_parent
+            start = self.context.commands.start_draft
+            self._keep(
+                lambda run: start(run, config, partial(self._refuse, config)), on_purpose=True
             )
 
     def action_queue_draft(self) -> None:
-        """Add the draft to the queue, or a saved run that was never started."""
-        services, run = self.context.services, self.context.run_directory
-        if self.locked and (run is None or self._run_status != "draft"):
-            self.context.report(STARTED)
-        elif self.locked and run is not None:
-            self.context.in_thread(partial(services.queue.add_run, run), self._queued)
-        elif (config := self._ready()) is not None:
+        if (config := self._ready()) is not None:
             self._check.forget_failure()
             self.context.report("adding it to the queue…")
-            self.context.in_thread(
-                partial(services.add_to_queue, config, self._run_name or None, self._draft_parent),
-                self._queued,
-                partial(self._refuse, config),
-            )
+
+            def add(run: RunDirectory) -> None:
+                self.context.in_thread(
+                    partial(self.context.services.add_to_queue, run),
+                    self._queued,
+                    partial(self._refuse, config),
+                )
+
+            self._keep(add, on_purpose=True)
 
     def _queued(self, queued: QueuedRun) -> None:
-        """Show the waiting run; the draft is done with."""
-
-        def found(run: RunDirectory) -> None:
-            self.context.open_run(run, "config")
-            self.context.report(f"{queued.run} waits in the queue, place {queued.place}")
-
-        self.context.in_thread(partial(self.context.services.find, queued.run), found)
+        self.context.watcher.poll_now()
+        self.context.report(f"{queued.run} waits in the queue, place {queued.place}")
 
     def _refuse(self, config: RunConfig, error: RnnlmError | OSError) -> None:
         """Show why no run was created, beside the field that caused it."""
@@ -636,7 +657,7 @@ class ConfigScreen(PaneScreen):
         """Return the draft's config if it is valid. Else go to the first problem and report it."""
         draft = self._editing
         if draft is None:
-            self.context.report("this run is saved: n makes a new run from it")
+            self.context.report(STARTED)
             return None
         blocking = self._check.blocking
         if blocking:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from textual.app import ComposeResult
@@ -22,14 +23,16 @@ from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, TEXT
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Overlay, OverlayText
 from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
-from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, value_at
+from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, value_at, with_values
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
     from textual.app import App
 
     from rnnlm_tui.client.config_files import EditedFile, ReadConfig
+    from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.services import Services
 
 RECENT_SETTING = "recent_configs"
 """Where the app's settings have the paths of config files, the last used first."""
@@ -62,18 +65,6 @@ def draft_of_text(read: ReadConfig, name: str) -> Draft:
     return with_values(Draft(read.preset, name, document=read.text), read.raw)
 
 
-def with_values(draft: Draft, raw: Mapping[str, object]) -> Draft:
-    """Return the draft with the values of a whole config, valid or not."""
-    for field in FORM_FIELDS:
-        section, _, name = field.path.partition(".")
-        values = raw.get(section)
-        value = (
-            values.get(name) if isinstance(values, Mapping) else value_at(draft.base, field.path)
-        )
-        draft = draft.with_value(field.path, value)
-    return draft
-
-
 def draft_toml(draft: Draft) -> str:
     """Return the draft as TOML, also if it is invalid.
 
@@ -101,6 +92,53 @@ def draft_toml(draft: Draft) -> str:
             if isinstance(values, dict):
                 values[name] = value
     return updated_toml(draft.document, kept)
+
+
+class KeptDraft:
+    """A draft that is being edited, and the run that keeps it from its first change on."""
+
+    def __init__(self, draft: Draft, run: RunDirectory | None = None) -> None:
+        self.draft = draft
+        """The newest state."""
+        self.run = run
+        """None as long as nothing was changed."""
+        self.name = run.name if run is not None else ""
+        """The run's name; empty until one was suggested."""
+        self._written: Draft | None = draft
+        self._on_purpose = run is not None
+        """Whether it stays without changes; else its run goes when the last one is undone."""
+        self._turn = Lock()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the newest state needs no `keep`."""
+        return self.draft is self._written or self.draft == self._written
+
+    @property
+    def is_superfluous(self) -> bool:
+        """Whether the next `keep` deletes its run: all changes were undone."""
+        return self.run is not None and not (self.draft.changes or self._on_purpose)
+
+    def keep(self, services: Services, *, on_purpose: bool = False) -> RunDirectory | None:
+        """Write the newest state into its run, which is created first; to be called in a thread.
+
+        Args:
+            on_purpose: keep it without changes too.
+        """
+        with self._turn:
+            draft = self.draft
+            self._on_purpose |= on_purpose
+            if not (draft.changes or self._on_purpose):
+                if self.run is not None:
+                    services.delete(self.run)
+                self.run, self._written = None, draft
+                return None
+            if self.run is None:
+                self.run, self._written = services.create_draft(draft, self.name or None), None
+            if draft != self._written:
+                services.write_draft(self.run, draft)
+                self._written = draft
+            return self.run
 
 
 class DraftHost(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import isfinite
 from typing import TYPE_CHECKING, Literal, cast, get_args, get_origin
@@ -23,7 +23,6 @@ from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import (
     allowed_range,
-    config_to_raw,
     field_choices,
     merge,
     parse_config,
@@ -339,69 +338,6 @@ def is_same(value: object, base: object) -> bool:
     return value == base
 
 
-def draft_to_json(draft: Draft, name: str) -> dict[str, object] | None:
-    """Return a draft and its run's name as JSON values for the next start.
-
-    None without changes, unless its run starts from a checkpoint, or it has comments.
-    """
-    if not (draft.changes or draft.parent or draft.document):
-        return None
-    return {
-        **({} if draft.parent is None else {"parent": asdict(draft.parent)}),
-        **({"document": draft.document} if draft.document else {}),
-        "name": name,
-        "base_name": draft.base_name,
-        "base": config_to_raw(draft.base),
-        "changes": dict(draft.changes),
-    }
-
-
-def draft_from_json(kept: object) -> tuple[Draft, str] | None:
-    """Return the saved draft and name; None if damaged or made for another version's fields."""
-    match kept:
-        case {
-            "name": str() as name,
-            "base_name": str() as base_name,
-            "base": dict() as base,
-            "changes": dict() as changes,
-            **rest,
-        }:
-            paths = {form_field.path for form_field in FORM_FIELDS}
-            try:
-                draft = Draft(
-                    parse_config(base),
-                    base_name,
-                    {
-                        path: value
-                        for path, value in changes.items()
-                        if path in paths and _is_raw(value)
-                    },
-                    _parent_from_json(rest.get("parent")),
-                    document if isinstance(document := rest.get("document"), str) else "",
-                )
-                draft.nearest_config()
-            except ConfigError:
-                return None
-            return (draft, name) if draft_to_json(draft, name) is not None else None
-    return None
-
-
-def _parent_from_json(kept: object) -> DraftParent | None:
-    match kept:
-        case {"address": str() as address, "optimizer": "fresh" | "keep" as optimizer}:
-            return DraftParent(address, optimizer)
-    return None
-
-
-def _is_raw(value: object) -> bool:
-    """Whether a field could hold this value, valid or not."""
-    return (
-        value is None
-        or isinstance(value, (bool, int, float, str))
-        or (isinstance(value, list) and all(isinstance(item, str) for item in value))
-    )
-
-
 def draft_of(config: RunConfig) -> Draft:
     """Return a config as changes to its preset, or as its own base if there is no such preset."""
     base = PRESETS.get(config.preset)
@@ -410,6 +346,17 @@ def draft_of(config: RunConfig) -> Draft:
     draft = Draft(base, f"preset {config.preset}")
     for form_field in FORM_FIELDS:
         draft = draft.with_value(form_field.path, value_at(config, form_field.path))
+    return draft
+
+
+def with_values(draft: Draft, raw: Mapping[str, object]) -> Draft:
+    """Return the draft with the values of a whole config, valid or not."""
+    for form_field in FORM_FIELDS:
+        path, values = form_field.path, raw.get(form_field.section)
+        if isinstance(values, Mapping):
+            draft = draft.with_value(path, values.get(path.rpartition(".")[2]))
+        else:
+            draft = draft.without(path)
     return draft
 
 

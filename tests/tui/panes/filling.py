@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.pilot import Pilot
 
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.widgets.form_row import FieldEditor
@@ -15,6 +16,13 @@ def pane(app: RnnlmApp) -> ConfigScreen:
     screen = app.pane_screen
     assert isinstance(screen, ConfigScreen)
     return screen
+
+
+def edited(app: RnnlmApp) -> RunConfig:
+    """Return the config that the pane shows, without its invalid values."""
+    shown = pane(app).shown
+    assert shown is not None
+    return shown.nearest_config()
 
 
 def focused(app: RnnlmApp) -> str:

@@ -13,7 +13,7 @@ from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.tui.screens.browse import BrowseScreen
 from tests.tui.fakes import FakeServices
-from tests.tui.panes.filling import focused, go
+from tests.tui.panes.filling import edited, focused, go
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 SPLIT = Preview("sentences", "", (("It", " is", " nov", "el", "."),), exact=True)
@@ -75,7 +75,7 @@ async def test_a_text_is_chosen_by_browsing_with_a_look_at_its_tokens(
         await until(pilot, lambda: "notes.txt" not in screen_text(app))
         await pilot.press("down", "enter")
         path = str(shelf / "novels" / "emma.txt")
-        await until(pilot, lambda: app.draft is not None and app.draft.corpus.source == path)
+        await until(pilot, lambda: edited(app).corpus.source == path)
         assert focused(app) == "corpus.source"
         await pilot.press("b")
         await until_shown(pilot, "Choose a text", "emma.txt")
@@ -83,8 +83,7 @@ async def test_a_text_is_chosen_by_browsing_with_a_look_at_its_tokens(
         await until_shown(pilot, "nothing here has this name")
         await pilot.press("enter", "escape")
         await until(pilot, lambda: app.screen is app.pane_screen)
-        assert app.draft is not None
-        assert app.draft.corpus.source == path
+        assert edited(app).corpus.source == path
 
 
 @pytest.mark.usefixtures("shelf")
@@ -107,14 +106,13 @@ async def test_a_tokenizer_is_chosen_by_browsing_and_its_kind_follows(shelf: Pat
         await until(
             pilot,
             lambda: (
-                app.draft is not None
-                and app.draft.tokenizer.name == str(shelf / "tok")
-                and app.draft.tokenizer.kind == "pretrained"
-                and app.draft.tokenizer.vocab_size == 320
+                edited(app).tokenizer.name == str(shelf / "tok")
+                and edited(app).tokenizer.kind == "pretrained"
+                and edited(app).tokenizer.vocab_size == 320
             ),
         )
         await pilot.press("f6")
-        await until(pilot, lambda: app.draft is not None and app.draft.tokenizer.kind == "bpe")
+        await until(pilot, lambda: edited(app).tokenizer.kind == "bpe")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")

@@ -13,14 +13,14 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.queue import QueuedRun
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.lineage import ParentCheckpoint
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config_files import EditedProblemsScreen
 from rnnlm_tui.tui.screens.pick import PickScreen
 from tests.tui.fake_queue import FakeQueue
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.filling import edit, focused, go, pane, write
+from tests.tui.panes.filling import edit, edited, focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
@@ -97,7 +97,7 @@ async def test_v_shows_what_differs_from_preset_defaults_and_a_run(size: tuple[i
     async with opened(services, "config", run=None, size=size) as (app, pilot):
         await until(pilot, lambda: bool(app.summaries))
         await pilot.press("P", *"lstm", "enter")
-        await until(pilot, lambda: app.draft == PRESETS["lstm"])
+        await until(pilot, lambda: edited(app) == PRESETS["lstm"])
         await pilot.press("v")
         await until_shown(pilot, "No field differs from preset lstm")
         await pilot.press("down", "tab", "enter", "u", "right", "space")  # nothing to act on
@@ -171,7 +171,7 @@ async def test_a_draft_begins_from_a_run_and_undo_returns() -> None:
         await write(pilot, "training.epochs", "3")
         await pilot.press("P", *"otter", "enter")
         await until_shown(pilot, "plain-otter: F6 brings back 1 change")
-        assert app.draft == config
+        assert edited(app) == config
         await pilot.press("f6")
         await until(pilot, lambda: changes(app) == {"training.epochs": 3})
 
@@ -206,7 +206,7 @@ async def test_a_file_is_opened_changed_and_saved_with_its_comments(
         await pilot.press("tab")
         await until_shown(pilot, "mind/  mine.toml")
         await pilot.press("e", "tab", "enter")
-        await until(pilot, lambda: app.draft is not None and app.draft.training.seed == 7)
+        await until(pilot, lambda: edited(app).training.seed == 7)
         await until_shown(pilot, "from mine.toml")
         assert pane(app).form.draft.changes == {}
         await write(pilot, "training.epochs", "4")
@@ -225,8 +225,7 @@ async def test_a_file_is_opened_changed_and_saved_with_its_comments(
         await until_shown(pilot, "Recent files", "mine.toml")
         await pilot.press(*"mine", "enter")
         await until(pilot, lambda: overlay_closed(app) and changes(app) == {})
-        assert app.draft is not None
-        assert app.draft.training.epochs == 4
+        assert edited(app).training.epochs == 4
         settings = json.loads(json.dumps(app.settings["recent_configs"]))
         assert settings == [str(tmp_path / "mine.toml")]
 
@@ -404,7 +403,7 @@ async def test_a_path_is_completed_in_its_field(
         await pilot.press("o", "v", "tab", "e", "tab")
         await until(
             pilot,
-            lambda: app.draft is not None and app.draft.corpus.source == "novels/emma.txt",
+            lambda: edited(app).corpus.source == "novels/emma.txt",
         )
         await pilot.press("tab")  # nothing to complete
         await until(pilot, lambda: focused(app) == "tokenizer.kind")
@@ -415,16 +414,14 @@ class BusyQueue(FakeQueue):
 
     refuse: RnnlmError | None = None
 
-    def add(
-        self, config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
-    ) -> QueuedRun:
+    def add_run(self, run: RunDirectory) -> QueuedRun:
         if self.refuse is not None:
             raise self.refuse
-        return super().add(config, name, parent)
+        return super().add_run(run)
 
 
 async def test_a_draft_is_added_to_the_queue() -> None:
-    services = FakeServices(make_snapshot("draft", name="calm-badger"))
+    services = FakeServices()
     services.queue = queue = BusyQueue()
     async with opened(services, "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
@@ -444,16 +441,13 @@ async def test_a_draft_with_problems_is_not_queued_and_a_saved_one_only_once() -
     services = FakeServices(make_snapshot("draft"))
     services.queue = queue = BusyQueue()
     queue.refuse = RunStateError("plain-otter is in the queue already")
-    async with opened(services, "config") as (app, pilot):
-        await until_shown(pilot, "frozen")
+    async with opened(services, "config") as (_app, pilot):
+        await until_shown(pilot, "draft, not started")
         await pilot.press("Q")
         await until_shown(pilot, "plain-otter is in the queue already")
-        await pilot.press("n")
-        await until_shown(pilot, "draft, not started")
         await write(pilot, "training.epochs", "0")
         await pilot.press("Q")
         await until_shown(pilot, "Fix 1 problem before starting")
-        assert app.draft is not None
 
 
 async def test_overlays_close_by_escape_without_an_effect() -> None:
@@ -468,4 +462,4 @@ async def test_overlays_close_by_escape_without_an_effect() -> None:
             await pilot.press("escape")
             await until(pilot, lambda: overlay_closed(app))
             assert changes(app) == {"training.seed": 43}
-        assert app.draft != DEMO
+        assert edited(app) != DEMO

@@ -9,7 +9,7 @@ from rnnlm_tui.schema.config import CELL_SUMMARIES
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from tests.tui.fakes import FakeServices
-from tests.tui.panes.filling import edit, focused, go, pane, write
+from tests.tui.panes.filling import edit, edited, focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
@@ -17,10 +17,10 @@ async def test_enter_toggles_a_switch_and_arrows_change_a_choice() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "model.tie_weights")
         await pilot.press("enter")
-        await until(pilot, lambda: app.draft is not None and not app.draft.model.tie_weights)
+        await until(pilot, lambda: not edited(app).model.tie_weights)
         await go(pilot, "tokenizer.kind")
         await pilot.press("left")
-        await until(pilot, lambda: app.draft is not None and app.draft.tokenizer.kind == "word")
+        await until(pilot, lambda: edited(app).tokenizer.kind == "word")
 
 
 async def test_a_choice_opens_a_list_and_escape_closes_it() -> None:
@@ -30,11 +30,11 @@ async def test_a_choice_opens_a_list_and_escape_closes_it() -> None:
         await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is app.pane_screen)
-        assert app.draft == DEMO
+        assert edited(app) == DEMO
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
         await pilot.press("up", "enter")
-        await until(pilot, lambda: app.draft is not None and app.draft.schedule.kind == "constant")
+        await until(pilot, lambda: edited(app).schedule.kind == "constant")
         await until_shown(pilot, "3 more for cosine, decay")
 
 
@@ -57,10 +57,7 @@ async def test_prompts_are_edited_one_per_line() -> None:
         await pilot.press("enter", *"God [b]", "ctrl+s")
         await until(
             pilot,
-            lambda: (
-                app.draft is not None
-                and app.draft.evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]")
-            ),
+            lambda: edited(app).evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]"),
         )
         await until_shown(pilot, "4 texts", "was 3 texts")
 
@@ -72,7 +69,7 @@ async def test_an_optional_field_can_be_set_and_emptied_again() -> None:
         assert not pane(app).form.row("training.epochs").display  # max steps is set
         await go(pilot, "training.max_steps")
         await pilot.press("enter", "backspace", "enter")
-        await until(pilot, lambda: app.draft == DEMO)
+        await until(pilot, lambda: edited(app) == DEMO)
 
 
 async def test_hostile_values_are_harmless() -> None:
@@ -93,9 +90,7 @@ async def test_pasted_text_loses_its_control_characters() -> None:
         editor = await edit(pilot, "corpus.source")
         editor.post_message(Paste("/data/\x1b]0;x\x07a.txt\x9b"))
         await pilot.press("enter")
-        await until(
-            pilot, lambda: app.draft is not None and app.draft.corpus.source == "/data/]0;xa.txt"
-        )
+        await until(pilot, lambda: edited(app).corpus.source == "/data/]0;xa.txt")
 
 
 async def test_joiners_are_text_in_a_field_pasted_or_typed() -> None:
@@ -106,9 +101,7 @@ async def test_joiners_are_text_in_a_field_pasted_or_typed() -> None:
         await pilot.press("enter")
         await until(
             pilot,
-            lambda: (
-                app.draft is not None and app.draft.corpus.source == "/data/می\u200cخواهم\u200d"
-            ),
+            lambda: edited(app).corpus.source == "/data/می\u200cخواهم\u200d",
         )
 
 
@@ -131,11 +124,7 @@ async def test_keys_sent_at_once_act_in_order() -> None:
             app.post_message(Key(key, key if len(key) == 1 else None))
         await until(
             pilot,
-            lambda: (
-                app.draft is not None
-                and app.draft.training.max_steps == 900
-                and app.draft.training.batch_size == 64
-            ),
+            lambda: edited(app).training.max_steps == 900 and edited(app).training.batch_size == 64,
         )
         await until(pilot, lambda: focused(app) == "evaluation.every")
 
@@ -148,7 +137,7 @@ async def test_resizing_between_narrow_and_wide_keeps_field_and_text() -> None:
             await pilot.resize_terminal(*size)
             await pilot.pause()
         await pilot.press("enter")
-        await until(pilot, lambda: app.draft is not None and app.draft.optimizer.eps == 1e-6)
+        await until(pilot, lambda: edited(app).optimizer.eps == 1e-6)
         row = pane(app).form.current
         assert row is not None
         assert row.field.path == "optimizer.eps"

@@ -1,85 +1,158 @@
-"""A changed draft that wasn't started is restored at the next start, with its problems."""
+"""A changed draft is kept as a run that was never started: on real homes, nothing is lost."""
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
-from rnnlm_tui.schema.presets import DEMO, PRESETS
-from rnnlm_tui.schema.validation import config_to_raw
-from rnnlm_tui.tui import settings as settings_module
+from rnnlm_tui.client.control import launch
+from rnnlm_tui.client.listing import listed_runs
+from rnnlm_tui.client.monitor import RunMonitor
+from rnnlm_tui.client.queue import add_run
+from rnnlm_tui.errors import InputError, RunStateError
+from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import create_run, find_run, list_runs, trashed_names
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.views.form import Draft, draft_from_json, draft_to_json
-from tests.tui.fakes import FakeServices
-from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.filling import pane, write
-from tests.tui.panes.seeing import opened, until, until_shown
+from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.settings import last_session, load_settings
+from rnnlm_tui.tui.views.form import Draft
+from tests.tui.panes.filling import edit, pane, write
+from tests.tui.panes.seeing import screen_text, until, until_shown
+
+CHANGES = {"training.seed": 43, "model.dropout": 1.5}
 
 
-def test_a_draft_survives_json_unchanged() -> None:
-    draft = (
-        Draft(PRESETS["elman"], "preset elman")
-        .with_value("training.seed", 43)
-        .with_value("model.dropout", 1.5)
-        .with_value("evaluation.prompts", ["a", "b"])
+def drafts() -> dict[str, dict[str, object]]:
+    """Return the changes of all drafts on disk."""
+    return {run.name: dict(Services().read_draft(run).changes) for run in list_runs()}
+
+
+async def change(pilot: Pilot[int]) -> RunDirectory:
+    """Type a valid and an invalid value into a new draft; return the run that keeps it."""
+    app = pilot.app
+    assert isinstance(app, RnnlmApp)
+    await until_shown(pilot, "draft, not started")
+    await until(pilot, lambda: pane(app).run_name != "")
+    name = pane(app).run_name
+    await write(pilot, "training.seed", "43")
+    await write(pilot, "model.dropout", "1.5")
+    await until(pilot, lambda: drafts().get(name) == CHANGES)
+    await until(pilot, lambda: app.run_directory is not None)
+    return find_run(name)
+
+
+async def test_a_changed_draft_is_listed_and_edited_again_after_another_run_was_open() -> None:
+    create_run(DEMO, "other")
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        run = await change(pilot)
+        await pilot.press("r")
+        await until_shown(pilot, f"›   {run.name}", "    other")
+        await pilot.press("down", "enter")
+        await until_shown(pilot, "other ○ draft, not started")
+        assert not pane(app).form.draft.changes
+        await pilot.press("r")
+        await until_shown(pilot, "›   other")
+        await pilot.press("up", "enter")
+        await until_shown(pilot, f"{run.name} ○ draft, not started", "✗ 1 problem")
+        assert pane(app).form.draft.changes == CHANGES
+        await write(pilot, "model.dropout", "0.25")
+        await until(pilot, lambda: run.read_config().model.dropout == 0.25)
+        assert not run.draft_path.exists()
+        assert {found.name for found in list_runs()} == {run.name, "other"}
+
+
+async def test_a_changed_draft_is_on_disk_at_once_and_open_at_the_next_start() -> None:
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        run = await change(pilot)  # from here on a kill loses nothing
+        settings: dict[str, object] = {}
+
+        def is_saved() -> bool:
+            settings.update(load_settings()[0])
+            return last_session(settings) == (run, "config")
+
+        await until(pilot, is_saved)
+        again = RnnlmApp(*last_session(settings), settings=settings)
+    async with again.run_test(size=(80, 24), notifications=True) as pilot:
+        await until_shown(pilot, f"{run.name} ○ draft, not started", "✗ 1 problem")
+        assert pane(again).form.draft.changes == CHANGES
+
+
+async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_more_goes() -> None:
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until_shown(pilot, "draft, not started")
+        await pilot.press("r")
+        await until_shown(pilot, "no runs yet")
+        assert not list_runs()
+        await pilot.press("1")
+        editor = await edit(pilot, "training.seed")
+        await pilot.press("7", "escape")
+        await until(pilot, lambda: not editor.is_attached)
+        await pilot.pause(0.2)
+        assert not trashed_names(), "what was typed and cancelled was never kept"
+        await change(pilot)
+        await pilot.press("f6")
+        await until(pilot, lambda: list(drafts().values()) == [{"training.seed": 43}])
+        await pilot.press("f6")
+        await until(pilot, lambda: not list_runs() and app.run_directory is None)
+        assert "draft, not started" in screen_text(app)
+        await pilot.press("shift+f6")
+        await until(pilot, lambda: list(drafts().values()) == [{"training.seed": 43}])
+
+
+async def test_a_deleted_draft_comes_back_with_its_problems() -> None:
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        run = await change(pilot)
+        await pilot.press("r")
+        await until_shown(pilot, f"›   {run.name}")
+        await pilot.press("d")
+        await until_shown(pilot, "moved to the trash")
+        await pilot.press("u")
+        await until(pilot, lambda: drafts() == {run.name: CHANGES})
+
+
+def test_a_draft_with_problems_is_neither_started_nor_queued() -> None:
+    run = create_run(DEMO, "plain-otter")
+    Services().write_draft(run, Draft(DEMO, "preset demo", CHANGES))
+    for refused in (launch, add_run):
+        with pytest.raises(InputError, match=r"plain-otter has problems: .*dropout: is 1\.5"):
+            refused(run)
+    assert listed_runs().runs[0].status == "draft"
+
+
+def test_a_draft_is_read_again_by_what_follows_it_and_frozen_once_it_was_started() -> None:
+    run = create_run(DEMO, "plain-otter")
+    monitor = RunMonitor(run)
+    assert monitor.snapshot().config.training.seed == 42
+    Services().write_draft(run, Draft(DEMO, "preset demo", {"training.seed": 43}))
+    assert monitor.snapshot().config.training.seed == 43
+    monitor.close()
+    with RunDatabase(run.database_path) as database:
+        database.add_event(EventRow(1, 0, "started", "", 1.0))
+    with pytest.raises(RunStateError, match="plain-otter was started"):
+        Services().write_draft(run, Draft(DEMO, "preset demo", {"training.seed": 44}))
+    assert run.read_config().training.seed == 43
+
+
+def test_a_draft_keeps_comments_and_finds_its_text_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "book.txt").write_text("One line.\n")
+    monkeypatch.chdir(tmp_path)
+    run = create_run(DEMO, "plain-otter")
+    document = '# mine\npreset = "demo"\n'
+    Services().write_draft(
+        run, Draft(DEMO, "a.toml", {"corpus.source": "book.txt"}, document=document)
     )
-    assert draft_from_json(json.loads(json.dumps(draft_to_json(draft, "calm-badger")))) == (
-        draft,
-        "calm-badger",
-    )
-
-
-def test_an_unchanged_draft_is_not_saved() -> None:
-    assert draft_to_json(Draft(DEMO, "preset demo"), "calm-badger") is None
-
-
-BASE = config_to_raw(DEMO)
-
-
-@pytest.mark.parametrize(
-    "kept",
-    [
-        None,
-        [],
-        "draft",
-        {},
-        {"name": 3, "base_name": "x", "base": BASE, "changes": {"training.seed": 1}},
-        {"name": "x", "base_name": "x", "base": {"training": 7}, "changes": {"training.seed": 1}},
-        {
-            "name": "x",
-            "base_name": "x",
-            "base": BASE,
-            "changes": {"training.seed": {"a": 1}, "no.such": 2},
-        },
-    ],
-)
-def test_a_damaged_draft_is_dropped(kept: object) -> None:
-    assert draft_from_json(kept) is None
-
-
-async def test_the_changed_form_is_restored_at_the_next_start(home: object) -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await write(pilot, "training.seed", "43")
-        await write(pilot, "model.dropout", "1.5")
-        await until(pilot, lambda: bool(pane(app)._run_name))
-        name = pane(app)._run_name
-        settings = dict(app.settings)
-    assert settings_module.last_session({**settings, "run": "", "pane": "config"}) == (
-        None,
-        "config",
-    )
-    app = RnnlmApp(None, "config", services=FakeServices(), settings=settings)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, f"{name} ○ draft, not started", "✗ 1 problem")
-        assert pane(app).form.draft.changes == {"training.seed": 43, "model.dropout": 1.5}
-
-
-async def test_a_started_draft_is_not_saved(home: object) -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "config", run=None) as (app, pilot):
-        await write(pilot, "training.seed", "43")
-        assert app.settings["draft"] is not None
-        await pilot.press("f5")
-        await until(pilot, lambda: app.current_mode == "train")
-        assert app.settings["draft"] is None
+    draft = Services().read_draft(run)
+    assert draft.document.startswith("# mine\n")
+    assert draft.changes == {"corpus.source": str(tmp_path / "book.txt")}
+    assert run.read_config().corpus.source == str(tmp_path / "book.txt")

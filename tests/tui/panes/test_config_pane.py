@@ -15,7 +15,7 @@ from rnnlm_tui.tui.views.form import FORM_FIELDS, fields_of, number_text
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.filling import focused, go, pane, write
+from tests.tui.panes.filling import edited, focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
@@ -57,11 +57,10 @@ async def test_a_changed_field_shows_its_former_value_until_reset() -> None:
             f"was {number_text(DEMO.optimizer.learning_rate)}",
             "● 1 changed from preset demo",
         )
-        assert app.draft is not None
-        assert app.draft.optimizer.learning_rate == 5.5e-3
+        assert edited(app).optimizer.learning_rate == 5.5e-3
         await pilot.press("u")
         await until(pilot, lambda: "was " not in screen_text(app))
-        assert app.draft == DEMO
+        assert edited(app) == DEMO
 
 
 async def test_a_problem_is_shown_below_its_field_while_typing_and_counted() -> None:
@@ -69,8 +68,7 @@ async def test_a_problem_is_shown_below_its_field_while_typing_and_counted() -> 
         await go(pilot, "model.dropout")
         await pilot.press("enter", *"1.5")
         await until_shown(pilot, "✗ 1 problem", "✗ is 1.5, must be at most 0.99")
-        assert app.draft is not None
-        assert app.draft.model.dropout == DEMO.model.dropout
+        assert edited(app).model.dropout == DEMO.model.dropout
         await pilot.press("escape")
         await until(pilot, lambda: "✗ 1 problem" not in screen_text(app))
 
@@ -94,17 +92,17 @@ async def test_a_preset_replaces_changes_and_undo_brings_them_back() -> None:
         await until_shown(pilot, *(f"{name}  " for name in PRESETS), *PRESET_SUMMARIES.values())
         await pilot.press(*["down"] * list(PRESETS).index("elman"), "enter")
         await until_shown(pilot, "preset elman: F6 brings back 1 change")
-        assert app.draft == PRESETS["elman"]
+        assert edited(app) == PRESETS["elman"]
         await pilot.press("f6")
-        await until(pilot, lambda: app.draft is not None and app.draft.training.seed == 43)
+        await until(pilot, lambda: edited(app).training.seed == 43)
         await pilot.press("shift+f6")
-        await until(pilot, lambda: app.draft == PRESETS["elman"])
+        await until(pilot, lambda: edited(app) == PRESETS["elman"])
 
 
 async def test_a_preset_replaces_an_unchanged_draft_at_once() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await pilot.press("P", *["down"] * list(PRESETS).index("elman"), "enter")
-        await until(pilot, lambda: app.draft == PRESETS["elman"])
+        await until(pilot, lambda: edited(app) == PRESETS["elman"])
 
 
 async def test_the_parameter_count_follows_typing() -> None:

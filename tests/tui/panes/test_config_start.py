@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.views.form import DraftParent
-from rnnlm_tui.tui.widgets import frame
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.filling import focused, go, pane, write
+from tests.tui.panes.filling import edited, focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
@@ -29,7 +28,7 @@ async def test_start_is_blocked_by_a_problem_and_goes_to_it() -> None:
         await pilot.press("f5")
         await until_shown(pilot, "Fix 1 problem before starting")
         assert pane(app).form.section == "training"
-        assert not [call for call in services.calls if call[0] == "start"]
+        assert not services.started
 
 
 async def test_a_warm_up_longer_than_the_whole_run_blocks_the_start() -> None:
@@ -42,15 +41,15 @@ async def test_a_warm_up_longer_than_the_whole_run_blocks_the_start() -> None:
 
 
 async def test_f5_starts_the_draft_under_the_name_it_shows() -> None:
-    services = FakeServices(make_snapshot("preparing"))
+    services = FakeServices()
     async with opened(services, "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger ○ draft, not started")
         await write(pilot, "training.seed", "43")
         await pilot.press("f5")
-        await until(pilot, lambda: app.current_mode == "train")
-        ((_, config, name),) = [call for call in services.calls if call[0] == "start"]
+        await until_shown(pilot, "✓ calm-badger started")
+        assert app.current_mode == "train"
+        ((config, name),) = services.started
         assert name == "calm-badger"
-        assert isinstance(config, RunConfig)
         assert config.training.seed == 43
 
 
@@ -61,32 +60,25 @@ async def test_a_failed_start_keeps_the_draft() -> None:
         await write(pilot, "training.seed", "43")
         await pilot.press("f5")
         await until_shown(pilot, "the worker failed to start")
-        assert app.draft is not None
-        assert app.draft.training.seed == 43
+        assert edited(app).training.seed == 43
         assert app.current_mode == "config"
 
 
-async def test_a_missing_text_is_reported_at_its_field_and_creates_no_run(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_missing_text_is_reported_at_its_field_and_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-
-    class RealStart(FakeServices):
-        def start(
-            self, config: RunConfig, name: str | None, parent: DraftParent | None = None
-        ) -> RunDirectory:
-            return Services.start(self, config, name, parent)
-
-    async with opened(RealStart(), "config", run=None) as (app, pilot):
-        await until_shown(pilot, "calm-badger")
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until_shown(pilot, "draft, not started")
         await write(pilot, "corpus.source", "./gone.txt")
         await go(pilot, "training.epochs")
         await pilot.press("f5")
         await until_shown(pilot, "gone.txt not found", "✗ not started: see source")
         assert app.current_mode == "config"
         assert focused(app) == "corpus.source"
-        assert list_runs() == []
-        assert not (home / "runs").exists() or not list((home / "runs").iterdir())
+        (draft,) = list_runs()
+        assert summarize(draft).status == "draft"
 
 
 async def test_a_preset_with_a_missing_text_is_reported_before_the_start(
@@ -101,7 +93,7 @@ async def test_a_preset_with_a_missing_text_is_reported_before_the_start(
     async with opened(RealCheck(), "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
         await pilot.press("P", *"ptb-large", "enter")
-        await until(pilot, lambda: app.draft == PRESETS["ptb-large"])
+        await until(pilot, lambda: edited(app) == PRESETS["ptb-large"])
         await until_shown(pilot, "Penn Treebank not found", "✗ 1 problem")
         await go(pilot, "corpus.source")
         await until_shown(pilot, "ptb.train.txt, ptb.valid.txt and")
@@ -130,20 +122,16 @@ async def test_a_failed_start_can_be_retried_and_is_forgotten_on_a_change() -> N
         await until(pilot, lambda: app.current_mode == "train")
 
 
-async def test_a_draft_can_be_saved_as_a_run_that_is_not_started(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(frame, "NOTICE_SECONDS", 0.2)  # the footer comes back after it
-    services = FakeServices(make_snapshot("draft"))
+async def test_an_unchanged_draft_can_be_saved_as_a_run_that_is_not_started() -> None:
+    services = FakeServices()
     async with opened(services, "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")
         await pilot.press("ctrl+s")
-        await until_shown(pilot, "plain-otter ○ draft", "frozen", "F5 Start")
-        assert [call[0] for call in services.calls] == ["create"]
-        monkeypatch.undo()
+        await until_shown(pilot, "calm-badger ○ draft, not started", "saved, F5 starts it")
+        assert services.calls == [("create", "calm-badger")]
         await pilot.press("f5")
-        await until_shown(pilot, "✓ plain-otter started")
-        assert ("start_saved", "plain-otter") in services.calls
+        await until_shown(pilot, "✓ calm-badger started")
+        assert ("start_saved", "calm-badger") in services.calls
         assert app.current_mode == "train"
 
 
@@ -151,6 +139,7 @@ async def test_a_saved_draft_that_cannot_start_shows_why() -> None:
     services = FakeServices(make_snapshot("draft"))
     services.refuse = CorpusError("no such file: /texts/speeches.txt")
     async with opened(services, "config") as (app, pilot):
+        await until_shown(pilot, "draft, not started")
         await pilot.press("f5")
         await until_shown(pilot, "no such file: /texts/speeches.txt")
         assert "goes on" not in screen_text(app)

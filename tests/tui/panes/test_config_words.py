@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
-
 import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.schema.presets import DEMO, PRESETS
-from rnnlm_tui.schema.validation import overlay, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.palette import DIM
-from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.form import FORM_FIELDS, idle_fields
 from rnnlm_tui.tui.widgets.form_row import FoldRow
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.filling import focused, go, pane, write
+from tests.tui.panes.filling import edited, focused, go, pane, write
 from tests.tui.panes.seeing import opened, screen_text, until, until_shown
 
 
@@ -31,7 +26,7 @@ async def test_a_second_escape_keeps_the_focus_on_the_field() -> None:
         await pilot.press("enter", "9", "escape", "escape", "escape")
         assert focused(app) == "training.seed"
         await pilot.press("enter", "7", "enter")
-        await until(pilot, lambda: app.draft is not None and app.draft.training.seed == 7)
+        await until(pilot, lambda: edited(app).training.seed == 7)
 
 
 async def test_the_footer_shows_how_to_end_an_edit() -> None:
@@ -101,30 +96,6 @@ def form_text(app: RnnlmApp) -> str:
     region = pane(app).form.region
     lines = screen_text(app).splitlines()[region.y : region.bottom]
     return "\n".join(line[region.x : region.right] for line in lines)
-
-
-async def test_a_draft_with_problems_is_saved_as_a_file_with_comments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    class RealSaving(FakeServices):
-        def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
-            return Services.save_text(self, name, text, ending)
-
-    services = RealSaving()
-    async with opened(services, "config", run=None) as (app, pilot):
-        await until_shown(pilot, "calm-badger")
-        await write(pilot, "optimizer.learning_rate", "3,5")
-        await write(pilot, "training.seed", "43")
-        await pilot.press("ctrl+s")
-        await until_shown(pilot, "saved with 1 problem as calm-badger.toml")
-        assert not [call for call in services.calls if call[0] == "create"]
-        assert pane(app).form.draft.value("optimizer.learning_rate") == "3,5"
-    text = (tmp_path / "calm-badger.toml").read_text()
-    assert text.startswith("# optimizer.learning_rate: is '3,5', must be a number")
-    mended = tomllib.loads(text.replace('"3,5"', "0.35"))
-    assert parse_config(overlay(DEMO, mended)).training.seed == 43
 
 
 @pytest.mark.parametrize(

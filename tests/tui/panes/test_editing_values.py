@@ -13,7 +13,9 @@ from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.toml import TomlError, parse_toml
-from rnnlm_tui.tui.screens.config_files import draft_of_text, draft_toml, with_values
+from rnnlm_tui.store.runs import create_run, with_absolute_paths
+from rnnlm_tui.tui.screens.config_files import draft_of_text, draft_toml
+from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.editing import (
     AdjustmentCycle,
     ComparisonCycle,
@@ -25,12 +27,12 @@ from rnnlm_tui.tui.views.editing import (
 )
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
+    PATH_FIELDS,
     Draft,
     DraftParent,
     by_field,
-    draft_from_json,
-    draft_to_json,
     read_value,
+    with_values,
 )
 
 TEXTS = (
@@ -94,16 +96,19 @@ def test_edits_of_a_group_are_undone_together_and_a_new_edit_ends_redo() -> None
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_draft_is_the_same_after_toml_and_json_valid_or_not(seed: int) -> None:
+def test_a_draft_is_the_same_after_toml_and_its_run_valid_or_not(seed: int) -> None:
+    run = create_run(DEMO)
     for draft in random_drafts(seed, 40)[1::5]:
         text = draft_toml(draft)
         again = with_values(replace(draft, changes={}), parse_toml(text, "x").raw)
         assert changed_fields(draft, again) == ()
         documented = replace(draft, document=text)
         assert parse_toml(draft_toml(documented), "x").raw == parse_toml(text, "x").raw
-        kept = draft_to_json(documented, "name")
-        assert kept is not None
-        assert draft_from_json(kept) == (documented, "name")
+        for kept in (draft, documented):
+            Services().write_draft(run, kept)
+            # paths and patterns have become absolute
+            assert set(changed_fields(kept, Services().read_draft(run))) <= set(PATH_FIELDS)
+            assert run.read_config() == with_absolute_paths(kept.nearest_config())
 
 
 @pytest.mark.parametrize("field", FORM_FIELDS, ids=lambda field: field.path)

@@ -1,24 +1,15 @@
-"""A fork is a draft with a parent: shown, kept for the next start, and started with it."""
+"""A fork is a draft with a parent: shown, kept with its weights, and started with them."""
 
 from __future__ import annotations
-
-import json
 
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.messages import ForkRequested
-from rnnlm_tui.tui.views.form import Draft, DraftParent, draft_from_json, draft_to_json
+from rnnlm_tui.tui.views.form import Draft, DraftParent
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import pane, write
 from tests.tui.panes.seeing import opened, until, until_shown
-
-
-def test_a_fork_is_kept_for_the_next_start_even_without_a_change() -> None:
-    draft = Draft(DEMO, "plain-otter", parent=DraftParent("plain-otter@500", "keep"))
-    kept = json.loads(json.dumps(draft_to_json(draft, "child")))
-    assert draft_from_json(kept) == (draft, "child")
-    assert draft_from_json({**kept, "parent": {"address": 7}}) is None
 
 
 async def test_a_fork_starts_from_the_checkpoint_and_a_preset_starts_without() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.start import parent_at
+from rnnlm_tui.client.start import check_draft_before_start, parent_at
 from rnnlm_tui.errors import (
     CheckpointError,
     ConfigError,
@@ -22,7 +22,8 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.lineage import LINEAGE_KEY, OptimizerStart, parse_parent
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.protocol import CHANGED_FACT
-from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.schema.toml import toml_text
+from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.store.archive import read_archive, write_archive
 from rnnlm_tui.store.averages import keep_average, list_averages, write_average
 from rnnlm_tui.store.checkpoints import remove_checkpoint, write_checkpoint
@@ -31,13 +32,14 @@ from rnnlm_tui.store.lineage import (
     STATE_FILES,
     ParentCheckpoint,
     check_fits,
+    parent_config,
     read_parent,
 )
 from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import open_database
-from rnnlm_tui.store.runs import create_run, rename_run
+from rnnlm_tui.store.runs import change_draft, create_run, rename_run
 from rnnlm_tui.store.trash import delete_run, list_trash, purge
 from rnnlm_tui.system.locks import RunLock
 
@@ -108,6 +110,30 @@ def test_a_run_keeps_its_parents_weights_after_rename_pruning_and_purge(
         meta = reader.meta()
     assert meta["parent"] == "plain-otter@500"
     assert parse_parent(meta[LINEAGE_KEY]) == found
+
+
+def test_a_changed_draft_remembers_what_it_changes_and_starts_only_if_it_fits(
+    parent: RunDirectory,
+) -> None:
+    child = create_run(PRESETS["demo"], "child", checkpoint(parent))
+    for changes, recorded in (
+        ({"training__seed": 7}, {"training.seed": (42, 7)}),
+        ({"model__num_layers": 3}, {"model.num_layers": (2, 3)}),
+        ({}, {}),
+    ):
+        config = changed(**changes)
+        change_draft(child, config, toml_text(config_to_raw(config)))
+        found = read_parent(child)
+        assert found is not None
+        assert found.changed == recorded
+        assert parent_config(found, child.read_config()) == PRESETS["demo"]
+        with RunReader(child) as reader:
+            assert parse_parent(reader.meta()[LINEAGE_KEY]) == found
+        if "model__num_layers" in changes:
+            with pytest.raises(ConfigError, match=r"model\.num_layers: is 3"):
+                check_draft_before_start(child)
+        else:
+            check_draft_before_start(child)
 
 
 def test_the_optimizers_state_is_copied_only_if_it_is_kept(parent: RunDirectory) -> None:
