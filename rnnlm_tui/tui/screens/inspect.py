@@ -254,7 +254,10 @@ class InspectScreen(PaneScreen):
         except (RnnlmError, OSError) as error:
             self._failed = True
             self.strip.bottom = Content.assemble(("✗ ", BAD), ("not scored", DIM))
-            self.choices.show_words(in_one_sentence(error), trouble=True)
+            words, current = in_one_sentence(error), self._with_current_weights()
+            if current is not None and current.checkpoint != source.checkpoint:
+                words = f"{words}; ^k scores the text with {current.weights.label}"
+            self.choices.show_words(words, trouble=True)
             self.refresh_footer()
             return
         if source is not self._source:
@@ -279,6 +282,21 @@ class InspectScreen(PaneScreen):
             raise RunStateError("no run open")
         taken = await take_weights(self.context, run, None)
         return replace(source, checkpoint=taken.path, step=taken.step)
+
+    def _with_current_weights(self) -> TextSource | None:
+        """Return the text with the checkpoint that Sample would use; None if there is none."""
+        source, snapshot, run = self._source, self.snapshot, self.context.run_directory
+        if source is None or snapshot is None or run is None or run.name != source.run:
+            return None
+        chosen = self.context.prompt_session.choice
+        wanted = chosen.wanted if chosen is not None and chosen.run == source.run else None
+        living = snapshot.summary.status in LIVING
+        choice = CheckpointChoice.of(source.run, snapshot.checkpoints, wanted, living=living)
+        if not choice.possible:
+            return None
+        row = choice.row
+        step, path = (0, "") if row is None else (row.step, str(run.path / row.path))
+        return replace(source, checkpoint=path, step=step, row=row)
 
     def _show_note(self) -> None:
         """Show the figures of the text below it, unless a panel has them."""
@@ -533,9 +551,7 @@ class InspectScreen(PaneScreen):
     def action_branch(self) -> None:
         """Go to the alternatives, or have a text scored again that couldn't be."""
         if self._failed and self._source is not None:
-            self._failed = False
-            self.choices.show(None)
-            self._questions.start("inspect", self._source, partial(self._score, self._source))
+            self._score_again(self._source)
         elif self._branches.sampling:
             self.context.report(ALREADY_SAMPLING)
         elif not self._is_predicted(self.cursor):
@@ -546,6 +562,28 @@ class InspectScreen(PaneScreen):
                 self.view, self._alone = "alternatives", False
             self._place()
             self.set_focus(self.choices)
+
+    def action_score_again(self) -> None:
+        """Score the text with the checkpoint that Sample would use: its own may be gone."""
+        source, current = self._source, self._with_current_weights()
+        if source is None or current is None:
+            self.context.report("no checkpoint to score with")
+        elif self._branches.sampling:
+            self.context.report(ALREADY_SAMPLING)
+        elif current.checkpoint == source.checkpoint and not self._failed:
+            self.context.report(f"scored with {source.weights.label} already")
+        else:
+            self.scored = None
+            self._alternatives.clear()
+            self.reach.clear()
+            self.units.clear()
+            self._score_again(current)
+
+    def _score_again(self, source: TextSource) -> None:
+        self._source, self._failed = source, False
+        self.choices.show(None)
+        self.strip.legend = self._legend()
+        self._questions.start("inspect", source, partial(self._score, source))
 
     def on_alternatives_list_chosen(self, event: AlternativesList.Chosen) -> None:
         answer, scored, source = self.choices.answer, self.scored, self._source
@@ -699,8 +737,8 @@ class InspectScreen(PaneScreen):
             choose = (action("branch"), "Take it")
             return [choose, (action("next_line"), "Choose"), (esc, "Cancel")]
         if self.scored is None:
-            again = [(action("branch"), "Try again")] if self._failed else []
-            return [*again, mode, (esc, "Back")]
+            again = [(action("branch"), "Try again"), (action("score_again"), "")]
+            return [*(again if self._failed else []), mode, (esc, "Back")]
         in_unit = self.active == "unit"
         lines = (action("next_line"), "Unit" if in_unit else "")
         wide = self.size.width >= WIDE_FROM

@@ -433,6 +433,24 @@ async def test_an_error_is_said_in_one_sentence_and_enter_tries_again(error: Rnn
         await until(pilot, lambda: screen.scored is not None)
 
 
+async def test_a_text_whose_checkpoint_was_pruned_is_scored_with_the_current_one() -> None:
+    def pruned(request: InspectRequest) -> object:
+        if request.checkpoint == WEIGHTS.path:
+            raise CheckpointError("checkpoint step-3700 is gone")
+        return answers.inspection(request)
+
+    left = [row for row in CHECKPOINTS if row is not BEST]
+    sampler = FakeSampler(answers={InspectRequest: pruned})  # type: ignore[dict-item]
+    services = FakeServices(make_snapshot(checkpoints=left), sampler=sampler)
+    async with inspecting(services, sampled(), scored=False) as (_, pilot, screen):
+        await until_shown(pilot, "not scored", "; ^k scores", "the text with step 3,750")
+        await pilot.press("ctrl+k")
+        await until(pilot, lambda: screen.scored is not None)
+        await until_shown(pilot, "step 3,750", "Token 6")
+        await pilot.press("ctrl+k")
+        await until_shown(pilot, "already")
+
+
 async def test_a_killed_sampler_is_asked_again_at_once() -> None:
     failures = [WorkerError("the sampler exited")]
 
