@@ -88,11 +88,18 @@ def _report(run: RunDirectory, result: CommandResult, state: SteeringState, *, u
         line(
             f"{run.name}: {_setting_text(one)} from step {first:,}{_consequence(state, one, first)}"
         )
-    saved = f"saved before in {result.checkpoint}; " if result.checkpoint else ""
+    kept = kept_words(run, change.step)
+    saved = f"saved before in {result.checkpoint}{kept}; " if result.checkpoint else ""
     if undone:
         note(f"{saved}change {undone} is undone")
     else:
         note(f"{saved}`rnnlm-tui set {run.name} --undo` undoes it")
+
+
+def kept_words(run: RunDirectory, step: int) -> str:
+    """Say how long a checkpoint stays, and the verb that keeps it; empty if it stays for good."""
+    stays = run.read_config().checkpoint.stays(step)
+    return f", kept {stays} (`rnnlm-tui pin {run.name}@{step}` keeps it)" if stays else ""
 
 
 def _setting_text(one: Setting) -> str:

@@ -21,7 +21,7 @@ from rnnlm_tui.cli.options import (
     with_text,
 )
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, warn_of_logout
-from rnnlm_tui.cli.steer import complete_mark, plan_stops
+from rnnlm_tui.cli.steer import complete_mark, kept_words, plan_stops
 from rnnlm_tui.errors import InputError
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ def stop(
 
 def checkpoint(runs: RunsArgument, json: JsonOption = False) -> None:
     """Save a checkpoint now; returns when it is on disk."""
-    _send_to_each(runs, "checkpoint", json, "{run} saved {checkpoint}")
+    _send_to_each(runs, "checkpoint", json, "{run} saved {checkpoint}{kept}")
 
 
 def evaluate(runs: RunsArgument, json: JsonOption = False) -> None:
@@ -320,7 +320,11 @@ def _send_to_each(
         result: CommandResult = send(run, verb)
         template = words if result.checkpoint or not unsaved else unsaved
         message = template.format(
-            run=run.name, step=result.step, checkpoint=result.checkpoint, text=result.text
+            run=run.name,
+            step=result.step,
+            checkpoint=result.checkpoint,
+            text=result.text,
+            kept=kept_words(run, result.step) if verb == "checkpoint" else "",
         )
         if not json:
             return None, message

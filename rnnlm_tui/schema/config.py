@@ -541,6 +541,12 @@ class CheckpointConfig(Section):
         json_schema_extra=_unit("steps"),
     )
 
+    def stays(self, step: int) -> str:
+        """How long a checkpoint stays that is neither the best nor pinned; empty: for good."""
+        if self.keep_every and step % self.keep_every == 0:
+            return ""
+        return f"until {self.keep_last} newer ones exist"
+
 
 MIN_TEMPERATURE, MIN_PENALTY = 0.01, 0.1
 """Dividing logits by less than this could overflow float32; a temperature of 0 means greedy."""

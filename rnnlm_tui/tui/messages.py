@@ -173,8 +173,17 @@ PAUSE_VERBS: dict[RunStatus, str] = {
 it."""
 
 
-def outcome(verb: Verb, result: CommandResult) -> Notice:
-    """Return one line about the outcome of a command."""
+def pin_hint(stays: str) -> str:
+    """Say how long a checkpoint stays, and the key that keeps it; nothing if it stays for good."""
+    return f" {stays}: p on Checkpoints pins it" if stays else ""
+
+
+def outcome(verb: Verb, result: CommandResult, stays: str = "") -> Notice:
+    """Return one line about the outcome of a command.
+
+    Args:
+        stays: how long a checkpoint of this step stays; empty: for good, or unknown.
+    """
     if not result.ok:
         return Notice(result.error or f"{verb} was rejected", "trouble", result.hint)
     at = f"step {result.step:,}"
@@ -186,7 +195,7 @@ def outcome(verb: Verb, result: CommandResult) -> Notice:
             if result.checkpoint
             else "stopped before its first step"
         ),
-        "checkpoint": f"checkpoint saved at {at}",
+        "checkpoint": f"checkpoint saved at {at}{pin_hint(stays)}",
         "evaluate": f"{at}: {result.text}" if result.text else f"evaluated at {at}",
         "sample": f"sampled at {at}",
     }.get(verb, f"{verb}: done at {at}")

@@ -21,7 +21,7 @@ from rnnlm_tui.tui.text import safe_text
 if TYPE_CHECKING:
     from rnnlm_tui.client.gpus import DeviceChoice
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.protocol import StopMark, Verb
+    from rnnlm_tui.schema.protocol import CommandResult, StopMark, Verb
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.processes import EndsAtLogout
@@ -201,10 +201,15 @@ class RunCommands:
         if run is None:
             self._context.report("no run open")
             return
+        config = None if self._context.snapshot is None else self._context.snapshot.config
+
+        def stays(result: CommandResult) -> str:
+            return "" if config is None else config.checkpoint.stays(result.step)
+
         self._context.report(PROGRESS.get(verb, f"{verb}…"))
         self._context.in_thread(
             partial(self._context.services.send, run, verb),
-            lambda result: self._show_outcome(outcome(verb, result)),
+            lambda result: self._show_outcome(outcome(verb, result, stays(result))),
         )
 
     def _show_outcome(self, notice: Notice) -> None:

@@ -8,6 +8,7 @@ from textual.screen import Screen
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
+    from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import CommandResult
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.context import AppContext
@@ -57,10 +58,15 @@ class SteersRuns(Base):
             return
         self.context.report("requested: undo the last change …")
 
-        def undone(result: CommandResult) -> None:
+        def undo() -> tuple[CommandResult, RunConfig]:
+            run = services.find(name)
+            return services.undo_setting(run), services.steering(run).config
+
+        def undone(answer: tuple[CommandResult, RunConfig]) -> None:
             from rnnlm_tui.tui.views.steer import confirmed_text
 
+            result, config = answer
             self.context.watcher.poll_now()
-            self.context.report(confirmed_text(result))
+            self.context.report(confirmed_text(result, config.checkpoint))
 
-        self.context.in_thread(lambda: services.undo_setting(services.find(name)), undone)
+        self.context.in_thread(undo, undone)

@@ -58,6 +58,20 @@ async def test_a_change_is_requested_then_confirmed_and_can_be_undone(pane: Pane
         await until(pilot, lambda: not isinstance(app.screen, SteerScreen))
 
 
+async def test_values_that_were_not_sent_are_dropped_only_by_a_second_escape() -> None:
+    async with running_app(with_runs(make_snapshot())) as (app, pilot):
+        screen = await opened(app, pilot)
+        await type_value(pilot, "0.001")
+        await pilot.press("escape")
+        await until(pilot, lambda: "1 change not sent: F5 sends, esc again drops" in text_of(app))
+        assert app.screen is screen
+        await type_value(pilot, "0.002")
+        await pilot.press("escape")
+        assert app.screen is screen, "another value asks again"
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is not screen)
+
+
 async def test_a_problem_is_beside_its_field_and_nothing_is_sent() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):

@@ -11,6 +11,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.events import Resize
 
 from rnnlm_tui.errors import ConfigError, RnnlmError, in_one_sentence
+from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui.palette import BAD, DIM, GOOD, TEXT, WARN
 from rnnlm_tui.tui.screens.choose import TextsScreen
@@ -60,6 +61,7 @@ class SteerScreen(Overlay[None]):
     SteerScreen VerticalScroll { height: auto; max-height: 12; scrollbar-size-vertical: 1; }
     SteerScreen Chart { height: 1fr; min-height: 5; }
     SteerScreen OverlayText { height: 1; }
+    SteerScreen #steer-note { height: auto; max-height: 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "leave", show=False),
@@ -134,7 +136,7 @@ class SteerScreen(Overlay[None]):
         self._noted = (text, style)
         room = max(20, min(104, self.app.size.width) - 4)
         line = (
-            safe_content(text, newlines="space").stylize(style).truncate(room, ellipsis=True)
+            safe_content(text, newlines="space").stylize(style).truncate(2 * room, ellipsis=True)
             if text
             else key_line(
                 [key for key in KEYS if self._works(key[0])],
@@ -209,8 +211,14 @@ class SteerScreen(Overlay[None]):
     # keys
 
     def action_leave(self) -> None:
-        """Close; a request that was sent stays."""
-        self.dismiss(None)
+        """Close; a request that was sent stays. Values that weren't sent are dropped by a second
+        key."""
+        unsent = len(self._draft.changes)
+        words = f"{counted(unsent, 'change')} not sent: F5 sends, esc again drops"
+        if unsent and not self._asked and self._noted[0] != words:
+            self.note(words, WARN)
+        else:
+            self.dismiss(None)
 
     def action_move(self, direction: int) -> None:
         """Move to another field."""
@@ -266,7 +274,7 @@ class SteerScreen(Overlay[None]):
 
     def _confirmed(self, result: CommandResult) -> None:
         self._asked = False
-        words = confirmed_text(result)
+        words = confirmed_text(result, self._draft.state.config.checkpoint)
         self._app_context.watcher.poll_now()
         if not self.is_attached:
             self._app_context.report(words)

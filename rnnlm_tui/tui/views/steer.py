@@ -16,6 +16,7 @@ from rnnlm_tui.schema.steering import (
     value_text,
 )
 from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.messages import pin_hint
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
 from rnnlm_tui.tui.views.form import FORM_FIELDS, FormField, read_value
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from rnnlm_tui.client.steering import SteeringState
-    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.config import CheckpointConfig, RunConfig
     from rnnlm_tui.schema.protocol import CommandResult
 
 TITLES = {"evaluation.every": "evaluate every", "checkpoint.every": "save every"}
@@ -180,11 +181,16 @@ def request_text(draft: SteerDraft) -> str:
     )
 
 
-def confirmed_text(result: CommandResult) -> str:
-    """`confirmed at step 1,241: optimizer.learning_rate 0.003 → 0.001`."""
+def confirmed_text(result: CommandResult, kept: CheckpointConfig) -> str:
+    """`confirmed at step 1,241: optimizer.learning_rate 0.003 → 0.001; saved before it …`.
+
+    Args:
+        kept: decides how long the checkpoint stays that was saved before the change.
+    """
     change = result.change
     if change is None:
         return f"confirmed at step {count(result.step)}"
     what = settings_text(change.settings)
     undone = "undone" if change.undoes else "confirmed"
-    return f"{undone} at step {count(change.step)}: {what}"
+    saved = f"; saved before it{hint}" if (hint := pin_hint(kept.stays(change.step))) else ""
+    return f"{undone} at step {count(change.step)}: {what}{saved if result.checkpoint else ''}"

@@ -77,6 +77,7 @@ def test_set_reports_the_scheduled_rate_for_a_new_peak(
     assert sent == [{RATE: 0.001}]
     assert printed.out == f"brisk-heron: {RATE} 0.003 → 0.001 from step {step + 1:,}{said}\n"
     assert "`rnnlm-tui set brisk-heron --undo` undoes it" in printed.err
+    assert f"kept until 2 newer ones exist (`rnnlm-tui pin brisk-heron@{step}`" in printed.err
 
 
 def test_undo_says_which_change(

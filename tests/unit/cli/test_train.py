@@ -10,7 +10,7 @@ import pytest
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.train import check_optimizer_start
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import CheckpointConfig, RunConfig
 from rnnlm_tui.schema.protocol import CommandResult
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
@@ -72,6 +72,20 @@ def test_several_runs_are_controlled_at_once(
     assert json.loads(capsys.readouterr().out)["run"] == "brisk-heron", (
         "one run is one object, as it always was"
     )
+
+
+def test_checkpoint_says_how_long_it_stays_and_which_verb_pins_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_run(RunConfig(checkpoint=CheckpointConfig(keep_every=10)), "brisk-heron")
+    for step, words in (
+        (12, ", kept until 2 newer ones exist (`rnnlm-tui pin brisk-heron@12` keeps it)"),
+        (20, ""),
+    ):
+        answer = CommandResult(id="a", ok=True, step=step, checkpoint=f"checkpoints/{step}")
+        monkeypatch.setattr("rnnlm_tui.client.control.send", lambda run, verb, _=answer: _)
+        assert run(["checkpoint", "brisk-heron"]) == 0
+        assert capsys.readouterr().out == f"brisk-heron saved checkpoints/{step}{words}\n"
 
 
 def test_an_optimizer_state_is_kept_only_of_a_parent() -> None:
