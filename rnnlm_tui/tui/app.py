@@ -395,10 +395,18 @@ class RnnlmApp(App[int]):
         shown = self.current_mode in ("compare", "runs") and len(self.marked) >= LEAST_COMPARED
         self.watcher.compare(self.marked if shown else ())
 
+    @property
+    def no_run_words(self) -> tuple[str, str]:
+        if self.draft is None or not self.draft_from:
+            return "No run open.", "r lists the runs."
+        parent = self.draft_parent
+        start = f"Fork of {parent.address}" if parent else f"Draft from {self.draft_from}"
+        return f"{start}, not started.", "1 shows it, F5 there starts it."
+
     def open_pane(self, pane: Pane) -> None:
         if pane in ("train", "checkpoints") and self.run_directory is None:
             self.report(
-                "No run open: r lists the runs."
+                f"{self.no_run_words[0].rstrip('.')}: {self.no_run_words[1]}"
                 if self.current_mode != "runs"
                 else "No run open. Press enter to start the demo, n to configure one."
                 if self.summaries == ()

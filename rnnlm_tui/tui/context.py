@@ -99,6 +99,10 @@ class AppContext(Protocol):
         """Starts and resumes runs."""
 
     @property
+    def no_run_words(self) -> tuple[str, str]:
+        """What is true without an open run, and what to press."""
+
+    @property
     def prompt_session(self) -> PromptSession:
         """What the modes of the prompt share: the open text, settings and weights."""
 

@@ -216,7 +216,7 @@ class InspectScreen(PaneScreen):
         run = self.context.run_directory
         source = TextSource.of(session, run, self._choice())
         if run is None:
-            self.strip.show_when_empty("No run open.", "r lists the runs.")
+            self.strip.show_when_empty(*self.context.no_run_words)
         elif source is None:
             self.strip.show_when_empty("This run has no checkpoint yet.", "2 shows how it trains.")
         if self._branches.sampling or (source == self._wanted and not self._outdated):

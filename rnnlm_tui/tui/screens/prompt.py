@@ -278,11 +278,7 @@ class PromptScreen(PaneScreen):
             if choice is not None
             else ""
         )
-        nothing = (
-            ("No run open.", "r lists the runs.")
-            if self.run_path is None
-            else ("Reading the run …",)
-        )
+        nothing = self.context.no_run_words if self.run_path is None else ("Reading the run …",)
         self.transcript.show_when_empty(*(choice.invitation() if choice is not None else nothing))
         self._show_hint()
 
