@@ -84,8 +84,10 @@ def add(
     return add_run(create_run(config, name, parent), stop_on_failure=stop_on_failure)
 
 
-def add_run(run: RunDirectory, *, stop_on_failure: bool = False) -> QueuedRun:
-    """Put a draft, or a run that can be resumed, at the end of the queue.
+def add_run(
+    run: RunDirectory, *, stop_on_failure: bool = False, place: int | None = None
+) -> QueuedRun:
+    """Put a draft, or a run that can be resumed, at the end of the queue, or back to its place.
 
     Raises:
         RunStateError: the run is in the queue already, or can't be started or resumed.
@@ -106,11 +108,17 @@ def add_run(run: RunDirectory, *, stop_on_failure: bool = False) -> QueuedRun:
     check_datasets(run.read_config().corpus)
     check_queue()
     entry = QueueEntry(run=run.name, added=time.time(), stop_on_failure=stop_on_failure)
-    queue = change_queue(lambda before: append(before, entry))
+
+    def change(before: QueueFile) -> QueueFile:
+        after = append(before, entry)
+        waiting = len(after.waiting)
+        return after if place is None else moved(after, run.name, min(place, waiting))
+
+    queue = change_queue(change)
     ensure_running()
     return QueuedRun(
         run=run.name,
-        place=len(queue.waiting),
+        place=[one.run for one in queue.waiting].index(run.name) + 1,
         state="waiting",
         status=summary.status,
         step=summary.step,

@@ -59,6 +59,14 @@ class QueueServices:
 
         return add_run(run)
 
+    def put_back(self, removed: QueuedRun) -> QueuedRun:
+        """Put a removed run back to its place; raises RunStateError if it was started meanwhile."""
+        from rnnlm_tui.client.queue import add_run
+        from rnnlm_tui.store.runs import find_run
+
+        run, stop = find_run(removed.run), removed.stop_on_failure
+        return add_run(run, stop_on_failure=stop, place=removed.place)
+
     def move(self, run: str, to: int | Direction) -> int:
         """Move a waiting run and return its place.
 

@@ -74,6 +74,10 @@ class FakeQueue(QueueServices):
         self.waits.append(waiting(run.name))
         return self.waits[-1].model_copy(update={"place": len(self.waits)})
 
+    def put_back(self, removed: QueuedRun) -> QueuedRun:
+        self.waits.insert((removed.place or 1) - 1, removed)
+        return removed
+
     def move(self, run: str, to: int | Direction) -> int:
         place = self._place(run)
         new = place + (1 if to == "down" else -1)

@@ -86,7 +86,7 @@ async def test_runs_move_by_keys_and_the_cursor_goes_with_them() -> None:
         assert [run.run for run in queue.waits] == ["quiet-marten", "brisk-heron"]
 
 
-async def test_d_removes_a_waiting_run_and_a_adds_the_one_under_the_cursor() -> None:
+async def test_d_removes_a_waiting_run_u_undoes_it_and_a_adds_the_one_under_the_cursor() -> None:
     services, queue = queued()
     async with running_app(services, pane="runs") as (app, pilot):
         await until(pilot, lambda: shows(app, "waiting 1"))
@@ -101,6 +101,11 @@ async def test_d_removes_a_waiting_run_and_a_adds_the_one_under_the_cursor() -> 
         await until(pilot, lambda: shows(app, "2 ○ salty-wren"))
         assert [run.run for run in queue.waits] == ["brisk-heron", "salty-wren"]
         assert not shows(app, "a add salty-wren")
+        await pilot.press("u")
+        await until(pilot, lambda: shows(app, "quiet-marten waits in the queue again"))
+        assert [run.run for run in queue.waits] == ["quiet-marten", "brisk-heron", "salty-wren"]
+        await pilot.press("u")
+        await until(pilot, lambda: shows(app, "nothing to undo"))
 
 
 async def test_space_pauses_and_capital_f_pauses_on_a_failure() -> None:

@@ -56,6 +56,7 @@ class QueueScreen(ListOverlay[str]):
         Binding("K,shift+up", "move('up')", show=False),
         Binding("J,shift+down", "move('down')", show=False),
         Binding("d", "remove", show=False),
+        Binding("u", "undo", show=False),
         Binding("a", "add", show=False),
         Binding("space", "pause", show=False),
         Binding("F", "stop_on_failure", show=False),
@@ -66,6 +67,8 @@ class QueueScreen(ListOverlay[str]):
         self._run = run
         self._listing: QueueListing | None = None
         self._rows: tuple[QueuedRun, ...] = ()
+        self._removed: list[QueuedRun] = []
+        """Runs that were removed, the last one last."""
         self._shown: tuple[object, ...] = ()
         self._outcome, self._trouble = "", False
         self._unreadable = False
@@ -216,10 +219,26 @@ class QueueScreen(ListOverlay[str]):
         if chosen is not None:
             services = self.context.services
             kept = "stays as it is" if chosen.step else "stays a draft"
-            self._change(
-                lambda: services.queue.remove(chosen.run),
-                f"{chosen.run} removed from the queue, it {kept}",
-            )
+
+            def remove() -> None:
+                services.queue.remove(chosen.run)
+                self._removed.append(chosen)
+
+            self._change(remove, f"{chosen.run} removed from the queue, it {kept}: u undoes it")
+
+    def action_undo(self) -> None:
+        """Put the run that was removed last back to its place."""
+        if not self._removed:
+            self._outcome, self._trouble = "nothing to undo", False
+            self._show_keys()
+            return
+        removed, services = self._removed[-1], self.context.services
+
+        def put_back() -> None:
+            services.queue.put_back(removed)
+            self._removed.remove(removed)
+
+        self._change(put_back, f"{removed.run} waits in the queue again", removed.run)
 
     def action_add(self) -> None:
         """Add the run under the cursor of the list of runs."""

@@ -24,7 +24,7 @@ from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, queue_file, queue_lock, runs_dir
 from rnnlm_tui.store.queue import change_queue, read_queue, replace_entry
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import create_run, rename_run
+from rnnlm_tui.store.runs import create_run, find_run, rename_run
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.system.files import write_text_atomically
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
@@ -386,6 +386,18 @@ def test_a_run_moves_to_a_place_or_in_a_direction() -> None:
     with pytest.raises(InputError, match="two is last in the queue already"):
         queue.move("two", "down")
     assert [entry.run for entry in read_queue().waiting] == ["one", "three", "two"]
+
+
+def test_a_removed_run_goes_back_to_its_place_or_to_the_last_one_left() -> None:
+    for name in ("one", "two", "three"):
+        queue.add(CPU, name)
+    queue.remove("two")
+    assert queue.add_run(find_run("two"), stop_on_failure=True, place=2).place == 2
+    assert [entry.run for entry in read_queue().waiting] == ["one", "two", "three"]
+    assert read_queue().waiting[1].stop_on_failure
+    for name in ("three", "two"):
+        queue.remove(name)
+    assert queue.add_run(find_run("three"), place=3).place == 2
 
 
 def test_the_listing_has_places_expected_starts_and_results(
