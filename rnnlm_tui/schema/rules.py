@@ -113,8 +113,8 @@ def _tied(sections: Sections) -> Iterator[Problem]:
     if model and model.tie_weights and model.embedding_dim != model.hidden_size:
         yield Problem(
             "model.tie_weights",
-            f"requires embedding_dim = hidden_size, but they are {model.embedding_dim:,} and"
-            f" {model.hidden_size:,}",
+            "requires model.embedding_dim = model.hidden_size, but they are"
+            f" {model.embedding_dim:,} and {model.hidden_size:,}",
             "make them equal, or set it to false",
             adjustments=(
                 Adjustment.of({"model.embedding_dim": model.hidden_size}),

@@ -69,7 +69,7 @@ async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:
     await until_shown(pilot, "first lines as tokens")
     # an error appears, and the suggestion lets it go
     await fill(pilot, "model.hidden_size", "24")
-    await until_shown(pilot, "✗ 1 problem", "requires embedding = hidden")
+    await until_shown(pilot, "✗ 1 problem", "set embedding = hidden size")
     await pilot.press("f5")
     await until_shown(pilot, "Fix 1 problem before starting")
     await pilot.press("A")

@@ -321,12 +321,20 @@ def adjustment_text(adjustment: Adjustment) -> str:
     )
 
 
+_PATHS = re.compile(rf"(?<![\w./])({'|'.join(map(re.escape, TITLES))})(?![\w/])")
+
+
+def with_titles(text: str) -> str:
+    """Return a problem's text with the labels of the form in place of the keys of fields."""
+    return _PATHS.sub(lambda match: TITLES[match[1]], text)
+
+
 def short_message(problem: Problem) -> str:
     """Return what is allowed, without the value shown beside it: `must be below 4,754 steps`."""
-    if problem.message.startswith("requires embedding_dim = hidden_size"):
-        return "requires embedding = hidden"
+    if match := re.match(r"requires (.* = .*), but ", problem.message):
+        return f"set {with_titles(match[1])}"
     match = re.match(r"is .*?,? (must .*)$", problem.message, re.DOTALL)
-    return match[1] if match else problem.message
+    return with_titles(match[1] if match else problem.message)
 
 
 def is_same(value: object, base: object) -> bool:

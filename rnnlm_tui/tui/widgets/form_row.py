@@ -26,6 +26,7 @@ from rnnlm_tui.tui.views.form import (
     section_title,
     short_message,
     shown_value,
+    with_titles,
 )
 from rnnlm_tui.tui.widgets.path_field import completed
 from rnnlm_tui.tui.widgets.text_field import SafeInput
@@ -276,7 +277,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         if problem is not None:
             said = self.state.advice or not problem.hint or problem.hint == bounds
             hint = "" if said else f"; {problem.hint}"
-            wrong = [_wrong(problem.message + hint)]
+            wrong = [_wrong(with_titles(problem.message + hint))]
             if self.state.advice:
                 wrong.append(
                     Content.assemble(

@@ -10,6 +10,7 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import config_to_raw, field_paths, merge, parse_config
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
+    TITLES,
     Draft,
     FormField,
     draft_of,
@@ -21,6 +22,7 @@ from rnnlm_tui.tui.views.form import (
     short_message,
     shown_value,
     value_at,
+    with_titles,
 )
 from rnnlm_tui.tui.widgets.form_row import LABEL
 
@@ -214,9 +216,26 @@ def test_fields_without_effect_are_idle() -> None:
     assert idle_fields(PRESETS["book"])["model.embedding_dropout"] == "stream mode only"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.hidden_size": 64},
+        {"model.weight_dropout": 0.1, "model.cell_type": "mingru"},
+        {"model.variational_dropout": True, "training.data_mode": "sentences"},
+        {"training.precision": "bf16", "training.device": "cpu"},
+    ],
+)
+def test_a_problem_names_fields_as_the_form_does(changes: dict[str, object]) -> None:
+    for problem in Draft(RunConfig(), "preset demo", changes).problems():
+        for text in (problem.message, problem.hint, short_message(problem)):
+            words = with_titles(text)
+            names = {*TITLES, *(name for path in TITLES if "_" in (name := path.split(".")[1]))}
+            assert not [name for name in names if name in words], words
+
+
 def test_the_commonest_problem_is_shown_in_full_beside_its_field() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(merge(RunConfig(), {"model.hidden_size": 64}))
     assert [short_message(problem) for problem in caught.value.problems] == [
-        "requires embedding = hidden"
+        "set embedding = hidden size"
     ]
