@@ -61,6 +61,7 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.settings import last_session, load_settings, save_settings
 from rnnlm_tui.tui.terminal import (
+    REINSTALLED,
     ColourName,
     crash_report,
     leave_on_hangup,
@@ -495,6 +496,10 @@ class RnnlmApp(App[int]):
                 return
             except (RnnlmError, OSError) as error:
                 (failed or self.report_error)(error)
+                return
+            except ImportError as error:
+                log_traceback(error)
+                self.show_notification(REINSTALLED, "error")
                 return
             if then is not None and isawaitable(following := then(result)):
                 await following

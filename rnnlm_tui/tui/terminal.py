@@ -213,9 +213,17 @@ def log_traceback(error: BaseException) -> Path | None:
     return path
 
 
+REINSTALLED = (
+    "rnnlm-tui was installed again while the app was open: restart the app. Runs keep training."
+)
+"""What an ImportError means: the installed version is another than the one that runs."""
+
+
 def crash_report(error: BaseException, log: Path | None) -> str:
     """Return two lines for the terminal after the app has failed."""
     where = f"Details: {safe(str(log))}" if log is not None else "Details could not be written."
+    if isinstance(error, ImportError):
+        return f"{REINSTALLED}\n{where}"
     return (
         f"rnnlm-tui: the app failed ({type(error).__name__}). Runs keep training; start rnnlm-tui"
         f" again to come back.\n{where}"

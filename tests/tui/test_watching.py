@@ -8,6 +8,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from time import monotonic
 
@@ -364,6 +366,19 @@ def test_a_crash_prints_two_lines_and_logs_the_traceback(home: Path) -> None:
     assert "Runs keep training" in text
     assert len(text.splitlines()) == 2
     assert "\x1b" not in text
+
+
+async def test_an_import_that_fails_after_a_reinstallation_says_restart_the_app(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    services = with_runs(make_snapshot())
+    monkeypatch.setattr(services, "trash", partial(import_module, "rnnlm_tui.gone"))
+    async with running_app(services, pane="runs") as (app, pilot):
+        await pilot.press("T")
+        await until(pilot, lambda: "was installed again" in text_of(app))
+        await pilot.press("down")
+        assert app.is_running
+    assert "restart the app" in crash_report(ImportError("no name"), home / "app.log")
 
 
 def test_the_app_reaches_neither_torch_nor_numpy() -> None:
