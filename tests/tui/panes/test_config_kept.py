@@ -63,7 +63,7 @@ async def test_a_changed_draft_is_listed_and_edited_again_after_another_run_was_
         assert pane(app).form.draft.changes == CHANGES
         await write(pilot, "model.dropout", "0.25")
         await until(pilot, lambda: run.read_config().model.dropout == 0.25)
-        assert not run.draft_path.exists()
+        await until(pilot, lambda: not run.draft_path.exists())
         assert {found.name for found in list_runs()} == {run.name, "other"}
 
 
