@@ -19,11 +19,14 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import act_on_each, line, print_json, table
 from rnnlm_tui.errors import InputError, StorageError, UnknownRunError
-from rnnlm_tui.schema.formatting import age, counted, disk
+from rnnlm_tui.schema.formatting import age, counted, disk, first_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.trash import Trashed
+
+SHOWN_NAMES = 3
+"""Runs that the question before deleting several names."""
 
 
 def complete_trashed(incomplete: str) -> list[str]:
@@ -41,13 +44,16 @@ def complete_trashed(incomplete: str) -> list[str]:
 
 def delete(
     addresses: AddressesArgument,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Move runs that aren't running, or checkpoints, to the trash.
 
-    The best, the pinned and the newest two valid checkpoints of a run can't be deleted.
+    Asks for confirmation for several runs and for a pinned one. The best, the pinned and the newest
+    two valid checkpoints of a run can't be deleted.
     """
     from rnnlm_tui.store import trash
+    from rnnlm_tui.store.labels import read_labels
     from rnnlm_tui.store.verify import resolve_folder
 
     found = list(map(split_address, addresses))
@@ -57,6 +63,15 @@ def delete(
                 f'no run named "{address.rpartition("@")[0] or address}"',
                 hint=f'to delete "{run.name}", use its full name',
             )
+
+    runs = list(dict.fromkeys(run for run, which in found if which is None))
+    pinned = [run.name for run in runs if read_labels(run).pinned]
+    if (len(runs) > 1 or pinned) and not yes:
+        what = f"{counted(len(runs), 'run')}: {first_of([run.name for run in runs], SHOWN_NAMES)}"
+        also = f" (pinned: {first_of(pinned, SHOWN_NAMES)})" if pinned else ""
+        if not confirmed(f"move {what}{also} to the trash?", "delete"):
+            output.note("nothing was deleted")
+            raise typer.Exit(1)
 
     def act(item: tuple[RunDirectory, str | None]) -> tuple[object, str]:
         run, which = item

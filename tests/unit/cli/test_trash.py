@@ -72,6 +72,25 @@ def test_a_run_is_restored_under_another_name(capsys: pytest.CaptureFixture[str]
     assert "the trash is empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("names", [["brisk-heron"], ["brisk-heron", "plain-otter"]])
+def test_delete_asks_for_several_runs_and_for_a_pinned_one(
+    names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in names:
+        create_run(RunConfig(), name)
+    assert run(["pin", "brisk-heron"]) == 0
+    assert run(["delete", *names]) == 2
+    assert "standard input is not a terminal\nadd --yes" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", Answer("n\n"))
+    assert run(["delete", *names]) == 1
+    assert len(list_runs()) == len(names)
+    asked = f"{', '.join(names)} (pinned: brisk-heron) to the trash? [y/N]"
+    assert asked in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", Answer("y\n"))
+    assert run(["delete", *names]) == 0
+    assert list_runs() == []
+
+
 @pytest.mark.parametrize(
     ("typed", "code"), [("y\n", 0), ("yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)]
 )
@@ -167,7 +186,7 @@ def test_several_runs_are_deleted_and_restored_at_once(capsys: pytest.CaptureFix
     assert run(["delete", "brisk-heron", "plain-otter", "brisk-hern"]) == 2
     assert len(list_runs()) == 3, "nothing is done where a name is wrong"
     capsys.readouterr()
-    assert run(["delete", "brisk-heron", "plain-otter", "brisk-heron"]) == 0
+    assert run(["delete", "brisk-heron", "plain-otter", "brisk-heron", "--yes"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in out] == ["brisk-heron", "plain-otter"]
     assert [found.name for found in list_runs()] == ["amber-crane"]
@@ -187,7 +206,7 @@ def test_one_failure_of_several_is_reported_and_the_others_are_done(
     for name in ("brisk-heron", "plain-otter", "amber-crane"):
         create_run(RunConfig(), name)
     with RunLock(runs_dir() / "plain-otter" / "worker.lock"):
-        assert run(["delete", "brisk-heron", "plain-otter", "amber-crane"]) == 3
+        assert run(["delete", "brisk-heron", "plain-otter", "amber-crane", "--yes"]) == 3
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["brisk-heron", "amber-crane"]
     assert "plain-otter is running as pid" in err
