@@ -12,7 +12,7 @@ from rnnlm_tui.errors import RnnlmError, RunNameError
 from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import check_run_name
-from rnnlm_tui.tui.screens.overlay import AskScreen
+from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.text import safe_text
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class DeletedRuns:
     """Runs deleted since the start, to be restored in the opposite order.
 
     Args:
-        ask: shows a question and calls the function with its answer.
+        ask: shows a screen that asks, and calls the function with its answer.
         restored: called with a restored run that gets the cursor.
     """
 
     def __init__(
         self,
         context: AppContext,
-        ask: Callable[[AskScreen, Callable[[str | None], None]], object],
+        ask: Callable[..., object],
         restored: Callable[[RunDirectory], None],
     ) -> None:
         self._context, self._ask, self._restored = context, ask, restored
@@ -52,14 +52,18 @@ class DeletedRuns:
         self._restoring: set[Path] = set()
 
     def delete(self, targets: Sequence[RunSummary]) -> None:
-        """Move the runs that have ended to the trash; there is no question, since `undo` exists."""
-        services, places = self._context.services, self._context.marks.places
+        """Move the runs that have ended to the trash, several or a pinned one after a question."""
         living = [run.run for run in targets if run.status in LIVING]
-        runs = [run.run for run in targets if run.status not in LIVING]
-        if not runs:
-            if living:
-                self.report_if_alive(targets[0])
-            return
+        ended = [run for run in targets if run.status not in LIVING]
+        if ended:
+            confirm_delete(
+                ended, self._ask, lambda: self._delete([run.run for run in ended], living)
+            )
+        elif living:
+            self.report_if_alive(targets[0])
+
+    def _delete(self, runs: Sequence[str], living: Sequence[str]) -> None:
+        services, places = self._context.services, self._context.marks.places
         marked = {run: places.index(run) for run in runs if run in places}
 
         def delete() -> tuple[list[Trashed], list[tuple[str, RnnlmError | OSError]]]:
@@ -189,6 +193,25 @@ class DeletedRuns:
                 f"{run.run} is {run.status}: stop it first, on its train pane with S"
             )
         return run.status in LIVING
+
+
+def confirm_delete(
+    runs: Sequence[RunSummary], ask: Callable[..., object], delete: Callable[[], None]
+) -> None:
+    """Delete one run at once, since `undo` exists; ask first for several or a pinned one."""
+    pinned = [run.run for run in runs if run.pinned]
+    if len(runs) == 1 and not pinned:
+        delete()
+        return
+    what = counted(len(runs), "run") if len(runs) > 1 else "the pinned run"
+    question = ConfirmScreen(
+        f"Move {what} to the trash?",
+        few_names(run.run for run in runs),
+        f"pinned: {few_names(pinned)}" if len(runs) > 1 and pinned else "u undoes it.",
+        "keep them" if len(runs) > 1 else "keep it",
+        f"move {what} to the trash",
+    )
+    ask(question, lambda agreed: delete() if agreed else None)
 
 
 def few_names(runs: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM, messages
 from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.deleted_runs import confirm_delete
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import OlderSamples, SampleHistoryScreen
 from rnnlm_tui.tui.steering import SteersRuns
@@ -551,8 +552,13 @@ class TrainScreen(ChartedScreen, SteersRuns):
             self.context.watcher.unmark_removed(run.name)
             self.context.report_error(error)
 
-        self.context.watcher.mark_removed(run.name)
-        self.context.in_thread(partial(self.context.services.delete, run), deleted, failed)
+        def delete() -> None:
+            self.context.watcher.mark_removed(run.name)
+            self.context.in_thread(partial(self.context.services.delete, run), deleted, failed)
+
+        # the list has the labels, such as the pin
+        listed = [one for one in self.context.summaries or () if one.run == run.name]
+        confirm_delete(listed or [summary], self.app.push_screen, delete)
 
     # other runs
 
