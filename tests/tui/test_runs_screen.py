@@ -287,8 +287,12 @@ async def test_the_cursor_returns_to_a_visible_run() -> None:
 
 
 async def test_the_cursor_is_on_the_run_that_was_just_started() -> None:
-    async with running_app(three_runs(), pane="runs") as (app, pilot):
+    services = three_runs()
+    async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("down", "down", "f5")
+        await until(pilot, lambda: "Start the demo?" in text_of(app))
+        assert services.started == []
+        await pilot.press("D")
         await until(pilot, lambda: app.current_mode == "train")
         await pilot.press("r")
         await until(pilot, lambda: "›   calm-badger" in text_of(app) and app.snapshot is not None)

@@ -26,7 +26,7 @@ from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
 from rnnlm_tui.tui.deleted_runs import DeletedRuns, check_free, few_names
 from rnnlm_tui.tui.screens.layout_keys import LayoutKeys
-from rnnlm_tui.tui.screens.overlay import AskScreen
+from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.settings import rename_view
@@ -466,7 +466,20 @@ class RunsScreen(PaneScreen, SteersRuns):
             self.action_start_demo()
 
     def action_start_demo(self) -> None:
-        self.context.in_thread(self.context.services.demo, self.context.commands.start)
+        """Start the demo: at once on the first screen, else after a question."""
+
+        def answered(agreed: bool | None) -> None:
+            if agreed:
+                self.context.in_thread(self.context.services.demo, self.context.commands.start)
+
+        if self.context.summaries == ():
+            answered(True)
+            return
+        question = ConfirmScreen(
+            "Start the demo?", "A new run on the presidents' speeches.", "It begins at once.",
+            "don't start it", "start the demo",
+        )  # fmt: skip
+        self.app.push_screen(question, answered)
 
     def action_new_run(self) -> None:
         """Configure a run based on the one under the cursor; without runs, the demo."""
